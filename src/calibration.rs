@@ -1,0 +1,176 @@
+//! What goes through the model: text cut into sequences, and which of their states are points.
+
+use std::str::FromStr;
+
+use crate::model::Config;
+use crate::{Error, Result};
+
+/// Sequences of token ids, all of one length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequences {
+    /// Row-major `[count, tokens]`.
+    ids: Vec<u32>,
+    count: usize,
+    tokens: usize,
+    has_bos: bool,
+}
+
+impl Sequences {
+    /// Cuts `text_ids` into `count` sequences of `tokens` tokens, or as many as there are: sequence
+    /// `i` is BOS followed by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`, or without a BOS token
+    /// `text_ids[i T .. (i + 1) T]`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the text does not fill one sequence, [`Error::Usage`] for fewer than two
+    /// tokens or more than the model's context.
+    pub fn cut(config: &Config, text_ids: &[u32], count: usize, tokens: usize) -> Result<Self> {
+        if tokens < 2 || tokens > config.context {
+            return Err(Error::Usage(format!(
+                "sequences of {tokens} tokens are not possible; this model takes 2 to {}",
+                config.context
+            )));
+        }
+        let from_text = tokens - usize::from(config.bos_token_id.is_some());
+        let mut ids = Vec::new();
+        let mut n = 0;
+        for sequence in text_ids.chunks_exact(from_text).take(count) {
+            ids.extend(config.bos_token_id);
+            ids.extend_from_slice(sequence);
+            n += 1;
+        }
+        if n == 0 {
+            return Err(Error::Limit(format!(
+                "the text has {} tokens, which does not fill one sequence of {tokens}; give a longer \
+                 text or shorter sequences",
+                text_ids.len()
+            )));
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab_size) {
+            return Err(Error::Format(format!(
+                "the tokenizer gave token {id}, outside the model's vocabulary of {}; it belongs to \
+                 another model",
+                config.vocab_size
+            )));
+        }
+        Ok(Self { ids, count: n, tokens, has_bos: config.bos_token_id.is_some() })
+    }
+
+    /// All ids, row-major `[count, tokens]`.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Tokens in each.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// One sequence.
+    pub fn get(&self, index: usize) -> &[u32] {
+        self.ids.chunks(self.tokens).nth(index).unwrap_or_default()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.ids.chunks(self.tokens)
+    }
+
+    /// Every sequence begins with the model's BOS token.
+    pub fn has_bos(&self) -> bool {
+        self.has_bos
+    }
+}
+
+/// Which hidden states of a sequence are points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PointRule {
+    /// The last token's.
+    #[default]
+    Last,
+    /// The mean over the tokens after BOS.
+    Mean,
+    /// So many evenly spaced positions, the last one included, BOS excluded.
+    Tokens(usize),
+}
+
+impl PointRule {
+    /// Positions taken in a sequence of `tokens` tokens; empty for the mean.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for more positions than there are.
+    pub fn positions(self, tokens: usize, has_bos: bool) -> Result<Vec<usize>> {
+        let first = usize::from(has_bos);
+        let available = tokens.saturating_sub(first);
+        match self {
+            PointRule::Last => Ok(vec![tokens.saturating_sub(1)]),
+            PointRule::Mean => Ok(Vec::new()),
+            PointRule::Tokens(k) if k >= 1 && k <= available => {
+                Ok((1..=k).map(|j| first + j * available / k - 1).collect())
+            }
+            PointRule::Tokens(k) => Err(Error::Usage(format!(
+                "{k} points cannot be taken from sequences with {available} tokens after BOS"
+            ))),
+        }
+    }
+
+    /// Points that each sequence gives.
+    pub fn per_sequence(self) -> usize {
+        match self {
+            PointRule::Last | PointRule::Mean => 1,
+            PointRule::Tokens(k) => k,
+        }
+    }
+}
+
+impl FromStr for PointRule {
+    type Err = Error;
+
+    fn from_str(rule: &str) -> Result<Self> {
+        match (rule, rule.strip_prefix("tokens:").map(str::parse)) {
+            ("last", _) => Ok(PointRule::Last),
+            ("mean", _) => Ok(PointRule::Mean),
+            (_, Some(Ok(k))) if k > 0 => Ok(PointRule::Tokens(k)),
+            _ => Err(Error::Usage(format!("points {rule} is not last, mean or tokens:K"))),
+        }
+    }
+}
+
+impl std::fmt::Display for PointRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PointRule::Last => f.write_str("last"),
+            PointRule::Mean => f.write_str("mean"),
+            PointRule::Tokens(k) => write!(f, "tokens:{k}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_spaced_evenly_and_skip_bos() {
+        assert_eq!(PointRule::Last.positions(48, true).unwrap(), [47]);
+        assert_eq!(PointRule::Tokens(1).positions(48, true).unwrap(), [47]);
+        assert_eq!(PointRule::Tokens(4).positions(9, true).unwrap(), [2, 4, 6, 8]);
+        assert_eq!(PointRule::Tokens(3).positions(4, true).unwrap(), [1, 2, 3]);
+        assert_eq!(PointRule::Tokens(4).positions(4, false).unwrap(), [0, 1, 2, 3]);
+        assert!(PointRule::Tokens(4).positions(4, true).is_err());
+    }
+
+    #[test]
+    fn point_rules_survive_text() {
+        for rule in ["last", "mean", "tokens:7"] {
+            assert_eq!(rule.parse::<PointRule>().unwrap().to_string(), rule);
+        }
+        for rule in ["", "tokens:0", "tokens:x", "first"] {
+            assert!(rule.parse::<PointRule>().is_err(), "{rule}");
+        }
+    }
+}

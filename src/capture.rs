@@ -1,0 +1,213 @@
+//! Token sequences to hidden states, layer-major: all sequences through one layer, then the next.
+
+use burn::tensor::{Tensor, TensorData};
+
+use crate::calibration::{PointRule, Sequences};
+use crate::device::Accelerator;
+use crate::merge::Mix;
+use crate::model::layer::{DecoderLayer, Positions};
+use crate::model::names::TensorId;
+use crate::model::weights::{LayerFetch, LayerTensors, read_rows};
+use crate::model::Model;
+use crate::{Error, Result};
+
+/// Tokens that go through a layer at once: enough to keep a processor busy, few enough that the
+/// widest activation of an 8B model (14336 columns) fits in WebGPU's guaranteed 128 MiB binding.
+const TOKENS_PER_CHUNK: usize = 2048;
+
+/// Embedding rows are read in pieces of at most this many bytes.
+const EMBEDDING_PIECE_BYTES: u64 = 16 << 20;
+
+/// How many sequences of `tokens` tokens go through a layer at once.
+pub fn sequences_per_chunk(tokens: usize) -> usize {
+    (TOKENS_PER_CHUNK / tokens.max(1)).max(1)
+}
+
+/// The residual stream of all sequences at one depth, on the device, in chunks of sequences.
+#[derive(Debug, Clone)]
+pub struct HiddenStates {
+    /// `[sequences, tokens, hidden]` each.
+    pub chunks: Vec<Tensor<3>>,
+}
+
+/// What a layer did, read back from the device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerOutput {
+    /// Points in `f32`, row-major `[n_points, hidden]`, sequence by sequence.
+    pub points: Vec<f32>,
+    /// The largest root mean square of a token's state after the layer, BOS included.
+    pub largest_rms: f64,
+    /// `1 - E cos(x_in, x_out)` over all tokens but BOS.
+    pub block_influence: f64,
+}
+
+/// Everything that running layers needs besides the states.
+pub struct Runner<'a> {
+    model: &'a Model,
+    accelerator: &'a Accelerator,
+    positions: Positions,
+}
+
+impl<'a> Runner<'a> {
+    /// Prepares for sequences of `tokens` tokens.
+    pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Self {
+        let positions = Positions::new(&model.config, tokens, accelerator.device());
+        Self { model, accelerator, positions }
+    }
+
+    /// Embeds `sequences`, reading only the rows of tokens that occur.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn embed(&self, sequences: &Sequences) -> Result<HiddenStates> {
+        let hidden = self.model.config.hidden_size;
+        let rows = EmbeddingRows::read(self.model, sequences.ids()).await?;
+        let chunks = sequences
+            .ids()
+            .chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens())
+            .map(|ids| {
+                let values: Vec<f32> = ids.iter().flat_map(|id| rows.row(*id)).copied().collect();
+                let shape = [ids.len() / sequences.tokens(), sequences.tokens(), hidden];
+                Tensor::from_data(TensorData::new(values, shape), self.accelerator.device())
+            })
+            .collect();
+        Ok(HiddenStates { chunks })
+    }
+
+    /// Begins fetching a layer, so that it can be used later without waiting.
+    ///
+    /// # Errors
+    /// As [`LayerFetch::start`].
+    pub fn fetch(
+        &self,
+        mix: &Mix,
+        dtype: Option<crate::format::element::Element>,
+    ) -> Result<LayerFetch<'a>> {
+        LayerFetch::start(self.model, mix, dtype)
+    }
+
+    /// Uploads a fetched layer.
+    ///
+    /// # Errors
+    /// As [`DecoderLayer::upload`].
+    pub fn upload(&self, tensors: LayerTensors) -> Result<DecoderLayer> {
+        DecoderLayer::upload(
+            &self.model.config,
+            tensors,
+            self.accelerator.max_binding_bytes(),
+            self.accelerator.device(),
+        )
+    }
+
+    /// All sequences through one layer.
+    pub fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> HiddenStates {
+        let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
+        HiddenStates { chunks: states.chunks.iter().map(through).collect() }
+    }
+}
+
+/// Reads what the later stages need of a layer: its points, its largest token and how much it
+/// turned the stream.
+///
+/// # Errors
+/// [`Error::Device`] if the device fails, [`Error::Numeric`] if a state is not finite, naming `layer`.
+pub async fn observe(
+    layer: usize,
+    before: &HiddenStates,
+    after: &HiddenStates,
+    rule: PointRule,
+    has_bos: bool,
+) -> Result<LayerOutput> {
+    let mut output = LayerOutput { points: Vec::new(), largest_rms: 0.0, block_influence: 0.0 };
+    let (mut cosines, mut n_cosines) = (0.0, 0usize);
+    for (x, y) in before.chunks.iter().zip(&after.chunks) {
+        let [_, tokens, hidden] = y.dims();
+        output.points.extend(read(points(y, rule, has_bos)?, layer).await?);
+        let dot = (x.clone() * y.clone()).sum_dim(2);
+        let norms = [x.clone().square().sum_dim(2), y.clone().square().sum_dim(2)];
+        let [norm_in, norm_out] = norms;
+        let sums = read(Tensor::cat(vec![dot, norm_in, norm_out], 2), layer).await?;
+        for (position, token) in sums.chunks_exact(3).enumerate() {
+            let [dot, a, b] = [token[0], token[1], token[2]].map(f64::from);
+            if !(dot.is_finite() && a.is_finite() && b.is_finite()) {
+                return Err(Error::Numeric(format!(
+                    "the states after layer {layer} overflow; its weights are damaged"
+                )));
+            }
+            output.largest_rms = output.largest_rms.max((b / hidden as f64).sqrt());
+            if !(has_bos && position % tokens == 0) {
+                // A zero state has no direction; it counts as unturned.
+                cosines += if a > 0.0 && b > 0.0 { dot / (a.sqrt() * b.sqrt()) } else { 1.0 };
+                n_cosines += 1;
+            }
+        }
+    }
+    output.block_influence = 1.0 - cosines / n_cosines.max(1) as f64;
+    Ok(output)
+}
+
+fn points(states: &Tensor<3>, rule: PointRule, has_bos: bool) -> Result<Tensor<3>> {
+    let [_, tokens, _] = states.dims();
+    let first = usize::from(has_bos).min(tokens.saturating_sub(1));
+    if rule == PointRule::Mean {
+        return Ok(states.clone().narrow(1, first, tokens - first).mean_dim(1));
+    }
+    let columns = rule
+        .positions(tokens, has_bos)?
+        .into_iter()
+        .map(|position| states.clone().narrow(1, position, 1))
+        .collect();
+    Ok(Tensor::cat(columns, 1))
+}
+
+/// Copies a tensor to the host.
+pub(crate) async fn read<const D: usize>(tensor: Tensor<D>, layer: usize) -> Result<Vec<f32>> {
+    let lost = |e: &dyn std::fmt::Display| {
+        Error::Device(format!(
+            "the device failed at layer {layer} ({e}); run again, on the CPU if it fails again"
+        ))
+    };
+    let data = tensor.into_data_async().await.map_err(|e| lost(&format!("{e:?}")))?;
+    data.try_into_vec::<f32>().map_err(|e| lost(&format!("{e:?}")))
+}
+
+/// The embedding rows of the tokens that occur.
+struct EmbeddingRows {
+    hidden: usize,
+    /// Sorted ids; row `i` of `values` belongs to `ids[i]`.
+    ids: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl EmbeddingRows {
+    async fn read(model: &Model, ids: &[u32]) -> Result<Self> {
+        let hidden = model.config.hidden_size;
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let row_bytes = model
+            .tensor(TensorId::Embedding)
+            .map_or(4 * hidden as u64, |t| t.bytes / t.shape.first().copied().unwrap_or(1).max(1));
+        let piece_rows = (EMBEDDING_PIECE_BYTES / row_bytes.max(1)).max(1);
+        let mut values = Vec::with_capacity(ids.len() * hidden);
+        let mut rest = ids.as_slice();
+        while let Some(first) = rest.first().copied() {
+            let n = rest.partition_point(|id| u64::from(id - first) < piece_rows);
+            let (piece, later) = rest.split_at(n);
+            let last = piece.last().copied().unwrap_or(first);
+            let count = u64::from(last - first) + 1;
+            let rows = read_rows(model, TensorId::Embedding, first.into(), count).await?;
+            for id in piece {
+                let start = (id - first) as usize * hidden;
+                values.extend_from_slice(rows.get(start..start + hidden).unwrap_or_default());
+            }
+            rest = later;
+        }
+        Ok(Self { hidden, ids, values })
+    }
+
+    fn row(&self, id: u32) -> &[f32] {
+        let place = self.ids.binary_search(&id).unwrap_or(0);
+        self.values.get(place * self.hidden..(place + 1) * self.hidden).unwrap_or_default()
+    }
+}

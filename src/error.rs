@@ -1,0 +1,65 @@
+//! One error type for the whole engine, by who must act.
+
+/// What went wrong, in one sentence that names the file, tensor or layer and says what to do.
+///
+/// The variants answer "who must act", not "which function failed":
+/// a user reads the message, a program matches on the variant or on [`Error::kind`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Bytes could not be read or written: the disk, the network or the browser must act.
+    #[error("{0}")]
+    Source(String),
+    /// A file contradicts its own format: whoever made the file must act.
+    #[error("{0}")]
+    Format(String),
+    /// A well-formed model that this engine does not handle: we must act.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Tensors whose dtype or shape does not fit the configuration.
+    #[error("{0}")]
+    Shape(String),
+    /// Arithmetic without a meaningful result, such as a NaN weight or identical points.
+    #[error("{0}")]
+    Numeric(String),
+    /// The accelerator failed or went away.
+    #[error("{0}")]
+    Device(String),
+    /// More memory, storage or text is needed than there is.
+    #[error("{0}")]
+    Limit(String),
+    /// An option is out of range or contradicts another: the caller must act.
+    #[error("{0}")]
+    Usage(String),
+    /// The user stopped the run.
+    #[error("cancelled; nothing was written")]
+    Cancelled,
+}
+
+impl Error {
+    /// The variant's name in lower case, stable across versions, for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Source(_) => "source",
+            Error::Format(_) => "format",
+            Error::Unsupported(_) => "unsupported",
+            Error::Shape(_) => "shape",
+            Error::Numeric(_) => "numeric",
+            Error::Device(_) => "device",
+            Error::Limit(_) => "limit",
+            Error::Usage(_) => "usage",
+            Error::Cancelled => "cancelled",
+        }
+    }
+
+    /// The exit code of the command line: 2 for bad usage, 1 for a run that failed.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The engine's result.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,98 @@
+//! `model.safetensors.index.json`: which shard holds which tensor.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The conventional name of the index file.
+pub const INDEX_NAME: &str = "model.safetensors.index.json";
+
+/// The conventional name of a model in one file.
+pub const SINGLE_NAME: &str = "model.safetensors";
+
+/// A shard index as `transformers` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardIndex {
+    /// Free-form; holds at least `total_size`.
+    #[serde(default)]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Tensor name to file name.
+    pub weight_map: BTreeMap<String, String>,
+}
+
+impl ShardIndex {
+    /// Parses the file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming `file` if it is not such an index.
+    pub fn parse(file: &str, json: &[u8]) -> Result<Self> {
+        serde_json::from_slice(json).map_err(|e| {
+            Error::Format(format!("{file}: not a shard index ({e}); download it again"))
+        })
+    }
+
+    /// The index of tensors that were written to shards, `total_bytes` in all.
+    pub fn new(total_bytes: u64, weight_map: BTreeMap<String, String>) -> Self {
+        let mut metadata = serde_json::Map::new();
+        metadata.insert("total_size".into(), total_bytes.into());
+        Self { metadata, weight_map }
+    }
+
+    /// The shards it names, each once, in order.
+    pub fn shards(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.weight_map.values().map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// The name of shard `index` (0-based) of `count`, 1-based in the name.
+pub fn shard_name(index: usize, count: usize) -> String {
+    if count == 1 {
+        SINGLE_NAME.to_owned()
+    } else {
+        format!("model-{:05}-of-{count:05}.safetensors", index + 1)
+    }
+}
+
+/// Splits tensors of the given sizes into consecutive shards of at most `max_bytes` of data each; a
+/// larger tensor gets a shard of its own. Returns the number of tensors in each shard.
+pub fn split_into_shards(sizes: &[u64], max_bytes: u64) -> Vec<usize> {
+    let mut counts = Vec::new();
+    let (mut count, mut bytes) = (0usize, 0u64);
+    for size in sizes {
+        if count > 0 && bytes.saturating_add(*size) > max_bytes {
+            counts.push(count);
+            (count, bytes) = (0, 0);
+        }
+        count += 1;
+        bytes = bytes.saturating_add(*size);
+    }
+    if count > 0 {
+        counts.push(count);
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_hold_at_most_the_limit_and_every_tensor_once() {
+        assert_eq!(split_into_shards(&[3, 3, 3], 6), [2, 1]);
+        assert_eq!(split_into_shards(&[9, 1, 1], 6), [1, 2]);
+        assert_eq!(split_into_shards(&[1, 9], 6), [1, 1]);
+        assert_eq!(split_into_shards(&[], 6), Vec::<usize>::new());
+        assert_eq!(split_into_shards(&[u64::MAX, u64::MAX], u64::MAX), [1, 1]);
+    }
+
+    #[test]
+    fn names_follow_transformers() {
+        assert_eq!(shard_name(0, 1), "model.safetensors");
+        assert_eq!(shard_name(1, 3), "model-00002-of-00003.safetensors");
+    }
+}

@@ -1,0 +1,154 @@
+//! Merging: tensors of several layers to tensors of one.
+//!
+//! One step merges layers `l < m` into `theta_c = alpha theta_l + (1 - alpha) theta_m`, for every
+//! tensor of the layer. Steps compose, so a layer of the merged model is a weighted sum of original
+//! layers, whose weights sum to one; [`Mix`] is that sum and [`Accumulator`] computes it one tensor at
+//! a time.
+
+use crate::{Error, Result};
+
+/// A layer as a weighted sum of original layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mix {
+    /// Original layer and its weight, in ascending order of layers.
+    parts: Vec<(usize, f64)>,
+}
+
+impl Mix {
+    /// The original layer itself.
+    pub fn original(layer: usize) -> Self {
+        Self { parts: vec![(layer, 1.0)] }
+    }
+
+    /// A weighted sum of layers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] unless there is at least one part and the weights are finite and sum to one.
+    pub fn new(parts: Vec<(usize, f64)>) -> Result<Self> {
+        let sum: f64 = parts.iter().map(|(_, weight)| weight).sum();
+        if parts.is_empty() || !((sum - 1.0).abs() < 1e-6) {
+            return Err(Error::Usage(format!(
+                "the weights of layers {:?} sum to {sum}, not to 1",
+                parts.iter().map(|(layer, _)| layer).collect::<Vec<_>>()
+            )));
+        }
+        Ok(Self { parts })
+    }
+
+    /// `alpha` of `self` and `1 - alpha` of `other`.
+    ///
+    /// ```
+    /// # use laminate::merge::Mix;
+    /// let pair = Mix::original(1).merge(&Mix::original(2), 0.75);
+    /// assert_eq!(pair.parts(), [(1, 0.75), (2, 0.25)]);
+    /// ```
+    #[must_use]
+    pub fn merge(&self, other: &Self, alpha: f64) -> Self {
+        let scaled = |mix: &Self, factor: f64| {
+            mix.parts.iter().map(move |(l, w)| (*l, w * factor)).collect::<Vec<_>>()
+        };
+        let mut parts = scaled(self, alpha);
+        parts.extend(scaled(other, 1.0 - alpha));
+        Self { parts }
+    }
+
+    /// Original layers and their weights.
+    pub fn parts(&self) -> &[(usize, f64)] {
+        &self.parts
+    }
+
+    /// The layer that this is without change, if it is one.
+    pub fn unchanged(&self) -> Option<usize> {
+        match self.parts.as_slice() {
+            [(layer, _)] => Some(*layer),
+            _ => None,
+        }
+    }
+}
+
+/// Sums weighted tensors of one shape, one after the other, so that only the sum is held.
+///
+/// A single part is taken over as it is. Sums are in `f64` per element and stored in `f32`, so the
+/// error of a sum of `n` parts is at most `n` roundings of `f32`.
+#[derive(Debug, Default)]
+pub struct Accumulator {
+    sum: Option<Vec<f32>>,
+}
+
+impl Accumulator {
+    /// Adds `weight * tensor`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming `name` if the length differs from the parts before it.
+    pub fn add(&mut self, name: &str, weight: f64, mut tensor: Vec<f32>) -> Result<()> {
+        match &mut self.sum {
+            None => {
+                if weight != 1.0 {
+                    tensor.iter_mut().for_each(|x| *x = (f64::from(*x) * weight) as f32);
+                }
+                self.sum = Some(tensor);
+            }
+            Some(sum) if sum.len() == tensor.len() => {
+                for (s, x) in sum.iter_mut().zip(&tensor) {
+                    *s = (f64::from(*s) + f64::from(*x) * weight) as f32;
+                }
+            }
+            Some(sum) => {
+                return Err(Error::Shape(format!(
+                    "tensor {name} has {} elements, but its partner in the merge has {}",
+                    tensor.len(),
+                    sum.len()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sum; empty if nothing was added.
+    pub fn finish(self) -> Vec<f32> {
+        self.sum.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(alpha: f64, a: &[f32], b: &[f32]) -> Vec<f32> {
+        let mix = Mix::original(0).merge(&Mix::original(1), alpha);
+        let mut sum = Accumulator::default();
+        for (layer, weight) in mix.parts() {
+            sum.add("t", *weight, [a, b][*layer].to_vec()).unwrap();
+        }
+        sum.finish()
+    }
+
+    #[test]
+    fn alpha_one_and_zero_give_the_two_layers_back() {
+        let (a, b) = ([1.5, -2.25, 1e-20], [3.0, 4.0, 1e20]);
+        assert_eq!(merged(1.0, &a, &b), a);
+        assert_eq!(merged(0.0, &a, &b), b);
+        assert_eq!(merged(0.5, &a, &b)[..2], [2.25, 0.875]);
+    }
+
+    #[test]
+    fn chained_merges_are_one_weighted_sum() {
+        let chain = Mix::original(1).merge(&Mix::original(2), 0.9).merge(&Mix::original(3), 0.8);
+        let expected = [(1, 0.72), (2, 0.08), (3, 0.2)];
+        for ((layer, weight), (l, w)) in chain.parts().iter().zip(expected) {
+            assert_eq!(*layer, l);
+            assert!((weight - w).abs() < 1e-15);
+        }
+        assert!(Mix::new(chain.parts().to_vec()).is_ok());
+    }
+
+    #[test]
+    fn weights_that_do_not_sum_to_one_and_unequal_tensors_are_refused() {
+        assert!(Mix::new(vec![(0, 0.5), (1, 0.6)]).is_err());
+        assert!(Mix::new(vec![(0, f64::NAN)]).is_err());
+        assert!(Mix::new(vec![]).is_err());
+        let mut sum = Accumulator::default();
+        sum.add("up", 0.5, vec![1.0; 4]).unwrap();
+        assert!(sum.add("up", 0.5, vec![1.0; 3]).unwrap_err().to_string().contains("tensor up"));
+    }
+}

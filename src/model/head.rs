@@ -1,0 +1,79 @@
+//! The output head, used by row slices: a vocabulary of 128k rows never is on the device whole.
+
+use burn::tensor::Tensor;
+
+use super::files::Model;
+use super::layer::{Linear, RmsNorm};
+use super::names::TensorId;
+use super::weights::{read_rows, read_whole};
+use crate::Result;
+use crate::device::Accelerator;
+
+/// Bytes of a slice of the head in `f32`, and of the logits that it makes, at most.
+const SLICE_BYTES: u64 = 32 << 20;
+
+/// Final norm and the plan of row slices.
+pub struct Head<'a> {
+    model: &'a Model,
+    accelerator: &'a Accelerator,
+    norm: RmsNorm,
+    rows_per_slice: usize,
+}
+
+/// Consecutive rows of the head on the device.
+pub struct HeadSlice {
+    /// First row.
+    pub first: usize,
+    /// Number of rows.
+    pub count: usize,
+    rows: Linear,
+}
+
+impl HeadSlice {
+    /// Logits `[n, count]` of normalised states `[n, hidden]`.
+    pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
+        self.rows.forward(states)
+    }
+}
+
+impl<'a> Head<'a> {
+    /// Reads the final norm; slices will suit `n_rows` states at a time.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn open(model: &'a Model, accelerator: &'a Accelerator, n_rows: usize) -> Result<Self> {
+        let weight = read_whole(model, TensorId::FinalNorm).await?;
+        let norm = RmsNorm::new(weight, model.config.norm_epsilon, accelerator.device());
+        let widest = 4 * model.config.hidden_size.max(n_rows) as u64;
+        let rows_per_slice = usize::try_from(SLICE_BYTES / widest.max(1)).unwrap_or(usize::MAX);
+        Ok(Self { model, accelerator, norm, rows_per_slice: rows_per_slice.max(1) })
+    }
+
+    /// The final norm of states `[n, hidden]`.
+    pub fn normalise(&self, states: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(states)
+    }
+
+    /// Rows of the head.
+    pub fn n_rows(&self) -> usize {
+        self.model.config.vocab_size
+    }
+
+    /// The slice that begins at `first`.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn slice(&self, first: usize) -> Result<HeadSlice> {
+        let count = self.rows_per_slice.min(self.n_rows().saturating_sub(first));
+        let values = read_rows(self.model, self.model.head(), first as u64, count as u64).await?;
+        let rows = Linear::new(
+            values,
+            count,
+            self.model.config.hidden_size,
+            None,
+            self.accelerator.max_binding_bytes(),
+            self.accelerator.device(),
+        );
+        Ok(HeadSlice { first, count, rows })
+    }
+}

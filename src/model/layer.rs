@@ -1,0 +1,242 @@
+//! The arithmetic of one decoder layer, on whatever device its tensors are.
+//!
+//! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query
+//! attention, rotary positions and a SiLU-gated MLP.
+
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::names::Role;
+use super::rope;
+use super::weights::LayerTensors;
+use super::Config;
+use crate::{Error, Result};
+
+/// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
+/// compilers are allowed to assume.
+const MASKED: f32 = -1e30;
+
+/// Rotary tables and the causal mask for sequences of one length, on a device.
+#[derive(Debug, Clone)]
+pub struct Positions {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+    mask: Tensor<4>,
+}
+
+impl Positions {
+    /// Tables for `n_tokens` positions. Position `i` attends to `i` and to all before it, or within
+    /// a sliding window of `w` tokens to `i - w + 1 ..= i`.
+    pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
+        let frequencies = rope::frequencies(config.head_dim, config.rope_theta, config.rope_scaling);
+        let (cos, sin) = rope::tables(n_tokens, &frequencies);
+        let window = config.sliding_window.unwrap_or(usize::MAX);
+        let seen = |query: usize, key: usize| key <= query && query - key < window;
+        let mask: Vec<f32> = (0..n_tokens)
+            .flat_map(|q| (0..n_tokens).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
+            .collect();
+        let on_device = |values, columns| {
+            Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device)
+        };
+        Self {
+            cos: on_device(cos, config.head_dim),
+            sin: on_device(sin, config.head_dim),
+            mask: on_device(mask, n_tokens),
+        }
+    }
+}
+
+/// `x W^T + b`, with `W` cut into blocks of rows that each fit one binding of the device.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[in, out_i]` views of `[out_i, in]` weights.
+    blocks: Vec<Tensor<2>>,
+    bias: Option<Tensor<2>>,
+}
+
+impl Linear {
+    /// Uploads row-major `weight` of shape `[n_out, n_in]` in blocks of at most `max_bytes` bytes.
+    pub fn new(
+        weight: Vec<f32>,
+        n_out: usize,
+        n_in: usize,
+        bias: Option<Vec<f32>>,
+        max_bytes: u64,
+        device: &Device,
+    ) -> Self {
+        let max_rows = usize::try_from(max_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
+        let block = |rows: Vec<f32>| {
+            let n_rows = rows.len() / n_in.max(1);
+            Tensor::<2>::from_data(TensorData::new(rows, [n_rows, n_in]), device).transpose()
+        };
+        let blocks = if n_out <= max_rows {
+            vec![block(weight)]
+        } else {
+            weight.chunks(max_rows * n_in).map(|rows| block(rows.to_vec())).collect()
+        };
+        let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));
+        Self { blocks, bias }
+    }
+
+    /// Rows of `x` `[n, in]` to rows of `[n, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mut products: Vec<Tensor<2>> =
+            self.blocks.iter().map(|block| x.clone().matmul(block.clone())).collect();
+        let y = match products.pop() {
+            Some(only) if products.is_empty() => only,
+            Some(last) => {
+                products.push(last);
+                Tensor::cat(products, 1)
+            }
+            None => x,
+        };
+        match &self.bias {
+            Some(bias) => y + bias.clone(),
+            None => y,
+        }
+    }
+}
+
+/// `weight * x / sqrt(mean(x^2) + epsilon)` over the last axis.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Tensor<2>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Uploads the weight.
+    pub fn new(weight: Vec<f32>, epsilon: f64, device: &Device) -> Self {
+        let width = weight.len();
+        Self { weight: Tensor::from_data(TensorData::new(weight, [1, width]), device), epsilon }
+    }
+
+    /// Rows of `[n, width]`, each normalised.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mean_square = x.clone().square().mean_dim(1);
+        let scale = (mean_square + self.epsilon).sqrt().recip();
+        x * scale * self.weight.clone()
+    }
+}
+
+/// A decoder layer's weights on a device.
+#[derive(Debug, Clone)]
+pub struct DecoderLayer {
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+    attention_norm: RmsNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    mlp_norm: RmsNorm,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl DecoderLayer {
+    /// Uploads the tensors of a layer; no upload is larger than `max_binding_bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming a tensor that is missing or of the wrong size.
+    pub fn upload(
+        config: &Config,
+        tensors: LayerTensors,
+        max_binding_bytes: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut parts = Parts { config, tensors, max_binding_bytes, device };
+        Ok(Self {
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            attention_norm: parts.norm(Role::AttentionNorm)?,
+            query: parts.linear(Role::Query, Role::QueryBias)?,
+            key: parts.linear(Role::Key, Role::KeyBias)?,
+            value: parts.linear(Role::Value, Role::ValueBias)?,
+            output: parts.linear(Role::Output, Role::OutputBias)?,
+            mlp_norm: parts.norm(Role::MlpNorm)?,
+            gate: parts.linear(Role::Gate, Role::GateBias)?,
+            up: parts.linear(Role::Up, Role::UpBias)?,
+            down: parts.linear(Role::Down, Role::DownBias)?,
+        })
+    }
+
+    /// The residual stream `[batch, tokens, hidden]` after this layer.
+    pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Tensor<3> {
+        let [batch, tokens, hidden] = x.dims();
+        let x = x.reshape([batch * tokens, hidden]);
+        let attention = self.attention(self.attention_norm.forward(x.clone()), batch, tokens, positions);
+        let x = x + attention;
+        let h = self.mlp_norm.forward(x.clone());
+        let gated = silu(self.gate.forward(h.clone())) * self.up.forward(h);
+        (x + self.down.forward(gated)).reshape([batch, tokens, hidden])
+    }
+
+    fn attention(&self, x: Tensor<2>, batch: usize, tokens: usize, positions: &Positions) -> Tensor<2> {
+        let (heads, kv_heads, width) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
+        let q = rotate(split(self.query.forward(x.clone()), heads), positions);
+        let k = rotate(split(self.key.forward(x.clone()), kv_heads), positions);
+        let v = split(self.value.forward(x), kv_heads);
+        // The query heads of a group share their key head: stacking them along the token axis makes
+        // each group one product, without repeating keys and values.
+        let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
+        let q = q.mul_scalar(1.0 / (width as f64).sqrt()).reshape(stacked);
+        let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, heads, tokens, tokens]);
+        let weights = softmax(scores + positions.mask.clone(), 3);
+        let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, tokens]).matmul(v);
+        let joined = mixed.reshape([batch, heads, tokens, width]).swap_dims(1, 2);
+        self.output.forward(joined.reshape([batch * tokens, heads * width]))
+    }
+}
+
+/// Rotates `[batch, heads, tokens, head_dim]` by position, "rotate half" layout.
+fn rotate(x: Tensor<4>, positions: &Positions) -> Tensor<4> {
+    let half = x.dims()[3] / 2;
+    let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
+    x * positions.cos.clone() + swapped * positions.sin.clone()
+}
+
+/// Takes tensors out of a layer by role.
+struct Parts<'a> {
+    config: &'a Config,
+    tensors: LayerTensors,
+    max_binding_bytes: u64,
+    device: &'a Device,
+}
+
+impl Parts<'_> {
+    fn take(&mut self, role: Role) -> Option<Vec<f32>> {
+        let place = self.tensors.iter().position(|(r, _)| *r == role)?;
+        Some(self.tensors.swap_remove(place).1)
+    }
+
+    fn require(&mut self, role: Role) -> Result<Vec<f32>> {
+        let expected: usize = role.shape(self.config).iter().product();
+        match self.take(role) {
+            Some(values) if values.len() == expected => Ok(values),
+            Some(values) => Err(Error::Shape(format!(
+                "a layer's {role:?} has {} elements, but the configuration demands {expected}",
+                values.len()
+            ))),
+            None => Err(Error::Shape(format!("a layer has no {role:?} tensor"))),
+        }
+    }
+
+    fn norm(&mut self, role: Role) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.require(role)?, self.config.norm_epsilon, self.device))
+    }
+
+    fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
+        let shape = weight.shape(self.config);
+        let [n_out, n_in] = shape[..] else {
+            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
+        };
+        let values = self.require(weight)?;
+        let bias = self.take(bias);
+        Ok(Linear::new(values, n_out, n_in, bias, self.max_binding_bytes, self.device))
+    }
+}

@@ -1,0 +1,116 @@
+//! How long stages report what they do, and how they are stopped.
+
+use futures::future::LocalBoxFuture;
+use serde::Serialize;
+
+use crate::Result;
+
+/// A stage of the work, in the order of the data flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Reading headers, the tokenizer, the embedding.
+    Read,
+    /// Running calibration text through the layers.
+    Capture,
+    /// Comparing layers.
+    Similarity,
+    /// Choosing and trying merges.
+    Plan,
+    /// Scoring text.
+    Evaluate,
+    /// Writing the merged model.
+    Write,
+    /// Reading it back.
+    Check,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Decoder layers.
+    Layers,
+    /// Bytes of a file.
+    Bytes,
+    /// Rows of the output head.
+    Rows,
+}
+
+/// `done` of `total` in `unit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// What is going on.
+    pub stage: Stage,
+    /// How much is done.
+    pub done: u64,
+    /// How much there is.
+    pub total: u64,
+    /// What both count.
+    pub unit: Unit,
+    /// In words, such as "layer 12 of 32".
+    pub detail: String,
+}
+
+/// A layer of the similarity run, as soon as it is known.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerDone {
+    /// Its index.
+    pub layer: usize,
+    /// How many there are.
+    pub layers: usize,
+    /// Similarity to layers `0..=layer`; empty for a metric that needs all layers first.
+    pub row: Vec<f64>,
+    /// Kernel bandwidth.
+    pub epsilon: f64,
+    /// Leading eigenvalues, `lambda_0` first.
+    pub eigenvalues: Vec<f64>,
+    /// One row of coordinates for each point.
+    pub embedding: Vec<Vec<f64>>,
+}
+
+/// What an [`Observer`] is told.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// A step was made.
+    Progress(Progress),
+    /// A layer can be drawn.
+    Layer(LayerDone),
+}
+
+/// Watches a run and may stop it.
+pub trait Observer {
+    /// Called between layers, rows or pieces of a file. The run ends with the error that it gives,
+    /// [`Error::Cancelled`](crate::Error::Cancelled) if the user asked to stop.
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>>;
+}
+
+impl dyn Observer + '_ {
+    /// Reports that `done` of `total` is done.
+    ///
+    /// # Errors
+    /// What [`Observer::event`] gives.
+    pub async fn progress(
+        &self,
+        stage: Stage,
+        done: usize,
+        total: usize,
+        unit: Unit,
+        detail: impl Into<String>,
+    ) -> Result<()> {
+        let progress =
+            Progress { stage, done: done as u64, total: total as u64, unit, detail: detail.into() };
+        self.event(Event::Progress(progress)).await
+    }
+}
+
+/// Watches nothing and never stops.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

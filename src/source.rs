@@ -1,0 +1,223 @@
+//! Reading: ranges of bytes out of files that are never held whole.
+//!
+//! [`ByteSource`] is all that the engine knows of a disk, a browser `File` or a download. Offsets are
+//! `u64`, because a shard may be larger than what wasm32 can address.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::future::LocalBoxFuture;
+
+use crate::{Error, Result};
+
+/// A file that answers range reads.
+pub trait ByteSource {
+    /// Path relative to the opened folder, with `/` between parts. Error messages name it.
+    fn name(&self) -> &str;
+
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Starts reading `length` bytes at `offset` and returns a future of exactly that many.
+    ///
+    /// Implementations begin the transfer when called, not when first polled, so that a caller can
+    /// prefetch by holding the future.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if the transfer fails or ends early.
+    fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>>;
+}
+
+/// A shared [`ByteSource`]; the engine is single-threaded outside its arithmetic.
+pub type SharedSource = Rc<dyn ByteSource>;
+
+/// Reads `length` bytes at `offset` after checking that the file holds them.
+///
+/// # Errors
+/// [`Error::Format`] if the range lies outside the file, whatever [`ByteSource::read`] reports
+/// otherwise.
+pub async fn read_checked(source: &dyn ByteSource, offset: u64, length: u64) -> Result<Vec<u8>> {
+    let end = offset.checked_add(length);
+    if end.is_none_or(|end| end > source.size()) {
+        return Err(Error::Format(format!(
+            "{}: the file ends at byte {} but {length} bytes at {offset} were to be read; it is \
+             truncated: download it again",
+            source.name(),
+            source.size()
+        )));
+    }
+    let length = usize::try_from(length).map_err(|_| {
+        Error::Limit(format!(
+            "{}: a piece of {length} bytes does not fit in this machine's address space",
+            source.name()
+        ))
+    })?;
+    source.read(offset, length).await
+}
+
+/// Bytes that are in memory already: the embedded demo, and tests.
+#[derive(Clone, Debug)]
+pub struct MemorySource {
+    name: String,
+    bytes: Arc<Cow<'static, [u8]>>,
+}
+
+impl MemorySource {
+    /// Names `bytes`; static bytes are not copied.
+    pub fn new(name: impl Into<String>, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self {
+            name: name.into(),
+            bytes: Arc::new(bytes.into()),
+        }
+    }
+}
+
+impl ByteSource for MemorySource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
+        let range = usize::try_from(offset)
+            .ok()
+            .and_then(|start| Some(start..start.checked_add(length)?))
+            .and_then(|range| self.bytes.get(range));
+        let result = range.map(<[u8]>::to_vec).ok_or_else(|| {
+            Error::Source(format!(
+                "{}: reading {length} bytes at {offset} runs past the end",
+                self.name
+            ))
+        });
+        Box::pin(std::future::ready(result))
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{FileSource, open_path};
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    use std::fs::File;
+    use std::path::Path;
+
+    use futures::channel::oneshot;
+
+    use super::{Arc, ByteSource, Error, LocalBoxFuture, Rc, Result, SharedSource};
+
+    /// A file on disk. Each read runs on a thread of its own, so that the next layer arrives while
+    /// the current one is multiplied.
+    pub struct FileSource {
+        name: String,
+        size: u64,
+        file: Arc<File>,
+    }
+
+    impl FileSource {
+        /// Opens `path` and calls it `name`.
+        ///
+        /// # Errors
+        /// [`Error::Source`] if it cannot be opened or is not a regular file.
+        pub fn open(path: &Path, name: impl Into<String>) -> Result<Self> {
+            let blame = |what: &dyn std::fmt::Display| {
+                Error::Source(format!("{}: {what}; check the path and its permissions", path.display()))
+            };
+            let file = File::open(path).map_err(|e| blame(&e))?;
+            let metadata = file.metadata().map_err(|e| blame(&e))?;
+            if !metadata.is_file() {
+                return Err(blame(&"not a file"));
+            }
+            Ok(Self {
+                name: name.into(),
+                size: metadata.len(),
+                file: Arc::new(file),
+            })
+        }
+    }
+
+    impl ByteSource for FileSource {
+        fn name(&self) -> &str {
+            &self.name
+        }
+
+        fn size(&self) -> u64 {
+            self.size
+        }
+
+        fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
+            let (sender, receiver) = oneshot::channel();
+            let file = Arc::clone(&self.file);
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; length];
+                let result = read_exact_at(&file, &mut bytes, offset).map(|()| bytes);
+                // The receiver is gone when the run was cancelled; nobody waits for the bytes then.
+                let _ = sender.send(result);
+            });
+            let name = self.name.clone();
+            Box::pin(async move {
+                match receiver.await {
+                    Ok(Ok(bytes)) => Ok(bytes),
+                    Ok(Err(e)) => Err(Error::Source(format!(
+                        "{name}: reading {length} bytes at {offset} failed: {e}"
+                    ))),
+                    Err(_) => Err(Error::Source(format!("{name}: the reading thread died"))),
+                }
+            })
+        }
+    }
+
+    #[cfg(unix)]
+    fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            let n = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
+            if n == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            bytes = &mut bytes[n..];
+            offset += n as u64;
+        }
+        Ok(())
+    }
+
+    /// The files of a model on disk: those of a directory (not of its subdirectories), or, for a
+    /// `.safetensors` file, of the directory that holds it.
+    ///
+    /// # Errors
+    /// [`Error::Source`] naming the path if it does not exist or cannot be listed.
+    pub fn open_path(path: &Path) -> Result<Vec<SharedSource>> {
+        let blame = |e: &dyn std::fmt::Display| {
+            Error::Source(format!(
+                "{}: {e}; give a Hugging Face directory, a .safetensors file in one, or `demo`",
+                path.display()
+            ))
+        };
+        let metadata = std::fs::metadata(path).map_err(|e| blame(&e))?;
+        let directory = if metadata.is_dir() {
+            path
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        } else {
+            return Err(blame(&"not a model"));
+        };
+        let mut files: Vec<SharedSource> = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(|e| blame(&e))? {
+            let path = entry.map_err(|e| blame(&e))?.path();
+            if let Some(name) = path.file_name().and_then(|n| n.to_str())
+                && path.is_file()
+            {
+                files.push(Rc::new(FileSource::open(&path, name)?));
+            }
+        }
+        files.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(files)
+    }
+}
