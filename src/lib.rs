@@ -9,9 +9,15 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod format;
+pub mod manifold;
+pub mod memory;
 pub mod merge;
 pub mod model;
+pub mod pipeline;
+pub mod plan;
 pub mod progress;
+pub mod report;
+pub mod similarity;
 pub mod sink;
 pub mod source;
 

@@ -94,14 +94,12 @@ impl dyn Observer + '_ {
     pub async fn progress(
         &self,
         stage: Stage,
-        done: usize,
-        total: usize,
+        done: u64,
+        total: u64,
         unit: Unit,
         detail: impl Into<String>,
     ) -> Result<()> {
-        let progress =
-            Progress { stage, done: done as u64, total: total as u64, unit, detail: detail.into() };
-        self.event(Event::Progress(progress)).await
+        self.event(Event::Progress(Progress { stage, done, total, unit, detail: detail.into() })).await
     }
 }
 

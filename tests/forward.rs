@@ -5,7 +5,7 @@ mod common;
 use common::{cpu, golden, open, run};
 use laminate::calibration::{PointRule, Sequences};
 use laminate::capture::{Runner, observe};
-use laminate::evaluate::score;
+use laminate::evaluate::{Output, score};
 use laminate::merge::Mix;
 use laminate::progress::Silent;
 
@@ -36,7 +36,8 @@ fn check(model: &str, tolerance: f64) {
             }
             states = after;
         }
-        let scores = score(&model, &accelerator, &sequences, &states, Some(&states), &Silent).await.unwrap();
+        let output = Output { model: &model, states: &states };
+        let scores = score(&accelerator, &sequences, output, Some(output), &Silent).await.unwrap();
         assert_eq!(scores.tokens, golden.tokens_scored());
         let error = (scores.perplexity() / golden.perplexity() - 1.0).abs();
         assert!(error < tolerance, "perplexity {} against {}", scores.perplexity(), golden.perplexity());

@@ -2,7 +2,7 @@
 
 pub mod score;
 
-pub use score::{Scores, score};
+pub use score::{Output, Scores, score};
 use serde::Serialize;
 
 /// A compressed model whose perplexity exceeds the original's this many times is called collapsed.

@@ -48,24 +48,40 @@ impl Scores {
     }
 }
 
-/// Scores `sequences` by the states after the last layer, and compares them with the `original`'s
-/// states where those are given.
+/// A model's states after its last layer, for the head of that model.
+#[derive(Clone, Copy)]
+pub struct Output<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What left its last layer.
+    pub states: &'a HiddenStates,
+}
+
+/// Scores `sequences` by what left the last layer of `own`, and compares it with the `original`
+/// where one is given. The two must have the same vocabulary.
 ///
 /// # Errors
 /// What reading gives, [`Error::Device`] if the device fails, and what `observer` gives.
 pub async fn score(
-    model: &Model,
     accelerator: &Accelerator,
     sequences: &Sequences,
-    states: &HiddenStates,
-    original: Option<&HiddenStates>,
+    own: Output<'_>,
+    original: Option<Output<'_>>,
     observer: &dyn Observer,
 ) -> Result<Scores> {
     let per_chunk = sequences_per_chunk(sequences.tokens());
-    let head = Head::open(model, accelerator, per_chunk * sequences.tokens()).await?;
+    let n_rows = per_chunk * sequences.tokens();
+    let head = Head::open(own.model, accelerator, n_rows).await?;
+    // A merged model shares its original's head: then each slice is read once for both.
+    let other_head = match original {
+        Some(original) if !std::ptr::eq(original.model, own.model) => {
+            Some(Head::open(original.model, accelerator, n_rows).await?)
+        }
+        _ => None,
+    };
     let mut chunks: Vec<Chunk> = Vec::new();
-    for (place, x) in states.chunks.iter().enumerate() {
-        let reference = original.and_then(|o| o.chunks.get(place)).unwrap_or(x);
+    for (place, x) in own.states.chunks.iter().enumerate() {
+        let reference = original.and_then(|o| o.states.chunks.get(place));
         let targets: Vec<u32> = sequences
             .iter()
             .skip(place * per_chunk)
@@ -75,7 +91,7 @@ pub async fn score(
             .collect();
         chunks.push(Chunk {
             own: head.normalise(scored(x)),
-            reference: original.map(|_| head.normalise(scored(reference))),
+            reference: reference.map(|z| other_head.as_ref().unwrap_or(&head).normalise(scored(z))),
             tokens: vec![Token::default(); targets.len()],
             targets,
         });
@@ -83,14 +99,23 @@ pub async fn score(
     let mut first = 0;
     while first < head.n_rows() {
         let slice = head.slice(first).await?;
+        let other_slice = match &other_head {
+            Some(head) => Some(head.slice(first).await?),
+            None => None,
+        };
         for chunk in &mut chunks {
-            chunk.add(&slice, accelerator).await?;
+            chunk.add(&slice, other_slice.as_ref().unwrap_or(&slice), accelerator).await?;
         }
         first += slice.count;
         let detail = format!("row {first} of {} of the head", head.n_rows());
-        observer.progress(Stage::Evaluate, first, head.n_rows(), Unit::Rows, detail).await?;
+        let (done, total) = (first as u64, head.n_rows() as u64);
+        observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;
     }
-    let mut scores = Scores { kl: original.map(|_| 0.0), agreements: original.map(|_| 0), ..Scores::default() };
+    let mut scores = Scores {
+        kl: original.map(|_| 0.0),
+        agreements: original.map(|_| 0),
+        ..Scores::default()
+    };
     for token in chunks.iter().flat_map(|c| &c.tokens) {
         token.add_to(&mut scores);
     }
@@ -173,7 +198,12 @@ impl Token {
 
 impl Chunk {
     /// Adds one slice of the vocabulary.
-    async fn add(&mut self, slice: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
+    async fn add(
+        &mut self,
+        slice: &HeadSlice,
+        other: &HeadSlice,
+        accelerator: &Accelerator,
+    ) -> Result<()> {
         let y = slice.logits(self.own.clone());
         let local: Vec<i32> = self
             .targets
@@ -186,7 +216,7 @@ impl Chunk {
         let mut columns = vec![y.clone().gather(1, local)];
         columns.extend(softmax_columns(&y));
         if let Some(reference) = &self.reference {
-            let z = slice.logits(reference.clone());
+            let z = other.logits(reference.clone());
             let [max, sum, argmax] = softmax_columns(&z);
             let weights = (z.clone() - max.clone()).exp();
             columns.extend([max, sum, argmax, (weights * (z - y)).sum_dim(1)]);

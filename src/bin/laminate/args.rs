@@ -1,0 +1,281 @@
+//! The command line's arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use laminate::calibration::PointRule;
+use laminate::device::Preference;
+use laminate::format::element::Element;
+use laminate::manifold::Normalise;
+use laminate::pipeline::{CalibrationOptions, WriteOptions};
+use laminate::plan::{Alpha, PlanOptions};
+use laminate::similarity::Metric;
+use laminate::{Error, Result, demo};
+
+/// Compress a large language model by merging its similar layers.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// What a model is: its layers, sizes and files.
+    Inspect {
+        #[command(flatten)]
+        model: ModelArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// How alike the layers are.
+    Similarity {
+        #[command(flatten)]
+        model: ModelArgs,
+        #[command(flatten)]
+        calibration: CalibrationArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Merge similar layers and write the smaller model.
+    Compress {
+        #[command(flatten)]
+        model: ModelArgs,
+        #[command(flatten)]
+        calibration: CalibrationArgs,
+        #[command(flatten)]
+        plan: PlanArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Perplexity of a model, and its distance from the original.
+    Evaluate {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// The original, for KL divergence and agreement.
+        #[arg(long, value_name = "ORIGINAL")]
+        against: Option<String>,
+        #[command(flatten)]
+        text: TextArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+#[derive(Args)]
+pub struct ModelArgs {
+    /// A Hugging Face directory, a .safetensors file in one, or `demo`.
+    #[arg(default_value = demo::NAME)]
+    pub model: String,
+}
+
+#[derive(Args)]
+pub struct OutputArgs {
+    /// Print one JSON document to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct TextArgs {
+    /// Text to run through the model; the built-in TinyStories text if not given.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Sequences to cut from the text.
+    #[arg(long, default_value_t = 128)]
+    pub samples: usize,
+    /// Tokens in each sequence, BOS included.
+    #[arg(long, default_value_t = 48)]
+    pub tokens: usize,
+    /// Where to run: auto, gpu or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: Preference,
+}
+
+impl TextArgs {
+    /// The options of calibration with everything else at its default.
+    pub fn options(&self) -> Result<CalibrationOptions> {
+        let text = self.text.as_deref().map(read_text).transpose()?;
+        let text_name = self.text.as_deref().and_then(|p| p.file_name()).and_then(|n| n.to_str());
+        Ok(CalibrationOptions {
+            text,
+            text_name: text_name.map(str::to_owned),
+            samples: self.samples,
+            tokens: self.tokens,
+            ..CalibrationOptions::default()
+        })
+    }
+}
+
+fn read_text(path: &std::path::Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|e| Error::Source(format!("{}: {e}; give a UTF-8 text file", path.display())))
+}
+
+#[derive(Args)]
+pub struct CalibrationArgs {
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Hidden states that are points: last, mean or tokens:K.
+    #[arg(long, default_value = "last")]
+    points: PointRule,
+    /// What similarity is: mi, cosine, angular, euclidean, mahalanobis or cka.
+    #[arg(long, default_value = "mi")]
+    metric: Metric,
+    /// Dimensions of the diffusion map.
+    #[arg(long, default_value_t = 2)]
+    dims: usize,
+    /// Diffusion time.
+    #[arg(long, default_value_t = 1.0)]
+    time: f64,
+    /// Density exponent: 0, 0.5 (Fokker-Planck) or 1 (Laplace-Beltrami).
+    #[arg(long, default_value_t = 0.0)]
+    density: f64,
+    /// Scale of the points: rms or none.
+    #[arg(long, default_value = "rms")]
+    normalise: Normalise,
+    /// Kernel bandwidth; the median of squared distances if not given.
+    #[arg(long)]
+    bandwidth: Option<f64>,
+    /// Neighbours of the mutual-information estimator.
+    #[arg(long, default_value_t = 5)]
+    neighbours: usize,
+}
+
+impl CalibrationArgs {
+    pub fn options(&self) -> Result<CalibrationOptions> {
+        Ok(CalibrationOptions {
+            points: self.points,
+            metric: self.metric,
+            dims: self.dims,
+            time: self.time,
+            density: self.density,
+            normalise: self.normalise,
+            bandwidth: self.bandwidth,
+            neighbours: self.neighbours,
+            ..self.text.options()?
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct PlanArgs {
+    /// Directory to create.
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    /// How many layers to remove.
+    #[arg(long, value_name = "K", group = "goal")]
+    remove: Option<usize>,
+    /// Share of the layers to keep, 0 to 1.
+    #[arg(long, value_name = "R", group = "goal")]
+    keep_ratio: Option<f64>,
+    /// Merge while the most similar pair is at least this similar.
+    #[arg(long, value_name = "S", group = "goal")]
+    min_similarity: Option<f64>,
+    /// Repeat the plan of this recipe.json instead of choosing one.
+    #[arg(long, value_name = "FILE", group = "goal")]
+    pub recipe: Option<PathBuf>,
+    /// How layers are chosen and joined: mka.
+    #[arg(long, default_value = "mka")]
+    method: String,
+    /// Weight of the first of two layers: similarity, search or a number from 0 to 1.
+    #[arg(long, default_value = "similarity")]
+    alpha: Alpha,
+    /// Rank the pairs once instead of comparing anew after each merge.
+    #[arg(long)]
+    one_shot: bool,
+    /// Allow layers that write massive activations to be absorbed.
+    #[arg(long)]
+    release_massive: bool,
+    /// Never merge the first layer.
+    #[arg(long)]
+    keep_first: bool,
+    /// Never merge the last layer.
+    #[arg(long)]
+    keep_last: bool,
+    /// Element type of the result: keep, f32, f16 or bf16.
+    #[arg(long, default_value = "keep")]
+    dtype: String,
+    /// Data in a file at most, such as 5GB or 500MB.
+    #[arg(long, default_value = "5GB")]
+    max_shard_size: String,
+}
+
+impl PlanArgs {
+    /// The goal and the rules, for a model of `n_layers` layers.
+    pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
+        if self.method != "mka" {
+            return Err(Error::Usage(format!("method {} is not known; mka is", self.method)));
+        }
+        let remove = match self.keep_ratio {
+            None => self.remove,
+            Some(ratio) if ratio > 0.0 && ratio < 1.0 => {
+                Some(n_layers - ((n_layers as f64 * ratio).round() as usize).clamp(1, n_layers))
+            }
+            Some(ratio) => {
+                return Err(Error::Usage(format!("--keep-ratio {ratio} is not between 0 and 1")));
+            }
+        };
+        Ok(PlanOptions {
+            remove,
+            min_similarity: self.min_similarity,
+            alpha: self.alpha,
+            one_shot: self.one_shot,
+            release_massive: self.release_massive,
+            keep_first: self.keep_first,
+            keep_last: self.keep_last,
+        })
+    }
+
+    /// How the result is stored.
+    pub fn write_options(&self) -> Result<WriteOptions> {
+        let dtype = match self.dtype.as_str() {
+            "keep" => None,
+            name => Some(name.parse::<Element>().map_err(|_| {
+                Error::Usage(format!("--dtype {name} is not keep, f32, f16 or bf16"))
+            })?),
+        };
+        Ok(WriteOptions { dtype, max_shard_bytes: parse_size(&self.max_shard_size)? })
+    }
+}
+
+/// `5GB`, `500MB`, `4GiB` or plain bytes.
+fn parse_size(size: &str) -> Result<u64> {
+    let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match size.strip_prefix(digits).unwrap_or("").to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1u64),
+        "kb" => Some(1000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        "kib" => Some(1 << 10),
+        "mib" => Some(1 << 20),
+        "gib" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = digits.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
+    bytes.filter(|n| *n > 0).ok_or_else(|| {
+        Error::Usage(format!("--max-shard-size {size} is not a size such as 5GB or 500MB"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [("5GB", 5_000_000_000), ("1kib", 1024), ("7", 7)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for text in ["", "GB", "0", "-1MB", "5XB", "99999999999999999999"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,162 @@
+//! Reports for people, and as JSON for programs.
+
+use std::path::Path;
+
+use laminate::evaluate::Quality;
+use laminate::report::{CompressReport, EvaluateReport, ModelReport, SimilarityReport};
+use laminate::{Error, Result};
+use serde::Serialize;
+
+/// Prints `report` as one JSON document, or what `text` says.
+pub fn report<T: Serialize>(json: bool, report: &T, text: impl FnOnce() -> String) -> Result<()> {
+    if json {
+        let json = serde_json::to_string(report)
+            .map_err(|e| Error::Numeric(format!("the report cannot be written as JSON ({e})")))?;
+        println!("{json}");
+    } else {
+        print!("{}", text());
+    }
+    Ok(())
+}
+
+/// A count with a unit: 134.5 M.
+fn count(n: u64) -> String {
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
+        _ => format!("{:.2} G", n as f64 / 1e9),
+    }
+}
+
+pub fn model(m: &ModelReport) -> String {
+    let window = m.sliding_window.map_or("none".to_owned(), |w| format!("{w} tokens"));
+    format!(
+        "{} ({})\n\
+         layers        {}, {} parameters and {}B each\n\
+         hidden size   {}, MLP {}\n\
+         heads         {} query, {} key/value, {} wide\n\
+         vocabulary    {}, head {}\n\
+         context       {} tokens, sliding window {window}\n\
+         weights       {}, {} parameters, {}B\n\
+         files         {}\n",
+        m.name,
+        m.architecture,
+        m.layers,
+        count(m.parameters_per_layer),
+        count(m.bytes_per_layer),
+        m.hidden_size,
+        m.intermediate_size,
+        m.heads,
+        m.kv_heads,
+        m.head_dim,
+        m.vocab_size,
+        if m.tied_head { "tied" } else { "of its own" },
+        m.context,
+        m.dtype,
+        count(m.parameters),
+        count(m.bytes),
+        m.files.join(", "),
+    )
+}
+
+pub fn similarity(r: &SimilarityReport) -> String {
+    let mut out = format!(
+        "{}: {} similarity of {} layers from {} points ({} of {}), on {}\n\n      ",
+        r.model.name, r.metric, r.layers, r.points.count, r.points.rule, r.text.name, r.device.name
+    );
+    for layer in 0..r.layers {
+        out.push_str(&format!("{layer:>5}"));
+    }
+    out.push_str("   lambda_1  influence\n");
+    for (layer, row) in r.similarity.iter().enumerate() {
+        out.push_str(&format!("{layer:>5} "));
+        for value in row {
+            out.push_str(&format!("{value:>5.2}"));
+        }
+        let lambda = r.eigenvalues.get(layer).and_then(|l| l.get(1)).copied().unwrap_or(f64::NAN);
+        let influence = r.block_influence.get(layer).copied().unwrap_or(f64::NAN);
+        out.push_str(&format!("   {lambda:>8.4}  {influence:>9.5}\n"));
+    }
+    out.push_str(&format!(
+        "\nperplexity {:.3} on {} tokens; {:.1} s; peak memory {}B\n",
+        r.perplexity,
+        r.text.tokens_scored,
+        r.seconds,
+        count(r.peak_memory_bytes)
+    ));
+    warnings(&mut out, &r.warnings);
+    out
+}
+
+fn warnings(out: &mut String, warnings: &[String]) {
+    for warning in warnings {
+        out.push_str(&format!("note: {warning}\n"));
+    }
+}
+
+fn quality(q: &Quality) -> String {
+    let mut out = format!("{:>12.3}", q.perplexity);
+    match (q.kl, q.top1_agreement) {
+        (Some(kl), Some(agreement)) => {
+            out.push_str(&format!("  {kl:>8.4}  {:>7.1} %", 100.0 * agreement));
+        }
+        _ => out.push_str("         –          –"),
+    }
+    if q.collapsed {
+        out.push_str("  COLLAPSED");
+    }
+    out
+}
+
+pub fn compress(r: &CompressReport, out_path: &Path) -> String {
+    let mut out = format!("{:<34}{:>12}  {:>8}  {:>9}\n", "", "perplexity", "KL", "same top");
+    out.push_str(&format!("{:<34}{}\n", "original", quality(&r.original)));
+    for step in &r.steps {
+        let [l, m] = step.merged;
+        let name = format!("{l} + {m}, alpha {:.3}, {} layers", step.alpha, step.layers);
+        let q = Quality {
+            perplexity: step.perplexity.unwrap_or(f64::NAN),
+            kl: step.kl,
+            top1_agreement: step.top1_agreement,
+            collapsed: step.collapsed,
+        };
+        out.push_str(&format!("{name:<34}{}\n", quality(&q)));
+    }
+    out.push_str(&format!("{:<34}{}\n", "dropping the same layers", quality(&r.dropped)));
+    let groups: Vec<String> = r
+        .groups
+        .iter()
+        .map(|g| format!("[{}]", g.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")))
+        .collect();
+    out.push_str(&format!(
+        "\ngroups      {}\nparameters  {} -> {}\nbytes       {} -> {}\n\
+         measured on {} ({} tokens)\n{:.1} s, peak memory {}B, written to {}\n",
+        groups.concat(),
+        count(r.parameters.before),
+        count(r.parameters.after),
+        count(r.bytes.before),
+        count(r.bytes.after),
+        r.text.name,
+        r.text.tokens_scored,
+        r.seconds,
+        count(r.peak_memory_bytes),
+        out_path.display()
+    ));
+    warnings(&mut out, &r.warnings);
+    out
+}
+
+pub fn evaluation(r: &EvaluateReport) -> String {
+    let mut out = format!("perplexity  {:.4} on {} tokens of {}\n", r.perplexity, r.tokens, r.text.name);
+    if let (Some(original), Some(kl), Some(agreement)) = (r.original_perplexity, r.kl, r.top1_agreement) {
+        out.push_str(&format!(
+            "original    {original:.4}\nKL          {kl:.5} nats a token\nsame top    {:.2} %\n",
+            100.0 * agreement
+        ));
+    }
+    if r.collapsed {
+        out.push_str("COLLAPSED: the perplexity is more than ten times the original's\n");
+    }
+    out
+}

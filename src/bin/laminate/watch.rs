@@ -1,0 +1,97 @@
+//! Progress on standard error: one line that is rewritten on a terminal, a line a stage elsewhere.
+
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use futures::future::LocalBoxFuture;
+use laminate::Result;
+use laminate::progress::{Event, Observer, Progress, Stage, Unit};
+
+/// Least time between two updates of the line.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Writes progress to standard error.
+pub struct Terminal {
+    interactive: bool,
+    state: RefCell<State>,
+}
+
+struct State {
+    stage: Option<Stage>,
+    began: Instant,
+    shown: Option<Instant>,
+}
+
+impl Terminal {
+    pub fn new() -> Self {
+        Self {
+            interactive: std::io::stderr().is_terminal(),
+            state: RefCell::new(State { stage: None, began: Instant::now(), shown: None }),
+        }
+    }
+
+    /// Removes the line.
+    pub fn clear(&self) {
+        if self.interactive {
+            eprint!("\r\x1b[K");
+        }
+    }
+
+    fn show(&self, progress: &Progress) {
+        let mut state = self.state.borrow_mut();
+        let new_stage = state.stage != Some(progress.stage) || progress.done == 0;
+        let now = Instant::now();
+        if new_stage {
+            state.began = now;
+        }
+        if !self.interactive {
+            if state.stage != Some(progress.stage) {
+                eprintln!("{} ...", verb(progress.stage));
+            }
+        } else if new_stage || state.shown.is_none_or(|t| now - t > INTERVAL) {
+            eprint!("\r\x1b[K{}", line(progress, now - state.began));
+            // A terminal that went away is no reason to stop the run.
+            let _ = std::io::stderr().flush();
+            state.shown = Some(now);
+        }
+        state.stage = Some(progress.stage);
+    }
+}
+
+impl Observer for Terminal {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        if let Event::Progress(progress) = &event {
+            self.show(progress);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+fn verb(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Read => "reading",
+        Stage::Capture => "capturing",
+        Stage::Similarity => "comparing",
+        Stage::Plan => "merging",
+        Stage::Evaluate => "scoring",
+        Stage::Write => "writing",
+        Stage::Check => "checking",
+    }
+}
+
+fn line(progress: &Progress, elapsed: Duration) -> String {
+    let mut line = format!("{}: {}", verb(progress.stage), progress.detail);
+    let seconds = elapsed.as_secs_f64();
+    if progress.done > 0 && seconds > 0.5 {
+        let rate = progress.done as f64 / seconds;
+        let left = progress.total.saturating_sub(progress.done) as f64 / rate;
+        let rate = match progress.unit {
+            Unit::Bytes => format!("{:.0} MB/s", rate / 1e6),
+            Unit::Layers => format!("{rate:.1} layers/s"),
+            Unit::Rows => format!("{rate:.0} rows/s"),
+        };
+        line.push_str(&format!(", {rate}, {left:.0} s left"));
+    }
+    line
+}

@@ -1,0 +1,133 @@
+//! The leading eigenpairs of a diffusion operator.
+//!
+//! Only a handful of `n` pairs is used, so they are found by a Krylov method ([`super::lanczos`]) and then
+//! proved to be the leading ones. Where the proof or the iteration fails (eigenvalues of high multiplicity, no
+//! gap to converge across) the whole spectrum is computed instead. Both see the same matrix.
+
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor as cholesky;
+use faer::linalg::evd;
+use faer::{Mat, MatRef, Par};
+
+use super::lanczos;
+use super::points::dot;
+use crate::error::{Error, Result};
+
+/// Below this many points the whole spectrum costs less than a Krylov iteration with its checks.
+const DENSE_BELOW: usize = 96;
+
+/// Eigenpairs in descending order of eigenvalue, without the leading one, which is known.
+#[derive(Debug, Clone)]
+pub(super) struct EigenPairs {
+    pub(super) values: Vec<f64>,
+    /// `n x n_pairs`, orthonormal columns, orthogonal to the leading eigenvector.
+    pub(super) vectors: Mat<f64>,
+}
+
+/// `lambda_1 >= .. >= lambda_m` and their eigenvectors, of the symmetric positive semidefinite `a` whose
+/// leading pair `(lambda_0, u_0)` is given.
+///
+/// The first `n_exact` vectors have a residual `|a u - lambda u|` below `1e-12 lambda_1`, the other
+/// eigenvalues are exact to `1e-10` relative (each to the rounding of `a` at worst). `n_pairs` must be below
+/// `n`.
+///
+/// # Errors
+/// [`Error::Numeric`], naming the layer, where not even the dense solver converges.
+pub(super) fn leading_pairs(
+    a: MatRef<'_, f64>,
+    u0: &[f64],
+    n_pairs: usize,
+    n_exact: usize,
+    layer: usize,
+) -> Result<EigenPairs> {
+    let n = a.nrows();
+    if n >= DENSE_BELOW
+        && let Some(pairs) = lanczos::leading_pairs(a, u0, n_pairs, n_exact)
+        && are_leading(a, u0, &pairs)
+    {
+        return Ok(pairs);
+    }
+    dense(a, u0, n_pairs, layer)
+}
+
+/// All eigenpairs, of which the leading `n_pairs` are kept.
+fn dense(a: MatRef<'_, f64>, u0: &[f64], n_pairs: usize, layer: usize) -> Result<EigenPairs> {
+    let n = a.nrows();
+    // With its eigenvalue moved from 1 to -1 the known pair sorts last: `a` has no negative eigenvalues.
+    let deflated = Mat::from_fn(n, n, |i, j| a[(i, j)] - 2.0 * u0[i] * u0[j]);
+    let (values, vectors) = symmetric_evd(deflated.as_ref()).ok_or_else(|| {
+        Error::Numeric(format!("layer {layer}: the eigenvalues of its diffusion operator did not converge"))
+    })?;
+    let vectors = Mat::from_fn(n, n_pairs, |i, k| vectors[(i, n - 1 - k)]);
+    Ok(EigenPairs { values: values.into_iter().rev().take(n_pairs).collect(), vectors })
+}
+
+/// Proves that no eigenvalue above the last found one is missing.
+///
+/// The matrix `(lambda_m + tolerance) I - (a - sum of the found pairs)` is positive definite exactly if all
+/// other eigenvalues are below `lambda_m + tolerance`, and a Cholesky factorisation exists exactly if it is
+/// positive definite (Sylvester's law of inertia). Cost: `n^3 / 6` multiply-adds.
+fn are_leading(a: MatRef<'_, f64>, u0: &[f64], pairs: &EigenPairs) -> bool {
+    let n = a.nrows();
+    let Some(last) = pairs.values.last() else { return true };
+    // Rounding of the factorisation is about n * 2^-53 of the norm, which is below 1 + lambda_m.
+    let bound = last * (1.0 + 1e-9) + 1e-13;
+    let mut shifted = Mat::<f64>::zeros(n, n);
+    for (j, source) in a.col_iter().enumerate() {
+        let column = shifted.col_as_slice_mut(j);
+        column.iter_mut().zip(source.iter()).skip(j).for_each(|(x, a)| *x = -a);
+        let found = pairs.values.iter().enumerate().map(|(k, value)| (*value, pairs.vectors.col_as_slice(k)));
+        for (value, u) in found.chain([(1.0, u0)]) {
+            let factor = value * u[j];
+            column[j..].iter_mut().zip(&u[j..]).for_each(|(x, u)| *x += factor * u);
+        }
+        column[j] += bound;
+    }
+    let scratch = cholesky::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
+    cholesky::cholesky_in_place(
+        shifted.as_mut(),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .is_ok()
+}
+
+/// All eigenvalues in ascending order and the eigenvectors of a small or dense symmetric matrix, of which the
+/// lower triangle is read. One thread: layers run in parallel, not the inside of one.
+pub(super) fn symmetric_evd(a: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
+    let n = a.nrows();
+    let mut values = Diag::<f64>::zeros(n);
+    let mut vectors = Mat::zeros(n, n);
+    let scratch = evd::self_adjoint_evd_scratch::<f64>(
+        n,
+        evd::ComputeEigenvectors::Yes,
+        Par::Seq,
+        Default::default(),
+    );
+    evd::self_adjoint_evd(
+        a,
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .ok()?;
+    let values: Vec<f64> = (0..n).map(|i| values[i]).collect();
+    values.iter().all(|x| x.is_finite()).then_some((values, vectors))
+}
+
+/// The Rayleigh quotient `u^T a u` of a unit vector.
+pub(super) fn rayleigh(a: MatRef<'_, f64>, u: &[f64]) -> f64 {
+    let au: Vec<f64> = a
+        .col_iter()
+        .map(|column| match column.try_as_col_major() {
+            Some(column) => dot(column.as_slice(), u),
+            None => column.iter().zip(u).map(|(x, y)| x * y).sum(),
+        })
+        .collect();
+    dot(&au, u)
+}

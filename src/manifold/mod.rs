@@ -1,0 +1,32 @@
+//! Points of a layer to diffusion-map coordinates.
+//!
+//! ```text
+//! points --normalise, centre--> squared distances --Gaussian--> operator P --eigen--> coordinates
+//! ```
+//!
+//! Every layer is embedded on its own from `n` points that are the same tokens in every layer, so the
+//! embeddings of two layers are paired samples that [`similarity`](crate::similarity) can compare.
+//! The construction is Coifman and Lafon's ("Diffusion maps", Appl. Comput. Harmon. Anal. 21, 2006),
+//! in `f64` throughout. The operator is built in one place ([`DiffusionOperator`]); the two solvers
+//! behind it differ only after that and are tested against each other.
+//!
+//! Nothing here reads a file, touches a device or depends on the target.
+
+mod align;
+mod diffusion;
+mod eigen;
+mod kernel;
+mod lanczos;
+mod operator;
+pub(crate) mod parallel;
+mod points;
+
+pub(crate) use kernel::{centred_gram, median_of, mirror};
+
+pub use align::align;
+pub use diffusion::{
+    DiffusionMap, DiffusionOptions, Embedding, ValidDiffusionOptions, diffusion_map, diffusion_maps,
+};
+pub use kernel::{SquaredDistances, squared_distances};
+pub use operator::{DiffusionOperator, diffusion_operator};
+pub use points::{Normalise, Points};

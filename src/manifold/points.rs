@@ -1,0 +1,167 @@
+//! The points of one layer, checked once.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// `n_points` points of `dim` coordinates, row-major, all finite.
+///
+/// Row `i` is the hidden state of the same token in every layer. Constructing one is the only check
+/// for NaN and infinities that the later stages need.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Points {
+    n_points: usize,
+    dim: usize,
+    data: Vec<f64>,
+}
+
+impl Points {
+    /// Takes `n_points * dim` numbers in row-major order; `layer` is only used in messages.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the length does not fit or a dimension is zero, [`Error::Numeric`] where a
+    /// number is NaN or infinite. Both name the layer.
+    ///
+    /// # Examples
+    /// ```
+    /// use laminate::manifold::Points;
+    ///
+    /// let points = Points::from_f64(0, 2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+    /// assert_eq!(points.row(1), Some(&[4.0, 5.0, 6.0][..]));
+    /// assert!(Points::from_f64(0, 1, 1, vec![f64::NAN]).is_err());
+    /// ```
+    pub fn from_f64(layer: usize, n_points: usize, dim: usize, data: Vec<f64>) -> Result<Self> {
+        if n_points == 0 || dim == 0 || n_points.checked_mul(dim) != Some(data.len()) {
+            return Err(Error::Shape(format!(
+                "points of layer {layer}: {} numbers do not make {n_points} points of {dim} coordinates",
+                data.len()
+            )));
+        }
+        if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+            return Err(Error::Numeric(format!(
+                "points of layer {layer}: point {} has the coordinate {} at {}; the model or the capture \
+                 overflowed",
+                at / dim,
+                data.get(at).copied().unwrap_or(f64::NAN),
+                at % dim
+            )));
+        }
+        Ok(Points { n_points, dim, data })
+    }
+
+    /// As [`Points::from_f64`], widening single-precision activations without loss.
+    ///
+    /// # Errors
+    /// Those of [`Points::from_f64`].
+    pub fn from_f32(layer: usize, n_points: usize, dim: usize, data: &[f32]) -> Result<Self> {
+        Points::from_f64(layer, n_points, dim, data.iter().map(|&x| f64::from(x)).collect())
+    }
+
+    /// Number of points, at least 1.
+    pub fn n_points(&self) -> usize {
+        self.n_points
+    }
+
+    /// Coordinates of a point, at least 1.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Point `i`, or `None` past the end.
+    pub fn row(&self, i: usize) -> Option<&[f64]> {
+        self.rows().nth(i)
+    }
+
+    /// All points in order.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f64> {
+        self.data.chunks_exact(self.dim)
+    }
+
+    /// The number each point is multiplied with by `normalise`: `1 / rms(h_i)`, or 1.
+    ///
+    /// # Errors
+    /// [`Error::Numeric`] for a point that is all zeros (it has no direction) or too large to square.
+    pub(crate) fn scales(&self, layer: usize, normalise: Normalise) -> Result<Vec<f64>> {
+        self.rows()
+            .enumerate()
+            .map(|(i, row)| {
+                let rms = (dot(row, row) / self.dim as f64).sqrt();
+                match normalise {
+                    _ if !rms.is_finite() => Err(Error::Numeric(format!(
+                        "points of layer {layer}: point {i} is too large to be squared"
+                    ))),
+                    Normalise::None => Ok(1.0),
+                    Normalise::Rms if rms < f64::MIN_POSITIVE => Err(Error::Numeric(format!(
+                        "points of layer {layer}: point {i} is all zeros, so it cannot be divided by its root \
+                         mean square"
+                    ))),
+                    Normalise::Rms => Ok(rms.recip()),
+                }
+            })
+            .collect()
+    }
+
+    /// The points after `normalise`: what every similarity but mutual information compares.
+    ///
+    /// # Errors
+    /// [`Error::Numeric`] for a point that is all zeros where it is to be divided by its root mean square.
+    pub fn normalised(&self, layer: usize, normalise: Normalise) -> Result<Points> {
+        let scales = self.scales(layer, normalise)?;
+        let data = self
+            .rows()
+            .zip(&scales)
+            .flat_map(|(row, scale)| row.iter().map(move |x| x * scale))
+            .collect();
+        Ok(Points { data, ..*self })
+    }
+}
+
+/// What is done to each point before anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalise {
+    /// Divide by the root mean square of its coordinates: what the next pre-norm layer sees. Without it a
+    /// few points with massive activations tear the graph apart.
+    Rms,
+    /// Leave the points as they are, as the MKA paper does.
+    None,
+}
+
+impl fmt::Display for Normalise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Normalise::Rms => "rms",
+            Normalise::None => "none",
+        })
+    }
+}
+
+impl FromStr for Normalise {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "rms" => Ok(Normalise::Rms),
+            "none" => Ok(Normalise::None),
+            _ => Err(Error::Usage(format!("unknown normalisation \"{s}\": use rms or none"))),
+        }
+    }
+}
+
+/// Inner product with eight running sums: one sum would wait for each addition, and its rounding error
+/// would grow with the length instead of an eighth of it.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (a8, a_rest) = a.as_chunks::<8>();
+    let (b8, b_rest) = b.as_chunks::<8>();
+    for (x, y) in a8.iter().zip(b8) {
+        for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *s += x * y;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f64>() + rest
+}

@@ -1,0 +1,82 @@
+//! Measuring a model on a text, alone or against its original.
+
+use web_time::Instant;
+
+use crate::device::Accelerator;
+use crate::evaluate::{Output, Quality, is_collapsed, score};
+use crate::merge::Mix;
+use crate::model::Model;
+use crate::pipeline::options::CalibrationOptions;
+use crate::pipeline::session::sequences;
+use crate::pipeline::stream::{Context, Stream};
+use crate::progress::{Observer, Stage};
+use crate::report::{EvaluateReport, ModelReport};
+use crate::{Error, Result, memory};
+
+/// Perplexity of `model` on the text of `options`, and its distance from `original` on the same tokens.
+///
+/// # Errors
+/// [`Error::Usage`] if the two models have different vocabularies, and what reading and running give.
+pub async fn evaluate(
+    model: &Model,
+    original: Option<&Model>,
+    accelerator: &Accelerator,
+    options: &CalibrationOptions,
+    observer: &dyn Observer,
+) -> Result<EvaluateReport> {
+    let start = Instant::now();
+    let (sequences, text) = sequences(model, options)?;
+    if let Some(original) = original {
+        check_same_vocabulary(model, original, options)?;
+    }
+    let states = async |model| {
+        let context = Context { model, accelerator, sequences: &sequences, dtype: None, observer };
+        let layers = (0..model.config.n_layers).map(Mix::original).collect();
+        let mut stream = Stream::open(&context, layers).await?;
+        stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
+        stream.last().cloned()
+    };
+    let own = states(model).await?;
+    let context = Context { model, accelerator, sequences: &sequences, dtype: None, observer };
+    let (scores, original_perplexity) = match original {
+        None => (context.score(&own, None).await?, None),
+        Some(original) => {
+            let reference = states(original).await?;
+            let their_context = Context { model: original, ..context };
+            let theirs = their_context.score(&reference, None).await?;
+            let own = Output { model, states: &own };
+            let reference = Output { model: original, states: &reference };
+            let scores = score(accelerator, &sequences, own, Some(reference), observer).await?;
+            (scores, Some(theirs.perplexity()))
+        }
+    };
+    let quality = match original_perplexity {
+        None => Quality::original(&scores),
+        Some(original) => Quality::compressed(&scores, original),
+    };
+    Ok(EvaluateReport {
+        model: ModelReport::new(model),
+        text,
+        perplexity: quality.perplexity,
+        tokens: scores.tokens,
+        original_perplexity,
+        kl: quality.kl,
+        top1_agreement: quality.top1_agreement,
+        collapsed: original_perplexity.is_some_and(|o| is_collapsed(quality.perplexity, o)),
+        device: accelerator.report().clone(),
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+    })
+}
+
+fn check_same_vocabulary(model: &Model, original: &Model, options: &CalibrationOptions) -> Result<()> {
+    let (own, _) = sequences(model, options)?;
+    let (theirs, _) = sequences(original, options)?;
+    if model.config.vocab_size != original.config.vocab_size || own != theirs {
+        return Err(Error::Usage(format!(
+            "{} and {} turn text into different tokens, so their predictions cannot be compared",
+            model.name, original.name
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What a user can choose, with the defaults, as JSON and as command-line options carry it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::calibration::PointRule;
+use crate::format::element::Element;
+use crate::manifold::Normalise;
+use crate::similarity::Metric;
+
+/// Options of the similarity stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CalibrationOptions {
+    /// The text itself; `None` is the built-in text. Left out of recipes.
+    #[serde(skip_serializing)]
+    pub text: Option<String>,
+    /// What to call the text in reports.
+    pub text_name: Option<String>,
+    /// Number of sequences.
+    pub samples: usize,
+    /// Tokens in each, BOS included.
+    pub tokens: usize,
+    /// Which hidden states are points.
+    #[serde(with = "as_text")]
+    pub points: PointRule,
+    /// What the similarity of two layers is.
+    #[serde(with = "as_text")]
+    pub metric: Metric,
+    /// Dimensions of the diffusion map.
+    pub dims: usize,
+    /// Diffusion time.
+    pub time: f64,
+    /// Density exponent.
+    pub density: f64,
+    /// Whether points are divided by their root mean square.
+    #[serde(with = "as_text")]
+    pub normalise: Normalise,
+    /// Fixed kernel bandwidth; `None` is the median rule.
+    pub bandwidth: Option<f64>,
+    /// Neighbours of the mutual-information estimator.
+    pub neighbours: usize,
+}
+
+impl Default for CalibrationOptions {
+    fn default() -> Self {
+        Self {
+            text: None,
+            text_name: None,
+            samples: 128,
+            tokens: 48,
+            points: PointRule::Last,
+            metric: Metric::MutualInformation,
+            dims: 2,
+            time: 1.0,
+            density: 0.0,
+            normalise: Normalise::Rms,
+            bandwidth: None,
+            neighbours: 5,
+        }
+    }
+}
+
+/// How the result is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteOptions {
+    /// Element type of all tensors; `None` keeps each tensor's own.
+    #[serde(with = "dtype")]
+    pub dtype: Option<Element>,
+    /// Data bytes of a shard at most.
+    pub max_shard_bytes: u64,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { dtype: None, max_shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// Values that are words on the command line are the same words in JSON.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<T: Display, S: Serializer>(x: &T, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(x)
+    }
+
+    pub fn deserialize<'de, T, D>(d: D) -> Result<T, D::Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// `keep` or an element type.
+mod dtype {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::format::element::Element;
+
+    pub fn serialize<S: Serializer>(x: &Option<Element>, s: S) -> Result<S::Ok, S::Error> {
+        match x {
+            None => s.serialize_str("keep"),
+            Some(element) => s.serialize_str(&element.to_string().to_lowercase()),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Element>, D::Error> {
+        let name = String::deserialize(d)?;
+        match name.as_str() {
+            "keep" => Ok(None),
+            _ => name.parse().map(Some).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_survive_json_and_defaults_fill_gaps() {
+        let options: CalibrationOptions = serde_json::from_str(r#"{"points":"tokens:3","dims":4}"#).unwrap();
+        assert_eq!(options.points, PointRule::Tokens(3));
+        assert_eq!(options.samples, 128);
+        let again: CalibrationOptions =
+            serde_json::from_str(&serde_json::to_string(&options).unwrap()).unwrap();
+        assert_eq!(again, options);
+        let write: WriteOptions = serde_json::from_str(r#"{"dtype":"bf16"}"#).unwrap();
+        assert_eq!(write.dtype, Some(Element::Bf16));
+        assert!(serde_json::from_str::<WriteOptions>(r#"{"dtyp":"bf16"}"#).is_err());
+    }
+}

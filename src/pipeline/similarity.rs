@@ -1,0 +1,181 @@
+//! The first stage: text through the model, a map of each layer, and how alike they are.
+
+use crate::calibration::PointRule;
+use crate::capture::{HiddenStates, observe};
+use crate::manifold::{
+    DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map,
+};
+use crate::pipeline::options::CalibrationOptions;
+use crate::pipeline::stream::{Context, Stream};
+use crate::progress::{Event, LayerDone, Stage};
+use crate::similarity::{Metric, SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
+use crate::Result;
+
+/// A layer whose largest token is this many times the largest before it writes a massive activation.
+const MASSIVE_FACTOR: f64 = 10.0;
+
+/// Highest similarity of neighbours below which a model has no redundancy to speak of. Layers that
+/// repeat each other score 0.9 and more, consecutive layers that all work score 0.3 to 0.7.
+const ALIKE: f64 = 0.75;
+
+/// The measured layers of a model: maps, similarities, and what else decides what may be merged.
+#[derive(Clone)]
+pub struct Comparison {
+    rule: PointRule,
+    has_bos: bool,
+    options: ValidDiffusionOptions,
+    builder: SimilarityBuilder,
+    maps: Vec<DiffusionMap>,
+    block_influence: Vec<f64>,
+    largest_rms: Vec<f64>,
+}
+
+impl Comparison {
+    /// No layers yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) for an option out of range.
+    pub fn new(options: &CalibrationOptions, has_bos: bool) -> Result<Self> {
+        let map_options = DiffusionOptions {
+            dims: options.dims,
+            time: options.time,
+            density: options.density,
+            normalise: options.normalise,
+            bandwidth: options.bandwidth,
+        };
+        let similarity = SimilarityOptions {
+            metric: options.metric,
+            neighbours: options.neighbours,
+            normalise: options.normalise,
+        };
+        Ok(Self {
+            rule: options.points,
+            has_bos,
+            options: map_options.check()?,
+            builder: SimilarityBuilder::new(similarity.check()?),
+            maps: Vec::new(),
+            block_influence: Vec::new(),
+            largest_rms: Vec::new(),
+        })
+    }
+
+    /// Runs the stream from layer `from` on and measures those layers anew.
+    ///
+    /// # Errors
+    /// What running and measuring give.
+    pub async fn measure(
+        &mut self,
+        context: &Context<'_>,
+        stage: Stage,
+        stream: &mut Stream,
+        from: usize,
+    ) -> Result<()> {
+        self.builder.truncate(from);
+        self.maps.truncate(from);
+        self.block_influence.truncate(from);
+        self.largest_rms.truncate(from);
+        let n_layers = stream.layers().len();
+        let report = stage == Stage::Capture;
+        stream
+            .run(context, stage, from, async |layer, before, after| {
+                let row = self.add(layer, before, after).await?;
+                match self.maps.last() {
+                    Some(map) if report => {
+                        let event = LayerDone {
+                            layer,
+                            layers: n_layers,
+                            row,
+                            epsilon: map.epsilon(),
+                            eigenvalues: map.eigenvalues().to_vec(),
+                            embedding: map.embedding().to_rows(),
+                        };
+                        context.observer.event(Event::Layer(event)).await
+                    }
+                    _ => Ok(()),
+                }
+            })
+            .await
+    }
+
+    async fn add(
+        &mut self,
+        layer: usize,
+        before: &HiddenStates,
+        after: &HiddenStates,
+    ) -> Result<Vec<f64>> {
+        let output = observe(layer, before, after, self.rule, self.has_bos).await?;
+        let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
+        let n_points = output.points.len() / width;
+        let points = Points::from_f32(layer, n_points, width, &output.points)?;
+        let map = diffusion_map(&points, layer, &self.options)?;
+        let row = self.builder.push(&points, &map)?;
+        self.maps.push(map);
+        self.block_influence.push(output.block_influence);
+        self.largest_rms.push(output.largest_rms);
+        Ok(row)
+    }
+
+    /// The similarity of all pairs.
+    pub fn matrix(&self) -> SimilarityMatrix {
+        self.builder.matrix()
+    }
+
+    /// Mutual information of all pairs in nats; empty for other metrics.
+    pub fn mutual_information(&self) -> Vec<Vec<f64>> {
+        self.builder.mutual_information().map(|m| m.to_rows()).unwrap_or_default()
+    }
+
+    /// The diffusion map of each layer.
+    pub fn maps(&self) -> &[DiffusionMap] {
+        &self.maps
+    }
+
+    /// `1 - E cos(x_in, x_out)` of each layer.
+    pub fn block_influence(&self) -> &[f64] {
+        &self.block_influence
+    }
+
+    /// Layers that write a massive activation: the largest token after one is more than ten times the
+    /// largest before it. The first layer, which writes the stream's scale, is left aside.
+    pub fn massive(&self) -> Vec<usize> {
+        let pairs = self.largest_rms.iter().zip(self.largest_rms.iter().skip(1));
+        pairs
+            .enumerate()
+            .filter(|(_, (before, after))| **after > MASSIVE_FACTOR * **before)
+            .map(|(layer, _)| layer + 1)
+            .collect()
+    }
+
+    /// Layers whose graph is nearly in two pieces.
+    pub fn disconnected(&self) -> Vec<usize> {
+        let torn = |(_, map): &(usize, &DiffusionMap)| map.nearly_disconnected();
+        self.maps.iter().enumerate().filter(torn).map(|(layer, _)| layer).collect()
+    }
+
+    /// What a reader should know, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let highest = self.matrix().adjacent().fold(f64::NEG_INFINITY, f64::max);
+        if self.builder.metric() == Metric::MutualInformation && highest < ALIKE {
+            warnings.push(format!(
+                "No two neighbouring layers repeat each other (the highest similarity is {highest:.2}): \
+                 expect every merge to damage this model."
+            ));
+        }
+        let torn = self.disconnected();
+        if !torn.is_empty() {
+            warnings.push(format!(
+                "The graphs of layers {torn:?} are nearly disconnected: a few outlying points decide \
+                 their maps, so do not trust their similarities."
+            ));
+        }
+        for layer in self.massive() {
+            warnings.push(format!(
+                "Layer {layer} writes a massive activation; it is protected from being absorbed into \
+                 layer {}.",
+                layer - 1
+            ));
+        }
+        warnings
+    }
+}

@@ -1,0 +1,173 @@
+//! All sequences through a model whose layers may be merged, resumable at any layer.
+
+use crate::calibration::Sequences;
+use crate::capture::{HiddenStates, Runner};
+use crate::device::Accelerator;
+use crate::evaluate::{Output, Scores, score};
+use crate::format::element::Element;
+use crate::merge::Mix;
+use crate::model::Model;
+use crate::progress::{Observer, Stage, Unit};
+use crate::{Error, Result};
+
+/// Bytes of hidden states that are kept for resuming, at most: a fraction of what the target can
+/// address. Where all layers' states are larger, every n-th is kept and the others are recomputed.
+pub const KEPT_BYTES: u64 = if cfg!(target_arch = "wasm32") { 512 << 20 } else { 2 << 30 };
+
+/// What every pass over the layers needs.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The original model.
+    pub model: &'a Model,
+    /// Where the arithmetic runs.
+    pub accelerator: &'a Accelerator,
+    /// What goes through.
+    pub sequences: &'a Sequences,
+    /// Element type that merged layers are rounded to; `None` is the wider of their parts'.
+    pub dtype: Option<Element>,
+    /// Who is told.
+    pub observer: &'a dyn Observer,
+}
+
+impl Context<'_> {
+    /// Scores states that left the last layer.
+    ///
+    /// # Errors
+    /// As [`score`].
+    pub async fn score(
+        &self,
+        states: &HiddenStates,
+        original: Option<&HiddenStates>,
+    ) -> Result<Scores> {
+        let output = |states| Output { model: self.model, states };
+        let (own, original) = (output(states), original.map(output));
+        score(self.accelerator, self.sequences, own, original, self.observer).await
+    }
+}
+
+/// The layers of a model and the states between them, as far as they are kept.
+#[derive(Clone)]
+pub struct Stream {
+    layers: Vec<Mix>,
+    /// `kept[l]` enters layer `l`; the last leaves the model. The first and last always are kept.
+    kept: Vec<Option<HiddenStates>>,
+    /// States are kept before every layer whose index is a multiple of this.
+    stride: usize,
+}
+
+impl Stream {
+    /// Embeds the sequences for a model of the given layers; nothing has run yet.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn open(context: &Context<'_>, layers: Vec<Mix>) -> Result<Self> {
+        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+        let embedded = runner.embed(context.sequences).await?;
+        let stride = stride(context.model, context.sequences, layers.len());
+        let mut kept = vec![None; layers.len() + 1];
+        if let Some(first) = kept.first_mut() {
+            *first = Some(embedded);
+        }
+        Ok(Self { layers, kept, stride })
+    }
+
+    /// The same sequences through other layers, which agree with these before `from`: what was
+    /// computed before it is shared.
+    #[must_use]
+    pub fn with_layers(&self, layers: Vec<Mix>, from: usize) -> Self {
+        let mut kept: Vec<_> = self.kept.iter().take(from + 1).cloned().collect();
+        kept.resize(layers.len() + 1, None);
+        Self { layers, kept, stride: self.stride }
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &[Mix] {
+        &self.layers
+    }
+
+    /// The states after the last layer.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before [`run`](Stream::run).
+    pub fn last(&self) -> Result<&HiddenStates> {
+        self.kept
+            .last()
+            .and_then(Option::as_ref)
+            .ok_or_else(|| Error::Usage("the layers have not been run yet".to_owned()))
+    }
+
+    /// Runs the layers from `from` on, and before them what is needed to get there; `visit` sees the
+    /// states before and after each layer from `from` on.
+    ///
+    /// # Errors
+    /// What reading, the device, the observer and `visit` give.
+    pub async fn run(
+        &mut self,
+        context: &Context<'_>,
+        stage: Stage,
+        from: usize,
+        mut visit: impl AsyncFnMut(usize, &HiddenStates, &HiddenStates) -> Result<()>,
+    ) -> Result<()> {
+        let n_layers = self.layers.len();
+        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+        let start = (0..=from.min(n_layers)).rev().find(|l| matches!(self.kept.get(*l), Some(Some(_))));
+        let start = start.unwrap_or(0);
+        let Some(Some(mut states)) = self.kept.get(start).cloned() else {
+            return Err(Error::Usage("the sequences have not been embedded".to_owned()));
+        };
+        let fetch = |layer: usize| {
+            self.layers.get(layer).map(|mix| runner.fetch(mix, context.dtype)).transpose()
+        };
+        let mut next = fetch(start)?;
+        let mut kept = Vec::new();
+        for layer in start..n_layers {
+            let detail = format!("layer {} of {n_layers}", layer + 1);
+            let (done, total) = ((layer - start) as u64, (n_layers - start) as u64);
+            context.observer.progress(stage, done, total, Unit::Layers, detail).await?;
+            let Some(fetched) = next.take() else { break };
+            let tensors = fetched.finish().await?;
+            // The following layer's bytes travel while this one is multiplied.
+            next = fetch(layer + 1)?;
+            let after = runner.forward(&runner.upload(tensors)?, &states);
+            if layer >= from {
+                visit(layer, &states, &after).await?;
+            }
+            states = after;
+            if layer + 1 == n_layers || (layer + 1).is_multiple_of(self.stride) {
+                kept.push((layer + 1, states.clone()));
+            }
+        }
+        for (place, states) in kept {
+            if let Some(slot) = self.kept.get_mut(place) {
+                *slot = Some(states);
+            }
+        }
+        let (total, detail) = ((n_layers - start) as u64, format!("{n_layers} layers"));
+        context.observer.progress(stage, total, total, Unit::Layers, detail).await
+    }
+
+    /// Runs the layers from `from` on and scores what leaves the model.
+    ///
+    /// # Errors
+    /// As [`run`](Stream::run) and [`Context::score`].
+    pub async fn run_and_score(
+        &mut self,
+        context: &Context<'_>,
+        from: usize,
+        original: Option<&HiddenStates>,
+    ) -> Result<Scores> {
+        self.run(context, Stage::Evaluate, from, async |_, _, _| Ok(())).await?;
+        context.score(self.last()?, original).await
+    }
+}
+
+/// Bytes of the hidden states of all sequences at one depth.
+pub fn state_bytes(model: &Model, sequences: usize, tokens: usize) -> u64 {
+    4 * model.config.hidden_size as u64 * sequences as u64 * tokens as u64
+}
+
+fn stride(model: &Model, sequences: &Sequences, n_layers: usize) -> usize {
+    let bytes = state_bytes(model, sequences.count(), sequences.tokens()).max(1);
+    let affordable = usize::try_from(KEPT_BYTES / bytes).unwrap_or(usize::MAX).max(1);
+    n_layers.div_ceil(affordable).max(1)
+}

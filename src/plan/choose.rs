@@ -1,0 +1,220 @@
+//! Choosing pairs: the next one, or all of them from the first matrix.
+
+use std::fmt;
+
+use super::options::ValidPlanOptions;
+use super::{MergePlan, MergeStep};
+use crate::error::{Error, Result};
+use crate::similarity::SimilarityMatrix;
+
+/// Two neighbouring layers to merge: `first` and `first + 1`, indices in the model before the merge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// The earlier of the two; the merged layer takes its place.
+    pub first: usize,
+    /// Their similarity.
+    pub similarity: f64,
+}
+
+/// What the planner says to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Next {
+    /// Merge these two.
+    Merge(Pair),
+    /// Merge no more.
+    Stop(Stop),
+}
+
+/// Why a plan ends. Its text is a sentence for the report.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stop {
+    /// As many layers were removed as asked.
+    Done,
+    /// One layer is left.
+    OneLayer,
+    /// Every pair that is left is barred by an option or because its second layer is protected.
+    AllBarred,
+    /// The best pair that is allowed has this similarity, less than asked.
+    BelowSimilarity(f64),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Done => f.write_str("as many layers were removed as asked"),
+            Stop::OneLayer => f.write_str("only one layer is left"),
+            Stop::AllBarred => f.write_str(
+                "no other pair may be merged: the rest is protected because it writes massive activations, or kept \
+                 as first or last layer",
+            ),
+            Stop::BelowSimilarity(best) => {
+                write!(f, "the most similar pair that may be merged has a similarity of only {best:.3}")
+            }
+        }
+    }
+}
+
+/// The merges of a one-shot plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OneShot {
+    /// To be merged in this order; `first` is the index in the model as it then is.
+    pub pairs: Vec<Pair>,
+    /// Why there are no more.
+    pub stop: Stop,
+}
+
+/// A plan in the making: the rules and the steps so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planner {
+    options: ValidPlanOptions,
+    plan: MergePlan,
+}
+
+impl Planner {
+    /// No merges yet.
+    pub fn new(options: ValidPlanOptions) -> Self {
+        let plan = MergePlan::unmerged(options.n_layers);
+        Planner { options, plan }
+    }
+
+    /// The steps so far and what they make.
+    pub fn plan(&self) -> &MergePlan {
+        &self.plan
+    }
+
+    /// Ends planning.
+    pub fn into_plan(self) -> MergePlan {
+        self.plan
+    }
+
+    /// The step made last, to write down what was measured after it.
+    pub fn last_step_mut(&mut self) -> Option<&mut MergeStep> {
+        self.plan.steps.last_mut()
+    }
+
+    /// The next pair of the iterative method: the neighbours with the highest similarity among those that may be
+    /// merged, of several the deepest.
+    ///
+    /// A pair is barred where it contains a layer that an option keeps (the first, the last), or where its second
+    /// layer was made from a protected one, which must not be absorbed into its predecessor. A protected layer may
+    /// absorb its successor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the matrix is not of the current model.
+    pub fn next_pair(&self, similarity: &SimilarityMatrix) -> Result<Next> {
+        self.check_shape(similarity)?;
+        if self.options.options().remove.is_some_and(|k| self.plan.steps.len() >= k) {
+            return Ok(Next::Stop(Stop::Done));
+        }
+        let best = self
+            .allowed(similarity)
+            .into_iter()
+            .reduce(|best, pair| if pair.similarity >= best.similarity { pair } else { best });
+        Ok(match best {
+            None => Next::Stop(self.nothing_allowed()),
+            Some(pair) if self.is_too_low(pair) => Next::Stop(Stop::BelowSimilarity(pair.similarity)),
+            Some(pair) => Next::Merge(pair),
+        })
+    }
+
+    /// All pairs of the one-shot method, from the similarities of the original model.
+    ///
+    /// The pairs `(l, l + 1)` of the original model that may be merged are ranked by similarity, deeper ones first
+    /// among equals, and the best `remove` of them (or all not below `min_similarity`) are taken, each once.
+    /// Taken pairs that share a layer form a chain `l, l + 1, .., l + c`, which becomes one layer. It is merged
+    /// from left to right: first `l` with `l + 1`, then the result with `l + 2`, and so on; each merge has the
+    /// similarity of its own original pair, here `(l + 1, l + 2)`. So every original layer ends in exactly one
+    /// final layer. Chains are merged in the order of their best pair.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the matrix is not of the original model, [`Error::Usage`] where a merge was made
+    /// before.
+    pub fn one_shot_pairs(&self, similarity: &SimilarityMatrix) -> Result<OneShot> {
+        if !self.plan.steps.is_empty() {
+            return Err(Error::Usage("a one-shot plan is made from the original model, before any merge".to_string()));
+        }
+        self.check_shape(similarity)?;
+        let mut ranked = self.allowed(similarity);
+        let mut stop = if ranked.is_empty() { self.nothing_allowed() } else { Stop::AllBarred };
+        // A stable sort of the reversed list puts deeper pairs first among equals.
+        ranked.reverse();
+        ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        if let Some(pair) = ranked.iter().find(|pair| self.is_too_low(**pair)) {
+            stop = Stop::BelowSimilarity(pair.similarity);
+        }
+        ranked.retain(|pair| !self.is_too_low(*pair));
+        if let Some(k) = self.options.options().remove
+            && k <= ranked.len()
+        {
+            ranked.truncate(k);
+            stop = Stop::Done;
+        }
+        Ok(OneShot { pairs: in_chain_order(&ranked), stop })
+    }
+
+    /// Appends the merge of a pair with share `alpha` of its first layer.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the pair is not of the current model or `alpha` is not in 0..=1.
+    pub fn merge(&mut self, pair: Pair, alpha: f64) -> Result<&mut MergeStep> {
+        self.plan.merge([pair.first, pair.first.saturating_add(1)], alpha, pair.similarity)
+    }
+
+    fn check_shape(&self, similarity: &SimilarityMatrix) -> Result<()> {
+        let (given, current) = (similarity.n_layers(), self.plan.n_final_layers());
+        if given != current {
+            return Err(Error::Shape(format!(
+                "plan: similarities of {given} layers were given, but the model has {current} now"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Pairs of the current model that may be merged, from the first layer on.
+    fn allowed(&self, similarity: &SimilarityMatrix) -> Vec<Pair> {
+        let options = self.options.options();
+        let pairs = similarity.adjacent().zip(self.plan.groups.iter().skip(1)).enumerate();
+        let n_pairs = self.plan.n_final_layers().saturating_sub(1);
+        pairs
+            .filter(|(first, (_, second_group))| {
+                let is_kept = (options.keep_first && *first == 0) || (options.keep_last && first + 1 == n_pairs);
+                !is_kept && !second_group.iter().any(|layer| self.options.protected.contains(layer))
+            })
+            .map(|(first, (similarity, _))| Pair { first, similarity })
+            .collect()
+    }
+
+    fn is_too_low(&self, pair: Pair) -> bool {
+        self.options.options().min_similarity.is_some_and(|least| pair.similarity < least)
+    }
+
+    fn nothing_allowed(&self) -> Stop {
+        if self.plan.n_final_layers() <= 1 { Stop::OneLayer } else { Stop::AllBarred }
+    }
+}
+
+/// From ranked pairs of the original model to merges with indices of the model at the time of each.
+fn in_chain_order(ranked: &[Pair]) -> Vec<Pair> {
+    let mut by_depth = ranked.to_vec();
+    by_depth.sort_by_key(|pair| pair.first);
+    let mut merges: Vec<Pair> = Vec::with_capacity(ranked.len());
+    // Original indices of layers that are gone, of which those before a layer shift its index.
+    let mut absorbed: Vec<usize> = Vec::with_capacity(ranked.len());
+    for best in ranked {
+        if absorbed.contains(&(best.first + 1)) {
+            continue;
+        }
+        for chain in by_depth.chunk_by(|a, b| a.first + 1 == b.first) {
+            let Some(start) = chain.first().map(|pair| pair.first) else { continue };
+            if !chain.iter().any(|pair| pair.first == best.first) {
+                continue;
+            }
+            let shift = absorbed.iter().filter(|&&layer| layer < start).count();
+            for pair in chain {
+                merges.push(Pair { first: start - shift, similarity: pair.similarity });
+                absorbed.push(pair.first + 1);
+            }
+        }
+    }
+    merges
+}

@@ -1,0 +1,152 @@
+//! What may be merged, with which share, and until when.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+
+/// The share of the first of two merged layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Alpha {
+    /// The similarity of the two, the paper's heuristic.
+    Similarity,
+    /// What a line search on the calibration text finds best.
+    Search,
+    /// A fixed number in 0..=1.
+    Fixed(f64),
+}
+
+impl Alpha {
+    /// A fixed share.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] outside 0..=1.
+    pub fn fixed(alpha: f64) -> Result<Self> {
+        if (0.0..=1.0).contains(&alpha) {
+            return Ok(Alpha::Fixed(alpha));
+        }
+        Err(Error::Usage(format!("alpha is {alpha}, but must be from 0 to 1, or \"similarity\" or \"search\"")))
+    }
+}
+
+impl fmt::Display for Alpha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Alpha::Similarity => f.write_str("similarity"),
+            Alpha::Search => f.write_str("search"),
+            Alpha::Fixed(alpha) => write!(f, "{alpha}"),
+        }
+    }
+}
+
+impl FromStr for Alpha {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "similarity" => Ok(Alpha::Similarity),
+            "search" => Ok(Alpha::Search),
+            _ => Alpha::fixed(s.parse().unwrap_or(f64::NAN)).map_err(|_| {
+                Error::Usage(format!("alpha is \"{s}\", but must be similarity, search or a number from 0 to 1"))
+            }),
+        }
+    }
+}
+
+impl Serialize for Alpha {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Alpha::Fixed(alpha) => serializer.serialize_f64(*alpha),
+            word => serializer.collect_str(word),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Alpha {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum WordOrNumber {
+            Word(String),
+            Number(f64),
+        }
+        match WordOrNumber::deserialize(deserializer)? {
+            WordOrNumber::Word(word) => word.parse(),
+            WordOrNumber::Number(alpha) => Alpha::fixed(alpha),
+        }
+        .map_err(serde::de::Error::custom)
+    }
+}
+
+/// What may be merged, and until when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanOptions {
+    /// Layers to remove; exactly one of this and `min_similarity` is set.
+    #[serde(default)]
+    pub remove: Option<usize>,
+    /// The similarity below which no pair is merged.
+    #[serde(default)]
+    pub min_similarity: Option<f64>,
+    /// The share of the first of two merged layers.
+    pub alpha: Alpha,
+    /// Whether all pairs are taken from the first matrix, without capturing again between merges.
+    #[serde(default)]
+    pub one_shot: bool,
+    /// Allow layers that write massive activations to be absorbed into their predecessor.
+    #[serde(default)]
+    pub release_massive: bool,
+    /// Never merge the first layer.
+    #[serde(default)]
+    pub keep_first: bool,
+    /// Never merge the last layer.
+    #[serde(default)]
+    pub keep_last: bool,
+}
+
+impl PlanOptions {
+    /// Checks the options against a model of `n_layers` layers, of which those in `massive` write a massive
+    /// activation.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where not exactly one stop is set, more layers are to be removed than leave one, a
+    /// number is out of range, or `massive` names a layer that does not exist.
+    pub fn check(self, n_layers: usize, massive: &[usize]) -> Result<ValidPlanOptions> {
+        let usage = |message: String| Err(Error::Usage(message));
+        match (self.remove, self.min_similarity) {
+            (Some(k), None) if k == 0 || k >= n_layers => {
+                return usage(format!("cannot remove {k} of {n_layers} layers: at least 1 must go and 1 must stay"));
+            }
+            (None, Some(s)) if !(s.is_finite() && s <= 1.0) => {
+                return usage(format!("the smallest similarity is {s}, but must be a number up to 1"));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+            _ => return usage("give either the number of layers to remove or the smallest similarity".to_string()),
+        }
+        if let Alpha::Fixed(alpha) = self.alpha {
+            Alpha::fixed(alpha)?;
+        }
+        if let Some(layer) = massive.iter().find(|&&layer| layer >= n_layers) {
+            return usage(format!("layer {layer} cannot be protected: the model has {n_layers} layers"));
+        }
+        let massive = if self.release_massive { Vec::new() } else { massive.to_vec() };
+        Ok(ValidPlanOptions { options: self, n_layers, protected: massive })
+    }
+}
+
+/// Options that fit a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidPlanOptions {
+    options: PlanOptions,
+    pub(super) n_layers: usize,
+    /// Original layers that must not be absorbed into their predecessor.
+    pub(super) protected: Vec<usize>,
+}
+
+impl ValidPlanOptions {
+    /// The options as they were given.
+    pub fn options(&self) -> &PlanOptions {
+        &self.options
+    }
+}
