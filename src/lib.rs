@@ -20,5 +20,7 @@ pub mod report;
 pub mod similarity;
 pub mod sink;
 pub mod source;
+#[cfg(target_arch = "wasm32")]
+pub mod wasm;
 
 pub use error::{Error, Result};

@@ -129,18 +129,18 @@ impl MergePlan {
                  finite similarity"
             )));
         }
-        let absorbed = (self.groups.remove(m), self.weights.remove(m));
-        let (mut first, mut layers) = (Vec::new(), self.groups.len());
+        let (second, second_weights) = (self.groups.remove(m), self.weights.remove(m));
+        let layers = self.groups.len();
+        let mut first = Vec::new();
         if let (Some(group), Some(weights)) = (self.groups.get_mut(l), self.weights.get_mut(l)) {
-            first = group.clone();
-            layers = layers.max(1);
-            group.extend(&absorbed.0);
+            first.clone_from(group);
+            group.extend(&second);
             weights.iter_mut().for_each(|w| *w *= alpha);
-            weights.extend(absorbed.1.iter().map(|w| w * (1.0 - alpha)));
+            weights.extend(second_weights.iter().map(|w| w * (1.0 - alpha)));
         }
         self.steps.push(MergeStep {
             merged,
-            groups: [first, absorbed.0],
+            groups: [first, second],
             alpha,
             similarity,
             layers,

@@ -135,7 +135,8 @@ impl Planner {
         }
         self.check_shape(similarity)?;
         let mut ranked = self.allowed(similarity);
-        let mut stop = if ranked.is_empty() { self.nothing_allowed() } else { Stop::AllBarred };
+        let n_left = self.plan.n_final_layers().saturating_sub(ranked.len());
+        let mut stop = if n_left <= 1 { Stop::OneLayer } else { Stop::AllBarred };
         // A stable sort of the reversed list puts deeper pairs first among equals.
         ranked.reverse();
         ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));

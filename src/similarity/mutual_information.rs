@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::manifold::Embedding;
 
 /// Points looked at together; a compiler turns the loops over this many numbers into vector instructions.
-const CHUNK: usize = 32;
+const CHUNK: usize = 16;
 
 /// `I(x; y)` in nats between two embeddings of the same points.
 ///

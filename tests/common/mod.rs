@@ -1,13 +1,22 @@
-//! What the integration tests share: fixtures and an executor.
+//! What the integration tests share: fixtures, an executor, a folder in memory.
 
 #![allow(dead_code)] // Each test file uses a part.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::rc::Rc;
 
+use futures::future::LocalBoxFuture;
 use laminate::device::Accelerator;
 use laminate::model::Model;
-use laminate::source::open_path;
+use laminate::pipeline::Session;
+use laminate::plan::{Alpha, PlanOptions};
+use laminate::progress::{Event, Observer, Stage};
+use laminate::sink::OutputFolder;
+use laminate::source::{MemorySource, SharedSource};
+use laminate::{Error, Result};
 use serde_json::Value;
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {
@@ -22,50 +31,139 @@ pub fn cpu() -> Accelerator {
     Accelerator::cpu("tests")
 }
 
-/// A fixture model by name; the demo is the planted one.
-pub async fn open(model: &str) -> Model {
-    if model == "stories-planted-12L" {
-        return laminate::demo::open().await.unwrap();
+/// Files by name, to be damaged.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files of a fixture model, with a tokenizer.
+pub fn files(model: &str) -> Files {
+    let mut files = Files::new();
+    for folder in ["models/stories260K", &format!("models/{model}")] {
+        for entry in std::fs::read_dir(data(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if folder.ends_with(model) || name == "tokenizer.json" {
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
     }
-    let files = open_path(&data("models").join(model)).unwrap();
-    Model::open(model, &files).await.unwrap()
+    files
 }
 
-/// Numbers that transformers and `mka_spec.py` gave for a fixture model.
-pub struct Golden(Value);
-
-pub fn golden(model: &str) -> Golden {
-    let json = std::fs::read(data("golden").join(format!("{model}.json"))).unwrap();
-    Golden(serde_json::from_slice(&json).unwrap())
+pub fn sources(files: &Files) -> Vec<SharedSource> {
+    let source = |(name, bytes): (&String, &Vec<u8>)| {
+        Rc::new(MemorySource::new(name.clone(), bytes.clone())) as SharedSource
+    };
+    files.iter().map(source).collect()
 }
 
-impl Golden {
-    pub fn value(&self) -> &Value {
-        &self.0
-    }
+pub fn open_files(files: &Files) -> Result<Model> {
+    run(Model::open("fixture", &sources(files)))
+}
 
-    pub fn ids(&self, sequence: usize) -> Vec<u32> {
-        let ids = self.0["sequences"][sequence].as_array().unwrap();
-        ids.iter().map(|id| id.as_u64().unwrap() as u32).collect()
-    }
+pub fn open(model: &str) -> Model {
+    open_files(&files(model)).unwrap()
+}
 
-    pub fn first8(&self, layer: usize) -> Vec<f64> {
-        numbers(&self.0["hidden_after_layer"]["first8"][layer])
-    }
+pub fn session(model: &str) -> Session {
+    Session::new(open(model), cpu())
+}
 
-    pub fn block_influence(&self, layer: usize) -> f64 {
-        self.0["block_influence_layers_1_on"][layer - 1].as_f64().unwrap()
+pub fn remove(k: usize) -> PlanOptions {
+    PlanOptions {
+        remove: Some(k),
+        min_similarity: None,
+        alpha: Alpha::Similarity,
+        one_shot: false,
+        release_massive: false,
+        keep_first: false,
+        keep_last: false,
     }
+}
 
-    pub fn tokens_scored(&self) -> u64 {
-        self.0["tokens_scored"].as_f64().unwrap() as u64
-    }
-
-    pub fn perplexity(&self) -> f64 {
-        self.0["perplexity"].as_f64().unwrap()
-    }
+/// A JSON fixture.
+pub fn json(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(data(path)).unwrap()).unwrap()
 }
 
 pub fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+}
+
+/// A folder in memory, shared so that it can be looked at afterwards; it may be told to fail.
+#[derive(Clone, Default)]
+pub struct MemoryFolder {
+    pub state: Rc<RefCell<FolderState>>,
+}
+
+#[derive(Default)]
+pub struct FolderState {
+    pub files: Files,
+    pub committed: bool,
+    pub aborted: bool,
+    /// Bytes after which the medium is full.
+    pub capacity: Option<usize>,
+    /// Flip a bit of this file when it is read back.
+    pub corrupt: Option<String>,
+    open: Option<String>,
+}
+
+fn ready<'a, T: 'a>(value: Result<T>) -> LocalBoxFuture<'a, Result<T>> {
+    Box::pin(std::future::ready(value))
+}
+
+impl OutputFolder for MemoryFolder {
+    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        let mut state = self.state.borrow_mut();
+        state.files.insert(name.to_owned(), Vec::new());
+        state.open = Some(name.to_owned());
+        ready(Ok(()))
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
+        let mut state = self.state.borrow_mut();
+        let used: usize = state.files.values().map(Vec::len).sum();
+        if state.capacity.is_some_and(|capacity| used + bytes.len() > capacity) {
+            return ready(Err(Error::Source("memory: the disk is full".to_owned())));
+        }
+        let name = state.open.clone().unwrap();
+        state.files.get_mut(&name).unwrap().extend_from_slice(bytes);
+        ready(Ok(()))
+    }
+
+    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        self.state.borrow_mut().open = None;
+        ready(Ok(()))
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
+        let state = self.state.borrow();
+        let mut bytes = state.files[name].clone();
+        if state.corrupt.as_deref() == Some(name) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+        ready(Ok(Rc::new(MemorySource::new(name.to_owned(), bytes))))
+    }
+
+    fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        self.state.borrow_mut().committed = true;
+        ready(Ok(()))
+    }
+
+    fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        let mut state = self.state.borrow_mut();
+        state.aborted = true;
+        state.files.clear();
+        ready(Ok(()))
+    }
+}
+
+/// Stops the run at the given step of a stage.
+pub struct StopAt(pub Stage, pub u64);
+
+impl Observer for StopAt {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        let stop = matches!(&event, Event::Progress(p) if p.stage == self.0 && p.done >= self.1);
+        ready(if stop { Err(Error::Cancelled) } else { Ok(()) })
+    }
 }

@@ -1,0 +1,356 @@
+//! The door to the page: conversions between JavaScript and the engine, and no policy.
+//!
+//! `www/engine/protocol.ts` describes the same door from the other side.
+
+// The attribute macro writes the glue that needs this.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use futures::future::LocalBoxFuture;
+use js_sys::{Function, Promise, Uint8Array};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::device::{Accelerator, Preference};
+use crate::model::Model;
+use crate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use crate::plan::MergePlan;
+use crate::progress::{Event, Observer};
+use crate::report::ModelReport;
+use crate::sink::OutputFolder;
+use crate::source::{ByteSource, SharedSource};
+use crate::{Error, Result, demo};
+
+/// What a call into the engine gives: a value for JavaScript, or `{kind, message}`.
+type JsResult = std::result::Result<JsValue, JsValue>;
+
+#[wasm_bindgen]
+extern "C" {
+    /// `ByteSource` of `protocol.ts`.
+    pub type JsByteSource;
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &JsByteSource) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn size(this: &JsByteSource) -> f64;
+    #[wasm_bindgen(method, catch)]
+    fn read(this: &JsByteSource, offset: f64, length: f64) -> std::result::Result<Promise, JsValue>;
+
+    /// `OutputFolder` of `protocol.ts`.
+    pub type JsFolder;
+    #[wasm_bindgen(method, catch)]
+    fn create(this: &JsFolder, name: &str) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn write(this: &JsFolder, bytes: Uint8Array) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn close(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = size)]
+    fn file_size(this: &JsFolder, name: &str) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = read)]
+    fn read_file(
+        this: &JsFolder,
+        name: &str,
+        offset: f64,
+        length: f64,
+    ) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn commit(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn abort(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
+}
+
+/// Runs when the module is loaded: a panic is a bug, and its message belongs in the console.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// The engine: `WasmEngine` of `protocol.ts`. One call at a time.
+#[wasm_bindgen]
+pub struct Engine {
+    accelerator: Accelerator,
+    session: RefCell<Option<Session>>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Starts on the preferred device: "auto", "gpu" or "cpu".
+    pub async fn create(preference: String) -> std::result::Result<Engine, JsValue> {
+        let preference: Preference = preference.parse().map_err(thrown)?;
+        let accelerator = Accelerator::choose(preference).await.map_err(thrown)?;
+        Ok(Engine { accelerator, session: RefCell::new(None) })
+    }
+
+    /// What runs the arithmetic.
+    pub fn device(&self) -> JsResult {
+        to_js(self.accelerator.report())
+    }
+
+    /// Opens the embedded model.
+    #[wasm_bindgen(js_name = openDemo)]
+    pub async fn open_demo(&self) -> JsResult {
+        self.opened(demo::open().await)
+    }
+
+    /// Opens the model whose files are given.
+    pub async fn open(&self, files: Vec<JsByteSource>, name: Option<String>) -> JsResult {
+        let sources: Vec<SharedSource> =
+            files.into_iter().map(|file| Rc::new(BrowserFile::new(file)) as SharedSource).collect();
+        let folder = sources.iter().find_map(|s| s.name().split_once('/').map(|(f, _)| f.to_owned()));
+        let name = name.or(folder).unwrap_or_else(|| "your model".to_owned());
+        self.opened(Model::open(name, &sources).await)
+    }
+
+    fn opened(&self, model: Result<Model>) -> JsResult {
+        let model = model.map_err(thrown)?;
+        let report = to_js(&ModelReport::new(&model))?;
+        self.session.replace(Some(Session::new(model, self.accelerator.clone())));
+        Ok(report)
+    }
+
+    /// What the similarity stage will need.
+    pub async fn estimate(&self, options: JsValue) -> JsResult {
+        let options: CalibrationOptions = from_js(options)?;
+        let session = self.take()?;
+        let result = session.estimate(&options).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// The similarity stage.
+    pub async fn similarity(&self, options: JsValue, observe: Function) -> JsResult {
+        let options: CalibrationOptions = from_js(options)?;
+        let mut session = self.take()?;
+        let result = session.similarity(&options, &Page(observe)).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// Chooses and measures merges.
+    pub async fn plan(&self, options: JsValue, observe: Function) -> JsResult {
+        let options = from_js(options)?;
+        let mut session = self.take()?;
+        let result = session.plan(&options, &WriteOptions::default(), &Page(observe)).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// Writes the model of a plan.
+    pub async fn write(
+        &self,
+        plan: JsValue,
+        options: JsValue,
+        folder: JsFolder,
+        observe: Function,
+    ) -> JsResult {
+        let plan: MergePlan = from_js(plan)?;
+        let options: WriteOptions = from_js(options)?;
+        let session = self.take()?;
+        let mut folder = BrowserFolder(Rc::new(folder));
+        let result = session.write(&plan, &options, &mut folder, &Page(observe)).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// The built-in calibration text.
+    #[wasm_bindgen(js_name = builtinText)]
+    pub fn builtin_text(&self) -> JsResult {
+        #[derive(Serialize)]
+        struct Text {
+            name: &'static str,
+            text: &'static str,
+        }
+        to_js(&Text { name: demo::TEXT_NAME, text: demo::TEXT })
+    }
+
+    fn take(&self) -> std::result::Result<Session, JsValue> {
+        self.session.take().ok_or_else(|| {
+            thrown(Error::Usage("no model is open, or a run is going on; open one or wait".to_owned()))
+        })
+    }
+
+    fn give_back(&self, session: Session) {
+        self.session.replace(Some(session));
+    }
+}
+
+/// An error as JavaScript gets it: `EngineError` of `protocol.ts`.
+#[derive(Serialize, Deserialize)]
+struct Thrown {
+    kind: String,
+    message: String,
+}
+
+fn thrown(error: Error) -> JsValue {
+    let thrown = Thrown { kind: error.kind().to_owned(), message: error.to_string() };
+    to_js(&thrown).unwrap_or_else(|_| JsValue::from_str(&thrown.message))
+}
+
+/// What JavaScript threw, as an error about `name`.
+fn caught(name: &str, value: &JsValue) -> Error {
+    if let Ok(Thrown { kind, message }) = serde_wasm_bindgen::from_value(value.clone()) {
+        return match kind.as_str() {
+            "cancelled" => Error::Cancelled,
+            "limit" => Error::Limit(message),
+            "usage" => Error::Usage(message),
+            _ => Error::Source(message),
+        };
+    }
+    let message = match value.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => value.as_string().unwrap_or_else(|| "unknown failure".to_owned()),
+    };
+    Error::Source(format!("{name}: {message}"))
+}
+
+fn finish<T: Serialize>(result: Result<T>) -> JsResult {
+    to_js(&result.map_err(thrown)?)
+}
+
+fn to_js<T: Serialize>(value: &T) -> JsResult {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| JsValue::from_str(&e.to_string()))
+}
+
+fn from_js<T: DeserializeOwned>(value: JsValue) -> std::result::Result<T, JsValue> {
+    serde_wasm_bindgen::from_value(value)
+        .map_err(|e| thrown(Error::Usage(format!("the options are not understood ({e})"))))
+}
+
+async fn settle(name: &str, promise: std::result::Result<Promise, JsValue>) -> Result<JsValue> {
+    let promise = promise.map_err(|e| caught(name, &e))?;
+    JsFuture::from(promise).await.map_err(|e| caught(name, &e))
+}
+
+/// A `File` of the browser, or anything else that answers ranges.
+struct BrowserFile {
+    name: String,
+    size: u64,
+    file: JsByteSource,
+}
+
+impl BrowserFile {
+    fn new(file: JsByteSource) -> Self {
+        Self { name: file.name(), size: file.size() as u64, file }
+    }
+}
+
+impl ByteSource for BrowserFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
+        // Called here and not in the future, so that the browser begins at once.
+        let promise = self.file.read(offset as f64, length as f64);
+        bytes(self.name.clone(), promise, length)
+    }
+}
+
+fn bytes(
+    name: String,
+    promise: std::result::Result<Promise, JsValue>,
+    length: usize,
+) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
+    Box::pin(async move {
+        let value = settle(&name, promise).await?;
+        let array = value.dyn_into::<Uint8Array>();
+        let bytes = array.map(|a| a.to_vec()).unwrap_or_default();
+        if bytes.len() != length {
+            return Err(Error::Source(format!(
+                "{name}: {} bytes came where {length} were asked; the file changed: open it again",
+                bytes.len()
+            )));
+        }
+        Ok(bytes)
+    })
+}
+
+/// A folder that the page writes.
+struct BrowserFolder(Rc<JsFolder>);
+
+/// A file that was just written.
+struct WrittenFile {
+    name: String,
+    size: u64,
+    folder: Rc<JsFolder>,
+}
+
+impl ByteSource for WrittenFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
+        let promise = self.folder.read_file(&self.name, offset as f64, length as f64);
+        bytes(self.name.clone(), promise, length)
+    }
+}
+
+fn done<'a>(
+    name: &'static str,
+    promise: std::result::Result<Promise, JsValue>,
+) -> LocalBoxFuture<'a, Result<()>> {
+    Box::pin(async move { settle(name, promise).await.map(drop) })
+}
+
+impl OutputFolder for BrowserFolder {
+    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        let promise = self.0.create(name);
+        Box::pin(async move { settle(name, promise).await.map(drop) })
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
+        done("writing", self.0.write(Uint8Array::from(bytes)))
+    }
+
+    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        done("closing a file", self.0.close())
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
+        let promise = self.0.file_size(name);
+        Box::pin(async move {
+            let size = settle(name, promise).await?.as_f64().unwrap_or(0.0) as u64;
+            let folder = Rc::clone(&self.0);
+            Ok(Rc::new(WrittenFile { name: name.to_owned(), size, folder }) as SharedSource)
+        })
+    }
+
+    fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        done("finishing the folder", self.0.commit())
+    }
+
+    fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        done("clearing the folder", self.0.abort())
+    }
+}
+
+/// The page's `observe` function.
+struct Page(Function);
+
+impl Observer for Page {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let event = to_js(&event).map_err(|e| caught("progress", &e))?;
+            let promise = self.0.call1(&JsValue::NULL, &event).map_err(|e| caught("progress", &e))?;
+            let stop = JsFuture::from(Promise::resolve(&promise)).await;
+            match stop.map_err(|e| caught("progress", &e))?.as_bool() {
+                Some(true) => Err(Error::Cancelled),
+                _ => Ok(()),
+            }
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! The whole run on models whose answer is known.
+
+mod common;
+
+use common::{MemoryFolder, json, numbers, open, remove, run, session};
+use laminate::device::Accelerator;
+use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use laminate::plan::{Alpha, PlanOptions};
+use laminate::progress::Silent;
+use laminate::report::{PlanReport, SimilarityReport};
+
+const PLANTED: &str = "stories-planted-12L";
+
+fn similarity(session: &mut Session, options: &CalibrationOptions) -> SimilarityReport {
+    run(session.similarity(options, &Silent)).unwrap()
+}
+
+fn plan(model: &str, options: &PlanOptions) -> PlanReport {
+    let mut session = session(model);
+    similarity(&mut session, &CalibrationOptions::default());
+    run(session.plan(options, &WriteOptions::default(), &Silent)).unwrap()
+}
+
+#[track_caller]
+fn assert_near(what: &str, ours: f64, theirs: f64, tolerance: f64) {
+    assert!((ours - theirs).abs() <= tolerance, "{what}: {ours} instead of {theirs}");
+}
+
+#[test]
+fn the_planted_plan_is_found_with_the_reference_alphas_and_perplexities() {
+    let golden = json("golden/stories-planted-12L-merge.json");
+    let steps = golden["steps"].as_array().unwrap();
+    let report = plan(PLANTED, &remove(8));
+    assert_near("perplexity", report.original.perplexity, steps[0]["perplexity"].as_f64().unwrap(), 1e-3);
+    for (ours, theirs) in report.plan.steps.iter().zip(&steps[1..]) {
+        assert_eq!(ours.merged.map(|l| l as f64).to_vec(), numbers(&theirs["merged"]));
+        assert_near("alpha", ours.alpha, theirs["alpha"].as_f64().unwrap(), 0.02);
+        let ratio = ours.perplexity.unwrap() / theirs["perplexity"].as_f64().unwrap();
+        assert_near("perplexity ratio", ratio, 1.0, 0.01);
+    }
+    let groups: Vec<Vec<f64>> = golden["groups"].as_array().unwrap().iter().map(numbers).collect();
+    let ours: Vec<Vec<f64>> =
+        report.plan.groups.iter().map(|g| g.iter().map(|l| *l as f64).collect()).collect();
+    assert_eq!(ours, groups);
+}
+
+#[test]
+fn seven_merges_of_the_demo_are_nearly_free_and_the_eighth_is_not() {
+    let run_demo = |options: &PlanOptions| {
+        let mut session = Session::new(run(laminate::demo::open()).unwrap(), common::cpu());
+        similarity(&mut session, &CalibrationOptions::default());
+        run(session.plan(options, &WriteOptions::default(), &Silent)).unwrap()
+    };
+    let report = run_demo(&remove(7));
+    assert_eq!(
+        report.plan.groups,
+        [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]
+    );
+    assert!(report.merged.perplexity < 1.06 * report.original.perplexity);
+    assert!(!report.merged.collapsed);
+    // Stopping by similarity finds the same place by itself.
+    let by_similarity =
+        run_demo(&PlanOptions { remove: None, min_similarity: Some(0.8), ..remove(1) });
+    assert_eq!(by_similarity.plan.groups, report.plan.groups);
+    let one_more = run_demo(&remove(8));
+    assert!(one_more.merged.perplexity > 5.0 * report.merged.perplexity);
+}
+
+#[test]
+fn the_similarity_of_our_own_activations_is_the_reference_one() {
+    for model in ["stories260K", PLANTED] {
+        let golden = json(&format!("golden/{model}.json"));
+        for (rule, name) in [("last", "points_last"), ("mean", "points_mean")] {
+            let options =
+                CalibrationOptions { points: rule.parse().unwrap(), ..CalibrationOptions::default() };
+            let report = similarity(&mut session(model), &options);
+            let golden = &golden[name];
+            for (l, row) in report.similarity.iter().enumerate() {
+                for (ours, theirs) in row.iter().zip(numbers(&golden["similarity"][l])) {
+                    assert_near(&format!("{model}, {rule}, row {l}"), *ours, theirs, 0.02);
+                }
+            }
+            for (ours, theirs) in report.epsilon.iter().zip(numbers(&golden["epsilon"])) {
+                assert_near("bandwidth", ours / theirs, 1.0, 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_without_redundancy_is_said_to_have_none_and_collapses() {
+    let mut session = session("stories260K");
+    let report = similarity(&mut session, &CalibrationOptions::default());
+    assert!(report.warnings.iter().any(|w| w.contains("No two neighbouring layers")), "{:?}", report.warnings);
+    let planned = run(session.plan(&remove(2), &WriteOptions::default(), &Silent)).unwrap();
+    assert!(planned.merged.collapsed);
+    assert!(planned.plan.steps[1].collapsed && !planned.plan.steps[0].collapsed);
+    assert!(planned.warnings.iter().any(|w| w.contains("collapsed")), "{:?}", planned.warnings);
+}
+
+#[test]
+fn one_shot_merges_the_same_groups_without_comparing_anew() {
+    let report = plan(PLANTED, &PlanOptions { one_shot: true, ..remove(7) });
+    assert_eq!(
+        report.plan.groups,
+        [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]
+    );
+    assert!(report.merged.perplexity < 1.06 * report.original.perplexity);
+}
+
+#[test]
+fn searched_alpha_is_at_least_as_close_to_the_original_as_any_fixed_one() {
+    let kl = |alpha| {
+        let report = plan("stories260K", &PlanOptions { alpha, ..remove(1) });
+        report.merged.kl.unwrap()
+    };
+    let searched = kl(Alpha::Search);
+    for alpha in [0.0, 0.5, 1.0] {
+        assert!(searched <= kl(Alpha::Fixed(alpha)) + 1e-9, "{alpha}");
+    }
+    assert!(searched < kl(Alpha::Similarity));
+}
+
+#[test]
+fn alpha_one_is_dropping_the_second_layer() {
+    let report = plan("stories260K", &PlanOptions { alpha: Alpha::Fixed(1.0), ..remove(1) });
+    assert_eq!(report.merged, report.dropped);
+}
+
+#[test]
+fn what_was_measured_is_what_the_written_model_gives() {
+    let mut session = session(PLANTED);
+    similarity(&mut session, &CalibrationOptions::default());
+    let output = WriteOptions { dtype: Some("f16".parse().unwrap()), ..WriteOptions::default() };
+    let report = run(session.plan(&remove(7), &output, &Silent)).unwrap();
+    let folder = MemoryFolder::default();
+    run(session.write(&report.plan, &output, &mut folder.clone(), &Silent)).unwrap();
+    let files = folder.state.borrow().files.clone();
+    let written = common::open_files(&files).unwrap();
+    let options = CalibrationOptions::default();
+    let accelerator: Accelerator = common::cpu();
+    let original = open(PLANTED);
+    let evaluated = run(laminate::pipeline::evaluate(
+        &written,
+        Some(&original),
+        &accelerator,
+        &options,
+        &Silent,
+    ))
+    .unwrap();
+    let ratio = evaluated.perplexity / report.merged.perplexity;
+    // Norms of unchanged layers and the embedding are rounded too when everything becomes F16.
+    assert_near("perplexity ratio", ratio, 1.0, 1e-3);
+    assert_near("KL", evaluated.kl.unwrap(), report.merged.kl.unwrap(), 1e-3);
+    assert!(!evaluated.collapsed);
+}
+
+#[test]
+fn a_repeated_plan_measures_the_same() {
+    let mut session = session(PLANTED);
+    similarity(&mut session, &CalibrationOptions::default());
+    let output = WriteOptions::default();
+    let report = run(session.plan(&remove(3), &output, &Silent)).unwrap();
+    let again = run(session.measure(&report.plan, &output, &Silent)).unwrap();
+    assert_near("KL", again.merged.kl.unwrap(), report.merged.kl.unwrap(), 1e-6);
+    assert_eq!(again.plan, report.plan);
+}

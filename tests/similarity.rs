@@ -1,0 +1,325 @@
+//! Similarities of layers: what must hold for every metric, naive versions, stored numbers, bad input.
+
+mod geometry;
+
+use geometry::{Golden, Random, assert_close, assert_rows_close};
+use laminate::error::Error;
+use laminate::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
+use laminate::similarity::{
+    Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions, block_influence,
+};
+
+fn maps_of(layers: &[Points]) -> Vec<DiffusionMap> {
+    diffusion_maps(layers, &DiffusionOptions::default().check().unwrap()).unwrap()
+}
+
+fn builder(metric: Metric) -> SimilarityBuilder {
+    SimilarityBuilder::new(SimilarityOptions { metric, ..SimilarityOptions::default() }.check().unwrap())
+}
+
+fn matrix(metric: Metric, layers: &[Points]) -> SimilarityMatrix {
+    let mut builder = builder(metric);
+    builder.extend(layers, &maps_of(layers)).unwrap();
+    builder.matrix()
+}
+
+/// Layers that drift away from the first.
+fn drift(seed: u64, n_layers: usize, n: usize, dim: usize) -> Vec<Points> {
+    let mut random = Random(seed);
+    let mut data = random.sheet(n, dim);
+    (0..n_layers)
+        .map(|layer| {
+            data.iter_mut().for_each(|x| *x += 0.15 * random.normal());
+            Points::from_f64(layer, n, dim, data.clone()).unwrap()
+        })
+        .collect()
+}
+
+// What must hold for every metric.
+
+#[test]
+fn is_symmetric_with_ones_on_the_diagonal_and_in_range() {
+    let layers = drift(1, 5, 60, 20);
+    for metric in Metric::ALL {
+        let rows = matrix(metric, &layers).to_rows();
+        for l in 0..5 {
+            assert_eq!(rows[l][l], 1.0, "{metric}");
+            for m in 0..5 {
+                assert_eq!(rows[l][m], rows[m][l], "{metric}");
+                assert!((0.0..=1.0).contains(&rows[l][m]), "{metric} of {l} and {m}: {}", rows[l][m]);
+            }
+        }
+    }
+}
+
+#[test]
+fn falls_with_distance_along_a_drift() {
+    let layers = drift(2, 6, 200, 30);
+    for metric in Metric::ALL {
+        let matrix = matrix(metric, &layers);
+        let (near, far) = (matrix.between(0, 1).unwrap(), matrix.between(0, 5).unwrap());
+        assert!(near > far, "{metric}: {near} {far}");
+    }
+}
+
+#[test]
+fn equal_layers_have_similarity_one() {
+    let one = drift(3, 1, 50, 12).remove(0);
+    let mut layers = vec![one.clone(), one];
+    layers.extend(drift(4, 2, 50, 12));
+    for metric in Metric::ALL {
+        let found = matrix(metric, &layers).between(0, 1).unwrap();
+        assert!((found - 1.0).abs() < 1e-7, "{metric}: {found}");
+    }
+}
+
+#[test]
+fn ignores_the_order_of_points() {
+    let layers = drift(5, 3, 70, 15);
+    let order = Random(6).permutation(70);
+    let shuffled: Vec<Points> = layers
+        .iter()
+        .map(|p| Points::from_f64(0, 70, 15, order.iter().flat_map(|&i| p.row(i).unwrap().to_vec()).collect()).unwrap())
+        .collect();
+    for metric in Metric::ALL {
+        let (a, b) = (matrix(metric, &layers).to_rows(), matrix(metric, &shuffled).to_rows());
+        assert_rows_close(metric.name(), &a, &b, 1e-10, 0.0);
+    }
+}
+
+#[test]
+fn duplicate_points_are_finite() {
+    let layers: Vec<Points> = drift(7, 3, 64, 10)
+        .iter()
+        .map(|p| {
+            let data = (0..64).flat_map(|i| p.row(if i % 4 == 0 { 0 } else { i }).unwrap().to_vec()).collect();
+            Points::from_f64(0, 64, 10, data).unwrap()
+        })
+        .collect();
+    for metric in Metric::ALL {
+        for row in matrix(metric, &layers).to_rows() {
+            assert!(row.iter().all(|s| (0.0..=1.0).contains(s)), "{metric}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn one_layer_is_a_matrix_of_one() {
+    for metric in Metric::ALL {
+        assert_eq!(matrix(metric, &drift(8, 1, 40, 6)).to_rows(), [[1.0]], "{metric}");
+    }
+}
+
+// Filling in and replacing.
+
+#[test]
+fn rows_that_arrive_one_by_one_make_the_same_matrix() {
+    let layers = drift(9, 5, 48, 11);
+    let maps = maps_of(&layers);
+    for metric in Metric::ALL {
+        let whole = matrix(metric, &layers).to_rows();
+        let mut builder = builder(metric);
+        for (layer, (points, map)) in layers.iter().zip(&maps).enumerate() {
+            let row = builder.push(points, map).unwrap();
+            if metric.needs_all_layers() {
+                assert!(row.is_empty());
+            } else {
+                assert_eq!(row, whole[layer][..=layer], "{metric}");
+            }
+        }
+        assert_eq!(builder.matrix().to_rows(), whole, "{metric}");
+        assert_eq!(builder.mutual_information().is_some(), metric == Metric::MutualInformation);
+    }
+}
+
+#[test]
+fn replacing_the_layers_from_a_merge_on_equals_starting_again() {
+    let mut layers = drift(10, 6, 48, 11);
+    let (maps, changed) = (maps_of(&layers), drift(11, 3, 48, 11));
+    for metric in Metric::ALL {
+        let mut builder = builder(metric);
+        builder.extend(&layers, &maps).unwrap();
+        builder.replace_from(2, &changed, &maps_of(&changed)).unwrap();
+        let expected: Vec<Points> = layers[..2].iter().chain(&changed).cloned().collect();
+        assert_eq!(builder.n_layers(), 5);
+        assert_rows_close(metric.name(), &builder.matrix().to_rows(), &matrix(metric, &expected).to_rows(), 1e-12, 0.0);
+    }
+    layers.clear();
+}
+
+#[test]
+fn a_failed_extension_leaves_the_builder_as_it_was() {
+    let layers = drift(12, 3, 48, 11);
+    let other = drift(13, 1, 50, 11);
+    let mut builder = builder(Metric::MutualInformation);
+    builder.extend(&layers, &maps_of(&layers)).unwrap();
+    let before = builder.matrix();
+    let error = builder.push(&other[0], &maps_of(&other)[0]).unwrap_err();
+    assert!(error.to_string().contains("layer 3 has 50 points"), "{error}");
+    assert_eq!(builder.matrix(), before);
+}
+
+// Naive versions.
+
+#[test]
+fn mahalanobis_matches_the_matrix_of_the_definition() {
+    // With as many dimensions as is comfortable for a dense inverse, by Gauss-Jordan elimination.
+    for (n, dim) in [(20, 3), (24, 40)] {
+        let layers = drift(14, 3, n, dim);
+        let rows: Vec<Vec<Vec<f64>>> = layers
+            .iter()
+            .map(|p| p.normalised(0, laminate::manifold::Normalise::Rms).unwrap().rows().map(<[f64]>::to_vec).collect())
+            .collect();
+        let mut distances = vec![vec![0.0; 3]; 3];
+        for l in 0..3 {
+            for m in 0..l {
+                distances[l][m] = naive_mahalanobis(&rows[l], &rows[m]);
+            }
+        }
+        let mut sorted = [distances[1][0], distances[2][0], distances[2][1]];
+        sorted.sort_by(f64::total_cmp);
+        let found = matrix(Metric::Mahalanobis, &layers);
+        for l in 0..3 {
+            for m in 0..l {
+                let expected = 1.0 / (1.0 + distances[l][m] / sorted[1]);
+                assert_close("mahalanobis", &[found.between(l, m).unwrap()], &[expected], 1e-9, 0.0);
+            }
+        }
+    }
+}
+
+fn naive_mahalanobis(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
+    let (n, dim) = (x.len(), x[0].len());
+    let mut covariance = vec![vec![0.0; dim]; dim];
+    for points in [x, y] {
+        let mean: Vec<f64> = (0..dim).map(|j| points.iter().map(|p| p[j]).sum::<f64>() / n as f64).collect();
+        for p in points {
+            for i in 0..dim {
+                for j in 0..dim {
+                    covariance[i][j] += (p[i] - mean[i]) * (p[j] - mean[j]) / (2 * n - 2) as f64;
+                }
+            }
+        }
+    }
+    let trace: f64 = (0..dim).map(|i| covariance[i][i]).sum();
+    for (i, row) in covariance.iter_mut().enumerate() {
+        row.iter_mut().for_each(|c| *c *= 1.0 - SHRINKAGE);
+        row[i] += SHRINKAGE * trace / dim as f64;
+    }
+    let mut total = 0.0;
+    for (p, q) in x.iter().zip(y) {
+        let v: Vec<f64> = p.iter().zip(q).map(|(p, q)| p - q).collect();
+        let mut system: Vec<Vec<f64>> = covariance.iter().zip(&v).map(|(row, v)| [&row[..], &[*v]].concat()).collect();
+        for i in 0..dim {
+            let pivot = system[i].clone();
+            for (k, row) in system.iter_mut().enumerate() {
+                if k != i {
+                    let factor = row[i] / pivot[i];
+                    row.iter_mut().zip(&pivot).for_each(|(r, p)| *r -= factor * p);
+                }
+            }
+        }
+        total += (0..dim).map(|i| v[i] * system[i][dim] / system[i][i]).sum::<f64>().sqrt();
+    }
+    total / n as f64
+}
+
+#[test]
+fn cosine_may_be_negative() {
+    let data = Random(15).sheet(40, 6);
+    let opposite = data.iter().map(|x| -x).collect();
+    let layers = [data, opposite].map(|data| Points::from_f64(0, 40, 6, data).unwrap());
+    assert_close("cosine", &[matrix(Metric::Cosine, &layers).between(0, 1).unwrap()], &[-1.0], 1e-12, 0.0);
+    assert_close("angular", &[matrix(Metric::Angular, &layers).between(0, 1).unwrap()], &[0.0], 1e-7, 0.0);
+}
+
+// Stored numbers.
+
+#[test]
+fn every_metric_of_stored_points_matches_numpy_and_scipy() {
+    for name in ["stories260K", "stories-planted-12L"] {
+        let golden = Golden::load(name);
+        let maps = maps_of(&golden.layers);
+        for metric in Metric::ALL {
+            let mut builder = builder(metric);
+            builder.extend(&golden.layers, &maps).unwrap();
+            let what = format!("{metric} of {name}");
+            assert_rows_close(&what, &builder.matrix().to_rows(), &golden.rows(metric.name()), 1e-8, 0.0);
+            if let Some(information) = builder.mutual_information() {
+                assert_rows_close(&what, &information.to_rows(), &golden.rows("mutual_information"), 1e-9, 0.0);
+            }
+        }
+        let influence: Vec<f64> = (1..golden.layers.len())
+            .map(|l| block_influence(l, &golden.layers[l - 1], &golden.layers[l]).unwrap())
+            .collect();
+        assert_close("block influence", &influence, &golden.numbers("block_influence_layers_1_on"), 1e-12, 0.0);
+    }
+}
+
+// Bad input.
+
+#[track_caller]
+fn assert_error<T: std::fmt::Debug>(result: Result<T, Error>, kind: &str, says: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(says), "{error}");
+}
+
+#[test]
+fn too_few_points_for_the_neighbours_say_how_many_are_needed() {
+    let layers = drift(16, 2, 19, 5);
+    assert_error(builder(Metric::MutualInformation).extend(&layers, &maps_of(&layers)), "limit", "at least 20 points");
+    builder(Metric::Cka).extend(&layers, &maps_of(&layers)).unwrap();
+}
+
+#[test]
+fn no_neighbours_is_bad_usage() {
+    assert_error(SimilarityOptions { neighbours: 0, ..SimilarityOptions::default() }.check(), "usage", "neighbours is 0");
+}
+
+#[test]
+fn unknown_metric_lists_the_known_ones() {
+    assert_error("jaccard".parse::<Metric>(), "usage", "mi, cosine, angular, euclidean, mahalanobis, cka");
+    for metric in Metric::ALL {
+        assert_eq!(metric.to_string().parse::<Metric>().unwrap(), metric);
+        assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{metric}\""));
+    }
+}
+
+#[test]
+fn zero_point_names_the_layer() {
+    let mut layers = drift(17, 2, 30, 4);
+    let maps = maps_of(&layers);
+    let mut data: Vec<f64> = layers[1].rows().flatten().copied().collect();
+    data[8..12].fill(0.0);
+    layers[1] = Points::from_f64(1, 30, 4, data).unwrap();
+    for metric in Metric::ALL.into_iter().filter(|m| *m != Metric::MutualInformation) {
+        assert_error(builder(metric).extend(&layers, &maps), "numeric", "layer 1: point 2");
+    }
+}
+
+#[test]
+fn points_without_variance_name_the_layer() {
+    let varied = drift(18, 1, 30, 4).remove(0);
+    let map = diffusion_map(&varied, 0, &DiffusionOptions::default().check().unwrap()).unwrap();
+    let equal = Points::from_f64(0, 30, 4, [1.0, 2.0, 3.0, 4.0].repeat(30)).unwrap();
+    for metric in [Metric::Cka, Metric::Mahalanobis] {
+        let result = builder(metric).extend(&[equal.clone(), equal.clone()], &[map.clone(), map.clone()]);
+        assert_error(result, "numeric", "layer");
+    }
+}
+
+#[test]
+fn block_influence_of_unequal_shapes_names_the_layer() {
+    let (a, b) = (&drift(19, 1, 30, 4)[0], &drift(19, 1, 30, 5)[0]);
+    assert_error(block_influence(3, a, b), "shape", "layer 3");
+}
+
+#[test]
+fn malformed_matrices_name_the_entry() {
+    let rows = |rows: [[f64; 2]; 2]| SimilarityMatrix::from_rows(&rows.map(Vec::from));
+    assert_error(rows([[1.0, f64::NAN], [0.5, 1.0]]), "numeric", "layers 0 and 1");
+    assert_error(rows([[1.0, 0.4], [0.5, 1.0]]), "shape", "0,1");
+    assert_error(SimilarityMatrix::from_rows(&[vec![1.0], vec![0.5, 1.0]]), "shape", "row 0");
+    assert_eq!(rows([[1.0, 0.5], [0.5, 1.0]]).unwrap().adjacent().collect::<Vec<f64>>(), [0.5]);
+}
