@@ -41,7 +41,9 @@ fn main() {
                 states = runner.forward(&layer, &states);
             }
             let layers = start.elapsed().as_secs_f64();
-            score(&accelerator, &sequences, Output { model: &model, states: &states }, None, &Silent).await.unwrap();
+            score(&accelerator, &sequences, Output { model: &model, states: &states }, None, &Silent)
+                .await
+                .unwrap();
             seconds.push((start.elapsed().as_secs_f64(), layers));
         }
         seconds.sort_by(|a, b| a.0.total_cmp(&b.0));

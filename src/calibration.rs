@@ -70,6 +70,14 @@ impl Sequences {
         self.tokens
     }
 
+    /// The first `count` of them, or all.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        let count = count.min(self.count);
+        let ids = self.ids.iter().take(count * self.tokens).copied().collect();
+        Self { ids, count, ..*self }
+    }
+
     /// One sequence.
     pub fn get(&self, index: usize) -> &[u32] {
         self.ids.chunks(self.tokens).nth(index).unwrap_or_default()

@@ -5,10 +5,10 @@ use burn::tensor::{Tensor, TensorData};
 use crate::calibration::{PointRule, Sequences};
 use crate::device::Accelerator;
 use crate::merge::Mix;
+use crate::model::Model;
 use crate::model::layer::{DecoderLayer, Positions};
 use crate::model::names::TensorId;
 use crate::model::weights::{LayerFetch, LayerTensors, read_rows};
-use crate::model::Model;
 use crate::{Error, Result};
 
 /// Tokens that go through a layer at once: enough to keep a processor busy, few enough that the
@@ -78,11 +78,7 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// As [`LayerFetch::start`].
-    pub fn fetch(
-        &self,
-        mix: &Mix,
-        dtype: Option<crate::format::element::Element>,
-    ) -> Result<LayerFetch<'a>> {
+    pub fn fetch(&self, mix: &Mix, dtype: Option<crate::format::element::Element>) -> Result<LayerFetch<'a>> {
         LayerFetch::start(self.model, mix, dtype)
     }
 

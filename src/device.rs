@@ -97,9 +97,9 @@ impl Accelerator {
                 "the only GPU here is {}, which is emulated in software and slower than the CPU",
                 gpu.report.name
             ))),
-            (Err(why), Preference::Gpu) => Err(Error::Device(format!(
-                "no GPU can be used ({why}); choose the CPU"
-            ))),
+            (Err(why), Preference::Gpu) => {
+                Err(Error::Device(format!("no GPU can be used ({why}); choose the CPU")))
+            }
             (Err(why), _) => Ok(Self::cpu(format!("no GPU can be used: {why}"))),
         }
     }
@@ -110,14 +110,13 @@ impl Accelerator {
             return Err("there is no graphics adapter".to_owned());
         }
         let options = Device::wgpu_options();
-        let (device, setup) =
-            options.init_with_setup_async().await.map_err(|e| format!("{e}"))?;
+        let (device, setup) = options.init_with_setup_async().await.map_err(|e| format!("{e}"))?;
         let info = setup.adapter.get_info();
         let software = info.device_type == burn::tensor::wgpu::wgpu::DeviceType::Cpu
             || ["swiftshader", "llvmpipe", "lavapipe", "basic render"]
                 .iter()
                 .any(|name| format!("{} {}", info.name, info.driver).to_lowercase().contains(name));
-        let name = [info.name, info.driver].into_iter().find(|s| !s.trim().is_empty());
+        let name = [info.name, info.driver, browser_name(&setup)].into_iter().find(|s| !s.trim().is_empty());
         let limit = setup.device.limits().max_storage_buffer_binding_size;
         Ok(Self {
             device,
@@ -147,6 +146,19 @@ impl Accelerator {
             limit => limit,
         }
     }
+}
+
+/// What a browser tells of an adapter whose description it keeps to itself: "nvidia turing".
+#[cfg(target_arch = "wasm32")]
+fn browser_name(setup: &burn::tensor::wgpu::WgpuSetup) -> String {
+    let info = setup.device.as_webgpu().map(|device| device.adapter_info());
+    let parts = info.map(|info| [info.vendor(), info.architecture()]).unwrap_or_default();
+    parts.join(" ").trim().to_owned()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn browser_name(_: &burn::tensor::wgpu::WgpuSetup) -> String {
+    String::new()
 }
 
 /// Looks before it asks: the runtime panics where no adapter exists at all.

@@ -155,7 +155,8 @@ impl MergePlan {
     /// The same groups with all weight on the first layer of each: what plain dropping of the other layers gives,
     /// for comparison. It has no steps.
     pub fn dropping(&self) -> Self {
-        let first_only = |group: &Vec<usize>| (0..group.len()).map(|i| if i == 0 { 1.0 } else { 0.0 }).collect();
+        let first_only =
+            |group: &Vec<usize>| (0..group.len()).map(|i| if i == 0 { 1.0 } else { 0.0 }).collect();
         MergePlan {
             n_layers: self.n_layers,
             steps: Vec::new(),
@@ -192,7 +193,11 @@ impl MergePlan {
             ));
         }
         if self.weights.len() != self.groups.len() {
-            return usage(format!("the plan has {} groups, but {} weights", self.groups.len(), self.weights.len()));
+            return usage(format!(
+                "the plan has {} groups, but {} weights",
+                self.groups.len(),
+                self.weights.len()
+            ));
         }
         for (g, (group, weights)) in self.groups.iter().zip(&self.weights).enumerate() {
             if group.is_empty() || group.len() != weights.len() {
@@ -221,7 +226,12 @@ impl MergePlan {
                 return Err(Error::Usage(format!(
                     "step {i} says that it merges {:?} into {:?} and leaves {} layers, but the steps before it make \
                      that {:?} into {:?} and {}",
-                    step.groups[1], step.groups[0], step.layers, again.groups[1], again.groups[0], again.layers
+                    step.groups[1],
+                    step.groups[0],
+                    step.layers,
+                    again.groups[1],
+                    again.groups[0],
+                    again.layers
                 )));
             }
         }

@@ -4,6 +4,7 @@ use futures::future::LocalBoxFuture;
 use serde::Serialize;
 
 use crate::Result;
+use crate::plan::MergeStep;
 
 /// A stage of the work, in the order of the data flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,6 +78,8 @@ pub enum Event {
     Progress(Progress),
     /// A layer can be drawn.
     Layer(LayerDone),
+    /// A merge was made and measured.
+    Step(MergeStep),
 }
 
 /// Watches a run and may stop it.

@@ -64,9 +64,8 @@ mod native {
         pub fn create(target: &Path) -> Result<Self> {
             let blame = |e: std::io::Error| unwritable(target, &e);
             let exists = target.symlink_metadata().is_ok();
-            let empty = exists
-                && target.is_dir()
-                && std::fs::read_dir(target).map_err(blame)?.next().is_none();
+            let empty =
+                exists && target.is_dir() && std::fs::read_dir(target).map_err(blame)?.next().is_none();
             if exists && !empty {
                 return Err(Error::Usage(format!(
                     "{}: there is something here already; name a directory that does not exist",
@@ -84,12 +83,7 @@ mod native {
             hidden.push(format!(".partial-{}", std::process::id()));
             let partial = target.with_file_name(hidden);
             std::fs::create_dir(&partial).map_err(blame)?;
-            Ok(Self {
-                target: target.to_path_buf(),
-                partial,
-                open: None,
-                committed: false,
-            })
+            Ok(Self { target: target.to_path_buf(), partial, open: None, committed: false })
         }
 
         fn remove(&mut self) -> std::io::Result<()> {

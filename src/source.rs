@@ -66,10 +66,7 @@ pub struct MemorySource {
 impl MemorySource {
     /// Names `bytes`; static bytes are not copied.
     pub fn new(name: impl Into<String>, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self {
-            name: name.into(),
-            bytes: Arc::new(bytes.into()),
-        }
+        Self { name: name.into(), bytes: Arc::new(bytes.into()) }
     }
 }
 
@@ -88,10 +85,7 @@ impl ByteSource for MemorySource {
             .and_then(|start| Some(start..start.checked_add(length)?))
             .and_then(|range| self.bytes.get(range));
         let result = range.map(<[u8]>::to_vec).ok_or_else(|| {
-            Error::Source(format!(
-                "{}: reading {length} bytes at {offset} runs past the end",
-                self.name
-            ))
+            Error::Source(format!("{}: reading {length} bytes at {offset} runs past the end", self.name))
         });
         Box::pin(std::future::ready(result))
     }
@@ -131,11 +125,7 @@ mod native {
             if !metadata.is_file() {
                 return Err(blame(&"not a file"));
             }
-            Ok(Self {
-                name: name.into(),
-                size: metadata.len(),
-                file: Arc::new(file),
-            })
+            Ok(Self { name: name.into(), size: metadata.len(), file: Arc::new(file) })
         }
     }
 
@@ -161,9 +151,9 @@ mod native {
             Box::pin(async move {
                 match receiver.await {
                     Ok(Ok(bytes)) => Ok(bytes),
-                    Ok(Err(e)) => Err(Error::Source(format!(
-                        "{name}: reading {length} bytes at {offset} failed: {e}"
-                    ))),
+                    Ok(Err(e)) => {
+                        Err(Error::Source(format!("{name}: reading {length} bytes at {offset} failed: {e}")))
+                    }
                     Err(_) => Err(Error::Source(format!("{name}: the reading thread died"))),
                 }
             })

@@ -52,15 +52,11 @@ fn seven_merges_of_the_demo_are_nearly_free_and_the_eighth_is_not() {
         run(session.plan(options, &WriteOptions::default(), &Silent)).unwrap()
     };
     let report = run_demo(&remove(7));
-    assert_eq!(
-        report.plan.groups,
-        [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]
-    );
+    assert_eq!(report.plan.groups, [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]);
     assert!(report.merged.perplexity < 1.06 * report.original.perplexity);
     assert!(!report.merged.collapsed);
     // Stopping by similarity finds the same place by itself.
-    let by_similarity =
-        run_demo(&PlanOptions { remove: None, min_similarity: Some(0.8), ..remove(1) });
+    let by_similarity = run_demo(&PlanOptions { remove: None, min_similarity: Some(0.8), ..remove(1) });
     assert_eq!(by_similarity.plan.groups, report.plan.groups);
     let one_more = run_demo(&remove(8));
     assert!(one_more.merged.perplexity > 5.0 * report.merged.perplexity);
@@ -91,7 +87,11 @@ fn the_similarity_of_our_own_activations_is_the_reference_one() {
 fn a_model_without_redundancy_is_said_to_have_none_and_collapses() {
     let mut session = session("stories260K");
     let report = similarity(&mut session, &CalibrationOptions::default());
-    assert!(report.warnings.iter().any(|w| w.contains("No two neighbouring layers")), "{:?}", report.warnings);
+    assert!(
+        report.warnings.iter().any(|w| w.contains("No two neighbouring layers")),
+        "{:?}",
+        report.warnings
+    );
     let planned = run(session.plan(&remove(2), &WriteOptions::default(), &Silent)).unwrap();
     assert!(planned.merged.collapsed);
     assert!(planned.plan.steps[1].collapsed && !planned.plan.steps[0].collapsed);
@@ -101,10 +101,7 @@ fn a_model_without_redundancy_is_said_to_have_none_and_collapses() {
 #[test]
 fn one_shot_merges_the_same_groups_without_comparing_anew() {
     let report = plan(PLANTED, &PlanOptions { one_shot: true, ..remove(7) });
-    assert_eq!(
-        report.plan.groups,
-        [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]
-    );
+    assert_eq!(report.plan.groups, [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]);
     assert!(report.merged.perplexity < 1.06 * report.original.perplexity);
 }
 
@@ -140,14 +137,9 @@ fn what_was_measured_is_what_the_written_model_gives() {
     let options = CalibrationOptions::default();
     let accelerator: Accelerator = common::cpu();
     let original = open(PLANTED);
-    let evaluated = run(laminate::pipeline::evaluate(
-        &written,
-        Some(&original),
-        &accelerator,
-        &options,
-        &Silent,
-    ))
-    .unwrap();
+    let evaluated =
+        run(laminate::pipeline::evaluate(&written, Some(&original), &accelerator, &options, &Silent))
+            .unwrap();
     let ratio = evaluated.perplexity / report.merged.perplexity;
     // Norms of unchanged layers and the embedding are rounded too when everything becomes F16.
     assert_near("perplexity ratio", ratio, 1.0, 1e-3);

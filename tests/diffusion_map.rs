@@ -5,8 +5,8 @@ mod geometry;
 use geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
 use laminate::manifold::{
-    DiffusionMap, DiffusionOptions, Normalise, Points, ValidDiffusionOptions, align, diffusion_map, diffusion_maps,
-    diffusion_operator, squared_distances,
+    DiffusionMap, DiffusionOptions, Normalise, Points, ValidDiffusionOptions, align, diffusion_map,
+    diffusion_maps, diffusion_operator, squared_distances,
 };
 
 fn default() -> ValidDiffusionOptions {
@@ -33,7 +33,8 @@ fn rows_of_the_operator_sum_to_one() {
     for (seed, density) in [(1, 0.0), (2, 0.5), (3, 1.0)] {
         let options = DiffusionOptions { density, ..DiffusionOptions::default() }.check().unwrap();
         let operator = diffusion_operator(&sheet(seed, 61, 17), 0, &options).unwrap();
-        let sums: Vec<f64> = (0..61).map(|i| (0..61).map(|j| operator.transition(i, j).unwrap()).sum()).collect();
+        let sums: Vec<f64> =
+            (0..61).map(|i| (0..61).map(|j| operator.transition(i, j).unwrap()).sum()).collect();
         assert_close("row sums", &sums, &[1.0; 61], 1e-13, 0.0);
         assert_eq!(operator.transition(61, 0), None);
     }
@@ -90,7 +91,8 @@ fn rotating_the_points_changes_nothing() {
 
 #[test]
 fn scaling_and_shifting_raw_points_changes_nothing() {
-    let options = DiffusionOptions { normalise: Normalise::None, ..DiffusionOptions::default() }.check().unwrap();
+    let options =
+        DiffusionOptions { normalise: Normalise::None, ..DiffusionOptions::default() }.check().unwrap();
     let data = Random(9).sheet(80, 11);
     let moved = data.iter().map(|x| 1e4 + 3.0 * x).collect();
     let map = diffusion_map(&Points::from_f64(0, 80, 11, data).unwrap(), 0, &options).unwrap();
@@ -116,7 +118,8 @@ fn points_on_a_circle_have_paired_eigenvalues() {
             let angle = std::f64::consts::TAU * i as f64 / n as f64;
             [angle.cos(), angle.sin()]
         });
-        let map = diffusion_map(&Points::from_f64(0, n, 2, circle.collect()).unwrap(), 0, &default()).unwrap();
+        let map =
+            diffusion_map(&Points::from_f64(0, n, 2, circle.collect()).unwrap(), 0, &default()).unwrap();
         let lambda = map.eigenvalues();
         assert!((lambda[1] - lambda[2]).abs() < 1e-12 && (lambda[3] - lambda[4]).abs() < 1e-12);
         assert!(lambda[2] > lambda[3] + 1e-3);
@@ -144,7 +147,10 @@ fn equal_points_get_equal_coordinates() {
     for (copy, of) in [(7, 3), (50, 3), (99, 20)] {
         data.copy_within(of * dim..(of + 1) * dim, copy * dim);
     }
-    let rows = diffusion_map(&Points::from_f64(0, n, dim, data).unwrap(), 0, &default()).unwrap().embedding().to_rows();
+    let rows = diffusion_map(&Points::from_f64(0, n, dim, data).unwrap(), 0, &default())
+        .unwrap()
+        .embedding()
+        .to_rows();
     assert_eq!(rows[7], rows[3]);
     assert_eq!(rows[50], rows[3]);
     assert_eq!(rows[99], rows[20]);
@@ -156,7 +162,8 @@ fn two_far_clusters_are_nearly_disconnected() {
     for row in data.chunks_exact_mut(4).skip(45) {
         row[0] += 40.0;
     }
-    let options = DiffusionOptions { normalise: Normalise::None, ..DiffusionOptions::default() }.check().unwrap();
+    let options =
+        DiffusionOptions { normalise: Normalise::None, ..DiffusionOptions::default() }.check().unwrap();
     let map = diffusion_map(&Points::from_f64(0, 60, 4, data).unwrap(), 0, &options).unwrap();
     assert!(map.nearly_disconnected());
     let first = map.embedding().coordinate(0).unwrap();
@@ -189,7 +196,13 @@ fn alignment_undoes_a_reflection_and_keeps_distances() {
     let (before, after, target) = (maps[1].embedding().to_rows(), aligned[1].to_rows(), aligned[0].to_rows());
     let square = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>();
     for i in 0..75 {
-        assert_close("distance", &[square(&after[i], &after[0])], &[square(&before[i], &before[0])], 1e-12, 1e-9);
+        assert_close(
+            "distance",
+            &[square(&after[i], &after[0])],
+            &[square(&before[i], &before[0])],
+            1e-12,
+            1e-9,
+        );
     }
     let gap: f64 = after.iter().zip(&target).map(|(a, b)| square(a, b)).sum();
     let size: f64 = target.iter().map(|b| square(b, &[0.0, 0.0])).sum();
@@ -207,7 +220,8 @@ fn squared_distances_match_the_definition() {
                 continue; // One coordinate of root mean square 1 is a sign.
             }
             let found = squared_distances(&points, 0, normalise).unwrap();
-            let rows: Vec<Vec<f64>> = points.normalised(0, normalise).unwrap().rows().map(<[f64]>::to_vec).collect();
+            let rows: Vec<Vec<f64>> =
+                points.normalised(0, normalise).unwrap().rows().map(<[f64]>::to_vec).collect();
             let mut all = Vec::new();
             for i in 0..n {
                 for j in 0..n {
@@ -236,9 +250,8 @@ fn coordinates_are_eigenvectors_of_the_operator() {
         let operator = diffusion_operator(&points, 0, &options).unwrap();
         for k in 0..3 {
             let (psi, lambda) = (map.embedding().coordinate(k).unwrap(), map.eigenvalues()[k + 1]);
-            let image: Vec<f64> = (0..n)
-                .map(|i| (0..n).map(|j| operator.transition(i, j).unwrap() * psi[j]).sum())
-                .collect();
+            let image: Vec<f64> =
+                (0..n).map(|i| (0..n).map(|j| operator.transition(i, j).unwrap() * psi[j]).sum()).collect();
             let expected: Vec<f64> = psi.iter().map(|x| lambda * x).collect();
             assert_close("P psi", &image, &expected, 1e-10 * scale(&map), 0.0);
         }
@@ -358,13 +371,15 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn alignment_of_unequal_layers_names_the_layer() {
-    let maps = [sheet(1, 20, 5), sheet(2, 21, 5)].map(|points| diffusion_map(&points, 0, &default()).unwrap());
+    let maps =
+        [sheet(1, 20, 5), sheet(2, 21, 5)].map(|points| diffusion_map(&points, 0, &default()).unwrap());
     assert_error(align(&maps), "shape", "layer 1");
 }
 
 #[test]
 fn a_tiny_bandwidth_isolates_every_point_without_nan() {
-    let options = DiffusionOptions { bandwidth: Some(1e-300), ..DiffusionOptions::default() }.check().unwrap();
+    let options =
+        DiffusionOptions { bandwidth: Some(1e-300), ..DiffusionOptions::default() }.check().unwrap();
     let map = diffusion_map(&sheet(3, 100, 5), 0, &options).unwrap();
     assert_close("eigenvalues", map.eigenvalues(), &[1.0; 5], 1e-12, 0.0);
     assert!(map.nearly_disconnected());

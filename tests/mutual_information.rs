@@ -30,7 +30,8 @@ fn naive(x: &Embedding, y: &Embedding, k: usize) -> f64 {
         columns.collect()
     };
     let (x, y, n) = (standardise(x), standardise(y), x.n_points());
-    let distance = |e: &[Vec<f64>], i: usize, j: usize| e.iter().fold(0.0, |a: f64, c| a.max((c[i] - c[j]).abs()));
+    let distance =
+        |e: &[Vec<f64>], i: usize, j: usize| e.iter().fold(0.0, |a: f64, c| a.max((c[i] - c[j]).abs()));
     let mut sum = 0.0;
     for i in 0..n {
         let mut joint: Vec<f64> =
@@ -90,11 +91,24 @@ fn is_symmetric_and_ignores_scale_shift_sign_and_order() {
     let mixed: Vec<Vec<f64>> =
         a.iter().zip(&b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + 0.2 * b).collect()).collect();
     let expected = information(&embedding(a.clone()), &embedding(mixed.clone()), 5);
-    assert_close("swapped", &[information(&embedding(mixed.clone()), &embedding(a.clone()), 5)], &[expected], 1e-13, 0.0);
+    assert_close(
+        "swapped",
+        &[information(&embedding(mixed.clone()), &embedding(a.clone()), 5)],
+        &[expected],
+        1e-13,
+        0.0,
+    );
     let moved = a.iter().map(|c| c.iter().map(|v| 8.0 - 4.0 * v).collect()).collect();
-    assert_close("moved", &[information(&embedding(moved), &embedding(mixed.clone()), 5)], &[expected], 1e-13, 0.0);
+    assert_close(
+        "moved",
+        &[information(&embedding(moved), &embedding(mixed.clone()), 5)],
+        &[expected],
+        1e-13,
+        0.0,
+    );
     let order = random.permutation(n);
-    let shuffle = |e: &[Vec<f64>]| embedding(e.iter().map(|c| order.iter().map(|&i| c[i]).collect()).collect());
+    let shuffle =
+        |e: &[Vec<f64>]| embedding(e.iter().map(|c| order.iter().map(|&i| c[i]).collect()).collect());
     assert_close("shuffled", &[information(&shuffle(&a), &shuffle(&mixed), 5)], &[expected], 1e-13, 0.0);
 }
 
@@ -103,7 +117,9 @@ fn is_symmetric_and_ignores_scale_shift_sign_and_order() {
 #[test]
 fn matches_the_definition_on_odd_shapes() {
     let mut random = Random(6);
-    for (n, dims, k) in [(4, 1, 1), (20, 2, 5), (33, 1, 3), (63, 3, 5), (64, 2, 1), (65, 2, 16), (131, 2, 5), (257, 4, 2)] {
+    for (n, dims, k) in
+        [(4, 1, 1), (20, 2, 5), (33, 1, 3), (63, 3, 5), (64, 2, 1), (65, 2, 16), (131, 2, 5), (257, 4, 2)]
+    {
         let x: Vec<Vec<f64>> = (0..dims).map(|_| random.normals(n)).collect();
         for closeness in [0.0, 0.5, 3.0] {
             let mut near = |c: &Vec<f64>| c.iter().map(|v| closeness * v + random.normal()).collect();
@@ -165,9 +181,12 @@ fn different_points_are_a_shape_error() {
 
 #[test]
 fn malformed_embeddings_name_the_layer() {
-    for (coordinates, kind) in
-        [(vec![], "shape"), (vec![vec![]], "shape"), (vec![vec![1.0, 2.0], vec![1.0]], "shape"), (vec![vec![f64::NAN]], "numeric")]
-    {
+    for (coordinates, kind) in [
+        (vec![], "shape"),
+        (vec![vec![]], "shape"),
+        (vec![vec![1.0, 2.0], vec![1.0]], "shape"),
+        (vec![vec![f64::NAN]], "numeric"),
+    ] {
         let error = Embedding::new(9, coordinates).unwrap_err();
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains("layer 9"), "{error}");

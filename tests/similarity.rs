@@ -1,5 +1,7 @@
 //! Similarities of layers: what must hold for every metric, naive versions, stored numbers, bad input.
 
+#![allow(clippy::needless_range_loop, reason = "matrices are written with the indices of the definitions")]
+
 mod geometry;
 
 use geometry::{Golden, Random, assert_close, assert_rows_close};
@@ -79,7 +81,10 @@ fn ignores_the_order_of_points() {
     let order = Random(6).permutation(70);
     let shuffled: Vec<Points> = layers
         .iter()
-        .map(|p| Points::from_f64(0, 70, 15, order.iter().flat_map(|&i| p.row(i).unwrap().to_vec()).collect()).unwrap())
+        .map(|p| {
+            Points::from_f64(0, 70, 15, order.iter().flat_map(|&i| p.row(i).unwrap().to_vec()).collect())
+                .unwrap()
+        })
         .collect();
     for metric in Metric::ALL {
         let (a, b) = (matrix(metric, &layers).to_rows(), matrix(metric, &shuffled).to_rows());
@@ -92,7 +97,8 @@ fn duplicate_points_are_finite() {
     let layers: Vec<Points> = drift(7, 3, 64, 10)
         .iter()
         .map(|p| {
-            let data = (0..64).flat_map(|i| p.row(if i % 4 == 0 { 0 } else { i }).unwrap().to_vec()).collect();
+            let data =
+                (0..64).flat_map(|i| p.row(if i % 4 == 0 { 0 } else { i }).unwrap().to_vec()).collect();
             Points::from_f64(0, 64, 10, data).unwrap()
         })
         .collect();
@@ -142,7 +148,13 @@ fn replacing_the_layers_from_a_merge_on_equals_starting_again() {
         builder.replace_from(2, &changed, &maps_of(&changed)).unwrap();
         let expected: Vec<Points> = layers[..2].iter().chain(&changed).cloned().collect();
         assert_eq!(builder.n_layers(), 5);
-        assert_rows_close(metric.name(), &builder.matrix().to_rows(), &matrix(metric, &expected).to_rows(), 1e-12, 0.0);
+        assert_rows_close(
+            metric.name(),
+            &builder.matrix().to_rows(),
+            &matrix(metric, &expected).to_rows(),
+            1e-12,
+            0.0,
+        );
     }
     layers.clear();
 }
@@ -168,7 +180,13 @@ fn mahalanobis_matches_the_matrix_of_the_definition() {
         let layers = drift(14, 3, n, dim);
         let rows: Vec<Vec<Vec<f64>>> = layers
             .iter()
-            .map(|p| p.normalised(0, laminate::manifold::Normalise::Rms).unwrap().rows().map(<[f64]>::to_vec).collect())
+            .map(|p| {
+                p.normalised(0, laminate::manifold::Normalise::Rms)
+                    .unwrap()
+                    .rows()
+                    .map(<[f64]>::to_vec)
+                    .collect()
+            })
             .collect();
         let mut distances = vec![vec![0.0; 3]; 3];
         for l in 0..3 {
@@ -209,7 +227,8 @@ fn naive_mahalanobis(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
     let mut total = 0.0;
     for (p, q) in x.iter().zip(y) {
         let v: Vec<f64> = p.iter().zip(q).map(|(p, q)| p - q).collect();
-        let mut system: Vec<Vec<f64>> = covariance.iter().zip(&v).map(|(row, v)| [&row[..], &[*v]].concat()).collect();
+        let mut system: Vec<Vec<f64>> =
+            covariance.iter().zip(&v).map(|(row, v)| [&row[..], &[*v]].concat()).collect();
         for i in 0..dim {
             let pivot = system[i].clone();
             for (k, row) in system.iter_mut().enumerate() {
@@ -246,13 +265,25 @@ fn every_metric_of_stored_points_matches_numpy_and_scipy() {
             let what = format!("{metric} of {name}");
             assert_rows_close(&what, &builder.matrix().to_rows(), &golden.rows(metric.name()), 1e-8, 0.0);
             if let Some(information) = builder.mutual_information() {
-                assert_rows_close(&what, &information.to_rows(), &golden.rows("mutual_information"), 1e-9, 0.0);
+                assert_rows_close(
+                    &what,
+                    &information.to_rows(),
+                    &golden.rows("mutual_information"),
+                    1e-9,
+                    0.0,
+                );
             }
         }
         let influence: Vec<f64> = (1..golden.layers.len())
             .map(|l| block_influence(l, &golden.layers[l - 1], &golden.layers[l]).unwrap())
             .collect();
-        assert_close("block influence", &influence, &golden.numbers("block_influence_layers_1_on"), 1e-12, 0.0);
+        assert_close(
+            "block influence",
+            &influence,
+            &golden.numbers("block_influence_layers_1_on"),
+            1e-12,
+            0.0,
+        );
     }
 }
 
@@ -268,13 +299,21 @@ fn assert_error<T: std::fmt::Debug>(result: Result<T, Error>, kind: &str, says: 
 #[test]
 fn too_few_points_for_the_neighbours_say_how_many_are_needed() {
     let layers = drift(16, 2, 19, 5);
-    assert_error(builder(Metric::MutualInformation).extend(&layers, &maps_of(&layers)), "limit", "at least 20 points");
+    assert_error(
+        builder(Metric::MutualInformation).extend(&layers, &maps_of(&layers)),
+        "limit",
+        "at least 20 points",
+    );
     builder(Metric::Cka).extend(&layers, &maps_of(&layers)).unwrap();
 }
 
 #[test]
 fn no_neighbours_is_bad_usage() {
-    assert_error(SimilarityOptions { neighbours: 0, ..SimilarityOptions::default() }.check(), "usage", "neighbours is 0");
+    assert_error(
+        SimilarityOptions { neighbours: 0, ..SimilarityOptions::default() }.check(),
+        "usage",
+        "neighbours is 0",
+    );
 }
 
 #[test]

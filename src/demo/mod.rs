@@ -30,10 +30,7 @@ const FILES: [(&str, &[u8]); 6] = [
 
 /// The demo's files, which are static and not copied.
 pub fn files() -> Vec<SharedSource> {
-    FILES
-        .iter()
-        .map(|(name, bytes)| Rc::new(MemorySource::new(*name, *bytes)) as SharedSource)
-        .collect()
+    FILES.iter().map(|(name, bytes)| Rc::new(MemorySource::new(*name, *bytes)) as SharedSource).collect()
 }
 
 /// Opens the demo.

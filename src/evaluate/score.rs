@@ -111,11 +111,8 @@ pub async fn score(
         let (done, total) = (first as u64, head.n_rows() as u64);
         observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;
     }
-    let mut scores = Scores {
-        kl: original.map(|_| 0.0),
-        agreements: original.map(|_| 0),
-        ..Scores::default()
-    };
+    let mut scores =
+        Scores { kl: original.map(|_| 0.0), agreements: original.map(|_| 0), ..Scores::default() };
     for token in chunks.iter().flat_map(|c| &c.tokens) {
         token.add_to(&mut scores);
     }
@@ -190,20 +187,14 @@ impl Token {
         if let Some(reference) = self.reference {
             let kl = self.divergence / reference.sum - reference.log_sum() + self.own.log_sum();
             scores.kl = scores.kl.map(|sum| sum + kl);
-            scores.agreements =
-                scores.agreements.map(|n| n + u64::from(reference.argmax == self.own.argmax));
+            scores.agreements = scores.agreements.map(|n| n + u64::from(reference.argmax == self.own.argmax));
         }
     }
 }
 
 impl Chunk {
     /// Adds one slice of the vocabulary.
-    async fn add(
-        &mut self,
-        slice: &HeadSlice,
-        other: &HeadSlice,
-        accelerator: &Accelerator,
-    ) -> Result<()> {
+    async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
         let y = slice.logits(self.own.clone());
         let local: Vec<i32> = self
             .targets
@@ -223,8 +214,7 @@ impl Chunk {
         }
         let width = columns.len();
         let sums = read(Tensor::cat(columns, 1), usize::MAX).await?;
-        for ((token, target), sums) in
-            self.tokens.iter_mut().zip(&self.targets).zip(sums.chunks_exact(width))
+        for ((token, target), sums) in self.tokens.iter_mut().zip(&self.targets).zip(sums.chunks_exact(width))
         {
             let value = |i: usize| f64::from(sums.get(i).copied().unwrap_or(f32::NAN));
             let row = |i: usize| slice.first + value(i) as usize;

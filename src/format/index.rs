@@ -28,9 +28,8 @@ impl ShardIndex {
     /// # Errors
     /// [`Error::Format`] naming `file` if it is not such an index.
     pub fn parse(file: &str, json: &[u8]) -> Result<Self> {
-        serde_json::from_slice(json).map_err(|e| {
-            Error::Format(format!("{file}: not a shard index ({e}); download it again"))
-        })
+        serde_json::from_slice(json)
+            .map_err(|e| Error::Format(format!("{file}: not a shard index ({e}); download it again")))
     }
 
     /// The index of tensors that were written to shards, `total_bytes` in all.

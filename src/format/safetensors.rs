@@ -57,9 +57,7 @@ struct RawInfo {
 /// longer than [`MAX_HEADER_BYTES`].
 pub fn header_length(file: &str, first_bytes: &[u8], file_bytes: u64) -> Result<u64> {
     let Ok(bytes) = <[u8; LENGTH_BYTES as usize]>::try_from(first_bytes) else {
-        return Err(Error::Format(format!(
-            "{file}: too short to be a safetensors file; download it again"
-        )));
+        return Err(Error::Format(format!("{file}: too short to be a safetensors file; download it again")));
     };
     let length = u64::from_le_bytes(bytes);
     if length > MAX_HEADER_BYTES {
@@ -104,15 +102,14 @@ pub fn parse_header(file: &str, json: &[u8], file_bytes: u64) -> Result<Header> 
     let mut end = data_start;
     for (name, info) in &header.tensors {
         if info.offset != end {
-            let what = if info.offset < end { "overlaps the one before it" } else { "leaves a hole before it" };
+            let what =
+                if info.offset < end { "overlaps the one before it" } else { "leaves a hole before it" };
             return Err(bad(format!("the data of tensor {name} {what}")));
         }
         end = info.offset.saturating_add(info.bytes);
     }
     if end != file_bytes {
-        return Err(bad(format!(
-            "its tensors end at byte {end} but the file has {file_bytes}"
-        )));
+        return Err(bad(format!("its tensors end at byte {end} but the file has {file_bytes}")));
     }
     Ok(header)
 }
@@ -125,9 +122,7 @@ fn checked_info(
 ) -> std::result::Result<TensorInfo, String> {
     let (begin, end) = raw.data_offsets;
     if begin > end || end > data_bytes {
-        return Err(format!(
-            "tensor {name} claims bytes {begin} to {end} of {data_bytes} bytes of data"
-        ));
+        return Err(format!("tensor {name} claims bytes {begin} to {end} of {data_bytes} bytes of data"));
     }
     let bits = raw
         .shape
@@ -143,12 +138,7 @@ fn checked_info(
             end - begin
         ));
     }
-    Ok(TensorInfo {
-        dtype: raw.dtype,
-        shape: raw.shape,
-        offset: data_start + begin,
-        bytes: end - begin,
-    })
+    Ok(TensorInfo { dtype: raw.dtype, shape: raw.shape, offset: data_start + begin, bytes: end - begin })
 }
 
 /// A tensor that is about to be written.
@@ -227,13 +217,25 @@ mod tests {
 
     #[test]
     fn offsets_out_of_the_file_are_refused() {
-        refused(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4, "tensor a claims bytes 0 to 8");
-        refused(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, 8, "tensor a claims bytes 8 to 0");
+        refused(
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+            4,
+            "tensor a claims bytes 0 to 8",
+        );
+        refused(
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
+            8,
+            "tensor a claims bytes 8 to 0",
+        );
     }
 
     #[test]
     fn sizes_that_contradict_the_shape_are_refused() {
-        refused(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, 8, "which is 12 bytes, but its data has 8");
+        refused(
+            r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#,
+            8,
+            "which is 12 bytes, but its data has 8",
+        );
         refused(
             r#"{"a":{"dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,8]}}"#,
             8,

@@ -55,7 +55,9 @@ fn rotate_onto(moving: &Embedding, target: &Embedding, layer: usize) -> Result<E
     let coordinates = (0..dims)
         .map(|j| {
             (0..moving.n_points())
-                .map(|i| from_columns.iter().enumerate().map(|(k, column)| column[i] * rotation[(k, j)]).sum())
+                .map(|i| {
+                    from_columns.iter().enumerate().map(|(k, column)| column[i] * rotation[(k, j)]).sum()
+                })
                 .collect()
         })
         .collect();

@@ -125,7 +125,9 @@ impl Embedding {
         let n_points = coordinates.first().map_or(0, Vec::len);
         if n_points == 0 || coordinates.iter().any(|c| c.len() != n_points) {
             let lengths: Vec<usize> = coordinates.iter().map(Vec::len).collect();
-            return Err(Error::Shape(format!("embedding of layer {layer}: coordinates of lengths {lengths:?}")));
+            return Err(Error::Shape(format!(
+                "embedding of layer {layer}: coordinates of lengths {lengths:?}"
+            )));
         }
         if coordinates.iter().flatten().any(|x| !x.is_finite()) {
             return Err(Error::Numeric(format!("embedding of layer {layer}: a coordinate is not finite")));

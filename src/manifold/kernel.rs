@@ -3,7 +3,7 @@
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
-use super::points::{Normalise, Points};
+use super::points::{Normalise, Points, dot};
 use crate::error::{Error, Result};
 
 /// Columns of the points that are normalised, centred and multiplied at a time: the panel of 512 points is
@@ -159,7 +159,7 @@ pub(crate) fn median_of(values: &mut [f64]) -> Option<f64> {
 }
 
 /// Lower triangle of `X X^T`, `X` the scaled rows minus their mean.
-pub(crate) fn centred_gram(points: &Points, scales: &[f64], par: Par) -> Mat<f64> {
+fn centred_gram(points: &Points, scales: &[f64], par: Par) -> Mat<f64> {
     let (n, dim) = (points.n_points(), points.dim());
     let mut mean = vec![0.0; dim];
     for (row, scale) in points.rows().zip(scales) {
@@ -190,6 +190,23 @@ pub(crate) fn centred_gram(points: &Points, scales: &[f64], par: Par) -> Mat<f64
         );
     }
     gram
+}
+
+/// As [`centred_gram`], for comparisons that need points which differ.
+///
+/// # Errors
+/// [`Error::Numeric`], naming the layer, where the points have no variance beyond rounding, or too much.
+pub(crate) fn varied_gram(points: &Points, scales: &[f64], layer: usize) -> Result<Mat<f64>> {
+    let gram = centred_gram(points, scales, Par::Seq);
+    let variance: f64 = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
+    let size: f64 = points.rows().zip(scales).map(|(row, scale)| dot(row, row) * scale * scale).sum();
+    // Points that differ in the last bit of single precision leave 1e-15.
+    if !variance.is_finite() || variance <= 1e-24 * size {
+        return Err(Error::Numeric(format!(
+            "the points of layer {layer} are all equal or too large, so it has no covariance to compare"
+        )));
+    }
+    Ok(gram)
 }
 
 /// Copies the strict lower triangle to the upper one, in blocks that fit the cache: a column-wise copy would

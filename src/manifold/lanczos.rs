@@ -69,11 +69,8 @@ pub(super) fn leading_pairs(
             let largest = theta.last().copied()?.abs();
             let converged = (0..n_pairs).all(|k| {
                 let at = last - 1 - k;
-                let tolerance = if k < n_exact {
-                    VECTOR_TOLERANCE * largest
-                } else {
-                    VALUE_TOLERANCE * theta[at].abs()
-                };
+                let tolerance =
+                    if k < n_exact { VECTOR_TOLERANCE * largest } else { VALUE_TOLERANCE * theta[at].abs() };
                 let tail = s.submatrix(first, at, last - first, 1);
                 (&coupling * tail).norm_l2() <= tolerance.max(2.0 * f64::EPSILON)
             });

@@ -21,7 +21,7 @@ mod operator;
 pub(crate) mod parallel;
 mod points;
 
-pub(crate) use kernel::{centred_gram, median_of, mirror};
+pub(crate) use kernel::{median_of, mirror, varied_gram};
 
 pub use align::align;
 pub use diffusion::{

@@ -110,11 +110,8 @@ impl Points {
     /// [`Error::Numeric`] for a point that is all zeros where it is to be divided by its root mean square.
     pub fn normalised(&self, layer: usize, normalise: Normalise) -> Result<Points> {
         let scales = self.scales(layer, normalise)?;
-        let data = self
-            .rows()
-            .zip(&scales)
-            .flat_map(|(row, scale)| row.iter().map(move |x| x * scale))
-            .collect();
+        let data =
+            self.rows().zip(&scales).flat_map(|(row, scale)| row.iter().map(move |x| x * scale)).collect();
         Ok(Points { data, ..*self })
     }
 }

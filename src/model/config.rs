@@ -9,8 +9,7 @@ use crate::{Error, Result};
 pub const CONFIG_NAME: &str = "config.json";
 
 /// Lists that may have as many entries as the model has layers without being per layer.
-const NOT_PER_LAYER: [&str; 5] =
-    ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "tags"];
+const NOT_PER_LAYER: [&str; 5] = ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "tags"];
 
 /// The settings of a Llama-family decoder, checked: every size is at least one, heads divide evenly,
 /// and everything that would change the arithmetic is known.
@@ -196,15 +195,14 @@ impl Keys<'_> {
     }
 
     fn architecture(&self) -> Result<String> {
-        let name = self
-            .present("architectures")
-            .and_then(|list| list.get(0))
-            .and_then(Value::as_str)
-            .or_else(|| match self.present("model_type").and_then(Value::as_str) {
-                Some("llama") => Some("LlamaForCausalLM"),
-                Some("mistral") => Some("MistralForCausalLM"),
-                other => other,
-            });
+        let name =
+            self.present("architectures").and_then(|list| list.get(0)).and_then(Value::as_str).or_else(
+                || match self.present("model_type").and_then(Value::as_str) {
+                    Some("llama") => Some("LlamaForCausalLM"),
+                    Some("mistral") => Some("MistralForCausalLM"),
+                    other => other,
+                },
+            );
         match name {
             Some(name @ ("LlamaForCausalLM" | "MistralForCausalLM")) => Ok(name.to_owned()),
             Some(name) => Err(Error::Unsupported(format!(
@@ -254,17 +252,18 @@ impl Keys<'_> {
             Some(theta) => theta.as_f64(),
             None => self.number("rope_theta")?.or(Some(10_000.0)),
         };
-        let theta = theta.filter(|t| t.is_finite() && *t > 0.0).ok_or_else(|| {
-            Error::Format(format!("{CONFIG_NAME}: rope_theta is not a positive number"))
-        })?;
+        let theta = theta
+            .filter(|t| t.is_finite() && *t > 0.0)
+            .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: rope_theta is not a positive number")))?;
         let Some(object) = object else {
             return Ok((theta, RopeScaling::None));
         };
-        let number = |key: &str| {
-            object.get(key).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 0.0).ok_or_else(
-                || Error::Format(format!("{CONFIG_NAME}: rope scaling lacks a positive {key}")),
-            )
-        };
+        let number =
+            |key: &str| {
+                object.get(key).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 0.0).ok_or_else(
+                    || Error::Format(format!("{CONFIG_NAME}: rope scaling lacks a positive {key}")),
+                )
+            };
         let kind = object.get("rope_type").or_else(|| object.get("type")).and_then(Value::as_str);
         let scaling = match kind.unwrap_or("default") {
             "default" => RopeScaling::None,
@@ -286,8 +285,7 @@ impl Keys<'_> {
     }
 
     fn size(&self, key: &str) -> Result<usize> {
-        self.optional_size(key)?
-            .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: {key} is missing")))
+        self.optional_size(key)?.ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: {key} is missing")))
     }
 
     fn optional_size(&self, key: &str) -> Result<Option<usize>> {
@@ -308,18 +306,18 @@ impl Keys<'_> {
     fn number(&self, key: &str) -> Result<Option<f64>> {
         self.present(key)
             .map(|value| {
-                value.as_f64().ok_or_else(|| {
-                    Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not a number"))
-                })
+                value
+                    .as_f64()
+                    .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not a number")))
             })
             .transpose()
     }
 
     fn flag(&self, key: &str) -> Result<bool> {
         self.present(key).map_or(Ok(false), |value| {
-            value.as_bool().ok_or_else(|| {
-                Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not true or false"))
-            })
+            value
+                .as_bool()
+                .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not true or false")))
         })
     }
 
@@ -330,9 +328,10 @@ impl Keys<'_> {
         };
         first
             .map(|value| {
-                value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-                    Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not a token id"))
-                })
+                value
+                    .as_u64()
+                    .and_then(|id| u32::try_from(id).ok())
+                    .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not a token id")))
             })
             .transpose()
     }

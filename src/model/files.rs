@@ -96,8 +96,7 @@ impl Model {
             }
         }
         let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
-        let model =
-            Self { name: name.into(), config, tokenizer, shards, companions, tensors, places };
+        let model = Self { name: name.into(), config, tokenizer, shards, companions, tensors, places };
         model.check_complete()?;
         Ok(model)
     }
@@ -289,14 +288,7 @@ fn entries(file: &str, shard: usize, header: Header, config: &Config) -> Result<
                     info.shape
                 )));
             }
-            Ok(TensorEntry {
-                id,
-                element,
-                shape: info.shape,
-                shard,
-                offset: info.offset,
-                bytes: info.bytes,
-            })
+            Ok(TensorEntry { id, element, shape: info.shape, shard, offset: info.offset, bytes: info.bytes })
         })
         .collect()
 }

@@ -6,10 +6,10 @@
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::Config;
 use super::names::Role;
 use super::rope;
 use super::weights::LayerTensors;
-use super::Config;
 use crate::{Error, Result};
 
 /// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
@@ -35,9 +35,8 @@ impl Positions {
         let mask: Vec<f32> = (0..n_tokens)
             .flat_map(|q| (0..n_tokens).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
             .collect();
-        let on_device = |values, columns| {
-            Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device)
-        };
+        let on_device =
+            |values, columns| Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device);
         Self {
             cos: on_device(cos, config.head_dim),
             sin: on_device(sin, config.head_dim),

@@ -170,7 +170,9 @@ mod tests {
 
     #[test]
     fn foreign_names_have_no_role() {
-        for name in ["model.layers.x.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", "lm_head.bias"] {
+        for name in
+            ["model.layers.x.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", "lm_head.bias"]
+        {
             assert_eq!(TensorId::parse(name), None, "{name}");
         }
     }

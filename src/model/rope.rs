@@ -28,9 +28,7 @@ pub enum RopeScaling {
 /// The `head_dim / 2` angular frequencies in radians per token:
 /// `theta^(-2i / head_dim)`, changed by `scaling`.
 pub fn frequencies(head_dim: usize, theta: f64, scaling: RopeScaling) -> Vec<f64> {
-    (0..head_dim / 2)
-        .map(|i| scaled(theta.powf(-2.0 * i as f64 / head_dim as f64), scaling))
-        .collect()
+    (0..head_dim / 2).map(|i| scaled(theta.powf(-2.0 * i as f64 / head_dim as f64), scaling)).collect()
 }
 
 fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {

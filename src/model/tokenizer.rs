@@ -24,9 +24,7 @@ impl Tokenizer {
         })?;
         // Files carry the padding and truncation of whoever saved them; calibration wants neither.
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|e| Error::Format(format!("{TOKENIZER_NAME}: {e}")))?;
+        inner.with_truncation(None).map_err(|e| Error::Format(format!("{TOKENIZER_NAME}: {e}")))?;
         let largest = inner.get_vocab(true).values().copied().max();
         match largest {
             Some(largest) if (largest as usize) < config.vocab_size => Ok(Self { inner }),

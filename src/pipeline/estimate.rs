@@ -1,15 +1,18 @@
 //! What a run will need, before it starts.
 
-use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 use web_time::Instant;
 
 use crate::Result;
 use crate::calibration::Sequences;
-use crate::capture::{read, sequences_per_chunk};
+use crate::capture::{Runner, read, sequences_per_chunk};
 use crate::device::Accelerator;
+use crate::merge::Mix;
 use crate::model::Model;
-use crate::pipeline::stream::{KEPT_BYTES, state_bytes};
+use crate::pipeline::stream::{n_kept_states, state_bytes};
+
+/// Sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
+const TIMED_SEQUENCES: usize = 8;
 
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -22,7 +25,7 @@ pub struct Estimate {
     pub state_bytes: u64,
     /// Floating-point operations of one pass over all layers and the head.
     pub flop: f64,
-    /// Seconds for that pass, from a product timed on this device.
+    /// Seconds for that pass, from one layer timed on this device.
     pub seconds: f64,
     /// Sequences that the text gives.
     pub sequences: usize,
@@ -30,19 +33,16 @@ pub struct Estimate {
     pub tokens: usize,
 }
 
-/// Estimates the similarity stage on `accelerator`.
+/// Estimates the similarity stage on `accelerator`. The first layer is read and run on a few sequences.
 ///
 /// # Errors
-/// [`Error::Device`](crate::Error::Device) if the timed product fails.
+/// What reading the layer and running it give.
 pub async fn estimate(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Estimate> {
     let config = &model.config;
     let n_tokens = sequences.count() * sequences.tokens();
-    let tokens = n_tokens as f64;
-    let layers = config.n_layers as f64;
     let attention = 4.0 * sequences.tokens() as f64 * (config.n_heads * config.head_dim) as f64;
-    let head = 2.0 * (config.hidden_size * config.vocab_size) as f64;
-    let per_token = layers * (2.0 * config.parameters_per_layer() as f64 + attention) + head;
-    let flop = tokens * per_token;
+    let layer_flop = n_tokens as f64 * (2.0 * config.parameters_per_layer() as f64 + attention);
+    let head_flop = n_tokens as f64 * 2.0 * (config.hidden_size * config.vocab_size) as f64;
 
     let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();
     // Of a chunk: the gate, up and product of the MLP, and about six copies of the stream.
@@ -50,46 +50,42 @@ pub async fn estimate(model: &Model, accelerator: &Accelerator, sequences: &Sequ
     let stored = (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0);
     // One layer in f32, and the bytes of the next as they are stored.
     let layer_bytes = 4 * config.parameters_per_layer() + stored;
-    let one_state = state_bytes(model, sequences.count(), sequences.tokens());
-    let state_bytes = (one_state * (config.n_layers as u64 + 1)).min(KEPT_BYTES.max(2 * one_state));
+    // The kept ones, and one before and one after the layer that runs.
+    let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
+    let state_bytes = n_states * state_bytes(model, sequences);
+
+    let layer_seconds = layer_seconds(model, accelerator, sequences).await?;
+    // The head is one product, timed by its share of arithmetic.
+    let layers = config.n_layers as f64 + head_flop / layer_flop;
     Ok(Estimate {
-        peak_bytes: layer_bytes + activations + state_bytes + model.shards.len() as u64 * 4096,
+        peak_bytes: layer_bytes + activations + state_bytes,
         layer_bytes,
         state_bytes,
-        flop,
-        seconds: flop / flop_per_second(accelerator).await?,
+        flop: config.n_layers as f64 * layer_flop + head_flop,
+        seconds: layers * layer_seconds,
         sequences: sequences.count(),
         tokens: n_tokens,
     })
 }
 
-/// Times a matrix product: small, because a GPU emulated in software does well under 1 GFLOP/s, and
-/// repeated on faster devices until the clock can tell.
-async fn flop_per_second(accelerator: &Accelerator) -> Result<f64> {
-    const ROWS: usize = 256;
-    const WIDTH: usize = 256;
-    const ENOUGH_SECONDS: f64 = 0.02;
-    let matrix = |n: usize| {
-        let values = (0..n * WIDTH).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect::<Vec<_>>();
-        Tensor::<2>::from_data(TensorData::new(values, [n, WIDTH]), accelerator.device())
-    };
-    let (a, b) = (matrix(ROWS), matrix(WIDTH));
-    // The first product compiles the kernel.
-    read(a.clone().matmul(b.clone()).slice([0..1, 0..1]), 0).await?;
+/// Seconds for all sequences through one layer, its weights read and uploaded once.
+async fn layer_seconds(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<f64> {
+    let few = sequences.first(TIMED_SEQUENCES);
+    let runner = Runner::new(model, accelerator, few.tokens());
+    let states = runner.embed(&few).await?;
     let start = Instant::now();
-    let mut repeats = 1;
-    loop {
-        let mut product = a.clone();
-        for _ in 0..repeats {
-            product = product.matmul(b.clone());
+    let layer = runner.upload(runner.fetch(&Mix::original(0), None)?.finish().await?)?;
+    let upload = start.elapsed().as_secs_f64();
+    let run = async || -> Result<f64> {
+        let start = Instant::now();
+        for chunk in runner.forward(&layer, &states).chunks {
+            // Reading one number waits for the device.
+            read(chunk.slice([0..1, 0..1, 0..1]), 0).await?;
         }
-        read(product.slice([0..1, 0..1]), 0).await?;
-        let seconds = start.elapsed().as_secs_f64();
-        if seconds > ENOUGH_SECONDS || repeats >= 1024 {
-            // Everything since the start counts: the sum of 1, 2, 4, ... products.
-            let products = (2 * repeats - 1) as f64;
-            return Ok(products * 2.0 * (ROWS * WIDTH * WIDTH) as f64 / seconds.max(1e-6));
-        }
-        repeats *= 2;
-    }
+        Ok(start.elapsed().as_secs_f64())
+    };
+    // The first run compiles the device's kernels.
+    run().await?;
+    let seconds = run().await?;
+    Ok(upload + seconds * sequences.count() as f64 / few.count() as f64)
 }

@@ -6,7 +6,7 @@ use crate::merge::Mix;
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::{Alpha, MergePlan, Next, Pair, PlanOptions, Planner, Stop};
-use crate::progress::Stage;
+use crate::progress::{Event, Stage};
 use crate::{Error, Result};
 
 /// A plan with its measurements.
@@ -153,9 +153,7 @@ impl Merger<'_> {
                 Next::Stop(stop) => return Ok(stop),
             };
             self.merge(pair).await?;
-            self.comparison
-                .measure(self.context, Stage::Plan, &mut self.stream, pair.first)
-                .await?;
+            self.comparison.measure(self.context, Stage::Plan, &mut self.stream, pair.first).await?;
             self.record().await?;
         }
     }
@@ -191,6 +189,8 @@ impl Merger<'_> {
             step.kl = quality.kl;
             step.top1_agreement = quality.top1_agreement;
             step.collapsed = quality.collapsed;
+            let event = Event::Step(step.clone());
+            self.context.observer.event(event).await?;
         }
         self.merged = Some(quality);
         Ok(())
@@ -214,7 +214,11 @@ impl Merger<'_> {
             let inner = [high - golden * (high - low), low + golden * (high - low)];
             let [a, b] = [self.divergence(pair, inner[0]).await?, self.divergence(pair, inner[1]).await?];
             let (alpha, kl) = if a < b { (inner[0], a) } else { (inner[1], b) };
-            if a < b { high = inner[1] } else { low = inner[0] }
+            if a < b {
+                high = inner[1]
+            } else {
+                low = inner[0]
+            }
             if kl < best.1 {
                 best = (alpha, kl);
             }

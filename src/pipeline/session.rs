@@ -18,8 +18,8 @@ use crate::pipeline::writing::write_model;
 use crate::plan::{MergePlan, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
-    BeforeAfter, ModelReport, PlanReport, PointReport, PointsReport, Recipe, SimilarityReport,
-    TextReport, WriteReport,
+    BeforeAfter, ModelReport, PlanReport, PointReport, PointsReport, Recipe, SimilarityReport, TextReport,
+    WriteReport,
 };
 use crate::sink::OutputFolder;
 use crate::{Error, Result, demo, memory};
@@ -177,8 +177,7 @@ impl Session {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let outcome =
-            measure_plan(&context, plan.clone(), &calibrated.stream, &calibrated.scores).await?;
+        let outcome = measure_plan(&context, plan.clone(), &calibrated.stream, &calibrated.scores).await?;
         let report = self.plan_report(calibrated, outcome, start);
         self.planned = Some((None, report.clone()));
         Ok(report)
@@ -201,11 +200,11 @@ impl Session {
 
     fn plan_report(&self, calibrated: &Calibrated, outcome: Outcome, start: Instant) -> PlanReport {
         let Outcome { plan, merged, dropped, warnings } = outcome;
-        let absorbed: Vec<usize> =
-            plan.groups.iter().flat_map(|g| g.iter().skip(1)).copied().collect();
+        let absorbed: Vec<usize> = plan.groups.iter().flat_map(|g| g.iter().skip(1)).copied().collect();
         let bytes: u64 = absorbed.iter().map(|l| self.model.layer_bytes(*l)).sum();
         let parameters = self.model.config.parameters_per_layer() * absorbed.len() as u64;
-        let before_after = |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
+        let before_after =
+            |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
         PlanReport {
             text: calibrated.text.clone(),
             original: Quality::original(&calibrated.scores),
@@ -257,9 +256,7 @@ impl Session {
     }
 
     fn calibrated(&self) -> Result<&Calibrated> {
-        self.calibrated
-            .as_ref()
-            .ok_or_else(|| Error::Usage("run the similarity stage first".to_owned()))
+        self.calibrated.as_ref().ok_or_else(|| Error::Usage("run the similarity stage first".to_owned()))
     }
 }
 
@@ -314,7 +311,8 @@ fn point_list(model: &Model, sequences: &Sequences, rule: PointRule) -> Result<V
             points.push(PointReport { sequence, position: -1, text });
         }
         for position in &positions {
-            let from = (position + 1).saturating_sub(POINT_CONTEXT_TOKENS).max(usize::from(sequences.has_bos()));
+            let from =
+                (position + 1).saturating_sub(POINT_CONTEXT_TOKENS).max(usize::from(sequences.has_bos()));
             let context = ids.get(from..=*position).unwrap_or_default();
             let text = format!("… {}", model.tokenizer.decode(context).trim());
             points.push(PointReport { sequence, position: *position as i64, text });

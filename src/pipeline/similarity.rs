@@ -1,15 +1,13 @@
 //! The first stage: text through the model, a map of each layer, and how alike they are.
 
+use crate::Result;
 use crate::calibration::PointRule;
 use crate::capture::{HiddenStates, observe};
-use crate::manifold::{
-    DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map,
-};
+use crate::manifold::{DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map};
 use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::{Event, LayerDone, Stage};
 use crate::similarity::{Metric, SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
-use crate::Result;
 
 /// A layer whose largest token is this many times the largest before it writes a massive activation.
 const MASSIVE_FACTOR: f64 = 10.0;
@@ -97,12 +95,7 @@ impl Comparison {
             .await
     }
 
-    async fn add(
-        &mut self,
-        layer: usize,
-        before: &HiddenStates,
-        after: &HiddenStates,
-    ) -> Result<Vec<f64>> {
+    async fn add(&mut self, layer: usize, before: &HiddenStates, after: &HiddenStates) -> Result<Vec<f64>> {
         let output = observe(layer, before, after, self.rule, self.has_bos).await?;
         let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
         let n_points = output.points.len() / width;

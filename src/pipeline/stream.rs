@@ -10,9 +10,12 @@ use crate::model::Model;
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
 
-/// Bytes of hidden states that are kept for resuming, at most: a fraction of what the target can
-/// address. Where all layers' states are larger, every n-th is kept and the others are recomputed.
-pub const KEPT_BYTES: u64 = if cfg!(target_arch = "wasm32") { 512 << 20 } else { 2 << 30 };
+/// States that are kept for resuming, however deep the model: with every n-th layer's states at hand,
+/// resuming anywhere costs at most n - 1 layers more, and memory does not grow with depth.
+const KEPT_STATES: usize = 8;
+
+/// More are kept while they are small: as many as fit in this many bytes.
+const KEPT_BYTES: u64 = 64 << 20;
 
 /// What every pass over the layers needs.
 #[derive(Clone, Copy)]
@@ -34,11 +37,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// As [`score`].
-    pub async fn score(
-        &self,
-        states: &HiddenStates,
-        original: Option<&HiddenStates>,
-    ) -> Result<Scores> {
+    pub async fn score(&self, states: &HiddenStates, original: Option<&HiddenStates>) -> Result<Scores> {
         let output = |states| Output { model: self.model, states };
         let (own, original) = (output(states), original.map(output));
         score(self.accelerator, self.sequences, own, original, self.observer).await
@@ -115,9 +114,8 @@ impl Stream {
         let Some(Some(mut states)) = self.kept.get(start).cloned() else {
             return Err(Error::Usage("the sequences have not been embedded".to_owned()));
         };
-        let fetch = |layer: usize| {
-            self.layers.get(layer).map(|mix| runner.fetch(mix, context.dtype)).transpose()
-        };
+        let fetch =
+            |layer: usize| self.layers.get(layer).map(|mix| runner.fetch(mix, context.dtype)).transpose();
         let mut next = fetch(start)?;
         let mut kept = Vec::new();
         for layer in start..n_layers {
@@ -162,12 +160,16 @@ impl Stream {
 }
 
 /// Bytes of the hidden states of all sequences at one depth.
-pub fn state_bytes(model: &Model, sequences: usize, tokens: usize) -> u64 {
-    4 * model.config.hidden_size as u64 * sequences as u64 * tokens as u64
+pub fn state_bytes(model: &Model, sequences: &Sequences) -> u64 {
+    4 * model.config.hidden_size as u64 * sequences.count() as u64 * sequences.tokens() as u64
+}
+
+/// How many states a stream of `n_layers` layers keeps.
+pub fn n_kept_states(model: &Model, sequences: &Sequences, n_layers: usize) -> usize {
+    let small = KEPT_BYTES / state_bytes(model, sequences).max(1);
+    n_layers.min(KEPT_STATES.max(usize::try_from(small).unwrap_or(usize::MAX))).max(1)
 }
 
 fn stride(model: &Model, sequences: &Sequences, n_layers: usize) -> usize {
-    let bytes = state_bytes(model, sequences.count(), sequences.tokens()).max(1);
-    let affordable = usize::try_from(KEPT_BYTES / bytes).unwrap_or(usize::MAX).max(1);
-    n_layers.div_ceil(affordable).max(1)
+    n_layers.div_ceil(n_kept_states(model, sequences, n_layers)).max(1)
 }

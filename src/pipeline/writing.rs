@@ -208,16 +208,18 @@ impl Writer<'_> {
                 None => self.copy(model, job).await?,
             }
             self.done += job.output.bytes;
-            self.progress(Stage::Write, self.done, self.total, format!("{name}: {}", job.output.name)).await?;
+            self.progress(Stage::Write, self.done, self.total, format!("{name}: {}", job.output.name))
+                .await?;
         }
         self.folder.close().await
     }
 
     async fn copy(&mut self, model: &Model, job: &Job<'_>) -> Result<()> {
         let entry = job.source;
-        let shard = model.shards.get(entry.shard).ok_or_else(|| {
-            Error::Format(format!("the shard of tensor {} is missing", entry.id.name()))
-        })?;
+        let shard = model
+            .shards
+            .get(entry.shard)
+            .ok_or_else(|| Error::Format(format!("the shard of tensor {} is missing", entry.id.name())))?;
         let mut at = 0;
         while at < entry.bytes {
             let length = PIECE_BYTES.min(entry.bytes - at);

@@ -131,7 +131,9 @@ impl Planner {
     /// before.
     pub fn one_shot_pairs(&self, similarity: &SimilarityMatrix) -> Result<OneShot> {
         if !self.plan.steps.is_empty() {
-            return Err(Error::Usage("a one-shot plan is made from the original model, before any merge".to_string()));
+            return Err(Error::Usage(
+                "a one-shot plan is made from the original model, before any merge".to_string(),
+            ));
         }
         self.check_shape(similarity)?;
         let mut ranked = self.allowed(similarity);
@@ -178,7 +180,8 @@ impl Planner {
         let n_pairs = self.plan.n_final_layers().saturating_sub(1);
         pairs
             .filter(|(first, (_, second_group))| {
-                let is_kept = (options.keep_first && *first == 0) || (options.keep_last && first + 1 == n_pairs);
+                let is_kept =
+                    (options.keep_first && *first == 0) || (options.keep_last && first + 1 == n_pairs);
                 !is_kept && !second_group.iter().any(|layer| self.options.protected.contains(layer))
             })
             .map(|(first, (similarity, _))| Pair { first, similarity })
@@ -206,7 +209,9 @@ fn in_chain_order(ranked: &[Pair]) -> Vec<Pair> {
             continue;
         }
         for chain in by_depth.chunk_by(|a, b| a.first + 1 == b.first) {
-            let Some(start) = chain.first().map(|pair| pair.first) else { continue };
+            let Some(start) = chain.first().map(|pair| pair.first) else {
+                continue;
+            };
             if !chain.iter().any(|pair| pair.first == best.first) {
                 continue;
             }

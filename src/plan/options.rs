@@ -27,7 +27,9 @@ impl Alpha {
         if (0.0..=1.0).contains(&alpha) {
             return Ok(Alpha::Fixed(alpha));
         }
-        Err(Error::Usage(format!("alpha is {alpha}, but must be from 0 to 1, or \"similarity\" or \"search\"")))
+        Err(Error::Usage(format!(
+            "alpha is {alpha}, but must be from 0 to 1, or \"similarity\" or \"search\""
+        )))
     }
 }
 
@@ -49,7 +51,9 @@ impl FromStr for Alpha {
             "similarity" => Ok(Alpha::Similarity),
             "search" => Ok(Alpha::Search),
             _ => Alpha::fixed(s.parse().unwrap_or(f64::NAN)).map_err(|_| {
-                Error::Usage(format!("alpha is \"{s}\", but must be similarity, search or a number from 0 to 1"))
+                Error::Usage(format!(
+                    "alpha is \"{s}\", but must be similarity, search or a number from 0 to 1"
+                ))
             }),
         }
     }
@@ -116,13 +120,19 @@ impl PlanOptions {
         let usage = |message: String| Err(Error::Usage(message));
         match (self.remove, self.min_similarity) {
             (Some(k), None) if k == 0 || k >= n_layers => {
-                return usage(format!("cannot remove {k} of {n_layers} layers: at least 1 must go and 1 must stay"));
+                return usage(format!(
+                    "cannot remove {k} of {n_layers} layers: at least 1 must go and 1 must stay"
+                ));
             }
             (None, Some(s)) if !(s.is_finite() && s <= 1.0) => {
                 return usage(format!("the smallest similarity is {s}, but must be a number up to 1"));
             }
             (Some(_), None) | (None, Some(_)) => {}
-            _ => return usage("give either the number of layers to remove or the smallest similarity".to_string()),
+            _ => {
+                return usage(
+                    "give either the number of layers to remove or the smallest similarity".to_string(),
+                );
+            }
         }
         if let Alpha::Fixed(alpha) = self.alpha {
             Alpha::fixed(alpha)?;

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Metric;
 use super::cka::{UnitGram, linear_cka};
 use super::cosine::{mean_angle, mean_cosine};
 use super::distance::{mean_euclidean, similarities};
 use super::mahalanobis::{CentredLayer, mean_mahalanobis};
 use super::matrix::SimilarityMatrix;
 use super::mutual_information::{Estimator, Sample};
-use super::Metric;
 use crate::error::{Error, Result};
 use crate::manifold::{DiffusionMap, Normalise, Points, parallel};
 
@@ -107,7 +107,13 @@ pub struct SimilarityBuilder {
 impl SimilarityBuilder {
     /// No layers yet.
     pub fn new(options: ValidSimilarityOptions) -> Self {
-        SimilarityBuilder { options: options.0, shape: None, estimator: None, layers: Vec::new(), raw: Vec::new() }
+        SimilarityBuilder {
+            options: options.0,
+            shape: None,
+            estimator: None,
+            layers: Vec::new(),
+            raw: Vec::new(),
+        }
     }
 
     /// The metric of the matrix.
@@ -171,7 +177,9 @@ impl SimilarityBuilder {
 
         let pairs: Vec<(usize, usize)> =
             (first..first + prepared.len()).flat_map(|l| (0..=l).map(move |m| (l, m))).collect();
-        let layer = |l: usize| if l < first { self.layers.get(l) } else { prepared.get(l - first) };
+        let layer = |l: usize| {
+            if l < first { self.layers.get(l) } else { prepared.get(l - first) }
+        };
         let values = parallel::map(&pairs, |&(l, m)| match (layer(l), layer(m)) {
             (Some(a), Some(b)) => compare(a, b, self.options.metric, estimator.as_ref(), l, m),
             _ => Err(Error::Numeric(format!("similarity of layers {l} and {m}: not prepared"))),
@@ -219,17 +227,22 @@ impl SimilarityBuilder {
 
     /// Mutual information in nats of all pairs, the diagonal included; `None` for other metrics.
     pub fn mutual_information(&self) -> Option<SimilarityMatrix> {
-        (self.options.metric == Metric::MutualInformation).then(|| SimilarityMatrix::from_lower(self.raw.clone()))
+        (self.options.metric == Metric::MutualInformation)
+            .then(|| SimilarityMatrix::from_lower(self.raw.clone()))
     }
 
     /// Similarities of layer `l` to `0..=l` from the raw values.
     fn row(&self, l: usize) -> Vec<f64> {
-        let Some(row) = self.raw.get(l) else { return Vec::new() };
+        let Some(row) = self.raw.get(l) else {
+            return Vec::new();
+        };
         if self.options.metric != Metric::MutualInformation {
             return row.clone();
         }
         let own = |m: usize| self.raw.get(m).and_then(|row| row.last()).copied().unwrap_or(f64::NAN);
-        let normalised = |(m, i): (usize, &f64)| if m == l { 1.0 } else { (i.max(0.0) / (own(l) * own(m)).sqrt()).min(1.0) };
+        let normalised = |(m, i): (usize, &f64)| {
+            if m == l { 1.0 } else { (i.max(0.0) / (own(l) * own(m)).sqrt()).min(1.0) }
+        };
         row.iter().enumerate().map(normalised).collect()
     }
 

@@ -1,9 +1,9 @@
 //! Linear centred kernel alignment.
 
-use faer::{Mat, Par};
+use faer::Mat;
 
-use crate::error::{Error, Result};
-use crate::manifold::{Normalise, Points, centred_gram};
+use crate::error::Result;
+use crate::manifold::{Normalise, Points, varied_gram};
 
 /// The centred Gram matrix of one layer, divided by its Frobenius norm.
 #[derive(Debug, Clone)]
@@ -14,13 +14,8 @@ pub(super) struct UnitGram {
 
 impl UnitGram {
     pub(super) fn new(points: &Points, layer: usize, normalise: Normalise) -> Result<Self> {
-        let mut lower = centred_gram(points, &points.scales(layer, normalise)?, Par::Seq);
+        let mut lower = varied_gram(points, &points.scales(layer, normalise)?, layer)?;
         let norm = inner(&lower, &lower).sqrt();
-        if !(norm.is_finite() && norm > 0.0) {
-            return Err(Error::Numeric(format!(
-                "the points of layer {layer} are all equal or too large, so their Gram matrix has no scale"
-            )));
-        }
         for j in 0..lower.ncols() {
             lower.col_as_slice_mut(j).iter_mut().for_each(|x| *x /= norm);
         }

@@ -20,6 +20,8 @@ pub(super) fn similarities(distances: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut pairs: Vec<f64> =
         distances.iter().enumerate().flat_map(|(l, row)| row.iter().take(l).copied()).collect();
     let median = median_of(&mut pairs).unwrap_or(1.0);
-    let similarity = |x: f64| if x == 0.0 { 1.0 } else { 1.0 / (1.0 + x / median) };
+    let similarity = |x: f64| {
+        if x == 0.0 { 1.0 } else { 1.0 / (1.0 + x / median) }
+    };
     distances.iter().map(|row| row.iter().map(|&x| similarity(x)).collect()).collect()
 }

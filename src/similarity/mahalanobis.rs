@@ -6,7 +6,7 @@ use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Accum, Mat, MatRef, Par, Side};
 
 use crate::error::{Error, Result};
-use crate::manifold::{Normalise, Points, centred_gram, mirror};
+use crate::manifold::{Normalise, Points, mirror, varied_gram};
 
 /// The share `gamma` of a scaled identity in the covariance. There are far fewer points than dimensions, so the
 /// covariance alone has no inverse.
@@ -27,7 +27,7 @@ pub(super) struct CentredLayer {
 impl CentredLayer {
     pub(super) fn new(points: &Points, layer: usize, normalise: Normalise) -> Result<Self> {
         let scales = points.scales(layer, normalise)?;
-        let mut gram = centred_gram(points, &scales, Par::Seq);
+        let mut gram = varied_gram(points, &scales, layer)?;
         mirror(&mut gram);
         let n = points.n_points();
         let mut mean = vec![0.0; points.dim()];
@@ -63,22 +63,13 @@ impl CentredLayer {
 /// so that only `2n x 2n` matrices are built: `n^2 D + (2n)^3` multiply-adds per pair.
 ///
 /// # Errors
-/// [`Error::Numeric`], naming both layers, where neither has any variance.
+/// [`Error::Numeric`], naming both layers, where the factorisation fails.
 pub(super) fn mean_mahalanobis(x: &CentredLayer, y: &CentredLayer) -> Result<f64> {
     let (n, dim) = (x.n_points, x.mean.len());
-    let undefined = || {
-        Error::Numeric(format!(
-            "the points of layers {} and {} have no covariance to measure their distance with",
-            x.layer, y.layer
-        ))
-    };
     let freedom = (2 * n).saturating_sub(2) as f64;
     let trace: f64 = (0..n).map(|i| x.gram[(i, i)] + y.gram[(i, i)]).sum::<f64>() / freedom;
     let a = SHRINKAGE * trace / dim as f64;
     let b = (1.0 - SHRINKAGE) / freedom;
-    if !(a.is_finite() && a > 0.0) {
-        return Err(undefined());
-    }
 
     // Z Z^T from its four blocks, of which two are known.
     let mut cross = Mat::<f64>::zeros(n, n);
@@ -104,7 +95,9 @@ pub(super) fn mean_mahalanobis(x: &CentredLayer, y: &CentredLayer) -> Result<f64
         regularised[(i, i)] += a / b;
     }
     // w^T M^-1 w = |L^-1 w|^2 with M = L L^T.
-    let factor = Llt::new(regularised.as_ref(), Side::Lower).map_err(|_| undefined())?;
+    let factor = Llt::new(regularised.as_ref(), Side::Lower).map_err(|_| {
+        Error::Numeric(format!("the pooled covariance of layers {} and {} has no inverse", x.layer, y.layer))
+    })?;
     solve_lower_triangular_in_place(factor.L(), w.as_mut(), Par::Seq);
 
     let pairs = x.rows.chunks_exact(dim).zip(y.rows.chunks_exact(dim));

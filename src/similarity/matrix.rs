@@ -32,7 +32,9 @@ impl SimilarityMatrix {
                     return Err(Error::Numeric(format!("similarity of layers {l} and {m} is {a}")));
                 }
                 if other.get(l).is_some_and(|b| (a - b).abs() > ASYMMETRY) {
-                    return Err(Error::Shape(format!("similarity matrix: entries {l},{m} and {m},{l} differ")));
+                    return Err(Error::Shape(format!(
+                        "similarity matrix: entries {l},{m} and {m},{l} differ"
+                    )));
                 }
             }
         }

@@ -232,9 +232,10 @@ impl PlanArgs {
     pub fn write_options(&self) -> Result<WriteOptions> {
         let dtype = match self.dtype.as_str() {
             "keep" => None,
-            name => Some(name.parse::<Element>().map_err(|_| {
-                Error::Usage(format!("--dtype {name} is not keep, f32, f16 or bf16"))
-            })?),
+            name => Some(
+                name.parse::<Element>()
+                    .map_err(|_| Error::Usage(format!("--dtype {name} is not keep, f32, f16 or bf16")))?,
+            ),
         };
         Ok(WriteOptions { dtype, max_shard_bytes: parse_size(&self.max_shard_size)? })
     }
@@ -254,9 +255,9 @@ fn parse_size(size: &str) -> Result<u64> {
         _ => None,
     };
     let bytes = digits.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
-    bytes.filter(|n| *n > 0).ok_or_else(|| {
-        Error::Usage(format!("--max-shard-size {size} is not a size such as 5GB or 500MB"))
-    })
+    bytes
+        .filter(|n| *n > 0)
+        .ok_or_else(|| Error::Usage(format!("--max-shard-size {size} is not a size such as 5GB or 500MB")))
 }
 
 #[cfg(test)]

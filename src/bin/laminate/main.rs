@@ -59,8 +59,7 @@ async fn run(command: Command) -> Result<()> {
                 Some(path) => Some(open(path).await?),
                 None => None,
             };
-            let report =
-                evaluate(&model, original.as_ref(), &accelerator, &options, &watch).await?;
+            let report = evaluate(&model, original.as_ref(), &accelerator, &options, &watch).await?;
             watch.clear();
             print::report(output.json, &report, || print::evaluation(&report))
         }
@@ -116,10 +115,7 @@ async fn compress(
 }
 
 /// What the recipe was calibrated with, unless its text is not built in: then it has to be given.
-fn calibration_options(
-    arguments: &CalibrationArgs,
-    recipe: Option<&Recipe>,
-) -> Result<CalibrationOptions> {
+fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> Result<CalibrationOptions> {
     let given = arguments.options()?;
     Ok(match recipe {
         None => given,

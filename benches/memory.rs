@@ -1,0 +1,84 @@
+//! Benchmark: peak memory of `laminate compress` for two depths of the same width.
+//!
+//! Models with random F16 weights are written to a temporary directory and compressed by the command
+//! line, whose report says what it used at its peak.
+//!
+//! usage: cargo bench --bench memory
+
+use std::path::Path;
+use std::process::Command;
+
+use laminate::format::element::{Element, encode};
+use laminate::format::safetensors::{OutputTensor, header_bytes};
+use laminate::model::Config;
+use laminate::model::names::{Role, TensorId};
+use safetensors::Dtype;
+
+const DEPTHS: [usize; 2] = [12, 36];
+
+fn main() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/tokenizer.json");
+    let mut peaks = Vec::new();
+    for depth in DEPTHS {
+        let model = folder.path().join(format!("{depth}-layers"));
+        std::fs::create_dir(&model).unwrap();
+        std::fs::copy(&tokenizer, model.join("tokenizer.json")).unwrap();
+        let bytes = write_model(&model, depth);
+        let output = Command::new(env!("CARGO_BIN_EXE_laminate"))
+            .args(["compress", "--remove", "2", "--json", "--device", "cpu", "--out"])
+            .arg(folder.path().join(format!("{depth}-out")))
+            .arg(&model)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let peak = report["peak_memory_bytes"].as_f64().unwrap();
+        println!(
+            "memory: {depth} layers, model {:.0} MB, peak {:.0} MB, {:.1} s",
+            bytes as f64 / 1e6,
+            peak / 1e6,
+            report["seconds"].as_f64().unwrap()
+        );
+        peaks.push(peak);
+    }
+    println!("memory: {}x the depth takes {:.2}x the memory", DEPTHS[1] / DEPTHS[0], peaks[1] / peaks[0]);
+}
+
+fn write_model(folder: &Path, n_layers: usize) -> usize {
+    let json = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "num_hidden_layers": n_layers, "hidden_size": 1024,
+        "intermediate_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 512,
+        "bos_token_id": 1, "rms_norm_eps": 1e-5, "tie_word_embeddings": true
+    })
+    .to_string();
+    std::fs::write(folder.join("config.json"), &json).unwrap();
+    let config = Config::parse(json.as_bytes()).unwrap();
+    let mut ids = vec![TensorId::Embedding, TensorId::FinalNorm];
+    for layer in 0..n_layers {
+        ids.extend(Role::required(&config).into_iter().map(|role| TensorId::Layer(layer, role)));
+    }
+    let tensors: Vec<OutputTensor> = ids
+        .iter()
+        .map(|id| {
+            let shape = id.shape(&config);
+            let bytes = 2 * shape.iter().product::<u64>();
+            OutputTensor { name: id.name(), dtype: Dtype::F16, shape, bytes }
+        })
+        .collect();
+    let mut file = header_bytes(&tensors);
+    let mut seed = 1u32;
+    for tensor in &tensors {
+        let values: Vec<f32> = (0..tensor.bytes / 2)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Small weights keep the stream finite; norms are near one.
+                let noise = (f64::from(seed >> 8) / f64::from(1 << 24) - 0.5) as f32;
+                if tensor.shape.len() == 1 { 1.0 + 0.1 * noise } else { 0.06 * noise }
+            })
+            .collect();
+        file.extend(encode(Element::F16, &values));
+    }
+    std::fs::write(folder.join("model.safetensors"), &file).unwrap();
+    file.len()
+}

@@ -1,0 +1,66 @@
+"""What `laminate compress` writes is loaded by transformers and has the perplexity that we report.
+
+Run by `npm test` where a Python with torch and transformers is found; `LAMINATE` names the binary.
+"""
+import json, math, os, pathlib, subprocess, sys, tempfile, unittest
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "src/demo/text.txt").read_text()
+DATA = ROOT / "tests/data/models"
+
+
+def laminate(*arguments):
+    done = subprocess.run([os.environ["LAMINATE"], *map(str, arguments), "--json", "--device", "cpu"],
+                          check=True, capture_output=True)
+    return json.loads(done.stdout)
+
+
+def perplexity(folder, n=128, t=48):
+    """Perplexity by transformers in f32 of the sequences that the command line cuts."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = tokenizer(TEXT, add_special_tokens=False).input_ids
+    sequences = [[model.config.bos_token_id] + ids[i * (t - 1):(i + 1) * (t - 1)] for i in range(n)]
+    x = torch.tensor(sequences)
+    with torch.no_grad():
+        log_p = torch.log_softmax(model(x).logits[:, :-1].double(), -1).gather(-1, x[:, 1:, None])
+    return math.exp(-log_p.mean().item()), model.config.num_hidden_layers
+
+
+class Transformers(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def out(self, name):
+        return pathlib.Path(self.folder.name) / name
+
+    def check(self, folder, layers, reported):
+        theirs, n_layers = perplexity(folder)
+        self.assertEqual(n_layers, layers)
+        self.assertLess(abs(theirs / reported - 1), 1e-3, f"{theirs} against {reported}")
+
+    def test_the_compressed_demo(self):
+        report = laminate("compress", "demo", "--remove", 7, "--out", self.out("x"))
+        self.assertEqual(report["groups"], [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
+        self.check(self.out("x"), 5, report["steps"][-1]["perplexity"])
+        self.check(self.out("x"), 5, laminate("evaluate", self.out("x"))["perplexity"])
+
+    def test_shards_and_another_dtype(self):
+        report = laminate("compress", DATA / "stories-planted-12L", "--remove", 2, "--dtype", "bf16",
+                          "--max-shard-size", "200KB", "--out", self.out("x"))
+        self.assertGreater(sum(f["name"].endswith(".safetensors") for f in report["files"]), 2)
+        self.check(self.out("x"), 10, laminate("evaluate", self.out("x"))["perplexity"])
+
+    def test_a_repeated_recipe_gives_the_same_bytes(self):
+        laminate("compress", "demo", "--remove", 3, "--out", self.out("x"))
+        laminate("compress", "demo", "--recipe", self.out("x") / "recipe.json", "--out", self.out("y"))
+        one, two = ((self.out(d) / "model.safetensors").read_bytes() for d in "xy")
+        self.assertEqual(one, two)
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())

@@ -1,0 +1,73 @@
+//! The engine as the page has it: compiled to wasm, in a worker of a real browser.
+#![cfg(target_arch = "wasm32")]
+
+use laminate::calibration::{PointRule, Sequences};
+use laminate::capture::{LayerOutput, Runner, observe};
+use laminate::device::{Accelerator, Kind, Preference};
+use laminate::merge::Mix;
+use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use laminate::plan::{Alpha, PlanOptions};
+use laminate::progress::Silent;
+use laminate::{demo, memory};
+use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+#[wasm_bindgen_test]
+async fn the_planted_groups_are_found_on_the_cpu() {
+    let mut session = Session::new(demo::open().await.unwrap(), Accelerator::cpu("test"));
+    let report = session.similarity(&CalibrationOptions::default(), &Silent).await.unwrap();
+    assert!((report.perplexity / 6.745 - 1.0).abs() < 1e-3, "{}", report.perplexity);
+    let options = PlanOptions {
+        remove: Some(7),
+        min_similarity: None,
+        alpha: Alpha::Similarity,
+        one_shot: false,
+        release_massive: false,
+        keep_first: false,
+        keep_last: false,
+    };
+    let report = session.plan(&options, &WriteOptions::default(), &Silent).await.unwrap();
+    assert_eq!(report.plan.groups, [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]);
+    assert!(report.merged.perplexity < 1.06 * report.original.perplexity);
+    let peak = memory::peak_bytes().unwrap();
+    assert!(peak < 300 << 20, "{peak} bytes of wasm memory");
+}
+
+/// What each layer of the demo gives on `accelerator`, for a few short sequences: a GPU emulated in
+/// software does well under 1 GFLOP/s.
+async fn layers(accelerator: &Accelerator) -> Vec<LayerOutput> {
+    let model = demo::open().await.unwrap();
+    let ids = model.tokenizer.encode(&demo::TEXT[..2000]).unwrap();
+    let sequences = Sequences::cut(&model.config, &ids, 6, 16).unwrap();
+    let runner = Runner::new(&model, accelerator, 16);
+    let mut states = runner.embed(&sequences).await.unwrap();
+    let mut outputs = Vec::new();
+    for layer in 0..model.config.n_layers {
+        let tensors = runner.fetch(&Mix::original(layer), None).unwrap().finish().await.unwrap();
+        let after = runner.forward(&runner.upload(tensors).unwrap(), &states);
+        outputs.push(observe(layer, &states, &after, PointRule::Tokens(4), true).await.unwrap());
+        states = after;
+    }
+    outputs
+}
+
+#[wasm_bindgen_test]
+async fn webgpu_and_cpu_give_the_same_states() {
+    let gpu = match Accelerator::choose(Preference::Gpu).await {
+        Ok(gpu) => gpu,
+        Err(why) => {
+            console_log!("skipped: {why}");
+            return;
+        }
+    };
+    assert_ne!(gpu.report().kind, Kind::Cpu);
+    console_log!("on {}", gpu.report().name);
+    let (on_gpu, on_cpu) = (layers(&gpu).await, layers(&Accelerator::cpu("test")).await);
+    for (layer, (a, b)) in on_gpu.iter().zip(&on_cpu).enumerate() {
+        let scale = b.largest_rms as f32;
+        let worst = a.points.iter().zip(&b.points).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        assert!(worst < 2e-5 * scale, "layer {layer}: {worst} apart at a scale of {scale}");
+        assert!((a.block_influence - b.block_influence).abs() < 1e-5, "layer {layer}");
+    }
+}

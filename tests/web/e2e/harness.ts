@@ -1,0 +1,78 @@
+import { existsSync, mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core'
+import { build, preview, type PreviewServer } from 'vite'
+
+export type Engine = 'mock' | 'real'
+
+/** The compiled engine, without which the page can only be built with the mock. */
+export const ENGINE = 'www/engine/pkg/laminate_bg.wasm'
+
+/** The browser to test in: `CHROMIUM`, or where Linux distributions and macOS put one. */
+export function findBrowser(): string | null {
+  const known = [
+    process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable',
+    '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+  ]
+  return known.find(path => path && existsSync(path)) ?? null
+}
+
+export interface Site {
+  url: string
+  browser: Browser
+  close(): Promise<void>
+}
+
+/** Builds the page, serves it as a visitor would get it, and starts a browser. */
+export async function openSite(engine: Engine): Promise<Site> {
+  const outDir = mkdtempSync(join(tmpdir(), `laminate-${engine}-`))
+  const mode = engine === 'mock' ? 'mock' : 'production'
+  await build({ mode, logLevel: 'warn', build: { outDir, emptyOutDir: true } })
+  const server: PreviewServer = await preview({ mode, logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
+  const url = server.resolvedUrls?.local[0]
+  const executablePath = findBrowser()
+  if (!url || !executablePath) throw new Error('no address or no browser')
+  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'] })
+  return {
+    url, browser,
+    close: async () => {
+      await browser.close()
+      await server.close()
+    },
+  }
+}
+
+export interface Visit {
+  page: Page
+  /** Addresses of all requests, of the page and of its workers. */
+  requests: string[]
+  /** Uncaught errors and policy violations. */
+  errors: string[]
+}
+
+/** A new page in a context of its own: its storage is its own too. */
+export async function visit(site: Site, path = '', options: BrowserContextOptions = {}): Promise<Visit> {
+  const context = await site.browser.newContext({ viewport: { width: 1440, height: 900 }, acceptDownloads: true, ...options })
+  const page = await context.newPage()
+  const requests: string[] = []
+  const errors: string[] = []
+  context.on('request', request => requests.push(request.url()))
+  context.on('weberror', error => errors.push(error.error().message))
+  page.on('pageerror', error => errors.push(error.message))
+  page.on('console', message => { if (message.type() === 'error') errors.push(message.text()) })
+  await page.goto(site.url + path)
+  return { page, requests, errors }
+}
+
+/** Clicks through the demo until its layers have been compared. */
+export async function runDemo(page: Page, timeout = 30_000): Promise<void> {
+  await page.getByRole('button', { name: 'Run the demo' }).click()
+  await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout })
+}
+
+export async function compress(page: Page, remove: number, timeout = 30_000): Promise<void> {
+  await page.getByTestId('remove').fill(String(remove))
+  await page.getByRole('button', { name: /^Compress( again)?$/ }).click()
+  await page.getByTestId('verdict').waitFor({ timeout })
+}

@@ -1,0 +1,113 @@
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { privateFiles } from './storage'
+import { readZip } from './zip'
+
+const MODEL = 'tests/data/models/stories260K'
+const missing = [!findBrowser() && 'no Chromium was found (set CHROMIUM to its path)', !existsSync(ENGINE) && 'the engine has not been compiled'].filter(Boolean)
+if (missing.length) console.warn(`SKIPPED: the page with the compiled engine, because ${missing.join(' and ')}`)
+
+/** A software adapter on busy cores: minutes, not seconds. */
+const LONG = 300_000
+const PLANTED = '[0][1 2 3][4 5 6][7 8 9][10 11]'
+
+describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => {
+  let site: Site
+  beforeAll(async () => { site = await openSite('real') })
+  afterAll(() => site?.close())
+
+  /** A software adapter is hundreds of times slower than a card: it gets less text, enough for the same groups. */
+  const LITTLE = { Sequences: '40', 'Tokens in each': '12' }
+
+  describe.each([['WebGPU', '?device=gpu', /WebGPU/, LITTLE], ['CPU', '?device=cpu', /CPU/, null]] as const)('%s', (_, path, device, text) => {
+    test('finds the planted groups in the demo and hands back a smaller model', async () => {
+      const { page, requests, errors } = await visit(site, path)
+      await expect.poll(() => page.getByTestId('device').textContent(), { timeout: 60_000 }).toMatch(device)
+      if (text) {
+        await page.getByRole('button', { name: 'Run the demo' }).click()
+        await page.getByText(/^Running /).first().waitFor({ timeout: LONG })
+        await page.getByRole('button', { name: 'Cancel' }).click()
+        await page.getByText(/^Cancelled/i).waitFor({ timeout: 30_000 })
+        for (const [label, value] of Object.entries(text)) await page.getByLabel(label).fill(value)
+        await page.getByLabel('Sequences').focus()
+        await page.getByRole('button', { name: 'Compare the layers' }).click()
+        await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
+      } else await runDemo(page, LONG)
+      await compress(page, 7, LONG)
+      expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(PLANTED)
+      const verdict = await page.getByTestId('verdict').innerText()
+      const [merged, original] = verdict.match(/[\d.]+/g)!.map(Number) as [number, number]
+      if (!text) expect(Math.abs(original / 6.745 - 1)).toBeLessThan(0.01)
+      expect(merged / original).toBeLessThan(text ? 1.15 : 1.06)
+      const downloading = page.waitForEvent('download', { timeout: LONG })
+      await page.getByRole('button', { name: 'Download a zip' }).click()
+      const entries = readZip(await (await downloading).path())
+      const file = (name: string) => entries.find(entry => entry.name.endsWith(`/${name}`))
+      expect(entries.every(entry => entry.method === 0 && entry.size > 0)).toBe(true)
+      expect(JSON.parse(file('config.json')!.data.toString())).toMatchObject({ num_hidden_layers: 5 })
+      expect(JSON.parse(file('recipe.json')!.data.toString())).toBeTypeOf('object')
+      for (const name of ['tokenizer.json', 'README.md']) expect(file(name), name).toBeDefined()
+      const weights = file('model.safetensors')!.data
+      const header = JSON.parse(weights.toString('utf8', 8, 8 + Number(weights.readBigUInt64LE(0))))
+      expect(new Set(Object.keys(header).map(key => /layers\.(\d+)\./.exec(key)?.[1]).filter(Boolean)).size).toBe(5)
+      expect(requests.filter(url => new URL(url).origin !== new URL(site.url).origin)).toEqual([])
+      expect(errors).toEqual([])
+    }, 2 * LONG)
+  })
+
+  test('a folder of one\'s own: no redundancy, and "collapsed" when it is', async () => {
+    const { page } = await visit(site, '?device=cpu')
+    await page.getByTestId('folder').setInputFiles(MODEL)
+    await page.getByRole('heading', { level: 1, name: /stories260K/ }).waitFor({ timeout: 60_000 })
+    await page.getByRole('button', { name: 'Compare the layers' }).click()
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
+    await compress(page, 4, LONG)
+    expect(await page.getByTestId('collapsed').innerText()).toContain('Collapsed')
+  }, LONG)
+
+  test('cancelling leaves the page usable and nothing partial', async () => {
+    const { page } = await visit(site, '?device=cpu')
+    await page.getByRole('button', { name: 'Run the demo' }).click()
+    await page.getByText(/^Running /).first().waitFor({ timeout: LONG })
+    await page.getByRole('button', { name: 'Cancel' }).click()
+    await page.getByText(/^Cancelled/i).waitFor({ timeout: 30_000 })
+    expect(await privateFiles(page)).toEqual([])
+    await page.getByRole('button', { name: 'Compare the layers' }).click()
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
+  }, LONG)
+
+  describe('bad input: one sentence that names the file, and the page stays usable', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'laminate-broken-'))
+    const good = (name: string) => readFileSync(join(MODEL, name))
+    const config = () => JSON.parse(good('config.json').toString())
+
+    const CASES: [name: string, files: () => Record<string, Buffer | string>, names: RegExp][] = [
+      ['truncated weights', () => ({ 'model.safetensors': good('model.safetensors').subarray(0, 4000) }), /model\.safetensors/],
+      ['a header longer than the file', () => ({ 'model.safetensors': Buffer.from('\xff\xff\xff\x0f\0\0\0\0{}', 'latin1') }), /model\.safetensors/],
+      ['a header that is not JSON', () => ({ 'model.safetensors': Buffer.concat([Buffer.from([4, 0, 0, 0, 0, 0, 0, 0]), Buffer.from('nope')]) }), /model\.safetensors/],
+      ['a config that is not JSON', () => ({ 'config.json': '{' }), /config\.json/],
+      ['an architecture nobody knows', () => ({ 'config.json': JSON.stringify({ ...config(), model_type: 'mamba', architectures: ['MambaForCausalLM'] }) }), /mamba/i],
+      ['a shape that does not fit', () => ({ 'config.json': JSON.stringify({ ...config(), intermediate_size: 180 }) }), /mlp|180/],
+      ['a tokenizer that does not match', () => ({ 'config.json': JSON.stringify({ ...config(), vocab_size: 600 }) }), /vocab|token|embed|600/],
+    ]
+    test.each(CASES)('%s', async (_, files, names) => {
+      const changed = files()
+      const paths = ['config.json', 'model.safetensors', 'tokenizer.json'].map(name => {
+        const path = join(folder, name)
+        writeFileSync(path, changed[name] ?? good(name))
+        return path
+      })
+      const { page } = await visit(site, '?device=cpu')
+      await page.getByTestId('files').setInputFiles(paths)
+      const alert = page.getByRole('alert').locator('[data-kind]')
+      await alert.waitFor({ timeout: 60_000 })
+      expect(await alert.getAttribute('data-kind')).not.toBe('internal')
+      expect(await alert.locator('p').innerText()).toMatch(names)
+      await page.getByTestId('files').setInputFiles(['config.json', 'model.safetensors', 'tokenizer.json'].map(name => join(MODEL, name)))
+      await page.getByText(/files recognised/).waitFor({ timeout: 60_000 })
+    }, 120_000)
+  })
+})

@@ -1,0 +1,23 @@
+import type { Page } from 'playwright-core'
+
+/** Every file below the page's private storage, by path. */
+export function privateFiles(page: Page): Promise<string[]> {
+  return page.evaluate(async () => {
+    const found: string[] = []
+    const walk = async (folder: FileSystemDirectoryHandle, prefix: string): Promise<void> => {
+      for await (const [name, handle] of folder.entries()) {
+        if (handle.kind === 'directory') await walk(handle as FileSystemDirectoryHandle, `${prefix}${name}/`)
+        else found.push(prefix + name)
+      }
+    }
+    await walk(await navigator.storage.getDirectory(), '')
+    return found.sort()
+  })
+}
+
+/** Lets `showDirectoryPicker` answer with a folder of the private storage: a real picker needs a person. */
+export function pickerAnswers(page: Page, folder: string): Promise<void> {
+  return page.evaluate(name => {
+    window.showDirectoryPicker = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(name, { create: true })
+  }, folder)
+}

@@ -1,0 +1,144 @@
+import demo from '../../../www/demo-result.json'
+import type {
+  ByteSource, CalibrationOptions, DevicePreference, DeviceReport, Estimate, MergePlan, ModelReport, Observe,
+  OutputFolder, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
+} from '../../../www/engine/protocol'
+import { modelFrom } from './model'
+import { planOf } from './plan'
+import { fail, tell, wait } from './tell'
+
+const stored = demo as unknown as SimilarityReport
+
+/**
+ * An engine that computes nothing: the demo answers with stored numbers, another model with plausible
+ * ones. A run takes time in proportion to the tokens asked for, so that progress and cancel can be seen.
+ * A text that begins with "device lost", "panic" or "hang" makes the run end that way.
+ */
+export class MockEngine implements WasmEngine {
+  private model: ModelReport | null = null
+  private maps: SimilarityReport | null = null
+  private files: ByteSource[] = []
+
+  constructor(private readonly preference: DevicePreference) {}
+
+  device(): DeviceReport {
+    if (this.preference === 'cpu') return { kind: 'cpu', name: 'CPU (wasm SIMD)', reason: 'The CPU was asked for.', max_binding_bytes: 0 }
+    return { kind: 'software-gpu', name: 'SwiftShader', reason: 'WebGPU offers only a software adapter.', max_binding_bytes: 2 ** 30 }
+  }
+
+  async openDemo(): Promise<ModelReport> {
+    this.maps = null
+    return (this.model = stored.model)
+  }
+
+  async open(files: ByteSource[], name?: string): Promise<ModelReport> {
+    this.model = this.maps = null
+    this.files = files
+    return (this.model = await modelFrom(files, name))
+  }
+
+  async estimate(options: CalibrationOptions): Promise<Estimate> {
+    const model = this.opened()
+    const tokens = options.samples * options.tokens
+    const state = tokens * model.hidden_size * 4
+    const flop = 2 * tokens * model.parameters_per_layer * model.layers
+    return {
+      peak_bytes: 2 * model.bytes_per_layer + 3 * state, layer_bytes: model.bytes_per_layer, state_bytes: state,
+      flop, seconds: (msPerLayer(options) * model.layers) / 1000, sequences: options.samples, tokens,
+    }
+  }
+
+  async similarity(options: CalibrationOptions, observe: Observe): Promise<SimilarityReport> {
+    const model = this.opened()
+    await this.misbehave(options.text)
+    if (options.text !== null && options.text.length < 200) fail('limit', `The text "${options.text_name}" gives 1 sequence and at least 20 are needed. Add text, or ask for fewer tokens a sequence.`)
+    if (options.samples < 4 * options.neighbours) fail('usage', `${options.samples} points are too few for ${options.neighbours} neighbours: at least ${4 * options.neighbours} are needed.`)
+    const n = model.layers
+    const full = n === stored.layers ? stored : { ...stored, ...invented(n) }
+    for (let layer = 0; layer < n; layer++) {
+      for (let part = 1; part <= 4; part++) {
+        await wait(msPerLayer(options) / 4)
+        await tell(observe, { progress: { stage: 'capture', done: layer + part / 4, total: n, unit: 'layers', detail: `layer ${layer + 1} of ${n}` } })
+      }
+      const row = (full.similarity[layer] ?? []).slice(0, layer + 1)
+      await tell(observe, { layer: { layer, layers: n, row, epsilon: full.epsilon[layer]!, eigenvalues: full.eigenvalues[layer]!, embedding: full.embedding[layer]! } })
+    }
+    const text = options.text === null ? stored.text : { ...stored.text, name: options.text_name ?? 'your text' }
+    this.maps = {
+      ...full, model, layers: n, options, metric: options.metric, text, device: this.device(),
+      seconds: (msPerLayer(options) * n) / 1000, peak_memory_bytes: 42_500_000,
+    }
+    return this.maps
+  }
+
+  async plan(options: PlanOptions, observe: Observe): Promise<PlanReport> {
+    if (!this.maps) fail('usage', 'Compare the layers first; the plan is made from their similarity.')
+    return planOf(this.maps, options, observe, this.device())
+  }
+
+  async write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport> {
+    const model = this.opened()
+    const started = performance.now()
+    const layers = plan.groups.length
+    const shard = new Uint8Array(model.bytes - (model.layers - layers) * model.bytes_per_layer).fill(7)
+    const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2))
+    const files: [string, Uint8Array][] = [
+      ['config.json', text({ model_type: model.architecture, num_hidden_layers: layers })],
+      ['model.safetensors', shard],
+      ['tokenizer.json', text({ model: 'mock' })],
+      ['recipe.json', text({ plan, options })],
+      ['README.md', text('model card')],
+    ]
+    try {
+      let done = 0
+      const total = files.reduce((sum, [, bytes]) => sum + bytes.length, 0)
+      for (const [name, bytes] of files) {
+        await folder.create(name)
+        for (let at = 0; at < bytes.length; at += 65536) {
+          const piece = bytes.slice(at, at + 65536)
+          await folder.write(piece)
+          done += piece.length
+          await wait(8)
+          await tell(observe, { progress: { stage: 'write', done, total, unit: 'bytes', detail: name } })
+        }
+        await folder.close()
+        if ((await folder.size(name)) !== bytes.length) fail('source', `${name} was not written whole.`)
+      }
+      await folder.commit()
+    } catch (error) {
+      await folder.abort()
+      throw error
+    }
+    const sizes = files.map(([name, bytes]) => ({ name, bytes: bytes.length }))
+    return { files: sizes, bytes: { before: model.bytes, after: shard.length }, seconds: (performance.now() - started) / 1000 }
+  }
+
+  builtinText(): { name: string; text: string } {
+    return { name: stored.text.name, text: stored.point_list.map(point => point.text).join(' ... ') }
+  }
+
+  private opened(): ModelReport {
+    return this.model ?? fail('usage', 'Open a model first.')
+  }
+
+  private async misbehave(text: string | null): Promise<void> {
+    if (text?.startsWith('device lost')) fail('device', 'The graphics device was lost while layer 3 was computed. Run again, or choose the CPU.')
+    if (text?.startsWith('panic')) throw new Error('unreachable executed')
+    if (text?.startsWith('hang')) await new Promise(() => {})
+  }
+}
+
+function msPerLayer(options: CalibrationOptions): number {
+  return (options.samples * options.tokens) / 128
+}
+
+/** Numbers for a model without stored ones: similarity falls with distance, as it does without redundancy. */
+function invented(n: number) {
+  const layers = Array.from({ length: n }, (_, layer) => layer)
+  return {
+    similarity: layers.map(l => layers.map(m => (l === m ? 1 : Number((0.55 / Math.abs(l - m)).toFixed(4))))),
+    mutual_information: layers.map(l => layers.map(m => Number((3.36 * (l === m ? 1 : 0.55 / Math.abs(l - m))).toFixed(4)))),
+    epsilon: layers.map(l => 104 - l), eigenvalues: layers.map(() => stored.eigenvalues[0]!),
+    embedding: layers.map(l => stored.embedding[l % stored.layers]!), block_influence: [],
+  }
+}

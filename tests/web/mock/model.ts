@@ -1,0 +1,33 @@
+import type { ByteSource, ModelReport } from '../../../www/engine/protocol'
+import { fail } from './tell'
+
+/** A model report from `config.json`, and the checks whose sentences the page's tests look for. */
+export async function modelFrom(files: ByteSource[], name: string | undefined): Promise<ModelReport> {
+  const configFile = files.find(file => file.name === 'config.json')
+  if (!configFile) fail('format', 'There is no config.json among the files. Open the folder of a Hugging Face model.')
+  const config = await json(configFile)
+  if (config.model_type !== 'llama' && config.model_type !== 'mistral') fail('unsupported', `config.json: the architecture "${config.model_type}" is not supported; llama and mistral are.`)
+  const weights = files.find(file => file.name.endsWith('.safetensors'))
+  if (!weights) fail('source', 'model.safetensors is missing. Open the folder that holds all files of the model.')
+  const header = new DataView((await weights.read(0, 8)).slice().buffer).getBigUint64(0, true)
+  if (Number(header) + 8 > weights.size) fail('format', `${weights.name}: the header claims ${header} bytes and the file has ${weights.size}. It is cut short; get it again.`)
+  const number = (key: string) => Number(config[key])
+  const hidden = number('hidden_size')
+  const perLayer = 2 * hidden * hidden + 2 * hidden * (hidden / 2) + 3 * hidden * number('intermediate_size') + 2 * hidden
+  const parameters = perLayer * number('num_hidden_layers') + hidden * (number('vocab_size') + 1)
+  return {
+    name: name ?? 'model', architecture: String(config.model_type), layers: number('num_hidden_layers'), hidden_size: hidden,
+    intermediate_size: number('intermediate_size'), heads: number('num_attention_heads'), kv_heads: number('num_key_value_heads'),
+    head_dim: number('head_dim'), vocab_size: number('vocab_size'), context: number('max_position_embeddings'),
+    parameters, parameters_per_layer: perLayer, bytes: parameters * 4, bytes_per_layer: perLayer * 4, dtype: 'F32',
+    tied_head: true, sliding_window: null, files: files.map(file => file.name),
+  }
+}
+
+async function json(file: ByteSource): Promise<Record<string, unknown>> {
+  try {
+    return JSON.parse(new TextDecoder().decode(await file.read(0, file.size)))
+  } catch {
+    return fail('format', `${file.name} is not valid JSON. Get the file again.`)
+  }
+}

@@ -1,0 +1,55 @@
+import type { DeviceReport, MergePlan, MergeStep, Observe, PlanOptions, PlanReport, Quality, SimilarityReport } from '../../../www/engine/protocol'
+import { fail, tell, wait } from './tell'
+
+/** The merge run stored with the golden numbers: layers merged, alpha, perplexity after it. */
+const GOLDEN: [l: number, alpha: number, perplexity: number][] = [
+  [2, 0.9312, 6.7661], [6, 0.9291, 6.7904], [1, 0.929, 6.8339], [5, 0.923, 6.8914],
+  [6, 0.9294, 6.9121], [2, 0.9192, 6.9638], [2, 0.917, 7.0551], [1, 0.5066, 46.1353],
+]
+
+export async function planOf(maps: SimilarityReport, options: PlanOptions, observe: Observe, device: DeviceReport): Promise<PlanReport> {
+  const { model } = maps
+  const wanted = options.remove ?? model.layers - 1
+  if (wanted >= model.layers) fail('usage', `${wanted} of ${model.layers} layers cannot be removed; at least one must stay. Ask for ${model.layers - 1} or fewer.`)
+  const plan: MergePlan = {
+    n_layers: model.layers, steps: [], groups: Array.from({ length: model.layers }, (_, l) => [l]),
+    weights: Array.from({ length: model.layers }, () => [1]),
+  }
+  const planted = model.layers === 12
+  for (let k = 0; k < wanted; k++) {
+    const [l, alpha, perplexity] = (planted && GOLDEN[k]) || [plan.groups.length - 2, 0.55 - k * 0.05, maps.perplexity * 8 ** (k + 1)]
+    if (options.min_similarity !== null && alpha < options.min_similarity) break
+    await wait(60)
+    const used = typeof options.alpha === 'number' ? options.alpha : alpha
+    const step = merge(plan, l, used, alpha, perplexity, maps.perplexity)
+    await tell(observe, { step })
+    await tell(observe, { progress: { stage: 'plan', done: k + 1, total: wanted, unit: 'layers', detail: `merge ${k + 1} of ${wanted}` } })
+  }
+  const last = plan.steps.at(-1)
+  const quality = (perplexity: number): Quality => ({ perplexity, ...cost(perplexity, maps.perplexity) })
+  const removed = plan.steps.length
+  return {
+    plan, text: maps.text,
+    original: { perplexity: maps.perplexity, kl: null, top1_agreement: null, collapsed: false },
+    merged: quality(last?.perplexity ?? maps.perplexity), dropped: quality(maps.perplexity * (planted && removed < 8 ? 1.012 : 14) ** (removed ? 1 : 0)),
+    warnings: removed < wanted && options.remove !== null ? ['No further pair may be merged.'] : [],
+    layers: { before: model.layers, after: model.layers - removed },
+    parameters: { before: model.parameters, after: model.parameters - removed * model.parameters_per_layer },
+    bytes: { before: model.bytes, after: model.bytes - removed * model.bytes_per_layer },
+    device, seconds: 0.06 * removed, peak_memory_bytes: 44_100_000,
+  }
+}
+
+function merge(plan: MergePlan, l: number, alpha: number, similarity: number, perplexity: number, original: number): MergeStep {
+  const [a, b] = [plan.groups[l]!, plan.groups[l + 1]!]
+  plan.groups.splice(l, 2, [...a, ...b])
+  plan.weights.splice(l, 2, [...plan.weights[l]!.map(w => w * alpha), ...plan.weights[l + 1]!.map(w => w * (1 - alpha))])
+  const step = { merged: [l, l + 1] as [number, number], groups: [a, b] as [number[], number[]], alpha, similarity, layers: plan.groups.length, perplexity, ...cost(perplexity, original) }
+  plan.steps.push(step)
+  return step
+}
+
+function cost(perplexity: number, original: number) {
+  const kl = Math.max(0, Math.log(perplexity / original) * 1.1)
+  return { kl, top1_agreement: 1 / (1 + 1.6 * kl), collapsed: perplexity > 10 * original }
+}

@@ -1,0 +1,13 @@
+import type { EngineEvent, ErrorKind, Observe } from '../../../www/engine/protocol'
+
+export function fail(kind: ErrorKind, message: string): never {
+  throw { kind, message }
+}
+
+export async function tell(observe: Observe, event: EngineEvent): Promise<void> {
+  if (await observe(event)) fail('cancelled', 'Cancelled; nothing was written.')
+}
+
+export function wait(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms))
+}

@@ -1,0 +1,20 @@
+import demo from '../../www/demo-result.json'
+import type { PlanOptions, PlanReport, SimilarityReport } from '../../www/engine/protocol'
+import { planOf } from './mock/plan'
+
+/** The result that the page opens with. */
+export const stored = demo as unknown as SimilarityReport
+
+export const planOptions: PlanOptions = {
+  remove: 7, min_similarity: null, alpha: 'similarity', one_shot: false, release_massive: false, keep_first: false, keep_last: false,
+}
+
+/** The stored merge run as the engine reports it. */
+export function goldenPlan(remove: number): Promise<PlanReport> {
+  return planOf(stored, { ...planOptions, remove }, async () => false, stored.device)
+}
+
+/** To three decimals, so that a snapshot does not depend on the last bits. */
+export function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000
+}

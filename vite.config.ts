@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import type { Plugin } from 'vite'
+import { configDefaults, defineConfig } from 'vitest/config'
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+/** The page's policy, from the page itself; sent as a header too, because a worker only heeds the header. */
+const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(here('index.html'), 'utf8'))?.[1] ?? ''
+
+/** `--mode mock`: the page with an engine that answers from stored numbers, for tests and for work on the page. */
+function mockEngine(): Plugin {
+  return {
+    name: 'mock-engine',
+    enforce: 'pre',
+    resolveId: source => (source === './wasm' ? here('tests/web/mock/wasm.ts') : null),
+  }
+}
+
+/** The development server injects styles and opens a socket; the built page does neither. */
+function looserPolicyWhileDeveloping(): Plugin {
+  return {
+    name: 'looser-policy-while-developing',
+    apply: 'serve',
+    transformIndexHtml: html =>
+      html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace("connect-src 'self'", "connect-src 'self' ws:"),
+  }
+}
+
+export default defineConfig(({ mode, isPreview }) => {
+  const mock = mode === 'mock' ? [mockEngine()] : []
+  return {
+    publicDir: false,
+    plugins: [svelte(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
+    worker: { format: 'es', plugins: () => mock },
+    build: { target: 'es2023', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 1000 },
+    server: { watch: { ignored: ['**/target/**'] } },
+    preview: {
+      headers: {
+        'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
+        'X-Content-Type-Options': 'nosniff',
+        'Referrer-Policy': 'no-referrer',
+      },
+    },
+    resolve: process.env.VITEST ? { conditions: ['browser'] } : {},
+    test: {
+      include: ['tests/web/**/*.test.ts'],
+      exclude: [...configDefaults.exclude, 'tests/web/e2e/**'],
+    },
+  }
+})

@@ -1,0 +1,26 @@
+// @ts-check
+/** The page: TypeScript and Svelte to what a browser loads. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { run } from './command.mjs'
+import { filesUnder, fingerprint, isCurrent, markCurrent } from './fingerprint.mjs'
+import { dist, enginePackage, nodeProgram, root } from './paths.mjs'
+
+/** Everything that Vite reads: the page, the engine's files, the settings at the top, the packages' versions. */
+function pagePrint() {
+  const settings = readdirSync(root).filter(name => /\.(html|json|[jt]s)$/.test(name))
+  const files = filesUnder([...settings, 'www'].map(path => join(root, path)), [join(root, 'www', 'build'), enginePackage])
+  const engine = readFileSync(join(enginePackage, '.fingerprint'), 'utf8')
+  return fingerprint(root, files, [engine, process.version])
+}
+
+/** Builds `dist`, if anything that goes into it has changed. */
+export async function buildPage() {
+  const print = pagePrint()
+  if (isCurrent(dist, print)) return 'nothing changed'
+  await vite(['build', '--logLevel', 'warn'])
+  markCurrent(dist, print)
+}
+
+/** @param {string[]} args */
+export const vite = args => run(process.execPath, [nodeProgram('vite/bin/vite.js'), ...args])

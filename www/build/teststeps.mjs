@@ -1,0 +1,91 @@
+// @ts-check
+/** Every test there is, in an order that lets the quick ones fail first. */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { browserFlags, findBrowser, findDriver, prepareBrowser } from './browser.mjs'
+import { ask } from './command.mjs'
+import { cargoCounts, nextestCounts } from './counts.mjs'
+import { buildEngine, wasmEnv } from './engine.mjs'
+import { installPackages } from './packages.mjs'
+import { buildPage } from './page.mjs'
+import { nativeTarget, root } from './paths.mjs'
+import { findPython } from './python.mjs'
+import { bindgen, cargoEnv, prepareBindgen, prepareLinters, prepareRust, WASM } from './rust.mjs'
+import { check, nodeCheck, skip, tests, unittest, vitest } from './runners.mjs'
+
+const native = () => ({ env: cargoEnv(nativeTarget) })
+const wasm = () => ({ env: wasmEnv() })
+const inCheckout = (/** @type {string} */ path) => existsSync(join(root, path))
+
+/** Tests that are functions, not documentation; benches and examples have commands of their own. */
+const testTargets = ['--lib', '--bins', '--tests']
+
+function rustTests() {
+  if (ask('cargo', ['nextest', '--version']) !== null) {
+    return tests('cargo', ['nextest', 'run', '--release', '--no-fail-fast', ...testTargets], nextestCounts, native())
+  }
+  return tests('cargo', ['test', '--release', '--no-fail-fast', ...testTargets], cargoCounts, native())
+}
+
+/** The tests of `tests/wasm.rs`, compiled like the page's engine and run in the browser by its driver. */
+async function rustTestsInBrowser() {
+  const [browser, driver] = [findBrowser(), findDriver()]
+  if (!inCheckout('tests/wasm.rs')) return skip('there is no tests/wasm.rs')
+  if (!browser || !driver) return skip(browser ? 'there is no chromedriver' : 'there is no Chromium')
+  const folder = mkdtempSync(join(tmpdir(), 'laminate-webdriver-'))
+  try {
+    const capabilities = join(folder, 'webdriver.json')
+    writeFileSync(capabilities, JSON.stringify({ 'goog:chromeOptions': { binary: browser, args: browserFlags() } }))
+    const env = {
+      ...wasmEnv(),
+      CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: bindgen('wasm-bindgen-test-runner') ?? '',
+      CHROMEDRIVER: driver,
+      WASM_BINDGEN_TEST_WEBDRIVER_JSON: capabilities,
+      WASM_BINDGEN_TEST_TIMEOUT: '600',
+    }
+    return await tests('cargo', ['test', '--profile', 'wasm', '--target', WASM, '--test', 'wasm'], cargoCounts, { env })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** The page with a mock engine and with the real one. Without a browser the tests skip themselves and are counted. */
+const pageTests = () => vitest(['--config', 'tests/web/e2e/vitest.config.ts'], { env: { CHROMIUM: findBrowser() ?? '' } })
+
+/** What we write is loaded by the library that everybody uses. */
+function consumerTests() {
+  const python = findPython()
+  if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one)')
+  if (!inCheckout('tests/consumers')) return skip('there is no tests/consumers')
+  const binary = join(nativeTarget, 'release', process.platform === 'win32' ? 'laminate.exe' : 'laminate')
+  return unittest(python, 'tests/consumers', { env: { LAMINATE: binary, PYTHONDONTWRITEBYTECODE: '1' } })
+}
+
+/**
+ * A step that gives an outcome is a test; one that gives words or nothing prepares for those that need it.
+ * @typedef {{ key: string, name: string, needs?: string[], run: () => unknown }} TestStep
+ */
+
+/** @type {TestStep[]} */
+export const testSteps = [
+  { key: 'packages', name: 'npm packages', run: installPackages },
+  { key: 'rust', name: 'Rust and its WebAssembly target', run: prepareRust },
+  { key: 'linters', name: 'rustfmt and clippy', needs: ['rust'], run: prepareLinters },
+  { key: 'fmt', name: 'Rust format', needs: ['linters'], run: () => check('cargo', ['fmt', '--check', '--', '--color', 'never']) },
+  { key: 'types', name: 'TypeScript types', needs: ['packages'], run: () => nodeCheck('typescript/bin/tsc', ['--noEmit']) },
+  { key: 'svelte', name: 'Svelte types', needs: ['packages'], run: () => nodeCheck('svelte-check/bin/svelte-check', ['--fail-on-warnings', '--output', 'human']) },
+  { key: 'lint', name: 'Lint of the page', needs: ['packages'], run: () => nodeCheck('eslint/bin/eslint.js', ['--max-warnings', '0', '.']) },
+  { key: 'unit', name: 'Unit tests of the page', needs: ['packages'], run: () => vitest([]) },
+  { key: 'clippy', name: 'Rust lint', needs: ['linters'], run: () => check('cargo', ['clippy', '--release', '--all-targets', '--', '-D', 'warnings'], native()) },
+  { key: 'native', name: 'Rust tests, native', needs: ['rust'], run: rustTests },
+  { key: 'doc', name: 'Rust tests in the documentation', needs: ['rust'], run: () => tests('cargo', ['test', '--release', '--doc'], cargoCounts, native()) },
+  { key: 'clippy-wasm', name: 'Rust lint, WebAssembly', needs: ['linters'], run: () => check('cargo', ['clippy', '--profile', 'wasm', '--target', WASM, '--lib', '--', '-D', 'warnings'], wasm()) },
+  { key: 'bindgen', name: 'wasm-bindgen and its test runner', needs: ['rust'], run: prepareBindgen },
+  { key: 'browser', name: 'Browser', run: prepareBrowser },
+  { key: 'engine', name: 'Engine: Rust to WebAssembly', needs: ['bindgen'], run: buildEngine },
+  { key: 'wasm', name: 'Rust tests, WebAssembly in the browser', needs: ['bindgen', 'browser'], run: rustTestsInBrowser },
+  { key: 'page', name: 'Page', needs: ['packages', 'engine'], run: buildPage },
+  { key: 'e2e', name: 'Page in the browser', needs: ['packages', 'engine', 'browser'], run: pageTests },
+  { key: 'consumers', name: 'Written models in transformers', needs: ['native'], run: consumerTests },
+]

@@ -1,0 +1,41 @@
+import { colourOf, type Domain, type Palette } from './colour'
+import { valueAt } from './matrix'
+
+export interface Neighbour {
+  /** Between this layer and the next. */
+  layer: number
+  similarity: number
+  colour: string
+  /** Whether the present choice points at it. */
+  chosen: boolean
+}
+
+export type Choice = { remove: number | null; min_similarity: number | null }
+
+/**
+ * The similarity of each layer to the next, and the pairs that the choice points at in this matrix. The
+ * engine measures again after every merge, so this is where it begins, not the plan.
+ */
+export function neighbours(matrix: readonly (readonly number[])[], choice: Choice, palette: Palette, domain: Domain): Neighbour[] {
+  const values = Array.from({ length: Math.max(0, matrix.length - 1) }, (_, l) => valueAt(matrix, l, l + 1) ?? 0)
+  const order = values.map((_, l) => l).sort((a, b) => values[b]! - values[a]! || b - a)
+  const chosen = new Set(choice.remove !== null
+    ? order.slice(0, choice.remove)
+    : order.filter(l => values[l]! >= (choice.min_similarity ?? 1)))
+  return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: chosen.has(layer) }))
+}
+
+/** Chained pairs as groups of layers. */
+export function chains(pairs: readonly Neighbour[]): number[][] {
+  const groups: number[][] = [[0]]
+  for (const { layer, chosen } of pairs) {
+    if (chosen) groups.at(-1)!.push(layer + 1)
+    else groups.push([layer + 1])
+  }
+  return groups
+}
+
+/** How many neighbours are this similar: a first value for "layers to remove". */
+export function countAbove(matrix: readonly (readonly number[])[], threshold: number): number {
+  return matrix.filter((_, l) => l > 0 && (valueAt(matrix, l - 1, l) ?? 0) >= threshold).length
+}

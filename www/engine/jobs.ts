@@ -1,0 +1,38 @@
+/**
+ * Folders of the browser's private storage, one for each zip being made. A page holds a lock on each of
+ * its own, so that a page that starts can remove what a closed one left.
+ */
+
+const ROOT = 'laminate'
+
+export function newJob(): string {
+  const job = `${ROOT}-${crypto.randomUUID()}`
+  // Held for the page's life: the promise never settles.
+  void navigator.locks?.request(job, () => new Promise(() => {}))
+  return job
+}
+
+export async function jobFolder(job: string): Promise<FileSystemDirectoryHandle> {
+  return (await rootFolder()).getDirectoryHandle(job, { create: true })
+}
+
+export async function removeJob(job: string): Promise<void> {
+  const root = await rootFolder()
+  await root.removeEntry(job, { recursive: true }).catch(() => {})
+}
+
+/** Removes the folders that no open page holds. */
+export async function sweepJobs(): Promise<void> {
+  if (!navigator.storage?.getDirectory || !navigator.locks) return
+  const { held } = await navigator.locks.query()
+  const kept = new Set((held ?? []).map(lock => lock.name))
+  const root = await rootFolder()
+  const found: string[] = []
+  for await (const name of root.keys()) found.push(name)
+  for (const name of found) if (!kept.has(name)) await removeJob(name)
+}
+
+async function rootFolder(): Promise<FileSystemDirectoryHandle> {
+  const storage = await navigator.storage.getDirectory()
+  return storage.getDirectoryHandle(ROOT, { create: true })
+}

@@ -1,0 +1,293 @@
+/**
+ * What crosses between the page and the engine. Types only.
+ *
+ * The report types mirror `src/report.rs` field by field: the same JSON is printed by
+ * `laminate ... --json`. Matrices are arrays of rows. Layers are 0-based indices of decoder layers.
+ */
+
+/** Who must act; the same names as `Error::kind` in `src/error.rs`. */
+export type ErrorKind =
+  | 'source' | 'format' | 'unsupported' | 'shape' | 'numeric' | 'device' | 'limit' | 'usage' | 'cancelled' | 'internal'
+
+export interface EngineError {
+  kind: ErrorKind
+  /** One sentence that names the file, tensor or layer and says what to do. */
+  message: string
+}
+
+export type DevicePreference = 'auto' | 'gpu' | 'cpu'
+
+export interface DeviceReport {
+  kind: 'gpu' | 'software-gpu' | 'cpu'
+  /** Adapter name as the driver gives it, or "CPU (wasm SIMD)". */
+  name: string
+  /** Why this device was chosen, in words. */
+  reason: string
+  /** Largest storage-buffer binding in bytes; 0 on the CPU. */
+  max_binding_bytes: number
+}
+
+export interface ModelReport {
+  name: string
+  architecture: string
+  layers: number
+  hidden_size: number
+  intermediate_size: number
+  heads: number
+  kv_heads: number
+  head_dim: number
+  vocab_size: number
+  /** Longest context in tokens that the config declares. */
+  context: number
+  parameters: number
+  parameters_per_layer: number
+  /** Bytes of all tensors. */
+  bytes: number
+  bytes_per_layer: number
+  /** Dtype of the layers' matrices, e.g. "F16"; "mixed" where they differ. */
+  dtype: string
+  tied_head: boolean
+  sliding_window: number | null
+  /** Files that were recognised and will be read or copied. */
+  files: string[]
+}
+
+export type PointRule = 'last' | 'mean' | `tokens:${number}`
+export type Metric = 'mi' | 'cosine' | 'angular' | 'euclidean' | 'mahalanobis' | 'cka'
+
+/** Options of the similarity stage; every field has the default given. */
+export interface CalibrationOptions {
+  /** The text itself; null is the built-in text. */
+  text: string | null
+  /** What to call the text in reports. */
+  text_name: string | null
+  /** Number of sequences, 128. */
+  samples: number
+  /** Tokens in each sequence, BOS included, 48. */
+  tokens: number
+  points: PointRule
+  metric: Metric
+  /** Diffusion map dimensions, 2. */
+  dims: number
+  /** Diffusion time, 1. */
+  time: number
+  /** Density exponent, 0. */
+  density: number
+  normalise: 'rms' | 'none'
+  /** Fixed bandwidth, or null for the median rule. */
+  bandwidth: number | null
+  /** Neighbours of the mutual-information estimator, 5. */
+  neighbours: number
+}
+
+export type Alpha = 'similarity' | 'search' | number
+
+export interface PlanOptions {
+  /** Exactly one of the two is set: how many layers to remove, or the similarity below which to stop. */
+  remove: number | null
+  min_similarity: number | null
+  alpha: Alpha
+  one_shot: boolean
+  /** Allow layers that write massive activations to be absorbed into their predecessor. */
+  release_massive: boolean
+  /** Never merge the first / the last layer. */
+  keep_first: boolean
+  keep_last: boolean
+}
+
+export interface WriteOptions {
+  dtype: 'keep' | 'f32' | 'f16' | 'bf16'
+  max_shard_bytes: number
+}
+
+export interface Estimate {
+  /** Peak memory in bytes, of which weights of one layer, activations and kept states. */
+  peak_bytes: number
+  layer_bytes: number
+  state_bytes: number
+  /** Floating-point operations of one pass over all layers. */
+  flop: number
+  /** Seconds for the similarity run, from a short measured product on this device. */
+  seconds: number
+  /** Tokens that will be used, after looking at the text's length. */
+  sequences: number
+  tokens: number
+}
+
+export interface TextReport {
+  name: string
+  sequences: number
+  tokens_per_sequence: number
+  /** Tokens scored: all after the first of each sequence. */
+  tokens_scored: number
+}
+
+export interface PointReport {
+  sequence: number
+  /** Position in the sequence, -1 for a mean over positions. */
+  position: number
+  /** Some characters of text before and including the point. */
+  text: string
+}
+
+export interface SimilarityReport {
+  model: ModelReport
+  layers: number
+  points: { rule: PointRule; count: number }
+  point_list: PointReport[]
+  metric: Metric
+  dims: number
+  options: CalibrationOptions
+  text: TextReport
+  epsilon: number[]
+  /** Leading eigenvalues of each layer, lambda_0 = 1 first. */
+  eigenvalues: number[][]
+  /** Nats; empty for metrics other than `mi`. */
+  mutual_information: number[][]
+  similarity: number[][]
+  /** Per layer, N points of `dims` coordinates; signs fixed and neighbours aligned for pictures. */
+  embedding: number[][][]
+  block_influence: number[]
+  /** Layers that write a massive activation: protected from being absorbed. */
+  massive: number[]
+  /** Layers whose graph is nearly disconnected (lambda_1 > 0.9). */
+  disconnected: number[]
+  /** Perplexity of the model as it is, on the same sequences. */
+  perplexity: number
+  warnings: string[]
+  device: DeviceReport
+  seconds: number
+  peak_memory_bytes: number
+}
+
+/** One step of the plan. `merged` are indices in the model as it is before the step. */
+export interface MergeStep {
+  merged: [number, number]
+  /** Original layers in each of the two. */
+  groups: [number[], number[]]
+  alpha: number
+  similarity: number
+  /** Layers left after the step. */
+  layers: number
+  perplexity: number | null
+  /** Mean KL(original || compressed) in nats per token. */
+  kl: number | null
+  top1_agreement: number | null
+  collapsed: boolean
+}
+
+export interface MergePlan {
+  n_layers: number
+  steps: MergeStep[]
+  /** Original layer indices per final layer. */
+  groups: number[][]
+  /** Same shape as `groups`: the weight of each original layer in the final one; each sums to 1. */
+  weights: number[][]
+}
+
+export interface Quality {
+  perplexity: number
+  /** Null for the original itself. */
+  kl: number | null
+  top1_agreement: number | null
+  collapsed: boolean
+}
+
+export interface PlanReport {
+  plan: MergePlan
+  text: TextReport
+  original: Quality
+  /** After all steps. */
+  merged: Quality
+  /** Keeping the first layer of each group and dropping the others, for comparison. */
+  dropped: Quality
+  /** Why the plan ended before what was asked, if it did; and other remarks. */
+  warnings: string[]
+  layers: { before: number; after: number }
+  parameters: { before: number; after: number }
+  bytes: { before: number; after: number }
+  device: DeviceReport
+  seconds: number
+  peak_memory_bytes: number
+}
+
+export interface WriteReport {
+  files: { name: string; bytes: number }[]
+  bytes: { before: number; after: number }
+  seconds: number
+}
+
+export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check'
+
+export interface Progress {
+  stage: Stage
+  done: number
+  total: number
+  /** What `done` and `total` count. */
+  unit: 'layers' | 'bytes' | 'tokens' | 'rows'
+  /** For example "layer 12 of 32". */
+  detail: string
+}
+
+/** Sent as soon as a layer of the similarity run is done, so that the heatmap fills in. */
+export interface LayerDone {
+  layer: number
+  layers: number
+  /** Similarity to layers 0..=layer; the last entry is the diagonal. Empty for metrics that need all layers. */
+  row: number[]
+  epsilon: number
+  eigenvalues: number[]
+  embedding: number[][]
+}
+
+export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone
+
+/** Optional, during `plan`: sent as soon as a merge is done and measured, so that bands fuse as the plan grows. */
+export interface StepDone {
+  step: MergeStep
+}
+
+/** Bytes that the engine may read in ranges: a `File` wrapped by the worker. */
+export interface ByteSource {
+  /** Path relative to the opened folder, with `/`. */
+  readonly name: string
+  readonly size: number
+  read(offset: number, length: number): Promise<Uint8Array>
+}
+
+/** Where a finished model goes, file after file. */
+export interface OutputFolder {
+  /** Begins a file; at most one is open. */
+  create(name: string): Promise<void>
+  write(bytes: Uint8Array): Promise<void>
+  close(): Promise<void>
+  /** Size of a closed file in bytes. */
+  size(name: string): Promise<number>
+  /** Reads back from a closed file. */
+  read(name: string, offset: number, length: number): Promise<Uint8Array>
+  /** All files are there and checked: make them visible under their final names. */
+  commit(): Promise<void>
+  /** Something failed or was cancelled: leave nothing behind. */
+  abort(): Promise<void>
+}
+
+/**
+ * The engine as the wasm module exports it (class `Engine`, made by `Engine.create`). It runs in the
+ * worker. Every call rejects with an `EngineError`-shaped object. `observe` gets events; its promise resolves after a macrotask with
+ * `true` where the user asked to stop.
+ */
+export interface WasmEngine {
+  device(): DeviceReport
+  openDemo(): Promise<ModelReport>
+  /** `name` is the opened folder's, where there is one; an engine may ignore it. */
+  open(files: ByteSource[], name?: string): Promise<ModelReport>
+  estimate(options: CalibrationOptions): Promise<Estimate>
+  similarity(options: CalibrationOptions, observe: Observe): Promise<SimilarityReport>
+  /** After `similarity` (whose options it shares) on the same model. */
+  plan(options: PlanOptions, observe: Observe): Promise<PlanReport>
+  /** Writes the model of the given plan (of the last `plan`, or edited). */
+  write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
+  /** The built-in calibration text. */
+  builtinText(): { name: string; text: string }
+}
+export type Observe = (event: EngineEvent) => Promise<boolean>

@@ -1,0 +1,110 @@
+import { Failure } from './errors'
+import type { OpenedFile } from './messages'
+import type { ByteSource } from './protocol'
+
+/** More entries than any model folder has; a dropped home directory should not be walked for minutes. */
+const MAX_FILES = 5_000
+
+/** What the user opened: the folder's name where there was one. */
+export interface Opened {
+  folder: string | undefined
+  files: OpenedFile[]
+}
+
+/** Range reads of a `File`, in the worker. The file itself stays on disk. */
+export class FileSource implements ByteSource {
+  readonly size: number
+  constructor(readonly name: string, private readonly file: Blob) {
+    this.size = file.size
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (!(offset >= 0) || !(length >= 0) || offset + length > this.size) {
+      throw new Failure('source', `${this.name}: bytes ${offset} to ${offset + length} were asked of a file of ${this.size} bytes. It is cut short; get it again.`)
+    }
+    try {
+      return new Uint8Array(await this.file.slice(offset, offset + length).arrayBuffer())
+    } catch {
+      throw new Failure('source', `${this.name} changed or vanished while it was being read. Open the model again.`)
+    }
+  }
+}
+
+/** From an `<input type=file>`, with or without `webkitdirectory`. */
+export function fromFileList(list: Iterable<File>): Opened {
+  const files = [...list].map(file => ({ name: file.webkitRelativePath || file.name, file }))
+  return withoutCommonFolder(files)
+}
+
+/** From a drop. The entries must be taken before the event ends; they are walked afterwards. */
+export function fromDrop(transfer: DataTransfer): Promise<Opened> {
+  const entries = [...transfer.items]
+    .filter(item => item.kind === 'file')
+    .map(item => item.webkitGetAsEntry?.() ?? item.getAsFile())
+    .filter(entry => entry !== null)
+  return walkEntries(entries).then(withoutCommonFolder)
+}
+
+/** From `showDirectoryPicker`. */
+export async function fromDirectory(folder: FileSystemDirectoryHandle): Promise<Opened> {
+  const files: OpenedFile[] = []
+  const walk = async (directory: FileSystemDirectoryHandle, prefix: string): Promise<void> => {
+    for await (const [name, handle] of directory.entries()) {
+      if (isHidden(name)) continue
+      if (handle.kind === 'directory') await walk(handle as FileSystemDirectoryHandle, `${prefix}${name}/`)
+      else files.push({ name: prefix + name, file: await (handle as FileSystemFileHandle).getFile() })
+      refuseTooMany(files.length)
+    }
+  }
+  await walk(folder, '')
+  return { folder: folder.name, files: files.sort(byName) }
+}
+
+async function walkEntries(entries: (FileSystemEntry | File)[]): Promise<OpenedFile[]> {
+  const files: OpenedFile[] = []
+  const walk = async (entry: FileSystemEntry | File): Promise<void> => {
+    refuseTooMany(files.length)
+    if (entry instanceof File) files.push({ name: entry.name, file: entry })
+    else if (isHidden(entry.name)) return
+    else if (entry.isFile) {
+      const file = await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))
+      files.push({ name: entry.fullPath.replace(/^\//, ''), file })
+    } else for (const child of await children(entry as FileSystemDirectoryEntry)) await walk(child)
+  }
+  for (const entry of entries) await walk(entry)
+  return files
+}
+
+/** `readEntries` hands out at most 100 at a time, and an empty list at the end. */
+async function children(directory: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
+  const reader = directory.createReader()
+  const all: FileSystemEntry[] = []
+  for (;;) {
+    const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject))
+    if (some.length === 0) return all
+    all.push(...some)
+    refuseTooMany(all.length)
+  }
+}
+
+/** `model/config.json`, `model/tokenizer.json` -> folder `model`, names without it. */
+export function withoutCommonFolder(files: OpenedFile[]): Opened {
+  const visible = files.filter(({ name }) => !name.split('/').some(isHidden)).sort(byName)
+  refuseTooMany(visible.length)
+  const first = visible[0]?.name.split('/')[0]
+  const shared = first !== undefined && visible.every(({ name }) => name.startsWith(`${first}/`))
+  if (!shared) return { folder: undefined, files: visible }
+  return { folder: first, files: visible.map(({ name, file }) => ({ name: name.slice(first.length + 1), file })) }
+}
+
+function refuseTooMany(count: number): void {
+  if (count > MAX_FILES) throw new Failure('usage', `That folder holds more than ${MAX_FILES} files. Open the folder of one model, the one with config.json in it.`)
+}
+
+function isHidden(name: string): boolean {
+  return name.startsWith('.')
+}
+
+function byName(a: OpenedFile, b: OpenedFile): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
+}

@@ -1,0 +1,78 @@
+/** The seven stages and what state each is in: a pure function of what has been done. */
+
+export const STAGES = [
+  { id: 'model', word: 'Model' },
+  { id: 'calibrate', word: 'Calibrate' },
+  { id: 'see', word: 'See' },
+  { id: 'plan', word: 'Plan' },
+  { id: 'compress', word: 'Compress' },
+  { id: 'judge', word: 'Judge' },
+  { id: 'take', word: 'Take away' },
+] as const
+
+export type StageId = (typeof STAGES)[number]['id']
+export type Status = 'done' | 'current' | 'running' | 'stale' | 'waiting'
+export type Freshness = 'none' | 'fresh' | 'stale'
+
+export interface Facts {
+  model: boolean
+  similarity: Freshness
+  plan: Freshness
+  written: Freshness
+  running: 'open' | 'similarity' | 'plan' | 'write' | null
+}
+
+export interface StageState {
+  status: Status
+  /** Why the stage waits or is stale; empty otherwise. */
+  reason: string
+}
+
+const NEEDS_MODEL = 'Open a model first.'
+const NEEDS_MAPS = 'Compare the layers first.'
+const NEEDS_PLAN = 'Compress first.'
+
+export function stageStates(facts: Facts): Record<StageId, StageState> {
+  const { model, running } = facts
+  const maps = reach(facts.similarity, 'The calibration settings have changed since; compare the layers again.')
+  const plan = reach(facts.plan, 'The plan or what it rests on has changed since; compress again.')
+  const written = reach(facts.written, 'The model or its options have changed since; write it again.')
+
+  const states: Record<StageId, StageState> = {
+    model: model ? DONE : waiting(''),
+    calibrate: !model ? waiting(NEEDS_MODEL) : maps === null ? waiting('') : DONE,
+    see: !model ? waiting(NEEDS_MODEL) : maps ?? waiting(NEEDS_MAPS),
+    plan: maps === null ? waiting(model ? NEEDS_MAPS : NEEDS_MODEL) : plan === null ? waiting('') : DONE,
+    compress: maps === null ? waiting(model ? NEEDS_MAPS : NEEDS_MODEL) : plan ?? waiting('Choose how much to remove, then press Compress.'),
+    judge: plan ?? waiting(maps === null ? (model ? NEEDS_MAPS : NEEDS_MODEL) : NEEDS_PLAN),
+    take: plan === null ? waiting(maps === null ? (model ? NEEDS_MAPS : NEEDS_MODEL) : NEEDS_PLAN) : written ?? waiting(''),
+  }
+  const busy = running && RUNS[running]
+  if (busy) states[busy] = { status: 'running', reason: '' }
+  else {
+    const next = STAGES.find(({ id }) => states[id].status !== 'done')
+    if (next && states[next.id].status === 'waiting') states[next.id] = { status: 'current', reason: '' }
+  }
+  return states
+}
+
+const DONE: StageState = { status: 'done', reason: '' }
+
+const RUNS: Record<NonNullable<Facts['running']>, StageId> = { open: 'model', similarity: 'see', plan: 'compress', write: 'take' }
+
+const STATUS_WORDS: Record<Status, string> = {
+  done: 'done', current: 'next', running: 'running', stale: 'out of date', waiting: 'not yet',
+}
+
+export function statusWord(status: Status): string {
+  return STATUS_WORDS[status]
+}
+
+function reach(freshness: Freshness, whyStale: string): StageState | null {
+  if (freshness === 'none') return null
+  return freshness === 'fresh' ? DONE : { status: 'stale', reason: whyStale }
+}
+
+function waiting(reason: string): StageState {
+  return { status: 'waiting', reason }
+}

@@ -1,0 +1,17 @@
+/** One sentence for each term of art; shown on a dotted underline. */
+export const TERMS = {
+  similarity: 'How much the arrangement of the same texts in one layer tells about their arrangement in another: 0 is nothing, 1 is everything.',
+  'diffusion map': 'A picture of a layer in which two texts lie close when many short steps between neighbouring texts lead from one to the other.',
+  'mutual information': 'How many nats of uncertainty about one layer\'s map disappear when the other layer\'s map is known.',
+  perplexity: 'How many words the model hesitates between, on average, when it predicts this text: lower is better.',
+  KL: 'How far the smaller model\'s predictions lie from the original\'s, in nats for each token: 0 means the same predictions.',
+  agreement: 'The share of tokens at which both models would write the same next token.',
+  alpha: 'The weight of the earlier layer in the merged one; the later layer has the rest.',
+  calibration: 'Running a sample of text through the model to see what each layer does with it.',
+  collapsed: 'The perplexity is more than ten times the original\'s: the model no longer works.',
+  bandwidth: 'The squared distance at which two texts still count as neighbours.',
+  'massive activation': 'A few numbers, far larger than all others, that one layer writes and later layers rely on.',
+  eigenvalue: 'How slowly the second-largest pattern fades as steps are taken; near 1, the texts fall into separate islands.',
+} as const
+
+export type TermName = keyof typeof TERMS
