@@ -63,7 +63,7 @@ pub fn split_into_shards(sizes: &[u64], max_bytes: u64) -> Vec<usize> {
     let mut counts = Vec::new();
     let (mut count, mut bytes) = (0usize, 0u64);
     for size in sizes {
-        if count > 0 && bytes.saturating_add(*size) > max_bytes {
+        if count > 0 && bytes.checked_add(*size).is_none_or(|sum| sum > max_bytes) {
             counts.push(count);
             (count, bytes) = (0, 0);
         }

@@ -49,6 +49,6 @@ export async function vitest(args, options) {
   }
 }
 
-/** Python's unittest over a folder of `*_test.py`. @param {string} python @param {string} folder @param {Options} [options] */
+/** Python's unittest over a folder of `test_*.py`. @param {string} python @param {string} folder @param {Options} [options] */
 export const unittest = (python, folder, options) =>
-  tests(python, ['-m', 'unittest', 'discover', '-v', '-s', join(root, folder), '-p', '*_test.py'], unittestCounts, options)
+  tests(python, ['-m', 'unittest', 'discover', '-v', '-s', join(root, folder), '-p', 'test_*.py'], unittestCounts, options)

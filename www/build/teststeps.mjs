@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { browserFlags, findBrowser, findDriver, prepareBrowser } from './browser.mjs'
-import { ask } from './command.mjs'
+import { ask, run } from './command.mjs'
 import { cargoCounts, nextestCounts } from './counts.mjs'
 import { buildEngine, wasmEnv } from './engine.mjs'
 import { installPackages } from './packages.mjs'
@@ -53,11 +53,12 @@ async function rustTestsInBrowser() {
 /** The page with a mock engine and with the real one. Without a browser the tests skip themselves and are counted. */
 const pageTests = () => vitest(['--config', 'tests/web/e2e/vitest.config.ts'], { env: { CHROMIUM: findBrowser() ?? '' } })
 
-/** What we write is loaded by the library that everybody uses. */
-function consumerTests() {
+/** What we write is loaded by the library that everybody uses; `LAMINATE` is the command line that writes it. */
+async function consumerTests() {
   const python = findPython()
   if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one)')
   if (!inCheckout('tests/consumers')) return skip('there is no tests/consumers')
+  await run('cargo', ['build', '--release', '--bin', 'laminate'], native())
   const binary = join(nativeTarget, 'release', process.platform === 'win32' ? 'laminate.exe' : 'laminate')
   return unittest(python, 'tests/consumers', { env: { LAMINATE: binary, PYTHONDONTWRITEBYTECODE: '1' } })
 }
@@ -87,5 +88,5 @@ export const testSteps = [
   { key: 'wasm', name: 'Rust tests, WebAssembly in the browser', needs: ['bindgen', 'browser'], run: rustTestsInBrowser },
   { key: 'page', name: 'Page', needs: ['packages', 'engine'], run: buildPage },
   { key: 'e2e', name: 'Page in the browser', needs: ['packages', 'engine', 'browser'], run: pageTests },
-  { key: 'consumers', name: 'Written models in transformers', needs: ['native'], run: consumerTests },
+  { key: 'consumers', name: 'Written models in transformers', needs: ['rust'], run: consumerTests },
 ]
