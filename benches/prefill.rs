@@ -2,8 +2,12 @@
 //! disk, 8 sequences of 256 tokens.
 //!
 //! usage: cargo bench --bench prefill -- MODEL_DIR
+//!
+//! Where the environment variable `PYTHON` names a Python with torch and transformers, the same prefill by
+//! PyTorch on the same cores is timed in the same run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use laminate::calibration::Sequences;
@@ -50,5 +54,17 @@ fn main() {
         let (all, layers) = seconds[REPEATS / 2];
         let tokens = (sequences.count() * TOKENS) as f64;
         println!("prefill: {:.0} tokens/s ({all:.2} s, of which layers {layers:.2} s)", tokens / all);
+        if let Some(theirs) = pytorch(&path) {
+            println!("prefill: {theirs:.0} tokens/s by PyTorch; ours is {:.2} of that", tokens / all / theirs);
+        }
     });
+}
+
+/// Tokens per second of PyTorch, if there is one.
+fn pytorch(model: &Path) -> Option<f64> {
+    let python = std::env::var_os("PYTHON")?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/prefill.py");
+    let output = Command::new(python).arg(script).arg(model).arg(threads.to_string()).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }

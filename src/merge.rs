@@ -26,7 +26,7 @@ impl Mix {
     /// [`Error::Usage`] unless there is at least one part and the weights are finite and sum to one.
     pub fn new(parts: Vec<(usize, f64)>) -> Result<Self> {
         let sum: f64 = parts.iter().map(|(_, weight)| weight).sum();
-        if parts.is_empty() || !((sum - 1.0).abs() < 1e-6) {
+        if parts.is_empty() || sum.is_nan() || (sum - 1.0).abs() > 1e-6 {
             return Err(Error::Usage(format!(
                 "the weights of layers {:?} sum to {sum}, not to 1",
                 parts.iter().map(|(layer, _)| layer).collect::<Vec<_>>()

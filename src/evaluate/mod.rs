@@ -41,6 +41,5 @@ impl Quality {
 
 /// Whether `perplexity` exceeds [`COLLAPSE_FACTOR`] times `original`; a NaN does.
 pub fn is_collapsed(perplexity: f64, original: f64) -> bool {
-    // Negated, so that a NaN counts as collapsed.
-    !(perplexity <= COLLAPSE_FACTOR * original)
+    perplexity.is_nan() || perplexity > COLLAPSE_FACTOR * original
 }

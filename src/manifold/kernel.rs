@@ -7,8 +7,8 @@ use super::points::{Normalise, Points, dot};
 use crate::error::{Error, Result};
 
 /// Columns of the points that are normalised, centred and multiplied at a time: the panel of 512 points is
-/// 1 MiB and stays in cache, and no second copy of all points is ever made.
-const PANEL: usize = 256;
+/// half a MiB and stays in cache, and no second copy of all points is ever made.
+const PANEL: usize = 128;
 
 /// A squared distance below this share of the two squared norms has lost most of its digits to
 /// cancellation and is computed again from the difference.
@@ -29,7 +29,7 @@ pub struct SquaredDistances {
 /// that a large common offset causes, and what cancels still is computed from the difference of the rows, so
 /// two points have distance zero exactly if they are equal.
 ///
-/// Cost: one symmetric product, `n^2 D` multiply-adds, and `n x 256` numbers of scratch.
+/// Cost: one symmetric product, `n^2 D` multiply-adds, and `n x 128` numbers of scratch.
 ///
 /// # Errors
 /// [`Error::Limit`] for fewer than two points; [`Error::Numeric`] where a point cannot be normalised or all
@@ -161,22 +161,27 @@ pub(crate) fn median_of(values: &mut [f64]) -> Option<f64> {
 /// Lower triangle of `X X^T`, `X` the scaled rows minus their mean.
 fn centred_gram(points: &Points, scales: &[f64], par: Par) -> Mat<f64> {
     let (n, dim) = (points.n_points(), points.dim());
-    let mut mean = vec![0.0; dim];
-    for (row, scale) in points.rows().zip(scales) {
-        for (m, x) in mean.iter_mut().zip(row) {
-            *m += x * scale;
-        }
-    }
-    mean.iter_mut().for_each(|m| *m /= n as f64);
-
     let mut gram = Mat::zeros(n, n);
-    let mut panel = Vec::with_capacity(n * PANEL.min(dim));
-    for (start, mean) in (0..dim).step_by(PANEL).zip(mean.chunks(PANEL)) {
-        panel.clear();
-        for (row, scale) in points.rows().zip(scales) {
-            panel.extend(row[start..start + mean.len()].iter().zip(mean).map(|(x, m)| x * scale - m));
+    let mut panel = vec![0.0; n * PANEL.min(dim)];
+    let mut mean = [0.0; PANEL];
+    for start in (0..dim).step_by(PANEL) {
+        let width = PANEL.min(dim - start);
+        let (panel, mean) = (&mut panel[..n * width], &mut mean[..width]);
+        // The mean is taken from the panel, so that the points are read from memory only once.
+        mean.fill(0.0);
+        let rows = points.rows().zip(scales);
+        for (target, (row, scale)) in panel.chunks_exact_mut(width).zip(rows) {
+            let source = &row[start..start + width];
+            for ((t, x), m) in target.iter_mut().zip(source).zip(&mut *mean) {
+                *t = x * scale;
+                *m += *t;
+            }
         }
-        let x = MatRef::from_row_major_slice(&panel, n, mean.len());
+        mean.iter_mut().for_each(|m| *m /= n as f64);
+        for target in panel.chunks_exact_mut(width) {
+            target.iter_mut().zip(&*mean).for_each(|(t, m)| *t -= m);
+        }
+        let x = MatRef::from_row_major_slice(panel, n, width);
         triangular::matmul(
             gram.as_mut(),
             BlockStructure::TriangularLower,

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// Tensors of one layer in `f32`, by role.
 pub type LayerTensors = Vec<(Role, Vec<f32>)>;
 
+/// A tensor whose read has begun.
+type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
+
 /// A layer whose bytes are on their way.
 ///
 /// An original layer is fetched when [`start`](LayerFetch::start)ed, so that it arrives while the
@@ -21,7 +24,7 @@ pub struct LayerFetch<'a> {
     model: &'a Model,
     mix: Mix,
     dtype: Option<Element>,
-    early: Vec<(Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>,
+    early: Vec<EarlyRead<'a>>,
 }
 
 impl<'a> LayerFetch<'a> {

@@ -131,12 +131,7 @@ impl Comparison {
     /// Layers that write a massive activation: the largest token after one is more than ten times the
     /// largest before it. The first layer, which writes the stream's scale, is left aside.
     pub fn massive(&self) -> Vec<usize> {
-        let pairs = self.largest_rms.iter().zip(self.largest_rms.iter().skip(1));
-        pairs
-            .enumerate()
-            .filter(|(_, (before, after))| **after > MASSIVE_FACTOR * **before)
-            .map(|(layer, _)| layer + 1)
-            .collect()
+        massive_layers(&self.largest_rms)
     }
 
     /// Layers whose graph is nearly in two pieces.
@@ -170,5 +165,29 @@ impl Comparison {
             ));
         }
         warnings
+    }
+}
+
+/// Layers after which the largest token is more than [`MASSIVE_FACTOR`] times the largest before them, from
+/// the largest root mean square after each layer.
+fn massive_layers(largest_rms: &[f64]) -> Vec<usize> {
+    let pairs = largest_rms.iter().zip(largest_rms.iter().skip(1));
+    pairs
+        .enumerate()
+        .filter(|(_, (before, after))| **after > MASSIVE_FACTOR * **before)
+        .map(|(layer, _)| layer + 1)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenfold_jump_is_massive_except_in_the_first_layer() {
+        assert_eq!(massive_layers(&[500.0, 501.0, 502.0]), [0usize; 0]);
+        assert_eq!(massive_layers(&[1.0, 1.1, 11.5, 900.0, 901.0, 1.0]), [2, 3]);
+        assert_eq!(massive_layers(&[1.0, 10.0]), [0usize; 0]);
+        assert_eq!(massive_layers(&[]), [0usize; 0]);
     }
 }
