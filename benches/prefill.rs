@@ -55,7 +55,10 @@ fn main() {
         let tokens = (sequences.count() * TOKENS) as f64;
         println!("prefill: {:.0} tokens/s ({all:.2} s, of which layers {layers:.2} s)", tokens / all);
         if let Some(theirs) = pytorch(&path) {
-            println!("prefill: {theirs:.0} tokens/s by PyTorch; ours is {:.2} of that", tokens / all / theirs);
+            println!(
+                "prefill: {theirs:.0} tokens/s by PyTorch; ours is {:.2} of that",
+                tokens / all / theirs
+            );
         }
     });
 }

@@ -115,14 +115,15 @@ pub async fn observe(
     has_bos: bool,
 ) -> Result<LayerOutput> {
     let mut output = LayerOutput { points: Vec::new(), largest_rms: 0.0, block_influence: 0.0 };
+    let at = format!("at layer {layer}");
     let (mut cosines, mut n_cosines) = (0.0, 0usize);
     for (x, y) in before.chunks.iter().zip(&after.chunks) {
         let [_, tokens, hidden] = y.dims();
-        output.points.extend(read(points(y, rule, has_bos)?, layer).await?);
+        output.points.extend(read(points(y, rule, has_bos)?, &at).await?);
         let dot = (x.clone() * y.clone()).sum_dim(2);
         let norms = [x.clone().square().sum_dim(2), y.clone().square().sum_dim(2)];
         let [norm_in, norm_out] = norms;
-        let sums = read(Tensor::cat(vec![dot, norm_in, norm_out], 2), layer).await?;
+        let sums = read(Tensor::cat(vec![dot, norm_in, norm_out], 2), &at).await?;
         for (position, token) in sums.chunks_exact(3).enumerate() {
             let [dot, a, b] = [token[0], token[1], token[2]].map(f64::from);
             if !(dot.is_finite() && a.is_finite() && b.is_finite()) {
@@ -156,15 +157,15 @@ fn points(states: &Tensor<3>, rule: PointRule, has_bos: bool) -> Result<Tensor<3
     Ok(Tensor::cat(columns, 1))
 }
 
-/// Copies a tensor to the host.
-pub(crate) async fn read<const D: usize>(tensor: Tensor<D>, layer: usize) -> Result<Vec<f32>> {
-    let lost = |e: &dyn std::fmt::Display| {
-        Error::Device(format!(
-            "the device failed at layer {layer} ({e}); run again, on the CPU if it fails again"
-        ))
+/// Copies a tensor to the host; `what` says in an error what was going on.
+pub(crate) async fn read<const D: usize>(tensor: Tensor<D>, what: &str) -> Result<Vec<f32>> {
+    let lost = |e: String| {
+        // Drivers answer in paragraphs; the first line says what happened.
+        let first: String = e.lines().next().unwrap_or_default().chars().take(160).collect();
+        Error::Device(format!("the device failed {what} ({first}); run again, on the CPU if it fails again"))
     };
-    let data = tensor.into_data_async().await.map_err(|e| lost(&format!("{e:?}")))?;
-    data.try_into_vec::<f32>().map_err(|e| lost(&format!("{e:?}")))
+    let data = tensor.into_data_async().await.map_err(|e| lost(format!("{e:?}")))?;
+    data.try_into_vec::<f32>().map_err(|e| lost(format!("{e:?}")))
 }
 
 /// The embedding rows of the tokens that occur.

@@ -157,3 +157,19 @@ fn a_repeated_plan_measures_the_same() {
     assert_near("KL", again.merged.kl.unwrap(), report.merged.kl.unwrap(), 1e-6);
     assert_eq!(again.plan, report.plan);
 }
+
+#[test]
+fn the_estimate_knows_the_text_and_grows_with_it() {
+    let session = session(PLANTED);
+    let of = |samples| {
+        let options = CalibrationOptions { samples, ..CalibrationOptions::default() };
+        run(session.estimate(&options)).unwrap()
+    };
+    let (few, many) = (of(16), of(64));
+    assert_eq!((few.sequences, few.tokens), (16, 16 * 48));
+    assert!(many.seconds > few.seconds && few.seconds > 0.0);
+    assert!((many.flop / few.flop - 4.0).abs() < 1e-9);
+    assert!(many.state_bytes == 4 * few.state_bytes && many.peak_bytes > few.peak_bytes);
+    // More is asked for than there is.
+    assert!(of(1_000_000).sequences < 2000);
+}

@@ -13,6 +13,7 @@ use crate::calibration::Sequences;
 use crate::capture::{HiddenStates, read, sequences_per_chunk};
 use crate::device::Accelerator;
 use crate::model::Model;
+use crate::model::fused::{self, RowSoftmax};
 use crate::model::head::{Head, HeadSlice};
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
@@ -162,15 +163,16 @@ impl Default for Softmax {
 }
 
 impl Softmax {
-    /// Takes in a slice with the given maximum; returns the factors by which what was summed before
-    /// and what the slice sums are to be scaled.
-    fn absorb(&mut self, max: f64, sum: f64, argmax: usize) -> (f64, f64) {
+    /// Takes in a slice; returns the factors by which what was summed before and what the slice sums are to
+    /// be scaled.
+    fn absorb(&mut self, slice: &RowSoftmax) -> (f64, f64) {
+        let max = f64::from(slice.max);
         let larger = self.max.max(max);
         let scales = ((self.max - larger).exp(), (max - larger).exp());
         if max > self.max {
-            self.argmax = argmax;
+            self.argmax = slice.argmax;
         }
-        self.sum = self.sum * scales.0 + sum * scales.1;
+        self.sum = self.sum * scales.0 + f64::from(slice.sum) * scales.1;
         self.max = larger;
         scales
     }
@@ -181,6 +183,19 @@ impl Softmax {
 }
 
 impl Token {
+    fn absorb(&mut self, row: &Row) {
+        if let Some(target) = row.target {
+            self.target = f64::from(target);
+        }
+        self.own.absorb(&row.own);
+        if let Some((softmax, divergence)) = &row.reference {
+            let mut reference = self.reference.unwrap_or_default();
+            let (before, now) = reference.absorb(softmax);
+            self.divergence = self.divergence * before + f64::from(*divergence) * now;
+            self.reference = Some(reference);
+        }
+    }
+
     fn add_to(&self, scores: &mut Scores) {
         scores.tokens += 1;
         scores.nll += self.own.log_sum() - self.target;
@@ -196,41 +211,87 @@ impl Chunk {
     /// Adds one slice of the vocabulary.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
         let y = slice.logits(self.own.clone());
-        let local: Vec<i32> = self
-            .targets
-            .iter()
-            .map(|t| (*t as usize).checked_sub(slice.first).filter(|i| *i < slice.count))
-            .map(|i| i.map_or(0, |i| i as i32))
-            .collect();
-        let shape = [local.len(), 1];
-        let local = Tensor::<2, Int>::from_data(TensorData::new(local, shape), accelerator.device());
-        let mut columns = vec![y.clone().gather(1, local)];
-        columns.extend(softmax_columns(&y));
-        if let Some(reference) = &self.reference {
-            let z = other.logits(reference.clone());
-            let [max, sum, argmax] = softmax_columns(&z);
-            let weights = (z.clone() - max.clone()).exp();
-            columns.extend([max, sum, argmax, (weights * (z - y)).sum_dim(1)]);
-        }
-        let width = columns.len();
-        let sums = read(Tensor::cat(columns, 1), usize::MAX).await?;
-        for ((token, target), sums) in self.tokens.iter_mut().zip(&self.targets).zip(sums.chunks_exact(width))
-        {
-            let value = |i: usize| f64::from(sums.get(i).copied().unwrap_or(f32::NAN));
-            let row = |i: usize| slice.first + value(i) as usize;
-            if (slice.first..slice.first + slice.count).contains(&(*target as usize)) {
-                token.target = value(0);
-            }
-            token.own.absorb(value(1), value(2), row(3));
-            if self.reference.is_some() {
-                let mut reference = token.reference.unwrap_or_default();
-                let (before, now) = reference.absorb(value(4), value(5), row(6));
-                token.divergence = token.divergence * before + value(7) * now;
-                token.reference = Some(reference);
-            }
+        let z = self.reference.as_ref().map(|states| other.logits(states.clone()));
+        let rows = if fused::is_host(accelerator.device()) {
+            rows_on_host(y, z, &self.targets, slice)
+        } else {
+            rows_on_device(y, z, &self.targets, slice, accelerator).await?
+        };
+        for (token, row) in self.tokens.iter_mut().zip(rows) {
+            token.absorb(&row);
         }
         Ok(())
     }
+}
+
+/// What a slice of logits says about one token.
+struct Row {
+    own: RowSoftmax,
+    /// The logit of the token that follows, if it is in the slice.
+    target: Option<f32>,
+    /// The original's logits, and `sum_v exp(z_v - max z) (z_v - y_v)`.
+    reference: Option<(RowSoftmax, f32)>,
+}
+
+/// Reduces logits in memory, one pass over each row.
+fn rows_on_host(y: Tensor<2>, z: Option<Tensor<2>>, targets: &[u32], slice: &HeadSlice) -> Vec<Row> {
+    let (y, z) = (fused::host(y), z.map(fused::host));
+    fused::map_rows(targets.len(), |i| {
+        let range = i * slice.count..(i + 1) * slice.count;
+        let row = y.get(range.clone()).unwrap_or_default();
+        let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
+        Row {
+            own: in_slice(fused::row_softmax(row)),
+            target: place_in(slice, targets, i).and_then(|place| row.get(place)).copied(),
+            reference: z.as_deref().and_then(|z| z.get(range)).map(|z| {
+                let softmax = fused::row_softmax(z);
+                (in_slice(softmax), fused::row_divergence(z, row, softmax.max))
+            }),
+        }
+    })
+}
+
+/// Reduces logits on the device and reads back a few numbers for each row.
+async fn rows_on_device(
+    y: Tensor<2>,
+    z: Option<Tensor<2>>,
+    targets: &[u32],
+    slice: &HeadSlice,
+    accelerator: &Accelerator,
+) -> Result<Vec<Row>> {
+    let places: Vec<Option<usize>> = (0..targets.len()).map(|i| place_in(slice, targets, i)).collect();
+    let local: Vec<i32> = places.iter().map(|place| place.unwrap_or(0) as i32).collect();
+    let shape = [local.len(), 1];
+    let local = Tensor::<2, Int>::from_data(TensorData::new(local, shape), accelerator.device());
+    let mut columns = vec![y.clone().gather(1, local)];
+    columns.extend(softmax_columns(&y));
+    if let Some(z) = z.clone() {
+        let [max, sum, argmax] = softmax_columns(&z);
+        let weights = (z.clone() - max.clone()).exp();
+        columns.extend([max, sum, argmax, (weights * (z - y)).sum_dim(1)]);
+    }
+    let width = columns.len();
+    let sums = read(Tensor::cat(columns, 1), "while scoring").await?;
+    let rows = sums.chunks_exact(width).zip(places).map(|(sums, place)| {
+        let value = |i: usize| sums.get(i).copied().unwrap_or(f32::NAN);
+        let softmax = |i: usize| RowSoftmax {
+            max: value(i),
+            sum: value(i + 1),
+            argmax: slice.first + value(i + 2) as usize,
+        };
+        Row {
+            own: softmax(1),
+            target: place.map(|_| value(0)),
+            reference: z.is_some().then(|| (softmax(4), value(7))),
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// Where the `i`-th target is in the slice.
+fn place_in(slice: &HeadSlice, targets: &[u32], i: usize) -> Option<usize> {
+    let target = *targets.get(i)? as usize;
+    target.checked_sub(slice.first).filter(|place| *place < slice.count)
 }
 
 /// Maximum, `sum exp(x - max)` and the place of the maximum of each row, as columns.

@@ -21,6 +21,9 @@ use super::points::dot;
 /// Vectors added per step.
 const BLOCK: usize = 2;
 
+/// Vectors at which a dense solver is about as fast.
+const MAX_BASIS: usize = 160;
+
 /// Residual of an eigenvector that is used, relative to the largest eigenvalue.
 const VECTOR_TOLERANCE: f64 = 1e-12;
 
@@ -42,7 +45,7 @@ pub(super) fn leading_pairs(
     n_exact: usize,
 ) -> Option<EigenPairs> {
     let n = a.nrows();
-    let capacity = (n / 2).min(256);
+    let capacity = (n / 2).min(MAX_BASIS);
     let mut basis = Basis::new(u0, capacity + BLOCK);
     let mut projected = Mat::<f64>::zeros(capacity + BLOCK, capacity + BLOCK);
 

@@ -3,13 +3,12 @@
 //! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query
 //! attention, rotary positions and a SiLU-gated MLP.
 
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::Config;
 use super::names::Role;
-use super::rope;
 use super::weights::LayerTensors;
+use super::{Config, fused, rope};
 use crate::{Error, Result};
 
 /// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
@@ -112,9 +111,7 @@ impl RmsNorm {
 
     /// Rows of `[n, width]`, each normalised.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mean_square = x.clone().square().mean_dim(1);
-        let scale = (mean_square + self.epsilon).sqrt().recip();
-        x * scale * self.weight.clone()
+        fused::rms_norm(x, &self.weight, self.epsilon)
     }
 }
 
@@ -170,7 +167,7 @@ impl DecoderLayer {
         let attention = self.attention(self.attention_norm.forward(x.clone()), batch, tokens, positions);
         let x = x + attention;
         let h = self.mlp_norm.forward(x.clone());
-        let gated = silu(self.gate.forward(h.clone())) * self.up.forward(h);
+        let gated = fused::gated(self.gate.forward(h.clone()), self.up.forward(h));
         (x + self.down.forward(gated)).reshape([batch, tokens, hidden])
     }
 

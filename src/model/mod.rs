@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod files;
+pub mod fused;
 pub mod head;
 pub mod layer;
 pub mod names;

@@ -33,11 +33,8 @@ pub struct Estimate {
     pub tokens: usize,
 }
 
-/// Estimates the similarity stage on `accelerator`. The first layer is read and run on a few sequences.
-///
-/// # Errors
-/// What reading the layer and running it give.
-pub async fn estimate(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Estimate> {
+/// Estimates the similarity stage of sequences of which a layer takes `timing`.
+pub fn estimate(model: &Model, sequences: &Sequences, timing: LayerTiming) -> Estimate {
     let config = &model.config;
     let n_tokens = sequences.count() * sequences.tokens();
     let attention = 4.0 * sequences.tokens() as f64 * (config.n_heads * config.head_dim) as f64;
@@ -54,10 +51,10 @@ pub async fn estimate(model: &Model, accelerator: &Accelerator, sequences: &Sequ
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
     let state_bytes = n_states * state_bytes(model, sequences);
 
-    let layer_seconds = layer_seconds(model, accelerator, sequences).await?;
+    let layer_seconds = timing.upload + timing.per_sequence * sequences.count() as f64;
     // The head is one product, timed by its share of arithmetic.
     let layers = config.n_layers as f64 + head_flop / layer_flop;
-    Ok(Estimate {
+    Estimate {
         peak_bytes: layer_bytes + activations + state_bytes,
         layer_bytes,
         state_bytes,
@@ -65,27 +62,42 @@ pub async fn estimate(model: &Model, accelerator: &Accelerator, sequences: &Sequ
         seconds: layers * layer_seconds,
         sequences: sequences.count(),
         tokens: n_tokens,
-    })
+    }
 }
 
-/// Seconds for all sequences through one layer, its weights read and uploaded once.
-async fn layer_seconds(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<f64> {
-    let few = sequences.first(TIMED_SEQUENCES);
-    let runner = Runner::new(model, accelerator, few.tokens());
-    let states = runner.embed(&few).await?;
-    let start = Instant::now();
-    let layer = runner.upload(runner.fetch(&Mix::original(0), None)?.finish().await?)?;
-    let upload = start.elapsed().as_secs_f64();
-    let run = async || -> Result<f64> {
+/// Seconds that a layer takes on a device, for sequences of one length.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerTiming {
+    /// Tokens in a sequence.
+    pub tokens: usize,
+    /// Reading and uploading the weights.
+    upload: f64,
+    /// Running one sequence.
+    per_sequence: f64,
+}
+
+impl LayerTiming {
+    /// Reads the first layer and runs it on a few of the sequences.
+    ///
+    /// # Errors
+    /// What reading the layer and running it give.
+    pub async fn measure(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Self> {
+        let few = sequences.first(TIMED_SEQUENCES);
+        let runner = Runner::new(model, accelerator, few.tokens());
+        let states = runner.embed(&few).await?;
         let start = Instant::now();
-        for chunk in runner.forward(&layer, &states).chunks {
-            // Reading one number waits for the device.
-            read(chunk.slice([0..1, 0..1, 0..1]), 0).await?;
-        }
-        Ok(start.elapsed().as_secs_f64())
-    };
-    // The first run compiles the device's kernels.
-    run().await?;
-    let seconds = run().await?;
-    Ok(upload + seconds * sequences.count() as f64 / few.count() as f64)
+        let layer = runner.upload(runner.fetch(&Mix::original(0), None)?.finish().await?)?;
+        let upload = start.elapsed().as_secs_f64();
+        let run = async || -> Result<f64> {
+            let start = Instant::now();
+            for chunk in runner.forward(&layer, &states).chunks {
+                // Reading one number waits for the device.
+                read(chunk.slice([0..1, 0..1, 0..1]), "at layer 0").await?;
+            }
+            Ok(start.elapsed().as_secs_f64())
+        };
+        // The first run compiles the device's kernels.
+        run().await?;
+        Ok(Self { tokens: few.tokens(), upload, per_sequence: run().await? / few.count() as f64 })
+    }
 }

@@ -1,5 +1,7 @@
 //! An opened model and what has been found out about it so far.
 
+use std::cell::Cell;
+
 use web_time::Instant;
 
 use crate::calibration::{PointRule, Sequences};
@@ -9,7 +11,7 @@ use crate::manifold::align;
 use crate::merge::Mix;
 use crate::model::Model;
 use crate::pipeline::card;
-use crate::pipeline::estimate::{Estimate, estimate};
+use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
 use crate::pipeline::merging::{Outcome, layers_of, measure_plan, plan_merges};
 use crate::pipeline::options::{CalibrationOptions, WriteOptions};
 use crate::pipeline::similarity::Comparison;
@@ -35,6 +37,8 @@ pub struct Session {
     model: Model,
     accelerator: Accelerator,
     calibrated: Option<Calibrated>,
+    /// What a layer was found to take, so that changing other options costs nothing.
+    timing: Cell<Option<LayerTiming>>,
     /// The last plan that was measured, and the options that led to it.
     planned: Option<(Option<PlanOptions>, PlanReport)>,
 }
@@ -52,7 +56,7 @@ struct Calibrated {
 impl Session {
     /// Nothing has run yet.
     pub fn new(model: Model, accelerator: Accelerator) -> Self {
-        Self { model, accelerator, calibrated: None, planned: None }
+        Self { model, accelerator, calibrated: None, timing: Cell::new(None), planned: None }
     }
 
     /// The model.
@@ -71,7 +75,12 @@ impl Session {
     /// [`Error::Limit`] if the text is too short, [`Error::Usage`] for impossible options.
     pub async fn estimate(&self, options: &CalibrationOptions) -> Result<Estimate> {
         let (sequences, _) = sequences(&self.model, options)?;
-        estimate(&self.model, &self.accelerator, &sequences).await
+        let timing = match self.timing.get() {
+            Some(timing) if timing.tokens == sequences.tokens() => timing,
+            _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
+        };
+        self.timing.set(Some(timing));
+        Ok(estimate(&self.model, &sequences, timing))
     }
 
     /// Captures every layer, maps it and compares it with the others.

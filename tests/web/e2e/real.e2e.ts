@@ -109,5 +109,28 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
       await page.getByTestId('files').setInputFiles(['config.json', 'model.safetensors', 'tokenizer.json'].map(name => join(MODEL, name)))
       await page.getByText(/files recognised/).waitFor({ timeout: 60_000 })
     }, 120_000)
+
+    test('a missing shard', async () => {
+      const shards = 'tests/data/models/variants/bf16-shards'
+      const names = ['config.json', 'model.safetensors.index.json', 'model-00001-of-00003.safetensors', 'model-00003-of-00003.safetensors']
+      const { page } = await visit(site, '?device=cpu')
+      await page.getByTestId('files').setInputFiles([...names.map(name => join(shards, name)), join(MODEL, 'tokenizer.json')])
+      const alert = page.getByRole('alert').locator('[data-kind]')
+      await alert.waitFor({ timeout: 60_000 })
+      expect(await alert.locator('p').innerText()).toContain('model-00002-of-00003.safetensors is missing')
+    }, 120_000)
+
+    test('weights that are not numbers, found when they are used', async () => {
+      const weights = Buffer.from(good('model.safetensors'))
+      weights.writeFloatLE(NaN, weights.length - 4)
+      writeFileSync(join(folder, 'model.safetensors'), weights)
+      const { page } = await visit(site, '?device=cpu')
+      await page.getByTestId('files').setInputFiles([join(folder, 'model.safetensors'), ...['config.json', 'tokenizer.json'].map(name => join(MODEL, name))])
+      await page.getByText(/files recognised/).waitFor({ timeout: 60_000 })
+      await page.getByRole('button', { name: 'Compare the layers' }).click()
+      const alert = page.getByRole('alert').locator('[data-kind="numeric"]')
+      await alert.waitFor({ timeout: 60_000 })
+      expect(await alert.locator('p').innerText()).toMatch(/tensor model\..* NaN/)
+    }, 120_000)
   })
 })
