@@ -14,7 +14,8 @@ use laminate::model::Config;
 use laminate::model::names::{Role, TensorId};
 use safetensors::Dtype;
 
-const DEPTHS: [usize; 2] = [12, 36];
+/// Both are deep enough that as many hidden states are kept as ever are.
+const DEPTHS: [usize; 2] = [16, 48];
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
