@@ -1,0 +1,140 @@
+//! The commands: arguments in, report or exit code out.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::args::{CalibrationArgs, Cli, Command, PlanArgs, TextArgs};
+use crate::print;
+use crate::watch::Terminal;
+use clap::Parser;
+use laminate::device::Accelerator;
+use laminate::model::Model;
+use laminate::pipeline::{CalibrationOptions, Session, evaluate};
+use laminate::report::{CompressReport, ModelReport, Recipe};
+use laminate::sink::DirectoryFolder;
+use laminate::source::open_path;
+use laminate::{Error, Result, demo, memory};
+
+/// Parses the arguments, runs the command and turns an error into one line and an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match futures::executor::block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("laminate: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Inspect { model, output } => {
+            let report = ModelReport::new(&open(&model.model).await?);
+            print::report(output.json, &report, || print::model(&report))
+        }
+        Command::Similarity { model, calibration, output } => {
+            let mut session = session(&model.model, &calibration.text).await?;
+            let watch = Terminal::new();
+            let report = session.similarity(&calibration.options()?, &watch).await?;
+            watch.clear();
+            print::report(output.json, &report, || print::similarity(&report))
+        }
+        Command::Compress { model, calibration, plan, output } => {
+            let report = compress(&model.model, &calibration, &plan).await?;
+            print::report(output.json, &report, || print::compress(&report, &plan.out))
+        }
+        Command::Evaluate { model, against, text, output } => {
+            let watch = Terminal::new();
+            let options = text.options()?;
+            let accelerator = Accelerator::choose(text.device).await?;
+            let model = open(&model.model).await?;
+            let original = match &against {
+                Some(path) => Some(open(path).await?),
+                None => None,
+            };
+            let report = evaluate(&model, original.as_ref(), &accelerator, &options, &watch).await?;
+            watch.clear();
+            print::report(output.json, &report, || print::evaluation(&report))
+        }
+    }
+}
+
+async fn compress(
+    model: &str,
+    calibration: &CalibrationArgs,
+    arguments: &PlanArgs,
+) -> Result<CompressReport> {
+    let start = Instant::now();
+    let mut session = session(model, &calibration.text).await?;
+    let output = arguments.write_options()?;
+    let recipe = arguments.recipe.as_deref().map(read_recipe).transpose()?;
+    // Everything that can be wrong with the arguments is found before the first long stage.
+    let options = match &recipe {
+        Some(_) => None,
+        None => {
+            let options = arguments.options(session.model().config.n_layers)?;
+            options.clone().check(session.model().config.n_layers, &[])?;
+            Some(options)
+        }
+    };
+    let calibration = calibration_options(calibration, recipe.as_ref())?;
+    let mut folder = DirectoryFolder::create(&arguments.out)?;
+    let watch = Terminal::new();
+    session.similarity(&calibration, &watch).await?;
+    let planned = match (recipe, options) {
+        (Some(recipe), _) => session.measure(&recipe.plan, &output, &watch).await?,
+        (None, Some(options)) => session.plan(&options, &output, &watch).await?,
+        (None, None) => return Err(Error::Usage("say how many layers to remove".to_owned())),
+    };
+    let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
+    watch.clear();
+    Ok(CompressReport {
+        recipe: written.recipe,
+        groups: planned.plan.groups,
+        steps: planned.plan.steps,
+        text: planned.text,
+        original: planned.original,
+        merged: planned.merged,
+        dropped: planned.dropped,
+        collapsed: planned.merged.collapsed,
+        parameters: planned.parameters,
+        bytes: written.bytes,
+        files: written.files,
+        warnings: planned.warnings,
+        device: planned.device,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+    })
+}
+
+/// What the recipe was calibrated with, unless its text is not built in: then it has to be given.
+fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> Result<CalibrationOptions> {
+    let given = arguments.options()?;
+    Ok(match recipe {
+        None => given,
+        Some(recipe) => CalibrationOptions { text: given.text, ..recipe.calibration.clone() },
+    })
+}
+
+fn read_recipe(path: &Path) -> Result<Recipe> {
+    let json = std::fs::read(path).map_err(|e| Error::Source(format!("{}: {e}", path.display())))?;
+    serde_json::from_slice(&json)
+        .map_err(|e| Error::Format(format!("{}: not a recipe ({e})", path.display())))
+}
+
+async fn session(model: &str, text: &TextArgs) -> Result<Session> {
+    let model = open(model).await?;
+    let accelerator = Accelerator::choose(text.device).await?;
+    Ok(Session::new(model, accelerator))
+}
+
+async fn open(model: &str) -> Result<Model> {
+    if model == demo::NAME {
+        return demo::open().await;
+    }
+    let path = Path::new(model);
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or(model);
+    Model::open(name, &open_path(path)?).await
+}
