@@ -10,8 +10,11 @@ use crate::Result;
 use crate::model::Model;
 use crate::source::{MemorySource, SharedSource};
 
-/// The demo's name on the command line and in reports.
+/// The demo's name on the command line.
 pub const NAME: &str = "demo";
+
+/// The embedded model's own name, used in reports.
+pub const MODEL_NAME: &str = "stories-planted-12L";
 
 /// What the built-in text is called in reports.
 pub const TEXT_NAME: &str = "TinyStories, held-out part (built in)";
@@ -38,5 +41,5 @@ pub fn files() -> Vec<SharedSource> {
 /// # Errors
 /// None that a user could cause.
 pub async fn open() -> Result<Model> {
-    Model::open(NAME, &files()).await
+    Model::open(MODEL_NAME, &files()).await
 }
