@@ -54,8 +54,8 @@ const hot = ['walrus', 'wasmparser', 'wasm-encoder', 'wasm-bindgen-cli-support',
 /**
  * Installs wasm-bindgen and its test runner where they are missing. Built once and run for seconds, they are
  * compiled for a short build: without TLS, which we do not use, and optimised only where it shows. Processor
- * seconds to build, and to run on a module of 30 MB: as a release 420 and 2.5; so without TLS at opt-level 1
- * 204 and 2.8; in debug 92 and 14.4; like this 135 and 3.6. `--locked` would ask for withdrawn versions.
+ * seconds to build: as a release 420, without TLS at opt-level 1 204, in debug 92, like this 135. To run on a
+ * module of 30 MB: at opt-level 1 2.8, in debug 14.4, like this 3.6. `--locked` would ask for withdrawn versions.
  */
 export async function prepareBindgen() {
   const version = wasmBindgenVersion()
