@@ -61,7 +61,7 @@ impl<'a> LayerFetch<'a> {
             }
         } else {
             for role in Role::required(&self.model.config) {
-                let (values, _) = read_mixed(self.model, &self.mix, role, self.dtype).await?;
+                let values = read_mixed(self.model, &self.mix, role, self.dtype).await?;
                 tensors.push((role, values));
             }
         }
@@ -69,30 +69,30 @@ impl<'a> LayerFetch<'a> {
     }
 }
 
-/// One tensor of the layer `mix` and the type that it is rounded to: `dtype`, or the wider of its
-/// parts' types.
+/// One tensor of the layer `mix`, rounded to `dtype`, or to the wider of its parts' types.
 ///
 /// # Errors
 /// As [`LayerFetch::finish`].
-pub async fn read_mixed(
-    model: &Model,
-    mix: &Mix,
-    role: Role,
-    dtype: Option<Element>,
-) -> Result<(Vec<f32>, Element)> {
+pub async fn read_mixed(model: &Model, mix: &Mix, role: Role, dtype: Option<Element>) -> Result<Vec<f32>> {
     let mut sum = Accumulator::default();
-    let mut widest: Option<Element> = None;
     for (layer, weight) in mix.parts() {
         let entry = entry(model, TensorId::Layer(*layer, role))?;
         let name = entry.id.name();
         let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
         sum.add(&name, *weight, decode(&name, entry.element, &bytes)?)?;
-        widest = Some(widest.map_or(entry.element, |w| w.wider(entry.element)));
     }
-    let element = dtype.or(widest).unwrap_or(Element::F32);
     let mut values = sum.finish();
-    round(element, &mut values);
-    Ok((values, element))
+    round(dtype.or(widest(model, mix, role)).unwrap_or(Element::F32), &mut values);
+    Ok(values)
+}
+
+/// The type that holds the values of all parts of a tensor of the layer `mix`; `None` if it has no such tensor.
+pub fn widest(model: &Model, mix: &Mix, role: Role) -> Option<Element> {
+    mix.parts()
+        .iter()
+        .filter_map(|(layer, _)| model.tensor(TensorId::Layer(*layer, role)))
+        .map(|entry| entry.element)
+        .reduce(Element::wider)
 }
 
 /// Rows `first .. first + count` of a `[rows, columns]` tensor in `f32`, row-major.

@@ -2,6 +2,7 @@
 
 use web_time::Instant;
 
+use crate::calibration::Sequences;
 use crate::device::Accelerator;
 use crate::evaluate::{Output, Quality, is_collapsed, score};
 use crate::merge::Mix;
@@ -27,7 +28,7 @@ pub async fn evaluate(
     let start = Instant::now();
     let (sequences, text) = sequences(model, options)?;
     if let Some(original) = original {
-        check_same_vocabulary(model, original, options)?;
+        check_same_tokens(model, original, &sequences, options)?;
     }
     let states = async |model| {
         let context = Context { model, accelerator, sequences: &sequences, dtype: None, observer };
@@ -69,10 +70,14 @@ pub async fn evaluate(
     })
 }
 
-fn check_same_vocabulary(model: &Model, original: &Model, options: &CalibrationOptions) -> Result<()> {
-    let (own, _) = sequences(model, options)?;
+fn check_same_tokens(
+    model: &Model,
+    original: &Model,
+    own: &Sequences,
+    options: &CalibrationOptions,
+) -> Result<()> {
     let (theirs, _) = sequences(original, options)?;
-    if model.config.vocab_size != original.config.vocab_size || own != theirs {
+    if model.config.vocab_size != original.config.vocab_size || *own != theirs {
         return Err(Error::Usage(format!(
             "{} and {} turn text into different tokens, so their predictions cannot be compared",
             model.name, original.name

@@ -71,10 +71,7 @@ pub async fn measure_plan(
     original: &Scores,
 ) -> Result<Outcome> {
     let layers = layers_of(&plan, stream.layers().len())?;
-    let from = layers.iter().zip(stream.layers()).take_while(|(new, old)| new == old).count();
-    let mut merged = stream.with_layers(layers, from);
-    let scores = merged.run_and_score(context, from, Some(stream.last()?)).await?;
-    let merged = Quality::compressed(&scores, original.perplexity());
+    let merged = quality_of(context, layers, stream, original.perplexity()).await?;
     finish(context, stream, plan, merged, original.perplexity(), Vec::new()).await
 }
 
@@ -123,12 +120,21 @@ async fn drop_instead(
     stream: &Stream,
     original_perplexity: f64,
 ) -> Result<Quality> {
-    let kept: Vec<usize> = plan.groups.iter().filter_map(|g| g.first().copied()).collect();
-    // Layers agree with the original up to the first that is missing.
-    let from = kept.iter().enumerate().take_while(|(place, layer)| place == *layer).count();
-    let layers = kept.into_iter().map(Mix::original).collect();
-    let mut dropped = stream.with_layers(layers, from);
-    let scores = dropped.run_and_score(context, from, Some(stream.last()?)).await?;
+    let kept = plan.groups.iter().filter_map(|g| g.first().copied()).map(Mix::original).collect();
+    quality_of(context, kept, stream, original_perplexity).await
+}
+
+/// The quality of the model of other layers than the original `stream`'s; what is computed before they first
+/// differ is shared.
+async fn quality_of(
+    context: &Context<'_>,
+    layers: Vec<Mix>,
+    stream: &Stream,
+    original_perplexity: f64,
+) -> Result<Quality> {
+    let from = layers.iter().zip(stream.layers()).take_while(|(new, old)| new == old).count();
+    let mut changed = stream.with_layers(layers, from);
+    let scores = changed.run_and_score(context, from, Some(stream.last()?)).await?;
     Ok(Quality::compressed(&scores, original_perplexity))
 }
 

@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::model::config::CONFIG_NAME;
 use crate::model::files::TensorEntry;
 use crate::model::names::{Role, TensorId};
-use crate::model::weights::read_mixed;
+use crate::model::weights::{read_mixed, widest};
 use crate::progress::{Observer, Stage, Unit};
 use crate::sink::OutputFolder;
 use crate::source::{SharedSource, read_checked};
@@ -176,14 +176,6 @@ fn jobs<'a>(model: &'a Model, layers: &'a [Mix], dtype: Option<Element>) -> Resu
     Ok(jobs)
 }
 
-fn widest(model: &Model, mix: &Mix, role: Role) -> Option<Element> {
-    mix.parts()
-        .iter()
-        .filter_map(|(layer, _)| model.tensor(TensorId::Layer(*layer, role)))
-        .map(|entry| entry.element)
-        .reduce(Element::wider)
-}
-
 struct Writer<'a> {
     folder: &'a mut dyn OutputFolder,
     observer: &'a dyn Observer,
@@ -202,7 +194,7 @@ impl Writer<'_> {
         for job in jobs {
             match job.merged {
                 Some((mix, role)) => {
-                    let (values, _) = read_mixed(model, mix, role, Some(job.element)).await?;
+                    let values = read_mixed(model, mix, role, Some(job.element)).await?;
                     self.append(&encode(job.element, &values)).await?;
                 }
                 None => self.copy(model, job).await?,
