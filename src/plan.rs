@@ -152,19 +152,6 @@ impl MergePlan {
         self.steps.last_mut().ok_or_else(|| Error::Usage(format!("step {step} was not recorded")))
     }
 
-    /// The same groups with all weight on the first layer of each: what plain dropping of the other layers gives,
-    /// for comparison. It has no steps.
-    pub fn dropping(&self) -> Self {
-        let first_only =
-            |group: &Vec<usize>| (0..group.len()).map(|i| if i == 0 { 1.0 } else { 0.0 }).collect();
-        MergePlan {
-            n_layers: self.n_layers,
-            steps: Vec::new(),
-            groups: self.groups.clone(),
-            weights: self.groups.iter().map(first_only).collect(),
-        }
-    }
-
     /// Reads a plan from JSON and validates it.
     ///
     /// # Errors

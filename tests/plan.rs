@@ -206,13 +206,6 @@ fn alpha_one_keeps_the_first_layer_and_alpha_zero_the_second() {
     assert_eq!(MergePlan::from_merges(2, &[([0, 1], 0.0)]).unwrap().weights, [[0.0, 1.0]]);
 }
 
-#[test]
-fn dropping_keeps_the_first_layer_of_each_group() {
-    let plan = MergePlan::from_merges(4, &[([1, 2], 0.5), ([1, 2], 0.5)]).unwrap().dropping();
-    assert_eq!(plan.weights, [vec![1.0], vec![1.0, 0.0, 0.0]]);
-    plan.validate().unwrap();
-}
-
 // JSON.
 
 #[test]

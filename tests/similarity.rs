@@ -8,7 +8,7 @@ use geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
 use laminate::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
 use laminate::similarity::{
-    Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions, block_influence,
+    Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions,
 };
 
 fn maps_of(layers: &[Points]) -> Vec<DiffusionMap> {
@@ -145,7 +145,8 @@ fn replacing_the_layers_from_a_merge_on_equals_starting_again() {
     for metric in Metric::ALL {
         let mut builder = builder(metric);
         builder.extend(&layers, &maps).unwrap();
-        builder.replace_from(2, &changed, &maps_of(&changed)).unwrap();
+        builder.truncate(2);
+        builder.extend(&changed, &maps_of(&changed)).unwrap();
         let expected: Vec<Points> = layers[..2].iter().chain(&changed).cloned().collect();
         assert_eq!(builder.n_layers(), 5);
         assert_rows_close(
@@ -274,16 +275,6 @@ fn every_metric_of_stored_points_matches_numpy_and_scipy() {
                 );
             }
         }
-        let influence: Vec<f64> = (1..golden.layers.len())
-            .map(|l| block_influence(l, &golden.layers[l - 1], &golden.layers[l]).unwrap())
-            .collect();
-        assert_close(
-            "block influence",
-            &influence,
-            &golden.numbers("block_influence_layers_1_on"),
-            1e-12,
-            0.0,
-        );
     }
 }
 
@@ -346,12 +337,6 @@ fn points_without_variance_name_the_layer() {
         let result = builder(metric).extend(&[equal.clone(), equal.clone()], &[map.clone(), map.clone()]);
         assert_error(result, "numeric", "layer");
     }
-}
-
-#[test]
-fn block_influence_of_unequal_shapes_names_the_layer() {
-    let (a, b) = (&drift(19, 1, 30, 4)[0], &drift(19, 1, 30, 5)[0]);
-    assert_error(block_influence(3, a, b), "shape", "layer 3");
 }
 
 #[test]

@@ -25,7 +25,9 @@ pub struct Scores {
     pub tokens: u64,
     /// Summed negative log-likelihood in nats.
     pub nll: f64,
-    /// Summed `KL(original || this)` in nats, where there was an original to compare with.
+    /// The original's own, where there was one to compare with.
+    pub original_nll: Option<f64>,
+    /// Summed `KL(original || this)` in nats, likewise.
     pub kl: Option<f64>,
     /// Tokens whose most likely successor agrees with the original's.
     pub agreements: Option<u64>,
@@ -35,6 +37,11 @@ impl Scores {
     /// `exp(nll / tokens)`.
     pub fn perplexity(&self) -> f64 {
         (self.nll / self.tokens as f64).exp()
+    }
+
+    /// The original's perplexity on the same tokens.
+    pub fn original_perplexity(&self) -> Option<f64> {
+        self.original_nll.map(|nll| (nll / self.tokens as f64).exp())
     }
 
     /// Mean divergence in nats per token, never negative.
@@ -112,12 +119,16 @@ pub async fn score(
         let (done, total) = (first as u64, head.n_rows() as u64);
         observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;
     }
-    let mut scores =
-        Scores { kl: original.map(|_| 0.0), agreements: original.map(|_| 0), ..Scores::default() };
+    let mut scores = Scores {
+        original_nll: original.map(|_| 0.0),
+        kl: original.map(|_| 0.0),
+        agreements: original.map(|_| 0),
+        ..Scores::default()
+    };
     for token in chunks.iter().flat_map(|c| &c.tokens) {
         token.add_to(&mut scores);
     }
-    if !scores.nll.is_finite() {
+    if !scores.nll.is_finite() || scores.original_nll.is_some_and(|nll| !nll.is_finite()) {
         return Err(Error::Numeric(
             "the log-likelihood of the text is not finite: the model's weights are damaged".to_owned(),
         ));
@@ -144,6 +155,7 @@ struct Token {
     own: Softmax,
     reference: Option<Softmax>,
     target: f64,
+    reference_target: f64,
     /// `sum_v exp(z_v - max z) (z_v - y_v)`.
     divergence: f64,
 }
@@ -188,10 +200,13 @@ impl Token {
             self.target = f64::from(target);
         }
         self.own.absorb(&row.own);
-        if let Some((softmax, divergence)) = &row.reference {
+        if let Some(row) = &row.reference {
+            if let Some(target) = row.target {
+                self.reference_target = f64::from(target);
+            }
             let mut reference = self.reference.unwrap_or_default();
-            let (before, now) = reference.absorb(softmax);
-            self.divergence = self.divergence * before + f64::from(*divergence) * now;
+            let (before, now) = reference.absorb(&row.softmax);
+            self.divergence = self.divergence * before + f64::from(row.divergence) * now;
             self.reference = Some(reference);
         }
     }
@@ -200,6 +215,8 @@ impl Token {
         scores.tokens += 1;
         scores.nll += self.own.log_sum() - self.target;
         if let Some(reference) = self.reference {
+            let nll = reference.log_sum() - self.reference_target;
+            scores.original_nll = scores.original_nll.map(|sum| sum + nll);
             let kl = self.divergence / reference.sum - reference.log_sum() + self.own.log_sum();
             scores.kl = scores.kl.map(|sum| sum + kl);
             scores.agreements = scores.agreements.map(|n| n + u64::from(reference.argmax == self.own.argmax));
@@ -229,8 +246,16 @@ struct Row {
     own: RowSoftmax,
     /// The logit of the token that follows, if it is in the slice.
     target: Option<f32>,
-    /// The original's logits, and `sum_v exp(z_v - max z) (z_v - y_v)`.
-    reference: Option<(RowSoftmax, f32)>,
+    /// What the original's logits of the slice say.
+    reference: Option<ReferenceRow>,
+}
+
+/// What a slice of the original's logits says about one token.
+struct ReferenceRow {
+    softmax: RowSoftmax,
+    target: Option<f32>,
+    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
+    divergence: f32,
 }
 
 /// Reduces logits in memory, one pass over each row.
@@ -240,12 +265,14 @@ fn rows_on_host(y: Tensor<2>, z: Option<Tensor<2>>, targets: &[u32], slice: &Hea
         let range = i * slice.count..(i + 1) * slice.count;
         let row = y.get(range.clone()).unwrap_or_default();
         let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
+        let target = |row: &[f32]| place_in(slice, targets, i).and_then(|place| row.get(place)).copied();
         Row {
             own: in_slice(fused::row_softmax(row)),
-            target: place_in(slice, targets, i).and_then(|place| row.get(place)).copied(),
+            target: target(row),
             reference: z.as_deref().and_then(|z| z.get(range)).map(|z| {
                 let softmax = fused::row_softmax(z);
-                (in_slice(softmax), fused::row_divergence(z, row, softmax.max))
+                let divergence = fused::row_divergence(z, row, softmax.max);
+                ReferenceRow { softmax: in_slice(softmax), target: target(z), divergence }
             }),
         }
     })
@@ -263,12 +290,13 @@ async fn rows_on_device(
     let local: Vec<i32> = places.iter().map(|place| place.unwrap_or(0) as i32).collect();
     let shape = [local.len(), 1];
     let local = Tensor::<2, Int>::from_data(TensorData::new(local, shape), accelerator.device());
-    let mut columns = vec![y.clone().gather(1, local)];
+    let mut columns = vec![y.clone().gather(1, local.clone())];
     columns.extend(softmax_columns(&y));
     if let Some(z) = z.clone() {
         let [max, sum, argmax] = softmax_columns(&z);
         let weights = (z.clone() - max.clone()).exp();
-        columns.extend([max, sum, argmax, (weights * (z - y)).sum_dim(1)]);
+        let divergence = (weights * (z.clone() - y)).sum_dim(1);
+        columns.extend([z.gather(1, local), max, sum, argmax, divergence]);
     }
     let width = columns.len();
     let sums = read(Tensor::cat(columns, 1), "while scoring").await?;
@@ -282,7 +310,11 @@ async fn rows_on_device(
         Row {
             own: softmax(1),
             target: place.map(|_| value(0)),
-            reference: z.is_some().then(|| (softmax(4), value(7))),
+            reference: z.is_some().then(|| ReferenceRow {
+                softmax: softmax(5),
+                target: place.map(|_| value(4)),
+                divergence: value(8),
+            }),
         }
     });
     Ok(rows.collect())

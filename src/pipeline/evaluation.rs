@@ -39,18 +39,16 @@ pub async fn evaluate(
     };
     let own = states(model).await?;
     let context = Context { model, accelerator, sequences: &sequences, dtype: None, observer };
-    let (scores, original_perplexity) = match original {
-        None => (context.score(&own, None).await?, None),
+    let scores = match original {
+        None => context.score(&own, None).await?,
         Some(original) => {
             let reference = states(original).await?;
-            let their_context = Context { model: original, ..context };
-            let theirs = their_context.score(&reference, None).await?;
             let own = Output { model, states: &own };
             let reference = Output { model: original, states: &reference };
-            let scores = score(accelerator, &sequences, own, Some(reference), observer).await?;
-            (scores, Some(theirs.perplexity()))
+            score(accelerator, &sequences, own, Some(reference), observer).await?
         }
     };
+    let original_perplexity = scores.original_perplexity();
     let quality = match original_perplexity {
         None => Quality::original(&scores),
         Some(original) => Quality::compressed(&scores, original),

@@ -46,8 +46,7 @@ pub async fn plan_merges(
         merged: None,
     };
     let stop = if options.one_shot { merger.one_shot().await? } else { merger.iterate().await? };
-    let Merger { planner, merged, .. } = merger;
-    let plan = planner.into_plan();
+    let (plan, merged) = merger.into_plan();
     let Some(merged) = merged else {
         return Err(Error::Usage(format!("nothing was merged: {stop}")));
     };
@@ -151,6 +150,12 @@ struct Merger<'a> {
 }
 
 impl Merger<'_> {
+    /// The plan and the quality after its last step. The merged model's states go before the dropped model's
+    /// come.
+    fn into_plan(self) -> (MergePlan, Option<Quality>) {
+        (self.planner.into_plan(), self.merged)
+    }
+
     /// Compare, merge the most similar pair, compare anew from there on, and again.
     async fn iterate(&mut self) -> Result<Stop> {
         loop {

@@ -207,15 +207,6 @@ impl SimilarityBuilder {
         }
     }
 
-    /// Replaces all layers from `first` on: [`SimilarityBuilder::truncate`], then [`SimilarityBuilder::extend`].
-    ///
-    /// # Errors
-    /// Those of [`SimilarityBuilder::extend`]; the builder then has `first` layers.
-    pub fn replace_from(&mut self, first: usize, points: &[Points], maps: &[DiffusionMap]) -> Result<()> {
-        self.truncate(first);
-        self.extend(points, maps)
-    }
-
     /// The matrix of the layers so far. For a metric that needs all layers, the median is of these.
     pub fn matrix(&self) -> SimilarityMatrix {
         SimilarityMatrix::from_lower(if self.options.metric.needs_all_layers() {

@@ -14,7 +14,6 @@
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 
-mod block_influence;
 mod builder;
 mod cka;
 mod cosine;
@@ -28,7 +27,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use block_influence::block_influence;
 pub use builder::{SimilarityBuilder, SimilarityOptions, ValidSimilarityOptions};
 pub use mahalanobis::SHRINKAGE;
 pub use matrix::SimilarityMatrix;
