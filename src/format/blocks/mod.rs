@@ -1,0 +1,330 @@
+//! Block codecs: the quantised types of GGUF files, to `f32` and back.
+//!
+//! A quantised tensor is a sequence of blocks, each of so many weights of one row (32 or 256) in so many
+//! bytes. Decoding is exact: the values are those of gguf-py to the last bit. Encoding chooses the scales
+//! as llama.cpp does without an importance matrix, and gives its bytes.
+
+mod fields;
+mod k_decode;
+mod k_encode;
+mod k_layout;
+mod lanes;
+mod lookup;
+mod simple;
+
+use std::fmt;
+use std::str::FromStr;
+
+use self::fields::halves_are_finite;
+use crate::{Error, Result};
+
+/// A quantised type of GGUF files: so many weights share a block of so many bytes.
+///
+/// ```
+/// use laminate::format::blocks::BlockType;
+///
+/// let weights = [0.5f32; 64];
+/// let bytes = BlockType::Q8_0.encode(&weights)?;
+/// assert_eq!(bytes.len(), 2 * BlockType::Q8_0.bytes());
+/// let mut decoded = [0.0; 64];
+/// BlockType::Q8_0.decode(&bytes, &mut decoded)?;
+/// assert!(decoded.iter().all(|x| (x - 0.5).abs() < 1e-3));
+/// # Ok::<(), laminate::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlockType {
+    /// 4 bits, a scale for 32.
+    Q4_0,
+    /// 4 bits, a scale and an offset for 32.
+    Q4_1,
+    /// 5 bits, a scale for 32.
+    Q5_0,
+    /// 5 bits, a scale and an offset for 32.
+    Q5_1,
+    /// 8 bits, a scale for 32.
+    Q8_0,
+    /// 2 bits, a scale and an offset for 16, 256 in a block.
+    Q2K,
+    /// 3 bits, a scale for 16, 256 in a block.
+    Q3K,
+    /// 4 bits, a scale and an offset for 32, 256 in a block.
+    Q4K,
+    /// 5 bits, a scale and an offset for 32, 256 in a block.
+    Q5K,
+    /// 6 bits, a scale for 16, 256 in a block.
+    Q6K,
+    /// 4 bits that select from 16 uneven values, a scale for 32.
+    Iq4Nl,
+    /// 4 bits that select from 16 uneven values, a scale for 32, 256 in a block.
+    Iq4Xs,
+    /// 4-bit floats, a power of two for 32.
+    Mxfp4,
+}
+
+struct Properties {
+    name: &'static str,
+    ggml_id: u32,
+    weights: usize,
+    bytes: usize,
+    /// The order of [`BlockType::wider`].
+    rank: u8,
+}
+
+impl BlockType {
+    /// All types, by their number in GGUF files.
+    pub const ALL: [Self; 13] = [
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
+    ];
+
+    const fn properties(self) -> Properties {
+        let (name, ggml_id, weights, bytes, rank) = match self {
+            Self::Q4_0 => ("Q4_0", 2, 32, 18, 3),
+            Self::Q4_1 => ("Q4_1", 3, 32, 20, 4),
+            Self::Q5_0 => ("Q5_0", 6, 32, 22, 8),
+            Self::Q5_1 => ("Q5_1", 7, 32, 24, 9),
+            Self::Q8_0 => ("Q8_0", 8, 32, 34, 12),
+            Self::Q2K => ("Q2_K", 10, 256, 84, 0),
+            Self::Q3K => ("Q3_K", 11, 256, 110, 1),
+            Self::Q4K => ("Q4_K", 12, 256, 144, 7),
+            Self::Q5K => ("Q5_K", 13, 256, 176, 10),
+            Self::Q6K => ("Q6_K", 14, 256, 210, 11),
+            Self::Iq4Nl => ("IQ4_NL", 20, 32, 18, 6),
+            Self::Iq4Xs => ("IQ4_XS", 23, 256, 136, 5),
+            Self::Mxfp4 => ("MXFP4", 39, 32, 17, 2),
+        };
+        Properties { name, ggml_id, weights, bytes, rank }
+    }
+
+    /// The name as ggml spells it, such as `Q4_K`.
+    pub const fn name(self) -> &'static str {
+        self.properties().name
+    }
+
+    /// The number of the type in GGUF files (`ggml_type`).
+    pub const fn ggml_id(self) -> u32 {
+        self.properties().ggml_id
+    }
+
+    /// The type with this number in GGUF files.
+    pub fn from_ggml_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.ggml_id() == id)
+    }
+
+    /// Weights in a block.
+    pub const fn weights(self) -> usize {
+        self.properties().weights
+    }
+
+    /// Bytes of a block.
+    pub const fn bytes(self) -> usize {
+        self.properties().bytes
+    }
+
+    /// Bits per weight, scales included.
+    pub fn bits_per_weight(self) -> f64 {
+        8.0 * self.bytes() as f64 / self.weights() as f64
+    }
+
+    /// The more precise of two types, which is not always the one with more bits per weight.
+    ///
+    /// The order is that of llama.cpp's error (RMS, of 1) on normally distributed weights, and the same for
+    /// Laplace's and Student's distributions:
+    ///
+    /// ```text
+    /// Q2_K 0.297  Q3_K 0.151  MXFP4 0.114  Q4_0 0.086  Q4_1 0.078  IQ4_XS 0.077  IQ4_NL 0.076
+    /// Q4_K 0.071  Q5_0 0.043  Q5_1 0.038  Q5_K 0.036  Q6_K 0.018  Q8_0 0.005
+    /// ```
+    pub fn wider(self, other: Self) -> Self {
+        if other.properties().rank > self.properties().rank { other } else { self }
+    }
+
+    /// The type in which merged values of this type are stored again: itself where there is an encoder,
+    /// else the smallest more precise type with one and with blocks of as many weights (a row of 32-weight
+    /// blocks need not be a multiple of 256).
+    ///
+    /// | type | stored as | because |
+    /// |---|---|---|
+    /// | Q2_K, Q3_K, IQ4_XS | Q4_K | the smallest type of 256 weights with an encoder |
+    /// | IQ4_NL | Q5_0 | of the types of 32 weights, Q4_0 and Q4_1 lose more |
+    /// | MXFP4 | Q5_0 | its steps next to zero are 1/12 of the largest value, those of Q4_0 1/8 |
+    ///
+    /// There is no encoder of 2 or 3 bits because such files are made with an importance matrix, which
+    /// they do not contain; without one the error is two and four times that of Q4_K.
+    pub fn encodable(self) -> Self {
+        match self {
+            Self::Q2K | Self::Q3K | Self::Iq4Xs => Self::Q4K,
+            Self::Iq4Nl | Self::Mxfp4 => Self::Q5_0,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => self,
+            Self::Q8_0 | Self::Q4K | Self::Q5K | Self::Q6K => self,
+        }
+    }
+
+    /// Decodes whole blocks into their weights.
+    ///
+    /// Values are what gguf-py gives, bit for bit. Any bytes decode to something; where a scale is not
+    /// finite, the values are not either ([`first_not_finite`](Self::first_not_finite)).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `bytes` are no whole blocks or `out` has not exactly their number of weights.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+        let blocks = bytes.len() / self.bytes();
+        if !bytes.len().is_multiple_of(self.bytes())
+            || !out.len().is_multiple_of(self.weights())
+            || out.len() / self.weights() != blocks
+        {
+            return Err(Error::Shape(format!(
+                "{} bytes are not the {} blocks ({} bytes for {} weights) of {} weights",
+                bytes.len(),
+                self,
+                self.bytes(),
+                self.weights(),
+                out.len()
+            )));
+        }
+        match self {
+            Self::Q4_0 => decode_each(bytes, out, simple::decode_q4_0),
+            Self::Q4_1 => decode_each(bytes, out, simple::decode_q4_1),
+            Self::Q5_0 => decode_each(bytes, out, simple::decode_q5_0),
+            Self::Q5_1 => decode_each(bytes, out, simple::decode_q5_1),
+            Self::Q8_0 => decode_each(bytes, out, simple::decode_q8_0),
+            Self::Q2K => decode_each(bytes, out, k_decode::decode_q2_k),
+            Self::Q3K => decode_each(bytes, out, k_decode::decode_q3_k),
+            Self::Q4K => decode_each(bytes, out, k_decode::decode_q4_k),
+            Self::Q5K => decode_each(bytes, out, k_decode::decode_q5_k),
+            Self::Q6K => decode_each(bytes, out, k_decode::decode_q6_k),
+            Self::Iq4Nl => decode_each(bytes, out, lookup::decode_iq4_nl),
+            Self::Iq4Xs => decode_each(bytes, out, lookup::decode_iq4_xs),
+            Self::Mxfp4 => decode_each(bytes, out, lookup::decode_mxfp4),
+        }
+        Ok(())
+    }
+
+    /// The index of the first whole block with a scale or an offset that is infinite or NaN, in a pass
+    /// over these alone. If there is none, every decoded value is finite.
+    ///
+    /// An exponent of MXFP4 with which the largest code overflows counts as infinite.
+    pub fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Q4_0 | Self::Iq4Nl => first_bad::<18>(bytes, halves_are_finite::<18, 0, 0>),
+            Self::Q4_1 => first_bad::<20>(bytes, halves_are_finite::<20, 0, 2>),
+            Self::Q5_0 => first_bad::<22>(bytes, halves_are_finite::<22, 0, 0>),
+            Self::Q5_1 => first_bad::<24>(bytes, halves_are_finite::<24, 0, 2>),
+            Self::Q8_0 => first_bad::<34>(bytes, halves_are_finite::<34, 0, 0>),
+            Self::Q2K => first_bad::<84>(bytes, halves_are_finite::<84, 80, 82>),
+            Self::Q3K => first_bad::<110>(bytes, halves_are_finite::<110, 108, 108>),
+            Self::Q4K => first_bad::<144>(bytes, halves_are_finite::<144, 0, 2>),
+            Self::Q5K => first_bad::<176>(bytes, halves_are_finite::<176, 0, 2>),
+            Self::Q6K => first_bad::<210>(bytes, halves_are_finite::<210, 208, 208>),
+            Self::Iq4Xs => first_bad::<136>(bytes, halves_are_finite::<136, 0, 0>),
+            Self::Mxfp4 => first_bad::<17>(bytes, lookup::mxfp4_is_finite),
+        }
+    }
+
+    /// Encodes weights, whose number is a multiple of that of a block, without an importance matrix.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a type without an encoder (see [`encodable`](Self::encodable)),
+    /// [`Error::Shape`] if the weights are no whole blocks, [`Error::Numeric`] if one is NaN or infinite,
+    /// or so large that the scale of its block is.
+    pub fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
+        if self.encodable() != self {
+            return Err(Error::Unsupported(format!(
+                "{self} can be read but not written; the nearest type that can is {}",
+                self.encodable()
+            )));
+        }
+        if !values.len().is_multiple_of(self.weights()) {
+            return Err(Error::Shape(format!(
+                "{} weights are not a whole number of {self} blocks of {}",
+                values.len(),
+                self.weights()
+            )));
+        }
+        // No early exit, so that the pass is vectorised.
+        if !values.iter().fold(true, |finite, x| finite & x.is_finite()) {
+            let index = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+            return Err(Error::Numeric(format!(
+                "weight {index} is {} and cannot be stored as {self}",
+                values.get(index).copied().unwrap_or(f32::NAN)
+            )));
+        }
+        match self {
+            Self::Q4_0 => self.encode_each(values, simple::encode_q4_0),
+            Self::Q4_1 => self.encode_each(values, simple::encode_q4_1),
+            Self::Q5_0 => self.encode_each(values, simple::encode_q5_0),
+            Self::Q5_1 => self.encode_each(values, simple::encode_q5_1),
+            Self::Q8_0 => self.encode_each(values, simple::encode_q8_0),
+            Self::Q4K => self.encode_each(values, k_encode::encode_q4_k),
+            Self::Q5K => self.encode_each(values, k_encode::encode_q5_k),
+            Self::Q6K => self.encode_each(values, k_encode::encode_q6_k),
+            Self::Q2K | Self::Q3K | Self::Iq4Nl | Self::Iq4Xs | Self::Mxfp4 => {
+                Err(Error::Unsupported(format!("{self} has no encoder")))
+            }
+        }
+    }
+
+    fn encode_each<const W: usize, const B: usize>(
+        self,
+        values: &[f32],
+        encode: impl Fn(&[f32; W]) -> Option<[u8; B]>,
+    ) -> Result<Vec<u8>> {
+        let blocks = values.as_chunks().0;
+        let mut bytes = Vec::with_capacity(blocks.len() * B);
+        for (index, block) in blocks.iter().enumerate() {
+            let encoded = encode(block).ok_or_else(|| {
+                let largest = block.iter().fold(0f32, |max, x| max.max(x.abs()));
+                Error::Numeric(format!(
+                    "block {index} of {self} has a weight of magnitude {largest:e}, with which its scale is \
+                     beyond 65504, the largest that the type can store"
+                ))
+            })?;
+            bytes.extend_from_slice(&encoded);
+        }
+        Ok(bytes)
+    }
+}
+
+impl fmt::Display for BlockType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for BlockType {
+    type Err = Error;
+
+    /// Accepts ggml's names in either case.
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            Error::Unsupported(format!("quantised type {name} is not supported; {} are", names.join(", ")))
+        })
+    }
+}
+
+fn decode_each<const B: usize, const W: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; B], &mut [f32; W]),
+) {
+    for (block, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        decode(block, out);
+    }
+}
+
+fn first_bad<const B: usize>(bytes: &[u8], is_finite: impl Fn(&[u8; B]) -> bool) -> Option<usize> {
+    bytes.as_chunks().0.iter().position(|block| !is_finite(block))
+}

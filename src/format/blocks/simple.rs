@@ -1,0 +1,148 @@
+//! The types of 32 weights with one binary16 scale `d`, and for some a binary16 offset `m`.
+//!
+//! | type | bytes | layout | value |
+//! |---|---|---|---|
+//! | Q4_0 | 18 | `d`, 16 bytes of codes | `d (q - 8)` |
+//! | Q4_1 | 20 | `d`, `m`, 16 bytes of codes | `d q + m` |
+//! | Q5_0 | 22 | `d`, 4 bytes of fifth bits, 16 bytes of codes | `d (q - 16)` |
+//! | Q5_1 | 24 | `d`, `m`, 4 bytes of fifth bits, 16 bytes of codes | `d q + m` |
+//! | Q8_0 | 34 | `d`, 32 signed bytes | `d q` |
+//!
+//! Everything is little-endian. Byte `j` of the codes has weight `j` in its low half and weight `j + 16`
+//! in its high half; bit `j` of the fifth bits is bit 4 of code `j`. Sources: `block_q4_0` and its
+//! siblings in ggml-common.h, `dequantize_row_*` and `quantize_row_*_ref` in ggml-quants.c, whose bytes
+//! the encoders give.
+
+use super::fields::{field, finite_half, from_nibbles, half_at, nibbles, set};
+
+pub(super) fn decode_q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
+    scale(half_at::<0, _>(block), 8, &nibbles(field::<2, 16, _>(block)), out);
+}
+
+pub(super) fn decode_q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
+    let (d, m) = (half_at::<0, _>(block), half_at::<2, _>(block));
+    scale_and_shift(d, m, &nibbles(field::<4, 16, _>(block)), out);
+}
+
+pub(super) fn decode_q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
+    let codes = five_bits(field::<2, 4, _>(block), field::<6, 16, _>(block));
+    scale(half_at::<0, _>(block), 16, &codes, out);
+}
+
+pub(super) fn decode_q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
+    let (d, m) = (half_at::<0, _>(block), half_at::<2, _>(block));
+    let codes = five_bits(field::<4, 4, _>(block), field::<8, 16, _>(block));
+    scale_and_shift(d, m, &codes, out);
+}
+
+pub(super) fn decode_q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
+    let d = half_at::<0, _>(block);
+    for (out, code) in out.iter_mut().zip(field::<2, 32, _>(block)) {
+        *out = f32::from(code.cast_signed()) * d;
+    }
+}
+
+fn scale(d: f32, zero: u8, codes: &[u8; 32], out: &mut [f32; 32]) {
+    for (out, code) in out.iter_mut().zip(codes) {
+        *out = d * (f32::from(*code) - f32::from(zero));
+    }
+}
+
+fn scale_and_shift(d: f32, m: f32, codes: &[u8; 32], out: &mut [f32; 32]) {
+    for (out, code) in out.iter_mut().zip(codes) {
+        *out = d * f32::from(*code) + m;
+    }
+}
+
+fn five_bits(fifth: &[u8; 4], low: &[u8; 16]) -> [u8; 32] {
+    let fifth = u32::from_le_bytes(*fifth);
+    let mut codes = nibbles(low);
+    // A mask and a comparison instead of a shift by j: SSE2 has no shift by a different count per lane.
+    for (j, code) in codes.iter_mut().enumerate() {
+        *code |= if fifth & (1 << j) == 0 { 0 } else { 16 };
+    }
+    codes
+}
+
+fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+    codes.iter().rev().fold(0u32, |bits, code| bits << 1 | u32::from(code >> 4)).to_le_bytes()
+}
+
+/// `None` here and below: the scale or the offset is beyond binary16.
+pub(super) fn encode_q4_0(x: &[f32; 32]) -> Option<[u8; 18]> {
+    let (d, codes) = symmetric::<8>(x);
+    let mut block = [0; 18];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 16, _>(&mut block, from_nibbles(&codes));
+    Some(block)
+}
+
+pub(super) fn encode_q4_1(x: &[f32; 32]) -> Option<[u8; 20]> {
+    let (d, m, codes) = affine::<15>(x);
+    let mut block = [0; 20];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 2, _>(&mut block, finite_half(m)?.to_le_bytes());
+    set::<4, 16, _>(&mut block, from_nibbles(&codes));
+    Some(block)
+}
+
+pub(super) fn encode_q5_0(x: &[f32; 32]) -> Option<[u8; 22]> {
+    let (d, codes) = symmetric::<16>(x);
+    let mut block = [0; 22];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 4, _>(&mut block, fifth_bits(&codes));
+    set::<6, 16, _>(&mut block, from_nibbles(&codes));
+    Some(block)
+}
+
+pub(super) fn encode_q5_1(x: &[f32; 32]) -> Option<[u8; 24]> {
+    let (d, m, codes) = affine::<31>(x);
+    let mut block = [0; 24];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 2, _>(&mut block, finite_half(m)?.to_le_bytes());
+    set::<4, 4, _>(&mut block, fifth_bits(&codes));
+    set::<8, 16, _>(&mut block, from_nibbles(&codes));
+    Some(block)
+}
+
+pub(super) fn encode_q8_0(x: &[f32; 32]) -> Option<[u8; 34]> {
+    let d = x.iter().fold(0f32, |max, x| if x.abs() > max { x.abs() } else { max }) / 127.0;
+    let inverse = inverse(d);
+    let mut block = [0; 34];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    // Halves are rounded away from zero, by truncation after adding the number just below a half:
+    // f32::round is a call into the C library where there is no instruction for it.
+    let codes = x.map(|x| {
+        let x = x * inverse;
+        ((x + 0.499_999_97f32.copysign(x)) as i8).cast_unsigned()
+    });
+    set::<2, 32, _>(&mut block, codes);
+    Some(block)
+}
+
+/// A zero scale has codes of zero. The scale itself is used and not the binary16 number that is stored,
+/// as in ggml-quants.c.
+fn inverse(d: f32) -> f32 {
+    if d == 0.0 { 0.0 } else { 1.0 / d }
+}
+
+/// The value largest in magnitude, with its sign, gets code 0 and is met exactly: of the `2 ZERO` codes one
+/// more is on that side of zero, so this uses the whole range. The opposite value, if there, is cut short.
+fn symmetric<const ZERO: u8>(x: &[f32; 32]) -> (f32, [u8; 32]) {
+    let farthest = x.iter().fold(0f32, |far, x| if x.abs() > far.abs() { *x } else { far });
+    let zero = f32::from(ZERO);
+    let d = farthest / -zero;
+    let inverse = inverse(d);
+    // `as` saturates, so that the infinite inverse of a subnormal scale gives some code and no error;
+    // such a scale is stored as zero.
+    (d, x.map(|x| ((x * inverse + (zero + 0.5)) as u8).min(2 * ZERO - 1)))
+}
+
+/// The range from the smallest to the largest value in `MAX` steps.
+fn affine<const MAX: u8>(x: &[f32; 32]) -> (f32, f32, [u8; 32]) {
+    let low = x.iter().fold(f32::MAX, |low, x| if *x < low { *x } else { low });
+    let high = x.iter().fold(f32::MIN, |high, x| if *x > high { *x } else { high });
+    let d = (high - low) / f32::from(MAX);
+    let inverse = inverse(d);
+    (d, low, x.map(|x| (((x - low) * inverse + 0.5) as u8).min(MAX)))
+}
