@@ -42,14 +42,18 @@ export class Actions {
   }
 
   open(origin: 'demo' | Opened): Promise<boolean> {
-    return this.during('open', async run => {
-      const { state } = this
-      if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, the one with config.json in it.' }
-      await this.ensureDevice(run)
-      const model = await this.openNow(run, origin)
-      this.forget('maps')
-      Object.assign(state, { model, origin, estimate: null })
-    })
+    return this.during('open', run => this.openIn(run, origin))
+  }
+
+  /** Opens a model within a run that is going on. */
+  async openIn(run: Run, origin: 'demo' | Opened): Promise<void> {
+    const { state } = this
+    if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
+    await this.ensureDevice(run)
+    const model = await this.openNow(run, origin)
+    this.forget('maps')
+    Object.assign(state, { model, origin, estimate: null, found: null })
+    state.writeOptions.container = model.container
   }
 
   /** Runs the calibration text through the model and compares its layers. */
@@ -132,8 +136,12 @@ export class Actions {
   /** Drops results that a new one will replace, and what rests on them. */
   forget(from: 'maps' | 'plan' | 'saved'): void {
     const { state } = this
-    if (state.saved?.report.url) URL.revokeObjectURL(state.saved.report.url)
-    if (state.saved?.report.job) void removeJob(state.saved.report.job)
+    const place = state.saved?.report.place
+    if (place?.kind === 'download') {
+      const { url, job, ended } = place.download
+      if (url) URL.revokeObjectURL(url)
+      void ended.finally(() => removeJob(job))
+    }
     state.saved = null
     if (from === 'saved') return
     state.plan = null
@@ -213,7 +221,7 @@ export class Actions {
     again()
   }
 
-  private observe(event: EngineEvent): void {
+  observe(event: EngineEvent): void {
     const { state } = this
     if ('step' in event) state.steps = [...state.steps, event.step]
     else if ('layer' in event) {

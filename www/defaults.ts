@@ -10,4 +10,6 @@ export const PLAN: Readonly<PlanOptions> = {
   keep_first: false, keep_last: false,
 }
 
+export const HUB = 'https://huggingface.co'
+
 export const WRITE: Readonly<WriteOptions> = { dtype: 'keep', max_shard_bytes: 5e9 }

@@ -1,17 +1,22 @@
 import type { Actions } from './actions'
+import type { Streaming } from './download/stream'
 import { newJob, removeJob } from './engine/jobs'
+import { Failure } from './engine/errors'
 import type { WriteTarget } from './engine/messages'
+import { neededSpace } from './engine/space'
 import { newFolder } from './engine/sink'
-import { keyOf } from './state.svelte'
+import { keyOf, type Download, type Run, type Saved, type State } from './state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
 export async function saveToFolder(actions: Actions): Promise<void> {
   const parent = await window.showDirectoryPicker({ id: 'laminate-out', mode: 'readwrite' }).catch(() => null)
   if (!parent) return
-  await actions.during('write', async () => {
+  await actions.during('write', async run => {
     const folder = await newFolder(parent, modelName(actions))
     try {
-      await write(actions, { kind: 'directory', parent, folder }, { folder: `${parent.name}/${folder.name}`, url: null, job: null })
+      const write = await begin(actions, run)
+      const report = await write({ kind: 'directory', parent, folder })
+      finish(actions, { report, place: { kind: 'folder', name: `${parent.name}/${folder.name}` } })
     } catch (error) {
       // The worker removes what it wrote; one that had to be ended could not.
       await parent.removeEntry(folder.name, { recursive: true }).catch(() => {})
@@ -20,51 +25,142 @@ export async function saveToFolder(actions: Actions): Promise<void> {
   })
 }
 
-/** Writes the model into the browser's storage as one zip and offers that as a download. */
-export async function saveAsZip(actions: Actions): Promise<void> {
-  const { plan } = actions.state
-  const ok = await actions.during('write', async () => {
+/** Writes a model of one file where the user chooses. */
+export async function saveToFile(actions: Actions): Promise<void> {
+  const file = await window.showSaveFilePicker({
+    id: 'laminate-out', suggestedName: `${modelName(actions)}.gguf`,
+    types: [{ description: 'GGUF', accept: { 'application/octet-stream': ['.gguf'] } }],
+  }).catch(() => null)
+  if (!file) return
+  await actions.during('write', async run => {
+    try {
+      const write = await begin(actions, run)
+      const report = await write({ kind: 'file', file })
+      finish(actions, { report, place: { kind: 'file', name: file.name } })
+    } catch (error) {
+      // The same: the picker has made an empty file, where there was none before.
+      if (await isEmpty(file)) await (file as Removable).remove?.().catch(() => {})
+      throw error
+    }
+  })
+}
+
+/**
+ * Writes the model into the private storage, where the engine reads it back, and from there into the
+ * browser's downloads: streamed by the service worker, or as a file that is packed there first.
+ *
+ * A stream straight from the engine would need no storage at all, but what has left cannot be read back,
+ * and a model that was not is not handed out. Streaming saves the zip: half the room, and writing all of it twice.
+ */
+export async function saveAsDownload(actions: Actions): Promise<void> {
+  const { state } = actions
+  await actions.during('write', async run => {
     const job = newJob()
     try {
-      const expected_bytes = plan?.report.bytes.after ?? 0
-      await write(actions, { kind: 'zip', job, name: modelName(actions), expected_bytes }, { folder: null, url: null, job })
+      const write = await begin(actions, run)
+      const stream = await loadStreaming(state)
+      const report = await write({ kind: 'private', job, needed_bytes: downloadSpace(state, stream === null) })
+      const name = `${modelName(actions)}.${report.files.length === 1 ? 'gguf' : 'zip'}`
+      const streaming = await stream?.(job, name).catch(() => null)
+      const download = streaming ? { job, name, url: null, bytes: 0, ...streaming } : await packed(actions, run, job, name)
+      finish(actions, { report, place: { kind: 'download', download } })
+      if (download.url) clickLink(download.url, download.name)
     } catch (error) {
       await removeJob(job).catch(() => {})
       throw error
     }
   })
-  const { saved } = actions.state
-  if (ok && saved?.report.url) download(saved.report.url, `${modelName(actions)}.zip`)
+}
+
+/** Streams what was written once more, after it was stopped or has broken off. */
+export async function downloadAgain(actions: Actions, download: Download): Promise<void> {
+  const stream = await loadStreaming(actions.state)
+  const streaming = await stream?.(download.job, download.name).catch(() => null)
+  if (streaming) download.ended = streaming.ended
+  else actions.report(new Failure('source', `The browser did not take ${download.name}. Write the model again.`), null)
+}
+
+/** Bytes of private storage that a download needs. */
+export function downloadSpace(state: State, zipped = !state.features?.serviceWorker): number {
+  return neededSpace(resultBytes(state), state.writeOptions.max_shard_bytes, zipped && !isSingleFile(state))
+}
+
+/** Whether the result is one file, which needs neither a folder nor a zip. */
+export function isSingleFile(state: State): boolean {
+  return state.writeOptions.container === 'gguf' && resultBytes(state) <= state.writeOptions.max_shard_bytes
+}
+
+/** About: a few small tensors keep their type whatever is chosen. */
+function resultBytes({ plan, writeOptions: { dtype } }: State): number {
+  if (!plan) return 0
+  const { bytes, parameters } = plan.report
+  return dtype === 'keep' ? bytes.after : parameters.after * (dtype === 'f32' ? 4 : 2)
 }
 
 export function modelName({ state }: Actions): string {
-  const name = (state.model?.name ?? 'model').replace(/[^\w.-]+/g, '-').replace(/^[.-]+/, '') || 'model'
+  const name = (state.model?.name ?? 'model').replace(/\.gguf$/i, '').replace(/[^\w.-]+/g, '-').replace(/^[.-]+/, '') || 'model'
   return `${name}-laminated-${state.plan?.report.layers.after ?? 0}L`
 }
 
 /** Hands text or a drawing made on this page to the user. */
 export function saveText(name: string, type: string, text: string): void {
   const url = URL.createObjectURL(new Blob([text], { type }))
-  download(url, name)
+  clickLink(url, name)
   setTimeout(() => URL.revokeObjectURL(url), 10_000)
 }
 
-export function download(url: string, name: string): void {
+type Removable = FileSystemFileHandle & { remove?(): Promise<void> }
+
+async function isEmpty(file: FileSystemFileHandle): Promise<boolean> {
+  return file.getFile().then(({ size }) => size === 0, () => false)
+}
+
+function clickLink(url: string, name: string): void {
   const link = document.createElement('a')
   link.href = url
   link.download = name
   link.click()
 }
 
-async function write(actions: Actions, target: WriteTarget, place: { folder: string | null; url: string | null; job: string | null }): Promise<void> {
-  const { state } = actions
-  const run = state.run
-  const plan = state.plan
-  if (!run || !plan) return
+type Stream = (job: string, name: string) => Promise<Streaming>
+
+/** Starts the service worker, before the model is written so that the room needed is known; null where it cannot be. */
+async function loadStreaming(state: State): Promise<Stream | null> {
+  if (!state.features?.serviceWorker) return null
+  try {
+    const { startService, handOver } = await import('./download/stream')
+    const service = await startService()
+    return async (job, name) => {
+      const streaming = await handOver(service, job, name, sent => (state.streaming = { job, sent }))
+      void streaming.ended.then(ended => (state.streaming = { job, ended }))
+      return streaming
+    }
+  } catch {
+    return null
+  }
+}
+
+async function packed(actions: Actions, run: Run, job: string, name: string): Promise<Download> {
+  const file = await actions.call(run, 'pack', [job, modelName(actions)])
+  return { job, name, url: URL.createObjectURL(file), bytes: file.size, ended: Promise.resolve() }
+}
+
+/** Drops what was written before, sees that the engine has the model, and gives what writes it. */
+async function begin(actions: Actions, run: Run) {
+  const { plan } = actions.state
+  if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to write yet.' }
   actions.forget('saved')
   await actions.ensureModel(run)
-  const options = { ...state.writeOptions }
-  const written = await actions.call(run, 'write', [plan.report.plan, options, target])
-  const url = written.zip ? URL.createObjectURL(written.zip) : null
-  state.saved = { report: { ...written, ...place, url }, options, key: keyOf([plan.key, options]) }
+  return (target: WriteTarget) => actions.call(run, 'write', [plan.report.plan, writeOptions(actions), target])
+}
+
+function finish(actions: Actions, saved: Saved): void {
+  const { state } = actions
+  state.saved = { report: saved, options: writeOptions(actions), key: keyOf([state.plan?.key, state.writeOptions]) }
+}
+
+/** Without the container where none is set: an engine that knows only one takes no such option. */
+function writeOptions(actions: Actions) {
+  const { container, ...others } = actions.state.writeOptions
+  return container ? { ...others, container, name: modelName(actions) } : others
 }

@@ -1,14 +1,15 @@
 import type { Failure } from './engine/errors'
 import type { Features } from './engine/features'
-import type { Written } from './engine/messages'
+import type { Ended } from './download/messages'
 import type {
   CalibrationOptions, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep, ModelReport,
-  PlanOptions, PlanReport, SimilarityReport, WriteOptions,
+  PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './engine/protocol'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
-import { CALIBRATION, PLAN, WRITE } from './defaults'
+import { CALIBRATION, HUB, PLAN, WRITE } from './defaults'
+import type { Found } from './remote/find'
 import { stageStates, type Facts, type Freshness } from './stages'
 
 export type RunKind = NonNullable<Facts['running']>
@@ -43,11 +44,22 @@ export interface Made<T, O> {
   options: O
 }
 
-export interface Saved extends Written {
-  /** Where it went: a folder's name, or the zip's address in this page. */
-  folder: string | null
+export interface Saved {
+  report: WriteReport
+  /** Where it went: a folder or a file the user chose, or the browser's downloads. */
+  place: { kind: 'folder' | 'file'; name: string } | { kind: 'download'; download: Download }
+}
+
+/** A model in the private storage, on its way into the browser's downloads. */
+export interface Download {
+  job: string
+  /** What the downloaded file is called. */
+  name: string
+  /** The file's address in this page, where it was not streamed. */
   url: string | null
-  job: string | null
+  bytes: number
+  /** Settles when the storage is not read any more. */
+  ended: Promise<unknown>
 }
 
 /** All that the page knows. Views read it, `actions.ts` changes it. */
@@ -60,6 +72,10 @@ export class State {
 
   model = $state.raw<ModelReport | null>(null)
   origin = $state.raw<'demo' | Opened | null>(null)
+  /** Where repositories are looked up, and with what token: in memory only, gone with the page. */
+  remote = $state({ endpoint: HUB, token: '' })
+  /** Several models at the address that was named; the user chooses. */
+  found = $state.raw<Found | null>(null)
 
   calibration = $state<CalibrationOptions>({ ...CALIBRATION })
   estimate = $state.raw<Estimate | null>(null)
@@ -75,6 +91,8 @@ export class State {
 
   writeOptions = $state<WriteOptions>({ ...WRITE })
   saved = $state.raw<Made<Saved, WriteOptions> | null>(null)
+  /** How the streaming of the download goes: bytes that left, then how it ended. */
+  streaming = $state.raw<{ job: string; sent: number } | { job: string; ended: Ended } | null>(null)
 
   run = $state.raw<Run | null>(null)
   notice = $state.raw<Notice | null>(null)

@@ -1,9 +1,10 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { toEngineError } from '../../www/engine/errors'
 import { preferenceFrom } from '../../www/engine/features'
-import { DirectoryFolder, newFolder, PrivateFolder } from '../../www/engine/sink'
+import { DirectoryFolder, newFolder, PrivateFolder, SingleFile } from '../../www/engine/sink'
 import { FileSource, fromFileList, withoutCommonFolder } from '../../www/engine/source'
-import { pack, writeTo } from '../../www/engine/write'
+import { gigabytes, neededSpace } from '../../www/engine/space'
+import { pack, packJob, writeTo } from '../../www/engine/write'
 import { MockEngine } from './mock/engine'
 import { MemoryDirectory } from './memory'
 import { goldenPlan } from './stored'
@@ -29,6 +30,11 @@ describe('reading', () => {
   })
   test('loose files have no folder', () => {
     expect(fromFileList(named('b.safetensors', 'a.json').map(f => f.file)).folder).toBeUndefined()
+  })
+  test('GGUF files go on to the engine as they are, alone, in parts and beside a folder\'s own', () => {
+    const loose = fromFileList(named('m-00002-of-00002.gguf', 'm-00001-of-00002.gguf').map(f => f.file))
+    expect([loose.folder, loose.files.map(f => f.name)]).toEqual([undefined, ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf']])
+    expect(withoutCommonFolder(named('m/config.json', 'm/q/m.gguf', 'm/model.safetensors')).files.map(f => f.name)).toEqual(['config.json', 'model.safetensors', 'q/m.gguf'])
   })
   test('a home directory is refused', () => {
     expect(() => withoutCommonFolder(named(...Array.from({ length: 5001 }, (_, i) => `h/${i}`)))).toThrow(/5000 files/)
@@ -93,13 +99,51 @@ describe('writing into a folder', () => {
   })
 })
 
+describe('writing one file', () => {
+  let parent: MemoryDirectory
+  const file = async () => new SingleFile((await parent.handle.getFileHandle('small.gguf', { create: true })))
+  beforeEach(() => { parent = new MemoryDirectory('models') })
+
+  test('it is read back from where it lies', async () => {
+    const single = await file()
+    await single.create('model.gguf')
+    await single.write(new Uint8Array([1, 2, 3]))
+    await single.close()
+    await single.commit()
+    expect([await single.size(), [...await single.read('model.gguf', 1, 2)]]).toEqual([3, [2, 3]])
+  })
+  test.each([['in the middle', false], ['after a failed check', true]])('abort %s leaves nothing', async (_, closed) => {
+    const single = await file()
+    await single.create('model.gguf')
+    await single.write(new Uint8Array([1]))
+    if (closed) await single.close()
+    await single.abort()
+    expect(parent.names()).toEqual([])
+  })
+  test('a second file is refused', async () => {
+    const single = await file()
+    await single.create('model-00001-of-00002.gguf')
+    await single.close()
+    await expect(single.create('model-00002-of-00002.gguf')).rejects.toMatchObject({ kind: 'usage', message: expect.stringContaining('needs a second file, model-00002') })
+  })
+})
+
+describe('how much room is needed', () => {
+  test('a zip doubles the largest file, a stream does not', () => {
+    expect(neededSpace(5e9, 5e9, true)).toBe(10e9 + 16e6)
+    expect(neededSpace(5e9, 1e9, true)).toBe(6e9 + 16e6)
+    expect(neededSpace(5e9, 5e9, false)).toBe(5e9 + 16e6)
+    expect([1e6, 99e6, 5.04e9].map(gigabytes)).toEqual(['1 MB', '99 MB', '5.0 GB'])
+  })
+})
+
 describe('writing a zip', () => {
   let storage: MemoryDirectory
   beforeEach(() => {
     storage = new MemoryDirectory('storage')
     vi.stubGlobal('navigator', { storage: { getDirectory: async () => storage.handle, estimate: async () => ({ quota: 1e9, usage: 0 }) } })
   })
-  const target = { kind: 'zip', job: 'job', name: 'small', expected_bytes: 1e6 } as const
+  const target = { kind: 'private', job: 'job', needed_bytes: 1e6 } as const
   const options = { dtype: 'keep', max_shard_bytes: 5e9 } as const
   const engineWithDemo = async () => {
     const engine = new MockEngine('cpu')
@@ -109,30 +153,48 @@ describe('writing a zip', () => {
 
   test('one store-only zip, and only it, is left', async () => {
     const { plan } = await goldenPlan(7)
-    const { report, zip } = await writeTo(await engineWithDemo(), [plan, options, target], async () => false)
+    const report = await writeTo(await engineWithDemo(), [plan, options, target], async () => false)
+    expect(storage.directory('laminate').directory('job').names()).toHaveLength(report.files.length)
+    const zip = await packJob('job', 'small', async () => false)
     expect(storage.directory('laminate').directory('job').names()).toEqual(['small.zip'])
-    const bytes = new Uint8Array(await zip!.arrayBuffer())
+    const bytes = new Uint8Array(await zip.arrayBuffer())
     expect([...bytes.slice(0, 4)]).toEqual([0x50, 0x4b, 3, 4])
     expect(new DataView(bytes.buffer).getUint16(8, true)).toBe(0)
     expect(new TextDecoder('latin1').decode(bytes)).toContain('small/model.safetensors')
-    expect(zip!.size).toBeGreaterThan(report.files.reduce((sum, file) => sum + file.bytes, 0))
+    expect(zip.size).toBeGreaterThan(report.files.reduce((sum, file) => sum + file.bytes, 0))
   })
   test.each([1, 3, 9])('cancelled at event %d, nothing is left', async stopAt => {
     const { plan } = await goldenPlan(7)
     let events = 0
-    await expect(writeTo(await engineWithDemo(), [plan, options, target], async () => ++events >= stopAt)).rejects.toMatchObject({ kind: 'cancelled' })
+    const observe = async () => ++events >= stopAt
+    await expect(writeTo(await engineWithDemo(), [plan, options, target], observe)).rejects.toMatchObject({ kind: 'cancelled' })
     expect(storage.directory('laminate').names()).toEqual([])
   })
   test('a full disk is said before any work', async () => {
     const { plan } = await goldenPlan(7)
-    await expect(writeTo(await engineWithDemo(), [plan, options, { ...target, expected_bytes: 5e9 }], async () => false))
-      .rejects.toMatchObject({ kind: 'limit', message: expect.stringContaining('gives the page 1.0 GB of disk and packing the zip needs 10.0 GB') })
+    await expect(writeTo(await engineWithDemo(), [plan, options, { ...target, needed_bytes: 5e9 }], async () => false))
+      .rejects.toMatchObject({ kind: 'limit', message: expect.stringContaining('gives the page 1.0 GB of disk and the model needs 5.0 GB there') })
   })
   test('a disk that fills up half-way leaves nothing', async () => {
     const { plan } = await goldenPlan(7)
     storage.room = 200_000
     const error = await writeTo(await engineWithDemo(), [plan, options, target], async () => false).catch(toEngineError)
     expect(error).toMatchObject({ kind: 'limit', message: expect.stringMatching(/^model\.safetensors does not fit: .* full/) })
+    expect(storage.directory('laminate').names()).toEqual([])
+  })
+  test('a file alone needs no zip', async () => {
+    const folder = new PrivateFolder(await (await (storage.handle.getDirectoryHandle('laminate', { create: true }))).getDirectoryHandle('job', { create: true }))
+    await folder.create('model.gguf')
+    await folder.write(new Uint8Array(9))
+    await folder.close()
+    const file = await packJob('job', 'small', async () => false)
+    expect([file.name, file.size]).toEqual(['model.gguf', 9])
+  })
+  test('packing without room for it removes the job', async () => {
+    const { plan } = await goldenPlan(7)
+    await writeTo(await engineWithDemo(), [plan, options, target], async () => false)
+    vi.stubGlobal('navigator', { storage: { getDirectory: async () => storage.handle, estimate: async () => ({ quota: 1e6, usage: 0 }) } })
+    await expect(packJob('job', 'small', async () => false)).rejects.toMatchObject({ kind: 'limit' })
     expect(storage.directory('laminate').names()).toEqual([])
   })
   test('packing can be cancelled', async () => {

@@ -44,6 +44,7 @@ export class MemoryDirectory {
     const root = this.root ?? this
     return {
       getFile: async () => new File(file.bytes as BlobPart[], name),
+      remove: async () => { this.entries.delete(name) },
       createWritable: async () => {
         if (this.locked) throw new DOMException(name, 'NoModificationAllowedError')
         return writable(file)

@@ -1,4 +1,4 @@
-import { Failure } from './errors'
+import { cancelled, Failure } from './errors'
 import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
 import type { EngineEvent } from './protocol'
 
@@ -95,8 +95,4 @@ export class EngineClient {
     this.generation++
     for (const pending of [...this.pending.values()]) pending.reject(reason)
   }
-}
-
-function cancelled(): Failure {
-  return new Failure('cancelled', 'Cancelled; nothing was written.')
 }

@@ -22,6 +22,10 @@ export function toEngineError(thrown: unknown): EngineError {
   return { kind: 'internal', message: `The engine stopped unexpectedly (${oneLine(text)}). Its state was discarded; run the step again.` }
 }
 
+export function cancelled(): Failure {
+  return new Failure('cancelled', 'Cancelled; nothing was written.')
+}
+
 export function isCancelled(error: EngineError): boolean {
   return error.kind === 'cancelled'
 }
@@ -41,7 +45,7 @@ export function fromBrowser(refusal: DOMException, what?: string): Failure {
   const about = what ?? 'A file'
   switch (refusal.name) {
     case 'AbortError':
-      return new Failure('cancelled', 'Cancelled; nothing was written.')
+      return cancelled()
     case 'QuotaExceededError':
       return new Failure('limit', `${about} does not fit: the disk or this browser's storage is full. Free some space, then write again; nothing partial was left.`)
     case 'NotAllowedError':

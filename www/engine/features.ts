@@ -5,7 +5,10 @@ export interface Features {
   wasmSimd: boolean
   webgpu: boolean
   openDirectory: boolean
+  saveFile: boolean
   privateStorage: boolean
+  /** Without one, a download of several files needs room for a zip beside them. */
+  serviceWorker: boolean
 }
 
 /** The smallest module with a v128 instruction: `(func (result v128) i32.const 0 i8x16.splat i8x16.popcnt)`. */
@@ -18,7 +21,9 @@ export function detectFeatures(): Features {
     wasmSimd: typeof WebAssembly === 'object' && WebAssembly.validate(SIMD_PROBE),
     webgpu: 'gpu' in navigator,
     openDirectory: 'showDirectoryPicker' in window,
+    saveFile: 'showSaveFilePicker' in window,
     privateStorage: typeof navigator.storage?.getDirectory === 'function',
+    serviceWorker: 'serviceWorker' in navigator,
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Folders of the browser's private storage, one for each zip being made. A page holds a lock on each of
- * its own, so that a page that starts can remove what a closed one left.
+ * Folders of the browser's private storage, one for each model being written or fetched. Who makes one
+ * holds a lock on it, so that a page that starts can remove what a closed one left.
  */
 
 const ROOT = 'laminate'
@@ -14,6 +14,11 @@ export function newJob(): string {
 
 export async function jobFolder(job: string): Promise<FileSystemDirectoryHandle> {
   return (await rootFolder()).getDirectoryHandle(job, { create: true })
+}
+
+/** The same, but not made where it is not there. */
+export async function findJob(job: string): Promise<FileSystemDirectoryHandle> {
+  return (await rootFolder()).getDirectoryHandle(job)
 }
 
 export async function removeJob(job: string): Promise<void> {

@@ -5,24 +5,34 @@ import type {
   ModelReport, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './protocol'
 
-/** A file the user opened. The handle crosses to the worker; its bytes are read there, in ranges. */
-export interface OpenedFile {
+/** A file on the user's disk. The handle crosses to the worker; its bytes are read there, in ranges. */
+export interface LocalFile {
   /** Path relative to the opened folder, with `/`. */
   name: string
   file: File
 }
 
+/** A file on a server that the user named. */
+export interface RemoteFile {
+  name: string
+  url: string
+  /** As the list of files says, where there is one; the file itself must agree. */
+  size?: number
+  /** Only for a file of the server that the token was given for. Memory only, never stored. */
+  token?: string
+  /** May be missing. */
+  optional?: boolean
+}
+
+export type OpenedFile = LocalFile | RemoteFile
+
 export type WriteTarget =
   /** `folder` is a new, empty one in `parent`. */
   | { kind: 'directory'; parent: FileSystemDirectoryHandle; folder: FileSystemDirectoryHandle }
-  /** The browser's private storage, then one zip there called `name`.zip. */
-  | { kind: 'zip'; job: string; name: string; expected_bytes: number }
-
-export interface Written {
-  report: WriteReport
-  /** The zip, on disk, for a zip target. */
-  zip: File | null
-}
+  /** The one file of the model, where the user wants it. */
+  | { kind: 'file'; file: FileSystemFileHandle }
+  /** A folder of the browser's private storage, which needs room for so many bytes. */
+  | { kind: 'private'; job: string; needed_bytes: number }
 
 /** Every call: the arguments that cross, and the answer. */
 export interface Calls {
@@ -32,7 +42,9 @@ export interface Calls {
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions]; result: SimilarityReport }
   plan: { args: [PlanOptions]; result: PlanReport }
-  write: { args: [MergePlan, WriteOptions, WriteTarget]; result: Written }
+  write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }
+  /** What was written into the private storage as one file to download, called `name` if it has to be a zip. */
+  pack: { args: [job: string, name: string]; result: File }
   builtinText: { args: []; result: { name: string; text: string } }
 }
 

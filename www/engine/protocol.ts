@@ -48,6 +48,8 @@ export interface ModelReport {
   dtype: string
   tied_head: boolean
   sliding_window: number | null
+  /** What it was read from; an engine that knows only safetensors does not say. */
+  container?: Container
   /** Files that were recognised and will be read or copied. */
   files: string[]
 }
@@ -95,9 +97,16 @@ export interface PlanOptions {
   keep_last: boolean
 }
 
+/** What kind of file holds a model: those of a Hugging Face folder, or llama.cpp's. */
+export type Container = 'safetensors' | 'gguf'
+
 export interface WriteOptions {
   dtype: 'keep' | 'f32' | 'f16' | 'bf16'
   max_shard_bytes: number
+  /** That of the model as it was read, where it is left out. */
+  container?: Container
+  /** Name of a GGUF file without its ending. */
+  name?: string
 }
 
 export interface Estimate {

@@ -1,8 +1,8 @@
 import { toEngineError } from './errors'
 import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
 import type { DevicePreference, Observe, WasmEngine } from './protocol'
-import { FileSource } from './source'
-import { writeTo } from './write'
+import { sourcesOf } from './sources'
+import { packJob, writeTo } from './write'
 
 /**
  * Answers the page's calls with an engine, one at a time: the engine is a single mutable thing, and a
@@ -12,14 +12,21 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
   const cancelled = new Set<number>()
   let engine: WasmEngine | null = null
   let queue: Promise<void> = Promise.resolve()
+  /** The call that is being answered: requests to servers end with it at once, and not at the next event. */
+  let current = { id: 0, stop: new AbortController() }
+  /** Gives up what the open model keeps in the private storage. */
+  let release = async () => {}
 
   port.onmessage = ({ data }) => {
-    if ('cancel' in data) cancelled.add(data.cancel)
-    else queue = queue.then(() => answer(data))
+    if ('cancel' in data) {
+      cancelled.add(data.cancel)
+      if (data.cancel === current.id) current.stop.abort()
+    } else queue = queue.then(() => answer(data))
   }
 
   async function answer(request: Request): Promise<void> {
     const { id } = request
+    current = { id, stop: new AbortController() }
     const observe: Observe = async event => {
       port.postMessage({ id, event })
       await macrotask()
@@ -40,16 +47,42 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       engine = await create(request.args[0], observe)
       return engine.device()
     }
+    if (request.call === 'pack') return packJob(request.args[0], request.args[1], observe)
     if (!engine) throw { kind: 'usage', message: 'The engine has not been started; reload the page.' }
     switch (request.call) {
-      case 'openDemo': return engine.openDemo()
-      case 'open': return engine.open(request.args[0].map(({ name, file }) => new FileSource(name, file)), request.args[1])
+      case 'openDemo': return openDemo(engine)
+      case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
       case 'similarity': return engine.similarity(request.args[0], observe)
       case 'plan': return engine.plan(request.args[0], observe)
       case 'write': return writeTo(engine, request.args, observe)
       case 'builtinText': return engine.builtinText()
     }
+  }
+
+  async function open(engine: WasmEngine, [files, name]: Calls['open']['args'], observe: Observe) {
+    const opened = await sourcesOf(files, () => current.stop.signal, observe)
+    try {
+      const report = await engine.open(opened.sources, name)
+      await keep(opened.release)
+      return report
+    } catch (error) {
+      await opened.release()
+      throw error
+    }
+  }
+
+  async function openDemo(engine: WasmEngine) {
+    const report = await engine.openDemo()
+    await keep(async () => {})
+    return report
+  }
+
+  /** The model before this one is read no more. */
+  async function keep(releaseNext: () => Promise<void>): Promise<void> {
+    const before = release
+    release = releaseNext
+    await before()
   }
 }
 

@@ -152,6 +152,58 @@ export class DirectoryFolder extends Folder implements OutputFolder {
   }
 }
 
+/**
+ * One file where the user wants it. The browser writes beside it and puts it in place when it is closed,
+ * whole or not at all, and shows what it wrote only then: so it has its name before it has been read back,
+ * and loses it again where that fails. A folder does better, and is offered beside this.
+ */
+export class SingleFile implements OutputFolder {
+  private writer: FileSystemWritableFileStream | null = null
+  private name: string | null = null
+  private closed = false
+
+  constructor(private readonly handle: FileSystemFileHandle) {}
+
+  async create(name: string): Promise<void> {
+    if (this.name !== null) throw new Failure('usage', `The model needs a second file, ${name}. Write it into a folder, or allow larger files.`)
+    this.name = flat(name)
+    this.writer = await this.handle.createWritable()
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.writer?.write(bytes as Uint8Array<ArrayBuffer>)
+  }
+
+  async close(): Promise<void> {
+    await this.writer?.close()
+    this.writer = null
+    this.closed = true
+  }
+
+  async size(): Promise<number> {
+    return (await this.handle.getFile()).size
+  }
+
+  async read(_name: string, offset: number, length: number): Promise<Uint8Array> {
+    return new Uint8Array(await (await this.handle.getFile()).slice(offset, offset + length).arrayBuffer())
+  }
+
+  async commit(): Promise<void> {}
+
+  async abort(): Promise<void> {
+    await this.writer?.abort().catch(() => {})
+    this.writer = null
+    if (this.closed || (await this.size()) === 0) await this.remove()
+  }
+
+  /** The picker makes an empty file of a new name; a browser that cannot remove it again leaves that. */
+  private async remove(): Promise<void> {
+    const handle = this.handle as FileSystemFileHandle & { remove?(): Promise<void> }
+    if (handle.remove) await handle.remove()
+    else await (await this.handle.createWritable()).close()
+  }
+}
+
 /** A new, empty folder: `name`, or `name-2` and so on where that is taken. */
 export async function newFolder(parent: FileSystemDirectoryHandle, name: string): Promise<FileSystemDirectoryHandle> {
   for (let attempt = 1; attempt < 100; attempt++) {

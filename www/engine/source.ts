@@ -1,11 +1,11 @@
 import { Failure } from './errors'
-import type { OpenedFile } from './messages'
+import type { LocalFile, OpenedFile } from './messages'
 import type { ByteSource } from './protocol'
 
 /** More entries than any model folder has; a dropped home directory should not be walked for minutes. */
 const MAX_FILES = 5_000
 
-/** What the user opened: the folder's name where there was one. */
+/** What the user opened, on disk or on a server: the folder's name where there was one. */
 export interface Opened {
   folder: string | undefined
   files: OpenedFile[]
@@ -47,7 +47,7 @@ export function fromDrop(transfer: DataTransfer): Promise<Opened> {
 
 /** From `showDirectoryPicker`. */
 export async function fromDirectory(folder: FileSystemDirectoryHandle): Promise<Opened> {
-  const files: OpenedFile[] = []
+  const files: LocalFile[] = []
   const walk = async (directory: FileSystemDirectoryHandle, prefix: string): Promise<void> => {
     for await (const [name, handle] of directory.entries()) {
       if (isHidden(name)) continue
@@ -60,8 +60,8 @@ export async function fromDirectory(folder: FileSystemDirectoryHandle): Promise<
   return { folder: folder.name, files: files.sort(byName) }
 }
 
-async function walkEntries(entries: (FileSystemEntry | File)[]): Promise<OpenedFile[]> {
-  const files: OpenedFile[] = []
+async function walkEntries(entries: (FileSystemEntry | File)[]): Promise<LocalFile[]> {
+  const files: LocalFile[] = []
   const walk = async (entry: FileSystemEntry | File): Promise<void> => {
     refuseTooMany(files.length)
     if (entry instanceof File) files.push({ name: entry.name, file: entry })
@@ -88,7 +88,7 @@ async function children(directory: FileSystemDirectoryEntry): Promise<FileSystem
 }
 
 /** `model/config.json`, `model/tokenizer.json` -> folder `model`, names without it. */
-export function withoutCommonFolder(files: OpenedFile[]): Opened {
+export function withoutCommonFolder(files: LocalFile[]): Opened {
   const visible = files.filter(({ name }) => !name.split('/').some(isHidden)).sort(byName)
   refuseTooMany(visible.length)
   const first = visible[0]?.name.split('/')[0]
@@ -98,13 +98,13 @@ export function withoutCommonFolder(files: OpenedFile[]): Opened {
 }
 
 function refuseTooMany(count: number): void {
-  if (count > MAX_FILES) throw new Failure('usage', `That folder holds more than ${MAX_FILES} files. Open the folder of one model, the one with config.json in it.`)
+  if (count > MAX_FILES) throw new Failure('usage', `That folder holds more than ${MAX_FILES} files. Open the folder of one model.`)
 }
 
 function isHidden(name: string): boolean {
   return name.startsWith('.')
 }
 
-function byName(a: OpenedFile, b: OpenedFile): number {
+function byName(a: LocalFile, b: LocalFile): number {
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
 }

