@@ -1,0 +1,224 @@
+//! Tokenizers in GGUF metadata, read and written.
+//!
+//! Two kinds occur with Llama-family models, told apart by `tokenizer.ggml.model`:
+//!
+//! - `gpt2`: byte-level BPE, with its merges and the name of a pre-tokenizer in `tokenizer.ggml.pre`;
+//! - `llama`: SentencePiece BPE, where spaces are `▁`, merges follow from the scores of the pieces, and
+//!   characters without a piece are spelled in bytes.
+//!
+//! Both become a Hugging Face tokenizer that gives llama.cpp's ids (`src/llama-vocab.cpp`) for plain text: the
+//! name of a control token in a text is text, as with llama.cpp's `parse_special = false`, and user-defined
+//! tokens are cut out before anything else. Three differences remain, where llama.cpp adapts what the model's
+//! own tokenizer does; we follow the model's own:
+//!
+//! - its pre-tokenizers `tekken` and `gpt-4o` know the case of ASCII letters only, and its `'s` is ASCII where
+//!   Unicode's case folding has `'ſ` too;
+//! - two adjacent pieces may spell a control token there, and are merged; SentencePiece never does that;
+//! - pieces with equal scores are merged from left to right there, and in the order of the Hugging Face
+//!   converter here. SentencePiece gives every piece its own score.
+//!
+//! Nothing normalises Unicode, though Qwen's own `tokenizer.json` composes characters (NFC): llama.cpp does not.
+
+mod merges;
+mod pre_tokenizers;
+mod vocabulary;
+mod write;
+
+use serde_json::json;
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as DecoderSequence;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Prepend, Replace, Sequence as NormalizerSequence};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
+
+use self::vocabulary::{Algorithm, Kind, Vocabulary};
+pub use self::write::to_metadata;
+use crate::format::gguf::{Metadata, Value};
+use crate::{Error, Result};
+
+/// What SentencePiece writes for a space.
+const SPACE: &str = "▁";
+
+/// Keys of the metadata.
+mod key {
+    pub const MODEL: &str = "tokenizer.ggml.model";
+    pub const PRE: &str = "tokenizer.ggml.pre";
+    pub const TOKENS: &str = "tokenizer.ggml.tokens";
+    pub const SCORES: &str = "tokenizer.ggml.scores";
+    pub const TYPES: &str = "tokenizer.ggml.token_type";
+    pub const MERGES: &str = "tokenizer.ggml.merges";
+    pub const BOS: &str = "tokenizer.ggml.bos_token_id";
+    pub const EOS: &str = "tokenizer.ggml.eos_token_id";
+    pub const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+    pub const PADDING: &str = "tokenizer.ggml.padding_token_id";
+    pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+    pub const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+    pub const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+    pub const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
+}
+
+/// Special tokens that the model's configuration names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpecialIds {
+    /// Begins a text.
+    pub bos: Option<u32>,
+    /// Ends a text.
+    pub eos: Option<u32>,
+}
+
+/// Builds the tokenizer that the metadata of `file` describes.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming a tokenizer model or pre-tokenizer that is not known; [`Error::Format`]
+/// naming the key for lists of different lengths, tokens that occur twice, scores that are no numbers, merges
+/// that name no token, and ids out of range.
+pub fn from_metadata(file: &str, metadata: &Metadata) -> Result<Tokenizer> {
+    let vocabulary = Vocabulary::read(file, metadata)?;
+    let mut tokenizer = match vocabulary.algorithm {
+        Algorithm::SentencePiece => sentence_piece(&vocabulary)?,
+        Algorithm::ByteLevel(pre) => {
+            let merges = vocabulary.merges(metadata)?;
+            byte_level(&vocabulary, pre, merges)?
+        }
+    };
+    tokenizer.add_tokens(&added_tokens(&vocabulary, metadata));
+    tokenizer.with_post_processor(template(&vocabulary)?);
+    tokenizer.set_encode_special_tokens(true);
+    Ok(tokenizer)
+}
+
+/// The chat template, in Jinja.
+pub fn chat_template(metadata: &Metadata) -> Option<&str> {
+    metadata.get(key::CHAT_TEMPLATE).and_then(Value::as_str)
+}
+
+/// `tokenizer_config.json` beside the `tokenizer.json` of [`from_metadata`], for a model that reads
+/// `model_max_length` tokens.
+///
+/// # Errors
+/// As [`from_metadata`], but for merges.
+pub fn tokenizer_config(metadata: &Metadata, model_max_length: usize) -> Result<Vec<u8>> {
+    let vocabulary = Vocabulary::read("the GGUF file", metadata)?;
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": vocabulary.add_bos,
+        "add_eos_token": vocabulary.add_eos,
+        "clean_up_tokenization_spaces": false,
+        "model_max_length": model_max_length,
+    });
+    let special = [
+        ("bos_token", vocabulary.bos),
+        ("eos_token", vocabulary.eos),
+        ("unk_token", vocabulary.unknown),
+        ("pad_token", vocabulary.padding),
+    ];
+    let tokens = special.iter().filter_map(|(name, id)| Some((*name, vocabulary.token((*id)?)?)));
+    if let Some(entries) = config.as_object_mut() {
+        entries.extend(tokens.map(|(name, token)| (name.to_owned(), json!(token))));
+        entries.extend(chat_template(metadata).map(|text| ("chat_template".to_owned(), json!(text))));
+    }
+    serde_json::to_vec_pretty(&config)
+        .map_err(|e| Error::Format(format!("tokenizer_config.json: cannot be written ({e})")))
+}
+
+fn byte_level(
+    vocabulary: &Vocabulary<'_>,
+    pre: &pre_tokenizers::PreTokenizer,
+    merges: Vec<(String, String)>,
+) -> Result<Tokenizer> {
+    let model = BPE::builder()
+        .vocab_and_merges(vocabulary.ids(), merges)
+        .ignore_merges(pre.ignore_merges)
+        .build()
+        .map_err(|e| vocabulary.bad(key::MERGES, &format!("does not fit the vocabulary ({e})")))?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(pre.build().map_err(|e| vocabulary.bad(key::PRE, &e))?));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    Ok(tokenizer)
+}
+
+fn sentence_piece(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer> {
+    let byte_fallback = vocabulary.has_bytes()?;
+    let pairs = merges::from_scores(&vocabulary.tokens, &vocabulary.kinds, &vocabulary.scores);
+    let pairs = pairs.into_iter().map(|(left, right)| (left.to_owned(), right.to_owned())).collect();
+    let mut model = BPE::builder()
+        .vocab_and_merges(vocabulary.ids(), pairs)
+        .byte_fallback(byte_fallback)
+        // Unknown characters in a row are one unknown token.
+        .fuse_unk(true);
+    if let Some(unknown) = vocabulary.unknown.and_then(|id| vocabulary.token(id)) {
+        model = model.unk_token(unknown.to_owned());
+    }
+    let failed = |e: tokenizers::Error| vocabulary.bad(key::TOKENS, &format!("is no vocabulary ({e})"));
+    let mut tokenizer = Tokenizer::new(model.build().map_err(failed)?);
+
+    let prefix = vocabulary.add_space_prefix.then(|| Prepend::new(SPACE.to_owned()).into());
+    let spaces: NormalizerWrapper = Replace::new(" ", SPACE).map_err(failed)?.into();
+    tokenizer.with_normalizer(Some(NormalizerSequence::new(prefix.into_iter().chain([spaces]).collect())));
+
+    let mut decoders: Vec<DecoderWrapper> = vec![
+        Replace::new(SPACE, " ").map_err(failed)?.into(),
+        ByteFallback::new().into(),
+        Fuse::new().into(),
+    ];
+    if vocabulary.add_space_prefix {
+        decoders.push(Strip::new(' ', 1, 0).into());
+    }
+    tokenizer.with_decoder(Some(DecoderSequence::new(decoders)));
+    Ok(tokenizer)
+}
+
+/// Tokens that are found as they are: control tokens, where a caller asks for them, and user-defined ones.
+fn added_tokens(vocabulary: &Vocabulary<'_>, metadata: &Metadata) -> Vec<AddedToken> {
+    // The file does not say which tokens swallow the spaces after them; llama.cpp goes by the model's name.
+    let name = metadata.get("general.name").and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    let is_phi_3 = name.contains("phi-3") || name.contains("phi3");
+    let tokens = vocabulary.tokens.iter().zip(&vocabulary.kinds);
+    let added = tokens.filter_map(|(token, kind)| {
+        let special = match kind {
+            Kind::Control | Kind::Unknown => true,
+            Kind::UserDefined => false,
+            Kind::Normal | Kind::Unused | Kind::Byte => return None,
+        };
+        let strips = is_phi_3 && !["<unk>", "<s>", "<|endoftext|>"].contains(&token.as_ref());
+        Some(AddedToken::from(token.as_ref(), special).normalized(false).rstrip(strips))
+    });
+    added.collect()
+}
+
+/// Puts the tokens around a text that the file asks for; `None` if it asks for none.
+fn template(vocabulary: &Vocabulary<'_>) -> Result<Option<TemplateProcessing>> {
+    let around = |wanted: bool, id: Option<u32>| {
+        let id = id.filter(|_| wanted)?;
+        vocabulary.token(id).map(|token| (token, id))
+    };
+    let bos = around(vocabulary.add_bos, vocabulary.bos);
+    let eos = around(vocabulary.add_eos, vocabulary.eos);
+    if bos.is_none() && eos.is_none() {
+        return Ok(None);
+    }
+    let one = |sequence: &str, type_id: u32| {
+        let token = |(token, _): (&str, u32)| json!({"SpecialToken": {"id": token, "type_id": type_id}});
+        let text = json!({"Sequence": {"id": sequence, "type_id": type_id}});
+        bos.map(token).into_iter().chain([text]).chain(eos.map(token)).collect::<Vec<_>>()
+    };
+    let special: serde_json::Map<_, _> = [bos, eos]
+        .into_iter()
+        .flatten()
+        .map(|(token, id)| (token.to_owned(), json!({"id": token, "ids": [id], "tokens": [token]})))
+        .collect();
+    let pair = [one("A", 0), one("B", 1)].concat();
+    let processor = json!({
+        "type": "TemplateProcessing",
+        "single": one("A", 0),
+        "pair": pair,
+        "special_tokens": special,
+    });
+    serde_json::from_value(processor)
+        .map(Some)
+        .map_err(|e| vocabulary.bad(key::BOS, &format!("cannot be put before a text ({e})")))
+}

@@ -1,0 +1,86 @@
+//! SentencePiece's scores to merges, and back.
+//!
+//! SentencePiece has no list of merges: of all neighbours that together are a piece, it joins those whose piece
+//! has the highest score. The equivalent list has every split of every piece into two pieces, by falling
+//! score; splits of one piece, with the longer left side first, are in the order of transformers'
+//! `generate_merges`.
+
+use std::collections::{HashMap, HashSet};
+
+use super::vocabulary::Kind;
+
+/// All merges of a vocabulary in their order.
+///
+/// Cost: the number of characters of the vocabulary, times the length of a piece.
+pub(super) fn from_scores<'a, T: AsRef<str>>(
+    tokens: &'a [T],
+    kinds: &[Kind],
+    scores: &[f32],
+) -> Vec<(&'a str, &'a str)> {
+    let pieces: HashSet<&str> = tokens.iter().map(AsRef::as_ref).collect();
+    let mut merges = Vec::new();
+    for ((token, kind), score) in tokens.iter().zip(kinds).zip(scores) {
+        // A text cannot spell these, which SentencePiece does not look up either.
+        if matches!(kind, Kind::Control | Kind::Unknown | Kind::Byte) {
+            continue;
+        }
+        let token = token.as_ref();
+        let length = token.chars().count();
+        for (left_length, (at, _)) in token.char_indices().enumerate().skip(1) {
+            if let Some((left, right)) = token.split_at_checked(at)
+                && pieces.contains(left)
+                && pieces.contains(right)
+            {
+                merges.push((*score, left_length, length - left_length, left, right));
+            }
+        }
+    }
+    // Stable, so that pieces with the same score and lengths stay in the order of their ids.
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(b.2.cmp(&a.2)));
+    merges.into_iter().map(|(.., left, right)| (left, right)).collect()
+}
+
+/// Scores from which [`from_scores`] gives back `merges`, up to the order of the splits of one piece; `None` if
+/// there are none, because a split is missing or the order is no order of pieces.
+///
+/// A piece's score is minus its place in the order in which the merges make pieces. Pieces whose merges are
+/// mixed have the same score, as Llama 2's runs of spaces do. Control tokens and bytes have 0, and what nothing
+/// makes comes last.
+pub(super) fn to_scores(tokens: &[String], kinds: &[Kind], merges: &[(String, String)]) -> Option<Vec<f32>> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    // Places of the first pieces of each group with one score.
+    let mut groups: Vec<usize> = Vec::new();
+    for (left, right) in merges {
+        let next = places.len();
+        let place = *places.entry(format!("{left}{right}")).or_insert(next);
+        if place == next {
+            groups.push(place);
+        }
+        while groups.last().is_some_and(|first| *first > place) {
+            groups.pop();
+        }
+    }
+    let group = |place: usize| groups.get(groups.partition_point(|first| *first <= place).checked_sub(1)?);
+    let score = |(token, kind): (&String, &Kind)| match kind {
+        Kind::Control | Kind::Unknown | Kind::Byte => 0.0,
+        _ => -(places.get(token).and_then(|place| group(*place)).copied().unwrap_or(places.len()) as f32),
+    };
+    let scores: Vec<f32> = tokens.iter().zip(kinds).map(score).collect();
+
+    let derived = from_scores(tokens, kinds, &scores);
+    let ranks: HashMap<(&str, &str), usize> = derived.iter().copied().zip(0..).collect();
+    // Those that are left out make control tokens, which older converters let a text spell.
+    let known: Vec<(&str, &str, usize)> = merges
+        .iter()
+        .map(|(left, right)| (left.as_str(), right.as_str()))
+        .filter_map(|(left, right)| Some((left, right, *ranks.get(&(left, right))?)))
+        .collect();
+    let all_there = known.iter().map(|(.., rank)| rank).collect::<HashSet<_>>().len() == derived.len();
+    let same_piece =
+        |a: (&str, &str), b: (&str, &str)| a.0.chars().chain(a.1.chars()).eq(b.0.chars().chain(b.1.chars()));
+    let in_order = known.windows(2).all(|pair| match pair {
+        [a, b] => a.2 < b.2 || same_piece((a.0, a.1), (b.0, b.1)),
+        _ => true,
+    });
+    (all_there && in_order).then_some(scores)
+}

@@ -1,0 +1,350 @@
+//! What the metadata says about tokens, checked.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use tokenizers::models::bpe::Vocab;
+
+use super::key;
+use super::pre_tokenizers::{self, PreTokenizer};
+use crate::format::gguf::{Metadata, Value};
+use crate::{Error, Result};
+
+/// Longest piece of a SentencePiece vocabulary, in bytes. SentencePiece makes pieces of at most 16
+/// characters and Gemma has some of 31; every split of a piece is looked up, so that longer ones cost their
+/// square.
+const MAX_PIECE_BYTES: usize = 256;
+
+/// Tokens that end a text or mark a gap in code: control tokens to llama.cpp even where the file calls them
+/// user-defined, as that of Phi-3 does with `</s>`.
+const CONTROL_TOKENS: [&str; 44] = [
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    "▁<PRE>",
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    "▁<SUF>",
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    "▁<MID>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<|file_sep|>",
+];
+
+/// How text becomes tokens.
+#[derive(Clone, Copy)]
+pub(super) enum Algorithm {
+    /// Pieces of text with `▁` for spaces.
+    SentencePiece,
+    /// Pieces of bytes, within what the pre-tokenizer leaves together.
+    ByteLevel(&'static PreTokenizer),
+}
+
+/// What a token is; the numbers are the file's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Kind {
+    Normal = 1,
+    /// Stands for what the vocabulary cannot spell.
+    Unknown = 2,
+    /// Has no text.
+    Control = 3,
+    /// Is found in a text before anything else happens to it.
+    UserDefined = 4,
+    Unused = 5,
+    /// `<0x0A>`: a byte of a character without a piece.
+    Byte = 6,
+}
+
+impl Kind {
+    fn from_number(number: i64) -> Option<Self> {
+        Some(match number {
+            // llama.cpp's "undefined".
+            0 | 1 => Kind::Normal,
+            2 => Kind::Unknown,
+            3 => Kind::Control,
+            4 => Kind::UserDefined,
+            5 => Kind::Unused,
+            6 => Kind::Byte,
+            _ => return None,
+        })
+    }
+}
+
+/// The tokens of a file.
+pub(super) struct Vocabulary<'a> {
+    file: &'a str,
+    pub algorithm: Algorithm,
+    pub tokens: Vec<Cow<'a, str>>,
+    /// One for each token.
+    pub kinds: Vec<Kind>,
+    /// One for each token of a SentencePiece vocabulary; none for another.
+    pub scores: Vec<f32>,
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub unknown: Option<u32>,
+    pub padding: Option<u32>,
+    pub add_bos: bool,
+    pub add_eos: bool,
+    pub add_space_prefix: bool,
+}
+
+impl<'a> Vocabulary<'a> {
+    /// Everything but the merges.
+    ///
+    /// # Errors
+    /// As [`super::from_metadata`].
+    pub fn read(file: &'a str, metadata: &'a Metadata) -> Result<Self> {
+        let reader = Reader { file, metadata };
+        let algorithm = reader.algorithm()?;
+        let sentence_piece = matches!(algorithm, Algorithm::SentencePiece);
+        let tokens = reader.tokens()?;
+        let scores = if sentence_piece { reader.scores(tokens.len())? } else { Vec::new() };
+        // SentencePiece's own order, which llama.cpp goes by where the file says nothing.
+        let or = |id| sentence_piece.then_some(id).filter(|id| (*id as usize) < tokens.len());
+        let id = |key| reader.id(key, tokens.len());
+        let (bos, eos) = (id(key::BOS)?.or(or(1)), id(key::EOS)?.or(or(2)));
+        let (unknown, padding) = (id(key::UNKNOWN)?.or(or(0)), id(key::PADDING)?);
+        let kinds = reader.kinds(&tokens, [bos, eos, unknown, padding])?;
+        if let Some(long) = tokens.iter().position(|token| token.len() > MAX_PIECE_BYTES)
+            && sentence_piece
+        {
+            return Err(reader.bad(key::TOKENS, &format!("has a piece, {long}, longer than any text needs")));
+        }
+        let add_bos = match algorithm {
+            Algorithm::SentencePiece => true,
+            Algorithm::ByteLevel(pre) => pre.adds_bos,
+        };
+        Ok(Self {
+            file,
+            algorithm,
+            kinds,
+            scores,
+            bos,
+            eos,
+            unknown,
+            padding,
+            add_bos: reader.flag(key::ADD_BOS, add_bos)?,
+            add_eos: reader.flag(key::ADD_EOS, false)?,
+            add_space_prefix: reader.flag(key::ADD_SPACE_PREFIX, sentence_piece)?,
+            tokens,
+        })
+    }
+
+    /// The text of a token.
+    pub fn token(&self, id: u32) -> Option<&str> {
+        self.tokens.get(id as usize).map(AsRef::as_ref)
+    }
+
+    /// Tokens to ids.
+    pub fn ids(&self) -> Vocab {
+        self.tokens.iter().zip(0..).map(|(token, id)| (token.to_string(), id)).collect()
+    }
+
+    /// Whether characters without a piece are spelled in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if only some bytes have a token, or none has and there is no unknown token either.
+    pub fn has_bytes(&self) -> Result<bool> {
+        let tokens: HashSet<&str> = self.tokens.iter().map(AsRef::as_ref).collect();
+        match (0u8..=255).filter(|byte| tokens.contains(format!("<0x{byte:02X}>").as_str())).count() {
+            256 => Ok(true),
+            0 if self.unknown.is_some() => Ok(false),
+            n => Err(self.bad(key::TOKENS, &format!("has {n} of the 256 bytes, and must have them all"))),
+        }
+    }
+
+    /// Pairs of tokens in the order in which they are merged.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a merge that is no pair. That its tokens exist is not checked here.
+    pub fn merges(&self, metadata: &Metadata) -> Result<Vec<(String, String)>> {
+        let reader = Reader { file: self.file, metadata };
+        let list = reader.list(key::MERGES)?.ok_or_else(|| self.bad(key::MERGES, "is missing"))?;
+        let mut seen = HashSet::new();
+        let mut merges = Vec::with_capacity(list.len());
+        for (index, merge) in list.iter().enumerate() {
+            let text = merge.as_str();
+            let pair = text.and_then(|text| {
+                // A token may begin with a space, but none of a byte-level vocabulary contains one.
+                let at = text.char_indices().skip(1).find(|(_, c)| *c == ' ')?.0;
+                let (left, right) = text.split_at_checked(at)?;
+                let right = right.strip_prefix(' ').filter(|right| !right.is_empty())?;
+                Some((left, right))
+            });
+            let Some((left, right)) = pair else {
+                return Err(
+                    self.bad(key::MERGES, &format!("has {merge} at {index}, which is no pair of tokens"))
+                );
+            };
+            // The first counts, as in llama.cpp.
+            if seen.insert((left, right)) {
+                merges.push((left.to_owned(), right.to_owned()));
+            }
+        }
+        Ok(merges)
+    }
+
+    /// An error about the file.
+    pub fn bad(&self, key: &str, what: &str) -> Error {
+        bad(self.file, key, what)
+    }
+}
+
+fn bad(file: &str, key: &str, what: &str) -> Error {
+    Error::Format(format!("{file}: {key} {what}; convert the model anew"))
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    metadata: &'a Metadata,
+}
+
+impl<'a> Reader<'a> {
+    fn bad(&self, key: &str, what: &str) -> Error {
+        bad(self.file, key, what)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        let Some(value) = self.metadata.get(key) else {
+            return Ok(None);
+        };
+        value.as_str().map(Some).ok_or_else(|| self.bad(key, &format!("is {value}, not text")))
+    }
+
+    fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
+        let Some(value) = self.metadata.get(key) else {
+            return Ok(None);
+        };
+        value.as_array().map(Some).ok_or_else(|| self.bad(key, &format!("is {value}, not a list")))
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        let Some(value) = self.metadata.get(key) else {
+            return Ok(default);
+        };
+        value.as_bool().ok_or_else(|| self.bad(key, &format!("is {value}, neither true nor false")))
+    }
+
+    fn id(&self, key: &str, n_tokens: usize) -> Result<Option<u32>> {
+        let Some(value) = self.metadata.get(key) else {
+            return Ok(None);
+        };
+        // Converters write -1, signed or not, for a token that there is none of.
+        if value.as_i64() == Some(-1) || value.as_u64() == Some(u64::from(u32::MAX)) {
+            return Ok(None);
+        }
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|id| (*id as usize) < n_tokens);
+        id.map(Some).ok_or_else(|| self.bad(key, &format!("is {value}, but there are {n_tokens} tokens")))
+    }
+
+    fn algorithm(&self) -> Result<Algorithm> {
+        let unsupported = |what: String| Err(Error::Unsupported(format!("{}: {what}", self.file)));
+        match self.text(key::MODEL)? {
+            None => Err(self.bad(key::MODEL, "is missing")),
+            Some("llama") => Ok(Algorithm::SentencePiece),
+            Some("gpt2") => {
+                let name = self.text(key::PRE)?.unwrap_or("default");
+                match pre_tokenizers::by_name(name) {
+                    Some(pre) => Ok(Algorithm::ByteLevel(pre)),
+                    None => unsupported(format!("the pre-tokenizer {name:?} is not supported")),
+                }
+            }
+            Some(other) => unsupported(format!(
+                "the tokenizer model {other:?} is not supported; \"llama\" and \"gpt2\" are"
+            )),
+        }
+    }
+
+    fn tokens(&self) -> Result<Vec<Cow<'a, str>>> {
+        let list = self.list(key::TOKENS)?.ok_or_else(|| self.bad(key::TOKENS, "is missing"))?;
+        if list.is_empty() || u32::try_from(list.len()).is_err() {
+            return Err(self.bad(key::TOKENS, &format!("has {} entries", list.len())));
+        }
+        let mut tokens = Vec::with_capacity(list.len());
+        for (id, value) in list.iter().enumerate() {
+            tokens.push(match value.as_str() {
+                None => return Err(self.bad(key::TOKENS, &format!("has {value} at {id}, not text"))),
+                // As llama.cpp calls it.
+                Some("") => Cow::Owned(format!("[EMPTY_{id}]")),
+                Some(token) => Cow::Borrowed(token),
+            });
+        }
+        let mut seen = HashSet::with_capacity(tokens.len());
+        let twice = tokens.iter().map(AsRef::as_ref).find(|token: &&str| !seen.insert(*token));
+        match twice {
+            Some(twice) => Err(self.bad(key::TOKENS, &format!("has {twice:?} twice"))),
+            None => Ok(tokens),
+        }
+    }
+
+    fn scores(&self, n_tokens: usize) -> Result<Vec<f32>> {
+        let list = self.list(key::SCORES)?.ok_or_else(|| self.bad(key::SCORES, "is missing"))?;
+        self.check_length(key::SCORES, list, n_tokens)?;
+        let number = |(id, value): (usize, &Value)| {
+            let score = value.as_f64().or_else(|| value.as_i64().map(|n| n as f64));
+            let score = score.filter(|score| !score.is_nan());
+            let bad = || self.bad(key::SCORES, &format!("has {value} at {id}, not a number"));
+            // Adding zero makes one of the two zeros.
+            score.map(|score| score as f32 + 0.0).ok_or_else(bad)
+        };
+        list.iter().enumerate().map(number).collect()
+    }
+
+    fn kinds(&self, tokens: &[Cow<'a, str>], special: [Option<u32>; 4]) -> Result<Vec<Kind>> {
+        let Some(list) = self.list(key::TYPES)? else {
+            let kind = |id| if special.contains(&Some(id)) { Kind::Control } else { Kind::Normal };
+            return Ok((0..).map(kind).take(tokens.len()).collect());
+        };
+        self.check_length(key::TYPES, list, tokens.len())?;
+        let kind = |(id, (value, token)): (usize, (&Value, &Cow<'a, str>))| match value
+            .as_i64()
+            .and_then(Kind::from_number)
+        {
+            Some(Kind::UserDefined) if CONTROL_TOKENS.contains(&token.as_ref()) => Ok(Kind::Control),
+            Some(kind) => Ok(kind),
+            None => Err(self.bad(key::TYPES, &format!("has {value} at {id}, which is no type"))),
+        };
+        list.iter().zip(tokens).enumerate().map(kind).collect()
+    }
+
+    fn check_length(&self, key: &str, list: &[Value], n_tokens: usize) -> Result<()> {
+        if list.len() == n_tokens {
+            return Ok(());
+        }
+        Err(self.bad(key, &format!("has {} entries for {n_tokens} tokens", list.len())))
+    }
+}
