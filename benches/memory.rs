@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use laminate::format::Container;
 use laminate::format::element::{Element, encode};
 use laminate::format::safetensors::{OutputTensor, header_bytes};
 use laminate::model::Config;
@@ -71,7 +72,7 @@ fn write_model(folder: &Path, n_layers: usize) -> usize {
         .map(|id| {
             let shape = id.shape(&config);
             let bytes = 2 * shape.iter().product::<u64>();
-            OutputTensor { name: id.name(), dtype: Dtype::F16, shape, bytes }
+            OutputTensor { name: id.name(Container::Safetensors).unwrap(), dtype: Dtype::F16, shape, bytes }
         })
         .collect();
     let mut file = header_bytes(&tensors);
@@ -90,7 +91,7 @@ fn write_model(folder: &Path, n_layers: usize) -> usize {
                 if tensor.shape.len() == 1 { 1.0 + 0.1 * noise } else { faint * 0.06 * noise }
             })
             .collect();
-        file.extend(encode(Element::F16, &values));
+        file.extend(encode(Element::F16, &values).unwrap());
     }
     std::fs::write(folder.join("model.safetensors"), &file).unwrap();
     file.len()

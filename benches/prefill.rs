@@ -16,6 +16,7 @@ use laminate::device::Accelerator;
 use laminate::evaluate::{Output, score};
 use laminate::merge::Mix;
 use laminate::model::Model;
+use laminate::model::storage::Storage;
 use laminate::progress::Silent;
 use laminate::source::open_path;
 
@@ -40,9 +41,9 @@ fn main() {
             let start = Instant::now();
             let mut states = runner.embed(&sequences).await.unwrap();
             for layer in 0..model.config.n_layers {
-                let fetch = runner.fetch(&Mix::original(layer), None).unwrap();
+                let fetch = runner.fetch(&Mix::original(layer), Storage::of(&model)).unwrap();
                 let layer = runner.upload(fetch.finish().await.unwrap()).unwrap();
-                states = runner.forward(&layer, &states);
+                states = runner.forward(&layer, &states).unwrap();
             }
             let layers = start.elapsed().as_secs_f64();
             score(&accelerator, &sequences, Output { model: &model, states: &states }, None, &Silent)

@@ -8,6 +8,7 @@ use crate::merge::Mix;
 use crate::model::Model;
 use crate::model::layer::{DecoderLayer, Positions};
 use crate::model::names::TensorId;
+use crate::model::storage::Storage;
 use crate::model::weights::{LayerFetch, LayerTensors, read_rows};
 use crate::{Error, Result};
 
@@ -78,8 +79,8 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// As [`LayerFetch::start`].
-    pub fn fetch(&self, mix: &Mix, dtype: Option<crate::format::element::Element>) -> Result<LayerFetch<'a>> {
-        LayerFetch::start(self.model, mix, dtype)
+    pub fn fetch(&self, mix: &Mix, storage: Storage) -> Result<LayerFetch<'a>> {
+        LayerFetch::start(self.model, mix, storage)
     }
 
     /// Uploads a fetched layer.
@@ -96,9 +97,12 @@ impl<'a> Runner<'a> {
     }
 
     /// All sequences through one layer.
-    pub fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> HiddenStates {
+    ///
+    /// # Errors
+    /// As [`DecoderLayer::forward`].
+    pub fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> Result<HiddenStates> {
         let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
-        HiddenStates { chunks: states.chunks.iter().map(through).collect() }
+        Ok(HiddenStates { chunks: states.chunks.iter().map(through).collect::<Result<_>>()? })
     }
 }
 
@@ -195,8 +199,7 @@ impl EmbeddingRows {
             let count = u64::from(last - first) + 1;
             let rows = read_rows(model, TensorId::Embedding, first.into(), count).await?;
             for id in piece {
-                let start = (id - first) as usize * hidden;
-                values.extend_from_slice(rows.get(start..start + hidden).unwrap_or_default());
+                values.extend_from_slice(&rows.rows((id - first) as usize, 1, hidden)?);
             }
             rest = later;
         }

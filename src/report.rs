@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceReport;
 use crate::evaluate::Quality;
+use crate::format::Container;
 use crate::model::Model;
 use crate::model::names::TensorId;
 use crate::pipeline::options::{CalibrationOptions, WriteOptions};
@@ -17,7 +18,9 @@ use crate::plan::{MergePlan, MergeStep, PlanOptions};
 pub struct ModelReport {
     /// What it was opened as.
     pub name: String,
-    /// Upstream class name.
+    /// What kind of file it is stored in.
+    pub container: Container,
+    /// Upstream's name of its kind.
     pub architecture: String,
     /// Decoder layers.
     pub layers: usize,
@@ -67,6 +70,7 @@ impl ModelReport {
         let files = model.shards.iter().chain(&model.companions);
         Self {
             name: model.name.clone(),
+            container: model.container(),
             architecture: config.architecture.clone(),
             layers: config.n_layers,
             hidden_size: config.hidden_size,

@@ -46,10 +46,13 @@ mod native {
     use crate::Error;
     use crate::source::FileSource;
 
-    /// A directory on disk. It is filled under a hidden name beside its final place and renamed at
-    /// the end, so that the final name never holds half a model, whatever happens.
+    /// A directory on disk, or files beside each other in one. They are written into a directory with a hidden
+    /// name beside their final place and renamed at the end, so that no final name ever holds half a model,
+    /// whatever happens.
     pub struct DirectoryFolder {
         target: PathBuf,
+        /// The files go beside the target, which is the name of the only one, or what theirs are made of.
+        is_file: bool,
         partial: PathBuf,
         open: Option<(PathBuf, File)>,
         committed: bool,
@@ -72,9 +75,27 @@ mod native {
                     target.display()
                 )));
             }
+            Self::begin(target, false)
+        }
+
+        /// Prepares to write the file `target`, or several that are named after it, which must not exist.
+        ///
+        /// # Errors
+        /// As [`create`](DirectoryFolder::create).
+        pub fn beside(target: &Path) -> Result<Self> {
+            if target.symlink_metadata().is_ok() {
+                return Err(Error::Usage(format!(
+                    "{}: there is something here already; give a name that is free",
+                    target.display()
+                )));
+            }
+            Self::begin(target, true)
+        }
+
+        fn begin(target: &Path, is_file: bool) -> Result<Self> {
             let Some(name) = target.file_name() else {
                 return Err(Error::Usage(format!(
-                    "{}: not the name of a directory to create",
+                    "{}: not the name of a directory or file to create",
                     target.display()
                 )));
             };
@@ -82,8 +103,8 @@ mod native {
             hidden.push(name);
             hidden.push(format!(".partial-{}", std::process::id()));
             let partial = target.with_file_name(hidden);
-            std::fs::create_dir(&partial).map_err(blame)?;
-            Ok(Self { target: target.to_path_buf(), partial, open: None, committed: false })
+            std::fs::create_dir(&partial).map_err(|e| unwritable(target, &e))?;
+            Ok(Self { target: target.to_path_buf(), is_file, partial, open: None, committed: false })
         }
 
         fn remove(&mut self) -> std::io::Result<()> {
@@ -98,11 +119,37 @@ mod native {
         }
 
         fn finish(&mut self) -> std::io::Result<()> {
-            if self.target.is_dir() {
-                std::fs::remove_dir(&self.target)?;
+            if self.is_file {
+                self.move_files()?;
+                std::fs::remove_dir(&self.partial)?;
+            } else {
+                if self.target.is_dir() {
+                    std::fs::remove_dir(&self.target)?;
+                }
+                std::fs::rename(&self.partial, &self.target)?;
             }
-            std::fs::rename(&self.partial, &self.target)?;
             self.committed = true;
+            Ok(())
+        }
+
+        /// Gives each file its final place; where one of several cannot have it, none keeps it.
+        fn move_files(&self) -> std::io::Result<()> {
+            let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
+            for entry in std::fs::read_dir(&self.partial)? {
+                let from = entry?.path();
+                let to = self.target.with_file_name(from.file_name().unwrap_or_default());
+                let result = match to.symlink_metadata() {
+                    Ok(_) => Err(std::io::Error::other(format!("{} exists already", to.display()))),
+                    Err(_) => std::fs::rename(&from, &to),
+                };
+                if let Err(e) = result {
+                    for (from, to) in &moved {
+                        std::fs::rename(to, from)?;
+                    }
+                    return Err(e);
+                }
+                moved.push((from, to));
+            }
             Ok(())
         }
     }

@@ -102,6 +102,7 @@ mod native {
     use futures::channel::oneshot;
 
     use super::{Arc, ByteSource, Error, LocalBoxFuture, Rc, Result, SharedSource};
+    use crate::format::gguf::parse_split_name;
 
     /// A file on disk. Each read runs on a thread of its own, so that the next layer arrives while
     /// the current one is multiplied.
@@ -179,29 +180,39 @@ mod native {
     }
 
     /// The files of a model on disk: those of a directory (not of its subdirectories), or, for a
-    /// `.safetensors` file, of the directory that holds it.
+    /// `.safetensors` file, of the directory that holds it; for a `.gguf` file that one, or all of the model
+    /// that it is a part of.
     ///
     /// # Errors
     /// [`Error::Source`] naming the path if it does not exist or cannot be listed.
     pub fn open_path(path: &Path) -> Result<Vec<SharedSource>> {
         let blame = |e: &dyn std::fmt::Display| {
             Error::Source(format!(
-                "{}: {e}; give a Hugging Face directory, a .safetensors file in one, or `demo`",
+                "{}: {e}; give a Hugging Face directory, a .safetensors file in one, a .gguf file, or `demo`",
                 path.display()
             ))
         };
         let metadata = std::fs::metadata(path).map_err(|e| blame(&e))?;
-        let directory = if metadata.is_dir() {
-            path
-        } else if path.extension().is_some_and(|e| e == "safetensors") {
-            path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-        } else {
-            return Err(blame(&"not a model"));
+        let parent = || path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let own_name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let has_ending = |ending| path.extension().is_some_and(|e| e == ending);
+        let directory = match metadata.is_dir() {
+            true => path,
+            false if has_ending("safetensors") || has_ending("gguf") => parent(),
+            false => return Err(blame(&"not a model")),
+        };
+        let part_of = |name: &str| parse_split_name(name).map(|(stem, _, count)| (stem.to_owned(), count));
+        let wanted = |name: &str| {
+            metadata.is_dir()
+                || has_ending("safetensors")
+                || name == own_name
+                || (part_of(name).is_some() && part_of(name) == part_of(own_name))
         };
         let mut files: Vec<SharedSource> = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(|e| blame(&e))? {
             let path = entry.map_err(|e| blame(&e))?.path();
             if let Some(name) = path.file_name().and_then(|n| n.to_str())
+                && wanted(name)
                 && path.is_file()
             {
                 files.push(Rc::new(FileSource::open(&path, name)?));

@@ -17,6 +17,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
+use crate::model::open::name_of;
 use crate::pipeline::{CalibrationOptions, Session, WriteOptions};
 use crate::plan::MergePlan;
 use crate::progress::{Event, Observer};
@@ -99,8 +100,7 @@ impl Engine {
     pub async fn open(&self, files: Vec<JsByteSource>, name: Option<String>) -> JsResult {
         let sources: Vec<SharedSource> =
             files.into_iter().map(|file| Rc::new(BrowserFile::new(file)) as SharedSource).collect();
-        let folder = sources.iter().find_map(|s| s.name().split_once('/').map(|(f, _)| f.to_owned()));
-        let name = name.or(folder).unwrap_or_else(|| "your model".to_owned());
+        let name = name.or_else(|| name_of(&sources)).unwrap_or_else(|| "your model".to_owned());
         self.opened(Model::open(name, &sources).await)
     }
 

@@ -8,6 +8,7 @@ use laminate::capture::{HiddenStates, LayerOutput, Runner, observe};
 use laminate::evaluate::{Output, Scores, score};
 use laminate::merge::Mix;
 use laminate::model::Model;
+use laminate::model::storage::Storage;
 use laminate::progress::Silent;
 
 /// Runs all layers; what each gave, and the score of the sequences.
@@ -18,8 +19,9 @@ fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {
         let mut states: HiddenStates = runner.embed(sequences).await.unwrap();
         let mut outputs = Vec::new();
         for layer in 0..model.config.n_layers {
-            let tensors = runner.fetch(&Mix::original(layer), None).unwrap().finish().await.unwrap();
-            let after = runner.forward(&runner.upload(tensors).unwrap(), &states);
+            let tensors =
+                runner.fetch(&Mix::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
+            let after = runner.forward(&runner.upload(tensors).unwrap(), &states).unwrap();
             outputs.push(observe(layer, &states, &after, PointRule::Last, true).await.unwrap());
             states = after;
         }

@@ -67,9 +67,11 @@ fn the_wasm_door_is_one_file() {
 }
 
 #[test]
-fn upstream_key_names_are_in_one_file() {
-    let keys = ["num_hidden_layers", "num_attention_heads", "rms_norm_eps", "rope_theta\"", "hidden_act"];
-    absent(&keys, |name| name != "model/config.rs");
+fn upstream_key_names_are_in_one_file_each() {
+    let json = ["num_hidden_layers", "num_attention_heads", "rms_norm_eps", "rope_theta\"", "hidden_act"];
+    absent(&json, |name| name != "model/config/hugging_face.rs");
+    let metadata = ["block_count", "head_count", "freq_base", "feed_forward_length"];
+    absent(&metadata, |name| name != "model/config/gguf.rs");
 }
 
 #[test]

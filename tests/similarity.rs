@@ -7,9 +7,7 @@ mod geometry;
 use geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
 use laminate::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
-use laminate::similarity::{
-    Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions,
-};
+use laminate::similarity::{Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
 
 fn maps_of(layers: &[Points]) -> Vec<DiffusionMap> {
     diffusion_maps(layers, &DiffusionOptions::default().check().unwrap()).unwrap()

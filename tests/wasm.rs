@@ -44,8 +44,9 @@ async fn layers(accelerator: &Accelerator) -> Vec<LayerOutput> {
     let mut states = runner.embed(&sequences).await.unwrap();
     let mut outputs = Vec::new();
     for layer in 0..model.config.n_layers {
-        let tensors = runner.fetch(&Mix::original(layer), None).unwrap().finish().await.unwrap();
-        let after = runner.forward(&runner.upload(tensors).unwrap(), &states);
+        let tensors =
+            runner.fetch(&Mix::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
+        let after = runner.forward(&runner.upload(tensors).unwrap(), &states).unwrap();
         outputs.push(observe(layer, &states, &after, PointRule::Tokens(4), true).await.unwrap());
         states = after;
     }

@@ -227,8 +227,8 @@ impl Token {
 impl Chunk {
     /// Adds one slice of the vocabulary.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
-        let y = slice.logits(self.own.clone());
-        let z = self.reference.as_ref().map(|states| other.logits(states.clone()));
+        let y = slice.logits(self.own.clone())?;
+        let z = self.reference.as_ref().map(|states| other.logits(states.clone())).transpose()?;
         let rows = if fused::is_host(accelerator.device()) {
             rows_on_host(y, z, &self.targets, slice)
         } else {

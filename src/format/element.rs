@@ -1,4 +1,4 @@
-//! Tensor elements: the three float types of model files, to `f32` and back.
+//! How tensors store their values: floats, or blocks of quantised weights; to `f32` and back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,10 @@ use std::str::FromStr;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
+use super::blocks::BlockType;
 use crate::{Error, Result};
 
-/// A float type that model files store.
+/// How a tensor's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {
     /// IEEE 754 binary32.
@@ -17,21 +18,52 @@ pub enum Element {
     F16,
     /// The upper half of a binary32.
     Bf16,
+    /// Blocks of quantised weights.
+    Block(BlockType),
 }
 
 impl Element {
-    /// Size of one element in bytes.
-    pub fn size(self) -> usize {
+    /// The float types.
+    pub const FLOATS: [Self; 3] = [Element::F32, Element::F16, Element::Bf16];
+
+    /// Values in a block, and its size in bytes; a float is a block of one.
+    pub fn block(self) -> (u64, u64) {
         match self {
-            Element::F32 => 4,
-            Element::F16 | Element::Bf16 => 2,
+            Element::F32 => (1, 4),
+            Element::F16 | Element::Bf16 => (1, 2),
+            Element::Block(block) => (block.weights() as u64, block.bytes() as u64),
         }
+    }
+
+    /// Bytes of so many values; `None` for a part of a block or more than 64 bits can count.
+    pub fn bytes(self, values: u64) -> Option<u64> {
+        let (weights, bytes) = self.block();
+        values.is_multiple_of(weights).then(|| (values / weights).checked_mul(bytes)).flatten()
+    }
+
+    /// Values in so many bytes.
+    pub fn values(self, bytes: u64) -> u64 {
+        let (weights, size) = self.block();
+        bytes / size * weights
     }
 
     /// The type that represents the values of both: the more precise one, `F32` for `F16` with
     /// `BF16`, which do not contain each other.
     pub fn wider(self, other: Self) -> Self {
-        if self == other { self } else { Element::F32 }
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Element::Block(a), Element::Block(b)) => Element::Block(a.wider(b)),
+            (float, Element::Block(_)) | (Element::Block(_), float) => float,
+            _ => Element::F32,
+        }
+    }
+
+    /// The type in which computed values of this type are stored in rows of `row` values: itself where it
+    /// can be encoded.
+    pub fn storable(self, row: u64) -> Self {
+        let Element::Block(block) = self else { return self };
+        let encodable = Element::Block(block.encodable());
+        if row.is_multiple_of(encodable.block().0) { encodable } else { Element::F16 }
     }
 }
 
@@ -41,6 +73,7 @@ impl fmt::Display for Element {
             Element::F32 => "F32",
             Element::F16 => "F16",
             Element::Bf16 => "BF16",
+            Element::Block(block) => block.name(),
         })
     }
 }
@@ -48,69 +81,118 @@ impl fmt::Display for Element {
 impl FromStr for Element {
     type Err = Error;
 
-    /// Accepts the names of safetensors headers and of the command line, in either case.
+    /// Accepts the names of file headers and of the command line, in either case.
     fn from_str(name: &str) -> Result<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "f32" => Ok(Element::F32),
-            "f16" => Ok(Element::F16),
-            "bf16" => Ok(Element::Bf16),
-            _ => Err(Error::Unsupported(format!(
-                "element type {name} is not supported; F32, F16 and BF16 are"
-            ))),
-        }
+        let float = Element::FLOATS.into_iter().find(|each| each.to_string().eq_ignore_ascii_case(name));
+        let block = || name.parse::<BlockType>().ok().map(Element::Block);
+        float.or_else(block).ok_or_else(|| {
+            let known = Element::FLOATS.map(|each| each.to_string()).into_iter();
+            let known: Vec<_> = known.chain(BlockType::ALL.map(|each| each.name().to_owned())).collect();
+            Error::Unsupported(format!("type {name} is not supported; {} are", known.join(", ")))
+        })
     }
 }
 
-/// Decodes little-endian elements to `f32`, exactly.
+/// Decodes stored values to `f32`, exactly.
 ///
 /// # Errors
-/// [`Error::Shape`] if the length of `bytes` is not a multiple of the element size,
-/// [`Error::Numeric`] naming `tensor` and the first bad index if a value is NaN or infinite.
+/// [`Error::Shape`] if `bytes` are no whole number of blocks, [`Error::Numeric`] naming `tensor` and the
+/// first bad index if a value is NaN or infinite.
 pub fn decode(tensor: &str, element: Element, bytes: &[u8]) -> Result<Vec<f32>> {
-    if !bytes.len().is_multiple_of(element.size()) {
-        return Err(Error::Shape(format!(
-            "tensor {tensor}: {} bytes are not a whole number of {element} elements",
-            bytes.len()
-        )));
-    }
-    let values: Vec<f32> = match element {
-        Element::F32 => {
-            let words = bytes.as_chunks::<4>().0;
-            words.iter().map(|b| f32::from_le_bytes(*b)).collect()
-        }
-        Element::F16 => {
-            let mut values = vec![0.0; bytes.len() / 2];
-            bits_from_le(bytes).reinterpret_cast::<f16>().convert_to_f32_slice(&mut values);
-            values
-        }
-        Element::Bf16 => {
-            let words = bytes.as_chunks::<2>().0;
-            words.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect()
-        }
-    };
+    check_whole(tensor, element, bytes)?;
+    let mut values = vec![0.0; element.values(bytes.len() as u64) as usize];
+    decode_into(element, bytes, &mut values)?;
     // No early exit, so that the pass is vectorised.
     if !values.iter().fold(true, |finite, x| finite & x.is_finite()) {
-        return Err(not_finite(tensor, &values));
+        let index = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+        return Err(not_finite(tensor, index, values.get(index).copied().unwrap_or(f32::NAN)));
     }
     Ok(values)
 }
 
-fn not_finite(tensor: &str, values: &[f32]) -> Error {
-    let index = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
-    Error::Numeric(format!(
-        "tensor {tensor}: element {index} is {}; the file is damaged or the model diverged in \
-         training: use another copy",
-        values.get(index).copied().unwrap_or(f32::NAN)
-    ))
+/// Decodes stored values into `values`, which has room for just those, without looking for NaN.
+///
+/// # Errors
+/// [`Error::Shape`] for another length.
+pub fn decode_into(element: Element, bytes: &[u8], values: &mut [f32]) -> Result<()> {
+    if element.bytes(values.len() as u64) != Some(bytes.len() as u64) {
+        return Err(Error::Shape(format!(
+            "{} bytes of {element} are not {} values",
+            bytes.len(),
+            values.len()
+        )));
+    }
+    match element {
+        Element::F32 => {
+            for (value, word) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *value = f32::from_le_bytes(*word);
+            }
+        }
+        Element::F16 => bits_from_le(bytes).reinterpret_cast::<f16>().convert_to_f32_slice(values),
+        Element::Bf16 => {
+            for (value, word) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *value = f32::from_bits(u32::from(u16::from_le_bytes(*word)) << 16);
+            }
+        }
+        Element::Block(block) => block.decode(bytes, values)?,
+    }
+    Ok(())
+}
+
+/// Checks stored values for NaN and infinity without decoding them.
+///
+/// # Errors
+/// As [`decode`].
+pub fn check_finite(tensor: &str, element: Element, bytes: &[u8]) -> Result<()> {
+    check_whole(tensor, element, bytes)?;
+    match element {
+        Element::Block(block) => match block.first_not_finite(bytes) {
+            None => Ok(()),
+            Some(at) => Err(Error::Numeric(format!(
+                "tensor {tensor}: the scale of block {at} is not a finite number; {DAMAGED}"
+            ))),
+        },
+        // All bits of the exponent set: NaN or infinite.
+        Element::F32 if !any(bytes.as_chunks().0, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000) => {
+            Ok(())
+        }
+        Element::F16 if !any(bytes.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00) => Ok(()),
+        Element::Bf16 if !any(bytes.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80) => Ok(()),
+        _ => decode(tensor, element, bytes).map(drop),
+    }
+}
+
+/// Whether `bad` holds anywhere; no early exit, so that the pass is vectorised.
+fn any<const N: usize>(words: &[[u8; N]], bad: impl Fn([u8; N]) -> bool) -> bool {
+    words.iter().fold(false, |found, word| found | bad(*word))
+}
+
+fn check_whole(tensor: &str, element: Element, bytes: &[u8]) -> Result<()> {
+    let (weights, size) = element.block();
+    if (bytes.len() as u64).is_multiple_of(size) {
+        return Ok(());
+    }
+    let what = if weights == 1 { "elements" } else { "blocks" };
+    let n = bytes.len();
+    Err(Error::Shape(format!("tensor {tensor}: {n} bytes are not a whole number of {element} {what}")))
+}
+
+const DAMAGED: &str = "the file is damaged or the model diverged in training: use another copy";
+
+fn not_finite(tensor: &str, index: usize, value: f32) -> Error {
+    Error::Numeric(format!("tensor {tensor}: element {index} is {value}; {DAMAGED}"))
 }
 
 fn bits_from_le(bytes: &[u8]) -> Vec<u16> {
     bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect()
 }
 
-/// Encodes `f32` values as little-endian elements, rounding to nearest, ties to even.
-pub fn encode(element: Element, values: &[f32]) -> Vec<u8> {
-    match element {
+/// Encodes `f32` values: floats are rounded to nearest, ties to even.
+///
+/// # Errors
+/// Those of [`BlockType::encode`].
+pub fn encode(element: Element, values: &[f32]) -> Result<Vec<u8>> {
+    Ok(match element {
         Element::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Element::F16 => {
             let mut halves = vec![f16::ZERO; values.len()];
@@ -118,16 +200,8 @@ pub fn encode(element: Element, values: &[f32]) -> Vec<u8> {
             halves.iter().flat_map(|x| x.to_le_bytes()).collect()
         }
         Element::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
-    }
-}
-
-/// Rounds `values` in place to what `element` can hold.
-pub fn round(element: Element, values: &mut [f32]) {
-    match element {
-        Element::F32 => {}
-        Element::F16 => values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
-        Element::Bf16 => values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
-    }
+        Element::Block(block) => block.encode(values)?,
+    })
 }
 
 #[cfg(test)]
@@ -147,10 +221,8 @@ mod tests {
                 .collect();
             assert!(finite.len() > 100_000);
             let values = decode("t", element, &finite).unwrap();
-            assert_eq!(encode(element, &values), finite);
-            let mut rounded = values.clone();
-            round(element, &mut rounded);
-            assert_eq!(rounded, values);
+            assert_eq!(encode(element, &values).unwrap(), finite);
+            assert!(check_finite("t", element, &finite).is_ok());
         }
     }
 
@@ -158,10 +230,15 @@ mod tests {
     fn nan_and_infinite_weights_are_named() {
         for (bad, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
             for element in [Element::F32, Element::F16, Element::Bf16] {
-                let bytes = encode(element, &[0.0, 1.0, bad, f32::NAN]);
-                let message = decode("layer.weight", element, &bytes).unwrap_err().to_string();
-                assert!(message.contains("layer.weight: element 2"), "{message}");
-                assert!(message.contains(shown), "{message}");
+                let bytes = encode(element, &[0.0, 1.0, bad, f32::NAN]).unwrap();
+                let errors = [
+                    decode("layer.weight", element, &bytes).unwrap_err(),
+                    check_finite("layer.weight", element, &bytes).unwrap_err(),
+                ];
+                for message in errors.map(|e| e.to_string()) {
+                    assert!(message.contains("layer.weight: element 2"), "{message}");
+                    assert!(message.contains(shown), "{message}");
+                }
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use super::files::Model;
 use super::layer::{Linear, RmsNorm};
 use super::names::TensorId;
+use super::open::Model;
 use super::weights::{read_rows, read_whole};
 use crate::Result;
 use crate::device::Accelerator;
@@ -31,7 +31,10 @@ pub struct HeadSlice {
 
 impl HeadSlice {
     /// Logits `[n, count]` of normalised states `[n, hidden]`.
-    pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn logits(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.rows.forward(states)
     }
 }
@@ -73,7 +76,7 @@ impl<'a> Head<'a> {
             None,
             self.accelerator.max_binding_bytes(),
             self.accelerator.device(),
-        );
+        )?;
         Ok(HeadSlice { first, count, rows })
     }
 }

@@ -3,10 +3,13 @@
 //! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query
 //! attention, rotary positions and a SiLU-gated MLP.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::names::Role;
+use super::product::{Stored, products};
 use super::weights::LayerTensors;
 use super::{Config, fused, rope};
 use crate::{Error, Result};
@@ -27,7 +30,7 @@ impl Positions {
     /// Tables for `n_tokens` positions. Position `i` attends to `i` and to all before it, or within
     /// a sliding window of `w` tokens to `i - w + 1 ..= i`.
     pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
-        let frequencies = rope::frequencies(config.head_dim, config.rope_theta, config.rope_scaling);
+        let frequencies = rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling);
         let (cos, sin) = rope::tables(n_tokens, &frequencies);
         let window = config.sliding_window.unwrap_or(usize::MAX);
         let seen = |query: usize, key: usize| key <= query && query - key < window;
@@ -44,53 +47,104 @@ impl Positions {
     }
 }
 
-/// `x W^T + b`, with `W` cut into blocks of rows that each fit one binding of the device.
+/// `x W^T + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[in, out_i]` views of `[out_i, in]` weights.
-    blocks: Vec<Tensor<2>>,
+    weight: Weight,
+    n_out: usize,
     bias: Option<Tensor<2>>,
 }
 
+#[derive(Debug, Clone)]
+enum Weight {
+    /// In this process's memory, as it is stored.
+    Host(Arc<Stored>),
+    /// On a GPU, cut into blocks of rows that each fit one binding: `[in, out_i]` views of `[out_i, in]`.
+    Device(Vec<Tensor<2>>),
+}
+
 impl Linear {
-    /// Uploads row-major `weight` of shape `[n_out, n_in]` in blocks of at most `max_bytes` bytes.
+    /// Takes a row-major `weight` of shape `[n_out, n_in]` to a device, in blocks of at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the weight has another size.
     pub fn new(
-        weight: Vec<f32>,
+        weight: Stored,
         n_out: usize,
         n_in: usize,
         bias: Option<Vec<f32>>,
         max_bytes: u64,
         device: &Device,
-    ) -> Self {
-        let max_rows = usize::try_from(max_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
-        let block = |rows: Vec<f32>| {
-            let n_rows = rows.len() / n_in.max(1);
-            Tensor::<2>::from_data(TensorData::new(rows, [n_rows, n_in]), device).transpose()
-        };
-        let blocks = if n_out <= max_rows {
-            vec![block(weight)]
+    ) -> Result<Self> {
+        let weight = if fused::is_host(device) {
+            Weight::Host(Arc::new(weight))
         } else {
-            weight.chunks(max_rows * n_in).map(|rows| block(rows.to_vec())).collect()
+            let max_rows = usize::try_from(max_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
+            let mut blocks = Vec::new();
+            for first in (0..n_out).step_by(max_rows) {
+                let count = max_rows.min(n_out - first);
+                let rows = weight.rows(first, count, n_in)?.into_owned();
+                blocks.push(Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device).transpose());
+            }
+            Weight::Device(blocks)
         };
         let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));
-        Self { blocks, bias }
+        Ok(Self { weight, n_out, bias })
     }
 
     /// Rows of `x` `[n, in]` to rows of `[n, out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// As [`products`].
+    pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let [y] = Self::forward_all([self], x)?;
+        Ok(y)
+    }
+
+    /// The same `x` through several at once, which prepares it once.
+    ///
+    /// # Errors
+    /// As [`products`].
+    pub fn forward_all<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
+        let [n, n_in] = x.dims();
+        let hosted: Vec<(&Stored, usize)> = linears
+            .iter()
+            .filter_map(|linear| match &linear.weight {
+                Weight::Host(stored) => Some((stored.as_ref(), linear.n_out)),
+                Weight::Device(_) => None,
+            })
+            .collect();
+        let device = x.device();
+        let mut results = Vec::new();
+        if hosted.len() == N {
+            let products = products(&fused::host(x), n_in, &hosted)?;
+            let shaped = products
+                .into_iter()
+                .zip(linears)
+                .map(|(y, linear)| Tensor::<2>::from_data(TensorData::new(y, [n, linear.n_out]), &device));
+            results.extend(shaped);
+        } else {
+            results.extend(linears.iter().map(|linear| linear.on_device(x.clone())));
+        }
+        let biased = results.into_iter().zip(linears).map(|(y, linear)| match &linear.bias {
+            Some(bias) => y + bias.clone(),
+            None => y,
+        });
+        let results: Vec<Tensor<2>> = biased.collect();
+        results.try_into().map_err(|_| Error::Shape("a product is missing".to_owned()))
+    }
+
+    fn on_device(&self, x: Tensor<2>) -> Tensor<2> {
+        let Weight::Device(blocks) = &self.weight else { return x };
         let mut products: Vec<Tensor<2>> =
-            self.blocks.iter().map(|block| x.clone().matmul(block.clone())).collect();
-        let y = match products.pop() {
+            blocks.iter().map(|block| x.clone().matmul(block.clone())).collect();
+        match products.pop() {
             Some(only) if products.is_empty() => only,
             Some(last) => {
                 products.push(last);
                 Tensor::cat(products, 1)
             }
             None => x,
-        };
-        match &self.bias {
-            Some(bias) => y + bias.clone(),
-            None => y,
         }
     }
 }
@@ -161,22 +215,32 @@ impl DecoderLayer {
     }
 
     /// The residual stream `[batch, tokens, hidden]` after this layer.
-    pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
         let [batch, tokens, hidden] = x.dims();
         let x = x.reshape([batch * tokens, hidden]);
-        let attention = self.attention(self.attention_norm.forward(x.clone()), batch, tokens, positions);
+        let attention = self.attention(self.attention_norm.forward(x.clone()), batch, tokens, positions)?;
         let x = x + attention;
         let h = self.mlp_norm.forward(x.clone());
-        let gated = fused::gated(self.gate.forward(h.clone()), self.up.forward(h));
-        (x + self.down.forward(gated)).reshape([batch, tokens, hidden])
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], h)?;
+        let gated = fused::gated(gate, up);
+        Ok((x + self.down.forward(gated)?).reshape([batch, tokens, hidden]))
     }
 
-    fn attention(&self, x: Tensor<2>, batch: usize, tokens: usize, positions: &Positions) -> Tensor<2> {
+    fn attention(
+        &self,
+        x: Tensor<2>,
+        batch: usize,
+        tokens: usize,
+        positions: &Positions,
+    ) -> Result<Tensor<2>> {
         let (heads, kv_heads, width) = (self.n_heads, self.n_kv_heads, self.head_dim);
         let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
-        let q = rotate(split(self.query.forward(x.clone()), heads), positions);
-        let k = rotate(split(self.key.forward(x.clone()), kv_heads), positions);
-        let v = split(self.value.forward(x), kv_heads);
+        let [q, k, v] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let (q, k) = (rotate(split(q, heads), positions), rotate(split(k, kv_heads), positions));
+        let v = split(v, kv_heads);
         // The query heads of a group share their key head: stacking them along the token axis makes
         // each group one product, without repeating keys and values.
         let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
@@ -205,25 +269,25 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn take(&mut self, role: Role) -> Option<Vec<f32>> {
+    fn take(&mut self, role: Role) -> Option<Stored> {
         let place = self.tensors.iter().position(|(r, _)| *r == role)?;
         Some(self.tensors.swap_remove(place).1)
     }
 
-    fn require(&mut self, role: Role) -> Result<Vec<f32>> {
+    fn require(&mut self, role: Role) -> Result<Stored> {
         let expected: usize = role.shape(self.config).iter().product();
         match self.take(role) {
-            Some(values) if values.len() == expected => Ok(values),
-            Some(values) => Err(Error::Shape(format!(
+            Some(stored) if stored.len() == expected => Ok(stored),
+            Some(stored) => Err(Error::Shape(format!(
                 "a layer's {role:?} has {} elements, but the configuration demands {expected}",
-                values.len()
+                stored.len()
             ))),
             None => Err(Error::Shape(format!("a layer has no {role:?} tensor"))),
         }
     }
 
     fn norm(&mut self, role: Role) -> Result<RmsNorm> {
-        Ok(RmsNorm::new(self.require(role)?, self.config.norm_epsilon, self.device))
+        Ok(RmsNorm::new(self.require(role)?.to_f32()?, self.config.norm_epsilon, self.device))
     }
 
     fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
@@ -232,7 +296,7 @@ impl Parts<'_> {
             return Err(Error::Shape(format!("{weight:?} is not a matrix")));
         };
         let values = self.require(weight)?;
-        let bias = self.take(bias);
-        Ok(Linear::new(values, n_out, n_in, bias, self.max_binding_bytes, self.device))
+        let bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
+        Linear::new(values, n_out, n_in, bias, self.max_binding_bytes, self.device)
     }
 }

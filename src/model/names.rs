@@ -1,6 +1,7 @@
 //! Where tensor names meet their roles.
 
 use super::Config;
+use crate::format::Container;
 
 /// What a tensor of a decoder layer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,28 +42,50 @@ pub enum Role {
     RotaryFrequencies,
 }
 
-/// The one table: role and its name after `model.layers.<n>.`.
-const LAYER_NAMES: [(Role, &str); 17] = [
-    (Role::AttentionNorm, "input_layernorm.weight"),
-    (Role::Query, "self_attn.q_proj.weight"),
-    (Role::QueryBias, "self_attn.q_proj.bias"),
-    (Role::Key, "self_attn.k_proj.weight"),
-    (Role::KeyBias, "self_attn.k_proj.bias"),
-    (Role::Value, "self_attn.v_proj.weight"),
-    (Role::ValueBias, "self_attn.v_proj.bias"),
-    (Role::Output, "self_attn.o_proj.weight"),
-    (Role::OutputBias, "self_attn.o_proj.bias"),
-    (Role::MlpNorm, "post_attention_layernorm.weight"),
-    (Role::Gate, "mlp.gate_proj.weight"),
-    (Role::GateBias, "mlp.gate_proj.bias"),
-    (Role::Up, "mlp.up_proj.weight"),
-    (Role::UpBias, "mlp.up_proj.bias"),
-    (Role::Down, "mlp.down_proj.weight"),
-    (Role::DownBias, "mlp.down_proj.bias"),
-    (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq"),
+/// The one table: role, its name after `model.layers.<n>.` in a Hugging Face model, and after `blk.<n>.` in a
+/// GGUF file, empty where there is none.
+const LAYER_NAMES: [(Role, &str, &str); 17] = [
+    (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
+    (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
+    (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
+    (Role::Key, "self_attn.k_proj.weight", "attn_k.weight"),
+    (Role::KeyBias, "self_attn.k_proj.bias", "attn_k.bias"),
+    (Role::Value, "self_attn.v_proj.weight", "attn_v.weight"),
+    (Role::ValueBias, "self_attn.v_proj.bias", "attn_v.bias"),
+    (Role::Output, "self_attn.o_proj.weight", "attn_output.weight"),
+    (Role::OutputBias, "self_attn.o_proj.bias", "attn_output.bias"),
+    (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    (Role::Gate, "mlp.gate_proj.weight", "ffn_gate.weight"),
+    (Role::GateBias, "mlp.gate_proj.bias", "ffn_gate.bias"),
+    (Role::Up, "mlp.up_proj.weight", "ffn_up.weight"),
+    (Role::UpBias, "mlp.up_proj.bias", "ffn_up.bias"),
+    (Role::Down, "mlp.down_proj.weight", "ffn_down.weight"),
+    (Role::DownBias, "mlp.down_proj.bias", "ffn_down.bias"),
+    (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
 ];
 
-const LAYER_PREFIX: &str = "model.layers.";
+/// The same for the tensors that belong to no layer.
+const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
+    (TensorId::Embedding, "model.embed_tokens.weight", "token_embd.weight"),
+    (TensorId::FinalNorm, "model.norm.weight", "output_norm.weight"),
+    (TensorId::Head, "lm_head.weight", "output.weight"),
+    (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
+];
+
+/// What stands before the number of a layer.
+fn layer_prefix(container: Container) -> &'static str {
+    match container {
+        Container::Safetensors => "model.layers.",
+        Container::Gguf => "blk.",
+    }
+}
+
+fn pick<'a>(container: Container, hugging_face: &'a str, gguf: &'a str) -> &'a str {
+    match container {
+        Container::Safetensors => hugging_face,
+        Container::Gguf => gguf,
+    }
+}
 
 /// A tensor of the model by what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,37 +96,48 @@ pub enum TensorId {
     FinalNorm,
     /// Output head, `[vocab, hidden]`; absent where it is tied to the embedding.
     Head,
+    /// What the rotary frequencies are divided by, `[head_dim / 2]`; in GGUF files only.
+    RotaryDivisors,
     /// A tensor of the layer with this index.
     Layer(usize, Role),
 }
 
 impl TensorId {
-    /// The tensor of an upstream name; `None` for a name that no Llama-family model has.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "model.embed_tokens.weight" => return Some(TensorId::Embedding),
-            "model.norm.weight" => return Some(TensorId::FinalNorm),
-            "lm_head.weight" => return Some(TensorId::Head),
-            _ => {}
+    /// The tensor of a name in such a file; `None` for a name that no Llama-family model has.
+    pub fn parse(container: Container, name: &str) -> Option<Self> {
+        let known = |hugging_face, gguf| pick(container, hugging_face, gguf);
+        if name.is_empty() {
+            return None;
         }
-        let (layer, rest) = name.strip_prefix(LAYER_PREFIX)?.split_once('.')?;
-        let (role, _) = LAYER_NAMES.iter().find(|(_, suffix)| *suffix == rest)?;
+        if let Some((id, ..)) = MODEL_NAMES.iter().find(|(_, a, b)| known(a, b) == name) {
+            return Some(*id);
+        }
+        let (layer, rest) = name.strip_prefix(layer_prefix(container))?.split_once('.')?;
+        let (role, ..) = LAYER_NAMES.iter().find(|(_, a, b)| !rest.is_empty() && known(a, b) == rest)?;
         // Canonical digits only, so that "01" is not a second name of layer 1.
         let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
         Some(TensorId::Layer(index, *role))
     }
 
-    /// The upstream name.
-    pub fn name(self) -> String {
-        match self {
-            TensorId::Embedding => "model.embed_tokens.weight".to_owned(),
-            TensorId::FinalNorm => "model.norm.weight".to_owned(),
-            TensorId::Head => "lm_head.weight".to_owned(),
+    /// The name in such a file; `None` where it has no such tensor.
+    pub fn name(self, container: Container) -> Option<String> {
+        let (hugging_face, gguf, prefix) = match self {
             TensorId::Layer(layer, role) => {
-                let suffix = LAYER_NAMES.iter().find(|(r, _)| *r == role).map_or("", |(_, s)| s);
-                format!("{LAYER_PREFIX}{layer}.{suffix}")
+                let (_, a, b) = LAYER_NAMES.iter().find(|(each, ..)| *each == role)?;
+                (a, b, format!("{}{layer}.", layer_prefix(container)))
             }
-        }
+            other => {
+                let (_, a, b) = MODEL_NAMES.iter().find(|(each, ..)| *each == other)?;
+                (a, b, String::new())
+            }
+        };
+        let name = pick(container, hugging_face, gguf);
+        (!name.is_empty()).then(|| prefix + name)
+    }
+
+    /// What to call the tensor in a message.
+    pub fn describe(self, container: Container) -> String {
+        self.name(container).unwrap_or_else(|| format!("{self:?}"))
     }
 
     /// The shape that the configuration demands, outermost dimension first.
@@ -113,6 +147,7 @@ impl TensorId {
                 vec![config.vocab_size as u64, config.hidden_size as u64]
             }
             TensorId::FinalNorm => vec![config.hidden_size as u64],
+            TensorId::RotaryDivisors => vec![config.head_dim as u64 / 2],
             TensorId::Layer(_, role) => role.shape(config).iter().map(|n| *n as u64).collect(),
         }
     }
@@ -145,7 +180,7 @@ impl Role {
         let mlp_bias = [Role::GateBias, Role::UpBias, Role::DownBias];
         LAYER_NAMES
             .iter()
-            .map(|(role, _)| *role)
+            .map(|(role, ..)| *role)
             .filter(|role| *role != Role::RotaryFrequencies)
             .filter(|role| config.attention_bias || !attention_bias.contains(role))
             .filter(|role| config.mlp_bias || !mlp_bias.contains(role))
@@ -159,21 +194,28 @@ mod tests {
 
     #[test]
     fn names_and_roles_are_one_to_one() {
-        for (role, _) in LAYER_NAMES {
-            let id = TensorId::Layer(17, role);
-            assert_eq!(TensorId::parse(&id.name()), Some(id));
-        }
-        for id in [TensorId::Embedding, TensorId::FinalNorm, TensorId::Head] {
-            assert_eq!(TensorId::parse(&id.name()), Some(id));
+        for container in [Container::Safetensors, Container::Gguf] {
+            let of_layer = LAYER_NAMES.into_iter().map(|(role, ..)| TensorId::Layer(17, role));
+            let mut n = 0;
+            for id in of_layer.chain(MODEL_NAMES.map(|(id, ..)| id)) {
+                if let Some(name) = id.name(container) {
+                    assert_eq!(TensorId::parse(container, &name), Some(id), "{name}");
+                    n += 1;
+                }
+            }
+            assert_eq!(n, 20);
         }
     }
 
     #[test]
     fn foreign_names_have_no_role() {
         for name in
-            ["model.layers.x.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", "lm_head.bias"]
+            ["model.layers.x.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", "lm_head.bias", ""]
         {
-            assert_eq!(TensorId::parse(name), None, "{name}");
+            assert_eq!(TensorId::parse(Container::Safetensors, name), None, "{name}");
+        }
+        for name in ["blk.0.", "blk.0.attn_qkv.weight", "model.norm.weight", ""] {
+            assert_eq!(TensorId::parse(Container::Gguf, name), None, "{name}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 /// How the frequencies are changed for contexts longer than the model was first trained on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// As they are.
     None,
@@ -23,17 +23,70 @@ pub enum RopeScaling {
         /// Context of the first training, in tokens.
         original_context: f64,
     },
+    /// Each of the `head_dim / 2` frequencies divided by its own number, as GGUF files store Llama 3.1's rule.
+    Divisors(Vec<f32>),
+}
+
+impl RopeScaling {
+    /// The rule of Llama 3.1 that gives these divisors, if there is one.
+    ///
+    /// Long wavelengths tell the factor, and the ramp between, a straight line in the inverse wavelength, the
+    /// rest up to a common scale: it is chosen so that the low frequency factor is 1, as all published
+    /// models have it. Where no two frequencies are on the ramp, the high one is 4, as all have that too.
+    pub fn llama3_of(divisors: &[f32], head_dim: usize, theta: f64) -> Option<Self> {
+        let factor = f64::from(*divisors.last()?);
+        let frequencies = frequencies(head_dim, theta, &RopeScaling::None);
+        // How much of the plain frequency is kept, against 1 / wavelength.
+        let ramp: Vec<(f64, f64)> = frequencies
+            .iter()
+            .zip(divisors)
+            .map(|(frequency, divisor)| {
+                let kept = (1.0 / f64::from(*divisor) - 1.0 / factor) / (1.0 - 1.0 / factor);
+                (frequency / TAU, kept)
+            })
+            .filter(|(_, kept)| *kept > 1e-4 && *kept < 1.0 - 1e-4)
+            .collect();
+        // kept = (original_context * x - 1) / (high - 1)
+        let (high, original_context) = match ramp.as_slice() {
+            [] => {
+                let n_kept = divisors.iter().take_while(|divisor| f64::from(**divisor) < 1.0 + 1e-4).count();
+                let (kept, divided) = (frequencies.get(n_kept.checked_sub(1)?)?, frequencies.get(n_kept)?);
+                (4.0, (4.0 * TAU / kept * TAU / divided).sqrt())
+            }
+            [(x, y)] => (4.0, (3.0 * y + 1.0) / x),
+            [(x0, y0), .., (x1, y1)] => {
+                let high = 1.0 + (x1 - x0) / (y1 * x0 - y0 * x1);
+                (high, (y0 * (high - 1.0) + 1.0) / x0)
+            }
+        };
+        let original_context = original_context.round();
+        let rule = Self::llama3([factor, 1.0, (high * 1e3).round() / 1e3, original_context]);
+        let theirs = rule.divisors(head_dim, theta);
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs();
+        (theirs.len() == divisors.len() && theirs.iter().zip(divisors).all(close)).then_some(rule)
+    }
+
+    fn llama3([factor, low_frequency_factor, high_frequency_factor, original_context]: [f64; 4]) -> Self {
+        Self::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context }
+    }
+
+    /// What each frequency is divided by.
+    pub fn divisors(&self, head_dim: usize, theta: f64) -> Vec<f32> {
+        let plain = frequencies(head_dim, theta, &RopeScaling::None);
+        plain.iter().zip(frequencies(head_dim, theta, self)).map(|(a, b)| (a / b) as f32).collect()
+    }
 }
 
 /// The `head_dim / 2` angular frequencies in radians per token:
 /// `theta^(-2i / head_dim)`, changed by `scaling`.
-pub fn frequencies(head_dim: usize, theta: f64, scaling: RopeScaling) -> Vec<f64> {
-    (0..head_dim / 2).map(|i| scaled(theta.powf(-2.0 * i as f64 / head_dim as f64), scaling)).collect()
+pub fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Vec<f64> {
+    (0..head_dim / 2).map(|i| scaled(i, theta.powf(-2.0 * i as f64 / head_dim as f64), scaling)).collect()
 }
 
-fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
-    match scaling {
+fn scaled(place: usize, frequency: f64, scaling: &RopeScaling) -> f64 {
+    match *scaling {
         RopeScaling::None => frequency,
+        RopeScaling::Divisors(ref divisors) => frequency / divisors.get(place).map_or(1.0, |d| f64::from(*d)),
         RopeScaling::Linear { factor } => frequency / factor,
         RopeScaling::Llama3 {
             factor,
@@ -86,8 +139,8 @@ mod tests {
             high_frequency_factor: 4.0,
             original_context: 8192.0,
         };
-        let plain = frequencies(128, 500_000.0, RopeScaling::None);
-        let scaled = frequencies(128, 500_000.0, scaling);
+        let plain = frequencies(128, 500_000.0, &RopeScaling::None);
+        let scaled = frequencies(128, 500_000.0, &scaling);
         assert_eq!(plain[0], scaled[0]);
         assert!((scaled[63] - plain[63] / 8.0).abs() < 1e-18);
         let between: Vec<_> =
@@ -96,8 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn divisors_say_the_same_as_the_rule_and_tell_it_back() {
+        let rule = RopeScaling::llama3([32.0, 1.0, 4.0, 8192.0]);
+        let divisors = rule.divisors(64, 500_000.0);
+        let by_divisors = frequencies(64, 500_000.0, &RopeScaling::Divisors(divisors.clone()));
+        for (a, b) in by_divisors.iter().zip(frequencies(64, 500_000.0, &rule)) {
+            assert!((a / b - 1.0).abs() < 1e-6);
+        }
+        assert_eq!(RopeScaling::llama3_of(&divisors, 64, 500_000.0), Some(rule));
+        assert_eq!(RopeScaling::llama3_of(&[1.0; 32], 64, 500_000.0), None);
+    }
+
+    #[test]
     fn tables_rotate_by_the_angle() {
-        let (cos, sin) = tables(3, &frequencies(4, 10_000.0, RopeScaling::None));
+        let (cos, sin) = tables(3, &frequencies(4, 10_000.0, &RopeScaling::None));
         assert_eq!(cos[..4], [1.0; 4]);
         assert_eq!(sin[..4], [0.0, 0.0, 0.0, 0.0]);
         assert!((cos[8] - 2f32.cos()).abs() < 1e-7);

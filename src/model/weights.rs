@@ -2,15 +2,17 @@
 
 use futures::future::LocalBoxFuture;
 
-use super::files::{Model, TensorEntry};
 use super::names::{Role, TensorId};
-use crate::format::element::{Element, decode, round};
+use super::open::{Model, TensorEntry};
+use super::product::Stored;
+use super::storage::Storage;
+use crate::format::element::{Element, check_finite, decode, encode};
 use crate::merge::{Accumulator, Mix};
-use crate::source::read_checked;
+use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
 
-/// Tensors of one layer in `f32`, by role.
-pub type LayerTensors = Vec<(Role, Vec<f32>)>;
+/// Tensors of one layer by role, as they are stored, rotated halves together.
+pub type LayerTensors = Vec<(Role, Stored)>;
 
 /// A tensor whose read has begun.
 type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
@@ -23,93 +25,171 @@ type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<
 pub struct LayerFetch<'a> {
     model: &'a Model,
     mix: Mix,
-    dtype: Option<Element>,
+    storage: Storage,
     early: Vec<EarlyRead<'a>>,
 }
 
 impl<'a> LayerFetch<'a> {
-    /// Begins fetching the layer `mix`. What is mixed is rounded to `dtype`, or to the wider of its
-    /// parts' types, so that the arithmetic sees what a file would hold.
+    /// Begins fetching the layer `mix`, to be used as `storage` would hold it, so that the arithmetic sees
+    /// what a file would hold.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor.
-    pub fn start(model: &'a Model, mix: &Mix, dtype: Option<Element>) -> Result<Self> {
+    pub fn start(model: &'a Model, mix: &Mix, storage: Storage) -> Result<Self> {
         let mut early = Vec::new();
         if let Some(layer) = mix.unchanged() {
             for role in Role::required(&model.config) {
                 let entry = entry(model, TensorId::Layer(layer, role))?;
                 let shard = shard(model, entry)?;
                 let length = usize::try_from(entry.bytes)
-                    .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.id.name())))?;
+                    .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
                 early.push((role, entry, shard.read(entry.offset, length)));
             }
         }
-        Ok(Self { model, mix: mix.clone(), dtype, early })
+        Ok(Self { model, mix: mix.clone(), storage, early })
     }
 
-    /// The layer's tensors, decoded.
+    /// The layer's tensors.
     ///
     /// # Errors
     /// [`Error::Source`] if a read fails, [`Error::Numeric`] naming the tensor for NaN weights.
     pub async fn finish(self) -> Result<LayerTensors> {
+        let Self { model, mix, storage, early } = self;
         let mut tensors = Vec::new();
-        if self.mix.unchanged().is_some() {
-            for (role, entry, bytes) in self.early {
-                let mut values = decode(&entry.id.name(), entry.element, &bytes.await?)?;
-                round(self.dtype.unwrap_or(entry.element), &mut values);
-                tensors.push((role, values));
+        if mix.unchanged().is_some() {
+            for (role, entry, bytes) in early {
+                let bytes = bytes.await?;
+                check_finite(&entry.name, entry.element, &bytes)?;
+                let stored = Stored { element: entry.element, bytes };
+                let element = storage.element(model, entry.id, entry.element, false);
+                let stored = in_type(&entry.name, stored, element)?;
+                tensors.push((role, in_halves(model, role, stored)?));
             }
         } else {
-            for role in Role::required(&self.model.config) {
-                let values = read_mixed(self.model, &self.mix, role, self.dtype).await?;
-                tensors.push((role, values));
+            for role in Role::required(&model.config) {
+                let element = mixed_element(model, &mix, role, storage)?;
+                let stored = read_mixed(model, &mix, role, element).await?;
+                tensors.push((role, in_halves(model, role, stored)?));
             }
         }
         Ok(tensors)
     }
 }
 
-/// One tensor of the layer `mix`, rounded to `dtype`, or to the wider of its parts' types.
+/// The type in which a tensor of the layer `mix` is stored.
 ///
 /// # Errors
-/// As [`LayerFetch::finish`].
-pub async fn read_mixed(model: &Model, mix: &Mix, role: Role, dtype: Option<Element>) -> Result<Vec<f32>> {
+/// [`Error::Format`] if the model lacks the tensor.
+pub fn mixed_element(model: &Model, mix: &Mix, role: Role, storage: Storage) -> Result<Element> {
+    let mut widest: Option<Element> = None;
+    for (layer, _) in mix.parts() {
+        let element = entry(model, TensorId::Layer(*layer, role))?.element;
+        widest = Some(widest.map_or(element, |wide| wide.wider(element)));
+    }
+    let (layer, widest) = (mix.parts().first().map_or(0, |(l, _)| *l), widest.unwrap_or(Element::F32));
+    Ok(storage.element(model, TensorId::Layer(layer, role), widest, true))
+}
+
+/// One tensor of the layer `mix`, stored as `element`, its rows in the order of the model's files.
+///
+/// # Errors
+/// As [`LayerFetch::finish`], and those of [`encode`].
+pub async fn read_mixed(model: &Model, mix: &Mix, role: Role, element: Element) -> Result<Stored> {
     let mut sum = Accumulator::default();
     for (layer, weight) in mix.parts() {
         let entry = entry(model, TensorId::Layer(*layer, role))?;
-        let name = entry.id.name();
         let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
-        sum.add(&name, *weight, decode(&name, entry.element, &bytes)?)?;
+        sum.add(&entry.name, *weight, decode(&entry.name, entry.element, &bytes)?)?;
     }
-    let mut values = sum.finish();
-    round(dtype.or(widest(model, mix, role)).unwrap_or(Element::F32), &mut values);
-    Ok(values)
+    let bytes = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, mix, role), e))?;
+    Ok(Stored { element, bytes })
 }
 
-/// The type that holds the values of all parts of a tensor of the layer `mix`; `None` if it has no such tensor.
-pub fn widest(model: &Model, mix: &Mix, role: Role) -> Option<Element> {
-    mix.parts()
-        .iter()
-        .filter_map(|(layer, _)| model.tensor(TensorId::Layer(*layer, role)))
-        .map(|entry| entry.element)
-        .reduce(Element::wider)
+fn describe(model: &Model, mix: &Mix, role: Role) -> String {
+    let layer = mix.parts().first().map_or(0, |(layer, _)| *layer);
+    TensorId::Layer(layer, role).describe(model.container())
 }
 
-/// Rows `first .. first + count` of a `[rows, columns]` tensor in `f32`, row-major.
+/// Encoders know no names.
+fn blame(tensor: &str, error: Error) -> Error {
+    match error {
+        Error::Numeric(what) => Error::Numeric(format!("tensor {tensor}: {what}")),
+        Error::Shape(what) => Error::Shape(format!("tensor {tensor}: {what}")),
+        other => other,
+    }
+}
+
+/// `stored` in another type.
+///
+/// # Errors
+/// Those of [`decode`] and [`encode`], naming `tensor`.
+pub fn in_type(tensor: &str, stored: Stored, element: Element) -> Result<Stored> {
+    if stored.element == element {
+        return Ok(stored);
+    }
+    let values = decode(tensor, stored.element, &stored.bytes)?;
+    let bytes = encode(element, &values).map_err(|e| blame(tensor, e))?;
+    Ok(Stored { element, bytes })
+}
+
+/// How the rows of a rotated projection are ordered within a head of `2 n` rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// Row `j` is rotated with row `j + n`: transformers.
+    Halves,
+    /// Row `2 j` is rotated with row `2 j + 1`: llama.cpp.
+    Pairs,
+}
+
+/// Reorders the rows of `heads` heads of `[heads * head_dim, width]` from one order to the other. Rows are
+/// whole blocks, so quantised weights are moved without being decoded.
+///
+/// # Errors
+/// [`Error::Shape`] if the bytes are not so many equal rows.
+pub fn reorder(bytes: &[u8], heads: usize, head_dim: usize, to: RowOrder) -> Result<Vec<u8>> {
+    let n_rows = heads * head_dim;
+    if n_rows == 0 || !bytes.len().is_multiple_of(n_rows) || !head_dim.is_multiple_of(2) {
+        return Err(Error::Shape(format!("{} bytes are not {n_rows} rows", bytes.len())));
+    }
+    let row = bytes.len() / n_rows;
+    let half = head_dim / 2;
+    let mut out = Vec::with_capacity(bytes.len());
+    for head in bytes.chunks(head_dim * row) {
+        for place in 0..head_dim {
+            let from = match to {
+                RowOrder::Halves => 2 * (place % half) + place / half,
+                RowOrder::Pairs => place / 2 + half * (place % 2),
+            };
+            out.extend_from_slice(head.get(from * row..(from + 1) * row).unwrap_or_default());
+        }
+    }
+    Ok(out)
+}
+
+fn in_halves(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
+    let Some(heads) = model.paired_heads(role) else {
+        return Ok(stored);
+    };
+    let bytes = reorder(&stored.bytes, heads, model.config.head_dim, RowOrder::Halves)?;
+    Ok(Stored { bytes, ..stored })
+}
+
+/// Rows `first .. first + count` of a `[rows, columns]` tensor.
 ///
 /// # Errors
 /// As [`LayerFetch::finish`]; [`Error::Shape`] for rows that the tensor has not.
-pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> Result<Vec<f32>> {
+pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> Result<Stored> {
     let entry = entry(model, id)?;
-    let name = id.name();
     let rows = entry.shape.first().copied().unwrap_or(1).max(1);
     if first.checked_add(count).is_none_or(|end| end > rows) {
+        let name = &entry.name;
         return Err(Error::Shape(format!("tensor {name} has {rows} rows; {count} from {first} were asked")));
     }
     let row_bytes = entry.bytes / rows;
     let offset = entry.offset + first * row_bytes;
     let bytes = read_checked(shard(model, entry)?.as_ref(), offset, count * row_bytes).await?;
-    decode(&name, entry.element, &bytes)
+    check_finite(&entry.name, entry.element, &bytes)?;
+    Ok(Stored { element: entry.element, bytes })
 }
 
 /// A whole small tensor in `f32`, such as a norm.
@@ -119,18 +199,35 @@ pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> R
 pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
     let entry = entry(model, id)?;
     let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
-    decode(&id.name(), entry.element, &bytes)
+    decode(&entry.name, entry.element, &bytes)
 }
 
 fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
-    model
-        .tensor(id)
-        .ok_or_else(|| Error::Format(format!("tensor {} is in none of the weight files", id.name())))
+    model.tensor(id).ok_or_else(|| {
+        Error::Format(format!("tensor {} is in none of the weight files", id.describe(model.container())))
+    })
 }
 
-fn shard<'a>(model: &'a Model, entry: &TensorEntry) -> Result<&'a crate::source::SharedSource> {
-    model
-        .shards
-        .get(entry.shard)
-        .ok_or_else(|| Error::Format(format!("the shard of tensor {} is missing", entry.id.name())))
+/// The file that holds a tensor.
+///
+/// # Errors
+/// [`Error::Format`] if it is not there.
+pub fn shard<'a>(model: &'a Model, entry: &TensorEntry) -> Result<&'a SharedSource> {
+    let missing = || Error::Format(format!("the shard of tensor {} is missing", entry.name));
+    model.shards.get(entry.shard).ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_and_halves_undo_each_other() {
+        // Two heads of four rows of one byte: in halves 0 1 2 3, row j goes with row j + 2.
+        let halves: Vec<u8> = (0..8).collect();
+        let pairs = reorder(&halves, 2, 4, RowOrder::Pairs).unwrap();
+        assert_eq!(pairs, [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(reorder(&pairs, 2, 4, RowOrder::Halves).unwrap(), halves);
+        assert!(reorder(&halves, 3, 4, RowOrder::Pairs).is_err());
+    }
 }

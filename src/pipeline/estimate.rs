@@ -9,6 +9,7 @@ use crate::capture::{Runner, read, sequences_per_chunk};
 use crate::device::Accelerator;
 use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::storage::Storage;
 use crate::pipeline::stream::{n_kept_states, state_bytes};
 
 /// Sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
@@ -86,11 +87,11 @@ impl LayerTiming {
         let runner = Runner::new(model, accelerator, few.tokens());
         let states = runner.embed(&few).await?;
         let start = Instant::now();
-        let layer = runner.upload(runner.fetch(&Mix::original(0), None)?.finish().await?)?;
+        let layer = runner.upload(runner.fetch(&Mix::original(0), Storage::of(model))?.finish().await?)?;
         let upload = start.elapsed().as_secs_f64();
         let run = async || -> Result<f64> {
             let start = Instant::now();
-            for chunk in runner.forward(&layer, &states).chunks {
+            for chunk in runner.forward(&layer, &states)?.chunks {
                 // Reading one number waits for the device.
                 read(chunk.slice([0..1, 0..1, 0..1]), "at layer 0").await?;
             }

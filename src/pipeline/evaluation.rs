@@ -7,6 +7,7 @@ use crate::device::Accelerator;
 use crate::evaluate::{Output, Quality, is_collapsed, score};
 use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::storage::Storage;
 use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::session::sequences;
 use crate::pipeline::stream::{Context, Stream};
@@ -31,14 +32,16 @@ pub async fn evaluate(
         check_same_tokens(model, original, &sequences, options)?;
     }
     let states = async |model| {
-        let context = Context { model, accelerator, sequences: &sequences, dtype: None, observer };
+        let context =
+            Context { model, accelerator, sequences: &sequences, storage: Storage::of(model), observer };
         let layers = (0..model.config.n_layers).map(Mix::original).collect();
         let mut stream = Stream::open(&context, layers).await?;
         stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
         stream.last().cloned()
     };
     let own = states(model).await?;
-    let context = Context { model, accelerator, sequences: &sequences, dtype: None, observer };
+    let context =
+        Context { model, accelerator, sequences: &sequences, storage: Storage::of(model), observer };
     let scores = match original {
         None => context.score(&own, None).await?,
         Some(original) => {

@@ -35,13 +35,14 @@ pub async fn plan_merges(
     original: &Scores,
 ) -> Result<Outcome> {
     let planner = Planner::new(options.clone().check(stream.layers().len(), &comparison.massive())?);
+    let stored = context.as_stored(stream).await?;
     let mut merger = Merger {
         context,
         alpha: options.alpha,
         original: stream.last()?,
         original_perplexity: original.perplexity(),
         planner,
-        stream: stream.clone(),
+        stream: stored.clone(),
         comparison: comparison.clone(),
         merged: None,
     };
@@ -56,7 +57,9 @@ pub async fn plan_merges(
     {
         warnings.push(format!("{} of {asked} layers were removed: {stop}.", plan.steps.len()));
     }
-    finish(context, stream, plan, merged, original.perplexity(), warnings).await
+    let parts =
+        Parts { context, stored: &stored, original: stream.last()?, perplexity: original.perplexity() };
+    parts.finish(plan, merged, warnings).await
 }
 
 /// Measures a plan that exists already, without choosing anything: one made by hand or repeated.
@@ -70,8 +73,11 @@ pub async fn measure_plan(
     original: &Scores,
 ) -> Result<Outcome> {
     let layers = layers_of(&plan, stream.layers().len())?;
-    let merged = quality_of(context, layers, stream, original.perplexity()).await?;
-    finish(context, stream, plan, merged, original.perplexity(), Vec::new()).await
+    let stored = context.as_stored(stream).await?;
+    let parts =
+        Parts { context, stored: &stored, original: stream.last()?, perplexity: original.perplexity() };
+    let merged = parts.quality_of(layers).await?;
+    parts.finish(plan, merged, Vec::new()).await
 }
 
 /// The layers of the model that `plan` describes, for an original of `n_layers` layers.
@@ -93,48 +99,43 @@ pub fn layers_of(plan: &MergePlan, n_layers: usize) -> Result<Vec<Mix>> {
         .collect()
 }
 
-async fn finish(
-    context: &Context<'_>,
-    stream: &Stream,
-    plan: MergePlan,
-    merged: Quality,
-    original_perplexity: f64,
-    mut warnings: Vec<String>,
-) -> Result<Outcome> {
-    let dropped = drop_instead(context, &plan, stream, original_perplexity).await?;
-    if merged.collapsed {
-        warnings.push(format!(
-            "The merged model has collapsed: its perplexity is {:.1} where the original has \
-             {original_perplexity:.1}. Remove fewer layers.",
-            merged.perplexity
-        ));
+/// What changed models are measured with.
+struct Parts<'a> {
+    context: &'a Context<'a>,
+    /// The original layers as they will be stored, and their states.
+    stored: &'a Stream,
+    /// What left the original.
+    original: &'a HiddenStates,
+    /// Its perplexity.
+    perplexity: f64,
+}
+
+impl Parts<'_> {
+    async fn finish(&self, plan: MergePlan, merged: Quality, mut warnings: Vec<String>) -> Result<Outcome> {
+        let dropped = self.drop_instead(&plan).await?;
+        if merged.collapsed {
+            warnings.push(format!(
+                "The merged model has collapsed: its perplexity is {:.1} where the original has \
+                 {:.1}. Remove fewer layers.",
+                merged.perplexity, self.perplexity
+            ));
+        }
+        Ok(Outcome { plan, merged, dropped, warnings })
     }
-    Ok(Outcome { plan, merged, dropped, warnings })
-}
 
-/// The model that keeps the first layer of each group unmixed.
-async fn drop_instead(
-    context: &Context<'_>,
-    plan: &MergePlan,
-    stream: &Stream,
-    original_perplexity: f64,
-) -> Result<Quality> {
-    let kept = plan.groups.iter().filter_map(|g| g.first().copied()).map(Mix::original).collect();
-    quality_of(context, kept, stream, original_perplexity).await
-}
+    /// The model that keeps the first layer of each group unmixed.
+    async fn drop_instead(&self, plan: &MergePlan) -> Result<Quality> {
+        let kept = plan.groups.iter().filter_map(|g| g.first().copied()).map(Mix::original).collect();
+        self.quality_of(kept).await
+    }
 
-/// The quality of the model of other layers than the original `stream`'s; what is computed before they first
-/// differ is shared.
-async fn quality_of(
-    context: &Context<'_>,
-    layers: Vec<Mix>,
-    stream: &Stream,
-    original_perplexity: f64,
-) -> Result<Quality> {
-    let from = layers.iter().zip(stream.layers()).take_while(|(new, old)| new == old).count();
-    let mut changed = stream.with_layers(layers, from);
-    let scores = changed.run_and_score(context, from, Some(stream.last()?)).await?;
-    Ok(Quality::compressed(&scores, original_perplexity))
+    /// The quality of the model of other layers; what is computed before they first differ is shared.
+    async fn quality_of(&self, layers: Vec<Mix>) -> Result<Quality> {
+        let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
+        let mut changed = self.stored.with_layers(layers, from);
+        let scores = changed.run_and_score(self.context, from, Some(self.original)).await?;
+        Ok(Quality::compressed(&scores, self.perplexity))
+    }
 }
 
 struct Merger<'a> {

@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::PointRule;
+use crate::format::Container;
 use crate::format::element::Element;
 use crate::manifold::Normalise;
+use crate::model::Model;
+use crate::model::storage::Storage;
 use crate::similarity::Metric;
 
 /// Options of the similarity stage.
@@ -61,7 +64,7 @@ impl Default for CalibrationOptions {
 }
 
 /// How the result is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteOptions {
     /// Element type of all tensors; `None` keeps each tensor's own.
@@ -69,11 +72,31 @@ pub struct WriteOptions {
     pub dtype: Option<Element>,
     /// Data bytes of a shard at most.
     pub max_shard_bytes: u64,
+    /// Kind of file; `None` is the source's.
+    pub container: Option<Container>,
+    /// Name of a GGUF file without its ending; `None` is made of the model's.
+    pub name: Option<String>,
+}
+
+impl WriteOptions {
+    /// How the tensors of `model` will be stored.
+    pub fn storage(&self, model: &Model) -> Storage {
+        Storage { container: self.container.unwrap_or(model.container()), dtype: self.dtype }
+    }
+
+    /// The name of a GGUF file without its ending.
+    pub fn stem(&self, model: &Model) -> String {
+        let name = self.name.as_deref().unwrap_or(&model.name);
+        let name = name.strip_suffix(".gguf").unwrap_or(name);
+        let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let name: String = name.chars().map(safe).collect();
+        if self.name.is_some() { name } else { format!("{name}-laminated") }
+    }
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { dtype: None, max_shard_bytes: 5_000_000_000 }
+        Self { dtype: None, max_shard_bytes: 5_000_000_000, container: None, name: None }
     }
 }
 

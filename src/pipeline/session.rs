@@ -10,13 +10,14 @@ use crate::evaluate::{Quality, Scores};
 use crate::manifold::align;
 use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::storage::Storage;
 use crate::pipeline::card;
 use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
 use crate::pipeline::merging::{Outcome, layers_of, measure_plan, plan_merges};
 use crate::pipeline::options::{CalibrationOptions, WriteOptions};
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
-use crate::pipeline::writing::write_model;
+use crate::pipeline::writing::{WrittenFile, write_model};
 use crate::plan::{MergePlan, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
@@ -103,7 +104,7 @@ impl Session {
             model: &self.model,
             accelerator: &self.accelerator,
             sequences: &sequences,
-            dtype: None,
+            storage: Storage::of(&self.model),
             observer,
         };
         let layers = (0..self.model.config.n_layers).map(Mix::original).collect();
@@ -202,7 +203,7 @@ impl Session {
             model: &self.model,
             accelerator: &self.accelerator,
             sequences: &calibrated.sequences,
-            dtype: output.dtype,
+            storage: output.storage(&self.model),
             observer,
         }
     }
@@ -252,11 +253,12 @@ impl Session {
             text: calibrated.text.clone(),
             options: planned.and_then(|(options, _)| options.clone()),
             plan: plan.clone(),
-            output: *options,
+            output: options.clone(),
         };
         let extra = card::files(&recipe, planned.map(|(_, report)| report))?;
         let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;
-        let tensors = files.iter().filter(|f| f.name.ends_with(".safetensors"));
+        let weights = |f: &&WrittenFile| f.name.ends_with(".safetensors") || f.name.ends_with(".gguf");
+        let tensors = files.iter().filter(weights);
         let bytes = BeforeAfter {
             before: self.model.shards.iter().map(|s| s.size()).sum(),
             after: tensors.map(|f| f.bytes).sum(),

@@ -4,9 +4,9 @@ use crate::calibration::Sequences;
 use crate::capture::{HiddenStates, Runner};
 use crate::device::Accelerator;
 use crate::evaluate::{Output, Scores, score};
-use crate::format::element::Element;
 use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::storage::Storage;
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
 
@@ -26,13 +26,26 @@ pub struct Context<'a> {
     pub accelerator: &'a Accelerator,
     /// What goes through.
     pub sequences: &'a Sequences,
-    /// Element type that merged layers are rounded to; `None` is the wider of their parts'.
-    pub dtype: Option<Element>,
+    /// How the model is to be stored, so that the arithmetic sees what the file will hold.
+    pub storage: Storage,
     /// Who is told.
     pub observer: &'a dyn Observer,
 }
 
 impl Context<'_> {
+    /// The layers of `stream` as they will be stored, run anew where that changes them.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn as_stored(&self, stream: &Stream) -> Result<Stream> {
+        let mut stored = stream.clone();
+        if self.storage.changes(self.model) {
+            stored = stored.with_layers(stream.layers().to_vec(), 0);
+            stored.run(self, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
+        }
+        Ok(stored)
+    }
+
     /// Scores states that left the last layer.
     ///
     /// # Errors
@@ -115,7 +128,7 @@ impl Stream {
             return Err(Error::Usage("the sequences have not been embedded".to_owned()));
         };
         let fetch =
-            |layer: usize| self.layers.get(layer).map(|mix| runner.fetch(mix, context.dtype)).transpose();
+            |layer: usize| self.layers.get(layer).map(|mix| runner.fetch(mix, context.storage)).transpose();
         let mut next = fetch(start)?;
         let mut kept = Vec::new();
         for layer in start..n_layers {
@@ -126,7 +139,7 @@ impl Stream {
             let tensors = fetched.finish().await?;
             // The following layer's bytes travel while this one is multiplied.
             next = fetch(layer + 1)?;
-            let after = runner.forward(&runner.upload(tensors)?, &states);
+            let after = runner.forward(&runner.upload(tensors)?, &states)?;
             if layer >= from {
                 visit(layer, &states, &after).await?;
             }

@@ -43,6 +43,12 @@ export function unittestCounts(output) {
   return counts(ran - failed - skipped, failed, skipped)
 }
 
+/** Node's own test runner, as TAP: "# pass 5". @param {string} output */
+export function nodeTestCounts(output) {
+  const count = (/** @type {string} */ word) => number(new RegExp(`^# ${word} (\\d+)`, 'm').exec(output)?.[1])
+  return counts(count('pass'), count('fail') + count('cancelled'), count('skipped') + count('todo'))
+}
+
 /** A runner that ended badly without having counted a failure has failed all the same. @param {Counts} found @param {number} code */
 export const withExitCode = (found, code) => (code !== 0 && found.failed === 0 ? { ...found, failed: 1 } : found)
 

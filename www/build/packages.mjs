@@ -20,7 +20,7 @@ export async function installPackages() {
 }
 
 /** @param {string[]} args */
-function npm(args) {
+export function npm(args) {
   // Under `npm start` this is the very npm that was called; by name, Windows needs a shell for `npm.cmd`.
   const script = process.env.npm_execpath
   if (script?.endsWith('.js')) return run(process.execPath, [script, ...args])

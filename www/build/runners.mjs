@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { attempt, asTyped, lastLines } from './command.mjs'
-import { counts, unittestCounts, vitestCounts, withExitCode } from './counts.mjs'
+import { counts, nodeTestCounts, unittestCounts, vitestCounts, withExitCode } from './counts.mjs'
 import { nodeProgram, root } from './paths.mjs'
 
 /**
@@ -48,6 +48,9 @@ export async function vitest(args, options) {
     rmSync(folder, { recursive: true, force: true })
   }
 }
+
+/** Node's own test runner on one file. @param {string} file @param {Options} [options] */
+export const nodeTest = (file, options) => tests(process.execPath, ['--test', '--test-reporter=tap', join(root, file)], nodeTestCounts, options)
 
 /** Python's unittest over a folder of `test_*.py`. @param {string} python @param {string} folder @param {Options} [options] */
 export const unittest = (python, folder, options) =>

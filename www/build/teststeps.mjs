@@ -7,12 +7,13 @@ import { browserFlags, findBrowser, findDriver, prepareBrowser } from './browser
 import { ask, run } from './command.mjs'
 import { cargoCounts, nextestCounts } from './counts.mjs'
 import { buildEngine, wasmEnv } from './engine.mjs'
+import { prepareLlama } from './llama.mjs'
 import { installPackages } from './packages.mjs'
 import { buildPage } from './page.mjs'
 import { nativeTarget, root } from './paths.mjs'
 import { findPython } from './python.mjs'
 import { bindgen, cargoEnv, prepareBindgen, prepareLinters, prepareRust, WASM } from './rust.mjs'
-import { check, nodeCheck, skip, tests, unittest, vitest } from './runners.mjs'
+import { check, nodeCheck, nodeTest, skip, tests, unittest, vitest } from './runners.mjs'
 
 const native = () => ({ env: cargoEnv(nativeTarget) })
 const wasm = () => ({ env: wasmEnv() })
@@ -58,9 +59,19 @@ async function consumerTests() {
   const python = findPython()
   if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one)')
   if (!inCheckout('tests/consumers')) return skip('there is no tests/consumers')
+  return unittest(python, 'tests/consumers', { env: { LAMINATE: await commandLine(), PYTHONDONTWRITEBYTECODE: '1' } })
+}
+
+async function llamaTests() {
+  const llama = await prepareLlama()
+  if (!llama) return skip('node-llama-cpp has no library for this system')
+  return nodeTest('tests/consumers/llama.test.mjs', { env: { LAMINATE: await commandLine(), LLAMA: llama } })
+}
+
+/** Builds the command line and says where it is. */
+async function commandLine() {
   await run('cargo', ['build', '--release', '--bin', 'laminate'], native())
-  const binary = join(nativeTarget, 'release', process.platform === 'win32' ? 'laminate.exe' : 'laminate')
-  return unittest(python, 'tests/consumers', { env: { LAMINATE: binary, PYTHONDONTWRITEBYTECODE: '1' } })
+  return join(nativeTarget, 'release', process.platform === 'win32' ? 'laminate.exe' : 'laminate')
 }
 
 /**
@@ -88,5 +99,6 @@ export const testSteps = [
   { key: 'wasm', name: 'Rust tests, WebAssembly in the browser', needs: ['bindgen', 'browser'], run: rustTestsInBrowser },
   { key: 'page', name: 'Page', needs: ['packages', 'engine'], run: buildPage },
   { key: 'e2e', name: 'Page in the browser', needs: ['packages', 'engine', 'browser'], run: pageTests },
+  { key: 'llama', name: 'Written models in llama.cpp', needs: ['rust'], run: llamaTests },
   { key: 'consumers', name: 'Written models in transformers', needs: ['rust'], run: consumerTests },
 ]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use laminate::calibration::PointRule;
 use laminate::device::Preference;
+use laminate::format::Container;
 use laminate::format::element::Element;
 use laminate::manifold::Normalise;
 use laminate::pipeline::{CalibrationOptions, WriteOptions};
@@ -65,7 +66,7 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct ModelArgs {
-    /// A Hugging Face directory, a .safetensors file in one, or `demo`.
+    /// A Hugging Face directory, a .safetensors file in one, a .gguf file or any of a split one, or `demo`.
     #[arg(default_value = demo::NAME)]
     pub model: String,
 }
@@ -161,7 +162,7 @@ impl CalibrationArgs {
 
 #[derive(Args)]
 pub struct PlanArgs {
-    /// Directory to create.
+    /// Directory to create, or a .gguf file.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// How many layers to remove.
@@ -194,7 +195,7 @@ pub struct PlanArgs {
     /// Never merge the last layer.
     #[arg(long)]
     keep_last: bool,
-    /// Element type of the result: keep, f32, f16 or bf16.
+    /// Type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q4_k, q5_1, q5_0, q4_1, q4_0.
     #[arg(long, default_value = "keep")]
     dtype: String,
     /// Data in a file at most, such as 5GB or 500MB.
@@ -232,12 +233,39 @@ impl PlanArgs {
     pub fn write_options(&self) -> Result<WriteOptions> {
         let dtype = match self.dtype.as_str() {
             "keep" => None,
-            name => Some(
-                name.parse::<Element>()
-                    .map_err(|_| Error::Usage(format!("--dtype {name} is not keep, f32, f16 or bf16")))?,
-            ),
+            name => Some(output_type(name)?),
         };
-        Ok(WriteOptions { dtype, max_shard_bytes: parse_size(&self.max_shard_size)? })
+        let is_gguf = self.writes_gguf();
+        if !is_gguf && matches!(dtype, Some(Element::Block(_))) {
+            return Err(Error::Usage(format!(
+                "--dtype {} is for .gguf files: give --out a name that ends in .gguf",
+                self.dtype
+            )));
+        }
+        let stem = self.out.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+        Ok(WriteOptions {
+            dtype,
+            max_shard_bytes: parse_size(&self.max_shard_size)?,
+            container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
+            name: stem.filter(|_| is_gguf),
+        })
+    }
+
+    /// Whether the result is a GGUF file and not a directory.
+    pub fn writes_gguf(&self) -> bool {
+        self.out.extension().is_some_and(|extension| extension == "gguf")
+    }
+}
+
+/// A type that can be written.
+fn output_type(name: &str) -> Result<Element> {
+    let element: Element = name.parse().map_err(|e| Error::Usage(format!("--dtype: {e}")))?;
+    match element {
+        Element::Block(block) if block.encodable() != block => Err(Error::Usage(format!(
+            "--dtype {name} can be read but not written; {} is the nearest that can",
+            block.encodable()
+        ))),
+        other => Ok(other),
     }
 }
 

@@ -80,7 +80,10 @@ async fn compress(
         }
     };
     let calibration = calibration_options(calibration, recipe.as_ref())?;
-    let mut folder = DirectoryFolder::create(&arguments.out)?;
+    let mut folder = match arguments.writes_gguf() {
+        true => DirectoryFolder::beside(&arguments.out)?,
+        false => DirectoryFolder::create(&arguments.out)?,
+    };
     let watch = Terminal::new();
     session.similarity(&calibration, &watch).await?;
     let planned = match (recipe, options) {

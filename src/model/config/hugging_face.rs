@@ -1,8 +1,9 @@
-//! `config.json`: the only place with upstream's key names.
+//! `config.json`: the only place with its key names.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::rope::RopeScaling;
+use super::{Config, Upstream};
+use crate::model::rope::RopeScaling;
 use crate::{Error, Result};
 
 /// The conventional file name.
@@ -10,48 +11,6 @@ pub const CONFIG_NAME: &str = "config.json";
 
 /// Lists that may have as many entries as the model has layers without being per layer.
 const NOT_PER_LAYER: [&str; 5] = ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "tags"];
-
-/// The settings of a Llama-family decoder, checked: every size is at least one, heads divide evenly,
-/// and everything that would change the arithmetic is known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Class name as upstream spells it, such as `LlamaForCausalLM`.
-    pub architecture: String,
-    /// Decoder layers, L.
-    pub n_layers: usize,
-    /// Width of the residual stream, D.
-    pub hidden_size: usize,
-    /// Width of the MLP.
-    pub intermediate_size: usize,
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads; divides `n_heads`.
-    pub n_kv_heads: usize,
-    /// Width of a head; even.
-    pub head_dim: usize,
-    /// Rows of the embedding.
-    pub vocab_size: usize,
-    /// Longest declared context in tokens.
-    pub context: usize,
-    /// Added to the mean square in RMSNorm.
-    pub norm_epsilon: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Change of the rotary frequencies for long contexts.
-    pub rope_scaling: RopeScaling,
-    /// The head is the embedding.
-    pub tied_head: bool,
-    /// q, k, v and o have biases.
-    pub attention_bias: bool,
-    /// gate, up and down have biases.
-    pub mlp_bias: bool,
-    /// Tokens that a position attends to, itself included; `None` is all before it.
-    pub sliding_window: Option<usize>,
-    /// Token that begins every sequence; `None` where the model has none.
-    pub bos_token_id: Option<u32>,
-    /// The whole file, kept for rewriting.
-    raw: Map<String, Value>,
-}
 
 impl Config {
     /// Parses and checks the file.
@@ -93,51 +52,33 @@ impl Config {
             mlp_bias: keys.flag("mlp_bias")?,
             sliding_window,
             bos_token_id: keys.token("bos_token_id")?,
+            eos_token_id: keys.token("eos_token_id")?,
             architecture,
-            raw,
+            upstream: Upstream::HuggingFace(raw),
         };
-        config.check()?;
-        Ok(config)
+        config.check(CONFIG_NAME)
     }
 
-    fn check(&self) -> Result<()> {
-        let bad = |what: String| Err(Error::Format(format!("{CONFIG_NAME}: {what}")));
-        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
-            return bad(format!(
-                "num_attention_heads {} is not a multiple of num_key_value_heads {}",
-                self.n_heads, self.n_kv_heads
-            ));
-        }
-        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            return bad(format!("head_dim {} is not a positive even number", self.head_dim));
-        }
-        if let Some(bos) = self.bos_token_id
-            && bos as usize >= self.vocab_size
-        {
-            return bad(format!("bos_token_id {bos} is outside the vocabulary of {}", self.vocab_size));
-        }
-        if !(self.norm_epsilon.is_finite() && self.norm_epsilon >= 0.0) {
-            return bad(format!("rms_norm_eps {} is not a small positive number", self.norm_epsilon));
-        }
-        Ok(())
-    }
-
-    /// The configuration of the model that keeps one layer for each entry of `groups`, as JSON.
+    /// The `config.json` of the model that keeps one layer for each entry of `groups`.
     ///
     /// `groups[i]` are the original layers that became layer `i`. Every list with one entry per
-    /// layer is cut to match.
+    /// layer is cut to match. A model of another container gets a new file.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the list if the members of a group have different entries.
-    pub fn rewrite(&self, groups: &[Vec<usize>], dtype: Option<&str>) -> Result<Vec<u8>> {
-        let mut raw = self.raw.clone();
+    /// [`Error::Unsupported`] naming the list if the members of a group have different entries, or what
+    /// the file cannot say.
+    pub fn to_config_json(&self, groups: &[Vec<usize>], dtype: Option<&str>) -> Result<Vec<u8>> {
+        let mut raw = match &self.upstream {
+            Upstream::HuggingFace(raw) => raw.clone(),
+            Upstream::Gguf(_) => self.new_object()?,
+        };
         raw.insert("num_hidden_layers".into(), groups.len().into());
         for (key, value) in &mut raw {
             if let Value::Array(list) = value
                 && list.len() == self.n_layers
                 && !NOT_PER_LAYER.contains(&key.as_str())
             {
-                *list = regroup(key, list, groups)?;
+                *list = super::regroup(key, list, groups)?;
             }
         }
         if let Some(dtype) = dtype {
@@ -153,37 +94,53 @@ impl Config {
         Ok(bytes)
     }
 
-    /// Parameters of one layer.
-    pub fn parameters_per_layer(&self) -> u64 {
-        let [d, i, h, kv] = [
-            self.hidden_size,
-            self.intermediate_size,
-            self.n_heads * self.head_dim,
-            self.n_kv_heads * self.head_dim,
-        ]
-        .map(|n| n as u64);
-        let attention = 2 * d * h + 2 * d * kv;
-        let attention_bias = if self.attention_bias { h + 2 * kv + d } else { 0 };
-        let mlp_bias = if self.mlp_bias { 2 * i + d } else { 0 };
-        attention + attention_bias + 3 * d * i + mlp_bias + 2 * d
+    /// The settings as upstream spells them.
+    fn new_object(&self) -> Result<Map<String, Value>> {
+        let (architecture, kind) = match self.sliding_window {
+            Some(_) => ("MistralForCausalLM", "mistral"),
+            None => ("LlamaForCausalLM", "llama"),
+        };
+        let scaling = match &self.rope_scaling {
+            RopeScaling::Divisors(divisors) => {
+                RopeScaling::llama3_of(divisors, self.head_dim, self.rope_theta).ok_or_else(|| {
+                    Error::Unsupported(format!(
+                        "the model's rotary frequencies are changed in a way that {CONFIG_NAME} cannot say; \
+                         write a .gguf file instead"
+                    ))
+                })?
+            }
+            other => other.clone(),
+        };
+        let object = json!({
+            "architectures": [architecture], "model_type": kind, "hidden_act": "silu",
+            "num_hidden_layers": self.n_layers, "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size, "num_attention_heads": self.n_heads,
+            "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim, "vocab_size": self.vocab_size,
+            "max_position_embeddings": self.context, "rms_norm_eps": self.norm_epsilon,
+            "rope_theta": self.rope_theta, "tie_word_embeddings": self.tied_head,
+            "attention_bias": self.attention_bias, "mlp_bias": self.mlp_bias,
+            "sliding_window": self.sliding_window, "bos_token_id": self.bos_token_id,
+            "eos_token_id": self.eos_token_id, "rope_scaling": scaling_object(&scaling),
+            "torch_dtype": "float16",
+        });
+        match object {
+            Value::Object(object) => Ok(object.into_iter().filter(|(_, value)| !value.is_null()).collect()),
+            _ => Ok(Map::new()),
+        }
     }
 }
 
-fn regroup(key: &str, list: &[Value], groups: &[Vec<usize>]) -> Result<Vec<Value>> {
-    groups
-        .iter()
-        .map(|group| {
-            let mut entries = group.iter().filter_map(|layer| list.get(*layer));
-            let first = entries.next();
-            match first {
-                Some(first) if entries.all(|entry| entry == first) => Ok(first.clone()),
-                _ => Err(Error::Unsupported(format!(
-                    "{CONFIG_NAME}: layers {group:?} cannot become one, because their entries in \
-                     {key} differ"
-                ))),
-            }
-        })
-        .collect()
+fn scaling_object(scaling: &RopeScaling) -> Value {
+    match scaling {
+        RopeScaling::None | RopeScaling::Divisors(_) => Value::Null,
+        RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+        RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context } => {
+            json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": low_frequency_factor,
+                "high_freq_factor": high_frequency_factor, "original_max_position_embeddings": *original_context as u64,
+            })
+        }
+    }
 }
 
 /// Typed look-ups in the raw object; each names the key that it could not use.
@@ -388,7 +345,8 @@ mod tests {
 
     #[test]
     fn per_layer_lists_follow_the_groups_and_token_lists_stay() {
-        let written = config(|_| {}).unwrap().rewrite(&[vec![0], vec![1, 2]], Some("float16")).unwrap();
+        let written =
+            config(|_| {}).unwrap().to_config_json(&[vec![0], vec![1, 2]], Some("float16")).unwrap();
         let value: Value = serde_json::from_slice(&written).unwrap();
         assert_eq!(value["num_hidden_layers"], 2);
         assert_eq!(value["layer_types"], serde_json::json!(["a", "a"]));
@@ -399,8 +357,8 @@ mod tests {
     #[test]
     fn per_layer_lists_that_differ_within_a_group_are_refused() {
         let config = config(|c| drop(c.insert("windows".into(), serde_json::json!([1, 2, 2])))).unwrap();
-        assert!(config.rewrite(&[vec![0], vec![1, 2]], None).is_ok());
-        let message = config.rewrite(&[vec![0, 1], vec![2]], None).unwrap_err().to_string();
+        assert!(config.to_config_json(&[vec![0], vec![1, 2]], None).is_ok());
+        let message = config.to_config_json(&[vec![0, 1], vec![2]], None).unwrap_err().to_string();
         assert!(message.contains("windows"), "{message}");
     }
 

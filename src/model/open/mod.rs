@@ -1,30 +1,18 @@
-//! Opening a Hugging Face directory: every header is read and checked, no weight is.
+//! Opening a model: every header is read and checked, no weight is.
 
-use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+mod gguf;
+mod hugging_face;
 
-use super::config::{CONFIG_NAME, Config};
+use std::collections::HashMap;
+
+use super::config::Config;
 use super::names::{Role, TensorId};
-use super::tokenizer::{TOKENIZER_NAME, Tokenizer};
+use super::tokenizer::Tokenizer;
+use crate::format::Container;
 use crate::format::element::Element;
-use crate::format::index::{INDEX_NAME, ShardIndex};
-use crate::format::safetensors::{Header, LENGTH_BYTES, header_length, parse_header};
+use crate::format::gguf::parse_split_name;
 use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
-
-/// Small files that belong to a model and are copied unchanged into a compressed one.
-const COMPANIONS: [&str; 10] = [
-    TOKENIZER_NAME,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "generation_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-];
 
 /// Longest small file (configuration, tokenizer, index) that is read whole.
 const MAX_SMALL_FILE_BYTES: u64 = 256 << 20;
@@ -34,7 +22,9 @@ const MAX_SMALL_FILE_BYTES: u64 = 256 << 20;
 pub struct TensorEntry {
     /// What the tensor is.
     pub id: TensorId,
-    /// Its element type.
+    /// Its name in the file.
+    pub name: String,
+    /// How its values are stored.
     pub element: Element,
     /// Its dimensions, outermost first.
     pub shape: Vec<u64>,
@@ -44,6 +34,13 @@ pub struct TensorEntry {
     pub offset: u64,
     /// Size in bytes.
     pub bytes: u64,
+}
+
+impl TensorEntry {
+    /// How many values it has.
+    pub fn values(&self) -> u64 {
+        self.element.values(self.bytes)
+    }
 }
 
 /// An opened model: configuration, tokenizer and the places of all tensors; the weights stay where
@@ -67,38 +64,42 @@ pub struct Model {
 impl Model {
     /// Opens the model whose files are `files`; `name` is for reports.
     ///
-    /// Files may lie in one common folder; other files are ignored.
+    /// With a `config.json` among them they are a Hugging Face model, else one GGUF file or all files of a
+    /// split one. They may lie in one common folder; other files are ignored.
     ///
     /// # Errors
     /// Whatever is wrong with the model, before any weight is read: a missing file or shard, a
-    /// header that lies, an unknown architecture, tensor or dtype, a wrong shape, a tokenizer of
-    /// another model. See [`Config::parse`] and
-    /// [`parse_header`].
+    /// header that lies, an unknown architecture, tensor or type, a wrong shape, a tokenizer of
+    /// another model. See [`Config::parse`] and [`Config::from_metadata`].
     pub async fn open(name: impl Into<String>, files: &[SharedSource]) -> Result<Self> {
-        let files = by_base_name(files)?;
-        let config = Config::parse(&read_small(require(&files, CONFIG_NAME)?).await?)?;
-        let shards = find_shards(&files).await?;
-        let tokenizer = Tokenizer::parse(&read_small(require(&files, TOKENIZER_NAME)?).await?, &config)?;
-        let mut tensors = Vec::new();
-        for (shard, source) in shards.iter().enumerate() {
-            let header = read_header(source).await?;
-            for entry in entries(source.name(), shard, header, &config)? {
-                tensors.push(entry);
-            }
-        }
+        let parts = match hugging_face::folder(files)? {
+            Some(folder) => hugging_face::open(&folder).await?,
+            None => gguf::open(files).await?,
+        };
+        Self::new(name.into(), parts)
+    }
+
+    fn new(name: String, parts: Parts) -> Result<Self> {
+        let Parts { config, tokenizer, shards, companions, tensors } = parts;
         let mut places = HashMap::new();
         for (place, entry) in tensors.iter().enumerate() {
+            let shard = shards.get(entry.shard).map_or("", |shard| shard.name());
+            check_entry(shard, entry, &config)?;
             if places.insert(entry.id, place).is_some() {
                 return Err(Error::Format(format!(
                     "tensor {} is in more than one shard; download the model again",
-                    entry.id.name()
+                    entry.name
                 )));
             }
         }
-        let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
-        let model = Self { name: name.into(), config, tokenizer, shards, companions, tensors, places };
+        let model = Self { name, config, tokenizer, shards, companions, tensors, places };
         model.check_complete()?;
         Ok(model)
+    }
+
+    /// What kind of file it is stored in.
+    pub fn container(&self) -> Container {
+        self.config.container()
     }
 
     /// All tensors in the order of the files.
@@ -131,6 +132,16 @@ impl Model {
         if self.config.tied_head { TensorId::Embedding } else { TensorId::Head }
     }
 
+    /// Attention heads whose rows a projection stores in pairs: llama.cpp rotates neighbours, we rotate
+    /// halves. `None` for a projection that is not rotated, or is stored in halves already.
+    pub fn paired_heads(&self, role: Role) -> Option<usize> {
+        match (self.container(), role) {
+            (Container::Gguf, Role::Query | Role::QueryBias) => Some(self.config.n_heads),
+            (Container::Gguf, Role::Key | Role::KeyBias) => Some(self.config.n_kv_heads),
+            _ => None,
+        }
+    }
+
     /// Bytes of all tensors.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().map(|t| t.bytes).sum()
@@ -138,7 +149,7 @@ impl Model {
 
     /// Parameters of all tensors; a tied head counts once.
     pub fn total_parameters(&self) -> u64 {
-        self.tensors.iter().map(|t| t.bytes / t.element.size() as u64).sum()
+        self.tensors.iter().map(TensorEntry::values).sum()
     }
 
     /// Bytes of one layer's tensors.
@@ -161,7 +172,7 @@ impl Model {
                 return Err(Error::Format(format!(
                     "tensor {} is in none of the weight files; a shard is missing or the \
                      configuration belongs to another model",
-                    id.name()
+                    id.describe(self.container())
                 )));
             }
         }
@@ -169,36 +180,54 @@ impl Model {
     }
 }
 
-fn by_base_name(files: &[SharedSource]) -> Result<BTreeMap<String, SharedSource>> {
-    let mut map = BTreeMap::new();
-    // A picked folder gives names like "model/config.json"; the shallowest config.json leads.
-    let depth = |name: &str| name.matches('/').count();
-    let root = files
-        .iter()
-        .map(|f| f.name())
-        .filter(|n| n.rsplit('/').next() == Some(CONFIG_NAME))
-        .min_by_key(|n| depth(n))
-        .ok_or_else(|| {
-            Error::Source(format!(
-                "there is no {CONFIG_NAME} among the files; open the whole folder of a Hugging Face \
-                 model"
-            ))
-        })?;
-    let folder = root.strip_suffix(CONFIG_NAME).unwrap_or("");
-    for file in files {
-        if let Some(base) = file.name().strip_prefix(folder)
-            && !base.contains('/')
-        {
-            map.insert(base.to_owned(), Rc::clone(file));
-        }
-    }
-    Ok(map)
+/// What to call the model of these files: their folder, or a GGUF file by its own name.
+pub fn name_of(files: &[SharedSource]) -> Option<String> {
+    let folder =
+        files.iter().find_map(|file| file.name().split_once('/').map(|(folder, _)| folder.to_owned()));
+    folder.or_else(|| {
+        let name = files.iter().map(|file| file.name()).find(|name| name.ends_with(".gguf"))?;
+        let stem = parse_split_name(name).map_or(name.strip_suffix(".gguf")?, |(stem, ..)| stem);
+        Some(stem.to_owned())
+    })
 }
 
-fn require<'a>(files: &'a BTreeMap<String, SharedSource>, name: &str) -> Result<&'a SharedSource> {
-    files.get(name).ok_or_else(|| {
-        Error::Source(format!("{name} is missing; open the whole folder of a Hugging Face model"))
+/// What either kind of file gives.
+struct Parts {
+    config: Config,
+    tokenizer: Tokenizer,
+    shards: Vec<SharedSource>,
+    companions: Vec<SharedSource>,
+    tensors: Vec<TensorEntry>,
+}
+
+/// What a tensor of `file` is, by its name.
+fn identify(container: Container, file: &str, name: &str) -> Result<TensorId> {
+    TensorId::parse(container, name).ok_or_else(|| {
+        Error::Unsupported(format!(
+            "{file}: tensor {name} belongs to no Llama-family model; the model has parts that are not \
+             supported"
+        ))
     })
+}
+
+fn check_entry(file: &str, entry: &TensorEntry, config: &Config) -> Result<()> {
+    let name = &entry.name;
+    if let TensorId::Layer(layer, _) = entry.id
+        && layer >= config.n_layers
+    {
+        return Err(Error::Shape(format!(
+            "{file}: tensor {name} is of layer {layer}, but the configuration has {} layers",
+            config.n_layers
+        )));
+    }
+    let expected = entry.id.shape(config);
+    if entry.shape != expected {
+        return Err(Error::Shape(format!(
+            "{file}: tensor {name} has shape {:?}, but the configuration demands {expected:?}",
+            entry.shape
+        )));
+    }
+    Ok(())
 }
 
 async fn read_small(source: &SharedSource) -> Result<Vec<u8>> {
@@ -210,85 +239,4 @@ async fn read_small(source: &SharedSource) -> Result<Vec<u8>> {
         )));
     }
     read_checked(source.as_ref(), 0, source.size()).await
-}
-
-async fn find_shards(files: &BTreeMap<String, SharedSource>) -> Result<Vec<SharedSource>> {
-    if let Some(index) = files.get(INDEX_NAME) {
-        let index = ShardIndex::parse(INDEX_NAME, &read_small(index).await?)?;
-        let shards = index.shards();
-        return shards
-            .iter()
-            .map(|name| {
-                files.get(*name).cloned().ok_or_else(|| {
-                    Error::Source(format!(
-                        "shard {name} is missing ({} of {} are here); add it to the folder",
-                        shards.iter().filter(|n| files.contains_key(**n)).count(),
-                        shards.len()
-                    ))
-                })
-            })
-            .collect();
-    }
-    let weights: Vec<&SharedSource> =
-        files.iter().filter(|(n, _)| n.ends_with(".safetensors")).map(|(_, f)| f).collect();
-    match weights.as_slice() {
-        [single] => Ok(vec![Rc::clone(single)]),
-        [] => Err(Error::Source(
-            "there is no .safetensors file among the files; open the whole folder of a Hugging Face \
-             model"
-                .to_owned(),
-        )),
-        [first, ..] => Err(Error::Source(format!(
-            "{INDEX_NAME} is missing, so it is not known how {} and the other {} weight files belong \
-             together; add it to the folder",
-            first.name(),
-            weights.len() - 1
-        ))),
-    }
-}
-
-async fn read_header(source: &SharedSource) -> Result<Header> {
-    let size = source.size();
-    let first = read_checked(source.as_ref(), 0, LENGTH_BYTES.min(size)).await?;
-    let length = header_length(source.name(), &first, size)?;
-    let json = read_checked(source.as_ref(), LENGTH_BYTES, length).await?;
-    parse_header(source.name(), &json, size)
-}
-
-fn entries(file: &str, shard: usize, header: Header, config: &Config) -> Result<Vec<TensorEntry>> {
-    header
-        .tensors
-        .into_iter()
-        .map(|(name, info)| {
-            let id = TensorId::parse(&name).ok_or_else(|| {
-                Error::Unsupported(format!(
-                    "{file}: tensor {name} belongs to no {}; the model has parts that are not \
-                     supported",
-                    config.architecture
-                ))
-            })?;
-            if let TensorId::Layer(layer, _) = id
-                && layer >= config.n_layers
-            {
-                return Err(Error::Shape(format!(
-                    "{file}: tensor {name} is of layer {layer}, but the configuration has {} layers",
-                    config.n_layers
-                )));
-            }
-            let element: Element = format!("{:?}", info.dtype).parse().map_err(|_| {
-                Error::Unsupported(format!(
-                    "{file}: tensor {name} is of type {:?}; F32, F16 and BF16 are supported",
-                    info.dtype
-                ))
-            })?;
-            let expected = id.shape(config);
-            if info.shape != expected {
-                return Err(Error::Shape(format!(
-                    "{file}: tensor {name} has shape {:?}, but the configuration demands {expected:?}",
-                    info.shape
-                )));
-            }
-            Ok(TensorEntry { id, element, shape: info.shape, shard, offset: info.offset, bytes: info.bytes })
-        })
-        .collect()
 }

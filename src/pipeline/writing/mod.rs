@@ -1,25 +1,25 @@
 //! The last stage: merged shards, streamed out, read back and checked.
 
-use std::collections::BTreeMap;
+mod gguf;
+mod hugging_face;
+mod jobs;
 
 use serde::Serialize;
 
+use self::jobs::{Content, Job, jobs};
 use super::options::WriteOptions;
-use crate::format::element::{Element, decode, encode};
-use crate::format::index::{INDEX_NAME, ShardIndex, shard_name, split_into_shards};
-use crate::format::safetensors::{OutputTensor, header_bytes};
+use crate::format::Container;
 use crate::merge::Mix;
 use crate::model::Model;
-use crate::model::config::CONFIG_NAME;
-use crate::model::files::TensorEntry;
-use crate::model::names::{Role, TensorId};
-use crate::model::weights::{read_mixed, widest};
+use crate::model::open::TensorEntry;
+use crate::model::product::Stored;
+use crate::model::weights::{in_type, read_mixed, reorder, shard};
 use crate::progress::{Observer, Stage, Unit};
 use crate::sink::OutputFolder;
 use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
 
-/// Files are copied and checked in pieces of this many bytes, a multiple of every element size.
+/// Files are copied and checked in pieces of about this many bytes.
 const PIECE_BYTES: u64 = 8 << 20;
 
 /// A written file.
@@ -39,19 +39,11 @@ pub struct ExtraFile {
     pub contents: Vec<u8>,
 }
 
-/// One tensor of the new model.
-struct Job<'a> {
-    source: &'a TensorEntry,
-    /// The layer to compute, for a merged layer's tensor; else the tensor is copied.
-    merged: Option<(&'a Mix, Role)>,
-    element: Element,
-    output: OutputTensor,
-}
-
 /// Writes the model whose layers are `layers` into `folder`, reads it back, and commits.
 ///
-/// Tensors of layers that are unchanged are copied byte for byte, unless `options.dtype` asks for
-/// another type. On any error the folder is aborted, so that nothing is left.
+/// Tensors of layers that are unchanged are copied byte for byte, unless `options` ask for another type or
+/// kind of file. A Hugging Face folder gets the `extra` files beside it, a GGUF file the same as metadata. On
+/// any error the folder is aborted, so that nothing is left.
 ///
 /// # Errors
 /// What reading, writing and `observer` give; [`Error::Source`] if what is read back differs from
@@ -86,96 +78,21 @@ async fn write_all(
 ) -> Result<Vec<WrittenFile>> {
     let groups: Vec<Vec<usize>> =
         layers.iter().map(|mix| mix.parts().iter().map(|(layer, _)| *layer).collect()).collect();
-    let dtype = options.dtype.map(upstream_dtype);
-    let config = model.config.rewrite(&groups, dtype)?;
-    let jobs = jobs(model, layers, options.dtype)?;
-    let sizes: Vec<u64> = jobs.iter().map(|job| job.output.bytes).collect();
-    let total: u64 = sizes.iter().sum();
-    let counts = split_into_shards(&sizes, options.max_shard_bytes);
-
+    let storage = options.storage(model);
+    let jobs = jobs(model, layers, storage)?;
+    let total = jobs.iter().map(|job| job.bytes).sum();
     let mut writer = Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total };
-    let mut weight_map = BTreeMap::new();
-    let mut rest = jobs.as_slice();
-    for (shard, count) in counts.iter().enumerate() {
-        let (jobs, later) = rest.split_at((*count).min(rest.len()));
-        rest = later;
-        let name = shard_name(shard, counts.len());
-        writer.shard(model, &name, jobs).await?;
-        weight_map.extend(jobs.iter().map(|job| (job.output.name.clone(), name.clone())));
-    }
-    if counts.len() > 1 {
-        let index = serde_json::to_vec_pretty(&ShardIndex::new(total, weight_map))
-            .map_err(|e| Error::Format(format!("{INDEX_NAME}: {e}")))?;
-        writer.small(INDEX_NAME, &index).await?;
-    }
-    writer.small(CONFIG_NAME, &config).await?;
-    for source in &model.companions {
-        let base = source.name().rsplit('/').next().unwrap_or_default();
-        let bytes = read_checked(source.as_ref(), 0, source.size()).await?;
-        writer.small(base, &bytes).await?;
-    }
-    for file in extra {
-        writer.small(file.name, &file.contents).await?;
+    match storage.container {
+        Container::Safetensors => {
+            hugging_face::write(&mut writer, model, &groups, &jobs, options, extra).await?
+        }
+        Container::Gguf => gguf::write(&mut writer, model, &groups, &jobs, options, extra).await?,
     }
     writer.check(layers.len()).await?;
     Ok(writer.files)
 }
 
-/// The name of an element type in `config.json`.
-fn upstream_dtype(element: Element) -> &'static str {
-    match element {
-        Element::F32 => "float32",
-        Element::F16 => "float16",
-        Element::Bf16 => "bfloat16",
-    }
-}
-
-fn safetensors_dtype(element: Element) -> safetensors::Dtype {
-    match element {
-        Element::F32 => safetensors::Dtype::F32,
-        Element::F16 => safetensors::Dtype::F16,
-        Element::Bf16 => safetensors::Dtype::BF16,
-    }
-}
-
-/// The tensors of the new model in the order of the source files.
-fn jobs<'a>(model: &'a Model, layers: &'a [Mix], dtype: Option<Element>) -> Result<Vec<Job<'a>>> {
-    let mut jobs = Vec::new();
-    for source in model.tensors() {
-        let (id, merged) = match source.id {
-            TensorId::Layer(layer, role) => {
-                let leads = |mix: &Mix| mix.parts().first().is_some_and(|(first, _)| *first == layer);
-                let Some(place) = layers.iter().position(leads) else {
-                    continue;
-                };
-                let mix = layers.get(place).filter(|mix| mix.unchanged().is_none());
-                // Buffers that old checkpoints carry are the same in every layer: copied, not mixed.
-                let mix = mix.filter(|_| role != Role::RotaryFrequencies);
-                (TensorId::Layer(place, role), mix.map(|mix| (mix, role)))
-            }
-            other => (other, None),
-        };
-        let element = match (dtype, merged) {
-            (Some(dtype), _) => dtype,
-            (None, None) => source.element,
-            (None, Some((mix, role))) => widest(model, mix, role).unwrap_or(source.element),
-        };
-        let elements = source.bytes / source.element.size() as u64;
-        jobs.push(Job {
-            source,
-            merged,
-            element,
-            output: OutputTensor {
-                name: id.name(),
-                dtype: safetensors_dtype(element),
-                shape: source.shape.clone(),
-                bytes: elements * element.size() as u64,
-            },
-        });
-    }
-    Ok(jobs)
-}
-
+/// Appends to a folder and remembers what it appended.
 struct Writer<'a> {
     folder: &'a mut dyn OutputFolder,
     observer: &'a dyn Observer,
@@ -187,39 +104,35 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn shard(&mut self, model: &Model, name: &str, jobs: &[Job<'_>]) -> Result<()> {
-        let outputs: Vec<OutputTensor> = jobs.iter().map(|job| job.output.clone()).collect();
-        self.begin(name).await?;
-        self.append(&header_bytes(&outputs)).await?;
-        for job in jobs {
-            match job.merged {
-                Some((mix, role)) => {
-                    let values = read_mixed(model, mix, role, Some(job.element)).await?;
-                    self.append(&encode(job.element, &values)).await?;
-                }
-                None => self.copy(model, job).await?,
+    /// The data of one tensor.
+    async fn tensor(&mut self, model: &Model, file: &str, job: &Job<'_>) -> Result<()> {
+        match &job.content {
+            Content::New(bytes) => self.append(bytes).await?,
+            Content::Merged(mix, role) => {
+                let stored = read_mixed(model, mix, *role, job.element).await?;
+                self.append(&in_order(model, job, stored)?.bytes).await?;
             }
-            self.done += job.output.bytes;
-            self.progress(Stage::Write, self.done, self.total, format!("{name}: {}", job.output.name))
-                .await?;
+            Content::Original(entry) => self.original(model, entry, job).await?,
         }
-        self.folder.close().await
+        self.done += job.bytes;
+        self.progress(Stage::Write, self.done, self.total, format!("{file}: {}", job.name)).await
     }
 
-    async fn copy(&mut self, model: &Model, job: &Job<'_>) -> Result<()> {
-        let entry = job.source;
-        let shard = model
-            .shards
-            .get(entry.shard)
-            .ok_or_else(|| Error::Format(format!("the shard of tensor {} is missing", entry.id.name())))?;
+    async fn original(&mut self, model: &Model, entry: &TensorEntry, job: &Job<'_>) -> Result<()> {
+        let source = shard(model, entry)?;
+        let row = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
+        // Rows are whole blocks; rows of a head have to be together to be reordered.
+        let piece = match job.reorder {
+            Some(_) => entry.bytes,
+            None => (PIECE_BYTES / row.max(1)).max(1) * row,
+        };
         let mut at = 0;
         while at < entry.bytes {
-            let length = PIECE_BYTES.min(entry.bytes - at);
-            let mut bytes = read_checked(shard.as_ref(), entry.offset + at, length).await?;
-            if job.element != entry.element {
-                bytes = encode(job.element, &decode(&entry.id.name(), entry.element, &bytes)?);
-            }
-            self.append(&bytes).await?;
+            let length = piece.min(entry.bytes - at);
+            let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
+            let stored = Stored { element: entry.element, bytes };
+            let stored = in_type(&entry.name, in_order(model, job, stored)?, job.element)?;
+            self.append(&stored.bytes).await?;
             at += length;
         }
         Ok(())
@@ -285,4 +198,12 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+fn in_order(model: &Model, job: &Job<'_>, stored: Stored) -> Result<Stored> {
+    let Some((heads, order)) = job.reorder else {
+        return Ok(stored);
+    };
+    let bytes = reorder(&stored.bytes, heads, model.config.head_dim, order)?;
+    Ok(Stored { bytes, ..stored })
 }

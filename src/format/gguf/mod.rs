@@ -1,0 +1,356 @@
+//! GGUF headers, read and written.
+//!
+//! A file is magic `GGUF`, `u32` version, `u64` number of tensors, `u64` number of metadata entries; the
+//! entries (`string` key, `u32` type, value); for each tensor its name, `u32` number of dimensions, that many
+//! `u64` with the row length first, `u32` type and `u64` offset; then, at the next multiple of
+//! `general.alignment`, the data, to whose start offsets are relative. Everything is little-endian
+//! (ggml's `docs/gguf.md`).
+//!
+//! A model in several files carries its metadata in the first; the others have the `split.*` keys only.
+
+mod value;
+mod write;
+
+use std::collections::HashSet;
+
+pub use value::{Array, Value, ValueType};
+use value::{Cursor, Trouble};
+pub use write::{OutputTensor, header_bytes, padding, parse_split_name, split_metadata, split_name};
+
+use super::blocks::BlockType;
+use super::element::Element;
+use crate::{Error, Result};
+
+/// The first bytes of every file.
+pub const MAGIC: [u8; 4] = *b"GGUF";
+
+/// The version that is written; 2 has the same layout and is read too.
+pub const VERSION: u32 = 3;
+
+/// Longest header that is read, in bytes. The largest vocabularies in use take about 20 MB.
+pub const MAX_HEADER_BYTES: u64 = 256 << 20;
+
+/// Alignment of tensors where the file does not say another.
+pub const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// Key of the alignment.
+pub const ALIGNMENT_KEY: &str = "general.alignment";
+
+/// Keys of a file that is one of several: its 0-based place, how many there are, and the tensors of all.
+pub const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
+
+/// Most dimensions that a tensor may have.
+const MAX_DIMENSIONS: u32 = 4;
+
+/// Metadata in the order of the file; a key occurs once.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metadata {
+    /// Keys and values.
+    pub entries: Vec<(String, Value)>,
+}
+
+impl Metadata {
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// Sets `key`, in place if it is there.
+    pub fn set(&mut self, key: &str, value: Value) {
+        match self.entries.iter_mut().find(|(k, _)| k == key) {
+            Some(entry) => entry.1 = value,
+            None => self.entries.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Removes `key`.
+    pub fn remove(&mut self, key: &str) {
+        self.entries.retain(|(k, _)| k != key);
+    }
+}
+
+/// Where one tensor lies in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub element: Element,
+    /// Dimensions, outermost first (the file has them the other way round).
+    pub shape: Vec<u64>,
+    /// First byte, counted from the start of the file.
+    pub offset: u64,
+    /// Size in bytes, without padding.
+    pub bytes: u64,
+}
+
+/// Which of several files this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// Its place, 0-based.
+    pub number: u64,
+    /// How many there are.
+    pub count: u64,
+    /// Tensors in all of them.
+    pub tensors: u64,
+}
+
+/// A parsed header.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// All metadata.
+    pub metadata: Metadata,
+    /// Tensors in the order of their data.
+    pub tensors: Vec<TensorInfo>,
+    /// Present in a file that is one of several.
+    pub split: Option<Split>,
+}
+
+/// Whether a file begins like a GGUF file.
+pub fn is_gguf(first_bytes: &[u8]) -> bool {
+    first_bytes.starts_with(&MAGIC)
+}
+
+/// Parses the front of a file of `file_bytes` bytes; `None` if `front` ends before the header does: call
+/// again with more of it.
+///
+/// # Errors
+/// [`Error::Format`] naming `file` and the key or tensor for a header that lies: counts, lengths or offsets
+/// beyond the file, unknown value types, overlapping or unaligned tensors, an alignment that is no power of
+/// two; [`Error::Unsupported`] for versions and tensor types that are not handled.
+pub fn parse_header(file: &str, front: &[u8], file_bytes: u64) -> Result<Option<Header>> {
+    let bad = |what: String| Error::Format(format!("{file}: {what}; download the file again"));
+    if front.len() as u64 >= MAX_HEADER_BYTES {
+        return Err(bad(format!("its header is longer than {} MB", MAX_HEADER_BYTES >> 20)));
+    }
+    let mut cursor = Cursor::new(front, file_bytes);
+    match read_header(&mut cursor) {
+        Ok(raw) => raw.check(file, file_bytes).map(Some),
+        Err(Problem::Trouble(Trouble::Short)) if (front.len() as u64) < file_bytes => Ok(None),
+        Err(Problem::Trouble(Trouble::Short)) => Err(bad("it ends within its header".to_owned())),
+        Err(Problem::Trouble(Trouble::Lie(what))) => Err(bad(what)),
+        Err(Problem::Unsupported(what)) => Err(Error::Unsupported(format!("{file}: {what}"))),
+    }
+}
+
+enum Problem {
+    Trouble(Trouble),
+    Unsupported(String),
+}
+
+impl From<Trouble> for Problem {
+    fn from(trouble: Trouble) -> Self {
+        Problem::Trouble(trouble)
+    }
+}
+
+/// A tensor as the file has it.
+struct RawTensor {
+    name: String,
+    /// Row length first.
+    dimensions: Vec<u64>,
+    kind: u32,
+    offset: u64,
+}
+
+struct RawHeader {
+    metadata: Metadata,
+    tensors: Vec<RawTensor>,
+    end: u64,
+}
+
+fn read_header(cursor: &mut Cursor<'_>) -> std::result::Result<RawHeader, Problem> {
+    let magic = cursor.u32("its magic number")?.to_le_bytes();
+    if magic != MAGIC {
+        return Err(Trouble::Lie("it is not a GGUF file".to_owned()).into());
+    }
+    let version = cursor.u32("its version")?;
+    if !(2..=VERSION).contains(&version) {
+        let big_endian = if version.swap_bytes() <= VERSION { " (it is big-endian)" } else { "" };
+        return Err(Problem::Unsupported(format!(
+            "GGUF version {version}{big_endian} is not supported; versions 2 and 3 are: convert the model anew"
+        )));
+    }
+    // A name of no bytes, no dimensions, a type and an offset; a key of no bytes, a type and a byte.
+    let n_tensors = cursor.count(8 + 4 + 4 + 8, "its list of tensors")?;
+    let n_entries = cursor.count(8 + 4 + 1, "its metadata")?;
+    let mut metadata = Metadata::default();
+    let mut seen = HashSet::new();
+    for _ in 0..n_entries {
+        let key = cursor.string("a metadata key")?;
+        let value = cursor.typed_value(&format!("metadata key {key}"))?;
+        if !seen.insert(key.clone()) {
+            return Err(Trouble::Lie(format!("metadata key {key} occurs twice")).into());
+        }
+        metadata.entries.push((key, value));
+    }
+    let mut tensors = Vec::new();
+    for index in 0..n_tensors {
+        tensors.push(read_tensor(cursor, index)?);
+    }
+    Ok(RawHeader { metadata, tensors, end: cursor.position() })
+}
+
+fn read_tensor(cursor: &mut Cursor<'_>, index: usize) -> std::result::Result<RawTensor, Problem> {
+    let name = cursor.string(&format!("the name of tensor {index}"))?;
+    let what = format!("tensor {name}");
+    let n_dimensions = cursor.u32(&what)?;
+    if n_dimensions > MAX_DIMENSIONS {
+        return Err(Trouble::Lie(format!("{what} claims {n_dimensions} dimensions")).into());
+    }
+    let dimensions =
+        (0..n_dimensions).map(|_| cursor.u64(&what)).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(RawTensor { name, dimensions, kind: cursor.u32(&what)?, offset: cursor.u64(&what)? })
+}
+
+impl RawHeader {
+    fn check(self, file: &str, file_bytes: u64) -> Result<Header> {
+        let bad = |what: String| Error::Format(format!("{file}: {what}; download the file again"));
+        let alignment = alignment(&self.metadata).map_err(bad)?;
+        let data_start = self.end.next_multiple_of(alignment);
+        let mut tensors = Vec::new();
+        let mut names = HashSet::new();
+        for raw in &self.tensors {
+            if !names.insert(raw.name.as_str()) {
+                return Err(bad(format!("tensor {} occurs twice", raw.name)));
+            }
+            let element = element_of(raw.kind).ok_or_else(|| unsupported_type(file, raw))?;
+            tensors.push(placed(raw, element, data_start, alignment, file_bytes).map_err(bad)?);
+        }
+        tensors.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
+        for pair in tensors.windows(2) {
+            if let [before, after] = pair
+                && before.offset.saturating_add(before.bytes) > after.offset
+            {
+                return Err(bad(format!("tensors {} and {} overlap", before.name, after.name)));
+            }
+        }
+        let split = split(&self.metadata).map_err(bad)?;
+        Ok(Header { metadata: self.metadata, tensors, split })
+    }
+}
+
+type Checked<T> = std::result::Result<T, String>;
+
+/// The alignment that the metadata asks for.
+///
+/// # Errors
+/// In words, where it is no power of two.
+fn alignment(metadata: &Metadata) -> Checked<u64> {
+    let Some(value) = metadata.get(ALIGNMENT_KEY) else {
+        return Ok(DEFAULT_ALIGNMENT);
+    };
+    match value.as_u64() {
+        Some(n) if n.is_power_of_two() && n <= 1 << 20 => Ok(n),
+        _ => Err(format!("{ALIGNMENT_KEY} is {value}, not a power of two")),
+    }
+}
+
+fn placed(
+    raw: &RawTensor,
+    element: Element,
+    data_start: u64,
+    alignment: u64,
+    file_bytes: u64,
+) -> Checked<TensorInfo> {
+    let name = &raw.name;
+    let row = raw.dimensions.first().copied().unwrap_or(1);
+    let elements = raw
+        .dimensions
+        .iter()
+        .try_fold(1u64, |product, n| product.checked_mul(*n))
+        .filter(|n| *n > 0)
+        .ok_or_else(|| format!("tensor {name} has dimensions {:?}, which cannot be", raw.dimensions))?;
+    let (weights, _) = element.block();
+    if !row.is_multiple_of(weights) {
+        return Err(format!("tensor {name} has rows of {row}, no whole blocks of {element}"));
+    }
+    let bytes = element.bytes(elements).ok_or_else(|| format!("tensor {name} is impossibly large"))?;
+    if !raw.offset.is_multiple_of(alignment) {
+        return Err(format!("tensor {name} begins at {}, not at a multiple of {alignment}", raw.offset));
+    }
+    let offset = data_start.checked_add(raw.offset);
+    let end = offset.and_then(|offset| offset.checked_add(bytes));
+    match (offset, end) {
+        (Some(offset), Some(end)) if end <= file_bytes => Ok(TensorInfo {
+            name: name.clone(),
+            element,
+            shape: raw.dimensions.iter().rev().copied().collect(),
+            offset,
+            bytes,
+        }),
+        _ => Err(format!(
+            "tensor {name} runs past the end of the file, which has {file_bytes} bytes; it is truncated"
+        )),
+    }
+}
+
+fn split(metadata: &Metadata) -> Checked<Option<Split>> {
+    let number = |key: &str| match metadata.get(key) {
+        None => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| format!("{key} is {value}, not a number")),
+    };
+    let [place, count, tensors] = SPLIT_KEYS.map(number);
+    match (place?, count?, tensors?) {
+        (_, None | Some(0 | 1), _) => Ok(None),
+        (Some(number), Some(count), tensors) if number < count => {
+            Ok(Some(Split { number, count, tensors: tensors.unwrap_or(0) }))
+        }
+        (number, Some(count), _) => {
+            let number = number.map_or("missing".to_owned(), |n| n.to_string());
+            Err(format!("its {} is {number}, but there are {count} files", SPLIT_KEYS[0]))
+        }
+    }
+}
+
+/// Numbers of the types that are no blocks.
+const FLOATS: [(Element, u32); 3] = [(Element::F32, 0), (Element::F16, 1), (Element::Bf16, 30)];
+
+fn element_of(id: u32) -> Option<Element> {
+    let float = FLOATS.iter().find(|(_, number)| *number == id).map(|(element, _)| *element);
+    float.or_else(|| BlockType::from_ggml_id(id).map(Element::Block))
+}
+
+/// The number of a type.
+fn id_of(element: Element) -> u32 {
+    match element {
+        Element::Block(block) => block.ggml_id(),
+        float => FLOATS.iter().find(|(each, _)| *each == float).map_or(0, |(_, id)| *id),
+    }
+}
+
+/// Types that are known by name and not handled.
+const REFUSED: [(u32, &str); 21] = [
+    (4, "Q4_2"),
+    (5, "Q4_3"),
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+];
+
+fn unsupported_type(file: &str, tensor: &RawTensor) -> Error {
+    let known = REFUSED.iter().find(|(id, _)| *id == tensor.kind).map(|(_, name)| (*name).to_owned());
+    let name = known.unwrap_or_else(|| format!("number {}", tensor.kind));
+    let ours: Vec<&str> = BlockType::ALL.iter().map(|block| block.name()).collect();
+    Error::Unsupported(format!(
+        "{file}: tensor {} is of type {name}, which is not supported; F32, F16, BF16, {} are",
+        tensor.name,
+        ours.join(", ")
+    ))
+}

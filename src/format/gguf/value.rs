@@ -1,0 +1,360 @@
+//! Metadata values, and the cursor that reads them.
+
+use std::fmt;
+
+/// A metadata value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `uint8`.
+    U8(u8),
+    /// `int8`.
+    I8(i8),
+    /// `uint16`.
+    U16(u16),
+    /// `int16`.
+    I16(i16),
+    /// `uint32`.
+    U32(u32),
+    /// `int32`.
+    I32(i32),
+    /// `uint64`.
+    U64(u64),
+    /// `int64`.
+    I64(i64),
+    /// `float32`.
+    F32(f32),
+    /// `float64`.
+    F64(f64),
+    /// `bool`, one byte.
+    Bool(bool),
+    /// `string`: `u64` length, then UTF-8.
+    String(String),
+    /// `array`: a type, `u64` length, then the items.
+    Array(Array),
+}
+
+/// Items of one type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// Their type, which an empty array has too.
+    pub of: ValueType,
+    /// The items.
+    pub items: Vec<Value>,
+}
+
+/// The type of a value; the numbers are the file's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "named like the values")]
+pub enum ValueType {
+    U8 = 0,
+    I8 = 1,
+    U16 = 2,
+    I16 = 3,
+    U32 = 4,
+    I32 = 5,
+    F32 = 6,
+    Bool = 7,
+    String = 8,
+    Array = 9,
+    U64 = 10,
+    I64 = 11,
+    F64 = 12,
+}
+
+impl ValueType {
+    const ALL: [Self; 13] = [
+        Self::U8,
+        Self::I8,
+        Self::U16,
+        Self::I16,
+        Self::U32,
+        Self::I32,
+        Self::F32,
+        Self::Bool,
+        Self::String,
+        Self::Array,
+        Self::U64,
+        Self::I64,
+        Self::F64,
+    ];
+
+    /// The type with this number.
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == id)
+    }
+
+    /// Bytes that a value takes at least.
+    fn least_bytes(self) -> u64 {
+        match self {
+            Self::U8 | Self::I8 | Self::Bool => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 | Self::String => 8,
+            Self::Array => 12,
+        }
+    }
+}
+
+impl Value {
+    /// What it is.
+    pub fn kind(&self) -> ValueType {
+        match self {
+            Value::U8(_) => ValueType::U8,
+            Value::I8(_) => ValueType::I8,
+            Value::U16(_) => ValueType::U16,
+            Value::I16(_) => ValueType::I16,
+            Value::U32(_) => ValueType::U32,
+            Value::I32(_) => ValueType::I32,
+            Value::U64(_) => ValueType::U64,
+            Value::I64(_) => ValueType::I64,
+            Value::F32(_) => ValueType::F32,
+            Value::F64(_) => ValueType::F64,
+            Value::Bool(_) => ValueType::Bool,
+            Value::String(_) => ValueType::String,
+            Value::Array(_) => ValueType::Array,
+        }
+    }
+
+    /// An array of strings.
+    pub fn strings(items: impl IntoIterator<Item = String>) -> Self {
+        Value::Array(Array { of: ValueType::String, items: items.into_iter().map(Value::String).collect() })
+    }
+
+    /// Any integer that is not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Value::U8(x) => Some(u64::from(*x)),
+            Value::U16(x) => Some(u64::from(*x)),
+            Value::U32(x) => Some(u64::from(*x)),
+            Value::U64(x) => Some(*x),
+            Value::I8(x) => u64::try_from(*x).ok(),
+            Value::I16(x) => u64::try_from(*x).ok(),
+            Value::I32(x) => u64::try_from(*x).ok(),
+            Value::I64(x) => u64::try_from(*x).ok(),
+            _ => None,
+        }
+    }
+
+    /// Any integer.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Value::I8(x) => Some(i64::from(*x)),
+            Value::I16(x) => Some(i64::from(*x)),
+            Value::I32(x) => Some(i64::from(*x)),
+            Value::I64(x) => Some(*x),
+            _ => self.as_u64().and_then(|x| i64::try_from(x).ok()),
+        }
+    }
+
+    /// A float of either width.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Value::F32(x) => Some(f64::from(*x)),
+            Value::F64(x) => Some(*x),
+            _ => None,
+        }
+    }
+
+    /// A truth value.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(x) => Some(*x),
+            _ => None,
+        }
+    }
+
+    /// A string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(x) => Some(x),
+            _ => None,
+        }
+    }
+
+    /// The items of an array.
+    pub fn as_array(&self) -> Option<&[Value]> {
+        match self {
+            Value::Array(array) => Some(&array.items),
+            _ => None,
+        }
+    }
+
+    /// Appends the value as the file has it, without its type.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::U8(x) => out.push(*x),
+            Value::I8(x) => out.extend(x.to_le_bytes()),
+            Value::U16(x) => out.extend(x.to_le_bytes()),
+            Value::I16(x) => out.extend(x.to_le_bytes()),
+            Value::U32(x) => out.extend(x.to_le_bytes()),
+            Value::I32(x) => out.extend(x.to_le_bytes()),
+            Value::U64(x) => out.extend(x.to_le_bytes()),
+            Value::I64(x) => out.extend(x.to_le_bytes()),
+            Value::F32(x) => out.extend(x.to_le_bytes()),
+            Value::F64(x) => out.extend(x.to_le_bytes()),
+            Value::Bool(x) => out.push(u8::from(*x)),
+            Value::String(x) => write_string(x, out),
+            Value::Array(Array { of, items }) => {
+                out.extend((*of as u32).to_le_bytes());
+                out.extend((items.len() as u64).to_le_bytes());
+                items.iter().for_each(|item| item.write(out));
+            }
+        }
+    }
+}
+
+/// In short: long arrays by their length only.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::U8(x) => write!(f, "{x}"),
+            Value::I8(x) => write!(f, "{x}"),
+            Value::U16(x) => write!(f, "{x}"),
+            Value::I16(x) => write!(f, "{x}"),
+            Value::U32(x) => write!(f, "{x}"),
+            Value::I32(x) => write!(f, "{x}"),
+            Value::U64(x) => write!(f, "{x}"),
+            Value::I64(x) => write!(f, "{x}"),
+            Value::F32(x) => write!(f, "{x}"),
+            Value::F64(x) => write!(f, "{x}"),
+            Value::Bool(x) => write!(f, "{x}"),
+            Value::String(x) => write!(f, "{x:?}"),
+            Value::Array(array) => write!(f, "a list of {}", array.items.len()),
+        }
+    }
+}
+
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// Why reading stopped.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The bytes given end here, and the file goes on.
+    Short,
+    /// The file lies; in words, without its name.
+    Lie(String),
+}
+
+/// Arrays in arrays deeper than this are no metadata.
+const MAX_DEPTH: usize = 4;
+
+/// Reads the front of a file of which only a part may be there.
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    file_bytes: u64,
+}
+
+type Read<T> = std::result::Result<T, Trouble>;
+
+impl<'a> Cursor<'a> {
+    /// At the first byte of a file of `file_bytes` that begins with `bytes`.
+    pub fn new(bytes: &'a [u8], file_bytes: u64) -> Self {
+        Self { bytes, at: 0, file_bytes }
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.at as u64
+    }
+
+    fn take(&mut self, length: u64, what: &str) -> Read<&'a [u8]> {
+        if length > self.left_in_file() {
+            return Err(Trouble::Lie(format!("{what} runs past the end of the file")));
+        }
+        let end = usize::try_from(length).ok().and_then(|n| self.at.checked_add(n)).ok_or(Trouble::Short)?;
+        let taken = self.bytes.get(self.at..end).ok_or(Trouble::Short)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn left_in_file(&self) -> u64 {
+        self.file_bytes.saturating_sub(self.position())
+    }
+
+    fn array<const N: usize>(&mut self, what: &str) -> Read<[u8; N]> {
+        let taken = self.take(N as u64, what)?;
+        taken.try_into().map_err(|_| Trouble::Short)
+    }
+
+    /// A `uint32`.
+    pub fn u32(&mut self, what: &str) -> Read<u32> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    /// A `uint64`.
+    pub fn u64(&mut self, what: &str) -> Read<u64> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+
+    /// How many things of at least `least` bytes follow: a number that the file has room for.
+    pub fn count(&mut self, least: u64, what: &str) -> Read<usize> {
+        let count = self.u64(what)?;
+        let room = self.left_in_file() / least.max(1);
+        match usize::try_from(count) {
+            Ok(n) if count <= room => Ok(n),
+            _ => Err(Trouble::Lie(format!("{what} claims {count} entries, more than the file can hold"))),
+        }
+    }
+
+    /// A `string`.
+    pub fn string(&mut self, what: &str) -> Read<String> {
+        let length = self.u64(what)?;
+        let bytes = self.take(length, what)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Trouble::Lie(format!("{what} is not UTF-8 text"))),
+        }
+    }
+
+    /// A type and its value.
+    pub fn typed_value(&mut self, what: &str) -> Read<Value> {
+        let kind = self.value_type(what)?;
+        self.value(kind, what, 0)
+    }
+
+    fn value_type(&mut self, what: &str) -> Read<ValueType> {
+        let id = self.u32(what)?;
+        ValueType::from_id(id)
+            .ok_or_else(|| Trouble::Lie(format!("{what} is of type {id}, which nobody knows")))
+    }
+
+    fn value(&mut self, kind: ValueType, what: &str, depth: usize) -> Read<Value> {
+        Ok(match kind {
+            ValueType::U8 => Value::U8(u8::from_le_bytes(self.array(what)?)),
+            ValueType::I8 => Value::I8(i8::from_le_bytes(self.array(what)?)),
+            ValueType::U16 => Value::U16(u16::from_le_bytes(self.array(what)?)),
+            ValueType::I16 => Value::I16(i16::from_le_bytes(self.array(what)?)),
+            ValueType::U32 => Value::U32(u32::from_le_bytes(self.array(what)?)),
+            ValueType::I32 => Value::I32(i32::from_le_bytes(self.array(what)?)),
+            ValueType::U64 => Value::U64(u64::from_le_bytes(self.array(what)?)),
+            ValueType::I64 => Value::I64(i64::from_le_bytes(self.array(what)?)),
+            ValueType::F32 => Value::F32(f32::from_le_bytes(self.array(what)?)),
+            ValueType::F64 => Value::F64(f64::from_le_bytes(self.array(what)?)),
+            ValueType::Bool => match self.array(what)? {
+                [0] => Value::Bool(false),
+                [1] => Value::Bool(true),
+                [other] => return Err(Trouble::Lie(format!("{what} is {other}, neither true nor false"))),
+            },
+            ValueType::String => Value::String(self.string(what)?),
+            ValueType::Array if depth == MAX_DEPTH => {
+                return Err(Trouble::Lie(format!("{what} nests lists more than {MAX_DEPTH} deep")));
+            }
+            ValueType::Array => {
+                let of = self.value_type(what)?;
+                let count = self.count(of.least_bytes(), what)?;
+                // Grown as items arrive: the count alone must not reserve memory.
+                let mut items = Vec::new();
+                for _ in 0..count {
+                    items.push(self.value(of, what, depth + 1)?);
+                }
+                items.shrink_to_fit();
+                Value::Array(Array { of, items })
+            }
+        })
+    }
+}

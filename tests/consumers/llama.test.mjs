@@ -1,0 +1,107 @@
+// What `laminate compress` writes as GGUF is loaded by llama.cpp, which gives the text the likelihood that we
+// report and goes on from a prompt.
+//
+// Run by `npm test`; `LAMINATE` names the binary, `LLAMA` node-llama-cpp.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+
+const { getLlama, LlamaLogLevel } = await import(pathToFileURL(process.env.LLAMA).href)
+
+const root = join(import.meta.dirname, '../..')
+const models = join(root, 'tests/data/models')
+const text = readFileSync(join(root, 'src/demo/text.txt'), 'utf8')
+const [SEQUENCES, TOKENS] = [4, 48]
+
+let folder, llama
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'laminate-llama-'))
+  llama = await getLlama({ build: 'never', gpu: false, logLevel: LlamaLogLevel.error })
+})
+after(async () => {
+  await llama.dispose()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const laminate = (...args) =>
+  JSON.parse(execFileSync(process.env.LAMINATE, [...args, '--json', '--device', 'cpu'], { stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 1 << 26 }))
+
+/** Perplexity of the sequences that the command line cuts, and how a story goes on, by llama.cpp. */
+async function byLlama(modelPath) {
+  const model = await llama.loadModel({ modelPath, gpuLayers: 0 })
+  const context = await model.createContext({ contextSize: 128, batchSize: 64 })
+  const sequence = context.getSequence()
+  const ids = model.tokenize(text, false, 'trimLeadingSpace')
+  let [nll, n] = [0, 0]
+  for (let i = 0; i < SEQUENCES; i++) {
+    await sequence.clearHistory()
+    const tokens = [model.tokens.bos, ...ids.slice(i * (TOKENS - 1), (i + 1) * (TOKENS - 1))]
+    const input = tokens.slice(0, -1).map(token => [token, { generateNext: { probabilities: true } }])
+    const output = await sequence.controlledEvaluate(input)
+    output.forEach(({ next }, place) => {
+      nll -= Math.log(next.probabilities.get(tokens[place + 1]))
+      n++
+    })
+  }
+  await sequence.clearHistory()
+  const story = []
+  const prompt = [model.tokens.bos, ...model.tokenize('Once upon a time', false, 'trimLeadingSpace')]
+  for await (const token of sequence.evaluate(prompt, { temperature: 0 })) {
+    story.push(token)
+    if (story.length === 24) break
+  }
+  const layers = model.fileInfo.metadata.llama.block_count
+  const result = { perplexity: Math.exp(nll / n), story: model.detokenize(story), layers }
+  await model.dispose()
+  return result
+}
+
+/** llama.cpp rounds activations where weights are quantised, so that its numbers differ a little from exact ones. */
+async function check(file, layers, tolerance) {
+  const ours = laminate('evaluate', file, '--samples', SEQUENCES, '--tokens', TOKENS).perplexity
+  const theirs = await byLlama(file)
+  assert.equal(theirs.layers, layers)
+  assert.ok(Math.abs(theirs.perplexity / ours - 1) < tolerance, `${theirs.perplexity} against ${ours}`)
+  assert.match(theirs.story, /^[ ,]?\w+ \w+/)
+}
+
+test('quantised files, merged and written in their own types', async () => {
+  for (const [type, tolerance] of [['F16', 0.002], ['Q8_0', 0.02], ['Q4_0', 0.05], ['Q4_K_M', 0.05]]) {
+    const file = join(folder, `${type}.gguf`)
+    laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, '--out', file)
+    await check(file, 4, tolerance)
+  }
+})
+
+test('a Hugging Face model, merged and written as GGUF', async () => {
+  const file = join(folder, 'demo.gguf')
+  const report = laminate('compress', 'demo', '--remove', 7, '--out', file)
+  assert.deepEqual(report.groups, [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
+  await check(file, 5, 0.002)
+})
+
+test('every type that can be asked for', async () => {
+  for (const type of ['f32', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'q4_1', 'q4_0']) {
+    const file = join(folder, `demo-${type}.gguf`)
+    laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--out', file, '--samples', 20)
+    await check(file, 5, 0.06)
+  }
+})
+
+test('a result in several files', async () => {
+  const report = laminate('compress', 'demo', '--remove', 7, '--max-shard-size', '200KB', '--out', join(folder, 'split.gguf'))
+  assert.ok(report.files.length > 2)
+  await check(join(folder, report.files[0].name), 5, 0.002)
+})
+
+test('a GGUF file of which a Hugging Face folder was made, and back', async () => {
+  const source = join(models, 'gguf/stories260K-Q8_0.gguf')
+  laminate('compress', source, '--remove', 1, '--out', join(folder, 'hf'))
+  const report = laminate('compress', join(folder, 'hf'), '--remove', 1, '--out', join(folder, 'back.gguf'))
+  assert.equal(report.groups.length, 3)
+  await check(join(folder, 'back.gguf'), 3, 0.002)
+})

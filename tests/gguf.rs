@@ -1,0 +1,436 @@
+//! GGUF files as models, in and out: what they hold, what they give, and each way they can lie.
+
+mod common;
+
+use common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
+use laminate::calibration::Sequences;
+use laminate::error::Error;
+use laminate::format::Container;
+use laminate::format::blocks::BlockType;
+use laminate::format::element::{Element, decode};
+use laminate::format::gguf::{Header, Metadata, OutputTensor, Value, header_bytes, parse_header};
+use laminate::model::Model;
+use laminate::pipeline::{CalibrationOptions, Session, WriteOptions, evaluate};
+use laminate::plan::MergePlan;
+use laminate::progress::Silent;
+
+const SPLIT: [&str; 3] = [
+    "stories260K-F16-split-00001-of-00003.gguf",
+    "stories260K-F16-split-00002-of-00003.gguf",
+    "stories260K-F16-split-00003-of-00003.gguf",
+];
+
+fn gguf(names: &[&str]) -> Files {
+    let read =
+        |name: &&str| ((*name).to_owned(), std::fs::read(data(&format!("models/gguf/{name}"))).unwrap());
+    names.iter().map(read).collect()
+}
+
+fn open(name: &str) -> Model {
+    open_files(&gguf(&[name])).unwrap()
+}
+
+fn header(bytes: &[u8]) -> Header {
+    parse_header("test.gguf", bytes, bytes.len() as u64).unwrap().unwrap()
+}
+
+fn perplexity(model: &Model) -> f64 {
+    run(evaluate(model, None, &cpu(), &CalibrationOptions::default(), &Silent)).unwrap().perplexity
+}
+
+/// Values of every tensor of a set of GGUF files by name.
+fn values(files: &Files) -> std::collections::BTreeMap<String, (Element, Vec<u8>)> {
+    let mut all = std::collections::BTreeMap::new();
+    for bytes in files.values() {
+        for tensor in header(bytes).tensors {
+            let data = &bytes[tensor.offset as usize..][..tensor.bytes as usize];
+            all.insert(tensor.name, (tensor.element, data.to_vec()));
+        }
+    }
+    all
+}
+
+fn compress(files: &Files, plan: &MergePlan, options: WriteOptions) -> Files {
+    let mut session = Session::new(open_files(files).unwrap(), cpu());
+    run(session.similarity(&CalibrationOptions::default(), &Silent)).unwrap();
+    let folder = MemoryFolder::default();
+    run(session.write(plan, &options, &mut folder.clone(), &Silent)).unwrap();
+    let state = folder.state.borrow();
+    assert!(state.committed);
+    state.files.clone()
+}
+
+fn unmerged(n_layers: usize) -> MergePlan {
+    MergePlan::from_merges(n_layers, &[]).unwrap()
+}
+
+// In.
+
+#[test]
+fn each_type_of_file_gives_nearly_the_perplexity_of_the_original() {
+    let original = json("golden/stories260K.json")["perplexity"].as_f64().unwrap();
+    let cases = [("F16", 1e-3), ("Q8_0", 5e-3), ("Q4_K_M", 0.05), ("Q4_0", 0.15)]
+        .map(|(t, e)| (format!("stories260K-{t}.gguf"), e));
+    for (name, tolerance) in cases {
+        let model = open(&name);
+        assert_eq!((model.config.n_layers, model.config.vocab_size, model.config.tied_head), (5, 512, true));
+        let ours = perplexity(&model);
+        assert!((ours / original - 1.0).abs() < tolerance, "{name}: {ours} for {original}");
+    }
+}
+
+#[test]
+fn the_tokenizer_in_the_file_is_the_one_beside_the_original() {
+    let (ours, theirs) = (open("stories260K-F16.gguf"), common::open("stories260K"));
+    let text = laminate::demo::TEXT;
+    assert_eq!(ours.tokenizer.encode(text).unwrap(), theirs.tokenizer.encode(text).unwrap());
+    let ids = theirs.tokenizer.encode("Once upon a time").unwrap();
+    assert_eq!(ours.tokenizer.decode(&ids).trim(), "Once upon a time");
+}
+
+#[test]
+fn a_split_model_is_the_same_model() {
+    let (one, three) = (open("stories260K-F16.gguf"), open_files(&gguf(&SPLIT)).unwrap());
+    assert_eq!(three.shards.len(), 3);
+    assert_eq!(one.total_bytes(), three.total_bytes());
+    let ids: Vec<u32> = one.tokenizer.encode(laminate::demo::TEXT).unwrap();
+    let sequences = Sequences::cut(&one.config, &ids, 4, 16).unwrap();
+    assert_eq!(Sequences::cut(&three.config, &ids, 4, 16).unwrap(), sequences);
+    assert_eq!(values(&gguf(&SPLIT)), values(&gguf(&["stories260K-F16.gguf"])));
+    let options = CalibrationOptions { samples: 20, ..CalibrationOptions::default() };
+    let score = |model: &Model| run(evaluate(model, None, &cpu(), &options, &Silent)).unwrap().perplexity;
+    assert_eq!(score(&one), score(&three));
+}
+
+#[test]
+fn any_shard_on_disk_opens_the_set() {
+    for name in SPLIT {
+        let sources = laminate::source::open_path(&data(&format!("models/gguf/{name}"))).unwrap();
+        assert_eq!(run(Model::open("m", &sources)).unwrap().shards.len(), 3);
+    }
+    let single = laminate::source::open_path(&data("models/gguf/stories260K-Q8_0.gguf")).unwrap();
+    assert_eq!(run(Model::open("m", &single)).unwrap().shards.len(), 1);
+}
+
+// Out.
+
+#[test]
+fn untouched_tensors_are_byte_identical_and_merged_ones_are_the_weighted_sum() {
+    for name in ["stories260K-Q4_0.gguf", "stories260K-Q4_K_M.gguf", "stories260K-F16.gguf"] {
+        let plan = MergePlan::from_merges(5, &[([1, 2], 0.75)]).unwrap();
+        let source = gguf(&[name]);
+        let written =
+            compress(&source, &plan, WriteOptions { name: Some("x".into()), ..WriteOptions::default() });
+        assert_eq!(written.keys().collect::<Vec<_>>(), ["x.gguf"]);
+        let (before, after) = (values(&source), values(&written));
+        let rests: Vec<&str> = before.keys().filter_map(|n| n.strip_prefix("blk.0.")).collect();
+        assert_eq!((rests.len(), after.len()), (9, before.len() - 9));
+        for rest in rests {
+            for (new, old) in [(0, 0), (2, 3), (3, 4)] {
+                assert_eq!(
+                    after[&format!("blk.{new}.{rest}")],
+                    before[&format!("blk.{old}.{rest}")],
+                    "{rest}"
+                );
+            }
+            let tensor = |files: &std::collections::BTreeMap<String, (Element, Vec<u8>)>, layer: usize| {
+                let (element, bytes) = &files[&format!("blk.{layer}.{rest}")];
+                (*element, decode(rest, *element, bytes).unwrap())
+            };
+            let ((element, merged), (a, first), (b, second)) =
+                (tensor(&after, 1), tensor(&before, 1), tensor(&before, 2));
+            assert_eq!(element, a.wider(b), "{name} {rest}");
+            let largest = first.iter().chain(&second).fold(0.0f32, |m, x| m.max(x.abs()));
+            // A step of the coarsest type here is an eighth of the largest value.
+            let tolerance = if matches!(element, Element::Block(_)) { largest / 8.0 } else { largest * 1e-3 };
+            for (i, ours) in merged.iter().enumerate() {
+                let expected = 0.75 * first[i] + 0.25 * second[i];
+                assert!((ours - expected).abs() <= tolerance, "{name} {rest}[{i}]: {ours} {expected}");
+            }
+        }
+        for name in ["token_embd.weight", "output_norm.weight"] {
+            assert_eq!(after[name], before[name]);
+        }
+    }
+}
+
+#[test]
+fn metadata_is_kept_and_only_what_changed_is_rewritten() {
+    let source = gguf(&["stories260K-Q8_0.gguf"]);
+    let plan = MergePlan::from_merges(5, &[([1, 2], 0.5)]).unwrap();
+    let written = compress(&source, &plan, WriteOptions::default());
+    let before = header(source.values().next().unwrap()).metadata;
+    let after = header(written.values().next().unwrap()).metadata;
+    assert_eq!(after.get("llama.block_count"), Some(&Value::U32(4)));
+    for (key, value) in &before.entries {
+        if key != "llama.block_count" {
+            assert_eq!(after.get(key), Some(value), "{key}");
+        }
+    }
+    let recipe: laminate::report::Recipe =
+        serde_json::from_str(after.get("laminate.recipe").unwrap().as_str().unwrap()).unwrap();
+    assert_eq!(recipe.plan, plan);
+}
+
+#[test]
+fn a_split_result_is_read_back_with_every_tensor() {
+    let source = gguf(&["stories260K-F16.gguf"]);
+    let options =
+        WriteOptions { max_shard_bytes: 120_000, name: Some("s".into()), ..WriteOptions::default() };
+    let written = compress(&source, &unmerged(5), options);
+    assert!(written.len() > 4, "{:?}", written.keys());
+    assert!(written.contains_key(&format!("s-00001-of-{:05}.gguf", written.len())));
+    assert_eq!(values(&written), values(&source));
+    for (place, bytes) in written.values().enumerate() {
+        let header = header(bytes);
+        assert_eq!(header.split.unwrap().number, place as u64);
+        assert_eq!(header.metadata.get("general.architecture").is_some(), place == 0);
+    }
+}
+
+#[test]
+fn there_and_back_again_between_both_kinds_of_file() {
+    for name in
+        ["stories260K", "variants/rope-llama3", "variants/multi-head-biases", "variants/multi-query-untied"]
+    {
+        let source = files(name);
+        let n_layers = open_files(&source).unwrap().config.n_layers;
+        let to = |container| WriteOptions { container: Some(container), ..WriteOptions::default() };
+        let as_gguf = compress(&source, &unmerged(n_layers), to(Container::Gguf));
+        let model = open_files(&as_gguf).unwrap();
+        let options = CalibrationOptions { samples: 30, tokens: 24, ..CalibrationOptions::default() };
+        let score = |model: &Model| run(evaluate(model, None, &cpu(), &options, &Silent)).unwrap().perplexity;
+        let (ours, theirs) = (score(&model), score(&open_files(&source).unwrap()));
+        assert!((ours / theirs - 1.0).abs() < 1e-6, "{name}: {ours} {theirs}");
+
+        let back = compress(&as_gguf, &unmerged(n_layers), to(Container::Safetensors));
+        for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "recipe.json", "README.md"] {
+            assert!(back.contains_key(file), "{name}: {file}");
+        }
+        // Norms are F32 in GGUF files whatever they were: the values are the same, the bytes need not be.
+        let tensors = |files: &Files| {
+            let file = safetensors::SafeTensors::deserialize(&files["model.safetensors"]).unwrap();
+            let of = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+                let element: Element = format!("{:?}", view.dtype()).parse().unwrap();
+                let values = decode(&name, element, view.data()).unwrap();
+                (name, values)
+            };
+            file.tensors().into_iter().map(of).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let (before, after) = (tensors(&source), tensors(&back));
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+        for (tensor, values) in &before {
+            assert!(&after[tensor] == values, "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn every_type_that_can_be_written_is_and_measures_as_it_was_planned() {
+    let original = json("golden/stories260K.json")["perplexity"].as_f64().unwrap();
+    let types = BlockType::ALL.into_iter().filter(|block| block.encodable() == *block).map(Element::Block);
+    for dtype in types.chain([Element::F32, Element::F16, Element::Bf16]) {
+        let source = gguf(&["stories260K-F16.gguf"]);
+        let written =
+            compress(&source, &unmerged(5), WriteOptions { dtype: Some(dtype), ..WriteOptions::default() });
+        let stored = values(&written);
+        assert!(stored.iter().all(|(name, (element, _))| !name.contains("norm") || *element == Element::F32));
+        let ours = perplexity(&open_files(&written).unwrap());
+        assert!(ours / original < 1.15, "{dtype}: {ours} for {original}");
+    }
+}
+
+#[test]
+fn a_plan_in_another_type_is_measured_in_that_type() {
+    let mut session = Session::new(open("stories260K-F16.gguf"), cpu());
+    run(session.similarity(&CalibrationOptions::default(), &Silent)).unwrap();
+    let options = WriteOptions { dtype: Some(Element::Block(BlockType::Q4_0)), ..WriteOptions::default() };
+    let planned = run(session.plan(&remove(1), &options, &Silent)).unwrap();
+    let folder = MemoryFolder::default();
+    run(session.write(&planned.plan, &options, &mut folder.clone(), &Silent)).unwrap();
+    let written = open_files(&folder.state.borrow().files).unwrap();
+    let measured = perplexity(&written);
+    // The head is measured as it is and written as Q8_0, which costs next to nothing.
+    assert!((measured / planned.merged.perplexity - 1.0).abs() < 2e-3, "{measured} {:?}", planned.merged);
+}
+
+// Lies.
+
+#[track_caller]
+fn refused(files: &Files, expected: &[&str]) -> Error {
+    let error = open_files(files).err().expect("this must be refused");
+    let message = error.to_string();
+    for part in expected {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+    assert!(!message.contains('\n') && message.len() < 500, "{message}");
+    error
+}
+
+#[test]
+fn a_missing_a_foreign_and_a_doubled_shard_are_named() {
+    refused(&gguf(&[SPLIT[0], SPLIT[2]]), &["split-00002-of-00003.gguf is missing", "2 of 3"]);
+    refused(&gguf(&[SPLIT[1], SPLIT[2]]), &["split-00001-of-00003.gguf is missing"]);
+    refused(&gguf(&["stories260K-F16.gguf", "stories260K-Q8_0.gguf"]), &["different models"]);
+    let mut doubled = gguf(&SPLIT);
+    doubled.insert(SPLIT[2].into(), doubled[SPLIT[1]].clone());
+    refused(&doubled, &["part 2", "twice"]);
+    let mut whole = gguf(&SPLIT);
+    whole.insert(SPLIT[2].into(), gguf(&["stories260K-F16.gguf"]).remove("stories260K-F16.gguf").unwrap());
+    refused(&whole, &["whole model"]);
+}
+
+#[test]
+fn a_truncated_file_is_named_wherever_it_ends() {
+    let whole = gguf(&["stories260K-Q8_0.gguf"]).remove("stories260K-Q8_0.gguf").unwrap();
+    for keep in [0, 3, 4, 8, 20, 30, 500, 9000, whole.len() - 5000] {
+        let files = Files::from([("cut.gguf".to_owned(), whole[..keep].to_vec())]);
+        let error = refused(&files, &["cut.gguf"]);
+        assert!(matches!(error, Error::Format(_)), "{error:?}");
+    }
+}
+
+/// A file of two tensors, changed before it is written.
+fn small(edit: impl FnOnce(&mut Metadata, &mut Vec<OutputTensor>)) -> Vec<u8> {
+    let mut metadata = Metadata::default();
+    metadata.set("general.architecture", Value::String("llama".into()));
+    let tensor =
+        |name: &str| OutputTensor { name: name.into(), element: Element::F32, shape: vec![2, 4], bytes: 32 };
+    let mut tensors = vec![tensor("a"), tensor("b")];
+    edit(&mut metadata, &mut tensors);
+    let mut bytes = header_bytes(&metadata, &tensors);
+    bytes.resize(bytes.len() + 64, 0);
+    bytes
+}
+
+#[track_caller]
+fn lie(bytes: &[u8], expected: &str) {
+    let message =
+        parse_header("lie.gguf", bytes, bytes.len() as u64).expect_err("must be refused").to_string();
+    assert!(message.starts_with("lie.gguf: ") && message.contains(expected), "{message}");
+}
+
+/// Overwrites the first place where `find` stands.
+fn patched(mut bytes: Vec<u8>, find: &[u8], offset: usize, with: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(find.len()).position(|w| w == find).unwrap() + offset;
+    bytes[at..at + with.len()].copy_from_slice(with);
+    bytes
+}
+
+#[test]
+fn a_header_that_is_right_is_read_from_any_prefix_that_holds_it() {
+    let bytes = small(|_, _| {});
+    let whole = header(&bytes);
+    assert_eq!(whole.tensors.len(), 2);
+    for keep in 0..bytes.len() {
+        match parse_header("f", &bytes[..keep], bytes.len() as u64).unwrap() {
+            Some(header) => assert_eq!(header, whole, "{keep}"),
+            None => assert!(keep < bytes.len() - 64, "{keep}"),
+        }
+    }
+}
+
+#[test]
+fn wrong_magic_and_versions() {
+    lie(b"GGML\0\0\0\0....................", "not a GGUF file");
+    lie(&patched(small(|_, _| {}), b"GGUF", 4, &1u32.to_le_bytes()), "version 1");
+    lie(&patched(small(|_, _| {}), b"GGUF", 4, &3u32.to_be_bytes()), "big-endian");
+}
+
+#[test]
+fn counts_beyond_the_file() {
+    lie(&patched(small(|_, _| {}), b"GGUF", 8, &u64::MAX.to_le_bytes()), "list of tensors claims");
+    lie(&patched(small(|_, _| {}), b"GGUF", 16, &(1u64 << 40).to_le_bytes()), "metadata claims");
+}
+
+#[test]
+fn lengths_of_strings_and_lists_beyond_the_file() {
+    let key = b"general.architecture";
+    let before = |bytes: Vec<u8>| {
+        let at = bytes.windows(key.len()).position(|w| w == key).unwrap() - 8;
+        (bytes, at)
+    };
+    let (mut bytes, at) = before(small(|_, _| {}));
+    bytes[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    lie(&bytes, "past the end");
+    let bytes = small(|m, _| m.set("list", Value::strings(["xyzzy".to_owned()])));
+    lie(&patched(bytes, b"list", 12, &(1u64 << 50).to_le_bytes()), "list claims");
+}
+
+#[test]
+fn text_that_is_none_and_values_of_no_type() {
+    lie(&patched(small(|_, _| {}), b"llama", 0, &[0xff]), "not UTF-8");
+    lie(&patched(small(|_, _| {}), b"architecture", 12, &77u32.to_le_bytes()), "type 77");
+    let bytes = small(|m, _| m.set("flag", Value::Bool(true)));
+    lie(&patched(bytes, b"flag", 8, &[7]), "neither true nor false");
+}
+
+#[test]
+fn keys_and_tensors_that_occur_twice() {
+    let bytes = small(|m, _| {
+        m.set("key-1", Value::U8(1));
+        m.set("key-2", Value::U8(1));
+    });
+    lie(&patched(bytes, b"key-2", 4, b"1"), "key-1 occurs twice");
+    lie(&small(|_, t| t[1].name = "a".into()), "tensor a occurs twice");
+}
+
+#[test]
+fn lists_in_lists_without_end() {
+    let mut value = Value::U8(0);
+    for _ in 0..40 {
+        let of = value.kind();
+        value = Value::Array(laminate::format::gguf::Array { of, items: vec![value] });
+    }
+    lie(&small(|m, _| m.set("deep", value)), "nests");
+}
+
+#[test]
+fn an_alignment_that_is_none() {
+    for alignment in [0, 3, 1 << 30] {
+        let bytes = small(|m, _| m.set("general.alignment", Value::U32(32)));
+        lie(&patched(bytes, b"alignment", 13, &u32::to_le_bytes(alignment)), "power of two");
+    }
+}
+
+#[test]
+fn dimensions_that_overflow_or_vanish_or_are_too_many() {
+    lie(&small(|_, t| t[0].shape = vec![u64::MAX, u64::MAX]), "dimensions");
+    lie(&small(|_, t| t[0].shape = vec![1 << 62, 1]), "impossibly large");
+    lie(&small(|_, t| t[0].shape = vec![0, 4]), "dimensions");
+    lie(&small(|_, t| t[0].shape = vec![1; 5]), "5 dimensions");
+}
+
+#[test]
+fn offsets_that_overlap_leave_the_file_or_are_not_aligned() {
+    // The name, its dimensions, its type and then its offset.
+    let offset = 1 + 4 + 16 + 4;
+    let place = [1, 0, 0, 0, 0, 0, 0, 0, b'b'];
+    let with = |value: u64| patched(small(|_, _| {}), &place, 8 + offset, &value.to_le_bytes());
+    lie(&with(0), "overlap");
+    lie(&with(1 << 20), "past the end");
+    lie(&with(u64::MAX - 31), "past the end");
+    lie(&with(33), "multiple of 32");
+}
+
+#[test]
+fn types_that_are_not_handled_are_refused_by_name() {
+    let place = [1, 0, 0, 0, 0, 0, 0, 0, b'b'];
+    let with = |id: u32| patched(small(|_, _| {}), &place, 8 + 1 + 4 + 16, &id.to_le_bytes());
+    lie(&with(19), "IQ1_S");
+    lie(&with(999), "number 999");
+    lie(&with(12), "no whole blocks of Q4_K");
+}
+
+#[test]
+fn a_scale_that_is_no_number_is_found_when_it_is_used() {
+    let mut files = gguf(&["stories260K-Q8_0.gguf"]);
+    let bytes = files.get_mut("stories260K-Q8_0.gguf").unwrap();
+    let tensor = header(bytes).tensors.into_iter().find(|t| t.name == "blk.1.ffn_up.weight").unwrap();
+    let at = tensor.offset as usize + 34 * 3;
+    bytes[at..at + 2].copy_from_slice(&0x7e00u16.to_le_bytes());
+    let mut session = Session::new(open_files(&files).unwrap(), cpu());
+    let error = run(session.similarity(&CalibrationOptions::default(), &Silent)).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("blk.1.ffn_up.weight") && message.contains("block 3"), "{message}");
+}

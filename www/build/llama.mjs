@@ -1,0 +1,32 @@
+// @ts-check
+/** llama.cpp as node-llama-cpp packs it, for the tests that load what we write with it. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { npm } from './packages.mjs'
+import { tools } from './paths.mjs'
+
+const VERSION = '3.22.1'
+
+/** The package with the compiled library; the others, for graphics cards and other systems, are 700 MB. */
+const platforms = /** @type {Record<string, string>} */ ({
+  'linux-x64': 'linux-x64',
+  'linux-arm64': 'linux-arm64',
+  'darwin-x64': 'mac-x64',
+  'darwin-arm64': 'mac-arm64-metal',
+  'win32-x64': 'win-x64',
+  'win32-arm64': 'win-arm64',
+})
+
+const folder = join(tools, `llama-${VERSION}`)
+
+/** Where the module is, or null where it is not to be had. */
+export async function prepareLlama() {
+  const platform = platforms[`${process.platform}-${process.arch}`]
+  if (!platform) return null
+  const entry = join(folder, 'node_modules', 'node-llama-cpp', 'dist', 'index.js')
+  if (!existsSync(entry)) {
+    const packages = ['node-llama-cpp', `@node-llama-cpp/${platform}`].map(name => `${name}@${VERSION}`)
+    await npm(['install', '--prefix', folder, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund', ...packages])
+  }
+  return existsSync(entry) ? entry : null
+}
