@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// Tensors of one layer by role, as they are stored, rotated halves together.
 pub type LayerTensors = Vec<(Role, Stored)>;
 
+/// Values of a tensor that are mixed at a time.
+const MIXED_VALUES: u64 = 4 << 20;
+
 /// A tensor whose read has begun.
 type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
 
@@ -95,13 +98,24 @@ pub fn mixed_element(model: &Model, mix: &Mix, role: Role, storage: Storage) -> 
 /// # Errors
 /// As [`LayerFetch::finish`], and those of [`encode`].
 pub async fn read_mixed(model: &Model, mix: &Mix, role: Role, element: Element) -> Result<Stored> {
-    let mut sum = Accumulator::default();
-    for (layer, weight) in mix.parts() {
-        let entry = entry(model, TensorId::Layer(*layer, role))?;
-        let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
-        sum.add(&entry.name, *weight, decode(&entry.name, entry.element, &bytes)?)?;
+    let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
+    let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
+    // A vector is one block of rows, a matrix is mixed a few rows at a time: in f32 it is as large as a layer.
+    let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
+    let mut bytes = Vec::new();
+    let mut first = 0;
+    while first < rows {
+        let count = piece.min(rows - first);
+        let mut sum = Accumulator::default();
+        for (layer, weight) in mix.parts() {
+            let id = TensorId::Layer(*layer, role);
+            let stored = read_rows(model, id, first, count).await?;
+            sum.add(&id.describe(model.container()), *weight, stored.to_f32()?)?;
+        }
+        let encoded = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, mix, role), e))?;
+        bytes.extend(encoded);
+        first += count;
     }
-    let bytes = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, mix, role), e))?;
     Ok(Stored { element, bytes })
 }
 

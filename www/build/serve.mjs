@@ -1,12 +1,13 @@
 // @ts-check
 /**
- * Serves the built page from a folder, and nothing else. Files go out as they are: on one's own machine
+ * Serves the built page from a folder, and nothing else but the sample model where it has been fetched. Files go out as they are: on one's own machine
  * compressing costs more than it saves, and the page can tell how much of the engine has arrived.
  */
 import { createReadStream, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, normalize, sep } from 'node:path'
+import { answerSample } from './sample.mjs'
 
 /** @type {Record<string, string>} */
 const types = {
@@ -58,6 +59,7 @@ export function pageServer(folder) {
     const end = (/** @type {number} */ status, /** @type {string} */ text, headers = {}) =>
       response.writeHead(status, { ...security, 'Content-Type': 'text/plain; charset=utf-8', ...headers }).end(text)
     if (method !== 'GET' && method !== 'HEAD') return end(405, 'Only GET and HEAD.', { Allow: 'GET, HEAD' })
+    if (answerSample(request, response, security)) return
     const file = fileFor(folder, url)
     const info = file === null ? null : await stat(file).catch(() => null)
     if (file === null || !info?.isFile()) return end(404, 'There is no such file.')

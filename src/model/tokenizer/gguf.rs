@@ -15,10 +15,12 @@
 //!   Unicode's case folding has `'ſ` too;
 //! - two adjacent pieces may spell a control token there, and are merged; SentencePiece never does that;
 //! - pieces with equal scores are merged from left to right there, and in the order of the Hugging Face
-//!   converter here. SentencePiece gives every piece its own score.
+//!   converter here. Llama 2's runs of spaces have one score, and come out the same either way.
 //!
 //! Nothing normalises Unicode, though Qwen's own `tokenizer.json` composes characters (NFC): llama.cpp does not.
 
+mod hugging_face;
+mod kind;
 mod merges;
 mod pre_tokenizers;
 mod vocabulary;
@@ -35,7 +37,8 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
 
-use self::vocabulary::{Algorithm, Kind, Vocabulary};
+use self::kind::Kind;
+use self::vocabulary::{Algorithm, Vocabulary};
 pub use self::write::to_metadata;
 use crate::format::gguf::{Metadata, Value};
 use crate::{Error, Result};

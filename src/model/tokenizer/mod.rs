@@ -51,6 +51,8 @@ impl Tokenizer {
     fn fitting(file: &str, mut inner: HfTokenizer, config: &Config) -> Result<Self> {
         // Files carry the padding and truncation of whoever saved them; calibration wants neither.
         inner.with_padding(None);
+        // A text that spells a special token is about it, and gives the same ids whatever file the model is in.
+        inner.set_encode_special_tokens(true);
         inner.with_truncation(None).map_err(|e| Error::Format(format!("{file}: {e}")))?;
         let largest = inner.get_vocab(true).values().copied().max();
         match largest {

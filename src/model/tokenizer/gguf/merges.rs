@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::vocabulary::Kind;
+use super::kind::Kind;
 
 /// All merges of a vocabulary in their order.
 ///
@@ -21,7 +21,7 @@ pub(super) fn from_scores<'a, T: AsRef<str>>(
     let mut merges = Vec::new();
     for ((token, kind), score) in tokens.iter().zip(kinds).zip(scores) {
         // A text cannot spell these, which SentencePiece does not look up either.
-        if matches!(kind, Kind::Control | Kind::Unknown | Kind::Byte) {
+        if !kind.has_text() {
             continue;
         }
         let token = token.as_ref();
@@ -61,25 +61,26 @@ pub(super) fn to_scores(tokens: &[String], kinds: &[Kind], merges: &[(String, St
         }
     }
     let group = |place: usize| groups.get(groups.partition_point(|first| *first <= place).checked_sub(1)?);
-    let score = |(token, kind): (&String, &Kind)| match kind {
-        Kind::Control | Kind::Unknown | Kind::Byte => 0.0,
-        _ => -(places.get(token).and_then(|place| group(*place)).copied().unwrap_or(places.len()) as f32),
+    let score = |token: &String| {
+        let group = places.get(token).and_then(|place| group(*place));
+        -(group.copied().unwrap_or(places.len()) as f32)
     };
-    let scores: Vec<f32> = tokens.iter().zip(kinds).map(score).collect();
+    let scored = tokens.iter().zip(kinds);
+    let scores: Vec<f32> =
+        scored.map(|(token, kind)| if kind.has_text() { score(token) } else { 0.0 }).collect();
 
     let derived = from_scores(tokens, kinds, &scores);
     let ranks: HashMap<(&str, &str), usize> = derived.iter().copied().zip(0..).collect();
     // Those that are left out make control tokens, which older converters let a text spell.
-    let known: Vec<(&str, &str, usize)> = merges
+    let known: Vec<(String, usize)> = merges
         .iter()
-        .map(|(left, right)| (left.as_str(), right.as_str()))
-        .filter_map(|(left, right)| Some((left, right, *ranks.get(&(left, right))?)))
+        .filter_map(|(left, right)| {
+            Some((format!("{left}{right}"), *ranks.get(&(left.as_str(), right.as_str()))?))
+        })
         .collect();
-    let all_there = known.iter().map(|(.., rank)| rank).collect::<HashSet<_>>().len() == derived.len();
-    let same_piece =
-        |a: (&str, &str), b: (&str, &str)| a.0.chars().chain(a.1.chars()).eq(b.0.chars().chain(b.1.chars()));
+    let all_there = known.iter().map(|(_, rank)| rank).collect::<HashSet<_>>().len() == derived.len();
     let in_order = known.windows(2).all(|pair| match pair {
-        [a, b] => a.2 < b.2 || same_piece((a.0, a.1), (b.0, b.1)),
+        [(piece, rank), (next_piece, next_rank)] => rank < next_rank || piece == next_piece,
         _ => true,
     });
     (all_there && in_order).then_some(scores)

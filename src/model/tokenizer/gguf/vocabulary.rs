@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use tokenizers::models::bpe::Vocab;
 
 use super::key;
+use super::kind::Kind;
 use super::pre_tokenizers::{self, PreTokenizer};
 use crate::format::gguf::{Metadata, Value};
 use crate::{Error, Result};
@@ -15,55 +16,6 @@ use crate::{Error, Result};
 /// square.
 const MAX_PIECE_BYTES: usize = 256;
 
-/// Tokens that end a text or mark a gap in code: control tokens to llama.cpp even where the file calls them
-/// user-defined, as that of Phi-3 does with `</s>`.
-const CONTROL_TOKENS: [&str; 44] = [
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "</s>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<｜end▁of▁sentence｜>",
-    "<end_of_utterance>",
-    "<|fim_prefix|>",
-    "<fim-prefix>",
-    "<fim_prefix>",
-    "<｜fim▁begin｜>",
-    "<PRE>",
-    "▁<PRE>",
-    "<|fim_suffix|>",
-    "<fim-suffix>",
-    "<fim_suffix>",
-    "<｜fim▁hole｜>",
-    "<SUF>",
-    "▁<SUF>",
-    "<|fim_middle|>",
-    "<fim-middle>",
-    "<fim_middle>",
-    "<｜fim▁end｜>",
-    "<MID>",
-    "▁<MID>",
-    "<|fim_pad|>",
-    "<fim-pad>",
-    "<fim_pad>",
-    "<PAD>",
-    "<|fim_repo|>",
-    "<|repo_name|>",
-    "<fim-repo>",
-    "<|file_sep|>",
-];
-
 /// How text becomes tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Algorithm {
@@ -71,37 +23,6 @@ pub(super) enum Algorithm {
     SentencePiece,
     /// Pieces of bytes, within what the pre-tokenizer leaves together.
     ByteLevel(&'static PreTokenizer),
-}
-
-/// What a token is; the numbers are the file's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-pub(super) enum Kind {
-    Normal = 1,
-    /// Stands for what the vocabulary cannot spell.
-    Unknown = 2,
-    /// Has no text.
-    Control = 3,
-    /// Is found in a text before anything else happens to it.
-    UserDefined = 4,
-    Unused = 5,
-    /// `<0x0A>`: a byte of a character without a piece.
-    Byte = 6,
-}
-
-impl Kind {
-    fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            // llama.cpp's "undefined".
-            0 | 1 => Kind::Normal,
-            2 => Kind::Unknown,
-            3 => Kind::Control,
-            4 => Kind::UserDefined,
-            5 => Kind::Unused,
-            6 => Kind::Byte,
-            _ => return None,
-        })
-    }
 }
 
 /// The tokens of a file.
@@ -330,13 +251,9 @@ impl<'a> Reader<'a> {
             return Ok((0..).map(kind).take(tokens.len()).collect());
         };
         self.check_length(key::TYPES, list, tokens.len())?;
-        let kind = |(id, (value, token)): (usize, (&Value, &Cow<'a, str>))| match value
-            .as_i64()
-            .and_then(Kind::from_number)
-        {
-            Some(Kind::UserDefined) if CONTROL_TOKENS.contains(&token.as_ref()) => Ok(Kind::Control),
-            Some(kind) => Ok(kind),
-            None => Err(self.bad(key::TYPES, &format!("has {value} at {id}, which is no type"))),
+        let kind = |(id, (value, token)): (usize, (&Value, &Cow<'a, str>))| {
+            let kind = value.as_i64().and_then(|number| Kind::of(token, number));
+            kind.ok_or_else(|| self.bad(key::TYPES, &format!("has {value} at {id}, which is no type")))
         };
         list.iter().zip(tokens).enumerate().map(kind).collect()
     }

@@ -1,0 +1,214 @@
+//! Benchmark: a model of exactly Llama-3-8B's shapes, quantised as Q4_K_M, with random weights.
+//!
+//! usage: cargo bench --bench scale -- FOLDER [LAYERS] [--split]
+//!
+//! Writes the model into FOLDER (4.9 GB for all 32 layers, kept for the next time) and runs the command line on
+//! it: seconds and peak memory of each command. Fewer layers show that memory does not depend on depth.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use laminate::format::blocks::BlockType;
+use laminate::format::element::Element;
+use laminate::format::gguf::{
+    Metadata, OutputTensor, Value, ValueType, header_bytes, padding, parse_header, split_metadata, split_name,
+};
+
+const HIDDEN: u64 = 4096;
+const INNER: u64 = 14336;
+const KEYS: u64 = 1024;
+const VOCABULARY: u64 = 128_256;
+const LAYERS: u64 = 32;
+
+/// Data in a shard of a split model.
+const SHARD_BYTES: u64 = 1 << 30;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let Some(folder) = arguments.first().filter(|a| !a.starts_with("--")).map(PathBuf::from) else {
+        println!("scale: give a folder with room for 10 GB");
+        return;
+    };
+    let n_layers = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(LAYERS);
+    std::fs::create_dir_all(&folder).unwrap();
+    let split = arguments.iter().any(|a| a == "--split");
+    let model = generate(&folder, n_layers, split);
+    laminate(&model, &["inspect"]);
+    let few = ["--samples", "8", "--tokens", "16", "--device", "cpu"];
+    let points = ["--points", "tokens:4"];
+    laminate(&model, &[&["similarity"], &few[..], &points[..]].concat());
+    let out = folder.join("merged.gguf");
+    let _ = std::fs::remove_file(&out);
+    let compress = ["compress", "--remove", "1", "--out", out.to_str().unwrap(), "--max-shard-size", "9GB"];
+    laminate(&model, &[&compress[..], &few[..], &points[..]].concat());
+    std::fs::remove_file(out).unwrap();
+}
+
+/// Runs the command line and says how long it took and what it needed.
+fn laminate(model: &Path, arguments: &[&str]) {
+    let start = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_laminate"))
+        .args(arguments)
+        .arg("--json")
+        .arg(model)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let peak =
+        report["peak_memory_bytes"].as_f64().map_or(String::new(), |b| format!(", peak {:.0} MB", b / 1e6));
+    println!("scale: {} {:.1} s{peak}", arguments[0], start.elapsed().as_secs_f64());
+}
+
+/// The tensors in the order of llama.cpp's files, `attn_v` and `ffn_down` of some layers in more bits.
+fn tensors(n_layers: u64) -> Vec<OutputTensor> {
+    let tensor = |name: String, element: Element, shape: Vec<u64>| {
+        let bytes = element.bytes(shape.iter().product()).unwrap();
+        OutputTensor { name, element, shape, bytes }
+    };
+    let [four, six] = [BlockType::Q4K, BlockType::Q6K].map(Element::Block);
+    let mut all = vec![tensor("token_embd.weight".into(), four, vec![VOCABULARY, HIDDEN])];
+    for layer in 0..n_layers {
+        let more =
+            layer < n_layers / 8 || layer >= 7 * n_layers / 8 || (layer.wrapping_sub(n_layers / 8)) % 3 == 2;
+        let wide = if more { six } else { four };
+        for (name, element, shape) in [
+            ("attn_norm", Element::F32, vec![HIDDEN]),
+            ("ffn_down", wide, vec![HIDDEN, INNER]),
+            ("ffn_gate", four, vec![INNER, HIDDEN]),
+            ("ffn_up", four, vec![INNER, HIDDEN]),
+            ("ffn_norm", Element::F32, vec![HIDDEN]),
+            ("attn_k", four, vec![KEYS, HIDDEN]),
+            ("attn_output", four, vec![HIDDEN, HIDDEN]),
+            ("attn_q", four, vec![HIDDEN, HIDDEN]),
+            ("attn_v", wide, vec![KEYS, HIDDEN]),
+        ] {
+            all.push(tensor(format!("blk.{layer}.{name}.weight"), element, shape));
+        }
+    }
+    all.push(tensor("output.weight".into(), six, vec![VOCABULARY, HIDDEN]));
+    all.push(tensor("output_norm.weight".into(), Element::F32, vec![HIDDEN]));
+    all
+}
+
+fn metadata(n_layers: u64) -> Metadata {
+    let mut metadata = vocabulary();
+    let text = |s: &str| Value::String(s.to_owned());
+    metadata.set("general.architecture", text("llama"));
+    metadata.set("general.name", text("random weights of Llama-3-8B's shapes"));
+    for (key, n) in [
+        ("block_count", n_layers),
+        ("context_length", 8192),
+        ("embedding_length", HIDDEN),
+        ("feed_forward_length", INNER),
+        ("attention.head_count", 32),
+        ("attention.head_count_kv", 8),
+        ("rope.dimension_count", 128),
+    ] {
+        metadata.set(&format!("llama.{key}"), Value::U32(n as u32));
+    }
+    metadata.set("llama.rope.freq_base", Value::F32(500_000.0));
+    metadata.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+    metadata
+}
+
+/// Llama 3's vocabulary out of the test data; all tokens but the first 256 are `<n>` where it is not there.
+fn vocabulary() -> Metadata {
+    let packed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers/ggml-vocab-llama-bpe.gguf.gz");
+    let mut bytes = Vec::new();
+    let file = File::open(&packed).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(file), &mut bytes).unwrap();
+    let header = parse_header("vocabulary", &bytes, bytes.len() as u64).unwrap().unwrap();
+    let entries = header.metadata.entries.into_iter().filter(|(key, value)| {
+        key.starts_with("tokenizer.") && (value.kind() != ValueType::Array || !key.ends_with("scores"))
+    });
+    Metadata { entries: entries.collect() }
+}
+
+fn generate(folder: &Path, n_layers: u64, split: bool) -> PathBuf {
+    let (metadata, tensors) = (metadata(n_layers), tensors(n_layers));
+    let stem = format!("random-8b-{n_layers}l-Q4_K_M");
+    let mut shards: Vec<Vec<OutputTensor>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for tensor in tensors.iter().cloned() {
+        if split && bytes > SHARD_BYTES {
+            shards.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += tensor.bytes;
+        shards.last_mut().unwrap().push(tensor);
+    }
+    let name = |i: usize| match shards.len() {
+        1 => format!("{stem}.gguf"),
+        n => split_name(&stem, i, n),
+    };
+    for (i, shard) in shards.iter().enumerate() {
+        let own = match shards.len() {
+            1 => metadata.clone(),
+            n => split_metadata(&metadata, i as u16, n as u16, tensors.len() as i32),
+        };
+        let path = folder.join(name(i));
+        if !path.exists() {
+            write(&path, &own, shard);
+        }
+    }
+    folder.join(name(0))
+}
+
+fn write(path: &Path, metadata: &Metadata, tensors: &[OutputTensor]) {
+    let partial = path.with_extension("partial");
+    let mut file = BufWriter::with_capacity(1 << 22, File::create(&partial).unwrap());
+    file.write_all(&header_bytes(metadata, tensors)).unwrap();
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    for tensor in tensors {
+        match tensor.element {
+            Element::Block(block) => {
+                let mut left = tensor.bytes as usize / block.bytes();
+                while left > 0 {
+                    let n = left.min(1 << 14);
+                    file.write_all(&blocks(block, n, &mut random)).unwrap();
+                    left -= n;
+                }
+            }
+            _ => (0..tensor.bytes / 4).for_each(|_| file.write_all(&1.0f32.to_le_bytes()).unwrap()),
+        }
+        file.write_all(&vec![0; padding(metadata, tensor.bytes) as usize]).unwrap();
+    }
+    file.flush().unwrap();
+    drop(file);
+    std::fs::rename(&partial, path).unwrap();
+}
+
+/// Random codes, with scales that give weights of mean zero and deviation 0.01.
+fn blocks(block: BlockType, n: usize, random: &mut u64) -> Vec<u8> {
+    let mut bytes = vec![0u8; n * block.bytes()];
+    for word in bytes.chunks_mut(8) {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        word.copy_from_slice(&random.to_le_bytes()[..word.len()]);
+    }
+    for each in bytes.chunks_exact_mut(block.bytes()) {
+        match block {
+            // d and dmin; all six-bit scales and minimums are 32; 15 codes around their mean.
+            BlockType::Q4K => {
+                let d = 0.01 / (32.0 * 4.61);
+                each[..2].copy_from_slice(&half::f16::from_f32(d).to_le_bytes());
+                each[2..4].copy_from_slice(&half::f16::from_f32(7.5 * d).to_le_bytes());
+                each[4..12].fill(0xa0);
+                each[12..16].fill(0);
+            }
+            // Scales of 16 codes are 16; d is last.
+            BlockType::Q6K => {
+                each[192..208].fill(16);
+                each[208..].copy_from_slice(&half::f16::from_f32(0.01 / (16.0 * 18.5)).to_le_bytes());
+            }
+            other => panic!("{other} is not in Q4_K_M"),
+        }
+    }
+    bytes
+}

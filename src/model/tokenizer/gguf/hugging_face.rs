@@ -1,0 +1,230 @@
+//! What `tokenizer.json` and `tokenizer_config.json` say.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::{SPACE, pre_tokenizers};
+use crate::{Error, Result};
+
+const FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+
+/// `tokenizer.json`.
+#[derive(Deserialize)]
+pub(super) struct File {
+    #[serde(default)]
+    pub added_tokens: Vec<Added>,
+    #[serde(default)]
+    normalizer: Json,
+    #[serde(default)]
+    pre_tokenizer: Json,
+    #[serde(default)]
+    post_processor: Json,
+    pub model: Model,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Added {
+    pub id: u32,
+    pub content: String,
+    #[serde(default)]
+    pub special: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Model {
+    pub vocab: HashMap<String, u32>,
+    merges: Vec<Merge>,
+    #[serde(default)]
+    pub unk_token: Option<String>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    pub byte_fallback: bool,
+    #[serde(default)]
+    ignore_merges: bool,
+}
+
+/// One of the two ways to write a merge.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Text(String),
+    Pair(String, String),
+}
+
+impl File {
+    /// Parses the file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for no tokenizer, [`Error::Unsupported`] for another algorithm than plain BPE.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        /// What tells BPE from other algorithms, whose vocabularies look different.
+        #[derive(Deserialize)]
+        struct Kind {
+            model: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(rename = "type")]
+            name: Option<String>,
+        }
+        let failed = |e: serde_json::Error| bad(&format!("not a tokenizer ({e})"));
+        let kind: Kind = serde_json::from_slice(json).map_err(failed)?;
+        match kind.model.name.as_deref() {
+            // Older files do not say.
+            None | Some("BPE") => {}
+            Some(other) => return Err(unsupported(&format!("algorithm is {other}, not BPE"))),
+        }
+        let file: Self = serde_json::from_slice(json).map_err(failed)?;
+        let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        if is_set(&file.model.continuing_subword_prefix) || is_set(&file.model.end_of_word_suffix) {
+            return Err(unsupported("pieces have a mark within or after words"));
+        }
+        Ok(file)
+    }
+
+    /// The merges, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for one that names no token.
+    pub fn merges(&self) -> Result<Vec<(String, String)>> {
+        let vocab = &self.model.vocab;
+        let pair = |merge: &Merge| {
+            let (left, right) = match merge {
+                Merge::Pair(left, right) => (left.as_str(), right.as_str()),
+                Merge::Text(text) => text.split_once(' ')?,
+            };
+            let joined = format!("{left}{right}");
+            let all = vocab.contains_key(left) && vocab.contains_key(right) && vocab.contains_key(&joined);
+            all.then(|| (left.to_owned(), right.to_owned()))
+        };
+        self.model.merges.iter().map(|m| pair(m).ok_or_else(|| bad("a merge names no token"))).collect()
+    }
+
+    /// Whether bytes are written as letters; otherwise it can only be SentencePiece.
+    pub fn is_byte_level(&self) -> bool {
+        pre_tokenizers::is_byte_level(&self.pre_tokenizer)
+    }
+
+    /// llama.cpp's name for what a byte-level tokenizer cuts text into.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it has none.
+    pub fn pre_tokenizer_name(&self) -> Result<&'static str> {
+        // Composing characters (Qwen) is what llama.cpp leaves out.
+        if !matches!(self.normalizer.get("type").and_then(Json::as_str), None | Some("NFC")) {
+            return Err(unsupported("normalizer has no equal in llama.cpp"));
+        }
+        pre_tokenizers::name_of(&self.pre_tokenizer, self.model.ignore_merges)
+            .ok_or_else(|| unsupported("pre-tokenizer has no name in llama.cpp that we know"))
+    }
+
+    /// Whether a space is put before a text, by a tokenizer that writes spaces as `▁`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it does something else.
+    pub fn space_prefix(&self) -> Result<bool> {
+        let other = || unsupported("normalizer and pre-tokenizer are neither byte-level nor SentencePiece's");
+        let text = |json: &Json, name: &str| json.get(name).and_then(Json::as_str).map(str::to_owned);
+        let kind = |json: &Json| text(json, "type");
+        if self.pre_tokenizer.is_null() {
+            let steps = self.normalizer.get("normalizers").and_then(Json::as_array).map(Vec::as_slice);
+            let (prefix, spaces) = match steps.unwrap_or(std::slice::from_ref(&self.normalizer)) {
+                [prefix, spaces] => (Some(prefix), spaces),
+                [spaces] => (None, spaces),
+                _ => return Err(other()),
+            };
+            let from = spaces.get("pattern").and_then(|pattern| text(pattern, "String"));
+            let fits = kind(spaces).as_deref() == Some("Replace")
+                && from.as_deref() == Some(" ")
+                && text(spaces, "content").as_deref() == Some(SPACE)
+                && prefix.is_none_or(|json| text(json, "prepend").as_deref() == Some(SPACE));
+            return if fits { Ok(prefix.is_some()) } else { Err(other()) };
+        }
+        let metaspace = &self.pre_tokenizer;
+        let whole = metaspace.get("split").and_then(Json::as_bool) == Some(false);
+        if kind(metaspace).as_deref() != Some("Metaspace") || !whole || !self.normalizer.is_null() {
+            return Err(other());
+        }
+        match text(metaspace, "prepend_scheme").as_deref() {
+            Some("first" | "always") => Ok(true),
+            Some("never") => Ok(false),
+            _ => Err(other()),
+        }
+    }
+
+    /// Whether tokens are put before and after a text.
+    pub fn adds_around(&self) -> (bool, bool) {
+        around(&self.post_processor)
+    }
+}
+
+/// `tokenizer_config.json`.
+#[derive(Deserialize, Default)]
+pub(super) struct Config {
+    #[serde(default)]
+    pub bos_token: Json,
+    #[serde(default)]
+    pub eos_token: Json,
+    #[serde(default)]
+    pub unk_token: Json,
+    #[serde(default)]
+    pub pad_token: Json,
+    #[serde(default)]
+    pub add_bos_token: Option<bool>,
+    #[serde(default)]
+    pub add_eos_token: Option<bool>,
+    #[serde(default)]
+    chat_template: Json,
+}
+
+impl Config {
+    /// Parses the file; without one nothing is set.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if it cannot be read.
+    pub fn parse(json: Option<&[u8]>) -> Result<Self> {
+        let Some(json) = json else {
+            return Ok(Self::default());
+        };
+        serde_json::from_slice(json)
+            .map_err(|e| Error::Format(format!("{CONFIG_FILE}: not understood ({e}); download it again")))
+    }
+
+    /// The template, or of several the default one.
+    pub fn template(&self) -> Option<&str> {
+        let named = |entry: &&Json| entry.get("name").and_then(Json::as_str) == Some("default");
+        match &self.chat_template {
+            Json::Array(several) => several.iter().find(named)?.get("template")?.as_str(),
+            one => one.as_str(),
+        }
+    }
+}
+
+/// Whether a post-processor puts tokens before and after a text.
+fn around(json: &Json) -> (bool, bool) {
+    if let Some(steps) = json.get("processors").and_then(Json::as_array) {
+        let each = steps.iter().map(around);
+        return each.fold((false, false), |all, one| (all.0 || one.0, all.1 || one.1));
+    }
+    let Some(template) = json.get("single").and_then(Json::as_array) else {
+        return (false, false);
+    };
+    let is_token = |piece: Option<&Json>| piece.is_some_and(|piece| piece.get("SpecialToken").is_some());
+    (is_token(template.first()), is_token(template.last()))
+}
+
+/// The tokenizer does what llama.cpp does not.
+pub(super) fn unsupported(what: &str) -> Error {
+    Error::Unsupported(format!("{FILE}: its {what}; write a Hugging Face folder instead"))
+}
+
+/// The file contradicts itself.
+pub(super) fn bad(what: &str) -> Error {
+    Error::Format(format!("{FILE}: {what}; download it again"))
+}
