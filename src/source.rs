@@ -142,8 +142,9 @@ mod native {
         fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
             let (sender, receiver) = oneshot::channel();
             let file = Arc::clone(&self.file);
+            // Allocated here: memory that many short-lived threads allocate is not given back.
+            let mut bytes = vec![0; length];
             std::thread::spawn(move || {
-                let mut bytes = vec![0; length];
                 let result = read_exact_at(&file, &mut bytes, offset).map(|()| bytes);
                 // The receiver is gone when the run was cancelled; nobody waits for the bytes then.
                 let _ = sender.send(result);

@@ -1,13 +1,20 @@
 //! The engine as the page has it: compiled to wasm, in a worker of a real browser.
 #![cfg(target_arch = "wasm32")]
 
+mod stored;
+
+use std::rc::Rc;
+
 use laminate::calibration::{PointRule, Sequences};
 use laminate::capture::{LayerOutput, Runner, observe};
 use laminate::device::{Accelerator, Kind, Preference};
 use laminate::merge::Mix;
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use laminate::model::Model;
+use laminate::model::storage::Storage;
+use laminate::pipeline::{CalibrationOptions, Session, WriteOptions, evaluate};
 use laminate::plan::{Alpha, PlanOptions};
 use laminate::progress::Silent;
+use laminate::source::{MemorySource, SharedSource};
 use laminate::{demo, memory};
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -34,13 +41,12 @@ async fn the_planted_groups_are_found_on_the_cpu() {
     assert!(peak < 300 << 20, "{peak} bytes of wasm memory");
 }
 
-/// What each layer of the demo gives on `accelerator`, for a few short sequences: a GPU emulated in
+/// What each layer of a model gives on `accelerator`, for a few short sequences: a GPU emulated in
 /// software does well under 1 GFLOP/s.
-async fn layers(accelerator: &Accelerator) -> Vec<LayerOutput> {
-    let model = demo::open().await.unwrap();
+async fn layers(model: &Model, accelerator: &Accelerator) -> Vec<LayerOutput> {
     let ids = model.tokenizer.encode(&demo::TEXT[..2000]).unwrap();
     let sequences = Sequences::cut(&model.config, &ids, 6, 16).unwrap();
-    let runner = Runner::new(&model, accelerator, 16);
+    let runner = Runner::new(model, accelerator, 16);
     let mut states = runner.embed(&sequences).await.unwrap();
     let mut outputs = Vec::new();
     for layer in 0..model.config.n_layers {
@@ -51,6 +57,30 @@ async fn layers(accelerator: &Accelerator) -> Vec<LayerOutput> {
         states = after;
     }
     outputs
+}
+
+async fn gguf(name: &str, bytes: &'static [u8]) -> Model {
+    Model::open(name, &[Rc::new(MemorySource::new(format!("{name}.gguf"), bytes)) as SharedSource])
+        .await
+        .unwrap()
+}
+
+/// Models whose layers are stored as F16, Q4_0, Q8_0 and a mixture.
+async fn models() -> Vec<Model> {
+    vec![
+        demo::open().await.unwrap(),
+        gguf("Q4_0", include_bytes!("data/models/gguf/stories260K-Q4_0.gguf")).await,
+        gguf("Q8_0", include_bytes!("data/models/gguf/stories260K-Q8_0.gguf")).await,
+        gguf("Q4_K_M", include_bytes!("data/models/gguf/stories260K-Q4_K_M.gguf")).await,
+    ]
+}
+
+#[wasm_bindgen_test]
+async fn a_quantised_model_scores_as_it_does_natively() {
+    let model = gguf("Q8_0", include_bytes!("data/models/gguf/stories260K-Q8_0.gguf")).await;
+    let cpu = Accelerator::cpu("test");
+    let report = evaluate(&model, None, &cpu, &CalibrationOptions::default(), &Silent).await.unwrap();
+    assert!((report.perplexity / 11.679 - 1.0).abs() < 5e-3, "{}", report.perplexity);
 }
 
 #[wasm_bindgen_test]
@@ -64,11 +94,15 @@ async fn webgpu_and_cpu_give_the_same_states() {
     };
     assert_ne!(gpu.report().kind, Kind::Cpu);
     console_log!("on {}", gpu.report().name);
-    let (on_gpu, on_cpu) = (layers(&gpu).await, layers(&Accelerator::cpu("test")).await);
-    for (layer, (a, b)) in on_gpu.iter().zip(&on_cpu).enumerate() {
-        let scale = b.largest_rms as f32;
-        let worst = a.points.iter().zip(&b.points).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
-        assert!(worst < 2e-5 * scale, "layer {layer}: {worst} apart at a scale of {scale}");
-        assert!((a.block_influence - b.block_influence).abs() < 1e-5, "layer {layer}");
+    stored::check_every_type(gpu.device()).await;
+    for model in models().await {
+        let name = &model.name;
+        let (on_gpu, on_cpu) = (layers(&model, &gpu).await, layers(&model, &Accelerator::cpu("test")).await);
+        for (layer, (a, b)) in on_gpu.iter().zip(&on_cpu).enumerate() {
+            let scale = b.largest_rms as f32;
+            let worst = a.points.iter().zip(&b.points).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+            assert!(worst < 2e-5 * scale, "{name}, layer {layer}: {worst} apart at a scale of {scale}");
+            assert!((a.block_influence - b.block_influence).abs() < 1e-5, "{name}, layer {layer}");
+        }
     }
 }

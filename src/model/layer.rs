@@ -8,6 +8,7 @@ use std::sync::Arc;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::dequantise::StoredRows;
 use super::names::Role;
 use super::product::{Stored, products};
 use super::weights::LayerTensors;
@@ -59,9 +60,30 @@ pub struct Linear {
 enum Weight {
     /// In this process's memory, as it is stored.
     Host(Arc<Stored>),
-    /// On a GPU, cut into blocks of rows that each fit one binding: `[in, out_i]` views of `[out_i, in]`.
-    Device(Vec<Tensor<2>>),
+    /// On a GPU, cut into pieces of rows.
+    Device(Vec<Rows>),
 }
+
+/// Some rows of a weight on a GPU.
+#[derive(Debug, Clone)]
+enum Rows {
+    /// As they are stored; decoded when they are used.
+    Stored(StoredRows),
+    /// `[in, out_i]` view of `[out_i, in]`.
+    Decoded(Tensor<2>),
+}
+
+impl Rows {
+    fn transposed(&self) -> Tensor<2> {
+        match self {
+            Rows::Stored(rows) => rows.decode().transpose(),
+            Rows::Decoded(rows) => rows.clone(),
+        }
+    }
+}
+
+/// Bytes of decoded rows that exist at a time on a GPU, at most.
+const DECODED_BYTES: u64 = 64 << 20;
 
 impl Linear {
     /// Takes a row-major `weight` of shape `[n_out, n_in]` to a device, in blocks of at most `max_bytes` bytes.
@@ -79,14 +101,22 @@ impl Linear {
         let weight = if fused::is_host(device) {
             Weight::Host(Arc::new(weight))
         } else {
-            let max_rows = usize::try_from(max_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
-            let mut blocks = Vec::new();
-            for first in (0..n_out).step_by(max_rows) {
+            let piece_bytes = max_bytes.min(DECODED_BYTES);
+            let max_rows =
+                usize::try_from(piece_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
+            let pieces = (0..n_out).step_by(max_rows).map(|first| {
                 let count = max_rows.min(n_out - first);
-                let rows = weight.rows(first, count, n_in)?.into_owned();
-                blocks.push(Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device).transpose());
-            }
-            Weight::Device(blocks)
+                let bytes = weight.row_bytes(first, count, n_in)?;
+                Ok(match StoredRows::upload(weight.element, bytes, [count, n_in], device) {
+                    Some(rows) => Rows::Stored(rows),
+                    None => {
+                        let rows = weight.rows(first, count, n_in)?.into_owned();
+                        let rows = Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device);
+                        Rows::Decoded(rows.transpose())
+                    }
+                })
+            });
+            Weight::Device(pieces.collect::<Result<_>>()?)
         };
         let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));
         Ok(Self { weight, n_out, bias })
@@ -135,9 +165,9 @@ impl Linear {
     }
 
     fn on_device(&self, x: Tensor<2>) -> Tensor<2> {
-        let Weight::Device(blocks) = &self.weight else { return x };
+        let Weight::Device(pieces) = &self.weight else { return x };
         let mut products: Vec<Tensor<2>> =
-            blocks.iter().map(|block| x.clone().matmul(block.clone())).collect();
+            pieces.iter().map(|rows| x.clone().matmul(rows.transposed())).collect();
         match products.pop() {
             Some(only) if products.is_empty() => only,
             Some(last) => {

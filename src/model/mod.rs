@@ -1,6 +1,7 @@
 //! A Llama-family model: configuration, tensor names, tokenizer, and the arithmetic of one layer.
 
 pub mod config;
+pub mod dequantise;
 pub mod fused;
 pub mod head;
 pub mod layer;

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use crate::Result;
 use crate::format::element::{Element, decode_into};
+use crate::{Error, Result};
 
 /// Decoded values of a tile: about what a core's share of the last-level cache holds.
 const TILE_VALUES: usize = 1 << 19;
@@ -43,7 +43,7 @@ impl Stored {
     /// All values; for small tensors such as norms.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the bytes are no whole number of blocks.
+    /// [`Error::Shape`] if the bytes are no whole number of blocks.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         self.rows(0, self.len(), 1).map(Cow::into_owned)
     }
@@ -51,11 +51,9 @@ impl Stored {
     /// Rows `first .. first + count` of `width` values; borrowed where they are stored as they are used.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for rows that are no whole number of blocks, or that are not there.
+    /// [`Error::Shape`] for rows that are no whole number of blocks, or that are not there.
     pub fn rows(&self, first: usize, count: usize, width: usize) -> Result<Cow<'_, [f32]>> {
-        let at = |row: usize| self.element.bytes((row * width) as u64).and_then(|n| usize::try_from(n).ok());
-        let range = at(first).zip(at(first + count)).map(|(start, end)| start..end);
-        let bytes = range.and_then(|range| self.bytes.get(range)).unwrap_or_default();
+        let bytes = self.row_bytes(first, count, width)?;
         if self.element == Element::F32
             && cfg!(target_endian = "little")
             && bytes.len() == 4 * count * width
@@ -66,6 +64,22 @@ impl Stored {
         let mut values = vec![0.0; count * width];
         decode_into(self.element, bytes, &mut values)?;
         Ok(Cow::Owned(values))
+    }
+
+    /// The bytes of rows `first .. first + count` of `width` values.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for rows that are no whole number of blocks, or that are not there.
+    pub fn row_bytes(&self, first: usize, count: usize, width: usize) -> Result<&[u8]> {
+        let at = |row: usize| self.element.bytes((row * width) as u64).and_then(|n| usize::try_from(n).ok());
+        let range = at(first).zip(at(first + count)).map(|(start, end)| start..end);
+        range.and_then(|range| self.bytes.get(range)).ok_or_else(|| {
+            Error::Shape(format!(
+                "{count} rows of {width} from row {first} are not among {} bytes of {}",
+                self.bytes.len(),
+                self.element
+            ))
+        })
     }
 }
 

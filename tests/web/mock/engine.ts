@@ -71,9 +71,9 @@ export class MockEngine implements WasmEngine {
     return this.maps
   }
 
-  async plan(options: PlanOptions, observe: Observe): Promise<PlanReport> {
+  async plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; the plan is made from their similarity.')
-    return planOf(this.maps, options, observe, this.device())
+    return { ...await planOf(this.maps, options, observe, this.device()), output }
   }
 
   async write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport> {

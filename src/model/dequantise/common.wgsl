@@ -1,0 +1,49 @@
+// Blocks of quantised weights to f32. Each invocation decodes one group of SIZE weights, which share a scale.
+//
+// What differs between the types stands in front of this: BLOCK bytes hold GROUPS groups; `scale` gives a group's
+// factor and what is subtracted, `code` a weight's number.
+
+// The number of groups, then the bytes of the blocks, little-endian.
+@group(0) @binding(0) var<storage, read_write> words: array<u32>;
+@group(0) @binding(1) var<storage, read_write> weights: array<f32>;
+
+fn byte(at: u32) -> u32 {
+    return (words[1u + (at >> 2u)] >> (8u * (at & 3u))) & 0xffu;
+}
+
+fn signed_byte(at: u32) -> f32 {
+    return f32(bitcast<i32>(byte(at) << 24u) >> 24u);
+}
+
+// A binary16 number. Taken apart by hand, because a GPU may take subnormal ones for zero, and scales often are.
+fn half(at: u32) -> f32 {
+    let bits = byte(at) | (byte(at + 1u) << 8u);
+    let exponent = (bits >> 10u) & 31u;
+    let fraction = bits & 1023u;
+    let normal = bitcast<f32>(((exponent + 112u) << 23u) | (fraction << 13u));
+    let magnitude = select(normal, f32(fraction) / 16777216.0, exponent == 0u);
+    return select(magnitude, -magnitude, (bits & 0x8000u) != 0u);
+}
+
+// Code i of 32 in 16 bytes: the low halves first.
+fn nibble(at: u32, i: u32) -> u32 {
+    return (byte(at + (i & 15u)) >> (4u * (i >> 4u))) & 15u;
+}
+
+fn bit(at: u32, i: u32) -> u32 {
+    return (byte(at + (i >> 3u)) >> (i & 7u)) & 1u;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = id.y * workgroups.x * 64u + id.x;
+    if index >= words[0] {
+        return;
+    }
+    let block = index / GROUPS * BLOCK;
+    let group = index % GROUPS;
+    let factor = scale(block, group);
+    for (var i = 0u; i < SIZE; i++) {
+        weights[index * SIZE + i] = factor.x * code(block, group * SIZE + i) - factor.y;
+    }
+}
