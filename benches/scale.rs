@@ -3,7 +3,8 @@
 //! usage: cargo bench --bench scale -- FOLDER [LAYERS] [--split]
 //!
 //! Writes the model into FOLDER (4.9 GB for all 32 layers, kept for the next time) and runs the command line on
-//! it: seconds and peak memory of each command. Fewer layers show that memory does not depend on depth.
+//! it: seconds and peak memory of each command. Fewer layers show that memory does not depend on depth. A file of
+//! Llama-3-70B's shapes, which has holes where the weights would be, is opened and a run on it estimated.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,17 +12,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use futures::executor::block_on;
+use laminate::calibration::PointRule;
+use laminate::device::Accelerator;
 use laminate::format::blocks::BlockType;
 use laminate::format::element::Element;
 use laminate::format::gguf::{
     Metadata, OutputTensor, Value, ValueType, header_bytes, padding, parse_header, split_metadata, split_name,
 };
+use laminate::model::Model;
+use laminate::pipeline::{CalibrationOptions, Session};
+use laminate::source::open_path;
 
-const HIDDEN: u64 = 4096;
-const INNER: u64 = 14336;
 const KEYS: u64 = 1024;
 const VOCABULARY: u64 = 128_256;
-const LAYERS: u64 = 32;
+
+/// What sizes differ.
+#[derive(Clone, Copy)]
+struct Shapes {
+    hidden: u64,
+    inner: u64,
+    heads: u32,
+    layers: u64,
+}
+
+const EIGHT: Shapes = Shapes { hidden: 4096, inner: 14336, heads: 32, layers: 32 };
+const SEVENTY: Shapes = Shapes { hidden: 8192, inner: 28672, heads: 64, layers: 80 };
 
 /// Data in a shard of a split model.
 const SHARD_BYTES: u64 = 1 << 30;
@@ -32,10 +48,11 @@ fn main() {
         println!("scale: give a folder with room for 10 GB");
         return;
     };
-    let n_layers = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(LAYERS);
+    let layers = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(EIGHT.layers);
     std::fs::create_dir_all(&folder).unwrap();
     let split = arguments.iter().any(|a| a == "--split");
-    let model = generate(&folder, n_layers, split);
+    seventy(&folder);
+    let model = generate(&folder, Shapes { layers, ..EIGHT }, split);
     laminate(&model, &["inspect"]);
     let few = ["--samples", "8", "--tokens", "16", "--device", "cpu"];
     let points = ["--points", "tokens:4"];
@@ -45,6 +62,32 @@ fn main() {
     let compress = ["compress", "--remove", "1", "--out", out.to_str().unwrap(), "--max-shard-size", "9GB"];
     laminate(&model, &[&compress[..], &few[..], &points[..]].concat());
     std::fs::remove_file(out).unwrap();
+}
+
+/// Opens a model of 70 billion parameters and estimates a run on it.
+fn seventy(folder: &Path) {
+    let (metadata, tensors) = (metadata(SEVENTY), tensors(SEVENTY));
+    let header = header_bytes(&metadata, &tensors);
+    let data: u64 = tensors.iter().map(|t| t.bytes + padding(&metadata, t.bytes)).sum();
+    let path = folder.join("hollow-70b-Q4_K_M.gguf");
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&header).unwrap();
+    file.set_len(header.len() as u64 + data).unwrap();
+    laminate(&path, &["inspect"]);
+    let start = Instant::now();
+    let model = block_on(Model::open("70B", &open_path(&path).unwrap())).unwrap();
+    let session = Session::new(model, Accelerator::cpu("benchmark"));
+    let options = CalibrationOptions { samples: 8, tokens: 16, ..CalibrationOptions::default() };
+    let options = CalibrationOptions { points: PointRule::Tokens(4), ..options };
+    let estimate = block_on(session.estimate(&options)).unwrap();
+    println!(
+        "scale: 70B of {:.0} GB, estimate in {:.1} s: {:.0} MB and {:.0} s for the similarities",
+        (header.len() as u64 + data) as f64 / 1e9,
+        start.elapsed().as_secs_f64(),
+        estimate.peak_bytes as f64 / 1e6,
+        estimate.seconds
+    );
+    std::fs::remove_file(path).unwrap();
 }
 
 /// Runs the command line and says how long it took and what it needed.
@@ -64,47 +107,47 @@ fn laminate(model: &Path, arguments: &[&str]) {
 }
 
 /// The tensors in the order of llama.cpp's files, `attn_v` and `ffn_down` of some layers in more bits.
-fn tensors(n_layers: u64) -> Vec<OutputTensor> {
+fn tensors(Shapes { hidden, inner, layers: n_layers, .. }: Shapes) -> Vec<OutputTensor> {
     let tensor = |name: String, element: Element, shape: Vec<u64>| {
         let bytes = element.bytes(shape.iter().product()).unwrap();
         OutputTensor { name, element, shape, bytes }
     };
     let [four, six] = [BlockType::Q4K, BlockType::Q6K].map(Element::Block);
-    let mut all = vec![tensor("token_embd.weight".into(), four, vec![VOCABULARY, HIDDEN])];
+    let mut all = vec![tensor("token_embd.weight".into(), four, vec![VOCABULARY, hidden])];
     for layer in 0..n_layers {
         let more =
             layer < n_layers / 8 || layer >= 7 * n_layers / 8 || (layer.wrapping_sub(n_layers / 8)) % 3 == 2;
         let wide = if more { six } else { four };
         for (name, element, shape) in [
-            ("attn_norm", Element::F32, vec![HIDDEN]),
-            ("ffn_down", wide, vec![HIDDEN, INNER]),
-            ("ffn_gate", four, vec![INNER, HIDDEN]),
-            ("ffn_up", four, vec![INNER, HIDDEN]),
-            ("ffn_norm", Element::F32, vec![HIDDEN]),
-            ("attn_k", four, vec![KEYS, HIDDEN]),
-            ("attn_output", four, vec![HIDDEN, HIDDEN]),
-            ("attn_q", four, vec![HIDDEN, HIDDEN]),
-            ("attn_v", wide, vec![KEYS, HIDDEN]),
+            ("attn_norm", Element::F32, vec![hidden]),
+            ("ffn_down", wide, vec![hidden, inner]),
+            ("ffn_gate", four, vec![inner, hidden]),
+            ("ffn_up", four, vec![inner, hidden]),
+            ("ffn_norm", Element::F32, vec![hidden]),
+            ("attn_k", four, vec![KEYS, hidden]),
+            ("attn_output", four, vec![hidden, hidden]),
+            ("attn_q", four, vec![hidden, hidden]),
+            ("attn_v", wide, vec![KEYS, hidden]),
         ] {
             all.push(tensor(format!("blk.{layer}.{name}.weight"), element, shape));
         }
     }
-    all.push(tensor("output.weight".into(), six, vec![VOCABULARY, HIDDEN]));
-    all.push(tensor("output_norm.weight".into(), Element::F32, vec![HIDDEN]));
+    all.push(tensor("output.weight".into(), six, vec![VOCABULARY, hidden]));
+    all.push(tensor("output_norm.weight".into(), Element::F32, vec![hidden]));
     all
 }
 
-fn metadata(n_layers: u64) -> Metadata {
+fn metadata(Shapes { hidden, inner, heads, layers }: Shapes) -> Metadata {
     let mut metadata = vocabulary();
     let text = |s: &str| Value::String(s.to_owned());
     metadata.set("general.architecture", text("llama"));
-    metadata.set("general.name", text("random weights of Llama-3-8B's shapes"));
+    metadata.set("general.name", text("random weights"));
     for (key, n) in [
-        ("block_count", n_layers),
+        ("block_count", layers),
         ("context_length", 8192),
-        ("embedding_length", HIDDEN),
-        ("feed_forward_length", INNER),
-        ("attention.head_count", 32),
+        ("embedding_length", hidden),
+        ("feed_forward_length", inner),
+        ("attention.head_count", heads.into()),
         ("attention.head_count_kv", 8),
         ("rope.dimension_count", 128),
     ] {
@@ -129,9 +172,9 @@ fn vocabulary() -> Metadata {
     Metadata { entries: entries.collect() }
 }
 
-fn generate(folder: &Path, n_layers: u64, split: bool) -> PathBuf {
-    let (metadata, tensors) = (metadata(n_layers), tensors(n_layers));
-    let stem = format!("random-8b-{n_layers}l-Q4_K_M");
+fn generate(folder: &Path, shapes: Shapes, split: bool) -> PathBuf {
+    let (metadata, tensors) = (metadata(shapes), tensors(shapes));
+    let stem = format!("random-8b-{}l-Q4_K_M", shapes.layers);
     let mut shards: Vec<Vec<OutputTensor>> = vec![Vec::new()];
     let mut bytes = 0;
     for tensor in tensors.iter().cloned() {

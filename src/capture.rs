@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::model::layer::{DecoderLayer, Positions};
 use crate::model::names::TensorId;
 use crate::model::storage::Storage;
-use crate::model::weights::{LayerFetch, LayerTensors, read_rows};
+use crate::model::weights::{LayerFetch, LayerTensors, RowsFetch};
 use crate::{Error, Result};
 
 /// Tokens that go through a layer at once: enough to keep a processor busy, few enough that the
@@ -18,6 +18,12 @@ const TOKENS_PER_CHUNK: usize = 2048;
 
 /// Embedding rows are read in pieces of at most this many bytes.
 const EMBEDDING_PIECE_BYTES: u64 = 16 << 20;
+
+/// Rows further apart than this are read separately: what lies between would take longer than a request.
+const EMBEDDING_GAP_BYTES: u64 = 256 << 10;
+
+/// Pieces that are read at once.
+const EMBEDDING_READS: usize = 8;
 
 /// How many sequences of `tokens` tokens go through a layer at once.
 pub fn sequences_per_chunk(tokens: usize) -> usize {
@@ -189,19 +195,22 @@ impl EmbeddingRows {
         let row_bytes = model
             .tensor(TensorId::Embedding)
             .map_or(4 * hidden as u64, |t| t.bytes / t.shape.first().copied().unwrap_or(1).max(1));
-        let piece_rows = (EMBEDDING_PIECE_BYTES / row_bytes.max(1)).max(1);
         let mut values = Vec::with_capacity(ids.len() * hidden);
-        let mut rest = ids.as_slice();
-        while let Some(first) = rest.first().copied() {
-            let n = rest.partition_point(|id| u64::from(id - first) < piece_rows);
-            let (piece, later) = rest.split_at(n);
-            let last = piece.last().copied().unwrap_or(first);
-            let count = u64::from(last - first) + 1;
-            let rows = read_rows(model, TensorId::Embedding, first.into(), count).await?;
-            for id in piece {
-                values.extend_from_slice(&rows.rows((id - first) as usize, 1, hidden)?);
+        let runs =
+            runs(&ids, EMBEDDING_PIECE_BYTES / row_bytes.max(1), EMBEDDING_GAP_BYTES / row_bytes.max(1));
+        for group in runs.chunks(EMBEDDING_READS) {
+            // All of a group are on their way before the first is awaited.
+            let reads = group.iter().map(|run| {
+                let (first, last) = run.first().zip(run.last()).map_or((0, 0), |(a, b)| (*a, *b));
+                let count = u64::from(last - first) + 1;
+                Ok((first, run, RowsFetch::start(model, TensorId::Embedding, first.into(), count)?))
+            });
+            for (first, run, fetch) in reads.collect::<Result<Vec<_>>>()? {
+                let rows = fetch.finish().await?;
+                for id in run.iter() {
+                    values.extend_from_slice(&rows.rows((id - first) as usize, 1, hidden)?);
+                }
             }
-            rest = later;
         }
         Ok(Self { hidden, ids, values })
     }
@@ -209,5 +218,34 @@ impl EmbeddingRows {
     fn row(&self, id: u32) -> &[f32] {
         let place = self.ids.binary_search(&id).unwrap_or(0);
         self.values.get(place * self.hidden..(place + 1) * self.hidden).unwrap_or_default()
+    }
+}
+
+/// Cuts sorted ids into runs that span at most `longest` rows and have no gap of more than `gap`.
+fn runs(ids: &[u32], longest: u64, gap: u64) -> Vec<&[u32]> {
+    let mut runs = Vec::new();
+    let mut rest = ids;
+    while let Some(first) = rest.first() {
+        let near = |(before, id): &(&u32, &u32)| {
+            u64::from(*id - *before) <= gap.max(1) && u64::from(*id - first) < longest.max(1)
+        };
+        let n = 1 + rest.iter().zip(rest.iter().skip(1)).take_while(near).count();
+        let (run, later) = rest.split_at(n);
+        runs.push(run);
+        rest = later;
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_short_have_no_gaps_and_hold_every_id() {
+        assert_eq!(runs(&[1, 2, 5, 50, 51, 60], 100, 9), [&[1, 2, 5][..], &[50, 51, 60]]);
+        assert_eq!(runs(&[1, 2, 3, 4, 5], 2, 9), [&[1, 2][..], &[3, 4], &[5]]);
+        assert_eq!(runs(&[7, 9], 0, 0), [[7], [9]]);
+        assert!(runs(&[], 5, 5).is_empty());
     }
 }

@@ -104,17 +104,23 @@ pub async fn score(
             targets,
         });
     }
-    let mut first = 0;
-    while first < head.n_rows() {
-        let slice = head.slice(first).await?;
-        let other_slice = match &other_head {
-            Some(head) => Some(head.slice(first).await?),
-            None => None,
+    let fetch = |first| -> Result<_> {
+        let other = other_head.as_ref().map(|head| head.fetch(first)).transpose()?.flatten();
+        Ok(head.fetch(first)?.map(|own| (own, other)))
+    };
+    let mut next = fetch(0)?;
+    while let Some((own, other)) = next.take() {
+        let slice = head.upload(own).await?;
+        let other_slice = match (&other_head, other) {
+            (Some(head), Some(fetched)) => Some(head.upload(fetched).await?),
+            _ => None,
         };
+        let first = slice.first + slice.count;
+        // The following slice's bytes travel while this one is multiplied.
+        next = fetch(first)?;
         for chunk in &mut chunks {
             chunk.add(&slice, other_slice.as_ref().unwrap_or(&slice), accelerator).await?;
         }
-        first += slice.count;
         let detail = format!("row {first} of {} of the head", head.n_rows());
         let (done, total) = (first as u64, head.n_rows() as u64);
         observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;

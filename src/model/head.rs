@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::layer::{Linear, RmsNorm};
 use super::names::TensorId;
 use super::open::Model;
-use super::weights::{read_rows, read_whole};
+use super::weights::{RowsFetch, read_whole};
 use crate::Result;
 use crate::device::Accelerator;
 
@@ -18,6 +18,13 @@ pub struct Head<'a> {
     accelerator: &'a Accelerator,
     norm: RmsNorm,
     rows_per_slice: usize,
+}
+
+/// A slice whose bytes are on their way.
+pub struct SliceFetch<'a> {
+    first: usize,
+    count: usize,
+    rows: RowsFetch<'a>,
 }
 
 /// Consecutive rows of the head on the device.
@@ -62,15 +69,27 @@ impl<'a> Head<'a> {
         self.model.config.vocab_size
     }
 
-    /// The slice that begins at `first`.
+    /// Begins fetching the slice that begins at `first`; `None` after the last.
+    ///
+    /// # Errors
+    /// As [`RowsFetch::start`].
+    pub fn fetch(&self, first: usize) -> Result<Option<SliceFetch<'a>>> {
+        let count = self.rows_per_slice.min(self.n_rows().saturating_sub(first));
+        if count == 0 {
+            return Ok(None);
+        }
+        let rows = RowsFetch::start(self.model, self.model.head(), first as u64, count as u64)?;
+        Ok(Some(SliceFetch { first, count, rows }))
+    }
+
+    /// Takes a fetched slice to the device.
     ///
     /// # Errors
     /// What reading gives.
-    pub async fn slice(&self, first: usize) -> Result<HeadSlice> {
-        let count = self.rows_per_slice.min(self.n_rows().saturating_sub(first));
-        let values = read_rows(self.model, self.model.head(), first as u64, count as u64).await?;
+    pub async fn upload(&self, fetched: SliceFetch<'_>) -> Result<HeadSlice> {
+        let SliceFetch { first, count, rows } = fetched;
         let rows = Linear::new(
-            values,
+            rows.finish().await?,
             count,
             self.model.config.hidden_size,
             None,

@@ -10,9 +10,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::dequantise::StoredRows;
 use super::names::Role;
-use super::product::{Stored, products};
+use super::product::{Stored, host_tile_bytes, products};
 use super::weights::LayerTensors;
 use super::{Config, fused, rope};
+use crate::device::Accelerator;
 use crate::{Error, Result};
 
 /// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
@@ -84,6 +85,11 @@ impl Rows {
 
 /// Bytes of decoded rows that exist at a time on a GPU, at most.
 const DECODED_BYTES: u64 = 64 << 20;
+
+/// Bytes of decoded rows that exist at a time on a device, at most.
+pub fn decoded_bytes(accelerator: &Accelerator) -> u64 {
+    if fused::is_host(accelerator.device()) { host_tile_bytes() } else { DECODED_BYTES }
+}
 
 impl Linear {
     /// Takes a row-major `weight` of shape `[n_out, n_in]` to a device, in blocks of at most `max_bytes` bytes.

@@ -105,6 +105,15 @@ fn tile_rows(n_in: usize, n_out: usize, n_workers: usize) -> usize {
     (TILE_VALUES / n_in.max(1)).min(fair).max(LEAST_ROWS)
 }
 
+/// Bytes of all tiles that exist at a time.
+pub fn host_tile_bytes() -> u64 {
+    #[cfg(target_arch = "wasm32")]
+    let n_workers = 1;
+    #[cfg(not(target_arch = "wasm32"))]
+    let n_workers = rayon::current_num_threads();
+    (4 * TILE_VALUES * n_workers) as u64
+}
+
 /// The product by panels; what WebAssembly uses.
 #[cfg(any(target_arch = "wasm32", test))]
 fn on_one_thread(x: &super::panels::Packed, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {

@@ -188,22 +188,51 @@ fn in_halves(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
     Ok(Stored { bytes, ..stored })
 }
 
+/// Rows of a tensor that are on their way.
+pub struct RowsFetch<'a> {
+    entry: &'a TensorEntry,
+    bytes: LocalBoxFuture<'static, Result<Vec<u8>>>,
+}
+
+impl<'a> RowsFetch<'a> {
+    /// Begins fetching rows `first .. first + count` of a `[rows, columns]` tensor.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the model lacks the tensor, [`Error::Shape`] for rows that it has not.
+    pub fn start(model: &'a Model, id: TensorId, first: u64, count: u64) -> Result<Self> {
+        let entry = entry(model, id)?;
+        let rows = entry.shape.first().copied().unwrap_or(1).max(1);
+        let row_bytes = entry.bytes / rows;
+        let length = count.checked_mul(row_bytes).and_then(|n| usize::try_from(n).ok());
+        match (first.checked_add(count), length) {
+            (Some(end), Some(length)) if end <= rows => {
+                let bytes = shard(model, entry)?.read(entry.offset + first * row_bytes, length);
+                Ok(Self { entry, bytes })
+            }
+            _ => Err(Error::Shape(format!(
+                "tensor {} has {rows} rows; {count} from {first} were asked",
+                entry.name
+            ))),
+        }
+    }
+
+    /// The rows.
+    ///
+    /// # Errors
+    /// As [`LayerFetch::finish`].
+    pub async fn finish(self) -> Result<Stored> {
+        let bytes = self.bytes.await?;
+        check_finite(&self.entry.name, self.entry.element, &bytes)?;
+        Ok(Stored { element: self.entry.element, bytes })
+    }
+}
+
 /// Rows `first .. first + count` of a `[rows, columns]` tensor.
 ///
 /// # Errors
-/// As [`LayerFetch::finish`]; [`Error::Shape`] for rows that the tensor has not.
+/// As [`RowsFetch`].
 pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> Result<Stored> {
-    let entry = entry(model, id)?;
-    let rows = entry.shape.first().copied().unwrap_or(1).max(1);
-    if first.checked_add(count).is_none_or(|end| end > rows) {
-        let name = &entry.name;
-        return Err(Error::Shape(format!("tensor {name} has {rows} rows; {count} from {first} were asked")));
-    }
-    let row_bytes = entry.bytes / rows;
-    let offset = entry.offset + first * row_bytes;
-    let bytes = read_checked(shard(model, entry)?.as_ref(), offset, count * row_bytes).await?;
-    check_finite(&entry.name, entry.element, &bytes)?;
-    Ok(Stored { element: entry.element, bytes })
+    RowsFetch::start(model, id, first, count)?.finish().await
 }
 
 /// A whole small tensor in `f32`, such as a norm.

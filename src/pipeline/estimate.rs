@@ -9,6 +9,7 @@ use crate::capture::{Runner, read, sequences_per_chunk};
 use crate::device::Accelerator;
 use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::layer::decoded_bytes;
 use crate::model::storage::Storage;
 use crate::pipeline::stream::{n_kept_states, state_bytes};
 
@@ -35,7 +36,12 @@ pub struct Estimate {
 }
 
 /// Estimates the similarity stage of sequences of which a layer takes `timing`.
-pub fn estimate(model: &Model, sequences: &Sequences, timing: LayerTiming) -> Estimate {
+pub fn estimate(
+    model: &Model,
+    accelerator: &Accelerator,
+    sequences: &Sequences,
+    timing: LayerTiming,
+) -> Estimate {
     let config = &model.config;
     let n_tokens = sequences.count() * sequences.tokens();
     let attention = 4.0 * sequences.tokens() as f64 * (config.n_heads * config.head_dim) as f64;
@@ -46,8 +52,8 @@ pub fn estimate(model: &Model, sequences: &Sequences, timing: LayerTiming) -> Es
     // Of a chunk: the gate, up and product of the MLP, and about six copies of the stream.
     let activations = 4 * chunk as u64 * (3 * config.intermediate_size + 6 * config.hidden_size) as u64;
     let stored = (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0);
-    // One layer in f32, and the bytes of the next as they are stored.
-    let layer_bytes = 4 * config.parameters_per_layer() + stored;
+    // One layer and the next, as they are stored, and the rows of it that are decoded at a time.
+    let layer_bytes = 2 * stored + decoded_bytes(accelerator);
     // The kept ones, and one before and one after the layer that runs.
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
     let state_bytes = n_states * state_bytes(model, sequences);

@@ -81,7 +81,7 @@ impl Session {
             _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
         };
         self.timing.set(Some(timing));
-        Ok(estimate(&self.model, &sequences, timing))
+        Ok(estimate(&self.model, &self.accelerator, &sequences, timing))
     }
 
     /// Captures every layer, maps it and compares it with the others.

@@ -1,0 +1,58 @@
+// Benchmark: the page's engine, in wasm on one thread, on a model of Llama-3-8B's shapes that `cargo bench --bench
+// scale` has written: seconds of each stage and the size of wasm's memory, which never shrinks.
+//
+// usage: npm run bench -- scale.mjs MODEL.gguf
+import { open, readFile, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { pathToFileURL } from 'node:url'
+
+const path = process.argv.slice(2).find(argument => !argument.startsWith('--'))
+if (!path?.endsWith('.gguf')) {
+  console.log('scale in wasm: give a .gguf file')
+  process.exit(0)
+}
+const engine = process.env.ENGINE ?? join(import.meta.dirname, '../www/engine/pkg')
+const { default: init, Engine } = await import(pathToFileURL(join(engine, 'laminate.js')).href)
+const { memory } = await init({ module_or_path: await readFile(join(engine, 'laminate_bg.wasm')) })
+
+async function readAt(file, offset, length) {
+  const bytes = new Uint8Array(length)
+  for (let at = 0; at < length;) at += (await file.read(bytes, at, length - at, offset + at)).bytesRead
+  return bytes
+}
+
+const file = await open(path)
+const source = { name: basename(path), size: (await file.stat()).size, read: (offset, length) => readAt(file, offset, length) }
+
+/** What the engine writes, as the worker offers a folder. */
+const target = join(tmpdir(), `laminate-scale-${process.pid}.gguf`)
+let out
+const folder = {
+  create: async () => { out = await open(target, 'w+') },
+  write: async bytes => { await out.write(bytes) },
+  close: async () => {},
+  size: async () => (await out.stat()).size,
+  read: (_, offset, length) => readAt(out, offset, length),
+  commit: async () => {},
+  abort: async () => {},
+}
+
+const timed = async (name, work) => {
+  const start = performance.now()
+  const result = await work()
+  console.log(`scale in wasm: ${name} ${((performance.now() - start) / 1e3).toFixed(1)} s, memory ${(memory.buffer.byteLength / 1e6).toFixed(0)} MB`)
+  return result
+}
+
+const observe = async () => false
+const run = await Engine.create('cpu')
+await timed('open', () => run.open([source], 'scale'))
+const options = { samples: 8, tokens: 16, points: 'tokens:4' }
+await timed('estimate', () => run.estimate(options))
+await timed('similarity', () => run.similarity(options, observe))
+const { plan } = await timed('plan of one merge', () => run.plan({ remove: 1, alpha: 'similarity' }, observe))
+await timed('write and check', () => run.write(plan, {}, folder, observe))
+await out.close()
+await rm(target)
+process.exit(0)
