@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
-import type { Plugin } from 'vite'
+import type { Connect, Plugin } from 'vite'
 import { configDefaults, defineConfig } from 'vitest/config'
+import { llamaWorker } from './vite.llama.ts'
+import { answerSample } from './www/build/sample.mjs'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -15,6 +17,16 @@ function mockEngine(): Plugin {
     name: 'mock-engine',
     enforce: 'pre',
     resolveId: source => (source === './wasm' ? here('tests/web/mock/wasm.ts') : null),
+  }
+}
+
+/** What `npm run sample` has fetched, as the server of `npm start` has it. */
+function sampleModel(): Plugin {
+  const serve: Connect.NextHandleFunction = (request, response, next) => { if (!answerSample(request, response)) next() }
+  return {
+    name: 'sample-model',
+    configureServer: server => void server.middlewares.use(serve),
+    configurePreviewServer: server => void server.middlewares.use(serve),
   }
 }
 
@@ -32,8 +44,9 @@ export default defineConfig(({ mode, isPreview }) => {
   const mock = mode === 'mock' ? [mockEngine()] : []
   return {
     publicDir: false,
-    plugins: [svelte(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
-    worker: { format: 'es', plugins: () => mock },
+    plugins: [svelte(), sampleModel(), llamaWorker(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
+    worker: { format: 'es', plugins: () => [llamaWorker(), ...mock] },
+    optimizeDeps: { exclude: ['@wllama/wllama'] },
     build: { target: 'es2023', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 1000 },
     server: { watch: { ignored: ['**/target/**'] } },
     preview: {

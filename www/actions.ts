@@ -6,7 +6,8 @@ import { removeJob, sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
 import type { DevicePreference, EngineEvent } from './engine/protocol'
 import type { Opened } from './engine/source'
-import { keyOf, type Run, type RunKind, type State } from './state.svelte'
+import { keyOf, outputOptions, type Run, type RunKind, type State } from './state.svelte'
+import { dropTrialFiles } from './try/files'
 
 /** Layers this alike are suggested for merging. */
 const ALIKE = 0.9
@@ -52,6 +53,7 @@ export class Actions {
     await this.ensureDevice(run)
     const model = await this.openNow(run, origin)
     this.forget('maps')
+    dropTrialFiles(state, 'original')
     Object.assign(state, { model, origin, estimate: null, found: null })
     state.writeOptions.container = model.container
   }
@@ -70,7 +72,7 @@ export class Actions {
       await this.ensureMaps(run)
       this.forget('plan')
       const options = { ...state.planOptions }
-      const report = await this.call(run, 'plan', [options])
+      const report = await this.call(run, 'plan', [options, outputOptions(state)])
       state.steps = report.plan.steps
       state.plan = { report, options, key: keyOf([state.maps?.key, options]) }
     })
@@ -144,6 +146,8 @@ export class Actions {
     }
     state.saved = null
     if (from === 'saved') return
+    dropTrialFiles(state, 'compressed')
+    state.trial = null
     state.plan = null
     state.steps = []
     if (from === 'plan') return

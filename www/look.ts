@@ -1,20 +1,24 @@
 import type { Actions } from './actions'
 import { Failure } from './engine/errors'
 import type { Candidate } from './remote/candidates'
+import type { Run } from './state.svelte'
 
 /** Looks up a repository or an address, and opens the model there; several are shown to choose from. */
 export function look(actions: Actions, text: string): Promise<boolean> {
-  return actions.during('open', async run => {
-    const { state } = actions
-    state.found = null
-    const { find, opened } = await remoteParts()
-    const { endpoint, token } = state.remote
-    actions.observe({ progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `the list of files of ${text.trim()}` } })
-    const found = await find(text, { endpoint, token, signal: run.controller.signal })
-    const [only, another] = found.candidates
-    if (only && !another) await actions.openIn(run, opened(only))
-    else state.found = found
-  })
+  return actions.during('open', run => lookIn(actions, run, text))
+}
+
+/** The same within a run that is going on. */
+export async function lookIn(actions: Actions, run: Run, text: string): Promise<void> {
+  const { state } = actions
+  state.found = null
+  const { find, opened } = await remoteParts()
+  const { endpoint, token } = state.remote
+  actions.observe({ progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `the list of files of ${text.trim()}` } })
+  const found = await find(text, { endpoint, token, signal: run.controller.signal })
+  const [only, another] = found.candidates
+  if (only && !another) await actions.openIn(run, opened(only))
+  else state.found = found
 }
 
 /** Opens one of the models that were found. */

@@ -3,9 +3,11 @@ import type { Streaming } from './download/stream'
 import { newJob, removeJob } from './engine/jobs'
 import { Failure } from './engine/errors'
 import type { WriteTarget } from './engine/messages'
+import type { WriteOptions } from './engine/protocol'
 import { neededSpace } from './engine/space'
 import { newFolder } from './engine/sink'
-import { keyOf, type Download, type Run, type Saved, type State } from './state.svelte'
+import { bytesIn } from './types'
+import { keyOf, outputOptions, type Download, type Run, type Saved, type State } from './state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
 export async function saveToFolder(actions: Actions): Promise<void> {
@@ -91,10 +93,10 @@ export function isSingleFile(state: State): boolean {
 }
 
 /** About: a few small tensors keep their type whatever is chosen. */
-function resultBytes({ plan, writeOptions: { dtype } }: State): number {
-  if (!plan) return 0
-  const { bytes, parameters } = plan.report
-  return dtype === 'keep' ? bytes.after : parameters.after * (dtype === 'f32' ? 4 : 2)
+export function resultBytes({ plan, model, writeOptions: { dtype, container } }: State): number {
+  if (!plan || !model) return 0
+  const { bytes, parameters, layers } = plan.report
+  return bytesIn(dtype, container, model, parameters.after, layers.after) ?? bytes.after
 }
 
 export function modelName({ state }: Actions): string {
@@ -147,20 +149,20 @@ async function packed(actions: Actions, run: Run, job: string, name: string): Pr
 
 /** Drops what was written before, sees that the engine has the model, and gives what writes it. */
 async function begin(actions: Actions, run: Run) {
-  const { plan } = actions.state
+  const { state } = actions
+  const { plan } = state
   if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to write yet.' }
   actions.forget('saved')
-  await actions.ensureModel(run)
-  return (target: WriteTarget) => actions.call(run, 'write', [plan.report.plan, writeOptions(actions), target])
+  await actions.ensureMaps(run)
+  return (target: WriteTarget) => actions.call(run, 'write', [plan.report.plan, named(actions), target])
 }
 
 function finish(actions: Actions, saved: Saved): void {
   const { state } = actions
-  state.saved = { report: saved, options: writeOptions(actions), key: keyOf([state.plan?.key, state.writeOptions]) }
+  state.saved = { report: saved, options: named(actions), key: keyOf([state.plan?.key, state.writeOptions]) }
 }
 
-/** Without the container where none is set: an engine that knows only one takes no such option. */
-function writeOptions(actions: Actions) {
-  const { container, ...others } = actions.state.writeOptions
-  return container ? { ...others, container, name: modelName(actions) } : others
+function named(actions: Actions): WriteOptions {
+  const options = outputOptions(actions.state)
+  return options.container ? { ...options, name: modelName(actions) } : options
 }

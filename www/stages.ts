@@ -19,7 +19,8 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  running: 'open' | 'similarity' | 'plan' | 'write' | null
+  /** 'try' belongs to no stage: it comes after them. */
+  running: 'open' | 'similarity' | 'plan' | 'write' | 'try' | null
 }
 
 export interface StageState {
@@ -58,7 +59,7 @@ export function stageStates(facts: Facts): Record<StageId, StageState> {
 
 const DONE: StageState = { status: 'done', reason: '' }
 
-const RUNS: Record<NonNullable<Facts['running']>, StageId> = { open: 'model', similarity: 'see', plan: 'compress', write: 'take' }
+const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', plan: 'compress', write: 'take' }
 
 const STATUS_WORDS: Record<Status, string> = {
   done: 'done', current: 'next', running: 'running', stale: 'out of date', waiting: 'not yet',

@@ -10,6 +10,8 @@ import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
 import { CALIBRATION, HUB, PLAN, WRITE } from './defaults'
 import type { Found } from './remote/find'
+import type { TrialFiles, Which } from './try/files'
+import type { Trial } from './try/trial'
 import { stageStates, type Facts, type Freshness } from './stages'
 
 export type RunKind = NonNullable<Facts['running']>
@@ -94,6 +96,10 @@ export class State {
   /** How the streaming of the download goes: bytes that left, then how it ended. */
   streaming = $state.raw<{ job: string; sent: number } | { job: string; ended: Ended } | null>(null)
 
+  /** What both models made of a prompt, and the files they were read from. */
+  trial = $state.raw<Trial | null>(null)
+  trialFiles: Record<Which, TrialFiles | null> = { original: null, compressed: null }
+
   run = $state.raw<Run | null>(null)
   notice = $state.raw<Notice | null>(null)
 
@@ -114,6 +120,12 @@ export class State {
 
   /** Why no new run can start now; empty when one can. */
   readonly busy = $derived(this.run ? 'Another step is running; cancel it or wait for it.' : '')
+}
+
+/** Without the container where none is set: an engine that knows only one takes no such option. */
+export function outputOptions({ writeOptions }: State): WriteOptions {
+  const { container, ...others } = writeOptions
+  return container ? { ...others, container } : others
 }
 
 export function keyOf(value: unknown): string {

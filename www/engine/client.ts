@@ -1,4 +1,4 @@
-import { cancelled, Failure } from './errors'
+import { cancelled, deviceLost, Failure } from './errors'
 import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
 import type { EngineEvent } from './protocol'
 
@@ -78,6 +78,7 @@ export class EngineClient {
   }
 
   private receive(message: FromWorker): void {
+    if ('lost' in message) return this.lose(deviceLost(message.lost))
     const pending = this.pending.get(message.id)
     if (!pending) return
     if ('event' in message) pending.observe?.(message.event)

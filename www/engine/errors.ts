@@ -26,6 +26,11 @@ export function cancelled(): Failure {
   return new Failure('cancelled', 'Cancelled; nothing was written.')
 }
 
+export function deviceLost(why: string): Failure {
+  const because = oneLine(why)
+  return new Failure('device', `The graphics device was lost${because && ` (${because})`}. Run the step again; if that happens once more, run it on the CPU.`)
+}
+
 export function isCancelled(error: EngineError): boolean {
   return error.kind === 'cancelled'
 }

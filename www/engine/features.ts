@@ -9,6 +9,8 @@ export interface Features {
   privateStorage: boolean
   /** Without one, a download of several files needs room for a zip beside them. */
   serviceWorker: boolean
+  /** llama.cpp, as it is compiled for browsers, needs 64-bit memory and functions that wait. */
+  llama: boolean
 }
 
 /** The smallest module with a v128 instruction: `(func (result v128) i32.const 0 i8x16.splat i8x16.popcnt)`. */
@@ -24,6 +26,15 @@ export function detectFeatures(): Features {
     saveFile: 'showSaveFilePicker' in window,
     privateStorage: typeof navigator.storage?.getDirectory === 'function',
     serviceWorker: 'serviceWorker' in navigator,
+    llama: typeof WebAssembly === 'object' && 'Suspending' in WebAssembly && has64BitMemory(),
+  }
+}
+
+function has64BitMemory(): boolean {
+  try {
+    return Boolean(new WebAssembly.Memory({ address: 'i64', initial: 1n } as unknown as WebAssembly.MemoryDescriptor))
+  } catch {
+    return false
   }
 }
 

@@ -23,7 +23,12 @@ export async function findJob(job: string): Promise<FileSystemDirectoryHandle> {
 
 export async function removeJob(job: string): Promise<void> {
   const root = await rootFolder()
-  await root.removeEntry(job, { recursive: true }).catch(() => {})
+  // A worker that was ended in the middle of writing holds its file for a moment longer.
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const refused = await root.removeEntry(job, { recursive: true }).then(() => null, (error: DOMException) => error)
+    if (refused?.name !== 'NoModificationAllowedError') return
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
 }
 
 /** Removes the folders that no open page holds. */

@@ -41,7 +41,7 @@ export interface Calls {
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions]; result: SimilarityReport }
-  plan: { args: [PlanOptions]; result: PlanReport }
+  plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
   write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }
   /** What was written into the private storage as one file to download, called `name` if it has to be a zip. */
   pack: { args: [job: string, name: string]; result: File }
@@ -58,6 +58,8 @@ export type FromWorker =
   | { id: number; result: unknown }
   | { id: number; error: EngineError }
   | { id: number; event: EngineEvent }
+  /** The graphics device is gone, and why, in the browser's words. No call will be answered. */
+  | { lost: string }
 
 /** The side of a worker that either end talks to; `Worker`, `MessagePort` and the worker's own scope fit. */
 export interface Port<Out, In> {

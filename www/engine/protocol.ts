@@ -100,8 +100,12 @@ export interface PlanOptions {
 /** What kind of file holds a model: those of a Hugging Face folder, or llama.cpp's. */
 export type Container = 'safetensors' | 'gguf'
 
+/** llama.cpp's quantised types that can be written, in GGUF files only. */
+export type BlockType = 'q8_0' | 'q6_k' | 'q5_k' | 'q4_k' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0'
+export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | BlockType
+
 export interface WriteOptions {
-  dtype: 'keep' | 'f32' | 'f16' | 'bf16'
+  dtype: NumberType
   max_shard_bytes: number
   /** That of the model as it was read, where it is left out. */
   container?: Container
@@ -210,6 +214,8 @@ export interface PlanReport {
   merged: Quality
   /** Keeping the first layer of each group and dropping the others, for comparison. */
   dropped: Quality
+  /** How the result was stored when it was measured; an engine that measures only unconverted weights does not say. */
+  output?: WriteOptions
   /** Why the plan ended before what was asked, if it did; and other remarks. */
   warnings: string[]
   layers: { before: number; after: number }
@@ -226,7 +232,8 @@ export interface WriteReport {
   seconds: number
 }
 
-export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check'
+/** The last one is the page's own: a model writes text. */
+export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check' | 'continue'
 
 export interface Progress {
   stage: Stage
@@ -292,8 +299,8 @@ export interface WasmEngine {
   open(files: ByteSource[], name?: string): Promise<ModelReport>
   estimate(options: CalibrationOptions): Promise<Estimate>
   similarity(options: CalibrationOptions, observe: Observe): Promise<SimilarityReport>
-  /** After `similarity` (whose options it shares) on the same model. */
-  plan(options: PlanOptions, observe: Observe): Promise<PlanReport>
+  /** After `similarity` (whose options it shares) on the same model; measured as `output` will store it. */
+  plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport>
   /** Writes the model of the given plan (of the last `plan`, or edited). */
   write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
   /** The built-in calibration text. */

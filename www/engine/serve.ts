@@ -36,7 +36,10 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       if (cancelled.has(id)) throw { kind: 'cancelled', message: 'Cancelled; nothing was written.' }
       port.postMessage({ id, result: await perform(request, observe) })
     } catch (thrown) {
-      port.postMessage({ id, error: toEngineError(thrown) })
+      const error = toEngineError(thrown)
+      // Where the device is lost, the browser says so itself within a moment, and better than the engine can.
+      if (error.kind === 'device') await new Promise(resolve => setTimeout(resolve, 200))
+      port.postMessage({ id, error })
     } finally {
       cancelled.delete(id)
     }
@@ -54,7 +57,7 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
       case 'similarity': return engine.similarity(request.args[0], observe)
-      case 'plan': return engine.plan(request.args[0], observe)
+      case 'plan': return engine.plan(request.args[0], observe, request.args[1])
       case 'write': return writeTo(engine, request.args, observe)
       case 'builtinText': return engine.builtinText()
     }

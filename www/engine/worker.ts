@@ -1,3 +1,4 @@
+import { watchDevices, type Gpu } from './lost'
 import type { FromWorker, Port, ToWorker } from './messages'
 import { serve } from './serve'
 import { createEngine } from './wasm'
@@ -6,5 +7,7 @@ import { createEngine } from './wasm'
 self.addEventListener('unhandledrejection', event => {
   setTimeout(() => { throw event.reason })
 })
+
+watchDevices((navigator as { gpu?: Gpu }).gpu, why => self.postMessage({ lost: why } satisfies FromWorker))
 
 serve(self as unknown as Port<FromWorker, ToWorker>, createEngine)

@@ -1,0 +1,88 @@
+import type { Actions } from '../actions'
+import { findJob, jobFolder, newJob, removeJob } from '../engine/jobs'
+import type { MergePlan, WriteOptions } from '../engine/protocol'
+import { neededSpace } from '../engine/space'
+import { modelName, resultBytes } from '../save'
+import { keyOf, type Run, type State } from '../state.svelte'
+import { bytesIn } from '../types'
+
+export type Which = 'original' | 'compressed'
+
+/** One of the two models as llama.cpp reads it. */
+export interface TrialFiles {
+  /** What it was made of; another key means that it has to be made again. */
+  key: unknown
+  files: Blob[]
+  /** Where it was written for this alone. */
+  job: string | null
+}
+
+/** The model as GGUF files: those that are there already, else one written into the private storage. */
+export async function trialFiles(actions: Actions, run: Run, which: Which): Promise<Blob[]> {
+  const { state } = actions
+  const key = which === 'original' ? state.origin : keyOf([state.plan?.key, typeOf(state)])
+  const known = state.trialFiles[which]
+  if (known?.key === key) return known.files
+  dropTrialFiles(state, which)
+  const there = which === 'original' ? opened(state) : await saved(state)
+  const made = there ? { files: there, job: null } : await written(actions, run, which)
+  state.trialFiles = { ...state.trialFiles, [which]: { key, ...made } }
+  return made.files
+}
+
+export function dropTrialFiles(state: State, which: Which): void {
+  const job = state.trialFiles[which]?.job
+  if (job) void removeJob(job).catch(() => {})
+  state.trialFiles = { ...state.trialFiles, [which]: null }
+}
+
+/** The files that were opened, where they are GGUF files of this computer. */
+function opened({ origin, model }: State): Blob[] | null {
+  if (!origin || origin === 'demo' || model?.container !== 'gguf') return null
+  const files = origin.files.flatMap(each => ('file' in each && /\.gguf$/i.test(each.name) ? [each.file] : []))
+  return files.length > 0 && files.length === origin.files.length ? files : null
+}
+
+/** What was written for the downloads, where that is one GGUF file of this plan. */
+async function saved({ saved, savedFresh }: State): Promise<Blob[] | null> {
+  const place = saved?.report.place
+  const [only, another] = saved?.report.report.files ?? []
+  if (savedFresh !== 'fresh' || place?.kind !== 'download' || !only?.name.endsWith('.gguf') || another) return null
+  return [await fileIn(await findJob(place.download.job), only.name)]
+}
+
+async function written(actions: Actions, run: Run, which: Which): Promise<{ files: Blob[]; job: string }> {
+  const { state } = actions
+  const { plan, model } = state
+  if (!plan || !model) throw { kind: 'usage', message: 'Compress first; there is nothing to try yet.' }
+  await actions.ensureMaps(run)
+  const { report } = plan
+  const original = which === 'original'
+  const dtype = original ? 'keep' : typeOf(state)
+  const bytes = original ? report.bytes.before : bytesIn(dtype, 'gguf', model, report.parameters.after, report.layers.after) ?? resultBytes(state)
+  const options: WriteOptions = { dtype, container: 'gguf', max_shard_bytes: 1e12, name: original ? 'original' : modelName(actions) }
+  const job = newJob()
+  try {
+    const needed_bytes = neededSpace(bytes, bytes, false)
+    const { files: [file] } = await actions.call(run, 'write', [original ? unchanged(report.plan) : report.plan, options, { kind: 'private', job, needed_bytes }])
+    return { files: [await fileIn(await jobFolder(job), file?.name ?? '')], job }
+  } catch (error) {
+    await removeJob(job).catch(() => {})
+    throw error
+  }
+}
+
+/** The plan that merges nothing. */
+function unchanged({ n_layers }: MergePlan): MergePlan {
+  const layers = Array.from({ length: n_layers }, (_, layer) => layer)
+  return { n_layers, steps: [], groups: layers.map(layer => [layer]), weights: layers.map(() => [1]) }
+}
+
+/** In the type that was chosen, where that is one of a GGUF file. */
+export function typeOf({ writeOptions: { container, dtype } }: State): WriteOptions['dtype'] {
+  return container === 'gguf' ? dtype : 'keep'
+}
+
+async function fileIn(folder: FileSystemDirectoryHandle, name: string): Promise<File> {
+  return (await folder.getFileHandle(name)).getFile()
+}
