@@ -9,6 +9,7 @@ use crate::evaluate::Quality;
 use crate::format::Container;
 use crate::model::Model;
 use crate::model::names::TensorId;
+use crate::model::open::TensorEntry;
 use crate::pipeline::options::{CalibrationOptions, WriteOptions};
 use crate::pipeline::writing::WrittenFile;
 use crate::plan::{MergePlan, MergeStep, PlanOptions};
@@ -46,8 +47,10 @@ pub struct ModelReport {
     pub bytes: u64,
     /// Bytes of the largest layer's tensors.
     pub bytes_per_layer: u64,
-    /// Element type of the layers' tensors; "mixed" where they differ.
+    /// Type of the layers' matrices; "mixed" where they differ.
     pub dtype: String,
+    /// Types of all tensors, that of the most bytes first.
+    pub dtypes: Vec<String>,
     /// The head is the embedding.
     pub tied_head: bool,
     /// Tokens that a position attends to, if limited.
@@ -60,12 +63,8 @@ impl ModelReport {
     /// Describes an opened model.
     pub fn new(model: &Model) -> Self {
         let config = &model.config;
-        let mut elements: Vec<_> = model
-            .tensors()
-            .iter()
-            .filter(|t| matches!(t.id, TensorId::Layer(..)))
-            .map(|t| t.element)
-            .collect();
+        let is_matrix = |t: &&TensorEntry| matches!(t.id, TensorId::Layer(..)) && t.shape.len() > 1;
+        let mut elements: Vec<_> = model.tensors().iter().filter(is_matrix).map(|t| t.element).collect();
         elements.dedup();
         let files = model.shards.iter().chain(&model.companions);
         Self {
@@ -88,11 +87,25 @@ impl ModelReport {
                 [only] => only.to_string(),
                 _ => "mixed".to_owned(),
             },
+            dtypes: dtypes(model),
             tied_head: config.tied_head,
             sliding_window: config.sliding_window,
             files: files.map(|f| f.name().to_owned()).collect(),
         }
     }
+}
+
+fn dtypes(model: &Model) -> Vec<String> {
+    let mut bytes: Vec<(String, u64)> = Vec::new();
+    for tensor in model.tensors() {
+        let name = tensor.element.to_string();
+        match bytes.iter_mut().find(|(each, _)| *each == name) {
+            Some((_, sum)) => *sum += tensor.bytes,
+            None => bytes.push((name, tensor.bytes)),
+        }
+    }
+    bytes.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));
+    bytes.into_iter().map(|(name, _)| name).collect()
 }
 
 /// The text that something was measured on.
@@ -106,6 +119,13 @@ pub struct TextReport {
     pub tokens_per_sequence: usize,
     /// Tokens scored: all after the first of each sequence.
     pub tokens_scored: u64,
+}
+
+impl TextReport {
+    /// Nothing was measured.
+    pub fn none() -> Self {
+        Self { name: "none".to_owned(), sequences: 0, tokens_per_sequence: 0, tokens_scored: 0 }
+    }
 }
 
 /// Which states are points, and how many.
@@ -205,6 +225,8 @@ pub struct PlanReport {
     pub parameters: BeforeAfter,
     /// Bytes of all tensors, in the types that they are measured in.
     pub bytes: BeforeAfter,
+    /// How the result was assumed to be stored.
+    pub output: WriteOptions,
     /// What ran it.
     pub device: DeviceReport,
     /// Wall-clock time.

@@ -129,11 +129,13 @@ impl Engine {
         finish(result)
     }
 
-    /// Chooses and measures merges.
-    pub async fn plan(&self, options: JsValue, observe: Function) -> JsResult {
+    /// Chooses and measures merges, stored as `output` says.
+    pub async fn plan(&self, options: JsValue, observe: Function, output: JsValue) -> JsResult {
         let options = from_js(options)?;
+        let output: Option<WriteOptions> = from_js(output)?;
+        let output = output.unwrap_or_default();
         let mut session = self.take()?;
-        let result = session.plan(&options, &WriteOptions::default(), &Page(observe)).await;
+        let result = session.plan(&options, &output, &Page(observe)).await;
         self.give_back(session);
         finish(result)
     }

@@ -17,7 +17,7 @@ use crate::pipeline::merging::{Outcome, layers_of, measure_plan, plan_merges};
 use crate::pipeline::options::{CalibrationOptions, WriteOptions};
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
-use crate::pipeline::writing::{WrittenFile, write_model};
+use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
 use crate::plan::{MergePlan, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
@@ -169,7 +169,7 @@ impl Session {
         let outcome =
             plan_merges(&context, options, &calibrated.stream, &calibrated.comparison, &calibrated.scores)
                 .await?;
-        let report = self.plan_report(calibrated, outcome, start);
+        let report = self.plan_report(calibrated, outcome, output, start)?;
         self.planned = Some((Some(options.clone()), report.clone()));
         Ok(report)
     }
@@ -188,7 +188,7 @@ impl Session {
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
         let outcome = measure_plan(&context, plan.clone(), &calibrated.stream, &calibrated.scores).await?;
-        let report = self.plan_report(calibrated, outcome, start);
+        let report = self.plan_report(calibrated, outcome, output, start)?;
         self.planned = Some((None, report.clone()));
         Ok(report)
     }
@@ -208,27 +208,34 @@ impl Session {
         }
     }
 
-    fn plan_report(&self, calibrated: &Calibrated, outcome: Outcome, start: Instant) -> PlanReport {
+    fn plan_report(
+        &self,
+        calibrated: &Calibrated,
+        outcome: Outcome,
+        output: &WriteOptions,
+        start: Instant,
+    ) -> Result<PlanReport> {
         let Outcome { plan, merged, dropped, warnings } = outcome;
-        let absorbed: Vec<usize> = plan.groups.iter().flat_map(|g| g.iter().skip(1)).copied().collect();
-        let bytes: u64 = absorbed.iter().map(|l| self.model.layer_bytes(*l)).sum();
-        let parameters = self.model.config.parameters_per_layer() * absorbed.len() as u64;
+        let absorbed = plan.n_layers - plan.groups.len();
+        let parameters = self.model.config.parameters_per_layer() * absorbed as u64;
+        let bytes = planned_bytes(&self.model, &layers_of(&plan, plan.n_layers)?, output)?;
         let before_after =
             |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
-        PlanReport {
+        Ok(PlanReport {
             text: calibrated.text.clone(),
             original: Quality::original(&calibrated.scores),
             merged,
             dropped,
             warnings,
-            layers: before_after(plan.n_layers as u64, absorbed.len() as u64),
+            layers: before_after(plan.n_layers as u64, absorbed as u64),
             parameters: before_after(self.model.total_parameters(), parameters),
-            bytes: before_after(self.model.total_bytes(), bytes),
+            bytes: BeforeAfter { before: self.model.total_bytes(), after: bytes },
             plan,
+            output: output.clone(),
             device: self.accelerator.report().clone(),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
-        }
+        })
     }
 
     /// Writes the model that `plan` describes.
@@ -244,13 +251,17 @@ impl Session {
     ) -> Result<WriteReport> {
         let start = Instant::now();
         let layers = layers_of(plan, self.model.config.n_layers)?;
-        let calibrated = self.calibrated()?;
+        let (calibration, text) = match &self.calibrated {
+            Some(calibrated) => (calibrated.options.clone(), calibrated.text.clone()),
+            // A plan from elsewhere needs no text to be carried out.
+            None => (CalibrationOptions::default(), TextReport::none()),
+        };
         let planned = self.planned.as_ref().filter(|(_, report)| report.plan == *plan);
         let recipe = Recipe {
             laminate: env!("CARGO_PKG_VERSION").to_owned(),
             model: self.model.name.clone(),
-            calibration: calibrated.options.clone(),
-            text: calibrated.text.clone(),
+            calibration,
+            text,
             options: planned.and_then(|(options, _)| options.clone()),
             plan: plan.clone(),
             output: options.clone(),

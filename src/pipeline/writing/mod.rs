@@ -92,6 +92,14 @@ async fn write_all(
     Ok(writer.files)
 }
 
+/// Bytes of the tensors of the model whose layers are `layers`, as `options` store them.
+///
+/// # Errors
+/// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] for rows that are no whole blocks.
+pub fn planned_bytes(model: &Model, layers: &[Mix], options: &WriteOptions) -> Result<u64> {
+    Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
+}
+
 /// Appends to a folder and remembers what it appended.
 struct Writer<'a> {
     folder: &'a mut dyn OutputFolder,
