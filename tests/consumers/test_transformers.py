@@ -55,6 +55,14 @@ class Transformers(unittest.TestCase):
         self.assertGreater(sum(f["name"].endswith(".safetensors") for f in report["files"]), 2)
         self.check(self.out("x"), 10, laminate("evaluate", self.out("x"))["perplexity"])
 
+    def test_folders_made_of_quantised_gguf_files(self):
+        for kind in ("Q8_0", "Q4_K_M"):
+            source = DATA / f"gguf/stories260K-{kind}.gguf"
+            report = laminate("compress", source, "--remove", 1, "--out", self.out(kind))
+            # Quantised weights become F16, which is measured as it is written.
+            self.check(self.out(kind), 4, report["steps"][-1]["perplexity"])
+            self.check(self.out(kind), 4, laminate("evaluate", self.out(kind))["perplexity"])
+
     def test_a_repeated_recipe_gives_the_same_bytes(self):
         laminate("compress", "demo", "--remove", 3, "--out", self.out("x"))
         laminate("compress", "demo", "--recipe", self.out("x") / "recipe.json", "--out", self.out("y"))
