@@ -35,14 +35,12 @@ pub async fn plan_merges(
     original: &Scores,
 ) -> Result<Outcome> {
     let planner = Planner::new(options.clone().check(stream.layers().len(), &comparison.massive())?);
-    let stored = context.as_stored(stream).await?;
+    let reference = Reference::new(context, stream, original).await?;
     let mut merger = Merger {
-        context,
+        reference: &reference,
         alpha: options.alpha,
-        original: stream.last()?,
-        original_perplexity: original.perplexity(),
         planner,
-        stream: stored.clone(),
+        stream: reference.stored.clone(),
         comparison: comparison.clone(),
         merged: None,
     };
@@ -57,9 +55,7 @@ pub async fn plan_merges(
     {
         warnings.push(format!("{} of {asked} layers were removed: {stop}.", plan.steps.len()));
     }
-    let parts =
-        Parts { context, stored: &stored, original: stream.last()?, perplexity: original.perplexity() };
-    parts.finish(plan, merged, warnings).await
+    reference.finish(plan, merged, warnings).await
 }
 
 /// Measures a plan that exists already, without choosing anything: one made by hand or repeated.
@@ -73,11 +69,9 @@ pub async fn measure_plan(
     original: &Scores,
 ) -> Result<Outcome> {
     let layers = layers_of(&plan, stream.layers().len())?;
-    let stored = context.as_stored(stream).await?;
-    let parts =
-        Parts { context, stored: &stored, original: stream.last()?, perplexity: original.perplexity() };
-    let merged = parts.quality_of(layers).await?;
-    parts.finish(plan, merged, Vec::new()).await
+    let reference = Reference::new(context, stream, original).await?;
+    let merged = reference.quality_of(layers).await?;
+    reference.finish(plan, merged, Vec::new()).await
 }
 
 /// The layers of the model that `plan` describes, for an original of `n_layers` layers.
@@ -100,17 +94,23 @@ pub fn layers_of(plan: &MergePlan, n_layers: usize) -> Result<Vec<Mix>> {
 }
 
 /// What changed models are measured with.
-struct Parts<'a> {
+struct Reference<'a> {
     context: &'a Context<'a>,
     /// The original layers as they will be stored, and their states.
-    stored: &'a Stream,
+    stored: Stream,
     /// What left the original.
     original: &'a HiddenStates,
     /// Its perplexity.
     perplexity: f64,
 }
 
-impl Parts<'_> {
+impl<'a> Reference<'a> {
+    /// `stream` is of the original model, whose last states gave `scores`.
+    async fn new(context: &'a Context<'a>, stream: &'a Stream, scores: &Scores) -> Result<Self> {
+        let stored = context.as_stored(stream).await?;
+        Ok(Self { context, stored, original: stream.last()?, perplexity: scores.perplexity() })
+    }
+
     async fn finish(&self, plan: MergePlan, merged: Quality, mut warnings: Vec<String>) -> Result<Outcome> {
         let dropped = self.drop_instead(&plan).await?;
         if merged.collapsed {
@@ -139,10 +139,8 @@ impl Parts<'_> {
 }
 
 struct Merger<'a> {
-    context: &'a Context<'a>,
+    reference: &'a Reference<'a>,
     alpha: Alpha,
-    original: &'a HiddenStates,
-    original_perplexity: f64,
     planner: Planner,
     stream: Stream,
     comparison: Comparison,
@@ -165,7 +163,9 @@ impl Merger<'_> {
                 Next::Stop(stop) => return Ok(stop),
             };
             self.merge(pair).await?;
-            self.comparison.measure(self.context, Stage::Plan, &mut self.stream, pair.first).await?;
+            self.comparison
+                .measure(self.reference.context, Stage::Plan, &mut self.stream, pair.first)
+                .await?;
             self.record().await?;
         }
     }
@@ -175,7 +175,7 @@ impl Merger<'_> {
         let chosen = self.planner.one_shot_pairs(&self.comparison.matrix())?;
         for pair in chosen.pairs {
             self.merge(pair).await?;
-            self.stream.run(self.context, Stage::Plan, pair.first, async |_, _, _| Ok(())).await?;
+            self.stream.run(self.reference.context, Stage::Plan, pair.first, async |_, _, _| Ok(())).await?;
             self.record().await?;
         }
         Ok(chosen.stop)
@@ -194,15 +194,15 @@ impl Merger<'_> {
     }
 
     async fn record(&mut self) -> Result<()> {
-        let scores = self.context.score(self.stream.last()?, Some(self.original)).await?;
-        let quality = Quality::compressed(&scores, self.original_perplexity);
+        let scores = self.reference.context.score(self.stream.last()?, Some(self.reference.original)).await?;
+        let quality = Quality::compressed(&scores, self.reference.perplexity);
         if let Some(step) = self.planner.last_step_mut() {
             step.perplexity = Some(quality.perplexity);
             step.kl = quality.kl;
             step.top1_agreement = quality.top1_agreement;
             step.collapsed = quality.collapsed;
             let event = Event::Step(step.clone());
-            self.context.observer.event(event).await?;
+            self.reference.context.observer.event(event).await?;
         }
         self.merged = Some(quality);
         Ok(())
@@ -240,7 +240,9 @@ impl Merger<'_> {
 
     async fn divergence(&self, pair: Pair, alpha: f64) -> Result<f64> {
         let mut candidate = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
-        let scores = candidate.run_and_score(self.context, pair.first, Some(self.original)).await?;
+        let scores = candidate
+            .run_and_score(self.reference.context, pair.first, Some(self.reference.original))
+            .await?;
         Ok(scores.mean_kl().unwrap_or(f64::INFINITY))
     }
 

@@ -76,7 +76,7 @@ impl Config {
             sliding_window: keys.optional_size("attention.sliding_window")?,
             bos_token_id: keys.token("tokenizer.ggml.bos_token_id")?,
             eos_token_id: keys.token("tokenizer.ggml.eos_token_id")?,
-            upstream: Upstream::Gguf(metadata.clone()),
+            upstream: Upstream::Gguf(metadata),
         };
         config.check(file)
     }

@@ -1,8 +1,7 @@
 //! A GGUF file, or several.
 
-use super::{ExtraFile, Job, Writer};
+use super::{ExtraFile, Job, Writer, shards};
 use crate::format::gguf::{Metadata, OutputTensor, Value, header_bytes, padding, split_metadata, split_name};
-use crate::format::index::split_into_shards;
 use crate::model::Model;
 use crate::model::tokenizer::new_metadata;
 use crate::pipeline::card::RECIPE_NAME;
@@ -22,51 +21,28 @@ pub async fn write(
     extra: Vec<ExtraFile>,
 ) -> Result<()> {
     let metadata = metadata(model, groups, options, extra).await?;
-    let sizes: Vec<u64> = jobs.iter().map(|job| job.bytes + padding(&metadata, job.bytes)).collect();
-    let counts = split_into_shards(&sizes, options.max_shard_bytes);
-    let too_many = || Error::Usage(format!("{} files are too many; allow larger ones", counts.len()));
-    let n_files = u16::try_from(counts.len()).map_err(|_| too_many())?;
+    let padded = |job: &Job<'_>| job.bytes + padding(&metadata, job.bytes);
+    let shards = shards(jobs, options.max_shard_bytes, padded);
+    let too_many = || Error::Usage(format!("{} files are too many; allow larger ones", shards.len()));
+    let n_files = u16::try_from(shards.len()).map_err(|_| too_many())?;
     let n_tensors = i32::try_from(jobs.len()).map_err(|_| too_many())?;
     let stem = options.stem(model);
-    let mut rest = jobs;
-    for (number, count) in counts.iter().enumerate() {
-        let (jobs, later) = rest.split_at((*count).min(rest.len()));
-        rest = later;
-        let (name, own) = match n_files {
-            0 | 1 => (format!("{stem}.gguf"), metadata.clone()),
-            _ => (
-                split_name(&stem, number, counts.len()),
-                split_metadata(&metadata, number as u16, n_files, n_tensors),
-            ),
+    for (number, jobs) in shards.iter().enumerate() {
+        let outputs: Vec<OutputTensor> = jobs.iter().map(output).collect();
+        let (name, header) = match n_files {
+            1 => (format!("{stem}.gguf"), header_bytes(&metadata, &outputs)),
+            _ => {
+                let own = split_metadata(&metadata, number as u16, n_files, n_tensors);
+                (split_name(&stem, number, shards.len()), header_bytes(&own, &outputs))
+            }
         };
-        file(writer, model, &name, &own, jobs).await?;
+        writer.shard(model, &name, &header, jobs, |bytes| padding(&metadata, bytes)).await?;
     }
     Ok(())
 }
 
-async fn file(
-    writer: &mut Writer<'_>,
-    model: &Model,
-    name: &str,
-    metadata: &Metadata,
-    jobs: &[Job<'_>],
-) -> Result<()> {
-    let outputs: Vec<OutputTensor> = jobs
-        .iter()
-        .map(|job| OutputTensor {
-            name: job.name.clone(),
-            element: job.element,
-            shape: job.shape.clone(),
-            bytes: job.bytes,
-        })
-        .collect();
-    writer.begin(name).await?;
-    writer.append(&header_bytes(metadata, &outputs)).await?;
-    for job in jobs {
-        writer.tensor(model, name, job).await?;
-        writer.append(&vec![0; padding(metadata, job.bytes) as usize]).await?;
-    }
-    writer.folder.close().await
+fn output(job: &Job<'_>) -> OutputTensor {
+    OutputTensor { name: job.name.clone(), element: job.element, shape: job.shape.clone(), bytes: job.bytes }
 }
 
 async fn metadata(

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{ExtraFile, Job, Writer};
+use super::{ExtraFile, Job, Writer, shards};
 use crate::format::element::Element;
-use crate::format::index::{INDEX_NAME, ShardIndex, shard_name, split_into_shards};
+use crate::format::index::{INDEX_NAME, ShardIndex, shard_name};
 use crate::format::safetensors::{OutputTensor, header_bytes};
 use crate::model::Model;
 use crate::model::config::hugging_face::CONFIG_NAME;
@@ -23,25 +23,16 @@ pub async fn write(
 ) -> Result<()> {
     let dtype = options.dtype.and_then(config_name);
     let config = model.config.to_config_json(groups, dtype)?;
-    let sizes: Vec<u64> = jobs.iter().map(|job| job.bytes).collect();
-    let counts = split_into_shards(&sizes, options.max_shard_bytes);
+    let shards = shards(jobs, options.max_shard_bytes, |job| job.bytes);
     let mut weight_map = BTreeMap::new();
-    let mut rest = jobs;
-    for (shard, count) in counts.iter().enumerate() {
-        let (jobs, later) = rest.split_at((*count).min(rest.len()));
-        rest = later;
-        let name = shard_name(shard, counts.len());
+    for (number, jobs) in shards.iter().enumerate() {
+        let name = shard_name(number, shards.len());
         let outputs = jobs.iter().map(output).collect::<Result<Vec<_>>>()?;
-        writer.begin(&name).await?;
-        writer.append(&header_bytes(&outputs)).await?;
-        for job in jobs {
-            writer.tensor(model, &name, job).await?;
-        }
-        writer.folder.close().await?;
+        writer.shard(model, &name, &header_bytes(&outputs), jobs, |_| 0).await?;
         weight_map.extend(jobs.iter().map(|job| (job.name.clone(), name.clone())));
     }
-    if counts.len() > 1 {
-        let index = serde_json::to_vec_pretty(&ShardIndex::new(sizes.iter().sum(), weight_map))
+    if shards.len() > 1 {
+        let index = serde_json::to_vec_pretty(&ShardIndex::new(writer.total, weight_map))
             .map_err(|e| Error::Format(format!("{INDEX_NAME}: {e}")))?;
         writer.small(INDEX_NAME, &index).await?;
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use self::jobs::{Content, Job, jobs};
 use super::options::WriteOptions;
 use crate::format::Container;
+use crate::format::index::split_into_shards;
 use crate::merge::Mix;
 use crate::model::Model;
 use crate::model::open::TensorEntry;
@@ -100,6 +101,23 @@ pub fn planned_bytes(model: &Model, layers: &[Mix], options: &WriteOptions) -> R
     Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
 }
 
+/// The tensors of each file, where `stored_bytes` of a tensor count towards the most that one may hold.
+fn shards<'j, 'a>(
+    jobs: &'j [Job<'a>],
+    max_bytes: u64,
+    stored_bytes: impl Fn(&Job<'a>) -> u64,
+) -> Vec<&'j [Job<'a>]> {
+    let sizes: Vec<u64> = jobs.iter().map(stored_bytes).collect();
+    let mut rest = jobs;
+    let mut shards = Vec::new();
+    for count in split_into_shards(&sizes, max_bytes) {
+        let (shard, later) = rest.split_at(count.min(rest.len()));
+        shards.push(shard);
+        rest = later;
+    }
+    shards
+}
+
 /// Appends to a folder and remembers what it appended.
 struct Writer<'a> {
     folder: &'a mut dyn OutputFolder,
@@ -112,6 +130,24 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// A file of tensors: its header, then the data of each and so many zeros as `padding` says.
+    async fn shard(
+        &mut self,
+        model: &Model,
+        name: &str,
+        header: &[u8],
+        jobs: &[Job<'_>],
+        padding: impl Fn(u64) -> u64,
+    ) -> Result<()> {
+        self.begin(name).await?;
+        self.append(header).await?;
+        for job in jobs {
+            self.tensor(model, name, job).await?;
+            self.append(&vec![0; padding(job.bytes) as usize]).await?;
+        }
+        self.folder.close().await
+    }
+
     /// The data of one tensor.
     async fn tensor(&mut self, model: &Model, file: &str, job: &Job<'_>) -> Result<()> {
         match &job.content {
@@ -160,6 +196,9 @@ impl Writer<'_> {
     }
 
     async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.folder.write(bytes).await?;
         if let (Some(file), Some(checksum)) = (self.files.last_mut(), self.checksums.last_mut()) {
             checksum.update(bytes);
