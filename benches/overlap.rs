@@ -66,7 +66,7 @@ fn main() {
     let run = |files: &[SharedSource]| {
         let model = block_on(Model::open("bench", files)).unwrap();
         let start = Instant::now();
-        block_on(evaluate(&model, None, &accelerator, &options, &Silent)).unwrap();
+        block_on(evaluate(&model, None, &accelerator, &options.text_options(), &Silent)).unwrap();
         start.elapsed().as_secs_f64()
     };
     let files = open_path(Path::new(path)).unwrap();
@@ -82,7 +82,7 @@ fn main() {
     let model = block_on(Model::open("bench", &links)).unwrap();
     read.set(0);
     let start = Instant::now();
-    block_on(evaluate(&model, None, &accelerator, &options, &Silent)).unwrap();
+    block_on(evaluate(&model, None, &accelerator, &options.text_options(), &Silent)).unwrap();
     let together = start.elapsed().as_secs_f64();
     let reading = read.get() as f64 / BYTES_PER_SECOND;
     println!(

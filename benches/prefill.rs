@@ -14,8 +14,8 @@ use laminate::calibration::Sequences;
 use laminate::capture::Runner;
 use laminate::device::Accelerator;
 use laminate::evaluate::{Output, score};
-use laminate::merge::Mix;
 use laminate::model::Model;
+use laminate::model::new_layer::NewLayer;
 use laminate::model::storage::Storage;
 use laminate::progress::Silent;
 use laminate::source::open_path;
@@ -41,7 +41,7 @@ fn main() {
             let start = Instant::now();
             let mut states = runner.embed(&sequences).await.unwrap();
             for layer in 0..model.config.n_layers {
-                let fetch = runner.fetch(&Mix::original(layer), Storage::of(&model)).unwrap();
+                let fetch = runner.fetch(&NewLayer::original(layer), Storage::of(&model)).unwrap();
                 let layer = runner.upload(fetch.finish().await.unwrap()).unwrap();
                 states = runner.forward(&layer, &states).unwrap();
             }

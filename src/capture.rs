@@ -4,10 +4,10 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::calibration::{PointRule, Sequences};
 use crate::device::Accelerator;
-use crate::merge::Mix;
 use crate::model::Model;
 use crate::model::layer::{DecoderLayer, Positions};
 use crate::model::names::TensorId;
+use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::model::weights::{LayerFetch, LayerTensors, RowsFetch};
 use crate::{Error, Result};
@@ -62,6 +62,11 @@ impl<'a> Runner<'a> {
         Self { model, accelerator, positions }
     }
 
+    /// What attention knows about positions.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
     /// Embeds `sequences`, reading only the rows of tokens that occur.
     ///
     /// # Errors
@@ -85,8 +90,8 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// As [`LayerFetch::start`].
-    pub fn fetch(&self, mix: &Mix, storage: Storage) -> Result<LayerFetch<'a>> {
-        LayerFetch::start(self.model, mix, storage)
+    pub fn fetch(&self, layer: &NewLayer, storage: Storage) -> Result<LayerFetch<'a>> {
+        LayerFetch::start(self.model, layer, storage)
     }
 
     /// Uploads a fetched layer.

@@ -9,6 +9,7 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod format;
+pub mod least_squares;
 pub mod manifold;
 pub mod memory;
 pub mod merge;

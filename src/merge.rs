@@ -20,11 +20,11 @@ impl Mix {
         Self { parts: vec![(layer, 1.0)] }
     }
 
-    /// A weighted sum of layers.
+    /// A weighted sum of layers; those of weight zero are left out.
     ///
     /// # Errors
     /// [`Error::Usage`] unless there is at least one part and the weights are finite and sum to one.
-    pub fn new(parts: Vec<(usize, f64)>) -> Result<Self> {
+    pub fn new(mut parts: Vec<(usize, f64)>) -> Result<Self> {
         let sum: f64 = parts.iter().map(|(_, weight)| weight).sum();
         if parts.is_empty() || sum.is_nan() || (sum - 1.0).abs() > 1e-6 {
             return Err(Error::Usage(format!(
@@ -32,6 +32,7 @@ impl Mix {
                 parts.iter().map(|(layer, _)| layer).collect::<Vec<_>>()
             )));
         }
+        parts.retain(|(_, weight)| *weight != 0.0);
         Ok(Self { parts })
     }
 
@@ -49,6 +50,7 @@ impl Mix {
         };
         let mut parts = scaled(self, alpha);
         parts.extend(scaled(other, 1.0 - alpha));
+        parts.retain(|(_, weight)| *weight != 0.0);
         Self { parts }
     }
 

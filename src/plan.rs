@@ -12,14 +12,18 @@
 //! A plan is plain JSON that a person can read and edit; [`MergePlan::validate`] says what is wrong with one.
 
 mod choose;
+mod method;
 mod options;
+pub mod rules;
 
 use serde::{Deserialize, Serialize};
 
 pub use choose::{Next, OneShot, Pair, Planner, Stop};
-pub use options::{Alpha, PlanOptions, ValidPlanOptions};
+pub use method::{METHODS, Method, Operator, Selection};
+pub use options::{Alpha, PlanOptions, SEARCH_TOKENS, ValidPlanOptions};
 
 use crate::error::{Error, Result};
+use crate::evaluate::Quality;
 
 /// How far weights in a plan may be from what its steps give, and their sum from 1: room for the decimals that
 /// an editor drops.
@@ -27,7 +31,8 @@ const WEIGHT_TOLERANCE: f64 = 1e-6;
 
 /// Which original layers become which final layers.
 ///
-/// The final layer at index `g` is `sum_i weights[g][i] * theta(groups[g][i])`, for every tensor of the layer.
+/// For operators that mix weights, the final layer at index `g` is `sum_i weights[g][i] * theta(groups[g][i])`,
+/// for every tensor of the layer; for the others, the weights say which layer of the group stays.
 /// The steps say how it came about: merging two layers with share `alpha` multiplies the weights of the first
 /// by `alpha` and those of the second by `1 - alpha`.
 ///
@@ -43,13 +48,17 @@ const WEIGHT_TOLERANCE: f64 = 1e-6;
 pub struct MergePlan {
     /// Layers of the original model.
     pub n_layers: usize,
+    /// What becomes of each group.
+    #[serde(default)]
+    pub operator: Operator,
     /// Merges in the order in which they happen. May be empty in a plan written by hand.
     #[serde(default)]
     pub steps: Vec<MergeStep>,
     /// Original layer indices of each final layer: `0..n_layers` in order, cut into runs.
     pub groups: Vec<Vec<usize>>,
-    /// Same shape as `groups`: the weight of each original layer in the final one. Each in 0..=1, and each
-    /// group's sum is 1.
+    /// Same shape as `groups`: the weight of each original layer in the final one. Each in 0..=1 (any number for
+    /// [`Operator::Collapse`]), and each group's sum is 1. Where the operator does not average, the layer that
+    /// stays has the weight 1.
     pub weights: Vec<Vec<f64>>,
 }
 
@@ -78,6 +87,35 @@ pub struct MergeStep {
     /// Whether perplexity is more than ten times the original's.
     #[serde(default)]
     pub collapsed: bool,
+    /// Dropping the layers that were absorbed so far instead, where it was measured.
+    #[serde(default)]
+    pub dropped: Option<Quality>,
+    /// Bytes of the model's tensors after the step, where they were counted.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+}
+
+impl MergeStep {
+    /// The quality after the step, if it was measured.
+    pub fn quality(&self) -> Option<Quality> {
+        let Self { kl, top1_agreement, collapsed, .. } = *self;
+        Some(Quality { perplexity: self.perplexity?, kl, top1_agreement, collapsed })
+    }
+
+    /// Records the quality after the step, and that of dropping the same layers.
+    pub fn set_quality(&mut self, merged: Quality, dropped: Quality) {
+        self.perplexity = Some(merged.perplexity);
+        self.kl = merged.kl;
+        self.top1_agreement = merged.top1_agreement;
+        self.collapsed = merged.collapsed;
+        self.dropped = Some(dropped);
+    }
+
+    /// Takes back what was measured.
+    pub fn forget_quality(&mut self) {
+        (self.perplexity, self.kl, self.top1_agreement) = (None, None, None);
+        (self.collapsed, self.dropped, self.bytes) = (false, None, None);
+    }
 }
 
 impl MergePlan {
@@ -85,6 +123,7 @@ impl MergePlan {
     pub fn unmerged(n_layers: usize) -> Self {
         MergePlan {
             n_layers,
+            operator: Operator::default(),
             steps: Vec::new(),
             groups: (0..n_layers).map(|layer| vec![layer]).collect(),
             weights: vec![vec![1.0]; n_layers],
@@ -102,6 +141,78 @@ impl MergePlan {
             plan.merge(merged, alpha, alpha)?;
         }
         Ok(plan)
+    }
+
+    /// The plan in which the layers `removed`, each with its similarity to what absorbs it, go one after the
+    /// other: into the nearest layer before them that stays, or after them where there is none. `alpha` gives
+    /// the share of the earlier of two from their similarity; operators that do not average keep one layer.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a layer that does not exist or is named twice.
+    pub fn absorbing(
+        n_layers: usize,
+        operator: Operator,
+        removed: &[(usize, f64)],
+        alpha: impl Fn(f64) -> f64,
+    ) -> Result<Self> {
+        let mut plan = MergePlan { operator, ..MergePlan::unmerged(n_layers) };
+        let mut gone = vec![false; n_layers];
+        for &(layer, similarity) in removed {
+            match gone.get_mut(layer) {
+                Some(gone) if !*gone => *gone = true,
+                _ => {
+                    return Err(Error::Usage(format!(
+                        "layer {layer} cannot be removed: the model has {n_layers} layers, each of which can go once"
+                    )));
+                }
+            }
+            let place = plan.groups.iter().position(|group| group.contains(&layer)).unwrap_or(0);
+            let averaged = operator == Operator::Average;
+            if place == 0 {
+                plan.merge([0, 1], if averaged { alpha(similarity) } else { 0.0 }, similarity)?;
+            } else {
+                let share = if averaged { alpha(similarity) } else { 1.0 };
+                plan.merge([place - 1, place], share, similarity)?;
+            }
+        }
+        plan.set_weights();
+        Ok(plan)
+    }
+
+    /// The plan after the first `n` of its steps.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where a step is not possible.
+    pub fn first_steps(&self, n: usize) -> Result<Self> {
+        let mut plan = MergePlan { operator: self.operator, ..MergePlan::unmerged(self.n_layers) };
+        for step in self.steps.iter().take(n) {
+            let repeated = plan.merge(step.merged, step.alpha, step.similarity)?;
+            *repeated = MergeStep { groups: repeated.groups.clone(), ..step.clone() };
+        }
+        plan.set_weights();
+        Ok(plan)
+    }
+
+    /// LaCo's `theta_l + sum_k (theta_{l+k} - theta_l)` as weights, which its steps do not give.
+    fn set_weights(&mut self) {
+        if self.operator != Operator::Collapse {
+            return;
+        }
+        for weights in &mut self.weights {
+            let others = weights.len().saturating_sub(1);
+            weights.fill(1.0);
+            if let Some(first) = weights.first_mut() {
+                *first = 1.0 - others as f64;
+            }
+        }
+    }
+
+    /// The layer of group `g` that stays where the operator keeps one: that of the largest weight.
+    pub fn survivor(&self, g: usize) -> Option<usize> {
+        let (group, weights) = self.groups.get(g).zip(self.weights.get(g))?;
+        let best =
+            group.iter().zip(weights).reduce(|best, each| if each.1 > best.1 { each } else { best })?;
+        Some(*best.0)
     }
 
     /// Layers of the final model.
@@ -148,6 +259,8 @@ impl MergePlan {
             kl: None,
             top1_agreement: None,
             collapsed: false,
+            dropped: None,
+            bytes: None,
         });
         self.steps.last_mut().ok_or_else(|| Error::Usage(format!("step {step} was not recorded")))
     }
@@ -190,7 +303,11 @@ impl MergePlan {
             if group.is_empty() || group.len() != weights.len() {
                 return usage(format!("group {g} has {} layers, but {} weights", group.len(), weights.len()));
             }
-            if let Some(w) = weights.iter().find(|w| !(0.0..=1.0).contains(*w)) {
+            let is_weight = |w: &&f64| match self.operator {
+                Operator::Collapse => w.is_finite(),
+                _ => (0.0..=1.0).contains(*w),
+            };
+            if let Some(w) = weights.iter().find(|w| !is_weight(w)) {
                 return usage(format!("group {g} has the weight {w}, but weights are from 0 to 1"));
             }
             let sum: f64 = weights.iter().sum();
@@ -227,6 +344,9 @@ impl MergePlan {
                 "the plan's steps lead to the groups {:?}, but it says {:?}",
                 replayed.groups, self.groups
             )));
+        }
+        if self.operator == Operator::Collapse {
+            return Ok(());
         }
         let far = |(a, b): (&f64, &f64)| (a - b).abs() > WEIGHT_TOLERANCE;
         match self.weights.iter().zip(&replayed.weights).position(|(a, b)| a.iter().zip(b).any(far)) {

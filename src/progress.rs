@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::plan::MergeStep;
+use crate::report::CompareRow;
 
 /// A stage of the work, in the order of the data flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -80,6 +81,8 @@ pub enum Event {
     Layer(LayerDone),
     /// A merge was made and measured.
     Step(MergeStep),
+    /// A method was compared.
+    Row(CompareRow),
 }
 
 /// Watches a run and may stop it.

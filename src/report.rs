@@ -2,7 +2,11 @@
 //!
 //! Keys are stable: added, never renamed. `www/engine/protocol.ts` mirrors these types.
 
+mod comparison;
+
 use serde::{Deserialize, Serialize};
+
+pub use comparison::{CompareReport, CompareRow};
 
 use crate::device::DeviceReport;
 use crate::evaluate::Quality;

@@ -18,8 +18,8 @@ use wasm_bindgen_futures::JsFuture;
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
-use crate::pipeline::{CalibrationOptions, Session, WriteOptions};
-use crate::plan::MergePlan;
+use crate::pipeline::{CalibrationOptions, CompareOptions, Session, WriteOptions};
+use crate::plan::{METHODS, MergePlan};
 use crate::progress::{Event, Observer};
 use crate::report::ModelReport;
 use crate::sink::OutputFolder;
@@ -140,6 +140,20 @@ impl Engine {
         finish(result)
     }
 
+    /// The methods that have a name.
+    pub fn methods(&self) -> JsResult {
+        to_js(&METHODS)
+    }
+
+    /// Compares methods by models that are measured on another text than they are fitted to.
+    pub async fn compare(&self, options: JsValue, observe: Function) -> JsResult {
+        let options: CompareOptions = from_js(options)?;
+        let session = self.take()?;
+        let result = session.compare(&options, &Page(observe)).await;
+        self.give_back(session);
+        finish(result)
+    }
+
     /// Writes the model of a plan.
     pub async fn write(
         &self,
@@ -160,12 +174,13 @@ impl Engine {
     /// The built-in calibration text.
     #[wasm_bindgen(js_name = builtinText)]
     pub fn builtin_text(&self) -> JsResult {
-        #[derive(Serialize)]
-        struct Text {
-            name: &'static str,
-            text: &'static str,
-        }
         to_js(&Text { name: demo::TEXT_NAME, text: demo::TEXT })
+    }
+
+    /// The built-in evaluation text.
+    #[wasm_bindgen(js_name = builtinEvaluation)]
+    pub fn builtin_evaluation(&self) -> JsResult {
+        to_js(&Text { name: demo::EVALUATION_NAME, text: demo::EVALUATION })
     }
 
     fn take(&self) -> std::result::Result<Session, JsValue> {
@@ -177,6 +192,13 @@ impl Engine {
     fn give_back(&self, session: Session) {
         self.session.replace(Some(session));
     }
+}
+
+/// A text and its name.
+#[derive(Serialize)]
+struct Text {
+    name: &'static str,
+    text: &'static str,
 }
 
 /// An error as JavaScript gets it: `EngineError` of `protocol.ts`.

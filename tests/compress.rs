@@ -137,9 +137,14 @@ fn what_was_measured_is_what_the_written_model_gives() {
     let options = CalibrationOptions::default();
     let accelerator: Accelerator = common::cpu();
     let original = open(PLANTED);
-    let evaluated =
-        run(laminate::pipeline::evaluate(&written, Some(&original), &accelerator, &options, &Silent))
-            .unwrap();
+    let evaluated = run(laminate::pipeline::evaluate(
+        &written,
+        Some(&original),
+        &accelerator,
+        &options.text_options(),
+        &Silent,
+    ))
+    .unwrap();
     let ratio = evaluated.perplexity / report.merged.perplexity;
     // Norms of unchanged layers and the embedding are rounded too when everything becomes F16.
     assert_near("perplexity ratio", ratio, 1.0, 1e-3);

@@ -6,8 +6,8 @@ use common::{cpu, json, numbers, open, run};
 use laminate::calibration::{PointRule, Sequences};
 use laminate::capture::{HiddenStates, LayerOutput, Runner, observe};
 use laminate::evaluate::{Output, Scores, score};
-use laminate::merge::Mix;
 use laminate::model::Model;
+use laminate::model::new_layer::NewLayer;
 use laminate::model::storage::Storage;
 use laminate::progress::Silent;
 
@@ -20,7 +20,7 @@ fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {
         let mut outputs = Vec::new();
         for layer in 0..model.config.n_layers {
             let tensors =
-                runner.fetch(&Mix::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
+                runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
             let after = runner.forward(&runner.upload(tensors).unwrap(), &states).unwrap();
             outputs.push(observe(layer, &states, &after, PointRule::Last, true).await.unwrap());
             states = after;

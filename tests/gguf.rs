@@ -35,7 +35,9 @@ fn header(bytes: &[u8]) -> Header {
 }
 
 fn perplexity(model: &Model) -> f64 {
-    run(evaluate(model, None, &cpu(), &CalibrationOptions::default(), &Silent)).unwrap().perplexity
+    run(evaluate(model, None, &cpu(), &CalibrationOptions::default().text_options(), &Silent))
+        .unwrap()
+        .perplexity
 }
 
 /// Values of every tensor of a set of GGUF files by name.
@@ -98,7 +100,9 @@ fn a_split_model_is_the_same_model() {
     assert_eq!(Sequences::cut(&three.config, &ids, 4, 16).unwrap(), sequences);
     assert_eq!(values(&gguf(&SPLIT)), values(&gguf(&["stories260K-F16.gguf"])));
     let options = CalibrationOptions { samples: 20, ..CalibrationOptions::default() };
-    let score = |model: &Model| run(evaluate(model, None, &cpu(), &options, &Silent)).unwrap().perplexity;
+    let score = |model: &Model| {
+        run(evaluate(model, None, &cpu(), &options.text_options(), &Silent)).unwrap().perplexity
+    };
     assert_eq!(score(&one), score(&three));
 }
 
@@ -199,7 +203,9 @@ fn there_and_back_again_between_both_kinds_of_file() {
         let as_gguf = compress(&source, &unmerged(n_layers), to(Container::Gguf));
         let model = open_files(&as_gguf).unwrap();
         let options = CalibrationOptions { samples: 30, tokens: 24, ..CalibrationOptions::default() };
-        let score = |model: &Model| run(evaluate(model, None, &cpu(), &options, &Silent)).unwrap().perplexity;
+        let score = |model: &Model| {
+            run(evaluate(model, None, &cpu(), &options.text_options(), &Silent)).unwrap().perplexity
+        };
         let (ours, theirs) = (score(&model), score(&open_files(&source).unwrap()));
         assert!((ours / theirs - 1.0).abs() < 1e-6, "{name}: {ours} {theirs}");
 

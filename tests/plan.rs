@@ -8,15 +8,7 @@ use laminate::plan::{Alpha, MergePlan, Next, Pair, PlanOptions, Planner, Stop};
 use laminate::similarity::SimilarityMatrix;
 
 fn options() -> PlanOptions {
-    PlanOptions {
-        remove: Some(2),
-        min_similarity: None,
-        alpha: Alpha::Similarity,
-        one_shot: false,
-        release_massive: false,
-        keep_first: false,
-        keep_last: false,
-    }
+    PlanOptions { remove: Some(2), ..PlanOptions::default() }
 }
 
 /// A matrix with the given similarities of neighbours and zeros elsewhere.

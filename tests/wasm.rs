@@ -8,8 +8,8 @@ use std::rc::Rc;
 use laminate::calibration::{PointRule, Sequences};
 use laminate::capture::{LayerOutput, Runner, observe};
 use laminate::device::{Accelerator, Kind, Preference};
-use laminate::merge::Mix;
 use laminate::model::Model;
+use laminate::model::new_layer::NewLayer;
 use laminate::model::storage::Storage;
 use laminate::pipeline::{CalibrationOptions, Session, WriteOptions, evaluate};
 use laminate::plan::{Alpha, PlanOptions};
@@ -25,15 +25,7 @@ async fn the_planted_groups_are_found_on_the_cpu() {
     let mut session = Session::new(demo::open().await.unwrap(), Accelerator::cpu("test"));
     let report = session.similarity(&CalibrationOptions::default(), &Silent).await.unwrap();
     assert!((report.perplexity / 6.745 - 1.0).abs() < 1e-3, "{}", report.perplexity);
-    let options = PlanOptions {
-        remove: Some(7),
-        min_similarity: None,
-        alpha: Alpha::Similarity,
-        one_shot: false,
-        release_massive: false,
-        keep_first: false,
-        keep_last: false,
-    };
+    let options = PlanOptions { remove: Some(7), ..PlanOptions::default() };
     let report = session.plan(&options, &WriteOptions::default(), &Silent).await.unwrap();
     assert_eq!(report.plan.groups, [vec![0], vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9], vec![10, 11]]);
     assert!(report.merged.perplexity < 1.06 * report.original.perplexity);
@@ -51,7 +43,7 @@ async fn layers(model: &Model, accelerator: &Accelerator) -> Vec<LayerOutput> {
     let mut outputs = Vec::new();
     for layer in 0..model.config.n_layers {
         let tensors =
-            runner.fetch(&Mix::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
+            runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
         let after = runner.forward(&runner.upload(tensors).unwrap(), &states).unwrap();
         outputs.push(observe(layer, &states, &after, PointRule::Tokens(4), true).await.unwrap());
         states = after;

@@ -6,7 +6,8 @@ import { removeJob, sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
 import type { DevicePreference, EngineEvent } from './engine/protocol'
 import type { Opened } from './engine/source'
-import { keyOf, outputOptions, type Run, type RunKind, type State } from './state.svelte'
+import { isSearch, suggestedCounts } from './methods'
+import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { dropTrialFiles } from './try/files'
 
 /** Layers this alike are suggested for merging. */
@@ -28,7 +29,6 @@ export class Actions {
     void sweepJobs().catch(() => {})
     try {
       await this.ensureDevice(null)
-      this.state.builtinText = await this.client.call(null, 'builtinText', [])
     } catch (thrown) {
       this.report(thrown, () => this.onCpu(() => {}))
     }
@@ -72,7 +72,7 @@ export class Actions {
       await this.ensureMaps(run)
       this.forget('plan')
       const options = { ...state.planOptions }
-      const report = await this.call(run, 'plan', [options, outputOptions(state)])
+      const report = await this.call(run, 'plan', [options, { ...state.writeOptions }])
       state.steps = report.plan.steps
       state.plan = { report, options, key: keyOf([state.maps?.key, options]) }
     })
@@ -151,7 +151,8 @@ export class Actions {
     state.plan = null
     state.steps = []
     if (from === 'plan') return
-    state.maps = null
+    state.maps = state.comparison = null
+    state.rows = []
     state.pair = [0, 1]
   }
 
@@ -180,8 +181,10 @@ export class Actions {
     this.mapsIn = this.client.generation
     if (state.maps?.key !== key) this.forget('plan')
     state.maps = { report, options, key }
-    if (!hadMaps) state.planOptions.remove = Math.max(1, countAbove(report.similarity, ALIKE))
-    if (!hadMaps) state.pair = mostAlike(report.similarity)
+    if (hadMaps) return
+    Object.assign(state.planOptions, { remove: Math.max(1, countAbove(report.similarity, ALIKE)), min_similarity: null })
+    state.choice.counts = suggestedCounts(report.layers)
+    state.pair = mostAlike(report.similarity)
   }
 
   async ensureModel(run: Run | null): Promise<void> {
@@ -213,11 +216,21 @@ export class Actions {
     state.loading = 'Loading the engine'
     try {
       state.device = await this.call(run, 'create', [state.preference])
+      if (state.methods.length === 0) await this.learn()
       state.loading = null
     } catch (thrown) {
       state.loading = 'The engine could not be started'
       throw thrown
     }
+  }
+
+  /** What the engine brings along. */
+  private async learn(): Promise<void> {
+    const { state, client } = this
+    state.builtinText = await client.call(null, 'builtinText', [])
+    state.builtinEvaluation = await client.call(null, 'builtinEvaluation', [])
+    state.methods = await client.call(null, 'methods', [])
+    state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
 
   private async onCpu(again: () => void): Promise<void> {
@@ -227,7 +240,8 @@ export class Actions {
 
   observe(event: EngineEvent): void {
     const { state } = this
-    if ('step' in event) state.steps = [...state.steps, event.step]
+    if ('row' in event) state.rows = [...state.rows, event.row]
+    else if ('step' in event) state.steps = state.run?.kind === 'plan' ? [...state.steps, event.step] : state.steps
     else if ('layer' in event) {
       const { layer, layers, row, embedding } = event.layer
       const live = state.live ?? { layers, rows: [], embedding: [] }

@@ -7,7 +7,7 @@ import type { WriteOptions } from './engine/protocol'
 import { neededSpace } from './engine/space'
 import { newFolder } from './engine/sink'
 import { bytesIn } from './types'
-import { keyOf, outputOptions, type Download, type Run, type Saved, type State } from './state.svelte'
+import { keyOf, type Download, type Run, type Saved, type State } from './state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
 export async function saveToFolder(actions: Actions): Promise<void> {
@@ -163,6 +163,5 @@ function finish(actions: Actions, saved: Saved): void {
 }
 
 function named(actions: Actions): WriteOptions {
-  const options = outputOptions(actions.state)
-  return options.container ? { ...options, name: modelName(actions) } : options
+  return { ...actions.state.writeOptions, name: modelName(actions) }
 }

@@ -19,8 +19,8 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'try' belongs to no stage: it comes after them. */
-  running: 'open' | 'similarity' | 'plan' | 'write' | 'try' | null
+  /** 'compare' and 'try' belong to no stage: they stand beside them. */
+  running: 'open' | 'similarity' | 'plan' | 'compare' | 'write' | 'try' | null
 }
 
 export interface StageState {
@@ -55,6 +55,13 @@ export function stageStates(facts: Facts): Record<StageId, StageState> {
     if (next && states[next.id].status === 'waiting') states[next.id] = { status: 'current', reason: '' }
   }
   return states
+}
+
+/** The comparison of methods needs the maps, and says when it was made with other settings. */
+export function comparisonState(see: StageState, comparison: Freshness): StageState {
+  if (comparison === 'stale') return { status: 'stale', reason: 'Compared with other settings than those chosen now; compare again.' }
+  if (comparison === 'fresh') return DONE
+  return waiting(see.reason || (see.status === 'done' ? '' : NEEDS_MAPS))
 }
 
 const DONE: StageState = { status: 'done', reason: '' }

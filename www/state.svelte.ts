@@ -2,17 +2,18 @@ import type { Failure } from './engine/errors'
 import type { Features } from './engine/features'
 import type { Ended } from './download/messages'
 import type {
-  CalibrationOptions, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep, ModelReport,
-  PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  CalibrationOptions, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
+  ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './engine/protocol'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
-import { CALIBRATION, HUB, PLAN, WRITE } from './defaults'
+import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
+import { chosenComparison, type Choice } from './methods'
 import type { Found } from './remote/find'
 import type { TrialFiles, Which } from './try/files'
 import type { Trial } from './try/trial'
-import { stageStates, type Facts, type Freshness } from './stages'
+import { comparisonState, stageStates, type Facts, type Freshness } from './stages'
 
 export type RunKind = NonNullable<Facts['running']>
 
@@ -83,6 +84,9 @@ export class State {
   estimate = $state.raw<Estimate | null>(null)
   estimateError = $state.raw<EngineError | null>(null)
   builtinText = $state.raw<{ name: string; text: string } | null>(null)
+  builtinEvaluation = $state.raw<{ name: string; text: string } | null>(null)
+  /** Those that have a name. */
+  methods = $state.raw<NamedMethod[]>([])
 
   live = $state.raw<Live | null>(null)
   maps = $state.raw<Made<SimilarityReport, CalibrationOptions> | null>(null)
@@ -90,6 +94,12 @@ export class State {
   planOptions = $state<PlanOptions>({ ...PLAN })
   steps = $state.raw<MergeStep[]>([])
   plan = $state.raw<Made<PlanReport, PlanOptions> | null>(null)
+
+  /** What is to be compared, as it is typed. */
+  choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0 })
+  /** Results of the comparison that runs, or that ended without a report. */
+  rows = $state.raw<CompareRow[]>([])
+  comparison = $state.raw<Made<CompareReport, CompareOptions> | null>(null)
 
   writeOptions = $state<WriteOptions>({ ...WRITE })
   saved = $state.raw<Made<Saved, WriteOptions> | null>(null)
@@ -113,19 +123,19 @@ export class State {
   readonly planFresh = $derived(freshness(this.plan, keyOf([this.maps?.key, this.planOptions]), this.mapsFresh === 'fresh'))
   readonly savedFresh = $derived(freshness(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
 
+  readonly comparisonFresh = $derived(freshness(
+    this.comparison, keyOf([this.maps?.key, chosenComparison(this.choice, this.model?.layers ?? 0).options]), this.mapsFresh === 'fresh',
+  ))
+
   readonly stages = $derived(stageStates({
     model: this.model !== null, similarity: this.mapsFresh, plan: this.planFresh, written: this.savedFresh,
     running: this.run?.kind ?? null,
   }))
+  /** That of the comparison of methods, which is beside the stages. */
+  readonly compared = $derived(comparisonState(this.stages.see, this.comparisonFresh))
 
   /** Why no new run can start now; empty when one can. */
   readonly busy = $derived(this.run ? 'Another step is running; cancel it or wait for it.' : '')
-}
-
-/** Without the container where none is set: an engine that knows only one takes no such option. */
-export function outputOptions({ writeOptions }: State): WriteOptions {
-  const { container, ...others } = writeOptions
-  return container ? { ...others, container } : others
 }
 
 export function keyOf(value: unknown): string {

@@ -8,7 +8,7 @@ const FLOATS: [NumberType, string][] = [['f32', 'F32'], ['f16', 'F16'], ['bf16',
 const BLOCKS = (Object.keys(BITS) as BlockType[]).map(type => [type, `${type.toUpperCase()}, ${figure(BITS[type])} bits`] as [NumberType, string])
 
 /** The types that can be chosen, with what to call them. */
-export function typesFor(container: Container | undefined): [NumberType, string][] {
+export function typesFor(container: Container): [NumberType, string][] {
   return [['keep', 'as it is'], ...FLOATS, ...(container === 'gguf' ? BLOCKS : [])]
 }
 
@@ -26,7 +26,7 @@ export function typeName(type: NumberType): string {
  * Safetensors know no blocks, a row that is no whole number of blocks becomes F16, and the output matrix
  * gets no fewer bits than Q6_K has.
  */
-export function bytesIn(type: NumberType, container: Container | undefined, model: ModelReport, parameters: number, layers: number): number | null {
+export function bytesIn(type: NumberType, container: Container, model: ModelReport, parameters: number, layers: number): number | null {
   if (type === 'keep') {
     const blocksEnd = container === 'safetensors' && model.container === 'gguf' && !/^B?F\d/.test(model.dtype)
     return blocksEnd ? parameters * 2 : null

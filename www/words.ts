@@ -9,6 +9,7 @@ export const TERMS = {
   alpha: 'The weight of the earlier layer in the merged one; the later layer has the rest.',
   calibration: 'Running a sample of text through the model to see what each layer does with it.',
   collapsed: 'The perplexity is more than ten times the original\'s: the model no longer works.',
+  elbow: 'The last merge before the first that costs more than twice what merges had usually cost until then, in KL.',
   bandwidth: 'The squared distance at which two texts still count as neighbours.',
   'massive activation': 'A few numbers, far larger than all others, that one layer writes and later layers rely on.',
   eigenvalue: 'How slowly the second-largest pattern fades as steps are taken; near 1, the texts fall into separate islands.',

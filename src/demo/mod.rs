@@ -22,6 +22,12 @@ pub const TEXT_NAME: &str = "TinyStories, held-out part (built in)";
 /// The built-in calibration text.
 pub const TEXT: &str = include_str!("text.txt");
 
+/// What the built-in evaluation text is called in reports.
+pub const EVALUATION_NAME: &str = "TinyStories, other stories (built in)";
+
+/// The built-in text to judge on: stories that are not in [`TEXT`].
+pub const EVALUATION: &str = include_str!("evaluation.txt");
+
 const FILES: [(&str, &[u8]); 6] = [
     ("config.json", include_bytes!("config.json")),
     ("generation_config.json", include_bytes!("generation_config.json")),

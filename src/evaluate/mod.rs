@@ -2,14 +2,14 @@
 
 pub mod score;
 
-pub use score::{Output, Scores, score};
-use serde::Serialize;
+pub use score::{Output, Scores, score, score_all};
+use serde::{Deserialize, Serialize};
 
 /// A compressed model whose perplexity exceeds the original's this many times is called collapsed.
 pub const COLLAPSE_FACTOR: f64 = 10.0;
 
 /// The quality of a model on some text.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// `exp` of the mean negative log-likelihood in nats per token.
     pub perplexity: f64,

@@ -77,18 +77,47 @@ pub async fn score(
     original: Option<Output<'_>>,
     observer: &dyn Observer,
 ) -> Result<Scores> {
+    let scores = walk(accelerator, sequences, own.model, &[own.states], original, observer).await?;
+    scores.into_iter().next().ok_or_else(|| Error::Usage("there is nothing to score".to_owned()))
+}
+
+/// Scores several sets of states that share the head of `model` with each other and with the `original` states;
+/// the head is walked once.
+///
+/// # Errors
+/// As [`score`].
+pub async fn score_all(
+    accelerator: &Accelerator,
+    sequences: &Sequences,
+    model: &Model,
+    states: &[&HiddenStates],
+    original: Option<&HiddenStates>,
+    observer: &dyn Observer,
+) -> Result<Vec<Scores>> {
+    let original = original.map(|states| Output { model, states });
+    walk(accelerator, sequences, model, states, original, observer).await
+}
+
+async fn walk(
+    accelerator: &Accelerator,
+    sequences: &Sequences,
+    model: &Model,
+    owns: &[&HiddenStates],
+    original: Option<Output<'_>>,
+    observer: &dyn Observer,
+) -> Result<Vec<Scores>> {
     let per_chunk = sequences_per_chunk(sequences.tokens());
     let n_rows = per_chunk * sequences.tokens();
-    let head = Head::open(own.model, accelerator, n_rows).await?;
+    let head = Head::open(model, accelerator, n_rows).await?;
     // A merged model shares its original's head: then each slice is read once for both.
     let other_head = match original {
-        Some(original) if !std::ptr::eq(original.model, own.model) => {
+        Some(original) if !std::ptr::eq(original.model, model) => {
             Some(Head::open(original.model, accelerator, n_rows).await?)
         }
         _ => None,
     };
-    let mut chunks: Vec<Chunk> = Vec::new();
-    for (place, x) in own.states.chunks.iter().enumerate() {
+    let mut chunks = Vec::new();
+    for place in 0..sequences.count().div_ceil(per_chunk) {
         let reference = original.and_then(|o| o.states.chunks.get(place));
         let targets: Vec<u32> = sequences
             .iter()
@@ -97,10 +126,11 @@ pub async fn score(
             .flat_map(|s| s.get(1..).unwrap_or_default())
             .copied()
             .collect();
+        let own = owns.iter().filter_map(|states| states.chunks.get(place));
         chunks.push(Chunk {
-            own: head.normalise(scored(x)),
+            tokens: vec![vec![Token::default(); targets.len()]; owns.len()],
+            owns: own.map(|x| head.normalise(scored(x))).collect(),
             reference: reference.map(|z| other_head.as_ref().unwrap_or(&head).normalise(scored(z))),
-            tokens: vec![Token::default(); targets.len()],
             targets,
         });
     }
@@ -125,13 +155,18 @@ pub async fn score(
         let (done, total) = (first as u64, head.n_rows() as u64);
         observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;
     }
+    (0..owns.len()).map(|place| summed(&chunks, place, original.is_some())).collect()
+}
+
+/// Sums over all tokens of the states at `place`.
+fn summed(chunks: &[Chunk], place: usize, compared: bool) -> Result<Scores> {
     let mut scores = Scores {
-        original_nll: original.map(|_| 0.0),
-        kl: original.map(|_| 0.0),
-        agreements: original.map(|_| 0),
+        original_nll: compared.then_some(0.0),
+        kl: compared.then_some(0.0),
+        agreements: compared.then_some(0),
         ..Scores::default()
     };
-    for token in chunks.iter().flat_map(|c| &c.tokens) {
+    for token in chunks.iter().filter_map(|chunk| chunk.tokens.get(place)).flatten() {
         token.add_to(&mut scores);
     }
     if !scores.nll.is_finite() || scores.original_nll.is_some_and(|nll| !nll.is_finite()) {
@@ -148,11 +183,13 @@ fn scored(states: &Tensor<3>) -> Tensor<2> {
     states.clone().narrow(1, 0, tokens - 1).reshape([batch * (tokens - 1), hidden])
 }
 
+/// Some sequences of every model.
 struct Chunk {
-    own: Tensor<2>,
+    owns: Vec<Tensor<2>>,
     reference: Option<Tensor<2>>,
     targets: Vec<u32>,
-    tokens: Vec<Token>,
+    /// Of each of `owns`.
+    tokens: Vec<Vec<Token>>,
 }
 
 /// Running sums of one token.
@@ -233,15 +270,17 @@ impl Token {
 impl Chunk {
     /// Adds one slice of the vocabulary.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
-        let y = slice.logits(self.own.clone())?;
         let z = self.reference.as_ref().map(|states| other.logits(states.clone())).transpose()?;
-        let rows = if fused::is_host(accelerator.device()) {
-            rows_on_host(y, z, &self.targets, slice)
-        } else {
-            rows_on_device(y, z, &self.targets, slice, accelerator).await?
-        };
-        for (token, row) in self.tokens.iter_mut().zip(rows) {
-            token.absorb(&row);
+        for (own, tokens) in self.owns.iter().zip(&mut self.tokens) {
+            let y = slice.logits(own.clone())?;
+            let rows = if fused::is_host(accelerator.device()) {
+                rows_on_host(y, z.clone(), &self.targets, slice)
+            } else {
+                rows_on_device(y, z.clone(), &self.targets, slice, accelerator).await?
+            };
+            for (token, row) in tokens.iter_mut().zip(rows) {
+                token.absorb(&row);
+            }
         }
         Ok(())
     }

@@ -128,6 +128,11 @@ impl Linear {
         Ok(Self { weight, n_out, bias })
     }
 
+    /// What is added to every row, `[1, out]`.
+    pub fn bias(&self) -> Option<&Tensor<2>> {
+        self.bias.as_ref()
+    }
+
     /// Rows of `x` `[n, in]` to rows of `[n, out]`.
     ///
     /// # Errors
@@ -255,23 +260,30 @@ impl DecoderLayer {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
-        let [batch, tokens, hidden] = x.dims();
-        let x = x.reshape([batch * tokens, hidden]);
-        let attention = self.attention(self.attention_norm.forward(x.clone()), batch, tokens, positions)?;
-        let x = x + attention;
-        let h = self.mlp_norm.forward(x.clone());
-        let [gate, up] = Linear::forward_all([&self.gate, &self.up], h)?;
-        let gated = fused::gated(gate, up);
-        Ok((x + self.down.forward(gated)?).reshape([batch, tokens, hidden]))
+        let shape = x.dims();
+        let x = self.after_attention(x, positions)?;
+        let mlp = self.down.forward(self.activations(x.clone())?)?;
+        Ok((x + mlp).reshape(shape))
     }
 
-    fn attention(
-        &self,
-        x: Tensor<2>,
-        batch: usize,
-        tokens: usize,
-        positions: &Positions,
-    ) -> Result<Tensor<2>> {
+    /// The stream `[batch tokens, hidden]` between attention and MLP.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn after_attention(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
+        let [batch, tokens, hidden] = x.dims();
+        let attention = self.output.forward(self.contexts(x.clone(), positions)?)?;
+        Ok(x.reshape([batch * tokens, hidden]) + attention)
+    }
+
+    /// What the heads gather from a stream `[batch, tokens, hidden]`, before the output projection: `[batch
+    /// tokens, heads head_dim]`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
+        let [batch, tokens, hidden] = x.dims();
+        let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]));
         let (heads, kv_heads, width) = (self.n_heads, self.n_kv_heads, self.head_dim);
         let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
         let [q, k, v] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
@@ -285,7 +297,26 @@ impl DecoderLayer {
         let weights = softmax(scores + positions.mask.clone(), 3);
         let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, tokens]).matmul(v);
         let joined = mixed.reshape([batch, heads, tokens, width]).swap_dims(1, 2);
-        self.output.forward(joined.reshape([batch * tokens, heads * width]))
+        Ok(joined.reshape([batch * tokens, heads * width]))
+    }
+
+    /// The MLP's gated activations `[n, intermediate]` of a stream `[n, hidden]`, before the down projection.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x))?;
+        Ok(fused::gated(gate, up))
+    }
+
+    /// The output projection.
+    pub fn output(&self) -> &Linear {
+        &self.output
+    }
+
+    /// The down projection.
+    pub fn down(&self) -> &Linear {
+        &self.down
     }
 }
 

@@ -6,6 +6,7 @@ pub mod fused;
 pub mod head;
 pub mod layer;
 pub mod names;
+pub mod new_layer;
 pub mod open;
 pub mod panels;
 pub mod product;

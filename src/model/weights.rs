@@ -3,11 +3,12 @@
 use futures::future::LocalBoxFuture;
 
 use super::names::{Role, TensorId};
+use super::new_layer::NewLayer;
 use super::open::{Model, TensorEntry};
 use super::product::Stored;
 use super::storage::Storage;
 use crate::format::element::{Element, check_finite, decode, encode};
-use crate::merge::{Accumulator, Mix};
+use crate::merge::Accumulator;
 use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
 
@@ -22,34 +23,34 @@ type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<
 
 /// A layer whose bytes are on their way.
 ///
-/// An original layer is fetched when [`start`](LayerFetch::start)ed, so that it arrives while the
-/// one before it is multiplied. A merged layer is read tensor by tensor in
+/// What is copied from an original layer is fetched when [`start`](LayerFetch::start)ed, so that it arrives
+/// while the layer before it is multiplied. What is merged is read tensor by tensor in
 /// [`finish`](LayerFetch::finish), because its parts together are as large as several layers.
 pub struct LayerFetch<'a> {
     model: &'a Model,
-    mix: Mix,
+    layer: NewLayer,
     storage: Storage,
     early: Vec<EarlyRead<'a>>,
 }
 
 impl<'a> LayerFetch<'a> {
-    /// Begins fetching the layer `mix`, to be used as `storage` would hold it, so that the arithmetic sees
-    /// what a file would hold.
+    /// Begins fetching `layer`, to be used as `storage` would hold it, so that the arithmetic sees what a file
+    /// would hold.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor.
-    pub fn start(model: &'a Model, mix: &Mix, storage: Storage) -> Result<Self> {
+    pub fn start(model: &'a Model, layer: &NewLayer, storage: Storage) -> Result<Self> {
         let mut early = Vec::new();
-        if let Some(layer) = mix.unchanged() {
-            for role in Role::required(&model.config) {
-                let entry = entry(model, TensorId::Layer(layer, role))?;
+        if let Some(index) = layer.mix().unchanged() {
+            for role in Role::required(&model.config).into_iter().filter(|role| layer.is_copied(*role)) {
+                let entry = entry(model, TensorId::Layer(index, role))?;
                 let shard = shard(model, entry)?;
                 let length = usize::try_from(entry.bytes)
                     .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
                 early.push((role, entry, shard.read(entry.offset, length)));
             }
         }
-        Ok(Self { model, mix: mix.clone(), storage, early })
+        Ok(Self { model, layer: layer.clone(), storage, early })
     }
 
     /// The layer's tensors.
@@ -57,75 +58,61 @@ impl<'a> LayerFetch<'a> {
     /// # Errors
     /// [`Error::Source`] if a read fails, [`Error::Numeric`] naming the tensor for NaN weights.
     pub async fn finish(self) -> Result<LayerTensors> {
-        let Self { model, mix, storage, early } = self;
+        let Self { model, layer, storage, early } = self;
         let mut tensors = Vec::new();
-        if mix.unchanged().is_some() {
-            for (role, entry, bytes) in early {
-                let bytes = bytes.await?;
-                check_finite(&entry.name, entry.element, &bytes)?;
-                let stored = Stored { element: entry.element, bytes };
-                let element = storage.element(model, entry.id, entry.element, false);
-                let stored = in_type(&entry.name, stored, element)?;
-                tensors.push((role, in_halves(model, role, stored)?));
-            }
-        } else {
-            for role in Role::required(&model.config) {
-                let element = mixed_element(model, &mix, role, storage)?;
-                let stored = read_mixed(model, &mix, role, element).await?;
-                tensors.push((role, in_halves(model, role, stored)?));
-            }
+        for (role, entry, bytes) in early {
+            let bytes = bytes.await?;
+            check_finite(&entry.name, entry.element, &bytes)?;
+            let stored = Stored { element: entry.element, bytes };
+            let stored = in_type(&entry.name, stored, layer.element(model, role, storage)?)?;
+            tensors.push((role, in_halves(model, role, stored)?));
+        }
+        for role in Role::required(&model.config).into_iter().filter(|role| !layer.is_copied(*role)) {
+            let element = layer.element(model, role, storage)?;
+            let stored = read_new(model, &layer, role, element).await?;
+            tensors.push((role, in_halves(model, role, stored)?));
         }
         Ok(tensors)
     }
 }
 
-/// The type in which a tensor of the layer `mix` is stored.
-///
-/// # Errors
-/// [`Error::Format`] if the model lacks the tensor.
-pub fn mixed_element(model: &Model, mix: &Mix, role: Role, storage: Storage) -> Result<Element> {
-    let mut widest: Option<Element> = None;
-    for (layer, _) in mix.parts() {
-        let element = entry(model, TensorId::Layer(*layer, role))?.element;
-        widest = Some(widest.map_or(element, |wide| wide.wider(element)));
-    }
-    let (layer, widest) = (mix.parts().first().map_or(0, |(l, _)| *l), widest.unwrap_or(Element::F32));
-    Ok(storage.element(model, TensorId::Layer(layer, role), widest, true))
-}
-
-/// One tensor of the layer `mix`, stored as `element`, its rows in the order of the model's files.
+/// One tensor of `layer`, stored as `element`, its rows in the order of the model's files.
 ///
 /// # Errors
 /// As [`LayerFetch::finish`], and those of [`encode`].
-pub async fn read_mixed(model: &Model, mix: &Mix, role: Role, element: Element) -> Result<Stored> {
+pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Element) -> Result<Stored> {
+    if let Some(stored) = layer.replaced(role) {
+        return in_type(&describe(model, layer, role), stored.clone(), element);
+    }
     let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
     let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
     // A vector is one block of rows, a matrix is mixed a few rows at a time: in f32 it is as large as a layer.
     let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
+    let factor = layer.factor(role);
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
         let count = piece.min(rows - first);
         let mut sum = Accumulator::default();
-        for (layer, weight) in mix.parts() {
-            let id = TensorId::Layer(*layer, role);
+        for (part, weight) in layer.mix().parts() {
+            let id = TensorId::Layer(*part, role);
             let stored = read_rows(model, id, first, count).await?;
-            sum.add(&id.describe(model.container()), *weight, stored.to_f32()?)?;
+            sum.add(&id.describe(model.container()), weight * factor, stored.to_f32()?)?;
         }
-        let encoded = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, mix, role), e))?;
+        let encoded = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, layer, role), e))?;
         bytes.extend(encoded);
         first += count;
     }
     Ok(Stored { element, bytes })
 }
 
-fn describe(model: &Model, mix: &Mix, role: Role) -> String {
-    let layer = mix.parts().first().map_or(0, |(layer, _)| *layer);
+fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
+    let layer = layer.mix().parts().first().map_or(0, |(layer, _)| *layer);
     TensorId::Layer(layer, role).describe(model.container())
 }
 
 /// Encoders know no names.
-fn blame(tensor: &str, error: Error) -> Error {
+pub(super) fn blame(tensor: &str, error: Error) -> Error {
     match error {
         Error::Numeric(what) => Error::Numeric(format!("tensor {tensor}: {what}")),
         Error::Shape(what) => Error::Shape(format!("tensor {tensor}: {what}")),
@@ -245,7 +232,22 @@ pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
     decode(&entry.name, entry.element, &bytes)
 }
 
-fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
+/// A tensor of one layer in `f32`, its rows in the engine's order.
+///
+/// # Errors
+/// As [`LayerFetch::finish`].
+pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32>> {
+    let entry = entry(model, TensorId::Layer(layer, role))?;
+    let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    check_finite(&entry.name, entry.element, &bytes)?;
+    in_halves(model, role, Stored { element: entry.element, bytes })?.to_f32()
+}
+
+/// The tensor `id`.
+///
+/// # Errors
+/// [`Error::Format`] if the model lacks it.
+pub(super) fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
     model.tensor(id).ok_or_else(|| {
         Error::Format(format!("tensor {} is in none of the weight files", id.describe(model.container())))
     })

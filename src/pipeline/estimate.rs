@@ -7,9 +7,9 @@ use crate::Result;
 use crate::calibration::Sequences;
 use crate::capture::{Runner, read, sequences_per_chunk};
 use crate::device::Accelerator;
-use crate::merge::Mix;
 use crate::model::Model;
 use crate::model::layer::decoded_bytes;
+use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::pipeline::stream::{n_kept_states, state_bytes};
 
@@ -93,7 +93,8 @@ impl LayerTiming {
         let runner = Runner::new(model, accelerator, few.tokens());
         let states = runner.embed(&few).await?;
         let start = Instant::now();
-        let layer = runner.upload(runner.fetch(&Mix::original(0), Storage::of(model))?.finish().await?)?;
+        let layer =
+            runner.upload(runner.fetch(&NewLayer::original(0), Storage::of(model))?.finish().await?)?;
         let upload = start.elapsed().as_secs_f64();
         let run = async || -> Result<f64> {
             let start = Instant::now();

@@ -5,12 +5,12 @@ use web_time::Instant;
 use crate::calibration::Sequences;
 use crate::device::Accelerator;
 use crate::evaluate::{Output, Quality, is_collapsed, score};
-use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
-use crate::pipeline::options::CalibrationOptions;
-use crate::pipeline::session::sequences;
+use crate::pipeline::options::TextOptions;
 use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::text::sequences;
 use crate::progress::{Observer, Stage};
 use crate::report::{EvaluateReport, ModelReport};
 use crate::{Error, Result, memory};
@@ -23,7 +23,7 @@ pub async fn evaluate(
     model: &Model,
     original: Option<&Model>,
     accelerator: &Accelerator,
-    options: &CalibrationOptions,
+    options: &TextOptions,
     observer: &dyn Observer,
 ) -> Result<EvaluateReport> {
     let start = Instant::now();
@@ -34,7 +34,7 @@ pub async fn evaluate(
     let states = async |model| {
         let context =
             Context { model, accelerator, sequences: &sequences, storage: Storage::of(model), observer };
-        let layers = (0..model.config.n_layers).map(Mix::original).collect();
+        let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
         let mut stream = Stream::open(&context, layers).await?;
         stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
         stream.last().cloned()
@@ -71,12 +71,7 @@ pub async fn evaluate(
     })
 }
 
-fn check_same_tokens(
-    model: &Model,
-    original: &Model,
-    own: &Sequences,
-    options: &CalibrationOptions,
-) -> Result<()> {
+fn check_same_tokens(model: &Model, original: &Model, own: &Sequences, options: &TextOptions) -> Result<()> {
     let (theirs, _) = sequences(original, options)?;
     if model.config.vocab_size != original.config.vocab_size || *own != theirs {
         return Err(Error::Usage(format!(

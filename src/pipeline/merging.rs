@@ -1,160 +1,58 @@
-//! The second stage: choosing pairs, merging them in memory, and measuring each step.
+//! The iterative method: similar neighbours merged in memory, compared anew, and merged again.
 
+use crate::Result;
 use crate::capture::HiddenStates;
-use crate::evaluate::{Quality, Scores};
-use crate::merge::Mix;
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::measuring::Reference;
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
-use crate::plan::{Alpha, MergePlan, Next, Pair, PlanOptions, Planner, Stop};
-use crate::progress::{Event, Stage};
-use crate::{Error, Result};
+use crate::plan::{Alpha, MergePlan, Next, Operator, Pair, Planner, Stop, ValidPlanOptions};
+use crate::progress::Stage;
 
-/// A plan with its measurements.
-pub struct Outcome {
-    /// The steps, each measured.
-    pub plan: MergePlan,
-    /// Quality after the last.
-    pub merged: Quality,
-    /// Quality when the layers that were absorbed are dropped instead.
-    pub dropped: Quality,
-    /// Remarks.
-    pub warnings: Vec<String>,
-}
-
-/// Merges until the goal of `options` is reached or no pair may be merged any more.
+/// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any more.
 ///
-/// `stream` and `comparison` are of the original model and stay as they are.
+/// While it chooses, layers are averaged if that is the operator, else the second of each pair is dropped. The
+/// steps are measured by `reference` if one is given. `stream` and `comparison` are of the original model, as it
+/// will be stored, and stay as they are; `original` left its last layer.
 ///
 /// # Errors
-/// [`Error::Usage`] for options that do not fit the model, and what running gives.
-pub async fn plan_merges(
+/// What running gives.
+pub async fn merge_neighbours(
     context: &Context<'_>,
-    options: &PlanOptions,
+    options: ValidPlanOptions,
     stream: &Stream,
     comparison: &Comparison,
-    original: &Scores,
-) -> Result<Outcome> {
-    let planner = Planner::new(options.clone().check(stream.layers().len(), &comparison.massive())?);
-    let reference = Reference::new(context, stream, original).await?;
+    original: &HiddenStates,
+    reference: Option<&Reference<'_>>,
+) -> Result<(MergePlan, Stop)> {
+    let (one_shot, averages) = (options.options().one_shot, options.options().operator == Operator::Average);
     let mut merger = Merger {
-        reference: &reference,
-        alpha: options.alpha,
-        planner,
-        stream: reference.stored.clone(),
+        context,
+        reference: reference.filter(|_| !options.options().operator.needs_activations()),
+        original,
+        alpha: if averages { options.options().alpha } else { Alpha::Fixed(1.0) },
+        planner: Planner::new(options),
+        stream: stream.clone(),
         comparison: comparison.clone(),
-        merged: None,
     };
-    let stop = if options.one_shot { merger.one_shot().await? } else { merger.iterate().await? };
-    let (plan, merged) = merger.into_plan();
-    let Some(merged) = merged else {
-        return Err(Error::Usage(format!("nothing was merged: {stop}")));
-    };
-    let mut warnings = Vec::new();
-    if let Some(asked) = options.remove
-        && plan.steps.len() < asked
-    {
-        warnings.push(format!("{} of {asked} layers were removed: {stop}.", plan.steps.len()));
-    }
-    reference.finish(plan, merged, warnings).await
+    let stop = if one_shot { merger.one_shot().await? } else { merger.iterate().await? };
+    Ok((merger.planner.into_plan(), stop))
 }
 
-/// Measures a plan that exists already, without choosing anything: one made by hand or repeated.
-///
-/// # Errors
-/// [`Error::Usage`] for a plan of another model, and what running gives.
-pub async fn measure_plan(
-    context: &Context<'_>,
-    plan: MergePlan,
-    stream: &Stream,
-    original: &Scores,
-) -> Result<Outcome> {
-    let layers = layers_of(&plan, stream.layers().len())?;
-    let reference = Reference::new(context, stream, original).await?;
-    let merged = reference.quality_of(layers).await?;
-    reference.finish(plan, merged, Vec::new()).await
-}
-
-/// The layers of the model that `plan` describes, for an original of `n_layers` layers.
-///
-/// # Errors
-/// [`Error::Usage`] if the plan is not valid or is for another model.
-pub fn layers_of(plan: &MergePlan, n_layers: usize) -> Result<Vec<Mix>> {
-    plan.validate()?;
-    if plan.n_layers != n_layers {
-        return Err(Error::Usage(format!(
-            "the plan is for a model of {} layers, but this one has {n_layers}",
-            plan.n_layers
-        )));
-    }
-    plan.groups
-        .iter()
-        .zip(&plan.weights)
-        .map(|(group, weights)| Mix::new(group.iter().copied().zip(weights.iter().copied()).collect()))
-        .collect()
-}
-
-/// What changed models are measured with.
-struct Reference<'a> {
-    context: &'a Context<'a>,
-    /// The original layers as they will be stored, and their states.
-    stored: Stream,
-    /// What left the original.
-    original: &'a HiddenStates,
-    /// Its perplexity.
-    perplexity: f64,
-}
-
-impl<'a> Reference<'a> {
-    /// `stream` is of the original model, whose last states gave `scores`.
-    async fn new(context: &'a Context<'a>, stream: &'a Stream, scores: &Scores) -> Result<Self> {
-        let stored = context.as_stored(stream).await?;
-        Ok(Self { context, stored, original: stream.last()?, perplexity: scores.perplexity() })
-    }
-
-    async fn finish(&self, plan: MergePlan, merged: Quality, mut warnings: Vec<String>) -> Result<Outcome> {
-        let dropped = self.drop_instead(&plan).await?;
-        if merged.collapsed {
-            warnings.push(format!(
-                "The merged model has collapsed: its perplexity is {:.1} where the original has \
-                 {:.1}. Remove fewer layers.",
-                merged.perplexity, self.perplexity
-            ));
-        }
-        Ok(Outcome { plan, merged, dropped, warnings })
-    }
-
-    /// The model that keeps the first layer of each group unmixed.
-    async fn drop_instead(&self, plan: &MergePlan) -> Result<Quality> {
-        let kept = plan.groups.iter().filter_map(|g| g.first().copied()).map(Mix::original).collect();
-        self.quality_of(kept).await
-    }
-
-    /// The quality of the model of other layers; what is computed before they first differ is shared.
-    async fn quality_of(&self, layers: Vec<Mix>) -> Result<Quality> {
-        let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
-        let mut changed = self.stored.with_layers(layers, from);
-        let scores = changed.run_and_score(self.context, from, Some(self.original)).await?;
-        Ok(Quality::compressed(&scores, self.perplexity))
-    }
-}
-
+/// Chooses and merges pairs of the current model.
 struct Merger<'a> {
-    reference: &'a Reference<'a>,
+    context: &'a Context<'a>,
+    /// What each step is measured with, if it is measured.
+    reference: Option<&'a Reference<'a>>,
+    /// What the divergence that [`Alpha::Search`] minimises is from.
+    original: &'a HiddenStates,
     alpha: Alpha,
     planner: Planner,
     stream: Stream,
     comparison: Comparison,
-    /// Quality after the last merge.
-    merged: Option<Quality>,
 }
 
 impl Merger<'_> {
-    /// The plan and the quality after its last step. The merged model's states go before the dropped model's
-    /// come.
-    fn into_plan(self) -> (MergePlan, Option<Quality>) {
-        (self.planner.into_plan(), self.merged)
-    }
-
     /// Compare, merge the most similar pair, compare anew from there on, and again.
     async fn iterate(&mut self) -> Result<Stop> {
         loop {
@@ -163,9 +61,7 @@ impl Merger<'_> {
                 Next::Stop(stop) => return Ok(stop),
             };
             self.merge(pair).await?;
-            self.comparison
-                .measure(self.reference.context, Stage::Plan, &mut self.stream, pair.first)
-                .await?;
+            self.comparison.measure(self.context, Stage::Plan, &mut self.stream, pair.first).await?;
             self.record().await?;
         }
     }
@@ -175,7 +71,10 @@ impl Merger<'_> {
         let chosen = self.planner.one_shot_pairs(&self.comparison.matrix())?;
         for pair in chosen.pairs {
             self.merge(pair).await?;
-            self.stream.run(self.reference.context, Stage::Plan, pair.first, async |_, _, _| Ok(())).await?;
+            if self.reference.is_none() && self.alpha != Alpha::Search {
+                continue;
+            }
+            self.stream.run(self.context, Stage::Plan, pair.first, async |_, _, _| Ok(())).await?;
             self.record().await?;
         }
         Ok(chosen.stop)
@@ -194,17 +93,12 @@ impl Merger<'_> {
     }
 
     async fn record(&mut self) -> Result<()> {
-        let scores = self.reference.context.score(self.stream.last()?, Some(self.reference.original)).await?;
-        let quality = Quality::compressed(&scores, self.reference.perplexity);
-        if let Some(step) = self.planner.last_step_mut() {
-            step.perplexity = Some(quality.perplexity);
-            step.kl = quality.kl;
-            step.top1_agreement = quality.top1_agreement;
-            step.collapsed = quality.collapsed;
-            let event = Event::Step(step.clone());
-            self.reference.context.observer.event(event).await?;
+        let Some(reference) = self.reference else { return Ok(()) };
+        let merged = reference.quality(self.stream.last()?).await?;
+        let measured = reference.measured_step(self.planner.plan(), merged).await?;
+        if let Some((step, measured)) = self.planner.last_step_mut().zip(measured) {
+            *step = measured;
         }
-        self.merged = Some(quality);
         Ok(())
     }
 
@@ -240,17 +134,18 @@ impl Merger<'_> {
 
     async fn divergence(&self, pair: Pair, alpha: f64) -> Result<f64> {
         let mut candidate = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
-        let scores = candidate
-            .run_and_score(self.reference.context, pair.first, Some(self.reference.original))
-            .await?;
+        let scores = candidate.run_and_score(self.context, pair.first, Some(self.original)).await?;
         Ok(scores.mean_kl().unwrap_or(f64::INFINITY))
     }
 
-    fn merged_layers(&self, pair: Pair, alpha: f64) -> Vec<Mix> {
+    fn merged_layers(&self, pair: Pair, alpha: f64) -> Vec<NewLayer> {
         let layers = self.stream.layers();
         let mut merged = layers.to_vec();
         if let (Some(first), Some(second)) = (layers.get(pair.first), layers.get(pair.first + 1)) {
-            merged.splice(pair.first..pair.first + 2, [first.merge(second, alpha)]);
+            merged.splice(
+                pair.first..pair.first + 2,
+                [NewLayer::mixed(first.mix().merge(second.mix(), alpha))],
+            );
         }
         merged
     }

@@ -1,15 +1,21 @@
 //! The order of the stages, with progress, cancellation and what is kept between them. No maths.
 
 pub mod card;
+pub mod comparing;
 pub mod estimate;
 pub mod evaluation;
+pub mod measuring;
 pub mod merging;
+pub mod operators;
 pub mod options;
+pub mod planning;
+pub mod selecting;
 pub mod session;
 pub mod similarity;
 pub mod stream;
+pub mod text;
 pub mod writing;
 
 pub use evaluation::evaluate;
-pub use options::{CalibrationOptions, WriteOptions};
+pub use options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 pub use session::Session;

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::PointRule;
+use crate::demo;
 use crate::format::Container;
 use crate::format::element::Element;
 use crate::manifold::Normalise;
 use crate::model::Model;
 use crate::model::storage::Storage;
+use crate::plan::METHODS;
 use crate::similarity::Metric;
 
 /// Options of the similarity stage.
@@ -59,6 +61,94 @@ impl Default for CalibrationOptions {
             normalise: Normalise::Rms,
             bandwidth: None,
             neighbours: 5,
+        }
+    }
+}
+
+impl CalibrationOptions {
+    /// The text and how it is cut.
+    pub fn text_options(&self) -> TextOptions {
+        TextOptions {
+            text: self.text.clone(),
+            text_name: self.text_name.clone(),
+            samples: self.samples,
+            tokens: self.tokens,
+            builtin: BuiltIn::Calibration,
+        }
+    }
+}
+
+/// Which built-in text stands in where none is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuiltIn {
+    /// That which models are calibrated on.
+    Calibration,
+    /// That which they are judged on.
+    #[default]
+    Evaluation,
+}
+
+/// A text to measure on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextOptions {
+    /// The text itself; `None` is a built-in text.
+    #[serde(skip_serializing)]
+    pub text: Option<String>,
+    /// What to call the text in reports.
+    pub text_name: Option<String>,
+    /// Number of sequences.
+    pub samples: usize,
+    /// Tokens in each, BOS included.
+    pub tokens: usize,
+    /// What stands in where no text is given.
+    pub builtin: BuiltIn,
+}
+
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self { text: None, text_name: None, samples: 64, tokens: 48, builtin: BuiltIn::Evaluation }
+    }
+}
+
+impl TextOptions {
+    /// The text, and what to call it.
+    pub fn text_and_name(&self) -> (&str, &str) {
+        let name = self.text_name.as_deref();
+        match (&self.text, self.builtin) {
+            (Some(text), _) => (text, name.unwrap_or("your text")),
+            (None, BuiltIn::Calibration) => (demo::TEXT, name.unwrap_or(demo::TEXT_NAME)),
+            (None, BuiltIn::Evaluation) => (demo::EVALUATION, name.unwrap_or(demo::EVALUATION_NAME)),
+        }
+    }
+}
+
+/// Which methods are compared, how far, and on what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompareOptions {
+    /// Names of methods.
+    pub methods: Vec<String>,
+    /// Numbers of layers to remove.
+    pub remove: Vec<usize>,
+    /// What the models are measured on.
+    pub evaluation: TextOptions,
+    /// What random choices are drawn from.
+    pub seed: u64,
+    /// How the models would be stored.
+    pub output: WriteOptions,
+}
+
+impl Default for CompareOptions {
+    /// Every method that has a name, at two layers.
+    fn default() -> Self {
+        Self {
+            methods: METHODS.iter().map(|method| method.name.to_owned()).collect(),
+            remove: vec![2],
+            evaluation: TextOptions::default(),
+            seed: 0,
+            output: WriteOptions::default(),
         }
     }
 }

@@ -4,34 +4,31 @@ use std::cell::Cell;
 
 use web_time::Instant;
 
-use crate::calibration::{PointRule, Sequences};
+use crate::calibration::Sequences;
 use crate::device::Accelerator;
 use crate::evaluate::{Quality, Scores};
 use crate::manifold::align;
-use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::pipeline::card;
+use crate::pipeline::comparing::{Comparing, Side, compare, overlap, run_original};
 use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
-use crate::pipeline::merging::{Outcome, layers_of, measure_plan, plan_merges};
-use crate::pipeline::options::{CalibrationOptions, WriteOptions};
+use crate::pipeline::operators::build;
+use crate::pipeline::options::{CalibrationOptions, CompareOptions, WriteOptions};
+use crate::pipeline::planning::{Original, Outcome, check_plan, make_plan, measure_plan, mixed_layers};
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::text::{check_points, point_list, sequences};
 use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
 use crate::plan::{MergePlan, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
-    BeforeAfter, ModelReport, PlanReport, PointReport, PointsReport, Recipe, SimilarityReport, TextReport,
+    BeforeAfter, CompareReport, ModelReport, PlanReport, PointsReport, Recipe, SimilarityReport, TextReport,
     WriteReport,
 };
 use crate::sink::OutputFolder;
-use crate::{Error, Result, demo, memory};
-
-/// Longest calibration text in bytes: it is tokenised whole.
-const MAX_TEXT_BYTES: usize = 64 << 20;
-
-/// Characters of text shown for a point.
-const POINT_CONTEXT_TOKENS: usize = 12;
+use crate::{Error, Result, memory};
 
 /// A model, a device, and the results of the stages that have run.
 pub struct Session {
@@ -40,8 +37,17 @@ pub struct Session {
     calibrated: Option<Calibrated>,
     /// What a layer was found to take, so that changing other options costs nothing.
     timing: Cell<Option<LayerTiming>>,
-    /// The last plan that was measured, and the options that led to it.
-    planned: Option<(Option<PlanOptions>, PlanReport)>,
+    /// The last plan that was measured.
+    planned: Option<Planned>,
+}
+
+/// A plan that was measured.
+struct Planned {
+    /// What led to it; `None` if it came from elsewhere.
+    options: Option<PlanOptions>,
+    report: PlanReport,
+    /// As [`PlanReport::output`] stores them.
+    layers: Vec<NewLayer>,
 }
 
 /// What the similarity stage leaves behind.
@@ -52,6 +58,12 @@ struct Calibrated {
     stream: Stream,
     comparison: Comparison,
     scores: Scores,
+}
+
+impl Calibrated {
+    fn original(&self) -> Original<'_> {
+        Original { stream: &self.stream, comparison: &self.comparison, scores: &self.scores }
+    }
 }
 
 impl Session {
@@ -75,7 +87,7 @@ impl Session {
     /// # Errors
     /// [`Error::Limit`] if the text is too short, [`Error::Usage`] for impossible options.
     pub async fn estimate(&self, options: &CalibrationOptions) -> Result<Estimate> {
-        let (sequences, _) = sequences(&self.model, options)?;
+        let (sequences, _) = sequences(&self.model, &options.text_options())?;
         let timing = match self.timing.get() {
             Some(timing) if timing.tokens == sequences.tokens() => timing,
             _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
@@ -97,7 +109,7 @@ impl Session {
         // What was found with other options is of no use any more, and is memory.
         self.calibrated = None;
         self.planned = None;
-        let (sequences, text) = sequences(&self.model, options)?;
+        let (sequences, text) = sequences(&self.model, &options.text_options())?;
         check_points(&self.model, options, &sequences)?;
         let mut comparison = Comparison::new(options, sequences.has_bos())?;
         let context = Context {
@@ -107,7 +119,7 @@ impl Session {
             storage: Storage::of(&self.model),
             observer,
         };
-        let layers = (0..self.model.config.n_layers).map(Mix::original).collect();
+        let layers = (0..self.model.config.n_layers).map(NewLayer::original).collect();
         let mut stream = Stream::open(&context, layers).await?;
         comparison.measure(&context, Stage::Capture, &mut stream, 0).await?;
         let scores = context.score(stream.last()?, None).await?;
@@ -166,11 +178,10 @@ impl Session {
         self.planned = None;
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let outcome =
-            plan_merges(&context, options, &calibrated.stream, &calibrated.comparison, &calibrated.scores)
-                .await?;
-        let report = self.plan_report(calibrated, outcome, output, start)?;
-        self.planned = Some((Some(options.clone()), report.clone()));
+        let outcome = make_plan(&context, options, output, calibrated.original()).await?;
+        let planned = self.report(calibrated, Some(options.clone()), outcome, output, start)?;
+        let report = planned.report.clone();
+        self.planned = Some(planned);
         Ok(report)
     }
 
@@ -187,10 +198,53 @@ impl Session {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let outcome = measure_plan(&context, plan.clone(), &calibrated.stream, &calibrated.scores).await?;
-        let report = self.plan_report(calibrated, outcome, output, start)?;
-        self.planned = Some((None, report.clone()));
+        let outcome = measure_plan(&context, plan.clone(), output, calibrated.original()).await?;
+        let planned = self.report(calibrated, None, outcome, output, start)?;
+        let report = planned.report.clone();
+        self.planned = Some(planned);
         Ok(report)
+    }
+
+    /// Compares methods by models that are fitted to the calibration text and measured on another, after
+    /// [`similarity`](Session::similarity). Where the observer asks to stop, what is done is kept.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage and for options that do not fit.
+    pub async fn compare(&self, options: &CompareOptions, observer: &dyn Observer) -> Result<CompareReport> {
+        let start = Instant::now();
+        let calibrated = self.calibrated()?;
+        let (held_out, text) = sequences(&self.model, &options.evaluation)?;
+        let seen = overlap(&calibrated.sequences, &held_out);
+        let (stream, scores) = run_original(&self.model, &self.accelerator, &held_out, observer).await?;
+        let context = self.context(calibrated, &options.output, observer);
+        let side = Side { sequences: &held_out, stream: &stream, scores: &scores };
+        let Comparing { original, rows, cancelled } =
+            compare(&context, options, calibrated.original(), side).await?;
+        let mut warnings = Vec::new();
+        if seen > 0.0 {
+            warnings.push(format!(
+                "{:.1} % of the evaluation text was seen in calibration: methods that fit look better on it than \
+                 they are.",
+                100.0 * seen
+            ));
+        }
+        Ok(CompareReport {
+            model: ModelReport::new(&self.model),
+            calibration: calibrated.text.clone(),
+            evaluation: text,
+            overlap: seen,
+            original,
+            parameters: self.model.total_parameters(),
+            bytes: self.model.total_bytes(),
+            seed: options.seed,
+            output: options.output.clone(),
+            rows,
+            cancelled,
+            warnings,
+            device: self.accelerator.report().clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+        })
     }
 
     fn context<'a>(
@@ -208,20 +262,21 @@ impl Session {
         }
     }
 
-    fn plan_report(
+    fn report(
         &self,
         calibrated: &Calibrated,
+        options: Option<PlanOptions>,
         outcome: Outcome,
         output: &WriteOptions,
         start: Instant,
-    ) -> Result<PlanReport> {
-        let Outcome { plan, merged, dropped, warnings } = outcome;
+    ) -> Result<Planned> {
+        let Outcome { plan, layers, merged, dropped, warnings } = outcome;
         let absorbed = plan.n_layers - plan.groups.len();
         let parameters = self.model.config.parameters_per_layer() * absorbed as u64;
-        let bytes = planned_bytes(&self.model, &layers_of(&plan, plan.n_layers)?, output)?;
+        let bytes = planned_bytes(&self.model, &layers, output)?;
         let before_after =
             |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
-        Ok(PlanReport {
+        let report = PlanReport {
             text: calibrated.text.clone(),
             original: Quality::original(&calibrated.scores),
             merged,
@@ -235,7 +290,32 @@ impl Session {
             device: self.accelerator.report().clone(),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
-        })
+        };
+        Ok(Planned { options, report, layers })
+    }
+
+    /// The layers of a plan: those that were measured, or built anew.
+    async fn layers(
+        &self,
+        plan: &MergePlan,
+        options: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<Vec<NewLayer>> {
+        check_plan(plan, self.model.config.n_layers)?;
+        if !plan.operator.needs_activations() {
+            return mixed_layers(plan);
+        }
+        let storage = options.storage(&self.model);
+        let as_stored = |planned: &&Planned| {
+            planned.report.plan == *plan && planned.report.output.storage(&self.model) == storage
+        };
+        if let Some(planned) = self.planned.as_ref().filter(as_stored) {
+            return Ok(planned.layers.clone());
+        }
+        let calibrated = self.calibrated()?;
+        let context = self.context(calibrated, options, observer);
+        let stream = context.as_stored(&calibrated.stream).await?;
+        Ok(build(&context, plan, &stream).await?.layers)
     }
 
     /// Writes the model that `plan` describes.
@@ -250,23 +330,23 @@ impl Session {
         observer: &dyn Observer,
     ) -> Result<WriteReport> {
         let start = Instant::now();
-        let layers = layers_of(plan, self.model.config.n_layers)?;
+        let layers = self.layers(plan, options, observer).await?;
         let (calibration, text) = match &self.calibrated {
             Some(calibrated) => (calibrated.options.clone(), calibrated.text.clone()),
             // A plan from elsewhere needs no text to be carried out.
             None => (CalibrationOptions::default(), TextReport::none()),
         };
-        let planned = self.planned.as_ref().filter(|(_, report)| report.plan == *plan);
+        let planned = self.planned.as_ref().filter(|planned| planned.report.plan == *plan);
         let recipe = Recipe {
             laminate: env!("CARGO_PKG_VERSION").to_owned(),
             model: self.model.name.clone(),
             calibration,
             text,
-            options: planned.and_then(|(options, _)| options.clone()),
+            options: planned.and_then(|planned| planned.options.clone()),
             plan: plan.clone(),
             output: options.clone(),
         };
-        let extra = card::files(&recipe, planned.map(|(_, report)| report))?;
+        let extra = card::files(&recipe, planned.map(|planned| &planned.report))?;
         let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;
         let weights = |f: &&WrittenFile| f.name.ends_with(".safetensors") || f.name.ends_with(".gguf");
         let tensors = files.iter().filter(weights);
@@ -280,65 +360,4 @@ impl Session {
     fn calibrated(&self) -> Result<&Calibrated> {
         self.calibrated.as_ref().ok_or_else(|| Error::Usage("run the similarity stage first".to_owned()))
     }
-}
-
-/// Tokenises the calibration text and cuts it.
-///
-/// # Errors
-/// [`Error::Limit`] for an empty, too short or too long text.
-pub fn sequences(model: &Model, options: &CalibrationOptions) -> Result<(Sequences, TextReport)> {
-    let text = options.text.as_deref().unwrap_or(demo::TEXT);
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(Error::Limit(format!(
-            "the text has {} MB; {} are enough for any calibration: give a part of it",
-            text.len() >> 20,
-            MAX_TEXT_BYTES >> 20
-        )));
-    }
-    let ids = model.tokenizer.encode(text)?;
-    let sequences = Sequences::cut(&model.config, &ids, options.samples, options.tokens)?;
-    let default_name = if options.text.is_some() { "your text" } else { demo::TEXT_NAME };
-    let report = TextReport {
-        name: options.text_name.clone().unwrap_or_else(|| default_name.to_owned()),
-        sequences: sequences.count(),
-        tokens_per_sequence: sequences.tokens(),
-        tokens_scored: (sequences.count() * (sequences.tokens() - 1)) as u64,
-    };
-    Ok((sequences, report))
-}
-
-/// Fails before the run where the number of points is too small for the estimator.
-fn check_points(model: &Model, options: &CalibrationOptions, sequences: &Sequences) -> Result<()> {
-    options.points.positions(sequences.tokens(), sequences.has_bos())?;
-    let n_points = sequences.count() * options.points.per_sequence();
-    let needed = 4 * options.neighbours;
-    if n_points < needed {
-        return Err(Error::Limit(format!(
-            "the text gives {n_points} points to compare the layers of {} by, but {needed} are needed; \
-             give a longer text, shorter sequences or more points in each",
-            model.name
-        )));
-    }
-    Ok(())
-}
-
-fn point_list(model: &Model, sequences: &Sequences, rule: PointRule) -> Result<Vec<PointReport>> {
-    let positions = rule.positions(sequences.tokens(), sequences.has_bos())?;
-    let mut points = Vec::new();
-    for (sequence, ids) in sequences.iter().enumerate() {
-        let after_bos = ids.get(usize::from(sequences.has_bos())..).unwrap_or_default();
-        if positions.is_empty() {
-            let start = after_bos.get(..POINT_CONTEXT_TOKENS).unwrap_or(after_bos);
-            let text = format!("{} …", model.tokenizer.decode(start).trim());
-            points.push(PointReport { sequence, position: -1, text });
-        }
-        for position in &positions {
-            let from =
-                (position + 1).saturating_sub(POINT_CONTEXT_TOKENS).max(usize::from(sequences.has_bos()));
-            let context = ids.get(from..=*position).unwrap_or_default();
-            let text = format!("… {}", model.tokenizer.decode(context).trim());
-            points.push(PointReport { sequence, position: *position as i64, text });
-        }
-    }
-    Ok(points)
 }

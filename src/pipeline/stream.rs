@@ -4,8 +4,8 @@ use crate::calibration::Sequences;
 use crate::capture::{HiddenStates, Runner};
 use crate::device::Accelerator;
 use crate::evaluate::{Output, Scores, score};
-use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
@@ -60,7 +60,7 @@ impl Context<'_> {
 /// The layers of a model and the states between them, as far as they are kept.
 #[derive(Clone)]
 pub struct Stream {
-    layers: Vec<Mix>,
+    layers: Vec<NewLayer>,
     /// `kept[l]` enters layer `l`; the last leaves the model. The first and last always are kept.
     kept: Vec<Option<HiddenStates>>,
     /// States are kept before every layer whose index is a multiple of this.
@@ -72,7 +72,7 @@ impl Stream {
     ///
     /// # Errors
     /// What reading gives.
-    pub async fn open(context: &Context<'_>, layers: Vec<Mix>) -> Result<Self> {
+    pub async fn open(context: &Context<'_>, layers: Vec<NewLayer>) -> Result<Self> {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
         let embedded = runner.embed(context.sequences).await?;
         let stride = stride(context.model, context.sequences, layers.len());
@@ -86,14 +86,14 @@ impl Stream {
     /// The same sequences through other layers, which agree with these before `from`: what was
     /// computed before it is shared.
     #[must_use]
-    pub fn with_layers(&self, layers: Vec<Mix>, from: usize) -> Self {
+    pub fn with_layers(&self, layers: Vec<NewLayer>, from: usize) -> Self {
         let mut kept: Vec<_> = self.kept.iter().take(from + 1).cloned().collect();
         kept.resize(layers.len() + 1, None);
         Self { layers, kept, stride: self.stride }
     }
 
     /// The layers.
-    pub fn layers(&self) -> &[Mix] {
+    pub fn layers(&self) -> &[NewLayer] {
         &self.layers
     }
 
@@ -106,6 +106,18 @@ impl Stream {
             .last()
             .and_then(Option::as_ref)
             .ok_or_else(|| Error::Usage("the layers have not been run yet".to_owned()))
+    }
+
+    /// The deepest layer up to `place` before which states are kept, and those states.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if nothing was embedded.
+    pub fn nearest(&self, place: usize) -> Result<(usize, HiddenStates)> {
+        let kept = |layer: usize| Some((layer, self.kept.get(layer)?.clone()?));
+        (0..=place.min(self.layers.len()))
+            .rev()
+            .find_map(kept)
+            .ok_or_else(|| Error::Usage("the sequences have not been embedded".to_owned()))
     }
 
     /// Runs the layers from `from` on, and before them what is needed to get there; `visit` sees the
@@ -122,11 +134,7 @@ impl Stream {
     ) -> Result<()> {
         let n_layers = self.layers.len();
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
-        let start = (0..=from.min(n_layers)).rev().find(|l| matches!(self.kept.get(*l), Some(Some(_))));
-        let start = start.unwrap_or(0);
-        let Some(Some(mut states)) = self.kept.get(start).cloned() else {
-            return Err(Error::Usage("the sequences have not been embedded".to_owned()));
-        };
+        let (start, mut states) = self.nearest(from)?;
         let fetch =
             |layer: usize| self.layers.get(layer).map(|mix| runner.fetch(mix, context.storage)).transpose();
         let mut next = fetch(start)?;

@@ -73,7 +73,8 @@ pub struct Planner {
 impl Planner {
     /// No merges yet.
     pub fn new(options: ValidPlanOptions) -> Self {
-        let plan = MergePlan::unmerged(options.n_layers);
+        let plan =
+            MergePlan { operator: options.options().operator, ..MergePlan::unmerged(options.n_layers) };
         Planner { options, plan }
     }
 
@@ -83,7 +84,8 @@ impl Planner {
     }
 
     /// Ends planning.
-    pub fn into_plan(self) -> MergePlan {
+    pub fn into_plan(mut self) -> MergePlan {
+        self.plan.set_weights();
         self.plan
     }
 

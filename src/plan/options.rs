@@ -5,12 +5,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::method::{Operator, Selection};
 use crate::error::{Error, Result};
 
+/// Tokens that searching rules try removals on, unless told otherwise.
+pub const SEARCH_TOKENS: usize = 1024;
+
 /// The share of the first of two merged layers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Alpha {
     /// The similarity of the two, the paper's heuristic.
+    #[default]
     Similarity,
     /// What a line search on the calibration text finds best.
     Search,
@@ -93,7 +98,13 @@ pub struct PlanOptions {
     /// The similarity below which no pair is merged.
     #[serde(default)]
     pub min_similarity: Option<f64>,
-    /// The share of the first of two merged layers.
+    /// Which layers are absorbed.
+    #[serde(default)]
+    pub selection: Selection,
+    /// What becomes of a run of layers.
+    #[serde(default)]
+    pub operator: Operator,
+    /// The share of the first of two merged layers, for [`Operator::Average`].
     pub alpha: Alpha,
     /// Whether all pairs are taken from the first matrix, without capturing again between merges.
     #[serde(default)]
@@ -107,6 +118,36 @@ pub struct PlanOptions {
     /// Never merge the last layer.
     #[serde(default)]
     pub keep_last: bool,
+    /// What [`Selection::Random`] draws from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Calibration tokens on which rules that search try each removal: the first sequences that together have
+    /// no more, at least one.
+    #[serde(default = "search_tokens")]
+    pub search_tokens: usize,
+}
+
+fn search_tokens() -> usize {
+    SEARCH_TOKENS
+}
+
+impl Default for PlanOptions {
+    /// MKA as published; the goal is not set.
+    fn default() -> Self {
+        Self {
+            remove: None,
+            min_similarity: None,
+            selection: Selection::default(),
+            operator: Operator::default(),
+            alpha: Alpha::default(),
+            one_shot: false,
+            release_massive: false,
+            keep_first: false,
+            keep_last: false,
+            seed: 0,
+            search_tokens: SEARCH_TOKENS,
+        }
+    }
 }
 
 impl PlanOptions {
@@ -137,6 +178,12 @@ impl PlanOptions {
         if let Alpha::Fixed(alpha) = self.alpha {
             Alpha::fixed(alpha)?;
         }
+        if self.remove.is_none() && self.selection != Selection::Mka {
+            return usage(format!(
+                "selection {} has no similarity to stop at: give the number of layers to remove",
+                self.selection
+            ));
+        }
         if let Some(layer) = massive.iter().find(|&&layer| layer >= n_layers) {
             return usage(format!("layer {layer} cannot be protected: the model has {n_layers} layers"));
         }
@@ -155,6 +202,11 @@ pub struct ValidPlanOptions {
 }
 
 impl ValidPlanOptions {
+    /// Layers of the model.
+    pub fn n_layers(&self) -> usize {
+        self.n_layers
+    }
+
     /// The options as they were given.
     pub fn options(&self) -> &PlanOptions {
         &self.options

@@ -12,7 +12,7 @@ use futures::future::LocalBoxFuture;
 use laminate::device::Accelerator;
 use laminate::model::Model;
 use laminate::pipeline::Session;
-use laminate::plan::{Alpha, PlanOptions};
+use laminate::plan::PlanOptions;
 use laminate::progress::{Event, Observer, Stage};
 use laminate::sink::OutputFolder;
 use laminate::source::{MemorySource, SharedSource};
@@ -69,15 +69,7 @@ pub fn session(model: &str) -> Session {
 }
 
 pub fn remove(k: usize) -> PlanOptions {
-    PlanOptions {
-        remove: Some(k),
-        min_similarity: None,
-        alpha: Alpha::Similarity,
-        one_shot: false,
-        release_massive: false,
-        keep_first: false,
-        keep_last: false,
-    }
+    PlanOptions { remove: Some(k), ..PlanOptions::default() }
 }
 
 /// A JSON fixture.

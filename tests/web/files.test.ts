@@ -89,7 +89,7 @@ describe('writing into a folder', () => {
     await engine.openDemo()
     const folder = await newFolder(parent.handle, 'small')
     parent.directory('small').locked = true
-    const error = await writeTo(engine, [plan, { dtype: 'keep', max_shard_bytes: 5e9 }, { kind: 'directory', parent: parent.handle, folder }], async () => false).catch(toEngineError)
+    const error = await writeTo(engine, [plan, { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' }, { kind: 'directory', parent: parent.handle, folder }], async () => false).catch(toEngineError)
     expect(error).toEqual({ kind: 'source', message: 'config.json cannot be written: it is locked or read-only. Choose another folder.' })
     expect(parent.names()).toEqual([])
   })
@@ -144,7 +144,7 @@ describe('writing a zip', () => {
     vi.stubGlobal('navigator', { storage: { getDirectory: async () => storage.handle, estimate: async () => ({ quota: 1e9, usage: 0 }) } })
   })
   const target = { kind: 'private', job: 'job', needed_bytes: 1e6 } as const
-  const options = { dtype: 'keep', max_shard_bytes: 5e9 } as const
+  const options = { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' } as const
   const engineWithDemo = async () => {
     const engine = new MockEngine('cpu')
     await engine.openDemo()

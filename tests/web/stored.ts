@@ -1,3 +1,4 @@
+import { PLAN, WRITE } from '../../www/defaults'
 import demo from '../../www/demo-result.json'
 import type { PlanOptions, PlanReport, SimilarityReport } from '../../www/engine/protocol'
 import { planOf } from './mock/plan'
@@ -5,13 +6,11 @@ import { planOf } from './mock/plan'
 /** The result that the page opens with. */
 export const stored = demo as unknown as SimilarityReport
 
-export const planOptions: PlanOptions = {
-  remove: 7, min_similarity: null, alpha: 'similarity', one_shot: false, release_massive: false, keep_first: false, keep_last: false,
-}
+export const planOptions: PlanOptions = { ...PLAN, remove: 7 }
 
 /** The stored merge run as the engine reports it. */
 export function goldenPlan(remove: number): Promise<PlanReport> {
-  return planOf(stored, { ...planOptions, remove }, async () => false, stored.device)
+  return planOf(stored, { ...planOptions, remove }, async () => false, stored.device, { ...WRITE })
 }
 
 /** To three decimals, so that a snapshot does not depend on the last bits. */

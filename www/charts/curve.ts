@@ -1,10 +1,13 @@
 import { scaleLinear, scaleLog } from 'd3-scale'
 import { line } from 'd3-shape'
-import type { PlanReport } from '../engine/protocol'
+import type { PlanReport, Quality } from '../engine/protocol'
+import { logTicks, spaced, tickLabel } from './ticks'
+
+export type Measure = 'perplexity' | 'kl'
 
 export interface CurvePoint {
   removed: number
-  perplexity: number
+  value: number
   x: number
   y: number
   collapsed: boolean
@@ -13,47 +16,58 @@ export interface CurvePoint {
 export interface CurveChart {
   points: CurvePoint[]
   path: string
-  /** Dropping the same layers instead, at the end of the curve. */
-  dropped: CurvePoint
-  /** Heights of the original and of ten times it, where that is in the picture. */
+  /** Dropping the same layers instead: after each step where that was measured, and at the end. */
+  dropped: CurvePoint[]
+  droppedPath: string
+  /** Heights of the original and of ten times its perplexity, where that is in the picture. */
   original: number
   collapse: number | null
-  xTicks: { value: number; at: number }[]
+  /** Layers removed, with the bytes of the model that is left where they are known. */
+  xTicks: { value: number; at: number; bytes: number | null }[]
   yTicks: { value: number; at: number; label: string }[]
+  /** Where so many layers are removed. */
+  x(removed: number): number
 }
 
-/** Perplexity against layers removed, on a logarithmic scale: from 7 to 14 is as far as from 70 to 140. */
-export function curveChart(report: PlanReport, { width, height }: { width: number; height: number }): CurveChart {
-  const { original, dropped } = report
-  const measured = report.plan.steps.flatMap((step, i) => (step.perplexity === null ? [] : [{ removed: i + 1, perplexity: step.perplexity, collapsed: step.collapsed }]))
-  const values = [{ removed: 0, perplexity: original.perplexity, collapsed: false }, ...measured]
-  const all = [...values.map(v => v.perplexity), dropped.perplexity].filter(p => Number.isFinite(p) && p > 0)
-  const last = report.plan.steps.length
+type Measured = { removed: number; value: number; collapsed: boolean }
+type Numbers = Pick<Quality, 'collapsed'> & { perplexity: number | null; kl: number | null }
+
+/**
+ * What the merges cost, against layers removed. Perplexity is drawn on a logarithmic scale, on which from 7 to
+ * 14 is as far as from 70 to 140; KL on a linear one from 0, on which each merge's own cost can be seen.
+ */
+export function curveChart(report: PlanReport, { width, height, measure = 'perplexity' }: { width: number; height: number; measure?: Measure }): CurveChart {
+  const { original, plan: { steps } } = report
+  const last = steps.length
+  const at = (removed: number, quality: Numbers | null): Measured[] => {
+    const value = quality?.[measure] ?? (removed === 0 && measure === 'kl' ? 0 : null)
+    return value === null ? [] : [{ removed, value, collapsed: quality?.collapsed ?? false }]
+  }
+  const start = at(0, original)
+  const merged = [...start, ...steps.flatMap((step, i) => at(i + 1, step))]
+  const dropped = [...steps.slice(0, -1).flatMap((step, i) => at(i + 1, step.dropped)), ...at(last, report.dropped)]
   const x = scaleLinear([0, Math.max(1, last)], [0, width])
-  const y = scaleLog([Math.min(...all) * 0.95, Math.max(Math.max(...all), original.perplexity * 1.5) * 1.05], [height, 0]).clamp(true)
-  const place = (v: { removed: number; perplexity: number; collapsed: boolean }): CurvePoint => ({ ...v, x: x(v.removed), y: y(v.perplexity) })
-  const points = values.map(place)
+  const y = heightOf([...merged, ...dropped].map(p => p.value).filter(Number.isFinite), original.perplexity, measure, height)
+  const place = (point: Measured): CurvePoint => ({ ...point, x: x(point.removed), y: Number.isFinite(point.value) ? y(point.value) : 0 })
+  const path = line<CurvePoint>().x(p => p.x).y(p => p.y)
+  const [points, others] = [merged.map(place), dropped.map(place)]
   const limit = original.perplexity * 10
+  const sizes = steps.some(step => typeof step.bytes === 'number')
+  const xTicks = Array.from({ length: last + 1 }, (_, value) => ({ value, at: x(value), bytes: (value === 0 ? report.bytes.before : steps[value - 1]?.bytes) ?? null }))
   return {
-    points,
-    path: line<CurvePoint>().x(p => p.x).y(p => p.y)(points) ?? '',
-    dropped: place({ removed: last, perplexity: dropped.perplexity, collapsed: dropped.collapsed }),
-    original: y(original.perplexity),
-    collapse: limit <= (y.domain()[1] ?? 0) ? y(limit) : null,
-    xTicks: x.ticks(Math.min(8, Math.max(1, last))).filter(Number.isInteger).map(value => ({ value, at: x(value) })),
-    yTicks: spaced(y.ticks(5).map(value => ({ value, at: y(value), label: tickLabel(value) })), 22),
+    points, path: path(points) ?? '',
+    dropped: others, droppedPath: others.length > 1 ? path([...start.map(place), ...others]) ?? '' : '',
+    original: y(measure === 'kl' ? 0 : original.perplexity),
+    collapse: measure === 'perplexity' && limit <= (y.domain()[1] ?? 0) ? y(limit) : null,
+    xTicks: spaced(xTicks, sizes ? 68 : 28),
+    yTicks: spaced((measure === 'kl' ? y.ticks(5) : logTicks(y.ticks(5))).map(value => ({ value, at: y(value), label: tickLabel(value) })), 22),
+    x,
   }
 }
 
-/** Powers of ten from 10 000 on as powers, so that a collapse fits beside the axis. */
-function tickLabel(value: number): string {
-  const power = Math.round(Math.log10(value))
-  return power >= 4 ? `10${[...String(power)].map(digit => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}` : String(value)
-}
-
-/** Ticks with room between them, the lowest kept. */
-function spaced<T extends { at: number }>(ticks: T[], room: number): T[] {
-  const kept: T[] = []
-  for (const tick of ticks) if (!kept.length || Math.abs(kept.at(-1)!.at - tick.at) >= room) kept.push(tick)
-  return kept
+function heightOf(values: readonly number[], original: number, measure: Measure, height: number) {
+  const most = Math.max(0, ...values)
+  if (measure === 'kl') return scaleLinear([0, (most || 0.1) * 1.05], [height, 0]).clamp(true)
+  const positive = values.filter(value => value > 0)
+  return scaleLog([Math.min(original, ...positive) * 0.95, Math.max(most, original * 1.5) * 1.05], [height, 0]).clamp(true)
 }

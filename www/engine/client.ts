@@ -5,6 +5,9 @@ import type { EngineEvent } from './protocol'
 /** How long a cancelled call may take to stop before its worker is ended. */
 export const STOP_WITHIN_MS = 10_000
 
+/** Calls that answer a stop with what they have so far, and not with an error. */
+const PARTIAL: ReadonlySet<CallName> = new Set<CallName>(['compare'])
+
 export interface WorkerPort extends Port<ToWorker, FromWorker> {
   onerror: ((event: ErrorEvent) => void) | null
   terminate(): void
@@ -51,7 +54,7 @@ export class EngineClient {
       }
       this.pending.set(id, {
         // An answer that crossed the user's "stop" on its way is not what the user asked for any more.
-        resolve: value => { settle(); if (signal?.aborted) reject(cancelled()); else resolve(value) },
+        resolve: value => { settle(); if (signal?.aborted && !PARTIAL.has(call)) reject(cancelled()); else resolve(value) },
         reject: error => { settle(); reject(error) },
         observe,
       })

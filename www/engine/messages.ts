@@ -1,8 +1,8 @@
 /** What the page and the worker say to each other. Types only. */
 
 import type {
-  CalibrationOptions, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate, MergePlan,
-  ModelReport, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
+  MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './protocol'
 
 /** A file on the user's disk. The handle crosses to the worker; its bytes are read there, in ranges. */
@@ -42,10 +42,13 @@ export interface Calls {
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions]; result: SimilarityReport }
   plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
+  methods: { args: []; result: NamedMethod[] }
+  compare: { args: [CompareOptions]; result: CompareReport }
   write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }
   /** What was written into the private storage as one file to download, called `name` if it has to be a zip. */
   pack: { args: [job: string, name: string]; result: File }
   builtinText: { args: []; result: { name: string; text: string } }
+  builtinEvaluation: { args: []; result: { name: string; text: string } }
 }
 
 export type CallName = keyof Calls

@@ -46,10 +46,12 @@ export interface ModelReport {
   bytes_per_layer: number
   /** Dtype of the layers' matrices, e.g. "F16"; "mixed" where they differ. */
   dtype: string
+  /** Types of all tensors, that of the most bytes first. */
+  dtypes: string[]
   tied_head: boolean
   sliding_window: number | null
-  /** What it was read from; an engine that knows only safetensors does not say. */
-  container?: Container
+  /** What it was read from. */
+  container: Container
   /** Files that were recognised and will be read or copied. */
   files: string[]
 }
@@ -84,17 +86,41 @@ export interface CalibrationOptions {
 
 export type Alpha = 'similarity' | 'search' | number
 
+/** Which layers go; documented in `src/plan/method.rs`. */
+export type Selection = 'mka' | 'bi' | 'angular' | 'pairs' | 'greedy-nll' | 'greedy-kl' | 'laco' | 'tail' | 'reverse' | 'random'
+/** What becomes of a run of layers that turns into one; documented there too. */
+export type Operator = 'drop' | 'average' | 'laco' | 'scale' | 'replaceme' | 'flatten' | 'refit' | 'pool-refit'
+
+/** A method that has a name: a selection and an operator. */
+export interface NamedMethod {
+  name: string
+  title: string
+  selection: Selection
+  operator: Operator
+  one_shot: boolean
+  /** One sentence, with its source. */
+  about: string
+}
+
 export interface PlanOptions {
-  /** Exactly one of the two is set: how many layers to remove, or the similarity below which to stop. */
+  /** Exactly one of the two is set: how many layers to remove, or the similarity below which to stop (`mka` alone). */
   remove: number | null
   min_similarity: number | null
+  /** Which layers, `mka`. */
+  selection: Selection
+  /** What becomes of them, `average`. */
+  operator: Operator
+  /** For the operator `average`. */
   alpha: Alpha
+  /** For the selection `mka`. */
   one_shot: boolean
   /** Allow layers that write massive activations to be absorbed into their predecessor. */
   release_massive: boolean
   /** Never merge the first / the last layer. */
   keep_first: boolean
   keep_last: boolean
+  /** For the selection `random`, 0. */
+  seed: number
 }
 
 /** What kind of file holds a model: those of a Hugging Face folder, or llama.cpp's. */
@@ -107,8 +133,7 @@ export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | BlockType
 export interface WriteOptions {
   dtype: NumberType
   max_shard_bytes: number
-  /** That of the model as it was read, where it is left out. */
-  container?: Container
+  container: Container
   /** Name of a GGUF file without its ending. */
   name?: string
 }
@@ -187,10 +212,15 @@ export interface MergeStep {
   kl: number | null
   top1_agreement: number | null
   collapsed: boolean
+  /** Dropping the same layers so far, where that was measured. */
+  dropped: Quality | null
+  /** Of the model after the step. */
+  bytes: number | null
 }
 
 export interface MergePlan {
   n_layers: number
+  operator: Operator
   steps: MergeStep[]
   /** Original layer indices per final layer. */
   groups: number[][]
@@ -214,13 +244,73 @@ export interface PlanReport {
   merged: Quality
   /** Keeping the first layer of each group and dropping the others, for comparison. */
   dropped: Quality
-  /** How the result was stored when it was measured; an engine that measures only unconverted weights does not say. */
-  output?: WriteOptions
+  /** How the result was assumed to be stored when it was measured. */
+  output: WriteOptions
   /** Why the plan ended before what was asked, if it did; and other remarks. */
   warnings: string[]
   layers: { before: number; after: number }
   parameters: { before: number; after: number }
   bytes: { before: number; after: number }
+  device: DeviceReport
+  seconds: number
+  peak_memory_bytes: number
+}
+
+/** A text to measure on. */
+export interface TextOptions {
+  /** The text itself; null is the built-in evaluation text. */
+  text: string | null
+  text_name: string | null
+  /** Number of sequences. */
+  samples: number
+  /** Tokens in each, BOS included. */
+  tokens: number
+}
+
+export interface CompareOptions {
+  /** Names of methods, in the order in which they are to be told. */
+  methods: string[]
+  /** Numbers of layers to remove. */
+  remove: number[]
+  evaluation: TextOptions
+  /** For methods that draw by lot. */
+  seed: number
+}
+
+/** One method with one number of layers removed. */
+export interface CompareRow {
+  method: string
+  selection: Selection
+  operator: Operator
+  removed: number
+  /** Layers left. */
+  layers: number
+  /** Original layer indices per final layer. */
+  groups: number[][]
+  /** Null where it failed. */
+  quality: Quality | null
+  parameters: number
+  bytes: number
+  seconds: number
+  /** Why it failed: one sentence. */
+  error: string | null
+  warnings: string[]
+}
+
+export interface CompareReport {
+  model: ModelReport
+  calibration: TextReport
+  evaluation: TextReport
+  /** Share, 0 to 1, of evaluation tokens that were seen in calibration. */
+  overlap: number
+  original: Quality
+  parameters: number
+  bytes: number
+  seed: number
+  rows: CompareRow[]
+  /** The user stopped it; the rows are those that were done. */
+  cancelled: boolean
+  warnings: string[]
   device: DeviceReport
   seconds: number
   peak_memory_bytes: number
@@ -256,11 +346,16 @@ export interface LayerDone {
   embedding: number[][]
 }
 
-export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone
+export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone | RowDone
 
 /** Optional, during `plan`: sent as soon as a merge is done and measured, so that bands fuse as the plan grows. */
 export interface StepDone {
   step: MergeStep
+}
+
+/** During `compare`: sent as soon as a method has been measured, or has failed. */
+export interface RowDone {
+  row: CompareRow
 }
 
 /** Bytes that the engine may read in ranges: a `File` wrapped by the worker. */
@@ -303,7 +398,12 @@ export interface WasmEngine {
   plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport>
   /** Writes the model of the given plan (of the last `plan`, or edited). */
   write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
+  methods(): NamedMethod[]
+  /** After `similarity`. A method that fails is a row that says so; a stop resolves with the rows that are done. */
+  compare(options: CompareOptions, observe: Observe): Promise<CompareReport>
   /** The built-in calibration text. */
   builtinText(): { name: string; text: string }
+  /** The built-in evaluation text, which is another one. */
+  builtinEvaluation(): { name: string; text: string }
 }
 export type Observe = (event: EngineEvent) => Promise<boolean>

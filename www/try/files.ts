@@ -75,7 +75,7 @@ async function written(actions: Actions, run: Run, which: Which): Promise<{ file
 /** The plan that merges nothing. */
 function unchanged({ n_layers }: MergePlan): MergePlan {
   const layers = Array.from({ length: n_layers }, (_, layer) => layer)
-  return { n_layers, steps: [], groups: layers.map(layer => [layer]), weights: layers.map(() => [1]) }
+  return { n_layers, operator: 'average', steps: [], groups: layers.map(layer => [layer]), weights: layers.map(() => [1]) }
 }
 
 /** In the type that was chosen, where that is one of a GGUF file. */

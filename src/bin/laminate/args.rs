@@ -8,8 +8,8 @@ use laminate::device::Preference;
 use laminate::format::Container;
 use laminate::format::element::Element;
 use laminate::manifold::Normalise;
-use laminate::pipeline::{CalibrationOptions, WriteOptions};
-use laminate::plan::{Alpha, PlanOptions};
+use laminate::pipeline::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
+use laminate::plan::{Alpha, Method, Operator, PlanOptions, SEARCH_TOKENS, Selection};
 use laminate::similarity::Metric;
 use laminate::{Error, Result, demo};
 
@@ -47,6 +47,17 @@ pub enum Command {
         calibration: CalibrationArgs,
         #[command(flatten)]
         plan: PlanArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Methods side by side: models calibrated on one text and measured on another. Nothing is written.
+    Compare {
+        #[command(flatten)]
+        model: ModelArgs,
+        #[command(flatten)]
+        calibration: CalibrationArgs,
+        #[command(flatten)]
+        compare: CompareArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -98,10 +109,9 @@ impl TextArgs {
     /// The options of calibration with everything else at its default.
     pub fn options(&self) -> Result<CalibrationOptions> {
         let text = self.text.as_deref().map(read_text).transpose()?;
-        let text_name = self.text.as_deref().and_then(|p| p.file_name()).and_then(|n| n.to_str());
         Ok(CalibrationOptions {
             text,
-            text_name: text_name.map(str::to_owned),
+            text_name: self.text.as_deref().and_then(file_name),
             samples: self.samples,
             tokens: self.tokens,
             ..CalibrationOptions::default()
@@ -177,9 +187,24 @@ pub struct PlanArgs {
     /// Repeat the plan of this recipe.json instead of choosing one.
     #[arg(long, value_name = "FILE", group = "goal")]
     pub recipe: Option<PathBuf>,
-    /// How layers are chosen and joined: mka.
+    /// How layers are chosen and joined: mka, mka-code, shortgpt, pruneme, sleb, greedy-kl, laco, prunecomp,
+    /// replaceme, flatten, random, laminate or laminate-search.
     #[arg(long, default_value = "mka")]
     method: String,
+    /// Choose layers by another rule than the method's: mka, bi, angular, pairs, greedy-nll, greedy-kl, laco, tail,
+    /// reverse or random.
+    #[arg(long)]
+    selection: Option<Selection>,
+    /// Join layers in another way than the method's: average, drop, laco, scale, replaceme, flatten, refit or
+    /// pool-refit.
+    #[arg(long)]
+    operator: Option<Operator>,
+    /// What random choices are drawn from.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Tokens on which rules that search try each removal.
+    #[arg(long, default_value_t = SEARCH_TOKENS)]
+    search_tokens: usize,
     /// Weight of the first of two layers: similarity, search or a number from 0 to 1.
     #[arg(long, default_value = "similarity")]
     alpha: Alpha,
@@ -206,9 +231,7 @@ pub struct PlanArgs {
 impl PlanArgs {
     /// The goal and the rules, for a model of `n_layers` layers.
     pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
-        if self.method != "mka" {
-            return Err(Error::Usage(format!("method {} is not known; mka is", self.method)));
-        }
+        let method = Method::named(&self.method)?;
         let remove = match self.keep_ratio {
             None => self.remove,
             Some(ratio) if ratio > 0.0 && ratio < 1.0 => {
@@ -221,11 +244,15 @@ impl PlanArgs {
         Ok(PlanOptions {
             remove,
             min_similarity: self.min_similarity,
+            selection: self.selection.unwrap_or(method.selection),
+            operator: self.operator.unwrap_or(method.operator),
             alpha: self.alpha,
-            one_shot: self.one_shot,
+            one_shot: self.one_shot || method.one_shot,
             release_massive: self.release_massive,
             keep_first: self.keep_first,
             keep_last: self.keep_last,
+            seed: self.seed,
+            search_tokens: self.search_tokens,
         })
     }
 
@@ -255,6 +282,66 @@ impl PlanArgs {
     pub fn writes_gguf(&self) -> bool {
         self.out.extension().is_some_and(|extension| extension == "gguf")
     }
+}
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// Methods, separated by commas; all that have a name if not given.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    methods: Vec<String>,
+    /// How many layers to remove; several numbers are separated by commas.
+    #[arg(long, value_name = "K", value_delimiter = ',', required = true)]
+    remove: Vec<usize>,
+    /// Text to measure on, which should not be the calibration text; the built-in evaluation text if not given.
+    #[arg(long, value_name = "FILE")]
+    eval_text: Option<PathBuf>,
+    /// Sequences to measure on.
+    #[arg(long, default_value_t = 64)]
+    eval_samples: usize,
+    /// Tokens in each of them; as many as in calibration if not given.
+    #[arg(long)]
+    eval_tokens: Option<usize>,
+    /// What random choices are drawn from.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Type of the models' tensors: keep, or as in `compress`.
+    #[arg(long, default_value = "keep")]
+    dtype: String,
+    /// Write the table as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the table in Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
+impl CompareArgs {
+    /// What to compare, for calibration sequences of `tokens` tokens.
+    pub fn options(&self, tokens: usize) -> Result<CompareOptions> {
+        let evaluation = TextOptions {
+            text: self.eval_text.as_deref().map(read_text).transpose()?,
+            text_name: self.eval_text.as_deref().and_then(file_name),
+            samples: self.eval_samples,
+            tokens: self.eval_tokens.unwrap_or(tokens),
+            ..TextOptions::default()
+        };
+        let dtype = match self.dtype.as_str() {
+            "keep" => None,
+            name => Some(output_type(name)?),
+        };
+        let all = CompareOptions::default();
+        Ok(CompareOptions {
+            methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
+            remove: self.remove.clone(),
+            evaluation,
+            seed: self.seed,
+            output: WriteOptions { dtype, ..WriteOptions::default() },
+        })
+    }
+}
+
+fn file_name(path: &std::path::Path) -> Option<String> {
+    path.file_name().and_then(|name| name.to_str()).map(str::to_owned)
 }
 
 /// A type that can be written.

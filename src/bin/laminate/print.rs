@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use laminate::evaluate::Quality;
-use laminate::report::{CompressReport, EvaluateReport, ModelReport, SimilarityReport};
+use laminate::report::{CompareReport, CompressReport, EvaluateReport, ModelReport, SimilarityReport};
 use laminate::{Error, Result};
 use serde::Serialize;
 
@@ -86,6 +86,17 @@ pub fn similarity(r: &SimilarityReport) -> String {
         count(r.peak_memory_bytes)
     ));
     warnings(&mut out, &r.warnings);
+    out
+}
+
+pub fn comparison(r: &CompareReport) -> String {
+    let mut out = r.to_markdown();
+    out.push_str(&format!("{:.1} s, peak memory {}B\n", r.seconds, count(r.peak_memory_bytes)));
+    warnings(&mut out, &r.warnings);
+    for row in &r.rows {
+        let about = |warning: &String| format!("{}, {} removed: {warning}", row.method, row.removed);
+        warnings(&mut out, &row.warnings.iter().map(about).collect::<Vec<_>>());
+    }
     out
 }
 

@@ -45,9 +45,20 @@ async fn run(command: Command) -> Result<()> {
             let report = compress(&model.model, &calibration, &plan).await?;
             print::report(output.json, &report, || print::compress(&report, &plan.out))
         }
+        Command::Compare { model, calibration, compare, output } => {
+            let mut session = session(&model.model, &calibration.text).await?;
+            let watch = Terminal::new();
+            let options = compare.options(calibration.text.tokens)?;
+            session.similarity(&calibration.options()?, &watch).await?;
+            let report = session.compare(&options, &watch).await?;
+            watch.clear();
+            write_table(compare.csv.as_deref(), || report.to_csv())?;
+            write_table(compare.markdown.as_deref(), || report.to_markdown())?;
+            print::report(output.json, &report, || print::comparison(&report))
+        }
         Command::Evaluate { model, against, text, output } => {
             let watch = Terminal::new();
-            let options = text.options()?;
+            let options = text.options()?.text_options();
             let accelerator = Accelerator::choose(text.device).await?;
             let model = open(&model.model).await?;
             let original = match &against {
@@ -59,6 +70,12 @@ async fn run(command: Command) -> Result<()> {
             print::report(output.json, &report, || print::evaluation(&report))
         }
     }
+}
+
+fn write_table(path: Option<&Path>, table: impl FnOnce() -> String) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, table())
+        .map_err(|e| Error::Source(format!("{}: {e}; choose another place for the table", path.display())))
 }
 
 async fn compress(

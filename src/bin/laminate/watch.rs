@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::LocalBoxFuture;
 use laminate::Result;
 use laminate::progress::{Event, Observer, Progress, Stage, Unit};
+use laminate::report::CompareRow;
 
 /// Least time between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -61,8 +62,13 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
-        if let Event::Progress(progress) = &event {
-            self.show(progress);
+        match &event {
+            Event::Progress(progress) => self.show(progress),
+            Event::Row(row) => {
+                self.clear();
+                eprintln!("{}", compared(row));
+            }
+            Event::Layer(_) | Event::Step(_) => {}
         }
         Box::pin(std::future::ready(Ok(())))
     }
@@ -77,6 +83,17 @@ fn verb(stage: Stage) -> &'static str {
         Stage::Evaluate => "scoring",
         Stage::Write => "writing",
         Stage::Check => "checking",
+    }
+}
+
+fn compared(row: &CompareRow) -> String {
+    let what = format!("{}, {} removed", row.method, row.removed);
+    match (row.quality, &row.error) {
+        (Some(q), _) => {
+            let kl = q.kl.unwrap_or(f64::NAN);
+            format!("{what}: perplexity {:.2}, KL {kl:.3}, {:.1} s", q.perplexity, row.seconds)
+        }
+        (None, error) => format!("{what}: {}", error.as_deref().unwrap_or("failed")),
     }
 }
 

@@ -2,21 +2,21 @@
 
 use crate::format::Container;
 use crate::format::element::{Element, encode};
-use crate::merge::Mix;
 use crate::model::Model;
 use crate::model::names::{Role, TensorId};
+use crate::model::new_layer::NewLayer;
 use crate::model::open::TensorEntry;
 use crate::model::rope::RopeScaling;
 use crate::model::storage::Storage;
-use crate::model::weights::{RowOrder, mixed_element};
+use crate::model::weights::RowOrder;
 use crate::{Error, Result};
 
 /// What a tensor is made of.
 pub enum Content<'a> {
     /// Copied, or converted.
     Original(&'a TensorEntry),
-    /// A merged layer's.
-    Merged(&'a Mix, Role),
+    /// Of a layer that is not copied.
+    Computed(&'a NewLayer, Role),
     /// Made here.
     New(Vec<u8>),
 }
@@ -41,7 +41,7 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] for rows that are no whole blocks.
-pub fn jobs<'a>(model: &'a Model, layers: &'a [Mix], storage: Storage) -> Result<Vec<Job<'a>>> {
+pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> Result<Vec<Job<'a>>> {
     let mut jobs = Vec::new();
     for source in model.tensors() {
         let Some((id, content)) = content(model, layers, source) else {
@@ -51,7 +51,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [Mix], storage: Storage) -> Result
             continue;
         };
         let element = match content {
-            Content::Merged(mix, role) => mixed_element(model, mix, role, storage)?,
+            Content::Computed(layer, role) => layer.element(model, role, storage)?,
             _ => storage.element(model, source.id, source.element, false),
         };
         let reorder = match id {
@@ -71,19 +71,23 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [Mix], storage: Storage) -> Result
 }
 
 /// What a source tensor becomes; `None` if its layer was absorbed into another.
-fn content<'a>(model: &Model, layers: &'a [Mix], source: &'a TensorEntry) -> Option<(TensorId, Content<'a>)> {
+fn content<'a>(
+    model: &Model,
+    layers: &'a [NewLayer],
+    source: &'a TensorEntry,
+) -> Option<(TensorId, Content<'a>)> {
     let TensorId::Layer(layer, role) = source.id else {
         // A stale copy of a tied head would be taken for a head of its own.
         let stale = source.id == TensorId::Head && model.config.tied_head;
         return (!stale).then_some((source.id, Content::Original(source)));
     };
-    let leads = |mix: &Mix| mix.parts().first().is_some_and(|(first, _)| *first == layer);
+    let leads = |new: &NewLayer| new.mix().parts().first().is_some_and(|(first, _)| *first == layer);
     let place = layers.iter().position(leads)?;
     let id = TensorId::Layer(place, role);
     match layers.get(place) {
         // Buffers that old checkpoints carry are the same in every layer: copied, not mixed.
-        Some(mix) if mix.unchanged().is_none() && role != Role::RotaryFrequencies => {
-            Some((id, Content::Merged(mix, role)))
+        Some(new) if !new.is_copied(role) && role != Role::RotaryFrequencies => {
+            Some((id, Content::Computed(new, role)))
         }
         _ => Some((id, Content::Original(source))),
     }

@@ -10,11 +10,11 @@ use self::jobs::{Content, Job, jobs};
 use super::options::WriteOptions;
 use crate::format::Container;
 use crate::format::index::split_into_shards;
-use crate::merge::Mix;
 use crate::model::Model;
+use crate::model::new_layer::NewLayer;
 use crate::model::open::TensorEntry;
 use crate::model::product::Stored;
-use crate::model::weights::{in_type, read_mixed, reorder, shard};
+use crate::model::weights::{in_type, read_new, reorder, shard};
 use crate::progress::{Observer, Stage, Unit};
 use crate::sink::OutputFolder;
 use crate::source::{SharedSource, read_checked};
@@ -51,7 +51,7 @@ pub struct ExtraFile {
 /// what was written.
 pub async fn write_model(
     model: &Model,
-    layers: &[Mix],
+    layers: &[NewLayer],
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
     folder: &mut dyn OutputFolder,
@@ -71,14 +71,14 @@ pub async fn write_model(
 
 async fn write_all(
     model: &Model,
-    layers: &[Mix],
+    layers: &[NewLayer],
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
     folder: &mut dyn OutputFolder,
     observer: &dyn Observer,
 ) -> Result<Vec<WrittenFile>> {
     let groups: Vec<Vec<usize>> =
-        layers.iter().map(|mix| mix.parts().iter().map(|(layer, _)| *layer).collect()).collect();
+        layers.iter().map(|new| new.mix().parts().iter().map(|(layer, _)| *layer).collect()).collect();
     let storage = options.storage(model);
     let jobs = jobs(model, layers, storage)?;
     let total = jobs.iter().map(|job| job.bytes).sum();
@@ -97,7 +97,7 @@ async fn write_all(
 ///
 /// # Errors
 /// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] for rows that are no whole blocks.
-pub fn planned_bytes(model: &Model, layers: &[Mix], options: &WriteOptions) -> Result<u64> {
+pub fn planned_bytes(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<u64> {
     Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
 }
 
@@ -152,8 +152,8 @@ impl Writer<'_> {
     async fn tensor(&mut self, model: &Model, file: &str, job: &Job<'_>) -> Result<()> {
         match &job.content {
             Content::New(bytes) => self.append(bytes).await?,
-            Content::Merged(mix, role) => {
-                let stored = read_mixed(model, mix, *role, job.element).await?;
+            Content::Computed(layer, role) => {
+                let stored = read_new(model, layer, *role, job.element).await?;
                 self.append(&in_order(model, job, stored)?.bytes).await?;
             }
             Content::Original(entry) => self.original(model, entry, job).await?,

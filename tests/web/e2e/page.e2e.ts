@@ -252,7 +252,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
       await page.getByTestId('files').setInputFiles([{ name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('x') }])
       await page.getByRole('alert').getByText(/config.json/).waitFor()
       expect(await check()).toEqual([])
-    })
+    }, 180_000)
     test.each([1440, 1024, 390])('nothing scrolls sideways at %d px', async width => {
       const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 844 } })
       const excess = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth)

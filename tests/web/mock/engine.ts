@@ -1,8 +1,10 @@
 import demo from '../../../www/demo-result.json'
 import type {
-  ByteSource, CalibrationOptions, DevicePreference, DeviceReport, Estimate, MergePlan, ModelReport, Observe,
-  OutputFolder, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
+  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, MergePlan, ModelReport,
+  NamedMethod, Observe, OutputFolder, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
+import { compareOf } from './compare'
+import { METHODS } from './methods'
 import { modelFrom } from './model'
 import { planOf } from './plan'
 import { fail, tell, wait } from './tell'
@@ -73,7 +75,7 @@ export class MockEngine implements WasmEngine {
 
   async plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; the plan is made from their similarity.')
-    return { ...await planOf(this.maps, options, observe, this.device()), output }
+    return planOf(this.maps, options, observe, this.device(), output)
   }
 
   async write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport> {
@@ -82,7 +84,7 @@ export class MockEngine implements WasmEngine {
     const layers = plan.groups.length
     const shard = new Uint8Array(model.bytes - (model.layers - layers) * model.bytes_per_layer).fill(7)
     const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2))
-    const files: [string, Uint8Array][] = (options.container ?? model.container) === 'gguf' ? [[`${options.name ?? 'model'}.gguf`, shard]] : [
+    const files: [string, Uint8Array][] = options.container === 'gguf' ? [[`${options.name ?? 'model'}.gguf`, shard]] : [
       ['config.json', text({ model_type: model.architecture, num_hidden_layers: layers })],
       ['model.safetensors', shard],
       ['tokenizer.json', text({ model: 'mock' })],
@@ -113,8 +115,22 @@ export class MockEngine implements WasmEngine {
     return { files: sizes, bytes: { before: model.bytes, after: shard.length }, seconds: (performance.now() - started) / 1000 }
   }
 
+  methods(): NamedMethod[] {
+    return METHODS
+  }
+
+  async compare(options: CompareOptions, observe: Observe): Promise<CompareReport> {
+    if (!this.maps) fail('usage', 'Compare the layers first; the methods start from what was seen there.')
+    await this.misbehave(options.evaluation.text)
+    return compareOf(this.maps, options, observe, this.device())
+  }
+
   builtinText(): { name: string; text: string } {
     return { name: stored.text.name, text: stored.point_list.map(point => point.text).join(' ... ') }
+  }
+
+  builtinEvaluation(): { name: string; text: string } {
+    return { name: 'built-in evaluation text', text: 'A fox lived at the edge of the wood. Every morning it went down to the river to see who had come to drink, and every evening it told its young what it had seen.' }
   }
 
   private opened(): ModelReport {

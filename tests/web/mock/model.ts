@@ -22,7 +22,7 @@ export async function modelFrom(files: ByteSource[], name: string | undefined): 
     intermediate_size: number('intermediate_size'), heads: number('num_attention_heads'), kv_heads: number('num_key_value_heads'),
     head_dim: number('head_dim'), vocab_size: number('vocab_size'), context: number('max_position_embeddings'),
     parameters, parameters_per_layer: perLayer, bytes: parameters * 4, bytes_per_layer: perLayer * 4, dtype: 'F32',
-    tied_head: true, sliding_window: null, files: files.map(file => file.name),
+    dtypes: ['F32'], tied_head: true, sliding_window: null, container: 'safetensors', files: files.map(file => file.name),
   }
 }
 
@@ -36,7 +36,7 @@ async function modelFromGguf(files: ByteSource[], name: string | undefined): Pro
   return {
     name: name ?? files[0]!.name, architecture: 'llama', layers: 5, hidden_size: 64, intermediate_size: 172, heads: 8, kv_heads: 4,
     head_dim: 8, vocab_size: 512, context: 512, parameters: 5 * perLayer + 32_832, parameters_per_layer: perLayer,
-    bytes: 4 * (5 * perLayer + 32_832), bytes_per_layer: 4 * perLayer, dtype: 'F32', tied_head: true, sliding_window: null,
+    bytes: 4 * (5 * perLayer + 32_832), bytes_per_layer: 4 * perLayer, dtype: 'F32', dtypes: ['F32'], tied_head: true, sliding_window: null,
     container: 'gguf', files: files.map(file => file.name),
   }
 }

@@ -1,0 +1,109 @@
+//! What changed models are measured with.
+
+use crate::Result;
+use crate::capture::HiddenStates;
+use crate::evaluate::{Quality, Scores};
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::options::WriteOptions;
+use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::writing::planned_bytes;
+use crate::plan::{MergePlan, MergeStep, Operator};
+use crate::progress::Event;
+
+/// An original and its states on some text, to compare changed models with.
+pub struct Reference<'a> {
+    context: &'a Context<'a>,
+    output: &'a WriteOptions,
+    /// The original layers as they will be stored, and their states.
+    stored: Stream,
+    /// What left the original.
+    original: &'a HiddenStates,
+    /// Its perplexity.
+    perplexity: f64,
+}
+
+impl<'a> Reference<'a> {
+    /// `stream` is of the original model, whose last states gave `scores`; the changed models will be stored as
+    /// `output` says.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn new(
+        context: &'a Context<'a>,
+        output: &'a WriteOptions,
+        stream: &'a Stream,
+        scores: &Scores,
+    ) -> Result<Self> {
+        let stored = context.as_stored(stream).await?;
+        Ok(Self { context, output, stored, original: stream.last()?, perplexity: scores.perplexity() })
+    }
+
+    /// The original layers as they will be stored, and their states.
+    pub fn stored(&self) -> &Stream {
+        &self.stored
+    }
+
+    /// What left the original.
+    pub fn original(&self) -> &'a HiddenStates {
+        self.original
+    }
+
+    /// The original's perplexity.
+    pub fn perplexity(&self) -> f64 {
+        self.perplexity
+    }
+
+    /// The quality of a model whose last layer gave `states`.
+    ///
+    /// # Errors
+    /// As [`Context::score`].
+    pub async fn quality(&self, states: &HiddenStates) -> Result<Quality> {
+        let scores = self.context.score(states, Some(self.original)).await?;
+        Ok(Quality::compressed(&scores, self.perplexity))
+    }
+
+    /// The quality of the model of other layers; what is computed before they first differ is shared.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn quality_of(&self, layers: Vec<NewLayer>) -> Result<Quality> {
+        let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
+        let mut changed = self.stored.with_layers(layers, from);
+        let scores = changed.run_and_score(self.context, from, Some(self.original)).await?;
+        Ok(Quality::compressed(&scores, self.perplexity))
+    }
+
+    /// The quality of the model that keeps one layer of each group of `plan` as it is.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn drop_instead(&self, plan: &MergePlan) -> Result<Quality> {
+        self.quality_of(kept_layers(plan)).await
+    }
+
+    /// The last step of `plan` with what was measured after it and what dropping the same layers does; told to
+    /// the observer.
+    ///
+    /// # Errors
+    /// What running and the observer give.
+    pub async fn measured_step(&self, plan: &MergePlan, merged: Quality) -> Result<Option<MergeStep>> {
+        let Some(mut step) = plan.steps.last().cloned() else { return Ok(None) };
+        let dropped = match plan.operator {
+            Operator::Drop => merged,
+            _ => self.drop_instead(plan).await?,
+        };
+        step.set_quality(merged, dropped);
+        step.bytes = Some(planned_bytes(self.context.model, &kept_layers(plan), self.output)?);
+        self.context.observer.event(Event::Step(step.clone())).await?;
+        Ok(Some(step))
+    }
+}
+
+/// One layer of each group: the first where layers are mixed, else the one that stays.
+fn kept_layers(plan: &MergePlan) -> Vec<NewLayer> {
+    let kept = |(place, group): (usize, &Vec<usize>)| match plan.operator.is_weighted() {
+        true => group.first().copied(),
+        false => plan.survivor(place),
+    };
+    plan.groups.iter().enumerate().filter_map(kept).map(NewLayer::original).collect()
+}

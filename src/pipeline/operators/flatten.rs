@@ -1,0 +1,95 @@
+//! FlattenGPT (arXiv 2602.08858): the layers of a run side by side on the same input, of which the most important
+//! heads and neurons stay.
+//!
+//! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
+//! neurons that go have in common with those that stay is passed on by the Nystrom method.
+
+use super::run_tensors::{Folded, GroupShape, assemble, columns, joined, side_by_side};
+use super::walk::{Run, Walker, as_rows, walk};
+use crate::Result;
+use crate::least_squares::{Normal, leverage_keep};
+use crate::model::layer::DecoderLayer;
+use crate::model::names::Role;
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::stream::{Context, Stream};
+use crate::plan::MergePlan;
+
+/// The ridge of leverage scores and of the repair, in mean eigenvalues of the Gram matrix.
+const RIDGE: f64 = 10.0;
+
+/// The layers of the new model, one flattened for each run.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
+    walk(context, plan, stream, async |walker, run| fit(walker, run).await).await
+}
+
+async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
+    let model = walker.context.model;
+    let config = &model.config;
+    let mut folded = Vec::new();
+    for layer in run.layers {
+        folded.push(Folded::read(model, *layer).await?);
+    }
+    let uploaded = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let (contexts, activations) = gram(walker, &run, &uploaded).await?;
+
+    let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
+    let shape = GroupShape::new(config);
+    let output = side_by_side(&folded, Role::Output, heads);
+    let width = heads * folded.len();
+    let n_groups = shape.per_layer * folded.len();
+    let norm = |group: &usize| written(&contexts, &output, width, &shape.columns(&[*group]));
+    let mut ranked: Vec<(usize, f64)> = (0..n_groups).map(|group| (group, norm(&group))).collect();
+    ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let mut groups: Vec<usize> = ranked.into_iter().map(|(group, _)| group).take(shape.per_layer).collect();
+    groups.sort_unstable();
+
+    let repair = leverage_keep(&activations, inner, RIDGE)?;
+    let down = repair.apply(&side_by_side(&folded, Role::Down, inner))?;
+    let output = columns(&output, width, &shape.columns(&groups));
+    let tensors = assemble(config, &folded, &groups, &repair.kept, output, down);
+    NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors)
+}
+
+/// Gram matrices of the run's contexts and of its activations over all tokens but BOS, which carries massive
+/// activations that would drown the others.
+async fn gram(walker: &Walker<'_>, run: &Run<'_>, layers: &[DecoderLayer]) -> Result<(Normal, Normal)> {
+    let config = &walker.context.model.config;
+    let sequences = walker.context.sequences;
+    let mut contexts = Normal::new(config.n_heads * config.head_dim * layers.len(), 0)?;
+    let mut activations = Normal::new(config.intermediate_size * layers.len(), 0)?;
+    for x in &run.original.chunks {
+        let parts = layers
+            .iter()
+            .map(|layer| layer.contexts(x.clone(), walker.runner.positions()))
+            .collect::<Result<Vec<_>>>()?;
+        let mut between = as_rows(x);
+        for (layer, part) in layers.iter().zip(&parts) {
+            between = between + layer.output().forward(part.clone())?;
+        }
+        let gated =
+            layers.iter().map(|layer| layer.activations(between.clone())).collect::<Result<Vec<_>>>()?;
+        let n_rows = between.dims()[0];
+        let is_bos = |row: usize| sequences.has_bos() && row.is_multiple_of(sequences.tokens());
+        let weights: Vec<f32> = (0..n_rows).map(|row| if is_bos(row) { 0.0 } else { 1.0 }).collect();
+        contexts.add(&joined(parts).await?, &[], &weights)?;
+        activations.add(&joined(gated).await?, &[], &weights)?;
+    }
+    Ok((contexts, activations))
+}
+
+/// `sum_t |z_t O'|^2` of the contexts' columns `chosen`: the trace of `O G O'`.
+fn written(contexts: &Normal, output: &[f32], width: usize, chosen: &[usize]) -> f64 {
+    let rows = output.chunks(width.max(1));
+    rows.map(|row| {
+        let weight = |column: &usize| f64::from(row.get(*column).copied().unwrap_or(0.0));
+        let product = |i: &usize| {
+            let entry = |j: &usize| f64::from(contexts.gram(*i, *j).unwrap_or(0.0)) * weight(j);
+            weight(i) * chosen.iter().map(entry).sum::<f64>()
+        };
+        chosen.iter().map(product).sum::<f64>()
+    })
+    .sum()
+}

@@ -1,0 +1,295 @@
+//! Pool-refit: heads and neurons of all layers of a run are pooled, the ones that are needed stay, and the output
+//! and down projections are solved for.
+//!
+//! 1. Each layer reads the stream that enters the run in the new model; a linear map that takes it to what the
+//!    layer read in the original, where held-out sequences say that it helps, is folded into its projections.
+//! 2. As many groups of heads as one layer has are kept, by backward elimination of the group without which the
+//!    stream after the run is still explained best; the output projection is a ridge about the present one.
+//! 3. The same for neurons, and the down projection.
+//!
+//! Rows count by their relative error, and all tokens are in the fit.
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::refit;
+use super::run_tensors::{Folded, GroupShape, assemble, columns, joined, side_by_side};
+use super::walk::{Run, Systems, Walker, as_rows, fetch, relative_weights, walk};
+use crate::Result;
+use crate::least_squares::{
+    LAMBDAS, Normal, eliminate, eliminate_bytes, eliminate_groups, ridge, ridge_bytes,
+};
+use crate::model::layer::DecoderLayer;
+use crate::model::names::Role;
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::operators::Built;
+use crate::pipeline::stream::{Context, Stream};
+use crate::plan::MergePlan;
+
+/// Bytes that the systems of a run may need; a run that needs more keeps one layer, refitted.
+const BUDGET_BYTES: u64 = 3 << 30;
+
+/// Rounds in which neurons go, and the ridge of eliminations, as a share of the mean of the diagonal.
+const ROUNDS: usize = 6;
+const ELIMINATION_RIDGE: f64 = 1e-2;
+
+/// The layers of the new model, one pooled for each run.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
+    let mut remarks = Vec::new();
+    let layers = walk(context, plan, stream, async |walker, run| {
+        let needed = bytes(walker, run.layers.len());
+        if needed > BUDGET_BYTES {
+            remarks.push(format!(
+                "Layers {:?} were refitted without pooling, which would need {:.1} GB of memory.",
+                run.layers,
+                needed as f64 / 1e9
+            ));
+            return refit::fit(walker, &run).await;
+        }
+        fit(walker, &run).await
+    })
+    .await?;
+    Ok(Built { layers, remarks })
+}
+
+/// Memory that pooling `n_layers` layers needs beside the states.
+fn bytes(walker: &Walker<'_>, n_layers: usize) -> u64 {
+    let config = &walker.context.model.config;
+    let (m, d) = (config.intermediate_size * n_layers, config.hidden_size);
+    let weights = 4 * config.parameters_per_layer() * n_layers as u64;
+    2 * Normal::bytes(m, d) + eliminate_bytes(m).max(ridge_bytes(m, d)) + weights
+}
+
+async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
+    let model = walker.context.model;
+    let config = &model.config;
+    let mut folded = Vec::new();
+    for layer in run.layers {
+        folded.push(Folded::read(model, *layer).await?);
+    }
+    let originals = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    align_attention(walker, run, &originals, &mut folded).await?;
+    let attending = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let (groups, output) = pool_heads(walker, run, &attending, &folded).await?;
+
+    let mixer = Mixer::new(walker, &attending, &groups, &output);
+    align_mlp(walker, run, &originals, &mixer, &mut folded).await?;
+    drop(originals);
+    let activating = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let (neurons, down) = pool_neurons(walker, run, &activating, &mixer, &folded).await?;
+    drop(mixer);
+
+    let tensors = assemble(config, &folded, &groups, &neurons, output, down);
+    let pooled =
+        |tensors| NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors);
+    let layer = pooled(tensors.clone())?;
+    // Once more on the layer as it will be stored, so that this fit makes up for the rounding of the others.
+    let start = tensors.iter().find(|(role, _)| *role == Role::Down).map(|(_, down)| down.clone());
+    let down =
+        refit::fit_down(walker, run, &walker.upload(&layer).await?, &start.unwrap_or_default()).await?;
+    let replace = |(role, tensor)| if role == Role::Down { (role, down.clone()) } else { (role, tensor) };
+    pooled(tensors.into_iter().map(replace).collect())
+}
+
+/// What the chosen groups of heads of a run write to the stream.
+struct Mixer<'m> {
+    layers: &'m [DecoderLayer],
+    /// Columns of the run's contexts.
+    columns: Tensor<1, burn::tensor::Int>,
+    /// `[columns, hidden]`.
+    output: Tensor<2>,
+    bias: Option<Tensor<2>>,
+}
+
+impl<'m> Mixer<'m> {
+    fn new(walker: &Walker<'_>, layers: &'m [DecoderLayer], groups: &[usize], output: &[f32]) -> Self {
+        let config = &walker.context.model.config;
+        let device = walker.context.accelerator.device();
+        let chosen: Vec<i32> =
+            GroupShape::new(config).columns(groups).into_iter().map(|column| column as i32).collect();
+        let width = chosen.len();
+        let columns = Tensor::from_data(TensorData::new(chosen, [width]), device);
+        let output = TensorData::new(output.to_vec(), [config.hidden_size, width]);
+        let output = Tensor::<2>::from_data(output, device).transpose();
+        let biases = layers.iter().filter_map(|layer| layer.output().bias().cloned());
+        Self { layers, columns, output, bias: biases.reduce(|a, b| a + b) }
+    }
+
+    /// The stream `[n, hidden]` after the chosen heads.
+    fn after_attention(&self, x: &Tensor<3>, walker: &Walker<'_>) -> Result<Tensor<2>> {
+        let contexts = contexts(self.layers, x, walker)?;
+        let chosen = Tensor::cat(contexts, 1).select(1, self.columns.clone());
+        let after = as_rows(x) + chosen.matmul(self.output.clone());
+        Ok(match &self.bias {
+            Some(bias) => after + bias.clone(),
+            None => after,
+        })
+    }
+}
+
+fn contexts(layers: &[DecoderLayer], x: &Tensor<3>, walker: &Walker<'_>) -> Result<Vec<Tensor<2>>> {
+    layers.iter().map(|layer| layer.contexts(x.clone(), walker.runner.positions())).collect()
+}
+
+/// Rows divided by their root mean square.
+fn normed(x: Tensor<2>, epsilon: f64) -> Tensor<2> {
+    let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
+    x * scale
+}
+
+/// Folds into each layer's queries, keys and values the map from what enters the run in the new model to what the
+/// layer read in the original.
+async fn align_attention(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    originals: &[DecoderLayer],
+    folded: &mut [Folded],
+) -> Result<()> {
+    let config = &walker.context.model.config;
+    let mut systems = Systems::one_each(walker, folded.len())?;
+    for (place, (x, original)) in run.entering.chunks.iter().zip(&run.original.chunks).enumerate() {
+        let read = fetch(normed(as_rows(x), config.norm_epsilon)).await?;
+        let weights = vec![1.0; read.len() / config.hidden_size.max(1)];
+        let mut states = original.clone();
+        for (layer, systems) in originals.iter().zip(&mut systems) {
+            let target = fetch(normed(as_rows(&states), config.norm_epsilon)).await?;
+            walker.add(systems, place, &read, &target, &weights)?;
+            states = layer.forward(states, walker.runner.positions())?;
+        }
+    }
+    fold_maps(walker, systems, folded, &[Role::Query, Role::Key, Role::Value]).await
+}
+
+/// The same for gates and ups, from the stream after the chosen heads.
+async fn align_mlp(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    originals: &[DecoderLayer],
+    mixer: &Mixer<'_>,
+    folded: &mut [Folded],
+) -> Result<()> {
+    let config = &walker.context.model.config;
+    let mut systems = Systems::one_each(walker, folded.len())?;
+    for (place, (x, original)) in run.entering.chunks.iter().zip(&run.original.chunks).enumerate() {
+        let read = fetch(normed(mixer.after_attention(x, walker)?, config.norm_epsilon)).await?;
+        let weights = vec![1.0; read.len() / config.hidden_size.max(1)];
+        let mut states = original.clone();
+        for (layer, systems) in originals.iter().zip(&mut systems) {
+            let between = layer.after_attention(states.clone(), walker.runner.positions())?;
+            let target = fetch(normed(between, config.norm_epsilon)).await?;
+            walker.add(systems, place, &read, &target, &weights)?;
+            states = layer.forward(states, walker.runner.positions())?;
+        }
+    }
+    fold_maps(walker, systems, folded, &[Role::Gate, Role::Up]).await
+}
+
+/// `W <- W R'`, where `R` about the identity explains the targets of each layer's system best.
+async fn fold_maps(
+    walker: &Walker<'_>,
+    systems: Vec<Systems>,
+    folded: &mut [Folded],
+    roles: &[Role],
+) -> Result<()> {
+    let hidden = walker.context.model.config.hidden_size;
+    let mut identity = vec![0.0f32; hidden * hidden];
+    identity.iter_mut().step_by(hidden + 1).for_each(|x| *x = 1.0);
+    for (mut systems, layer) in systems.into_iter().zip(folded) {
+        let map = ridge(&mut systems.fit, &systems.held_out, &identity, &LAMBDAS)?;
+        if map.lambda.is_none() {
+            continue;
+        }
+        // Row-major `[targets, regressors]`: reading `n`, the layer would have read `map n`.
+        let device = walker.context.accelerator.device();
+        let map = Tensor::<2>::from_data(TensorData::new(map.b, [hidden, hidden]), device);
+        for role in roles {
+            if let Some(weight) = layer.get_mut(*role) {
+                let rows = weight.len() / hidden.max(1);
+                let values = TensorData::new(std::mem::take(weight), [rows, hidden]);
+                let product = Tensor::<2>::from_data(values, device).matmul(map.clone());
+                *weight = fetch(product).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Systems {
+    fn one_each(walker: &Walker<'_>, n: usize) -> Result<Vec<Self>> {
+        (0..n).map(|_| walker.systems(walker.context.model.config.hidden_size)).collect()
+    }
+
+    /// Both problems with the regressors `indices` only.
+    fn subset(&self, indices: &[usize]) -> Result<Self> {
+        Ok(Self { fit: self.fit.subset(indices)?, held_out: self.held_out.subset(indices)? })
+    }
+}
+
+/// The groups of heads that stay, and the output projection `[hidden, their columns]`.
+async fn pool_heads(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    layers: &[DecoderLayer],
+    folded: &[Folded],
+) -> Result<(Vec<usize>, Vec<f32>)> {
+    let config = &walker.context.model.config;
+    let heads = config.n_heads * config.head_dim;
+    let width = heads * layers.len();
+    let mut systems = walker.systems(width)?;
+    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
+        let parts = contexts(layers, x, walker)?;
+        // All heads and all neurons side by side: what the MLPs give is not for the heads to explain.
+        let mut between = as_rows(x);
+        for (layer, part) in layers.iter().zip(&parts) {
+            between = between + layer.output().forward(part.clone())?;
+        }
+        let mut target = as_rows(leaving) - as_rows(x);
+        for layer in layers {
+            target = target - layer.down().forward(layer.activations(between.clone())?)?;
+            if let Some(bias) = layer.output().bias() {
+                target = target - bias.clone();
+            }
+        }
+        let weights = relative_weights(&fetch(as_rows(leaving)).await?, config.hidden_size);
+        walker.add(&mut systems, place, &joined(parts).await?, &fetch(target).await?, &weights)?;
+    }
+    let shape = GroupShape::new(config);
+    let groups = eliminate_groups(&systems.fit, shape.queries, shape.per_layer, ELIMINATION_RIDGE)?;
+    let chosen = shape.columns(&groups);
+    let start = columns(&side_by_side(folded, Role::Output, heads), width, &chosen);
+    let mut systems = systems.subset(&chosen)?;
+    let output = ridge(&mut systems.fit, &systems.held_out, &start, &LAMBDAS)?.b;
+    Ok((groups, output))
+}
+
+/// The neurons that stay, and the down projection `[hidden, their number]`.
+async fn pool_neurons(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    layers: &[DecoderLayer],
+    mixer: &Mixer<'_>,
+    folded: &[Folded],
+) -> Result<(Vec<usize>, Vec<f32>)> {
+    let config = &walker.context.model.config;
+    let inner = config.intermediate_size;
+    let width = inner * layers.len();
+    let mut systems = walker.systems(width)?;
+    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
+        let between = mixer.after_attention(x, walker)?;
+        let gated =
+            layers.iter().map(|layer| layer.activations(between.clone())).collect::<Result<Vec<_>>>()?;
+        let mut target = as_rows(leaving) - between;
+        for bias in layers.iter().filter_map(|layer| layer.down().bias()) {
+            target = target - bias.clone();
+        }
+        let weights = relative_weights(&fetch(as_rows(leaving)).await?, config.hidden_size);
+        walker.add(&mut systems, place, &joined(gated).await?, &fetch(target).await?, &weights)?;
+    }
+    let neurons = eliminate(&systems.fit, inner, ROUNDS, ELIMINATION_RIDGE)?;
+    let start = columns(&side_by_side(folded, Role::Down, inner), width, &neurons);
+    let mut systems = systems.subset(&neurons)?;
+    let down = ridge(&mut systems.fit, &systems.held_out, &start, &LAMBDAS)?.b;
+    Ok((neurons, down))
+}

@@ -1,0 +1,102 @@
+//! Refit: one layer of a run stays, and its output and down projections are solved for by ridge least squares, so
+//! that on the calibration text the new model's stream after it is the original's after the run.
+//!
+//! First both projections together, of which the output projection is kept; then the down projection alone, on the
+//! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
+//! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
+
+use super::walk::{Run, Walker, as_rows, fetch, relative_weights, walk};
+use crate::Result;
+use crate::least_squares::{LAMBDAS, ridge};
+use crate::model::layer::DecoderLayer;
+use crate::model::names::Role;
+use crate::model::new_layer::NewLayer;
+use crate::model::weights::read_f32;
+use crate::pipeline::stream::{Context, Stream};
+use crate::plan::MergePlan;
+
+/// The layers of the new model, one refitted for each run.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
+    walk(context, plan, stream, async |walker, run| fit(walker, &run).await).await
+}
+
+/// The layer that stays, refitted.
+///
+/// # Errors
+/// What running gives.
+pub async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
+    let (model, storage) = (walker.context.model, walker.context.storage);
+    let kept = NewLayer::original(run.stays);
+    let (output, down) =
+        (read_f32(model, run.stays, Role::Output).await?, read_f32(model, run.stays, Role::Down).await?);
+
+    let output = fit_output(walker, run, &kept, &output, &down).await?;
+    // As it will be stored, so that the second fit makes up for the rounding of the first.
+    let attending =
+        kept.clone().replacing(model, run.layers, storage, vec![(Role::Output, output.clone())])?;
+    let down = fit_down(walker, run, &walker.upload(&attending).await?, &down).await?;
+    kept.replacing(model, run.layers, storage, vec![(Role::Output, output), (Role::Down, down)])
+}
+
+/// The output projection `[hidden, heads head_dim]` of the joint fit.
+async fn fit_output(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    kept: &NewLayer,
+    output: &[f32],
+    down: &[f32],
+) -> Result<Vec<f32>> {
+    let config = &walker.context.model.config;
+    let (hidden, inner, heads) =
+        (config.hidden_size, config.intermediate_size, config.n_heads * config.head_dim);
+    let layer = walker.upload(kept).await?;
+    let mut systems = walker.systems(heads + inner)?;
+    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
+        let contexts = layer.contexts(x.clone(), walker.runner.positions())?;
+        let between = as_rows(x) + layer.output().forward(contexts.clone())?;
+        let activations = layer.activations(between)?;
+        let biases = [layer.output().bias(), layer.down().bias()];
+        let target = biases.into_iter().flatten().fold(as_rows(leaving) - as_rows(x), |y, b| y - b.clone());
+        let weights = relative_weights(&fetch(as_rows(leaving)).await?, hidden);
+        let regressors = side_by_side(&fetch(contexts).await?, heads, &fetch(activations).await?, inner);
+        walker.add(&mut systems, place, &regressors, &fetch(target).await?, &weights)?;
+    }
+    let start = side_by_side(output, heads, down, inner);
+    let joint = ridge(&mut systems.fit, &systems.held_out, &start, &LAMBDAS)?.b;
+    Ok(joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default()).copied().collect())
+}
+
+/// The down projection `[hidden, intermediate]` on what `layer` activates.
+///
+/// # Errors
+/// What running gives.
+pub async fn fit_down(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    layer: &DecoderLayer,
+    down: &[f32],
+) -> Result<Vec<f32>> {
+    let config = &walker.context.model.config;
+    let mut systems = walker.systems(config.intermediate_size)?;
+    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
+        let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+        let activations = layer.activations(between.clone())?;
+        let leaving = as_rows(leaving);
+        let weights = relative_weights(&fetch(leaving.clone()).await?, config.hidden_size);
+        let mut target = leaving - between;
+        if let Some(bias) = layer.down().bias() {
+            target = target - bias.clone();
+        }
+        walker.add(&mut systems, place, &fetch(activations).await?, &fetch(target).await?, &weights)?;
+    }
+    Ok(ridge(&mut systems.fit, &systems.held_out, down, &LAMBDAS)?.b)
+}
+
+/// Rows of `a`, each followed by its row of `b`.
+fn side_by_side(a: &[f32], a_width: usize, b: &[f32], b_width: usize) -> Vec<f32> {
+    let rows = a.chunks(a_width.max(1)).zip(b.chunks(b_width.max(1)));
+    rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
+}

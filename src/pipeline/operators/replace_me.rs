@@ -1,0 +1,71 @@
+//! ReplaceMe (arXiv 2505.02819): a block of layers becomes a linear map of the MLP output before it.
+//!
+//! With `M` the MLP output of the layer that stays and `Y` what the block and that MLP add to the stream between
+//! them, `T = argmin |M T - Y|^2`, and the down projection becomes `T' W`. The paper fits without weights nor
+//! penalty; massive activations then decide everything, so rows here count by their relative error, and the
+//! strength of a ridge about `T = I` is chosen by held-out sequences.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::walk::{Run, Walker, as_rows, fetch, relative_weights, walk};
+use crate::Result;
+use crate::least_squares::{LAMBDAS, ridge};
+use crate::model::names::Role;
+use crate::model::new_layer::NewLayer;
+use crate::model::weights::read_f32;
+use crate::pipeline::stream::{Context, Stream};
+use crate::plan::MergePlan;
+
+/// The layers that stay, the one before each block with its map.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
+    walk(context, plan, stream, async |walker, run| fit(walker, run).await).await
+}
+
+async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
+    let config = &walker.context.model.config;
+    let hidden = config.hidden_size;
+    let mut before = run.original.clone();
+    for layer in run.layers.iter().take_while(|layer| **layer != run.stays) {
+        before = walker.runner.forward(&walker.upload(&NewLayer::original(*layer)).await?, &before)?;
+    }
+    let kept = NewLayer::original(run.stays);
+    let layer = walker.upload(&kept).await?;
+    let mut systems = walker.systems(hidden)?;
+    for (place, (x, leaving)) in before.chunks.iter().zip(&run.leaving.chunks).enumerate() {
+        let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+        let mlp = layer.down().forward(layer.activations(between.clone())?)?;
+        let leaving = as_rows(leaving);
+        let weights = relative_weights(&fetch(leaving.clone()).await?, hidden);
+        walker.add(&mut systems, place, &fetch(mlp).await?, &fetch(leaving - between).await?, &weights)?;
+    }
+    let mut identity = vec![0.0f32; hidden * hidden];
+    identity.iter_mut().step_by(hidden + 1).for_each(|x| *x = 1.0);
+    let map = ridge(&mut systems.fit, &systems.held_out, &identity, &LAMBDAS)?.b;
+
+    let mut tensors = Vec::new();
+    for (role, width) in [(Role::Down, config.intermediate_size), (Role::DownBias, 1)] {
+        if Role::required(config).contains(&role) {
+            let weight = read_f32(walker.context.model, run.stays, role).await?;
+            tensors.push((role, product(&map, &weight, hidden, width)));
+        }
+    }
+    kept.replacing(walker.context.model, run.layers, walker.context.storage, tensors)
+}
+
+/// `map` `[n, n]` times `weight` `[n, width]`, row-major.
+fn product(map: &[f32], weight: &[f32], n: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0f32; n * width];
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut out, n, width),
+        Accum::Replace,
+        MatRef::from_row_major_slice(map, n, n),
+        MatRef::from_row_major_slice(weight, n, width),
+        1.0,
+        Par::Seq,
+    );
+    out
+}

@@ -1,0 +1,208 @@
+//! The original and the new model side by side, run by run, and the rows of least squares that they give.
+
+use burn::tensor::Tensor;
+
+use crate::capture::{HiddenStates, Runner, read, sequences_per_chunk};
+use crate::least_squares::Normal;
+use crate::model::layer::DecoderLayer;
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::stream::{Context, Stream};
+use crate::plan::MergePlan;
+use crate::progress::{Stage, Unit};
+use crate::{Error, Result};
+
+/// Of this many sequences, one is held out.
+const HELD_OUT: usize = 5;
+
+/// A run of layers that becomes one.
+pub struct Run<'r> {
+    /// The layers, which follow each other.
+    pub layers: &'r [usize],
+    /// The one that stays where the operator keeps one.
+    pub stays: usize,
+    /// What enters the first in the original.
+    pub original: &'r HiddenStates,
+    /// What enters the first in the new model.
+    pub entering: &'r HiddenStates,
+    /// What leaves the last in the original: what the new layer should yield.
+    pub leaving: &'r HiddenStates,
+}
+
+/// Runs layers and sorts their rows.
+pub struct Walker<'a> {
+    /// The model, the text, and how the result is stored.
+    pub context: Context<'a>,
+    /// Runs layers.
+    pub runner: Runner<'a>,
+    /// Of each sequence, whether it is held out from fits.
+    held_out: Vec<bool>,
+}
+
+impl<'a> Walker<'a> {
+    fn new(context: Context<'a>) -> Self {
+        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+        Self { context, runner, held_out: held_out(context.sequences.count()) }
+    }
+
+    /// Reads a layer and takes it to the device.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn upload(&self, layer: &NewLayer) -> Result<DecoderLayer> {
+        self.runner.upload(self.runner.fetch(layer, self.context.storage)?.finish().await?)
+    }
+
+    /// Two empty systems of `m` regressors and as many targets as the stream is wide.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if there is no memory for them.
+    pub fn systems(&self, m: usize) -> Result<Systems> {
+        let d = self.context.model.config.hidden_size;
+        Ok(Systems { fit: Normal::new(m, d)?, held_out: Normal::new(m, d)? })
+    }
+
+    /// Adds the rows of chunk `place`: regressors `z` `[n, m]`, targets `y` `[n, hidden]`, weights `w` `[n]`.
+    ///
+    /// # Errors
+    /// As [`Normal::add`].
+    pub fn add(&self, systems: &mut Systems, place: usize, z: &[f32], y: &[f32], w: &[f32]) -> Result<()> {
+        let tokens = self.context.sequences.tokens();
+        let first = place * sequences_per_chunk(tokens);
+        let n_sequences = w.len() / tokens.max(1);
+        let flags = self.held_out.get(first..first + n_sequences).unwrap_or_default();
+        let mut at = 0;
+        for alike in flags.chunk_by(|a, b| a == b) {
+            let n = alike.len() * tokens;
+            let rows = |width: usize| at * width..(at + n) * width;
+            let (m, d) = (z.len() / w.len().max(1), y.len() / w.len().max(1));
+            let parts = (z.get(rows(m)), y.get(rows(d)), w.get(rows(1)));
+            if let (Some(z), Some(y), Some(w)) = parts {
+                match alike.first() {
+                    Some(true) => systems.held_out.add(z, y, w)?,
+                    _ => systems.fit.add(z, y, w)?,
+                }
+            }
+            at += n;
+        }
+        Ok(())
+    }
+}
+
+/// The least-squares problems of the rows that are fitted and of those that choose how strongly.
+pub struct Systems {
+    /// Fitted.
+    pub fit: Normal,
+    /// Held out.
+    pub held_out: Normal,
+}
+
+/// Builds the layers of `plan`: `fit` makes one of each run, the others stay. `stream` is of the original.
+///
+/// # Errors
+/// [`Error::Limit`] if there are too few sequences to hold some out, and what running and `fit` give.
+pub async fn walk<'a>(
+    context: &Context<'a>,
+    plan: &MergePlan,
+    stream: &Stream,
+    mut fit: impl AsyncFnMut(&Walker<'a>, Run<'_>) -> Result<NewLayer>,
+) -> Result<Vec<NewLayer>> {
+    if context.sequences.count() < 2 {
+        return Err(Error::Limit(format!(
+            "operator {} fits on some sequences and checks on others, but the text gives only {}; give a longer \
+             text or shorter sequences",
+            plan.operator,
+            context.sequences.count()
+        )));
+    }
+    let walker = Walker::new(*context);
+    let (_, mut original) = stream.nearest(0)?;
+    // The same states as long as nothing has changed.
+    let mut new: Option<HiddenStates> = None;
+    let mut layers = Vec::with_capacity(plan.groups.len());
+    for (place, group) in plan.groups.iter().enumerate() {
+        let Some(stays) = plan.survivor(place) else { continue };
+        let detail = format!("fitting {group:?}, {} of {}", place + 1, plan.groups.len());
+        let (done, total) = (place as u64, plan.groups.len() as u64);
+        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+        if let [only] = group[..] {
+            let layer = NewLayer::original(only);
+            let uploaded = walker.upload(&layer).await?;
+            original = walker.runner.forward(&uploaded, &original)?;
+            new = new.map(|states| walker.runner.forward(&uploaded, &states)).transpose()?;
+            layers.push(layer);
+            continue;
+        }
+        let mut leaving = original.clone();
+        for layer in group {
+            leaving = walker.runner.forward(&walker.upload(&NewLayer::original(*layer)).await?, &leaving)?;
+        }
+        let entering = new.take().unwrap_or_else(|| original.clone());
+        let run = Run { layers: group, stays, original: &original, entering: &entering, leaving: &leaving };
+        let layer = fit(&walker, run).await?;
+        new = Some(walker.runner.forward(&walker.upload(&layer).await?, &entering)?);
+        original = leaving;
+        layers.push(layer);
+    }
+    Ok(layers)
+}
+
+/// One of [`HELD_OUT`] sequences, evenly spread from the first to the last; at least one, and not all.
+fn held_out(n: usize) -> Vec<bool> {
+    let mut flags = vec![false; n];
+    let n_held_out = (n / HELD_OUT).max(1);
+    for i in 0..n_held_out {
+        let place = match n_held_out {
+            1 => 0.0,
+            _ => (i * n.saturating_sub(1)) as f64 / (n_held_out - 1) as f64,
+        };
+        if let Some(flag) = flags.get_mut(place.round_ties_even() as usize) {
+            *flag = true;
+        }
+    }
+    flags
+}
+
+/// `1 / rms` of each row, so that every token counts by its relative error and those that carry massive
+/// activations do not decide the fit alone, yet are in it. A row of zeros has no weight.
+pub fn relative_weights(targets: &[f32], width: usize) -> Vec<f32> {
+    let rms = |row: &[f32]| {
+        let square: f64 = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        (square / width.max(1) as f64).sqrt()
+    };
+    let weight = |rms: f64| if rms > 0.0 { (1.0 / rms) as f32 } else { 0.0 };
+    targets.chunks(width.max(1)).map(|row| weight(rms(row))).collect()
+}
+
+/// Rows `[batch tokens, hidden]` of states.
+pub fn as_rows(states: &Tensor<3>) -> Tensor<2> {
+    let [batch, tokens, hidden] = states.dims();
+    states.clone().reshape([batch * tokens, hidden])
+}
+
+/// Copies to the host what a fit needs.
+///
+/// # Errors
+/// [`Error::Device`] if the device fails.
+pub async fn fetch(tensor: Tensor<2>) -> Result<Vec<f32>> {
+    read(tensor, "while fitting").await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifth_is_held_out_evenly() {
+        let places =
+            |n| held_out(n).iter().enumerate().filter(|(_, x)| **x).map(|(i, _)| i).collect::<Vec<_>>();
+        assert_eq!(places(2), [0]);
+        assert_eq!(places(10), [0, 9]);
+        assert_eq!(places(16), [0, 8, 15]);
+        assert_eq!(places(40).len(), 8);
+    }
+
+    #[test]
+    fn weights_make_rows_alike() {
+        assert_eq!(relative_weights(&[3.0, -3.0, 0.0, 0.0, 10.0, 10.0], 2), [1.0 / 3.0, 0.0, 0.1]);
+    }
+}

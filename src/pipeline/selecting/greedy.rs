@@ -1,0 +1,125 @@
+//! Searching: in each round the layer goes whose removal harms least.
+//!
+//! A round tries every layer that may go. All candidates walk through the layers together, so that each layer is
+//! read once a round: at layer `l` the candidate without `l` branches off the unchanged stream, and every
+//! candidate that branched off before goes through `l`. With `C` candidates in a model of `n` layers a round
+//! costs about `n C / 2` layers of the search tokens and `C` times the head; what lies before the first candidate
+//! is not run again.
+
+use crate::Result;
+use crate::capture::{HiddenStates, Runner};
+use crate::evaluate::{Scores, score_all};
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::stream::{Context, Stream, state_bytes};
+use crate::plan::{PlanOptions, Selection};
+use crate::progress::{Stage, Unit};
+
+/// States of candidates that exist at a time, in bytes, at most (but one candidate always).
+const CANDIDATE_BYTES: u64 = 256 << 20;
+
+/// Removes `k` layers, or as many as may go, one after the other; each is the one without which the model's
+/// negative log-likelihood ([`Selection::GreedyNll`], first and last layer barred as in SLEB) or its KL divergence
+/// from the original is least on the search tokens. Of equal ones the deeper goes.
+///
+/// # Errors
+/// What running gives.
+pub async fn search(
+    context: &Context<'_>,
+    options: &PlanOptions,
+    k: usize,
+    may_go: impl Fn(usize) -> bool,
+) -> Result<Vec<usize>> {
+    let n_sequences = (options.search_tokens / context.sequences.tokens().max(1)).max(1);
+    let sequences = context.sequences.first(n_sequences);
+    let context = Context { sequences: &sequences, ..*context };
+    let n_layers = context.model.config.n_layers;
+    let by_likelihood = options.selection == Selection::GreedyNll;
+    let barred = |layer: usize| by_likelihood && (layer == 0 || layer + 1 == n_layers);
+
+    let mut stream = Stream::open(&context, (0..n_layers).map(NewLayer::original).collect()).await?;
+    stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    let original = stream.last()?.clone();
+    let mut alive: Vec<usize> = (0..n_layers).collect();
+    let mut removed = Vec::new();
+    while removed.len() < k {
+        let places: Vec<usize> = (0..alive.len())
+            .filter(|place| alive.get(*place).is_some_and(|layer| may_go(*layer) && !barred(*layer)))
+            .collect();
+        let detail = format!("trying to do without each of {} layers", places.len());
+        let (done, total) = (removed.len() as u64, k as u64);
+        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+        let scores = without_each(&context, &stream, &places, &original).await?;
+        let harm = |scores: &Scores| match by_likelihood {
+            true => scores.nll,
+            false => scores.kl.unwrap_or(f64::INFINITY),
+        };
+        let tried = places.iter().zip(&scores).map(|(place, scores)| (*place, harm(scores)));
+        let best = tried.filter(|(_, harm)| !harm.is_nan());
+        let Some((place, _)) = best.reduce(|best, each| if each.1 <= best.1 { each } else { best }) else {
+            break;
+        };
+        removed.push(alive.remove(place));
+        let layers = alive.iter().copied().map(NewLayer::original).collect();
+        stream = stream.with_layers(layers, place);
+        stream.run(&context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
+    }
+    Ok(removed)
+}
+
+/// Scores of the model without each of the layers at `places` (ascending), one at a time.
+async fn without_each(
+    context: &Context<'_>,
+    stream: &Stream,
+    places: &[usize],
+    original: &HiddenStates,
+) -> Result<Vec<Scores>> {
+    let at_once = CANDIDATE_BYTES / state_bytes(context.model, context.sequences).max(1);
+    let at_once = usize::try_from(at_once).unwrap_or(usize::MAX).max(1);
+    let mut scores = Vec::with_capacity(places.len());
+    for batch in places.chunks(at_once) {
+        let candidates = branch(context, stream, batch).await?;
+        let candidates: Vec<&HiddenStates> = candidates.iter().collect();
+        scores.extend(
+            score_all(
+                context.accelerator,
+                context.sequences,
+                context.model,
+                &candidates,
+                Some(original),
+                context.observer,
+            )
+            .await?,
+        );
+    }
+    Ok(scores)
+}
+
+/// What leaves the model without each of the layers at `places`.
+async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Result<Vec<HiddenStates>> {
+    let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
+    let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+    let (start, mut unchanged) = stream.nearest(*first)?;
+    let n_layers = stream.layers().len();
+    let fetch =
+        |layer: usize| stream.layers().get(layer).map(|new| runner.fetch(new, context.storage)).transpose();
+    let mut next = fetch(start)?;
+    let mut branches: Vec<HiddenStates> = Vec::with_capacity(places.len());
+    for place in start..n_layers {
+        let Some(fetched) = next.take() else { break };
+        let layer = runner.upload(fetched.finish().await?)?;
+        next = fetch(place + 1)?;
+        for branch in &mut branches {
+            *branch = runner.forward(&layer, branch)?;
+        }
+        if places.contains(&place) {
+            branches.push(unchanged.clone());
+        }
+        if place < *last {
+            unchanged = runner.forward(&layer, &unchanged)?;
+        }
+        let detail = format!("layer {} of {n_layers}, {} candidates", place + 1, branches.len());
+        let (done, total) = ((place + 1 - start) as u64, (n_layers - start) as u64);
+        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+    }
+    Ok(branches)
+}

@@ -1,0 +1,80 @@
+//! Text to sequences, and the points in them.
+
+use crate::calibration::{PointRule, Sequences};
+use crate::model::Model;
+use crate::pipeline::options::{CalibrationOptions, TextOptions};
+use crate::report::{PointReport, TextReport};
+use crate::{Error, Result};
+
+/// Longest text in bytes: it is tokenised whole.
+const MAX_TEXT_BYTES: usize = 64 << 20;
+
+/// Tokens of text shown for a point.
+const POINT_CONTEXT_TOKENS: usize = 12;
+
+/// Tokenises a text and cuts it.
+///
+/// # Errors
+/// [`Error::Limit`] for an empty, too short or too long text.
+pub fn sequences(model: &Model, options: &TextOptions) -> Result<(Sequences, TextReport)> {
+    let (text, name) = options.text_and_name();
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Error::Limit(format!(
+            "the text has {} MB; {} are enough for any calibration: give a part of it",
+            text.len() >> 20,
+            MAX_TEXT_BYTES >> 20
+        )));
+    }
+    let ids = model.tokenizer.encode(text)?;
+    let sequences = Sequences::cut(&model.config, &ids, options.samples, options.tokens)?;
+    let report = TextReport {
+        name: name.to_owned(),
+        sequences: sequences.count(),
+        tokens_per_sequence: sequences.tokens(),
+        tokens_scored: (sequences.count() * (sequences.tokens() - 1)) as u64,
+    };
+    Ok((sequences, report))
+}
+
+/// Fails before the run where the number of points is too small for the estimator.
+///
+/// # Errors
+/// [`Error::Limit`] that says how many are needed.
+pub fn check_points(model: &Model, options: &CalibrationOptions, sequences: &Sequences) -> Result<()> {
+    options.points.positions(sequences.tokens(), sequences.has_bos())?;
+    let n_points = sequences.count() * options.points.per_sequence();
+    let needed = 4 * options.neighbours;
+    if n_points < needed {
+        return Err(Error::Limit(format!(
+            "the text gives {n_points} points to compare the layers of {} by, but {needed} are needed; \
+             give a longer text, shorter sequences or more points in each",
+            model.name
+        )));
+    }
+    Ok(())
+}
+
+/// Where each point comes from.
+///
+/// # Errors
+/// [`Error::Usage`] for more points than a sequence has.
+pub fn point_list(model: &Model, sequences: &Sequences, rule: PointRule) -> Result<Vec<PointReport>> {
+    let positions = rule.positions(sequences.tokens(), sequences.has_bos())?;
+    let mut points = Vec::new();
+    for (sequence, ids) in sequences.iter().enumerate() {
+        let after_bos = ids.get(usize::from(sequences.has_bos())..).unwrap_or_default();
+        if positions.is_empty() {
+            let start = after_bos.get(..POINT_CONTEXT_TOKENS).unwrap_or(after_bos);
+            let text = format!("{} …", model.tokenizer.decode(start).trim());
+            points.push(PointReport { sequence, position: -1, text });
+        }
+        for position in &positions {
+            let from =
+                (position + 1).saturating_sub(POINT_CONTEXT_TOKENS).max(usize::from(sequences.has_bos()));
+            let context = ids.get(from..=*position).unwrap_or_default();
+            let text = format!("… {}", model.tokenizer.decode(context).trim());
+            points.push(PointReport { sequence, position: *position as i64, text });
+        }
+    }
+    Ok(points)
+}

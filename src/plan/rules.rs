@@ -1,0 +1,114 @@
+//! Selection rules that need numbers only: which layers go, in which order.
+//!
+//! Every function gives layers to remove, the one that is missed least first. `allowed` says which may go.
+
+/// The `k` layers of the lowest scores; of equal ones the deeper first.
+pub fn lowest(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut ranked = ranked(scores);
+    ranked.retain(|layer| allowed(*layer));
+    ranked.truncate(k);
+    ranked
+}
+
+/// The second layers of `k` disjoint pairs of neighbours, taken in the order of the scores of their first.
+pub fn pairs(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut removed: Vec<usize> = Vec::new();
+    let mut paired = vec![false; scores.len()];
+    for first in ranked(scores) {
+        let second = first + 1;
+        if removed.len() == k {
+            break;
+        }
+        if paired.get(first) == Some(&false) && paired.get(second) == Some(&false) && allowed(second) {
+            removed.push(second);
+            for layer in [first, second] {
+                if let Some(paired) = paired.get_mut(layer) {
+                    *paired = true;
+                }
+            }
+        }
+    }
+    removed
+}
+
+/// The block of `k` layers that begins where `distance` is least, the deeper of equal ones; `distance[l]` is
+/// between the stream that enters layer `l` and that which enters layer `l + k`.
+pub fn block(distance: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+    let start = ranked(distance).into_iter().find(|start| (*start..start + k).all(&allowed));
+    start.map(|start| (start..start + k).rev().collect()).unwrap_or_default()
+}
+
+/// The deepest `k` layers, the deepest first.
+pub fn tail(n_layers: usize, k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+    (0..n_layers).rev().filter(|layer| allowed(*layer)).take(k).collect()
+}
+
+/// `k` layers by lot: the first of a Fisher-Yates shuffle whose numbers come from SplitMix64 (Steele, Lea and
+/// Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) with the given seed.
+pub fn random(n_layers: usize, k: usize, seed: u64, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut layers: Vec<usize> = (0..n_layers).filter(|layer| allowed(*layer)).collect();
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    for place in 0..k.min(layers.len()) {
+        let left = (layers.len() - place) as u64;
+        layers.swap(place, place + (next() % left) as usize);
+    }
+    layers.truncate(k);
+    layers
+}
+
+/// Indices by ascending score, the deeper of equal ones first; what is not a number comes last.
+fn ranked(scores: &[f64]) -> Vec<usize> {
+    let mut ranked: Vec<(usize, f64)> = scores.iter().copied().enumerate().rev().collect();
+    ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    ranked.into_iter().map(|(layer, _)| layer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: fn(usize) -> bool = |_| true;
+
+    #[test]
+    fn the_lowest_scores_go_first_and_the_deeper_of_equal_ones() {
+        let scores = [0.9, 0.1, 0.3, 0.1, f64::NAN];
+        assert_eq!(lowest(&scores, 3, ANY), [3, 1, 2]);
+        assert_eq!(lowest(&scores, 2, |layer| layer != 3), [1, 2]);
+        assert_eq!(lowest(&scores, 9, ANY).len(), 5);
+    }
+
+    #[test]
+    fn pairs_share_no_layer() {
+        assert_eq!(pairs(&[0.5, 0.1, 0.2, 0.3, 0.4, 0.9], 3, ANY), [2, 4]);
+        assert_eq!(pairs(&[0.5, 0.4, 0.2, 0.1], 2, ANY), [3, 1]);
+        assert_eq!(pairs(&[0.1, 0.2], 1, |layer| layer != 1), [0usize; 0]);
+    }
+
+    #[test]
+    fn a_block_is_where_the_distance_is_least() {
+        assert_eq!(block(&[0.5, 0.2, 0.2, 0.4], 2, ANY), [3, 2]);
+        assert_eq!(block(&[0.5, 0.2, 0.3], 2, |layer| layer != 2), [1, 0]);
+        assert_eq!(block(&[0.5, 0.2, 0.3], 2, |layer| layer != 1), [3, 2]);
+    }
+
+    #[test]
+    fn tails_and_draws_take_what_is_allowed() {
+        assert_eq!(tail(5, 2, ANY), [4, 3]);
+        assert_eq!(tail(5, 2, |layer| layer != 4), [3, 2]);
+        let drawn = random(10, 4, 7, |layer| layer != 0);
+        assert_eq!(drawn, random(10, 4, 7, |layer| layer != 0));
+        let mut sorted = drawn.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 4);
+        assert!(!drawn.contains(&0));
+        assert!((0..20).any(|seed| random(10, 4, seed, ANY) != random(10, 4, 0, ANY)));
+    }
+}

@@ -1,0 +1,52 @@
+import type { CompareOptions, CompareReport, CompareRow, DeviceReport, NamedMethod, Observe, Quality, SimilarityReport, TextReport } from '../../../www/engine/protocol'
+import { METHODS } from './methods'
+import { cost } from './plan'
+import { fail, wait } from './tell'
+
+/** How much worse than the best each selection and each operator is made out to be. */
+const SELECTION: Record<string, number> = { mka: 1.2, bi: 1.4, angular: 2, pairs: 1.5, 'greedy-nll': 1.05, 'greedy-kl': 1, laco: 2.2, tail: 26, reverse: 12, random: 7 }
+const OPERATOR: Record<string, number> = { average: 1.5, drop: 1.3, laco: 1.4, scale: 1.15, replaceme: 0.8, flatten: 0.9, refit: 0.6, 'pool-refit': 0.5 }
+
+/** Plausible numbers, worse with every layer; the random draw depends on its seed, and pairs run out. */
+export async function compareOf(maps: SimilarityReport, options: CompareOptions, observe: Observe, device: DeviceReport): Promise<CompareReport> {
+  const { model } = maps
+  const { text, text_name, samples, tokens } = options.evaluation
+  const unknown = options.methods.find(name => !METHODS.some(method => method.name === name))
+  if (unknown) fail('usage', `unknown method "${unknown}"`)
+  const original: Quality = { perplexity: 7.312, kl: null, top1_agreement: null, collapsed: false }
+  const evaluation: TextReport = { name: text === null ? 'built-in evaluation text' : (text_name ?? 'your text'), sequences: samples, tokens_per_sequence: tokens, tokens_scored: samples * (tokens - 1) }
+  const rows: CompareRow[] = []
+  let stopped = false
+  const models = options.methods.flatMap(name => options.remove.map(removed => [METHODS.find(m => m.name === name)!, removed] as const))
+  for (const [method, removed] of models) {
+    const detail = `${method.title} with ${removed} removed`
+    stopped = await observe({ progress: { stage: 'plan', done: rows.length, total: models.length, unit: 'layers', detail } })
+    if (stopped) break
+    await wait(40)
+    const row = rowOf(maps, method, removed, original.perplexity, options.seed)
+    rows.push(row)
+    stopped = await observe({ row })
+    if (stopped) break
+  }
+  return {
+    model, calibration: maps.text, evaluation, overlap: text?.startsWith('overlap') ? 0.124 : 0, original, parameters: model.parameters, bytes: model.bytes,
+    seed: options.seed, rows, cancelled: stopped, warnings: [], device, seconds: 0.04 * rows.length, peak_memory_bytes: 45_200_000,
+  }
+}
+
+function rowOf({ model }: SimilarityReport, method: NamedMethod, removed: number, original: number, seed: number): CompareRow {
+  const { name, selection, operator } = method
+  const layers = model.layers - removed
+  const failed = selection === 'pairs' && removed > model.layers / 3
+  const lot = selection === 'random' ? 1 + (seed % 7) / 3 : 1
+  const strain = SELECTION[selection]! * OPERATOR[operator]! * lot * (removed / model.layers) ** 1.6
+  const perplexity = original * Math.exp(strain * 0.9)
+  return {
+    method: name, selection, operator, removed, layers,
+    groups: [...Array.from({ length: layers - 1 }, (_, l) => [l]), Array.from({ length: removed + 1 }, (_, l) => layers - 1 + l)],
+    quality: failed ? null : { perplexity, ...cost(perplexity, original) },
+    parameters: model.parameters - removed * model.parameters_per_layer, bytes: model.bytes - removed * model.bytes_per_layer, seconds: 0.04,
+    error: failed ? `${removed} disjoint pairs do not fit into ${model.layers} layers without the first; ask for ${Math.floor(model.layers / 3)} or fewer` : null,
+    warnings: operator === 'scale' ? ['the embedding is shared with the head, so it was left as it is'] : [],
+  }
+}

@@ -1,0 +1,73 @@
+import type { CompareReport, CompareRow, Quality, TextReport } from '../engine/protocol'
+import { bytes, group, nats, percent, perplexity, seconds, sentence, whole } from '../format'
+
+/** What stands under the table: texts, tokens, seed. Without a report, only that there is none. */
+export function footing(report: CompareReport | null): string[] {
+  if (!report) return ['The comparison ended before it could say what it was measured on.']
+  const text = ({ name, sequences, tokens_per_sequence }: TextReport) => `${name} (${whole(sequences)} sequences of ${whole(tokens_per_sequence)} tokens)`
+  return [
+    `Measured on ${text(report.evaluation)}, ${whole(report.evaluation.tokens_scored)} tokens scored.`,
+    `Calibrated on ${text(report.calibration)}. Seed ${report.seed}.`,
+    `${report.model.name} on ${report.device.name}, ${seconds(report.seconds)}, ${bytes(report.peak_memory_bytes)} at most.`,
+  ]
+}
+
+/** Whether the numbers can be believed; empty where they can. */
+export function overlapWarning(report: CompareReport): string {
+  if (!(report.overlap > 0)) return ''
+  const share = report.overlap < 0.001 ? 'less than 0.1\u00a0%' : percent(report.overlap)
+  return `The evaluation text is not new to the methods: ${share} of its tokens were seen in calibration. The numbers flatter those that fit themselves to that text.`
+}
+
+type Title = (method: string) => string
+const named = ({ method, removed }: CompareRow, title: Title) => `${title(method)} with ${removed} removed`
+const distance = (kl: number | null) => (kl === null ? 'not measured' : Number.isFinite(kl) ? nats(kl) : 'not finite')
+
+/** One model of the plot in words; empty where it could not be made. */
+export function readOut(row: CompareRow, title: Title, original: number | null): string {
+  const { quality, groups } = row
+  if (!quality) return ''
+  const merged = groups.filter(layers => layers.length > 1)
+  const fused = merged.length === 0 ? '' : `. Layers that became one: ${merged.slice(0, 6).map(group).join(', ')}${merged.length > 6 ? ' and others' : ''}`
+  const compared = original === null ? '' : ` (original ${perplexity(original)})`
+  const agrees = quality.top1_agreement === null ? '' : `, agrees on ${percent(quality.top1_agreement)}`
+  return `${named(row, title)}${quality.collapsed ? ', collapsed' : ''}: perplexity ${perplexity(quality.perplexity)}${compared}, KL ${distance(quality.kl)} a token${agrees}, ${bytes(row.bytes)}${fused}`
+}
+
+/** The models whose marks say less than their numbers do; empty where there are none. */
+export function aboveScale(rows: readonly CompareRow[], title: Title): string {
+  const each = rows.flatMap(row => (row.quality ? [`${named(row, title)} (perplexity ${perplexity(row.quality.perplexity)}, KL ${distance(row.quality.kl)})`] : []))
+  return each.length > 0 ? `Above the scale: ${each.join('; ')}.` : ''
+}
+
+const COLUMNS = ['method', 'selection', 'operator', 'removed', 'layers', 'parameters', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds', 'groups', 'error', 'evaluation', 'tokens_scored', 'calibration', 'seed'] as const
+
+/** One line a model, the original first where it is known. Every line says what it was measured on. */
+export function comparisonCsv(rows: readonly CompareRow[], report: CompareReport | null): string {
+  const context = report ? [report.evaluation.name, report.evaluation.tokens_scored, report.calibration.name, report.seed] : [null, null, null, null]
+  const measured = (quality: Quality | null) => [quality?.perplexity, quality?.kl, quality?.top1_agreement, quality?.collapsed]
+  const groups = (of: readonly number[][]) => of.map(layers => layers.join(' ')).join(' | ')
+  const original = report ? [['original', null, null, 0, report.model.layers, report.parameters, report.bytes, ...measured(report.original), null, null, null, ...context]] : []
+  const lines = rows.map(row => [
+    row.method, row.selection, row.operator, row.removed, row.layers, row.parameters, row.bytes, ...measured(row.quality), row.seconds, groups(row.groups), row.error, ...context,
+  ])
+  return [COLUMNS, ...original, ...lines].map(line => line.map(quoted).join(',')).join('\n') + '\n'
+}
+
+export function comparisonMarkdown(rows: readonly CompareRow[], report: CompareReport | null, title: Title): string {
+  const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('\u00a0', ' ').replaceAll('|', '\\|').replaceAll('\n', ' ')).join(' | ')} |`
+  const measured = ({ perplexity: p, kl, top1_agreement: top1 }: Quality) => [perplexity(p), kl === null ? '' : nats(kl), top1 === null ? '' : percent(top1)]
+  const head = ['method', 'removed', 'size', 'perplexity', 'KL, a token', 'agrees', 'remark']
+  const original = report ? [line(['original', '0', bytes(report.bytes), ...measured(report.original), ''])] : []
+  const lines = rows.map(row => row.quality === null
+    ? line([title(row.method), String(row.removed), '', '', '', '', `failed: ${sentence(row.error ?? 'no reason was given')}`])
+    : line([title(row.method), String(row.removed), bytes(row.bytes), ...measured(row.quality), row.quality.collapsed ? '**collapsed**' : '']))
+  const warnings = report ? [overlapWarning(report), ...report.warnings.map(sentence)].filter(Boolean) : []
+  const notes = [...(report?.cancelled ? ['Stopped before the end.'] : []), ...warnings, ...footing(report)]
+  return [line(head), '| :-- | --: | --: | --: | --: | --: | :-- |', ...original, ...lines, '', ...notes.map(note => note.replaceAll('\u00a0', ' '))].join('\n') + '\n'
+}
+
+function quoted(value: unknown): string {
+  const text = value === null || value === undefined ? '' : String(value)
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}

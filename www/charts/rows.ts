@@ -1,0 +1,57 @@
+import type { CompareRow } from '../engine/protocol'
+import { sentence } from '../format'
+
+export type Column = 'method' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds'
+export interface Sorting {
+  column: Column
+  descending: boolean
+}
+
+/** Names a row, whatever the order. */
+export function keyOfRow({ method, removed }: Pick<CompareRow, 'method' | 'removed'>): string {
+  return `${method} ${removed}`
+}
+
+/** As they were chosen: method after method, and in each the numbers of layers as they were given. */
+export function inOrder(rows: readonly CompareRow[], methods: readonly string[], remove: readonly number[]): CompareRow[] {
+  const place = (row: CompareRow) => methods.indexOf(row.method) * (remove.length + 1) + remove.indexOf(row.removed)
+  return rows.toSorted((a, b) => place(a) - place(b))
+}
+
+/** By one column; what has no number there comes last either way, and equals keep their order. */
+export function inOrderOf(rows: readonly CompareRow[], sorting: Sorting | null, title: (method: string) => string): CompareRow[] {
+  if (!sorting) return [...rows]
+  const { column, descending } = sorting
+  const sign = descending ? -1 : 1
+  if (column === 'method') return rows.toSorted((a, b) => sign * title(a.method).localeCompare(title(b.method), 'en'))
+  return rows.toSorted((a, b) => {
+    const [x, y] = [valueIn(a, column), valueIn(b, column)]
+    if (x === null || y === null) return Number(x === null) - Number(y === null)
+    return x === y ? 0 : sign * (x < y ? -1 : 1)
+  })
+}
+
+/** Ascending, descending, then as it was chosen again. */
+export function nextSorting(sorting: Sorting | null, column: Column): Sorting | null {
+  if (sorting?.column !== column) return { column, descending: false }
+  return sorting.descending ? null : { column, descending: true }
+}
+
+/** Null where the row failed. */
+function valueIn(row: CompareRow, column: Exclude<Column, 'method'>): number | null {
+  if (row.quality === null) return column === 'removed' ? row.removed : null
+  const value = column === 'perplexity' || column === 'kl' || column === 'top1_agreement' ? row.quality[column] : row[column]
+  return value === null || Number.isNaN(value) ? null : value
+}
+
+/** What the rows warn of, each warning of a method once. */
+export function remarksOf(rows: readonly CompareRow[], title: (method: string) => string): string[] {
+  const removed = new Map<string, { method: string; warning: string; counts: number[] }>()
+  for (const { method, removed: count, warnings } of rows) {
+    for (const warning of warnings) {
+      const known = removed.get(`${method} ${warning}`) ?? { method, warning, counts: [] }
+      removed.set(`${method} ${warning}`, { ...known, counts: [...known.counts, count] })
+    }
+  }
+  return [...removed.values()].map(({ method, warning, counts }) => `${title(method)} with ${counts.join(', ')} removed: ${sentence(warning)}`)
+}

@@ -1,0 +1,103 @@
+/** Methods in words, and the choice of what to compare: pure functions. */
+import type { CompareOptions, CompareRow, NamedMethod, Operator, PlanOptions, Selection, TextOptions } from './engine/protocol'
+import { plural } from './format'
+
+export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
+  mka: { word: 'most similar neighbours', hint: 'By the similarity above.' },
+  bi: { word: 'least Block Influence', hint: 'Those that turn the stream of states least.' },
+  angular: { word: 'block of least angle', hint: 'Neighbours in one block, before and after which the last token differs least.' },
+  pairs: { word: 'disjoint pairs', hint: 'Pairs of neighbours, the first of which turns the stream least.' },
+  'greedy-nll': { word: 'search by likelihood', hint: 'In each round the layer whose loss harms the likelihood least; takes long.' },
+  'greedy-kl': { word: 'search by KL', hint: 'In each round the layer whose loss changes the predictions least; takes long.' },
+  laco: { word: 'windows from the top', hint: 'Windows, the deepest first, whose collapse keeps the last states.' },
+  tail: { word: 'last layers', hint: 'The deepest, whatever they do.' },
+  reverse: { word: 'last but one', hint: 'The deepest but the very last, whatever they do.' },
+  random: { word: 'by lot', hint: 'What every other rule must beat.' },
+}
+
+export const OPERATORS: Record<Operator, { word: string; hint: string }> = {
+  average: { word: 'averaged', hint: 'Weighted averages of all their tensors.' },
+  drop: { word: 'dropped', hint: 'One of them stays as it is.' },
+  laco: { word: 'differences added', hint: 'The first, plus its differences from the others.' },
+  scale: { word: 'dropped and scaled', hint: 'One stays, and what later layers add is scaled to what was lost.' },
+  replaceme: { word: 'replaced by a linear map', hint: 'One stays, with the linear map that fits the others best in its down projection.' },
+  flatten: { word: 'put side by side', hint: 'All, of which the most important heads and neurons stay.' },
+  refit: { word: 'refitted', hint: 'One stays, with its output projections solved for anew by least squares.' },
+  'pool-refit': { word: 'pooled and refitted', hint: 'Their heads and neurons are pooled, the needed ones stay, and the output projections are solved for.' },
+}
+
+/** Whether it tries removals one by one, which takes many runs of the model. */
+export function isSearch({ selection }: Pick<NamedMethod, 'selection'>): boolean {
+  return selection.startsWith('greedy-')
+}
+
+/** The named method that the options amount to, if one does. */
+export function methodOf(methods: readonly NamedMethod[], { selection, operator, one_shot }: Pick<PlanOptions, 'selection' | 'operator' | 'one_shot'>): NamedMethod | null {
+  return methods.find(m => m.selection === selection && m.operator === operator && (selection !== 'mka' || m.one_shot === one_shot)) ?? null
+}
+
+/** What to call a method; its name, where the engine knows it no more. */
+export function titleOf(methods: readonly NamedMethod[], name: string): string {
+  return methods.find(method => method.name === name)?.title ?? name
+}
+
+/** Only neighbours of a similarity have one to stop at. */
+export function withSelection(options: PlanOptions, selection: Selection, layers: number): Partial<PlanOptions> {
+  if (selection === 'mka' || options.remove !== null) return { selection }
+  return { selection, remove: quarter(layers), min_similarity: null }
+}
+
+export function quarter(layers: number): number {
+  return Math.max(1, Math.min(layers - 1, Math.round(layers / 4)))
+}
+
+/** What the form holds. */
+export interface Choice {
+  methods: string[]
+  /** Numbers of layers to remove, as they are typed: "2, 4, 6". */
+  counts: string
+  evaluation: TextOptions
+  seed: number
+}
+
+/** An eighth and a quarter of the layers. */
+export function suggestedCounts(layers: number): string {
+  return [...new Set([Math.max(1, Math.round(layers / 8)), quarter(layers)])].join(', ')
+}
+
+/** The numbers, each once and in their order; or what is wrong with them. */
+export function parseCounts(text: string, layers: number): { counts: number[]; error: string } {
+  const words = text.split(/[\s,;]+/).filter(word => word !== '')
+  const wrong = (error: string) => ({ counts: [], error })
+  if (layers < 2) return wrong('The model has a single layer; there is nothing to remove.')
+  if (words.length === 0) return wrong('Say how many layers to remove, for example 2, 4, 6.')
+  const odd = words.find(word => !/^\d+$/.test(word))
+  if (odd !== undefined) return wrong(`“${odd}” is not a whole number. Write numbers with commas between them.`)
+  const counts = [...new Set(words.map(Number))]
+  const out = counts.find(count => count < 1 || count >= layers)
+  if (out !== undefined) return wrong(`${out} of ${layers} layers cannot be removed: from 1 to ${layers - 1} can.`)
+  return { counts, error: '' }
+}
+
+/** What the engine is to compare, or why it cannot. */
+export function chosenComparison({ methods, counts: text, evaluation, seed }: Choice, layers: number): { options: CompareOptions | null; error: string } {
+  const { counts, error } = parseCounts(text, layers)
+  const why = methods.length === 0 ? 'Choose at least one method.'
+    : error || (evaluation.text?.trim() === '' ? 'Paste a text to measure on, or choose the built-in one.' : '')
+  if (why) return { options: null, error: why }
+  return { options: { methods: [...methods], remove: counts, evaluation: { ...evaluation }, seed }, error: '' }
+}
+
+/** "3 methods with 2 numbers of layers: 6 models". */
+export function sizeOf({ methods, remove }: CompareOptions): string {
+  const models = methods.length * remove.length
+  if (remove.length === 1) return plural(models, 'model')
+  return `${plural(methods.length, 'method')} with ${plural(remove.length, 'number')} of layers: ${plural(models, 'model')}`
+}
+
+/** The options that repeat one line of a comparison. */
+export function planWith(row: Pick<CompareRow, 'method' | 'selection' | 'operator' | 'removed'>, methods: readonly NamedMethod[], seed: number): Partial<PlanOptions> {
+  const { selection, operator, removed } = row
+  const one_shot = methods.find(method => method.name === row.method)?.one_shot ?? false
+  return { remove: removed, min_similarity: null, selection, operator, one_shot, alpha: 'similarity', seed }
+}
