@@ -1,7 +1,8 @@
 //! Which regressors to keep: backward elimination by the error that a removal costs after a refit.
 //!
-//! Removing the regressors `R` from the solution `B = G^-1 C` of a least-squares problem and refitting the others
-//! raises the error by `tr(B_R' ((G^-1)_RR)^-1 B_R)`: the "optimal brain surgeon" (Hassibi and Stork, NIPS 1992).
+//! Removing the regressors `R` from the solution `B = G^-1 C` of a least-squares problem and refitting the
+//! others raises the error by `tr(B_R' ((G^-1)_RR)^-1 B_R)`: the "optimal brain surgeon" (Hassibi and Stork,
+//! NIPS 1992).
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
@@ -12,21 +13,23 @@ use super::matrix::Matrix;
 use super::normal::Normal;
 use crate::error::{Error, Result};
 
-/// The `keep` regressors that remain, in ascending order, after `rounds` rounds of elimination; each but the last
-/// removes half of what is still too many. `lambda`, a share of the mean of the diagonal of `G` (0.01 is usual),
-/// is added to the diagonal.
+/// The `keep` regressors that remain, in ascending order, after `rounds` rounds of elimination; each but the
+/// last removes half of what is still too many. `lambda`, a share of the mean of the diagonal of `G` (0.01 is
+/// usual), is added to the diagonal.
 ///
-/// The cost of each regressor is that of removing it alone, `|B_j|^2 / (G^-1)_jj`. So two that are alike may both
-/// go in one round; more rounds make that rarer. Of equal costs the later regressor goes.
+/// The cost of each regressor is that of removing it alone, `|B_j|^2 / (G^-1)_jj`. So two that are alike may
+/// both go in one round; more rounds make that rarer. Of equal costs the later regressor goes.
 ///
-/// Each round factors what is left anew, in `f64`: `n^3 / 3 + n^2 d` multiply-adds and one `n x n` matrix. With
-/// half of the surplus removed at a time that is cheaper than to downdate an inverse, which needs it in full.
+/// Each round factors what is left anew, in `f64`: `n^3 / 3 + n^2 d` multiply-adds and one `n x n` matrix.
+/// With half of the surplus removed at a time that is cheaper than to downdate an inverse, which needs it in
+/// full.
 ///
 /// # Errors
-/// [`Error::Usage`] where `keep` is 0 or more than there are, there are no rounds, or `lambda` is negative or not
-/// finite; [`Error::Numeric`] where `G + lambda` has no inverse or a sum overflowed; [`Error::Limit`] where there
-/// is no memory for [`eliminate_bytes`].
+/// [`Error::Usage`] where `keep` is 0 or more than there are, there are no rounds or targets, or `lambda` is
+/// negative or not finite; [`Error::Numeric`] where `G + lambda` has no inverse or a sum overflowed;
+/// [`Error::Limit`] where there is no memory for [`eliminate_bytes`].
 pub fn eliminate(normal: &Normal, keep: usize, rounds: usize, lambda: f64) -> Result<Vec<usize>> {
+    check_targets(normal)?;
     check_keep(keep, normal.n_regressors(), "regressors")?;
     if rounds == 0 {
         return Err(Error::Usage("elimination needs at least one round".into()));
@@ -68,8 +71,8 @@ fn removal_costs(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>
     Ok(costs)
 }
 
-/// The `keep` groups of `group_size` consecutive regressors that remain, in ascending order, if the cheapest is
-/// removed one at a time. `lambda` as for [`eliminate`]. Of equal costs the earlier group goes.
+/// The `keep` groups of `group_size` consecutive regressors that remain, in ascending order, if the cheapest
+/// is removed one at a time. `lambda` as for [`eliminate`]. Of equal costs the earlier group goes.
 ///
 /// The cost of a group `R` is `tr(B_R' ((G^-1)_RR)^-1 B_R)`. The inverse is computed once, in `f64`
 /// (`m^3 / 2` multiply-adds), and each removal is a Schur downdate of it (`m^2 group_size`):
@@ -79,14 +82,15 @@ fn removal_costs(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>
 /// ```
 ///
 /// # Errors
-/// [`Error::Usage`] where the regressors are no whole number of groups, `keep` is 0 or more than there are, or
-/// `lambda` is negative or not finite; [`Error::Numeric`] where `G + lambda` has no inverse or a sum overflowed;
-/// [`Error::Limit`] where there is no memory for [`eliminate_groups_bytes`].
+/// [`Error::Usage`] where the regressors are no whole number of groups, there are no targets, `keep` is 0 or
+/// more than there are, or `lambda` is negative or not finite; [`Error::Numeric`] where `G + lambda` has no
+/// inverse or a sum overflowed; [`Error::Limit`] where there is no memory for [`eliminate_groups_bytes`].
 pub fn eliminate_groups(normal: &Normal, group_size: usize, keep: usize, lambda: f64) -> Result<Vec<usize>> {
     let m = normal.n_regressors();
     if group_size == 0 || !m.is_multiple_of(group_size) {
         return Err(Error::Usage(format!("elimination: {m} regressors are not groups of {group_size}")));
     }
+    check_targets(normal)?;
     let n_groups = m / group_size;
     check_keep(keep, n_groups, "groups")?;
     let shift = checked_shift(normal, lambda)?;
@@ -179,6 +183,15 @@ pub(super) fn check_keep(keep: usize, n: usize, what: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!("elimination cannot keep {keep} of {n} {what}")))
+}
+
+/// # Errors
+/// [`Error::Usage`] where there is nothing to lose.
+fn check_targets(normal: &Normal) -> Result<()> {
+    if normal.n_targets() > 0 {
+        return Ok(());
+    }
+    Err(Error::Usage("elimination needs targets".into()))
 }
 
 /// `lambda` times the mean of the diagonal of `G`.

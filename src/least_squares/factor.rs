@@ -2,10 +2,12 @@
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor as llt;
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
-use faer::prelude::ReborrowMut;
+use faer::prelude::{Reborrow, ReborrowMut};
 use faer::traits::RealField;
-use faer::{MatMut, MatRef, Par};
+use faer::{Accum, MatMut, MatRef, Par};
 
 use super::matrix::Matrix;
 use crate::error::Result;
@@ -14,8 +16,11 @@ use crate::manifold::parallel::whole_machine;
 /// Columns of an inverse or a solution that exist at a time where only sums over them are wanted.
 pub(super) const PANEL: usize = 256;
 
-/// Replaces the lower triangle of `a` by `L` with `L L' = a`; whether `a` was positive definite. The strict upper
-/// triangle is neither read nor written. `a` must be column-major for speed.
+/// Columns that are factored at a time where the other triangle must stay.
+const FACTOR_BLOCK: usize = 128;
+
+/// Replaces the lower triangle of `a` by `L` with `L L' = a`; whether `a` was positive definite. The strict
+/// upper triangle is not read, but means nothing afterwards. `a` must be column-major for speed.
 pub(super) fn cholesky<T: RealField>(a: MatMut<'_, T>) -> bool {
     let scratch = llt::cholesky_in_place_scratch::<T>(a.nrows(), whole_machine(), Default::default());
     llt::cholesky_in_place(
@@ -26,6 +31,37 @@ pub(super) fn cholesky<T: RealField>(a: MatMut<'_, T>) -> bool {
         Default::default(),
     )
     .is_ok()
+}
+
+/// As [`cholesky`], and leaves the strict upper triangle as it is: blocks of the diagonal are factored beside
+/// the matrix, since the library uses both triangles of the smallest ones.
+pub(super) fn cholesky_of_lower(mut a: MatMut<'_, f32>) -> bool {
+    let n = a.nrows();
+    let par = whole_machine();
+    for first in (0..n).step_by(FACTOR_BLOCK) {
+        let size = FACTOR_BLOCK.min(n - first);
+        let (_, _, _, corner) = a.rb_mut().split_at_mut(first, first);
+        let (mut diagonal, _, mut below, rest) = corner.split_at_mut(size, size);
+        let mut block = diagonal.rb().to_owned();
+        if !cholesky(block.as_mut()) {
+            return false;
+        }
+        diagonal.copy_from_triangular_lower(&block);
+        solve_lower_triangular_in_place(block.as_ref(), below.rb_mut().transpose_mut(), par);
+        let below = below.rb();
+        matmul(
+            rest,
+            BlockStructure::TriangularLower,
+            Accum::Add,
+            below,
+            BlockStructure::Rectangular,
+            below.transpose(),
+            BlockStructure::Rectangular,
+            -1.0,
+            par,
+        );
+    }
+    true
 }
 
 /// Replaces `x` by `(L L')^-1 x`; only the lower triangle of `l` is read.
@@ -60,10 +96,6 @@ pub(super) fn inverse_diagonal(l: MatRef<'_, f64>) -> Result<Vec<f64>> {
 /// # Errors
 /// As [`Matrix::zeros`].
 pub(super) fn inverse(mut l: Matrix<f64>) -> Result<Matrix<f64>> {
-    use faer::Accum;
-    use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-    use faer::linalg::triangular_inverse::invert_lower_triangular;
-
     let n = l.rows();
     let mut inverse_of_l = Matrix::<f64>::zeros(n, n)?;
     invert_lower_triangular(inverse_of_l.view_mut(), l.view(), whole_machine());
@@ -82,7 +114,7 @@ pub(super) fn inverse(mut l: Matrix<f64>) -> Result<Matrix<f64>> {
     Ok(l)
 }
 
-/// How a product of `n_flops` multiply-adds is computed: threads cost more than they bring to a small one.
-pub(super) fn par_for(n_flops: usize) -> Par {
-    if n_flops < 1 << 16 { Par::Seq } else { whole_machine() }
+/// How a product of `count` multiply-adds is computed: threads cost more than they bring to a small one.
+pub(super) fn par_for(count: usize) -> Par {
+    if count < 1 << 16 { Par::Seq } else { whole_machine() }
 }

@@ -9,7 +9,8 @@ use super::matrix::Matrix;
 use super::normal::Normal;
 use crate::error::{Error, Result};
 
-/// Which of `m` neurons stay, and how the others pass to them: with `W_D` the down projection, a row per neuron,
+/// Which of `m` neurons stay, and how the others pass to them: with `W_D` the down projection, a row per
+/// neuron,
 ///
 /// ```text
 /// W_D <- W_D[kept] + transfer W_D[dropped]
@@ -34,8 +35,8 @@ pub struct Repair {
 ///
 /// # Errors
 /// [`Error::Usage`] where `keep` is 0 or more than there are or `factor` is negative or not finite;
-/// [`Error::Numeric`] where all activations are zero, where they depend on one another and `factor` is 0, or a sum
-/// overflowed; [`Error::Limit`] where there is no memory for [`leverage_bytes`].
+/// [`Error::Numeric`] where all activations are zero, where they depend on one another and `factor` is 0, or
+/// a sum overflowed; [`Error::Limit`] where there is no memory for [`leverage_bytes`].
 pub fn leverage_keep(normal: &Normal, keep: usize, factor: f64) -> Result<Repair> {
     let m = normal.n_regressors();
     check_keep(keep, m, "neurons")?;
@@ -55,8 +56,8 @@ pub fn leverage_keep(normal: &Normal, keep: usize, factor: f64) -> Result<Repair
     Ok(Repair { kept, dropped, transfer })
 }
 
-/// Bytes that [`leverage_keep`] needs beside the Gram matrix, whatever it keeps: 8 for each entry of an `m x m`
-/// matrix, and a panel.
+/// Bytes that [`leverage_keep`] needs beside the Gram matrix, whatever it keeps: 8 for each entry of an `m x
+/// m` matrix, and a panel.
 pub fn leverage_bytes(m: usize) -> u64 {
     super::eliminate_bytes(m)
 }
@@ -69,8 +70,8 @@ fn scores(normal: &Normal, all: &[usize], shift: f64) -> Result<Vec<f64>> {
 }
 
 impl Repair {
-    /// The down projection of the kept neurons with the others passed to them, row-major `[d, kept]`, from that
-    /// of all neurons, row-major `[d, m]` as a model stores it. `f32`.
+    /// The down projection of the kept neurons with the others passed to them, row-major `[d, kept]`, from
+    /// that of all neurons, row-major `[d, m]` as a model stores it. `f32`.
     ///
     /// # Errors
     /// [`Error::Usage`] where `down` has no whole number of rows, [`Error::Limit`] where there is no memory.

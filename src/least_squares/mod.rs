@@ -7,11 +7,13 @@
 //! ```
 //!
 //! `Z` is `[n, m]`, a row per token and a column per regressor (an attention context's channel or a gated
-//! activation); `Y` is `[n, d]`; `Z B` approximates `Y`, so `B` is `[m, d]`. **Every `B` that goes in or comes
-//! out is stored transposed, row-major `[d, m]`, which is how a model stores the weight of a projection.**
+//! activation); `Y` is `[n, d]`; `Z B` approximates `Y`, so `B` is `[m, d]`. **Every `B` that goes in or
+//! comes out is stored transposed, row-major `[d, m]`, which is how a model stores the weight of a
+//! projection.**
 //!
-//! The sums are `f32` and need memory for `m^2` numbers, however many rows are added. What ranks regressors is
-//! computed in `f64`, since a rank has no tolerance; what solves for `B` in `f32` with a fallback to `f64`.
+//! The sums are `f32` and need memory for `m^2` numbers, however many rows are added. What ranks regressors
+//! is computed in `f64`, since a rank has no tolerance; what solves for `B` in `f32` with a fallback to
+//! `f64`.
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 

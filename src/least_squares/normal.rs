@@ -5,25 +5,26 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::prelude::ReborrowMut;
 use faer::{Accum, MatRef};
 
-use super::factor::{cholesky, solve};
+use super::factor::{cholesky, cholesky_of_lower, solve};
 use super::matrix::{Matrix, dot, lower_by_tiles};
 use crate::error::{Error, Result};
 use crate::manifold::parallel::whole_machine;
 
-/// Rows that are weighted and multiplied at a time. The product adds the rows of a block in registers and adds
-/// the blocks in memory, so a sum over `n` rows rounds like one of `n / 1024` and of a few hundred terms.
+/// Rows that are weighted and multiplied at a time. The product adds the rows of a block in registers and
+/// adds the blocks in memory, so a sum over `n` rows rounds like one of `n / 1024` and of a few hundred
+/// terms.
 const BLOCK: usize = 1024;
 
 /// The normal equations of `min_B |w (Z B - Y)|^2` for `m` regressors and `d` targets: the Gram matrix
 /// `G = (wZ)'(wZ)`, the correlation `C = (wZ)'(wY)` and `|wY|^2`, over all rows added so far.
 ///
-/// Products and sums are `f32`: an entry of `G` or `C` is within about `1e-6 sqrt(G_ii G_jj)` of the exact sum,
-/// which moves the solution of a ridge with `lambda >= 1e-3` by at most `1e-4` of its norm (tested).
+/// Products and sums are `f32`: an entry of `G` or `C` is within `1e-6 sqrt(G_ii G_jj)` of the exact sum
+/// (tested up to 4099 rows). What that does to a solution is said at [`ridge`](super::ridge()).
 #[derive(Debug, Clone)]
 pub struct Normal {
     n_rows: u64,
-    /// `m x m`. The **upper** triangle of the column-major matrix holds `G`; the strict lower one is scratch for
-    /// a Cholesky factor, so that solving needs no second matrix.
+    /// `m x m`. The **upper** triangle of the column-major matrix holds `G`; the strict lower one is scratch
+    /// for a Cholesky factor, so that solving needs no second matrix.
     gram: Matrix<f32>,
     /// `m x d`.
     correlation: Matrix<f32>,
@@ -43,8 +44,8 @@ impl Normal {
         Ok(Normal { n_rows: 0, gram, correlation, target_energy: 0.0 })
     }
 
-    /// Bytes that [`Normal::new`] and [`Normal::add`] need: `4 m (m + d)` for the sums and `4096 (m + d)` for a
-    /// block of weighted rows.
+    /// Bytes that [`Normal::new`] and [`Normal::add`] need: `4 m (m + d)` for the sums and `4096 (m + d)` for
+    /// a block of weighted rows.
     pub fn bytes(m: usize, d: usize) -> u64 {
         let [m, d] = [m, d].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
         let width = m.saturating_add(d);
@@ -70,7 +71,7 @@ impl Normal {
     pub fn gram(&self, i: usize, j: usize) -> Option<f32> {
         let m = self.n_regressors();
         let (row, column) = (i.min(j), i.max(j));
-        self.gram.values().get(column * m + row).copied().filter(|_| column < m)
+        if column < m { self.gram.values().get(column * m + row).copied() } else { None }
     }
 
     /// Row `j` of `C'`, the correlation of target `j` with each regressor, or `None` past the end.
@@ -83,14 +84,15 @@ impl Normal {
         self.target_energy
     }
 
-    /// Adds the rows of `z` `[n, m]` and `y` `[n, d]`, both row-major, each multiplied by its entry of `w` `[n]`.
-    /// The order of rows and how they are spread over calls change the sums by rounding only.
+    /// Adds the rows of `z` `[n, m]` and `y` `[n, d]`, both row-major, each multiplied by its entry of `w`
+    /// `[n]`. The order of rows and how they are spread over calls change the sums by rounding only.
     ///
     /// Cost: `n m (m / 2 + d)` multiply-adds.
     ///
     /// # Errors
     /// [`Error::Usage`] where the lengths do not fit and [`Error::Numeric`] where a weighted number is NaN or
-    /// infinite; after the latter the sums are of no use. [`Error::Limit`] where there is no memory for a block.
+    /// infinite; after the latter the sums are of no use. [`Error::Limit`] where there is no memory for a
+    /// block.
     pub fn add(&mut self, z: &[f32], y: &[f32], w: &[f32]) -> Result<()> {
         let (m, d, n) = (self.n_regressors(), self.n_targets(), w.len());
         if n.checked_mul(m) != Some(z.len()) || n.checked_mul(d) != Some(y.len()) {
@@ -139,8 +141,8 @@ impl Normal {
         self.n_rows += n as u64;
     }
 
-    /// The problem that has only the regressors `indices`, in that order, as if it had been summed from scratch:
-    /// the principal submatrix of `G` and the rows of `C`.
+    /// The problem that has only the regressors `indices`, in that order, as if it had been summed from
+    /// scratch: the principal submatrix of `G` and the rows of `C`.
     ///
     /// # Errors
     /// [`Error::Usage`] for an index past the end or no index, [`Error::Limit`] where there is no memory.
@@ -167,7 +169,8 @@ impl Normal {
         Ok(shifted)
     }
 
-    /// Copies `G_SS` to one triangle of a column-major matrix of `indices.len()` rows. The indices must be valid.
+    /// Copies `G_SS` to one triangle of a column-major matrix of `indices.len()` rows. The indices must be
+    /// valid.
     fn gather<T: From<f32>>(&self, indices: &[usize], to: &mut [T], triangle: Triangle) {
         let (m, n) = (self.n_regressors(), indices.len());
         let gram = self.gram.values();
@@ -246,14 +249,14 @@ impl Normal {
     /// Replaces `x` `m x d` by `(G + shift I)^-1 x`; whether that could be done. The factor overwrites the
     /// scratch half; `G` is as before afterwards.
     ///
-    /// In `f32`, or where rounding hides that the matrix is positive definite, in `f64` and with `8 m (m + d)`
-    /// bytes more.
+    /// In `f32`, or where rounding hides that the matrix is positive definite, in `f64` and with `8 m (m +
+    /// d)` bytes more.
     pub(super) fn solve_shifted(&mut self, shift: f64, x: &mut Matrix<f32>) -> bool {
         let step = self.n_regressors() + 1;
         let diagonal: Vec<f32> = self.gram.values().iter().step_by(step).copied().collect();
         self.gram.mirror_to_lower();
         self.gram.values_mut().iter_mut().step_by(step).for_each(|g| *g = (f64::from(*g) + shift) as f32);
-        let definite = cholesky(self.gram.view_mut());
+        let definite = cholesky_of_lower(self.gram.view_mut());
         if definite {
             solve(self.gram.view(), x.view_mut());
         }

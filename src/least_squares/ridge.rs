@@ -19,29 +19,37 @@ pub struct Refit {
     pub lambda: Option<f64>,
     /// Share of the held-out error of `B0` that `B` removes, in `[0, 1]`; 0 exactly where `B0` was kept.
     pub gain: f64,
-    /// Share of the held-out targets that `B0` leaves unexplained, `|w (Y - Z B0)|^2 / |wY|^2`, at least 0 and
-    /// above 1 where `B0` is worse than nothing.
+    /// Share of the held-out targets that `B0` leaves unexplained, `|w (Y - Z B0)|^2 / |wY|^2`, at least 0
+    /// and above 1 where `B0` is worse than nothing.
     pub unexplained: f64,
 }
 
-/// `B = argmin |w (Z B - Y)|^2 + lambda s |B - B0|^2` with `s` the mean of the diagonal of `G`, over the rows of
-/// `fit`, and `lambda` the one of `lambdas` (see [`LAMBDAS`]) whose error on the rows of `held_out` is least.
+/// `B = argmin |w (Z B - Y)|^2 + lambda s |B - B0|^2` with `s` the mean of the diagonal of `G`, over the rows
+/// of `fit`, and `lambda` the one of `lambdas` (see [`LAMBDAS`]) whose error on the rows of `held_out` is
+/// least.
 ///
 /// Solved for the difference `D = (G + lambda s I)^-1 (C - G B0)`, whose effect on the held-out error is
-/// `-2 <D, C_v - G_v B0> + <D, G_v D>`. The walk over `lambdas` takes them in the order given and ends at the first
-/// that is worse once one improved on `B0`. `B0` stays where none improves on it, and a strength is passed over
-/// where `G + lambda s I` is not positive definite in `f64` either. `b0` is transposed, row-major `[d, m]`.
+///
+/// ```text
+/// -2 <D, C_v - G_v B0> + <D, G_v D>
+/// ```
+///
+/// The walk over `lambdas` takes them in the order given and ends at the first that is worse once one improved
+/// on `B0`. `B0` stays where none improves on it, and a strength is passed over where `G + lambda s I` is not
+/// positive definite in `f64` either. `b0` is transposed, row-major `[d, m]`.
 ///
 /// `fit` lends the unused half of its matrix to the factor; its sums are as before afterwards.
 ///
-/// Cost: `m^2 d` multiply-adds for each of the two problems, and `m^3 / 6 + 2 m^2 d` for each strength, in `f32`.
-/// With row weights that make the rows alike in size, `D` is within `1e-4` of the `f64` solution for `lambda`
-/// of `1e-3` and more. Regressors that depend on one another lose more digits, but in directions that hardly
-/// change `Z B`.
+/// Cost: `m^2 d` multiply-adds for each of the two problems, and `m^3 / 6 + 2 m^2 d` for each strength, in
+/// `f32`. With several times as many rows as regressors, `B` is within `1e-4` of the `f64` solution at every
+/// strength of [`LAMBDAS`] (`2e-5` measured at a condition of some thousand). Where only the ridge bounds the
+/// condition, `B` is within `2e-3` and the share it leaves unexplained within `5e-6`: the directions that
+/// lose digits hardly change `Z B`. `gain` and `unexplained` are within `1e-5` of the share of targets that
+/// they speak of.
 ///
 /// # Errors
-/// [`Error::Usage`] where the shapes do not fit or a strength is negative or not finite, [`Error::Numeric`] where
-/// `b0` or a sum is not finite, [`Error::Limit`] where there is no memory for [`ridge_bytes`].
+/// [`Error::Usage`] where the shapes do not fit or a strength is negative or not finite, [`Error::Numeric`]
+/// where `b0` or a sum is not finite, [`Error::Limit`] where there is no memory for [`ridge_bytes`].
 pub fn ridge(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -> Result<Refit> {
     let (m, d) = (fit.n_regressors(), fit.n_targets());
     if [held_out.n_regressors(), held_out.n_targets()] != [m, d] || m.checked_mul(d) != Some(b0.len()) {
@@ -75,13 +83,13 @@ pub fn ridge(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -
     Ok(Refit {
         b,
         lambda,
-        gain: if energy > 0.0 { (-change / energy).min(1.0) } else { 0.0 },
+        gain: if energy > 0.0 { (change.abs() / energy).min(1.0) } else { 0.0 },
         unexplained: if held_out.target_energy() > 0.0 { energy / held_out.target_energy() } else { 0.0 },
     })
 }
 
-/// Bytes that [`ridge`] needs beside the two problems and `b0`: five matrices `m x d`, and a panel. Where rounding
-/// makes it fall back to `f64`, `8 m (m + d)` more if they can be had.
+/// Bytes that [`ridge`] needs beside the two problems and `b0`: five matrices `m x d`, and a panel. Where
+/// rounding makes it fall back to `f64`, `8 m (m + d)` more if they can be had.
 pub fn ridge_bytes(m: usize, d: usize) -> u64 {
     let [m, d, panel] = [m, d, PANEL].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
     m.saturating_mul(d.saturating_mul(5).saturating_add(panel)).saturating_mul(4)

@@ -69,7 +69,7 @@ pub async fn compare(
     };
     let mut comparing =
         Comparing { original: Quality::original(held_out.scores), rows: Vec::new(), cancelled: false };
-    for method in methods {
+    for method in &methods {
         for &remove in &options.remove {
             let mut row = CompareRow::new(method, remove, context.model.config.n_layers - remove);
             let start = Instant::now();
@@ -93,7 +93,7 @@ pub async fn compare(
     Ok(comparing)
 }
 
-fn methods(options: &CompareOptions, n_layers: usize) -> Result<Vec<&'static Method>> {
+fn methods(options: &CompareOptions, n_layers: usize) -> Result<Vec<Method>> {
     if options.methods.is_empty() || options.remove.is_empty() {
         return Err(Error::Usage("name at least one method and one number of layers to remove".to_owned()));
     }

@@ -144,7 +144,7 @@ impl Default for CompareOptions {
     /// Every method that has a name, at two layers.
     fn default() -> Self {
         Self {
-            methods: METHODS.iter().map(|method| method.name.to_owned()).collect(),
+            methods: METHODS.iter().map(|method| method.name.to_string()).collect(),
             remove: vec![2],
             evaluation: TextOptions::default(),
             seed: 0,

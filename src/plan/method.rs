@@ -1,5 +1,6 @@
 //! Selection rules, operators, and the methods of the literature that are pairs of them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -118,13 +119,13 @@ impl Operator {
     }
 }
 
-/// A method of the literature: a selection and an operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// A method: a selection and an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Method {
     /// The name on the command line and in JSON.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What people call it.
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// Which layers.
     pub selection: Selection,
     /// What becomes of them.
@@ -142,7 +143,10 @@ const fn method(
     operator: Operator,
     about: &'static str,
 ) -> Method {
-    Method { name, title, selection, operator, one_shot: false, about }
+    let (name, title) = (Cow::Borrowed(name), Cow::Borrowed(title));
+    // Layers that are not averaged while pairs are chosen give no reason to compare anew.
+    let one_shot = !matches!(operator, Operator::Average);
+    Method { name, title, selection, operator, one_shot, about }
 }
 
 /// The methods that have a name.
@@ -225,17 +229,14 @@ pub const METHODS: &[Method] = &[
         Operator::Drop,
         "Drops layers drawn by lot: what every rule must beat.",
     ),
-    Method {
-        one_shot: true,
-        ..method(
-            "laminate",
-            "Laminate",
-            Selection::Mka,
-            Operator::PoolRefit,
-            "Merges the neighbours of most similar diffusion maps, pooling their heads and neurons and refitting \
-             them to the original's states.",
-        )
-    },
+    method(
+        "laminate",
+        "Laminate",
+        Selection::Mka,
+        Operator::PoolRefit,
+        "Merges the neighbours of most similar diffusion maps, pooling their heads and neurons and refitting them to \
+         the original's states.",
+    ),
     method(
         "laminate-search",
         "Laminate, searched",
@@ -246,14 +247,29 @@ pub const METHODS: &[Method] = &[
 ];
 
 impl Method {
-    /// The method of that name.
+    /// The method of that name, or any pair written as `selection+operator`; the selection `mka` then ranks
+    /// pairs once unless the operator averages.
     ///
     /// # Errors
     /// [`Error::Usage`] listing the names.
-    pub fn named(name: &str) -> Result<&'static Self> {
-        METHODS.iter().find(|method| method.name == name).ok_or_else(|| {
-            let names: Vec<_> = METHODS.iter().map(|method| method.name).collect();
-            Error::Usage(format!("unknown method \"{name}\": use one of {}", names.join(", ")))
+    pub fn named(name: &str) -> Result<Self> {
+        if let Some((selection, operator)) = name.split_once('+') {
+            let (selection, operator) = (selection.parse()?, operator.parse()?);
+            return Ok(Self {
+                name: Cow::Owned(name.to_owned()),
+                title: Cow::Owned(name.to_owned()),
+                selection,
+                operator,
+                one_shot: operator != Operator::Average,
+                about: "A pair of your own.",
+            });
+        }
+        METHODS.iter().find(|method| method.name == name).cloned().ok_or_else(|| {
+            let names: Vec<_> = METHODS.iter().map(|method| &*method.name).collect();
+            Error::Usage(format!(
+                "unknown method \"{name}\": use one of {}, or a pair such as bi+refit",
+                names.join(", ")
+            ))
         })
     }
 
@@ -284,8 +300,11 @@ mod tests {
             assert_eq!(serde_json::to_string(operator).unwrap(), format!("\"{operator}\""));
         }
         for method in METHODS {
-            assert_eq!(Method::named(method.name), Ok(method));
+            assert_eq!(Method::named(&method.name).as_ref(), Ok(method));
         }
+        let pair = Method::named("greedy-kl+refit").unwrap();
+        assert_eq!((pair.selection, pair.operator), (Selection::GreedyKl, Operator::Refit));
+        assert!(Method::named("magic+refit").is_err());
         assert!(Method::named("magic").unwrap_err().to_string().contains("shortgpt"));
         assert!("magic".parse::<Operator>().unwrap_err().to_string().contains("pool-refit"));
     }

@@ -41,7 +41,7 @@ impl CompareRow {
     /// Nothing was measured yet.
     pub fn new(method: &Method, removed: usize, layers: usize) -> Self {
         Self {
-            method: method.name.to_owned(),
+            method: method.name.to_string(),
             selection: method.selection,
             operator: method.operator,
             removed,

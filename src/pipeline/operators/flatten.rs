@@ -49,7 +49,8 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let repair = leverage_keep(&activations, inner, RIDGE)?;
     let down = repair.apply(&side_by_side(&folded, Role::Down, inner))?;
     let output = columns(&output, width, &shape.columns(&groups));
-    let tensors = assemble(config, &folded, &groups, &repair.kept, output, down);
+    let place = run.layers.iter().position(|layer| *layer == run.stays).unwrap_or(0);
+    let tensors = assemble(config, &folded, place, &groups, &repair.kept, output, down);
     NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors)
 }
 

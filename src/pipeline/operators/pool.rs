@@ -81,7 +81,8 @@ async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
     let (neurons, down) = pool_neurons(walker, run, &activating, &mixer, &folded).await?;
     drop(mixer);
 
-    let tensors = assemble(config, &folded, &groups, &neurons, output, down);
+    let place = run.layers.iter().position(|layer| *layer == run.stays).unwrap_or(0);
+    let tensors = assemble(config, &folded, place, &groups, &neurons, output, down);
     let pooled =
         |tensors| NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors);
     let layer = pooled(tensors.clone())?;

@@ -5,7 +5,7 @@
 //! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
-use super::walk::{Run, Walker, as_rows, fetch, relative_weights, walk};
+use super::walk::{Run, Systems, Walker, as_rows, fetch, relative_weights, walk};
 use crate::Result;
 use crate::least_squares::{LAMBDAS, ridge};
 use crate::model::layer::DecoderLayer;
@@ -57,19 +57,18 @@ async fn fit_output(
     for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
         let contexts = layer.contexts(x.clone(), walker.runner.positions())?;
         let between = as_rows(x) + layer.output().forward(contexts.clone())?;
-        let activations = layer.activations(between)?;
-        let biases = [layer.output().bias(), layer.down().bias()];
-        let target = biases.into_iter().flatten().fold(as_rows(leaving) - as_rows(x), |y, b| y - b.clone());
+        let activations = layer.activations(between.clone())?;
+        let residual = as_rows(leaving) - between - layer.down().forward(activations.clone())?;
         let weights = relative_weights(&fetch(as_rows(leaving)).await?, hidden);
         let regressors = side_by_side(&fetch(contexts).await?, heads, &fetch(activations).await?, inner);
-        walker.add(&mut systems, place, &regressors, &fetch(target).await?, &weights)?;
+        walker.add(&mut systems, place, &regressors, &fetch(residual).await?, &weights)?;
     }
     let start = side_by_side(output, heads, down, inner);
-    let joint = ridge(&mut systems.fit, &systems.held_out, &start, &LAMBDAS)?.b;
+    let joint = improve(&mut systems, &start)?;
     Ok(joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default()).copied().collect())
 }
 
-/// The down projection `[hidden, intermediate]` on what `layer` activates.
+/// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.
 ///
 /// # Errors
 /// What running gives.
@@ -84,15 +83,18 @@ pub async fn fit_down(
     for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
         let between = layer.after_attention(x.clone(), walker.runner.positions())?;
         let activations = layer.activations(between.clone())?;
-        let leaving = as_rows(leaving);
-        let weights = relative_weights(&fetch(leaving.clone()).await?, config.hidden_size);
-        let mut target = leaving - between;
-        if let Some(bias) = layer.down().bias() {
-            target = target - bias.clone();
-        }
-        walker.add(&mut systems, place, &fetch(activations).await?, &fetch(target).await?, &weights)?;
+        let weights = relative_weights(&fetch(as_rows(leaving)).await?, config.hidden_size);
+        let residual = as_rows(leaving) - between - layer.down().forward(activations.clone())?;
+        walker.add(&mut systems, place, &fetch(activations).await?, &fetch(residual).await?, &weights)?;
     }
-    Ok(ridge(&mut systems.fit, &systems.held_out, down, &LAMBDAS)?.b)
+    improve(&mut systems, down)
+}
+
+/// The weights of a ridge about `start`, from what `start` leaves unexplained: taken before the sums, where little
+/// would be left of its digits.
+fn improve(systems: &mut Systems, start: &[f32]) -> Result<Vec<f32>> {
+    let change = ridge(&mut systems.fit, &systems.held_out, &vec![0.0; start.len()], &LAMBDAS)?.b;
+    Ok(start.iter().zip(change).map(|(start, change)| start + change).collect())
 }
 
 /// Rows of `a`, each followed by its row of `b`.

@@ -40,11 +40,13 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
         let mlp = layer.down().forward(layer.activations(between.clone())?)?;
         let leaving = as_rows(leaving);
         let weights = relative_weights(&fetch(leaving.clone()).await?, hidden);
-        walker.add(&mut systems, place, &fetch(mlp).await?, &fetch(leaving - between).await?, &weights)?;
+        // What the identity leaves, taken before the sums, where little would be left of its digits.
+        let residual = leaving - between - mlp.clone();
+        walker.add(&mut systems, place, &fetch(mlp).await?, &fetch(residual).await?, &weights)?;
     }
-    let mut identity = vec![0.0f32; hidden * hidden];
-    identity.iter_mut().step_by(hidden + 1).for_each(|x| *x = 1.0);
-    let map = ridge(&mut systems.fit, &systems.held_out, &identity, &LAMBDAS)?.b;
+    let zero = vec![0.0f32; hidden * hidden];
+    let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &LAMBDAS)?.b;
+    map.iter_mut().step_by(hidden + 1).for_each(|x| *x += 1.0);
 
     let mut tensors = Vec::new();
     for (role, width) in [(Role::Down, config.intermediate_size), (Role::DownBias, 1)] {

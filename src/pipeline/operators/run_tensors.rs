@@ -14,6 +14,8 @@ use crate::model::{Config, Model};
 /// RMSNorm is what the layer computes.
 pub struct Folded {
     tensors: Vec<(Role, Vec<f32>)>,
+    /// The weights of the norms before attention and before the MLP.
+    norms: [Vec<f32>; 2],
 }
 
 impl Folded {
@@ -27,7 +29,7 @@ impl Folded {
         for role in Role::required(config) {
             tensors.push((role, read_f32(model, layer, role).await?));
         }
-        let mut folded = Self { tensors };
+        let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()] };
         let attention = folded.take(Role::AttentionNorm);
         let mlp = folded.take(Role::MlpNorm);
         for (role, norm) in [
@@ -43,6 +45,7 @@ impl Folded {
                 }
             }
         }
+        folded.norms = [attention, mlp];
         Ok(folded)
     }
 
@@ -99,11 +102,13 @@ impl GroupShape {
 }
 
 /// The tensors of the layer that has the given groups of heads and neurons of a run, counted through all its layers,
-/// and the given output and down projections. Norms are ones; biases of the output and down projections are the
+/// and the given output and down projections. Its norms are those of the layer `stays` of the run, taken out of the
+/// projections again: block types round alike what is alike in size, as the weights of a trained layer are. Biases of the output and down projections are the
 /// sums of the layers'.
 pub fn assemble(
     config: &Config,
     run: &[Folded],
+    stays: usize,
     groups: &[usize],
     neurons: &[usize],
     output: Vec<f32>,
@@ -125,19 +130,39 @@ pub fn assemble(
         sum
     };
     let inner = config.intermediate_size;
+    let [attention, mlp] =
+        run.get(stays).map(|layer| layer.norms.each_ref().map(|norm| usable(norm))).unwrap_or_default();
+    let unfold = |mut weight: Vec<f32>, norm: &[f32]| {
+        for row in weight.chunks_mut(hidden.max(1)) {
+            row.iter_mut().zip(norm).for_each(|(w, n)| *w /= n);
+        }
+        weight
+    };
     let tensor = |role: Role| match role {
-        Role::Query => rows(role, shape.per_layer, groups, shape.queries * hidden),
+        Role::Query => unfold(rows(role, shape.per_layer, groups, shape.queries * hidden), &attention),
         Role::QueryBias => rows(role, shape.per_layer, groups, shape.queries),
-        Role::Key | Role::Value => rows(role, shape.per_layer, groups, shape.keys * hidden),
+        Role::Key | Role::Value => {
+            unfold(rows(role, shape.per_layer, groups, shape.keys * hidden), &attention)
+        }
         Role::KeyBias | Role::ValueBias => rows(role, shape.per_layer, groups, shape.keys),
-        Role::Gate | Role::Up => rows(role, inner, neurons, hidden),
+        Role::Gate | Role::Up => unfold(rows(role, inner, neurons, hidden), &mlp),
         Role::GateBias | Role::UpBias => rows(role, inner, neurons, 1),
         Role::Output => output.clone(),
         Role::Down => down.clone(),
         Role::OutputBias | Role::DownBias => summed(role),
-        Role::AttentionNorm | Role::MlpNorm | Role::RotaryFrequencies => vec![1.0; hidden],
+        Role::AttentionNorm => attention.clone(),
+        Role::MlpNorm => mlp.clone(),
+        Role::RotaryFrequencies => vec![1.0; config.head_dim / 2],
     };
     Role::required(config).into_iter().map(|role| (role, tensor(role))).collect()
+}
+
+/// Weights of a norm that can be divided by: none is closer to zero than a thousandth of the largest.
+fn usable(norm: &[f32]) -> Vec<f32> {
+    let least = norm.iter().fold(0.0f32, |most, x| most.max(x.abs())) * 1e-3;
+    norm.iter()
+        .map(|x| if x.abs() >= least && *x != 0.0 { *x } else { least.max(f32::MIN_POSITIVE) })
+        .collect()
 }
 
 /// The matrices `[rows, width]` of a role of all layers side by side: `[rows, layers width]`.
