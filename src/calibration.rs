@@ -45,14 +45,32 @@ impl Sequences {
                 text_ids.len()
             )));
         }
-        if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab_size) {
-            return Err(Error::Format(format!(
-                "the tokenizer gave token {id}, outside the model's vocabulary of {}; it belongs to \
-                 another model",
-                config.vocab_size
+        check_vocabulary(config, &ids)?;
+        Ok(Self { ids, count: n, tokens, has_bos: config.bos_token_id.is_some() })
+    }
+
+    /// Sequences as they are, each filled with `pad` at its end to the length of the longest. A causal model
+    /// gives the same states before the filling as without it; what it gives on the filling means nothing.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an empty sequence or none, or one longer than the model's context;
+    /// [`Error::Format`] for a token outside its vocabulary.
+    pub fn padded(config: &Config, sequences: &[Vec<u32>], pad: u32) -> Result<Self> {
+        let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
+        if sequences.iter().any(Vec::is_empty) || tokens == 0 || tokens > config.context {
+            return Err(Error::Usage(format!(
+                "sequences of up to {tokens} tokens are not possible; this model takes 1 to {}",
+                config.context
             )));
         }
-        Ok(Self { ids, count: n, tokens, has_bos: config.bos_token_id.is_some() })
+        let fill = |sequence: &Vec<u32>| {
+            sequence.iter().copied().chain(std::iter::repeat(pad)).take(tokens).collect::<Vec<_>>()
+        };
+        let ids: Vec<u32> = sequences.iter().flat_map(fill).collect();
+        check_vocabulary(config, &ids)?;
+        let begins = |bos| sequences.iter().all(|sequence| sequence.first() == Some(&bos));
+        let has_bos = config.bos_token_id.is_some_and(begins);
+        Ok(Self { ids, count: sequences.len(), tokens, has_bos })
     }
 
     /// All ids, row-major `[count, tokens]`.
@@ -91,6 +109,16 @@ impl Sequences {
     /// Every sequence begins with the model's BOS token.
     pub fn has_bos(&self) -> bool {
         self.has_bos
+    }
+}
+
+fn check_vocabulary(config: &Config, ids: &[u32]) -> Result<()> {
+    match ids.iter().find(|id| **id as usize >= config.vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(Error::Format(format!(
+            "the tokenizer gave token {id}, outside the model's vocabulary of {}; it belongs to another model",
+            config.vocab_size
+        ))),
     }
 }
 

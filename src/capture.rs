@@ -1,6 +1,6 @@
 //! Token sequences to hidden states, layer-major: all sequences through one layer, then the next.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::calibration::{PointRule, Sequences};
 use crate::device::Accelerator;
@@ -35,6 +35,31 @@ pub fn sequences_per_chunk(tokens: usize) -> usize {
 pub struct HiddenStates {
     /// `[sequences, tokens, hidden]` each.
     pub chunks: Vec<Tensor<3>>,
+}
+
+impl HiddenStates {
+    /// The states `[places.len(), hidden]` at `places` of (sequence, position), which come in ascending order
+    /// of sequences. Places that do not exist are left out.
+    pub fn rows(&self, places: &[(usize, usize)]) -> Tensor<2> {
+        let (mut rows, mut first) = (Vec::new(), 0);
+        for chunk in &self.chunks {
+            let [count, tokens, hidden] = chunk.dims();
+            let own = |(sequence, _): &&(usize, usize)| (first..first + count).contains(sequence);
+            let local: Vec<i32> = places
+                .iter()
+                .filter(own)
+                .filter(|(_, position)| *position < tokens)
+                .map(|(sequence, position)| ((sequence - first) * tokens + position) as i32)
+                .collect();
+            first += count;
+            if !local.is_empty() {
+                let shape = [local.len()];
+                let local = Tensor::<1, Int>::from_data(TensorData::new(local, shape), &chunk.device());
+                rows.push(chunk.clone().reshape([count * tokens, hidden]).select(0, local));
+            }
+        }
+        Tensor::cat(rows, 0)
+    }
 }
 
 /// What a layer did, read back from the device.

@@ -109,6 +109,38 @@ impl dyn Observer + '_ {
     }
 }
 
+/// One of several equal parts of a stage: passes on what happens in it, counted in layers of all parts.
+pub struct Part<'a> {
+    /// Who is told.
+    pub whole: &'a dyn Observer,
+    /// Which part, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Layers that each goes through.
+    pub layers: usize,
+    /// What a part is called, such as "batch".
+    pub name: &'static str,
+}
+
+impl Observer for Part<'_> {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        let Event::Progress(progress) = event else {
+            return self.whole.event(event);
+        };
+        let layers = self.layers as u64;
+        // Rows of the head come after the last layer.
+        let done = if progress.unit == Unit::Layers { progress.done.min(layers) } else { layers };
+        self.whole.event(Event::Progress(Progress {
+            done: self.index as u64 * layers + done,
+            total: self.count as u64 * layers,
+            unit: Unit::Layers,
+            detail: format!("{} {} of {}, {}", self.name, self.index + 1, self.count, progress.detail),
+            ..progress
+        }))
+    }
+}
+
 /// Watches nothing and never stops.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 pub use comparison::{CompareReport, CompareRow};
 
 use crate::device::DeviceReport;
-use crate::evaluate::Quality;
+use crate::evaluate::{MmluReport, Quality};
 use crate::format::Container;
 use crate::model::Model;
 use crate::model::names::TensorId;
 use crate::model::open::TensorEntry;
+use crate::pipeline::generating::Sample;
 use crate::pipeline::options::{CalibrationOptions, WriteOptions};
 use crate::pipeline::writing::WrittenFile;
 use crate::plan::{MergePlan, MergeStep, PlanOptions};
@@ -325,6 +326,12 @@ pub struct EvaluateReport {
     pub top1_agreement: Option<f64>,
     /// Perplexity more than ten times the original's.
     pub collapsed: bool,
+    /// Answers to multiple-choice questions, if any were asked.
+    pub mmlu: Option<MmluReport>,
+    /// The original's answers to the same questions.
+    pub original_mmlu: Option<MmluReport>,
+    /// Texts that were to be continued.
+    pub samples: Vec<Sample>,
     /// What ran it.
     pub device: DeviceReport,
     /// Wall-clock time.

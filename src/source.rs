@@ -92,7 +92,7 @@ impl ByteSource for MemorySource {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{FileSource, open_path};
+pub use native::{FileSource, open_ending, open_path};
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
@@ -160,6 +160,32 @@ mod native {
                 }
             })
         }
+    }
+
+    /// The files of `directory` whose name ends in `ending`, in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Source`] naming the directory if it cannot be listed or has no such file.
+    pub fn open_ending(directory: &Path, ending: &str) -> Result<Vec<SharedSource>> {
+        let blame = |what: &dyn std::fmt::Display| {
+            let path = directory.display();
+            Error::Source(format!("{path}: {what}; give a directory of files that end in {ending}"))
+        };
+        let mut files: Vec<SharedSource> = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(|e| blame(&e))? {
+            let path = entry.map_err(|e| blame(&e))?.path();
+            if let Some(name) = path.file_name().and_then(|n| n.to_str())
+                && name.ends_with(ending)
+                && path.is_file()
+            {
+                files.push(Rc::new(FileSource::open(&path, name)?));
+            }
+        }
+        if files.is_empty() {
+            return Err(blame(&"nothing of use is in it"));
+        }
+        files.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(files)
     }
 
     #[cfg(unix)]

@@ -1,8 +1,11 @@
-//! What a model is worth on a text, and what a compressed one lost.
+//! What a model is worth on a text and on questions, and what a compressed one lost.
 
+pub mod answers;
+pub mod questions;
 pub mod score;
 
-pub use score::{Output, Scores, score, score_all};
+pub use answers::MmluReport;
+pub use score::{Output, Prediction, Scores, predict, score, score_all};
 use serde::{Deserialize, Serialize};
 
 /// A compressed model whose perplexity exceeds the original's this many times is called collapsed.

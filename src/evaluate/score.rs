@@ -18,6 +18,9 @@ use crate::model::head::{Head, HeadSlice};
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
 
+/// States whose logits are computed at a time where they are not cut by sequences.
+const ROWS_PER_CHUNK: usize = 2048;
+
 /// Sums over the scored tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Scores {
@@ -134,27 +137,7 @@ async fn walk(
             targets,
         });
     }
-    let fetch = |first| -> Result<_> {
-        let other = other_head.as_ref().map(|head| head.fetch(first)).transpose()?.flatten();
-        Ok(head.fetch(first)?.map(|own| (own, other)))
-    };
-    let mut next = fetch(0)?;
-    while let Some((own, other)) = next.take() {
-        let slice = head.upload(own).await?;
-        let other_slice = match (&other_head, other) {
-            (Some(head), Some(fetched)) => Some(head.upload(fetched).await?),
-            _ => None,
-        };
-        let first = slice.first + slice.count;
-        // The following slice's bytes travel while this one is multiplied.
-        next = fetch(first)?;
-        for chunk in &mut chunks {
-            chunk.add(&slice, other_slice.as_ref().unwrap_or(&slice), accelerator).await?;
-        }
-        let detail = format!("row {first} of {} of the head", head.n_rows());
-        let (done, total) = (first as u64, head.n_rows() as u64);
-        observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;
-    }
+    through_head(accelerator, &head, other_head.as_ref(), &mut chunks, observer).await?;
     (0..owns.len()).map(|place| summed(&chunks, place, original.is_some())).collect()
 }
 
@@ -170,11 +153,82 @@ fn summed(chunks: &[Chunk], place: usize, compared: bool) -> Result<Scores> {
         token.add_to(&mut scores);
     }
     if !scores.nll.is_finite() || scores.original_nll.is_some_and(|nll| !nll.is_finite()) {
-        return Err(Error::Numeric(
-            "the log-likelihood of the text is not finite: the model's weights are damaged".to_owned(),
-        ));
+        return Err(damaged());
     }
     Ok(scores)
+}
+
+/// What a model says after one token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Log-probability in nats of the token that was asked about.
+    pub log_probability: f64,
+    /// The most likely token.
+    pub best: u32,
+}
+
+/// What `model` says after each of the states `[n, hidden]` that left its last layer, and how likely
+/// `targets[i]` is after the `i`-th.
+///
+/// # Errors
+/// As [`score`].
+pub async fn predict(
+    accelerator: &Accelerator,
+    model: &Model,
+    states: Tensor<2>,
+    targets: &[u32],
+    observer: &dyn Observer,
+) -> Result<Vec<Prediction>> {
+    let head = Head::open(model, accelerator, targets.len().min(ROWS_PER_CHUNK)).await?;
+    let mut chunks = Vec::new();
+    for (place, targets) in targets.chunks(ROWS_PER_CHUNK).enumerate() {
+        let own = head.normalise(states.clone().narrow(0, place * ROWS_PER_CHUNK, targets.len()));
+        let tokens = vec![vec![Token::default(); targets.len()]];
+        chunks.push(Chunk { owns: vec![own], reference: None, tokens, targets: targets.to_vec() });
+    }
+    through_head(accelerator, &head, None, &mut chunks, observer).await?;
+    let prediction = |token: &Token| {
+        let log_probability = token.target - token.own.log_sum();
+        let best = u32::try_from(token.own.argmax).unwrap_or(u32::MAX);
+        if log_probability.is_finite() { Ok(Prediction { log_probability, best }) } else { Err(damaged()) }
+    };
+    chunks.iter().flat_map(|chunk| chunk.tokens.iter().flatten()).map(prediction).collect()
+}
+
+fn damaged() -> Error {
+    Error::Numeric("the log-likelihood of the text is not finite: the model's weights are damaged".to_owned())
+}
+
+/// Adds all slices of the head, and of the original's where that is another, to each chunk.
+async fn through_head(
+    accelerator: &Accelerator,
+    head: &Head<'_>,
+    other_head: Option<&Head<'_>>,
+    chunks: &mut [Chunk],
+    observer: &dyn Observer,
+) -> Result<()> {
+    let fetch = |first| -> Result<_> {
+        let other = other_head.map(|head| head.fetch(first)).transpose()?.flatten();
+        Ok(head.fetch(first)?.map(|own| (own, other)))
+    };
+    let mut next = fetch(0)?;
+    while let Some((own, other)) = next.take() {
+        let slice = head.upload(own).await?;
+        let other_slice = match (other_head, other) {
+            (Some(head), Some(fetched)) => Some(head.upload(fetched).await?),
+            _ => None,
+        };
+        let first = slice.first + slice.count;
+        // The following slice's bytes travel while this one is multiplied.
+        next = fetch(first)?;
+        for chunk in chunks.iter_mut() {
+            chunk.add(&slice, other_slice.as_ref().unwrap_or(&slice), accelerator).await?;
+        }
+        let detail = format!("row {first} of {} of the head", head.n_rows());
+        let (done, total) = (first as u64, head.n_rows() as u64);
+        observer.progress(Stage::Evaluate, done, total, Unit::Rows, detail).await?;
+    }
+    Ok(())
 }
 
 /// States that predict something: all but each sequence's last, as rows.

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::layer::{Linear, RmsNorm};
 use super::names::TensorId;
 use super::open::Model;
-use super::weights::{RowsFetch, read_whole};
+use super::weights::{RowsFetch, read_rows, read_whole};
 use crate::Result;
 use crate::device::Accelerator;
 
@@ -62,6 +62,18 @@ impl<'a> Head<'a> {
     /// The final norm of states `[n, hidden]`.
     pub fn normalise(&self, states: Tensor<2>) -> Tensor<2> {
         self.norm.forward(states)
+    }
+
+    /// The rows of a few tokens in `f32`, `[ids.len(), hidden]`, in this process's memory.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn rows_of(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut rows = Vec::new();
+        for id in ids {
+            rows.extend(read_rows(self.model, self.model.head(), u64::from(*id), 1).await?.to_f32()?);
+        }
+        Ok(rows)
     }
 
     /// Rows of the head.

@@ -153,6 +153,26 @@ impl Default for CompareOptions {
     }
 }
 
+/// Which multiple-choice questions are asked, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuestionOptions {
+    /// Subjects by name; none means all that there are.
+    pub subjects: Vec<String>,
+    /// Solved examples before each question.
+    pub few_shot: usize,
+    /// The first so many questions of each subject; `None` is all.
+    pub questions_per_subject: Option<usize>,
+    /// Whether the texts of the answers are scored besides the letters, which takes four times as long.
+    pub full_answers: bool,
+}
+
+impl Default for QuestionOptions {
+    fn default() -> Self {
+        Self { subjects: Vec::new(), few_shot: 5, questions_per_subject: None, full_answers: false }
+    }
+}
+
 /// How the result is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -83,6 +83,15 @@ impl Stream {
         Ok(Self { layers, kept, stride })
     }
 
+    /// As [`open`](Stream::open), for sequences that go through once: nothing is kept between the layers.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn open_once(context: &Context<'_>, layers: Vec<NewLayer>) -> Result<Self> {
+        let stream = Self::open(context, layers).await?;
+        Ok(Self { stride: stream.layers.len().max(1), ..stream })
+    }
+
     /// The same sequences through other layers, which agree with these before `from`: what was
     /// computed before it is shared.
     #[must_use]

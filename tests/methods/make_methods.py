@@ -23,6 +23,8 @@ Q, K, V, O, GATE, UP, DOWN, N1, N2 = NAMES = [n + '.weight' for n in (
     'self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj', 'mlp.gate_proj', 'mlp.up_proj',
     'mlp.down_proj', 'input_layernorm', 'post_attention_layernorm')]
 
+STRENGTHS = .01, .03, .1, .3, 1., 3.        # of ridges, as shares of the mean of diag G
+
 
 # ---- model -------------------------------------------------------------------------------------------------------
 
@@ -223,7 +225,7 @@ def ridge(d, z, y, b0, target):
     gram = lambda rows: [wz[rows].flatten(0, 1).T @ a[rows].flatten(0, 1) for a in (wz, e)]
     (g, c), (gv, cv) = gram(d.fit), gram(d.held)
     sc, eye, best, walk = g.diagonal().mean(), torch.eye(len(g), dtype=g.dtype), (0.0, None, None), []
-    for lam in 1e-4, 1e-3, 1e-2, 1e-1, 1.0:
+    for lam in STRENGTHS:
         diff = torch.cholesky_solve(c, torch.linalg.cholesky(g + lam * sc * eye))
         err = (-2 * (diff * cv).sum() + (diff * (gv @ diff)).sum()).item()
         walk.append([lam, err])

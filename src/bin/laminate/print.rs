@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use laminate::evaluate::Quality;
+use laminate::evaluate::answers::{Accuracy, Marks};
+use laminate::evaluate::{MmluReport, Quality};
 use laminate::report::{CompareReport, CompressReport, EvaluateReport, ModelReport, SimilarityReport};
 use laminate::{Error, Result};
 use serde::Serialize;
@@ -169,5 +170,51 @@ pub fn evaluation(r: &EvaluateReport) -> String {
     if r.collapsed {
         out.push_str("COLLAPSED: the perplexity is more than ten times the original's\n");
     }
+    if let Some(mmlu) = &r.mmlu {
+        out.push_str(&questions(mmlu, r.original_mmlu.as_ref()));
+    }
+    for sample in &r.samples {
+        out.push_str(&format!("\n{}\n  model     {}\n", sample.prompt, in_line(&sample.model)));
+        if let Some(original) = &sample.original {
+            out.push_str(&format!("  original  {}\n", in_line(original)));
+        }
+    }
     out
+}
+
+/// A text without line breaks, so that it stays in its line.
+fn in_line(text: &str) -> String {
+    text.trim().replace(['\r', '\n'], " ")
+}
+
+fn questions(own: &MmluReport, original: Option<&MmluReport>) -> String {
+    let and_text = if own.marks.full_answer.is_some() { ", then by text" } else { "" };
+    let mut out = format!(
+        "\n{} multiple-choice questions with {} solved before each: % right by letter{and_text}\n",
+        own.questions, own.few_shot
+    );
+    let others = original.map(|o| o.by_subject.iter().map(|s| &s.marks).collect::<Vec<_>>());
+    for (place, subject) in own.by_subject.iter().enumerate() {
+        let other = others.as_ref().and_then(|o| o.get(place)).copied();
+        out.push_str(&marks(&subject.subject, &subject.marks, other));
+    }
+    for (place, group) in own.by_group.iter().enumerate() {
+        let other = original.and_then(|o| o.by_group.get(place)).map(|g| &g.marks);
+        out.push_str(&marks(group.group.name(), &group.marks, other));
+    }
+    out.push_str(&marks("all", &own.marks, original.map(|o| &o.marks)));
+    if own.shortened > 0 {
+        out.push_str(&format!("note: {} prompts had to do with fewer examples, to fit\n", own.shortened));
+    }
+    if own.skipped > 0 {
+        out.push_str(&format!("note: {} questions are too long and were left out\n", own.skipped));
+    }
+    out
+}
+
+fn marks(name: &str, own: &Marks, original: Option<&Marks>) -> String {
+    let accuracy = |a: &Accuracy| format!("{:>7.1} ± {:<4.1}", 100.0 * a.accuracy, 100.0 * a.standard_error);
+    let both = |m: &Marks| accuracy(&m.letter) + &m.full_answer.as_ref().map(accuracy).unwrap_or_default();
+    let original = original.map(|m| format!("   original {}", both(m))).unwrap_or_default();
+    format!("{name:<38}{}{original}\n", both(own))
 }

@@ -4,16 +4,19 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::args::{CalibrationArgs, Cli, Command, PlanArgs, TextArgs};
+use crate::args::{CalibrationArgs, Cli, Command, GenerationArgs, PlanArgs, QuestionArgs, TextArgs};
 use crate::print;
 use crate::watch::Terminal;
 use clap::Parser;
 use laminate::device::Accelerator;
 use laminate::model::Model;
+use laminate::pipeline::generating::{Sample, generate};
+use laminate::pipeline::pass::Pass;
+use laminate::pipeline::questions::{Readings, ask, read_subjects};
 use laminate::pipeline::{CalibrationOptions, Session, evaluate};
-use laminate::report::{CompressReport, ModelReport, Recipe};
+use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe};
 use laminate::sink::DirectoryFolder;
-use laminate::source::open_path;
+use laminate::source::{SharedSource, open_ending, open_path};
 use laminate::{Error, Result, demo, memory};
 
 /// Parses the arguments, runs the command and turns an error into one line and an exit code.
@@ -56,20 +59,81 @@ async fn run(command: Command) -> Result<()> {
             write_table(compare.markdown.as_deref(), || report.to_markdown())?;
             print::report(output.json, &report, || print::comparison(&report))
         }
-        Command::Evaluate { model, against, text, output } => {
-            let watch = Terminal::new();
-            let options = text.options()?.text_options();
-            let accelerator = Accelerator::choose(text.device).await?;
-            let model = open(&model.model).await?;
-            let original = match &against {
-                Some(path) => Some(open(path).await?),
-                None => None,
-            };
-            let report = evaluate(&model, original.as_ref(), &accelerator, &options, &watch).await?;
-            watch.clear();
+        Command::Evaluate { model, against, questions, generation, text, output } => {
+            let report = judge(&model.model, against.as_deref(), &questions, &generation, &text).await?;
             print::report(output.json, &report, || print::evaluation(&report))
         }
     }
+}
+
+async fn judge(
+    model: &str,
+    against: Option<&str>,
+    questions: &QuestionArgs,
+    generation: &GenerationArgs,
+    text: &TextArgs,
+) -> Result<EvaluateReport> {
+    let start = Instant::now();
+    let watch = Terminal::new();
+    let options = text.options()?.text_options();
+    let accelerator = Accelerator::choose(text.device).await?;
+    let model = open(model).await?;
+    let original = match against {
+        Some(path) => Some(open(path).await?),
+        None => None,
+    };
+    // What is wrong with the questions is found before the first long stage.
+    let readings = match &questions.mmlu {
+        Some(folder) => {
+            let subjects = read_subjects(&question_files(folder, questions)?, &questions.options()).await?;
+            Some(Readings::new(&model, original.as_ref(), &accelerator, &subjects, &questions.options())?)
+        }
+        None => None,
+    };
+    let mut report = evaluate(&model, original.as_ref(), &accelerator, &options, &watch).await?;
+    let own = Pass::original(&model, &accelerator, &watch);
+    let original = original.as_ref().map(|original| Pass::original(original, &accelerator, &watch));
+    if let Some(readings) = &readings {
+        report.mmlu = Some(ask(&own, readings).await?);
+        if let Some(original) = &original {
+            report.original_mmlu = Some(ask(original, readings).await?);
+        }
+    }
+    if !generation.generate.is_empty() {
+        report.samples = samples(&own, original.as_ref(), generation).await?;
+    }
+    watch.clear();
+    report.seconds = start.elapsed().as_secs_f64();
+    report.peak_memory_bytes = memory::peak_bytes().unwrap_or(0);
+    Ok(report)
+}
+
+/// The files of the directories test and, where examples are wanted, dev in `folder`.
+fn question_files(folder: &Path, questions: &QuestionArgs) -> Result<Vec<SharedSource>> {
+    let mut files = open_ending(&folder.join("test"), "_test.csv")?;
+    if questions.options().few_shot > 0 {
+        files.extend(open_ending(&folder.join("dev"), "_dev.csv")?);
+    }
+    Ok(files)
+}
+
+async fn samples(
+    own: &Pass<'_>,
+    original: Option<&Pass<'_>>,
+    generation: &GenerationArgs,
+) -> Result<Vec<Sample>> {
+    let GenerationArgs { generate: prompts, new_tokens } = generation;
+    let texts = generate(own, prompts, *new_tokens).await?;
+    let mut originals = vec![None; texts.len()];
+    if let Some(original) = original {
+        originals = generate(original, prompts, *new_tokens).await?.into_iter().map(Some).collect();
+    }
+    let sample = |((prompt, model), original): ((&String, String), Option<String>)| Sample {
+        prompt: prompt.clone(),
+        original,
+        model,
+    };
+    Ok(prompts.iter().zip(texts).zip(originals).map(sample).collect())
 }
 
 fn write_table(path: Option<&Path>, table: impl FnOnce() -> String) -> Result<()> {

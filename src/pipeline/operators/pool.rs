@@ -11,13 +11,12 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::STRENGTHS;
 use super::refit;
 use super::run_tensors::{Folded, GroupShape, assemble, columns, joined, side_by_side};
 use super::walk::{Run, Systems, Walker, as_rows, fetch, relative_weights, walk};
 use crate::Result;
-use crate::least_squares::{
-    LAMBDAS, Normal, eliminate, eliminate_bytes, eliminate_groups, ridge, ridge_bytes,
-};
+use crate::least_squares::{Normal, eliminate, eliminate_bytes, eliminate_groups, ridge, ridge_bytes};
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
@@ -198,7 +197,7 @@ async fn fold_maps(
     let mut identity = vec![0.0f32; hidden * hidden];
     identity.iter_mut().step_by(hidden + 1).for_each(|x| *x = 1.0);
     for (mut systems, layer) in systems.into_iter().zip(folded) {
-        let map = ridge(&mut systems.fit, &systems.held_out, &identity, &LAMBDAS)?;
+        let map = ridge(&mut systems.fit, &systems.held_out, &identity, &STRENGTHS)?;
         if map.lambda.is_none() {
             continue;
         }
@@ -261,7 +260,7 @@ async fn pool_heads(
     let chosen = shape.columns(&groups);
     let start = columns(&side_by_side(folded, Role::Output, heads), width, &chosen);
     let mut systems = systems.subset(&chosen)?;
-    let output = ridge(&mut systems.fit, &systems.held_out, &start, &LAMBDAS)?.b;
+    let output = ridge(&mut systems.fit, &systems.held_out, &start, &STRENGTHS)?.b;
     Ok((groups, output))
 }
 
@@ -291,6 +290,6 @@ async fn pool_neurons(
     let neurons = eliminate(&systems.fit, inner, ROUNDS, ELIMINATION_RIDGE)?;
     let start = columns(&side_by_side(folded, Role::Down, inner), width, &neurons);
     let mut systems = systems.subset(&neurons)?;
-    let down = ridge(&mut systems.fit, &systems.held_out, &start, &LAMBDAS)?.b;
+    let down = ridge(&mut systems.fit, &systems.held_out, &start, &STRENGTHS)?.b;
     Ok((neurons, down))
 }

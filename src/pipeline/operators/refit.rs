@@ -5,9 +5,10 @@
 //! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
+use super::STRENGTHS;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, relative_weights, walk};
 use crate::Result;
-use crate::least_squares::{LAMBDAS, ridge};
+use crate::least_squares::ridge;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
@@ -93,7 +94,7 @@ pub async fn fit_down(
 /// The weights of a ridge about `start`, from what `start` leaves unexplained: taken before the sums, where little
 /// would be left of its digits.
 fn improve(systems: &mut Systems, start: &[f32]) -> Result<Vec<f32>> {
-    let change = ridge(&mut systems.fit, &systems.held_out, &vec![0.0; start.len()], &LAMBDAS)?.b;
+    let change = ridge(&mut systems.fit, &systems.held_out, &vec![0.0; start.len()], &STRENGTHS)?.b;
     Ok(start.iter().zip(change).map(|(start, change)| start + change).collect())
 }
 

@@ -8,9 +8,10 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
+use super::STRENGTHS;
 use super::walk::{Run, Walker, as_rows, fetch, relative_weights, walk};
 use crate::Result;
-use crate::least_squares::{LAMBDAS, ridge};
+use crate::least_squares::ridge;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
 use crate::model::weights::read_f32;
@@ -45,7 +46,7 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
         walker.add(&mut systems, place, &fetch(mlp).await?, &fetch(residual).await?, &weights)?;
     }
     let zero = vec![0.0f32; hidden * hidden];
-    let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &LAMBDAS)?.b;
+    let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &STRENGTHS)?.b;
     map.iter_mut().step_by(hidden + 1).for_each(|x| *x += 1.0);
 
     let mut tensors = Vec::new();
