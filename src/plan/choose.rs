@@ -148,6 +148,7 @@ impl Planner {
             stop = Stop::BelowSimilarity(pair.similarity);
         }
         ranked.retain(|pair| !self.is_too_low(*pair));
+        let mut ranked = self.in_short_runs(&ranked);
         if let Some(k) = self.options.options().remove
             && k <= ranked.len()
         {
@@ -184,10 +185,30 @@ impl Planner {
             .filter(|(first, (_, second_group))| {
                 let is_kept =
                     (options.keep_first && *first == 0) || (options.keep_last && first + 1 == n_pairs);
-                !is_kept && !second_group.iter().any(|layer| self.options.protected.contains(layer))
+                let run = self.plan.groups.get(*first).map_or(0, Vec::len) + second_group.len();
+                let is_long = options.longest_run.is_some_and(|most| run > most);
+                !is_kept
+                    && !is_long
+                    && !second_group.iter().any(|layer| self.options.protected.contains(layer))
             })
             .map(|(first, (similarity, _))| Pair { first, similarity })
             .collect()
+    }
+
+    /// Of ranked pairs those that, taken one after the other, make no run longer than allowed.
+    fn in_short_runs(&self, ranked: &[Pair]) -> Vec<Pair> {
+        let Some(most) = self.options.options().longest_run else { return ranked.to_vec() };
+        let mut taken: Vec<usize> = Vec::new();
+        let mut pairs = Vec::new();
+        for pair in ranked {
+            let before = (0..pair.first).rev().take_while(|first| taken.contains(first)).count();
+            let after = (pair.first + 1..).take_while(|first| taken.contains(first)).count();
+            if before + after + 2 <= most {
+                taken.push(pair.first);
+                pairs.push(*pair);
+            }
+        }
+        pairs
     }
 
     fn is_too_low(&self, pair: Pair) -> bool {

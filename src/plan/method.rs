@@ -149,6 +149,9 @@ const fn method(
     Method { name, title, selection, operator, one_shot, about }
 }
 
+/// The longest run of [`Operator::PoolRefit`] unless told otherwise.
+const LONGEST_RUN: usize = 4;
+
 /// The methods that have a name.
 pub const METHODS: &[Method] = &[
     method(
@@ -280,6 +283,7 @@ impl Method {
             selection: self.selection,
             operator: self.operator,
             one_shot: self.one_shot,
+            longest_run: (self.operator == Operator::PoolRefit).then_some(LONGEST_RUN),
             seed,
             ..PlanOptions::default()
         }

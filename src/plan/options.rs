@@ -118,6 +118,10 @@ pub struct PlanOptions {
     /// Never merge the last layer.
     #[serde(default)]
     pub keep_last: bool,
+    /// The most original layers that may become one, for [`Selection::Mka`]; `None` is any number. Averages get worse
+    /// and fits need more memory with every layer of a run.
+    #[serde(default)]
+    pub longest_run: Option<usize>,
     /// What [`Selection::Random`] draws from.
     #[serde(default)]
     pub seed: u64,
@@ -144,6 +148,7 @@ impl Default for PlanOptions {
             release_massive: false,
             keep_first: false,
             keep_last: false,
+            longest_run: None,
             seed: 0,
             search_tokens: SEARCH_TOKENS,
         }
@@ -177,6 +182,9 @@ impl PlanOptions {
         }
         if let Alpha::Fixed(alpha) = self.alpha {
             Alpha::fixed(alpha)?;
+        }
+        if self.longest_run.is_some_and(|most| most < 2) {
+            return usage("a run of less than 2 layers merges nothing".to_string());
         }
         if self.remove.is_none() && self.selection != Selection::Mka {
             return usage(format!(

@@ -243,6 +243,9 @@ pub struct PlanArgs {
     /// pool-refit.
     #[arg(long)]
     operator: Option<Operator>,
+    /// Make no run of more than N layers into one, where layers are chosen by similarity.
+    #[arg(long, value_name = "N")]
+    longest_run: Option<usize>,
     /// What random choices are drawn from.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -295,6 +298,7 @@ impl PlanArgs {
             release_massive: self.release_massive,
             keep_first: self.keep_first,
             keep_last: self.keep_last,
+            longest_run: self.longest_run,
             seed: self.seed,
             search_tokens: self.search_tokens,
         })

@@ -71,7 +71,7 @@ async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
     let originals = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
     align_attention(walker, run, &originals, &mut folded).await?;
     let attending = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
-    let (groups, output) = pool_heads(walker, run, &attending, &folded).await?;
+    let (groups, output) = pool_heads(walker, run, &originals, &attending, &folded).await?;
 
     let mixer = Mixer::new(walker, &attending, &groups, &output);
     align_mlp(walker, run, &originals, &mixer, &mut folded).await?;
@@ -150,12 +150,13 @@ async fn align_attention(
     let config = &walker.context.model.config;
     let mut systems = Systems::one_each(walker, folded.len())?;
     for (place, (x, original)) in run.entering.chunks.iter().zip(&run.original.chunks).enumerate() {
-        let read = fetch(normed(as_rows(x), config.norm_epsilon)).await?;
-        let weights = vec![1.0; read.len() / config.hidden_size.max(1)];
+        let read = normed(as_rows(x), config.norm_epsilon);
+        let values = fetch(read.clone()).await?;
+        let weights = vec![1.0; values.len() / config.hidden_size.max(1)];
         let mut states = original.clone();
         for (layer, systems) in originals.iter().zip(&mut systems) {
-            let target = fetch(normed(as_rows(&states), config.norm_epsilon)).await?;
-            walker.add(systems, place, &read, &target, &weights)?;
+            let target = normed(as_rows(&states), config.norm_epsilon);
+            walker.add(systems, place, &values, &fetch(target - read.clone()).await?, &weights)?;
             states = layer.forward(states, walker.runner.positions())?;
         }
     }
@@ -173,20 +174,22 @@ async fn align_mlp(
     let config = &walker.context.model.config;
     let mut systems = Systems::one_each(walker, folded.len())?;
     for (place, (x, original)) in run.entering.chunks.iter().zip(&run.original.chunks).enumerate() {
-        let read = fetch(normed(mixer.after_attention(x, walker)?, config.norm_epsilon)).await?;
-        let weights = vec![1.0; read.len() / config.hidden_size.max(1)];
+        let read = normed(mixer.after_attention(x, walker)?, config.norm_epsilon);
+        let values = fetch(read.clone()).await?;
+        let weights = vec![1.0; values.len() / config.hidden_size.max(1)];
         let mut states = original.clone();
         for (layer, systems) in originals.iter().zip(&mut systems) {
             let between = layer.after_attention(states.clone(), walker.runner.positions())?;
-            let target = fetch(normed(between, config.norm_epsilon)).await?;
-            walker.add(systems, place, &read, &target, &weights)?;
+            let target = normed(between, config.norm_epsilon);
+            walker.add(systems, place, &values, &fetch(target - read.clone()).await?, &weights)?;
             states = layer.forward(states, walker.runner.positions())?;
         }
     }
     fold_maps(walker, systems, folded, &[Role::Gate, Role::Up]).await
 }
 
-/// `W <- W R'`, where `R` about the identity explains the targets of each layer's system best.
+/// `W <- W (I + R)'`, where `R` explains the targets of each layer's system best: what the layer read in the original
+/// less what it reads now.
 async fn fold_maps(
     walker: &Walker<'_>,
     systems: Vec<Systems>,
@@ -194,13 +197,13 @@ async fn fold_maps(
     roles: &[Role],
 ) -> Result<()> {
     let hidden = walker.context.model.config.hidden_size;
-    let mut identity = vec![0.0f32; hidden * hidden];
-    identity.iter_mut().step_by(hidden + 1).for_each(|x| *x = 1.0);
+    let zero = vec![0.0f32; hidden * hidden];
     for (mut systems, layer) in systems.into_iter().zip(folded) {
-        let map = ridge(&mut systems.fit, &systems.held_out, &identity, &STRENGTHS)?;
+        let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &STRENGTHS)?;
         if map.lambda.is_none() {
             continue;
         }
+        map.b.iter_mut().step_by(hidden + 1).for_each(|x| *x += 1.0);
         // Row-major `[targets, regressors]`: reading `n`, the layer would have read `map n`.
         let device = walker.context.accelerator.device();
         let map = Tensor::<2>::from_data(TensorData::new(map.b, [hidden, hidden]), device);
@@ -231,22 +234,26 @@ impl Systems {
 async fn pool_heads(
     walker: &Walker<'_>,
     run: &Run<'_>,
+    originals: &[DecoderLayer],
     layers: &[DecoderLayer],
     folded: &[Folded],
 ) -> Result<(Vec<usize>, Vec<f32>)> {
     let config = &walker.context.model.config;
     let heads = config.n_heads * config.head_dim;
     let width = heads * layers.len();
+    // All heads and all neurons side by side, the neurons reading what all heads together give: what the MLPs add
+    // is not for the heads to explain.
+    let all: Vec<usize> = (0..GroupShape::new(config).per_layer * layers.len()).collect();
+    let mixer = Mixer::new(walker, layers, &all, &side_by_side(folded, Role::Output, heads));
+    let mut aligned = folded.to_vec();
+    align_mlp(walker, run, originals, &mixer, &mut aligned).await?;
+    let activating = aligned.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
     let mut systems = walker.systems(width)?;
     for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
         let parts = contexts(layers, x, walker)?;
-        // All heads and all neurons side by side: what the MLPs give is not for the heads to explain.
-        let mut between = as_rows(x);
-        for (layer, part) in layers.iter().zip(&parts) {
-            between = between + layer.output().forward(part.clone())?;
-        }
+        let between = mixer.after_attention(x, walker)?;
         let mut target = as_rows(leaving) - as_rows(x);
-        for layer in layers {
+        for layer in &activating {
             target = target - layer.down().forward(layer.activations(between.clone())?)?;
             if let Some(bias) = layer.output().bias() {
                 target = target - bias.clone();

@@ -12,6 +12,7 @@ use crate::model::{Config, Model};
 
 /// One layer of a run in `f32`, its norms folded into the projections that read them: `norm(x) W'` of a plain
 /// RMSNorm is what the layer computes.
+#[derive(Clone)]
 pub struct Folded {
     tensors: Vec<(Role, Vec<f32>)>,
     /// The weights of the norms before attention and before the MLP.
