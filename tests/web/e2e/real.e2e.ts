@@ -58,6 +58,28 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
     }, 2 * LONG)
   })
 
+  test('methods side by side, fitted on one text and measured on another', async () => {
+    const { page, errors } = await visit(site, '?device=cpu')
+    await runDemo(page, LONG)
+    const panel = page.locator('#compare')
+    await panel.getByRole('button', { name: 'None' }).click()
+    for (const name of ['MKA', 'MKA, published code', 'Prune&Comp', 'Laminate']) await panel.getByRole('checkbox', { name, exact: true }).check()
+    await page.getByLabel('Numbers of layers').fill('5')
+    await panel.getByRole('button', { name: /^Compare the methods/ }).click()
+    await panel.getByRole('button', { name: 'Compare the methods again' }).waitFor({ timeout: LONG })
+    const downloading = page.waitForEvent('download')
+    await panel.getByRole('button', { name: 'JSON' }).click()
+    const report = JSON.parse(readFileSync(await (await downloading).path(), 'utf8'))
+    const kl = Object.fromEntries(report.rows.map((row: { method: string; quality: { kl: number } }) => [row.method, row.quality.kl]))
+    expect(Object.keys(kl)).toEqual(['mka', 'mka-code', 'prunecomp', 'laminate'])
+    // Three of the four find the planted layers; the last layers are not among them.
+    expect(kl['mka-code']).toBeGreaterThan(1)
+    expect(kl.mka).toBeLessThan(0.05)
+    expect(kl.laminate).toBeLessThan(kl.mka)
+    expect(report.evaluation.name).not.toBe(report.calibration.name)
+    expect(errors).toEqual([])
+  }, 2 * LONG)
+
   test('a folder of one\'s own: no redundancy, and "collapsed" when it is', async () => {
     const { page } = await visit(site, '?device=cpu')
     await page.getByTestId('folder').setInputFiles(MODEL)
