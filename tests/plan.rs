@@ -219,6 +219,8 @@ fn a_plan_survives_json_with_the_names_of_the_protocol() {
         "kl",
         "top1_agreement",
         "collapsed",
+        "dropped",
+        "bytes",
     ];
     assert_eq!(keys, expected);
 }

@@ -40,7 +40,11 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let output = side_by_side(&folded, Role::Output, heads);
     let width = heads * folded.len();
     let n_groups = shape.per_layer * folded.len();
-    let norm = |group: &usize| written(&contexts, &output, width, &shape.columns(&[*group]));
+    let norm = |group: &usize| -> f64 {
+        // Head by head, whatever two heads of a group write against each other.
+        let columns = shape.columns(&[*group]);
+        columns.chunks(config.head_dim.max(1)).map(|head| written(&contexts, &output, width, head)).sum()
+    };
     let mut ranked: Vec<(usize, f64)> = (0..n_groups).map(|group| (group, norm(&group))).collect();
     ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let mut groups: Vec<usize> = ranked.into_iter().map(|(group, _)| group).take(shape.per_layer).collect();
