@@ -52,7 +52,7 @@ impl<'a> Selector<'a> {
         let n_layers = self.reference.stored().layers().len();
         let k = options.remove.unwrap_or(0).min(n_layers.saturating_sub(1));
         let (keep_first, keep_last) = (options.keep_first, options.keep_last);
-        let may_go = move |layer: usize| !(keep_first && layer == 0) && !(keep_last && layer + 1 == n_layers);
+        let may_go = move |layer: usize| !(keep_first && layer == 0 || keep_last && layer + 1 == n_layers);
         let influence = self.comparison.block_influence();
         Ok(match options.selection {
             Selection::Mka => Vec::new(),
