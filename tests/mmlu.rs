@@ -223,7 +223,10 @@ fn texts_are_continued_alike_alone_and_together() {
     let together = run(generate(&pass, &prompts, 24)).unwrap();
     assert!(together[0].starts_with(", there was a little girl named Lily."), "{:?}", together[0]);
     for (prompt, text) in prompts.iter().zip(&together) {
-        assert_eq!(run(generate(&pass, std::slice::from_ref(prompt), 24)).unwrap(), std::slice::from_ref(text));
+        assert_eq!(
+            run(generate(&pass, std::slice::from_ref(prompt), 24)).unwrap(),
+            std::slice::from_ref(text)
+        );
     }
     assert_eq!(run(generate(&pass, &prompts, 0)).unwrap(), ["", "", ""]);
     let too_long = ["word ".repeat(600)];

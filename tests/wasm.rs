@@ -12,7 +12,7 @@ use laminate::model::Model;
 use laminate::model::new_layer::NewLayer;
 use laminate::model::storage::Storage;
 use laminate::pipeline::{CalibrationOptions, Session, WriteOptions, evaluate};
-use laminate::plan::{Alpha, PlanOptions};
+use laminate::plan::{Method, PlanOptions};
 use laminate::progress::Silent;
 use laminate::source::{MemorySource, SharedSource};
 use laminate::{demo, memory};
@@ -71,8 +71,30 @@ async fn models() -> Vec<Model> {
 async fn a_quantised_model_scores_as_it_does_natively() {
     let model = gguf("Q8_0", include_bytes!("data/models/gguf/stories260K-Q8_0.gguf")).await;
     let cpu = Accelerator::cpu("test");
-    let report = evaluate(&model, None, &cpu, &CalibrationOptions::default(), &Silent).await.unwrap();
+    let report =
+        evaluate(&model, None, &cpu, &CalibrationOptions::default().text_options(), &Silent).await.unwrap();
     assert!((report.perplexity / 11.679 - 1.0).abs() < 5e-3, "{}", report.perplexity);
+}
+
+/// Least squares on what a device computed: pooled layers of the planted model lose next to nothing.
+#[wasm_bindgen_test]
+async fn layers_are_pooled_and_refitted_on_every_device() {
+    for preference in [Preference::Cpu, Preference::Gpu] {
+        let accelerator = match Accelerator::choose(preference).await {
+            Ok(accelerator) => accelerator,
+            Err(why) => {
+                console_log!("skipped: {why}");
+                continue;
+            }
+        };
+        let mut session = Session::new(demo::open().await.unwrap(), accelerator);
+        let few = CalibrationOptions { samples: 40, tokens: 12, ..CalibrationOptions::default() };
+        session.similarity(&few, &Silent).await.unwrap();
+        let options = Method::named("laminate").unwrap().options(5, 0);
+        let report = session.plan(&options, &WriteOptions::default(), &Silent).await.unwrap();
+        let kl = report.merged.kl.unwrap();
+        assert!(kl < 0.03, "{preference:?}: {kl}");
+    }
 }
 
 #[wasm_bindgen_test]

@@ -1,5 +1,7 @@
 //! LaCo's own search: windows of layers from the top down (Yang et al., arXiv 2402.11187, algorithm 1).
 
+use std::collections::BTreeMap;
+
 use crate::Result;
 use crate::capture::{HiddenStates, read};
 use crate::merge::Mix;
@@ -42,36 +44,70 @@ pub async fn collapse(
     let head = Head::open(context.model, context.accelerator, n_rows).await?;
     let original = normalised(&head, stream.last()?).await?;
 
-    let mut groups: Vec<Vec<usize>> = (0..stream.layers().len()).map(|layer| vec![layer]).collect();
+    let groups = (0..stream.layers().len()).map(|layer| vec![layer]).collect();
+    let mut search = Search { context: &context, head, original, groups, stream, tried: BTreeMap::new() };
     let mut removed = Vec::new();
     let mut threshold = THRESHOLD;
     while removed.len() < k && threshold > -1.0 - LOWERED_BY {
-        let mut at = groups.len().saturating_sub(2);
+        let mut at = search.groups.len().saturating_sub(2);
         while at >= 1 && removed.len() < k {
-            let size = WINDOW.min(k - removed.len() + 1).min(groups.len() - at);
+            let size = WINDOW.min(k - removed.len() + 1).min(search.groups.len().saturating_sub(at));
             // The layers that stand for their groups: those in them went before.
-            let window = groups.iter().skip(at + 1).take(size.saturating_sub(1));
+            let window = search.groups.iter().skip(at + 1).take(size.saturating_sub(1));
             let window: Vec<usize> = window.filter_map(|group| group.first().copied()).collect();
-            if size >= 2 && window.iter().all(|layer| may_go(*layer)) {
-                let mut merged = groups.clone();
-                merged
-                    .splice(at..at + size, [groups.iter().skip(at).take(size).flatten().copied().collect()]);
-                let layers = merged.iter().map(|group| collapsed(group)).collect::<Result<Vec<_>>>()?;
-                let mut changed = stream.with_layers(layers, at);
-                changed.run(&context, Stage::Plan, at, async |_, _, _| Ok(())).await?;
-                let similar = mean_cosine(&original, &normalised(&head, changed.last()?).await?);
-                if similar > threshold {
-                    removed.extend(window);
-                    (groups, stream) = (merged, changed);
-                    at = at.saturating_sub(INTERVAL).min(groups.len().saturating_sub(WINDOW));
-                    continue;
-                }
+            let may_go = size >= 2 && window.iter().all(|layer| may_go(*layer));
+            if may_go && search.similarity(at, size).await? > threshold {
+                removed.extend(window);
+                search.accept(at, size).await?;
+                at = at.saturating_sub(INTERVAL).min(search.groups.len().saturating_sub(WINDOW));
+            } else {
+                at -= 1;
             }
-            at -= 1;
         }
         threshold -= LOWERED_BY;
     }
     Ok(removed)
+}
+
+/// The model as it is now, and what is known of its windows.
+struct Search<'a> {
+    context: &'a Context<'a>,
+    head: Head<'a>,
+    /// What the head sees of the original.
+    original: Vec<Vec<f32>>,
+    groups: Vec<Vec<usize>>,
+    stream: Stream,
+    /// Similarity by start and size, for the present groups: a lower threshold asks for the same windows again.
+    tried: BTreeMap<(usize, usize), f64>,
+}
+
+impl Search<'_> {
+    /// How similar the last hidden states stay to the original's if `size` groups from `at` on become one.
+    async fn similarity(&mut self, at: usize, size: usize) -> Result<f64> {
+        if let Some(known) = self.tried.get(&(at, size)) {
+            return Ok(*known);
+        }
+        let (_, changed) = self.merged(at, size).await?;
+        let similar = mean_cosine(&self.original, &normalised(&self.head, changed.last()?).await?);
+        self.tried.insert((at, size), similar);
+        Ok(similar)
+    }
+
+    async fn accept(&mut self, at: usize, size: usize) -> Result<()> {
+        (self.groups, self.stream) = self.merged(at, size).await?;
+        self.tried.clear();
+        Ok(())
+    }
+
+    async fn merged(&self, at: usize, size: usize) -> Result<(Vec<Vec<usize>>, Stream)> {
+        let mut groups = self.groups.clone();
+        let joined = self.groups.iter().skip(at).take(size).flatten().copied().collect();
+        groups.splice(at..at + size, [joined]);
+        let layers = groups.iter().map(|group| collapsed(group)).collect::<Result<Vec<_>>>()?;
+        let mut changed = self.stream.with_layers(layers, at);
+        changed.run(self.context, Stage::Plan, at, async |_, _, _| Ok(())).await?;
+        Ok((groups, changed))
+    }
 }
 
 fn collapsed(group: &[usize]) -> Result<NewLayer> {

@@ -1,0 +1,222 @@
+//! Methods side by side, and what operators that look at activations write.
+
+mod common;
+
+use std::cell::Cell;
+
+use common::{MemoryFolder, cpu, open, open_files, run, session};
+use futures::future::LocalBoxFuture;
+use laminate::format::Container;
+use laminate::pipeline::{CalibrationOptions, CompareOptions, Session, TextOptions, WriteOptions, evaluate};
+use laminate::plan::{METHODS, Method, Operator, PlanOptions, Selection};
+use laminate::progress::{Event, Observer, Silent};
+use laminate::report::{CompareReport, CompareRow};
+use laminate::{Error, Result};
+
+const PLANTED: &str = "stories-planted-12L";
+
+/// The session of a model whose layers were compared on few sequences.
+fn calibrated(model: &str) -> Session {
+    let mut session = session(model);
+    let options = CalibrationOptions { samples: 40, tokens: 32, ..CalibrationOptions::default() };
+    run(session.similarity(&options, &Silent)).unwrap();
+    session
+}
+
+fn options(methods: &[&str], remove: &[usize]) -> CompareOptions {
+    CompareOptions {
+        methods: methods.iter().map(ToString::to_string).collect(),
+        remove: remove.to_vec(),
+        evaluation: TextOptions { samples: 16, tokens: 32, ..TextOptions::default() },
+        ..CompareOptions::default()
+    }
+}
+
+fn compare(session: &Session, options: &CompareOptions) -> CompareReport {
+    run(session.compare(options, &Silent)).unwrap()
+}
+
+fn kl(row: &CompareRow) -> f64 {
+    row.quality.unwrap().kl.unwrap()
+}
+
+#[test]
+fn every_method_with_a_name_is_measured_in_the_order_asked_for() {
+    let session = calibrated(PLANTED);
+    let names: Vec<&str> = METHODS.iter().map(|method| &*method.name).collect();
+    let report = compare(&session, &options(&names, &[2, 4]));
+    let rows: Vec<(&str, usize)> = report.rows.iter().map(|row| (&*row.method, row.removed)).collect();
+    let asked: Vec<(&str, usize)> = names.iter().flat_map(|name| [(*name, 2), (*name, 4)]).collect();
+    assert_eq!(rows, asked);
+    for row in &report.rows {
+        assert_eq!(row.error, None, "{} {}", row.method, row.removed);
+        assert_eq!(row.layers, row.groups.len());
+        assert!(row.bytes < report.bytes && row.parameters < report.parameters, "{}", row.method);
+    }
+    let of = |name: &str| report.rows.iter().rfind(|row| row.method == name).map(kl).unwrap();
+    // The planted layers do nothing: who finds them loses nothing, and whoever cuts the end loses all.
+    for found in ["mka", "shortgpt", "greedy-kl", "prunecomp", "laminate", "laminate-search"] {
+        assert!(of(found) < 0.1, "{found}: {}", of(found));
+    }
+    assert!(of("mka-code") > 0.5 && of("random") > 0.5);
+    assert!(of("laminate") <= of("mka"), "a fit is no better than an average");
+    assert!(!report.cancelled && report.overlap < 0.01);
+    assert_ne!(report.calibration.name, report.evaluation.name);
+}
+
+#[test]
+fn a_refit_of_the_planted_groups_is_at_least_as_good_as_their_average() {
+    let report = compare(&calibrated(PLANTED), &options(&["mka", "mka+refit", "mka+pool-refit"], &[7]));
+    let [average, refit, pooled] = [0, 1, 2].map(|i| kl(&report.rows[i]));
+    assert!(refit <= average && pooled <= average, "{average} {refit} {pooled}");
+}
+
+#[test]
+fn fewer_layers_of_a_search_are_the_first_of_more() {
+    let session = calibrated(PLANTED);
+    let alone = compare(&session, &options(&["sleb"], &[2]));
+    let both = compare(&session, &options(&["sleb"], &[2, 4]));
+    assert_eq!(alone.rows[0].groups, both.rows[0].groups);
+    assert_eq!(alone.rows[0].quality, both.rows[0].quality);
+}
+
+#[test]
+fn a_text_that_was_calibrated_on_is_said() {
+    let session = calibrated(PLANTED);
+    let evaluation = TextOptions {
+        text: Some(laminate::demo::TEXT.to_owned()),
+        text_name: Some("the same".to_owned()),
+        ..options(&[], &[]).evaluation
+    };
+    let report = compare(&session, &CompareOptions { evaluation, ..options(&["shortgpt"], &[1]) });
+    assert!(report.overlap > 0.99, "{}", report.overlap);
+    assert!(report.warnings[0].contains("100.0 % of the evaluation text was seen"), "{:?}", report.warnings);
+}
+
+/// Stops after so many rows.
+struct StopAfter(Cell<usize>);
+
+impl Observer for StopAfter {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        if let Event::Row(_) = event {
+            self.0.set(self.0.get().saturating_sub(1));
+        }
+        let stop = self.0.get() == 0 && !matches!(event, Event::Row(_));
+        Box::pin(std::future::ready(if stop { Err(Error::Cancelled) } else { Ok(()) }))
+    }
+}
+
+#[test]
+fn a_stop_keeps_the_rows_that_are_done() {
+    let session = calibrated(PLANTED);
+    let options = options(&["shortgpt", "mka-code", "laminate"], &[2]);
+    let report = run(session.compare(&options, &StopAfter(Cell::new(2)))).unwrap();
+    assert!(report.cancelled);
+    assert_eq!(report.rows.iter().map(|row| &*row.method).collect::<Vec<_>>(), ["shortgpt", "mka-code"]);
+}
+
+#[test]
+fn a_method_that_cannot_do_it_is_a_row_and_bad_options_are_an_error() {
+    let session = calibrated("stories260K");
+    let report = compare(&session, &options(&["flatten", "shortgpt"], &[4]));
+    assert!(report.rows[0].warnings[0].contains("of 4 layers"), "{:?}", report.rows[0]);
+    assert_eq!(report.rows[1].layers, 1);
+    for (methods, remove, says) in [
+        (vec!["magic"], 1, "magic"),
+        (vec!["bi+magic"], 1, "operator"),
+        (vec!["mka"], 5, "5 of 5"),
+        (vec![], 1, "name"),
+    ] {
+        let error = run(session.compare(&options(&methods, &[remove]), &Silent)).unwrap_err();
+        assert!(matches!(&error, Error::Usage(text) if text.contains(says)), "{error}");
+    }
+}
+
+#[test]
+fn tables_have_a_line_for_each_row() {
+    let report = compare(&calibrated(PLANTED), &options(&["shortgpt", "random"], &[2, 5]));
+    let csv = report.to_csv();
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 2 + report.rows.len());
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{csv}");
+    for (line, row) in lines.iter().skip(2).zip(&report.rows) {
+        assert_eq!(line[0], row.method);
+        assert_eq!(line[5].parse::<f64>().unwrap(), row.quality.unwrap().perplexity);
+        assert_eq!(line[10].parse::<u64>().unwrap(), row.bytes);
+    }
+    let markdown = report.to_markdown();
+    assert!(markdown.contains("**collapsed**") && markdown.contains("seed 0"), "{markdown}");
+    assert_eq!(markdown.lines().filter(|line| line.starts_with("| ")).count(), 2 + report.rows.len());
+}
+
+/// A plan by an operator, written, and read again.
+fn written(model: &str, operator: Operator, output: &WriteOptions) {
+    let mut session = calibrated(model);
+    let options = PlanOptions {
+        remove: Some(if model == PLANTED { 2 } else { 1 }),
+        selection: Selection::BlockInfluence,
+        operator,
+        keep_first: true,
+        ..PlanOptions::default()
+    };
+    let report = run(session.plan(&options, output, &Silent)).unwrap();
+    let folder = MemoryFolder::default();
+    run(session.write(&report.plan, output, &mut folder.clone(), &Silent)).unwrap();
+    let again = open_files(&folder.state.borrow().files.clone()).unwrap();
+    assert_eq!(again.config.n_layers, report.plan.groups.len());
+    let calibration = CalibrationOptions { samples: 40, tokens: 32, ..CalibrationOptions::default() };
+    let evaluated =
+        run(evaluate(&again, Some(&open(model)), &cpu(), &calibration.text_options(), &Silent)).unwrap();
+    let (ours, theirs) = (evaluated.kl.unwrap(), report.merged.kl.unwrap());
+    assert!((ours - theirs).abs() < 1e-3 * theirs + 1e-5, "{model} {operator}: {ours} {theirs}");
+
+    // A session that did not measure the plan builds the same layers.
+    let anew = MemoryFolder::default();
+    let plan = serde_json::from_str(&serde_json::to_string(&report.plan).unwrap()).unwrap();
+    run(calibrated(model).write(&plan, output, &mut anew.clone(), &Silent)).unwrap();
+    let weights = |folder: &MemoryFolder| {
+        let files = folder.state.borrow().files.clone();
+        files.into_iter().filter(|(name, _)| name.ends_with(".safetensors")).collect::<Vec<_>>()
+    };
+    assert!(weights(&anew) == weights(&folder), "{model} {operator}: other weights");
+    if operator.needs_activations() {
+        let error = run(common::session(model).write(&plan, output, &mut MemoryFolder::default(), &Silent));
+        assert!(matches!(error, Err(Error::Usage(_))), "{error:?}");
+    }
+}
+
+#[test]
+fn what_operators_compute_is_what_is_written() {
+    for operator in Operator::ALL {
+        written(PLANTED, *operator, &WriteOptions::default());
+    }
+}
+
+#[test]
+fn operators_keep_biases_groups_of_heads_and_heads_of_their_own() {
+    let f32 = WriteOptions { dtype: Some("f32".parse().unwrap()), ..WriteOptions::default() };
+    for model in ["variants/multi-head-biases", "variants/multi-query-untied", "variants/wide-heads-theta"] {
+        for operator in
+            [Operator::Scale, Operator::ReplaceMe, Operator::Flatten, Operator::Refit, Operator::PoolRefit]
+        {
+            written(model, operator, &f32);
+        }
+    }
+}
+
+#[test]
+fn computed_layers_go_into_the_other_kind_of_file() {
+    let gguf = WriteOptions { container: Some(Container::Gguf), ..WriteOptions::default() };
+    for operator in [Operator::Flatten, Operator::PoolRefit] {
+        written(PLANTED, operator, &gguf);
+    }
+}
+
+#[test]
+fn a_short_run_is_kept_short() {
+    let mut session = calibrated(PLANTED);
+    let options = PlanOptions { longest_run: Some(2), ..Method::named("laminate").unwrap().options(4, 0) };
+    let report = run(session.plan(&options, &WriteOptions::default(), &Silent)).unwrap();
+    assert!(report.plan.groups.iter().all(|group| group.len() <= 2), "{:?}", report.plan.groups);
+    assert_eq!(report.plan.groups.len(), 8);
+}
