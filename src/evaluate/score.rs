@@ -18,9 +18,6 @@ use crate::model::head::{Head, HeadSlice};
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
 
-/// States whose logits are computed at a time where they are not cut by sequences.
-const ROWS_PER_CHUNK: usize = 2048;
-
 /// Sums over the scored tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Scores {
@@ -179,10 +176,12 @@ pub async fn predict(
     targets: &[u32],
     observer: &dyn Observer,
 ) -> Result<Vec<Prediction>> {
-    let head = Head::open(model, accelerator, targets.len().min(ROWS_PER_CHUNK)).await?;
+    // Each state stands for itself, as if every sequence had one token.
+    let per_chunk = sequences_per_chunk(1);
+    let head = Head::open(model, accelerator, targets.len().min(per_chunk)).await?;
     let mut chunks = Vec::new();
-    for (place, targets) in targets.chunks(ROWS_PER_CHUNK).enumerate() {
-        let own = head.normalise(states.clone().narrow(0, place * ROWS_PER_CHUNK, targets.len()));
+    for (place, targets) in targets.chunks(per_chunk).enumerate() {
+        let own = head.normalise(states.clone().narrow(0, place * per_chunk, targets.len()));
         let tokens = vec![vec![Token::default(); targets.len()]];
         chunks.push(Chunk { owns: vec![own], reference: None, tokens, targets: targets.to_vec() });
     }
@@ -325,18 +324,39 @@ impl Chunk {
     /// Adds one slice of the vocabulary.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
         let z = self.reference.as_ref().map(|states| other.logits(states.clone())).transpose()?;
+        let is_host = fused::is_host(accelerator.device());
+        // What all models are compared with is taken from the tensor and reduced once.
+        let (z, reference) = match (is_host, z) {
+            (true, Some(z)) => (None, Some(HostReference::new(z, self.targets.len(), slice.count))),
+            (_, z) => (z, None),
+        };
         for (own, tokens) in self.owns.iter().zip(&mut self.tokens) {
             let y = slice.logits(own.clone())?;
-            let rows = if fused::is_host(accelerator.device()) {
-                rows_on_host(y, z.clone(), &self.targets, slice)
-            } else {
-                rows_on_device(y, z.clone(), &self.targets, slice, accelerator).await?
+            let rows = match is_host {
+                true => rows_on_host(y, reference.as_ref(), &self.targets, slice),
+                false => rows_on_device(y, z.clone(), &self.targets, slice, accelerator).await?,
             };
             for (token, row) in tokens.iter_mut().zip(rows) {
                 token.absorb(&row);
             }
         }
         Ok(())
+    }
+}
+
+/// The original's logits of a slice, in memory.
+struct HostReference {
+    logits: Vec<f32>,
+    /// Of each row, places within the slice.
+    softmax: Vec<RowSoftmax>,
+}
+
+impl HostReference {
+    fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Self {
+        let logits = fused::host(z);
+        let row = |i: usize| logits.get(i * width..(i + 1) * width).unwrap_or_default();
+        let softmax = fused::map_rows(n_rows, |i| fused::row_softmax(row(i)));
+        Self { logits, softmax }
     }
 }
 
@@ -358,20 +378,26 @@ struct ReferenceRow {
 }
 
 /// Reduces logits in memory, one pass over each row.
-fn rows_on_host(y: Tensor<2>, z: Option<Tensor<2>>, targets: &[u32], slice: &HeadSlice) -> Vec<Row> {
-    let (y, z) = (fused::host(y), z.map(fused::host));
+fn rows_on_host(
+    y: Tensor<2>,
+    reference: Option<&HostReference>,
+    targets: &[u32],
+    slice: &HeadSlice,
+) -> Vec<Row> {
+    let y = fused::host(y);
     fused::map_rows(targets.len(), |i| {
         let range = i * slice.count..(i + 1) * slice.count;
         let row = y.get(range.clone()).unwrap_or_default();
         let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
         let target = |row: &[f32]| place_in(slice, targets, i).and_then(|place| row.get(place)).copied();
+        let of_reference = reference.and_then(|r| r.logits.get(range).zip(r.softmax.get(i)));
         Row {
             own: in_slice(fused::row_softmax(row)),
             target: target(row),
-            reference: z.as_deref().and_then(|z| z.get(range)).map(|z| {
-                let softmax = fused::row_softmax(z);
-                let divergence = fused::row_divergence(z, row, softmax.max);
-                ReferenceRow { softmax: in_slice(softmax), target: target(z), divergence }
+            reference: of_reference.map(|(z, softmax)| ReferenceRow {
+                softmax: in_slice(*softmax),
+                target: target(z),
+                divergence: fused::row_divergence(z, row, softmax.max),
             }),
         }
     })
