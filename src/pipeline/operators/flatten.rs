@@ -4,7 +4,9 @@
 //! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
 //! neurons that go have in common with those that stay is passed on by the Nystrom method.
 
-use super::run_tensors::{Folded, GroupShape, assemble, columns, joined, side_by_side};
+use super::run_tensors::{
+    GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
+};
 use super::walk::{Run, Walker, as_rows, walk};
 use crate::Result;
 use crate::least_squares::{Normal, leverage_keep};
@@ -28,11 +30,8 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
 async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
     let config = &model.config;
-    let mut folded = Vec::new();
-    for layer in run.layers {
-        folded.push(Folded::read(model, *layer).await?);
-    }
-    let uploaded = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let folded = read_run(walker, &run).await?;
+    let uploaded = upload_all(walker, &folded)?;
     let (contexts, activations) = gram(walker, &run, &uploaded).await?;
 
     let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
@@ -53,8 +52,7 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let repair = leverage_keep(&activations, inner, RIDGE)?;
     let down = repair.apply(&side_by_side(&folded, Role::Down, inner))?;
     let output = columns(&output, width, &shape.columns(&groups));
-    let place = run.layers.iter().position(|layer| *layer == run.stays).unwrap_or(0);
-    let tensors = assemble(config, &folded, place, &groups, &repair.kept, output, down);
+    let tensors = assemble(config, &run, &folded, &groups, &repair.kept, output, down);
     NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors)
 }
 
@@ -63,26 +61,22 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
 async fn gram(walker: &Walker<'_>, run: &Run<'_>, layers: &[DecoderLayer]) -> Result<(Normal, Normal)> {
     let config = &walker.context.model.config;
     let sequences = walker.context.sequences;
-    let mut contexts = Normal::new(config.n_heads * config.head_dim * layers.len(), 0)?;
-    let mut activations = Normal::new(config.intermediate_size * layers.len(), 0)?;
+    let mut heads = Normal::new(config.n_heads * config.head_dim * layers.len(), 0)?;
+    let mut neurons = Normal::new(config.intermediate_size * layers.len(), 0)?;
     for x in &run.original.chunks {
-        let parts = layers
-            .iter()
-            .map(|layer| layer.contexts(x.clone(), walker.runner.positions()))
-            .collect::<Result<Vec<_>>>()?;
+        let parts = contexts(layers, x, walker)?;
         let mut between = as_rows(x);
         for (layer, part) in layers.iter().zip(&parts) {
             between = between + layer.output().forward(part.clone())?;
         }
-        let gated =
-            layers.iter().map(|layer| layer.activations(between.clone())).collect::<Result<Vec<_>>>()?;
+        let gated = activations(layers, &between)?;
         let n_rows = between.dims()[0];
         let is_bos = |row: usize| sequences.has_bos() && row.is_multiple_of(sequences.tokens());
         let weights: Vec<f32> = (0..n_rows).map(|row| if is_bos(row) { 0.0 } else { 1.0 }).collect();
-        contexts.add(&joined(parts).await?, &[], &weights)?;
-        activations.add(&joined(gated).await?, &[], &weights)?;
+        heads.add(&joined(parts).await?, &[], &weights)?;
+        neurons.add(&joined(gated).await?, &[], &weights)?;
     }
-    Ok((contexts, activations))
+    Ok((heads, neurons))
 }
 
 /// `sum_t |z_t O'|^2` of the contexts' columns `chosen`: the trace of `O G O'`.

@@ -13,8 +13,10 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::STRENGTHS;
 use super::refit;
-use super::run_tensors::{Folded, GroupShape, assemble, columns, joined, side_by_side};
-use super::walk::{Run, Systems, Walker, as_rows, fetch, relative_weights, walk};
+use super::run_tensors::{
+    Folded, GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
+};
+use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use crate::Result;
 use crate::least_squares::{Normal, eliminate, eliminate_bytes, eliminate_groups, ridge, ridge_bytes};
 use crate::model::layer::DecoderLayer;
@@ -64,24 +66,20 @@ fn bytes(walker: &Walker<'_>, n_layers: usize) -> u64 {
 async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
     let config = &model.config;
-    let mut folded = Vec::new();
-    for layer in run.layers {
-        folded.push(Folded::read(model, *layer).await?);
-    }
-    let originals = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let mut folded = read_run(walker, run).await?;
+    let originals = upload_all(walker, &folded)?;
     align_attention(walker, run, &originals, &mut folded).await?;
-    let attending = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let attending = upload_all(walker, &folded)?;
     let (groups, output) = pool_heads(walker, run, &originals, &attending, &folded).await?;
 
     let mixer = Mixer::new(walker, &attending, &groups, &output);
     align_mlp(walker, run, &originals, &mixer, &mut folded).await?;
     drop(originals);
-    let activating = folded.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let activating = upload_all(walker, &folded)?;
     let (neurons, down) = pool_neurons(walker, run, &activating, &mixer, &folded).await?;
     drop(mixer);
 
-    let place = run.layers.iter().position(|layer| *layer == run.stays).unwrap_or(0);
-    let tensors = assemble(config, &folded, place, &groups, &neurons, output, down);
+    let tensors = assemble(config, run, &folded, &groups, &neurons, output, down);
     let pooled =
         |tensors| NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors);
     let layer = pooled(tensors.clone())?;
@@ -129,10 +127,6 @@ impl<'m> Mixer<'m> {
     }
 }
 
-fn contexts(layers: &[DecoderLayer], x: &Tensor<3>, walker: &Walker<'_>) -> Result<Vec<Tensor<2>>> {
-    layers.iter().map(|layer| layer.contexts(x.clone(), walker.runner.positions())).collect()
-}
-
 /// Rows divided by their root mean square.
 fn normed(x: Tensor<2>, epsilon: f64) -> Tensor<2> {
     let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
@@ -149,14 +143,14 @@ async fn align_attention(
 ) -> Result<()> {
     let config = &walker.context.model.config;
     let mut systems = Systems::one_each(walker, folded.len())?;
-    for (place, (x, original)) in run.entering.chunks.iter().zip(&run.original.chunks).enumerate() {
-        let read = normed(as_rows(x), config.norm_epsilon);
+    for chunk in run.chunks() {
+        let read = normed(as_rows(chunk.entering), config.norm_epsilon);
         let values = fetch(read.clone()).await?;
         let weights = vec![1.0; values.len() / config.hidden_size.max(1)];
-        let mut states = original.clone();
+        let mut states = chunk.original.clone();
         for (layer, systems) in originals.iter().zip(&mut systems) {
             let target = normed(as_rows(&states), config.norm_epsilon);
-            walker.add(systems, place, &values, &fetch(target - read.clone()).await?, &weights)?;
+            walker.add(systems, chunk.place, &values, &fetch(target - read.clone()).await?, &weights)?;
             states = layer.forward(states, walker.runner.positions())?;
         }
     }
@@ -173,15 +167,15 @@ async fn align_mlp(
 ) -> Result<()> {
     let config = &walker.context.model.config;
     let mut systems = Systems::one_each(walker, folded.len())?;
-    for (place, (x, original)) in run.entering.chunks.iter().zip(&run.original.chunks).enumerate() {
-        let read = normed(mixer.after_attention(x, walker)?, config.norm_epsilon);
+    for chunk in run.chunks() {
+        let read = normed(mixer.after_attention(chunk.entering, walker)?, config.norm_epsilon);
         let values = fetch(read.clone()).await?;
         let weights = vec![1.0; values.len() / config.hidden_size.max(1)];
-        let mut states = original.clone();
+        let mut states = chunk.original.clone();
         for (layer, systems) in originals.iter().zip(&mut systems) {
             let between = layer.after_attention(states.clone(), walker.runner.positions())?;
             let target = normed(between, config.norm_epsilon);
-            walker.add(systems, place, &values, &fetch(target - read.clone()).await?, &weights)?;
+            walker.add(systems, chunk.place, &values, &fetch(target - read.clone()).await?, &weights)?;
             states = layer.forward(states, walker.runner.positions())?;
         }
     }
@@ -247,20 +241,20 @@ async fn pool_heads(
     let mixer = Mixer::new(walker, layers, &all, &side_by_side(folded, Role::Output, heads));
     let mut aligned = folded.to_vec();
     align_mlp(walker, run, originals, &mixer, &mut aligned).await?;
-    let activating = aligned.iter().map(|layer| layer.upload(walker)).collect::<Result<Vec<_>>>()?;
+    let activating = upload_all(walker, &aligned)?;
     let mut systems = walker.systems(width)?;
-    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
-        let parts = contexts(layers, x, walker)?;
-        let between = mixer.after_attention(x, walker)?;
-        let mut target = as_rows(leaving) - as_rows(x);
+    for chunk in run.chunks() {
+        let parts = contexts(layers, chunk.entering, walker)?;
+        let between = mixer.after_attention(chunk.entering, walker)?;
+        let mut target = chunk.leaving - as_rows(chunk.entering);
         for layer in &activating {
             target = target - layer.down().forward(layer.activations(between.clone())?)?;
             if let Some(bias) = layer.output().bias() {
                 target = target - bias.clone();
             }
         }
-        let weights = relative_weights(&fetch(as_rows(leaving)).await?, config.hidden_size);
-        walker.add(&mut systems, place, &joined(parts).await?, &fetch(target).await?, &weights)?;
+        let (z, y) = (joined(parts).await?, fetch(target).await?);
+        walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
     }
     let shape = GroupShape::new(config);
     let groups = eliminate_groups(&systems.fit, shape.queries, shape.per_layer, ELIMINATION_RIDGE)?;
@@ -283,16 +277,15 @@ async fn pool_neurons(
     let inner = config.intermediate_size;
     let width = inner * layers.len();
     let mut systems = walker.systems(width)?;
-    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
-        let between = mixer.after_attention(x, walker)?;
-        let gated =
-            layers.iter().map(|layer| layer.activations(between.clone())).collect::<Result<Vec<_>>>()?;
-        let mut target = as_rows(leaving) - between;
+    for chunk in run.chunks() {
+        let between = mixer.after_attention(chunk.entering, walker)?;
+        let gated = activations(layers, &between)?;
+        let mut target = chunk.leaving - between;
         for bias in layers.iter().filter_map(|layer| layer.down().bias()) {
             target = target - bias.clone();
         }
-        let weights = relative_weights(&fetch(as_rows(leaving)).await?, config.hidden_size);
-        walker.add(&mut systems, place, &joined(gated).await?, &fetch(target).await?, &weights)?;
+        let (z, y) = (joined(gated).await?, fetch(target).await?);
+        walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
     }
     let neurons = eliminate(&systems.fit, inner, ROUNDS, ELIMINATION_RIDGE)?;
     let start = columns(&side_by_side(folded, Role::Down, inner), width, &neurons);

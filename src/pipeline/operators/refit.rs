@@ -6,7 +6,8 @@
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
 use super::STRENGTHS;
-use super::walk::{Run, Systems, Walker, as_rows, fetch, relative_weights, walk};
+use super::run_tensors::joined;
+use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use crate::Result;
 use crate::least_squares::ridge;
 use crate::model::layer::DecoderLayer;
@@ -51,18 +52,16 @@ async fn fit_output(
     down: &[f32],
 ) -> Result<Vec<f32>> {
     let config = &walker.context.model.config;
-    let (hidden, inner, heads) =
-        (config.hidden_size, config.intermediate_size, config.n_heads * config.head_dim);
+    let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
     let layer = walker.upload(kept).await?;
     let mut systems = walker.systems(heads + inner)?;
-    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
-        let contexts = layer.contexts(x.clone(), walker.runner.positions())?;
-        let between = as_rows(x) + layer.output().forward(contexts.clone())?;
+    for chunk in run.chunks() {
+        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
+        let between = as_rows(chunk.entering) + layer.output().forward(contexts.clone())?;
         let activations = layer.activations(between.clone())?;
-        let residual = as_rows(leaving) - between - layer.down().forward(activations.clone())?;
-        let weights = relative_weights(&fetch(as_rows(leaving)).await?, hidden);
-        let regressors = side_by_side(&fetch(contexts).await?, heads, &fetch(activations).await?, inner);
-        walker.add(&mut systems, place, &regressors, &fetch(residual).await?, &weights)?;
+        let residual = chunk.leaving - between - layer.down().forward(activations.clone())?;
+        let regressors = joined(vec![contexts, activations]).await?;
+        walker.add(&mut systems, chunk.place, &regressors, &fetch(residual).await?, chunk.weights)?;
     }
     let start = side_by_side(output, heads, down, inner);
     let joint = improve(&mut systems, &start)?;
@@ -81,12 +80,12 @@ pub async fn fit_down(
 ) -> Result<Vec<f32>> {
     let config = &walker.context.model.config;
     let mut systems = walker.systems(config.intermediate_size)?;
-    for (place, (x, leaving)) in run.entering.chunks.iter().zip(&run.leaving.chunks).enumerate() {
-        let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+    for chunk in run.chunks() {
+        let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions())?;
         let activations = layer.activations(between.clone())?;
-        let weights = relative_weights(&fetch(as_rows(leaving)).await?, config.hidden_size);
-        let residual = as_rows(leaving) - between - layer.down().forward(activations.clone())?;
-        walker.add(&mut systems, place, &fetch(activations).await?, &fetch(residual).await?, &weights)?;
+        let residual = chunk.leaving - between - layer.down().forward(activations.clone())?;
+        let (z, y) = (fetch(activations).await?, fetch(residual).await?);
+        walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
     }
     improve(&mut systems, down)
 }

@@ -9,7 +9,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::STRENGTHS;
-use super::walk::{Run, Walker, as_rows, fetch, relative_weights, walk};
+use super::walk::{Run, Walker, fetch, walk};
 use crate::Result;
 use crate::least_squares::ridge;
 use crate::model::names::Role;
@@ -36,14 +36,12 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let kept = NewLayer::original(run.stays);
     let layer = walker.upload(&kept).await?;
     let mut systems = walker.systems(hidden)?;
-    for (place, (x, leaving)) in before.chunks.iter().zip(&run.leaving.chunks).enumerate() {
+    for (x, chunk) in before.chunks.iter().zip(run.chunks()) {
         let between = layer.after_attention(x.clone(), walker.runner.positions())?;
         let mlp = layer.down().forward(layer.activations(between.clone())?)?;
-        let leaving = as_rows(leaving);
-        let weights = relative_weights(&fetch(leaving.clone()).await?, hidden);
         // What the identity leaves, taken before the sums, where little would be left of its digits.
-        let residual = leaving - between - mlp.clone();
-        walker.add(&mut systems, place, &fetch(mlp).await?, &fetch(residual).await?, &weights)?;
+        let residual = chunk.leaving - between - mlp.clone();
+        walker.add(&mut systems, chunk.place, &fetch(mlp).await?, &fetch(residual).await?, chunk.weights)?;
     }
     let zero = vec![0.0f32; hidden * hidden];
     let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &STRENGTHS)?.b;

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::walk::{Walker, fetch};
+use super::walk::{Run, Walker, fetch};
 use crate::Result;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
@@ -102,14 +102,50 @@ impl GroupShape {
     }
 }
 
+/// Reads all layers of a run.
+///
+/// # Errors
+/// What reading gives.
+pub async fn read_run(walker: &Walker<'_>, run: &Run<'_>) -> Result<Vec<Folded>> {
+    let mut folded = Vec::with_capacity(run.layers.len());
+    for layer in run.layers {
+        folded.push(Folded::read(walker.context.model, *layer).await?);
+    }
+    Ok(folded)
+}
+
+/// Takes all layers of a run to the device.
+///
+/// # Errors
+/// As [`DecoderLayer::upload`].
+pub fn upload_all(walker: &Walker<'_>, folded: &[Folded]) -> Result<Vec<DecoderLayer>> {
+    folded.iter().map(|layer| layer.upload(walker)).collect()
+}
+
+/// What the heads of each layer gather from the same stream.
+///
+/// # Errors
+/// As [`DecoderLayer::contexts`].
+pub fn contexts(layers: &[DecoderLayer], x: &Tensor<3>, walker: &Walker<'_>) -> Result<Vec<Tensor<2>>> {
+    layers.iter().map(|layer| layer.contexts(x.clone(), walker.runner.positions())).collect()
+}
+
+/// What the neurons of each layer activate on the same stream.
+///
+/// # Errors
+/// As [`DecoderLayer::activations`].
+pub fn activations(layers: &[DecoderLayer], between: &Tensor<2>) -> Result<Vec<Tensor<2>>> {
+    layers.iter().map(|layer| layer.activations(between.clone())).collect()
+}
+
 /// The tensors of the layer that has the given groups of heads and neurons of a run, counted through all its layers,
-/// and the given output and down projections. Its norms are those of the layer `stays` of the run, taken out of the
+/// and the given output and down projections. Its norms are those of the layer of the run that stays, taken out of the
 /// projections again: block types round alike what is alike in size, as the weights of a trained layer are. Biases of the output and down projections are the
 /// sums of the layers'.
 pub fn assemble(
     config: &Config,
-    run: &[Folded],
-    stays: usize,
+    run: &Run<'_>,
+    folded: &[Folded],
     groups: &[usize],
     neurons: &[usize],
     output: Vec<f32>,
@@ -119,7 +155,7 @@ pub fn assemble(
     let hidden = config.hidden_size;
     let rows = |role: Role, per_layer: usize, chosen: &[usize], width: usize| -> Vec<f32> {
         let part = |place: &usize| {
-            let layer = run.get(place / per_layer.max(1)).map(|layer| layer.get(role)).unwrap_or_default();
+            let layer = folded.get(place / per_layer.max(1)).map(|layer| layer.get(role)).unwrap_or_default();
             let first = place % per_layer.max(1) * width;
             layer.get(first..first + width).unwrap_or_default().to_vec()
         };
@@ -127,12 +163,13 @@ pub fn assemble(
     };
     let summed = |role: Role| -> Vec<f32> {
         let mut sum = vec![0.0; hidden];
-        run.iter().for_each(|layer| sum.iter_mut().zip(layer.get(role)).for_each(|(s, x)| *s += x));
+        folded.iter().for_each(|layer| sum.iter_mut().zip(layer.get(role)).for_each(|(s, x)| *s += x));
         sum
     };
     let inner = config.intermediate_size;
-    let [attention, mlp] =
-        run.get(stays).map(|layer| layer.norms.each_ref().map(|norm| usable(norm))).unwrap_or_default();
+    let stays = run.layers.iter().zip(folded).find(|(layer, _)| **layer == run.stays);
+    let norms = |(_, layer): (&usize, &Folded)| layer.norms.each_ref().map(|norm| usable(norm));
+    let [attention, mlp] = stays.map(norms).unwrap_or_default();
     let unfold = |mut weight: Vec<f32>, norm: &[f32]| {
         for row in weight.chunks_mut(hidden.max(1)) {
             row.iter_mut().zip(norm).for_each(|(w, n)| *w /= n);

@@ -26,6 +26,32 @@ pub struct Run<'r> {
     pub entering: &'r HiddenStates,
     /// What leaves the last in the original: what the new layer should yield.
     pub leaving: &'r HiddenStates,
+    /// [`relative_weights`] of the rows of each chunk of `leaving`.
+    weights: Vec<Vec<f32>>,
+}
+
+/// Some sequences of a run.
+pub struct RunChunk<'r> {
+    /// Their place among the chunks of the text.
+    pub place: usize,
+    /// What enters in the original.
+    pub original: &'r Tensor<3>,
+    /// What enters in the new model.
+    pub entering: &'r Tensor<3>,
+    /// What leaves in the original, as rows.
+    pub leaving: Tensor<2>,
+    /// How much each row counts.
+    pub weights: &'r [f32],
+}
+
+impl Run<'_> {
+    /// All chunks, in order.
+    pub fn chunks(&self) -> impl Iterator<Item = RunChunk<'_>> {
+        let states = self.original.chunks.iter().zip(&self.entering.chunks).zip(&self.leaving.chunks);
+        states.zip(&self.weights).enumerate().map(|(place, (((original, entering), leaving), weights))| {
+            RunChunk { place, original, entering, leaving: as_rows(leaving), weights }
+        })
+    }
 }
 
 /// Runs layers and sorts their rows.
@@ -137,7 +163,18 @@ pub async fn walk<'a>(
             leaving = walker.runner.forward(&walker.upload(&NewLayer::original(*layer)).await?, &leaving)?;
         }
         let entering = new.take().unwrap_or_else(|| original.clone());
-        let run = Run { layers: group, stays, original: &original, entering: &entering, leaving: &leaving };
+        let mut weights = Vec::with_capacity(leaving.chunks.len());
+        for chunk in &leaving.chunks {
+            weights.push(relative_weights(&fetch(as_rows(chunk)).await?, context.model.config.hidden_size));
+        }
+        let run = Run {
+            layers: group,
+            stays,
+            original: &original,
+            entering: &entering,
+            leaving: &leaving,
+            weights,
+        };
         let layer = fit(&walker, run).await?;
         new = Some(walker.runner.forward(&walker.upload(&layer).await?, &entering)?);
         original = leaving;
@@ -164,7 +201,7 @@ fn held_out(n: usize) -> Vec<bool> {
 
 /// `1 / rms` of each row, so that every token counts by its relative error and those that carry massive
 /// activations do not decide the fit alone, yet are in it. A row of zeros has no weight.
-pub fn relative_weights(targets: &[f32], width: usize) -> Vec<f32> {
+fn relative_weights(targets: &[f32], width: usize) -> Vec<f32> {
     let rms = |row: &[f32]| {
         let square: f64 = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         (square / width.max(1) as f64).sqrt()
