@@ -24,6 +24,11 @@ pub struct NewLayer {
 }
 
 impl NewLayer {
+    /// All layers of the original.
+    pub fn originals(model: &Model) -> Vec<Self> {
+        (0..model.config.n_layers).map(Self::original).collect()
+    }
+
     /// The original layer itself.
     pub fn original(layer: usize) -> Self {
         Self::mixed(Mix::original(layer))
@@ -90,11 +95,6 @@ impl NewLayer {
     /// Whether the tensor of `role` is that of an original layer, byte for byte where it is stored alike.
     pub fn is_copied(&self, role: Role) -> bool {
         self.mix.unchanged().is_some() && self.factor(role) == 1.0 && self.replaced(role).is_none()
-    }
-
-    /// The original layer that this is without change, if it is one.
-    pub fn unchanged(&self) -> Option<usize> {
-        self.mix.unchanged().filter(|_| self.scale == 1.0 && self.replaced.is_empty())
     }
 
     /// The type in which the tensor of `role` is stored.

@@ -173,8 +173,7 @@ pub async fn run_original(
     observer: &dyn Observer,
 ) -> Result<(Stream, Scores)> {
     let context = Context { model, accelerator, sequences, storage: Storage::of(model), observer };
-    let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
-    let mut stream = Stream::open(&context, layers).await?;
+    let mut stream = Stream::open(&context, NewLayer::originals(model)).await?;
     stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
     let scores = context.score(stream.last()?, None).await?;
     Ok((stream, scores))
@@ -184,12 +183,12 @@ pub async fn run_original(
 /// aside. Texts of shorter sequences are compared by whole sequences.
 pub fn overlap(seen: &Sequences, text: &Sequences) -> f64 {
     let length = SEEN_TOKENS.min(seen.tokens() - 1).min(text.tokens() - 1).max(1);
-    let words = |sequences: &Sequences| usize::from(sequences.has_bos());
+    let after_bos = |sequences: &Sequences| usize::from(sequences.has_bos());
     let windows: HashSet<&[u32]> =
-        seen.iter().flat_map(|ids| ids.get(words(seen)..).unwrap_or_default().windows(length)).collect();
+        seen.iter().flat_map(|ids| ids.get(after_bos(seen)..).unwrap_or_default().windows(length)).collect();
     let (mut covered, mut total) = (0usize, 0usize);
     for ids in text.iter() {
-        let ids = ids.get(words(text)..).unwrap_or_default();
+        let ids = ids.get(after_bos(text)..).unwrap_or_default();
         let mut end = 0;
         for (start, window) in ids.windows(length).enumerate() {
             if windows.contains(window) {

@@ -6,12 +6,10 @@ use crate::calibration::Sequences;
 use crate::device::Accelerator;
 use crate::evaluate::{Output, Quality, is_collapsed, score};
 use crate::model::Model;
-use crate::model::new_layer::NewLayer;
-use crate::model::storage::Storage;
 use crate::pipeline::options::TextOptions;
-use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::pass::Pass;
 use crate::pipeline::text::sequences;
-use crate::progress::{Observer, Stage};
+use crate::progress::Observer;
 use crate::report::{EvaluateReport, ModelReport};
 use crate::{Error, Result, memory};
 
@@ -31,26 +29,15 @@ pub async fn evaluate(
     if let Some(original) = original {
         check_same_tokens(model, original, &sequences, options)?;
     }
-    let states = async |model| {
-        let context =
-            Context { model, accelerator, sequences: &sequences, storage: Storage::of(model), observer };
-        let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
-        let mut stream = Stream::open(&context, layers).await?;
-        stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
-        stream.last().cloned()
-    };
+    let states = async |model| Pass::original(model, accelerator, observer).run(&sequences, observer).await;
     let own = states(model).await?;
-    let context =
-        Context { model, accelerator, sequences: &sequences, storage: Storage::of(model), observer };
-    let scores = match original {
-        None => context.score(&own, None).await?,
-        Some(original) => {
-            let reference = states(original).await?;
-            let own = Output { model, states: &own };
-            let reference = Output { model: original, states: &reference };
-            score(accelerator, &sequences, own, Some(reference), observer).await?
-        }
+    let reference = match original {
+        Some(original) => Some((original, states(original).await?)),
+        None => None,
     };
+    let own = Output { model, states: &own };
+    let reference = reference.as_ref().map(|(model, states)| Output { model, states });
+    let scores = score(accelerator, &sequences, own, reference, observer).await?;
     let original_perplexity = scores.original_perplexity();
     let quality = match original_perplexity {
         None => Quality::original(&scores),

@@ -28,8 +28,7 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// The model as it is.
     pub fn original(model: &'a Model, accelerator: &'a Accelerator, observer: &'a dyn Observer) -> Self {
-        let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
-        Self { model, layers, storage: Storage::of(model), accelerator, observer }
+        Self { model, layers: NewLayer::originals(model), storage: Storage::of(model), accelerator, observer }
     }
 
     /// What leaves the last layer; one layer of weights is in memory at a time.

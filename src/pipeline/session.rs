@@ -119,8 +119,7 @@ impl Session {
             storage: Storage::of(&self.model),
             observer,
         };
-        let layers = (0..self.model.config.n_layers).map(NewLayer::original).collect();
-        let mut stream = Stream::open(&context, layers).await?;
+        let mut stream = Stream::open(&context, NewLayer::originals(&self.model)).await?;
         comparison.measure(&context, Stage::Capture, &mut stream, 0).await?;
         let scores = context.score(stream.last()?, None).await?;
 

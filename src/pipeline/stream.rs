@@ -101,6 +101,28 @@ impl Stream {
         Self { layers, kept, stride: self.stride }
     }
 
+    /// Visits the states at every depth, from what enters the first layer to what leaves the last, by running the
+    /// layers once more.
+    ///
+    /// # Errors
+    /// What running and `visit` give.
+    pub async fn visit_depths(
+        &self,
+        context: &Context<'_>,
+        stage: Stage,
+        mut visit: impl AsyncFnMut(&HiddenStates) -> Result<()>,
+    ) -> Result<()> {
+        let mut again = self.with_layers(self.layers.clone(), 0);
+        again
+            .run(context, stage, 0, async |layer, before, after| {
+                if layer == 0 {
+                    visit(before).await?;
+                }
+                visit(after).await
+            })
+            .await
+    }
+
     /// The layers.
     pub fn layers(&self) -> &[NewLayer] {
         &self.layers

@@ -19,13 +19,9 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
     let has_bos = context.sequences.has_bos();
     // Mean magnitudes of each channel of what enters each layer, and of what leaves the last.
     let mut magnitudes = Vec::new();
-    let mut again = stream.with_layers(stream.layers().to_vec(), 0);
-    again
-        .run(context, Stage::Plan, 0, async |layer, before, after| {
-            if layer == 0 {
-                magnitudes.push(mean_magnitudes(before, has_bos).await?);
-            }
-            magnitudes.push(mean_magnitudes(after, has_bos).await?);
+    stream
+        .visit_depths(context, Stage::Plan, async |states| {
+            magnitudes.push(mean_magnitudes(states, has_bos).await?);
             Ok(())
         })
         .await?;

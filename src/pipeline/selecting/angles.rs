@@ -19,13 +19,9 @@ impl LastTokens {
     /// What running gives.
     pub async fn capture(context: &Context<'_>, stream: &Stream) -> Result<Self> {
         let mut depths = Vec::new();
-        let mut again = stream.with_layers(stream.layers().to_vec(), 0);
-        again
-            .run(context, Stage::Plan, 0, async |layer, before, after| {
-                if layer == 0 {
-                    depths.push(last_tokens(before).await?);
-                }
-                depths.push(last_tokens(after).await?);
+        stream
+            .visit_depths(context, Stage::Plan, async |states| {
+                depths.push(last_tokens(states).await?);
                 Ok(())
             })
             .await?;

@@ -36,7 +36,7 @@ pub async fn search(
     let by_likelihood = options.selection == Selection::GreedyNll;
     let barred = |layer: usize| by_likelihood && (layer == 0 || layer + 1 == n_layers);
 
-    let mut stream = Stream::open(&context, (0..n_layers).map(NewLayer::original).collect()).await?;
+    let mut stream = Stream::open(&context, NewLayer::originals(context.model)).await?;
     stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
     let original = stream.last()?.clone();
     let mut alive: Vec<usize> = (0..n_layers).collect();
