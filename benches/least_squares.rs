@@ -13,17 +13,10 @@ use laminate::least_squares::{LAMBDAS, Normal, eliminate, eliminate_groups, leve
 
 const TARGETS: usize = 576;
 
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let next = || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
-    };
-    std::iter::repeat_with(next).take(n).collect()
-}
+#[path = "../tests/least_squares/noise.rs"]
+mod noise;
+
+use noise::noise;
 
 fn timed<T>(what: &str, f: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();

@@ -107,7 +107,7 @@ impl Case {
     fn check_selections(&self) {
         let context = self.context();
         let reference = run(Reference::new(&context, &OUTPUT, &self.stream, &self.scores)).unwrap();
-        let mut selector = Selector::new(context, &reference, &self.comparison);
+        let mut selector = Selector::new(&reference, &self.comparison, 0);
         let expected = self.expected["selection"].as_object().unwrap();
         for (name, expected) in expected {
             let selection: Selection = name.parse().unwrap();

@@ -17,7 +17,7 @@ use crate::pipeline::planning::{Original, choose};
 use crate::pipeline::selecting::Selector;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::writing::planned_bytes;
-use crate::plan::{MergePlan, Method, Operator, PlanOptions, Selection};
+use crate::plan::{MergePlan, Method, PlanOptions, Selection};
 use crate::progress::{Event, Observer, Stage};
 use crate::report::CompareRow;
 use crate::{Error, Result};
@@ -62,11 +62,9 @@ pub async fn compare(
     let measuring = Context { sequences: held_out.sequences, ..*context };
     let calibration = Reference::new(context, &options.output, calibrated.stream, calibrated.scores).await?;
     let reference = Reference::new(&measuring, &options.output, held_out.stream, held_out.scores).await?;
-    let mut chooser = Chooser {
-        selector: Selector::new(*context, &calibration, calibrated.comparison),
-        most: options.remove.iter().copied().max().unwrap_or(0),
-        iterated: Vec::new(),
-    };
+    let most = options.remove.iter().copied().max().unwrap_or(0);
+    let selector = Selector::new(&calibration, calibrated.comparison, most);
+    let mut chooser = Chooser { selector, most, iterated: Vec::new() };
     let mut comparing =
         Comparing { original: Quality::original(held_out.scores), rows: Vec::new(), cancelled: false };
     for method in &methods {
@@ -120,8 +118,9 @@ async fn measure(
     if plan.steps.len() < remove {
         row.warnings.push(format!("only {} of {remove} layers could be removed", plan.steps.len()));
     }
-    let context = *chooser.selector.context();
-    let built = build(&context, &plan, chooser.selector.reference().stored()).await?;
+    let calibration = chooser.selector.reference();
+    let context = calibration.context();
+    let built = build(context, &plan, calibration.stored()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
@@ -130,7 +129,7 @@ async fn measure(
     Ok(())
 }
 
-/// Makes plans, each search once.
+/// Makes plans, each iteration of the same rule once.
 struct Chooser<'a> {
     selector: Selector<'a>,
     /// The largest number of layers that will be asked for.
@@ -141,13 +140,7 @@ struct Chooser<'a> {
 
 impl Chooser<'_> {
     async fn plan(&mut self, options: &PlanOptions, remove: usize) -> Result<MergePlan> {
-        let nested = match options.selection {
-            Selection::Mka => !options.one_shot,
-            // Averages are made from left to right, so that fewer layers are another plan.
-            Selection::GreedyKl | Selection::GreedyNll => options.operator != Operator::Average,
-            _ => false,
-        };
-        if !nested {
+        if options.selection != Selection::Mka || options.one_shot {
             return Ok(choose(&mut self.selector, options, false).await?.0);
         }
         let longest = PlanOptions { remove: Some(self.most), ..options.clone() };

@@ -38,6 +38,11 @@ impl<'a> Reference<'a> {
         Ok(Self { context, output, stored, original: stream.last()?, perplexity: scores.perplexity() })
     }
 
+    /// The model and the text.
+    pub fn context(&self) -> &'a Context<'a> {
+        self.context
+    }
+
     /// The original layers as they will be stored, and their states.
     pub fn stored(&self) -> &Stream {
         &self.stored

@@ -1,38 +1,34 @@
 //! The iterative method: similar neighbours merged in memory, compared anew, and merged again.
 
 use crate::Result;
-use crate::capture::HiddenStates;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::similarity::Comparison;
-use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::stream::Stream;
 use crate::plan::{Alpha, MergePlan, Next, Operator, Pair, Planner, Stop, ValidPlanOptions};
 use crate::progress::Stage;
 
 /// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any more.
 ///
 /// While it chooses, layers are averaged if that is the operator, else the second of each pair is dropped. The
-/// steps are measured by `reference` if one is given. `stream` and `comparison` are of the original model, as it
-/// will be stored, and stay as they are; `original` left its last layer.
+/// steps are measured if `measured` and the operator's layers are known from the plan. `comparison` is of the
+/// original and stays as it is.
 ///
 /// # Errors
 /// What running gives.
 pub async fn merge_neighbours(
-    context: &Context<'_>,
+    reference: &Reference<'_>,
     options: ValidPlanOptions,
-    stream: &Stream,
     comparison: &Comparison,
-    original: &HiddenStates,
-    reference: Option<&Reference<'_>>,
+    measured: bool,
 ) -> Result<(MergePlan, Stop)> {
     let (one_shot, averages) = (options.options().one_shot, options.options().operator == Operator::Average);
     let mut merger = Merger {
-        context,
-        reference: reference.filter(|_| !options.options().operator.needs_activations()),
-        original,
+        reference,
+        measured: measured && !options.options().operator.needs_activations(),
         alpha: if averages { options.options().alpha } else { Alpha::Fixed(1.0) },
         planner: Planner::new(options),
-        stream: stream.clone(),
+        stream: reference.stored().clone(),
         comparison: comparison.clone(),
     };
     let stop = if one_shot { merger.one_shot().await? } else { merger.iterate().await? };
@@ -41,11 +37,9 @@ pub async fn merge_neighbours(
 
 /// Chooses and merges pairs of the current model.
 struct Merger<'a> {
-    context: &'a Context<'a>,
-    /// What each step is measured with, if it is measured.
-    reference: Option<&'a Reference<'a>>,
-    /// What the divergence that [`Alpha::Search`] minimises is from.
-    original: &'a HiddenStates,
+    reference: &'a Reference<'a>,
+    /// Whether each step is measured.
+    measured: bool,
     alpha: Alpha,
     planner: Planner,
     stream: Stream,
@@ -61,7 +55,9 @@ impl Merger<'_> {
                 Next::Stop(stop) => return Ok(stop),
             };
             self.merge(pair).await?;
-            self.comparison.measure(self.context, Stage::Plan, &mut self.stream, pair.first).await?;
+            self.comparison
+                .measure(self.reference.context(), Stage::Plan, &mut self.stream, pair.first)
+                .await?;
             self.record().await?;
         }
     }
@@ -71,10 +67,12 @@ impl Merger<'_> {
         let chosen = self.planner.one_shot_pairs(&self.comparison.matrix())?;
         for pair in chosen.pairs {
             self.merge(pair).await?;
-            if self.reference.is_none() && self.alpha != Alpha::Search {
+            if !self.measured && self.alpha != Alpha::Search {
                 continue;
             }
-            self.stream.run(self.context, Stage::Plan, pair.first, async |_, _, _| Ok(())).await?;
+            self.stream
+                .run(self.reference.context(), Stage::Plan, pair.first, async |_, _, _| Ok(()))
+                .await?;
             self.record().await?;
         }
         Ok(chosen.stop)
@@ -93,9 +91,11 @@ impl Merger<'_> {
     }
 
     async fn record(&mut self) -> Result<()> {
-        let Some(reference) = self.reference else { return Ok(()) };
-        let merged = reference.quality(self.stream.last()?).await?;
-        let measured = reference.measured_step(self.planner.plan(), merged).await?;
+        if !self.measured {
+            return Ok(());
+        }
+        let merged = self.reference.quality(self.stream.last()?).await?;
+        let measured = self.reference.measured_step(self.planner.plan(), merged).await?;
         if let Some((step, measured)) = self.planner.last_step_mut().zip(measured) {
             *step = measured;
         }
@@ -134,7 +134,9 @@ impl Merger<'_> {
 
     async fn divergence(&self, pair: Pair, alpha: f64) -> Result<f64> {
         let mut candidate = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
-        let scores = candidate.run_and_score(self.context, pair.first, Some(self.original)).await?;
+        let scores = candidate
+            .run_and_score(self.reference.context(), pair.first, Some(self.reference.original()))
+            .await?;
         Ok(scores.mean_kl().unwrap_or(f64::INFINITY))
     }
 

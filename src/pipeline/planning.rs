@@ -48,7 +48,7 @@ pub async fn make_plan(
     original: Original<'_>,
 ) -> Result<Outcome> {
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
-    let mut selector = Selector::new(*context, &reference, original.comparison);
+    let mut selector = Selector::new(&reference, original.comparison, options.remove.unwrap_or(0));
     let (mut plan, stop) = choose(&mut selector, options, true).await?;
     if options.selection != Selection::Mka && !options.operator.needs_activations() {
         plan = measure_steps(&reference, plan).await?;
@@ -92,16 +92,7 @@ pub async fn choose(
     let valid = options.clone().check(n_layers, &selector.comparison().massive())?;
     let (plan, stop) = match options.selection {
         Selection::Mka => {
-            let reference = selector.reference();
-            merge_neighbours(
-                selector.context(),
-                valid,
-                reference.stored(),
-                selector.comparison(),
-                reference.original(),
-                measured.then_some(reference),
-            )
-            .await?
+            merge_neighbours(selector.reference(), valid, selector.comparison(), measured).await?
         }
         _ => {
             let mut removed = selector.removed(options).await?;

@@ -1,24 +1,14 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Actions } from '../../www/actions'
-import { EngineClient } from '../../www/engine/client'
-import { State } from '../../www/state.svelte'
-import { MockEngine } from './mock/engine'
-import { inProcess } from './port'
+import type { Actions } from '../../www/actions'
+import type { State } from '../../www/state.svelte'
+import { acting } from './acting'
 
-let workers: ReturnType<typeof inProcess>[]
+let workers: ReturnType<typeof acting>['workers']
 let state: State
 let actions: Actions
 
 beforeEach(() => {
-  vi.stubGlobal('navigator', {})
-  workers = []
-  state = new State()
-  actions = new Actions(state, new EngineClient(() => {
-    const worker = inProcess(() => new MockEngine(state.preference))
-    workers.push(worker)
-    return worker
-  }, 50))
-  Object.assign(state.calibration, { samples: 32, tokens: 4 })
+  ({ state, actions, workers } = acting())
 })
 afterEach(() => workers.forEach(worker => worker.terminate()))
 

@@ -1,14 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { Actions } from '../../www/actions'
+import type { Actions } from '../../www/actions'
 import { compareMethods, tick } from '../../www/compare'
 import { PLAN } from '../../www/defaults'
-import { EngineClient } from '../../www/engine/client'
 import { chosenComparison, isSearch, methodOf, parseCounts, planWith, sizeOf, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
 import { comparisonState } from '../../www/stages'
-import { State } from '../../www/state.svelte'
-import { MockEngine } from './mock/engine'
+import type { State } from '../../www/state.svelte'
+import { acting } from './acting'
 import { METHODS } from './mock/methods'
-import { inProcess } from './port'
 
 const evaluation = { text: null, text_name: null, samples: 8, tokens: 16 }
 
@@ -84,20 +82,12 @@ describe('what is chosen', () => {
 })
 
 describe('a comparison', () => {
-  let workers: ReturnType<typeof inProcess>[]
+  let workers: ReturnType<typeof acting>['workers']
   let state: State
   let actions: Actions
 
   beforeEach(async () => {
-    vi.stubGlobal('navigator', {})
-    workers = []
-    state = new State()
-    actions = new Actions(state, new EngineClient(() => {
-      const worker = inProcess(() => new MockEngine(state.preference))
-      workers.push(worker)
-      return worker
-    }, 50))
-    Object.assign(state.calibration, { samples: 32, tokens: 4 })
+    ({ state, actions, workers } = acting())
     await actions.runDemo()
     Object.assign(state.choice, { methods: ['laco', 'mka'], counts: '4, 2' })
   })

@@ -8,29 +8,33 @@ use self::angles::LastTokens;
 use crate::Result;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::similarity::Comparison;
-use crate::pipeline::stream::Context;
 use crate::plan::{PlanOptions, Selection, rules};
 
 /// Chooses layers of one model on one text and remembers what was expensive to find out, so that several methods
 /// and numbers of layers share it.
 pub struct Selector<'a> {
-    context: Context<'a>,
     reference: &'a Reference<'a>,
     comparison: &'a Comparison,
     last_tokens: Option<LastTokens>,
-    /// Rules whose first layers do not depend on how many are asked for, and what they gave.
-    searched: Vec<(PlanOptions, Vec<usize>)>,
+    /// The largest number of layers that will be asked for: a search goes that far at once, and fewer layers are the
+    /// first of it.
+    most: usize,
+    searched: Vec<(SearchKey, Vec<usize>)>,
+}
+
+/// What the outcome of a search depends on.
+#[derive(PartialEq)]
+struct SearchKey {
+    selection: Selection,
+    search_tokens: usize,
+    /// Whether the first and the last layer stay.
+    bars: (bool, bool),
 }
 
 impl<'a> Selector<'a> {
-    /// Nothing is known yet.
-    pub fn new(context: Context<'a>, reference: &'a Reference<'a>, comparison: &'a Comparison) -> Self {
-        Self { context, reference, comparison, last_tokens: None, searched: Vec::new() }
-    }
-
-    /// The model and the text.
-    pub fn context(&self) -> &Context<'a> {
-        &self.context
+    /// Nothing is known yet; at most `most` layers will be asked for.
+    pub fn new(reference: &'a Reference<'a>, comparison: &'a Comparison, most: usize) -> Self {
+        Self { reference, comparison, last_tokens: None, most, searched: Vec::new() }
     }
 
     /// The original and its states on the text.
@@ -63,14 +67,16 @@ impl<'a> Selector<'a> {
             Selection::Random => rules::random(n_layers, k, options.seed, may_go),
             Selection::Angular => rules::block(&self.last_tokens().await?.distances(k), k, may_go),
             Selection::GreedyNll | Selection::GreedyKl => self.search(options, k, may_go).await?,
-            Selection::Windows => windows::collapse(&self.context, self.reference, k, may_go).await?,
+            Selection::Windows => {
+                windows::collapse(self.reference.context(), self.reference, k, may_go).await?
+            }
         })
     }
 
     async fn last_tokens(&mut self) -> Result<&LastTokens> {
         let found = match self.last_tokens.take() {
             Some(found) => found,
-            None => LastTokens::capture(&self.context, self.reference.stored()).await?,
+            None => LastTokens::capture(self.reference.context(), self.reference.stored()).await?,
         };
         Ok(self.last_tokens.insert(found))
     }
@@ -81,16 +87,24 @@ impl<'a> Selector<'a> {
         k: usize,
         may_go: impl Fn(usize) -> bool,
     ) -> Result<Vec<usize>> {
-        let alike = |known: &PlanOptions| {
-            let same = PlanOptions { remove: known.remove, operator: known.operator, ..options.clone() };
-            *known == PlanOptions { alpha: known.alpha, one_shot: known.one_shot, ..same }
+        let key = SearchKey {
+            selection: options.selection,
+            search_tokens: options.search_tokens,
+            bars: (options.keep_first, options.keep_last),
         };
-        let known = self.searched.iter().find(|(known, removed)| removed.len() >= k && alike(known));
-        if let Some((_, removed)) = known {
-            return Ok(removed.iter().copied().take(k).collect());
-        }
-        let removed = greedy::search(&self.context, options, k, may_go).await?;
-        self.searched.push((options.clone(), removed.clone()));
-        Ok(removed)
+        let place = match self.searched.iter().position(|(known, _)| *known == key) {
+            Some(place) => place,
+            None => {
+                let most = self.most.max(k);
+                let found = greedy::search(self.reference.context(), options, most, may_go).await?;
+                self.searched.push((key, found));
+                self.searched.len() - 1
+            }
+        };
+        Ok(self
+            .searched
+            .get(place)
+            .map(|(_, found)| found.iter().copied().take(k).collect())
+            .unwrap_or_default())
     }
 }
