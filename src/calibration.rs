@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::model::Config;
+use crate::random::draw;
 use crate::{Error, Result};
 
 /// Sequences of token ids, all of one length.
@@ -16,14 +17,21 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// Cuts `text_ids` into `count` sequences of `tokens` tokens, or as many as there are: sequence
-    /// `i` is BOS followed by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`, or without a BOS token
-    /// `text_ids[i T .. (i + 1) T]`.
+    /// The first `count` of the pieces that [`Sequences::draw`] cuts.
+    ///
+    /// # Errors
+    /// As [`Sequences::draw`].
+    pub fn cut(config: &Config, text_ids: &[u32], count: usize, tokens: usize) -> Result<Self> {
+        Self::draw(config, text_ids, count, tokens, Draw::First)
+    }
+
+    /// Cuts `text_ids` into pieces and takes `count` of them, or all: piece `i` of `tokens` tokens is BOS followed
+    /// by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`, or without a BOS token `text_ids[i T .. (i + 1) T]`.
     ///
     /// # Errors
     /// [`Error::Limit`] if the text does not fill one sequence, [`Error::Usage`] for fewer than two
     /// tokens or more than the model's context.
-    pub fn cut(config: &Config, text_ids: &[u32], count: usize, tokens: usize) -> Result<Self> {
+    pub fn draw(config: &Config, text_ids: &[u32], count: usize, tokens: usize, draw: Draw) -> Result<Self> {
         if tokens < 2 || tokens > config.context {
             return Err(Error::Usage(format!(
                 "sequences of {tokens} tokens are not possible; this model takes 2 to {}",
@@ -32,11 +40,11 @@ impl Sequences {
         }
         let from_text = tokens - usize::from(config.bos_token_id.is_some());
         let mut ids = Vec::new();
-        let mut n = 0;
-        for sequence in text_ids.chunks_exact(from_text).take(count) {
+        let pieces = draw.pieces(text_ids.len() / from_text, count);
+        let n = pieces.len();
+        for piece in pieces {
             ids.extend(config.bos_token_id);
-            ids.extend_from_slice(sequence);
-            n += 1;
+            ids.extend(text_ids.iter().skip(piece * from_text).take(from_text));
         }
         if n == 0 {
             return Err(Error::Limit(format!(
@@ -122,6 +130,53 @@ fn check_vocabulary(config: &Config, ids: &[u32]) -> Result<()> {
     }
 }
 
+/// Which pieces of a text are taken where it has more than are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Draw {
+    /// The first.
+    #[default]
+    First,
+    /// Evenly from the whole text.
+    Spread,
+    /// By lot, from this seed.
+    Random(u64),
+}
+
+impl Draw {
+    /// `count` of the pieces `0..n`, or all.
+    fn pieces(self, n: usize, count: usize) -> Vec<usize> {
+        let count = count.min(n);
+        match self {
+            Draw::First => (0..count).collect(),
+            Draw::Spread => (0..count).map(|i| (i as u128 * n as u128 / count as u128) as usize).collect(),
+            Draw::Random(seed) => draw((0..n).collect(), count, seed),
+        }
+    }
+}
+
+impl FromStr for Draw {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.strip_prefix("random:").map(str::parse)) {
+            ("first", _) => Ok(Draw::First),
+            ("spread", _) => Ok(Draw::Spread),
+            (_, Some(Ok(seed))) => Ok(Draw::Random(seed)),
+            _ => Err(Error::Usage(format!("draw {text} is not first, spread or random:SEED"))),
+        }
+    }
+}
+
+impl std::fmt::Display for Draw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Draw::First => f.write_str("first"),
+            Draw::Spread => f.write_str("spread"),
+            Draw::Random(seed) => write!(f, "random:{seed}"),
+        }
+    }
+}
+
 /// Which hidden states of a sequence are points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PointRule {
@@ -198,6 +253,26 @@ mod tests {
         assert_eq!(PointRule::Tokens(3).positions(4, true).unwrap(), [1, 2, 3]);
         assert_eq!(PointRule::Tokens(4).positions(4, false).unwrap(), [0, 1, 2, 3]);
         assert!(PointRule::Tokens(4).positions(4, true).is_err());
+    }
+
+    #[test]
+    fn pieces_come_from_where_they_are_asked_to() {
+        assert_eq!(Draw::First.pieces(10, 3), [0, 1, 2]);
+        assert_eq!(Draw::Spread.pieces(10, 3), [0, 3, 6]);
+        assert_eq!(Draw::Spread.pieces(3, 5), [0, 1, 2]);
+        assert_eq!(Draw::Spread.pieces(0, 5), [0usize; 0]);
+        assert_eq!(Draw::Random(1).pieces(10, 3).len(), 3);
+        assert_ne!(Draw::Random(1).pieces(100, 9), Draw::Random(2).pieces(100, 9));
+    }
+
+    #[test]
+    fn draws_survive_text() {
+        for draw in ["first", "spread", "random:0", "random:18446744073709551615"] {
+            assert_eq!(draw.parse::<Draw>().unwrap().to_string(), draw);
+        }
+        for draw in ["", "last", "random", "random:", "random:-1", "random:x"] {
+            assert!(draw.parse::<Draw>().is_err(), "{draw}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod model;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;
+mod random;
 pub mod report;
 pub mod similarity;
 pub mod sink;

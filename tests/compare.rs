@@ -81,14 +81,25 @@ fn fewer_layers_of_a_search_are_the_first_of_more() {
 }
 
 #[test]
-fn a_text_that_was_calibrated_on_is_said() {
-    let session = calibrated(PLANTED);
+fn a_text_that_was_calibrated_on_is_said_and_judges_no_fit() {
+    let mut session = calibrated(PLANTED);
     let evaluation = TextOptions {
         text: Some(laminate::demo::TEXT.to_owned()),
         text_name: Some("the same".to_owned()),
         ..options(&[], &[]).evaluation
     };
-    let report = compare(&session, &CompareOptions { evaluation, ..options(&["shortgpt"], &[1]) });
+    let asked = CompareOptions { evaluation: evaluation.clone(), ..options(&["shortgpt", "laminate"], &[1]) };
+    let report = compare(&session, &asked);
+    assert_eq!(report.rows[0].error, None);
+    let refused = "100.0 % of the same was seen in calibration";
+    assert!(report.rows[1].error.as_ref().unwrap().contains(refused), "{:?}", report.rows[1].error);
+
+    session.judge_on(evaluation);
+    let plan = PlanOptions { remove: Some(1), ..PlanOptions::default() };
+    let fit = PlanOptions { operator: Operator::Refit, ..plan.clone() };
+    let error = run(session.plan(&fit, &WriteOptions::default(), &Silent)).unwrap_err();
+    assert!(error.to_string().contains(refused), "{error}");
+    run(session.plan(&plan, &WriteOptions::default(), &Silent)).unwrap();
     assert!(report.overlap > 0.99, "{}", report.overlap);
     assert!(report.warnings[0].contains("100.0 % of the evaluation text was seen"), "{:?}", report.warnings);
 }

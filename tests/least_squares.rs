@@ -4,7 +4,7 @@
 use laminate::Error;
 use laminate::least_squares::{
     LAMBDAS, Normal, eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes, leverage_bytes,
-    leverage_keep, ridge, ridge_bytes,
+    leverage_keep, ridge, ridge_bytes, ridge_on_all,
 };
 
 #[path = "least_squares/noise.rs"]
@@ -77,6 +77,12 @@ impl Rows {
         let pick = |row: &[f32]| columns.iter().map(|c| row[*c]).collect::<Vec<_>>();
         let z = self.z.chunks_exact(self.m).flat_map(pick).collect();
         Rows { m: columns.len(), z, ..self.clone() }
+    }
+
+    fn followed_by(&self, other: &Self) -> Self {
+        let joined = |a: &[f32], b: &[f32]| [a, b].concat();
+        let (z, y, w) = (joined(&self.z, &other.z), joined(&self.y, &other.y), joined(&self.w, &other.w));
+        Rows { z, y, w, ..*self }
     }
 
     /// `G` and `C` in double precision.
@@ -295,6 +301,28 @@ fn a_strong_ridge_stays_at_the_start_and_a_start_that_is_right_is_kept() {
         assert_eq!((&refit.b, refit.lambda, refit.gain), (b0, None, 0.0));
         assert!(refit.unexplained >= 0.0 && refit.gain.is_sign_positive());
     }
+}
+
+#[test]
+fn the_chosen_strength_is_solved_for_on_all_rows() {
+    let (rows, held_out) = (Rows::correlated(500, 40, 6, 8), Rows::correlated(200, 40, 6, 9));
+    let mut noisy = rows.clone();
+    noisy.y.iter_mut().zip(noise(3000, 5)).for_each(|(y, e)| *y += e);
+    let b0 = noise(240, 12);
+    let mut fit = noisy.normal();
+    let first = ridge(&mut fit, &held_out.normal(), &b0, &LAMBDAS).unwrap();
+    let refit = ridge_on_all(&mut fit, &held_out.normal(), &b0, &LAMBDAS).unwrap();
+    assert_eq!((refit.lambda, refit.gain, refit.unexplained), (first.lambda, first.gain, first.unexplained));
+    let all = noisy.followed_by(&held_out);
+    assert_eq!(fit.n_rows(), 700);
+    assert!(distance(&entries(&fit), &wide(&entries(&all.normal()))) < 1e-6);
+    assert!(distance(&refit.b, &naive_ridge(&all, &b0, refit.lambda.unwrap())) < 1e-4);
+    assert!(distance(&refit.b, &wide(&first.b)) > 1e-4);
+
+    // Where nothing improves, the start stays; rows of another shape are refused.
+    let kept = ridge_on_all(&mut rows.normal(), &held_out.normal(), &b0, &[]).unwrap();
+    assert_eq!((&kept.b, kept.lambda), (&b0, None));
+    assert!(rows.normal().add_all(&Rows::new(9, 39, 6, 1).normal()).is_err());
 }
 
 #[test]

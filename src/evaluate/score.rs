@@ -19,7 +19,7 @@ use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
 
 /// Sums over the scored tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
     /// Tokens scored: all after the first of each sequence.
     pub tokens: u64,
@@ -31,6 +31,8 @@ pub struct Scores {
     pub kl: Option<f64>,
     /// Tokens whose most likely successor agrees with the original's.
     pub agreements: Option<u64>,
+    /// Mean divergence of the tokens of each sequence in nats; empty where there was no original.
+    pub kl_by_sequence: Vec<f64>,
 }
 
 impl Scores {
@@ -135,19 +137,25 @@ async fn walk(
         });
     }
     through_head(accelerator, &head, other_head.as_ref(), &mut chunks, observer).await?;
-    (0..owns.len()).map(|place| summed(&chunks, place, original.is_some())).collect()
+    let per_sequence = sequences.tokens() - 1;
+    (0..owns.len()).map(|place| summed(&chunks, place, per_sequence, original.is_some())).collect()
 }
 
-/// Sums over all tokens of the states at `place`.
-fn summed(chunks: &[Chunk], place: usize, compared: bool) -> Result<Scores> {
+/// Sums over all tokens of the states at `place`, of which `per_sequence` are of one sequence.
+fn summed(chunks: &[Chunk], place: usize, per_sequence: usize, compared: bool) -> Result<Scores> {
     let mut scores = Scores {
         original_nll: compared.then_some(0.0),
         kl: compared.then_some(0.0),
         agreements: compared.then_some(0),
         ..Scores::default()
     };
-    for token in chunks.iter().filter_map(|chunk| chunk.tokens.get(place)).flatten() {
-        token.add_to(&mut scores);
+    for tokens in chunks.iter().filter_map(|chunk| chunk.tokens.get(place)) {
+        for tokens in tokens.chunks(per_sequence.max(1)) {
+            let before = scores.kl;
+            tokens.iter().for_each(|token| token.add_to(&mut scores));
+            let kl = scores.kl.zip(before).map(|(after, before)| (after - before) / tokens.len() as f64);
+            scores.kl_by_sequence.extend(kl);
+        }
     }
     if !scores.nll.is_finite() || scores.original_nll.is_some_and(|nll| !nll.is_finite()) {
         return Err(damaged());

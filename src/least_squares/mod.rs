@@ -27,4 +27,4 @@ mod ridge;
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};
 pub use leverage::{Repair, leverage_bytes, leverage_keep};
 pub use normal::Normal;
-pub use ridge::{LAMBDAS, Refit, ridge, ridge_bytes};
+pub use ridge::{LAMBDAS, Refit, ridge, ridge_bytes, ridge_on_all};

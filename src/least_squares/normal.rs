@@ -141,6 +141,30 @@ impl Normal {
         self.n_rows += n as u64;
     }
 
+    /// Adds the rows of `other`, which has as many regressors and targets.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it has not.
+    pub fn add_all(&mut self, other: &Normal) -> Result<()> {
+        if [other.n_regressors(), other.n_targets()] != [self.n_regressors(), self.n_targets()] {
+            return Err(Error::Usage(format!(
+                "least squares: rows of {} and {} cannot be added to rows of {} and {}",
+                other.n_regressors(),
+                other.n_targets(),
+                self.n_regressors(),
+                self.n_targets()
+            )));
+        }
+        // The scratch half is added too, and means as little afterwards.
+        let sums = [(&mut self.gram, &other.gram), (&mut self.correlation, &other.correlation)];
+        for (sum, other) in sums {
+            sum.values_mut().iter_mut().zip(other.values()).for_each(|(sum, x)| *sum += x);
+        }
+        self.target_energy += other.target_energy;
+        self.n_rows += other.n_rows;
+        Ok(())
+    }
+
     /// The problem that has only the regressors `indices`, in that order, as if it had been summed from
     /// scratch: the principal submatrix of `G` and the rows of `C`.
     ///

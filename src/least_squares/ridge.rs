@@ -88,6 +88,24 @@ pub fn ridge(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -
     })
 }
 
+/// [`ridge`], and then the same strength once more on the rows of both: what chose the strength need not be lost to
+/// the fit. `gain` and `unexplained` are of the first fit, which has not seen the held-out rows. `B0` stays where
+/// the second fit cannot be solved. `fit` has the rows of both afterwards.
+///
+/// # Errors
+/// As [`ridge`].
+pub fn ridge_on_all(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -> Result<Refit> {
+    let chosen = ridge(fit, held_out, b0, lambdas)?;
+    let Some(lambda) = chosen.lambda else { return Ok(chosen) };
+    fit.add_all(held_out)?;
+    let shift = lambda * fit.scale()?;
+    let mut difference =
+        fit.residual(MatRef::from_column_major_slice(b0, fit.n_regressors(), fit.n_targets()))?;
+    let solved = fit.solve_shifted(shift, &mut difference);
+    let b: Vec<f32> = difference.values().iter().zip(b0).map(|(d, b)| b + d).collect();
+    if solved && b.iter().all(|x| x.is_finite()) { Ok(Refit { b, ..chosen }) } else { Ok(chosen) }
+}
+
 /// Bytes that [`ridge`] needs beside the two problems and `b0`: five matrices `m x d`, and a panel. Where
 /// rounding makes it fall back to `f64`, `8 m (m + d)` more if they can be had.
 pub fn ridge_bytes(m: usize, d: usize) -> u64 {

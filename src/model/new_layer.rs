@@ -58,8 +58,9 @@ impl NewLayer {
         storage: Storage,
         tensors: Vec<(Role, Vec<f32>)>,
     ) -> Result<Self> {
-        let mut replaced = Vec::with_capacity(tensors.len());
+        let mut replaced = Arc::unwrap_or_clone(self.replaced);
         for (role, values) in tensors {
+            replaced.retain(|(each, _)| *each != role);
             let element = computed_element(model, run.iter().copied(), role, storage)?;
             let mut bytes = encode(element, &values).map_err(|e| {
                 let layer = run.first().copied().unwrap_or(0);

@@ -1,29 +1,20 @@
 //! Many methods side by side: one calibration, each method's models measured on another text.
 
-use std::collections::HashSet;
-
 use web_time::Instant;
 
-use crate::calibration::Sequences;
-use crate::device::Accelerator;
-use crate::evaluate::{Quality, Scores};
-use crate::model::Model;
-use crate::model::new_layer::NewLayer;
-use crate::model::storage::Storage;
+use crate::evaluate::Quality;
+use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::operators::build;
 use crate::pipeline::options::CompareOptions;
 use crate::pipeline::planning::{Original, choose};
 use crate::pipeline::selecting::Selector;
-use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::stream::Context;
 use crate::pipeline::writing::planned_bytes;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
-use crate::progress::{Event, Observer, Stage};
+use crate::progress::Event;
 use crate::report::CompareRow;
 use crate::{Error, Result};
-
-/// Tokens in a row that have to be the same for a text to count as seen before.
-const SEEN_TOKENS: usize = 24;
 
 /// What a comparison found.
 pub struct Comparing {
@@ -35,19 +26,9 @@ pub struct Comparing {
     pub cancelled: bool,
 }
 
-/// A text and the model's states on it.
-#[derive(Clone, Copy)]
-pub struct Side<'a> {
-    /// The text.
-    pub sequences: &'a Sequences,
-    /// The original's states on it.
-    pub stream: &'a Stream,
-    /// The original's scores.
-    pub scores: &'a Scores,
-}
-
 /// Plans and builds a model by each method and number of layers on the calibration text, of which `calibrated`
-/// knows the original, and measures it on `held_out`. A method that fails becomes a row with its error.
+/// knows the original, and measures it on `held_out`. A method that fails becomes a row with its error; one that
+/// fits does where calibration has seen some of that text.
 ///
 /// # Errors
 /// [`Error::Usage`] for an unknown method or a number of layers that does not fit, and what reading the original
@@ -56,22 +37,29 @@ pub async fn compare(
     context: &Context<'_>,
     options: &CompareOptions,
     calibrated: Original<'_>,
-    held_out: Side<'_>,
+    held_out: &HeldOut,
 ) -> Result<Comparing> {
     let methods = methods(options, context.model.config.n_layers)?;
-    let measuring = Context { sequences: held_out.sequences, ..*context };
+    let measuring = Context { sequences: &held_out.sequences, ..*context };
     let calibration = Reference::new(context, &options.output, calibrated.stream, calibrated.scores).await?;
-    let reference = Reference::new(&measuring, &options.output, held_out.stream, held_out.scores).await?;
+    let reference = Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores).await?;
     let most = options.remove.iter().copied().max().unwrap_or(0);
     let selector = Selector::new(&calibration, calibrated.comparison, most);
     let mut chooser = Chooser { selector, most, iterated: Vec::new() };
     let mut comparing =
-        Comparing { original: Quality::original(held_out.scores), rows: Vec::new(), cancelled: false };
+        Comparing { original: Quality::original(&held_out.scores), rows: Vec::new(), cancelled: false };
     for method in &methods {
         for &remove in &options.remove {
             let mut row = CompareRow::new(method, remove, context.model.config.n_layers - remove);
             let start = Instant::now();
-            let measured = measure(&mut chooser, method, remove, options, &reference, &mut row).await;
+            let measured = match method.operator.needs_activations() {
+                true => held_out.check_unseen(),
+                false => Ok(()),
+            };
+            let measured = match measured {
+                Ok(()) => measure(&mut chooser, method, remove, options, &reference, &mut row).await,
+                refused => refused,
+            };
             row.seconds = start.elapsed().as_secs_f64();
             let told = match measured {
                 Err(Error::Cancelled) => Err(Error::Cancelled),
@@ -125,7 +113,9 @@ async fn measure(
     row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
-    row.quality = Some(reference.quality_of(built.layers).await?);
+    let scores = reference.scores_of(built.layers).await?;
+    row.quality = Some(Quality::compressed(&scores, reference.perplexity()));
+    row.kl_by_sequence = scores.kl_by_sequence;
     Ok(())
 }
 
@@ -153,43 +143,4 @@ impl Chooser<'_> {
         self.iterated.push((longest, plan));
         part
     }
-}
-
-/// The states of the original on a text.
-///
-/// # Errors
-/// What running gives.
-pub async fn run_original(
-    model: &Model,
-    accelerator: &Accelerator,
-    sequences: &Sequences,
-    observer: &dyn Observer,
-) -> Result<(Stream, Scores)> {
-    let context = Context { model, accelerator, sequences, storage: Storage::of(model), observer };
-    let mut stream = Stream::open(&context, NewLayer::originals(model)).await?;
-    stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
-    let scores = context.score(stream.last()?, None).await?;
-    Ok((stream, scores))
-}
-
-/// The share of the tokens of `text` that stand in a row of [`SEEN_TOKENS`] which `seen` has too, 0 to 1; BOS
-/// aside. Texts of shorter sequences are compared by whole sequences.
-pub fn overlap(seen: &Sequences, text: &Sequences) -> f64 {
-    let length = SEEN_TOKENS.min(seen.tokens() - 1).min(text.tokens() - 1).max(1);
-    let after_bos = |sequences: &Sequences| usize::from(sequences.has_bos());
-    let windows: HashSet<&[u32]> =
-        seen.iter().flat_map(|ids| ids.get(after_bos(seen)..).unwrap_or_default().windows(length)).collect();
-    let (mut covered, mut total) = (0usize, 0usize);
-    for ids in text.iter() {
-        let ids = ids.get(after_bos(text)..).unwrap_or_default();
-        let mut end = 0;
-        for (start, window) in ids.windows(length).enumerate() {
-            if windows.contains(window) {
-                covered += start + length - end.max(start);
-                end = start + length;
-            }
-        }
-        total += ids.len();
-    }
-    covered as f64 / total.max(1) as f64
 }

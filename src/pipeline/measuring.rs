@@ -43,6 +43,11 @@ impl<'a> Reference<'a> {
         self.context
     }
 
+    /// How changed models will be stored.
+    pub fn output(&self) -> &'a WriteOptions {
+        self.output
+    }
+
     /// The original layers as they will be stored, and their states.
     pub fn stored(&self) -> &Stream {
         &self.stored
@@ -72,10 +77,17 @@ impl<'a> Reference<'a> {
     /// # Errors
     /// What running gives.
     pub async fn quality_of(&self, layers: Vec<NewLayer>) -> Result<Quality> {
+        Ok(Quality::compressed(&self.scores_of(layers).await?, self.perplexity))
+    }
+
+    /// The scores of the model of other layers against the original.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn scores_of(&self, layers: Vec<NewLayer>) -> Result<Scores> {
         let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
         let mut changed = self.stored.with_layers(layers, from);
-        let scores = changed.run_and_score(self.context, from, Some(self.original)).await?;
-        Ok(Quality::compressed(&scores, self.perplexity))
+        changed.run_and_score(self.context, from, Some(self.original)).await
     }
 
     /// The quality of the model that keeps one layer of each group of `plan` as it is.

@@ -5,6 +5,7 @@ pub mod comparing;
 pub mod estimate;
 pub mod evaluation;
 pub mod generating;
+mod held_out;
 pub mod measuring;
 pub mod merging;
 pub mod operators;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibration::PointRule;
+use crate::calibration::{Draw, PointRule};
 use crate::demo;
 use crate::format::Container;
 use crate::format::element::Element;
@@ -25,6 +25,9 @@ pub struct CalibrationOptions {
     pub samples: usize,
     /// Tokens in each, BOS included.
     pub tokens: usize,
+    /// Which parts of the text they are.
+    #[serde(with = "as_text")]
+    pub draw: Draw,
     /// Which hidden states are points.
     #[serde(with = "as_text")]
     pub points: PointRule,
@@ -53,6 +56,7 @@ impl Default for CalibrationOptions {
             text_name: None,
             samples: 128,
             tokens: 48,
+            draw: Draw::First,
             points: PointRule::Last,
             metric: Metric::MutualInformation,
             dims: 2,
@@ -73,6 +77,7 @@ impl CalibrationOptions {
             text_name: self.text_name.clone(),
             samples: self.samples,
             tokens: self.tokens,
+            draw: self.draw,
             builtin: BuiltIn::Calibration,
         }
     }
@@ -102,13 +107,23 @@ pub struct TextOptions {
     pub samples: usize,
     /// Tokens in each, BOS included.
     pub tokens: usize,
+    /// Which parts of the text they are.
+    #[serde(with = "as_text")]
+    pub draw: Draw,
     /// What stands in where no text is given.
     pub builtin: BuiltIn,
 }
 
 impl Default for TextOptions {
     fn default() -> Self {
-        Self { text: None, text_name: None, samples: 64, tokens: 48, builtin: BuiltIn::Evaluation }
+        Self {
+            text: None,
+            text_name: None,
+            samples: 64,
+            tokens: 48,
+            draw: Draw::First,
+            builtin: BuiltIn::Evaluation,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::evaluate::{Quality, Scores};
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::merging::merge_neighbours;
 use crate::pipeline::operators::{Built, build};
@@ -46,6 +47,7 @@ pub async fn make_plan(
     options: &PlanOptions,
     output: &WriteOptions,
     original: Original<'_>,
+    judge: Option<&HeldOut>,
 ) -> Result<Outcome> {
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
     let mut selector = Selector::new(&reference, original.comparison, options.remove.unwrap_or(0));
@@ -59,7 +61,7 @@ pub async fn make_plan(
     {
         warnings.push(format!("{} of {asked} layers were removed: {stop}.", plan.steps.len()));
     }
-    finish(context, &reference, plan, warnings).await
+    finish(&reference, judge, plan, warnings).await
 }
 
 /// Measures a plan that exists already, without choosing anything: one made by hand or repeated.
@@ -71,12 +73,13 @@ pub async fn measure_plan(
     mut plan: MergePlan,
     output: &WriteOptions,
     original: Original<'_>,
+    judge: Option<&HeldOut>,
 ) -> Result<Outcome> {
     check_plan(&plan, original.stream.layers().len())?;
     // What was measured on another text says nothing about this one.
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
-    finish(context, &reference, plan, Vec::new()).await
+    finish(&reference, judge, plan, Vec::new()).await
 }
 
 /// The plan that `options` lead to, and why it ends; measured step by step if `measured`.
@@ -128,24 +131,26 @@ async fn measure_steps(reference: &Reference<'_>, plan: MergePlan) -> Result<Mer
     Ok(MergePlan { steps: measured, ..plan })
 }
 
+/// Builds the layers of `plan` and measures them on `judge`, or where there is none on the calibration text, of
+/// which `calibration` is.
 async fn finish(
-    context: &Context<'_>,
-    reference: &Reference<'_>,
+    calibration: &Reference<'_>,
+    judge: Option<&HeldOut>,
     mut plan: MergePlan,
     mut warnings: Vec<String>,
 ) -> Result<Outcome> {
-    let Built { layers, remarks } = build(context, &plan, reference.stored()).await?;
+    let context = calibration.context();
+    let Built { layers, remarks } = build(context, &plan, calibration.stored()).await?;
     warnings.extend(remarks);
     let last = plan.steps.last().and_then(|step| Some((step.quality()?, step.dropped?)));
-    let (merged, dropped) = match last {
-        Some(known) if !plan.operator.needs_activations() => known,
-        _ => {
-            let merged = reference.quality_of(layers.clone()).await?;
-            let dropped = match plan.operator {
-                Operator::Drop => merged,
-                _ => reference.drop_instead(&plan).await?,
-            };
-            (merged, dropped)
+    let (merged, dropped, perplexity) = match (last, judge) {
+        (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),
+        (_, None) => quality_of(calibration, &plan, &layers).await?,
+        (_, Some(judge)) => {
+            let context = Context { sequences: &judge.sequences, ..*context };
+            let reference =
+                Reference::new(&context, calibration.output(), &judge.stream, &judge.scores).await?;
+            quality_of(&reference, &plan, &layers).await?
         }
     };
     if let Some(step) = plan.steps.last_mut() {
@@ -153,13 +158,27 @@ async fn finish(
     }
     if merged.collapsed {
         warnings.push(format!(
-            "The merged model has collapsed: its perplexity is {:.1} where the original has {:.1}. Remove fewer \
-             layers.",
-            merged.perplexity,
-            reference.perplexity()
+            "The merged model has collapsed: its perplexity is {:.1} where the original has {perplexity:.1}. Remove \
+             fewer layers.",
+            merged.perplexity
         ));
     }
     Ok(Outcome { plan, layers, merged, dropped, warnings })
+}
+
+/// The qualities of the layers of `plan` and of those that are left where the others are dropped, and the
+/// perplexity of the original.
+async fn quality_of(
+    reference: &Reference<'_>,
+    plan: &MergePlan,
+    layers: &[NewLayer],
+) -> Result<(Quality, Quality, f64)> {
+    let merged = reference.quality_of(layers.to_vec()).await?;
+    let dropped = match plan.operator {
+        Operator::Drop => merged,
+        _ => reference.drop_instead(plan).await?,
+    };
+    Ok((merged, dropped, reference.perplexity()))
 }
 
 /// Fails for a plan that is not valid or is of another model.

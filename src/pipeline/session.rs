@@ -12,16 +12,17 @@ use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::pipeline::card;
-use crate::pipeline::comparing::{Comparing, Side, compare, overlap, run_original};
+use crate::pipeline::comparing::{Comparing, compare};
 use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
+use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::operators::build;
-use crate::pipeline::options::{CalibrationOptions, CompareOptions, WriteOptions};
+use crate::pipeline::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::pipeline::planning::{Original, Outcome, check_plan, make_plan, measure_plan, mixed_layers};
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::text::{check_points, point_list, sequences};
 use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
-use crate::plan::{MergePlan, PlanOptions};
+use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
     BeforeAfter, CompareReport, ModelReport, PlanReport, PointsReport, Recipe, SimilarityReport, TextReport,
@@ -35,6 +36,8 @@ pub struct Session {
     model: Model,
     accelerator: Accelerator,
     calibrated: Option<Calibrated>,
+    /// What models that were fitted to the calibration text are measured on.
+    judge_on: TextOptions,
     /// What a layer was found to take, so that changing other options costs nothing.
     timing: Cell<Option<LayerTiming>>,
     /// The last plan that was measured.
@@ -69,7 +72,14 @@ impl Calibrated {
 impl Session {
     /// Nothing has run yet.
     pub fn new(model: Model, accelerator: Accelerator) -> Self {
-        Self { model, accelerator, calibrated: None, timing: Cell::new(None), planned: None }
+        let (timing, judge_on) = (Cell::new(None), TextOptions::default());
+        Self { model, accelerator, calibrated: None, judge_on, timing, planned: None }
+    }
+
+    /// Sets the text that models are measured on which were fitted to the calibration text: the built-in
+    /// evaluation text until then.
+    pub fn judge_on(&mut self, text: TextOptions) {
+        self.judge_on = text;
     }
 
     /// The model.
@@ -163,10 +173,12 @@ impl Session {
         Ok(report)
     }
 
-    /// Chooses and measures merges, after [`similarity`](Session::similarity). Nothing is written.
+    /// Chooses and measures merges, after [`similarity`](Session::similarity). Nothing is written. Operators that
+    /// fit are measured on the text of [`judge_on`](Session::judge_on), others on the calibration text.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage or for options that do not fit.
+    /// [`Error::Usage`] before the similarity stage, for options that do not fit, or for an evaluation text that
+    /// calibration has seen.
     pub async fn plan(
         &mut self,
         options: &PlanOptions,
@@ -177,8 +189,10 @@ impl Session {
         self.planned = None;
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let outcome = make_plan(&context, options, output, calibrated.original()).await?;
-        let planned = self.report(calibrated, Some(options.clone()), outcome, output, start)?;
+        let judge = self.judge(calibrated, options.operator, observer).await?;
+        let outcome = make_plan(&context, options, output, calibrated.original(), judge.as_ref()).await?;
+        let planned =
+            self.report(calibrated, judge.as_ref(), Some(options.clone()), outcome, output, start)?;
         let report = planned.report.clone();
         self.planned = Some(planned);
         Ok(report)
@@ -197,8 +211,10 @@ impl Session {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let outcome = measure_plan(&context, plan.clone(), output, calibrated.original()).await?;
-        let planned = self.report(calibrated, None, outcome, output, start)?;
+        let judge = self.judge(calibrated, plan.operator, observer).await?;
+        let outcome =
+            measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref()).await?;
+        let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
         let report = planned.report.clone();
         self.planned = Some(planned);
         Ok(report)
@@ -212,25 +228,22 @@ impl Session {
     pub async fn compare(&self, options: &CompareOptions, observer: &dyn Observer) -> Result<CompareReport> {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
-        let (held_out, text) = sequences(&self.model, &options.evaluation)?;
-        let seen = overlap(&calibrated.sequences, &held_out);
-        let (stream, scores) = run_original(&self.model, &self.accelerator, &held_out, observer).await?;
+        let held_out = self.held_out(calibrated, &options.evaluation, observer).await?;
+        let seen = held_out.seen;
         let context = self.context(calibrated, &options.output, observer);
-        let side = Side { sequences: &held_out, stream: &stream, scores: &scores };
         let Comparing { original, rows, cancelled } =
-            compare(&context, options, calibrated.original(), side).await?;
+            compare(&context, options, calibrated.original(), &held_out).await?;
         let mut warnings = Vec::new();
         if seen > 0.0 {
             warnings.push(format!(
-                "{:.1} % of the evaluation text was seen in calibration: methods that fit look better on it than \
-                 they are.",
+                "{:.1} % of the evaluation text was seen in calibration; a method that fits is not judged on more than 1 %.",
                 100.0 * seen
             ));
         }
         Ok(CompareReport {
             model: ModelReport::new(&self.model),
             calibration: calibrated.text.clone(),
-            evaluation: text,
+            evaluation: held_out.text,
             overlap: seen,
             original,
             parameters: self.model.total_parameters(),
@@ -244,6 +257,30 @@ impl Session {
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         })
+    }
+
+    async fn held_out(
+        &self,
+        calibrated: &Calibrated,
+        text: &TextOptions,
+        observer: &dyn Observer,
+    ) -> Result<HeldOut> {
+        HeldOut::run(&self.model, &self.accelerator, text, &calibrated.sequences, observer).await
+    }
+
+    /// The text that a plan with `operator` is judged on, where that is not the calibration text.
+    async fn judge(
+        &self,
+        calibrated: &Calibrated,
+        operator: Operator,
+        observer: &dyn Observer,
+    ) -> Result<Option<HeldOut>> {
+        if !operator.needs_activations() {
+            return Ok(None);
+        }
+        let held_out = self.held_out(calibrated, &self.judge_on, observer).await?;
+        held_out.check_unseen()?;
+        Ok(Some(held_out))
     }
 
     fn context<'a>(
@@ -264,6 +301,7 @@ impl Session {
     fn report(
         &self,
         calibrated: &Calibrated,
+        judge: Option<&HeldOut>,
         options: Option<PlanOptions>,
         outcome: Outcome,
         output: &WriteOptions,
@@ -275,9 +313,13 @@ impl Session {
         let bytes = planned_bytes(&self.model, &layers, output)?;
         let before_after =
             |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
+        let (text, scores) = match judge {
+            Some(held_out) => (&held_out.text, &held_out.scores),
+            None => (&calibrated.text, &calibrated.scores),
+        };
         let report = PlanReport {
-            text: calibrated.text.clone(),
-            original: Quality::original(&calibrated.scores),
+            text: text.clone(),
+            original: Quality::original(scores),
             merged,
             dropped,
             warnings,

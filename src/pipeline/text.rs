@@ -26,7 +26,7 @@ pub fn sequences(model: &Model, options: &TextOptions) -> Result<(Sequences, Tex
         )));
     }
     let ids = model.tokenizer.encode(text)?;
-    let sequences = Sequences::cut(&model.config, &ids, options.samples, options.tokens)?;
+    let sequences = Sequences::draw(&model.config, &ids, options.samples, options.tokens, options.draw)?;
     let report = TextReport {
         name: name.to_owned(),
         sequences: sequences.count(),

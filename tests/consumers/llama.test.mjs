@@ -87,6 +87,17 @@ test('a Hugging Face model, merged and written as GGUF', async () => {
   await check(file, 5, 0.002)
 })
 
+test('layers that were fitted, written in floats and in blocks', async () => {
+  const fitted = [['laminate', 'F16', 0.002], ['laminate', 'Q4_K_M', 0.05], ['bi+refit', 'Q8_0', 0.02], ['flatten', 'F16', 0.002], ['prunecomp', 'F16', 0.002], ['replaceme', 'F16', 0.002]]
+  for (const [method, type, tolerance] of fitted) {
+    const file = join(folder, `${method}-${type}.gguf`)
+    const [selection, operator] = method.split('+')
+    const how = operator ? ['--selection', selection, '--operator', operator] : ['--method', method]
+    laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, ...how, '--out', file, ...QUICK)
+    await check(file, 4, tolerance)
+  }
+})
+
 test('every type that can be asked for', async () => {
   for (const type of ['f32', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'q4_1', 'q4_0']) {
     const file = join(folder, `demo-${type}.gguf`)

@@ -63,11 +63,22 @@ class Transformers(unittest.TestCase):
             self.check(self.out(kind), 4, report["steps"][-1]["perplexity"])
             self.check(self.out(kind), 4, laminate("evaluate", self.out(kind))["perplexity"])
 
+    def test_fitted_layers(self):
+        for method in ("laminate", "laminate-search", "replaceme", "prunecomp", "flatten"):
+            with self.subTest(method):
+                out = self.out(method)
+                laminate("compress", "demo", "--remove", 4, "--method", method, "--dtype", "f32", "--out", out)
+                theirs, n_layers = perplexity(out)
+                ours = laminate("evaluate", out)["perplexity"]
+                self.assertEqual(n_layers, 8)
+                self.assertLess(abs(theirs / ours - 1), 1e-5, f"{theirs} against {ours}")
+
     def test_a_repeated_recipe_gives_the_same_bytes(self):
-        laminate("compress", "demo", "--remove", 3, "--out", self.out("x"))
-        laminate("compress", "demo", "--recipe", self.out("x") / "recipe.json", "--out", self.out("y"))
-        one, two = ((self.out(d) / "model.safetensors").read_bytes() for d in "xy")
-        self.assertEqual(one, two)
+        for method in ("mka", "laminate"):
+            one, two = self.out(method), self.out(method + "-again")
+            laminate("compress", "demo", "--remove", 3, "--method", method, "--out", one)
+            laminate("compress", "demo", "--recipe", one / "recipe.json", "--out", two)
+            self.assertEqual(*((folder / "model.safetensors").read_bytes() for folder in (one, two)))
 
 
 if __name__ == "__main__":

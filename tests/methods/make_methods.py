@@ -219,7 +219,7 @@ def scale(d, runs):
     return out, dict(factors=factors)
 
 def ridge(d, z, y, b0, target):
-    """argmin |w (Z B - Y)|^2 + lam mean(diag G) |B - B0|^2, lam by the held-out sequences, or B0"""
+    """argmin |w (Z B - Y)|^2 + lam mean(diag G) |B - B0|^2, lam by the held-out sequences, then on all; or B0"""
     w = 1 / target.double().pow(2).mean(-1, keepdim=True).sqrt()
     wz, e = w * z.double(), w * (y.double() - z.double() @ b0.double())
     gram = lambda rows: [wz[rows].flatten(0, 1).T @ a[rows].flatten(0, 1) for a in (wz, e)]
@@ -233,6 +233,9 @@ def ridge(d, z, y, b0, target):
             best = err, lam, diff
         elif best[1] is not None:
             break
+    if best[1] is not None:
+        g, c = g + gv, c + cv
+        best = *best[:2], torch.cholesky_solve(c, torch.linalg.cholesky(g + best[1] * g.diagonal().mean() * eye))
     note = dict(lam=best[1], walk=walk, held_out_error_before=e[d.held].pow(2).sum().item())
     return (b0 if best[1] is None else (b0.double() + best[2]).to(b0.dtype)), note
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use laminate::calibration::PointRule;
+use laminate::calibration::{Draw, PointRule};
 use laminate::device::Preference;
 use laminate::format::Container;
 use laminate::format::element::Element;
@@ -104,6 +104,9 @@ pub struct TextArgs {
     /// Tokens in each sequence, BOS included.
     #[arg(long, default_value_t = 48)]
     pub tokens: usize,
+    /// Which parts of a longer text they are: first, spread (evenly from all of it) or random:SEED.
+    #[arg(long, default_value = "first")]
+    pub draw: Draw,
     /// Where to run: auto, gpu or cpu.
     #[arg(long, default_value = "auto")]
     pub device: Preference,
@@ -118,6 +121,7 @@ impl TextArgs {
             text_name: self.text.as_deref().and_then(file_name),
             samples: self.samples,
             tokens: self.tokens,
+            draw: self.draw,
             ..CalibrationOptions::default()
         })
     }
@@ -219,6 +223,8 @@ pub struct PlanArgs {
     /// Directory to create, or a .gguf file.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub evaluation: EvaluationArgs,
     /// How many layers to remove.
     #[arg(long, value_name = "K", group = "goal")]
     remove: Option<usize>,
@@ -333,14 +339,8 @@ impl PlanArgs {
 }
 
 #[derive(Args)]
-pub struct CompareArgs {
-    /// Methods, separated by commas; all that have a name if not given.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    methods: Vec<String>,
-    /// How many layers to remove; several numbers are separated by commas.
-    #[arg(long, value_name = "K", value_delimiter = ',', required = true)]
-    remove: Vec<usize>,
-    /// Text to measure on, which should not be the calibration text; the built-in evaluation text if not given.
+pub struct EvaluationArgs {
+    /// Text to measure on, which must not be the calibration text; the built-in evaluation text if not given.
     #[arg(long, value_name = "FILE")]
     eval_text: Option<PathBuf>,
     /// Sequences to measure on.
@@ -349,6 +349,35 @@ pub struct CompareArgs {
     /// Tokens in each of them; as many as in calibration if not given.
     #[arg(long)]
     eval_tokens: Option<usize>,
+    /// Which parts of that text they are, as `--draw`.
+    #[arg(long, default_value = "first")]
+    eval_draw: Draw,
+}
+
+impl EvaluationArgs {
+    /// The text; `tokens` are in each sequence of the calibration text.
+    pub fn options(&self, tokens: usize) -> Result<TextOptions> {
+        Ok(TextOptions {
+            text: self.eval_text.as_deref().map(read_text).transpose()?,
+            text_name: self.eval_text.as_deref().and_then(file_name),
+            samples: self.eval_samples,
+            tokens: self.eval_tokens.unwrap_or(tokens),
+            draw: self.eval_draw,
+            ..TextOptions::default()
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// Methods, separated by commas; all that have a name if not given.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    methods: Vec<String>,
+    /// How many layers to remove; several numbers are separated by commas.
+    #[arg(long, value_name = "K", value_delimiter = ',', required = true)]
+    remove: Vec<usize>,
+    #[command(flatten)]
+    evaluation: EvaluationArgs,
     /// What random choices are drawn from.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -366,13 +395,6 @@ pub struct CompareArgs {
 impl CompareArgs {
     /// What to compare, for calibration sequences of `tokens` tokens.
     pub fn options(&self, tokens: usize) -> Result<CompareOptions> {
-        let evaluation = TextOptions {
-            text: self.eval_text.as_deref().map(read_text).transpose()?,
-            text_name: self.eval_text.as_deref().and_then(file_name),
-            samples: self.eval_samples,
-            tokens: self.eval_tokens.unwrap_or(tokens),
-            ..TextOptions::default()
-        };
         let dtype = match self.dtype.as_str() {
             "keep" => None,
             name => Some(output_type(name)?),
@@ -381,7 +403,7 @@ impl CompareArgs {
         Ok(CompareOptions {
             methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
             remove: self.remove.clone(),
-            evaluation,
+            evaluation: self.evaluation.options(tokens)?,
             seed: self.seed,
             output: WriteOptions { dtype, ..WriteOptions::default() },
         })

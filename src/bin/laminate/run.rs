@@ -166,6 +166,7 @@ async fn compress(
         false => DirectoryFolder::create(&arguments.out)?,
     };
     let watch = Terminal::new();
+    session.judge_on(arguments.evaluation.options(calibration.tokens)?);
     session.similarity(&calibration, &watch).await?;
     let planned = match (recipe, options) {
         (Some(recipe), _) => session.measure(&recipe.plan, &output, &watch).await?,

@@ -52,7 +52,7 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let repair = leverage_keep(&activations, inner, RIDGE)?;
     let down = repair.apply(&side_by_side(&folded, Role::Down, inner))?;
     let output = columns(&output, width, &shape.columns(&groups));
-    let tensors = assemble(config, &run, &folded, &groups, &repair.kept, output, down);
+    let tensors = assemble(config, &run, &folded, &groups, &repair.kept, &output, &down);
     NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors)
 }
 

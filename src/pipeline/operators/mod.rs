@@ -22,6 +22,10 @@ use crate::plan::{MergePlan, Operator};
 /// fits to some ten thousand tokens are best at 0.1 to 1, and flat around it.
 const STRENGTHS: [f64; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 
+/// Bytes that the least-squares problems of a run may need beside the states; operators fit less where they would need
+/// more. A page has 4 GB for everything.
+const BUDGET_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 30 } else { 3 << 30 };
+
 /// The layers of a new model.
 pub struct Built {
     /// In order.
@@ -42,7 +46,7 @@ pub async fn build(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> 
         Operator::Scale => scale::layers(context, plan, stream).await.map(no_remarks),
         Operator::ReplaceMe => replace_me::layers(context, plan, stream).await.map(no_remarks),
         Operator::Flatten => flatten::layers(context, plan, stream).await.map(no_remarks),
-        Operator::Refit => refit::layers(context, plan, stream).await.map(no_remarks),
+        Operator::Refit => refit::layers(context, plan, stream).await,
         Operator::PoolRefit => pool::layers(context, plan, stream).await,
     }
 }

@@ -11,23 +11,19 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::STRENGTHS;
 use super::refit;
 use super::run_tensors::{
     Folded, GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
 };
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use crate::Result;
-use crate::least_squares::{Normal, eliminate, eliminate_bytes, eliminate_groups, ridge, ridge_bytes};
+use crate::least_squares::{Normal, eliminate, eliminate_bytes, eliminate_groups, ridge_bytes};
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
-use crate::pipeline::operators::Built;
+use crate::pipeline::operators::{BUDGET_BYTES, Built};
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
-
-/// Bytes that the systems of a run may need; a run that needs more keeps one layer, refitted.
-const BUDGET_BYTES: u64 = 3 << 30;
 
 /// Rounds in which neurons go, and the ridge of eliminations, as a share of the mean of the diagonal.
 const ROUNDS: usize = 6;
@@ -52,6 +48,7 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
         fit(walker, &run).await
     })
     .await?;
+    remarks.extend(refit::remark(&context.model.config));
     Ok(Built { layers, remarks })
 }
 
@@ -79,16 +76,11 @@ async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
     let (neurons, down) = pool_neurons(walker, run, &activating, &mixer, &folded).await?;
     drop(mixer);
 
-    let tensors = assemble(config, run, &folded, &groups, &neurons, output, down);
-    let pooled =
-        |tensors| NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors);
-    let layer = pooled(tensors.clone())?;
+    let tensors = assemble(config, run, &folded, &groups, &neurons, &output, &down);
+    let layer =
+        NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors)?;
     // Once more on the layer as it will be stored, so that this fit makes up for the rounding of the others.
-    let start = tensors.iter().find(|(role, _)| *role == Role::Down).map(|(_, down)| down.clone());
-    let down =
-        refit::fit_down(walker, run, &walker.upload(&layer).await?, &start.unwrap_or_default()).await?;
-    let replace = |(role, tensor)| if role == Role::Down { (role, down.clone()) } else { (role, tensor) };
-    pooled(tensors.into_iter().map(replace).collect())
+    refit::solve(walker, run, layer, output, down).await
 }
 
 /// What the chosen groups of heads of a run write to the stream.
@@ -193,7 +185,7 @@ async fn fold_maps(
     let hidden = walker.context.model.config.hidden_size;
     let zero = vec![0.0f32; hidden * hidden];
     for (mut systems, layer) in systems.into_iter().zip(folded) {
-        let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &STRENGTHS)?;
+        let mut map = systems.solve(&zero)?;
         if map.lambda.is_none() {
             continue;
         }
@@ -261,7 +253,7 @@ async fn pool_heads(
     let chosen = shape.columns(&groups);
     let start = columns(&side_by_side(folded, Role::Output, heads), width, &chosen);
     let mut systems = systems.subset(&chosen)?;
-    let output = ridge(&mut systems.fit, &systems.held_out, &start, &STRENGTHS)?.b;
+    let output = systems.solve(&start)?.b;
     Ok((groups, output))
 }
 
@@ -290,6 +282,6 @@ async fn pool_neurons(
     let neurons = eliminate(&systems.fit, inner, ROUNDS, ELIMINATION_RIDGE)?;
     let start = columns(&side_by_side(folded, Role::Down, inner), width, &neurons);
     let mut systems = systems.subset(&neurons)?;
-    let down = ridge(&mut systems.fit, &systems.held_out, &start, &STRENGTHS)?.b;
+    let down = systems.solve(&start)?.b;
     Ok((neurons, down))
 }

@@ -5,11 +5,12 @@
 //! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
-use super::STRENGTHS;
 use super::run_tensors::joined;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
+use super::{BUDGET_BYTES, Built};
 use crate::Result;
-use crate::least_squares::ridge;
+use crate::least_squares::{Normal, ridge_bytes};
+use crate::model::Config;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
@@ -21,8 +22,27 @@ use crate::plan::MergePlan;
 ///
 /// # Errors
 /// What running gives.
-pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
-    walk(context, plan, stream, async |walker, run| fit(walker, &run).await).await
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
+    let layers = walk(context, plan, stream, async |walker, run| fit(walker, &run).await).await?;
+    Ok(Built { layers, remarks: remark(&context.model.config).into_iter().collect() })
+}
+
+/// Says where memory does not allow to solve for both projections.
+pub fn remark(config: &Config) -> Option<String> {
+    let needed = joint_bytes(config);
+    (needed > BUDGET_BYTES).then(|| {
+        format!(
+            "Only down projections were solved for; together with output projections that would need {:.1} GB of \
+             memory.",
+            needed as f64 / 1e9
+        )
+    })
+}
+
+/// Memory that a fit of both projections needs beside the states.
+fn joint_bytes(config: &Config) -> u64 {
+    let (m, d) = (config.n_heads * config.head_dim + config.intermediate_size, config.hidden_size);
+    2 * Normal::bytes(m, d) + ridge_bytes(m, d)
 }
 
 /// The layer that stays, refitted.
@@ -30,30 +50,47 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
 /// # Errors
 /// What running gives.
 pub async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
-    let (model, storage) = (walker.context.model, walker.context.storage);
-    let kept = NewLayer::original(run.stays);
+    let model = walker.context.model;
     let (output, down) =
         (read_f32(model, run.stays, Role::Output).await?, read_f32(model, run.stays, Role::Down).await?);
-
-    let output = fit_output(walker, run, &kept, &output, &down).await?;
-    // As it will be stored, so that the second fit makes up for the rounding of the first.
-    let attending =
-        kept.clone().replacing(model, run.layers, storage, vec![(Role::Output, output.clone())])?;
-    let down = fit_down(walker, run, &walker.upload(&attending).await?, &down).await?;
-    kept.replacing(model, run.layers, storage, vec![(Role::Output, output), (Role::Down, down)])
+    solve(walker, run, NewLayer::original(run.stays), output, down).await
 }
 
-/// The output projection `[hidden, heads head_dim]` of the joint fit.
+/// `layer` with its projections `output` `[hidden, heads head_dim]` and `down` `[hidden, intermediate]` solved for
+/// anew: where there is no memory for both, `down` alone.
+///
+/// # Errors
+/// What running gives.
+pub async fn solve(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    layer: NewLayer,
+    output: Vec<f32>,
+    down: Vec<f32>,
+) -> Result<NewLayer> {
+    let (model, storage) = (walker.context.model, walker.context.storage);
+    let replace =
+        |layer: NewLayer, role, values| layer.replacing(model, run.layers, storage, vec![(role, values)]);
+    let mut layer = layer;
+    if joint_bytes(&model.config) <= BUDGET_BYTES {
+        let output = fit_output(walker, run, &walker.upload(&layer).await?, &output, &down).await?;
+        // As it will be stored, so that the second fit makes up for the rounding of the first.
+        layer = replace(layer, Role::Output, output)?;
+    }
+    let down = fit_down(walker, run, &walker.upload(&layer).await?, &down).await?;
+    replace(layer, Role::Down, down)
+}
+
+/// The output projection of the joint fit.
 async fn fit_output(
     walker: &Walker<'_>,
     run: &Run<'_>,
-    kept: &NewLayer,
+    layer: &DecoderLayer,
     output: &[f32],
     down: &[f32],
 ) -> Result<Vec<f32>> {
     let config = &walker.context.model.config;
     let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
-    let layer = walker.upload(kept).await?;
     let mut systems = walker.systems(heads + inner)?;
     for chunk in run.chunks() {
         let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
@@ -69,10 +106,7 @@ async fn fit_output(
 }
 
 /// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.
-///
-/// # Errors
-/// What running gives.
-pub async fn fit_down(
+async fn fit_down(
     walker: &Walker<'_>,
     run: &Run<'_>,
     layer: &DecoderLayer,
@@ -93,7 +127,7 @@ pub async fn fit_down(
 /// The weights of a ridge about `start`, from what `start` leaves unexplained: taken before the sums, where little
 /// would be left of its digits.
 fn improve(systems: &mut Systems, start: &[f32]) -> Result<Vec<f32>> {
-    let change = ridge(&mut systems.fit, &systems.held_out, &vec![0.0; start.len()], &STRENGTHS)?.b;
+    let change = systems.solve(&vec![0.0; start.len()])?.b;
     Ok(start.iter().zip(change).map(|(start, change)| start + change).collect())
 }
 

@@ -8,10 +8,8 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::STRENGTHS;
 use super::walk::{Run, Walker, fetch, walk};
 use crate::Result;
-use crate::least_squares::ridge;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
 use crate::model::weights::read_f32;
@@ -44,7 +42,7 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
         walker.add(&mut systems, chunk.place, &fetch(mlp).await?, &fetch(residual).await?, chunk.weights)?;
     }
     let zero = vec![0.0f32; hidden * hidden];
-    let mut map = ridge(&mut systems.fit, &systems.held_out, &zero, &STRENGTHS)?.b;
+    let mut map = systems.solve(&zero)?.b;
     map.iter_mut().step_by(hidden + 1).for_each(|x| *x += 1.0);
 
     let mut tensors = Vec::new();

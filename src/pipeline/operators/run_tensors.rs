@@ -148,8 +148,8 @@ pub fn assemble(
     folded: &[Folded],
     groups: &[usize],
     neurons: &[usize],
-    output: Vec<f32>,
-    down: Vec<f32>,
+    output: &[f32],
+    down: &[f32],
 ) -> Vec<(Role, Vec<f32>)> {
     let shape = GroupShape::new(config);
     let hidden = config.hidden_size;
@@ -185,8 +185,8 @@ pub fn assemble(
         Role::KeyBias | Role::ValueBias => rows(role, shape.per_layer, groups, shape.keys),
         Role::Gate | Role::Up => unfold(rows(role, inner, neurons, hidden), &mlp),
         Role::GateBias | Role::UpBias => rows(role, inner, neurons, 1),
-        Role::Output => output.clone(),
-        Role::Down => down.clone(),
+        Role::Output => output.to_vec(),
+        Role::Down => down.to_vec(),
         Role::OutputBias | Role::DownBias => summed(role),
         Role::AttentionNorm => attention.clone(),
         Role::MlpNorm => mlp.clone(),

@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 
+use super::STRENGTHS;
 use crate::capture::{HiddenStates, Runner, read, sequences_per_chunk};
-use crate::least_squares::Normal;
+use crate::least_squares::{Normal, Refit, ridge_on_all};
 use crate::model::layer::DecoderLayer;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::stream::{Context, Stream};
@@ -120,6 +121,16 @@ pub struct Systems {
     pub fit: Normal,
     /// Held out.
     pub held_out: Normal,
+}
+
+impl Systems {
+    /// The ridge about `start`, as strong as the held-out rows say, on all rows.
+    ///
+    /// # Errors
+    /// As [`ridge_on_all`].
+    pub fn solve(&mut self, start: &[f32]) -> Result<Refit> {
+        ridge_on_all(&mut self.fit, &self.held_out, start, &STRENGTHS)
+    }
 }
 
 /// Builds the layers of `plan`: `fit` makes one of each run, the others stay. `stream` is of the original.
