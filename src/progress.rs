@@ -37,6 +37,8 @@ pub enum Unit {
     Bytes,
     /// Rows of the output head.
     Rows,
+    /// Tokens of text that a model writes.
+    Tokens,
 }
 
 /// `done` of `total` in `unit`.

@@ -1,19 +1,19 @@
 //! Draws that are the same for the same seed on every machine.
 
-/// `k` of `items` by lot, or all of them, in the order drawn: the first of a Fisher-Yates shuffle whose numbers come
-/// from SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a number for each
+/// seed and place of a sequence, as if drawn by lot.
+pub fn number(seed: u64, place: u64) -> u64 {
+    let mut z = seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// `k` of `items` by lot, or all of them, in the order drawn: the first of a Fisher-Yates shuffle.
 pub fn draw<T>(mut items: Vec<T>, k: usize, seed: u64) -> Vec<T> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
     for place in 0..k.min(items.len()) {
         let left = (items.len() - place) as u64;
-        items.swap(place, place + (next() % left) as usize);
+        items.swap(place, place + (number(seed, place as u64) % left) as usize);
     }
     items.truncate(k);
     items

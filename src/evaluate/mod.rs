@@ -2,9 +2,11 @@
 
 pub mod answers;
 pub mod questions;
+pub mod sample;
 pub mod score;
 
 pub use answers::MmluReport;
+pub use sample::sample;
 pub use score::{Output, Prediction, Scores, predict, score, score_all};
 use serde::{Deserialize, Serialize};
 

@@ -5,49 +5,16 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::attention::{Past, Positions, attend};
 use super::dequantise::StoredRows;
 use super::names::Role;
 use super::product::{Stored, host_tile_bytes, products};
 use super::weights::LayerTensors;
-use super::{Config, fused, rope};
+use super::{Config, fused};
 use crate::device::Accelerator;
 use crate::{Error, Result};
-
-/// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
-/// compilers are allowed to assume.
-const MASKED: f32 = -1e30;
-
-/// Rotary tables and the causal mask for sequences of one length, on a device.
-#[derive(Debug, Clone)]
-pub struct Positions {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
-    mask: Tensor<4>,
-}
-
-impl Positions {
-    /// Tables for `n_tokens` positions. Position `i` attends to `i` and to all before it, or within
-    /// a sliding window of `w` tokens to `i - w + 1 ..= i`.
-    pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
-        let frequencies = rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling);
-        let (cos, sin) = rope::tables(n_tokens, &frequencies);
-        let window = config.sliding_window.unwrap_or(usize::MAX);
-        let seen = |query: usize, key: usize| key <= query && query - key < window;
-        let mask: Vec<f32> = (0..n_tokens)
-            .flat_map(|q| (0..n_tokens).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
-            .collect();
-        let on_device =
-            |values, columns| Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device);
-        Self {
-            cos: on_device(cos, config.head_dim),
-            sin: on_device(sin, config.head_dim),
-            mask: on_device(mask, n_tokens),
-        }
-    }
-}
 
 /// `x W^T + b`.
 #[derive(Debug, Clone)]
@@ -266,13 +233,29 @@ impl DecoderLayer {
         Ok((x + mlp).reshape(shape))
     }
 
+    /// The same for tokens that follow those of `past`, which remembers them too; `positions` are
+    /// [`Positions::after`] those.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_after(&self, x: Tensor<3>, positions: &Positions, past: &mut Past) -> Result<Tensor<3>> {
+        let shape = x.dims();
+        let x = self.attended(x, positions, Some(past))?;
+        let mlp = self.down.forward(self.activations(x.clone())?)?;
+        Ok((x + mlp).reshape(shape))
+    }
+
     /// The stream `[batch tokens, hidden]` between attention and MLP.
     ///
     /// # Errors
     /// As [`Linear::forward`].
     pub fn after_attention(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
+        self.attended(x, positions, None)
+    }
+
+    fn attended(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
-        let attention = self.output.forward(self.contexts(x.clone(), positions)?)?;
+        let attention = self.output.forward(self.gathered(x.clone(), positions, past)?)?;
         Ok(x.reshape([batch * tokens, hidden]) + attention)
     }
 
@@ -282,21 +265,17 @@ impl DecoderLayer {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
+        self.gathered(x, positions, None)
+    }
+
+    fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
         let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]));
-        let (heads, kv_heads, width) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let (heads, width) = (self.n_heads, self.head_dim);
         let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
         let [q, k, v] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        let (q, k) = (rotate(split(q, heads), positions), rotate(split(k, kv_heads), positions));
-        let v = split(v, kv_heads);
-        // The query heads of a group share their key head: stacking them along the token axis makes
-        // each group one product, without repeating keys and values.
-        let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
-        let q = q.mul_scalar(1.0 / (width as f64).sqrt()).reshape(stacked);
-        let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, heads, tokens, tokens]);
-        let weights = softmax(scores + positions.mask.clone(), 3);
-        let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, tokens]).matmul(v);
-        let joined = mixed.reshape([batch, heads, tokens, width]).swap_dims(1, 2);
+        let parts = [split(q, heads), split(k, self.n_kv_heads), split(v, self.n_kv_heads)];
+        let joined = attend(parts, positions, past).swap_dims(1, 2);
         Ok(joined.reshape([batch * tokens, heads * width]))
     }
 
@@ -318,13 +297,6 @@ impl DecoderLayer {
     pub fn down(&self) -> &Linear {
         &self.down
     }
-}
-
-/// Rotates `[batch, heads, tokens, head_dim]` by position, "rotate half" layout.
-fn rotate(x: Tensor<4>, positions: &Positions) -> Tensor<4> {
-    let half = x.dims()[3] / 2;
-    let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
-    x * positions.cos.clone() + swapped * positions.sin.clone()
 }
 
 /// Takes tensors out of a layer by role.

@@ -1,5 +1,6 @@
 //! A Llama-family model: configuration, tensor names, tokenizer, and the arithmetic of one layer.
 
+pub mod attention;
 pub mod config;
 pub mod dequantise;
 pub mod fused;

@@ -14,6 +14,7 @@ pub mod pass;
 pub mod planning;
 pub mod questions;
 pub mod selecting;
+pub mod self_text;
 pub mod session;
 pub mod similarity;
 pub mod stream;

@@ -132,6 +132,10 @@ pub struct Method {
     pub operator: Operator,
     /// Whether pairs are ranked once, for [`Selection::Mka`].
     pub one_shot: bool,
+    /// See [`PlanOptions::longest_run`].
+    pub longest_run: Option<usize>,
+    /// See [`PlanOptions::candidates`].
+    pub candidates: Option<usize>,
     /// One sentence with its source.
     pub about: &'static str,
 }
@@ -146,11 +150,19 @@ const fn method(
     let (name, title) = (Cow::Borrowed(name), Cow::Borrowed(title));
     // Layers that are not averaged while pairs are chosen give no reason to compare anew.
     let one_shot = !matches!(operator, Operator::Average);
-    Method { name, title, selection, operator, one_shot, about }
+    let pools = matches!(operator, Operator::PoolRefit);
+    let searches = matches!(selection, Selection::GreedyKl);
+    let longest_run = if pools { Some(LONGEST_RUN) } else { None };
+    let candidates = if pools && searches { Some(CANDIDATES) } else { None };
+    Method { name, title, selection, operator, one_shot, longest_run, candidates, about }
 }
 
 /// The longest run of [`Operator::PoolRefit`] unless told otherwise.
 const LONGEST_RUN: usize = 4;
+
+/// How many layers [`Selection::GreedyKl`] tries in a round for [`Operator::PoolRefit`] unless told otherwise: what is
+/// found is fitted anyway, and a round costs a third.
+const CANDIDATES: usize = 10;
 
 /// The methods that have a name.
 pub const METHODS: &[Method] = &[
@@ -250,6 +262,13 @@ pub const METHODS: &[Method] = &[
 ];
 
 impl Method {
+    /// A rule and an operator that have no name together.
+    pub fn pair(selection: Selection, operator: Operator) -> Self {
+        let name = format!("{selection}+{operator}");
+        let pair = method("", "", selection, operator, "A pair of your own.");
+        Self { title: Cow::Owned(name.clone()), name: Cow::Owned(name), ..pair }
+    }
+
     /// The method of that name, or any pair written as `selection+operator`; the selection `mka` then ranks
     /// pairs once unless the operator averages.
     ///
@@ -257,15 +276,7 @@ impl Method {
     /// [`Error::Usage`] listing the names.
     pub fn named(name: &str) -> Result<Self> {
         if let Some((selection, operator)) = name.split_once('+') {
-            let (selection, operator) = (selection.parse()?, operator.parse()?);
-            return Ok(Self {
-                name: Cow::Owned(name.to_owned()),
-                title: Cow::Owned(name.to_owned()),
-                selection,
-                operator,
-                one_shot: operator != Operator::Average,
-                about: "A pair of your own.",
-            });
+            return Ok(Self::pair(selection.parse()?, operator.parse()?));
         }
         METHODS.iter().find(|method| method.name == name).cloned().ok_or_else(|| {
             let names: Vec<_> = METHODS.iter().map(|method| &*method.name).collect();
@@ -283,7 +294,8 @@ impl Method {
             selection: self.selection,
             operator: self.operator,
             one_shot: self.one_shot,
-            longest_run: (self.operator == Operator::PoolRefit).then_some(LONGEST_RUN),
+            longest_run: self.longest_run,
+            candidates: self.candidates,
             seed,
             ..PlanOptions::default()
         }

@@ -129,6 +129,10 @@ pub struct PlanOptions {
     /// no more, at least one.
     #[serde(default = "search_tokens")]
     pub search_tokens: usize,
+    /// How many layers a rule that searches tries in each round but the first: those that did least harm when they
+    /// were last tried. `None` is all.
+    #[serde(default)]
+    pub candidates: Option<usize>,
 }
 
 fn search_tokens() -> usize {
@@ -151,6 +155,7 @@ impl Default for PlanOptions {
             longest_run: None,
             seed: 0,
             search_tokens: SEARCH_TOKENS,
+            candidates: None,
         }
     }
 }

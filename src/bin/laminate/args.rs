@@ -95,7 +95,8 @@ pub struct OutputArgs {
 
 #[derive(Args)]
 pub struct TextArgs {
-    /// Text to run through the model; the built-in TinyStories text if not given.
+    /// Text to run through the model; the built-in TinyStories text if not given. With `self` or `self:SEED` the
+    /// model writes it.
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
     /// Sequences to cut from the text.
@@ -113,12 +114,20 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
+    /// What the model's own text is drawn from, if it is to write one.
+    pub fn by_itself(&self) -> Option<u64> {
+        match self.text.as_deref()?.to_str()?.strip_prefix("self")? {
+            "" => Some(0),
+            seed => seed.strip_prefix(':')?.parse().ok(),
+        }
+    }
+
     /// The options of calibration with everything else at its default.
     pub fn options(&self) -> Result<CalibrationOptions> {
-        let text = self.text.as_deref().map(read_text).transpose()?;
+        let file = self.text.as_deref().filter(|_| self.by_itself().is_none());
         Ok(CalibrationOptions {
-            text,
-            text_name: self.text.as_deref().and_then(file_name),
+            text: file.map(read_text).transpose()?,
+            text_name: file.and_then(file_name),
             samples: self.samples,
             tokens: self.tokens,
             draw: self.draw,
@@ -258,6 +267,9 @@ pub struct PlanArgs {
     /// Tokens on which rules that search try each removal.
     #[arg(long, default_value_t = SEARCH_TOKENS)]
     search_tokens: usize,
+    /// How many layers they try in each round but the first; all, or for laminate-search ten, if not given.
+    #[arg(long, value_name = "N")]
+    candidates: Option<usize>,
     /// Weight of the first of two layers: similarity, search or a number from 0 to 1.
     #[arg(long, default_value = "similarity")]
     alpha: Alpha,
@@ -285,6 +297,16 @@ impl PlanArgs {
     /// The goal and the rules, for a model of `n_layers` layers.
     pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
         let method = Method::named(&self.method)?;
+        let method = match (self.selection, self.operator) {
+            (None, None) => method,
+            (selection, operator) => {
+                let (selection, operator) =
+                    (selection.unwrap_or(method.selection), operator.unwrap_or(method.operator));
+                let one_shot = method.one_shot;
+                Method { one_shot, ..Method::pair(selection, operator) }
+            }
+        };
+        let options = method.options(0, self.seed);
         let remove = match self.keep_ratio {
             None => self.remove,
             Some(ratio) if ratio > 0.0 && ratio < 1.0 => {
@@ -297,16 +319,15 @@ impl PlanArgs {
         Ok(PlanOptions {
             remove,
             min_similarity: self.min_similarity,
-            selection: self.selection.unwrap_or(method.selection),
-            operator: self.operator.unwrap_or(method.operator),
             alpha: self.alpha,
-            one_shot: self.one_shot || method.one_shot,
+            one_shot: self.one_shot || options.one_shot,
             release_massive: self.release_massive,
             keep_first: self.keep_first,
             keep_last: self.keep_last,
-            longest_run: self.longest_run,
-            seed: self.seed,
+            longest_run: self.longest_run.or(options.longest_run),
             search_tokens: self.search_tokens,
+            candidates: self.candidates.or(options.candidates),
+            ..options
         })
     }
 

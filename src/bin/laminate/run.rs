@@ -13,6 +13,7 @@ use laminate::model::Model;
 use laminate::pipeline::generating::{Sample, generate};
 use laminate::pipeline::pass::Pass;
 use laminate::pipeline::questions::{Readings, ask, read_subjects};
+use laminate::pipeline::self_text::write_texts;
 use laminate::pipeline::{CalibrationOptions, Session, evaluate};
 use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe};
 use laminate::sink::DirectoryFolder;
@@ -40,7 +41,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Similarity { model, calibration, output } => {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
-            let report = session.similarity(&calibration.options()?, &watch).await?;
+            let options = with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
+            let report = session.similarity(&options, &watch).await?;
             watch.clear();
             print::report(output.json, &report, || print::similarity(&report))
         }
@@ -52,7 +54,9 @@ async fn run(command: Command) -> Result<()> {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
             let options = compare.options(calibration.text.tokens)?;
-            session.similarity(&calibration.options()?, &watch).await?;
+            let calibration =
+                with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
+            session.similarity(&calibration, &watch).await?;
             let report = session.compare(&options, &watch).await?;
             watch.clear();
             write_table(compare.csv.as_deref(), || report.to_csv())?;
@@ -75,9 +79,14 @@ async fn judge(
 ) -> Result<EvaluateReport> {
     let start = Instant::now();
     let watch = Terminal::new();
-    let options = text.options()?.text_options();
+    let options = text.options()?;
     let accelerator = Accelerator::choose(text.device).await?;
     let model = open(model).await?;
+    let options = match text.by_itself() {
+        None => options,
+        Some(seed) => own_text(&Pass::original(&model, &accelerator, &watch), options, seed).await?,
+    };
+    let options = options.text_options();
     let original = match against {
         Some(path) => Some(open(path).await?),
         None => None,
@@ -106,6 +115,29 @@ async fn judge(
     report.seconds = start.elapsed().as_secs_f64();
     report.peak_memory_bytes = memory::peak_bytes().unwrap_or(0);
     Ok(report)
+}
+
+/// `options` with text by the model of `session` where the arguments ask for it.
+async fn with_own_text(
+    session: &Session,
+    arguments: &TextArgs,
+    options: CalibrationOptions,
+    watch: &Terminal,
+) -> Result<CalibrationOptions> {
+    match arguments.by_itself() {
+        None => Ok(options),
+        Some(seed) => {
+            own_text(&Pass::original(session.model(), session.accelerator(), watch), options, seed).await
+        }
+    }
+}
+
+async fn own_text(pass: &Pass<'_>, options: CalibrationOptions, seed: u64) -> Result<CalibrationOptions> {
+    let CalibrationOptions { samples, tokens, .. } = options;
+    // A few more, since texts do not end where sequences do.
+    let text = write_texts(pass, samples + samples / 8 + 1, tokens, seed).await?;
+    let name = format!("text by {} itself, seed {seed}", pass.model.name);
+    Ok(CalibrationOptions { text: Some(text), text_name: Some(name), ..options })
 }
 
 /// The files of the directories test and, where examples are wanted, dev in `folder`.
@@ -160,12 +192,14 @@ async fn compress(
             Some(options)
         }
     };
+    let text = &calibration.text;
     let calibration = calibration_options(calibration, recipe.as_ref())?;
     let mut folder = match arguments.writes_gguf() {
         true => DirectoryFolder::beside(&arguments.out)?,
         false => DirectoryFolder::create(&arguments.out)?,
     };
     let watch = Terminal::new();
+    let calibration = with_own_text(&session, text, calibration, &watch).await?;
     session.judge_on(arguments.evaluation.options(calibration.tokens)?);
     session.similarity(&calibration, &watch).await?;
     let planned = match (recipe, options) {

@@ -4,7 +4,9 @@
 //! read once a round: at layer `l` the candidate without `l` branches off the unchanged stream, and every
 //! candidate that branched off before goes through `l`. With `C` candidates in a model of `n` layers a round
 //! costs about `n C / 2` layers of the search tokens and `C` times the head; what lies before the first candidate
-//! is not run again.
+//! is not run again. Where only some candidates are tried, they are the ones that did least harm when they were last
+//! tried: harm mostly grows as layers go, so that what was worse then is rarely best now (Minoux's accelerated greedy
+//! search, which is exact where the harm of a layer never falls).
 
 use crate::Result;
 use crate::capture::{HiddenStates, Runner};
@@ -40,11 +42,12 @@ pub async fn search(
     stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
     let original = stream.last()?.clone();
     let mut alive: Vec<usize> = (0..n_layers).collect();
+    // What the removal of each layer did when it was last tried.
+    let mut known: Vec<f64> = vec![f64::NEG_INFINITY; n_layers];
     let mut removed = Vec::new();
     while removed.len() < k {
-        let places: Vec<usize> = (0..alive.len())
-            .filter(|place| alive.get(*place).is_some_and(|layer| may_go(*layer) && !barred(*layer)))
-            .collect();
+        let may_go = |layer: usize| may_go(layer) && !barred(layer);
+        let places = candidates(&alive, &known, may_go, options.candidates);
         let detail = format!("trying to do without each of {} layers", places.len());
         let (done, total) = (removed.len() as u64, k as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
@@ -53,8 +56,14 @@ pub async fn search(
             true => scores.nll,
             false => scores.kl.unwrap_or(f64::INFINITY),
         };
-        let tried = places.iter().zip(&scores).map(|(place, scores)| (*place, harm(scores)));
-        let best = tried.filter(|(_, harm)| !harm.is_nan());
+        let tried: Vec<(usize, f64)> =
+            places.iter().zip(&scores).map(|(place, scores)| (*place, harm(scores))).collect();
+        for (place, harm) in &tried {
+            if let Some(known) = alive.get(*place).and_then(|layer| known.get_mut(*layer)) {
+                *known = *harm;
+            }
+        }
+        let best = tried.into_iter().filter(|(_, harm)| !harm.is_nan());
         let Some((place, _)) = best.reduce(|best, each| if each.1 <= best.1 { each } else { best }) else {
             break;
         };
@@ -64,6 +73,32 @@ pub async fn search(
         stream.run(&context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
     }
     Ok(removed)
+}
+
+/// The places in `alive` of the layers to try, ascending: those that `may_go`, and of them the `most` of least
+/// `known` harm. Layers that were never tried have a harm of minus infinity, so that all are tried once.
+fn candidates(
+    alive: &[usize],
+    known: &[f64],
+    may_go: impl Fn(usize) -> bool,
+    most: Option<usize>,
+) -> Vec<usize> {
+    let harm = |layer: usize| known.get(layer).copied().unwrap_or(f64::NEG_INFINITY);
+    let mut places: Vec<(usize, f64)> = alive
+        .iter()
+        .enumerate()
+        .filter(|(_, layer)| may_go(**layer))
+        .map(|(place, layer)| (place, harm(*layer)))
+        .collect();
+    if let Some(most) = most
+        && places.iter().all(|(_, harm)| *harm != f64::NEG_INFINITY)
+    {
+        places.retain(|(_, harm)| !harm.is_nan());
+        places.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        places.truncate(most.max(1));
+        places.sort_unstable_by_key(|(place, _)| *place);
+    }
+    places.into_iter().map(|(place, _)| place).collect()
 }
 
 /// Scores of the model without each of the layers at `places` (ascending), one at a time.
@@ -122,4 +157,21 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
     }
     Ok(branches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_tried_once_and_then_the_least_harmful() {
+        let not_the_first = |layer: usize| layer != 0;
+        let alive = [0, 1, 2, 4, 5];
+        let unknown = [f64::NEG_INFINITY; 6];
+        assert_eq!(candidates(&alive, &unknown, not_the_first, Some(2)), [1, 2, 3, 4]);
+        let known = [0.0, 0.9, 0.1, 0.0, f64::NAN, 0.5];
+        assert_eq!(candidates(&alive, &known, not_the_first, Some(2)), [2, 4]);
+        assert_eq!(candidates(&alive, &known, not_the_first, Some(9)), [1, 2, 4]);
+        assert_eq!(candidates(&alive, &known, not_the_first, None), [1, 2, 3, 4]);
+    }
 }

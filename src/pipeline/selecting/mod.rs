@@ -27,6 +27,7 @@ pub struct Selector<'a> {
 struct SearchKey {
     selection: Selection,
     search_tokens: usize,
+    candidates: Option<usize>,
     /// Whether the first and the last layer stay.
     bars: (bool, bool),
 }
@@ -90,6 +91,7 @@ impl<'a> Selector<'a> {
         let key = SearchKey {
             selection: options.selection,
             search_tokens: options.search_tokens,
+            candidates: options.candidates,
             bars: (options.keep_first, options.keep_last),
         };
         let place = match self.searched.iter().position(|(known, _)| *known == key) {
