@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod dequantise;
+pub mod fingerprint;
 pub mod fused;
 pub mod head;
 pub mod layer;

@@ -14,8 +14,9 @@ use laminate::pipeline::generating::{Sample, generate};
 use laminate::pipeline::pass::Pass;
 use laminate::pipeline::questions::{Readings, ask, read_subjects};
 use laminate::pipeline::{CalibrationOptions, Session, evaluate};
-use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe};
+use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe, SimilarityReport};
 use laminate::sink::DirectoryFolder;
+use laminate::sink::parts::DirectoryParts;
 use laminate::source::{SharedSource, open_ending, open_path};
 use laminate::{Error, Result, demo, memory};
 
@@ -40,7 +41,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Similarity { model, calibration, output } => {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
-            let report = session.similarity(&calibration.options()?, &watch).await?;
+            let report = similarity(&mut session, &calibration.options()?, &calibration, &watch).await?;
             watch.clear();
             print::report(output.json, &report, || print::similarity(&report))
         }
@@ -52,7 +53,7 @@ async fn run(command: Command) -> Result<()> {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
             let options = compare.options(calibration.text.tokens)?;
-            session.similarity(&calibration.options()?, &watch).await?;
+            similarity(&mut session, &calibration.options()?, &calibration, &watch).await?;
             let report = session.compare(&options, &watch).await?;
             watch.clear();
             write_table(compare.csv.as_deref(), || report.to_csv())?;
@@ -160,13 +161,13 @@ async fn compress(
             Some(options)
         }
     };
-    let calibration = calibration_options(calibration, recipe.as_ref())?;
+    let options_used = calibration_options(calibration, recipe.as_ref())?;
     let mut folder = match arguments.writes_gguf() {
         true => DirectoryFolder::beside(&arguments.out)?,
         false => DirectoryFolder::create(&arguments.out)?,
     };
     let watch = Terminal::new();
-    session.similarity(&calibration, &watch).await?;
+    similarity(&mut session, &options_used, calibration, &watch).await?;
     let planned = match (recipe, options) {
         (Some(recipe), _) => session.measure(&recipe.plan, &output, &watch).await?,
         (None, Some(options)) => session.plan(&options, &output, &watch).await?,
@@ -200,6 +201,22 @@ fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> 
         None => given,
         Some(recipe) => CalibrationOptions { text: given.text, ..recipe.calibration.clone() },
     })
+}
+
+/// The similarity stage, kept in a directory where one was named.
+async fn similarity(
+    session: &mut Session,
+    options: &CalibrationOptions,
+    arguments: &CalibrationArgs,
+    watch: &Terminal,
+) -> Result<SimilarityReport> {
+    match &arguments.checkpoint {
+        Some(directory) => {
+            let mut store = DirectoryParts::open(directory)?;
+            session.similarity_kept(options, Some(&mut store), watch).await
+        }
+        None => session.similarity(options, watch).await,
+    }
 }
 
 fn read_recipe(path: &Path) -> Result<Recipe> {
