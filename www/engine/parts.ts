@@ -91,6 +91,16 @@ export async function openKept(anew: boolean): Promise<PrivateParts | null> {
   }
 }
 
+/** Whether this browser gives the page a private storage at all: some windows and settings do not. */
+export async function hasStorage(): Promise<boolean> {
+  try {
+    await navigator.storage.getDirectory()
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Removes everything that is kept. */
 export async function forgetKept(): Promise<void> {
   const root = await navigator.storage.getDirectory()

@@ -1,5 +1,5 @@
 import type { Actions } from '../actions'
-import { forgetKept, keptLayers } from '../engine/parts'
+import { forgetKept, hasStorage, keptLayers } from '../engine/parts'
 import type { Keeping as Mode } from '../engine/messages'
 import type { CalibrationOptions } from '../engine/protocol'
 import type { Opened } from '../engine/source'
@@ -42,7 +42,7 @@ export class Keeping {
       version: 1, origin, model: state.model, calibration, layers: 0, at_ms: Date.now(), pending: true,
       maps: known ? before.maps : null, plan: known ? before.plan : null,
     }
-    if (navigator.storage && await writeKept(run)) {
+    if (await hasStorage() && await writeKept(run)) {
       state.kept = run
       return goesOn ? 'continue' : 'anew'
     }

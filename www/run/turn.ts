@@ -24,14 +24,15 @@ export class Turns {
 
   /** Listens from now on, and asks who runs. */
   start(): void {
-    if (this.channel || typeof BroadcastChannel !== 'function' || !navigator.locks) return
+    const { locks } = navigator
+    if (this.channel || typeof BroadcastChannel !== 'function' || !locks) return
     this.channel = new BroadcastChannel(CHANNEL)
     this.channel.onmessage = ({ data }: MessageEvent<Message>) => {
       if (data === 'who') this.tell()
       else if (data === 'ended') this.heard(null)
       else {
         this.heard(data.running)
-        void this.watch()
+        void this.watch(locks)
       }
     }
     this.say('who')
@@ -68,10 +69,10 @@ export class Turns {
   }
 
   /** A tab that is closed says nothing any more; its lock is given back. */
-  private async watch(): Promise<void> {
+  private async watch(locks: LockManager): Promise<void> {
     if (this.watching) return
     this.watching = true
-    await navigator.locks.request(LOCK, { mode: 'shared' }, () => this.heard(null)).catch(() => {})
+    await locks.request(LOCK, { mode: 'shared' }, () => this.heard(null)).catch(() => {})
     this.watching = false
   }
 
