@@ -237,8 +237,7 @@ fn a_model_that_differs_in_one_layer_is_another() {
 fn a_full_disk_ends_the_keeping_and_not_the_run() {
     let whole = found(&run(demo_session().similarity(&options(), &Silent)).unwrap());
     for capacity in [0, 1_000_000, 3_000_000] {
-        let (seen, mut store) =
-            (Seen::default(), MemoryParts { capacity: Some(capacity), ..MemoryParts::default() });
+        let (seen, mut store) = (Seen::default(), MemoryParts::full_at(capacity));
         let report = run(demo_session().similarity_kept(&options(), Some(&mut store), &seen)).unwrap();
         assert_eq!(found(&report), whole);
         assert_eq!(seen.troubles(), ["finished layers are not kept, because memory: the disk is full"]);
@@ -306,4 +305,22 @@ fn a_paused_run_waits_where_it_is_and_ends_in_the_same_bits() {
     assert_eq!(gate.waited.get(), 6, "a run that waits does nothing but wait");
     gate.passes.set(usize::MAX);
     assert_eq!(found(&run(going).unwrap()), whole);
+}
+
+#[test]
+fn layers_of_another_device_are_used_and_said() {
+    let store = stopped_before(6, &options());
+    for (name, bytes) in store.parts.borrow_mut().iter_mut().filter(|(name, _)| name.as_str() < "layer-0004")
+    {
+        let own = b"CPU (SIMD)";
+        let at = bytes.windows(own.len()).position(|window| window == own).expect(name);
+        bytes[at] = b'G';
+        let end = bytes.len() - 4;
+        let checksum = crc32fast::hash(&bytes[..end]).to_le_bytes();
+        bytes[end..].copy_from_slice(&checksum);
+    }
+    let (report, seen) = go_on(&store, &options());
+    assert_eq!((seen.run.borrow().len(), seen.troubles().len()), (6, 0));
+    let sentence = "The first 4 layers were computed on GPU (SIMD) before the run went on, on CPU (SIMD)";
+    assert!(report.warnings.iter().any(|warning| warning.starts_with(sentence)), "{:?}", report.warnings);
 }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::calibration::PointRule;
-use crate::capture::{HiddenStates, LayerOutput, observe};
+use crate::capture::{LayerOutput, observe};
 use crate::manifold::{DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map};
 use crate::pipeline::checkpoint::Checkpoint;
 use crate::pipeline::options::CalibrationOptions;

@@ -166,8 +166,14 @@ impl Observer for StopAt {
 pub struct MemoryParts {
     pub parts: Rc<RefCell<Files>>,
     /// Bytes after which the medium is full.
-    pub capacity: Option<usize>,
+    capacity: Option<usize>,
     open: Option<(String, Vec<u8>)>,
+}
+
+impl MemoryParts {
+    pub fn full_at(capacity: usize) -> Self {
+        Self { capacity: Some(capacity), ..Self::default() }
+    }
 }
 
 impl PartStore for MemoryParts {
