@@ -226,7 +226,7 @@ describe('one plan of a run', () => {
       parts: [
         { name: 'Computing', amount: 'layer 5 of 12' },
         { name: 'Reading', amount: '3.00\u00a0MB of about 12.0\u00a0MB of weights' },
-        { name: 'Keeping', amount: '500\u00a0kB in this browser, up to layer 4' },
+        { name: 'Keeping', amount: '500\u00a0kB in this browser, the first 4 layers' },
       ],
       left: 'about 8\u00a0s left',
     })

@@ -35,7 +35,7 @@ export function planOf(run: Run, known: Known): RunPlan {
   const reading = read(run, known)
   if (reading) parts.push({ name: 'Reading', amount: reading })
   if (run.kind === 'write' && known.moved.written > 0) parts.push({ name: 'Writing', amount: of(known.moved.written, known.result) })
-  if (run.kept && run.kept.bytes > 0) parts.push({ name: 'Keeping', amount: `${bytes(run.kept.bytes)} in this browser, up to layer ${run.kept.layers}` })
+  if (run.kept && run.kept.bytes > 0) parts.push({ name: 'Keeping', amount: `${bytes(run.kept.bytes)} in this browser, ${run.kept.layers === 1 ? 'the first layer' : `the first ${run.kept.layers} layers`}` })
   return { parts, left: timeLeft(run, known) }
 }
 
