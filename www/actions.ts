@@ -33,7 +33,7 @@ export class Actions {
     this.state.features = detectFeatures()
     this.state.preference = preferenceFrom(location.search)
     void sweepJobs().catch(() => {})
-    await this.safety.start().catch(() => {})
+    void this.safety.start().catch(() => {})
     try {
       await this.ensureDevice(null)
     } catch (thrown) {

@@ -154,7 +154,7 @@ describe('parts in the private storage', () => {
     root.room = 2
     const store = await openKept(false)
     await store!.create('layer-0000')
-    await expect(store!.write(new Uint8Array(3))).rejects.toMatchObject({ kind: 'limit', message: expect.stringContaining('does not fit') })
+    await expect(store!.write(new Uint8Array(3))).rejects.toMatchObject({ kind: 'limit', message: 'the disk or this browser\'s storage is full' })
   })
 
   test('a new run begins in an empty place; without storage there is none', async () => {

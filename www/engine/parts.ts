@@ -1,4 +1,4 @@
-import { fromBrowser } from './errors'
+import { Failure } from './errors'
 import type { PartStore } from './protocol'
 import { SyncWriter } from './sink'
 
@@ -58,7 +58,7 @@ export class PrivateParts implements PartStore {
 
   async remove(name: string): Promise<void> {
     await this.folder.removeEntry(name).catch((refusal: DOMException) => {
-      if (refusal.name !== 'NotFoundError') throw fromBrowser(refusal, 'What is kept of the run')
+      if (refusal.name !== 'NotFoundError') throw refused(refusal)
     })
   }
 
@@ -76,9 +76,15 @@ export class PrivateParts implements PartStore {
     try {
       return await work
     } catch (thrown) {
-      throw thrown instanceof DOMException ? fromBrowser(thrown, 'What is kept of the run') : thrown
+      throw thrown instanceof DOMException ? refused(thrown) : thrown
     }
   }
+}
+
+/** A clause that follows "because". */
+function refused(refusal: DOMException): Failure {
+  if (refusal.name === 'QuotaExceededError') return new Failure('limit', 'the disk or this browser\'s storage is full')
+  return new Failure('source', `the browser's storage refused (${refusal.message || refusal.name})`)
 }
 
 /** The store of the page's runs; null where the browser has none. `anew` drops what an earlier run left. */

@@ -30,6 +30,15 @@ export class Keeping {
     if (run.maps && !(await isTaken())) this.show(run)
   }
 
+  /** Another tab's run has ended: what is kept may be its own now. */
+  async refresh(): Promise<void> {
+    const { state } = this.actions
+    if (state.run) return
+    if (!state.model && !state.maps) return this.start()
+    const run = await readKept()
+    if (run?.at_ms !== state.kept?.at_ms) state.kept = null
+  }
+
   /** How the run that begins is to be kept; the place is this run's from now on. */
   async begin(calibration: CalibrationOptions): Promise<Mode> {
     const { state } = this.actions

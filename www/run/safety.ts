@@ -6,7 +6,7 @@ import { sentence } from '../format'
 import type { Run, RunKind } from '../state.svelte'
 import { Awake } from './awake'
 import { Keeping } from './keeping'
-import { Turns } from './turn'
+import { Turns, type Turn } from './turn'
 
 /** Runs that can wait between two steps. */
 const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'compare', 'write']
@@ -30,7 +30,7 @@ export class Safety {
 
   constructor(private readonly actions: Actions, private readonly client: EngineClient) {
     this.keeping = new Keeping(actions)
-    this.turns = new Turns(turn => (actions.state.elsewhere = turn))
+    this.turns = new Turns(turn => this.heardOf(turn))
     client.onheld = () => this.held()
   }
 
@@ -82,6 +82,13 @@ export class Safety {
     this.change({ kept })
     if (kept.trouble) this.actions.state.remark = sentence(kept.trouble)
     this.turns.tell()
+  }
+
+  private heardOf(turn: Turn | null): void {
+    const { state } = this.actions
+    const ended = state.elsewhere !== null && turn === null
+    state.elsewhere = turn
+    if (ended) void this.keeping.refresh().catch(() => {})
   }
 
   private held(): void {

@@ -42,7 +42,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     const shown = await page.getByText(/^Paused before/).innerText()
     await page.waitForTimeout(500)
     expect(await page.getByText(/^Paused before/).innerText()).toBe(shown)
-    expect(await page.getByTestId('parts').innerText()).toMatch(/Computing\s+layer \d+ of 12[\s\S]*Keeping\s+\d.* in this browser, the first \d layers/)
+    expect(await page.getByTestId('parts').innerText()).toMatch(/Computing\s+layer \d+ of 12[\s\S]*Keeping\s+\d.* in this browser, the first (layer|\d layers)/)
     expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([])
     await page.getByRole('button', { name: 'Go on' }).click()
     await page.getByText(/^Running layer/).first().waitFor()
