@@ -401,7 +401,8 @@ impl PartStore for BrowserParts {
     }
 
     fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
-        opened(Rc::new(JsFolder::clone(self.0.as_ref())), name)
+        let parts: &JsValue = self.0.as_ref();
+        opened(Rc::new(parts.clone().unchecked_into()), name)
     }
 
     fn remove<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
