@@ -35,8 +35,11 @@ export class Keeping {
     const { state } = this.actions
     if (state.run) return
     if (!state.model && !state.maps) return this.start()
-    const run = await readKept()
-    if (run?.at_ms !== state.kept?.at_ms) state.kept = null
+    const [run, { kept }] = [await readKept(), state]
+    if (run?.at_ms === kept?.at_ms) return
+    // Of the same model it can be gone on with here; of another, only what is open here stays.
+    const same = run && kept && isSameModel(run.origin, kept.origin)
+    state.kept = same ? { ...run, layers: await keptLayers() } : null
   }
 
   /** How the run that begins is to be kept; the place is this run's from now on. */
@@ -100,10 +103,10 @@ export class Keeping {
 
   /** The model that a stored result belongs to, opened for the step that needs it. */
   async model(): Promise<'demo' | Opened | null> {
-    const { kept, restored } = this.actions.state
-    if (!kept || !restored) return null
-    if (canReopen(kept.origin)) return reopen(kept.origin)
-    throw { kind: 'usage', message: `Open ${kept.model.name} again first: what is shown was kept, and this browser cannot open the model by itself.` }
+    const { kept, restored, model } = this.actions.state
+    if (!restored) return null
+    if (kept && canReopen(kept.origin)) return reopen(kept.origin)
+    throw { kind: 'usage', message: `Open ${model?.name ?? 'the model'} again first: what is shown was kept, and this browser cannot open the model by itself.` }
   }
 
   /** Whether `origin` is the model whose stored result is shown. */

@@ -1,9 +1,9 @@
 import { AxeBuilder } from '@axe-core/playwright'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
-import { keptFiles } from './storage'
+import { keptFiles, pickerAnswers } from './storage'
 
 const MODEL = 'tests/data/models/stories260K'
 const LONG = 120_000
@@ -28,8 +28,8 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   afterAll(() => site?.close())
 
   /** A run of some seconds. */
-  async function slow(page: Page): Promise<void> {
-    await page.getByLabel('Sequences').fill('512')
+  async function slow(page: Page, sequences = '1024'): Promise<void> {
+    await page.getByLabel('Sequences').fill(sequences)
     await page.getByLabel('Sequences').press('Tab')
   }
 
@@ -65,6 +65,39 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
     await other.getByTestId('verdict').waitFor({ timeout: 30_000 })
     expect(await other.getByTestId('elsewhere').count()).toBe(0)
+    // A tab that is closed in the middle leaves its turn, and what it finished, to the others.
+    await page.getByRole('button', { name: 'Compare the layers again' }).click()
+    await page.getByText(/^Running layer [3-9] of 12/).first().waitFor()
+    await other.getByTestId('elsewhere').waitFor()
+    await page.close()
+    await other.getByTestId('interrupted').getByRole('button', { name: /^Go on at layer/ }).click()
+    await other.getByTestId('interrupted').waitFor({ state: 'detached' })
+    await other.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
+  })
+
+  test('a folder that the browser can open by itself: one click goes on after a reload', async () => {
+    const { page } = await visit(site)
+    await pickerAnswers(page, 'mine')
+    const files = ['config.json', 'model.safetensors', 'tokenizer.json'].map(name => [name, readFileSync(`${MODEL}/${name}`, 'base64')] as const)
+    await page.evaluate(async files => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('mine', { create: true })
+      for (const [name, base64] of files) {
+        const file = await (await folder.getFileHandle(name, { create: true })).createWritable()
+        await file.write(Uint8Array.from(atob(base64), letter => letter.charCodeAt(0)))
+        await file.close()
+      }
+    }, files)
+    await page.getByRole('button', { name: 'Open a model' }).click()
+    await slow(page, '2048')
+    await page.getByRole('button', { name: 'Compare the layers' }).click()
+    await pauseAt(page, /^Running layer [2-4] of 5/)
+    await reload(page)
+    await page.getByRole('button', { name: /^Go on at layer [2-5] of 5/ }).click()
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
+    await page.getByRole('heading', { level: 1, name: 'mine' }).waitFor()
+    await reload(page)
+    await page.getByTestId('restored').waitFor()
+    await compress(page, 1)
   })
 
   test('a result and its plan outlive a reload, and are forgotten when asked', async () => {
@@ -89,15 +122,15 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   test('a model that the browser cannot open by itself is asked for, and recognised', async () => {
     const { page } = await visit(site)
     await page.getByTestId('folder').setInputFiles(MODEL)
-    await slow(page)
+    await slow(page, '2048')
     await page.getByRole('button', { name: 'Compare the layers' }).click()
-    await pauseAt(page, /^Running layer [3-5] of 5/)
+    await pauseAt(page, /^Running layer [2-4] of 5/)
     await reload(page)
-    await page.getByTestId('interrupted').getByText(/Open the same model again and it goes on at layer [3-5] of 5\./).waitFor()
+    await page.getByTestId('interrupted').getByText(/Open the same model again and it goes on at layer [2-5] of 5\./).waitFor()
     expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([])
     await page.getByTestId('folder').setInputFiles(MODEL)
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
-    expect(await page.getByLabel('Sequences').inputValue()).toBe('512')
+    expect(await page.getByLabel('Sequences').inputValue()).toBe('2048')
   })
 
   test('a browser without storage runs, and says once that nothing is kept', async () => {
