@@ -73,6 +73,17 @@ pub struct LayerDone {
     pub embedding: Vec<Vec<f64>>,
 }
 
+/// How much of a run would survive its end, now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// Layers from the first one on that are kept.
+    pub layers: usize,
+    /// Bytes written for that by this run.
+    pub bytes: u64,
+    /// Why less is kept than could be, in a clause, when that is found out.
+    pub trouble: Option<String>,
+}
+
 /// What an [`Observer`] is told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,12 +96,15 @@ pub enum Event {
     Step(MergeStep),
     /// A method was compared.
     Row(CompareRow),
+    /// A finished layer was kept for a run that would have to go on, or could not be.
+    Kept(Kept),
 }
 
 /// Watches a run and may stop it.
 pub trait Observer {
-    /// Called between layers, rows or pieces of a file. The run ends with the error that it gives,
-    /// [`Error::Cancelled`](crate::Error::Cancelled) if the user asked to stop.
+    /// Called between layers, rows or pieces of a file. The run waits for as long as the future does, which is how it
+    /// is paused, and ends with the error that it gives, [`Error::Cancelled`](crate::Error::Cancelled) if the user
+    /// asked to stop.
     fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>>;
 }
 

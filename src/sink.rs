@@ -1,5 +1,7 @@
 //! Writing: one file after the other into a folder that appears only when everything is right.
 
+pub mod parts;
+
 use futures::future::LocalBoxFuture;
 
 use crate::Result;

@@ -23,6 +23,7 @@ use crate::plan::{METHODS, MergePlan};
 use crate::progress::{Event, Observer};
 use crate::report::ModelReport;
 use crate::sink::OutputFolder;
+use crate::sink::parts::PartStore;
 use crate::source::{ByteSource, SharedSource};
 use crate::{Error, Result, demo};
 
@@ -61,6 +62,14 @@ extern "C" {
     fn commit(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn abort(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
+
+    /// `PartStore` of `protocol.ts`; a folder whose files also are listed and removed one by one.
+    #[wasm_bindgen(extends = JsFolder)]
+    pub type JsParts;
+    #[wasm_bindgen(method, catch)]
+    fn names(this: &JsParts) -> std::result::Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn remove(this: &JsParts, name: &str) -> std::result::Result<Promise, JsValue>;
 }
 
 /// Runs when the module is loaded: a panic is a bug, and its message belongs in the console.
@@ -120,11 +129,13 @@ impl Engine {
         finish(result)
     }
 
-    /// The similarity stage.
-    pub async fn similarity(&self, options: JsValue, observe: Function) -> JsResult {
+    /// The similarity stage, kept in `kept` where that is given.
+    pub async fn similarity(&self, options: JsValue, observe: Function, kept: Option<JsParts>) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;
         let mut session = self.take()?;
-        let result = session.similarity(&options, &Page(observe)).await;
+        let mut kept = kept.map(BrowserParts);
+        let store = kept.as_mut().map(|kept| kept as &mut dyn PartStore);
+        let result = session.similarity_kept(&options, store, &Page(observe)).await;
         self.give_back(session);
         finish(result)
     }
@@ -323,6 +334,14 @@ impl ByteSource for WrittenFile {
     }
 }
 
+fn opened(folder: Rc<JsFolder>, name: &str) -> LocalBoxFuture<'_, Result<SharedSource>> {
+    let promise = folder.file_size(name);
+    Box::pin(async move {
+        let size = settle(name, promise).await?.as_f64().unwrap_or(0.0) as u64;
+        Ok(Rc::new(WrittenFile { name: name.to_owned(), size, folder }) as SharedSource)
+    })
+}
+
 fn done<'a>(
     name: &'static str,
     promise: std::result::Result<Promise, JsValue>,
@@ -345,12 +364,7 @@ impl OutputFolder for BrowserFolder {
     }
 
     fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
-        let promise = self.0.file_size(name);
-        Box::pin(async move {
-            let size = settle(name, promise).await?.as_f64().unwrap_or(0.0) as u64;
-            let folder = Rc::clone(&self.0);
-            Ok(Rc::new(WrittenFile { name: name.to_owned(), size, folder }) as SharedSource)
-        })
+        opened(Rc::clone(&self.0), name)
     }
 
     fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>> {
@@ -359,6 +373,40 @@ impl OutputFolder for BrowserFolder {
 
     fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>> {
         done("clearing the folder", self.0.abort())
+    }
+}
+
+/// Parts that the page keeps.
+struct BrowserParts(JsParts);
+
+impl PartStore for BrowserParts {
+    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        done("keeping a layer", self.0.create(name))
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
+        done("keeping a layer", self.0.write(Uint8Array::from(bytes)))
+    }
+
+    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        done("keeping a layer", self.0.close())
+    }
+
+    fn names(&self) -> LocalBoxFuture<'_, Result<Vec<String>>> {
+        let promise = self.0.names();
+        Box::pin(async move {
+            let names = settle("kept layers", promise).await?;
+            serde_wasm_bindgen::from_value(names).map_err(|e| Error::Source(format!("kept layers: {e}")))
+        })
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
+        let parts: &JsValue = self.0.as_ref();
+        opened(Rc::new(parts.clone().unchecked_into()), name)
+    }
+
+    fn remove<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        done("kept layers", self.0.remove(name))
     }
 }
 

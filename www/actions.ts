@@ -1,12 +1,15 @@
-import { countAbove } from './charts/neighbours'
+import { countAbove, mostAlike } from './charts/neighbours'
 import { EngineClient } from './engine/client'
-import { isCancelled, toEngineError } from './engine/errors'
+import { toEngineError } from './engine/errors'
 import { detectFeatures, preferenceFrom } from './engine/features'
 import { removeJob, sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
+import type { Moved } from './engine/meter'
 import type { DevicePreference, EngineEvent } from './engine/protocol'
 import type { Opened } from './engine/source'
 import { isSearch, suggestedCounts } from './methods'
+import { take } from './run/events'
+import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { dropTrialFiles } from './try/files'
 
@@ -20,13 +23,17 @@ export class Actions {
   private mapsIn = -1
   private device: { generation: number; ready: Promise<void> } | null = null
   private estimating: AbortController | null = null
+  readonly safety: Safety
 
-  constructor(readonly state: State, private readonly client: EngineClient) {}
+  constructor(readonly state: State, private readonly client: EngineClient) {
+    this.safety = new Safety(this, client)
+  }
 
   async start(): Promise<void> {
     this.state.features = detectFeatures()
     this.state.preference = preferenceFrom(location.search)
     void sweepJobs().catch(() => {})
+    void this.safety.start().catch(() => {})
     try {
       await this.ensureDevice(null)
     } catch (thrown) {
@@ -42,8 +49,10 @@ export class Actions {
     if (await this.openDemo()) await this.compare()
   }
 
-  open(origin: 'demo' | Opened): Promise<boolean> {
-    return this.during('open', run => this.openIn(run, origin))
+  async open(origin: 'demo' | Opened): Promise<boolean> {
+    const opened = await this.during('open', run => this.openIn(run, origin))
+    if (opened) await this.safety.keeping.recognise()
+    return opened
   }
 
   /** Opens a model within a run that is going on. */
@@ -52,7 +61,7 @@ export class Actions {
     if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
     await this.ensureDevice(run)
     const model = await this.openNow(run, origin)
-    this.forget('maps')
+    if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
     Object.assign(state, { model, origin, estimate: null, found: null })
     state.writeOptions.container = model.container
@@ -75,6 +84,7 @@ export class Actions {
       const report = await this.call(run, 'plan', [options, { ...state.writeOptions }])
       state.steps = report.plan.steps
       state.plan = { report, options, key: keyOf([state.maps?.key, options]) }
+      await this.safety.keeping.made()
     })
   }
 
@@ -83,12 +93,11 @@ export class Actions {
     const { state } = this
     if (state.run) return false
     this.estimating?.abort()
-    const run: Run = { kind, controller: new AbortController(), first: null, last: null, cancelling: false }
+    const run: Run = { kind, controller: new AbortController(), first: null, last: null, cancelling: false, pause: 'no', waiting: false, kept: null, layersFrom: null }
     state.run = run
     state.notice = null
-    const awake = navigator.wakeLock?.request('screen').catch(() => null)
     try {
-      await work(run)
+      await this.safety.guard(run, () => work(run))
       return true
     } catch (thrown) {
       this.report(thrown, () => this.onCpu(() => void this.during(kind, work)))
@@ -96,7 +105,7 @@ export class Actions {
     } finally {
       state.run = null
       state.live = null
-      void awake?.then(lock => lock?.release())
+      void this.safety.keeping.stopped()
     }
   }
 
@@ -109,9 +118,7 @@ export class Actions {
 
   async choose(preference: DevicePreference): Promise<void> {
     if (this.state.run) return
-    this.state.preference = preference
-    this.client.restart()
-    this.state.device = null
+    this.prefer(preference)
     this.state.notice = null
     try {
       await this.ensureDevice(null)
@@ -120,10 +127,17 @@ export class Actions {
     }
   }
 
+  /** The engine starts anew on this device with the next call. */
+  prefer(preference: DevicePreference): void {
+    this.state.preference = preference
+    this.client.restart()
+    this.state.device = null
+  }
+
   /** Memory and time of the next run. Quietly given up when something else begins. */
   async estimate(): Promise<void> {
     const { state } = this
-    if (state.run || !state.model) return
+    if (state.run || !state.model || !state.origin) return
     this.estimating?.abort()
     const { signal } = (this.estimating = new AbortController())
     try {
@@ -166,6 +180,11 @@ export class Actions {
     return this.client.call(run?.controller.signal ?? null, name, args, event => this.observe(event))
   }
 
+  /** Bytes read and written by the step that runs. */
+  get moved(): Moved {
+    return this.client.moved
+  }
+
   async ensureMaps(run: Run): Promise<void> {
     await this.ensureModel(run)
     if (this.mapsIn !== this.client.generation) await this.compareNow(run)
@@ -176,20 +195,28 @@ export class Actions {
     const options = { ...state.calibration }
     const hadMaps = state.maps !== null
     state.live = { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
-    const report = await this.call(run, 'similarity', [options])
+    const report = await this.call(run, 'similarity', [options, await this.safety.keeping.begin(options)])
     const key = keyOf(options)
     this.mapsIn = this.client.generation
     if (state.maps?.key !== key) this.forget('plan')
     state.maps = { report, options, key }
+    await this.safety.keeping.made()
     if (hadMaps) return
     Object.assign(state.planOptions, { remove: Math.max(1, countAbove(report.similarity, ALIKE)), min_similarity: null })
     state.choice.counts = suggestedCounts(report.layers)
-    state.pair = mostAlike(report.similarity)
+    this.choosePair()
+  }
+
+  /** The two layers whose maps are shown first. */
+  choosePair(): void {
+    this.state.pair = mostAlike(this.state.maps?.report.similarity ?? [])
   }
 
   async ensureModel(run: Run | null): Promise<void> {
     await this.ensureDevice(run)
-    if (this.modelIn !== this.client.generation && this.state.origin) await this.openNow(run, this.state.origin)
+    if (this.modelIn === this.client.generation) return
+    if (run) this.state.origin ??= await this.safety.keeping.model()
+    if (this.state.origin) await this.openNow(run, this.state.origin)
   }
 
   private async openNow(run: Run | null, origin: 'demo' | Opened) {
@@ -239,30 +266,7 @@ export class Actions {
   }
 
   observe(event: EngineEvent): void {
-    const { state } = this
-    if ('row' in event) state.rows = [...state.rows, event.row]
-    else if ('step' in event) state.steps = state.run?.kind === 'plan' ? [...state.steps, event.step] : state.steps
-    else if ('layer' in event) {
-      const { layer, layers, row, embedding } = event.layer
-      const live = state.live ?? { layers, rows: [], embedding: [] }
-      const put = <T>(list: T[], item: T) => Object.assign([...list], { [layer]: item })
-      state.live = { layers, rows: put(live.rows, row), embedding: put(live.embedding, embedding) }
-    } else {
-      const tick = { at_ms: performance.now(), progress: event.progress }
-      if (state.loading !== null) state.loading = `Loading ${event.progress.detail}`
-      if (!state.run) return
-      const sameStage = state.run.last?.progress.stage === event.progress.stage
-      state.run = { ...state.run, first: sameStage ? state.run.first : tick, last: tick }
-    }
+    if ('kept' in event) this.safety.heard(event.kept)
+    else take(this.state, event)
   }
-}
-
-export function wasCancelled(state: State): boolean {
-  return state.notice !== null && isCancelled(state.notice.error)
-}
-
-function mostAlike(matrix: readonly (readonly number[])[]): readonly [number, number] {
-  let best: readonly [number, number] = [0, Math.min(1, matrix.length - 1)]
-  for (let l = 0; l + 1 < matrix.length; l++) if (matrix[l]![l + 1]! > matrix[best[0]]![best[1]]!) best = [l, l + 1]
-  return best
 }

@@ -36,6 +36,11 @@ export function seconds(s: number): string {
   return `${Math.floor(minutes / 60)}\u00a0h\u00a0${minutes % 60}\u00a0min`
 }
 
+/** A day and a time of it: "26 November, 13:05". */
+export function moment(at_ms: number): string {
+  return new Date(at_ms).toLocaleString('en-GB', { day: 'numeric', month: 'long', hour: '2-digit', minute: '2-digit' }).replace(' at ', ', ')
+}
+
 /** An estimate of time: "about 12 s". */
 export function aboutSeconds(s: number): string {
   return s < 1 ? seconds(s) : `about ${seconds(s)}`

@@ -14,6 +14,9 @@ export interface Reading {
   what: string
   /** "3.1 layers a second, 6 s left"; empty until there is something to measure. */
   pace: string
+  /** Its two halves. */
+  rate: string
+  left: string
 }
 
 const VERBS: Record<Stage, string> = {
@@ -27,11 +30,14 @@ export function describe(first: Tick, last: Tick): Reading {
   const spent = (last.at_ms - first.at_ms) / 1000
   const gained = done - first.progress.done
   const rate = spent > 0.2 && gained > 0 ? gained / spent : 0
-  const left = rate > 0 && done < total ? `, ${seconds((total - done) / rate)} left` : ''
+  const left = rate > 0 && done < total ? `${seconds((total - done) / rate)} left` : ''
+  const each = rate > 0 ? perSecond(rate, unit) : ''
   return {
     fraction,
     what: `${VERBS[stage]} ${detail || `${whole(done)} of ${whole(total)} ${unit}`}`,
-    pace: rate > 0 ? `${perSecond(rate, unit)}${left}` : '',
+    pace: [each, left].filter(Boolean).join(', '),
+    rate: each,
+    left,
   }
 }
 

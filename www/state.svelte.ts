@@ -3,7 +3,7 @@ import type { Features } from './engine/features'
 import type { Ended } from './download/messages'
 import type {
   CalibrationOptions, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
-  ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  Kept, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './engine/protocol'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
@@ -13,6 +13,8 @@ import { chosenComparison, type Choice } from './methods'
 import type { Found } from './remote/find'
 import type { TrialFiles, Which } from './try/files'
 import type { Trial } from './try/trial'
+import type { KeptRun } from './run/record'
+import type { Turn } from './run/turn'
 import { comparisonState, stageStates, type Facts, type Freshness } from './stages'
 
 export type RunKind = NonNullable<Facts['running']>
@@ -24,6 +26,14 @@ export interface Run {
   first: Tick | null
   last: Tick | null
   cancelling: boolean
+  /** 'asked' until the engine waits. */
+  pause: 'no' | 'asked' | 'held'
+  /** Another tab runs something; this run begins when that ends. */
+  waiting: boolean
+  /** What would survive, as far as layers are kept. */
+  kept: Kept | null
+  /** When the first layer of this run began, for the time that is left: `layer` is its index. */
+  layersFrom: { layer: number; done: number; at_ms: number } | null
 }
 
 /** Something to say above the stages: an error, or that a run was cancelled. */
@@ -111,6 +121,14 @@ export class State {
   trialFiles: Record<Which, TrialFiles | null> = { original: null, compressed: null }
 
   run = $state.raw<Run | null>(null)
+  /** The last run of this browser, as far as it outlives the page. */
+  kept = $state.raw<KeptRun | null>(null)
+  /** What is shown is what an earlier page found. */
+  restored = $state(false)
+  /** What another tab runs. */
+  elsewhere = $state.raw<Turn | null>(null)
+  /** What a run says that is no error. */
+  remark = $state.raw<string | null>(null)
   notice = $state.raw<Notice | null>(null)
 
   palette = $state<Palette>('viridis')

@@ -158,8 +158,14 @@ pub struct OutputTensor {
 /// spaces so that the data starts at a multiple of eight bytes.
 pub fn header_bytes(tensors: &[OutputTensor]) -> Vec<u8> {
     // transformers refuses a file without the "format" entry.
+    header_bytes_with(tensors, &[("format", "pt")])
+}
+
+/// As [`header_bytes`], with other entries in the `__metadata__` map.
+pub fn header_bytes_with(tensors: &[OutputTensor], metadata: &[(&str, &str)]) -> Vec<u8> {
     let mut map = serde_json::Map::new();
-    map.insert("__metadata__".into(), serde_json::json!({ "format": "pt" }));
+    let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).into()));
+    map.insert("__metadata__".into(), serde_json::Value::Object(metadata.collect()));
     let mut begin = 0;
     for tensor in tensors {
         let end = begin + tensor.bytes;

@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod config;
 pub mod dequantise;
+pub mod fingerprint;
 pub mod fused;
 pub mod head;
 pub mod layer;

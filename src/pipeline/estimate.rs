@@ -4,7 +4,7 @@ use serde::Serialize;
 use web_time::Instant;
 
 use crate::Result;
-use crate::calibration::Sequences;
+use crate::calibration::{PointRule, Sequences};
 use crate::capture::{Runner, read, sequences_per_chunk};
 use crate::device::Accelerator;
 use crate::model::Model;
@@ -25,6 +25,8 @@ pub struct Estimate {
     pub layer_bytes: u64,
     /// Of that, hidden states kept between layers.
     pub state_bytes: u64,
+    /// Bytes of storage for finished layers, so that an interrupted run can go on: points of every layer, kept states.
+    pub checkpoint_bytes: u64,
     /// Floating-point operations of one pass over all layers and the head.
     pub flop: f64,
     /// Seconds for that pass, from one layer timed on this device.
@@ -40,6 +42,7 @@ pub fn estimate(
     model: &Model,
     accelerator: &Accelerator,
     sequences: &Sequences,
+    rule: PointRule,
     timing: LayerTiming,
 ) -> Estimate {
     let config = &model.config;
@@ -58,6 +61,9 @@ pub fn estimate(
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
     let state_bytes = n_states * state_bytes(model, sequences);
 
+    let n_points = (sequences.count() * rule.per_sequence()) as u64;
+    let points = 4 * n_points * (config.n_layers * config.hidden_size) as u64;
+
     let layer_seconds = timing.upload + timing.per_sequence * sequences.count() as f64;
     // The head is one product, timed by its share of arithmetic.
     let layers = config.n_layers as f64 + head_flop / layer_flop;
@@ -65,6 +71,7 @@ pub fn estimate(
         peak_bytes: layer_bytes + activations + state_bytes,
         layer_bytes,
         state_bytes,
+        checkpoint_bytes: points + state_bytes,
         flop: config.n_layers as f64 * layer_flop + head_flop,
         seconds: layers * layer_seconds,
         sequences: sequences.count(),

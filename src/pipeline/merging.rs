@@ -56,7 +56,7 @@ impl Merger<'_> {
             };
             self.merge(pair).await?;
             self.comparison
-                .measure(self.reference.context(), Stage::Plan, &mut self.stream, pair.first)
+                .measure(self.reference.context(), Stage::Plan, &mut self.stream, pair.first, None)
                 .await?;
             self.record().await?;
         }

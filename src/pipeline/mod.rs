@@ -1,6 +1,7 @@
 //! The order of the stages, with progress, cancellation and what is kept between them. No maths.
 
 pub mod card;
+pub mod checkpoint;
 pub mod comparing;
 pub mod estimate;
 pub mod evaluation;

@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::pipeline::card;
+use crate::pipeline::checkpoint::{Checkpoint, Identity};
 use crate::pipeline::comparing::{Comparing, compare};
 use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
 use crate::pipeline::held_out::HeldOut;
@@ -29,6 +30,7 @@ use crate::report::{
     WriteReport,
 };
 use crate::sink::OutputFolder;
+use crate::sink::parts::PartStore;
 use crate::{Error, Result, memory};
 
 /// A model, a device, and the results of the stages that have run.
@@ -103,7 +105,7 @@ impl Session {
             _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
         };
         self.timing.set(Some(timing));
-        Ok(estimate(&self.model, &self.accelerator, &sequences, timing))
+        Ok(estimate(&self.model, &self.accelerator, &sequences, options.points, timing))
     }
 
     /// Captures every layer, maps it and compares it with the others.
@@ -113,6 +115,21 @@ impl Session {
     pub async fn similarity(
         &mut self,
         options: &CalibrationOptions,
+        observer: &dyn Observer,
+    ) -> Result<SimilarityReport> {
+        self.similarity_kept(options, None, observer).await
+    }
+
+    /// As [`similarity`](Session::similarity), with finished layers kept in `store`, from which the run goes on where
+    /// it holds the beginning of the same one. The result is the same, bit by bit on the same kind of device.
+    ///
+    /// # Errors
+    /// As [`similarity`](Session::similarity); never what is wrong with the store or its parts, of which the
+    /// observer is told.
+    pub async fn similarity_kept(
+        &mut self,
+        options: &CalibrationOptions,
+        store: Option<&mut dyn PartStore>,
         observer: &dyn Observer,
     ) -> Result<SimilarityReport> {
         let start = Instant::now();
@@ -130,10 +147,23 @@ impl Session {
             observer,
         };
         let mut stream = Stream::open(&context, NewLayer::originals(&self.model)).await?;
-        comparison.measure(&context, Stage::Capture, &mut stream, 0).await?;
-        let scores = context.score(stream.last()?, None).await?;
+        let mut checkpoint = match store {
+            Some(store) => {
+                let identity = Identity::of(&self.model, &sequences, options.points).await?;
+                Some(Checkpoint::new(store, identity, &self.accelerator, observer))
+            }
+            None => None,
+        };
+        let from = match &mut checkpoint {
+            Some(checkpoint) => checkpoint.restore(&context, &mut comparison, &mut stream).await?,
+            None => 0,
+        };
+        comparison.measure(&context, Stage::Capture, &mut stream, from, checkpoint.as_mut()).await?;
+        stream.thin();
+        let scores = score_kept(&context, &stream, from, checkpoint.as_mut()).await?;
 
         let mut warnings = comparison.warnings();
+        warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
         if sequences.count() < options.samples {
             warnings.push(format!(
                 "The text holds {} sequences of {} tokens; {} were asked for.",
@@ -401,4 +431,25 @@ impl Session {
     fn calibrated(&self) -> Result<&Calibrated> {
         self.calibrated.as_ref().ok_or_else(|| Error::Usage("run the similarity stage first".to_owned()))
     }
+}
+
+/// The scores of the states that left the last layer; kept ones where no layer was run.
+async fn score_kept(
+    context: &Context<'_>,
+    stream: &Stream,
+    from: usize,
+    checkpoint: Option<&mut Checkpoint<'_>>,
+) -> Result<Scores> {
+    let Some(checkpoint) = checkpoint else {
+        return context.score(stream.last()?, None).await;
+    };
+    let n_layers = stream.layers().len();
+    if from == n_layers
+        && let Some(scores) = checkpoint.scores().await
+    {
+        return Ok(scores);
+    }
+    let scores = context.score(stream.last()?, None).await?;
+    checkpoint.keep_scores(n_layers, &scores).await?;
+    Ok(scores)
 }

@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::calibration::PointRule;
-use crate::capture::{HiddenStates, observe};
+use crate::capture::{LayerOutput, observe};
 use crate::manifold::{DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map};
+use crate::pipeline::checkpoint::Checkpoint;
 use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::{Event, LayerDone, Stage};
@@ -57,16 +58,18 @@ impl Comparison {
         })
     }
 
-    /// Runs the stream from layer `from` on and measures those layers anew.
+    /// Runs the stream from layer `from` on, measures those layers anew, and keeps each as soon as it is done where
+    /// there is a checkpoint.
     ///
     /// # Errors
-    /// What running and measuring give.
+    /// What running, measuring and the observer give.
     pub async fn measure(
         &mut self,
         context: &Context<'_>,
         stage: Stage,
         stream: &mut Stream,
         from: usize,
+        mut checkpoint: Option<&mut Checkpoint<'_>>,
     ) -> Result<()> {
         self.builder.truncate(from);
         self.maps.truncate(from);
@@ -74,30 +77,26 @@ impl Comparison {
         self.largest_rms.truncate(from);
         let n_layers = stream.layers().len();
         let report = stage == Stage::Capture;
+        let stays: Vec<bool> = (0..=n_layers).map(|place| stream.keeps(place)).collect();
         stream
             .run(context, stage, from, async |layer, before, after| {
-                let row = self.add(layer, before, after).await?;
-                match self.maps.last() {
-                    Some(map) if report => {
-                        let event = LayerDone {
-                            layer,
-                            layers: n_layers,
-                            row,
-                            epsilon: map.epsilon(),
-                            eigenvalues: map.eigenvalues().to_vec(),
-                            embedding: map.embedding().to_rows(),
-                        };
-                        context.observer.event(Event::Layer(event)).await
-                    }
-                    _ => Ok(()),
+                let output = observe(layer, before, after, self.rule, self.has_bos).await?;
+                let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
+                let row = self.push(layer, &output, width)?;
+                if let Some(checkpoint) = checkpoint.as_deref_mut() {
+                    let stays = stays.get(layer + 1).copied().unwrap_or(true);
+                    checkpoint.keep(layer, &output, after, stays).await?;
                 }
+                if report { self.tell(context, layer, n_layers, row).await } else { Ok(()) }
             })
             .await
     }
 
-    async fn add(&mut self, layer: usize, before: &HiddenStates, after: &HiddenStates) -> Result<Vec<f64>> {
-        let output = observe(layer, before, after, self.rule, self.has_bos).await?;
-        let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
+    /// Appends a layer of points of `width` coordinates, and gives its similarity to the layers before it.
+    ///
+    /// # Errors
+    /// What mapping and comparing give.
+    pub fn push(&mut self, layer: usize, output: &LayerOutput, width: usize) -> Result<Vec<f64>> {
         let n_points = output.points.len() / width;
         let points = Points::from_f32(layer, n_points, width, &output.points)?;
         let map = diffusion_map(&points, layer, &self.options)?;
@@ -106,6 +105,34 @@ impl Comparison {
         self.block_influence.push(output.block_influence);
         self.largest_rms.push(output.largest_rms);
         Ok(row)
+    }
+
+    /// Tells the observer of the layer that was appended last.
+    ///
+    /// # Errors
+    /// What the observer gives.
+    pub async fn tell(
+        &self,
+        context: &Context<'_>,
+        layer: usize,
+        layers: usize,
+        row: Vec<f64>,
+    ) -> Result<()> {
+        let Some(map) = self.maps.last() else { return Ok(()) };
+        let event = LayerDone {
+            layer,
+            layers,
+            row,
+            epsilon: map.epsilon(),
+            eigenvalues: map.eigenvalues().to_vec(),
+            embedding: map.embedding().to_rows(),
+        };
+        context.observer.event(Event::Layer(event)).await
+    }
+
+    /// Which states are points.
+    pub fn rule(&self) -> PointRule {
+        self.rule
     }
 
     /// The similarity of all pairs.

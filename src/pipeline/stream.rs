@@ -139,6 +139,29 @@ impl Stream {
             .ok_or_else(|| Error::Usage("the layers have not been run yet".to_owned()))
     }
 
+    /// Whether states stay at `place`, so that layers after it can be run again.
+    pub fn keeps(&self, place: usize) -> bool {
+        place == self.layers.len() || place.is_multiple_of(self.stride)
+    }
+
+    /// Puts the states that enter layer `place` where they would be, had the layers before it been run here.
+    pub fn restore(&mut self, place: usize, states: HiddenStates) {
+        if let Some(slot) = self.kept.get_mut(place) {
+            *slot = Some(states);
+        }
+    }
+
+    /// Drops states that were only needed to go on from.
+    pub fn thin(&mut self) {
+        for place in 0..self.kept.len() {
+            if !self.keeps(place)
+                && let Some(slot) = self.kept.get_mut(place)
+            {
+                *slot = None;
+            }
+        }
+    }
+
     /// The deepest layer up to `place` before which states are kept, and those states.
     ///
     /// # Errors
@@ -183,7 +206,7 @@ impl Stream {
                 visit(layer, &states, &after).await?;
             }
             states = after;
-            if layer + 1 == n_layers || (layer + 1).is_multiple_of(self.stride) {
+            if self.keeps(layer + 1) {
                 kept.push((layer + 1, states.clone()));
             }
         }

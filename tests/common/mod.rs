@@ -15,6 +15,7 @@ use laminate::pipeline::Session;
 use laminate::plan::PlanOptions;
 use laminate::progress::{Event, Observer, Stage};
 use laminate::sink::OutputFolder;
+use laminate::sink::parts::PartStore;
 use laminate::source::{MemorySource, SharedSource};
 use laminate::{Error, Result};
 use serde_json::Value;
@@ -157,5 +158,60 @@ impl Observer for StopAt {
     fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
         let stop = matches!(&event, Event::Progress(p) if p.stage == self.0 && p.done >= self.1);
         ready(if stop { Err(Error::Cancelled) } else { Ok(()) })
+    }
+}
+
+/// Parts in memory, shared so that they can be looked at and damaged; the medium may be told to be full.
+#[derive(Clone, Default)]
+pub struct MemoryParts {
+    pub parts: Rc<RefCell<Files>>,
+    /// Bytes after which the medium is full.
+    capacity: Option<usize>,
+    open: Option<(String, Vec<u8>)>,
+}
+
+impl MemoryParts {
+    pub fn full_at(capacity: usize) -> Self {
+        Self { capacity: Some(capacity), ..Self::default() }
+    }
+}
+
+impl PartStore for MemoryParts {
+    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        self.open = Some((name.to_owned(), Vec::new()));
+        ready(Ok(()))
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
+        let used: usize = self.parts.borrow().values().map(Vec::len).sum();
+        let (_, open) = self.open.as_mut().unwrap();
+        if self.capacity.is_some_and(|capacity| used + open.len() + bytes.len() > capacity) {
+            return ready(Err(Error::Limit("memory: the disk is full".to_owned())));
+        }
+        open.extend_from_slice(bytes);
+        ready(Ok(()))
+    }
+
+    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        let (name, bytes) = self.open.take().unwrap();
+        self.parts.borrow_mut().insert(name, bytes);
+        ready(Ok(()))
+    }
+
+    fn names(&self) -> LocalBoxFuture<'_, Result<Vec<String>>> {
+        ready(Ok(self.parts.borrow().keys().cloned().collect()))
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
+        let bytes = self.parts.borrow().get(name).cloned();
+        ready(match bytes {
+            Some(bytes) => Ok(Rc::new(MemorySource::new(name.to_owned(), bytes))),
+            None => Err(Error::Source(format!("{name}: not there"))),
+        })
+    }
+
+    fn remove<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        self.parts.borrow_mut().remove(name);
+        ready(Ok(()))
     }
 }

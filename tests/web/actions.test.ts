@@ -67,17 +67,55 @@ test('a run that had to be ended by force costs the engine its memory, not the p
   expect(workers).toHaveLength(2)
 })
 
-test('a lost device is offered again on the CPU', async () => {
+test('a lost device is replaced, and once more lost the run goes on on the CPU, which is said', async () => {
+  await actions.runDemo()
+  Object.assign(state.calibration, { text: 'lost on a GPU '.repeat(20), text_name: 'x' })
+  const remarks: (string | null)[] = []
+  const going = actions.compare()
+  const watch = setInterval(() => { if (remarks.at(-1) !== state.remark) remarks.push(state.remark) }, 1)
+  expect(await going).toBe(true)
+  clearInterval(watch)
+  expect([state.device?.kind, state.mapsFresh, state.notice]).toEqual(['cpu', 'fresh', null])
+  expect(remarks.join(' ')).toMatch(/lost; the run goes on with what was kept, on a new device\. .*lost; the run goes on with what was kept, on the CPU\./)
+  expect(workers).toHaveLength(3)
+  expect(await actions.compress()).toBe(true)
+})
+
+test('a device that is lost again and again is an error, and the page stays usable', async () => {
   await actions.runDemo()
   state.calibration.text = 'device lost'
-  await actions.compare()
-  const retry = state.notice?.retryOnCpu
-  expect(retry).toBeTypeOf('function')
+  expect(await actions.compare()).toBe(false)
+  expect(state.notice?.error.kind).toBe('device')
   state.calibration.text = null
-  retry?.()
-  await vi.waitFor(() => expect(state.run).toBeNull(), 3000)
-  await vi.waitFor(() => expect(state.device?.kind).toBe('cpu'))
-  await vi.waitFor(() => expect(state.mapsFresh).toBe('fresh'), 3000)
+  expect(await actions.compare()).toBe(true)
+})
+
+test('a paused run waits, tells no time, and ends as it would have', async () => {
+  await actions.openDemo()
+  Object.assign(state.calibration, { samples: 64, tokens: 20 })
+  const going = actions.compare()
+  await vi.waitFor(() => expect(state.live?.rows.length).toBeGreaterThan(1))
+  actions.safety.pause()
+  expect(state.run?.pause).toBe('asked')
+  await vi.waitFor(() => expect(state.run?.pause).toBe('held'))
+  const done = state.run?.last?.progress.done
+  await new Promise(resolve => setTimeout(resolve, 100))
+  expect(state.run?.last?.progress.done).toBe(done)
+  actions.safety.resume()
+  expect(state.run?.pause).toBe('no')
+  expect(await going).toBe(true)
+  expect(state.maps?.report.similarity).toHaveLength(12)
+})
+
+test('a paused run can be cancelled, and the next one is not paused', async () => {
+  await actions.openDemo()
+  const going = actions.compare()
+  actions.safety.pause()
+  await vi.waitFor(() => expect(state.run?.pause).toBe('held'))
+  actions.cancel()
+  expect(await going).toBe(false)
+  expect(state.notice?.error.kind).toBe('cancelled')
+  expect(await actions.compare()).toBe(true)
 })
 
 test('two runs never go on at once', async () => {

@@ -39,3 +39,10 @@ export function chains(pairs: readonly Neighbour[]): number[][] {
 export function countAbove(matrix: readonly (readonly number[])[], threshold: number): number {
   return matrix.filter((_, l) => l > 0 && (valueAt(matrix, l - 1, l) ?? 0) >= threshold).length
 }
+
+/** The first of the pairs of neighbours that are most alike. */
+export function mostAlike(matrix: readonly (readonly number[])[]): readonly [number, number] {
+  let best: readonly [number, number] = [0, Math.min(1, matrix.length - 1)]
+  for (let l = 0; l + 1 < matrix.length; l++) if (matrix[l]![l + 1]! > matrix[best[0]]![best[1]]!) best = [l, l + 1]
+  return best
+}

@@ -1,5 +1,6 @@
 import { cancelled, deviceLost, Failure } from './errors'
 import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
+import type { Moved } from './meter'
 import type { EngineEvent } from './protocol'
 
 /** How long a cancelled call may take to stop before its worker is ended. */
@@ -29,6 +30,11 @@ export class EngineClient {
   private worker: WorkerPort | null = null
   private pending = new Map<number, Pending>()
   private lastId = 0
+  private held = false
+  /** Told when a call that was asked to wait does. */
+  onheld: () => void = () => {}
+  /** Bytes that the call that was heard of last has moved. */
+  moved: Moved = { read: 0, written: 0 }
 
   constructor(
     private readonly start: () => WorkerPort,
@@ -63,6 +69,12 @@ export class EngineClient {
     })
   }
 
+  /** Lets what runs wait before its next step, or go on. */
+  hold(held: boolean): void {
+    this.held = held
+    this.worker?.postMessage({ hold: held })
+  }
+
   /** Ends the worker, as after a lost device; the next call starts a new one. */
   restart(): void {
     this.lose(new Failure('cancelled', 'The engine was restarted.'))
@@ -77,15 +89,19 @@ export class EngineClient {
       const why = event.message ? ` (${event.message})` : ''
       this.lose(new Failure('internal', `The engine stopped unexpectedly${why}. Run the step again; it starts afresh.`))
     }
+    if (this.held) worker.postMessage({ hold: true })
     return (this.worker = worker)
   }
 
   private receive(message: FromWorker): void {
     if ('lost' in message) return this.lose(deviceLost(message.lost))
+    if ('held' in message) return this.onheld()
     const pending = this.pending.get(message.id)
     if (!pending) return
-    if ('event' in message) pending.observe?.(message.event)
-    else if ('error' in message) {
+    if ('event' in message) {
+      if (message.moved) this.moved = message.moved
+      pending.observe?.(message.event)
+    } else if ('error' in message) {
       const failure = new Failure(message.error.kind, message.error.message)
       pending.reject(failure)
       // After a panic or a lost device nothing the module holds can be trusted.

@@ -4,6 +4,7 @@ import type {
   CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
   MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './protocol'
+import type { Moved } from './meter'
 
 /** A file on the user's disk. The handle crosses to the worker; its bytes are read there, in ranges. */
 export interface LocalFile {
@@ -34,13 +35,16 @@ export type WriteTarget =
   /** A folder of the browser's private storage, which needs room for so many bytes. */
   | { kind: 'private'; job: string; needed_bytes: number }
 
+/** Whether finished layers are kept, and whether the run goes on from those that are. */
+export type Keeping = 'continue' | 'anew' | 'off'
+
 /** Every call: the arguments that cross, and the answer. */
 export interface Calls {
   create: { args: [DevicePreference]; result: DeviceReport }
   openDemo: { args: []; result: ModelReport }
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
-  similarity: { args: [CalibrationOptions]; result: SimilarityReport }
+  similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions]; result: CompareReport }
@@ -55,12 +59,14 @@ export type CallName = keyof Calls
 
 export type Request = { [K in CallName]: { id: number; call: K; args: Calls[K]['args'] } }[CallName]
 
-export type ToWorker = Request | { cancel: number }
+export type ToWorker = Request | { cancel: number } | { hold: boolean }
 
 export type FromWorker =
   | { id: number; result: unknown }
   | { id: number; error: EngineError }
-  | { id: number; event: EngineEvent }
+  | { id: number; event: EngineEvent; moved?: Moved }
+  /** A call waits, as it was asked to. */
+  | { held: true }
   /** The graphics device is gone, and why, in the browser's words. No call will be answered. */
   | { lost: string }
 

@@ -144,6 +144,8 @@ export interface Estimate {
   layer_bytes: number
   state_bytes: number
   /** Floating-point operations of one pass over all layers. */
+  /** Of storage for finished layers, so that an interrupted run can go on. */
+  checkpoint_bytes: number
   flop: number
   /** Seconds for the similarity run, from a short measured product on this device. */
   seconds: number
@@ -346,7 +348,17 @@ export interface LayerDone {
   embedding: number[][]
 }
 
-export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone | RowDone
+export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone | RowDone | { kept: Kept }
+
+/** During `similarity`: how much of it would survive the end of the page, now. */
+export interface Kept {
+  /** Layers from the first one on that are kept. */
+  layers: number
+  /** Bytes written for that by this call. */
+  bytes: number
+  /** Why less is kept than could be, in a clause, when that is found out. */
+  trouble: string | null
+}
 
 /** Optional, during `plan`: sent as soon as a merge is done and measured, so that bands fuse as the plan grows. */
 export interface StepDone {
@@ -382,6 +394,19 @@ export interface OutputFolder {
   abort(): Promise<void>
 }
 
+/** Named parts that outlive a run: `PartStore` of `src/sink/parts.rs`. */
+export interface PartStore {
+  /** Begins a part; at most one is open. It has its name when it is closed. */
+  create(name: string): Promise<void>
+  write(bytes: Uint8Array): Promise<void>
+  close(): Promise<void>
+  names(): Promise<string[]>
+  size(name: string): Promise<number>
+  read(name: string, offset: number, length: number): Promise<Uint8Array>
+  /** A part that is not there is no error. */
+  remove(name: string): Promise<void>
+}
+
 /**
  * The engine as the wasm module exports it (class `Engine`, made by `Engine.create`). It runs in the
  * worker. Every call rejects with an `EngineError`-shaped object. `observe` gets events; its promise resolves after a macrotask with
@@ -393,7 +418,8 @@ export interface WasmEngine {
   /** `name` is the opened folder's, where there is one; an engine may ignore it. */
   open(files: ByteSource[], name?: string): Promise<ModelReport>
   estimate(options: CalibrationOptions): Promise<Estimate>
-  similarity(options: CalibrationOptions, observe: Observe): Promise<SimilarityReport>
+  /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */
+  similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
   /** After `similarity` (whose options it shares) on the same model; measured as `output` will store it. */
   plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport>
   /** Writes the model of the given plan (of the last `plan`, or edited). */

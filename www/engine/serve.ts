@@ -1,8 +1,13 @@
 import { toEngineError } from './errors'
 import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
 import type { DevicePreference, Observe, WasmEngine } from './protocol'
+import { Gate } from './hold'
+import { metered, type Moved } from './meter'
+import { openKept } from './parts'
 import { sourcesOf } from './sources'
 import { packJob, writeTo } from './write'
+
+const NO_STORAGE = 'finished layers are not kept, because this browser gives the page no storage (a private window, or blocked)'
 
 /**
  * Answers the page's calls with an engine, one at a time: the engine is a single mutable thing, and a
@@ -16,10 +21,14 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
   let current = { id: 0, stop: new AbortController() }
   /** Gives up what the open model keeps in the private storage. */
   let release = async () => {}
+  const gate = new Gate(() => port.postMessage({ held: true }))
+  let moved: Moved = { read: 0, written: 0 }
 
   port.onmessage = ({ data }) => {
-    if ('cancel' in data) {
+    if ('hold' in data) gate.hold(data.hold)
+    else if ('cancel' in data) {
       cancelled.add(data.cancel)
+      gate.release()
       if (data.cancel === current.id) current.stop.abort()
     } else queue = queue.then(() => answer(data))
   }
@@ -27,9 +36,11 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
   async function answer(request: Request): Promise<void> {
     const { id } = request
     current = { id, stop: new AbortController() }
+    moved = { read: 0, written: 0 }
     const observe: Observe = async event => {
-      port.postMessage({ id, event })
+      port.postMessage({ id, event, moved: { ...moved } })
       await macrotask()
+      await gate.pass(() => cancelled.has(id))
       return cancelled.has(id)
     }
     try {
@@ -56,20 +67,31 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'openDemo': return openDemo(engine)
       case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
-      case 'similarity': return engine.similarity(request.args[0], observe)
+      case 'similarity': return similarity(engine, request.args, observe)
       case 'plan': return engine.plan(request.args[0], observe, request.args[1])
       case 'methods': return engine.methods()
       case 'compare': return engine.compare(request.args[0], observe)
-      case 'write': return writeTo(engine, request.args, observe)
+      case 'write': return writeTo(engine, request.args, observe, () => moved)
       case 'builtinText': return engine.builtinText()
       case 'builtinEvaluation': return engine.builtinEvaluation()
+    }
+  }
+
+  async function similarity(engine: WasmEngine, [options, keeping = 'off']: Calls['similarity']['args'], observe: Observe) {
+    if (keeping === 'off') return engine.similarity(options, observe)
+    const kept = await openKept(keeping === 'anew')
+    if (!kept) await observe({ kept: { layers: 0, bytes: 0, trouble: NO_STORAGE } })
+    try {
+      return await engine.similarity(options, observe, kept ?? undefined)
+    } finally {
+      kept?.end()
     }
   }
 
   async function open(engine: WasmEngine, [files, name]: Calls['open']['args'], observe: Observe) {
     const opened = await sourcesOf(files, () => current.stop.signal, observe)
     try {
-      const report = await engine.open(opened.sources, name)
+      const report = await engine.open(opened.sources.map(source => metered(source, () => moved)), name)
       await keep(opened.release)
       return report
     } catch (error) {

@@ -9,6 +9,8 @@ const MAX_FILES = 5_000
 export interface Opened {
   folder: string | undefined
   files: OpenedFile[]
+  /** By which the browser can open it again, where it has such: the folder, or each file. */
+  handles?: FileSystemHandle[]
 }
 
 /** Range reads of a `File`, in the worker. The file itself stays on disk. */
@@ -42,7 +44,11 @@ export function fromDrop(transfer: DataTransfer): Promise<Opened> {
     .filter(item => item.kind === 'file')
     .map(item => item.webkitGetAsEntry?.() ?? item.getAsFile())
     .filter(entry => entry !== null)
-  return walkEntries(entries).then(withoutCommonFolder)
+  const handles = Promise.all([...transfer.items].filter(item => item.kind === 'file').map(async item => item.getAsFileSystemHandle?.()))
+  return walkEntries(entries).then(withoutCommonFolder).then(async opened => {
+    const held = (await handles.catch(() => [])).flatMap(handle => handle ?? [])
+    return held.length > 0 ? { ...opened, handles: held } : opened
+  })
 }
 
 /** From `showDirectoryPicker`. */
@@ -57,7 +63,7 @@ export async function fromDirectory(folder: FileSystemDirectoryHandle): Promise<
     }
   }
   await walk(folder, '')
-  return { folder: folder.name, files: files.sort(byName) }
+  return { folder: folder.name, files: files.sort(byName), handles: [folder] }
 }
 
 async function walkEntries(entries: (FileSystemEntry | File)[]): Promise<LocalFile[]> {

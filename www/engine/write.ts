@@ -2,14 +2,15 @@ import { makeZip } from 'client-zip'
 import { cancelled, Failure } from './errors'
 import { jobFolder, removeJob } from './jobs'
 import type { Calls } from './messages'
+import { meteredFolder, type Moved } from './meter'
 import type { Observe, OutputFolder, WasmEngine, WriteReport } from './protocol'
 import { speaking } from './speaking'
 import { DirectoryFolder, PrivateFolder, SingleFile, SyncWriter } from './sink'
 import { freeSpace, gigabytes, SPARE_BYTES } from './space'
 
 /** Writes a model where the user asked, and leaves nothing behind where that fails. */
-export async function writeTo(engine: WasmEngine, [plan, options, target]: Calls['write']['args'], observe: Observe): Promise<WriteReport> {
-  const write = (folder: OutputFolder) => orUndo(() => engine.write(plan, options, speaking(folder), observe), () => folder.abort())
+export async function writeTo(engine: WasmEngine, [plan, options, target]: Calls['write']['args'], observe: Observe, moved: () => Moved = () => ({ read: 0, written: 0 })): Promise<WriteReport> {
+  const write = (folder: OutputFolder) => orUndo(() => engine.write(plan, options, meteredFolder(speaking(folder), moved), observe), () => folder.abort())
   if (target.kind === 'directory') return write(new DirectoryFolder(target.parent, target.folder))
   if (target.kind === 'file') return write(new SingleFile(target.file))
   await refuseWithoutRoom(target.needed_bytes)

@@ -209,6 +209,9 @@ pub struct CalibrationArgs {
     /// Neighbours of the mutual-information estimator.
     #[arg(long, default_value_t = 5)]
     neighbours: usize,
+    /// Keep finished layers in this directory, and go on from what it holds of the same run.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl CalibrationArgs {

@@ -15,8 +15,9 @@ use laminate::pipeline::pass::Pass;
 use laminate::pipeline::questions::{Readings, ask, read_subjects};
 use laminate::pipeline::self_text::write_texts;
 use laminate::pipeline::{CalibrationOptions, Session, evaluate};
-use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe};
+use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe, SimilarityReport};
 use laminate::sink::DirectoryFolder;
+use laminate::sink::parts::DirectoryParts;
 use laminate::source::{SharedSource, open_ending, open_path};
 use laminate::{Error, Result, demo, memory};
 
@@ -42,7 +43,7 @@ async fn run(command: Command) -> Result<()> {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
             let options = with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
-            let report = session.similarity(&options, &watch).await?;
+            let report = similarity(&mut session, &options, &calibration, &watch).await?;
             watch.clear();
             print::report(output.json, &report, || print::similarity(&report))
         }
@@ -54,9 +55,9 @@ async fn run(command: Command) -> Result<()> {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
             let options = compare.options(calibration.text.tokens)?;
-            let calibration =
+            let calibrated =
                 with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
-            session.similarity(&calibration, &watch).await?;
+            similarity(&mut session, &calibrated, &calibration, &watch).await?;
             let report = session.compare(&options, &watch).await?;
             watch.clear();
             write_table(compare.csv.as_deref(), || report.to_csv())?;
@@ -192,16 +193,15 @@ async fn compress(
             Some(options)
         }
     };
-    let text = &calibration.text;
-    let calibration = calibration_options(calibration, recipe.as_ref())?;
+    let options_used = calibration_options(calibration, recipe.as_ref())?;
     let mut folder = match arguments.writes_gguf() {
         true => DirectoryFolder::beside(&arguments.out)?,
         false => DirectoryFolder::create(&arguments.out)?,
     };
     let watch = Terminal::new();
-    let calibration = with_own_text(&session, text, calibration, &watch).await?;
-    session.judge_on(arguments.evaluation.options(calibration.tokens)?);
-    session.similarity(&calibration, &watch).await?;
+    let options_used = with_own_text(&session, &calibration.text, options_used, &watch).await?;
+    session.judge_on(arguments.evaluation.options(options_used.tokens)?);
+    similarity(&mut session, &options_used, calibration, &watch).await?;
     let planned = match (recipe, options) {
         (Some(recipe), _) => session.measure(&recipe.plan, &output, &watch).await?,
         (None, Some(options)) => session.plan(&options, &output, &watch).await?,
@@ -235,6 +235,22 @@ fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> 
         None => given,
         Some(recipe) => CalibrationOptions { text: given.text, ..recipe.calibration.clone() },
     })
+}
+
+/// The similarity stage, kept in a directory where one was named.
+async fn similarity(
+    session: &mut Session,
+    options: &CalibrationOptions,
+    arguments: &CalibrationArgs,
+    watch: &Terminal,
+) -> Result<SimilarityReport> {
+    match &arguments.checkpoint {
+        Some(directory) => {
+            let mut store = DirectoryParts::open(directory)?;
+            session.similarity_kept(options, Some(&mut store), watch).await
+        }
+        None => session.similarity(options, watch).await,
+    }
 }
 
 fn read_recipe(path: &Path) -> Result<Recipe> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
 use laminate::Result;
-use laminate::progress::{Event, Observer, Progress, Stage, Unit};
+use laminate::progress::{Event, Kept, Observer, Progress, Stage, Unit};
 use laminate::report::CompareRow;
 
 /// Least time between two updates of the line.
@@ -68,7 +68,11 @@ impl Observer for Terminal {
                 self.clear();
                 eprintln!("{}", compared(row));
             }
-            Event::Layer(_) | Event::Step(_) => {}
+            Event::Kept(Kept { trouble: Some(why), .. }) => {
+                self.clear();
+                eprintln!("note: {why}");
+            }
+            Event::Layer(_) | Event::Step(_) | Event::Kept(_) => {}
         }
         Box::pin(std::future::ready(Ok(())))
     }

@@ -1,7 +1,17 @@
 import type { Page } from 'playwright-core'
+import { KEPT } from '../../../www/engine/parts'
 
-/** Every file below the page's private storage, by path. */
-export function privateFiles(page: Page): Promise<string[]> {
+/** Every file below the page's private storage, by path, but those of the run that is kept for a reload. */
+export async function privateFiles(page: Page): Promise<string[]> {
+  return (await allFiles(page)).filter(path => !path.startsWith(`${KEPT}/`))
+}
+
+/** The files of the run that is kept, without their folder. */
+export async function keptFiles(page: Page): Promise<string[]> {
+  return (await allFiles(page)).flatMap(path => (path.startsWith(`${KEPT}/`) ? [path.slice(KEPT.length + 1)] : []))
+}
+
+function allFiles(page: Page): Promise<string[]> {
   return page.evaluate(async () => {
     const found: string[] = []
     const walk = async (folder: FileSystemDirectoryHandle, prefix: string): Promise<void> => {

@@ -1,7 +1,7 @@
 import demo from '../../../www/demo-result.json'
 import type {
   ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, MergePlan, ModelReport,
-  NamedMethod, Observe, OutputFolder, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
+  NamedMethod, Observe, OutputFolder, PartStore, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
 import { compareOf } from './compare'
 import { METHODS } from './methods'
@@ -46,24 +46,29 @@ export class MockEngine implements WasmEngine {
     const flop = 2 * tokens * model.parameters_per_layer * model.layers
     return {
       peak_bytes: 2 * model.bytes_per_layer + 3 * state, layer_bytes: model.bytes_per_layer, state_bytes: state,
+      checkpoint_bytes: state + 4 * options.samples * model.hidden_size * model.layers,
       flop, seconds: (msPerLayer(options) * model.layers) / 1000, sequences: options.samples, tokens,
     }
   }
 
-  async similarity(options: CalibrationOptions, observe: Observe): Promise<SimilarityReport> {
+  async similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport> {
     const model = this.opened()
     await this.misbehave(options.text)
     if (options.text !== null && options.text.length < 200) fail('limit', `The text "${options.text_name}" gives 1 sequence and at least 20 are needed. Add text, or ask for fewer tokens a sequence.`)
     if (options.samples < 4 * options.neighbours) fail('usage', `${options.samples} points are too few for ${options.neighbours} neighbours: at least ${4 * options.neighbours} are needed.`)
     const n = model.layers
     const full = n === stored.layers ? stored : { ...stored, ...invented(n) }
+    const from = await keptLayers(kept)
+    if (from > 0) await tell(observe, { kept: { layers: from, bytes: 0, trouble: null } })
     for (let layer = 0; layer < n; layer++) {
-      for (let part = 1; part <= 4; part++) {
+      if (layer >= from) for (let part = 1; part <= 4; part++) {
         await wait(msPerLayer(options) / 4)
         await tell(observe, { progress: { stage: 'capture', done: layer + part / 4, total: n, unit: 'layers', detail: `layer ${layer + 1} of ${n}` } })
       }
       const row = (full.similarity[layer] ?? []).slice(0, layer + 1)
       await tell(observe, { layer: { layer, layers: n, row, epsilon: full.epsilon[layer]!, eigenvalues: full.eigenvalues[layer]!, embedding: full.embedding[layer]! } })
+      if (kept && layer >= from) await keep(kept, layer, observe)
+      if (layer === 4) this.loseOnce(options.text)
     }
     const text = options.text === null ? stored.text : { ...stored.text, name: options.text_name ?? 'your text' }
     this.maps = {
@@ -133,6 +138,11 @@ export class MockEngine implements WasmEngine {
     return { name: 'built-in evaluation text', text: 'A fox lived at the edge of the wood. Every morning it went down to the river to see who had come to drink, and every evening it told its young what it had seen.' }
   }
 
+  /** A device that is lost in the middle, once for each engine that was started on a GPU. */
+  private loseOnce(text: string | null): void {
+    if (text?.startsWith('lost on a GPU') && this.preference !== 'cpu') fail('device', 'The graphics device was lost while layer 4 was computed.')
+  }
+
   private opened(): ModelReport {
     return this.model ?? fail('usage', 'Open a model first.')
   }
@@ -141,6 +151,26 @@ export class MockEngine implements WasmEngine {
     if (text?.startsWith('device lost')) fail('device', 'The graphics device was lost while layer 3 was computed. Run again, or choose the CPU.')
     if (text?.startsWith('panic')) throw new Error('unreachable executed')
     if (text?.startsWith('hang')) await new Promise(() => {})
+  }
+}
+
+/** The layers that an earlier run kept, by the names that the engine gives its parts. */
+async function keptLayers(kept?: PartStore): Promise<number> {
+  const names = await kept?.names() ?? []
+  return Math.max(0, ...names.map(name => Number(/^states-(\d+)$/.exec(name)?.[1] ?? 0)))
+}
+
+async function keep(kept: PartStore, layer: number, observe: Observe): Promise<void> {
+  const name = (place: number) => `states-${String(place).padStart(4, '0')}`
+  try {
+    await kept.create(name(layer + 1))
+    await kept.write(new Uint8Array(1000))
+    await kept.close()
+    await kept.remove(name(layer))
+    await tell(observe, { kept: { layers: layer + 1, bytes: 1000 * (layer + 1), trouble: null } })
+  } catch (thrown) {
+    if ((thrown as { kind?: string }).kind === 'cancelled') throw thrown
+    await tell(observe, { kept: { layers: 0, bytes: 0, trouble: `finished layers are not kept, because ${(thrown as Error).message}` } })
   }
 }
 

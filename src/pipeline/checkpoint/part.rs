@@ -1,0 +1,168 @@
+//! One part of a checkpoint: a safetensors file that says what it belongs to and ends in a checksum.
+//!
+//! `__metadata__` has the version of the format, the hashes of the model and of the text, and the kind of device
+//! that computed it. The last tensor, `checksum`, is the CRC-32 of every byte before it. Any reader of safetensors
+//! opens such a file; all numbers are little-endian.
+
+use safetensors::Dtype;
+
+use super::Identity;
+use crate::format::safetensors::{
+    Header, LENGTH_BYTES, OutputTensor, header_bytes_with, header_length, parse_header,
+};
+use crate::sink::parts::PartStore;
+use crate::source::{SharedSource, read_checked};
+use crate::{Error, Result};
+
+/// Version of the format; a reader refuses any other.
+const VERSION: &str = "1";
+
+/// The last tensor.
+const CHECKSUM: &str = "checksum";
+
+/// Its size.
+const CHECKSUM_BYTES: u64 = 4;
+
+/// Parts are verified in pieces of this many bytes.
+const PIECE_BYTES: u64 = 8 << 20;
+
+/// Writes one part, tensor after tensor.
+pub struct PartWriter<'a> {
+    store: &'a mut dyn PartStore,
+    checksum: crc32fast::Hasher,
+    bytes: u64,
+}
+
+impl<'a> PartWriter<'a> {
+    /// Begins the part `name` with `tensors` of these shapes, whose values follow in the same order.
+    pub async fn begin(
+        store: &'a mut dyn PartStore,
+        name: &str,
+        (identity, device): (&Identity, &str),
+        tensors: &[(&str, Dtype, Vec<u64>)],
+    ) -> Result<Self> {
+        let last = (CHECKSUM, Dtype::U32, vec![1]);
+        let outputs: Vec<OutputTensor> = tensors
+            .iter()
+            .chain(std::iter::once(&last))
+            .map(|(name, dtype, shape)| OutputTensor {
+                name: (*name).to_owned(),
+                dtype: *dtype,
+                shape: shape.clone(),
+                bytes: shape.iter().product::<u64>() * (dtype.bitsize() as u64 / 8),
+            })
+            .collect();
+        let metadata = [
+            ("laminate_checkpoint", VERSION),
+            ("model", &identity.model),
+            ("text", &identity.text),
+            ("device", device),
+        ];
+        store.create(name).await?;
+        let mut writer = Self { store, checksum: crc32fast::Hasher::new(), bytes: 0 };
+        writer.append(&header_bytes_with(&outputs, &metadata)).await?;
+        Ok(writer)
+    }
+
+    /// Appends values.
+    pub async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.checksum.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.store.write(bytes).await
+    }
+
+    /// Ends the part and gives its size in bytes.
+    pub async fn finish(self) -> Result<u64> {
+        let checksum = self.checksum.finalize().to_le_bytes();
+        self.store.write(&checksum).await?;
+        self.store.close().await?;
+        Ok(self.bytes + CHECKSUM_BYTES)
+    }
+}
+
+/// A part that was read back and is whole.
+pub struct Part {
+    source: SharedSource,
+    header: Header,
+}
+
+impl Part {
+    /// Opens the part `name`, and compares its checksum and what it belongs to.
+    ///
+    /// # Errors
+    /// [`Error::Format`] in one clause without the name, for a part that is damaged, of a newer program, or of
+    /// another run; what reading gives.
+    pub async fn open(store: &dyn PartStore, name: &str, identity: &Identity) -> Result<Self> {
+        let source = store.open(name).await?;
+        let bad = |_| damaged("its header cannot be read");
+        let first = read_checked(source.as_ref(), 0, LENGTH_BYTES.min(source.size())).await?;
+        let length = header_length(name, &first, source.size()).map_err(bad)?;
+        let json = read_checked(source.as_ref(), LENGTH_BYTES, length).await?;
+        let header = parse_header(name, &json, source.size()).map_err(bad)?;
+        let said = |key: &str| header.metadata.get(key).map(String::as_str).unwrap_or_default();
+        if said("laminate_checkpoint") != VERSION {
+            let message = "it was kept by another version of this program";
+            return Err(Error::Format(message.to_owned()));
+        }
+        if !is_whole(&source, &header).await? {
+            return Err(damaged("its checksum differs"));
+        }
+        if said("model") != identity.model {
+            return Err(Error::Format("it belongs to another model".to_owned()));
+        }
+        if said("text") != identity.text {
+            return Err(Error::Format("it belongs to another text or other points of it".to_owned()));
+        }
+        Ok(Self { source, header })
+    }
+
+    /// The kind of device that computed it.
+    pub fn device(&self) -> &str {
+        self.header.metadata.get("device").map(String::as_str).unwrap_or_default()
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, tensor: &str) -> Result<&[u64]> {
+        self.info(tensor).map(|info| info.shape.as_slice())
+    }
+
+    /// So many bytes of a tensor from `from` on.
+    pub async fn bytes(&self, tensor: &str, from: u64, length: u64) -> Result<Vec<u8>> {
+        let info = self.info(tensor)?;
+        if from.checked_add(length).is_none_or(|end| end > info.bytes) {
+            return Err(damaged(&format!("{tensor} is too short")));
+        }
+        read_checked(self.source.as_ref(), info.offset + from, length).await
+    }
+
+    /// All bytes of a tensor.
+    pub async fn all_bytes(&self, tensor: &str) -> Result<Vec<u8>> {
+        self.bytes(tensor, 0, self.info(tensor)?.bytes).await
+    }
+
+    fn info(&self, tensor: &str) -> Result<&crate::format::safetensors::TensorInfo> {
+        let found = self.header.tensors.iter().find(|(name, _)| name == tensor);
+        found.map(|(_, info)| info).ok_or_else(|| damaged(&format!("{tensor} is missing")))
+    }
+}
+
+/// A part whose bytes are not what was written.
+pub fn damaged(why: &str) -> Error {
+    Error::Format(format!("it is damaged ({why})"))
+}
+
+async fn is_whole(source: &SharedSource, header: &Header) -> Result<bool> {
+    let Some((name, last)) = header.tensors.last() else { return Ok(false) };
+    if name != CHECKSUM || last.bytes != CHECKSUM_BYTES {
+        return Ok(false);
+    }
+    let mut checksum = crc32fast::Hasher::new();
+    let mut at = 0;
+    while at < last.offset {
+        let length = PIECE_BYTES.min(last.offset - at);
+        checksum.update(&read_checked(source.as_ref(), at, length).await?);
+        at += length;
+    }
+    let stored = read_checked(source.as_ref(), last.offset, CHECKSUM_BYTES).await?;
+    Ok(stored == checksum.finalize().to_le_bytes())
+}
