@@ -1,4 +1,5 @@
 import { countAbove } from './charts/neighbours'
+import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
 import { isCancelled, toEngineError } from './engine/errors'
 import { detectFeatures, preferenceFrom } from './engine/features'
@@ -8,6 +9,7 @@ import type { DevicePreference, EngineEvent } from './engine/protocol'
 import type { Opened } from './engine/source'
 import { isSearch, suggestedCounts } from './methods'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
+import { startAgain } from './plan/edit'
 import { dropTrialFiles } from './try/files'
 
 /** Layers this alike are suggested for merging. */
@@ -55,6 +57,7 @@ export class Actions {
     this.forget('maps')
     dropTrialFiles(state, 'original')
     Object.assign(state, { model, origin, estimate: null, found: null })
+    startAgain(state)
     state.writeOptions.container = model.container
   }
 
@@ -71,10 +74,11 @@ export class Actions {
       const { state } = this
       await this.ensureMaps(run)
       this.forget('plan')
-      const options = { ...state.planOptions }
-      const report = await this.call(run, 'plan', [options, { ...state.writeOptions }])
+      const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
+      const output = { ...state.writeOptions }
+      const report = exact ? await this.call(run, 'measure', [exact, output]) : await this.call(run, 'plan', [options, output])
       state.steps = report.plan.steps
-      state.plan = { report, options, key: keyOf([state.maps?.key, options]) }
+      state.plan = { report, options, key }
     })
   }
 
@@ -175,12 +179,15 @@ export class Actions {
     const { state } = this
     const options = { ...state.calibration }
     const hadMaps = state.maps !== null
-    state.live = { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
+    // With another metric alone, the engine compares what it kept; the picture stays until it has.
+    const metricAlone = this.mapsIn === this.client.generation && state.maps !== null && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
+    state.live = metricAlone ? null : { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
     const report = await this.call(run, 'similarity', [options])
     const key = keyOf(options)
     this.mapsIn = this.client.generation
-    if (state.maps?.key !== key) this.forget('plan')
+    if (state.maps?.key !== key && !metricAlone) this.forget('plan')
     state.maps = { report, options, key }
+    state.matrix.runs = remembered(state.matrix.runs, runOf(report, keyOf([report.model.name, key])))
     if (hadMaps) return
     Object.assign(state.planOptions, { remove: Math.max(1, countAbove(report.similarity, ALIKE)), min_similarity: null })
     state.choice.counts = suggestedCounts(report.layers)

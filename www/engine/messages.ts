@@ -2,7 +2,7 @@
 
 import type {
   CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
-  MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './protocol'
 
 /** A file on the user's disk. The handle crosses to the worker; its bytes are read there, in ranges. */
@@ -41,7 +41,9 @@ export interface Calls {
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions]; result: SimilarityReport }
+  similarityBy: { args: [Metric]; result: MetricReport }
   plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
+  measure: { args: [MergePlan, WriteOptions]; result: PlanReport }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions]; result: CompareReport }
   write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }
