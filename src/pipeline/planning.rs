@@ -48,7 +48,7 @@ pub async fn make_plan(
     original: Original<'_>,
 ) -> Result<Outcome> {
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
-    let mut selector = Selector::new(&reference, original.comparison, options.remove.unwrap_or(0));
+    let mut selector = Selector::new(&reference, original.comparison, options.goal().unwrap_or(0));
     let (mut plan, stop) = choose(&mut selector, options, true).await?;
     if options.selection != Selection::Mka && !options.operator.needs_activations() {
         plan = measure_steps(&reference, plan).await?;
@@ -62,7 +62,8 @@ pub async fn make_plan(
     finish(context, &reference, plan, warnings).await
 }
 
-/// Measures a plan that exists already, without choosing anything: one made by hand or repeated.
+/// Measures a plan that exists already, without choosing anything: one made by hand or repeated; each step of it if
+/// `steps` and where its weights say all.
 ///
 /// # Errors
 /// [`Error::Usage`] for a plan of another model, and what running gives.
@@ -71,11 +72,15 @@ pub async fn measure_plan(
     mut plan: MergePlan,
     output: &WriteOptions,
     original: Original<'_>,
+    steps: bool,
 ) -> Result<Outcome> {
     check_plan(&plan, original.stream.layers().len())?;
     // What was measured on another text says nothing about this one.
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
+    if steps && !plan.operator.needs_activations() {
+        plan = measure_steps(&reference, plan).await?;
+    }
     finish(context, &reference, plan, Vec::new()).await
 }
 
@@ -96,9 +101,9 @@ pub async fn choose(
         }
         _ => {
             let mut removed = selector.removed(options).await?;
-            let stop = if removed.len() < options.remove.unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
-            if options.operator == Operator::Average {
-                // Runs are averaged from left to right, whatever the order in which their layers were chosen.
+            let stop = if removed.len() < options.goal().unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
+            if options.operator == Operator::Average && options.selection != Selection::Hand {
+                // Runs are averaged from left to right, whatever the order in which a rule chose their layers.
                 removed.sort_unstable();
             }
             let matrix = selector.comparison().matrix();

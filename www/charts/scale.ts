@@ -21,7 +21,7 @@ export interface ColourScale {
 
 const SEQUENTIAL = { viridis: interpolateViridis, cividis: interpolateCividis }
 /** Orange below, purple above: told apart by every kind of colour vision. */
-const DIVERGING = interpolatePuOr
+const DIVERGING = (t: number) => interpolatePuOr(1 - t)
 const STEPS = 256
 /** A clipped scale leaves this share of the values at each end outside. */
 const CLIPPED = 0.02

@@ -1,6 +1,5 @@
 /** What a square of the heatmap says, in words: pure functions. */
-import { offDiagonal } from '../charts/scale'
-import { signed } from '../charts/scale'
+import { offDiagonal, signed } from '../charts/scale'
 import { valueAt } from '../charts/matrix'
 import type { View } from '../charts/view'
 import type { Metric } from '../engine/protocol'
@@ -42,8 +41,8 @@ export function meaning({ values, metric }: Matrix, row: number, col: number): s
   if (value === null) return 'The run has not come to this pair yet.'
   if (row === col) return 'A layer is all that it can be like itself: 1, by definition.'
   const others = offDiagonal(values)
-  const below = others.filter(other => other < value).length / Math.max(1, others.length - 1)
-  const place = others.length > 1 ? `More alike than ${percent(Math.min(1, below))} of the pairs.` : ''
+  const below = others.filter(other => other < value).length
+  const place = others.length < 2 ? '' : below === 0 ? 'The least alike of all pairs.' : below >= others.length - 1 ? 'The most alike of all pairs.' : `More alike than ${percent(below / (others.length - 1))} of the other pairs.`
   const grade = metric === 'mi' ? GRADES.find(([least]) => value >= least)![1] : `By ${METRICS[metric].word} the order says more than the number.`
   return `${grade} ${place}`.trim()
 }

@@ -236,7 +236,7 @@ pub struct PlanArgs {
     #[arg(long, default_value = "mka")]
     method: String,
     /// Choose layers by another rule than the method's: mka, bi, angular, pairs, greedy-nll, greedy-kl, laco, tail,
-    /// reverse or random.
+    /// reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,
     /// Join layers in another way than the method's: average, drop, laco, scale, replaceme, flatten, refit or
@@ -246,6 +246,12 @@ pub struct PlanArgs {
     /// Make no run of more than N layers into one, where layers are chosen by similarity.
     #[arg(long, value_name = "N")]
     longest_run: Option<usize>,
+    /// Merge exactly these layers into what is before them, in this order, such as 2,3,6.
+    #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal")]
+    absorb: Vec<usize>,
+    /// Layers that take part in no merge, such as 3,11.
+    #[arg(long, value_name = "L,L", value_delimiter = ',')]
+    keep: Vec<usize>,
     /// What random choices are drawn from.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -291,7 +297,10 @@ impl PlanArgs {
         Ok(PlanOptions {
             remove,
             min_similarity: self.min_similarity,
-            selection: self.selection.unwrap_or(method.selection),
+            selection: self.selection.unwrap_or(match self.absorb.is_empty() {
+                true => method.selection,
+                false => Selection::Hand,
+            }),
             operator: self.operator.unwrap_or(method.operator),
             alpha: self.alpha,
             one_shot: self.one_shot || method.one_shot,
@@ -299,6 +308,8 @@ impl PlanArgs {
             keep_first: self.keep_first,
             keep_last: self.keep_last,
             longest_run: self.longest_run,
+            locked: self.keep.clone(),
+            absorb: self.absorb.clone(),
             seed: self.seed,
             search_tokens: self.search_tokens,
         })
