@@ -75,6 +75,12 @@ export function blockWords(values: Rows, { row, col, rows, cols }: View, name = 
   return `${where}: ${name} ${write(Math.min(...inside))} to ${write(Math.max(...inside))}, ${write(mean)} on average`
 }
 
+/** The layers that a block is about where it lies on the diagonal: the first and the last; null beside it. */
+export function blockPair({ row, col, rows, cols }: View): readonly [number, number] | null {
+  const [first, last] = [Math.max(row, col), Math.min(row + rows, col + cols) - 1]
+  return last > first ? [first, last] : null
+}
+
 /** First minus second, each pair once; null rows stay empty. */
 export function difference(a: Rows, b: Rows): number[][] {
   return a.map((row, l) => (b[l]?.length ? row.slice(0, l + 1).map((value, m) => value - (valueAt(b, l, m) ?? Number.NaN)) : []))
