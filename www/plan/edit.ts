@@ -34,7 +34,8 @@ export function lockExactly(state: State, layers: readonly number[]): void {
 
 /** Back to a plan by the rule; locks stay. */
 export function goByRule(state: State): void {
-  change(state, { ...UNTOUCHED, locked: state.hand.present.locked })
+  const { active, locked } = state.hand.present
+  if (active) change(state, { ...UNTOUCHED, locked })
 }
 
 /** The plan that is shown, to be changed by hand. */

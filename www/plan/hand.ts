@@ -92,6 +92,9 @@ export function absorbedBy({ steps, groups }: MergePlan): number[] {
 /** What the engine is asked for. */
 export function optionsWith(options: PlanOptions, hand: Hand): PlanOptions {
   const locked = [...hand.locked]
-  if (!hand.active) return { ...options, locked }
-  return { ...options, locked, absorb: [...hand.absorb], selection: 'hand', remove: hand.absorb.length, min_similarity: null, one_shot: false }
+  // Fresh lists: those of the page's state cannot cross to the worker.
+  if (!hand.active) return { ...options, locked, absorb: [] }
+  // Only the rule that compares anew searches for weights.
+  const alpha = options.alpha === 'search' ? 'similarity' : options.alpha
+  return { ...options, alpha, locked, absorb: [...hand.absorb], selection: 'hand', remove: hand.absorb.length, min_similarity: null, one_shot: false }
 }
