@@ -62,8 +62,8 @@ export class Actions {
   }
 
   /** Runs the calibration text through the model and compares its layers. */
-  compare(): Promise<boolean> {
-    return this.during('similarity', async run => {
+  compare(kind: 'similarity' | 'metric' = 'similarity'): Promise<boolean> {
+    return this.during(kind, async run => {
       await this.ensureModel(run)
       await this.compareNow(run)
     })

@@ -126,12 +126,11 @@ describe('on the page', () => {
     await actions.runDemo()
     state.planOptions.remove = 2
     await actions.compress()
-    chooseMetric(actions, 'cosine')
-    expect(state.live).toBeNull()
-    await vi.waitFor(() => expect(state.run).toBeNull())
+    const choosing = chooseMetric(actions, 'cosine')
+    expect([state.run?.kind, state.live]).toEqual(['metric', null])
+    await choosing
     expect([state.maps?.report.metric, state.mapsFresh, state.planFresh, state.plan === null]).toEqual(['cosine', 'fresh', 'stale', false])
-    chooseMetric(actions, 'mi')
-    await vi.waitFor(() => expect(state.run).toBeNull())
+    await Promise.all([chooseMetric(actions, 'cka'), chooseMetric(actions, 'mi')])
     expect([state.planFresh, state.matrix.runs.map(run => run.metric)]).toEqual(['fresh', ['cosine', 'mi']])
   })
   test('something to compare with: a metric, a file, nothing', async () => {

@@ -4,18 +4,26 @@ import { keyOf } from '../state.svelte'
 import { readRun, remembered } from './runs'
 import type { Against } from './state.svelte'
 
-/** Chooses a metric; where everything else is as it was, the layers are compared by it at once, from what was captured. */
-export function chooseMetric(actions: Actions, metric: Metric): void {
+/**
+ * Chooses a metric. Where everything else is as it was, the layers are compared by it at once, from what was
+ * captured; another choice made meanwhile comes after it, and one that fails is taken back.
+ */
+export async function chooseMetric(actions: Actions, metric: Metric): Promise<void> {
   const { state } = actions
   state.calibration.metric = metric
   const { maps, matrix } = state
   if (matrix.against?.kind === 'metric' && matrix.against.metric === metric) matrix.against = null
-  if (maps && !state.run && keyOf({ ...maps.options, metric }) === keyOf(state.calibration)) void actions.compare()
+  if (!maps || state.run || maps.report.metric === metric || keyOf({ ...maps.options, metric }) !== keyOf(state.calibration)) return
+  const done = await actions.compare('metric')
+  const wanted = state.calibration.metric
+  if (!done && wanted === metric) state.calibration.metric = maps.report.metric
+  else if (wanted !== metric) await chooseMetric(actions, wanted)
 }
 
 /** Chooses what the present similarities are compared with, and gets it where it is not here yet. */
 export async function chooseAgainst(actions: Actions, against: Against | null): Promise<void> {
   const { state } = actions
+  if (state.run) return
   if (against?.kind !== 'metric') {
     state.matrix.against = against
     return
@@ -24,7 +32,7 @@ export async function chooseAgainst(actions: Actions, against: Against | null): 
   const key = state.maps?.key ?? ''
   const known = state.matrix.others.key === key ? state.matrix.others.by : {}
   if (!known[metric]) {
-    const got = await actions.during('similarity', async run => {
+    const got = await actions.during('metric', async run => {
       await actions.ensureMaps(run)
       const report = await actions.call(run, 'similarityBy', [metric])
       state.matrix.others = { key, by: { ...known, [metric]: report.similarity } }

@@ -64,7 +64,6 @@ export async function openRecipe(actions: Actions, file: File): Promise<boolean>
   try {
     const { plan, options } = await readPlan(file, state.model?.layers ?? 0)
     change(state, { active: true, absorb: [], locked: options?.locked ?? [], exact: plan })
-    if (plan.operator !== state.planOptions.operator) state.planOptions.operator = plan.operator
     state.notice = null
     return true
   } catch (thrown) {

@@ -17,7 +17,7 @@ export function presentGroups({ model, maps, plan, planFresh, run, steps, hand: 
   if (run?.kind === 'plan') return by('running', steps.map(step => step.groups[1][0]!))
   if (plan && planFresh === 'fresh') return by('made', absorbedBy(plan.report.plan))
   if (hand.active) return by('hand', hand.exact ? absorbedBy(hand.exact) : [...hand.absorb])
-  if (run?.kind === 'similarity' && !maps) return by('nothing', [])
+  if (!maps) return by('nothing', [])
   if (maps && planOptions.selection === 'mka') {
     const { similarity, massive } = maps.report
     const chosen = neighbours(similarity, { ...planOptions, locked: hand.locked }, 'viridis', [0, 1], massive).filter(pair => pair.chosen)
