@@ -153,6 +153,17 @@ pub struct PointReport {
     pub text: String,
 }
 
+/// Similarities by another metric than that of the run. Matrices are lists of rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MetricReport {
+    /// The metric.
+    pub metric: String,
+    /// Of each pair of layers.
+    pub similarity: Vec<Vec<f64>>,
+    /// Nats; empty for other metrics than that of the maps.
+    pub mutual_information: Vec<Vec<f64>>,
+}
+
 /// Result of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SimilarityReport {

@@ -22,6 +22,7 @@ use crate::pipeline::{CalibrationOptions, CompareOptions, Session, WriteOptions}
 use crate::plan::{METHODS, MergePlan};
 use crate::progress::{Event, Observer};
 use crate::report::ModelReport;
+use crate::similarity::Metric;
 use crate::sink::OutputFolder;
 use crate::sink::parts::PartStore;
 use crate::source::{ByteSource, SharedSource};
@@ -136,6 +137,26 @@ impl Engine {
         let mut kept = kept.map(BrowserParts);
         let store = kept.as_mut().map(|kept| kept as &mut dyn PartStore);
         let result = session.similarity_kept(&options, store, &Page(observe)).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// Similarities by another metric; what plans rest on stays.
+    #[wasm_bindgen(js_name = similarityBy)]
+    pub async fn similarity_by(&self, metric: String) -> JsResult {
+        let metric: Metric = metric.parse().map_err(thrown)?;
+        let session = self.take()?;
+        let result = session.similarity_by(metric);
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// Measures a plan that exists already, each step of it where its weights say all.
+    pub async fn measure(&self, plan: JsValue, observe: Function, output: JsValue) -> JsResult {
+        let plan: MergePlan = from_js(plan)?;
+        let output: Option<WriteOptions> = from_js(output)?;
+        let mut session = self.take()?;
+        let result = session.measure_each(&plan, &output.unwrap_or_default(), &Page(observe)).await;
         self.give_back(session);
         finish(result)
     }

@@ -2,12 +2,17 @@
 
 mod common;
 
+use std::cell::Cell;
+
 use common::{MemoryFolder, json, numbers, open, remove, run, session};
+use futures::future::LocalBoxFuture;
+use laminate::Result;
 use laminate::device::Accelerator;
 use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
-use laminate::plan::{Alpha, PlanOptions};
-use laminate::progress::Silent;
+use laminate::plan::{Alpha, PlanOptions, Selection};
+use laminate::progress::{Event, Observer, Silent};
 use laminate::report::{PlanReport, SimilarityReport};
+use laminate::similarity::Metric;
 
 const PLANTED: &str = "stories-planted-12L";
 
@@ -180,4 +185,78 @@ fn the_estimate_knows_the_text_and_grows_with_it() {
     assert!(many.state_bytes == 4 * few.state_bytes && many.peak_bytes > few.peak_bytes);
     // More is asked for than there is.
     assert!(of(1_000_000).sequences < 2000);
+}
+
+#[test]
+fn a_plan_by_hand_merges_what_it_names_in_its_order() {
+    let options = PlanOptions {
+        selection: Selection::Hand,
+        absorb: vec![3, 2],
+        locked: vec![7],
+        ..PlanOptions::default()
+    };
+    let report = plan(PLANTED, &options);
+    assert_eq!(report.plan.groups[1], [1, 2, 3]);
+    assert_eq!(report.plan.groups.len(), 10);
+    let steps = &report.plan.steps;
+    assert_eq!(steps.iter().map(|step| step.merged).collect::<Vec<_>>(), [[2, 3], [1, 2]]);
+    assert!(steps.iter().all(|step| step.perplexity.is_some() && step.alpha > 0.9));
+    // The first merge is the best one, which MKA makes first too.
+    let first = plan(PLANTED, &remove(1)).plan.steps.remove(0);
+    assert_eq!(first.merged, steps[0].merged);
+    assert_near("perplexity", steps[0].perplexity.unwrap(), first.perplexity.unwrap(), 1e-9);
+}
+
+#[test]
+fn another_metric_is_taken_from_what_was_captured() {
+    let by = |metric| CalibrationOptions { metric, samples: 40, ..CalibrationOptions::default() };
+    let mut session = session(PLANTED);
+    assert!(session.similarity_by(Metric::Cosine).is_err());
+    similarity(&mut session, &by(Metric::MutualInformation));
+    let maps = similarity(&mut session, &by(Metric::MutualInformation));
+    for metric in Metric::ALL {
+        let fresh = similarity(&mut common::session(PLANTED), &by(metric));
+        let report = session.similarity_by(metric).unwrap();
+        assert_eq!(report.similarity, fresh.similarity, "{metric}");
+        assert_eq!(report.mutual_information, fresh.mutual_information, "{metric}");
+    }
+    // The comparison itself goes over to another metric without a word from the layers.
+    let told = Told::default();
+    let switched = run(session.similarity(&by(Metric::Cosine), &told)).unwrap();
+    assert_eq!(told.0.get(), 0);
+    let fresh = similarity(&mut common::session(PLANTED), &by(Metric::Cosine));
+    assert_eq!(switched.similarity, fresh.similarity);
+    assert_eq!((switched.metric.as_str(), &switched.warnings), ("cosine", &fresh.warnings));
+    assert_eq!((&switched.embedding, switched.perplexity), (&maps.embedding, maps.perplexity));
+    // Plans go by it from then on, and anything else is captured anew.
+    let planned = run(session.plan(&remove(1), &WriteOptions::default(), &Silent)).unwrap();
+    let best = (1..12).max_by(|a, b| fresh.similarity[*a][a - 1].total_cmp(&fresh.similarity[*b][b - 1]));
+    assert_eq!(planned.plan.steps[0].merged[1], best.unwrap());
+    run(session.similarity(&CalibrationOptions { samples: 41, ..by(Metric::Cosine) }, &told)).unwrap();
+    assert!(told.0.get() > 0);
+}
+
+/// How many events came.
+#[derive(Default)]
+struct Told(Cell<usize>);
+
+impl Observer for Told {
+    fn event(&self, _: Event) -> LocalBoxFuture<'_, Result<()>> {
+        self.0.set(self.0.get() + 1);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[test]
+fn a_repeated_plan_is_measured_after_each_step_where_that_is_asked() {
+    let mut session = session(PLANTED);
+    similarity(&mut session, &CalibrationOptions { samples: 40, ..CalibrationOptions::default() });
+    let given = run(session.plan(&remove(3), &WriteOptions::default(), &Silent)).unwrap();
+    let end = run(session.measure(&given.plan, &WriteOptions::default(), &Silent)).unwrap();
+    let each = run(session.measure_each(&given.plan, &WriteOptions::default(), &Silent)).unwrap();
+    assert_eq!(end.plan.steps[0].perplexity, None);
+    for (again, step) in each.plan.steps.iter().zip(&given.plan.steps) {
+        assert_near("perplexity", again.perplexity.unwrap(), step.perplexity.unwrap(), 1e-3);
+    }
+    assert_eq!(each.plan.weights, given.plan.weights);
 }

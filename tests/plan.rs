@@ -4,7 +4,7 @@ mod geometry;
 
 use geometry::{Random, assert_close};
 use laminate::error::Error;
-use laminate::plan::{Alpha, MergePlan, Next, Pair, PlanOptions, Planner, Stop};
+use laminate::plan::{Alpha, MergePlan, Next, Operator, Pair, PlanOptions, Planner, Selection, Stop};
 use laminate::similarity::SimilarityMatrix;
 
 fn options() -> PlanOptions {
@@ -55,6 +55,62 @@ fn first_and_last_layers_may_be_kept() {
     assert_next(PlanOptions { keep_first: true, ..options() }, &[], &adjacent, Some(3));
     assert_next(PlanOptions { keep_first: true, keep_last: true, ..options() }, &[], &adjacent, Some(2));
     assert_next(PlanOptions { keep_last: true, ..options() }, &[], &adjacent, Some(0));
+}
+
+#[test]
+fn a_locked_layer_takes_part_in_no_merge() {
+    let adjacent = [0.5, 0.9, 0.8, 0.7, 0.6];
+    let locked = |layers: &[usize]| PlanOptions { locked: layers.to_vec(), ..options() };
+    assert_next(locked(&[2]), &[], &adjacent, Some(3));
+    assert_next(locked(&[2, 4]), &[], &adjacent, Some(0));
+    assert_next(locked(&[0, 2, 4]), &[], &adjacent, None);
+    // In one pass too, up to the end.
+    let options = PlanOptions { one_shot: true, remove: Some(5), ..locked(&[2]) };
+    let chosen = planner(options, 6, &[]).one_shot_pairs(&neighbours(&adjacent)).unwrap();
+    assert_eq!(chosen.pairs.iter().map(|pair| pair.first).collect::<Vec<_>>(), [3, 3, 0]);
+    assert_eq!(chosen.stop, Stop::AllBarred);
+    assert!(locked(&[6]).check(6, &[]).unwrap_err().to_string().contains("layer 6 cannot be locked"));
+}
+
+#[test]
+fn rules_that_name_layers_leave_locked_ones_as_they_are() {
+    let may_go = |operator| {
+        let options = PlanOptions { locked: vec![3], operator, ..options() };
+        (0..6).filter(|layer| options.may_go(*layer, 6)).collect::<Vec<_>>()
+    };
+    // Layer 4 would go into layer 3, and layer 0 into whatever is left after it.
+    assert_eq!(may_go(Operator::Average), [1, 2, 5]);
+    // Dropping leaves layer 3 as it is.
+    assert_eq!(may_go(Operator::Drop), [0, 1, 2, 4, 5]);
+    let ends = PlanOptions { keep_first: true, keep_last: true, ..options() };
+    assert_eq!((0..4).filter(|layer| ends.may_go(*layer, 4)).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn a_plan_by_hand_says_what_cannot_be() {
+    let hand = |absorb: &[usize]| PlanOptions {
+        selection: Selection::Hand,
+        absorb: absorb.to_vec(),
+        locked: vec![4],
+        ..PlanOptions::default()
+    };
+    assert_eq!(hand(&[2, 1]).goal(), Some(2));
+    assert!(hand(&[2, 1]).check(8, &[]).is_ok());
+    for (absorb, message) in [
+        (&[][..], "name at least one"),
+        (&[0], "layer 0 cannot be absorbed"),
+        (&[8], "layer 8 cannot be absorbed"),
+        (&[2, 2], "layer 2 cannot be absorbed twice"),
+        (&[4], "layer 4 is locked"),
+        (&[5], "layer 4 is locked"),
+    ] {
+        let error = hand(absorb).check(8, &[]).unwrap_err();
+        assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(message), "{error}");
+    }
+    let both = PlanOptions { remove: Some(1), ..hand(&[2, 1]) };
+    assert!(both.check(8, &[]).is_err());
+    let by_rule = PlanOptions { absorb: vec![2], ..options() };
+    assert!(by_rule.check(8, &[]).unwrap_err().to_string().contains("selection mka"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
 import { countAbove, mostAlike } from './charts/neighbours'
+import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
 import { toEngineError } from './engine/errors'
 import { detectFeatures, preferenceFrom } from './engine/features'
@@ -11,6 +12,7 @@ import { isSearch, suggestedCounts } from './methods'
 import { take } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
+import { startAgain } from './plan/edit'
 import { dropTrialFiles } from './try/files'
 
 /** Layers this alike are suggested for merging. */
@@ -64,12 +66,13 @@ export class Actions {
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
     Object.assign(state, { model, origin, estimate: null, found: null })
+    startAgain(state)
     state.writeOptions.container = model.container
   }
 
   /** Runs the calibration text through the model and compares its layers. */
-  compare(): Promise<boolean> {
-    return this.during('similarity', async run => {
+  compare(kind: 'similarity' | 'metric' = 'similarity'): Promise<boolean> {
+    return this.during(kind, async run => {
       await this.ensureModel(run)
       await this.compareNow(run)
     })
@@ -80,10 +83,11 @@ export class Actions {
       const { state } = this
       await this.ensureMaps(run)
       this.forget('plan')
-      const options = { ...state.planOptions }
-      const report = await this.call(run, 'plan', [options, { ...state.writeOptions }])
+      const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
+      const output = { ...state.writeOptions }
+      const report = exact ? await this.call(run, 'measure', [exact, output]) : await this.call(run, 'plan', [options, output])
       state.steps = report.plan.steps
-      state.plan = { report, options, key: keyOf([state.maps?.key, options]) }
+      state.plan = { report, options, key }
       await this.safety.keeping.made()
     })
   }
@@ -194,12 +198,15 @@ export class Actions {
     const { state } = this
     const options = { ...state.calibration }
     const hadMaps = state.maps !== null
-    state.live = { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
-    const report = await this.call(run, 'similarity', [options, await this.safety.keeping.begin(options)])
+    // With another metric alone, the engine compares what it kept; the picture stays until it has.
+    const metricAlone = this.mapsIn === this.client.generation && state.maps !== null && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
+    state.live = metricAlone ? null : { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
+    const report = await this.call(run, 'similarity', metricAlone ? [options] : [options, await this.safety.keeping.begin(options)])
     const key = keyOf(options)
     this.mapsIn = this.client.generation
-    if (state.maps?.key !== key) this.forget('plan')
+    if (state.maps?.key !== key && !metricAlone) this.forget('plan')
     state.maps = { report, options, key }
+    state.matrix.runs = remembered(state.matrix.runs, runOf(report, keyOf([report.model.name, key])))
     await this.safety.keeping.made()
     if (hadMaps) return
     Object.assign(state.planOptions, { remove: Math.max(1, countAbove(report.similarity, ALIKE)), min_similarity: null })

@@ -13,6 +13,7 @@ export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   tail: { word: 'last layers', hint: 'The deepest, whatever they do.' },
   reverse: { word: 'last but one', hint: 'The deepest but the very last, whatever they do.' },
   random: { word: 'by lot', hint: 'What every other rule must beat.' },
+  hand: { word: 'by hand', hint: 'Those that you choose, in your order.' },
 }
 
 export const OPERATORS: Record<Operator, { word: string; hint: string }> = {

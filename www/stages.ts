@@ -19,8 +19,8 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'compare' and 'try' belong to no stage: they stand beside them. */
-  running: 'open' | 'similarity' | 'plan' | 'compare' | 'write' | 'try' | null
+  /** 'metric' compares by another metric what was captured; 'compare' and 'try' belong to no stage: they stand beside them. */
+  running: 'open' | 'similarity' | 'metric' | 'plan' | 'compare' | 'write' | 'try' | null
 }
 
 export interface StageState {
@@ -66,7 +66,7 @@ export function comparisonState(see: StageState, comparison: Freshness): StageSt
 
 const DONE: StageState = { status: 'done', reason: '' }
 
-const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', plan: 'compress', write: 'take' }
+const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', metric: 'see', plan: 'compress', write: 'take' }
 
 const STATUS_WORDS: Record<Status, string> = {
   done: 'done', current: 'next', running: 'running', stale: 'out of date', waiting: 'not yet',

@@ -9,7 +9,10 @@ import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
+import { MatrixState } from './matrix/state.svelte'
 import { chosenComparison, type Choice } from './methods'
+import { optionsWith, UNTOUCHED, type Hand } from './plan/hand'
+import { begun, type History } from './plan/history'
 import type { Found } from './remote/find'
 import type { TrialFiles, Which } from './try/files'
 import type { Trial } from './try/trial'
@@ -103,6 +106,8 @@ export class State {
 
   planOptions = $state<PlanOptions>({ ...PLAN })
   steps = $state.raw<MergeStep[]>([])
+  /** What of the plan is made by hand, and what it was before. */
+  hand = $state.raw<History<Hand>>(begun(UNTOUCHED))
   plan = $state.raw<Made<PlanReport, PlanOptions> | null>(null)
 
   /** What is to be compared, as it is typed. */
@@ -132,13 +137,18 @@ export class State {
   notice = $state.raw<Notice | null>(null)
 
   palette = $state<Palette>('viridis')
+  /** How the matrix is looked at. */
+  readonly matrix = new MatrixState()
   /** The layer under the pointer, in whichever picture. */
   hover = $state<number | null>(null)
   /** The two layers whose maps are shown. */
   pair = $state.raw<readonly [number, number]>([0, 1])
 
   readonly mapsFresh = $derived(freshness(this.maps, keyOf(this.calibration), true))
-  readonly planFresh = $derived(freshness(this.plan, keyOf([this.maps?.key, this.planOptions]), this.mapsFresh === 'fresh'))
+  /** What a plan would be made with now. */
+  readonly chosenPlan = $derived(optionsWith(this.planOptions, this.hand.present))
+  readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact]))
+  readonly planFresh = $derived(freshness(this.plan, this.planKey, this.mapsFresh === 'fresh'))
   readonly savedFresh = $derived(freshness(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
 
   readonly comparisonFresh = $derived(freshness(

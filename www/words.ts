@@ -11,6 +11,7 @@ export const TERMS = {
   collapsed: 'The perplexity is more than ten times the original\'s: the model no longer works.',
   elbow: 'The last merge before the first that costs more than twice what merges had usually cost until then, in KL.',
   bandwidth: 'The squared distance at which two texts still count as neighbours.',
+  plan: 'Which layers become one, in which order and with which shares.',
   'massive activation': 'A few numbers, far larger than all others, that one layer writes and later layers rely on.',
   eigenvalue: 'How slowly the second-largest pattern fades as steps are taken; near 1, the texts fall into separate islands.',
 } as const

@@ -50,7 +50,7 @@ pub async fn make_plan(
     judge: Option<&HeldOut>,
 ) -> Result<Outcome> {
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
-    let mut selector = Selector::new(&reference, original.comparison, options.remove.unwrap_or(0));
+    let mut selector = Selector::new(&reference, original.comparison, options.goal().unwrap_or(0));
     let (mut plan, stop) = choose(&mut selector, options, true).await?;
     if options.selection != Selection::Mka && !options.operator.needs_activations() {
         plan = measure_steps(&reference, plan).await?;
@@ -64,7 +64,8 @@ pub async fn make_plan(
     finish(&reference, judge, plan, warnings).await
 }
 
-/// Measures a plan that exists already, without choosing anything: one made by hand or repeated.
+/// Measures a plan that exists already, without choosing anything: one made by hand or repeated; each step of it if
+/// `steps` and where its weights say all.
 ///
 /// # Errors
 /// [`Error::Usage`] for a plan of another model, and what running gives.
@@ -74,11 +75,15 @@ pub async fn measure_plan(
     output: &WriteOptions,
     original: Original<'_>,
     judge: Option<&HeldOut>,
+    steps: bool,
 ) -> Result<Outcome> {
     check_plan(&plan, original.stream.layers().len())?;
     // What was measured on another text says nothing about this one.
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
     let reference = Reference::new(context, output, original.stream, original.scores).await?;
+    if steps && !plan.operator.needs_activations() {
+        plan = measure_steps(&reference, plan).await?;
+    }
     finish(&reference, judge, plan, Vec::new()).await
 }
 
@@ -99,9 +104,9 @@ pub async fn choose(
         }
         _ => {
             let mut removed = selector.removed(options).await?;
-            let stop = if removed.len() < options.remove.unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
-            if options.operator == Operator::Average {
-                // Runs are averaged from left to right, whatever the order in which their layers were chosen.
+            let stop = if removed.len() < options.goal().unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
+            if options.operator == Operator::Average && options.selection != Selection::Hand {
+                // Runs are averaged from left to right, whatever the order in which a rule chose their layers.
                 removed.sort_unstable();
             }
             let matrix = selector.comparison().matrix();

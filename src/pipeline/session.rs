@@ -19,16 +19,17 @@ use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::operators::build;
 use crate::pipeline::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::pipeline::planning::{Original, Outcome, check_plan, make_plan, measure_plan, mixed_layers};
-use crate::pipeline::similarity::Comparison;
+use crate::pipeline::similarity::{Comparison, kept_point_bytes};
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::text::{check_points, point_list, sequences};
 use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
-    BeforeAfter, CompareReport, ModelReport, PlanReport, PointsReport, Recipe, SimilarityReport, TextReport,
-    WriteReport,
+    BeforeAfter, CompareReport, MetricReport, ModelReport, PlanReport, PointsReport, Recipe,
+    SimilarityReport, TextReport, WriteReport,
 };
+use crate::similarity::Metric;
 use crate::sink::OutputFolder;
 use crate::sink::parts::PartStore;
 use crate::{Error, Result, memory};
@@ -63,6 +64,8 @@ struct Calibrated {
     stream: Stream,
     comparison: Comparison,
     scores: Scores,
+    /// What was reported of it.
+    report: SimilarityReport,
 }
 
 impl Calibrated {
@@ -105,10 +108,15 @@ impl Session {
             _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
         };
         self.timing.set(Some(timing));
-        Ok(estimate(&self.model, &self.accelerator, &sequences, options.points, timing))
+        let mut estimate = estimate(&self.model, &self.accelerator, &sequences, options.points, timing);
+        let config = &self.model.config;
+        let n_points = sequences.count() * options.points.per_sequence();
+        estimate.peak_bytes += kept_point_bytes(config.n_layers, n_points, config.hidden_size).unwrap_or(0);
+        Ok(estimate)
     }
 
-    /// Captures every layer, maps it and compares it with the others.
+    /// Captures every layer, maps it and compares it with the others. Where nothing but the metric differs from the
+    /// last time, the points of then are compared by it, and nothing is captured.
     ///
     /// # Errors
     /// Whatever is wrong with the text, the options, the weights or the device.
@@ -133,6 +141,9 @@ impl Session {
         observer: &dyn Observer,
     ) -> Result<SimilarityReport> {
         let start = Instant::now();
+        if let Some(report) = self.compare_again(options, start)? {
+            return Ok(report);
+        }
         // What was found with other options is of no use any more, and is memory.
         self.calibrated = None;
         self.planned = None;
@@ -162,16 +173,8 @@ impl Session {
         stream.thin();
         let scores = score_kept(&context, &stream, from, checkpoint.as_mut()).await?;
 
-        let mut warnings = comparison.warnings();
+        let mut warnings = warnings(&comparison, &sequences, options);
         warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
-        if sequences.count() < options.samples {
-            warnings.push(format!(
-                "The text holds {} sequences of {} tokens; {} were asked for.",
-                sequences.count(),
-                sequences.tokens(),
-                options.samples
-            ));
-        }
         let report = SimilarityReport {
             model: ModelReport::new(&self.model),
             layers: self.model.config.n_layers,
@@ -199,8 +202,52 @@ impl Session {
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         };
         let options = options.clone();
-        self.calibrated = Some(Calibrated { options, text, sequences, stream, comparison, scores });
+        let calibrated =
+            Calibrated { options, text, sequences, stream, comparison, scores, report: report.clone() };
+        self.calibrated = Some(calibrated);
         Ok(report)
+    }
+
+    /// The report of the last run by another metric, if that is all that differs and its points are still there.
+    fn compare_again(
+        &mut self,
+        options: &CalibrationOptions,
+        start: Instant,
+    ) -> Result<Option<SimilarityReport>> {
+        let Some(calibrated) = &mut self.calibrated else { return Ok(None) };
+        let before = &calibrated.options;
+        let same = CalibrationOptions { metric: options.metric, ..before.clone() } == *options;
+        if !same || before.metric == options.metric || !calibrated.comparison.keeps_points() {
+            return Ok(None);
+        }
+        let comparison = calibrated.comparison.by(options.metric)?;
+        let report = SimilarityReport {
+            metric: options.metric.to_string(),
+            options: CalibrationOptions { text: None, ..options.clone() },
+            mutual_information: comparison.mutual_information(),
+            similarity: comparison.matrix().to_rows(),
+            warnings: warnings(&comparison, &calibrated.sequences, options),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+            ..calibrated.report.clone()
+        };
+        calibrated.options.metric = options.metric;
+        calibrated.comparison = comparison;
+        calibrated.report = report.clone();
+        Ok(Some(report))
+    }
+
+    /// Similarities by another metric, after [`similarity`](Session::similarity). What plans rest on stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage; else as [`Comparison::by`].
+    pub fn similarity_by(&self, metric: Metric) -> Result<MetricReport> {
+        let comparison = self.calibrated()?.comparison.by(metric)?;
+        Ok(MetricReport {
+            metric: metric.to_string(),
+            similarity: comparison.matrix().to_rows(),
+            mutual_information: comparison.mutual_information(),
+        })
     }
 
     /// Chooses and measures merges, after [`similarity`](Session::similarity). Nothing is written. Operators that
@@ -238,12 +285,36 @@ impl Session {
         output: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<PlanReport> {
+        self.measure_some(plan, output, observer, false).await
+    }
+
+    /// The same, with a measurement after each step, where the plan's weights say all.
+    ///
+    /// # Errors
+    /// Those of [`measure`](Session::measure).
+    pub async fn measure_each(
+        &mut self,
+        plan: &MergePlan,
+        output: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<PlanReport> {
+        self.measure_some(plan, output, observer, true).await
+    }
+
+    async fn measure_some(
+        &mut self,
+        plan: &MergePlan,
+        output: &WriteOptions,
+        observer: &dyn Observer,
+        steps: bool,
+    ) -> Result<PlanReport> {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
         let judge = self.judge(calibrated, plan.operator, observer).await?;
         let outcome =
-            measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref()).await?;
+            measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref(), steps)
+                .await?;
         let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
         let report = planned.report.clone();
         self.planned = Some(planned);
@@ -452,4 +523,18 @@ async fn score_kept(
     let scores = context.score(stream.last()?, None).await?;
     checkpoint.keep_scores(n_layers, &scores).await?;
     Ok(scores)
+}
+
+/// What a reader of the similarities should know, in sentences.
+fn warnings(comparison: &Comparison, sequences: &Sequences, options: &CalibrationOptions) -> Vec<String> {
+    let mut warnings = comparison.warnings();
+    if sequences.count() < options.samples {
+        warnings.push(format!(
+            "The text holds {} sequences of {} tokens; {} were asked for.",
+            sequences.count(),
+            sequences.tokens(),
+            options.samples
+        ));
+    }
+    warnings
 }

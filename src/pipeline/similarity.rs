@@ -1,6 +1,7 @@
 //! The first stage: text through the model, a map of each layer, and how alike they are.
 
-use crate::Result;
+use std::rc::Rc;
+
 use crate::calibration::PointRule;
 use crate::capture::{LayerOutput, observe};
 use crate::manifold::{DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map};
@@ -9,6 +10,7 @@ use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::{Event, LayerDone, Stage};
 use crate::similarity::{Metric, SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
+use crate::{Error, Result};
 
 /// A layer whose largest token is this many times the largest before it writes a massive activation.
 const MASSIVE_FACTOR: f64 = 10.0;
@@ -16,6 +18,9 @@ const MASSIVE_FACTOR: f64 = 10.0;
 /// Highest similarity of neighbours below which a model has no redundancy to speak of. Layers that
 /// repeat each other score 0.9 and more, consecutive layers that all work score 0.3 to 0.7.
 const ALIKE: f64 = 0.75;
+
+/// Captured points of all layers together that are kept at most, in bytes: 32 layers of 512 points of width 4096.
+const KEPT_POINT_BYTES: u64 = 256 << 20;
 
 /// The measured layers of a model: maps, similarities, and what else decides what may be merged.
 #[derive(Clone)]
@@ -25,6 +30,8 @@ pub struct Comparison {
     options: ValidDiffusionOptions,
     builder: SimilarityBuilder,
     maps: Vec<DiffusionMap>,
+    /// The points of each captured layer, row-major, for other metrics; empty where they are too many.
+    points: Vec<Rc<[f32]>>,
     block_influence: Vec<f64>,
     largest_rms: Vec<f64>,
 }
@@ -53,6 +60,7 @@ impl Comparison {
             options: map_options.check()?,
             builder: SimilarityBuilder::new(similarity.check()?),
             maps: Vec::new(),
+            points: Vec::new(),
             block_influence: Vec::new(),
             largest_rms: Vec::new(),
         })
@@ -73,6 +81,7 @@ impl Comparison {
     ) -> Result<()> {
         self.builder.truncate(from);
         self.maps.truncate(from);
+        self.points.truncate(from);
         self.block_influence.truncate(from);
         self.largest_rms.truncate(from);
         let n_layers = stream.layers().len();
@@ -82,7 +91,7 @@ impl Comparison {
             .run(context, stage, from, async |layer, before, after| {
                 let output = observe(layer, before, after, self.rule, self.has_bos).await?;
                 let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
-                let row = self.push(layer, &output, width)?;
+                let row = self.push(layer, &output, width, report.then_some(n_layers))?;
                 if let Some(checkpoint) = checkpoint.as_deref_mut() {
                     let stays = stays.get(layer + 1).copied().unwrap_or(true);
                     checkpoint.keep(layer, &output, after, stays).await?;
@@ -92,16 +101,26 @@ impl Comparison {
             .await
     }
 
-    /// Appends a layer of points of `width` coordinates, and gives its similarity to the layers before it.
+    /// Appends a layer of points of `width` coordinates, and gives its similarity to the layers before it. The points
+    /// are kept where those of `keep_of` layers are not too much.
     ///
     /// # Errors
     /// What mapping and comparing give.
-    pub fn push(&mut self, layer: usize, output: &LayerOutput, width: usize) -> Result<Vec<f64>> {
+    pub fn push(
+        &mut self,
+        layer: usize,
+        output: &LayerOutput,
+        width: usize,
+        keep_of: Option<usize>,
+    ) -> Result<Vec<f64>> {
         let n_points = output.points.len() / width;
         let points = Points::from_f32(layer, n_points, width, &output.points)?;
         let map = diffusion_map(&points, layer, &self.options)?;
         let row = self.builder.push(&points, &map)?;
         self.maps.push(map);
+        if keep_of.and_then(|n_layers| kept_point_bytes(n_layers, n_points, width)).is_some() {
+            self.points.push(output.points.as_slice().into());
+        }
         self.block_influence.push(output.block_influence);
         self.largest_rms.push(output.largest_rms);
         Ok(row)
@@ -133,6 +152,36 @@ impl Comparison {
     /// Which states are points.
     pub fn rule(&self) -> PointRule {
         self.rule
+    }
+
+    /// The same layers compared by another metric, from the points that were captured.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where the points were too many to be kept; else as [`SimilarityBuilder::push`].
+    pub fn by(&self, metric: Metric) -> Result<Self> {
+        if metric == self.builder.metric() {
+            return Ok(self.clone());
+        }
+        if !self.keeps_points() {
+            return Err(Error::Limit(format!(
+                "the points of {} layers were too many to be kept for another metric: run the similarity stage by \
+                 {metric}, or with fewer points",
+                self.maps.len()
+            )));
+        }
+        let options = SimilarityOptions { metric, ..self.builder.options() };
+        let mut builder = SimilarityBuilder::new(options.check()?);
+        for (layer, (values, map)) in self.points.iter().zip(&self.maps).enumerate() {
+            let n_points = map.embedding().n_points();
+            let points = Points::from_f32(layer, n_points, values.len() / n_points.max(1), values)?;
+            builder.push(&points, map)?;
+        }
+        Ok(Self { builder, ..self.clone() })
+    }
+
+    /// Whether the layers can be compared by another metric without being captured again.
+    pub fn keeps_points(&self) -> bool {
+        self.points.len() == self.maps.len()
     }
 
     /// The similarity of all pairs.
@@ -193,6 +242,12 @@ impl Comparison {
         }
         warnings
     }
+}
+
+/// Bytes of the captured points of all layers; `None` where that is too much, so that none are kept.
+pub fn kept_point_bytes(n_layers: usize, n_points: usize, width: usize) -> Option<u64> {
+    let layer = (n_points as u64).checked_mul(width as u64)?.checked_mul(4)?;
+    layer.checked_mul(n_layers as u64).filter(|bytes| *bytes <= KEPT_POINT_BYTES)
 }
 
 /// Layers after which the largest token is more than [`MASSIVE_FACTOR`] times the largest before them, from

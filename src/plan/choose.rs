@@ -44,8 +44,8 @@ impl fmt::Display for Stop {
             Stop::Done => f.write_str("as many layers were removed as asked"),
             Stop::OneLayer => f.write_str("only one layer is left"),
             Stop::AllBarred => f.write_str(
-                "no other pair may be merged: the rest is protected because it writes massive activations, or kept \
-                 as first or last layer",
+                "no other pair may be merged: the rest is protected because it writes massive activations, kept as \
+                 first or last layer, or locked",
             ),
             Stop::BelowSimilarity(best) => {
                 write!(f, "the most similar pair that may be merged has a similarity of only {best:.3}")
@@ -97,7 +97,7 @@ impl Planner {
     /// The next pair of the iterative method: the neighbours with the highest similarity among those that may be
     /// merged, of several the deepest.
     ///
-    /// A pair is barred where it contains a layer that an option keeps (the first, the last), or where its second
+    /// A pair is barred where it contains a layer that an option keeps (the first, the last, a locked one), or where its second
     /// layer was made from a protected one, which must not be absorbed into its predecessor. A protected layer may
     /// absorb its successor.
     ///
@@ -185,9 +185,13 @@ impl Planner {
             .filter(|(first, (_, second_group))| {
                 let is_kept =
                     (options.keep_first && *first == 0) || (options.keep_last && first + 1 == n_pairs);
+                let first_group = self.plan.groups.get(*first).map_or(&[][..], Vec::as_slice);
+                let is_locked =
+                    first_group.iter().chain(*second_group).any(|layer| options.locked.contains(layer));
                 let run = self.plan.groups.get(*first).map_or(0, Vec::len) + second_group.len();
                 let is_long = options.longest_run.is_some_and(|most| run > most);
                 !is_kept
+                    && !is_locked
                     && !is_long
                     && !second_group.iter().any(|layer| self.options.protected.contains(layer))
             })

@@ -76,6 +76,8 @@ named! {
         Reverse = "reverse",
         /// Any layers, drawn from the seed: what every rule must beat.
         Random = "random",
+        /// The layers that a person names, in that order.
+        Hand = "hand",
     }
 }
 

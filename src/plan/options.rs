@@ -122,6 +122,12 @@ pub struct PlanOptions {
     /// and fits need more memory with every layer of a run.
     #[serde(default)]
     pub longest_run: Option<usize>,
+    /// Layers that take part in no merge: nothing absorbs them, and they stay as they are.
+    #[serde(default)]
+    pub locked: Vec<usize>,
+    /// For [`Selection::Hand`]: the layers that are absorbed into what is before them, in this order.
+    #[serde(default)]
+    pub absorb: Vec<usize>,
     /// What [`Selection::Random`] draws from.
     #[serde(default)]
     pub seed: u64,
@@ -153,6 +159,8 @@ impl Default for PlanOptions {
             keep_first: false,
             keep_last: false,
             longest_run: None,
+            locked: Vec::new(),
+            absorb: Vec::new(),
             seed: 0,
             search_tokens: SEARCH_TOKENS,
             candidates: None,
@@ -161,12 +169,32 @@ impl Default for PlanOptions {
 }
 
 impl PlanOptions {
+    /// How many layers are to go, where that is said.
+    pub fn goal(&self) -> Option<usize> {
+        match self.selection {
+            Selection::Hand => Some(self.absorb.len()),
+            _ => self.remove,
+        }
+    }
+
+    /// Whether a rule that names layers one by one may let `layer` of `n_layers` go.
+    ///
+    /// A locked layer stays, and so does what it would have to absorb: the layer after it, and the first layer,
+    /// which goes into whatever comes next. Only where layers are dropped, the one that absorbs them stays as it
+    /// is, so that it may be a locked one.
+    pub fn may_go(&self, layer: usize, n_layers: usize) -> bool {
+        let locked = |layer: usize| self.locked.contains(&layer);
+        let kept = (self.keep_first && layer == 0) || (self.keep_last && layer + 1 == n_layers);
+        let absorber = layer.checked_sub(1).map_or(!self.locked.is_empty(), locked);
+        !(kept || locked(layer) || (self.operator != Operator::Drop && absorber))
+    }
+
     /// Checks the options against a model of `n_layers` layers, of which those in `massive` write a massive
     /// activation.
     ///
     /// # Errors
     /// [`Error::Usage`] where not exactly one stop is set, more layers are to be removed than leave one, a
-    /// number is out of range, or `massive` names a layer that does not exist.
+    /// number is out of range, a plan by hand merges a locked layer, or a layer is named that does not exist.
     pub fn check(self, n_layers: usize, massive: &[usize]) -> Result<ValidPlanOptions> {
         let usage = |message: String| Err(Error::Usage(message));
         match (self.remove, self.min_similarity) {
@@ -179,6 +207,7 @@ impl PlanOptions {
                 return usage(format!("the smallest similarity is {s}, but must be a number up to 1"));
             }
             (Some(_), None) | (None, Some(_)) => {}
+            (None, None) if self.selection == Selection::Hand => {}
             _ => {
                 return usage(
                     "give either the number of layers to remove or the smallest similarity".to_string(),
@@ -191,7 +220,8 @@ impl PlanOptions {
         if self.longest_run.is_some_and(|most| most < 2) {
             return usage("a run of less than 2 layers merges nothing".to_string());
         }
-        if self.remove.is_none() && self.selection != Selection::Mka {
+        self.check_hand(n_layers)?;
+        if self.goal().is_none() && self.selection != Selection::Mka {
             return usage(format!(
                 "selection {} has no similarity to stop at: give the number of layers to remove",
                 self.selection
@@ -200,8 +230,47 @@ impl PlanOptions {
         if let Some(layer) = massive.iter().find(|&&layer| layer >= n_layers) {
             return usage(format!("layer {layer} cannot be protected: the model has {n_layers} layers"));
         }
+        if let Some(layer) = self.locked.iter().find(|&&layer| layer >= n_layers) {
+            return usage(format!("layer {layer} cannot be locked: the model has {n_layers} layers"));
+        }
         let massive = if self.release_massive { Vec::new() } else { massive.to_vec() };
         Ok(ValidPlanOptions { options: self, n_layers, protected: massive })
+    }
+
+    /// Whether the layers that are absorbed by hand can be.
+    fn check_hand(&self, n_layers: usize) -> Result<()> {
+        let usage = |message: String| Err(Error::Usage(message));
+        if self.selection != Selection::Hand {
+            return match self.absorb.first() {
+                Some(layer) => usage(format!(
+                    "layer {layer} is to be absorbed by hand, but the layers are chosen by selection {}",
+                    self.selection
+                )),
+                None => Ok(()),
+            };
+        }
+        if self.absorb.is_empty() {
+            return usage("name at least one layer to absorb".to_string());
+        }
+        if self.remove.is_some_and(|k| k != self.absorb.len()) || self.min_similarity.is_some() {
+            return usage("the layers to absorb are named, so no other goal can be given".to_string());
+        }
+        for (place, layer) in self.absorb.iter().enumerate() {
+            if *layer == 0 || *layer >= n_layers {
+                return usage(format!(
+                    "layer {layer} cannot be absorbed into the one before it: layers 1 to {} can",
+                    n_layers.saturating_sub(1)
+                ));
+            }
+            if self.absorb.iter().take(place).any(|other| other == layer) {
+                return usage(format!("layer {layer} cannot be absorbed twice"));
+            }
+            let in_a_merge = |locked: &&usize| *locked == layer || **locked + 1 == *layer;
+            if let Some(locked) = self.locked.iter().find(in_a_merge) {
+                return usage(format!("layer {locked} is locked, but layer {layer} is to be absorbed"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -116,6 +116,11 @@ impl SimilarityBuilder {
         }
     }
 
+    /// The options as they were given.
+    pub fn options(&self) -> SimilarityOptions {
+        self.options
+    }
+
     /// The metric of the matrix.
     pub fn metric(&self) -> Metric {
         self.options.metric

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * `npm run bench`: the benchmarks. Native ones are the `[[bench]]` targets of `Cargo.toml`; `benches/*.mjs` load
- * the page's engine (its folder is `ENGINE`); `benches/NAME/run.mjs` have a WebAssembly crate of their own beside
+ * the page's engine (its folder is `ENGINE`), and `benches/*.page.mjs` the page with the mock engine; `benches/NAME/run.mjs` have a WebAssembly crate of their own beside
  * them. `npm run bench -- WORD ARGUMENTS` runs those with WORD in their name. Where a Python with PyTorch is
  * found, `PYTHON` names it.
  */
@@ -39,8 +39,8 @@ function nativeBenches() {
 function wasmBenches() {
   const names = existsSync(benches) ? readdirSync(benches).sort() : []
   const onEngine = names.filter(name => name.endsWith('.mjs')).map(name => ({
-    name: `${name}, WebAssembly`,
-    engine: true,
+    name: name.endsWith('.page.mjs') ? `${name}, in the browser` : `${name}, WebAssembly`,
+    engine: !name.endsWith('.page.mjs'),
     run: async () => void (await run(process.execPath, [join(benches, name), ...options], { env })),
   }))
   const withCrate = names.filter(name => existsSync(join(benches, name, 'run.mjs'))).map(name => ({

@@ -44,14 +44,15 @@ export function legend(palette: Palette, [low, high]: Domain, steps = 40): { sto
 }
 
 function luminance(colour: string): number {
-  const [r, g, b] = channels(colour).map(c => {
+  const [r, g, b] = colourChannels(colour).map(c => {
     const s = c / 255
     return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4
   }) as [number, number, number]
   return 0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
-function channels(colour: string): number[] {
+/** Red, green and blue, 0 to 255, of a colour as the palettes give it. */
+export function colourChannels(colour: string): number[] {
   const hex = /^#(..)(..)(..)$/.exec(colour)
   return hex ? hex.slice(1).map(part => parseInt(part, 16)) : (colour.match(/\d+/g) ?? []).slice(0, 3).map(Number)
 }

@@ -41,3 +41,21 @@ function median(values: readonly number[]): number | null {
   const middle = sorted.length / 2
   return Number.isInteger(middle) ? (sorted[middle - 1]! + sorted[middle]!) / 2 : sorted[Math.floor(middle)]!
 }
+
+/** A fall this small, as a share of the whole scale, is no elbow. */
+const FLAT = 0.05
+
+/**
+ * How many of the highest similarities come before the curve falls: the point of a descending curve that lies
+ * farthest above the line from its first to its last point (Satopää et al., "Finding a Kneedle in a Haystack",
+ * 2011, without smoothing). Null where there are fewer than three, and where none lies more than 0.05 above it,
+ * which is a curve that falls evenly.
+ */
+export function similarityElbow(descending: readonly number[]): number | null {
+  const last = descending.length - 1
+  if (last < 2) return null
+  const [first, end] = [descending[0]!, descending[last]!]
+  const above = descending.map((value, i) => value - (first + ((end - first) * i) / last))
+  const best = above.indexOf(Math.max(...above))
+  return above[best]! > FLAT ? best + 1 : null
+}

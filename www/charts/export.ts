@@ -1,3 +1,5 @@
+import { wholeCopy } from './beside'
+
 /** A matrix as comma-separated text, layers as headings. */
 export function matrixCsv(matrix: readonly (readonly number[])[]): string {
   const head = ['layer', ...matrix.map((_, layer) => layer)].join(',')
@@ -6,7 +8,7 @@ export function matrixCsv(matrix: readonly (readonly number[])[]): string {
 
 /** A drawing on the page as a file of its own: its colours are attributes already, its text gets a font. */
 export function svgFile(svg: SVGSVGElement): string {
-  const copy = svg.cloneNode(true) as SVGSVGElement
+  const copy = wholeCopy(svg)
   return serialised(copy)
 }
 

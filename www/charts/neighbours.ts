@@ -10,15 +10,28 @@ export interface Neighbour {
   chosen: boolean
 }
 
-export type Choice = { remove: number | null; min_similarity: number | null }
+export type Choice = {
+  remove: number | null
+  min_similarity: number | null
+  /** Pairs with one of these are left alone. */
+  locked?: readonly number[]
+  keep_first?: boolean
+  keep_last?: boolean
+  release_massive?: boolean
+}
 
 /**
  * The similarity of each layer to the next, and the pairs that the choice points at in this matrix. The
  * engine measures again after every merge, so this is where it begins, not the plan.
  */
-export function neighbours(matrix: readonly (readonly number[])[], choice: Choice, palette: Palette, domain: Domain): Neighbour[] {
+export function neighbours(matrix: readonly (readonly number[])[], choice: Choice, palette: Palette, domain: Domain, massive: readonly number[] = []): Neighbour[] {
   const values = Array.from({ length: Math.max(0, matrix.length - 1) }, (_, l) => valueAt(matrix, l, l + 1) ?? 0)
-  const order = values.map((_, l) => l).sort((a, b) => values[b]! - values[a]! || b - a)
+  const last = values.length - 1
+  const barred = (l: number) => Boolean(
+    choice.locked?.includes(l) || choice.locked?.includes(l + 1) || (choice.keep_first && l === 0) || (choice.keep_last && l === last)
+    || (!choice.release_massive && massive.includes(l + 1)),
+  )
+  const order = values.map((_, l) => l).filter(l => !barred(l)).sort((a, b) => values[b]! - values[a]! || b - a)
   const chosen = new Set(choice.remove !== null
     ? order.slice(0, choice.remove)
     : order.filter(l => values[l]! >= (choice.min_similarity ?? 1)))

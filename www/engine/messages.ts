@@ -2,7 +2,7 @@
 
 import type {
   CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
-  MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './protocol'
 import type { Moved } from './meter'
 
@@ -45,7 +45,9 @@ export interface Calls {
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
+  similarityBy: { args: [Metric]; result: MetricReport }
   plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
+  measure: { args: [MergePlan, WriteOptions]; result: PlanReport }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions]; result: CompareReport }
   write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }

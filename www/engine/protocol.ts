@@ -87,7 +87,7 @@ export interface CalibrationOptions {
 export type Alpha = 'similarity' | 'search' | number
 
 /** Which layers go; documented in `src/plan/method.rs`. */
-export type Selection = 'mka' | 'bi' | 'angular' | 'pairs' | 'greedy-nll' | 'greedy-kl' | 'laco' | 'tail' | 'reverse' | 'random'
+export type Selection = 'mka' | 'bi' | 'angular' | 'pairs' | 'greedy-nll' | 'greedy-kl' | 'laco' | 'tail' | 'reverse' | 'random' | 'hand'
 /** What becomes of a run of layers that turns into one; documented there too. */
 export type Operator = 'drop' | 'average' | 'laco' | 'scale' | 'replaceme' | 'flatten' | 'refit' | 'pool-refit'
 
@@ -121,6 +121,10 @@ export interface PlanOptions {
   keep_last: boolean
   /** For the selection `random`, 0. */
   seed: number
+  /** Layers that are never merged. */
+  locked: number[]
+  /** For the selection `hand`: the layers that are absorbed into what is before them, in this order. */
+  absorb: number[]
 }
 
 /** What kind of file holds a model: those of a Hugging Face folder, or llama.cpp's. */
@@ -198,6 +202,14 @@ export interface SimilarityReport {
   device: DeviceReport
   seconds: number
   peak_memory_bytes: number
+}
+
+/** Similarities by another metric, of the same captured states. */
+export interface MetricReport {
+  metric: Metric
+  similarity: number[][]
+  /** Nats; empty for metrics other than `mi`. */
+  mutual_information: number[][]
 }
 
 /** One step of the plan. `merged` are indices in the model as it is before the step. */
@@ -422,6 +434,10 @@ export interface WasmEngine {
   similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
   /** After `similarity` (whose options it shares) on the same model; measured as `output` will store it. */
   plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport>
+  /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
+  similarityBy(metric: Metric): Promise<MetricReport>
+  /** After `similarity`: measures a plan that exists already, each step of it where its weights say all. */
+  measure(plan: MergePlan, observe: Observe, output: WriteOptions): Promise<PlanReport>
   /** Writes the model of the given plan (of the last `plan`, or edited). */
   write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
   methods(): NamedMethod[]

@@ -69,6 +69,8 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'estimate': return engine.estimate(request.args[0])
       case 'similarity': return similarity(engine, request.args, observe)
       case 'plan': return engine.plan(request.args[0], observe, request.args[1])
+      case 'similarityBy': return engine.similarityBy(request.args[0])
+      case 'measure': return engine.measure(request.args[0], observe, request.args[1])
       case 'methods': return engine.methods()
       case 'compare': return engine.compare(request.args[0], observe)
       case 'write': return writeTo(engine, request.args, observe, () => moved)

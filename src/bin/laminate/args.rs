@@ -254,7 +254,7 @@ pub struct PlanArgs {
     #[arg(long, default_value = "mka")]
     method: String,
     /// Choose layers by another rule than the method's: mka, bi, angular, pairs, greedy-nll, greedy-kl, laco, tail,
-    /// reverse or random.
+    /// reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,
     /// Join layers in another way than the method's: average, drop, laco, scale, replaceme, flatten, refit or
@@ -264,6 +264,12 @@ pub struct PlanArgs {
     /// Make no run of more than N layers into one, where layers are chosen by similarity.
     #[arg(long, value_name = "N")]
     longest_run: Option<usize>,
+    /// Merge exactly these layers into what is before them, in this order, such as 2,3,6.
+    #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal")]
+    absorb: Vec<usize>,
+    /// Layers that take part in no merge, such as 3,11.
+    #[arg(long, value_name = "L,L", value_delimiter = ',')]
+    keep: Vec<usize>,
     /// What random choices are drawn from.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -300,7 +306,8 @@ impl PlanArgs {
     /// The goal and the rules, for a model of `n_layers` layers.
     pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
         let method = Method::named(&self.method)?;
-        let method = match (self.selection, self.operator) {
+        let selection = self.selection.or((!self.absorb.is_empty()).then_some(Selection::Hand));
+        let method = match (selection, self.operator) {
             (None, None) => method,
             (selection, operator) => {
                 let (selection, operator) =
@@ -328,6 +335,8 @@ impl PlanArgs {
             keep_first: self.keep_first,
             keep_last: self.keep_last,
             longest_run: self.longest_run.or(options.longest_run),
+            locked: self.keep.clone(),
+            absorb: self.absorb.clone(),
             search_tokens: self.search_tokens,
             candidates: self.candidates.or(options.candidates),
             ..options

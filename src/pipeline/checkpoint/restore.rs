@@ -97,7 +97,7 @@ impl Checkpoint<'_> {
                 *trouble = Some(damaged("a layer has too few points").to_string());
                 return Ok(layer);
             }
-            let row = comparison.push(layer, &output, hidden)?;
+            let row = comparison.push(layer, &output, hidden, Some(context.model.config.n_layers))?;
             comparison.tell(context, layer, n_layers, row).await?;
         }
         Ok(deepest)

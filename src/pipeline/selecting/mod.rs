@@ -28,8 +28,8 @@ struct SearchKey {
     selection: Selection,
     search_tokens: usize,
     candidates: Option<usize>,
-    /// Whether the first and the last layer stay.
-    bars: (bool, bool),
+    /// Of each layer, whether it may go.
+    may_go: Vec<bool>,
 }
 
 impl<'a> Selector<'a> {
@@ -55,12 +55,12 @@ impl<'a> Selector<'a> {
     /// What running gives.
     pub async fn removed(&mut self, options: &PlanOptions) -> Result<Vec<usize>> {
         let n_layers = self.reference.stored().layers().len();
-        let k = options.remove.unwrap_or(0).min(n_layers.saturating_sub(1));
-        let (keep_first, keep_last) = (options.keep_first, options.keep_last);
-        let may_go = move |layer: usize| !(keep_first && layer == 0 || keep_last && layer + 1 == n_layers);
+        let k = options.goal().unwrap_or(0).min(n_layers.saturating_sub(1));
+        let may_go = |layer: usize| options.may_go(layer, n_layers);
         let influence = self.comparison.block_influence();
         Ok(match options.selection {
             Selection::Mka => Vec::new(),
+            Selection::Hand => options.absorb.clone(),
             Selection::BlockInfluence => rules::lowest(influence, k, may_go),
             Selection::Pairs => rules::pairs(influence, k, may_go),
             Selection::Tail => rules::tail(n_layers, k, may_go),
@@ -92,7 +92,7 @@ impl<'a> Selector<'a> {
             selection: options.selection,
             search_tokens: options.search_tokens,
             candidates: options.candidates,
-            bars: (options.keep_first, options.keep_last),
+            may_go: (0..self.reference.stored().layers().len()).map(&may_go).collect(),
         };
         let place = match self.searched.iter().position(|(known, _)| *known == key) {
             Some(place) => place,

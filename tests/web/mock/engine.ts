@@ -1,12 +1,13 @@
 import demo from '../../../www/demo-result.json'
 import type {
-  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, MergePlan, ModelReport,
+  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, MergePlan, Metric, MetricReport, ModelReport,
   NamedMethod, Observe, OutputFolder, PartStore, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
 import { compareOf } from './compare'
 import { METHODS } from './methods'
 import { modelFrom } from './model'
-import { planOf } from './plan'
+import { byMetric } from './metric'
+import { measureOf, planOf } from './plan'
 import { fail, tell, wait } from './tell'
 
 const stored = demo as unknown as SimilarityReport
@@ -57,7 +58,12 @@ export class MockEngine implements WasmEngine {
     if (options.text !== null && options.text.length < 200) fail('limit', `The text "${options.text_name}" gives 1 sequence and at least 20 are needed. Add text, or ask for fewer tokens a sequence.`)
     if (options.samples < 4 * options.neighbours) fail('usage', `${options.samples} points are too few for ${options.neighbours} neighbours: at least ${4 * options.neighbours} are needed.`)
     const n = model.layers
-    const full = n === stored.layers ? stored : { ...stored, ...invented(n) }
+    // What was captured is compared anew without a run.
+    if (this.maps && JSON.stringify({ ...this.maps.options, metric: options.metric }) === JSON.stringify(options)) {
+      return (this.maps = { ...this.maps, options, ...this.compared(options.metric), seconds: 0.01 })
+    }
+    const full = { ...(n === stored.layers ? stored : { ...stored, ...invented(n) }) }
+    Object.assign(full, byMetric(full, options.metric))
     const from = await keptLayers(kept)
     if (from > 0) await tell(observe, { kept: { layers: from, bytes: 0, trouble: null } })
     for (let layer = 0; layer < n; layer++) {
@@ -76,6 +82,21 @@ export class MockEngine implements WasmEngine {
       seconds: (msPerLayer(options) * n) / 1000, peak_memory_bytes: 42_500_000,
     }
     return this.maps
+  }
+
+  async similarityBy(metric: Metric): Promise<MetricReport> {
+    if (!this.maps) fail('usage', 'Compare the layers first; there is nothing captured yet.')
+    return this.compared(metric)
+  }
+
+  private compared(metric: Metric): MetricReport {
+    const n = this.opened().layers
+    return byMetric(n === stored.layers ? stored : { ...stored, ...invented(n) }, metric)
+  }
+
+  async measure(plan: MergePlan, observe: Observe, output: WriteOptions): Promise<PlanReport> {
+    if (!this.maps) fail('usage', 'Compare the layers first; a plan is measured on their text.')
+    return measureOf(this.maps, plan, observe, this.device(), output)
   }
 
   async plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport> {

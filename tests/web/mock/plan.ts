@@ -1,3 +1,4 @@
+import { PLAN } from '../../../www/defaults'
 import type { DeviceReport, MergePlan, MergeStep, Observe, PlanOptions, PlanReport, Quality, SimilarityReport, WriteOptions } from '../../../www/engine/protocol'
 import { fail, tell, wait } from './tell'
 
@@ -15,9 +16,14 @@ export async function planOf(maps: SimilarityReport, options: PlanOptions, obser
     n_layers: model.layers, operator: options.operator, steps: [], groups: Array.from({ length: model.layers }, (_, l) => [l]),
     weights: Array.from({ length: model.layers }, () => [1]),
   }
-  const planted = model.layers === 12
+  const planted = model.layers === 12 && options.selection !== 'hand'
   for (let k = 0; k < wanted; k++) {
-    const [l, alpha, perplexity] = (planted && GOLDEN[k]) || [plan.groups.length - 2, 0.55 - k * 0.05, maps.perplexity * 8 ** (k + 1)]
+    const absorbed = options.absorb[k]
+    const byHand = (layer: number): [number, number, number] => [
+      plan.groups.findIndex(group => group.includes(layer)) - 1, maps.similarity[layer]![layer - 1]!, maps.perplexity * 1.01 ** (k + 1),
+    ]
+    const [l, alpha, perplexity] = options.selection === 'hand' && absorbed !== undefined ? byHand(absorbed)
+      : (planted && GOLDEN[k]) || [plan.groups.length - 2, 0.55 - k * 0.05, maps.perplexity * 8 ** (k + 1)]
     if (options.min_similarity !== null && alpha < options.min_similarity) break
     await wait(60)
     const used = typeof options.alpha === 'number' ? options.alpha : alpha
@@ -37,6 +43,14 @@ export async function planOf(maps: SimilarityReport, options: PlanOptions, obser
     bytes: { before: model.bytes, after: model.bytes - removed * model.bytes_per_layer },
     device, seconds: 0.06 * removed, peak_memory_bytes: 44_100_000,
   }
+}
+
+/** A plan that exists already, with numbers after its last step. */
+export async function measureOf(maps: SimilarityReport, given: MergePlan, observe: Observe, device: DeviceReport, output: WriteOptions): Promise<PlanReport> {
+  const absorb = given.groups.flatMap(group => group.slice(1))
+  const options: PlanOptions = { ...PLAN, operator: given.operator, selection: 'hand', absorb, remove: absorb.length }
+  const report = await planOf(maps, options, observe, device, output)
+  return { ...report, plan: given }
 }
 
 function merge(plan: MergePlan, l: number, alpha: number, similarity: number, perplexity: number, maps: SimilarityReport): MergeStep {

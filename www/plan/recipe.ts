@@ -1,0 +1,53 @@
+/** Recipes out of the page and into it: the JSON that `laminate compress --recipe` reads. */
+import { Failure } from '../engine/errors'
+import type { CalibrationOptions, MergePlan, PlanOptions, PlanReport, SimilarityReport, WriteOptions } from '../engine/protocol'
+
+/** `Recipe` of `src/report.rs`. */
+export interface Recipe {
+  laminate: string
+  model: string
+  calibration: Omit<CalibrationOptions, 'text'>
+  text: PlanReport['text']
+  options: PlanOptions | null
+  plan: MergePlan
+  output: WriteOptions
+}
+
+/** Where the engine writes its version; only it knows that. */
+const PROGRAM = 'web page'
+const LARGEST_FILE = 16e6
+
+/** The calibration text stays out, as in the recipe that travels with a model. */
+export function recipeOf(maps: SimilarityReport, report: PlanReport, options: PlanOptions | null): Recipe {
+  const { text: _, ...calibration } = maps.options
+  return { laminate: PROGRAM, model: maps.model.name, calibration, text: report.text, options, plan: report.plan, output: report.output }
+}
+
+/** A plan from a recipe, or a plan alone, for a model of `n` layers. What it says is checked by the engine too, when it is measured. */
+export async function readPlan(file: Pick<File, 'name' | 'size' | 'text'>, n: number): Promise<{ plan: MergePlan; options: Partial<PlanOptions> | null; model: string | null }> {
+  const wrong = (why: string) => new Failure('format', `${file.name}: ${why}`)
+  if (file.size > LARGEST_FILE) throw wrong('this is too large for a recipe.')
+  let json: unknown
+  try {
+    json = JSON.parse(await file.text())
+  } catch {
+    throw wrong('this is not JSON. Open a recipe.json.')
+  }
+  const found = (json ?? {}) as Partial<Recipe> & Partial<MergePlan>
+  const plan = (found.plan ?? found) as Partial<MergePlan>
+  const problem = whyNoPlan(plan, n)
+  if (problem) throw wrong(problem)
+  const { n_layers, operator = 'average', steps = [], groups, weights } = plan as MergePlan
+  return { plan: { n_layers, operator, steps, groups, weights }, options: found.options ?? null, model: typeof found.model === 'string' ? found.model : null }
+}
+
+function whyNoPlan({ n_layers, groups, weights, steps }: Partial<MergePlan>, n: number): string {
+  if (!Array.isArray(groups) || !Array.isArray(weights)) return 'there is no plan in it. Open a recipe.json, or a plan with “groups” and “weights”.'
+  if (n_layers !== n) return `it is for a model of ${n_layers} layers, and this one has ${n}.`
+  if (!groups.every(Array.isArray) || groups.flat().some((layer, i) => layer !== i) || groups.flat().length !== n) return `its groups must hold the layers 0 to ${n - 1} once each and in order.`
+  if (weights.length !== groups.length || groups.some((group, g) => group.length === 0 || weights[g]?.length !== group.length)) return 'its weights must have the shape of its groups.'
+  if (weights.flat().some(weight => typeof weight !== 'number' || !Number.isFinite(weight))) return 'its weights must be numbers.'
+  if (steps !== undefined && !(Array.isArray(steps) && steps.every(step => Array.isArray(step?.groups) && step.groups.length === 2 && step.groups.flat().every(Number.isInteger)))) return 'its steps must each name the two groups of layers that they merge.'
+  if (groups.length === n) return 'its plan merges nothing.'
+  return ''
+}
