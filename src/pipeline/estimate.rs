@@ -11,6 +11,7 @@ use crate::model::Model;
 use crate::model::layer::decoded_bytes;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
+use crate::pipeline::atlas::Atlas;
 use crate::pipeline::stream::{n_kept_states, state_bytes};
 
 /// Sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
@@ -19,7 +20,8 @@ const TIMED_SEQUENCES: usize = 8;
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Peak memory in bytes: a layer and the next one's bytes, activations, kept states.
+    /// Peak memory in bytes: a layer and the next one's bytes, activations, kept states, and the distances that
+    /// other maps are made from.
     pub peak_bytes: u64,
     /// Of that, weights.
     pub layer_bytes: u64,
@@ -35,11 +37,12 @@ pub struct Estimate {
     pub tokens: usize,
 }
 
-/// Estimates the similarity stage of sequences of which a layer takes `timing`.
+/// Estimates the similarity stage of sequences that give `n_points` points and of which a layer takes `timing`.
 pub fn estimate(
     model: &Model,
     accelerator: &Accelerator,
     sequences: &Sequences,
+    n_points: usize,
     timing: LayerTiming,
 ) -> Estimate {
     let config = &model.config;
@@ -58,11 +61,13 @@ pub fn estimate(
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
     let state_bytes = n_states * state_bytes(model, sequences);
 
+    let distances = Atlas::bytes(config.n_layers, n_points).unwrap_or(0);
+
     let layer_seconds = timing.upload + timing.per_sequence * sequences.count() as f64;
     // The head is one product, timed by its share of arithmetic.
     let layers = config.n_layers as f64 + head_flop / layer_flop;
     Estimate {
-        peak_bytes: layer_bytes + activations + state_bytes,
+        peak_bytes: layer_bytes + activations + state_bytes + distances,
         layer_bytes,
         state_bytes,
         flop: config.n_layers as f64 * layer_flop + head_flop,

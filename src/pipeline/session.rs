@@ -11,6 +11,7 @@ use crate::manifold::align;
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
+use crate::pipeline::atlas::{Atlas, LayerMap, MapOptions};
 use crate::pipeline::card;
 use crate::pipeline::comparing::{Comparing, Side, compare, overlap, run_original};
 use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
@@ -58,6 +59,7 @@ struct Calibrated {
     stream: Stream,
     comparison: Comparison,
     scores: Scores,
+    atlas: Atlas,
 }
 
 impl Calibrated {
@@ -93,7 +95,8 @@ impl Session {
             _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
         };
         self.timing.set(Some(timing));
-        Ok(estimate(&self.model, &self.accelerator, &sequences, timing))
+        let n_points = sequences.count() * options.points.per_sequence();
+        Ok(estimate(&self.model, &self.accelerator, &sequences, n_points, timing))
     }
 
     /// Captures every layer, maps it and compares it with the others.
@@ -132,6 +135,7 @@ impl Session {
                 options.samples
             ));
         }
+        let pictures = align(comparison.maps())?;
         let report = SimilarityReport {
             model: ModelReport::new(&self.model),
             layers: self.model.config.n_layers,
@@ -148,7 +152,7 @@ impl Session {
             eigenvalues: comparison.maps().iter().map(|m| m.eigenvalues().to_vec()).collect(),
             mutual_information: comparison.mutual_information(),
             similarity: comparison.matrix().to_rows(),
-            embedding: align(comparison.maps())?.iter().map(|e| e.to_rows()).collect(),
+            embedding: pictures.iter().map(|e| e.to_rows()).collect(),
             block_influence: comparison.block_influence().to_vec(),
             massive: comparison.massive(),
             disconnected: comparison.disconnected(),
@@ -158,9 +162,30 @@ impl Session {
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         };
+        let distances = comparison.take_distances();
+        let atlas = Atlas::new(comparison.map_options(), distances, comparison.maps(), pictures);
         let options = options.clone();
-        self.calibrated = Some(Calibrated { options, text, sequences, stream, comparison, scores });
+        self.calibrated = Some(Calibrated { options, text, sequences, stream, comparison, scores, atlas });
         Ok(report)
+    }
+
+    /// Maps of some layers with other parameters than the run's, after [`similarity`](Session::similarity). What
+    /// it found stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage, [`Error::Limit`] after one of so many points that the distances
+    /// between them were not kept; else as [`Atlas::maps`].
+    pub fn maps(&mut self, options: &MapOptions) -> Result<Vec<LayerMap>> {
+        let n_layers = self.model.config.n_layers;
+        let calibrated = self.calibrated.as_mut().ok_or_else(before_similarity)?;
+        let n_points = calibrated.sequences.count() * calibrated.options.points.per_sequence();
+        if Atlas::bytes(n_layers, n_points).is_none() {
+            return Err(Error::Limit(format!(
+                "the distances between {n_points} points in {n_layers} layers are too many to be kept; run the \
+                 similarity stage with fewer sequences or fewer points in each"
+            )));
+        }
+        calibrated.atlas.maps(options)
     }
 
     /// Chooses and measures merges, after [`similarity`](Session::similarity). Nothing is written.
@@ -357,6 +382,10 @@ impl Session {
     }
 
     fn calibrated(&self) -> Result<&Calibrated> {
-        self.calibrated.as_ref().ok_or_else(|| Error::Usage("run the similarity stage first".to_owned()))
+        self.calibrated.as_ref().ok_or_else(before_similarity)
     }
+}
+
+fn before_similarity() -> Error {
+    Error::Usage("run the similarity stage first".to_owned())
 }

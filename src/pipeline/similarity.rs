@@ -3,7 +3,11 @@
 use crate::Result;
 use crate::calibration::PointRule;
 use crate::capture::{HiddenStates, observe};
-use crate::manifold::{DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map};
+use crate::manifold::{
+    DiffusionMap, DiffusionOptions, KeptDistances, Points, ValidDiffusionOptions, diffusion_map,
+    diffusion_map_and_distances,
+};
+use crate::pipeline::atlas::Atlas;
 use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::{Event, LayerDone, Stage};
@@ -24,6 +28,8 @@ pub struct Comparison {
     options: ValidDiffusionOptions,
     builder: SimilarityBuilder,
     maps: Vec<DiffusionMap>,
+    /// Of the layers that were captured, unless they are too many.
+    distances: Vec<KeptDistances>,
     block_influence: Vec<f64>,
     largest_rms: Vec<f64>,
 }
@@ -52,6 +58,7 @@ impl Comparison {
             options: map_options.check()?,
             builder: SimilarityBuilder::new(similarity.check()?),
             maps: Vec::new(),
+            distances: Vec::new(),
             block_influence: Vec::new(),
             largest_rms: Vec::new(),
         })
@@ -70,13 +77,14 @@ impl Comparison {
     ) -> Result<()> {
         self.builder.truncate(from);
         self.maps.truncate(from);
+        self.distances.truncate(from);
         self.block_influence.truncate(from);
         self.largest_rms.truncate(from);
         let n_layers = stream.layers().len();
         let report = stage == Stage::Capture;
         stream
             .run(context, stage, from, async |layer, before, after| {
-                let row = self.add(layer, before, after).await?;
+                let row = self.add(layer, before, after, report.then_some(n_layers)).await?;
                 match self.maps.last() {
                     Some(map) if report => {
                         let event = LayerDone {
@@ -95,12 +103,26 @@ impl Comparison {
             .await
     }
 
-    async fn add(&mut self, layer: usize, before: &HiddenStates, after: &HiddenStates) -> Result<Vec<f64>> {
+    /// Keeps the distances where so many layers of them are not too much.
+    async fn add(
+        &mut self,
+        layer: usize,
+        before: &HiddenStates,
+        after: &HiddenStates,
+        keep_of: Option<usize>,
+    ) -> Result<Vec<f64>> {
         let output = observe(layer, before, after, self.rule, self.has_bos).await?;
         let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
         let n_points = output.points.len() / width;
         let points = Points::from_f32(layer, n_points, width, &output.points)?;
-        let map = diffusion_map(&points, layer, &self.options)?;
+        let map = match keep_of.and_then(|n_layers| Atlas::bytes(n_layers, n_points)) {
+            Some(_) => {
+                let (map, distances) = diffusion_map_and_distances(&points, layer, &self.options)?;
+                self.distances.push(distances);
+                map
+            }
+            None => diffusion_map(&points, layer, &self.options)?,
+        };
         let row = self.builder.push(&points, &map)?;
         self.maps.push(map);
         self.block_influence.push(output.block_influence);
@@ -121,6 +143,16 @@ impl Comparison {
     /// The diffusion map of each layer.
     pub fn maps(&self) -> &[DiffusionMap] {
         &self.maps
+    }
+
+    /// Options of the maps.
+    pub fn map_options(&self) -> ValidDiffusionOptions {
+        self.options
+    }
+
+    /// Hands over the distances of the captured layers; empty where they were too many to keep.
+    pub fn take_distances(&mut self) -> Vec<KeptDistances> {
+        std::mem::take(&mut self.distances)
     }
 
     /// `1 - E cos(x_in, x_out)` of each layer.

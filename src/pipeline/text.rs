@@ -66,14 +66,15 @@ pub fn point_list(model: &Model, sequences: &Sequences, rule: PointRule) -> Resu
         if positions.is_empty() {
             let start = after_bos.get(..POINT_CONTEXT_TOKENS).unwrap_or(after_bos);
             let text = format!("{} …", model.tokenizer.decode(start).trim());
-            points.push(PointReport { sequence, position: -1, text });
+            points.push(PointReport { sequence, position: -1, text, token: String::new() });
         }
         for position in &positions {
             let from =
                 (position + 1).saturating_sub(POINT_CONTEXT_TOKENS).max(usize::from(sequences.has_bos()));
             let context = ids.get(from..=*position).unwrap_or_default();
             let text = format!("… {}", model.tokenizer.decode(context).trim());
-            points.push(PointReport { sequence, position: *position as i64, text });
+            let token = model.tokenizer.decode(ids.get(*position..=*position).unwrap_or_default());
+            points.push(PointReport { sequence, position: *position as i64, text, token });
         }
     }
     Ok(points)

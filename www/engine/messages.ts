@@ -2,7 +2,7 @@
 
 import type {
   CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
-  MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  LayerMap, MapOptions, MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
 } from './protocol'
 
 /** A file on the user's disk. The handle crosses to the worker; its bytes are read there, in ranges. */
@@ -41,6 +41,7 @@ export interface Calls {
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions]; result: SimilarityReport }
+  mapLayers: { args: [MapOptions]; result: LayerMap[] }
   plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions]; result: CompareReport }

@@ -57,6 +57,7 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
       case 'similarity': return engine.similarity(request.args[0], observe)
+      case 'mapLayers': return engine.mapLayers(request.args[0])
       case 'plan': return engine.plan(request.args[0], observe, request.args[1])
       case 'methods': return engine.methods()
       case 'compare': return engine.compare(request.args[0], observe)

@@ -1,9 +1,10 @@
 import demo from '../../../www/demo-result.json'
 import type {
-  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, MergePlan, ModelReport,
-  NamedMethod, Observe, OutputFolder, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
+  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, LayerMap, MapOptions,
+  MergePlan, ModelReport, NamedMethod, Observe, OutputFolder, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
 import { compareOf } from './compare'
+import { mapOf } from './maps'
 import { METHODS } from './methods'
 import { modelFrom } from './model'
 import { planOf } from './plan'
@@ -71,6 +72,11 @@ export class MockEngine implements WasmEngine {
       seconds: (msPerLayer(options) * n) / 1000, peak_memory_bytes: 42_500_000,
     }
     return this.maps
+  }
+
+  mapLayers(options: MapOptions): LayerMap[] {
+    const maps = this.maps ?? fail('usage', 'Compare the layers first; other maps are made from what that leaves.')
+    return options.layers.map(layer => mapOf(maps, layer, options))
   }
 
   async plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport> {
