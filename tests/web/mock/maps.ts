@@ -4,7 +4,7 @@ import type { LayerMap, MapOptions, SimilarityReport } from '../../../www/engine
 export function mapOf(report: SimilarityReport, layer: number, { bandwidth, density, time, eigenvalues = 5 }: MapOptions): LayerMap {
   const rows = report.embedding[layer]!
   const lambda = report.eigenvalues[layer]!
-  const power = bandwidth ** 0.75 * (1 - 0.25 * density)
+  const power = bandwidth ** 2 * (1 - 0.25 * density)
   const changed = Array.from({ length: eigenvalues }, (_, k) => (lambda[k] ?? lambda.at(-1)! * 0.9 ** k) ** power)
   const dims = rows[0]?.length ?? 0
   const scale = Array.from({ length: dims }, (_, k) => changed[k + 1]! ** time / lambda[k + 1]! ** report.options.time)
