@@ -7,8 +7,8 @@ use common::{cpu, run};
 use geometry::{Golden, Random, assert_close};
 use laminate::calibration::PointRule;
 use laminate::manifold::{
-    DiffusionMap, DiffusionOptions, Embedding, KeptDistances, Normalise, Points, Sketch, ValidDiffusionOptions,
-    align_onto, diffusion_map, diffusion_map_and_distances,
+    DiffusionMap, DiffusionOptions, Embedding, KeptDistances, Normalise, Points, Sketch,
+    ValidDiffusionOptions, align_onto, diffusion_map, diffusion_map_and_distances,
 };
 use laminate::pipeline::{CalibrationOptions, LayerMap, MapOptions, Session};
 use laminate::progress::Silent;
@@ -29,9 +29,8 @@ fn gap(found: &Embedding, expected: &Embedding) -> f64 {
     let expected = expected.to_rows();
     let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
     let radius = expected.iter().map(|row| norm(row)).fold(0.0, f64::max);
-    let apart = |(a, b): (&Vec<f64>, &Vec<f64>)| {
-        norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>())
-    };
+    let apart =
+        |(a, b): (&Vec<f64>, &Vec<f64>)| norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>());
     turned.iter().zip(&expected).map(apart).fold(0.0, f64::max) / radius
 }
 
@@ -43,7 +42,8 @@ fn kept_distances_give_the_map_of_the_points_to_the_last_bit() {
             let (map, distances) = kept(points);
             assert_eq!(map, diffusion_map(points, 0, &default()).unwrap());
             assert_eq!(map, distances.diffusion_map(0, &default()).unwrap());
-            for bandwidth in [None, Some(map.epsilon()), Some(0.4 * map.epsilon()), Some(3.0 * map.epsilon())] {
+            for bandwidth in [None, Some(map.epsilon()), Some(0.4 * map.epsilon()), Some(3.0 * map.epsilon())]
+            {
                 let options = DiffusionOptions { bandwidth, ..other }.check().unwrap();
                 let fresh = diffusion_map(points, 0, &options).unwrap();
                 assert_eq!(fresh, distances.diffusion_map(0, &options).unwrap(), "{name}, {bandwidth:?}");
@@ -68,7 +68,9 @@ fn equal_points_and_few_points_are_kept_too() {
     assert_eq!(distances.sketch(0, &default(), None).unwrap().map().eigenvalues().len(), 3);
     assert_eq!(distances.eigenvalues(0, &default(), 20).unwrap().len(), 3);
     let four = DiffusionOptions { dims: 4, ..DiffusionOptions::default() }.check().unwrap();
-    for error in [distances.diffusion_map(7, &four).unwrap_err(), distances.sketch(7, &four, None).unwrap_err()] {
+    for error in
+        [distances.diffusion_map(7, &four).unwrap_err(), distances.sketch(7, &four, None).unwrap_err()]
+    {
         assert!(error.to_string().contains("layer 7 has 3 points"), "{error}");
     }
 }
@@ -205,11 +207,19 @@ fn other_parameters_give_the_maps_of_a_run_with_them() {
     // A picture is the same up to a rotation, so all distances within it are the same.
     for map in &maps {
         let spread = |rows: &[Vec<f64>]| -> Vec<f64> {
-            rows.iter().map(|row| row.iter().zip(&rows[0]).map(|(x, y)| (x - y).powi(2)).sum::<f64>()).collect()
+            rows.iter()
+                .map(|row| row.iter().zip(&rows[0]).map(|(x, y)| (x - y).powi(2)).sum::<f64>())
+                .collect()
         };
         let expected = spread(&fresh.embedding[map.layer]);
         let scale = expected.iter().copied().fold(0.0, f64::max);
-        assert_close("distances in the picture", &spread(&map.picture.to_rows()), &expected, 1e-9 * scale, 0.0);
+        assert_close(
+            "distances in the picture",
+            &spread(&map.picture.to_rows()),
+            &expected,
+            1e-9 * scale,
+            0.0,
+        );
     }
 }
 

@@ -34,9 +34,9 @@ thread_local! {
 #[unsafe(no_mangle)]
 pub extern "C" fn keep() {
     let options = manifold::DiffusionOptions::default().check().expect("defaults are valid");
-    let kept = LAYERS.take().iter().enumerate().map(|(layer, points)| {
-        let (map, distances) =
-            manifold::diffusion_map_and_distances(points, layer, &options).expect("generated points have a geometry");
+    let kept = LAYERS.take().into_iter().enumerate().map(|(layer, points)| {
+        let (map, distances) = manifold::diffusion_map_and_distances(&points, layer, &options)
+            .expect("generated points have a geometry");
         (map.epsilon(), distances, None)
     });
     KEPT.set(kept.collect());

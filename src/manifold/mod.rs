@@ -15,8 +15,8 @@
 mod align;
 mod diffusion;
 mod eigen;
-mod kernel;
 mod kept;
+mod kernel;
 mod lanczos;
 mod operator;
 pub(crate) mod parallel;

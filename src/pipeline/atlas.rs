@@ -100,7 +100,8 @@ impl Atlas {
                 options.bandwidth
             )));
         }
-        let base = DiffusionOptions { density: options.density, time: options.time, ..self.options.options() };
+        let base =
+            DiffusionOptions { density: options.density, time: options.time, ..self.options.options() };
         let n_layers = self.sheets.len();
         let map = |layer: &usize| {
             let sheet = self.sheets.get_mut(*layer).ok_or_else(|| {
