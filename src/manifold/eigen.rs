@@ -64,10 +64,12 @@ pub(super) fn sketched_pairs(
     start: Option<MatRef<'_, f64>>,
     layer: usize,
 ) -> Result<EigenPairs> {
-    match lanczos::sketched_pairs(a, u0, n_pairs, n_exact, start) {
-        Some(pairs) => Ok(pairs),
-        None => dense(a, u0, n_pairs, layer),
+    if a.nrows() >= DENSE_BELOW
+        && let Some(pairs) = lanczos::sketched_pairs(a, u0, n_pairs, n_exact, start)
+    {
+        return Ok(pairs);
     }
+    dense(a, u0, n_pairs, layer)
 }
 
 /// All eigenpairs, of which the leading `n_pairs` are kept.

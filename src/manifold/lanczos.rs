@@ -66,7 +66,7 @@ pub(super) fn leading_pairs(
 }
 
 /// Pairs that are good enough for a picture, from vectors that are near them where there are any. `None` only
-/// where the matrix is too small or of too low a rank.
+/// where the matrix is of too low a rank.
 pub(super) fn sketched_pairs(
     a: MatRef<'_, f64>,
     u0: &[f64],
