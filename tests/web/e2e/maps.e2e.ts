@@ -52,6 +52,18 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     expect(errors).toEqual([])
   })
 
+  test('maps appear one by one while the layers are compared', async () => {
+    const { page } = await visit(site)
+    await runDemo(page)
+    await page.getByLabel('Sequences').fill('512')
+    await page.getByRole('button', { name: 'Compare the layers again' }).click()
+    const count = () => grid(page).getByRole('option').count()
+    await expect.poll(async () => [0, 12].includes(await count()), { timeout: 5000 }).toBe(false)
+    expect(await page.getByTestId('maps-state').count()).toBe(0)
+    await page.getByTestId('maps-state').waitFor()
+    expect(await count()).toBe(12)
+  })
+
   test('a point under the pointer is found in every layer and read; a click keeps it', async () => {
     const { page } = await visit(site)
     await runDemo(page)
@@ -93,7 +105,7 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     await slider(page, 'Diffusion time').fill('3')
     await inFull(page)
     expect((await numbers(page)).time).toBe(3)
-    await page.getByRole('button', { name: "Back to the comparison's" }).click()
+    await page.getByRole('button', { name: "Back to the comparison's values" }).click()
     await inFull(page)
     expect((await numbers(page)).embedding).toEqual(before.embedding)
     await page.getByRole('img', { name: /^Eigenvalues of layer 2: number 0, 1\.000; .*number 11/ }).waitFor()
