@@ -151,6 +151,8 @@ pub struct PointReport {
     pub position: i64,
     /// Some text up to and including the point.
     pub text: String,
+    /// The point's own token, with which the text ends; empty for a mean over positions.
+    pub token: String,
 }
 
 /// Similarities by another metric than that of the run. Matrices are lists of rows.

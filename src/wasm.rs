@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
-use js_sys::{Function, Promise, Uint8Array};
+use js_sys::{Float64Array, Function, Promise, Uint8Array};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
@@ -18,7 +18,7 @@ use wasm_bindgen_futures::JsFuture;
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
-use crate::pipeline::{CalibrationOptions, CompareOptions, Session, WriteOptions};
+use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
 use crate::plan::{METHODS, MergePlan};
 use crate::progress::{Event, Observer};
 use crate::report::ModelReport;
@@ -161,6 +161,16 @@ impl Engine {
         finish(result)
     }
 
+    /// Maps of some layers with other parameters than those of the similarity stage.
+    #[wasm_bindgen(js_name = mapLayers)]
+    pub fn map_layers(&self, options: JsValue) -> JsResult {
+        let options: MapOptions = from_js(options)?;
+        let mut session = self.take()?;
+        let result = session.maps(&options);
+        self.give_back(session);
+        finish(result.map(|maps| maps.iter().map(JsLayerMap::from).collect::<Vec<_>>()))
+    }
+
     /// Chooses and measures merges, stored as `output` says.
     pub async fn plan(&self, options: JsValue, observe: Function, output: JsValue) -> JsResult {
         let options = from_js(options)?;
@@ -231,6 +241,32 @@ impl Engine {
 struct Text {
     name: &'static str,
     text: &'static str,
+}
+
+/// `LayerMap` of `protocol.ts`.
+#[derive(Serialize)]
+struct JsLayerMap {
+    layer: usize,
+    epsilon: f64,
+    eigenvalues: Vec<f64>,
+    disconnected: bool,
+    dims: usize,
+    /// Point after point.
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    coordinates: Float64Array,
+}
+
+impl From<&LayerMap> for JsLayerMap {
+    fn from(LayerMap { layer, map, picture, eigenvalues }: &LayerMap) -> Self {
+        Self {
+            layer: *layer,
+            epsilon: map.epsilon(),
+            eigenvalues: eigenvalues.clone(),
+            disconnected: map.nearly_disconnected(),
+            dims: picture.dims(),
+            coordinates: Float64Array::from(picture.to_rows().concat().as_slice()),
+        }
+    }
 }
 
 /// An error as JavaScript gets it: `EngineError` of `protocol.ts`.

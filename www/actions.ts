@@ -1,12 +1,12 @@
 import { countAbove, mostAlike } from './charts/neighbours'
 import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
-import { toEngineError } from './engine/errors'
+import { Failure, toEngineError } from './engine/errors'
 import { detectFeatures, preferenceFrom } from './engine/features'
 import { removeJob, sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
 import type { Moved } from './engine/meter'
-import type { DevicePreference, EngineEvent } from './engine/protocol'
+import type { DevicePreference, EngineEvent, LayerMap, MapOptions } from './engine/protocol'
 import type { Opened } from './engine/source'
 import { isSearch, suggestedCounts } from './methods'
 import { take } from './run/events'
@@ -151,6 +151,12 @@ export class Actions {
     } catch (thrown) {
       if (!signal.aborted) Object.assign(state, { estimate: null, estimateError: toEngineError(thrown) })
     }
+  }
+
+  /** Maps with other parameters, from what the engine keeps of the last comparison. Not while a run goes on. */
+  async mapLayers(options: MapOptions): Promise<LayerMap[]> {
+    if (this.mapsIn !== this.client.generation) throw new Failure('usage', 'The engine does not hold these maps any more. Compare the layers again to change them.')
+    return this.client.call(null, 'mapLayers', [options])
   }
 
   /** Drops results that a new one will replace, and what rests on them. */

@@ -141,6 +141,8 @@ export class State {
   readonly matrix = new MatrixState()
   /** The layer under the pointer, in whichever picture. */
   hover = $state<number | null>(null)
+  /** The point being read, in whichever map. */
+  point = $state<number | null>(null)
   /** The two layers whose maps are shown. */
   pair = $state.raw<readonly [number, number]>([0, 1])
 

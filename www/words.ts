@@ -12,6 +12,10 @@ export const TERMS = {
   elbow: 'The last merge before the first that costs more than twice what merges had usually cost until then, in KL.',
   bandwidth: 'The squared distance at which two texts still count as neighbours.',
   plan: 'Which layers become one, in which order and with which shares.',
+  'density exponent': 'How far crowded regions are thinned out before steps are taken: 0 leaves them crowded, 1 makes the map blind to how densely texts lie.',
+  'diffusion time': 'How many steps of the random walk the map looks ahead: each coordinate shrinks by its eigenvalue with every step, so that fine patterns fade first.',
+  spectrum: 'The eigenvalues of the random walk in a layer: each is the share of a pattern that is left after one step. The first is always 1 and says nothing.',
+  'nearly disconnected': 'The second eigenvalue is above 0.9: almost no step leads from one group of texts to the other, and the map shows which group a text is in and little else.',
   'massive activation': 'A few numbers, far larger than all others, that one layer writes and later layers rely on.',
   eigenvalue: 'How slowly the second-largest pattern fades as steps are taken; near 1, the texts fall into separate islands.',
 } as const

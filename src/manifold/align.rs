@@ -27,17 +27,21 @@ pub fn align(maps: &[DiffusionMap]) -> Result<Vec<Embedding>> {
         let embedding = map.embedding();
         let next = match aligned.last() {
             None => embedding.clone(),
-            Some(target) => rotate_onto(embedding, target, layer)?,
+            Some(target) => align_onto(embedding, target, layer)?,
         };
         aligned.push(next);
     }
     Ok(aligned)
 }
 
-fn rotate_onto(moving: &Embedding, target: &Embedding, layer: usize) -> Result<Embedding> {
+/// Rotates (or reflects) an embedding onto another of the same points: one step of [`align`].
+///
+/// # Errors
+/// Those of [`align`].
+pub fn align_onto(moving: &Embedding, target: &Embedding, layer: usize) -> Result<Embedding> {
     if moving.n_points() != target.n_points() || moving.dims() != target.dims() {
         return Err(Error::Shape(format!(
-            "align: layer {layer} has {} points of {} coordinates, the layer before it {} of {}",
+            "align: layer {layer} has {} points of {} coordinates, what it is aligned to {} of {}",
             moving.n_points(),
             moving.dims(),
             target.n_points(),

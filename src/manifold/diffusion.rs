@@ -1,10 +1,12 @@
 //! The diffusion map of one layer.
 
-use faer::Par;
+use faer::{Mat, Par};
 use serde::{Deserialize, Serialize};
 
-use super::eigen::{leading_pairs, rayleigh};
-use super::operator::diffusion_operator_with;
+use super::eigen::{EigenPairs, leading_pairs, rayleigh};
+use super::kept::KeptDistances;
+use super::kernel::{SquaredDistances, squared_distances_with};
+use super::operator::DiffusionOperator;
 use super::parallel;
 use super::points::{Normalise, Points};
 use crate::error::{Error, Result};
@@ -230,6 +232,20 @@ pub fn diffusion_map(points: &Points, layer: usize, options: &ValidDiffusionOpti
     diffusion_map_with(points, layer, options, parallel::whole_machine())
 }
 
+/// As [`diffusion_map`], with the distances that it was made from, for more maps of the same points.
+///
+/// # Errors
+/// Those of [`diffusion_map`].
+pub fn diffusion_map_and_distances(
+    points: &Points,
+    layer: usize,
+    options: &ValidDiffusionOptions,
+) -> Result<(DiffusionMap, KeptDistances)> {
+    let distances = distances_for(points, layer, options, parallel::whole_machine())?;
+    let kept = KeptDistances::keep(&distances);
+    Ok((map_of_distances(distances, layer, options)?, kept))
+}
+
 /// The diffusion maps of layers `0..layers.len()`, one layer per thread: faster than one after the other where
 /// all points are at hand.
 ///
@@ -248,6 +264,16 @@ fn diffusion_map_with(
     options: &ValidDiffusionOptions,
     par: Par,
 ) -> Result<DiffusionMap> {
+    map_of_distances(distances_for(points, layer, options, par)?, layer, options)
+}
+
+/// The distances of enough points for a map.
+fn distances_for(
+    points: &Points,
+    layer: usize,
+    options: &ValidDiffusionOptions,
+    par: Par,
+) -> Result<SquaredDistances> {
     let (n, dims) = (points.n_points(), options.dims());
     if n <= dims {
         return Err(Error::Limit(format!(
@@ -255,27 +281,73 @@ fn diffusion_map_with(
             dims + 1
         )));
     }
-    let operator = diffusion_operator_with(points, layer, options, par)?;
+    squared_distances_with(points, layer, options.normalise(), par)
+}
+
+/// The map of a layer of more points than `dims`, whose distances are given.
+pub(super) fn map_of_distances(
+    distances: SquaredDistances,
+    layer: usize,
+    options: &ValidDiffusionOptions,
+) -> Result<DiffusionMap> {
+    let operator = DiffusionOperator::of_distances(distances, layer, options)?;
     let u0 = operator.leading_vector();
-    let n_pairs = dims.max(REPORTED).min(n - 1);
-    let pairs = leading_pairs(operator.conjugate(), &u0, n_pairs, dims, layer)?;
+    let n_pairs = n_pairs(options.dims(), operator.n_points());
+    let pairs = leading_pairs(operator.conjugate(), &u0, n_pairs, options.dims(), layer)?;
+    Spectrum::new(operator, u0, pairs).map(layer, options)
+}
 
-    let mut eigenvalues = vec![rayleigh(operator.conjugate(), &u0)];
-    // The operator is positive semidefinite: what is below zero is rounding, and has no real power.
-    eigenvalues.extend(pairs.values.iter().map(|lambda| lambda.max(0.0)));
+/// Eigenpairs after the first that a map of `dims` coordinates is made with.
+pub(super) fn n_pairs(dims: usize, n_points: usize) -> usize {
+    dims.max(REPORTED).min(n_points - 1)
+}
 
-    let coordinates = (0..dims)
-        .map(|k| {
-            let factor = eigenvalues.get(k + 1).map_or(0.0, |lambda| lambda.powf(options.time()));
-            let u = pairs.vectors.col_as_slice(k);
-            let psi = |i: usize| factor * u[i] / u0[i];
-            let mut coordinate: Vec<f64> = operator.representative.iter().map(|&i| psi(i)).collect();
-            fix_sign(&mut coordinate);
-            coordinate
-        })
-        .collect();
-    let embedding = Embedding::new(layer, coordinates)?;
-    Ok(DiffusionMap { epsilon: operator.epsilon(), eigenvalues, embedding })
+/// The leading eigenpairs of a layer's operator: all that its map depends on besides the time.
+#[derive(Debug, Clone)]
+pub(super) struct Spectrum {
+    epsilon: f64,
+    /// `lambda_0` first.
+    eigenvalues: Vec<f64>,
+    u0: Vec<f64>,
+    /// `u_1, ..`, one column each.
+    pub(super) vectors: Mat<f64>,
+    representative: Vec<usize>,
+}
+
+impl Spectrum {
+    pub(super) fn new(operator: DiffusionOperator, u0: Vec<f64>, pairs: EigenPairs) -> Self {
+        let mut eigenvalues = vec![rayleigh(operator.conjugate(), &u0)];
+        // The operator is positive semidefinite: what is below zero is rounding, and has no real power.
+        eigenvalues.extend(pairs.values.iter().map(|lambda| lambda.max(0.0)));
+        Spectrum {
+            epsilon: operator.epsilon(),
+            eigenvalues,
+            u0,
+            vectors: pairs.vectors,
+            representative: operator.representative,
+        }
+    }
+
+    /// `Psi_t`, from at least `dims` vectors.
+    pub(super) fn map(&self, layer: usize, options: &ValidDiffusionOptions) -> Result<DiffusionMap> {
+        let coordinates = (0..options.dims())
+            .map(|k| {
+                let factor = self.eigenvalues.get(k + 1).map_or(0.0, |lambda| lambda.powf(options.time()));
+                let u = self.vectors.col_as_slice(k);
+                let psi = |i: usize| factor * u[i] / self.u0[i];
+                let mut coordinate: Vec<f64> = self.representative.iter().map(|&i| psi(i)).collect();
+                fix_sign(&mut coordinate);
+                coordinate
+            })
+            .collect();
+        let embedding = Embedding::new(layer, coordinates)?;
+        Ok(DiffusionMap { epsilon: self.epsilon, eigenvalues: self.eigenvalues.clone(), embedding })
+    }
+
+    /// `lambda_0, lambda_1, ..`
+    pub(super) fn into_eigenvalues(self) -> Vec<f64> {
+        self.eigenvalues
+    }
 }
 
 /// Makes the entry of largest magnitude positive, the first one of several.

@@ -51,6 +51,27 @@ pub(super) fn leading_pairs(
     dense(a, u0, n_pairs, layer)
 }
 
+/// As [`leading_pairs`], but only as exact as a picture needs, without the proof, and from a `start` where the
+/// vectors are known to be near.
+///
+/// # Errors
+/// Those of [`leading_pairs`].
+pub(super) fn sketched_pairs(
+    a: MatRef<'_, f64>,
+    u0: &[f64],
+    n_pairs: usize,
+    n_exact: usize,
+    start: Option<MatRef<'_, f64>>,
+    layer: usize,
+) -> Result<EigenPairs> {
+    if a.nrows() >= DENSE_BELOW
+        && let Some(pairs) = lanczos::sketched_pairs(a, u0, n_pairs, n_exact, start)
+    {
+        return Ok(pairs);
+    }
+    dense(a, u0, n_pairs, layer)
+}
+
 /// All eigenpairs, of which the leading `n_pairs` are kept.
 fn dense(a: MatRef<'_, f64>, u0: &[f64], n_pairs: usize, layer: usize) -> Result<EigenPairs> {
     let n = a.nrows();

@@ -107,9 +107,7 @@ impl SquaredDistances {
     pub fn median(&self, layer: usize) -> Result<f64> {
         let n = self.n_points();
         let mut all = Vec::with_capacity(n * (n - 1) / 2);
-        for j in 0..n {
-            all.extend_from_slice(self.lower.col_as_slice(j).get(j + 1..).unwrap_or_default());
-        }
+        self.columns().for_each(|column| all.extend_from_slice(column));
         match median_of(&mut all) {
             Some(median) if median > 0.0 => Ok(median),
             _ => Err(Error::Numeric(format!(
@@ -122,6 +120,23 @@ impl SquaredDistances {
     /// For each point the index of the first point that equals it.
     pub(super) fn representative(&self) -> &[usize] {
         &self.representative
+    }
+
+    /// `d2_ij` of the points `i > j` for each `j` in turn.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &[f64]> {
+        (0..self.n_points()).map(|j| self.lower.col_as_slice(j).get(j + 1..).unwrap_or_default())
+    }
+
+    /// From what [`columns`](Self::columns) gave, one after the other, and the representatives.
+    pub(super) fn from_columns(mut packed: &[f64], representative: Vec<usize>) -> Self {
+        let n = representative.len();
+        let mut lower = Mat::zeros(n, n);
+        for j in 0..n {
+            let (column, rest) = packed.split_at(n - 1 - j);
+            lower.col_as_slice_mut(j)[j + 1..].copy_from_slice(column);
+            packed = rest;
+        }
+        Self { lower, representative }
     }
 
     /// The kernel `W_ij = exp(-d2_ij / epsilon)`, in full, with ones on the diagonal. Uses up the distances,

@@ -24,11 +24,22 @@ const BLOCK: usize = 2;
 /// Vectors at which a dense solver is about as fast.
 const MAX_BASIS: usize = 160;
 
-/// Residual of an eigenvector that is used, relative to the largest eigenvalue.
-const VECTOR_TOLERANCE: f64 = 1e-12;
+/// How far the iteration goes.
+struct Effort {
+    /// Residual of an eigenvector that is used, relative to the largest eigenvalue.
+    vector_tolerance: f64,
+    /// Residual where only the eigenvalue is used, relative to it; bounds the eigenvalue's error.
+    value_tolerance: f64,
+    /// Vectors in the basis before convergence is looked at for the first time.
+    first_check: usize,
+    max_basis: usize,
+    /// Whether the best of the largest basis will do.
+    take_best: bool,
+}
 
-/// Residual where only the eigenvalue is used, relative to it; bounds the eigenvalue's error.
-const VALUE_TOLERANCE: f64 = 1e-10;
+/// For a picture: the error of a vector is about the residual over the gap to the next eigenvalue.
+const SKETCH: Effort =
+    Effort { vector_tolerance: 1e-4, value_tolerance: 1e-2, first_check: 8, max_basis: 48, take_best: true };
 
 /// What remains of a unit vector by rounding alone once it is orthogonalised against a basis that spans it.
 const RANK_TOLERANCE: f64 = 1e-13;
@@ -44,18 +55,50 @@ pub(super) fn leading_pairs(
     n_pairs: usize,
     n_exact: usize,
 ) -> Option<EigenPairs> {
-    let n = a.nrows();
-    let capacity = (n / 2).min(MAX_BASIS);
-    let mut basis = Basis::new(u0, capacity + BLOCK);
-    let mut projected = Mat::<f64>::zeros(capacity + BLOCK, capacity + BLOCK);
+    let exact = Effort {
+        vector_tolerance: 1e-12,
+        value_tolerance: 1e-10,
+        first_check: 24.max(4 * n_pairs),
+        max_basis: MAX_BASIS,
+        take_best: false,
+    };
+    iterate(a, u0, n_pairs, n_exact, random_block(u0.len()), &exact)
+}
 
-    let mut random = SplitMix64(0x1a31_4a7e);
-    let mut start = Mat::from_fn(n, BLOCK, |_, _| random.symmetric());
+/// Pairs that are good enough for a picture, from vectors that are near them where there are any. `None` only
+/// where the matrix is of too low a rank.
+pub(super) fn sketched_pairs(
+    a: MatRef<'_, f64>,
+    u0: &[f64],
+    n_pairs: usize,
+    n_exact: usize,
+    start: Option<MatRef<'_, f64>>,
+) -> Option<EigenPairs> {
+    let block = match start {
+        Some(near) if near.nrows() == u0.len() => near.to_owned(),
+        _ => random_block(u0.len()),
+    };
+    iterate(a, u0, n_pairs, n_exact, block, &SKETCH)
+}
+
+fn iterate(
+    a: MatRef<'_, f64>,
+    u0: &[f64],
+    n_pairs: usize,
+    n_exact: usize,
+    mut start: Mat<f64>,
+    effort: &Effort,
+) -> Option<EigenPairs> {
+    let n = a.nrows();
+    let capacity = (n / 2).min(effort.max_basis);
+    let with_next = capacity + start.ncols();
+    let mut basis = Basis::new(u0, with_next);
+    let mut projected = Mat::<f64>::zeros(with_next, with_next);
     basis.remove_from(&mut start, None);
     basis.extend(&mut start);
 
     let mut first = 0;
-    let mut check_at = 24.max(4 * n_pairs);
+    let mut check_at = effort.first_check;
     while first < basis.len && basis.len <= capacity {
         let last = basis.len;
         let mut image = Mat::zeros(n, last - first);
@@ -64,7 +107,8 @@ pub(super) fn leading_pairs(
         let coupling = basis.extend(&mut image);
 
         let is_invariant = basis.len == last;
-        if last >= check_at || is_invariant {
+        let is_largest = effort.take_best && basis.len > capacity;
+        if last >= check_at || is_invariant || is_largest {
             let (theta, s) = symmetric_evd(projected.submatrix(0, 0, last, last))?;
             if last < n_pairs {
                 return None;
@@ -72,12 +116,15 @@ pub(super) fn leading_pairs(
             let largest = theta.last().copied()?.abs();
             let converged = (0..n_pairs).all(|k| {
                 let at = last - 1 - k;
-                let tolerance =
-                    if k < n_exact { VECTOR_TOLERANCE * largest } else { VALUE_TOLERANCE * theta[at].abs() };
+                let tolerance = if k < n_exact {
+                    effort.vector_tolerance * largest
+                } else {
+                    effort.value_tolerance * theta[at].abs()
+                };
                 let tail = s.submatrix(first, at, last - first, 1);
                 (&coupling * tail).norm_l2() <= tolerance.max(2.0 * f64::EPSILON)
             });
-            if converged {
+            if converged || is_largest {
                 let leading = Mat::from_fn(last, n_pairs, |i, k| s[(i, last - 1 - k)]);
                 let mut vectors = Mat::zeros(n, n_pairs);
                 matmul(vectors.as_mut(), Accum::Replace, basis.columns(0, last), &leading, 1.0, Par::Seq);
@@ -89,6 +136,11 @@ pub(super) fn leading_pairs(
         first = last;
     }
     None
+}
+
+fn random_block(n: usize) -> Mat<f64> {
+    let mut random = SplitMix64(0x1a31_4a7e);
+    Mat::from_fn(n, BLOCK, |_, _| random.symmetric())
 }
 
 /// Orthonormal columns: `u0`, then the Krylov basis, which is what `len` counts.

@@ -15,6 +15,7 @@
 mod align;
 mod diffusion;
 mod eigen;
+mod kept;
 mod kernel;
 mod lanczos;
 mod operator;
@@ -23,10 +24,12 @@ mod points;
 
 pub(crate) use kernel::{median_of, mirror, varied_gram};
 
-pub use align::align;
+pub use align::{align, align_onto};
 pub use diffusion::{
-    DiffusionMap, DiffusionOptions, Embedding, ValidDiffusionOptions, diffusion_map, diffusion_maps,
+    DiffusionMap, DiffusionOptions, Embedding, ValidDiffusionOptions, diffusion_map,
+    diffusion_map_and_distances, diffusion_maps,
 };
+pub use kept::{KeptDistances, Sketch};
 pub use kernel::{SquaredDistances, squared_distances};
 pub use operator::{DiffusionOperator, diffusion_operator};
 pub use points::{Normalise, Points};

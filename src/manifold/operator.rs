@@ -1,9 +1,9 @@
 //! The diffusion operator of one layer.
 
-use faer::{Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
 use super::diffusion::ValidDiffusionOptions;
-use super::kernel::squared_distances_with;
+use super::kernel::{SquaredDistances, squared_distances};
 use super::points::Points;
 use crate::error::Result;
 
@@ -42,34 +42,33 @@ pub fn diffusion_operator(
     layer: usize,
     options: &ValidDiffusionOptions,
 ) -> Result<DiffusionOperator> {
-    diffusion_operator_with(points, layer, options, super::parallel::whole_machine())
-}
-
-pub(super) fn diffusion_operator_with(
-    points: &Points,
-    layer: usize,
-    options: &ValidDiffusionOptions,
-    par: Par,
-) -> Result<DiffusionOperator> {
-    let distances = squared_distances_with(points, layer, options.normalise(), par)?;
-    let epsilon = match options.bandwidth() {
-        Some(fixed) => fixed,
-        None => distances.median(layer)?,
-    };
-    let representative = distances.representative().to_vec();
-    let mut w = distances.into_gaussian(epsilon);
-    if options.density() > 0.0 {
-        // Row sums are at least 1, the diagonal, so no power or division below can fail.
-        let factors: Vec<f64> = row_sums(&w).iter().map(|q| q.powf(-options.density())).collect();
-        scale_both_sides(&mut w, &factors);
-    }
-    let root_degree: Vec<f64> = row_sums(&w).iter().map(|d| d.sqrt()).collect();
-    let inverse: Vec<f64> = root_degree.iter().map(|r| r.recip()).collect();
-    scale_both_sides(&mut w, &inverse);
-    Ok(DiffusionOperator { conjugate: w, root_degree, epsilon, representative })
+    DiffusionOperator::of_distances(squared_distances(points, layer, options.normalise())?, layer, options)
 }
 
 impl DiffusionOperator {
+    /// The operator of points whose distances are given.
+    pub(super) fn of_distances(
+        distances: SquaredDistances,
+        layer: usize,
+        options: &ValidDiffusionOptions,
+    ) -> Result<Self> {
+        let epsilon = match options.bandwidth() {
+            Some(fixed) => fixed,
+            None => distances.median(layer)?,
+        };
+        let representative = distances.representative().to_vec();
+        let mut w = distances.into_gaussian(epsilon);
+        if options.density() > 0.0 {
+            // Row sums are at least 1, the diagonal, so no power or division below can fail.
+            let factors: Vec<f64> = row_sums(&w).iter().map(|q| q.powf(-options.density())).collect();
+            scale_both_sides(&mut w, &factors);
+        }
+        let root_degree: Vec<f64> = row_sums(&w).iter().map(|d| d.sqrt()).collect();
+        let inverse: Vec<f64> = root_degree.iter().map(|r| r.recip()).collect();
+        scale_both_sides(&mut w, &inverse);
+        Ok(DiffusionOperator { conjugate: w, root_degree, epsilon, representative })
+    }
+
     /// Number of points.
     pub fn n_points(&self) -> usize {
         self.root_degree.len()

@@ -11,6 +11,8 @@ use crate::model::Model;
 use crate::model::layer::decoded_bytes;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
+use crate::pipeline::atlas::Atlas;
+use crate::pipeline::similarity::kept_point_bytes;
 use crate::pipeline::stream::{n_kept_states, state_bytes};
 
 /// Sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
@@ -19,7 +21,8 @@ const TIMED_SEQUENCES: usize = 8;
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Peak memory in bytes: a layer and the next one's bytes, activations, kept states.
+    /// Peak memory in bytes: a layer and the next one's bytes, activations, kept states, and the distances that
+    /// other maps are made from.
     pub peak_bytes: u64,
     /// Of that, weights.
     pub layer_bytes: u64,
@@ -37,7 +40,7 @@ pub struct Estimate {
     pub tokens: usize,
 }
 
-/// Estimates the similarity stage of sequences of which a layer takes `timing`.
+/// Estimates the similarity stage of sequences whose points `rule` chooses and of which a layer takes `timing`.
 pub fn estimate(
     model: &Model,
     accelerator: &Accelerator,
@@ -61,14 +64,16 @@ pub fn estimate(
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
     let state_bytes = n_states * state_bytes(model, sequences);
 
-    let n_points = (sequences.count() * rule.per_sequence()) as u64;
-    let points = 4 * n_points * (config.n_layers * config.hidden_size) as u64;
+    let n_points = sequences.count() * rule.per_sequence();
+    let points = 4 * n_points as u64 * (config.n_layers * config.hidden_size) as u64;
+    let kept_points = kept_point_bytes(config.n_layers, n_points, config.hidden_size).unwrap_or(0);
+    let distances = Atlas::bytes(config.n_layers, n_points).unwrap_or(0);
 
     let layer_seconds = timing.upload + timing.per_sequence * sequences.count() as f64;
     // The head is one product, timed by its share of arithmetic.
     let layers = config.n_layers as f64 + head_flop / layer_flop;
     Estimate {
-        peak_bytes: layer_bytes + activations + state_bytes,
+        peak_bytes: layer_bytes + activations + state_bytes + kept_points + distances,
         layer_bytes,
         state_bytes,
         checkpoint_bytes: points + state_bytes,

@@ -1,5 +1,6 @@
 //! The order of the stages, with progress, cancellation and what is kept between them. No maths.
 
+pub mod atlas;
 pub mod card;
 pub mod checkpoint;
 pub mod comparing;
@@ -22,6 +23,7 @@ pub mod stream;
 pub mod text;
 pub mod writing;
 
+pub use atlas::{LayerMap, MapOptions};
 pub use evaluation::evaluate;
 pub use options::{CalibrationOptions, CompareOptions, QuestionOptions, TextOptions, WriteOptions};
 pub use session::Session;

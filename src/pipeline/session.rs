@@ -11,6 +11,7 @@ use crate::manifold::align;
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
+use crate::pipeline::atlas::{Atlas, LayerMap, MapOptions};
 use crate::pipeline::card;
 use crate::pipeline::checkpoint::{Checkpoint, Identity};
 use crate::pipeline::comparing::{Comparing, compare};
@@ -19,7 +20,7 @@ use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::operators::build;
 use crate::pipeline::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::pipeline::planning::{Original, Outcome, check_plan, make_plan, measure_plan, mixed_layers};
-use crate::pipeline::similarity::{Comparison, kept_point_bytes};
+use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::text::{check_points, point_list, sequences};
 use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
@@ -66,6 +67,7 @@ struct Calibrated {
     scores: Scores,
     /// What was reported of it.
     report: SimilarityReport,
+    atlas: Atlas,
 }
 
 impl Calibrated {
@@ -108,11 +110,7 @@ impl Session {
             _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
         };
         self.timing.set(Some(timing));
-        let mut estimate = estimate(&self.model, &self.accelerator, &sequences, options.points, timing);
-        let config = &self.model.config;
-        let n_points = sequences.count() * options.points.per_sequence();
-        estimate.peak_bytes += kept_point_bytes(config.n_layers, n_points, config.hidden_size).unwrap_or(0);
-        Ok(estimate)
+        Ok(estimate(&self.model, &self.accelerator, &sequences, options.points, timing))
     }
 
     /// Captures every layer, maps it and compares it with the others. Where nothing but the metric differs from the
@@ -175,6 +173,7 @@ impl Session {
 
         let mut warnings = warnings(&comparison, &sequences, options);
         warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
+        let pictures = align(comparison.maps())?;
         let report = SimilarityReport {
             model: ModelReport::new(&self.model),
             layers: self.model.config.n_layers,
@@ -191,7 +190,7 @@ impl Session {
             eigenvalues: comparison.maps().iter().map(|m| m.eigenvalues().to_vec()).collect(),
             mutual_information: comparison.mutual_information(),
             similarity: comparison.matrix().to_rows(),
-            embedding: align(comparison.maps())?.iter().map(|e| e.to_rows()).collect(),
+            embedding: pictures.iter().map(|e| e.to_rows()).collect(),
             block_influence: comparison.block_influence().to_vec(),
             massive: comparison.massive(),
             disconnected: comparison.disconnected(),
@@ -201,11 +200,39 @@ impl Session {
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         };
+        let distances = comparison.take_distances();
+        let atlas = Atlas::new(comparison.map_options(), distances, comparison.maps(), pictures);
         let options = options.clone();
-        let calibrated =
-            Calibrated { options, text, sequences, stream, comparison, scores, report: report.clone() };
-        self.calibrated = Some(calibrated);
+        self.calibrated = Some(Calibrated {
+            options,
+            text,
+            sequences,
+            stream,
+            comparison,
+            scores,
+            report: report.clone(),
+            atlas,
+        });
         Ok(report)
+    }
+
+    /// Maps of some layers with other parameters than the run's, after [`similarity`](Session::similarity). What
+    /// it found stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage, [`Error::Limit`] after one of so many points that the distances
+    /// between them were not kept; else as [`Atlas::maps`].
+    pub fn maps(&mut self, options: &MapOptions) -> Result<Vec<LayerMap>> {
+        let n_layers = self.model.config.n_layers;
+        let calibrated = self.calibrated.as_mut().ok_or_else(before_similarity)?;
+        let n_points = calibrated.sequences.count() * calibrated.options.points.per_sequence();
+        if Atlas::bytes(n_layers, n_points).is_none() {
+            return Err(Error::Limit(format!(
+                "the distances between {n_points} points in {n_layers} layers are too many to be kept; run the \
+                 similarity stage with fewer sequences or fewer points in each"
+            )));
+        }
+        calibrated.atlas.maps(options)
     }
 
     /// The report of the last run by another metric, if that is all that differs and its points are still there.
@@ -500,7 +527,7 @@ impl Session {
     }
 
     fn calibrated(&self) -> Result<&Calibrated> {
-        self.calibrated.as_ref().ok_or_else(|| Error::Usage("run the similarity stage first".to_owned()))
+        self.calibrated.as_ref().ok_or_else(before_similarity)
     }
 }
 
@@ -537,4 +564,8 @@ fn warnings(comparison: &Comparison, sequences: &Sequences, options: &Calibratio
         ));
     }
     warnings
+}
+
+fn before_similarity() -> Error {
+    Error::Usage("run the similarity stage first".to_owned())
 }

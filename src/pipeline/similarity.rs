@@ -4,7 +4,11 @@ use std::rc::Rc;
 
 use crate::calibration::PointRule;
 use crate::capture::{LayerOutput, observe};
-use crate::manifold::{DiffusionMap, DiffusionOptions, Points, ValidDiffusionOptions, diffusion_map};
+use crate::manifold::{
+    DiffusionMap, DiffusionOptions, KeptDistances, Points, ValidDiffusionOptions, diffusion_map,
+    diffusion_map_and_distances,
+};
+use crate::pipeline::atlas::Atlas;
 use crate::pipeline::checkpoint::Checkpoint;
 use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::stream::{Context, Stream};
@@ -32,6 +36,8 @@ pub struct Comparison {
     maps: Vec<DiffusionMap>,
     /// The points of each captured layer, row-major, for other metrics; empty where they are too many.
     points: Vec<Rc<[f32]>>,
+    /// Of the layers that were captured, unless they are too many.
+    distances: Vec<KeptDistances>,
     block_influence: Vec<f64>,
     largest_rms: Vec<f64>,
 }
@@ -61,6 +67,7 @@ impl Comparison {
             builder: SimilarityBuilder::new(similarity.check()?),
             maps: Vec::new(),
             points: Vec::new(),
+            distances: Vec::new(),
             block_influence: Vec::new(),
             largest_rms: Vec::new(),
         })
@@ -82,6 +89,7 @@ impl Comparison {
         self.builder.truncate(from);
         self.maps.truncate(from);
         self.points.truncate(from);
+        self.distances.truncate(from);
         self.block_influence.truncate(from);
         self.largest_rms.truncate(from);
         let n_layers = stream.layers().len();
@@ -101,8 +109,8 @@ impl Comparison {
             .await
     }
 
-    /// Appends a layer of points of `width` coordinates, and gives its similarity to the layers before it. The points
-    /// are kept where those of `keep_of` layers are not too much.
+    /// Appends a layer of points of `width` coordinates, and gives its similarity to the layers before it. Its
+    /// points, and the distances between them, are kept where those of `keep_of` layers are not too much.
     ///
     /// # Errors
     /// What mapping and comparing give.
@@ -115,7 +123,14 @@ impl Comparison {
     ) -> Result<Vec<f64>> {
         let n_points = output.points.len() / width;
         let points = Points::from_f32(layer, n_points, width, &output.points)?;
-        let map = diffusion_map(&points, layer, &self.options)?;
+        let map = match keep_of.and_then(|n_layers| Atlas::bytes(n_layers, n_points)) {
+            Some(_) => {
+                let (map, distances) = diffusion_map_and_distances(&points, layer, &self.options)?;
+                self.distances.push(distances);
+                map
+            }
+            None => diffusion_map(&points, layer, &self.options)?,
+        };
         let row = self.builder.push(&points, &map)?;
         self.maps.push(map);
         if keep_of.and_then(|n_layers| kept_point_bytes(n_layers, n_points, width)).is_some() {
@@ -197,6 +212,16 @@ impl Comparison {
     /// The diffusion map of each layer.
     pub fn maps(&self) -> &[DiffusionMap] {
         &self.maps
+    }
+
+    /// Options of the maps.
+    pub fn map_options(&self) -> ValidDiffusionOptions {
+        self.options
+    }
+
+    /// Hands over the distances of the captured layers; empty where they were too many to keep.
+    pub fn take_distances(&mut self) -> Vec<KeptDistances> {
+        std::mem::take(&mut self.distances)
     }
 
     /// `1 - E cos(x_in, x_out)` of each layer.

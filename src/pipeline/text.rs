@@ -54,6 +54,17 @@ pub fn check_points(model: &Model, options: &CalibrationOptions, sequences: &Seq
     Ok(())
 }
 
+/// The last token's own characters, a space before a word included: what the text is longer by than without it.
+/// Decoded alone it would lose that space.
+fn last_token(model: &Model, ids: &[u32]) -> String {
+    let Some((last, before)) = ids.split_last() else {
+        return String::new();
+    };
+    let [before, whole] = [before, ids].map(|ids| model.tokenizer.decode(ids));
+    // A part of a character is shown otherwise once the rest of it is there.
+    whole.strip_prefix(&before).map_or_else(|| model.tokenizer.decode(&[*last]), str::to_owned)
+}
+
 /// Where each point comes from.
 ///
 /// # Errors
@@ -66,14 +77,15 @@ pub fn point_list(model: &Model, sequences: &Sequences, rule: PointRule) -> Resu
         if positions.is_empty() {
             let start = after_bos.get(..POINT_CONTEXT_TOKENS).unwrap_or(after_bos);
             let text = format!("{} …", model.tokenizer.decode(start).trim());
-            points.push(PointReport { sequence, position: -1, text });
+            points.push(PointReport { sequence, position: -1, text, token: String::new() });
         }
         for position in &positions {
             let from =
                 (position + 1).saturating_sub(POINT_CONTEXT_TOKENS).max(usize::from(sequences.has_bos()));
             let context = ids.get(from..=*position).unwrap_or_default();
             let text = format!("… {}", model.tokenizer.decode(context).trim());
-            points.push(PointReport { sequence, position: *position as i64, text });
+            let token = last_token(model, context);
+            points.push(PointReport { sequence, position: *position as i64, text, token });
         }
     }
     Ok(points)

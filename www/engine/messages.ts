@@ -2,7 +2,8 @@
 
 import type {
   CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
-  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  LayerMap, MapOptions, MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport,
+  WriteOptions, WriteReport,
 } from './protocol'
 import type { Moved } from './meter'
 
@@ -46,6 +47,7 @@ export interface Calls {
   estimate: { args: [CalibrationOptions]; result: Estimate }
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
+  mapLayers: { args: [MapOptions]; result: LayerMap[] }
   plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
   measure: { args: [MergePlan, WriteOptions]; result: PlanReport }
   methods: { args: []; result: NamedMethod[] }

@@ -172,6 +172,36 @@ export interface PointReport {
   position: number
   /** Some characters of text before and including the point. */
   text: string
+  /** The point's own token, with which the text ends; empty for a mean, missing in results of earlier versions. */
+  token?: string
+}
+
+/** Which maps are wanted, and with what parameters. */
+export interface MapOptions {
+  /** In the order in which the maps are to come. */
+  layers: number[]
+  /** A multiple, above 0, of the bandwidth that the run used in each layer. */
+  bandwidth: number
+  /** 0 to 1. */
+  density: number
+  time: number
+  /** Exact enough for a picture, and several times faster. */
+  sketch: boolean
+  /** Leading eigenvalues, if more are wanted than come with a map. Not for sketches. */
+  eigenvalues?: number
+}
+
+/** The map of a layer, turned onto the run's picture of it. */
+export interface LayerMap {
+  layer: number
+  epsilon: number
+  /** lambda_0 = 1 first. */
+  eigenvalues: number[]
+  /** lambda_1 > 0.9 */
+  disconnected: boolean
+  dims: number
+  /** Point after point, `dims` numbers each. */
+  coordinates: Float64Array
 }
 
 export interface SimilarityReport {
@@ -432,6 +462,8 @@ export interface WasmEngine {
   estimate(options: CalibrationOptions): Promise<Estimate>
   /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */
   similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
+  /** After `similarity`, whose report it leaves as it is: maps of some layers with other parameters. */
+  mapLayers(options: MapOptions): LayerMap[]
   /** After `similarity` (whose options it shares) on the same model; measured as `output` will store it. */
   plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */

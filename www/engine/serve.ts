@@ -68,6 +68,7 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
       case 'similarity': return similarity(engine, request.args, observe)
+      case 'mapLayers': return engine.mapLayers(request.args[0])
       case 'plan': return engine.plan(request.args[0], observe, request.args[1])
       case 'similarityBy': return engine.similarityBy(request.args[0])
       case 'measure': return engine.measure(request.args[0], observe, request.args[1])

@@ -1,9 +1,11 @@
 import demo from '../../../www/demo-result.json'
 import type {
-  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, MergePlan, Metric, MetricReport, ModelReport,
-  NamedMethod, Observe, OutputFolder, PartStore, PlanOptions, PlanReport, SimilarityReport, WasmEngine, WriteOptions, WriteReport,
+  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, LayerMap, MapOptions,
+  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, Observe, OutputFolder, PartStore, PlanOptions, PlanReport, SimilarityReport,
+  WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
 import { compareOf } from './compare'
+import { mapOf } from './maps'
 import { METHODS } from './methods'
 import { modelFrom } from './model'
 import { byMetric } from './metric'
@@ -82,6 +84,11 @@ export class MockEngine implements WasmEngine {
       seconds: (msPerLayer(options) * n) / 1000, peak_memory_bytes: 42_500_000,
     }
     return this.maps
+  }
+
+  mapLayers(options: MapOptions): LayerMap[] {
+    const maps = this.maps ?? fail('usage', 'Compare the layers first; other maps are made from what that leaves.')
+    return options.layers.map(layer => mapOf(maps, layer, options))
   }
 
   async similarityBy(metric: Metric): Promise<MetricReport> {
