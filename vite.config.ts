@@ -63,6 +63,7 @@ export default defineConfig(({ mode, isPreview }) => {
     resolve: process.env.VITEST ? { conditions: ['browser'] } : {},
     test: {
       include: ['tests/web/**/*.test.ts'],
+      css: { include: /report\.css/ },
       exclude: [...configDefaults.exclude, 'tests/web/e2e/**'],
     },
   }

@@ -43,7 +43,7 @@ describe('a link', () => {
     const result = await demo(7)
     const link = await linkOf(result)
     expect(link).toMatch(/^#result=1\.[\w-]+$/)
-    expect(link.length).toBeLessThan(2000)
+    expect(link.length).toBeLessThan(2200)
     const back = await readLink(`https://example.org/laminate/${link}`)
     expect(half).toBeLessThan(8e-6)
     for (const [l, row] of stored.similarity.entries()) row.forEach((value, m) => expect(Math.abs(back.maps!.similarity[l]![m]! - value)).toBeLessThanOrEqual(half + 1e-15))

@@ -30,7 +30,7 @@ export async function linkOf(result: Result): Promise<string> {
   if (!result.maps) throw new Failure('usage', 'Compare the layers first; a link carries their similarities.')
   const { similarity, ...maps } = result.maps
   const n = similarity.length
-  const header = new TextEncoder().encode(JSON.stringify({ ...resultJson({ ...result, comparison: null, methods: [], created: '' }), similarity: mapsHeader(maps), plan: result.plan && { ...planHeader(result.plan), ...without(result.plan, maps) } }))
+  const header = new TextEncoder().encode(JSON.stringify({ ...resultJson({ ...result, comparison: null, methods: [], created: '' }), similarity: mapsHeader(maps), plan: result.plan && planHeader(result.plan) }))
   const values = quantised(similarity, leastOf(maps.metric), 1)
   const bytes = new Uint8Array(4 + header.length + 2 * values.length)
   new DataView(bytes.buffer).setUint32(0, header.length, true)
@@ -61,7 +61,7 @@ export async function readLink(address: string): Promise<Result> {
   const coded = bytes.subarray(4 + size)
   if (coded.length !== n * (n + 1)) throw damaged
   const similarity = restored(coded, n, least, 1)
-  const plan = header.plan && planFrom({ ...header.plan, text: header.plan.text ?? maps.text, device: header.plan.device ?? maps.device })
+  const plan = header.plan && planFrom(header.plan)
   const result = ofDocument({ ...header, similarity: { ...maps, similarity }, plan }, 'The link')
   return { ...result, notes: [...result.notes.filter(note => note !== NO_MAPS), `A link carries the similarities to within ${tolerance(least, 1).toExponential(1)}, and neither the maps nor a comparison of methods; a report has them.`] }
 }
@@ -122,12 +122,6 @@ function planHeader(report: PlanReport) {
       dropped: steps.map(({ dropped: q }) => q && [figures(q.perplexity, 4), figures(q.kl, 3), figures(q.top1_agreement, 3), Number(q.collapsed)] as const),
     },
   }
-}
-
-/** A plan measured on the text, and by the device, of the maps need not repeat them. */
-function without(plan: PlanReport, maps: Pick<SimilarityReport, 'text' | 'device'>) {
-  const same = (key: 'text' | 'device') => (JSON.stringify(plan[key]) === JSON.stringify(maps[key]) ? undefined : plan[key])
-  return { text: same('text'), device: same('device') }
 }
 
 /** The plan with its steps and groups; what cannot be one is left to the check of plans. */
