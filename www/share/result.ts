@@ -80,6 +80,11 @@ export function isKnown(model: ModelReport): boolean {
   return model.parameters > 0
 }
 
+/** Whether it is more than a bare matrix: only then is there a `similarity.json` of it. */
+export function isWhole(maps: SimilarityReport): boolean {
+  return maps.points.count > 0
+}
+
 const NO_TEXT: TextReport = { name: 'a text that is not named', sequences: 0, tokens_per_sequence: 0, tokens_scored: 0 }
 const NO_DEVICE = { kind: 'cpu', name: 'a device that is not named', reason: '', max_binding_bytes: 0 } as const
 export const NO_MAPS = 'The maps of the layers are not in it; a report or similarity.json has them.'

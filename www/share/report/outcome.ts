@@ -7,8 +7,9 @@ import { remarksOf } from '../../charts/rows'
 import type { CompareReport, CompareRow, MergeStep, NamedMethod, PlanOptions, PlanReport, Quality } from '../../engine/protocol'
 import { bytes, count, group, nats, percent, perplexity, plural, seconds, sentence, similarity } from '../../format'
 import { OPERATORS, SELECTIONS, titleOf } from '../../methods'
+import { textWords } from '../words'
 import { Markup, markup } from './markup'
-import { facts, textWords } from './seen'
+import { facts } from './seen'
 
 export function planSection({ plan, layers, parameters, bytes: size, warnings }: PlanReport, options: PlanOptions | null): Markup {
   const chosen: [string, string][] = options ? [

@@ -2,20 +2,13 @@
 import { colourOf, domainFor, legend } from '../../charts/colour'
 import { groupSquares, layerTicks } from '../../charts/matrix'
 import type { ModelReport, PlanReport, SimilarityReport } from '../../engine/protocol'
-import { bytes, count, perplexity, plural, seconds, sentence, similarity, whole } from '../../format'
+import { bytes, count, perplexity, plural, sentence, similarity, whole } from '../../format'
 import { isKnown } from '../result'
+import { METRIC_WORDS, settingsOf, textWords } from '../words'
 import { Markup, markup } from './markup'
-
-export const METRIC_WORDS: Record<string, string> = {
-  mi: 'mutual information of diffusion maps', cosine: 'mean cosine', angular: 'angle', euclidean: 'Euclidean distance', mahalanobis: 'Mahalanobis distance', cka: 'linear CKA',
-}
 
 export function facts(pairs: readonly (readonly [name: string, value: string])[]): Markup {
   return markup`<dl>${pairs.map(([name, value]) => markup`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`
-}
-
-export function textWords({ name, sequences, tokens_per_sequence: tokens, tokens_scored: scored }: SimilarityReport['text']): string {
-  return sequences > 0 ? `${name}, ${plural(sequences, 'sequence')} of ${plural(tokens, 'token')}, ${whole(scored)} scored` : name
 }
 
 const SIDE = 10
@@ -37,8 +30,8 @@ export function similaritySection(maps: SimilarityReport, plan: PlanReport | nul
 <g font-size="${size.toFixed(2)}">${ticks.map(layer => markup`<text x="${(layer + 0.5) * SIDE}" y="${side + margin * 0.4}" text-anchor="middle">${layer}</text><text x="${-margin * 0.15}" y="${(layer + 0.5) * SIDE}" dy="0.35em" text-anchor="end">${layer}</text>`)}<text x="${side / 2}" y="${side + margin * 0.92}" text-anchor="middle">layer, counted from the input</text></g>
 </svg>
 <svg class="legend" viewBox="-10 0 220 40" width="220" height="40" role="img" aria-label="Colours: similarity from ${domain[0]} to ${domain[1]}">${stops.map(({ at, colour }) => markup`<rect x="${(at * 200 - 2.5).toFixed(1)}" y="4" width="5.5" height="12" fill="${colour}"/>`)}${labels.map(({ at, value }) => markup`<text x="${at * 200}" y="32" font-size="12" text-anchor="middle">${value}</text>`)}</svg>
-<p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRIC_WORDS[maps.metric] ?? maps.metric}, on ${textWords(maps.text)}.</p>
-<figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRIC_WORDS[maps.metric] ?? maps.metric}, on ${textWords(maps.text)}.</figcaption>
+<p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRIC_WORDS[maps.metric]}, on ${textWords(maps.text)}.</p>
+<figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRIC_WORDS[maps.metric]}, on ${textWords(maps.text)}.</figcaption>
 </figure>
 <details><summary>Table of the numbers</summary><div class="scroll" role="region" aria-label="Similarity of each pair of layers" tabindex="0"><table><thead><tr><th scope="col">layer</th>${maps.similarity.map((_, m) => markup`<th scope="col">${m}</th>`)}</tr></thead><tbody>${maps.similarity.map((values, l) => markup`<tr><th scope="row">${l}</th>${values.map(value => markup`<td>${similarity(value)}</td>`)}</tr>`)}</tbody></table></div></details>
 ${Number.isFinite(maps.perplexity) ? markup`<p>The model has perplexity ${perplexity(maps.perplexity)} on ${textWords(maps.text)}.</p>` : ''}
@@ -84,11 +77,6 @@ export function modelSection(model: ModelReport): Markup {
   ])}</section>`
 }
 
-export function settingsSection({ options, points, text, device, seconds: took, peak_memory_bytes: peak }: SimilarityReport): Markup {
-  return markup`<section aria-labelledby="settings"><h2 id="settings">Settings</h2>${facts([
-    ['Text', textWords(text)], ['Points', `${points.rule}, ${whole(points.count)} of them`], ['Similarity by', METRIC_WORDS[options.metric] ?? options.metric], ['Map dimensions', String(options.dims)],
-    ['Diffusion time', String(options.time)], ['Density exponent', String(options.density)], ['Scale of states', options.normalise === 'rms' ? 'divided by their root mean square' : 'as they are'],
-    ['Bandwidth', options.bandwidth === null ? 'median of squared distances' : String(options.bandwidth)], ['Neighbours', String(options.neighbours)],
-    ['Computed', `in ${seconds(took)} on ${device.name}${peak > 0 ? `, ${bytes(peak)} at most` : ''}`],
-  ])}</section>`
+export function settingsSection(maps: SimilarityReport): Markup {
+  return markup`<section aria-labelledby="settings"><h2 id="settings">Settings</h2>${facts(settingsOf(maps))}</section>`
 }
