@@ -54,7 +54,7 @@ export class Actions {
     const model = await this.openNow(run, origin)
     this.forget('maps')
     dropTrialFiles(state, 'original')
-    Object.assign(state, { model, origin, estimate: null, found: null })
+    Object.assign(state, { model, origin, estimate: null, found: null, viewing: null })
     state.writeOptions.container = model.container
   }
 
@@ -261,7 +261,8 @@ export function wasCancelled(state: State): boolean {
   return state.notice !== null && isCancelled(state.notice.error)
 }
 
-function mostAlike(matrix: readonly (readonly number[])[]): readonly [number, number] {
+/** The neighbours of the highest similarity. */
+export function mostAlike(matrix: readonly (readonly number[])[]): readonly [number, number] {
   let best: readonly [number, number] = [0, Math.min(1, matrix.length - 1)]
   for (let l = 0; l + 1 < matrix.length; l++) if (matrix[l]![l + 1]! > matrix[best[0]]![best[1]]!) best = [l, l + 1]
   return best
