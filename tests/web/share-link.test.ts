@@ -57,7 +57,7 @@ describe('a link', () => {
     expect(recipe.plan.steps.map(step => [step.merged, step.groups, step.layers, step.collapsed])).toEqual(original.plan.steps.map(step => [step.merged, step.groups, step.layers, step.collapsed]))
     recipe.plan.steps.forEach((step, i) => expect(step.perplexity).toBeCloseTo(original.plan.steps[i]!.perplexity!, 3))
     expect(back.plan!.original).toEqual(result.plan!.original)
-    expect(back.notes.join()).toContain('to within 7.6e-6')
+    expect(back.notes.join()).toContain('to within 0.000008')
   })
 
   test('carries no text, no pieces of one, and no file names', async () => {

@@ -10,6 +10,7 @@
 import { Failure } from '../engine/errors'
 import type { MergePlan, MergeStep, PlanReport, SimilarityReport } from '../engine/protocol'
 import { plural, whole } from '../format'
+import { methodOf } from '../methods'
 import { packed, unpacked } from './packed'
 import { leastOf } from './reports'
 import { NO_MAPS, ofDocument, resultJson, type Result } from './result'
@@ -30,7 +31,8 @@ export async function linkOf(result: Result): Promise<string> {
   if (!result.maps) throw new Failure('usage', 'Compare the layers first; a link carries their similarities.')
   const { similarity, ...maps } = result.maps
   const n = similarity.length
-  const header = new TextEncoder().encode(JSON.stringify({ ...resultJson({ ...result, comparison: null, methods: [], created: '' }), similarity: mapsHeader(maps), plan: result.plan && planHeader(result.plan) }))
+  const named = result.options && methodOf(result.methods, result.options)
+  const header = new TextEncoder().encode(JSON.stringify({ ...resultJson({ ...result, comparison: null, methods: named ? [named] : [], created: '' }), similarity: mapsHeader(maps), plan: result.plan && planHeader(result.plan) }))
   const values = quantised(similarity, leastOf(maps.metric), 1)
   const bytes = new Uint8Array(4 + header.length + 2 * values.length)
   new DataView(bytes.buffer).setUint32(0, header.length, true)
@@ -63,7 +65,7 @@ export async function readLink(address: string): Promise<Result> {
   const similarity = restored(coded, n, least, 1)
   const plan = header.plan && planFrom(header.plan)
   const result = ofDocument({ ...header, similarity: { ...maps, similarity }, plan }, 'The link')
-  return { ...result, notes: [...result.notes.filter(note => note !== NO_MAPS), `A link carries the similarities to within ${tolerance(least, 1).toExponential(1)}, and neither the maps nor a comparison of methods; a report has them.`] }
+  return { ...result, notes: [...result.notes.filter(note => note !== NO_MAPS), `A link carries the similarities to within ${tolerance(least, 1).toFixed(6)}, and neither the maps nor a comparison of methods; a report has them.`] }
 }
 
 /** The most that a value is off. */
