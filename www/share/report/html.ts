@@ -1,5 +1,5 @@
 /** A result as one HTML file: it needs no network, no server and no engine, and this page reads it back. */
-import { PROGRAM, resultJson, type Result } from '../result'
+import { isWhole, PROGRAM, resultJson, type Result } from '../result'
 import { colourOf } from '../../charts/colour'
 import { CITATIONS } from '../citation'
 import { jsonInHtml, REPORT_DATA } from './data'
@@ -40,7 +40,7 @@ ${plan ? planSection(plan, options) : ''}
 ${plan ? measuresSection(plan) : ''}
 ${comparison ? comparisonSection(comparison, methods) : ''}
 ${modelSection(model)}
-${maps ? settingsSection(maps) : ''}
+${maps && isWhole(maps) ? settingsSection(maps) : ''}
 <section aria-labelledby="cite"><h2 id="cite">Citation</h2>
 ${CITATIONS.map(({ what, text, bibtex }) => markup`<h3>For ${what}</h3><p>${text}</p><details><summary>BibTeX</summary><pre tabindex="0">${bibtex}</pre></details>`)}
 </section>
