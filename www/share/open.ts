@@ -45,17 +45,20 @@ export async function openLinked(actions: Actions): Promise<void> {
     if (actions.state.run) throw new Failure('usage', 'A step is running; cancel it before opening a result.')
     await openResult(actions, location.href)
   } catch (thrown) {
-    history.replaceState(null, '', location.pathname + location.search)
+    forgetLink()
     actions.report(thrown, null)
   }
 }
 
+/** An address that no longer says what is shown is put right. */
+export function forgetLink(): void {
+  if (isLinked()) history.replaceState(null, '', location.pathname + location.search)
+}
+
 /** Back to what was there before: nothing of it was touched. */
 export function closeResult(actions: Actions): void {
-  const { state } = actions
-  state.viewing = null
-  if (isLinked()) history.replaceState(null, '', location.pathname + location.search)
-  if (!state.device) void actions.start()
+  actions.state.viewing = null
+  if (!actions.state.device) void actions.start()
 }
 
 /** A page's state that holds a result and nothing else. */
