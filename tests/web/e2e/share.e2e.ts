@@ -124,6 +124,10 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     expect(await page.getByText(/A link carries the similarities to within 0\.000008/).count()).toBe(1)
     const npy = readNpy(new Uint8Array((await saved(page, 'the similarities', 'NPY')).bytes), 'x')
     stored.similarity.flat().forEach((value, i) => expect(Math.abs(npy.data[i]! - value)).toBeLessThan(7.7e-6))
+    const recipe = JSON.parse((await bytesOf(page, () => page.getByRole('button', { name: 'The recipe alone' }).click())).bytes.toString())
+    expect([recipe.model, recipe.plan.groups, recipe.options.remove]).toEqual(['stories-planted-12L', [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]], 7])
+    // What was quantised once is not moved by going through a link again.
+    expect((await page.getByLabel('Link to this result').inputValue()).length).toBeLessThanOrEqual(link.length + 8)
     expect(errors).toEqual([])
   })
 
