@@ -11,6 +11,9 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 /** The page's policy, from the page itself; sent as a header too, because a worker only heeds the header. */
 const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(here('index.html'), 'utf8'))?.[1] ?? ''
 
+/** The version of the engine is that of the page: recipes and reports name it. */
+const version = /^version = "(.+)"$/m.exec(readFileSync(here('Cargo.toml'), 'utf8'))?.[1] ?? ''
+
 /** `--mode mock`: the page with an engine that answers from stored numbers, for tests and for work on the page. */
 function mockEngine(): Plugin {
   return {
@@ -44,6 +47,7 @@ export default defineConfig(({ mode, isPreview }) => {
   const mock = mode === 'mock' ? [mockEngine()] : []
   return {
     publicDir: false,
+    define: { __LAMINATE_VERSION__: JSON.stringify(version) },
     plugins: [svelte(), sampleModel(), llamaWorker(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
     worker: { format: 'es', plugins: () => [llamaWorker(), ...mock] },
     optimizeDeps: { exclude: ['@wllama/wllama'] },
@@ -59,6 +63,7 @@ export default defineConfig(({ mode, isPreview }) => {
     resolve: process.env.VITEST ? { conditions: ['browser'] } : {},
     test: {
       include: ['tests/web/**/*.test.ts'],
+      css: { include: /report\.css/ },
       exclude: [...configDefaults.exclude, 'tests/web/e2e/**'],
     },
   }

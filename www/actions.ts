@@ -1,7 +1,7 @@
 import { countAbove, mostAlike } from './charts/neighbours'
 import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
-import { Failure, toEngineError } from './engine/errors'
+import { Failure, isCancelled, toEngineError } from './engine/errors'
 import { detectFeatures, preferenceFrom } from './engine/features'
 import { removeJob, sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
@@ -65,7 +65,7 @@ export class Actions {
     const model = await this.openNow(run, origin)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
-    Object.assign(state, { model, origin, estimate: null, found: null })
+    Object.assign(state, { model, origin, estimate: null, found: null, viewing: null })
     startAgain(state)
     state.writeOptions.container = model.container
   }
@@ -282,4 +282,8 @@ export class Actions {
     if ('kept' in event) this.safety.heard(event.kept)
     else take(this.state, event)
   }
+}
+
+export function wasCancelled(state: State): boolean {
+  return state.notice !== null && isCancelled(state.notice.error)
 }

@@ -104,9 +104,9 @@ export function modelName({ state }: Actions): string {
   return `${name}-laminated-${state.plan?.report.layers.after ?? 0}L`
 }
 
-/** Hands text or a drawing made on this page to the user. */
-export function saveText(name: string, type: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type }))
+/** Hands a file made on this page to the user. */
+export function saveBlob(name: string, blob: Blob): void {
+  const url = URL.createObjectURL(blob)
   clickLink(url, name)
   setTimeout(() => URL.revokeObjectURL(url), 10_000)
 }

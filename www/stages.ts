@@ -66,6 +66,8 @@ export function comparisonState(see: StageState, comparison: Freshness): StageSt
 
 const DONE: StageState = { status: 'done', reason: '' }
 
+export const ALL_DONE = Object.fromEntries(STAGES.map(({ id }) => [id, DONE])) as Record<StageId, StageState>
+
 const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', metric: 'see', plan: 'compress', write: 'take' }
 
 const STATUS_WORDS: Record<Status, string> = {

@@ -18,7 +18,8 @@ import type { TrialFiles, Which } from './try/files'
 import type { Trial } from './try/trial'
 import type { KeptRun } from './run/record'
 import type { Turn } from './run/turn'
-import { comparisonState, stageStates, type Facts, type Freshness } from './stages'
+import type { Result } from './share/result'
+import { ALL_DONE, comparisonState, stageStates, type Facts, type Freshness } from './stages'
 
 export type RunKind = NonNullable<Facts['running']>
 
@@ -125,6 +126,11 @@ export class State {
   trial = $state.raw<Trial | null>(null)
   trialFiles: Record<Which, TrialFiles | null> = { original: null, compressed: null }
 
+  /** A stored result that is shown instead of the stages, and where it came from: "a link", or a file's name. */
+  viewing = $state.raw<{ result: Result; from: string } | null>(null)
+  /** This is the state of a stored result: what is known of it, without its model. */
+  readOnly = $state(false)
+
   run = $state.raw<Run | null>(null)
   /** The last run of this browser, as far as it outlives the page. */
   kept = $state.raw<KeptRun | null>(null)
@@ -146,18 +152,18 @@ export class State {
   /** The two layers whose maps are shown. */
   pair = $state.raw<readonly [number, number]>([0, 1])
 
-  readonly mapsFresh = $derived(freshness(this.maps, keyOf(this.calibration), true))
+  readonly mapsFresh = $derived(this.fresh(this.maps, keyOf(this.calibration), true))
   /** What a plan would be made with now. */
   readonly chosenPlan = $derived(optionsWith(this.planOptions, this.hand.present))
   readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact]))
-  readonly planFresh = $derived(freshness(this.plan, this.planKey, this.mapsFresh === 'fresh'))
-  readonly savedFresh = $derived(freshness(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
+  readonly planFresh = $derived(this.fresh(this.plan, this.planKey, this.mapsFresh === 'fresh'))
+  readonly savedFresh = $derived(this.fresh(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
 
-  readonly comparisonFresh = $derived(freshness(
+  readonly comparisonFresh = $derived(this.fresh(
     this.comparison, keyOf([this.maps?.key, chosenComparison(this.choice, this.model?.layers ?? 0).options]), this.mapsFresh === 'fresh',
   ))
 
-  readonly stages = $derived(stageStates({
+  readonly stages = $derived(this.readOnly ? ALL_DONE : stageStates({
     model: this.model !== null, similarity: this.mapsFresh, plan: this.planFresh, written: this.savedFresh,
     running: this.run?.kind ?? null,
   }))
@@ -165,7 +171,12 @@ export class State {
   readonly compared = $derived(comparisonState(this.stages.see, this.comparisonFresh))
 
   /** Why no new run can start now; empty when one can. */
-  readonly busy = $derived(this.run ? 'Another step is running; cancel it or wait for it.' : '')
+  readonly busy = $derived(this.run ? 'Another step is running; cancel it or wait for it.' : this.readOnly ? 'This is a stored result; open its model to compute.' : '')
+
+  /** A stored result is as it was made. */
+  private fresh(made: { key: string } | null, key: string, restsOnFresh: boolean): Freshness {
+    return this.readOnly && made ? 'fresh' : freshness(made, key, restsOnFresh)
+  }
 }
 
 export function keyOf(value: unknown): string {

@@ -13,10 +13,7 @@ export function paintedBeside(svg: SVGSVGElement, shapes: Shapes): void {
   painters.set(svg, shapes)
 }
 
-/** A copy of a drawing with everything that is seen in it. */
-export function wholeCopy(svg: SVGSVGElement): SVGSVGElement {
-  const copy = svg.cloneNode(true) as SVGSVGElement
-  const place = copy.querySelector(`[${PLACE}]`)
-  if (place) place.append(...(painters.get(svg)?.() ?? []))
-  return copy
+/** Puts into a copy of `svg` what is painted beside it. */
+export function unpainted(svg: SVGSVGElement, copy: SVGSVGElement): void {
+  copy.querySelector(`[${PLACE}]`)?.append(...(painters.get(svg)?.() ?? []))
 }

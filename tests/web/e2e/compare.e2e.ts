@@ -24,9 +24,10 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await panel(page).getByRole('button', { name: 'Compare the methods again' }).waitFor()
     await page.getByTestId('footing').getByText(/tokens scored/).waitFor()
   }
-  const saved = async (page: Page, button: string) => {
+  const saved = async (page: Page, format: string) => {
     const downloading = page.waitForEvent('download')
-    await panel(page).getByRole('button', { name: button }).click()
+    await panel(page).getByRole('button', { name: 'Save the comparison', exact: true }).click()
+    await panel(page).getByRole('button', { name: new RegExp(`^${format}`) }).click()
     const download = await downloading
     return { name: download.suggestedFilename(), text: readFileSync(await download.path(), 'utf8') }
   }
@@ -122,15 +123,15 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await runDemo(page)
     await choose(page, ['LaCo', 'MKA, published code'], '2, 6')
     await run(page)
-    const csv = await saved(page, 'Save CSV')
+    const csv = await saved(page, 'CSV')
     expect(csv.name).toBe('compare.csv')
     expect(csv.text.split('\n').map(line => line.split(',')[0])).toEqual(['method', 'original', 'laco', 'laco', 'mka-code', 'mka-code', ''])
-    const json = await saved(page, 'Save JSON')
+    const json = await saved(page, 'JSON')
     expect([json.name, JSON.parse(json.text).rows.length]).toEqual(['compare.json', 4])
-    const markdown = await saved(page, 'Save Markdown')
+    const markdown = await saved(page, 'Markdown')
     expect(markdown.name).toBe('compare.md')
     expect(markdown.text).toMatch(/\| MKA, published code \| 6 \|.*\*\*collapsed\*\*/)
-    const picture = await saved(page, 'Save picture')
+    const picture = await saved(page, 'SVG')
     expect(picture.name).toBe('compare.svg')
     expect(picture.text).toMatch(/^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/)
     expect(picture.text).toContain('Above the scale: MKA, published code with 6 removed')

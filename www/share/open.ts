@@ -1,0 +1,95 @@
+/** Results that come in: dropped, chosen, or in the address of the page. */
+import type { Actions } from '../actions'
+import { mostAlike } from '../charts/neighbours'
+import { CALIBRATION, PLAN } from '../defaults'
+import { Failure } from '../engine/errors'
+import { detectFeatures, preferenceFrom } from '../engine/features'
+import type { Opened } from '../engine/source'
+import { keyOf, State } from '../state.svelte'
+import type { Result } from './result'
+
+/** A single file that holds a result is shown; everything else is opened as a model. */
+export async function openAnything(actions: Actions, opened: Opened): Promise<void> {
+  const [only, another] = opened.files
+  const result = only && !another && 'file' in only ? await (await reading()).readResult(only.file, only.name) : null
+  if (result) show(actions, result, only?.name ?? '')
+  else await actions.open(opened)
+}
+
+/** A file that must be a result, or a link as text. */
+export async function openResult(actions: Actions, from: File | string): Promise<void> {
+  const { readLink, readResult } = await reading()
+  if (typeof from === 'string') return show(actions, await readLink(from), 'a link')
+  const result = await readResult(from, from.name)
+  if (!result) throw new Failure('format', `${from.name} holds no result of Laminate. A report, similarity.json, a recipe, or the matrix as CSV or NPY can be opened here.`)
+  show(actions, result, from.name)
+}
+
+export const isLinked = (): boolean => location.hash.startsWith('#result=')
+
+/**
+ * Starts the page. With a result in the address the engine is not loaded until it is needed: figures open without
+ * it. A link that cannot be read leaves the page as it always is, and says why.
+ */
+export async function startPage(actions: Actions): Promise<void> {
+  if (!isLinked()) return actions.start()
+  const { state } = actions
+  Object.assign(state, { features: detectFeatures(), preference: preferenceFrom(location.search), loading: null })
+  await openLinked(actions)
+  if (!state.viewing) await actions.start()
+}
+
+/** The result in the address, which a pasted link changes without a reload. */
+export async function openLinked(actions: Actions): Promise<void> {
+  if (!isLinked()) return
+  try {
+    if (actions.state.run) throw new Failure('usage', 'A step is running; cancel it before opening a result.')
+    await openResult(actions, location.href)
+  } catch (thrown) {
+    forgetLink()
+    actions.report(thrown, null)
+  }
+}
+
+/** An address that no longer says what is shown is put right. */
+export function forgetLink(): void {
+  if (isLinked()) history.replaceState(null, '', location.pathname + location.search)
+}
+
+/** Back to what was there before: nothing of it was touched. */
+export function closeResult(actions: Actions): void {
+  actions.state.viewing = null
+  if (!actions.state.device) void actions.start()
+}
+
+/** A page's state that holds a result and nothing else. */
+export function stateOf({ model, maps, plan, options, comparison, methods }: Result, like: State): State {
+  const state = new State()
+  const calibration = { ...CALIBRATION, ...maps?.options, text: null }
+  const planOptions = { ...PLAN, ...(plan ? { remove: plan.layers.before - plan.layers.after } : {}), ...options }
+  const steps = plan?.plan.steps ?? []
+  Object.assign(state, { readOnly: true, model, calibration, planOptions, steps, methods, palette: like.palette, features: like.features, loading: null })
+  if (maps) Object.assign(state, { maps: { report: maps, options: calibration, key: keyOf(calibration) }, pair: mostAlike(maps.similarity) })
+  if (plan) state.plan = { report: plan, options: planOptions, key: '' }
+  if (comparison) Object.assign(state, { rows: comparison.rows, comparison: { report: comparison, options: comparedAs(comparison.rows), key: '' } })
+  return state
+}
+
+/** The order of a comparison, from its rows. */
+function comparedAs(rows: readonly { method: string; removed: number }[]) {
+  return { methods: [...new Set(rows.map(row => row.method))], remove: [...new Set(rows.map(row => row.removed))], evaluation: { text: null, text_name: null, samples: 0, tokens: 0 }, seed: 0 }
+}
+
+function show({ state }: Actions, result: Result, from: string): void {
+  state.notice = null
+  state.viewing = { result, from }
+}
+
+/** What reads files and links is loaded when there is one. */
+async function reading() {
+  const load = Promise.all([import('./read'), import('./link')]).catch(() => {
+    throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')
+  })
+  const [{ readResult }, { readLink }] = await load
+  return { readResult, readLink }
+}

@@ -1,0 +1,84 @@
+/** What was decided and what it cost: sections of the report. */
+import { colourOf } from '../../charts/colour'
+import { footing, overlapWarning } from '../../charts/comparison'
+import { curveChart, type Measure } from '../../charts/curve'
+import { mergeTree } from '../../charts/merges'
+import { remarksOf } from '../../charts/rows'
+import type { CompareReport, CompareRow, MergeStep, NamedMethod, PlanOptions, PlanReport, Quality } from '../../engine/protocol'
+import { bytes, count, group, nats, percent, perplexity, plural, seconds, sentence, similarity } from '../../format'
+import { OPERATORS, SELECTIONS, titleOf } from '../../methods'
+import { textWords } from '../words'
+import { Markup, markup } from './markup'
+import { facts } from './seen'
+
+export function planSection({ plan, layers, parameters, bytes: size, warnings }: PlanReport, options: PlanOptions | null): Markup {
+  const chosen: [string, string][] = options ? [
+    ['Which layers', SELECTIONS[options.selection].word], ['Asked for', options.remove === null ? `merges down to a similarity of ${options.min_similarity}` : `${plural(options.remove, 'layer')} removed`],
+    ['Weights', typeof options.alpha === 'number' ? `${options.alpha} for the first of two` : options.alpha === 'search' ? 'searched' : 'by similarity'], ['Seed', String(options.seed)],
+  ] : []
+  return markup`<section aria-labelledby="plan"><h2 id="plan">Plan</h2>
+<p>${layers.before} layers became ${layers.after}: ${plan.groups.map(each => markup`<b class="${each.length > 1 ? 'fused' : 'one'}">${group(each)}</b> `)}</p>
+${facts([...chosen, ['What becomes of them', OPERATORS[plan.operator].word], ...(size.before > 0 ? [['Size', `${bytes(size.after)} of ${bytes(size.before)}`], ['Parameters', `${count(parameters.after)} of ${count(parameters.before)}`]] as [string, string][] : [])])}
+${plan.steps.length > 0 ? markup`<figure>${tree(plan.n_layers, plan.steps)}<figcaption>Layers from input to output along the top; each row below is one merge, in the order they were made.</figcaption></figure>${stepTable(plan.steps)}` : ''}
+${warnings.map(warning => markup`<p class="warn">${sentence(warning)}</p>`)}
+</section>`
+}
+
+function tree(n: number, steps: readonly MergeStep[]): Markup {
+  const { joints, roots, height } = mergeTree(n, steps, { width: 640, row: 20, top: 32 })
+  return markup`<svg class="tree" viewBox="-8 -20 656 ${height + 40}" role="img" aria-label="Order of the merges: ${joints.map(joint => joint.label).join('; ')}">${
+    Array.from({ length: n }, (_, layer) => layer).filter(layer => n <= 40 || layer % 10 === 0).map(layer => markup`<text x="${(((layer + 0.5) * 640) / n).toFixed(1)}" y="-6" font-size="12" text-anchor="middle">${layer}</text>`)}${
+    joints.map(({ x1, x2, y, y1, y2, similarity: value }) => markup`<path d="M${x1} ${y1}V${y}H${x2}V${y2}" stroke="${colourOf(value)}"/>`)}${
+    roots.map(({ x, y, layers }) => markup`<circle cx="${x}" cy="${layers.length === 1 ? 8 : y}" r="3"/>`)}</svg>`
+}
+
+function stepTable(steps: readonly MergeStep[]): Markup {
+  return markup`<div class="scroll" role="region" aria-label="Steps" tabindex="0"><table class="sortable"><thead><tr><th scope="col">step</th><th scope="col" class="left">merged</th><th scope="col">similarity</th><th scope="col">alpha</th><th scope="col">layers left</th><th scope="col">perplexity</th><th scope="col">KL</th><th scope="col">agrees</th><th scope="col">state</th></tr></thead><tbody>
+${steps.map((step, i) => markup`<tr><th scope="row" data-value="${i + 1}">${i + 1}</th><td class="left" data-value="${step.groups[0][0] ?? 0}">${group(step.groups[0])} with ${group(step.groups[1])}</td>${value(step.similarity, similarity)}${value(step.alpha, similarity)}${value(step.layers, String)}${value(step.perplexity, perplexity)}${value(step.kl, nats)}${value(step.top1_agreement, percent)}<td class="left">${step.collapsed ? 'collapsed' : ''}</td></tr>`)}
+</tbody></table></div>`
+}
+
+function value(x: number | null, words: (x: number) => string): Markup {
+  return x === null ? markup`<td></td>` : markup`<td data-value="${x}">${words(x)}</td>`
+}
+
+/** A recipe does not say what the original was worth: then there is nothing to compare with. */
+export function measuresSection(report: PlanReport): Markup {
+  const { original, merged, dropped, text, plan } = report
+  if (Number.isNaN(original.perplexity)) return markup``
+  const line = (name: string, q: Quality) => markup`<tr><th scope="row" class="left">${name}</th>${value(q.perplexity, perplexity)}${value(q.kl, nats)}${value(q.top1_agreement, percent)}<td class="left">${q.collapsed ? 'collapsed' : ''}</td></tr>`
+  const same = plan.operator === 'drop'
+  return markup`<section aria-labelledby="judge"><h2 id="judge">Measures</h2>
+<p>On ${textWords(text)}. “Dropped” keeps the first layer of each group and drops the others; KL and agreement are to the original on the same tokens; collapsed means a perplexity more than ten times the original's.</p>
+<div class="scroll" role="region" aria-label="Quality" tabindex="0"><table><thead><tr><th scope="col" class="left">model</th><th scope="col">perplexity</th><th scope="col">KL, a token</th><th scope="col">agrees</th><th scope="col">state</th></tr></thead><tbody>${line('original', original)}${line(same ? 'dropped' : 'merged', merged)}${same ? '' : line('dropped', dropped)}</tbody></table></div>
+${plan.steps.some(step => step.perplexity !== null) ? markup`<figure>${curve(report, 'perplexity')}${curve(report, 'kl')}<figcaption>Perplexity (logarithmic) and KL in nats a token (linear) by layers removed: merged (dots), dropped (squares). The dotted line is the original.</figcaption></figure>` : ''}
+</section>`
+}
+
+function curve(report: PlanReport, measure: Measure): Markup {
+  const chart = curveChart(report, { width: 520, height: 150, measure })
+  const name = measure === 'kl' ? 'KL, nats a token' : 'Perplexity'
+  const words = (x: number) => (measure === 'kl' && Number.isFinite(x) ? nats(x) : perplexity(x))
+  return markup`<svg class="curve" viewBox="-60 -24 600 206" role="img" aria-label="${name} by layers removed: ${chart.points.map(p => `${p.removed}, ${words(p.value)}`).join('; ')}">
+<text class="name" x="-56" y="-10" font-size="12">${name}</text>${chart.yTicks.map(({ at, label }) => markup`<line x1="0" x2="520" y1="${at}" y2="${at}"/><text x="-8" y="${at}" dy="0.32em" font-size="12" text-anchor="end">${label}</text>`)}${
+    chart.xTicks.map(({ value: removed, at }) => markup`<text x="${at}" y="170" font-size="12" text-anchor="middle">${removed}</text>`)}
+<line class="original" x1="0" x2="520" y1="${chart.original}" y2="${chart.original}"/>${report.plan.operator === 'drop' ? '' : markup`<path class="other" d="${chart.droppedPath}"/>${chart.dropped.map(({ x, y }) => markup`<rect x="${x - 3.5}" y="${y - 3.5}" width="7" height="7"/>`)}`}<path d="${chart.path}"/>${
+    chart.points.map(({ x, y, removed, value: v, collapsed }) => markup`<circle cx="${x}" cy="${y}" r="4" class="${collapsed ? 'collapsed' : ''}"><title>${removed} removed: ${words(v)}${collapsed ? ', collapsed' : ''}</title></circle>`)}
+</svg>`
+}
+
+export function comparisonSection(report: CompareReport, methods: readonly NamedMethod[]): Markup {
+  const title = (name: string) => titleOf(methods, name)
+  const { original } = report
+  const line = (row: CompareRow) => markup`<tr${new Markup(row.quality?.collapsed ? ' class="collapsed"' : '')}><th scope="row" class="left">${title(row.method)}</th>${value(row.removed, String)}${row.quality
+    ? markup`${value(row.quality.perplexity, perplexity)}${value(row.quality.kl, nats)}${value(row.quality.top1_agreement, percent)}${value(row.bytes, bytes)}${value(row.seconds, seconds)}<td class="left">${row.quality.collapsed ? 'collapsed' : ''}</td>`
+    : markup`<td></td><td></td><td></td><td></td><td></td><td class="left why">failed: ${sentence(row.error ?? 'no reason was given')}</td>`}</tr>`
+  return markup`<section aria-labelledby="compare"><h2 id="compare">Methods compared</h2>
+${overlapWarning(report) ? markup`<p class="warn">${overlapWarning(report)}</p>` : ''}
+<div class="scroll" role="region" aria-label="Comparison of methods" tabindex="0"><table class="sortable"><thead><tr><th scope="col" class="left">method</th><th scope="col">removed</th><th scope="col">perplexity</th><th scope="col">KL</th><th scope="col">agrees</th><th scope="col">size</th><th scope="col">took</th><th scope="col" class="left">state</th></tr></thead><tbody>
+<tr class="fixed"><th scope="row" class="left">original</th>${value(0, String)}${value(original.perplexity, perplexity)}<td></td><td></td>${value(report.bytes, bytes)}<td></td><td></td></tr>
+${report.rows.map(line)}
+</tbody></table></div>
+${[...footing(report), ...report.warnings.map(sentence), ...remarksOf(report.rows, title)].map(note => markup`<p class="quiet">${note}</p>`)}
+</section>`
+}

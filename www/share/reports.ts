@@ -1,0 +1,147 @@
+/** Checks of the engine's reports, and of what they must agree on among each other. */
+import type {
+  Alpha, BlockType, CalibrationOptions, CompareReport, CompareRow, DeviceReport, MergePlan, MergeStep, ModelReport, NamedMethod,
+  Operator, PlanOptions, PlanReport, PointRule, Quality, Selection, SimilarityReport, TextReport, WriteOptions,
+} from '../engine/protocol'
+import { OPERATORS, SELECTIONS } from '../methods'
+import {
+  either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, otherwise, record, refuse, text,
+  type Check, type Place,
+} from './check'
+
+const count = integer(0)
+const layers = integer(1, MOST.layers)
+const share = number(0, 1)
+const texts = otherwise(list(text), [])
+const METRICS = ['mi', 'cosine', 'angular', 'euclidean', 'mahalanobis', 'cka'] as const
+const TYPES: readonly BlockType[] = ['q8_0', 'q6_k', 'q5_k', 'q4_k', 'q5_1', 'q5_0', 'q4_1', 'q4_0']
+const selection = oneOf(...(Object.keys(SELECTIONS) as Selection[]))
+const operator = oneOf(...(Object.keys(OPERATORS) as Operator[]))
+const container = oneOf('safetensors', 'gguf')
+
+const device = record<DeviceReport>({ kind: oneOf('gpu', 'software-gpu', 'cpu'), name: text, reason: text, max_binding_bytes: number(0) })
+
+export const modelReport = record<ModelReport>({
+  name: text, architecture: text, layers, hidden_size: count, intermediate_size: count, heads: count, kv_heads: count, head_dim: count,
+  vocab_size: count, context: count, parameters: count, parameters_per_layer: count, bytes: count, bytes_per_layer: count, dtype: text,
+  dtypes: texts, tied_head: flag, sliding_window: nullable(count), container: otherwise(container, 'safetensors'), files: texts,
+})
+
+export const textReport = record<TextReport>({ name: text, sequences: count, tokens_per_sequence: count, tokens_scored: count })
+
+/** A text of somebody's own is not part of any result; only its name is. */
+export const calibration = record<CalibrationOptions>({
+  text: () => null, text_name: nullable(text), samples: count, tokens: count, points: matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4'),
+  metric: oneOf(...METRICS), dims: integer(1), time: number(0), density: number(), normalise: oneOf('rms', 'none'),
+  bandwidth: nullable(number(0)), neighbours: integer(1),
+})
+
+export const planOptions = record<PlanOptions>({
+  remove: nullable(count), min_similarity: nullable(number()), selection: otherwise(selection, 'mka'), operator: otherwise(operator, 'average'),
+  alpha: either<'similarity' | 'search', number>(oneOf('similarity', 'search'), share) as Check<Alpha>,
+  one_shot: otherwise(flag, false), release_massive: otherwise(flag, false), keep_first: otherwise(flag, false), keep_last: otherwise(flag, false), seed: otherwise(count, 0),
+})
+
+export const writeOptions: Check<WriteOptions> = (value, at) => {
+  const { container: kind, name, ...rest } = record({
+    dtype: oneOf('keep', 'f32', 'f16', 'bf16', ...TYPES), max_shard_bytes: number(1), container: nullable(container), name: nullable(text),
+  })(value, at)
+  return { ...rest, container: kind ?? 'safetensors', ...(name === null ? {} : { name }) }
+}
+
+const quality = record<Quality>({ perplexity: maybeInfinite, kl: nullable(number()), top1_agreement: nullable(share), collapsed: flag })
+
+const step = record<MergeStep>({
+  merged: list(count, { length: 2 }) as Check<[number, number]>, groups: list(list(count), { length: 2 }) as Check<[number[], number[]]>,
+  alpha: share, similarity: number(), layers, perplexity: nullable(number(0)), kl: nullable(number()), top1_agreement: nullable(share),
+  collapsed: otherwise(flag, false), dropped: nullable(quality), bytes: nullable(count),
+})
+
+/** Each layer once and in order; as many weights as layers, with the sum 1; steps that lead there. */
+export const mergePlan: Check<MergePlan> = (value, at) => {
+  const plan = record<MergePlan>({
+    n_layers: layers, operator: otherwise(operator, 'average'), steps: otherwise(list(step), []), groups: list(list(count, { least: 1 })), weights: list(list(number())),
+  })(value, at)
+  runs(plan.groups, plan.n_layers, [at[0], `${at[1]}.groups`])
+  if (plan.weights.length !== plan.groups.length) refuse([at[0], `${at[1]}.weights`], `has ${plan.weights.length} entries for ${plan.groups.length} groups`)
+  for (const [g, weights] of plan.weights.entries()) {
+    const here: Place = [at[0], `${at[1]}.weights[${g}]`]
+    if (weights.length !== plan.groups[g]!.length) refuse(here, `has ${weights.length} entries for ${plan.groups[g]!.length} layers`)
+    const sum = weights.reduce((a, b) => a + b, 0)
+    if (Math.abs(sum - 1) > 1e-5) refuse(here, `adds up to ${sum} and not to 1`)
+  }
+  if (plan.steps.length > 0) replayed(plan, at)
+  return plan
+}
+
+function runs(groups: readonly number[][], n: number, at: Place): void {
+  const all = groups.flat()
+  if (all.length !== n || all.some((layer, i) => layer !== i)) refuse(at, `must hold the layers 0 to ${n - 1}, each once and in order`)
+}
+
+function replayed({ steps, groups, n_layers }: MergePlan, [file, path]: Place): void {
+  const now = Array.from({ length: n_layers }, (_, layer) => [layer])
+  for (const [i, { merged: [l, m], groups: [a, b], layers: left }] of steps.entries()) {
+    const here: Place = [file, `${path}.steps[${i}]`]
+    if (m !== l + 1 || m >= now.length) refuse(here, `merges layers ${l} and ${m}, which are no neighbours of the ${now.length} that are left then`)
+    if (String(now[l]) !== String(a) || String(now[m]) !== String(b)) refuse(here, 'names other original layers than the steps before it leave there')
+    now.splice(l, 2, [...a, ...b])
+    if (left !== now.length) refuse(here, `leaves ${now.length} layers and says ${left}`)
+  }
+  if (JSON.stringify(now) !== JSON.stringify(groups)) refuse([file, `${path}.groups`], 'are not what the steps lead to')
+}
+
+const beforeAfter = record({ before: count, after: count })
+
+export const planReport: Check<PlanReport> = (value, at) => {
+  const report = record<PlanReport>({
+    plan: mergePlan, text: textReport, original: quality, merged: quality, dropped: quality, output: writeOptions, warnings: texts,
+    layers: beforeAfter, parameters: beforeAfter, bytes: beforeAfter, device, seconds: number(0), peak_memory_bytes: number(0),
+  })(value, at)
+  const { plan, layers: { before, after } } = report
+  if (before !== plan.n_layers || after !== plan.groups.length) refuse([at[0], 'layers'], `says ${before} before and ${after} after, and the plan ${plan.n_layers} and ${plan.groups.length}`)
+  return report
+}
+
+/** Ranges by metric: cosines reach down to -1, everything else to 0. */
+export const leastOf = (metric: string) => (metric === 'cosine' ? -1 : 0)
+
+export const similarityReport: Check<SimilarityReport> = (value, at) => {
+  const { layers: n, metric, dims, points } = record({
+    layers, metric: oneOf(...METRICS), dims: integer(1, 64), points: record({ rule: calibrationPoints, count: integer(1, MOST.points) }),
+  })(value, at)
+  const each = orNone(list(number(), { length: n }))
+  const layerList = otherwise(list(integer(0, n - 1), { most: n }), [])
+  const report = record<SimilarityReport>({
+    model: modelReport, layers, points: () => points, metric: () => metric, dims: () => dims,
+    point_list: otherwise(list(record({ sequence: count, position: integer(-1), text }), { most: MOST.points }), []),
+    options: calibration, text: textReport, epsilon: each,
+    eigenvalues: orNone(list(list(number()), { length: n })),
+    mutual_information: orNone(matrix(n, -1, 100)),
+    similarity: matrix(n, leastOf(metric), 1),
+    embedding: orNone(list(list(list(number(), { length: dims }), { length: points.count, most: MOST.points }), { length: n })),
+    block_influence: each, massive: layerList, disconnected: layerList, perplexity: maybeInfinite, warnings: texts, device,
+    seconds: number(0), peak_memory_bytes: number(0),
+  })(value, at)
+  if (report.model.layers !== n) refuse([at[0], 'model.layers'], `is ${report.model.layers} and layers ${n}`)
+  if (report.point_list.length > 0 && report.point_list.length !== points.count) refuse([at[0], 'point_list'], `has ${report.point_list.length} entries for ${points.count} points`)
+  return report
+}
+/** A list of a given length, or an empty one where it is not known. */
+function orNone<T>(check: Check<T[]>): Check<T[]> {
+  return (value, at) => (value === undefined || (Array.isArray(value) && value.length === 0) ? [] : check(value, at))
+}
+
+const calibrationPoints = matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4')
+
+const row = record<CompareRow>({
+  method: text, selection, operator, removed: count, layers, groups: list(list(count)), quality: nullable(quality), parameters: count, bytes: count,
+  seconds: number(0), error: nullable(text), warnings: texts,
+})
+
+export const compareReport = record<CompareReport>({
+  model: modelReport, calibration: textReport, evaluation: textReport, overlap: share, original: quality, parameters: count, bytes: count, seed: count,
+  rows: list(row), cancelled: flag, warnings: texts, device, seconds: number(0), peak_memory_bytes: number(0),
+})
+
+export const namedMethod = record<NamedMethod>({ name: text, title: text, selection, operator, one_shot: flag, about: text })
