@@ -118,7 +118,7 @@ describe('theorems', () => {
     for (const mirror of [1, -1]) {
       const turned: PlaneMap = [Float64Array.from(x, (v, i) => 0.6 * v - 0.8 * y[i]!), Float64Array.from(x, (v, i) => mirror * (0.8 * v + 0.6 * y[i]!))]
       const back = aligned(turned, maps[3]!)
-      expect(worst([...back[0], ...back[1]], [...x, ...y])).toBeLessThan(1e-12)
+      expect(worst([...back[0], ...back[1]], [...Array.from(x), ...Array.from(y)])).toBeLessThan(1e-12)
     }
   })
   test('a map tells all about itself, nothing about noise, and the same to either side', () => {
