@@ -56,21 +56,26 @@ export function corners() {
 function merges(laminate) {
   const folder = mkdtempSync(join(tmpdir(), 'laminate-walk-'))
   try {
-    /** @param {number} remove */
-    const report = remove => JSON.parse(ask(laminate, ['compress', 'demo', '--remove', String(remove), '--out', join(folder, String(remove)), '--device', 'cpu', '--json']) ?? 'null')
-    /** @param {{ perplexity: number, kl: number, top1_agreement: number }} quality */
-    const quality = ({ perplexity, kl, top1_agreement: agreement }) => ({ perplexity: short(perplexity), kl: short(kl), agreement: short(agreement) })
-    const reports = Array.from({ length: MERGES }, (_, i) => report(i + 1))
+    const printed = ask(laminate, ['compress', 'demo', '--remove', String(MERGES), '--out', join(folder, 'smaller'), '--device', 'cpu', '--json'])
+    if (!printed) throw new Error(`${laminate} did not compress the demo`)
+    const { original, steps } = JSON.parse(printed)
+    let groups = Array.from({ length: LAYERS }, (_, layer) => [layer])
     return {
-      perplexity: short(reports[0].original.perplexity),
-      merges: reports.map(({ plan, dropped }) => {
-        const step = plan.steps.at(-1)
-        return { groups: plan.groups, merged: step.groups, alpha: short(step.alpha), ...quality(step), dropped: quality(dropped) }
+      perplexity: short(original.perplexity),
+      merges: steps.map((/** @type {import('../engine/protocol').MergeStep} */ step) => {
+        groups = groups.toSpliced(step.merged[0], 2, step.groups.flat())
+        return { groups, merged: step.groups, alpha: short(step.alpha), ...quality(step), dropped: quality(step.dropped) }
       }),
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** @param {{ perplexity: number | null, kl: number | null, top1_agreement: number | null } | null} measured */
+function quality(measured) {
+  if (measured?.perplexity == null || measured.kl == null || measured.top1_agreement == null) throw new Error('a merge was not measured')
+  return { perplexity: short(measured.perplexity), kl: short(measured.kl), agreement: short(measured.top1_agreement) }
 }
 
 /** @param {number} value */

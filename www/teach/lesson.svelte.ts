@@ -11,13 +11,13 @@ export class Lesson {
   two = $state(4)
   /** The layer that is looked at, on the left where there are two. */
   layer = $state(4)
-  other = $state(5)
+  other = $state(7)
   bandwidth = $state(MEDIAN)
   time = $state(1)
   /** `k` of the estimator. */
   neighbours = $state(5)
-  /** The merge that is looked at, 1 and up; the third is the first of a layer that works with planted ones. */
-  merge = $state(3)
+  /** The merge that is looked at, 1 and up; the second is the first of a layer that works with planted ones. */
+  merge = $state(2)
   /** Merges whose cost is read. */
   removed = $state(7)
   guess = $state.raw<number[]>([])
