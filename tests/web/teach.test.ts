@@ -5,12 +5,18 @@ import facts from '../../www/teach/demo-facts.json'
 import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/teach/distances'
 import { eigen, type Eigen } from '../../www/teach/eigen'
 import { groupsOf, mark, plantedBy } from '../../www/teach/guess'
+import { costChart } from '../../www/teach/cost'
+import { BANDWIDTHS, Geometry, MEDIAN } from '../../www/teach/geometry'
 import { digammas, information, meanNats, similarityOf, standardised, type PlaneMap } from '../../www/teach/information'
 import { aligned, diffusionMap, pattern, shareHeld } from '../../www/teach/map'
+import { blended, enteringMerge, groupsBefore } from '../../www/teach/merging'
 import { gaussian, picked, randomFrom, spread, stationary, stepChances, symmetricConjugate, variation } from '../../www/teach/operator'
 import { unpackedPoints } from '../../www/teach/packed'
+import { plane } from '../../www/teach/plane'
 import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/teach/screens'
 import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/teach/square'
+import type { StoredMerge } from '../../www/teach/stored'
+import { Walker } from '../../www/teach/walker.svelte'
 import { TERMS, type TermName } from '../../www/words'
 import { stored } from './stored'
 
@@ -34,7 +40,7 @@ beforeAll(async () => {
   kernels = distances.map((d2, layer) => gaussian(d2, epsilons[layer]!))
   eigens = kernels.map(w => eigen(symmetricConjugate(w)))
   maps = eigens.map(pairs => standardised(diffusionMap(pairs, 1)))
-})
+}, 60_000)
 
 describe('stored activations', () => {
   test('are those of the model, to half a step, and small', () => {
@@ -95,7 +101,7 @@ describe('theorems', () => {
     for (const [t, distance] of far.entries()) expect(distance).toBeLessThanOrEqual(eigens[4]!.values[1]! ** (t + 1) / (2 * Math.sqrt(Math.min(...pi))))
     expect(far[5]).toBeLessThan(1e-5)
   })
-  test('Jacobi: orthonormal, P psi = lambda psi, trace kept, for a diagonal and a repeated eigenvalue too', () => {
+  test('eigenpairs: orthonormal, P psi = lambda psi, trace kept, for a diagonal and a repeated eigenvalue too', () => {
     const a = symmetricConjugate(kernels[9]!)
     const { values, vectors } = eigens[9]!
     expect(values[0]).toBeCloseTo(1, 12)
@@ -108,6 +114,7 @@ describe('theorems', () => {
     expect(worst([...times(stepChances(kernels[9]!), psi)], [...psi].map(x => values[2]! * x))).toBeLessThan(1e-11)
     expect([...eigen(square(3, (i, j) => (i === j ? [1, 3, 2][i]! : 0))).values]).toEqual([3, 2, 1])
     expect(worst([4, 0, 0, 0], [...eigen(square(4, () => 1)).values])).toBeLessThan(1e-14)
+    expect([...eigen(square(1, () => 5)).values, ...eigen(square(2, (i, j) => (i === j ? 2 : 1))).values].map(v => Math.round(v * 1e12) / 1e12)).toEqual([5, 3, 1])
   })
   test('all coordinates of a map hold all of the distance; two hold a part that grows with time', () => {
     expect(shareHeld(eigens[1]!, 1, 127)).toBeCloseTo(1, 12)
@@ -159,6 +166,70 @@ describe('the self-test', () => {
     const marked = mark(guess, planted, 12)
     expect([marked.right.length, marked.wrong, marked.missed]).toEqual([right, wrong, missed])
     expect(marked.advice).toContain(advice)
+  })
+})
+
+describe('merges and their cost', () => {
+  const planted = plantedBy(stored.block_influence)
+  const merges = facts.merges as StoredMerge[]
+
+  test('the first are those of the planted layers, one layer fewer each, of the model that the page shows', () => {
+    expect(merges[planted.length - 1]!.groups).toEqual(groupsOf(planted, 12))
+    expect(merges.map(({ groups }) => groups.length)).toEqual([11, 10, 9, 8, 7, 6, 5, 4, 3])
+    expect(facts.perplexity).toBeCloseTo(stored.perplexity, 3)
+  })
+  test('the similarity of the first pair is its alpha', () => {
+    const [left, right] = merges[0]!.merged
+    expect(Math.abs(stored.similarity[left[0]!]![right[0]!]! - merges[0]!.alpha)).toBeLessThan(1e-3)
+  })
+  test('a merge blends what earlier merges made', () => {
+    const corners = [[[1]], [[3]], [[5]], [[7]]]
+    const merge = (merged: [number[], number[]], alpha: number) => ({ merged, alpha }) as StoredMerge
+    expect(enteringMerge(corners, [merge([[1], [2]], 0.5)])).toEqual([[[3]], [[5]]])
+    expect(enteringMerge(corners, [merge([[1], [2]], 0.5), merge([[1, 2], [3]], 0.25)])).toEqual([[[4]], [[7]]])
+    expect(blended([[4]], [[7]], 0.25)).toEqual([[6.25]])
+    expect(groupsBefore(merges, 0, 3)).toEqual([[0], [1], [2]])
+    expect(groupsBefore(merges, 1, 12)).toEqual(merges[0]!.groups)
+  })
+  test.each(['perplexity', 'kl', 'agreement'] as const)('the chart of %s: every merge is in it, worse is where it should be', measure => {
+    const { merged, dropped, original, yTicks, x } = costChart({ merges, perplexity: facts.perplexity }, measure, { width: 400, height: 200 })
+    expect([merged.dots.length, dropped.dots.length]).toEqual([9, 9])
+    expect([...merged.dots, ...dropped.dots].every(dot => dot.x > 0 && dot.x < 400 && dot.y > 0 && dot.y < 200)).toBe(true)
+    expect(merged.dots[8]!.y > merged.dots[0]!.y).toBe(measure === 'agreement')
+    expect(merged.dots[2]!.x).toBe(x(3))
+    expect(yTicks.length).toBeGreaterThan(2)
+    if (measure === 'perplexity') expect(original! > merged.dots[0]!.y).toBe(true)
+  })
+})
+
+describe('a walker', () => {
+  test('steps as chances are, counts, and starts again the same', () => {
+    const geometry = new Geometry(points)
+    const walker = new Walker(() => geometry.graph(4, MEDIAN), () => 7)
+    const visited = () => Array.from({ length: 50 }, () => { walker.step(); return walker.at })
+    const first = visited()
+    expect(sum(walker.visits)).toBe(51)
+    expect(sum(walker.spread)).toBeCloseTo(1, 12)
+    expect(walker.fromLongRun).toBeLessThan(1e-12)
+    expect(walker.chance).toBe(entryOf(geometry.graph(4, MEDIAN).p, walker.from!, walker.at))
+    walker.restart()
+    expect([walker.at, walker.steps, walker.chance]).toEqual([7, 0, null])
+    expect(visited()).toEqual(first)
+  })
+  test('a narrow bandwidth holds it back: the second eigenvalue rises', () => {
+    const geometry = new Geometry(points)
+    const second = BANDWIDTHS.map((_, i) => geometry.graph(4, i).eigen.values[1]!)
+    expect(second).toEqual(second.toSorted((a, b) => b - a))
+    expect([second[0]! > 0.9, second[MEDIAN]! < 0.2]).toEqual([true, true])
+    expect(geometry.graph(4, 0)).toBe(geometry.graph(4, 0))
+  })
+})
+
+describe('the picture of a map', () => {
+  test('both ways have one scale, and all is inside', () => {
+    const { x, y, unit } = plane([[0, 2, 0], [0, 0, 1]], 236, 236)
+    expect([unit, x, y]).toEqual([100, [18, 218, 18], [168, 168, 68]])
+    expect(plane([[1, 1], [1, 1]], 100, 100).x).toEqual([50, 50])
   })
 })
 
