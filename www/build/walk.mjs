@@ -74,8 +74,9 @@ function merges(laminate) {
 
 /** @param {{ perplexity: number | null, kl: number | null, top1_agreement: number | null } | null} measured */
 function quality(measured) {
-  if (measured?.perplexity == null || measured.kl == null || measured.top1_agreement == null) throw new Error('a merge was not measured')
-  return { perplexity: short(measured.perplexity), kl: short(measured.kl), agreement: short(measured.top1_agreement) }
+  const { perplexity = null, kl = null, top1_agreement: agreement = null } = measured ?? {}
+  if (perplexity === null || kl === null || agreement === null) throw new Error('a merge was not measured')
+  return { perplexity: short(perplexity), kl: short(kl), agreement: short(agreement) }
 }
 
 /** @param {number} value */
