@@ -68,6 +68,28 @@ fn seven_merges_of_the_demo_are_nearly_free_and_the_eighth_is_not() {
 }
 
 #[test]
+fn what_the_walk_tells_about_the_demo_is_what_is_measured() {
+    let told = json("../../www/teach/demo-facts.json");
+    let mut session = Session::new(run(laminate::demo::open()).unwrap(), common::cpu());
+    similarity(&mut session, &CalibrationOptions::default());
+    let report = run(session.plan(&remove(9), &WriteOptions::default(), &Silent)).unwrap();
+    assert_near("perplexity", report.original.perplexity, told["perplexity"].as_f64().unwrap(), 1e-3);
+    let merges = told["merges"].as_array().unwrap();
+    assert_eq!(report.plan.steps.len(), merges.len());
+    for (step, told) in report.plan.steps.iter().zip(merges) {
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let groups: Vec<Vec<f64>> = told["merged"].as_array().unwrap().iter().map(numbers).collect();
+        let merged = step.groups.clone().map(|g| g.iter().map(|l| *l as f64).collect::<Vec<_>>()).to_vec();
+        assert_eq!(merged, groups);
+        let dropped = step.dropped.as_ref().unwrap();
+        assert_near("alpha", step.alpha, number(&told["alpha"]), 0.01);
+        assert_near("perplexity ratio", step.perplexity.unwrap() / number(&told["perplexity"]), 1.0, 0.02);
+        assert_near("dropped", dropped.perplexity / number(&told["dropped"]["perplexity"]), 1.0, 0.02);
+        assert_near("agreement", step.top1_agreement.unwrap(), number(&told["agreement"]), 0.01);
+    }
+}
+
+#[test]
 fn the_similarity_of_our_own_activations_is_the_reference_one() {
     for model in ["stories260K", PLANTED] {
         let golden = json(&format!("golden/{model}.json"));

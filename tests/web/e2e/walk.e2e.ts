@@ -1,0 +1,151 @@
+import { AxeBuilder } from '@axe-core/playwright'
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { SCREENS, type ScreenId } from '../../../www/teach/screens'
+import { stored } from '../stored'
+import { findBrowser, openSite, runDemo, visit, type Site } from './harness'
+
+const browser = findBrowser()
+if (!browser) console.warn('SKIPPED: the guided walk in a browser, because no Chromium was found (set CHROMIUM to its path)')
+
+const titleOf = (id: ScreenId) => SCREENS.find(screen => screen.id === id)!.title
+const arrived = (page: Page, id: ScreenId) => page.getByRole('heading', { name: titleOf(id), exact: true }).waitFor()
+
+describe.skipIf(!browser)('the guided walk', () => {
+  let site: Site
+  beforeAll(async () => { site = await openSite('mock') })
+  afterAll(() => site?.close())
+
+  test('from the masthead through all screens by keyboard alone, and back to where one was', async () => {
+    const { page, errors, requests } = await visit(site)
+    await page.getByText('Stored result; run it live.').waitFor()
+    expect(requests.some(url => /demo-points|Walk-/.test(url))).toBe(false)
+    await page.getByRole('link', { name: 'How it works' }).focus()
+    await page.keyboard.press('Enter')
+    for (const { id } of SCREENS) {
+      await arrived(page, id)
+      expect(new URL(page.url()).hash).toBe(id === 'tokens' ? '#walk' : `#walk/${id}`)
+      expect(await page.evaluate(() => document.activeElement?.textContent)).toBe(titleOf(id))
+      expect(await page.locator('math').count()).toBeGreaterThan(id === 'guess' ? -1 : 0)
+      await page.keyboard.press('ArrowRight')
+    }
+    await page.keyboard.press('ArrowLeft')
+    await arrived(page, 'cost')
+    await page.keyboard.press('Escape')
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    expect(new URL(page.url()).hash).toBe('')
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('How it works')
+    expect(errors).toEqual([])
+  })
+
+  test('a link opens one screen; the browser goes back; a term of art leads there', async () => {
+    const { page } = await visit(site, '#walk/kernel', { reducedMotion: 'reduce' })
+    await arrived(page, 'kernel')
+    await page.getByRole('button', { name: 'Back to the page' }).click()
+    await runDemo(page)
+    const term = page.getByRole('button', { name: 'Similarity', exact: true }).first()
+    await term.focus()
+    const scrolled = await page.evaluate(() => scrollY)
+    expect(scrolled).toBeGreaterThan(0)
+    await page.keyboard.press('Tab')
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('See it in the walk')
+    await page.keyboard.press('Enter')
+    await arrived(page, 'cell')
+    await page.goBack()
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    expect(await page.evaluate(() => [scrollY, document.activeElement?.textContent])).toEqual([scrolled, 'Similarity'])
+  })
+
+  test('offline once it was opened: every screen, and the numbers that the page has', async () => {
+    const { page, requests } = await visit(site, '#walk')
+    await arrived(page, 'tokens')
+    const before = requests.length
+    await page.context().setOffline(true)
+    const turn = async (id: ScreenId) => {
+      await page.getByRole('navigation', { name: 'Steps of the walk' }).getByRole('link').nth(SCREENS.findIndex(screen => screen.id === id)).click()
+      await arrived(page, id)
+    }
+    await turn('distance')
+    await page.getByText('this pair').waitFor()
+    await turn('cell')
+    await page.locator('dialog').getByRole('gridcell', { name: /^layers 10 and 11: similarity/ }).first().waitFor()
+    await page.locator('dialog').getByRole('gridcell', { name: /^layers 1 and 2: similarity/ }).first().click()
+    const said = Number(/([\d.]+)$/.exec((await page.locator('.value').innerText()).trim())![1])
+    expect(Math.abs(said - stored.similarity[2]![1]!)).toBeLessThan(0.006)
+    // The page underneath may still have been starting.
+    expect(requests.slice(before).filter(url => /assets\/(Walk|stored|demo)/.test(url))).toEqual([])
+  })
+
+  test('what is changed moves the picture: bandwidth, time, layers, alpha', async () => {
+    const { page } = await visit(site, '#walk/kernel')
+    const bandwidth = page.getByRole('slider', { name: 'Bandwidth ε' })
+    await bandwidth.focus()
+    await page.keyboard.press('Home')
+    await page.getByText('It is nearly alone.').waitFor()
+    await page.evaluate(() => { location.hash = '#walk/map' })
+    await page.getByText('nearly disconnected').waitFor()
+    await page.getByRole('slider', { name: 'Bandwidth ε' }).press('End')
+    await page.getByText('nearly disconnected').waitFor({ state: 'detached' })
+    await page.evaluate(() => { location.hash = '#walk/merge' })
+    await page.getByRole('slider', { name: 'Merge', exact: true }).press('Home')
+    expect(await page.getByRole('img', { name: /\[2 3\]/ }).count()).toBe(1)
+    await page.getByRole('slider', { name: /Weight α/ }).press('Home')
+    await page.getByText('0.00 of this').waitFor()
+  })
+
+  test('the random walk steps, plays, pauses and starts again; with reduced motion it only steps', async () => {
+    const { page } = await visit(site, '#walk/walk')
+    const said = page.locator('.read')
+    await page.getByRole('button', { name: 'Step', exact: true }).click()
+    await page.getByText(/^After 1 step at text/).waitFor()
+    await page.getByRole('button', { name: 'Play' }).click()
+    await page.getByText(/^After [3-9] steps at text/).waitFor()
+    await page.getByRole('button', { name: 'Pause' }).click()
+    await page.getByLabel('All chances instead of one walker').check()
+    expect(await said.innerText()).toMatch(/^After \d+ steps the chances are [\d.]+\s% away/)
+    await page.getByRole('button', { name: 'Start again' }).click()
+    await page.getByText('After 0 steps').waitFor()
+    const still = await visit(site, '#walk/walk', { reducedMotion: 'reduce' })
+    await still.page.getByText('Your system asks for less motion').waitFor()
+    expect(await still.page.getByRole('button', { name: 'Play' }).count()).toBe(0)
+  })
+
+  test('the self-test says what is wrong, what is missing, and when it is solved', async () => {
+    const { page } = await visit(site, '#walk/guess')
+    const press = (...layers: number[]) => layers.reduce((before, layer) => before.then(() => page.locator('.layers button').nth(layer).click()), Promise.resolve())
+    const feedback = page.locator('.feedback')
+    await press(1, 2, 3)
+    await page.getByRole('button', { name: 'Check' }).click()
+    await expect.poll(() => feedback.innerText()).toMatch(/2 of 7 found, 1 layer too many\. Layer 1 does look like/)
+    await press(1, 5, 6, 8, 9)
+    await page.getByRole('button', { name: 'Check' }).click()
+    await expect.poll(() => feedback.innerText()).toContain('Look at the square of layers 10 and 11')
+    await press(11)
+    await page.getByRole('button', { name: 'Check' }).click()
+    await expect.poll(() => feedback.innerText()).toContain('All 7, and none too many.')
+  })
+
+  test('what does not arrive is said, and can be tried again', async () => {
+    const { page } = await visit(site)
+    await page.route(/demo-points/, route => route.abort())
+    await page.getByRole('link', { name: 'How it works' }).click()
+    await page.getByText('The walk could not be loaded').waitFor()
+    await page.unroute(/demo-points/)
+    await page.getByRole('button', { name: 'Try again' }).click()
+    await arrived(page, 'tokens')
+  })
+
+  /** All rules in one look; in the other those that depend on colours and sizes, so tall that nothing is under the footer. */
+  test.each([['light', 1440, 900, []], ['dark', 390, 2400, ['color-contrast', 'target-size']]] as const)('accessible and within its width, %s at %d px', async (colorScheme, width, height, rules) => {
+    const { page } = await visit(site, '#walk', { colorScheme, viewport: { width, height }, reducedMotion: 'reduce' })
+    for (const { id } of SCREENS) {
+      await page.evaluate(id => { location.hash = `#walk/${id}` }, id)
+      await arrived(page, id)
+      if (id === 'cell') await page.locator('dialog').getByRole('gridcell', { name: /^layers 10 and 11: similarity/ }).first().waitFor()
+      const axe = new AxeBuilder({ page }).include('dialog')
+      const { violations } = await (rules.length ? axe.withRules([...rules]) : axe).analyze()
+      expect(violations.map(({ id: rule, nodes }) => `${id}: ${rule}: ${nodes.map(node => node.html.slice(0, 120)).slice(0, 3).join(' | ')}`)).toEqual([])
+      expect(await page.evaluate(() => { const dialog = document.querySelector('dialog')!; return dialog.scrollWidth - dialog.clientWidth })).toBeLessThanOrEqual(0)
+    }
+  }, 240_000)
+})

@@ -1,0 +1,91 @@
+// @ts-check
+/**
+ * Makes what the guided walk shows of the demo: `node www/build/walk.mjs LAMINATE`, with the path of the command line.
+ *
+ * - `www/teach/demo-points.bin`: the activations of `tests/data/stories-planted-12L.points.bin`, packed as
+ *   `www/teach/packed.ts` unpacks them
+ * - `www/teach/demo-facts.json`: their format, a corner of the weights of each layer, and what the command line
+ *   measures after each merge of the demo
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { deflateRawSync } from 'node:zlib'
+import { ask } from './command.mjs'
+import { root } from './paths.mjs'
+
+const [LAYERS, COUNT, WIDTH] = [12, 128, 64]
+/** Fourteen bits for the largest activation, 10.76. */
+const STEP = 6.6e-4
+const CORNER = 16
+/** One more than the demo has planted: the last one shows what a merge too many costs. */
+const MERGES = 9
+
+/** @param {Float32Array} values */
+export function packed(values) {
+  const size = COUNT * WIDTH
+  const steps = Array.from(values, value => Math.round(value / STEP))
+  const folded = steps.map((value, i) => value - (steps[i - size] ?? 0)).map(value => (value < 0 ? -2 * value - 1 : 2 * value))
+  return deflateRawSync(Uint8Array.from([...folded.map(value => value & 255), ...folded.map(value => value >> 8)]), { level: 9 })
+}
+
+export function storedPoints() {
+  const bytes = readFileSync(join(root, 'tests/data/stories-planted-12L.points.bin'))
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
+}
+
+/** @param {number} bits */
+function fromHalf(bits) {
+  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023]
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024))
+}
+
+/** The first rows and columns of the attention output projection of each layer, from the demo's own file. */
+export function corners() {
+  const file = readFileSync(join(root, 'src/demo/model.safetensors'))
+  const start = 8 + Number(file.readBigUInt64LE(0))
+  const header = JSON.parse(file.subarray(8, start).toString())
+  return Array.from({ length: LAYERS }, (_, layer) => {
+    const { shape, data_offsets: [at] } = header[`model.layers.${layer}.self_attn.o_proj.weight`]
+    return Array.from({ length: CORNER }, (_, row) =>
+      Array.from({ length: CORNER }, (_, col) => Number(fromHalf(file.readUInt16LE(start + at + 2 * (row * shape[1] + col))).toPrecision(5))))
+  })
+}
+
+/** What the command line measures after each merge, and for dropping the same layers. @param {string} laminate */
+function merges(laminate) {
+  const folder = mkdtempSync(join(tmpdir(), 'laminate-walk-'))
+  try {
+    const printed = ask(laminate, ['compress', 'demo', '--remove', String(MERGES), '--out', join(folder, 'smaller'), '--device', 'cpu', '--json'])
+    if (!printed) throw new Error(`${laminate} did not compress the demo`)
+    const { original, steps } = JSON.parse(printed)
+    let groups = Array.from({ length: LAYERS }, (_, layer) => [layer])
+    return {
+      perplexity: short(original.perplexity),
+      merges: steps.map((/** @type {import('../engine/protocol').MergeStep} */ step) => {
+        groups = groups.toSpliced(step.merged[0], 2, step.groups.flat())
+        return { groups, merged: step.groups, alpha: short(step.alpha), ...quality(step), dropped: quality(step.dropped) }
+      }),
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** @param {{ perplexity: number | null, kl: number | null, top1_agreement: number | null } | null} measured */
+function quality(measured) {
+  const { perplexity = null, kl = null, top1_agreement: agreement = null } = measured ?? {}
+  if (perplexity === null || kl === null || agreement === null) throw new Error('a merge was not measured')
+  return { perplexity: short(perplexity), kl: short(kl), agreement: short(agreement) }
+}
+
+/** @param {number} value */
+const short = value => Number(value.toPrecision(6))
+
+if (process.argv[1] === import.meta.filename) {
+  const laminate = process.argv[2]
+  if (!laminate) throw new Error('usage: node www/build/walk.mjs LAMINATE')
+  writeFileSync(join(root, 'www/teach/demo-points.bin'), packed(storedPoints()))
+  const facts = { points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP }, ...merges(laminate), weights: corners() }
+  writeFileSync(join(root, 'www/teach/demo-facts.json'), JSON.stringify(facts))
+}

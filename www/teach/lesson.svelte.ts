@@ -1,0 +1,61 @@
+import { ranks } from '../charts/scatter'
+import { Geometry, MEDIAN, type Graph } from './geometry'
+import { information, meanNats, standardised, type PlaneMap } from './information'
+import { diffusionMap } from './map'
+import type { StoredDemo } from './stored'
+
+/** What is chosen on the way; it stays from screen to screen, so that one example runs through all. */
+export class Lesson {
+  /** The two texts. */
+  one = $state(7)
+  two = $state(4)
+  /** The layer that is looked at, on the left where there are two. */
+  layer = $state(4)
+  other = $state(7)
+  bandwidth = $state(MEDIAN)
+  time = $state(1)
+  /** `k` of the estimator. */
+  neighbours = $state(5)
+  /** The merge that is looked at, 1 and up; the second is the first of a layer that works with planted ones. */
+  merge = $state(2)
+  /** Merges whose cost is read. */
+  removed = $state(7)
+  guess = $state.raw<number[]>([])
+
+  readonly geometry: Geometry
+
+  constructor(readonly demo: StoredDemo) {
+    this.geometry = new Geometry(demo.points)
+  }
+
+  readonly here = $derived.by(() => this.geometry.layer(this.layer))
+  readonly graph = $derived.by(() => this.graphAt(this.layer))
+  /** Texts keep a colour for as long as the layer does: their order along the first coordinate. */
+  readonly colours = $derived.by(() => this.coloursOf(this.layer))
+
+  graphAt(layer: number, bandwidth = this.bandwidth): Graph {
+    return this.geometry.graph(layer, bandwidth)
+  }
+
+  mapAt(layer: number, time = this.time): [Float64Array, Float64Array] {
+    return diffusionMap(this.graphAt(layer).eigen, time)
+  }
+
+  /** As the estimator takes it. */
+  standardAt(layer: number): PlaneMap {
+    return standardised(this.mapAt(layer, 1))
+  }
+
+  /** In nats, of the maps with the bandwidth that is chosen. */
+  sharedBy(left: number, right: number): number {
+    return meanNats(information(this.standardAt(left), this.standardAt(right), this.neighbours))
+  }
+
+  coloursOf(layer: number): number[] {
+    return ranks(Array.from(diffusionMap(this.graphAt(layer, MEDIAN).eigen, 1)[0]))
+  }
+
+  text(index: number): string {
+    return this.demo.texts[index]!.replace(/^…\s*/, '')
+  }
+}
