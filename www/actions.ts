@@ -221,6 +221,8 @@ export class Actions {
     } catch (thrown) {
       state.loading = 'The engine could not be started'
       throw thrown
+    } finally {
+      state.arrived = null
     }
   }
 
@@ -249,7 +251,7 @@ export class Actions {
       state.live = { layers, rows: put(live.rows, row), embedding: put(live.embedding, embedding) }
     } else {
       const tick = { at_ms: performance.now(), progress: event.progress }
-      if (state.loading !== null) state.loading = `Loading ${event.progress.detail}`
+      if (state.loading !== null) Object.assign(state, { loading: `Loading ${event.progress.detail}`, arrived: event.progress })
       if (!state.run) return
       const sameStage = state.run.last?.progress.stage === event.progress.stage
       state.run = { ...state.run, first: sameStage ? state.run.first : tick, last: tick }
