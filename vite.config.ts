@@ -1,15 +1,20 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import type { Connect, Plugin } from 'vite'
 import { configDefaults, defineConfig } from 'vitest/config'
 import { llamaWorker } from './vite.llama.ts'
+import { offline } from './vite.offline.ts'
 import { answerSample } from './www/build/sample.mjs'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 /** The page's policy, from the page itself; sent as a header too, because a worker only heeds the header. */
 const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(here('index.html'), 'utf8'))?.[1] ?? ''
+
+/** How long the engine is, which a server that compresses it does not say. */
+const engine = here('www/engine/pkg/laminate_bg.wasm')
+const engineBytes = existsSync(engine) ? statSync(engine).size : 0
 
 /** `--mode mock`: the page with an engine that answers from stored numbers, for tests and for work on the page. */
 function mockEngine(): Plugin {
@@ -43,8 +48,11 @@ function looserPolicyWhileDeveloping(): Plugin {
 export default defineConfig(({ mode, isPreview }) => {
   const mock = mode === 'mock' ? [mockEngine()] : []
   return {
+    // Any folder of any host: nothing is addressed from its top.
+    base: './',
     publicDir: false,
-    plugins: [svelte(), sampleModel(), llamaWorker(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
+    define: { ENGINE_BYTES: String(engineBytes) },
+    plugins: [svelte(), sampleModel(), llamaWorker(), offline(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
     worker: { format: 'es', plugins: () => [llamaWorker(), ...mock] },
     optimizeDeps: { exclude: ['@wllama/wllama'] },
     build: { target: 'es2023', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 1000 },
