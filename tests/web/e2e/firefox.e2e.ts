@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { findFirefox } from '../../../www/build/browser.mjs'
+import { Firefox } from './firefox'
 import { buildSite, ENGINE } from './harness'
-import { findFirefox, Firefox } from './firefox'
 import { plainHost, type PlainHost } from './plain'
 
 const program = findFirefox()
@@ -17,10 +18,18 @@ const errors = () => (window as unknown as { wrong?: string[] }).wrong ?? []
 describe.skipIf(missing.length > 0)('the page in Firefox, with the compiled engine, from a plain host', () => {
   let firefox: Firefox
   let host: PlainHost
+  /** One that sees no folder but its own (as a snap) cannot be driven, which is no fault of the page. */
+  let unable = ''
   beforeAll(async () => {
+    try {
+      firefox = await Firefox.start(program!)
+    } catch (error) {
+      unable = `${program} could not be driven (${error})`
+      return console.warn(`SKIPPED: the page in Firefox, because ${unable}`)
+    }
     host = await plainHost(await buildSite('real'))
-    firefox = await Firefox.start(program!)
   }, LONG)
+  beforeEach(context => { if (unable) context.skip(unable) })
   afterAll(async () => {
     await firefox?.close()
     host?.close()

@@ -1,16 +1,8 @@
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-
-/** A Firefox as it is released, which Playwright cannot drive: `FIREFOX`, or where systems put one. */
-export function findFirefox(): string | null {
-  const known = [
-    process.env.FIREFOX, '/usr/bin/firefox-esr', '/usr/bin/firefox', '/snap/bin/firefox', '/Applications/Firefox.app/Contents/MacOS/firefox',
-  ]
-  return known.find(path => path && existsSync(path)) ?? null
-}
 
 /** No start pages, no questions, no requests of its own; a free port for the driver, written into the profile. */
 const PREFERENCES = {
@@ -19,7 +11,7 @@ const PREFERENCES = {
   'browser.aboutwelcome.enabled': false, 'extensions.systemAddon.update.enabled': false, 'services.settings.server': 'data:,', 'browser.download.folderList': 2,
 }
 
-/** Firefox by its own remote protocol, Marionette: commands and answers are JSON with their length before them. */
+/** A Firefox as it is released, which Playwright cannot drive, by its own remote protocol, Marionette: commands and answers are JSON with their length before them. */
 export class Firefox {
   private lastId = 0
   private received = Buffer.alloc(0)
