@@ -39,20 +39,32 @@ function inside(u, v, { x, y, width, height, radius }) {
 export function iconPixels(layers, side, maskable) {
   const scale = maskable ? 0.72 : 0.9
   const paper = { x: 0, y: 0, width: UNITS, height: UNITS, radius: maskable ? 0 : 6, colour: PAPER }
-  const at = (/** @type {number} */ pixel, /** @type {number} */ sample) => ((pixel + (sample + 0.5) / SAMPLES) / side) * UNITS
-  const shrunk = (/** @type {number} */ place) => (place - UNITS / 2) / scale + UNITS / 2
+  const shrunk = (/** @type {number} */ place) => (place - UNITS / 2) * scale + UNITS / 2
+  // The uppermost first, in units of the canvas.
+  const shapes = [
+    ...layers.map(({ x, y, width, height, radius, colour }) => ({ x: shrunk(x), y: shrunk(y), width: width * scale, height: height * scale, radius: radius * scale, colour })),
+    paper,
+  ]
+  const step = UNITS / side / SAMPLES
   const pixels = Buffer.alloc(side * side * 4)
   for (let i = 0; i < side * side; i++) {
-    const sum = [0, 0, 0]
-    let opaque = 0
+    let [red, green, blue, opaque] = [0, 0, 0, 0]
     for (let s = 0; s < SAMPLES * SAMPLES; s++) {
-      const [u, v] = [at(i % side, s % SAMPLES), at(Math.floor(i / side), Math.floor(s / SAMPLES))]
-      if (!inside(u, v, paper)) continue
-      const { colour } = layers.find(layer => inside(shrunk(u), shrunk(v), layer)) ?? paper
-      for (const channel of sum.keys()) sum[channel] = (sum[channel] ?? 0) + (colour[channel] ?? 0)
+      const u = ((i % side) * SAMPLES + (s % SAMPLES) + 0.5) * step
+      const v = (Math.floor(i / side) * SAMPLES + Math.floor(s / SAMPLES) + 0.5) * step
+      const colour = inside(u, v, paper) ? shapes.find(shape => inside(u, v, shape))?.colour : undefined
+      if (!colour) continue
+      red += colour[0] ?? 0
+      green += colour[1] ?? 0
+      blue += colour[2] ?? 0
       opaque++
     }
-    if (opaque > 0) pixels.set([...sum.map(total => Math.round(total / opaque)), Math.round((255 * opaque) / SAMPLES ** 2)], i * 4)
+    if (opaque === 0) continue
+    const at = i * 4
+    pixels[at] = Math.round(red / opaque)
+    pixels[at + 1] = Math.round(green / opaque)
+    pixels[at + 2] = Math.round(blue / opaque)
+    pixels[at + 3] = Math.round((255 * opaque) / SAMPLES ** 2)
   }
   return pixels
 }
