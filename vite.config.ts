@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import type { Connect, Plugin } from 'vite'
 import { configDefaults, defineConfig } from 'vitest/config'
 import { llamaWorker } from './vite.llama.ts'
+import { offline } from './vite.offline.ts'
 import { answerSample } from './www/build/sample.mjs'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -13,6 +14,9 @@ const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(
 
 /** The version of the engine is that of the page: recipes and reports name it. */
 const version = /^version = "(.+)"$/m.exec(readFileSync(here('Cargo.toml'), 'utf8'))?.[1] ?? ''
+/** How long the engine is, which a server that compresses it does not say. */
+const engine = here('www/engine/pkg/laminate_bg.wasm')
+const engineBytes = existsSync(engine) ? statSync(engine).size : 0
 
 /** `--mode mock`: the page with an engine that answers from stored numbers, for tests and for work on the page. */
 function mockEngine(): Plugin {
@@ -46,9 +50,11 @@ function looserPolicyWhileDeveloping(): Plugin {
 export default defineConfig(({ mode, isPreview }) => {
   const mock = mode === 'mock' ? [mockEngine()] : []
   return {
+    // Any folder of any host: nothing is addressed from its top.
+    base: './',
     publicDir: false,
-    define: { __LAMINATE_VERSION__: JSON.stringify(version) },
-    plugins: [svelte(), sampleModel(), llamaWorker(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
+    define: { __LAMINATE_VERSION__: JSON.stringify(version), ENGINE_BYTES: String(engineBytes) },
+    plugins: [svelte(), sampleModel(), llamaWorker(), offline(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
     worker: { format: 'es', plugins: () => [llamaWorker(), ...mock] },
     optimizeDeps: { exclude: ['@wllama/wllama'] },
     build: { target: 'es2023', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 1000 },

@@ -261,6 +261,8 @@ export class Actions {
     } catch (thrown) {
       state.loading = 'The engine could not be started'
       throw thrown
+    } finally {
+      state.arrived = null
     }
   }
 

@@ -3,7 +3,7 @@ import type { Features } from './engine/features'
 import type { Ended } from './download/messages'
 import type {
   CalibrationOptions, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
-  Kept, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, WriteOptions, WriteReport,
+  Kept, ModelReport, NamedMethod, PlanOptions, PlanReport, Progress, SimilarityReport, WriteOptions, WriteReport,
 } from './engine/protocol'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
@@ -86,6 +86,8 @@ export class State {
   device = $state.raw<DeviceReport | null>(null)
   /** How much of the engine has arrived, in words, until it runs. */
   loading = $state<string | null>('Loading the engine')
+  /** The same in bytes, as soon as some are there. */
+  arrived = $state.raw<Progress | null>(null)
 
   model = $state.raw<ModelReport | null>(null)
   origin = $state.raw<'demo' | Opened | null>(null)

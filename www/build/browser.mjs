@@ -1,5 +1,5 @@
 // @ts-check
-/** A Chromium and its driver for the tests: found, or installed where the system's package manager may be used. */
+/** A Chromium and its driver for the tests, and a Firefox beside them: found, or installed where the system's package manager may be used. */
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { ask, attempt } from './command.mjs'
@@ -26,6 +26,9 @@ export const findBrowser = () => process.env.CHROMIUM || process.env.CHROME || f
 /** `CHROMEDRIVER`, or a driver in the usual places, or null. */
 export const findDriver = () => process.env.CHROMEDRIVER || find(['chromedriver'], driverPlaces)
 
+/** `FIREFOX`, or one in the usual places, or null. A few tests run in it. */
+export const findFirefox = () => process.env.FIREFOX || find(['firefox-esr', 'firefox'], ['/Applications/Firefox.app/Contents/MacOS/firefox'])
+
 /** How apt-get may be run without asking anybody, or null. @returns {string[] | null} */
 function aptGet() {
   if (ask('apt-get', ['--version']) === null) return null
@@ -35,17 +38,20 @@ function aptGet() {
 
 /** Installs browser and driver by apt where they are missing; says in words how things stand. */
 export async function prepareBrowser() {
-  if (findBrowser() && findDriver()) return `${findBrowser()}, ${findDriver()}`
+  if (findBrowser() && findDriver() && findFirefox()) return `${findBrowser()}, ${findDriver()}, ${findFirefox()}`
   const apt = aptGet()
   if (apt) {
     const [program = '', ...first] = apt
     const env = { DEBIAN_FRONTEND: 'noninteractive' }
     await attempt(program, [...first, 'update'], { env, quiet: true })
-    await attempt(program, [...first, 'install', '-y', '--no-install-recommends', 'chromium', 'chromium-driver'], { env, quiet: true })
+    // Apart, because not every system has both under these names.
+    for (const packages of [['chromium', 'chromium-driver'], ['firefox-esr']]) {
+      await attempt(program, [...first, 'install', '-y', '--no-install-recommends', ...packages], { env, quiet: true })
+    }
   }
-  const [browser, driver] = [findBrowser(), findDriver()]
+  const [browser, driver, firefox] = [findBrowser(), findDriver(), findFirefox()]
   const tried = apt ? 'apt-get could not install it' : 'it can be installed only by hand here'
-  return `${browser ?? `no Chromium (${tried}; CHROMIUM names one)`}, ${driver ?? `no chromedriver (${tried}; CHROMEDRIVER names one)`}`
+  return `${browser ?? `no Chromium (${tried}; CHROMIUM names one)`}, ${driver ?? `no chromedriver (${tried}; CHROMEDRIVER names one)`}, ${firefox ?? 'no Firefox (FIREFOX names one)'}`
 }
 
 /** The flags of every headless run: WebGPU also without a graphics card, and no sandbox where root cannot have one. */

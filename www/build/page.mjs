@@ -3,13 +3,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from './command.mjs'
+import { compressFolder } from './compress.mjs'
 import { filesUnder, fingerprint, isCurrent, markCurrent } from './fingerprint.mjs'
+import { firstVisit, inMb, withinBudget } from './kept.mjs'
 import { dist, enginePackage, nodeProgram, root } from './paths.mjs'
 
 /** Everything that Vite reads: the page, the engine's files, the settings at the top, the packages' versions. */
 function pagePrint() {
   const settings = readdirSync(root).filter(name => /\.(html|json|[jt]s)$/.test(name))
-  const files = filesUnder([...settings, 'www'].map(path => join(root, path)), [join(root, 'www', 'build'), enginePackage])
+  const own = ['compress.mjs', 'icons.mjs', 'kept.mjs'].map(name => join(root, 'www', 'build', name))
+  const files = [...filesUnder([...settings, 'www'].map(path => join(root, path)), [join(root, 'www', 'build'), enginePackage]), ...own]
   const engine = readFileSync(join(enginePackage, '.fingerprint'), 'utf8')
   return fingerprint(root, files, [engine, process.version])
 }
@@ -19,7 +22,10 @@ export async function buildPage() {
   const print = pagePrint()
   if (isCurrent(dist, print)) return 'nothing changed'
   await vite(['build', '--logLevel', 'warn'])
+  const visit = firstVisit(await compressFolder(dist))
+  withinBudget(visit)
   markCurrent(dist, print)
+  return `a first visit transfers ${inMb(visit.demo)}, ${inMb(visit.page)} of it before the page can be used`
 }
 
 /** @param {string[]} args */

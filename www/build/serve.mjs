@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Serves the built page from a folder, and nothing else but the sample model where it has been fetched. Files go out as they are: on one's own machine
- * compressing costs more than it saves, and the page can tell how much of the engine has arrived.
+ * Serves the built page from a folder, and nothing else but the sample model where it has been fetched. What the build has
+ * compressed goes out compressed, and nothing is compressed here.
  */
 import { createReadStream, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
@@ -20,6 +20,7 @@ const types = {
   '.svg': 'image/svg+xml',
   '.txt': 'text/plain; charset=utf-8',
   '.wasm': 'application/wasm',
+  '.webmanifest': 'application/manifest+json',
   '.woff2': 'font/woff2',
 }
 
@@ -36,6 +37,19 @@ export function fileFor(folder, url) {
   } catch {
     return null
   }
+}
+
+/**
+ * The file itself, or what the build made of it for browsers that take that. @param {string} file @param {string} accepted
+ * @returns {Promise<{ path: string, info: import('node:fs').Stats, encoding: string } | null>}
+ */
+async function variantOf(file, accepted) {
+  const taken = /** @type {const} */ ([['br', '.br'], ['gzip', '.gz'], ['', '']]).filter(([name]) => name === '' || new RegExp(`\\b${name}\\b`).test(accepted))
+  for (const [encoding, ending] of taken) {
+    const info = await stat(file + ending).catch(() => null)
+    if (info?.isFile()) return { path: file + ending, info, encoding }
+  }
+  return null
 }
 
 /** Names that carry a digest of their content may be kept for ever, others are asked about again. @param {string} url */
@@ -61,14 +75,15 @@ export function pageServer(folder) {
     if (method !== 'GET' && method !== 'HEAD') return end(405, 'Only GET and HEAD.', { Allow: 'GET, HEAD' })
     if (answerSample(request, response, security)) return
     const file = fileFor(folder, url)
-    const info = file === null ? null : await stat(file).catch(() => null)
-    if (file === null || !info?.isFile()) return end(404, 'There is no such file.')
+    const found = file === null ? null : await variantOf(file, String(request.headers['accept-encoding'] ?? ''))
+    if (file === null || found === null) return end(404, 'There is no such file.')
+    const { path, info, encoding } = found
     const etag = `"${info.size.toString(36)}-${Math.trunc(info.mtimeMs).toString(36)}"`
-    const headers = { ...security, 'Cache-Control': cacheControl(url), ETag: etag }
+    const headers = { ...security, 'Cache-Control': cacheControl(url), ETag: etag, Vary: 'Accept-Encoding', ...(encoding ? { 'Content-Encoding': encoding } : {}) }
     if (request.headers['if-none-match'] === etag) return response.writeHead(304, headers).end()
     response.writeHead(200, { ...headers, 'Content-Type': types[extname(file)] ?? 'application/octet-stream', 'Content-Length': info.size })
     if (method === 'HEAD') return response.end()
-    createReadStream(file).on('error', () => response.destroy()).pipe(response)
+    createReadStream(path).on('error', () => response.destroy()).pipe(response)
   })
 }
 

@@ -24,16 +24,29 @@ export interface Site {
   close(): Promise<void>
 }
 
+const modeOf = (engine: Engine) => (engine === 'mock' ? 'mock' : 'production')
+
+/** Builds the page into a folder of its own. */
+export async function buildSite(engine: Engine): Promise<string> {
+  const outDir = mkdtempSync(join(tmpdir(), `laminate-${engine}-`))
+  await build({ mode: modeOf(engine), logLevel: 'warn', build: { outDir, emptyOutDir: true } })
+  return outDir
+}
+
+export function startBrowser(): Promise<Browser> {
+  const executablePath = findBrowser()
+  if (!executablePath) throw new Error('no browser')
+  return chromium.launch({ executablePath, args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'] })
+}
+
 /** Builds the page, serves it as a visitor would get it, and starts a browser. */
 export async function openSite(engine: Engine): Promise<Site> {
-  const outDir = mkdtempSync(join(tmpdir(), `laminate-${engine}-`))
-  const mode = engine === 'mock' ? 'mock' : 'production'
-  await build({ mode, logLevel: 'warn', build: { outDir, emptyOutDir: true } })
+  const outDir = await buildSite(engine)
+  const mode = modeOf(engine)
   const server: PreviewServer = await preview({ mode, logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
   const url = server.resolvedUrls?.local[0]
-  const executablePath = findBrowser()
-  if (!url || !executablePath) throw new Error('no address or no browser')
-  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'] })
+  if (!url) throw new Error('no address')
+  const browser = await startBrowser()
   return {
     url, browser,
     close: async () => {

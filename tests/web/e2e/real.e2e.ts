@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { privateFiles } from './storage'
@@ -22,6 +23,8 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
   /** A software adapter is hundreds of times slower than a card: it gets less text, enough for the same groups. */
   const LITTLE = { Sequences: '40', 'Tokens in each': '12' }
 
+  const squares = (page: Page) => page.locator('[data-value]').evaluateAll(cells => cells.map(cell => Number((cell as SVGElement).dataset.value)))
+
   describe.each([['WebGPU', '?device=gpu', /WebGPU/, LITTLE], ['CPU', '?device=cpu', /CPU/, null]] as const)('%s', (_, path, device, text) => {
     test('finds the planted groups in the demo and hands back a smaller model', async () => {
       const { page, requests, errors } = await visit(site, path)
@@ -35,7 +38,14 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
         await page.getByLabel('Sequences').focus()
         await page.getByRole('button', { name: 'Compare the layers' }).click()
         await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
-      } else await runDemo(page, LONG)
+      } else {
+        const stored = await squares(page)
+        await runDemo(page, LONG)
+        // The picture that the page opens with is the one that the engine draws.
+        const drawn = await squares(page)
+        expect(stored).toHaveLength(144)
+        expect(Math.max(...drawn.map((value, i) => Math.abs(value - stored[i]!)))).toBeLessThan(1e-3)
+      }
       await compress(page, 7, LONG)
       expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(PLANTED)
       const verdict = await page.getByTestId('verdict').innerText()

@@ -1,0 +1,104 @@
+import { AxeBuilder } from '@axe-core/playwright'
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { tabTo } from './keyboard'
+
+const browser = findBrowser()
+if (!browser) console.warn('SKIPPED: the page without a mouse, because no Chromium was found (set CHROMIUM to its path)')
+
+const violations = async (page: Page) =>
+  (await new AxeBuilder({ page }).analyze()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(' ')}`)
+
+describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
+  let site: Site
+  beforeAll(async () => { site = await openSite('mock') })
+  afterAll(() => site?.close())
+
+  test('by keyboard alone: demo, a pair, a plan, a smaller model, its judgement, its file', async () => {
+    const { page, errors } = await visit(site)
+    await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
+    const unseen = await tabTo(page, 'Run the demo')
+    await page.keyboard.press('Enter')
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
+    unseen.push(...await tabTo(page, /^layer 0 with itself/))
+    for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight', 'Enter']) await page.keyboard.press(key)
+    await page.getByRole('heading', { name: /layers 2 and 1/ }).waitFor()
+    unseen.push(...await tabTo(page, 'Layers to remove'))
+    await page.keyboard.press('Home')
+    for (let more = 0; more < 6; more++) await page.keyboard.press('ArrowRight')
+    unseen.push(...await tabTo(page, 'Compress'))
+    await page.keyboard.press('Enter')
+    await page.getByTestId('verdict').waitFor()
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
+    unseen.push(...await tabTo(page, 'Quality'))
+    unseen.push(...await tabTo(page, 'Download a zip'))
+    const downloading = page.waitForEvent('download')
+    await page.keyboard.press('Enter')
+    expect((await downloading).suggestedFilename()).toBe('stories-planted-12L-laminated-5L.zip')
+    expect([...new Set(unseen)]).toEqual([])
+    expect(errors).toEqual([])
+  })
+
+  test('a stage is reached from the bar, and its heading is at the top', async () => {
+    const { page } = await visit(site, '', { reducedMotion: 'reduce' })
+    await runDemo(page)
+    await page.getByRole('link', { name: /^Plan/ }).focus()
+    await page.keyboard.press('Enter')
+    await expect.poll(() => page.evaluate(() => Math.round(document.querySelector('#plan')!.getBoundingClientRect().top))).toBeLessThan(200)
+    // What is read next is the stage, and not what stands above it.
+    await tabTo(page, 'Layers to remove', 12)
+  })
+
+  test('axe finds nothing while the page is busy, after a failure, and where methods are compared', async () => {
+    const { page } = await visit(site, '', { reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
+    await runDemo(page)
+    await page.getByLabel('Sequences').fill('2048')
+    await page.getByLabel('Sequences').press('Tab')
+    await page.getByRole('button', { name: 'Compare the layers again' }).click()
+    await page.getByText(/^Running layer/).waitFor()
+    expect(await violations(page)).toEqual([])
+    await page.getByRole('button', { name: 'Cancel' }).click()
+    await page.getByText('Cancelled; nothing was written.').waitFor()
+    await page.getByRole('button', { name: 'Back to the defaults' }).click()
+    await page.getByLabel('Text', { exact: true }).selectOption('own')
+    await page.getByLabel('Text to run through the model').fill('device lost')
+    await page.getByLabel('Text to run through the model').blur()
+    await page.getByRole('button', { name: 'Compare the layers again' }).click()
+    await page.getByRole('button', { name: 'Run it on the CPU' }).waitFor()
+    expect(await violations(page)).toEqual([])
+    await page.getByLabel('Text', { exact: true }).selectOption('builtin')
+    await page.getByRole('button', { name: 'Run it on the CPU' }).click()
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
+    await page.getByRole('button', { name: 'Compare the methods' }).click()
+    await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
+    await compress(page, 7)
+    expect(await violations(page)).toEqual([])
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+  }, 120_000)
+
+  test('with the colours of the system everything that tells something apart is still told apart', async () => {
+    const { page } = await visit(site, '', { forcedColors: 'active' })
+    await runDemo(page)
+    await compress(page, 7)
+    const paint = (selector: string, property: 'fill' | 'backgroundColor' | 'borderTopColor') =>
+      page.locator(selector).first().evaluate((element, property) => getComputedStyle(element)[property], property)
+    // Squares keep their colours, which are the data; bands and bars keep an edge or a ground of their own.
+    expect(await paint('#see [data-cell="0-0"]', 'fill')).not.toBe(await paint('#see [data-cell="0-11"]', 'fill'))
+    const fused = '.strip .fused .band, .strip .band.fused'
+    const ground = await paint('body', 'backgroundColor')
+    expect(await paint(fused, 'backgroundColor')).not.toBe(ground)
+    expect(await paint(fused, 'backgroundColor')).not.toBe(await paint('.strip .band', 'backgroundColor'))
+  })
+
+  test('nothing moves for those who ask for it', async () => {
+    const { page } = await visit(site, '', { reducedMotion: 'reduce' })
+    await runDemo(page)
+    const moving = await page.evaluate(() => [...document.querySelectorAll('*')].filter(element => {
+      const { transitionDuration, animationName, scrollBehavior } = getComputedStyle(element)
+      return transitionDuration.split(',').some(time => parseFloat(time) > 0) || animationName !== 'none' || scrollBehavior === 'smooth'
+    }).map(({ tagName, className }) => `${tagName} ${className}`))
+    expect(moving).toEqual([])
+    expect(await page.evaluate(() => document.getAnimations().length)).toBe(0)
+  })
+})

@@ -1,0 +1,75 @@
+import { existsSync } from 'node:fs'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { findFirefox } from '../../../www/build/browser.mjs'
+import { Firefox } from './firefox'
+import { buildSite, ENGINE } from './harness'
+import { plainHost, type PlainHost } from './plain'
+
+const program = findFirefox()
+const missing = [!program && 'no Firefox was found (set FIREFOX to its path)', !existsSync(ENGINE) && 'the engine has not been compiled'].filter(Boolean)
+if (missing.length) console.warn(`SKIPPED: the page in Firefox, because ${missing.join(' and ')}`)
+
+const LONG = 300_000
+const button = (name: string) => `//button[normalize-space()="${name}"]`
+
+/** Everything that went wrong since the page was opened. */
+const errors = () => (window as unknown as { wrong?: string[] }).wrong ?? []
+
+describe.skipIf(missing.length > 0)('the page in Firefox, with the compiled engine, from a plain host', () => {
+  let firefox: Firefox
+  let host: PlainHost
+  /** One that sees no folder but its own (as a snap) cannot be driven, which is no fault of the page. */
+  let unable = ''
+  beforeAll(async () => {
+    try {
+      firefox = await Firefox.start(program!)
+    } catch (error) {
+      unable = `${program} could not be driven (${error})`
+      return console.warn(`SKIPPED: the page in Firefox, because ${unable}`)
+    }
+    host = await plainHost(await buildSite('real'))
+  }, LONG)
+  beforeEach(context => { if (unable) context.skip(unable) })
+  afterAll(async () => {
+    await firefox?.close()
+    host?.close()
+  })
+
+  const listen = () => firefox.evaluate(() => {
+    const wrong: string[] = (window as unknown as { wrong: string[] }).wrong = []
+    addEventListener('error', event => wrong.push(event.message))
+    addEventListener('unhandledrejection', event => wrong.push(String(event.reason)))
+    addEventListener('securitypolicyviolation', event => wrong.push(`${event.effectiveDirective} ${event.blockedURI}`))
+  })
+
+  test('the demo on the CPU: seen, compressed to the planted groups', async () => {
+    await firefox.goto(host.url)
+    await listen()
+    expect(await firefox.evaluate(() => document.querySelectorAll('[role=gridcell]').length)).toBe(144)
+    await firefox.until(/Computes on the CPU/)
+    await firefox.click(button('Run the demo'))
+    await firefox.until(/Compare the layers again/, LONG)
+    await firefox.evaluate(() => {
+      const input = document.querySelector<HTMLInputElement>('[data-testid=remove]')!
+      input.value = '7'
+      for (const type of ['input', 'change']) input.dispatchEvent(new Event(type, { bubbles: true }))
+    })
+    await firefox.click(button('Compress'))
+    const text = await firefox.until(/Perplexity\s+7\.\d+/, LONG)
+    expect(text).toContain('12 layers became 5')
+    expect(await firefox.evaluate(() => document.querySelector<HTMLElement>('[data-groups]')!.dataset.groups)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
+    expect(await firefox.evaluate(errors)).toEqual([])
+    expect(await firefox.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+  }, LONG)
+
+  test('once more, without a network', async () => {
+    await firefox.until(/are kept in this browser/)
+    host.down = true
+    await firefox.goto(`${host.url}?device=cpu`)
+    await listen()
+    await firefox.until(/Computes on the CPU/)
+    await firefox.click(button('Run the demo'))
+    await firefox.until(/Compare the layers again/, LONG)
+    expect(await firefox.evaluate(errors)).toEqual([])
+  }, LONG)
+})

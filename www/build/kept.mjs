@@ -1,0 +1,37 @@
+// @ts-check
+/** Which files of the built page a first visit takes, and what that may cost. */
+
+/** llama.cpp is larger than all the rest and loaded by few: kept once it has been used. */
+const LATER = /^assets\/(llama|wllama)[^/]*$/
+/** Browsers fetch service workers themselves, past any of them. */
+const NEVER = /^(assets\/service-[^/]*|offline\.js)$/
+
+/** @param {string} path */
+export const isKept = path => !NEVER.test(path)
+
+/** Whether the first visit takes it: the page, the engine with the demo in it, everything but llama.cpp. @param {string} path */
+export const isFirst = path => isKept(path) && !LATER.test(path)
+
+/** Bytes over the network for the demo, and for the page until it can be used. */
+export const BUDGET = { demo: 4_000_000, page: 250_000 }
+
+/**
+ * What a first visit transfers, from the compressed length of each file: `demo` all of it, `page` without the engine.
+ * @param {Map<string, number>} lengths
+ */
+export function firstVisit(lengths) {
+  const first = [...lengths].filter(([path]) => isFirst(path) && !path.startsWith('icons/'))
+  const sum = (/** @type {[string, number][]} */ some) => some.reduce((total, [, length]) => total + length, 0)
+  return { demo: sum(first), page: sum(first.filter(([path]) => !path.endsWith('.wasm'))) }
+}
+
+/** Throws where a first visit has become too expensive. @param {{ demo: number, page: number }} visit */
+export function withinBudget(visit) {
+  for (const part of /** @type {const} */ (['demo', 'page'])) {
+    if (visit[part] <= BUDGET[part]) continue
+    throw new Error(`The ${part} transfers ${inMb(visit[part])} compressed; ${inMb(BUDGET[part])} is the limit (www/build/kept.mjs). \`npm run bench -- size\` says what takes how much.`)
+  }
+}
+
+/** @param {number} bytes */
+export const inMb = bytes => `${(bytes / 1e6).toFixed(2)} MB`
