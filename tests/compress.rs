@@ -226,7 +226,7 @@ fn a_plan_by_hand_merges_what_it_names_in_its_order() {
     // The first merge is the best one, which MKA makes first too.
     let first = plan(PLANTED, &remove(1)).plan.steps.remove(0);
     assert_eq!(first.merged, steps[0].merged);
-    assert_near("perplexity", steps[0].perplexity.unwrap(), first.perplexity.unwrap(), 1e-9);
+    assert_near("perplexity", steps[0].perplexity.unwrap(), first.perplexity.unwrap(), 1e-3);
 }
 
 #[test]

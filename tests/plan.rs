@@ -97,14 +97,14 @@ fn a_plan_by_hand_says_what_cannot_be() {
     assert_eq!(hand(&[2, 1]).goal(), Some(2));
     assert!(hand(&[2, 1]).check(8, &[]).is_ok());
     for (absorb, message) in [
-        (&[][..], "name at least one"),
-        (&[0], "layer 0 cannot be absorbed"),
-        (&[8], "layer 8 cannot be absorbed"),
-        (&[2, 2], "layer 2 cannot be absorbed twice"),
-        (&[4], "layer 4 is locked"),
-        (&[5], "layer 4 is locked"),
+        (vec![], "name at least one"),
+        (vec![0], "layer 0 cannot be absorbed"),
+        (vec![8], "layer 8 cannot be absorbed"),
+        (vec![2, 2], "layer 2 cannot be absorbed twice"),
+        (vec![4], "layer 4 is locked"),
+        (vec![5], "layer 4 is locked"),
     ] {
-        let error = hand(absorb).check(8, &[]).unwrap_err();
+        let error = hand(&absorb).check(8, &[]).unwrap_err();
         assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(message), "{error}");
     }
     let both = PlanOptions { remove: Some(1), ..hand(&[2, 1]) };

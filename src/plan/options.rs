@@ -265,7 +265,7 @@ impl PlanOptions {
             if self.absorb.iter().take(place).any(|other| other == layer) {
                 return usage(format!("layer {layer} cannot be absorbed twice"));
             }
-            let in_a_merge = |locked: &&usize| *locked == layer || **locked + 1 == *layer;
+            let in_a_merge = |locked: &&usize| *locked == layer || layer.checked_sub(1) == Some(**locked);
             if let Some(locked) = self.locked.iter().find(in_a_merge) {
                 return usage(format!("layer {locked} is locked, but layer {layer} is to be absorbed"));
             }
