@@ -109,6 +109,15 @@ describe('every way to be wrong has a sentence', () => {
   ])('%s', async (_, reading, sentence) => {
     await expect(reading()).rejects.toMatchObject({ kind: expect.stringMatching(/format|limit/), message: expect.stringMatching(sentence) })
   })
+  test('options that this page does not know go out as they came in, unless they could hold anything', async () => {
+    const recipe = recipeOf(result)!
+    const newer = { ...recipe, calibration: { ...recipe.calibration, cut: 'spread', odd: { deep: 1 } }, options: { ...planOptions, locked: [1, 2], longest_run: null, words: ['<b>'] } }
+    const again = recipeOf((await json(newer))!)!
+    expect(again.options).toEqual({ ...planOptions, locked: [1, 2], longest_run: null })
+    const maps = (await json({ ...stored, options: newer.calibration }))!.maps!
+    expect(maps.options).toMatchObject({ cut: 'spread', text: null })
+    expect(maps.options).not.toHaveProperty('odd')
+  })
   test('what is not asked for is not taken', async () => {
     const found = await read(`{"__proto__": {"x": 1}, "extra": 2, ${JSON.stringify(stored).slice(1)}`)
     expect(Object.keys(found?.maps ?? {})).not.toContain('extra')

@@ -88,6 +88,24 @@ export function record<T>(fields: { [K in keyof T]: Check<T[K]> }): Check<T> {
   }
 }
 
+/**
+ * Options, to which engines add fields that this page need not know: what is a word, a number, yes or no, nothing, or
+ * a list of numbers is kept as it is, so that a recipe that comes in goes out whole.
+ */
+export function openRecord<T>(fields: { [K in keyof T]: Check<T[K]> }): Check<T> {
+  const known = record(fields)
+  return (value, at) => {
+    const found = known(value, at)
+    const others = Object.entries(value as Record<string, unknown>).filter(([key, each]) => !(key in fields) && key !== '__proto__' && isPlain(each))
+    return { ...Object.fromEntries(others), ...found }
+  }
+}
+
+function isPlain(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length <= MOST.items && value.every(each => Number.isFinite(each))
+  return value === null || typeof value === 'boolean' || Number.isFinite(value) || (typeof value === 'string' && value.length <= MOST.letters)
+}
+
 /** How far two halves of a matrix may differ: the digits that a file of six decimals keeps. */
 const ASYMMETRY = 1e-6
 /** Rounding may lead a similarity so far out of its range. */

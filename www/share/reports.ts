@@ -5,7 +5,7 @@ import type {
 } from '../engine/protocol'
 import { OPERATORS, SELECTIONS } from '../methods'
 import {
-  either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, otherwise, record, refuse, text,
+  either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,
   type Check, type Place,
 } from './check'
 
@@ -30,20 +30,20 @@ export const modelReport = record<ModelReport>({
 export const textReport = record<TextReport>({ name: text, sequences: count, tokens_per_sequence: count, tokens_scored: count })
 
 /** A text of somebody's own is not part of any result; only its name is. */
-export const calibration = record<CalibrationOptions>({
+export const calibration = openRecord<CalibrationOptions>({
   text: () => null, text_name: nullable(text), samples: count, tokens: count, points: matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4'),
   metric: oneOf(...METRICS), dims: integer(1), time: number(0), density: number(), normalise: oneOf('rms', 'none'),
   bandwidth: nullable(number(0)), neighbours: integer(1),
 })
 
-export const planOptions = record<PlanOptions>({
+export const planOptions = openRecord<PlanOptions>({
   remove: nullable(count), min_similarity: nullable(number()), selection: otherwise(selection, 'mka'), operator: otherwise(operator, 'average'),
   alpha: either<'similarity' | 'search', number>(oneOf('similarity', 'search'), share) as Check<Alpha>,
   one_shot: otherwise(flag, false), release_massive: otherwise(flag, false), keep_first: otherwise(flag, false), keep_last: otherwise(flag, false), seed: otherwise(count, 0),
 })
 
 export const writeOptions: Check<WriteOptions> = (value, at) => {
-  const { container: kind, name, ...rest } = record({
+  const { container: kind, name, ...rest } = openRecord({
     dtype: oneOf('keep', 'f32', 'f16', 'bf16', ...TYPES), max_shard_bytes: number(1), container: nullable(container), name: nullable(text),
   })(value, at)
   return { ...rest, container: kind ?? 'safetensors', ...(name === null ? {} : { name }) }
