@@ -23,11 +23,11 @@ const MARGIN = 16
 
 /**
  * All drawings in `root`, SVG or canvas, where they stand to each other on the page, on the page's ground, with
- * the caption below. `root` may be a drawing itself. Icons of buttons are left out.
+ * the caption below. `root` may be a drawing itself. Icons are left out: what is smaller than 24 px.
  */
 export function drawingOf(root: Element, caption: readonly string[] = []): Drawing {
   const parts = (root.matches('svg, canvas') ? [root] : [...root.querySelectorAll('svg, canvas')])
-    .filter(part => !part.parentElement?.closest('svg, button, label, [aria-hidden=true]'))
+    .filter(part => !part.parentElement?.closest('svg, button, label') && !part.closest(PASSING))
     .map(part => ({ part, box: part.getBoundingClientRect() })).filter(({ box }) => box.width >= 24 && box.height >= 24)
   if (parts.length === 0) throw new Failure('usage', 'There is no picture to save yet.')
   const [left, top] = [Math.min(...parts.map(({ box }) => box.left)), Math.min(...parts.map(({ box }) => box.top))]
@@ -40,7 +40,7 @@ export function drawingOf(root: Element, caption: readonly string[] = []): Drawi
   outer.append(element('rect', { width, height, fill: plainColour(page.backgroundColor) }))
   for (const { part, box } of parts) {
     const place = { x: MARGIN + box.left - left, y: MARGIN + box.top - top, width: box.width, height: box.height }
-    outer.append(part instanceof HTMLCanvasElement ? element('image', { ...place, href: part.toDataURL('image/png') }) : copyOf(part as SVGSVGElement, place))
+    outer.append(part instanceof HTMLCanvasElement ? element('image', { ...place, href: part.toDataURL('image/png'), preserveAspectRatio: 'none', 'image-rendering': getComputedStyle(part).imageRendering }) : copyOf(part as SVGSVGElement, place))
   }
   lines.forEach((line, i) => outer.append(element('text', { x: MARGIN, y: MARGIN + below + 4 + (i + 1) * LINE, 'font-size': 12, fill: plainColour(page.color) }, line)))
   return { svg: new XMLSerializer().serializeToString(outer), width, height }
