@@ -16,8 +16,8 @@ describe('what a first visit takes', () => {
   })
 
   test('is summed with and without the engine', () => {
-    const lengths = new Map([['index.html', 1], ['assets/index-x.js', 10], ['assets/laminate_bg-x.wasm', 100], ['assets/wllama-x.wasm', 1000], ['icons/512.png', 10_000]])
-    expect(firstVisit(lengths)).toEqual({ demo: 111, page: 11 })
+    const lengths = new Map([['index.html', 1], ['assets/index-x.js', 10], ['assets/find-x.js', 20], ['assets/laminate_bg-x.wasm', 100], ['assets/wllama-x.wasm', 1000], ['icons/512.png', 10_000]])
+    expect(firstVisit(lengths, '<script src="./assets/index-x.js"></script>')).toEqual({ demo: 131, page: 11 })
   })
 
   test('has limits that end the build', () => {

@@ -13,16 +13,18 @@ export const isKept = path => !NEVER.test(path)
 export const isFirst = path => isKept(path) && !LATER.test(path)
 
 /** Bytes over the network for the demo, and for the page until it can be used. */
-export const BUDGET = { demo: 4_000_000, page: 250_000 }
+export const BUDGET = { demo: 4_000_000, page: 200_000 }
 
 /**
- * What a first visit transfers, from the compressed length of each file: `demo` all of it, `page` without the engine.
- * @param {Map<string, number>} lengths
+ * What a first visit transfers, from the compressed length of each file: `demo` all of it, `page` the page and what
+ * it asks for by itself. @param {Map<string, number>} lengths @param {string} html
  */
-export function firstVisit(lengths) {
-  const first = [...lengths].filter(([path]) => isFirst(path) && !path.startsWith('icons/'))
-  const sum = (/** @type {[string, number][]} */ some) => some.reduce((total, [, length]) => total + length, 0)
-  return { demo: sum(first), page: sum(first.filter(([path]) => !path.endsWith('.wasm'))) }
+export function firstVisit(lengths, html) {
+  const sum = (/** @type {(path: string) => boolean} */ of) => [...lengths].filter(([path]) => of(path)).reduce((total, [, length]) => total + length, 0)
+  return {
+    demo: sum(path => isFirst(path) && !path.startsWith('icons/')),
+    page: sum(path => path === 'index.html' || (path.startsWith('assets/') && html.includes(path))),
+  }
 }
 
 /** Throws where a first visit has become too expensive. @param {{ demo: number, page: number }} visit */

@@ -22,7 +22,7 @@ export async function buildPage() {
   const print = pagePrint()
   if (isCurrent(dist, print)) return 'nothing changed'
   await vite(['build', '--logLevel', 'warn'])
-  const visit = firstVisit(await compressFolder(dist))
+  const visit = firstVisit(await compressFolder(dist), readFileSync(join(dist, 'index.html'), 'utf8'))
   withinBudget(visit)
   markCurrent(dist, print)
   return `a first visit transfers ${inMb(visit.demo)}, ${inMb(visit.page)} of it before the page can be used`
