@@ -5,6 +5,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use common::{Files, MemoryParts, StopAt, cpu, files, open_files, run, session};
 use futures::future::LocalBoxFuture;
@@ -243,6 +244,22 @@ fn a_full_disk_ends_the_keeping_and_not_the_run() {
         assert_eq!(seen.troubles(), ["finished layers are not kept, because memory: the disk is full"]);
         assert!(store.parts.borrow().is_empty(), "what cannot be of use is left");
     }
+}
+
+#[test]
+fn a_slow_medium_holds_up_the_run_less_and_still_goes_on() {
+    let options = options();
+    let mut store = MemoryParts::slow(Duration::from_millis(700));
+    let seen = Seen::default();
+    let stop = StopAt(Stage::Capture, 8);
+    run(demo_session().similarity_kept(&options, Some(&mut store), &stop)).unwrap_err();
+    let states = store.parts.borrow().keys().filter(|name| name.starts_with("states-")).count();
+    assert!(states < 8, "states were written after every layer, although that takes longer than the layers");
+    let report = run(demo_session().similarity_kept(&options, Some(&mut store), &seen)).unwrap();
+    assert_eq!(found(&report), found(&run(demo_session().similarity(&options, &Silent)).unwrap()));
+    let layers: Vec<usize> = seen.kept.borrow().iter().map(|kept| kept.layers).collect();
+    assert!(layers.is_sorted() && layers.last() == Some(&12), "{layers:?}");
+    assert!((4..12).contains(&seen.run.borrow().len()), "{:?}", seen.run.borrow());
 }
 
 #[test]

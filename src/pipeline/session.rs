@@ -548,7 +548,7 @@ async fn score_kept(
         return Ok(scores);
     }
     let scores = context.score(stream.last()?, None).await?;
-    checkpoint.keep_scores(n_layers, &scores).await?;
+    checkpoint.keep_scores(&scores).await?;
     Ok(scores)
 }
 

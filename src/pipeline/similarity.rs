@@ -9,7 +9,7 @@ use crate::manifold::{
     diffusion_map_and_distances,
 };
 use crate::pipeline::atlas::Atlas;
-use crate::pipeline::checkpoint::Checkpoint;
+use crate::pipeline::checkpoint::{Checkpoint, Place};
 use crate::pipeline::options::CalibrationOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::{Event, LayerDone, Stage};
@@ -94,15 +94,19 @@ impl Comparison {
         self.largest_rms.truncate(from);
         let n_layers = stream.layers().len();
         let report = stage == Stage::Capture;
-        let stays: Vec<bool> = (0..=n_layers).map(|place| stream.keeps(place)).collect();
+        let kept: Vec<bool> = (0..=n_layers).map(|place| stream.keeps(place)).collect();
+        let place = |place: usize| match kept.get(place) {
+            _ if place == n_layers => Place::Last,
+            Some(true) => Place::Kept,
+            _ => Place::Passing,
+        };
         stream
             .run(context, stage, from, async |layer, before, after| {
                 let output = observe(layer, before, after, self.rule, self.has_bos).await?;
                 let width = after.chunks.first().map_or(1, |chunk| chunk.dims()[2]).max(1);
                 let row = self.push(layer, &output, width, report.then_some(n_layers))?;
                 if let Some(checkpoint) = checkpoint.as_deref_mut() {
-                    let stays = stays.get(layer + 1).copied().unwrap_or(true);
-                    checkpoint.keep(layer, &output, after, stays).await?;
+                    checkpoint.keep(layer, &output, after, place(layer + 1)).await?;
                 }
                 if report { self.tell(context, layer, n_layers, row).await } else { Ok(()) }
             })

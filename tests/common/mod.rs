@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use laminate::device::Accelerator;
@@ -167,12 +168,18 @@ pub struct MemoryParts {
     pub parts: Rc<RefCell<Files>>,
     /// Bytes after which the medium is full.
     capacity: Option<usize>,
+    /// How long hidden states take to be written.
+    delay: Duration,
     open: Option<(String, Vec<u8>)>,
 }
 
 impl MemoryParts {
     pub fn full_at(capacity: usize) -> Self {
         Self { capacity: Some(capacity), ..Self::default() }
+    }
+
+    pub fn slow(delay: Duration) -> Self {
+        Self { delay, ..Self::default() }
     }
 }
 
@@ -194,6 +201,9 @@ impl PartStore for MemoryParts {
 
     fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
         let (name, bytes) = self.open.take().unwrap();
+        if name.starts_with("states-") {
+            std::thread::sleep(self.delay);
+        }
         self.parts.borrow_mut().insert(name, bytes);
         ready(Ok(()))
     }

@@ -2,7 +2,8 @@
 //!
 //! After each layer two parts are written: `layer-0007` with what the layer gave (its points and measures), and
 //! `states-0008` with the hidden states that enter the next. The states before it are removed again, unless the
-//! stream keeps those of their depth too. Maps and similarities are functions of the points and are computed anew,
+//! stream keeps those of their depth too. Where writing states takes long, they are written after some layers only.
+//! Maps and similarities are functions of the points and are computed anew,
 //! so another metric or other settings of the map go on from the same parts; a finished run is opened again without
 //! running a layer. Parts that are damaged or belong to something else are not used, which is said.
 
@@ -11,6 +12,7 @@ mod restore;
 
 use bytemuck::{cast_slice, try_cast_slice};
 use safetensors::Dtype;
+use web_time::Instant;
 
 use self::part::PartWriter;
 use crate::calibration::{PointRule, Sequences};
@@ -22,6 +24,12 @@ use crate::model::fingerprint::{Fnv, fingerprint};
 use crate::progress::{Event, Kept, Observer};
 use crate::sink::parts::PartStore;
 use crate::{Error, Result};
+
+/// States that are written in less than so many seconds are written after every layer.
+const QUICK_SECONDS: f64 = 0.2;
+
+/// Others take at most this share of the time of a run.
+const SHARE: f64 = 0.2;
 
 /// What a checkpoint belongs to, as hashes in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +56,17 @@ impl Identity {
     }
 }
 
+/// What becomes of the states after a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Those after a later layer replace them.
+    Passing,
+    /// They stay, as the stream keeps them too.
+    Kept,
+    /// They leave the model.
+    Last,
+}
+
 /// A checkpoint that is written, and was read, by one run.
 ///
 /// A store that refuses ends the keeping and not the run; the observer is told why.
@@ -61,8 +80,12 @@ pub struct Checkpoint<'a> {
     bytes: u64,
     /// Nothing is written any more.
     ended: bool,
+    /// Layers from which the run could go on now.
+    layers: usize,
     /// The depth of the states that the next ones replace.
     last: Option<usize>,
+    /// When states were written last, and how long that took in seconds.
+    written: Option<(Instant, f64)>,
     /// Layers from 0 on that another kind of device computed, and what it was.
     elsewhere: Option<(usize, String)>,
 }
@@ -76,11 +99,21 @@ impl<'a> Checkpoint<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let device = accelerator.report().name.clone();
-        Self { store, identity, device, observer, bytes: 0, ended: false, last: None, elsewhere: None }
+        Self {
+            store,
+            identity,
+            device,
+            observer,
+            bytes: 0,
+            ended: false,
+            layers: 0,
+            last: None,
+            written: None,
+            elsewhere: None,
+        }
     }
 
-    /// Keeps what `layer` gave and the states `after` it. Where `stays`, the states are not replaced by those of
-    /// the next layer.
+    /// Keeps what `layer` gave and the states `after` it, which `place` says what becomes of.
     ///
     /// # Errors
     /// What reading the device and the observer give.
@@ -89,33 +122,45 @@ impl<'a> Checkpoint<'a> {
         layer: usize,
         output: &LayerOutput,
         after: &HiddenStates,
-        stays: bool,
+        place: Place,
     ) -> Result<()> {
         if self.ended {
             return Ok(());
         }
-        let written = match self.write_layer(layer, output).await {
-            Ok(()) => self.write_states(layer + 1, after).await,
-            Err(e) => Err(e),
-        };
-        let kept = match written {
-            Ok(()) => self.replace(layer + 1, stays).await,
-            Err(e) => Err(e),
-        };
-        self.tell(layer + 1, kept).await
+        let mut kept = self.write_layer(layer, output).await;
+        if kept.is_ok() && (place == Place::Last || self.has_time()) {
+            kept = self.keep_states(layer + 1, after, place != Place::Passing).await;
+        }
+        self.tell(kept).await
+    }
+
+    async fn keep_states(&mut self, place: usize, states: &HiddenStates, stay: bool) -> Result<()> {
+        let start = Instant::now();
+        self.write_states(place, states).await?;
+        self.replace(place, stay).await?;
+        self.layers = place;
+        self.written = Some((Instant::now(), start.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// Whether states may be written again: what is large must not hold up the run that it is to protect.
+    fn has_time(&self) -> bool {
+        self.written.is_none_or(|(at, seconds)| {
+            seconds < QUICK_SECONDS || at.elapsed().as_secs_f64() > seconds / SHARE
+        })
     }
 
     /// Keeps what the text scored, the last thing that the stage finds out.
     ///
     /// # Errors
     /// What the observer gives.
-    pub async fn keep_scores(&mut self, layers: usize, scores: &Scores) -> Result<()> {
+    pub async fn keep_scores(&mut self, scores: &Scores) -> Result<()> {
         if self.ended {
             return Ok(());
         }
         let values = [scores.tokens as f64, scores.nll];
         let written = self.write("scores", &[("scores", Dtype::F64, vec![2])], &[cast_slice(&values)]).await;
-        self.tell(layers, written).await
+        self.tell(written).await
     }
 
     /// What a reader of the result should know.
@@ -180,7 +225,7 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    async fn tell(&mut self, layers: usize, written: Result<()>) -> Result<()> {
+    async fn tell(&mut self, written: Result<()>) -> Result<()> {
         let trouble = match written {
             Ok(()) => None,
             Err(refused @ (Error::Source(_) | Error::Limit(_))) => {
@@ -191,7 +236,7 @@ impl<'a> Checkpoint<'a> {
             }
             Err(e) => return Err(e),
         };
-        let layers = if self.ended { 0 } else { layers };
+        let layers = if self.ended { 0 } else { self.layers };
         self.observer.event(Event::Kept(Kept { layers, bytes: self.bytes, trouble })).await
     }
 

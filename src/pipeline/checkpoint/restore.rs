@@ -175,6 +175,7 @@ impl Checkpoint<'_> {
         for name in names.iter().filter(|name| is_part(name) && !used(name)) {
             let _ = self.store.remove(name).await;
         }
+        self.layers = from;
         self.last = (from > 0 && !stream.keeps(from)).then_some(from);
     }
 
