@@ -249,7 +249,7 @@ fn a_full_disk_ends_the_keeping_and_not_the_run() {
 #[test]
 fn a_slow_medium_holds_up_the_run_less_and_still_goes_on() {
     let options = options();
-    let mut store = MemoryParts::slow(Duration::from_millis(700));
+    let mut store = MemoryParts::slow(Duration::from_secs(1));
     let seen = Seen::default();
     let stop = StopAt(Stage::Capture, 8);
     run(demo_session().similarity_kept(&options, Some(&mut store), &stop)).unwrap_err();
