@@ -7,7 +7,7 @@ export const CALIBRATION: Readonly<CalibrationOptions> = {
 
 export const PLAN: Readonly<PlanOptions> = {
   remove: 1, min_similarity: null, selection: 'mka', operator: 'average', alpha: 'similarity', one_shot: false,
-  release_massive: false, keep_first: false, keep_last: false, seed: 0, locked: [], absorb: [],
+  release_massive: false, keep_first: false, keep_last: false, longest_run: null, candidates: null, seed: 0, locked: [], absorb: [],
 }
 
 export const EVALUATION: Readonly<TextOptions> = { text: null, text_name: null, samples: 32, tokens: 128 }

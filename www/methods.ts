@@ -99,6 +99,6 @@ export function sizeOf({ methods, remove }: CompareOptions): string {
 /** The options that repeat one line of a comparison. */
 export function planWith(row: Pick<CompareRow, 'method' | 'selection' | 'operator' | 'removed'>, methods: readonly NamedMethod[], seed: number): Partial<PlanOptions> {
   const { selection, operator, removed } = row
-  const one_shot = methods.find(method => method.name === row.method)?.one_shot ?? false
-  return { remove: removed, min_similarity: null, selection, operator, one_shot, alpha: 'similarity', seed }
+  const { one_shot = false, longest_run = null, candidates = null } = methods.find(method => method.name === row.method) ?? {}
+  return { remove: removed, min_similarity: null, selection, operator, one_shot, longest_run, candidates, alpha: 'similarity', seed }
 }

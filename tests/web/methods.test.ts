@@ -50,7 +50,7 @@ describe('named methods', () => {
   })
   test('a line of a comparison as a plan', () => {
     expect(planWith({ method: 'laminate', selection: 'mka', operator: 'pool-refit', removed: 4 }, METHODS, 5)).toEqual({
-      remove: 4, min_similarity: null, selection: 'mka', operator: 'pool-refit', one_shot: true, alpha: 'similarity', seed: 5,
+      remove: 4, min_similarity: null, selection: 'mka', operator: 'pool-refit', one_shot: true, longest_run: 4, candidates: null, alpha: 'similarity', seed: 5,
     })
   })
 })

@@ -98,6 +98,9 @@ export interface NamedMethod {
   selection: Selection
   operator: Operator
   one_shot: boolean
+  /** What it asks of plans, as in `PlanOptions`. */
+  longest_run: number | null
+  candidates: number | null
   /** One sentence, with its source. */
   about: string
 }
@@ -119,6 +122,10 @@ export interface PlanOptions {
   /** Never merge the first / the last layer. */
   keep_first: boolean
   keep_last: boolean
+  /** The most layers that may become one, for the selection `mka`; null is any number. */
+  longest_run: number | null
+  /** Layers that a search tries in each round but the first; null is all. */
+  candidates: number | null
   /** For the selection `random`, 0. */
   seed: number
   /** Layers that are never merged. */

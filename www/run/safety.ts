@@ -15,7 +15,7 @@ const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'compare', 'write']
 const NEW_DEVICES = 1
 
 const WORDS: Record<RunKind, string> = {
-  open: 'opening', similarity: 'comparing the layers of', plan: 'compressing', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of',
+  open: 'opening', similarity: 'comparing the layers of', metric: 'comparing the layers, by another metric, of', plan: 'compressing', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of',
 }
 
 export function isPausable(run: Run): boolean {

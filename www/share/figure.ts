@@ -3,7 +3,7 @@ import type { SimilarityReport } from '../engine/protocol'
 import { whole } from '../format'
 import { csvFile, recordsOf, type Table } from './csv'
 import { npyFile, type NumericArray } from './npy'
-import { drawingOf, pngOf } from './picture'
+import { drawingOf, pngOf, type Drawing } from './picture'
 import { METRIC_WORDS } from './words'
 
 export interface Figure {
@@ -15,6 +15,8 @@ export interface Figure {
   caption?: readonly string[]
   /** An `svg`, a `canvas`, or whatever stands around them, as it is on the page now. */
   picture?: () => Element | null | undefined
+  /** SVG that was made of the numbers and not of the page, where there is such. */
+  drawn?: () => string
   /** CSV, and JSON unless `json` has more. */
   table?: () => Table
   /** CSV of another form than a table with a heading a column. */
@@ -28,8 +30,8 @@ export interface Figure {
 export type Format = 'png' | 'svg' | 'csv' | 'json' | 'npy' | 'md'
 
 const FORMATS: readonly { format: Format; word: string; hint: string; has: (figure: Figure) => boolean }[] = [
-  { format: 'png', word: 'PNG', hint: 'picture, at twice its size here', has: figure => Boolean(figure.picture) },
-  { format: 'svg', word: 'SVG', hint: 'drawing, sharp at any size', has: figure => Boolean(figure.picture) },
+  { format: 'png', word: 'PNG', hint: 'picture, at twice its size here', has: figure => Boolean(figure.picture ?? figure.drawn) },
+  { format: 'svg', word: 'SVG', hint: 'drawing, sharp at any size', has: figure => Boolean(figure.picture ?? figure.drawn) },
   { format: 'csv', word: 'CSV', hint: 'table, for a spreadsheet', has: figure => Boolean(figure.csv ?? figure.table) },
   { format: 'json', word: 'JSON', hint: 'all its numbers', has: figure => Boolean(figure.json ?? figure.table) },
   { format: 'npy', word: 'NPY', hint: 'float64 array, for NumPy', has: figure => Boolean(figure.array?.()) },
@@ -44,16 +46,22 @@ export function formatsOf(figure: Figure) {
 /** The file: its name and what is in it. */
 export async function fileOf(figure: Figure, format: Format): Promise<{ name: string; blob: Blob }> {
   const named = (content: BlobPart, type: string) => ({ name: `${figure.name}.${format}`, blob: new Blob([content], { type }) })
-  const picture = figure.picture?.()
+  const drawn = () => (figure.drawn ? standing(figure.drawn()) : drawing(figure.picture?.(), figure.caption))
   const table = figure.table?.()
   switch (format) {
-    case 'png': return named(await pngOf(drawing(picture, figure.caption)), 'image/png')
-    case 'svg': return named(drawing(picture, figure.caption).svg, 'image/svg+xml')
+    case 'png': return named(await pngOf(drawn()), 'image/png')
+    case 'svg': return named(drawn().svg, 'image/svg+xml')
     case 'csv': return named(figure.csv?.() ?? (table ? csvFile(table) : ''), 'text/csv')
     case 'json': return named(JSON.stringify(figure.json?.() ?? (table ? recordsOf(table) : null), null, 1), 'application/json')
     case 'npy': return named(npyFile(figure.array?.() ?? { shape: [0], data: new Float64Array() }), 'application/octet-stream')
     case 'md': return named(figure.markdown?.() ?? '', 'text/markdown')
   }
+}
+
+/** Its size is what it says in its first tag. */
+function standing(svg: string): Drawing {
+  const [, width, height] = /<svg[^>]* width="([\d.]+)" height="([\d.]+)"/.exec(svg) ?? []
+  return { svg, width: Number(width ?? 640), height: Number(height ?? 480) }
 }
 
 function drawing(picture: Element | null | undefined, caption?: readonly string[]) {

@@ -39,7 +39,9 @@ export const calibration = openRecord<CalibrationOptions>({
 export const planOptions = openRecord<PlanOptions>({
   remove: nullable(count), min_similarity: nullable(number()), selection: otherwise(selection, 'mka'), operator: otherwise(operator, 'average'),
   alpha: either<'similarity' | 'search', number>(oneOf('similarity', 'search'), share) as Check<Alpha>,
-  one_shot: otherwise(flag, false), release_massive: otherwise(flag, false), keep_first: otherwise(flag, false), keep_last: otherwise(flag, false), seed: otherwise(count, 0),
+  one_shot: otherwise(flag, false), release_massive: otherwise(flag, false), keep_first: otherwise(flag, false), keep_last: otherwise(flag, false),
+  longest_run: otherwise(nullable(count), null), candidates: otherwise(nullable(count), null), seed: otherwise(count, 0),
+  locked: otherwise(list(count), []), absorb: otherwise(list(count), []),
 })
 
 export const writeOptions: Check<WriteOptions> = (value, at) => {
@@ -144,4 +146,4 @@ export const compareReport = record<CompareReport>({
   rows: list(row), cancelled: flag, warnings: texts, device, seconds: number(0), peak_memory_bytes: number(0),
 })
 
-export const namedMethod = record<NamedMethod>({ name: text, title: text, selection, operator, one_shot: flag, about: text })
+export const namedMethod = record<NamedMethod>({ name: text, title: text, selection, operator, one_shot: flag, longest_run: otherwise(nullable(count), null), candidates: otherwise(nullable(count), null), about: text })

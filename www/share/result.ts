@@ -156,6 +156,6 @@ function methodsIn({ rows }: CompareReport): NamedMethod[] {
   const names = [...new Set(rows.map(row => row.method))]
   return names.map(name => {
     const { selection, operator } = rows.find(row => row.method === name)!
-    return { name, title: name, selection, operator, one_shot: false, about: '' }
+    return { name, title: name, selection, operator, one_shot: false, longest_run: null, candidates: null, about: '' }
   })
 }

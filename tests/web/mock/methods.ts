@@ -1,7 +1,10 @@
 import type { NamedMethod, Operator, Selection } from '../../../www/engine/protocol'
 
+const limits = (selection: Selection, operator: Operator) => operator !== 'pool-refit' ? { longest_run: null, candidates: null }
+  : { longest_run: 4, candidates: selection === 'greedy-kl' ? 10 : null }
+
 const method = (name: string, title: string, selection: Selection, operator: Operator, about: string, one_shot = false): NamedMethod =>
-  ({ name, title, selection, operator, one_shot, about })
+  ({ name, title, selection, operator, one_shot, ...limits(selection, operator), about })
 
 /** As the engine names them. */
 export const METHODS: NamedMethod[] = [
