@@ -96,7 +96,7 @@ export function openRecord<T>(fields: { [K in keyof T]: Check<T[K]> }): Check<T>
   const known = record(fields)
   return (value, at) => {
     const found = known(value, at)
-    const others = Object.entries(value as Record<string, unknown>).filter(([key, each]) => !(key in fields) && key !== '__proto__' && isPlain(each))
+    const others = Object.entries(value as Record<string, unknown>).filter(([key, each]) => !Object.keys(fields as never).includes(key) && key !== '__proto__' && isPlain(each))
     return { ...Object.fromEntries(others), ...found }
   }
 }
