@@ -49,10 +49,10 @@ export interface MapsData {
   eigenvalues: number[][]
   embedding: number[][][]
   disconnected: number[]
-  point_list: readonly PointReport[]
+  point_list: PointReport[]
 }
 
-export function mapsData(maps: readonly LayerMap[], { bandwidth, density, time }: Parameters, point_list: readonly PointReport[]): MapsData {
+export function mapsData(maps: readonly LayerMap[], { bandwidth, density, time }: Parameters, point_list: PointReport[]): MapsData {
   return {
     layers: maps.length, bandwidth, density, time, epsilon: maps.map(map => map.epsilon), eigenvalues: maps.map(map => map.eigenvalues),
     embedding: maps.map(rowsOf), disconnected: maps.filter(map => map.disconnected).map(map => map.layer), point_list,

@@ -111,6 +111,7 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
             Unit::Bytes => format!("{:.0} MB/s", rate / 1e6),
             Unit::Layers => format!("{rate:.1} layers/s"),
             Unit::Rows => format!("{rate:.0} rows/s"),
+            Unit::Tokens => format!("{rate:.1} tokens/s"),
         };
         line.push_str(&format!(", {rate}, {left:.0} s left"));
     }
