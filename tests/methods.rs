@@ -72,7 +72,7 @@ impl Case {
             };
             let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
             let mut stream = run(Stream::open(&context, layers)).unwrap();
-            run(comparison.measure(&context, Stage::Capture, &mut stream, 0)).unwrap();
+            run(comparison.measure(&context, Stage::Capture, &mut stream, 0, None)).unwrap();
             let scores = run(context.score(stream.last().unwrap(), None)).unwrap();
             (stream, scores)
         };

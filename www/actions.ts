@@ -1,13 +1,14 @@
 import { countAbove, mostAlike } from './charts/neighbours'
 import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
-import { Failure, isCancelled, toEngineError } from './engine/errors'
+import { Failure, toEngineError } from './engine/errors'
 import { detectFeatures, preferenceFrom } from './engine/features'
-import { removeJob, sweepJobs } from './engine/jobs'
+import { sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
 import type { Moved } from './engine/meter'
 import type { DevicePreference, EngineEvent, LayerMap, MapOptions } from './engine/protocol'
 import type { Opened } from './engine/source'
+import { forget, type Results } from './forget'
 import { isSearch, suggestedCounts } from './methods'
 import { take } from './run/events'
 import { Safety } from './run/safety'
@@ -159,25 +160,8 @@ export class Actions {
     return this.client.call(null, 'mapLayers', [options])
   }
 
-  /** Drops results that a new one will replace, and what rests on them. */
-  forget(from: 'maps' | 'plan' | 'saved'): void {
-    const { state } = this
-    const place = state.saved?.report.place
-    if (place?.kind === 'download') {
-      const { url, job, ended } = place.download
-      if (url) URL.revokeObjectURL(url)
-      void ended.finally(() => removeJob(job))
-    }
-    state.saved = null
-    if (from === 'saved') return
-    dropTrialFiles(state, 'compressed')
-    state.trial = null
-    state.plan = null
-    state.steps = []
-    if (from === 'plan') return
-    state.maps = state.comparison = null
-    state.rows = []
-    state.pair = [0, 1]
+  forget(from: Results): void {
+    forget(this.state, from)
   }
 
   report(thrown: unknown, retry: (() => void) | null): void {
@@ -284,8 +268,4 @@ export class Actions {
     if ('kept' in event) this.safety.heard(event.kept)
     else take(this.state, event)
   }
-}
-
-export function wasCancelled(state: State): boolean {
-  return state.notice !== null && isCancelled(state.notice.error)
 }
