@@ -60,5 +60,5 @@ describe.skipIf(missing.length > 0)('SmolLM2-135M in the page, on the CPU', () =
 /** As little text as the comparison can do with: 24 pieces, with four points in each. */
 async function fewPoints(page: Page): Promise<void> {
   for (const [label, value] of [['Sequences', '24'], ['Tokens in each', '32']] as const) await page.getByLabel(label).fill(value)
-  await page.getByLabel('Points').selectOption('tokens:4')
+  await page.getByLabel('Points', { exact: true }).selectOption('tokens:4')
 }
