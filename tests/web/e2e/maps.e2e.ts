@@ -27,7 +27,8 @@ async function inFull(page: Page): Promise<void> {
 
 async function numbers(page: Page): Promise<MapsData> {
   const downloading = page.waitForEvent('download')
-  await page.locator('#maps').getByRole('button', { name: 'Save the numbers' }).click()
+  await page.locator('#maps').getByRole('button', { name: 'Save the maps of all layers', exact: true }).click()
+  await page.getByRole('group', { name: 'Save the maps of all layers as' }).getByRole('button', { name: /^JSON/ }).click()
   return JSON.parse(readFileSync(await (await downloading).path(), 'utf8')) as MapsData
 }
 
