@@ -189,7 +189,7 @@ export class Actions {
     const options = { ...state.calibration }
     const hadMaps = state.maps !== null
     // With another metric alone, the engine compares what it kept; the picture stays until it has.
-    const metricAlone = this.mapsIn === this.client.generation && state.maps !== null && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
+    const metricAlone = this.mapsIn === this.client.generation && state.maps !== null && state.maps.options.metric !== options.metric && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
     state.live = metricAlone ? null : { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
     const report = await this.call(run, 'similarity', metricAlone ? [options] : [options, await this.safety.keeping.begin(options)])
     const key = keyOf(options)

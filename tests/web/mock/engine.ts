@@ -61,7 +61,7 @@ export class MockEngine implements WasmEngine {
     if (options.samples < 4 * options.neighbours) fail('usage', `${options.samples} points are too few for ${options.neighbours} neighbours: at least ${4 * options.neighbours} are needed.`)
     const n = model.layers
     // What was captured is compared anew without a run.
-    if (this.maps && JSON.stringify({ ...this.maps.options, metric: options.metric }) === JSON.stringify(options)) {
+    if (this.maps && this.maps.options.metric !== options.metric && JSON.stringify({ ...this.maps.options, metric: options.metric }) === JSON.stringify(options)) {
       return (this.maps = { ...this.maps, options, ...this.compared(options.metric), seconds: 0.01 })
     }
     const full = { ...(n === stored.layers ? stored : { ...stored, ...invented(n) }) }
