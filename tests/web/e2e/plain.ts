@@ -41,7 +41,7 @@ export async function plainHost(folder: string): Promise<PlainHost> {
 
 /** Makes another version of a built page: the same, but for a remark in its style sheet. */
 export function publishNext(folder: string): void {
-  const name = readdirSync(join(folder, 'assets')).find(file => file.endsWith('.css'))!
+  const name = readdirSync(join(folder, 'assets')).find(file => /^index-.*\.css$/.test(file))!
   const digest = () => createHash('sha256').update(readFileSync(join(folder, 'assets', name))).digest('hex').slice(0, 16)
   const before = digest()
   writeFileSync(join(folder, 'assets', name), `${readFileSync(join(folder, 'assets', name), 'utf8')}\n:root { --version: 2; }\n`)

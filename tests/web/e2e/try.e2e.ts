@@ -52,7 +52,7 @@ describe.skipIf(missing.length > 0)('both models continue a text in llama.cpp', 
     await page.getByLabel('Beginning of a text').fill('Lily and Tom went to the park')
     await page.getByRole('button', { name: 'Continue with both' }).click()
     await page.getByText(/Continuing with the compressed model/).waitFor({ timeout: LONG })
-    await page.getByRole('button', { name: 'Stop' }).click()
+    await page.getByRole('button', { name: 'Stop', exact: true }).click()
     await page.getByRole('button', { name: 'Continue with both' }).waitFor({ timeout: 30_000 })
     expect(await page.getByRole('alert').innerText()).toBe('')
     expect(await text(page, 'original')).toMatch(/^Lily and Tom went to the park.{60}/s)
