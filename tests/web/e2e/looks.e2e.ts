@@ -41,8 +41,8 @@ const STATES: [name: string, reach: (page: Page) => Promise<unknown>, part: stri
   }, '#compare'],
   ['collapsed', page => compress(page, 8), '#judge'],
   ['failed', async page => {
-    await ownText(page, 'device lost')
-    await page.getByRole('button', { name: 'Run it on the CPU' }).waitFor()
+    await ownText(page, 'too short')
+    await page.getByRole('alert').getByText(/gives 1 sequence/).waitFor()
   }, '.sticky'],
   ['stale', async () => {}, '#plan'],
   ['busy', async page => {
