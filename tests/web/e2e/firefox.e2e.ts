@@ -65,7 +65,8 @@ describe.skipIf(missing.length > 0)('the page in Firefox, with the compiled engi
   test('once more, without a network', async () => {
     await firefox.until(/are kept in this browser/)
     host.down = true
-    await firefox.goto(`${host.url}?device=cpu`)
+    // With a place in the address the last result is not shown again.
+    await firefox.goto(`${host.url}?device=cpu#model`)
     await listen()
     await firefox.until(/Computes on the CPU/)
     await firefox.click(button('Run the demo'))
