@@ -90,7 +90,7 @@ test('a Hugging Face model, merged and written as GGUF', async () => {
 test('layers that were fitted, written in floats and in blocks', async () => {
   const fitted = [['laminate', 'F16', 0.002], ['laminate', 'Q4_K_M', 0.05], ['bi+refit', 'Q8_0', 0.02], ['flatten', 'F16', 0.002], ['prunecomp', 'F16', 0.002], ['replaceme', 'F16', 0.002]]
   for (const [method, type, tolerance] of fitted) {
-    const file = join(folder, `${method}-${type}.gguf`)
+    const file = join(folder, `${method.replace('+', '-')}-${type}.gguf`)
     const [selection, operator] = method.split('+')
     const how = operator ? ['--selection', selection, '--operator', operator] : ['--method', method]
     laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, ...how, '--out', file, ...QUICK)
