@@ -1,36 +1,24 @@
 /** Where the points of a map lie in a picture of it: pure functions, for canvas and SVG alike. */
-import { scaleLinear } from 'd3-scale'
 import type { LayerMap } from '../engine/protocol'
+import { planeOf, type Frame, type Tick } from './plane'
 
 export interface Fitted {
   /** x and y of each point in turn, in pixels. */
   at: Float32Array
-  xTicks: { value: number; at: number }[]
-  yTicks: { value: number; at: number }[]
-}
-
-export interface Frame {
-  width: number
-  height: number
-  /** Room between the outermost points and the edge. */
-  pad: number
+  xTicks: Tick[]
+  yTicks: Tick[]
 }
 
 /** The first two coordinates, whole and centred; both axes have the same scale, since distances in a map mean something. */
-export function fitMap({ coordinates, dims }: Pick<LayerMap, 'coordinates' | 'dims'>, { width, height, pad }: Frame): Fitted {
-  const [x0, x1] = bounds(coordinates, dims, 0)
-  const [y0, y1] = bounds(coordinates, dims, 1)
-  const unit = Math.max(1e-12, Math.min((width - 2 * pad) / (x1 - x0), (height - 2 * pad) / (y1 - y0)))
-  const x = scaleLinear([(x0 + x1 - width / unit) / 2, (x0 + x1 + width / unit) / 2], [0, width])
-  const y = scaleLinear([(y0 + y1 - height / unit) / 2, (y0 + y1 + height / unit) / 2], [height, 0])
+export function fitMap({ coordinates, dims }: Pick<LayerMap, 'coordinates' | 'dims'>, frame: Frame): Fitted {
+  const { x, y, xTicks, yTicks } = planeOf(boundsAlong(coordinates, dims, 0), boundsAlong(coordinates, dims, 1), frame)
   const n = dims > 0 ? coordinates.length / dims : 0
   const at = new Float32Array(2 * n)
   for (let point = 0; point < n; point++) {
     at[2 * point] = x(coordinates[point * dims]!)
     at[2 * point + 1] = y(dims > 1 ? coordinates[point * dims + 1]! : 0)
   }
-  const ticks = (scale: typeof x) => scale.ticks(4).map(value => ({ value, at: scale(value) }))
-  return { at, xTicks: ticks(x), yTicks: ticks(y) }
+  return { at, xTicks, yTicks }
 }
 
 /** The point nearest to a place, where one is within reach; null otherwise. */
@@ -82,7 +70,8 @@ export function paintDots(context: CanvasRenderingContext2D, at: Float32Array, {
   }
 }
 
-function bounds(coordinates: Float64Array, dims: number, axis: number): [number, number] {
+/** Of one coordinate of points that lie one after the other, of which a slider lays out thousands at a time. */
+function boundsAlong(coordinates: Float64Array, dims: number, axis: number): [number, number] {
   let [low, high] = [Infinity, -Infinity]
   if (axis < dims) for (let i = axis; i < coordinates.length; i += dims) [low, high] = [Math.min(low, coordinates[i]!), Math.max(high, coordinates[i]!)]
   if (low > high) return [-0.5, 0.5]
