@@ -133,6 +133,16 @@ impl<'a> Runner<'a> {
         )
     }
 
+    /// `layers` in order, ready to be run one after the other.
+    ///
+    /// # Errors
+    /// As [`fetch`](Runner::fetch).
+    pub fn ahead<'r>(&'r self, layers: &'r [NewLayer], storage: Storage) -> Result<Ahead<'r, 'a>> {
+        let mut ahead = Ahead { runner: self, layers: layers.iter(), storage, next: None };
+        ahead.begin()?;
+        Ok(ahead)
+    }
+
     /// All sequences through one layer.
     ///
     /// # Errors
@@ -140,6 +150,32 @@ impl<'a> Runner<'a> {
     pub fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> Result<HiddenStates> {
         let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
         Ok(HiddenStates { chunks: states.chunks.iter().map(through).collect::<Result<_>>()? })
+    }
+}
+
+/// Layers one after the other; while one is run, the bytes of the next are on their way.
+pub struct Ahead<'r, 'a> {
+    runner: &'r Runner<'a>,
+    layers: std::slice::Iter<'r, NewLayer>,
+    storage: Storage,
+    next: Option<LayerFetch<'a>>,
+}
+
+impl Ahead<'_, '_> {
+    /// The next layer, uploaded; `None` after the last.
+    ///
+    /// # Errors
+    /// What reading gives, and as [`Runner::upload`].
+    pub async fn next(&mut self) -> Result<Option<DecoderLayer>> {
+        let Some(fetched) = self.next.take() else { return Ok(None) };
+        let tensors = fetched.finish().await?;
+        self.begin()?;
+        self.runner.upload(tensors).map(Some)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.next = self.layers.next().map(|layer| self.runner.fetch(layer, self.storage)).transpose()?;
+        Ok(())
     }
 }
 

@@ -52,11 +52,7 @@ pub async fn compare(
         for &remove in &options.remove {
             let mut row = CompareRow::new(method, remove, context.model.config.n_layers - remove);
             let start = Instant::now();
-            let measured = match method.operator.needs_activations() {
-                true => held_out.check_unseen(),
-                false => Ok(()),
-            };
-            let measured = match measured {
+            let measured = match held_out.check_judges(method.operator) {
                 Ok(()) => measure(&mut chooser, method, remove, options, &reference, &mut row).await,
                 refused => refused,
             };

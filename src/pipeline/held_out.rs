@@ -11,6 +11,7 @@ use crate::model::storage::Storage;
 use crate::pipeline::options::TextOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::text::sequences;
+use crate::plan::Operator;
 use crate::progress::{Observer, Stage};
 use crate::report::TextReport;
 use crate::{Error, Result};
@@ -57,12 +58,12 @@ impl HeldOut {
         Ok(Self { sequences, text, stream, scores, seen })
     }
 
-    /// Fails where a fit would be judged on what it was fitted to.
+    /// Fails where a model of `operator` would be judged on what it was fitted to.
     ///
     /// # Errors
     /// [`Error::Usage`].
-    pub fn check_unseen(&self) -> Result<()> {
-        if self.seen <= MOST_SEEN {
+    pub fn check_judges(&self, operator: Operator) -> Result<()> {
+        if self.seen <= MOST_SEEN || !operator.needs_activations() {
             return Ok(());
         }
         Err(Error::Usage(format!(

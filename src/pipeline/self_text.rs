@@ -5,7 +5,6 @@ use crate::calibration::Sequences;
 use crate::capture::{HiddenStates, Runner};
 use crate::evaluate::sample;
 use crate::model::attention::{Past, Positions};
-use crate::model::new_layer::NewLayer;
 use crate::pipeline::pass::Pass;
 use crate::progress::{Stage, Unit};
 use crate::random::number;
@@ -71,14 +70,9 @@ impl<'a> Writer<'a> {
         let runner = Runner::new(model, accelerator, 1);
         let positions = Positions::after(config, place - 1, 1, accelerator.device());
         let mut states = runner.embed(&Sequences::padded(config, &last, 0)?).await?;
-        let fetch = |layer: usize| {
-            self.pass.layers.get(layer).map(|new: &NewLayer| runner.fetch(new, storage)).transpose()
-        };
-        let mut next = fetch(0)?;
-        for (depth, past) in self.pasts.iter_mut().enumerate() {
-            let Some(fetched) = next.take() else { break };
-            let layer = runner.upload(fetched.finish().await?)?;
-            next = fetch(depth + 1)?;
+        let mut layers = runner.ahead(&self.pass.layers, storage)?;
+        for past in &mut self.pasts {
+            let Some(layer) = layers.next().await? else { break };
             // One token of each text is one chunk.
             let chunks = states.chunks.into_iter().map(|x| layer.forward_after(x, &positions, past));
             states = HiddenStates { chunks: chunks.collect::<Result<_>>()? };

@@ -407,7 +407,7 @@ impl Session {
             return Ok(None);
         }
         let held_out = self.held_out(calibrated, &self.judge_on, observer).await?;
-        held_out.check_unseen()?;
+        held_out.check_judges(operator)?;
         Ok(Some(held_out))
     }
 

@@ -189,19 +189,14 @@ impl Stream {
         let n_layers = self.layers.len();
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
         let (start, mut states) = self.nearest(from)?;
-        let fetch =
-            |layer: usize| self.layers.get(layer).map(|mix| runner.fetch(mix, context.storage)).transpose();
-        let mut next = fetch(start)?;
+        let mut layers = runner.ahead(self.layers.get(start..).unwrap_or_default(), context.storage)?;
         let mut kept = Vec::new();
         for layer in start..n_layers {
             let detail = format!("layer {} of {n_layers}", layer + 1);
             let (done, total) = ((layer - start) as u64, (n_layers - start) as u64);
             context.observer.progress(stage, done, total, Unit::Layers, detail).await?;
-            let Some(fetched) = next.take() else { break };
-            let tensors = fetched.finish().await?;
-            // The following layer's bytes travel while this one is multiplied.
-            next = fetch(layer + 1)?;
-            let after = runner.forward(&runner.upload(tensors)?, &states)?;
+            let Some(uploaded) = layers.next().await? else { break };
+            let after = runner.forward(&uploaded, &states)?;
             if layer >= from {
                 visit(layer, &states, &after).await?;
             }

@@ -135,14 +135,10 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
     let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
     let (start, mut unchanged) = stream.nearest(*first)?;
     let n_layers = stream.layers().len();
-    let fetch =
-        |layer: usize| stream.layers().get(layer).map(|new| runner.fetch(new, context.storage)).transpose();
-    let mut next = fetch(start)?;
+    let mut layers = runner.ahead(stream.layers().get(start..).unwrap_or_default(), context.storage)?;
     let mut branches: Vec<HiddenStates> = Vec::with_capacity(places.len());
     for place in start..n_layers {
-        let Some(fetched) = next.take() else { break };
-        let layer = runner.upload(fetched.finish().await?)?;
-        next = fetch(place + 1)?;
+        let Some(layer) = layers.next().await? else { break };
         for branch in &mut branches {
             *branch = runner.forward(&layer, branch)?;
         }
