@@ -59,6 +59,8 @@ describe.skipIf(!browser)('the guided walk', () => {
   test('offline once it was opened: every screen, and the numbers that the page has', async () => {
     const { page, requests } = await visit(site, '#walk')
     await arrived(page, 'tokens')
+    // What keeps the page for later fetches the walk too, in its own time; the walk itself is to ask for nothing.
+    await page.getByTestId('kept').waitFor({ state: 'attached' })
     const before = requests.length
     await page.context().setOffline(true)
     const turn = async (id: ScreenId) => {
