@@ -88,15 +88,40 @@ pub fn row_divergence(z: &[f32], y: &[f32], max: f32) -> f32 {
     )
 }
 
-/// `f` of each index in `0..n`, on all cores.
+/// Replaces scores `z` by `exp(z - max)` and gives their sum.
+pub fn exponentials(z: &mut [f32]) -> f32 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let max = z.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+            z.iter_mut().for_each(|z| *z = exp(*z - max));
+            sum(z, |x| x)
+        },
+    )
+}
+
+/// `f` of each index in `0..n`, on all cores, where each is little work.
 pub fn map_rows<R: Send>(n: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    map_some(n, 16, f)
+}
+
+/// `f` of each index in `0..n`, on all cores, where each is much work.
+pub fn map_all<R: Send>(n: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    map_some(n, 1, f)
+}
+
+/// `f` of each index in `0..n`, of at least so many of them on a core at a time.
+fn map_some<R: Send>(n: usize, least: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     #[cfg(not(target_arch = "wasm32"))]
     {
         use rayon::prelude::*;
-        (0..n).into_par_iter().with_min_len(16).map(f).collect()
+        (0..n).into_par_iter().with_min_len(least).map(f).collect()
     }
     #[cfg(target_arch = "wasm32")]
-    (0..n).map(f).collect()
+    {
+        let _ = least;
+        (0..n).map(f).collect()
+    }
 }
 
 /// The elements of a tensor of the CPU, without a copy if nobody else holds it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::attention::{Past, Positions, attend};
+use super::attention::{Heads, Past, Positions, gather};
 use super::dequantise::StoredRows;
 use super::names::Role;
 use super::product::{Stored, host_tile_bytes, products};
@@ -271,12 +271,10 @@ impl DecoderLayer {
     fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
         let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]));
-        let (heads, width) = (self.n_heads, self.head_dim);
-        let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
-        let [q, k, v] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        let parts = [split(q, heads), split(k, self.n_kv_heads), split(v, self.n_kv_heads)];
-        let joined = attend(parts, positions, past).swap_dims(1, 2);
-        Ok(joined.reshape([batch * tokens, heads * width]))
+        let heads =
+            Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
+        let parts = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        Ok(gather(parts, heads, positions, past))
     }
 
     /// The MLP's gated activations `[n, intermediate]` of a stream `[n, hidden]`, before the down projection.

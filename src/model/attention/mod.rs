@@ -1,8 +1,14 @@
 //! Causal attention with rotary positions and grouped queries, over a whole sequence or token by token.
 
+mod host;
+
+use std::sync::Arc;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use self::host::Tables;
+use super::fused::{self, is_host};
 use super::{Config, rope};
 
 /// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
@@ -15,6 +21,23 @@ pub struct Positions {
     cos: Tensor<4>,
     sin: Tensor<4>,
     mask: Tensor<4>,
+    /// The same for whole sequences on the CPU.
+    host: Option<Arc<Tables>>,
+}
+
+/// How many heads of which size gather from how many tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens in each.
+    pub tokens: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, of which each serves as many query heads that follow each other.
+    pub kv_heads: usize,
+    /// Numbers in a head's query, key or value.
+    pub width: usize,
 }
 
 impl Positions {
@@ -30,6 +53,8 @@ impl Positions {
         let n_all = n_past + n_tokens;
         let (cos, sin) = rope::tables(n_all, &frequencies);
         let window = config.sliding_window.unwrap_or(usize::MAX);
+        let host = (n_past == 0 && is_host(device))
+            .then(|| Arc::new(Tables { cos: cos.clone(), sin: sin.clone(), window }));
         let seen = |query: usize, key: usize| key <= query && query - key < window;
         let mask: Vec<f32> = (n_past..n_all)
             .flat_map(|q| (0..n_all).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
@@ -41,6 +66,7 @@ impl Positions {
             cos: on_device(new(cos), config.head_dim),
             sin: on_device(new(sin), config.head_dim),
             mask: on_device(mask, n_all),
+            host,
         }
     }
 
@@ -72,10 +98,32 @@ impl Past {
     }
 }
 
+/// What heads gather, `[batch tokens, heads head_dim]`: `queries` are of that shape, `keys` and `values` `[batch tokens,
+/// key heads head_dim]`. With a `past`, the tokens follow those that it remembers, and `positions` are
+/// [`Positions::after`] as many.
+pub fn gather(
+    [queries, keys, values]: [Tensor<2>; 3],
+    heads: Heads,
+    positions: &Positions,
+    past: Option<&mut Past>,
+) -> Tensor<2> {
+    let Heads { batch, tokens, width, .. } = heads;
+    let shape = [batch * tokens, heads.heads * width];
+    if let (Some(tables), None) = (&positions.host, &past) {
+        let device = queries.device();
+        let [queries, keys, values] = [queries, keys, values].map(fused::host);
+        let gathered = host::gather([&queries, &keys, &values], heads, tables);
+        return Tensor::from_data(TensorData::new(gathered, shape), &device);
+    }
+    let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
+    let parts = [split(queries, heads.heads), split(keys, heads.kv_heads), split(values, heads.kv_heads)];
+    attend(parts, positions, past).swap_dims(1, 2).reshape(shape)
+}
+
 /// What heads gather: `queries` `[batch, heads, tokens, head_dim]` and `keys` and `values` `[batch, key heads, tokens,
 /// head_dim]` to `[batch, heads, tokens, head_dim]`. With a `past`, the tokens follow those that it remembers, and
 /// `positions` are [`Positions::after`] as many.
-pub fn attend(
+fn attend(
     [queries, keys, values]: [Tensor<4>; 3],
     positions: &Positions,
     past: Option<&mut Past>,
@@ -96,4 +144,36 @@ pub fn attend(
     let weights = softmax(scores + positions.mask.clone(), 3);
     let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, n_keys]).matmul(values);
     mixed.reshape([batch, heads, tokens, width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo;
+
+    /// Both ways, on sequences longer than a block of queries, with and without a window that cuts into one.
+    #[test]
+    fn heads_on_the_cpu_gather_what_burn_computes() {
+        let device = Device::flex();
+        let mut config = futures::executor::block_on(demo::open()).unwrap().config;
+        for (tokens, window) in [(1, None), (7, None), (150, None), (150, Some(3)), (150, Some(100))] {
+            config.sliding_window = window;
+            let (batch, heads, kv_heads, width) = (2, 6, 3, config.head_dim);
+            let shape = Heads { batch, tokens, heads, kv_heads, width };
+            let noise = |n: usize, seed: usize| {
+                let values: Vec<f32> = (0..batch * tokens * n * width)
+                    .map(|i| ((i * seed) % 1013) as f32 / 200.0 - 2.5)
+                    .collect();
+                Tensor::<2>::from_data(TensorData::new(values, [batch * tokens, n * width]), &device)
+            };
+            let parts = [noise(heads, 37), noise(kv_heads, 59), noise(kv_heads, 83)];
+            let positions = Positions::new(&config, tokens, &device);
+            let theirs = Positions { host: None, ..positions.clone() };
+            let ours = fused::host(gather(parts.clone(), shape, &positions, None));
+            let theirs = fused::host(gather(parts, shape, &theirs, None));
+            for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+                assert!((a - b).abs() < 1e-5, "{tokens} tokens, window {window:?}: {a} {b} at {i}");
+            }
+        }
+    }
 }
