@@ -41,8 +41,9 @@ pub async fn compare(
 ) -> Result<Comparing> {
     let methods = methods(options, context.model.config.n_layers)?;
     let measuring = Context { sequences: &held_out.sequences, ..*context };
-    let calibration = Reference::new(context, &options.output, calibrated.stream, calibrated.scores).await?;
-    let reference = Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores).await?;
+    let calibration = Reference::new(context, &options.output, calibrated.stream, calibrated.scores)?;
+    let reference =
+        Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)?.for_many().await?;
     let most = options.remove.iter().copied().max().unwrap_or(0);
     let selector = Selector::new(&calibration, calibrated.comparison, most);
     let mut chooser = Chooser { selector, most, iterated: Vec::new() };

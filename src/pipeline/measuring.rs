@@ -8,13 +8,13 @@ use crate::pipeline::options::WriteOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::writing::planned_bytes;
 use crate::plan::{MergePlan, MergeStep, Operator};
-use crate::progress::Event;
+use crate::progress::{Event, Stage};
 
 /// An original and its states on some text, to compare changed models with.
 pub struct Reference<'a> {
     context: &'a Context<'a>,
     output: &'a WriteOptions,
-    /// The original layers as they will be stored, and their states.
+    /// The original layers as they will be stored, and what is known of their states.
     stored: Stream,
     /// What left the original.
     original: &'a HiddenStates,
@@ -27,15 +27,26 @@ impl<'a> Reference<'a> {
     /// `output` says.
     ///
     /// # Errors
-    /// What running gives.
-    pub async fn new(
+    /// [`Error::Usage`](crate::Error::Usage) where `stream` has not been run.
+    pub fn new(
         context: &'a Context<'a>,
         output: &'a WriteOptions,
         stream: &'a Stream,
         scores: &Scores,
     ) -> Result<Self> {
-        let stored = context.as_stored(stream).await?;
+        let stored = context.as_stored(stream);
         Ok(Self { context, output, stored, original: stream.last()?, perplexity: scores.perplexity() })
+    }
+
+    /// Makes ready for many models: what they share with the original is not run for each of them.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn for_many(mut self) -> Result<Self> {
+        if self.stored.last().is_err() {
+            self.stored.run(self.context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
+        }
+        Ok(self)
     }
 
     /// The model and the text.
@@ -48,7 +59,7 @@ impl<'a> Reference<'a> {
         self.output
     }
 
-    /// The original layers as they will be stored, and their states.
+    /// The original layers as they will be stored, and what is known of their states.
     pub fn stored(&self) -> &Stream {
         &self.stored
     }

@@ -49,7 +49,10 @@ pub async fn make_plan(
     original: Original<'_>,
     judge: Option<&HeldOut>,
 ) -> Result<Outcome> {
-    let reference = Reference::new(context, output, original.stream, original.scores).await?;
+    let mut reference = Reference::new(context, output, original.stream, original.scores)?;
+    if !options.operator.needs_activations() {
+        reference = reference.for_many().await?;
+    }
     let mut selector = Selector::new(&reference, original.comparison, options.goal().unwrap_or(0));
     let (mut plan, stop) = choose(&mut selector, options, true).await?;
     if options.selection != Selection::Mka && !options.operator.needs_activations() {
@@ -80,8 +83,9 @@ pub async fn measure_plan(
     check_plan(&plan, original.stream.layers().len())?;
     // What was measured on another text says nothing about this one.
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
-    let reference = Reference::new(context, output, original.stream, original.scores).await?;
+    let mut reference = Reference::new(context, output, original.stream, original.scores)?;
     if steps && !plan.operator.needs_activations() {
+        reference = reference.for_many().await?;
         plan = measure_steps(&reference, plan).await?;
     }
     finish(&reference, judge, plan, Vec::new()).await
@@ -153,8 +157,7 @@ async fn finish(
         (_, None) => quality_of(calibration, &plan, &layers).await?,
         (_, Some(judge)) => {
             let context = Context { sequences: &judge.sequences, ..*context };
-            let reference =
-                Reference::new(&context, calibration.output(), &judge.stream, &judge.scores).await?;
+            let reference = Reference::new(&context, calibration.output(), &judge.stream, &judge.scores)?;
             quality_of(&reference, &plan, &layers).await?
         }
     };

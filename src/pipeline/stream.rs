@@ -33,17 +33,13 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The layers of `stream` as they will be stored, run anew where that changes them.
-    ///
-    /// # Errors
-    /// What running gives.
-    pub async fn as_stored(&self, stream: &Stream) -> Result<Stream> {
-        let mut stored = stream.clone();
-        if self.storage.changes(self.model) {
-            stored = stored.with_layers(stream.layers().to_vec(), 0);
-            stored.run(self, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
+    /// The layers of `stream` as they will be stored. Where that changes them they have yet to be run, which whatever
+    /// needs their states does.
+    pub fn as_stored(&self, stream: &Stream) -> Stream {
+        match self.storage.changes(self.model) {
+            true => stream.with_layers(stream.layers().to_vec(), 0),
+            false => stream.clone(),
         }
-        Ok(stored)
     }
 
     /// Scores states that left the last layer.

@@ -15,14 +15,14 @@ use super::refit;
 use super::run_tensors::{
     Folded, GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
 };
-use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
+use super::walk::{Run, RunChunk, Systems, Walker, as_rows, fetch, walk};
 use crate::Result;
 use crate::least_squares::{Normal, eliminate, eliminate_bytes, eliminate_groups, ridge_bytes};
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::operators::{BUDGET_BYTES, Built};
-use crate::pipeline::stream::{Context, Stream};
+use crate::pipeline::stream::{Context, Stream, state_bytes};
 use crate::plan::MergePlan;
 
 /// Rounds in which neurons go, and the ridge of eliminations, as a share of the mean of the diagonal.
@@ -64,23 +64,75 @@ async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
     let config = &model.config;
     let mut folded = read_run(walker, run).await?;
-    let originals = upload_all(walker, &folded)?;
-    align_attention(walker, run, &originals, &mut folded).await?;
+    let reads = Reads::new(walker, run, upload_all(walker, &folded)?)?;
+    align_attention(walker, run, &reads, &mut folded).await?;
     let attending = upload_all(walker, &folded)?;
-    let (groups, output) = pool_heads(walker, run, &originals, &attending, &folded).await?;
+    let (groups, output) = pool_heads(walker, run, &reads, &attending, &folded).await?;
 
-    let mixer = Mixer::new(walker, &attending, &groups, &output);
-    align_mlp(walker, run, &originals, &mixer, &mut folded).await?;
-    drop(originals);
+    let between = Mixer::new(walker, &attending, &groups, &output).after_attention(walker, run)?;
+    drop(attending);
+    align_mlp(walker, run, &reads, &between, &mut folded).await?;
+    drop(reads);
     let activating = upload_all(walker, &folded)?;
-    let (neurons, down) = pool_neurons(walker, run, &activating, &mixer, &folded).await?;
-    drop(mixer);
+    let (neurons, down) = pool_neurons(walker, run, &activating, &between, &folded).await?;
+    drop((between, activating));
 
     let tensors = assemble(config, run, &folded, &groups, &neurons, &output, &down);
     let layer =
         NewLayer::original(run.stays).replacing(model, run.layers, walker.context.storage, tensors)?;
     // Once more on the layer as it will be stored, so that this fit makes up for the rounding of the others.
     refit::solve(walker, run, layer, output, down).await
+}
+
+/// What the layers of a run read in the original.
+enum Reads {
+    /// Of each chunk, of each layer; where there is room.
+    Kept(Vec<Vec<Read>>),
+    /// To be run when it is asked for.
+    Anew(Vec<DecoderLayer>),
+}
+
+/// What a layer reads, `[n, hidden]`.
+#[derive(Clone)]
+struct Read {
+    /// What its attention does: the stream that enters it.
+    attention: Tensor<2>,
+    /// What its MLP does.
+    mlp: Tensor<2>,
+}
+
+impl Reads {
+    fn new(walker: &Walker<'_>, run: &Run<'_>, layers: Vec<DecoderLayer>) -> Result<Self> {
+        let bytes = 2 * layers.len() as u64 * state_bytes(walker.context.model, walker.context.sequences);
+        if bytes > BUDGET_BYTES / 4 {
+            return Ok(Reads::Anew(layers));
+        }
+        Ok(Reads::Kept(run.chunks().map(|chunk| Self::run(walker, &layers, &chunk)).collect::<Result<_>>()?))
+    }
+
+    fn run(walker: &Walker<'_>, layers: &[DecoderLayer], chunk: &RunChunk<'_>) -> Result<Vec<Read>> {
+        let shape = chunk.original.dims();
+        let mut attention = as_rows(chunk.original);
+        let mut reads = Vec::with_capacity(layers.len());
+        for (place, layer) in layers.iter().enumerate() {
+            let mlp = layer.after_attention(attention.clone().reshape(shape), walker.runner.positions())?;
+            let read = Read { attention, mlp: mlp.clone() };
+            reads.push(read);
+            if place + 1 == layers.len() {
+                break;
+            }
+            attention = mlp.clone() + layer.down().forward(layer.activations(mlp)?)?;
+        }
+        Ok(reads)
+    }
+
+    /// Of each layer, on one chunk.
+    fn on(&self, walker: &Walker<'_>, chunk: &RunChunk<'_>) -> Result<Vec<Read>> {
+        match self {
+            Reads::Kept(chunks) => Ok(chunks.get(chunk.place).cloned().unwrap_or_default()),
+            Reads::Anew(layers) => Self::run(walker, layers, chunk),
+        }
+    }
 }
 
 /// What the chosen groups of heads of a run write to the stream.
@@ -107,8 +159,12 @@ impl<'m> Mixer<'m> {
         Self { layers, columns, output, bias: biases.reduce(|a, b| a + b) }
     }
 
-    /// The stream `[n, hidden]` after the chosen heads.
-    fn after_attention(&self, x: &Tensor<3>, walker: &Walker<'_>) -> Result<Tensor<2>> {
+    /// The stream `[n, hidden]` after the chosen heads, of each chunk of `run`.
+    fn after_attention(&self, walker: &Walker<'_>, run: &Run<'_>) -> Result<Vec<Tensor<2>>> {
+        run.chunks().map(|chunk| self.after(walker, chunk.entering)).collect()
+    }
+
+    fn after(&self, walker: &Walker<'_>, x: &Tensor<3>) -> Result<Tensor<2>> {
         let contexts = contexts(self.layers, x, walker)?;
         let chosen = Tensor::cat(contexts, 1).select(1, self.columns.clone());
         let after = as_rows(x) + chosen.matmul(self.output.clone());
@@ -130,48 +186,47 @@ fn normed(x: Tensor<2>, epsilon: f64) -> Tensor<2> {
 async fn align_attention(
     walker: &Walker<'_>,
     run: &Run<'_>,
-    originals: &[DecoderLayer],
+    reads: &Reads,
     folded: &mut [Folded],
 ) -> Result<()> {
-    let config = &walker.context.model.config;
-    let mut systems = Systems::one_each(walker, folded.len())?;
-    for chunk in run.chunks() {
-        let read = normed(as_rows(chunk.entering), config.norm_epsilon);
-        let values = fetch(read.clone()).await?;
-        let weights = vec![1.0; values.len() / config.hidden_size.max(1)];
-        let mut states = chunk.original.clone();
-        for (layer, systems) in originals.iter().zip(&mut systems) {
-            let target = normed(as_rows(&states), config.norm_epsilon);
-            walker.add(systems, chunk.place, &values, &fetch(target - read.clone()).await?, &weights)?;
-            states = layer.forward(states, walker.runner.positions())?;
-        }
-    }
+    let entering: Vec<_> = run.chunks().map(|chunk| as_rows(chunk.entering)).collect();
+    let systems = alignment(walker, run, reads, &entering, |read| read.attention).await?;
     fold_maps(walker, systems, folded, &[Role::Query, Role::Key, Role::Value]).await
 }
 
-/// The same for gates and ups, from the stream after the chosen heads.
+/// The same for gates and ups, from the stream after the chosen heads, `between` of each chunk.
 async fn align_mlp(
     walker: &Walker<'_>,
     run: &Run<'_>,
-    originals: &[DecoderLayer],
-    mixer: &Mixer<'_>,
+    reads: &Reads,
+    between: &[Tensor<2>],
     folded: &mut [Folded],
 ) -> Result<()> {
+    let systems = alignment(walker, run, reads, between, |read| read.mlp).await?;
+    fold_maps(walker, systems, folded, &[Role::Gate, Role::Up]).await
+}
+
+/// For each layer of a run: what `part` of it read in the original, less what it reads now, by what it reads now; all
+/// normalised. `now` is of each chunk.
+async fn alignment(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    reads: &Reads,
+    now: &[Tensor<2>],
+    part: impl Fn(Read) -> Tensor<2>,
+) -> Result<Vec<Systems>> {
     let config = &walker.context.model.config;
-    let mut systems = Systems::one_each(walker, folded.len())?;
-    for chunk in run.chunks() {
-        let read = normed(mixer.after_attention(chunk.entering, walker)?, config.norm_epsilon);
+    let mut systems = Systems::one_each(walker, run.layers.len())?;
+    for (chunk, now) in run.chunks().zip(now) {
+        let read = normed(now.clone(), config.norm_epsilon);
         let values = fetch(read.clone()).await?;
         let weights = vec![1.0; values.len() / config.hidden_size.max(1)];
-        let mut states = chunk.original.clone();
-        for (layer, systems) in originals.iter().zip(&mut systems) {
-            let between = layer.after_attention(states.clone(), walker.runner.positions())?;
-            let target = normed(between, config.norm_epsilon);
-            walker.add(systems, chunk.place, &values, &fetch(target - read.clone()).await?, &weights)?;
-            states = layer.forward(states, walker.runner.positions())?;
+        for (original, systems) in reads.on(walker, &chunk)?.into_iter().zip(&mut systems) {
+            let target = normed(part(original), config.norm_epsilon) - read.clone();
+            walker.add(systems, chunk.place, &values, &fetch(target).await?, &weights)?;
         }
     }
-    fold_maps(walker, systems, folded, &[Role::Gate, Role::Up]).await
+    Ok(systems)
 }
 
 /// `W <- W (I + R)'`, where `R` explains the targets of each layer's system best: what the layer read in the original
@@ -220,7 +275,7 @@ impl Systems {
 async fn pool_heads(
     walker: &Walker<'_>,
     run: &Run<'_>,
-    originals: &[DecoderLayer],
+    reads: &Reads,
     layers: &[DecoderLayer],
     folded: &[Folded],
 ) -> Result<(Vec<usize>, Vec<f32>)> {
@@ -231,13 +286,13 @@ async fn pool_heads(
     // is not for the heads to explain.
     let all: Vec<usize> = (0..GroupShape::new(config).per_layer * layers.len()).collect();
     let mixer = Mixer::new(walker, layers, &all, &side_by_side(folded, Role::Output, heads));
+    let between = mixer.after_attention(walker, run)?;
     let mut aligned = folded.to_vec();
-    align_mlp(walker, run, originals, &mixer, &mut aligned).await?;
+    align_mlp(walker, run, reads, &between, &mut aligned).await?;
     let activating = upload_all(walker, &aligned)?;
     let mut systems = walker.systems(width)?;
-    for chunk in run.chunks() {
+    for (chunk, between) in run.chunks().zip(&between) {
         let parts = contexts(layers, chunk.entering, walker)?;
-        let between = mixer.after_attention(chunk.entering, walker)?;
         let mut target = chunk.leaving - as_rows(chunk.entering);
         for layer in &activating {
             target = target - layer.down().forward(layer.activations(between.clone())?)?;
@@ -262,17 +317,16 @@ async fn pool_neurons(
     walker: &Walker<'_>,
     run: &Run<'_>,
     layers: &[DecoderLayer],
-    mixer: &Mixer<'_>,
+    between: &[Tensor<2>],
     folded: &[Folded],
 ) -> Result<(Vec<usize>, Vec<f32>)> {
     let config = &walker.context.model.config;
     let inner = config.intermediate_size;
     let width = inner * layers.len();
     let mut systems = walker.systems(width)?;
-    for chunk in run.chunks() {
-        let between = mixer.after_attention(chunk.entering, walker)?;
-        let gated = activations(layers, &between)?;
-        let mut target = chunk.leaving - between;
+    for (chunk, between) in run.chunks().zip(between) {
+        let gated = activations(layers, between)?;
+        let mut target = chunk.leaving - between.clone();
         for bias in layers.iter().filter_map(|layer| layer.down().bias()) {
             target = target - bias.clone();
         }

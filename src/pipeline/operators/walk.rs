@@ -152,38 +152,37 @@ pub async fn walk<'a>(
         )));
     }
     let walker = Walker::new(*context);
-    let (_, mut original) = stream.nearest(0)?;
-    // The same states as long as nothing has changed.
+    let mut original = Original { place: 0, states: stream.nearest(0)?.1 };
+    // The original's states as long as nothing has changed.
     let mut new: Option<HiddenStates> = None;
     let mut layers = Vec::with_capacity(plan.groups.len());
     for (place, group) in plan.groups.iter().enumerate() {
-        let Some(stays) = plan.survivor(place) else { continue };
+        let (Some(stays), Some(first)) = (plan.survivor(place), group.first()) else { continue };
         let detail = format!("fitting {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
         if let [only] = group[..] {
             let layer = NewLayer::original(only);
-            let uploaded = walker.upload(&layer).await?;
-            original = walker.runner.forward(&uploaded, &original)?;
-            new = new.map(|states| walker.runner.forward(&uploaded, &states)).transpose()?;
+            if let Some(states) = &mut new {
+                *states = walker.runner.forward(&walker.upload(&layer).await?, states)?;
+            }
             layers.push(layer);
             continue;
         }
+        original.advance(&walker, stream, *first).await?;
         let mut leaving = original.clone();
-        for layer in group {
-            leaving = walker.runner.forward(&walker.upload(&NewLayer::original(*layer)).await?, &leaving)?;
-        }
-        let entering = new.take().unwrap_or_else(|| original.clone());
-        let mut weights = Vec::with_capacity(leaving.chunks.len());
-        for chunk in &leaving.chunks {
+        leaving.advance(&walker, stream, first + group.len()).await?;
+        let entering = new.take().unwrap_or_else(|| original.states.clone());
+        let mut weights = Vec::with_capacity(leaving.states.chunks.len());
+        for chunk in &leaving.states.chunks {
             weights.push(relative_weights(&fetch(as_rows(chunk)).await?, context.model.config.hidden_size));
         }
         let run = Run {
             layers: group,
             stays,
-            original: &original,
+            original: &original.states,
             entering: &entering,
-            leaving: &leaving,
+            leaving: &leaving.states,
             weights,
         };
         let layer = fit(&walker, run).await?;
@@ -192,6 +191,29 @@ pub async fn walk<'a>(
         layers.push(layer);
     }
     Ok(layers)
+}
+
+/// The states that enter layer `place` of the original.
+#[derive(Clone)]
+struct Original {
+    place: usize,
+    states: HiddenStates,
+}
+
+impl Original {
+    /// Goes on to a deeper layer, from what `stream` keeps where that is closer.
+    async fn advance(&mut self, walker: &Walker<'_>, stream: &Stream, to: usize) -> Result<()> {
+        let (place, states) = stream.nearest(to)?;
+        if place > self.place {
+            *self = Self { place, states };
+        }
+        while self.place < to {
+            let layer = walker.upload(&NewLayer::original(self.place)).await?;
+            self.states = walker.runner.forward(&layer, &self.states)?;
+            self.place += 1;
+        }
+        Ok(())
+    }
 }
 
 /// One of [`HELD_OUT`] sequences, evenly spread from the first to the last; at least one, and not all.
