@@ -104,6 +104,14 @@ impl Sequences {
         Self { ids, count, ..*self }
     }
 
+    /// So many of them, evenly from first to last, or all.
+    #[must_use]
+    pub fn spread(&self, count: usize) -> Self {
+        let places = Draw::Spread.pieces(self.count, count);
+        let ids = places.iter().flat_map(|place| self.get(*place)).copied().collect();
+        Self { ids, count: places.len(), ..*self }
+    }
+
     /// One sequence.
     pub fn get(&self, index: usize) -> &[u32] {
         self.ids.chunks(self.tokens).nth(index).unwrap_or_default()

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::plan::MergeStep;
-use crate::report::CompareRow;
+use crate::report::{CalibrationPoint, CompareRow};
 
 /// A stage of the work, in the order of the data flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,6 +96,8 @@ pub enum Event {
     Step(MergeStep),
     /// A method was compared.
     Row(CompareRow),
+    /// A plan was fitted to part of the calibration text.
+    Size(CalibrationPoint),
     /// A finished layer was kept for a run that would have to go on, or could not be.
     Kept(Kept),
 }

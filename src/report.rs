@@ -285,6 +285,19 @@ pub struct Recipe {
     pub output: WriteOptions,
 }
 
+/// What a plan's model is worth when it is fitted to part of the calibration text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CalibrationPoint {
+    /// Sequences that it was fitted to, the ones that chose the strength of fits included.
+    pub sequences: usize,
+    /// Their tokens, BOS included.
+    pub tokens: u64,
+    /// On the text that fitted models are judged on.
+    pub quality: Quality,
+    /// What fitting and measuring took.
+    pub seconds: f64,
+}
+
 /// A finished compression, as the command line prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompressReport {
@@ -310,6 +323,9 @@ pub struct CompressReport {
     pub bytes: BeforeAfter,
     /// What was written.
     pub files: Vec<WrittenFile>,
+    /// The same plan fitted to parts of the calibration text, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calibration_curve: Vec<CalibrationPoint>,
     /// Remarks.
     pub warnings: Vec<String>,
     /// What ran it.

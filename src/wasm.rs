@@ -5,27 +5,28 @@
 // The attribute macro writes the glue that needs this.
 #![allow(unsafe_code)]
 
+mod browser;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use futures::future::LocalBoxFuture;
 use js_sys::{Float64Array, Function, Promise, Uint8Array};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 
+use self::browser::{BrowserFile, BrowserFolder, BrowserParts, Page};
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
-use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
+use crate::pipeline::{
+    CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, TextOptions, WriteOptions,
+};
 use crate::plan::{METHODS, MergePlan};
-use crate::progress::{Event, Observer};
 use crate::report::ModelReport;
 use crate::similarity::Metric;
-use crate::sink::OutputFolder;
 use crate::sink::parts::PartStore;
-use crate::source::{ByteSource, SharedSource};
+use crate::source::SharedSource;
 use crate::{Error, Result, demo};
 
 /// What a call into the engine gives: a value for JavaScript, or `{kind, message}`.
@@ -151,12 +152,19 @@ impl Engine {
         finish(result)
     }
 
-    /// Measures a plan that exists already, each step of it where its weights say all.
-    pub async fn measure(&self, plan: JsValue, observe: Function, output: JsValue) -> JsResult {
+    /// Measures a plan that exists already, each step of it where its weights say all; on `judge` what is fitted.
+    pub async fn measure(
+        &self,
+        plan: JsValue,
+        observe: Function,
+        output: JsValue,
+        judge: JsValue,
+    ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
-        let output: Option<WriteOptions> = from_js(output)?;
+        let (output, judge) = (or_default::<WriteOptions>(output)?, or_default::<TextOptions>(judge)?);
         let mut session = self.take()?;
-        let result = session.measure_each(&plan, &output.unwrap_or_default(), &Page(observe)).await;
+        session.judge_on(judge);
+        let result = session.measure_each(&plan, &output, &Page(observe)).await;
         self.give_back(session);
         finish(result)
     }
@@ -171,13 +179,38 @@ impl Engine {
         finish(result.map(|maps| maps.iter().map(JsLayerMap::from).collect::<Vec<_>>()))
     }
 
-    /// Chooses and measures merges, stored as `output` says.
-    pub async fn plan(&self, options: JsValue, observe: Function, output: JsValue) -> JsResult {
+    /// Chooses and measures merges, stored as `output` says; on `judge` what is fitted.
+    pub async fn plan(
+        &self,
+        options: JsValue,
+        observe: Function,
+        output: JsValue,
+        judge: JsValue,
+    ) -> JsResult {
         let options = from_js(options)?;
-        let output: Option<WriteOptions> = from_js(output)?;
-        let output = output.unwrap_or_default();
+        let (output, judge) = (or_default::<WriteOptions>(output)?, or_default::<TextOptions>(judge)?);
         let mut session = self.take()?;
+        session.judge_on(judge);
         let result = session.plan(&options, &output, &Page(observe)).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// How good the model of a plan is when it is fitted to so many of the calibration sequences.
+    #[wasm_bindgen(js_name = calibrationCurve)]
+    pub async fn calibration_curve(
+        &self,
+        plan: JsValue,
+        sizes: Vec<usize>,
+        observe: Function,
+        output: JsValue,
+        judge: JsValue,
+    ) -> JsResult {
+        let plan: MergePlan = from_js(plan)?;
+        let (output, judge) = (or_default::<WriteOptions>(output)?, or_default::<TextOptions>(judge)?);
+        let mut session = self.take()?;
+        session.judge_on(judge);
+        let result = session.calibration_curve(&plan, &sizes, &output, &Page(observe)).await;
         self.give_back(session);
         finish(result)
     }
@@ -313,173 +346,7 @@ fn from_js<T: DeserializeOwned>(value: JsValue) -> std::result::Result<T, JsValu
         .map_err(|e| thrown(Error::Usage(format!("the options are not understood ({e})"))))
 }
 
-async fn settle(name: &str, promise: std::result::Result<Promise, JsValue>) -> Result<JsValue> {
-    let promise = promise.map_err(|e| caught(name, &e))?;
-    JsFuture::from(promise).await.map_err(|e| caught(name, &e))
-}
-
-/// A `File` of the browser, or anything else that answers ranges.
-struct BrowserFile {
-    name: String,
-    size: u64,
-    file: JsByteSource,
-}
-
-impl BrowserFile {
-    fn new(file: JsByteSource) -> Self {
-        Self { name: file.name(), size: file.size() as u64, file }
-    }
-}
-
-impl ByteSource for BrowserFile {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
-        // Called here and not in the future, so that the browser begins at once.
-        let promise = self.file.read(offset as f64, length as f64);
-        bytes(self.name.clone(), promise, length)
-    }
-}
-
-fn bytes(
-    name: String,
-    promise: std::result::Result<Promise, JsValue>,
-    length: usize,
-) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
-    Box::pin(async move {
-        let value = settle(&name, promise).await?;
-        let array = value.dyn_into::<Uint8Array>();
-        let bytes = array.map(|a| a.to_vec()).unwrap_or_default();
-        if bytes.len() != length {
-            return Err(Error::Source(format!(
-                "{name}: {} bytes came where {length} were asked; the file changed: open it again",
-                bytes.len()
-            )));
-        }
-        Ok(bytes)
-    })
-}
-
-/// A folder that the page writes.
-struct BrowserFolder(Rc<JsFolder>);
-
-/// A file that was just written.
-struct WrittenFile {
-    name: String,
-    size: u64,
-    folder: Rc<JsFolder>,
-}
-
-impl ByteSource for WrittenFile {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
-        let promise = self.folder.read_file(&self.name, offset as f64, length as f64);
-        bytes(self.name.clone(), promise, length)
-    }
-}
-
-fn opened(folder: Rc<JsFolder>, name: &str) -> LocalBoxFuture<'_, Result<SharedSource>> {
-    let promise = folder.file_size(name);
-    Box::pin(async move {
-        let size = settle(name, promise).await?.as_f64().unwrap_or(0.0) as u64;
-        Ok(Rc::new(WrittenFile { name: name.to_owned(), size, folder }) as SharedSource)
-    })
-}
-
-fn done<'a>(
-    name: &'static str,
-    promise: std::result::Result<Promise, JsValue>,
-) -> LocalBoxFuture<'a, Result<()>> {
-    Box::pin(async move { settle(name, promise).await.map(drop) })
-}
-
-impl OutputFolder for BrowserFolder {
-    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
-        let promise = self.0.create(name);
-        Box::pin(async move { settle(name, promise).await.map(drop) })
-    }
-
-    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
-        done("writing", self.0.write(Uint8Array::from(bytes)))
-    }
-
-    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
-        done("closing a file", self.0.close())
-    }
-
-    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
-        opened(Rc::clone(&self.0), name)
-    }
-
-    fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>> {
-        done("finishing the folder", self.0.commit())
-    }
-
-    fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>> {
-        done("clearing the folder", self.0.abort())
-    }
-}
-
-/// Parts that the page keeps.
-struct BrowserParts(JsParts);
-
-impl PartStore for BrowserParts {
-    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
-        done("keeping a layer", self.0.create(name))
-    }
-
-    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
-        done("keeping a layer", self.0.write(Uint8Array::from(bytes)))
-    }
-
-    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
-        done("keeping a layer", self.0.close())
-    }
-
-    fn names(&self) -> LocalBoxFuture<'_, Result<Vec<String>>> {
-        let promise = self.0.names();
-        Box::pin(async move {
-            let names = settle("kept layers", promise).await?;
-            serde_wasm_bindgen::from_value(names).map_err(|e| Error::Source(format!("kept layers: {e}")))
-        })
-    }
-
-    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
-        let parts: &JsValue = self.0.as_ref();
-        opened(Rc::new(parts.clone().unchecked_into()), name)
-    }
-
-    fn remove<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
-        done("kept layers", self.0.remove(name))
-    }
-}
-
-/// The page's `observe` function.
-struct Page(Function);
-
-impl Observer for Page {
-    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            let event = to_js(&event).map_err(|e| caught("progress", &e))?;
-            let promise = self.0.call1(&JsValue::NULL, &event).map_err(|e| caught("progress", &e))?;
-            let stop = JsFuture::from(Promise::resolve(&promise)).await;
-            match stop.map_err(|e| caught("progress", &e))?.as_bool() {
-                Some(true) => Err(Error::Cancelled),
-                _ => Ok(()),
-            }
-        })
-    }
+/// What JavaScript gave, or the default for `null` and `undefined`.
+fn or_default<T: DeserializeOwned + Default>(value: JsValue) -> std::result::Result<T, JsValue> {
+    Ok(from_js::<Option<T>>(value)?.unwrap_or_default())
 }

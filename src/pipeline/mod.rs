@@ -1,6 +1,7 @@
 //! The order of the stages, with progress, cancellation and what is kept between them. No maths.
 
 pub mod atlas;
+mod calibration_curve;
 pub mod card;
 pub mod checkpoint;
 pub mod comparing;

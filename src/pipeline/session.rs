@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
 use crate::pipeline::atlas::{Atlas, LayerMap, MapOptions};
+use crate::pipeline::calibration_curve::calibration_curve;
 use crate::pipeline::card;
 use crate::pipeline::checkpoint::{Checkpoint, Identity};
 use crate::pipeline::comparing::{Comparing, compare};
@@ -27,8 +28,8 @@ use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::progress::{Observer, Stage};
 use crate::report::{
-    BeforeAfter, CompareReport, MetricReport, ModelReport, PlanReport, PointsReport, Recipe,
-    SimilarityReport, TextReport, WriteReport,
+    BeforeAfter, CalibrationPoint, CompareReport, MetricReport, ModelReport, PlanReport, PointsReport,
+    Recipe, SimilarityReport, TextReport, WriteReport,
 };
 use crate::similarity::Metric;
 use crate::sink::OutputFolder;
@@ -387,6 +388,29 @@ impl Session {
         })
     }
 
+    /// What the model of `plan` is worth when it is fitted to so many of the calibration sequences, for each of
+    /// `sizes`, measured on the text of [`judge_on`](Session::judge_on). For operators that fit.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage, for a plan that fits nothing or is of another model, and for an
+    /// evaluation text that calibration has seen.
+    pub async fn calibration_curve(
+        &self,
+        plan: &MergePlan,
+        sizes: &[usize],
+        output: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<Vec<CalibrationPoint>> {
+        let calibrated = self.calibrated()?;
+        let Some(judge) = self.judge(calibrated, plan.operator, observer).await? else {
+            return Err(Error::Usage(format!(
+                "operator {} is not fitted to text, so that more of it changes nothing",
+                plan.operator
+            )));
+        };
+        calibration_curve(&self.context(calibrated, output, observer), plan, sizes, output, &judge).await
+    }
+
     async fn held_out(
         &self,
         calibrated: &Calibrated,
@@ -483,7 +507,7 @@ impl Session {
         }
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, options, observer);
-        let stream = context.as_stored(&calibrated.stream).await?;
+        let stream = context.as_stored(&calibrated.stream);
         Ok(build(&context, plan, &stream).await?.layers)
     }
 

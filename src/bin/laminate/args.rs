@@ -282,6 +282,9 @@ pub struct PlanArgs {
     /// Weight of the first of two layers: similarity, search or a number from 0 to 1.
     #[arg(long, default_value = "similarity")]
     alpha: Alpha,
+    /// Also fit to only so many of the sequences each, such as 12,24,48, to see whether more text would help.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub calibration_sizes: Vec<usize>,
     /// Rank the pairs once instead of comparing anew after each merge.
     #[arg(long)]
     one_shot: bool,

@@ -127,15 +127,16 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
     for step in &r.steps {
         let [l, m] = step.merged;
         let name = format!("{l} + {m}, alpha {:.3}, {} layers", step.alpha, step.layers);
-        let q = Quality {
-            perplexity: step.perplexity.unwrap_or(f64::NAN),
-            kl: step.kl,
-            top1_agreement: step.top1_agreement,
-            collapsed: step.collapsed,
-        };
-        out.push_str(&format!("{name:<34}{}\n", quality(&q)));
+        // What is fitted is measured once, at the end.
+        let measured =
+            step.quality().map_or_else(|| format!("{:>12}         –          –", "–"), |q| quality(&q));
+        out.push_str(&format!("{name:<34}{measured}\n"));
     }
     out.push_str(&format!("{:<34}{}\n", "dropping the same layers", quality(&r.dropped)));
+    for point in &r.calibration_curve {
+        let name = format!("fitted to {} sequences", point.sequences);
+        out.push_str(&format!("{name:<34}{}\n", quality(&point.quality)));
+    }
     let groups: Vec<String> = r
         .groups
         .iter()

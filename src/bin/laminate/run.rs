@@ -207,6 +207,10 @@ async fn compress(
         (None, Some(options)) => session.plan(&options, &output, &watch).await?,
         (None, None) => return Err(Error::Usage("say how many layers to remove".to_owned())),
     };
+    let calibration_curve = match arguments.calibration_sizes.as_slice() {
+        [] => Vec::new(),
+        sizes => session.calibration_curve(&planned.plan, sizes, &output, &watch).await?,
+    };
     let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
     watch.clear();
     Ok(CompressReport {
@@ -221,6 +225,7 @@ async fn compress(
         parameters: planned.parameters,
         bytes: written.bytes,
         files: written.files,
+        calibration_curve,
         warnings: planned.warnings,
         device: planned.device,
         seconds: start.elapsed().as_secs_f64(),

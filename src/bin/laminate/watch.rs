@@ -72,7 +72,7 @@ impl Observer for Terminal {
                 self.clear();
                 eprintln!("note: {why}");
             }
-            Event::Layer(_) | Event::Step(_) | Event::Kept(_) => {}
+            Event::Layer(_) | Event::Step(_) | Event::Size(_) | Event::Kept(_) => {}
         }
         Box::pin(std::future::ready(Ok(())))
     }

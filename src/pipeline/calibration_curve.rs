@@ -1,0 +1,51 @@
+//! Quality against calibration: one plan, fitted to ever more text.
+
+use web_time::Instant;
+
+use crate::Result;
+use crate::evaluate::Quality;
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::held_out::HeldOut;
+use crate::pipeline::measuring::Reference;
+use crate::pipeline::operators::build;
+use crate::pipeline::options::WriteOptions;
+use crate::pipeline::planning::check_plan;
+use crate::pipeline::stream::{Context, Stream};
+use crate::plan::MergePlan;
+use crate::progress::Event;
+use crate::report::CalibrationPoint;
+
+/// Fits `plan` to `sizes` sequences of the calibration text, evenly from all of it, one after the other, and measures
+/// each model on `judge`. Each point is told to the observer as soon as it is known.
+///
+/// # Errors
+/// [`Error::Usage`](crate::Error::Usage) for a plan of another model or one that fits nothing, and what running gives.
+pub async fn calibration_curve(
+    context: &Context<'_>,
+    plan: &MergePlan,
+    sizes: &[usize],
+    output: &WriteOptions,
+    judge: &HeldOut,
+) -> Result<Vec<CalibrationPoint>> {
+    check_plan(plan, context.model.config.n_layers)?;
+    let measuring = Context { sequences: &judge.sequences, ..*context };
+    let reference = Reference::new(&measuring, output, &judge.stream, &judge.scores)?.for_many().await?;
+    let mut points = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let start = Instant::now();
+        let sequences = context.sequences.spread(*size);
+        let part = Context { sequences: &sequences, ..*context };
+        let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
+        let built = build(&part, plan, &stream).await?;
+        let scores = reference.scores_of(built.layers).await?;
+        let point = CalibrationPoint {
+            sequences: sequences.count(),
+            tokens: (sequences.count() * sequences.tokens()) as u64,
+            quality: Quality::compressed(&scores, reference.perplexity()),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        context.observer.event(Event::Size(point.clone())).await?;
+        points.push(point);
+    }
+    Ok(points)
+}
