@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use common::{MemoryFolder, cpu, open, open_files, run, session};
 use futures::future::LocalBoxFuture;
@@ -10,7 +10,7 @@ use laminate::format::Container;
 use laminate::pipeline::{CalibrationOptions, CompareOptions, Session, TextOptions, WriteOptions, evaluate};
 use laminate::plan::{METHODS, Method, Operator, PlanOptions, Selection};
 use laminate::progress::{Event, Observer, Silent};
-use laminate::report::{CompareReport, CompareRow};
+use laminate::report::{CalibrationPoint, CompareReport, CompareRow};
 use laminate::{Error, Result};
 
 const PLANTED: &str = "stories-planted-12L";
@@ -231,4 +231,39 @@ fn a_short_run_is_kept_short() {
     let report = run(session.plan(&options, &WriteOptions::default(), &Silent)).unwrap();
     assert!(report.plan.groups.iter().all(|group| group.len() <= 2), "{:?}", report.plan.groups);
     assert_eq!(report.plan.groups.len(), 8);
+}
+
+/// Remembers points of a calibration curve.
+#[derive(Default)]
+struct Points(RefCell<Vec<CalibrationPoint>>);
+
+impl Observer for Points {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        if let Event::Size(point) = event {
+            self.0.borrow_mut().push(point);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[test]
+fn a_calibration_curve_ends_in_what_the_whole_text_gives() {
+    let mut session = calibrated(PLANTED);
+    session.judge_on(options(&[], &[]).evaluation);
+    let output = WriteOptions::default();
+    let fit = Method::named("laminate").unwrap().options(7, 0);
+    let report = run(session.plan(&fit, &output, &Silent)).unwrap();
+    let told = Points::default();
+    let curve = run(session.calibration_curve(&report.plan, &[4, 20, 99], &output, &told)).unwrap();
+    assert_eq!(*told.0.borrow(), curve);
+    let sizes: Vec<_> = curve.iter().map(|point| (point.sequences, point.tokens)).collect();
+    assert_eq!(sizes, [(4, 128), (20, 640), (40, 1280)]);
+    let kl: Vec<f64> = curve.iter().map(|point| point.quality.kl.unwrap()).collect();
+    assert!(kl[0] > kl[1] && kl[1] > kl[2], "{kl:?}");
+    assert!((kl[2] - report.merged.kl.unwrap()).abs() < 1e-9, "{kl:?} {:?}", report.merged);
+
+    let average = PlanOptions { remove: Some(2), ..PlanOptions::default() };
+    let average = run(session.plan(&average, &output, &Silent)).unwrap();
+    let error = run(session.calibration_curve(&average.plan, &[4], &output, &Silent)).unwrap_err();
+    assert!(error.to_string().contains("is not fitted to text"), "{error}");
 }
