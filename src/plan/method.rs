@@ -272,13 +272,27 @@ impl Method {
     }
 
     /// The method of that name, or any pair written as `selection+operator`; the selection `mka` then ranks
-    /// pairs once unless the operator averages.
+    /// pairs once unless the operator averages, or as `mka+operator+one-shot` or `mka+operator+iterative` say.
     ///
     /// # Errors
     /// [`Error::Usage`] listing the names.
     pub fn named(name: &str) -> Result<Self> {
-        if let Some((selection, operator)) = name.split_once('+') {
-            return Ok(Self::pair(selection.parse()?, operator.parse()?));
+        if let Some((selection, rest)) = name.split_once('+') {
+            let (operator, ranking) = rest.split_once('+').map_or((rest, None), |(o, r)| (o, Some(r)));
+            let pair = Self::pair(selection.parse()?, operator.parse()?);
+            let one_shot = match (ranking, pair.selection) {
+                (None, _) => return Ok(pair),
+                (Some("one-shot"), Selection::Mka) => true,
+                (Some("iterative"), Selection::Mka) => false,
+                _ => {
+                    return Err(Error::Usage(format!(
+                        "unknown method \"{name}\": after a pair only one-shot or iterative may stand, and only where \
+                         its selection is mka"
+                    )));
+                }
+            };
+            let (name, title) = (Cow::Owned(name.to_owned()), Cow::Owned(name.to_owned()));
+            return Ok(Self { name, title, one_shot, ..pair });
         }
         METHODS.iter().find(|method| method.name == name).cloned().ok_or_else(|| {
             let names: Vec<_> = METHODS.iter().map(|method| &*method.name).collect();
@@ -307,6 +321,20 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_may_say_how_often_neighbours_are_ranked() {
+        let one_shot = |name| Method::named(name).map(|method| (method.one_shot, method.name.into_owned()));
+        for (name, once) in [
+            ("mka+average", false),
+            ("mka+average+one-shot", true),
+            ("mka+drop", true),
+            ("mka+drop+iterative", false),
+        ] {
+            assert_eq!(one_shot(name), Ok((once, name.to_owned())));
+        }
+        assert!(Method::named("bi+drop+one-shot").is_err() && Method::named("mka+drop+twice").is_err());
+    }
 
     #[test]
     fn names_are_unique_and_lead_back() {
