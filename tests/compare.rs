@@ -246,6 +246,16 @@ impl Observer for Points {
     }
 }
 
+/// Stops with the first point.
+struct StopAfterSize;
+
+impl Observer for StopAfterSize {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        let stop = matches!(event, Event::Size(_));
+        Box::pin(std::future::ready(if stop { Err(Error::Cancelled) } else { Ok(()) }))
+    }
+}
+
 #[test]
 fn a_calibration_curve_ends_in_what_the_whole_text_gives() {
     let mut session = calibrated(PLANTED);
@@ -261,6 +271,9 @@ fn a_calibration_curve_ends_in_what_the_whole_text_gives() {
     let kl: Vec<f64> = curve.iter().map(|point| point.quality.kl.unwrap()).collect();
     assert!(kl[0] > kl[1] && kl[1] > kl[2], "{kl:?}");
     assert!((kl[2] - report.merged.kl.unwrap()).abs() < 1e-9, "{kl:?} {:?}", report.merged);
+
+    let stopped = run(session.calibration_curve(&report.plan, &[4, 20], &output, &StopAfterSize)).unwrap();
+    assert_eq!(stopped.len(), 1, "what is measured is kept");
 
     let average = PlanOptions { remove: Some(2), ..PlanOptions::default() };
     let average = run(session.plan(&average, &output, &Silent)).unwrap();

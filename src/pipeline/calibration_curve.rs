@@ -2,7 +2,6 @@
 
 use web_time::Instant;
 
-use crate::Result;
 use crate::evaluate::Quality;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::held_out::HeldOut;
@@ -14,12 +13,14 @@ use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
 use crate::progress::Event;
 use crate::report::CalibrationPoint;
+use crate::{Error, Result};
 
 /// Fits `plan` to `sizes` sequences of the calibration text, evenly from all of it, one after the other, and measures
-/// each model on `judge`. Each point is told to the observer as soon as it is known.
+/// each model on `judge`. Each point is told to the observer as soon as it is known; where that asks to stop, the points
+/// so far are what there is.
 ///
 /// # Errors
-/// [`Error::Usage`](crate::Error::Usage) for a plan of another model or one that fits nothing, and what running gives.
+/// [`Error::Usage`] for a plan of another model, and what running gives.
 pub async fn calibration_curve(
     context: &Context<'_>,
     plan: &MergePlan,
@@ -32,20 +33,38 @@ pub async fn calibration_curve(
     let reference = Reference::new(&measuring, output, &judge.stream, &judge.scores)?.for_many().await?;
     let mut points = Vec::with_capacity(sizes.len());
     for size in sizes {
-        let start = Instant::now();
-        let sequences = context.sequences.spread(*size);
-        let part = Context { sequences: &sequences, ..*context };
-        let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
-        let built = build(&part, plan, &stream).await?;
-        let scores = reference.scores_of(built.layers).await?;
-        let point = CalibrationPoint {
-            sequences: sequences.count(),
-            tokens: (sequences.count() * sequences.tokens()) as u64,
-            quality: Quality::compressed(&scores, reference.perplexity()),
-            seconds: start.elapsed().as_secs_f64(),
+        let told = match point(context, plan, *size, &reference).await {
+            Ok(point) => {
+                points.push(point.clone());
+                context.observer.event(Event::Size(point)).await
+            }
+            Err(error) => Err(error),
         };
-        context.observer.event(Event::Size(point.clone())).await?;
-        points.push(point);
+        match told {
+            Ok(()) => {}
+            Err(Error::Cancelled) => break,
+            Err(error) => return Err(error),
+        }
     }
     Ok(points)
+}
+
+async fn point(
+    context: &Context<'_>,
+    plan: &MergePlan,
+    size: usize,
+    reference: &Reference<'_>,
+) -> Result<CalibrationPoint> {
+    let start = Instant::now();
+    let sequences = context.sequences.spread(size);
+    let part = Context { sequences: &sequences, ..*context };
+    let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
+    let built = build(&part, plan, &stream).await?;
+    let scores = reference.scores_of(built.layers).await?;
+    Ok(CalibrationPoint {
+        sequences: sequences.count(),
+        tokens: (sequences.count() * sequences.tokens()) as u64,
+        quality: Quality::compressed(&scores, reference.perplexity()),
+        seconds: start.elapsed().as_secs_f64(),
+    })
 }
