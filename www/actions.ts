@@ -9,7 +9,7 @@ import type { Moved } from './engine/meter'
 import type { DevicePreference, EngineEvent, LayerMap, MapOptions } from './engine/protocol'
 import type { Opened } from './engine/source'
 import { forget, type Results } from './forget'
-import { isSearch, suggestedCounts } from './methods'
+import { isSearch, makingOf, RECOMMENDED, suggestedCounts } from './methods'
 import { take } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
@@ -85,8 +85,8 @@ export class Actions {
       await this.ensureMaps(run)
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
-      const output = { ...state.writeOptions }
-      const report = exact ? await this.call(run, 'measure', [exact, output]) : await this.call(run, 'plan', [options, output])
+      const [output, judge] = [{ ...state.writeOptions }, { ...state.choice.evaluation }]
+      const report = exact ? await this.call(run, 'measure', [exact, output, judge]) : await this.call(run, 'plan', [options, output, judge])
       state.steps = report.plan.steps
       state.plan = { report, options, key }
       await this.safety.keeping.made()
@@ -256,6 +256,9 @@ export class Actions {
     state.builtinText = await client.call(null, 'builtinText', [])
     state.builtinEvaluation = await client.call(null, 'builtinEvaluation', [])
     state.methods = await client.call(null, 'methods', [])
+    const recommended = state.methods.find(method => method.name === RECOMMENDED)
+    // What an earlier page planned stays as it was.
+    if (recommended && !state.plan) Object.assign(state.planOptions, makingOf(recommended))
     state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
 

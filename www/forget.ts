@@ -19,6 +19,7 @@ export function forget(state: State, from: Results): void {
   state.trial = null
   state.plan = null
   state.steps = []
+  state.sizes = null
   if (from === 'plan') return
   state.maps = state.comparison = null
   state.rows = []

@@ -27,14 +27,40 @@ export const OPERATORS: Record<Operator, { word: string; hint: string }> = {
   'pool-refit': { word: 'pooled and refitted', hint: 'Their heads and neurons are pooled, the needed ones stay, and the output projections are solved for.' },
 }
 
+/** What the page begins with, what stands one click beside it, and the first of the others, where the engine knows them. */
+export const RECOMMENDED = 'laminate'
+export const PUBLISHED = 'mka'
+const SEARCHED = 'laminate-search'
+
+/** Those that have no place of their own. */
+export function otherMethods(methods: readonly NamedMethod[]): NamedMethod[] {
+  const others = methods.filter(({ name }) => name !== RECOMMENDED && name !== PUBLISHED)
+  return others.toSorted((a, b) => Number(b.name === SEARCHED) - Number(a.name === SEARCHED))
+}
+
+/** Whether layers are fitted to activations (`Operator::needs_activations` of `src/plan/method.rs`): then the text that they were fitted to cannot judge them. */
+export function isFitted(operator: Operator): boolean {
+  return operator !== 'average' && operator !== 'drop' && operator !== 'laco'
+}
+
 /** Whether it tries removals one by one, which takes many runs of the model. */
 export function isSearch({ selection }: Pick<NamedMethod, 'selection'>): boolean {
   return selection.startsWith('greedy-')
 }
 
-/** The named method that the options amount to, if one does. */
-export function methodOf(methods: readonly NamedMethod[], { selection, operator, one_shot }: Pick<PlanOptions, 'selection' | 'operator' | 'one_shot'>): NamedMethod | null {
-  return methods.find(m => m.selection === selection && m.operator === operator && (selection !== 'mka' || m.one_shot === one_shot)) ?? null
+/** What of the options makes a method. */
+type Making = Pick<PlanOptions, 'selection' | 'operator' | 'one_shot' | 'longest_run' | 'candidates'>
+
+/** The named method that the options amount to, if one does: passes and runs matter to the similarity alone, candidates to searches. */
+export function methodOf(methods: readonly NamedMethod[], { selection, operator, one_shot, longest_run, candidates }: Making): NamedMethod | null {
+  return methods.find(m => m.selection === selection && m.operator === operator
+    && (selection !== 'mka' || (m.one_shot === one_shot && m.longest_run === longest_run))
+    && (!isSearch(m) || m.candidates === candidates)) ?? null
+}
+
+/** The options that make a method, and nothing but those. */
+export function makingOf({ selection, operator, one_shot, longest_run, candidates }: NamedMethod): Making {
+  return { selection, operator, one_shot, longest_run, candidates }
 }
 
 /** What to call a method; its name, where the engine knows it no more. */

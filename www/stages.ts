@@ -19,8 +19,8 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'metric' compares by another metric what was captured; 'compare' and 'try' belong to no stage: they stand beside them. */
-  running: 'open' | 'similarity' | 'metric' | 'plan' | 'compare' | 'write' | 'try' | null
+  /** 'metric' compares by another metric what was captured; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. */
+  running: 'open' | 'similarity' | 'metric' | 'plan' | 'sizes' | 'compare' | 'write' | 'try' | null
 }
 
 export interface StageState {
@@ -68,7 +68,7 @@ const DONE: StageState = { status: 'done', reason: '' }
 
 export const ALL_DONE = Object.fromEntries(STAGES.map(({ id }) => [id, DONE])) as Record<StageId, StageState>
 
-const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', metric: 'see', plan: 'compress', write: 'take' }
+const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', metric: 'see', plan: 'compress', sizes: 'judge', write: 'take' }
 
 const STATUS_WORDS: Record<Status, string> = {
   done: 'done', current: 'next', running: 'running', stale: 'out of date', waiting: 'not yet',

@@ -2,7 +2,7 @@ import type { Failure } from './engine/errors'
 import type { Features } from './engine/features'
 import type { Ended } from './download/messages'
 import type {
-  CalibrationOptions, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
+  CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
   Kept, ModelReport, NamedMethod, PlanOptions, PlanReport, Progress, SimilarityReport, WriteOptions, WriteReport,
 } from './engine/protocol'
 import type { Opened } from './engine/source'
@@ -10,7 +10,7 @@ import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from './matrix/state.svelte'
-import { chosenComparison, type Choice } from './methods'
+import { chosenComparison, isFitted, type Choice } from './methods'
 import { optionsWith, UNTOUCHED, type Hand } from './plan/hand'
 import { begun, type History } from './plan/history'
 import type { Found } from './remote/find'
@@ -113,7 +113,10 @@ export class State {
   hand = $state.raw<History<Hand>>(begun(UNTOUCHED))
   plan = $state.raw<Made<PlanReport, PlanOptions> | null>(null)
 
-  /** What is to be compared, as it is typed. */
+  /** What the plan with this key is worth when it is fitted with so many sequences; fills in while that is measured. */
+  sizes = $state.raw<{ key: string; wanted: number[]; points: CalibrationPoint[] } | null>(null)
+
+  /** What is to be compared, as it is typed; fitted plans are judged on its evaluation text too. */
   choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0 })
   /** Results of the comparison that runs, or that ended without a report. */
   rows = $state.raw<CompareRow[]>([])
@@ -157,7 +160,9 @@ export class State {
   readonly mapsFresh = $derived(this.fresh(this.maps, keyOf(this.calibration), true))
   /** What a plan would be made with now. */
   readonly chosenPlan = $derived(optionsWith(this.planOptions, this.hand.present))
-  readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact]))
+  /** Whether its layers would be fitted, so that it is judged on a text of its own. */
+  readonly planFitted = $derived(isFitted(this.hand.present.exact?.operator ?? this.chosenPlan.operator))
+  readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : [])]))
   readonly planFresh = $derived(this.fresh(this.plan, this.planKey, this.mapsFresh === 'fresh'))
   readonly savedFresh = $derived(this.fresh(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
 

@@ -9,6 +9,8 @@ export const TERMS = {
   alpha: 'The weight of the earlier layer in the merged one; the later layer has the rest.',
   calibration: 'Running a sample of text through the model to see what each layer does with it.',
   collapsed: 'The perplexity is more than ten times the original\'s: the model no longer works.',
+  fitted: 'Solved by least squares, so that a merged layer gives what the layers it stands for gave on the calibration text.',
+  'held out': 'Kept for measuring: no layer was fitted to it, so that it shows what the model does with text it was not made for.',
   elbow: 'The last merge before the first that costs more than twice what merges had usually cost until then, in KL.',
   bandwidth: 'The squared distance at which two texts still count as neighbours.',
   plan: 'Which layers become one, in which order and with which shares.',

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { EngineClient } from '../../www/engine/client'
 import type { EngineEvent } from '../../www/engine/protocol'
 import { planOptions, stored } from './stored'
-import { CALIBRATION, WRITE } from '../../www/defaults'
+import { CALIBRATION, EVALUATION, WRITE } from '../../www/defaults'
 import { MockEngine } from './mock/engine'
 import { inProcess } from './port'
 
@@ -37,7 +37,7 @@ describe('calls', () => {
   test('the planted groups', async () => {
     const engine = await withDemo()
     await engine.call(null, 'similarity', [quick])
-    const { plan } = await engine.call(null, 'plan', [planOptions, { ...WRITE }])
+    const { plan } = await engine.call(null, 'plan', [planOptions, { ...WRITE }, { ...EVALUATION }])
     expect(plan.groups).toEqual([[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
     for (const weights of plan.weights) expect(weights.reduce((a, b) => a + b)).toBeCloseTo(1, 9)
   })
@@ -53,7 +53,7 @@ describe('calls', () => {
 
   test('an engine error arrives with its kind and sentence', async () => {
     const engine = await withDemo()
-    await expect(engine.call(null, 'plan', [planOptions, { ...WRITE }])).rejects.toMatchObject({ kind: 'usage', message: expect.stringMatching(/Compare the layers first/) })
+    await expect(engine.call(null, 'plan', [planOptions, { ...WRITE }, { ...EVALUATION }])).rejects.toMatchObject({ kind: 'usage', message: expect.stringMatching(/Compare the layers first/) })
   })
 })
 

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/actions'
 import { compareMethods, tick } from '../../www/compare'
 import { PLAN } from '../../www/defaults'
-import { chosenComparison, isSearch, methodOf, parseCounts, planWith, sizeOf, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
+import type { Operator } from '../../www/engine/protocol'
+import { chosenComparison, isFitted, isSearch, makingOf, methodOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
 import { comparisonState } from '../../www/stages'
 import type { State } from '../../www/state.svelte'
 import { acting } from './acting'
@@ -37,7 +38,21 @@ describe('named methods', () => {
   test('a pair without a name has none; one pass matters to the similarity alone', () => {
     expect(methodOf(METHODS, { ...PLAN, one_shot: true })).toBeNull()
     expect(methodOf(METHODS, { ...PLAN, operator: 'refit' })).toBeNull()
-    expect(methodOf(METHODS, { selection: 'bi', operator: 'drop', one_shot: true })?.name).toBe('shortgpt')
+    expect(methodOf(METHODS, { ...PLAN, selection: 'bi', operator: 'drop', one_shot: true })?.name).toBe('shortgpt')
+  })
+  test('runs matter to the similarity alone, and layers tried to searches', () => {
+    const laminate = makingOf(METHODS.find(method => method.name === 'laminate')!)
+    expect(methodOf(METHODS, { ...PLAN, ...laminate })?.name).toBe('laminate')
+    expect([{ longest_run: null }, { longest_run: 8 }, { one_shot: false }].map(over => methodOf(METHODS, { ...laminate, ...over }))).toEqual([null, null, null])
+    expect(methodOf(METHODS, { ...laminate, candidates: 7 })?.name).toBe('laminate')
+    const searched = makingOf(METHODS.find(method => method.name === 'laminate-search')!)
+    expect(methodOf(METHODS, { ...searched, longest_run: 9, one_shot: false })?.name).toBe('laminate-search')
+    expect(methodOf(METHODS, { ...searched, candidates: null })).toBeNull()
+  })
+  test('those without a place of their own, the search first', () => {
+    expect(otherMethods(METHODS).map(method => method.name).slice(0, 3)).toEqual(['laminate-search', 'mka-code', 'shortgpt'])
+    expect(otherMethods(METHODS)).toHaveLength(METHODS.length - 2)
+    expect(Object.keys(OPERATORS).filter(operator => !isFitted(operator as Operator))).toEqual(['average', 'drop', 'laco'])
   })
   test('an unknown name is called by itself', () => {
     expect([titleOf(METHODS, 'laco'), titleOf(METHODS, 'new')]).toEqual(['LaCo', 'new'])

@@ -1,10 +1,10 @@
-import { PLAN, WRITE } from '../../www/defaults'
+import { CALIBRATION, PLAN, WRITE } from '../../www/defaults'
 import demo from '../../www/demo-result.json'
 import type { PlanOptions, PlanReport, SimilarityReport } from '../../www/engine/protocol'
 import { planOf } from './mock/plan'
 
-/** The result that the page opens with. */
-export const stored = demo as unknown as SimilarityReport
+/** The result that the page opens with; its text was taken from the beginning. */
+export const stored = { ...demo, options: { ...CALIBRATION, ...demo.options } } as unknown as SimilarityReport
 
 export const planOptions: PlanOptions = { ...PLAN, remove: 7 }
 

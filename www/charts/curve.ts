@@ -41,13 +41,13 @@ export function curveChart(report: PlanReport, { width, height, measure = 'perpl
   const last = steps.length
   const at = (removed: number, quality: Numbers | null): Measured[] => {
     const value = quality?.[measure] ?? (removed === 0 && measure === 'kl' ? 0 : null)
-    return value === null ? [] : [{ removed, value, collapsed: quality?.collapsed ?? false }]
+    return value === null || Number.isNaN(value) ? [] : [{ removed, value, collapsed: quality?.collapsed ?? false }]
   }
   const start = at(0, original)
   const merged = [...start, ...steps.flatMap((step, i) => at(i + 1, step))]
   const dropped = [...steps.slice(0, -1).flatMap((step, i) => at(i + 1, step.dropped)), ...at(last, report.dropped)]
   const x = scaleLinear([0, Math.max(1, last)], [0, width])
-  const y = heightOf([...merged, ...dropped].map(p => p.value).filter(Number.isFinite), original.perplexity, measure, height)
+  const y = scaleOf([...merged, ...dropped].map(p => p.value), original.perplexity, measure, [height, 0])
   const place = (point: Measured): CurvePoint => ({ ...point, x: x(point.removed), y: Number.isFinite(point.value) ? y(point.value) : 0 })
   const path = line<CurvePoint>().x(p => p.x).y(p => p.y)
   const [points, others] = [merged.map(place), dropped.map(place)]
@@ -65,9 +65,11 @@ export function curveChart(report: PlanReport, { width, height, measure = 'perpl
   }
 }
 
-function heightOf(values: readonly number[], original: number, measure: Measure, height: number) {
-  const most = Math.max(0, ...values)
-  if (measure === 'kl') return scaleLinear([0, (most || 0.1) * 1.05], [height, 0]).clamp(true)
-  const positive = values.filter(value => value > 0)
-  return scaleLog([Math.min(original, ...positive) * 0.95, Math.max(most, original * 1.5) * 1.05], [height, 0]).clamp(true)
+/** Logarithmic for perplexity, linear from 0 for KL; it holds all values that are finite. */
+export function scaleOf(values: readonly number[], original: number, measure: Measure, range: [number, number]) {
+  const finite = values.filter(Number.isFinite)
+  const most = Math.max(0, ...finite)
+  if (measure === 'kl') return scaleLinear([0, (most || 0.1) * 1.05], range).clamp(true)
+  const positive = finite.filter(value => value > 0)
+  return scaleLog([Math.min(original, ...positive) * 0.95, Math.max(most, original * 1.5) * 1.05], range).clamp(true)
 }

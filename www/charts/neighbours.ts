@@ -18,6 +18,8 @@ export type Choice = {
   keep_first?: boolean
   keep_last?: boolean
   release_massive?: boolean
+  /** The most layers that may become one; any number where it is null. */
+  longest_run?: number | null
 }
 
 /**
@@ -32,10 +34,17 @@ export function neighbours(matrix: readonly (readonly number[])[], choice: Choic
     || (!choice.release_massive && massive.includes(l + 1)),
   )
   const order = values.map((_, l) => l).filter(l => !barred(l)).sort((a, b) => values[b]! - values[a]! || b - a)
-  const chosen = new Set(choice.remove !== null
-    ? order.slice(0, choice.remove)
-    : order.filter(l => values[l]! >= (choice.min_similarity ?? 1)))
+  const alike = choice.remove !== null ? order : order.filter(l => values[l]! >= (choice.min_similarity ?? 1))
+  const chosen = new Set(inShortRuns(alike, choice.longest_run ?? Infinity).slice(0, choice.remove ?? Infinity))
   return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: chosen.has(layer) }))
+}
+
+/** Of pairs in their order those that, taken one after the other, make no run longer than allowed. */
+function inShortRuns(order: readonly number[], most: number): number[] {
+  const taken = new Set<number>()
+  const length = (from: number, by: 1 | -1): number => (taken.has(from) ? 1 + length(from + by, by) : 0)
+  for (const l of order) if (length(l - 1, -1) + length(l + 1, 1) + 2 <= most) taken.add(l)
+  return [...taken]
 }
 
 /** Chained pairs as groups of layers. */

@@ -20,7 +20,7 @@ export interface SimilarityCurve {
   /** The similarity of each merge at the time, where a plan was made. */
   made: MergePoint[]
   madePath: string
-  /** The weight of the earlier layer in each merge, where it is not the similarity. */
+  /** The weight of the earlier layer in each merge, where there are weights and they are not the similarity. */
   alpha: MergePoint[]
   alphaPath: string
   /** Merges before the elbow of what was made or, before that, of the matrix; null where there is none. */
@@ -32,10 +32,10 @@ export interface SimilarityCurve {
 }
 
 /** How alike the layers of each merge are, from the first merge on: where the curve falls, redundancy ends. */
-export function similarityCurve(pairs: readonly Neighbour[], steps: readonly MergeStep[], { width, height }: { width: number; height: number }): SimilarityCurve {
+export function similarityCurve(pairs: readonly Neighbour[], steps: readonly MergeStep[], { width, height, weighted = true }: { width: number; height: number; weighted?: boolean }): SimilarityCurve {
   const descending = pairs.map(pair => pair.similarity).sort((a, b) => b - a)
   const most = Math.max(2, descending.length)
-  const alphas = steps.some(step => Math.abs(step.alpha - step.similarity) > 1e-9) ? steps.map(step => step.alpha) : []
+  const alphas = weighted && steps.some(step => Math.abs(step.alpha - step.similarity) > 1e-9) ? steps.map(step => step.alpha) : []
   const low = Math.min(0, ...descending, ...steps.map(step => step.similarity))
   const x = scaleLinear([1, most], [0, width])
   const y = scaleLinear([low, 1], [height, 0])

@@ -1,9 +1,9 @@
 /** What the page and the worker say to each other. Types only. */
 
 import type {
-  CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
+  CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
   LayerMap, MapOptions, MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport,
-  WriteOptions, WriteReport,
+  TextOptions, WriteOptions, WriteReport,
 } from './protocol'
 import type { Moved } from './meter'
 
@@ -48,8 +48,9 @@ export interface Calls {
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
   mapLayers: { args: [MapOptions]; result: LayerMap[] }
-  plan: { args: [PlanOptions, WriteOptions]; result: PlanReport }
-  measure: { args: [MergePlan, WriteOptions]; result: PlanReport }
+  plan: { args: [PlanOptions, WriteOptions, judge: TextOptions]; result: PlanReport }
+  measure: { args: [MergePlan, WriteOptions, judge: TextOptions]; result: PlanReport }
+  calibrationCurve: { args: [MergePlan, sizes: number[], WriteOptions, judge: TextOptions]; result: CalibrationPoint[] }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions]; result: CompareReport }
   write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }

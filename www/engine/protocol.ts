@@ -58,6 +58,8 @@ export interface ModelReport {
 
 export type PointRule = 'last' | 'mean' | `tokens:${number}`
 export type Metric = 'mi' | 'cosine' | 'angular' | 'euclidean' | 'mahalanobis' | 'cka'
+/** Which parts of a longer text the sequences are: the first, evenly from all of it, or by lot from a seed. */
+export type Draw = 'first' | 'spread' | `random:${number}`
 
 /** Options of the similarity stage; every field has the default given. */
 export interface CalibrationOptions {
@@ -69,6 +71,8 @@ export interface CalibrationOptions {
   samples: number
   /** Tokens in each sequence, BOS included, 48. */
   tokens: number
+  /** 'first'. */
+  draw: Draw
   points: PointRule
   metric: Metric
   /** Diffusion map dimensions, 2. */
@@ -289,6 +293,7 @@ export interface Quality {
 
 export interface PlanReport {
   plan: MergePlan
+  /** What quality was measured on: a text kept for judging where the operator fits to activations, else the calibration text. */
   text: TextReport
   original: Quality
   /** After all steps. */
@@ -316,6 +321,16 @@ export interface TextOptions {
   samples: number
   /** Tokens in each, BOS included. */
   tokens: number
+}
+
+/** A plan fitted anew with a part of the calibration text, and what it is worth on the text kept for judging. */
+export interface CalibrationPoint {
+  /** Sequences that it was fitted to, spread over those that there are. */
+  sequences: number
+  /** Those times the tokens of each. */
+  tokens: number
+  quality: Quality
+  seconds: number
 }
 
 export interface CompareOptions {
@@ -397,7 +412,7 @@ export interface LayerDone {
   embedding: number[][]
 }
 
-export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone | RowDone | { kept: Kept }
+export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone | RowDone | SizeDone | { kept: Kept }
 
 /** During `similarity`: how much of it would survive the end of the page, now. */
 export interface Kept {
@@ -417,6 +432,11 @@ export interface StepDone {
 /** During `compare`: sent as soon as a method has been measured, or has failed. */
 export interface RowDone {
   row: CompareRow
+}
+
+/** During `calibrationCurve`: sent as soon as the plan fitted with so much text has been measured. */
+export interface SizeDone {
+  size: CalibrationPoint
 }
 
 /** Bytes that the engine may read in ranges: a `File` wrapped by the worker. */
@@ -471,12 +491,21 @@ export interface WasmEngine {
   similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
   /** After `similarity`, whose report it leaves as it is: maps of some layers with other parameters. */
   mapLayers(options: MapOptions): LayerMap[]
-  /** After `similarity` (whose options it shares) on the same model; measured as `output` will store it. */
-  plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport>
+  /**
+   * After `similarity` (whose options it shares) on the same model; measured as `output` will store it. Where the
+   * operator fits to activations it is measured on the text of `judge`, which calibration must not have seen, and
+   * only after the last step.
+   */
+  plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
   similarityBy(metric: Metric): Promise<MetricReport>
-  /** After `similarity`: measures a plan that exists already, each step of it where its weights say all. */
-  measure(plan: MergePlan, observe: Observe, output: WriteOptions): Promise<PlanReport>
+  /** After `similarity`: measures a plan that exists already, on the same text as `plan` does; each step of it where its weights say all. */
+  measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport>
+  /**
+   * After `similarity`: fits the given plan anew with so many of the calibration sequences each, ascending and spread
+   * over those that there are, and measures each result on the text of `judge`. A stop leaves the points that came.
+   */
+  calibrationCurve(plan: MergePlan, sizes: number[], observe: Observe, output: WriteOptions, judge: TextOptions): Promise<CalibrationPoint[]>
   /** Writes the model of the given plan (of the last `plan`, or edited). */
   write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
   methods(): NamedMethod[]

@@ -5,6 +5,7 @@ import { layersFrom } from './plan'
 /** Shows what the engine tells in the middle of a run. */
 export function take(state: State, event: Exclude<EngineEvent, { kept: Kept }>): void {
   if ('row' in event) state.rows = [...state.rows, event.row]
+  else if ('size' in event) state.sizes = state.sizes && { ...state.sizes, points: [...state.sizes.points, event.size] }
   else if ('step' in event) state.steps = state.run?.kind === 'plan' ? [...state.steps, event.step] : state.steps
   else if ('layer' in event) {
     const { layer, layers, row, embedding } = event.layer

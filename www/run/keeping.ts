@@ -52,7 +52,7 @@ export class Keeping {
     const known = goesOn && before.model.name === state.model.name
     const run: KeptRun = {
       version: 1, origin, model: state.model, calibration, layers: 0, at_ms: Date.now(), pending: true,
-      maps: known ? before.maps : null, plan: known ? before.plan : null,
+      maps: known ? before.maps : null, plan: known ? before.plan : null, ...(known && before.judge ? { judge: before.judge } : {}),
     }
     if (await hasStorage() && await writeKept(run)) {
       state.kept = run
@@ -69,7 +69,7 @@ export class Keeping {
     const { state } = this.actions
     if (!state.kept || !state.maps) return
     const { maps, plan } = state
-    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan }
+    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, judge: { ...state.choice.evaluation } }
     if (await writeKept(run)) Object.assign(state, { kept: run, restored: false })
   }
 
@@ -134,11 +134,12 @@ export class Keeping {
     Object.assign(state, { kept: null, restored: false })
   }
 
-  private show({ origin, model, calibration, maps, plan }: KeptRun): void {
+  private show({ origin, model, calibration, maps, plan, judge }: KeptRun): void {
     const { state } = this.actions
     if (!maps) return
     Object.assign(state.calibration, calibration, maps.options)
     if (plan) Object.assign(state.planOptions, plan.options)
+    if (judge) Object.assign(state.choice.evaluation, judge)
     state.writeOptions.container = model.container
     state.choice.counts = suggestedCounts(maps.report.layers)
     // The demo is part of the engine; anything else is opened when a step needs it, and not before.

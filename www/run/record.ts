@@ -1,7 +1,8 @@
-import type { CalibrationOptions, ModelReport, PlanOptions, PlanReport, SimilarityReport } from '../engine/protocol'
+import { CALIBRATION } from '../defaults'
+import type { CalibrationOptions, ModelReport, PlanOptions, PlanReport, SimilarityReport, TextOptions } from '../engine/protocol'
 import type { RemoteFile } from '../engine/messages'
 import type { Opened } from '../engine/source'
-import type { Made } from '../state.svelte'
+import { keyOf, type Made } from '../state.svelte'
 
 /** A model, so that it can be found again. Never a token, and of a file on disk never its contents. */
 export type KeptOrigin =
@@ -23,6 +24,8 @@ export interface KeptRun {
   at_ms: number
   maps: Made<SimilarityReport, CalibrationOptions> | null
   plan: Made<PlanReport, PlanOptions> | null
+  /** The text that fitted plans are judged on; not there in runs of earlier versions. */
+  judge?: TextOptions
 }
 
 export function keptOrigin(origin: 'demo' | Opened): KeptOrigin {
@@ -49,8 +52,8 @@ function identity(origin: KeptOrigin): string {
 }
 
 /** What decides which states a run sees: settings of the map and of the comparison do not. */
-export function captureKey(origin: KeptOrigin, { text, samples, tokens, points }: CalibrationOptions): string {
-  return JSON.stringify([identity(origin), text, samples, tokens, points])
+export function captureKey(origin: KeptOrigin, { text, samples, tokens, draw, points }: CalibrationOptions): string {
+  return JSON.stringify([identity(origin), text, samples, tokens, draw, points])
 }
 
 const DATABASE = 'laminate'
@@ -60,7 +63,16 @@ const KEY = 'run'
 /** What is kept, by this browser alone; null where nothing is or it cannot be read. */
 export async function readKept(): Promise<KeptRun | null> {
   const found = await within('readonly', store => store.get(KEY)).catch(() => null) as KeptRun | null | undefined
-  return found?.version === 1 ? found : null
+  return found?.version === 1 ? withDraw(found) : null
+}
+
+/** Earlier versions took the first parts of a text, and did not say so: their results stay as fresh as they were. */
+export function withDraw(run: KeptRun): KeptRun {
+  if ('draw' in run.calibration) return run
+  const complete = (options: CalibrationOptions): CalibrationOptions => ({ ...CALIBRATION, ...options })
+  const maps = run.maps && { ...run.maps, options: complete(run.maps.options), key: keyOf(complete(run.maps.options)) }
+  const plan = run.plan && { ...run.plan, key: keyOf([maps?.key, ...(JSON.parse(run.plan.key) as unknown[]).slice(1)]) }
+  return { ...run, calibration: complete(run.calibration), maps, plan }
 }
 
 /** False where the browser keeps nothing. */

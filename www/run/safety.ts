@@ -9,13 +9,13 @@ import { Keeping } from './keeping'
 import { Turns, type Turn } from './turn'
 
 /** Runs that can wait between two steps. */
-const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'compare', 'write']
+const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'sizes', 'compare', 'write']
 
 /** A lost device is replaced once; after a second loss the run goes on on the CPU. */
 const NEW_DEVICES = 1
 
 const WORDS: Record<RunKind, string> = {
-  open: 'opening', similarity: 'comparing the layers of', metric: 'comparing the layers, by another metric, of', plan: 'compressing', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of',
+  open: 'opening', similarity: 'comparing the layers of', metric: 'comparing the layers, by another metric, of', plan: 'compressing', sizes: 'fitting with less text', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of',
 }
 
 export function isPausable(run: Run): boolean {

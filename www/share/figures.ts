@@ -1,6 +1,6 @@
 /** The numbers of each figure, as tables, arrays and records: pure functions. Layers are counted from 0. */
 import type { Neighbour } from '../charts/neighbours'
-import type { CompareRow, PlanReport, SimilarityReport } from '../engine/protocol'
+import type { CalibrationPoint, CompareRow, PlanReport, Quality, SimilarityReport } from '../engine/protocol'
 import type { Cell, Table } from './csv'
 import { arrayOf, type NumericArray } from './npy'
 
@@ -53,6 +53,28 @@ export function curveTable({ original, plan: { steps }, bytes, layers }: PlanRep
         i + 1, step.layers, step.bytes, step.perplexity, step.kl, step.top1_agreement, Number(step.collapsed), step.dropped?.perplexity ?? null, step.dropped?.kl ?? null,
       ]),
     ],
+  }
+}
+
+/** The original, what became of it, and the same layers dropped: what a plan is worth whose steps are not measured one by one. */
+export function outcomeTable({ original, merged, dropped, bytes, layers }: PlanReport): Table {
+  const line = (model: string, left: number, size: number, q: Quality): Cell[] => [model, left, size, q.perplexity, q.kl, q.top1_agreement, Number(q.collapsed)]
+  return {
+    columns: ['model', 'layers', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed'],
+    rows: [line('original', layers.before, bytes.before, { ...original, kl: 0, top1_agreement: 1 }), line('merged', layers.after, bytes.after, merged), line('dropped', layers.after, bytes.after, dropped)],
+  }
+}
+
+/** The same numbers in the same order, without the names. */
+export function outcomeArray(report: PlanReport): NumericArray {
+  return arrayOf(outcomeTable(report).rows.map(row => row.slice(1).map(cell => cell ?? NaN)))
+}
+
+/** One line a size of the calibration text. */
+export function sizesTable(points: readonly CalibrationPoint[]): Table {
+  return {
+    columns: ['sequences', 'tokens', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds'],
+    rows: points.map(({ sequences, tokens, quality: q, seconds }) => [sequences, tokens, q.perplexity, q.kl, q.top1_agreement, Number(q.collapsed), seconds]),
   }
 }
 

@@ -1,6 +1,6 @@
 /** Checks of the engine's reports, and of what they must agree on among each other. */
 import type {
-  Alpha, BlockType, CalibrationOptions, CompareReport, CompareRow, DeviceReport, MergePlan, MergeStep, ModelReport, NamedMethod,
+  Alpha, BlockType, CalibrationOptions, CompareReport, CompareRow, DeviceReport, Draw, MergePlan, MergeStep, ModelReport, NamedMethod,
   Operator, PlanOptions, PlanReport, PointRule, Quality, Selection, SimilarityReport, TextReport, WriteOptions,
 } from '../engine/protocol'
 import { OPERATORS, SELECTIONS } from '../methods'
@@ -31,7 +31,8 @@ export const textReport = record<TextReport>({ name: text, sequences: count, tok
 
 /** A text of somebody's own is not part of any result; only its name is. */
 export const calibration = openRecord<CalibrationOptions>({
-  text: () => null, text_name: nullable(text), samples: count, tokens: count, points: matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4'),
+  text: () => null, text_name: nullable(text), samples: count, tokens: count,
+  draw: otherwise(matching<Draw>(/^(first|spread|random:\d+)$/, 'first, spread or random:1'), 'first'), points: matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4'),
   metric: oneOf(...METRICS), dims: integer(1), time: number(0), density: number(), normalise: oneOf('rms', 'none'),
   bandwidth: nullable(number(0)), neighbours: integer(1),
 })

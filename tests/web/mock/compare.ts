@@ -1,20 +1,28 @@
-import type { CompareOptions, CompareReport, CompareRow, DeviceReport, NamedMethod, Observe, Quality, SimilarityReport, TextReport } from '../../../www/engine/protocol'
+import type { CompareOptions, CompareReport, CompareRow, DeviceReport, NamedMethod, Observe, Quality, SimilarityReport, TextOptions, TextReport } from '../../../www/engine/protocol'
 import { METHODS } from './methods'
 import { cost } from './plan'
 import { fail, wait } from './tell'
 
 /** How much worse than the best each selection and each operator is made out to be. */
 const SELECTION: Record<string, number> = { mka: 1.2, bi: 1.4, angular: 2, pairs: 1.5, 'greedy-nll': 1.05, 'greedy-kl': 1, laco: 2.2, tail: 26, reverse: 12, random: 7 }
-const OPERATOR: Record<string, number> = { average: 1.5, drop: 1.3, laco: 1.4, scale: 1.15, replaceme: 0.8, flatten: 0.9, refit: 0.6, 'pool-refit': 0.5 }
+export const OPERATOR: Record<string, number> = { average: 1.5, drop: 1.3, laco: 1.4, scale: 1.15, replaceme: 0.8, flatten: 0.9, refit: 0.6, 'pool-refit': 0.5 }
+
+/** Perplexity of the original on a text that is kept for judging. */
+export const HELD_OUT = 7.312
+
+/** The text as it was used. */
+export function reportOf({ text, text_name, samples, tokens }: TextOptions): TextReport {
+  return { name: text === null ? 'built-in evaluation text' : (text_name ?? 'your text'), sequences: samples, tokens_per_sequence: tokens, tokens_scored: samples * (tokens - 1) }
+}
 
 /** Plausible numbers, worse with every layer; the random draw depends on its seed, and pairs run out. */
 export async function compareOf(maps: SimilarityReport, options: CompareOptions, observe: Observe, device: DeviceReport): Promise<CompareReport> {
   const { model } = maps
-  const { text, text_name, samples, tokens } = options.evaluation
+  const { text } = options.evaluation
   const unknown = options.methods.find(name => !METHODS.some(method => method.name === name))
   if (unknown) fail('usage', `unknown method "${unknown}"`)
-  const original: Quality = { perplexity: 7.312, kl: null, top1_agreement: null, collapsed: false }
-  const evaluation: TextReport = { name: text === null ? 'built-in evaluation text' : (text_name ?? 'your text'), sequences: samples, tokens_per_sequence: tokens, tokens_scored: samples * (tokens - 1) }
+  const original: Quality = { perplexity: HELD_OUT, kl: null, top1_agreement: null, collapsed: false }
+  const evaluation = reportOf(options.evaluation)
   const rows: CompareRow[] = []
   let stopped = false
   const models = options.methods.flatMap(name => options.remove.map(removed => [METHODS.find(m => m.name === name)!, removed] as const))

@@ -1,10 +1,11 @@
 import demo from '../../../www/demo-result.json'
 import type {
-  ByteSource, CalibrationOptions, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, LayerMap, MapOptions,
+  ByteSource, CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, LayerMap, MapOptions,
   MergePlan, Metric, MetricReport, ModelReport, NamedMethod, Observe, OutputFolder, PartStore, PlanOptions, PlanReport, SimilarityReport,
-  WasmEngine, WriteOptions, WriteReport,
+  TextOptions, WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
 import { compareOf } from './compare'
+import { curveOf } from './curve'
 import { mapOf } from './maps'
 import { METHODS } from './methods'
 import { modelFrom } from './model'
@@ -101,14 +102,19 @@ export class MockEngine implements WasmEngine {
     return byMetric(n === stored.layers ? stored : { ...stored, ...invented(n) }, metric)
   }
 
-  async measure(plan: MergePlan, observe: Observe, output: WriteOptions): Promise<PlanReport> {
+  async measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; a plan is measured on their text.')
-    return measureOf(this.maps, plan, observe, this.device(), output)
+    return measureOf(this.maps, plan, observe, this.device(), output, judge)
   }
 
-  async plan(options: PlanOptions, observe: Observe, output: WriteOptions): Promise<PlanReport> {
+  async plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; the plan is made from their similarity.')
-    return planOf(this.maps, options, observe, this.device(), output)
+    return planOf(this.maps, options, observe, this.device(), output, judge)
+  }
+
+  async calibrationCurve(plan: MergePlan, sizes: number[], observe: Observe, _output: WriteOptions, judge: TextOptions): Promise<CalibrationPoint[]> {
+    if (!this.maps) fail('usage', 'Compare the layers first; a plan is fitted to their text.')
+    return curveOf(this.maps, plan, sizes, observe, judge)
   }
 
   async write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport> {

@@ -1,6 +1,11 @@
-import { PLAN } from '../../../www/defaults'
-import type { DeviceReport, MergePlan, MergeStep, Observe, PlanOptions, PlanReport, Quality, SimilarityReport, WriteOptions } from '../../../www/engine/protocol'
+import { EVALUATION, PLAN } from '../../../www/defaults'
+import type { DeviceReport, MergePlan, MergeStep, Observe, PlanOptions, PlanReport, Quality, SimilarityReport, TextOptions, WriteOptions } from '../../../www/engine/protocol'
+import { isFitted } from '../../../www/methods'
+import { HELD_OUT, OPERATOR, reportOf } from './compare'
 import { fail, tell, wait } from './tell'
+
+/** Layers are fitted once the plan is whole. */
+const UNMEASURED: Partial<MergeStep> = { perplexity: null, kl: null, top1_agreement: null, collapsed: false, dropped: null, bytes: null }
 
 /** The merge run stored with the golden numbers: layers merged, alpha, perplexity after it. */
 const GOLDEN: [l: number, alpha: number, perplexity: number][] = [
@@ -8,8 +13,9 @@ const GOLDEN: [l: number, alpha: number, perplexity: number][] = [
   [6, 0.9294, 6.9121], [2, 0.9192, 6.9638], [2, 0.917, 7.0551], [1, 0.5066, 46.1353],
 ]
 
-export async function planOf(maps: SimilarityReport, options: PlanOptions, observe: Observe, device: DeviceReport, output: WriteOptions): Promise<PlanReport> {
+export async function planOf(maps: SimilarityReport, options: PlanOptions, observe: Observe, device: DeviceReport, output: WriteOptions, judge: TextOptions = EVALUATION): Promise<PlanReport> {
   const { model } = maps
+  if (isFitted(options.operator)) checkJudge(judge)
   const wanted = options.remove ?? model.layers - 1
   if (wanted >= model.layers) fail('usage', `${wanted} of ${model.layers} layers cannot be removed; at least one must stay. Ask for ${model.layers - 1} or fewer.`)
   const plan: MergePlan = {
@@ -23,20 +29,19 @@ export async function planOf(maps: SimilarityReport, options: PlanOptions, obser
       plan.groups.findIndex(group => group.includes(layer)) - 1, maps.similarity[layer]![layer - 1]!, maps.perplexity * 1.01 ** (k + 1),
     ]
     const [l, alpha, perplexity] = options.selection === 'hand' && absorbed !== undefined ? byHand(absorbed)
-      : (planted && GOLDEN[k]) || [plan.groups.length - 2, 0.55 - k * 0.05, maps.perplexity * 8 ** (k + 1)]
+      : (planted && allowed(GOLDEN[k], plan, options)) || [plan.groups.length - 2, 0.55 - k * 0.05, maps.perplexity * 8 ** (k + 1)]
     if (options.min_similarity !== null && alpha < options.min_similarity) break
     await wait(60)
-    const used = typeof options.alpha === 'number' ? options.alpha : alpha
+    const used = isFitted(options.operator) ? 1 : typeof options.alpha === 'number' ? options.alpha : alpha
     const step = merge(plan, l, used, alpha, perplexity, maps)
+    if (isFitted(options.operator)) Object.assign(step, UNMEASURED)
     await tell(observe, { step })
     await tell(observe, { progress: { stage: 'plan', done: k + 1, total: wanted, unit: 'layers', detail: `merge ${k + 1} of ${wanted}` } })
   }
-  const last = plan.steps.at(-1)
   const removed = plan.steps.length
+  const judged = isFitted(options.operator) ? judgedOn(judge, maps, plan) : measuredOnCalibration(maps, plan)
   return {
-    plan, text: maps.text,
-    original: { perplexity: maps.perplexity, kl: null, top1_agreement: null, collapsed: false },
-    merged: qualityOf(last?.perplexity ?? maps.perplexity, maps.perplexity), dropped: droppedAfter(removed, maps), output,
+    ...judged, plan, output,
     warnings: removed < wanted && options.remove !== null ? ['No further pair may be merged.'] : [],
     layers: { before: model.layers, after: model.layers - removed },
     parameters: { before: model.parameters, after: model.parameters - removed * model.parameters_per_layer },
@@ -45,12 +50,50 @@ export async function planOf(maps: SimilarityReport, options: PlanOptions, obser
   }
 }
 
+/** What calibration has seen cannot judge what was fitted to it. */
+export function checkJudge({ text, text_name }: TextOptions): void {
+  if (text?.startsWith('overlap')) fail('usage', `12.4 % of ${text_name} was seen in calibration, and a model looks better than it is on text that it was fitted to; give another text to judge on.`)
+}
+
+type Judged = Pick<PlanReport, 'text' | 'original' | 'merged' | 'dropped'>
+
+function measuredOnCalibration(maps: SimilarityReport, plan: MergePlan): Judged {
+  const original = { perplexity: maps.perplexity, kl: null, top1_agreement: null, collapsed: false }
+  const merged = qualityOf(plan.steps.at(-1)?.perplexity ?? maps.perplexity, maps.perplexity)
+  return { text: maps.text, original, merged, dropped: droppedAfter(plan.steps.length, maps) }
+}
+
+/** Better than dropping by what the operator is worth, and by how much text there was to fit to; the last step alone is measured. */
+function judgedOn(judge: TextOptions, maps: SimilarityReport, plan: MergePlan): Judged {
+  const dropped = qualityOf(HELD_OUT * (1 + 0.12 * plan.steps.length ** 1.4) * (isTooMuch(plan) ? 6 : 1), HELD_OUT)
+  const merged = fittedWith(plan, maps.text.sequences * maps.text.tokens_per_sequence)
+  Object.assign(plan.steps.at(-1) ?? {}, { ...merged, dropped })
+  return { text: reportOf(judge), original: { perplexity: HELD_OUT, kl: null, top1_agreement: null, collapsed: false }, merged, dropped }
+}
+
+/** A plan whose layers are fitted to so many tokens: each doubling takes less away. */
+export function fittedWith(plan: MergePlan, tokens: number): Quality {
+  const removed = plan.n_layers - plan.groups.length
+  const strain = 0.004 * removed ** 1.3 * (OPERATOR[plan.operator]! / 0.5) * (1 + 6 / Math.sqrt(Math.max(1, tokens / 16)))
+  return qualityOf(HELD_OUT * Math.exp(strain * (isTooMuch(plan) ? 40 : 1)), HELD_OUT)
+}
+
+/** What is left of a model of which more than three fifths are gone is no model. */
+function isTooMuch({ n_layers, groups }: MergePlan): boolean {
+  return groups.length < 0.4 * n_layers
+}
+
 /** A plan that exists already, with numbers after its last step. */
-export async function measureOf(maps: SimilarityReport, given: MergePlan, observe: Observe, device: DeviceReport, output: WriteOptions): Promise<PlanReport> {
+export async function measureOf(maps: SimilarityReport, given: MergePlan, observe: Observe, device: DeviceReport, output: WriteOptions, judge: TextOptions = EVALUATION): Promise<PlanReport> {
   const absorb = given.groups.flatMap(group => group.slice(1))
   const options: PlanOptions = { ...PLAN, operator: given.operator, selection: 'hand', absorb, remove: absorb.length }
-  const report = await planOf(maps, options, observe, device, output)
+  const report = await planOf(maps, options, observe, device, output, judge)
   return { ...report, plan: given }
+}
+
+/** The golden step, unless it would make a run longer than was asked for. */
+function allowed(step: (typeof GOLDEN)[number] | undefined, { groups }: MergePlan, { longest_run }: PlanOptions): (typeof GOLDEN)[number] | undefined {
+  return step && groups[step[0]]!.length + groups[step[0] + 1]!.length <= (longest_run ?? Infinity) ? step : undefined
 }
 
 function merge(plan: MergePlan, l: number, alpha: number, similarity: number, perplexity: number, maps: SimilarityReport): MergeStep {
