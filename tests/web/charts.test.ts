@@ -5,8 +5,10 @@ import { matrixCsv } from '../../www/charts/export'
 import { cellLabel, groupSquares, layerTicks, matrixChart, moveInGrid } from '../../www/charts/matrix'
 import { mergeTree } from '../../www/charts/merges'
 import { chains, countAbove, neighbours } from '../../www/charts/neighbours'
+import { outcomeChart } from '../../www/charts/outcome'
 import { ranks, scatterChart } from '../../www/charts/scatter'
-import { goldenPlan, stored, rounded } from './stored'
+import { outcomeArray, outcomeTable } from '../../www/share/figures'
+import { fittedPlan, goldenPlan, stored, rounded } from './stored'
 
 describe('colour', () => {
   test('the ends and the middle of each palette', () => {
@@ -96,6 +98,14 @@ describe('neighbours', () => {
     expect(chains(choose({ remove: null, min_similarity: 0.9 })).length).toBe(5)
     expect(choose({ remove: null, min_similarity: 1 }).some(pair => pair.chosen)).toBe(false)
   })
+  test('no run longer than allowed: what would lengthen one makes room for the next', () => {
+    const matrix = [0.9, 0.8, 0.7, 0.6].reduce((rows, s, l) => { rows[l]![l + 1] = rows[l + 1]![l] = s; return rows }, Array.from({ length: 5 }, (_, l) => Array.from({ length: 5 }, (_, m) => Number(l === m))))
+    const groups = (longest_run: number | null, remove: number | null = 3) => chains(neighbours(matrix, { remove, min_similarity: remove === null ? 0.65 : null, longest_run }, 'viridis', [0, 1]))
+    expect(groups(null)).toEqual([[0, 1, 2, 3], [4]])
+    expect(groups(3)).toEqual([[0, 1, 2], [3, 4]])
+    expect(groups(2)).toEqual([[0, 1], [2, 3], [4]])
+    expect(groups(2, null)).toEqual([[0, 1], [2, 3], [4]])
+  })
   test('ties go to the deeper pair', () => {
     const tied = [[1], [0.5, 1], [0.1, 0.5, 1]]
     expect(neighbours(tied, { remove: 1, min_similarity: null }, 'viridis', [0, 1]).map(pair => pair.chosen)).toEqual([false, true])
@@ -128,6 +138,33 @@ describe('curve', () => {
     const nine = curveChart(await goldenPlan(9), size)
     expect(nine.collapse).not.toBeNull()
     expect(nine.points.map(p => p.collapsed)).toEqual([...Array(9).fill(false), true])
+  })
+})
+
+describe('the outcome of a plan that is measured once', () => {
+  const frame = { width: 200, row: 20 }
+  test('three models on one axis, the better nearer to the original', async () => {
+    const report = await fittedPlan(7)
+    for (const measure of ['perplexity', 'kl'] as const) {
+      const { marks, original, collapse } = outcomeChart(report, { ...frame, measure })
+      expect(marks.map(mark => [mark.name, mark.y])).toEqual([['original', 10], ['merged', 30], ['dropped', 50]])
+      expect(marks[0]!.x).toBe(original)
+      expect(marks[0]!.x).toBeLessThan(marks[1]!.x)
+      expect(marks[1]!.x).toBeLessThan(marks[2]!.x)
+      expect(collapse).toBeNull()
+    }
+  })
+  test('what is not finite lies at the end, what is not there is left out, and a collapse is in sight', async () => {
+    const report = await fittedPlan(9)
+    expect(outcomeChart(report, { ...frame, measure: 'perplexity' }).collapse).toBeGreaterThan(0)
+    const broken = { ...report, merged: { ...report.merged, perplexity: Infinity, kl: null }, dropped: { ...report.dropped, kl: NaN } }
+    expect(outcomeChart(broken, { ...frame, measure: 'perplexity' }).marks[1]).toMatchObject({ x: 200, label: 'not finite' })
+    expect(outcomeChart(broken, { ...frame, measure: 'kl' }).marks.map(mark => mark.name)).toEqual(['original'])
+  })
+  test('the table has a line a model', async () => {
+    const report = await fittedPlan(7)
+    expect(outcomeTable(report).rows.map(row => row.slice(0, 2))).toEqual([['original', 12], ['merged', 5], ['dropped', 5]])
+    expect(outcomeArray(report).shape).toEqual([3, 6])
   })
 })
 

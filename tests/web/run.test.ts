@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { CALIBRATION } from '../../www/defaults'
+import { CALIBRATION, PLAN } from '../../www/defaults'
 import { openKept, keptLayers, KEPT, PrivateParts } from '../../www/engine/parts'
 import { metered } from '../../www/engine/meter'
 import type { Progress } from '../../www/engine/protocol'
 import { Awake } from '../../www/run/awake'
 import { layersFrom, planOf, type Known } from '../../www/run/plan'
-import { captureKey, isSameModel, keptOrigin } from '../../www/run/record'
+import { captureKey, isSameModel, keptOrigin, withDraw, type KeptRun } from '../../www/run/record'
 import { canReopen, reopen } from '../../www/run/reopen'
 import { Turns, takenSentence, type Turn } from '../../www/run/turn'
-import type { Run } from '../../www/state.svelte'
+import { keyOf, type Run } from '../../www/state.svelte'
 import { MemoryDirectory } from './memory'
 import { stored } from './stored'
 
@@ -204,7 +204,24 @@ describe('a model is found again', () => {
   test('a run goes on with other settings of the map, and not with another text', () => {
     const key = captureKey(local, CALIBRATION)
     expect(captureKey(local, { ...CALIBRATION, metric: 'cka', dims: 5, neighbours: 3 })).toBe(key)
-    for (const other of [{ samples: 7 }, { text: 'x' }, { points: 'mean' as const }]) expect(captureKey(local, { ...CALIBRATION, ...other })).not.toBe(key)
+    for (const other of [{ samples: 7 }, { text: 'x' }, { points: 'mean' as const }, { draw: 'spread' as const }]) expect(captureKey(local, { ...CALIBRATION, ...other })).not.toBe(key)
+  })
+})
+
+describe('a run that an earlier version kept', () => {
+  const { draw: _, ...before } = CALIBRATION
+  const [maps, plan] = [keyOf(before), keyOf([keyOf(before), PLAN, null])]
+  const kept = {
+    version: 1, origin: { kind: 'demo' }, model: stored.model, calibration: before, layers: 12, pending: false, at_ms: 1,
+    maps: { report: stored, options: before, key: maps }, plan: { report: {}, options: PLAN, key: plan },
+  } as unknown as KeptRun
+
+  test('took the first parts of its text, and stays as fresh as it was', () => {
+    const run = withDraw(kept)
+    expect([run.calibration, run.maps?.options]).toEqual([CALIBRATION, CALIBRATION])
+    expect([run.maps?.key, run.plan?.key]).toEqual([keyOf(CALIBRATION), keyOf([keyOf(CALIBRATION), PLAN, null])])
+    expect(withDraw(run)).toBe(run)
+    expect(withDraw({ ...kept, maps: null, plan: null })).toMatchObject({ calibration: CALIBRATION, maps: null, plan: null })
   })
 })
 

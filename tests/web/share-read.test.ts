@@ -118,6 +118,17 @@ describe('every way to be wrong has a sentence', () => {
     expect(maps.options).toMatchObject({ cut: 'spread', text: null })
     expect(maps.options).not.toHaveProperty('odd')
   })
+  test('which parts of the text: the first in results of earlier versions, and what is no draw is refused', async () => {
+    const { draw: _, ...earlier } = stored.options
+    expect((await json({ ...stored, options: earlier }))?.maps?.options.draw).toBe('first')
+    for (const draw of ['first', 'spread', 'random:17']) {
+      const maps = { ...stored, options: { ...stored.options, draw } } as typeof stored
+      expect((await json(maps))?.maps?.options.draw).toBe(draw)
+      expect((await read(await linkOf({ ...result, maps }).then(link => `https://example.org/${link}`)))?.maps?.options.draw).toBe(draw)
+      expect(recipeOf({ ...result, maps })!.calibration.draw).toBe(draw)
+    }
+    for (const draw of ['last', 'random:', 'random:-1', 7]) await expect(json({ ...stored, options: { ...stored.options, draw } })).rejects.toMatchObject({ message: 'x.bin: options.draw must be like first, spread or random:1.' })
+  })
   test('what is not asked for is not taken', async () => {
     const found = await read(`{"__proto__": {"x": 1}, "extra": 2, ${JSON.stringify(stored).slice(1)}`)
     expect(Object.keys(found?.maps ?? {})).not.toContain('extra')

@@ -6,7 +6,7 @@ import { markup } from '../../www/share/report/markup'
 import { ofMatrix, ofRecipe, recipeOf, resultOf, type Result } from '../../www/share/result'
 import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'
-import { goldenPlan, planOptions, stored } from './stored'
+import { fittedPlan, goldenPlan, planOptions, stored } from './stored'
 
 /** What a hostile file would call things. */
 const EVIL = `</script><script>alert(1)</script><img src=x onerror=alert(1)>"'&{{}}\u2028`
@@ -68,6 +68,14 @@ test('a report of a bare matrix, and of a recipe, says what it has and no more',
   const recipe = shown(reportHtml(ofRecipe(JSON.parse(JSON.stringify(recipeOf(await resultWith(stored)))), 'recipe.json')))
   expect(recipe).toContain('12 layers became 5')
   expect(recipe).not.toMatch(/id="judge"|NaN|undefined/)
+})
+
+test('a plan whose steps are not measured: the model beside its measures, and no hole', async () => {
+  const result = await resultWith(stored)
+  const fitted = shown(reportHtml({ ...result, plan: await fittedPlan(7), options: { ...planOptions, operator: 'pool-refit' } }))
+  expect(fitted).toMatch(/aria-label="Perplexity: original, 7\.31; merged, 7\.\d+; dropped, \d/)
+  expect(fitted).toContain('held out: no layer was fitted to it')
+  expect(fitted).not.toMatch(/NaN|undefined|Infinity|by layers removed|>alpha<|Weights/)
 })
 
 test('what to cite', () => {

@@ -13,6 +13,11 @@ export function goldenPlan(remove: number): Promise<PlanReport> {
   return planOf(stored, { ...planOptions, remove }, async () => false, stored.device, { ...WRITE })
 }
 
+/** The same layers by the recommended method: judged on a text of its own, and measured only once it is whole. */
+export function fittedPlan(remove: number): Promise<PlanReport> {
+  return planOf(stored, { ...planOptions, remove, operator: 'pool-refit', one_shot: true, longest_run: 4 }, async () => false, stored.device, { ...WRITE })
+}
+
 /** To three decimals, so that a snapshot does not depend on the last bits. */
 export function rounded(value: number): number {
   return Math.round(value * 1000) / 1000

@@ -2,7 +2,7 @@ import { AxeBuilder } from '@axe-core/playwright'
 import { readFileSync } from 'node:fs'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: the comparison of methods in a browser, because no Chromium was found (set CHROMIUM to its path)')
@@ -144,7 +144,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await choose(page, ['Laminate'], '4')
     await run(page)
     await page.getByRole('button', { name: 'Plan with Laminate, 4 removed' }).click()
-    expect(await page.getByLabel('Method', { exact: true }).inputValue()).toBe('laminate')
+    expect(await page.getByRole('radio', { name: 'Laminate, recommended' }).isChecked()).toBe(true)
     expect(await page.getByTestId('remove').inputValue()).toBe('4')
     expect(await page.evaluate(() => document.activeElement?.getAttribute('data-testid'))).toBe('remove')
     await compress(page, 4)
@@ -155,11 +155,17 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     const { page } = await visit(site)
     await runDemo(page)
     const plan = page.locator('#plan')
-    const method = plan.getByLabel('Method', { exact: true })
-    expect(await method.inputValue()).toBe('mka')
+    const method = plan.getByRole('combobox', { name: 'Method', exact: true })
+    expect(await plan.getByRole('radio', { name: 'Laminate, recommended' }).isChecked()).toBe(true)
     await plan.getByText('More', { exact: true }).click()
-    expect(await plan.getByLabel('Weights').count()).toBe(1)
+    expect([await plan.getByLabel('Longest run').inputValue(), await plan.getByLabel('Weights').count(), await method.count()]).toEqual(['4', 0, 0])
     await plan.getByLabel('Stop below a similarity').check()
+    await choosePublished(page)
+    expect([await plan.getByLabel('Weights').count(), await plan.getByLabel('Longest run').inputValue()]).toEqual([1, ''])
+    expect(await plan.getByLabel('Stop below a similarity').isChecked()).toBe(true)
+    await plan.getByRole('radio', { name: 'Another method' }).check()
+    expect(await method.inputValue()).toBe('laminate-search')
+    expect(await plan.getByLabel('Layers tried').inputValue()).toBe('10')
     await method.selectOption('ShortGPT')
     expect([await plan.getByLabel('Weights').count(), await plan.getByLabel('Stop below a similarity').count()]).toEqual([0, 0])
     expect(await page.getByTestId('remove').inputValue()).toBe('3')
@@ -169,13 +175,14 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await plan.getByText('A pair of your own').waitFor()
     await plan.getByLabel('Which layers').selectOption('random')
     await plan.getByLabel('Seed').fill('7')
-    await method.selectOption('MKA')
+    await choosePublished(page)
     expect(await plan.getByLabel('Weights').count()).toBe(1)
   })
 
   test('the elbow of a plan that went too far', async () => {
     const { page } = await visit(site)
     await runDemo(page)
+    await choosePublished(page)
     await compress(page, 9)
     expect(await page.getByRole('img', { name: /^KL by layers removed: 0, 0.00.nats; 1, / }).count()).toBe(1)
     expect(await page.getByTestId('elbow').innerText()).toMatch(/The elbow is at 7 removed: KL 0.049\snats a token, 520\skB; one more takes it to 2.11\snats\./)

@@ -1,6 +1,6 @@
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { difference, notComparable, typesetting } from './looks'
 
 const browser = findBrowser()
@@ -34,12 +34,19 @@ const STATES: [name: string, reach: (page: Page) => Promise<unknown>, part: stri
   ['plan', async () => {}, '#plan'],
   ['compress', page => compress(page, 7), '#compress'],
   ['judge', async () => {}, '#judge'],
+  ['sizes', async page => {
+    await page.getByRole('button', { name: 'Measure 4 sizes' }).click()
+    await page.getByTestId('reading').waitFor()
+  }, '[data-testid=more-text]'],
   ['take', async () => {}, '#take'],
   ['compare', async page => {
     await page.getByRole('button', { name: 'Compare the methods' }).click()
     await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
   }, '#compare'],
-  ['collapsed', page => compress(page, 8), '#judge'],
+  ['collapsed', async page => {
+    await choosePublished(page)
+    await compress(page, 8)
+  }, '#judge'],
   ['failed', async page => {
     await ownText(page, 'too short')
     await page.getByRole('alert').getByText(/gives 1 sequence/).waitFor()

@@ -31,7 +31,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     expect(await page.getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.929' }).count()).toBe(2)
     await compress(page, 7)
     expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
-    expect(await page.getByTestId('verdict').innerText()).toMatch(/Perplexity 7.06 \(original 6.75; dropping the same layers [\d.]+\)/)
+    expect(await page.getByTestId('verdict').innerText()).toMatch(/Perplexity 7.81 \(original 7.31; dropping the same layers [\d.]+\)/)
     const downloading = page.waitForEvent('download')
     await page.getByRole('button', { name: 'Download a zip' }).click()
     const download = await downloading

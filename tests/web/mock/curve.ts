@@ -11,7 +11,7 @@ export async function curveOf(maps: SimilarityReport, plan: MergePlan, sizes: re
   const points: CalibrationPoint[] = []
   for (const [i, sequences] of sizes.entries()) {
     if (sequences < 1 || sequences > most) fail('usage', `${sequences} of ${most} sequences cannot be fitted to.`)
-    const detail = `fit ${i + 1} of ${sizes.length}, to ${sequences} sequences`
+    const detail = `as the plan says, with ${sequences} sequences`
     if (await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) return points
     await wait(120)
     const size: CalibrationPoint = { sequences, tokens: sequences * each, quality: fittedWith(plan, sequences * each), seconds: 0.12 }
