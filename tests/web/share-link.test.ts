@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import type { MergePlan, PlanReport, SimilarityReport } from '../../www/engine/protocol'
+import { makingOf } from '../../www/methods'
 import { linkOf, LONGEST, readLink, tolerance } from '../../www/share/link'
 import { crc32, packed } from '../../www/share/packed'
 import { recipeOf, resultOf, type Result } from '../../www/share/result'
 import { METHODS } from './mock/methods'
-import { goldenPlan, planOptions, stored } from './stored'
+import { fittedPlan, goldenPlan, planOptions, stored } from './stored'
 
 const half = tolerance(0, 1)
 
@@ -39,6 +40,14 @@ function deep(layers: number): Result {
 }
 
 describe('a link', () => {
+  test('carries a plan whose steps are not measured: no hole is filled', async () => {
+    const [result, plan] = [await demo(7), await fittedPlan(7)]
+    const laminate = METHODS.find(method => method.name === 'laminate')!
+    const options = { ...planOptions, ...makingOf(laminate) }
+    const back = await readLink(await linkOf({ ...result, plan, options, methods: METHODS }))
+    expect(back.plan!.plan.steps.map(step => [step.perplexity === null, step.kl === null, step.dropped === null])).toEqual([...Array(6).fill([true, true, true]), [false, false, false]])
+    expect([back.plan!.text, back.plan!.merged, back.options, back.methods]).toEqual([plan.text, plan.merged, options, [laminate]])
+  })
   test('carries the matrix to half a step, and the recipe', async () => {
     const result = await demo(7)
     const link = await linkOf(result)

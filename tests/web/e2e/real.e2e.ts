@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { privateFiles } from './storage'
 import { readZip } from './zip'
 
@@ -46,6 +46,7 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
         expect(stored).toHaveLength(144)
         expect(Math.max(...drawn.map((value, i) => Math.abs(value - stored[i]!)))).toBeLessThan(1e-3)
       }
+      await choosePublished(page)
       await compress(page, 7, LONG)
       expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(PLANTED)
       const verdict = await page.getByTestId('verdict').innerText()
@@ -97,9 +98,28 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
     await page.getByRole('heading', { level: 1, name: /stories260K/ }).waitFor({ timeout: 60_000 })
     await page.getByRole('button', { name: 'Compare the layers' }).click()
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
+    await choosePublished(page)
     await compress(page, 4, LONG)
     expect(await page.getByTestId('collapsed').innerText()).toContain('Collapsed')
   }, LONG)
+
+  test('the recommended method, judged on a text of its own, and whether more text would help', async () => {
+    const { page, errors } = await visit(site, '?device=cpu')
+    await runDemo(page, LONG)
+    await compress(page, 7, LONG)
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(PLANTED)
+    const [merged, original, dropped] = (await page.getByTestId('verdict').innerText()).match(/[\d.]+/g)!.map(Number) as [number, number, number]
+    expect(merged / original).toBeLessThan(1.06)
+    expect(merged).toBeLessThanOrEqual(1.01 * dropped)
+    await page.getByRole('button', { name: 'Measure 4 sizes' }).click()
+    await page.getByTestId('reading').waitFor({ timeout: LONG })
+    // The whole text is what the plan was fitted to.
+    const rows = page.getByTestId('more-text').locator('tbody tr')
+    await page.getByText('Every size in numbers').click()
+    expect(await rows.count()).toBe(4)
+    expect(Number((await rows.last().locator('td').nth(1).innerText()).match(/[\d.]+/)![0])).toBeCloseTo(merged, 1)
+    expect(errors).toEqual([])
+  }, 2 * LONG)
 
   test('cancelling leaves the page usable and nothing partial', async () => {
     const { page } = await visit(site, '?device=cpu')

@@ -4,7 +4,7 @@ import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sampleIsThere, samplePath } from '../../../www/build/sample.mjs'
 import { readGguf } from './gguf'
-import { compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
 
 const LONG = 600_000
 const missing = [
@@ -35,6 +35,7 @@ describe.skipIf(missing.length > 0)('SmolLM2-135M in the page, on the CPU', () =
       await page.getByRole('button', { name: 'Compare the layers' }).click()
       await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
     })
+    await choosePublished(page)
     await took('two merges', () => compress(page, 2, LONG))
     console.log((await page.getByTestId('verdict').innerText()).replace(/\s+/g, ' '))
     await took('written and downloaded', async () => {

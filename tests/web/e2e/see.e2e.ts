@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import AxeBuilder from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 
 const readout = (page: Page) => page.locator('#see [role=status]').first()
 const strip = (page: Page) => page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')
@@ -111,6 +111,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   test('a plan by hand with a locked layer, compressed, saved as a recipe and opened again', async () => {
     const { page, errors } = await visit(site)
     await runDemo(page)
+    await choosePublished(page)
     await page.getByRole('button', { name: /^layer 2, becomes one with/ }).click()
     expect(await strip(page)).toBe('[0][1][2][3 4 5 6 7 8 9][10 11]')
     await page.getByLabel('By hand, starting from what is shown').check()
@@ -146,6 +147,8 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     const bands = page.getByRole('toolbar', { name: 'Layers, to lock or unlock' })
     expect(await bands.getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     await page.getByTestId('remove').fill('8')
+    expect(await bands.getAttribute('data-groups')).toBe('[0 1 2 3][4 5 6][7 8 9][10 11]')
+    await choosePublished(page)
     expect(await bands.getAttribute('data-groups')).toBe('[0][1 2 3 4 5 6][7 8 9][10 11]')
     await page.getByText('elbow at 7').waitFor()
     await page.getByRole('button', { name: 'Stop there' }).click()

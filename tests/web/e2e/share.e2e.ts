@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readMatrixCsv } from '../../../www/share/csv'
 import { readNpy } from '../../../www/share/npy'
 import { stored } from '../stored'
-import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: sharing in a browser, because no Chromium was found (set CHROMIUM to its path)')
@@ -44,6 +44,7 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     site = await openSite('mock');
     ({ page, errors } = await visit(site, '', { permissions: ['clipboard-read', 'clipboard-write'] }))
     await runDemo(page)
+    await choosePublished(page)
     await compress(page, 7)
     await page.getByRole('button', { name: 'None' }).click()
     await page.getByRole('checkbox', { name: 'MKA', exact: true }).check()

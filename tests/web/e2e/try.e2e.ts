@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { privateFiles } from './storage'
 
 const LONG = 300_000
@@ -24,6 +24,7 @@ describe.skipIf(missing.length > 0)('both models continue a text in llama.cpp', 
   test('the demo: "Once upon a time"', async () => {
     const { page, requests, errors } = await visit(site, '?device=cpu')
     await runDemo(page, LONG)
+    await choosePublished(page)
     await compress(page, 7, LONG)
     expect(requests.filter(url => /llama/.test(url) && !/laminate/.test(url))).toEqual([])
     await both(page)
