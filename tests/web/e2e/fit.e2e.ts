@@ -130,8 +130,8 @@ describe.skipIf(!browser)('plans whose layers are fitted, with a mock engine', (
     expect(await more(page).count()).toBe(0)
   })
 
-  test.each(['light', 'dark'] as const)('axe finds nothing, and nothing scrolls sideways: %s', async colorScheme => {
-    const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
+  test('axe finds nothing, and nothing scrolls sideways', async () => {
+    const { page } = await visit(site, '', { colorScheme: 'dark', reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
     await runDemo(page)
     await page.getByLabel('Which parts').selectOption('by lot')
     await page.getByLabel('Which parts').selectOption('the first')
