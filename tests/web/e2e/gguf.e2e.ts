@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readGguf, type Gguf } from './gguf'
-import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { readZip } from './zip'
 
 const FOLDER = 'tests/data/models/gguf'
@@ -105,6 +105,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   test('the demo leaves as GGUF, in the type that was chosen', async () => {
     const { page } = await visit(site, '?device=cpu')
     await runDemo(page, LONG)
+    await choosePublished(page)
     await compress(page, 7, LONG)
     await page.getByLabel('Number type').focus()
     expect(await page.getByLabel('Number type').locator('option').allTextContents()).toEqual(['as it is', 'F32', 'F16', 'BF16'])

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
 import { privateFiles } from './storage'
 
 const LONG = 300_000
@@ -38,6 +38,7 @@ describe.skipIf(missing.length > 0)('a graphics device that is lost', () => {
     expect(await page.getByRole('alert').innerText()).toBe('')
     await page.getByText(/^The first \d+ layers were computed on .* before the run went on, on CPU/).waitFor()
     expect(await privateFiles(page)).toEqual([])
+    await choosePublished(page)
     await compress(page, 7, LONG)
     expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     expect(errors).toEqual([])

@@ -2,7 +2,7 @@ import { AxeBuilder } from '@axe-core/playwright'
 import { existsSync, readFileSync } from 'node:fs'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { keptFiles, pickerAnswers } from './storage'
 
 const MODEL = 'tests/data/models/stories260K'
@@ -177,6 +177,7 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
     // What is finished is opened again without running a layer, and merged as if it had never been closed.
     await reload(page)
     await page.getByTestId('restored').waitFor()
+    await choosePublished(page)
     await compress(page, 7, LONG)
     expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     expect(errors).toEqual([])
