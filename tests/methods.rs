@@ -106,7 +106,7 @@ impl Case {
 
     fn check_selections(&self) {
         let context = self.context();
-        let reference = run(Reference::new(&context, &OUTPUT, &self.stream, &self.scores)).unwrap();
+        let reference = Reference::new(&context, &OUTPUT, &self.stream, &self.scores).unwrap();
         let mut selector = Selector::new(&reference, &self.comparison, 0);
         let expected = self.expected["selection"].as_object().unwrap();
         for (name, expected) in expected {
@@ -191,7 +191,7 @@ impl Case {
         }
 
         let output = OUTPUT;
-        let reference = run(Reference::new(&context, &output, &self.stream, &self.scores)).unwrap();
+        let reference = Reference::new(&context, &output, &self.stream, &self.scores).unwrap();
         let quality = run(reference.quality_of(layers)).unwrap();
         let [kl, perplexity] = ["kl", "ppl"].map(|key| expected[key].as_f64().unwrap());
         let ours = quality.kl.unwrap();

@@ -158,7 +158,7 @@ pub async fn walk<'a>(
     let mut layers = Vec::with_capacity(plan.groups.len());
     for (place, group) in plan.groups.iter().enumerate() {
         let (Some(stays), Some(first)) = (plan.survivor(place), group.first()) else { continue };
-        let detail = format!("fitting {group:?}, {} of {}", place + 1, plan.groups.len());
+        let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
         if let [only] = group[..] {
