@@ -14,6 +14,7 @@ use js_sys::{Float64Array, Function, Promise, Uint8Array};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use self::browser::{BrowserFile, BrowserFolder, BrowserParts, Page};
 use crate::device::{Accelerator, Preference};
@@ -349,4 +350,9 @@ fn from_js<T: DeserializeOwned>(value: JsValue) -> std::result::Result<T, JsValu
 /// What JavaScript gave, or the default for `null` and `undefined`.
 fn or_default<T: DeserializeOwned + Default>(value: JsValue) -> std::result::Result<T, JsValue> {
     Ok(from_js::<Option<T>>(value)?.unwrap_or_default())
+}
+
+/// The words of a list that JavaScript gave about `name`.
+fn words(name: &str, list: JsValue) -> Result<Vec<String>> {
+    serde_wasm_bindgen::from_value(list).map_err(|e| Error::Source(format!("{name}: {e}")))
 }

@@ -4,10 +4,8 @@ use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
 use js_sys::{Function, Promise, Uint8Array};
-use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 
-use super::{JsByteSource, JsFolder, JsParts, caught, to_js};
+use super::{JsByteSource, JsCast, JsFolder, JsFuture, JsParts, JsValue, caught, to_js, words};
 use crate::progress::{Event, Observer};
 use crate::sink::OutputFolder;
 use crate::sink::parts::PartStore;
@@ -153,10 +151,7 @@ impl PartStore for BrowserParts {
 
     fn names(&self) -> LocalBoxFuture<'_, Result<Vec<String>>> {
         let promise = self.0.names();
-        Box::pin(async move {
-            let names = settle("kept layers", promise).await?;
-            serde_wasm_bindgen::from_value(names).map_err(|e| Error::Source(format!("kept layers: {e}")))
-        })
+        Box::pin(async move { words("kept layers", settle("kept layers", promise).await?) })
     }
 
     fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
