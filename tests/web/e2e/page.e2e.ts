@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { pickerAnswers, privateFiles } from './storage'
 import { readZip } from './zip'
 
@@ -147,6 +147,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await page.getByTestId('folder').setInputFiles(MODEL)
     await page.getByRole('button', { name: 'Compare the layers' }).click()
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
+    await choosePublished(page)
     await compress(page, 2)
     expect(await page.getByTestId('collapsed').innerText()).toContain('Collapsed')
   })
