@@ -45,15 +45,16 @@ describe.skipIf(!browser)('the guided walk', () => {
     await runDemo(page)
     const term = page.getByRole('button', { name: 'Similarity', exact: true }).first()
     await term.focus()
-    const scrolled = await page.evaluate(() => scrollY)
-    expect(scrolled).toBeGreaterThan(0)
     await page.keyboard.press('Tab')
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('See it in the walk')
+    const scrolled = await page.evaluate(() => scrollY)
+    expect(scrolled).toBeGreaterThan(0)
     await page.keyboard.press('Enter')
     await arrived(page, 'cell')
     await page.goBack()
     await page.getByRole('dialog').waitFor({ state: 'detached' })
-    expect(await page.evaluate(() => [scrollY, document.activeElement?.textContent])).toEqual([scrolled, 'Similarity'])
+    // The browser scrolls back in its own time.
+    await expect.poll(() => page.evaluate(() => [scrollY, document.activeElement?.textContent]), { timeout: 5000 }).toEqual([scrolled, 'Similarity'])
   })
 
   test('offline once it was opened: every screen, and the numbers that the page has', async () => {
