@@ -40,7 +40,12 @@ export function otherMethods(methods: readonly NamedMethod[]): NamedMethod[] {
 
 /** Whether layers are fitted to activations (`Operator::needs_activations` of `src/plan/method.rs`): then the text that they were fitted to cannot judge them. */
 export function isFitted(operator: Operator): boolean {
-  return operator !== 'average' && operator !== 'drop' && operator !== 'laco'
+  return !isWeighted(operator) && operator !== 'drop'
+}
+
+/** Whether the weights of a plan say how its layers are mixed (`Operator::is_weighted` there). */
+export function isWeighted(operator: Operator): boolean {
+  return operator === 'average' || operator === 'laco'
 }
 
 /** Whether it tries removals one by one, which takes many runs of the model. */
