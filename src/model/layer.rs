@@ -274,7 +274,7 @@ impl DecoderLayer {
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
         let parts = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        Ok(gather(parts, heads, positions, past))
+        gather(parts, heads, positions, past)
     }
 
     /// The MLP's gated activations `[n, intermediate]` of a stream `[n, hidden]`, before the down projection.

@@ -10,19 +10,30 @@ use burn::tensor::{Device, Tensor, TensorData};
 use self::host::Tables;
 use super::fused::{self, is_host};
 use super::{Config, rope};
+use crate::{Error, Result};
 
 /// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
 /// compilers are allowed to assume.
 const MASKED: f32 = -1e30;
 
-/// Rotary tables and the causal mask for sequences of one length, on a device.
+/// Where tokens of sequences of one length stand, and so what each sees: rotary tables and the causal mask.
 #[derive(Debug, Clone)]
-pub struct Positions {
+pub struct Positions(Layout);
+
+#[derive(Debug, Clone)]
+enum Layout {
+    /// Of whole sequences on the CPU, where nothing is masked that is not computed.
+    Host(Arc<Tables>),
+    /// Of any device.
+    Device(Arc<Rotation>),
+}
+
+/// Tables of rows of tokens, on a device.
+#[derive(Debug, Clone)]
+struct Rotation {
     cos: Tensor<4>,
     sin: Tensor<4>,
     mask: Tensor<4>,
-    /// The same for whole sequences on the CPU.
-    host: Option<Arc<Tables>>,
 }
 
 /// How many heads of which size gather from how many tokens.
@@ -44,17 +55,18 @@ impl Positions {
     /// Tables for `n_tokens` positions. Position `i` attends to `i` and to all before it, or within
     /// a sliding window of `w` tokens to `i - w + 1 ..= i`.
     pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
-        Self::after(config, 0, n_tokens, device)
+        if !is_host(device) {
+            return Self::after(config, 0, n_tokens, device);
+        }
+        let (cos, sin) = tables(config, n_tokens);
+        Self(Layout::Host(Arc::new(Tables { cos, sin, window: window(config) })))
     }
 
     /// Tables for the `n_tokens` positions that follow `n_past` others, which they attend to as well.
     pub fn after(config: &Config, n_past: usize, n_tokens: usize, device: &Device) -> Self {
-        let frequencies = rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling);
         let n_all = n_past + n_tokens;
-        let (cos, sin) = rope::tables(n_all, &frequencies);
-        let window = config.sliding_window.unwrap_or(usize::MAX);
-        let host = (n_past == 0 && is_host(device))
-            .then(|| Arc::new(Tables { cos: cos.clone(), sin: sin.clone(), window }));
+        let (cos, sin) = tables(config, n_all);
+        let window = window(config);
         let seen = |query: usize, key: usize| key <= query && query - key < window;
         let mask: Vec<f32> = (n_past..n_all)
             .flat_map(|q| (0..n_all).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
@@ -62,14 +74,25 @@ impl Positions {
         let on_device =
             |values, columns| Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device);
         let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
-        Self {
+        Self(Layout::Device(Arc::new(Rotation {
             cos: on_device(new(cos), config.head_dim),
             sin: on_device(new(sin), config.head_dim),
             mask: on_device(mask, n_all),
-            host,
-        }
+        })))
     }
+}
 
+/// Cosines and sines of the first `n_tokens` positions.
+fn tables(config: &Config, n_tokens: usize) -> (Vec<f32>, Vec<f32>) {
+    rope::tables(n_tokens, &rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling))
+}
+
+/// How many positions one sees, itself included.
+fn window(config: &Config) -> usize {
+    config.sliding_window.unwrap_or(usize::MAX)
+}
+
+impl Rotation {
     /// Rotates `[batch, heads, tokens, head_dim]` by position, "rotate half" layout.
     fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;
@@ -101,36 +124,46 @@ impl Past {
 /// What heads gather, `[batch tokens, heads head_dim]`: `queries` are of that shape, `keys` and `values` `[batch tokens,
 /// key heads head_dim]`. With a `past`, the tokens follow those that it remembers, and `positions` are
 /// [`Positions::after`] as many.
+///
+/// # Errors
+/// [`Error::Shape`] for a `past` with positions of whole sequences.
 pub fn gather(
     [queries, keys, values]: [Tensor<2>; 3],
     heads: Heads,
     positions: &Positions,
     past: Option<&mut Past>,
-) -> Tensor<2> {
+) -> Result<Tensor<2>> {
     let Heads { batch, tokens, width, .. } = heads;
     let shape = [batch * tokens, heads.heads * width];
-    if let (Some(tables), None) = (&positions.host, &past) {
-        let device = queries.device();
-        let [queries, keys, values] = [queries, keys, values].map(fused::host);
-        let gathered = host::gather([&queries, &keys, &values], heads, tables);
-        return Tensor::from_data(TensorData::new(gathered, shape), &device);
+    match (&positions.0, past) {
+        (Layout::Host(_), Some(_)) => {
+            Err(Error::Shape("tokens that follow others were given positions of whole sequences".to_owned()))
+        }
+        (Layout::Host(tables), None) => {
+            let device = queries.device();
+            let [queries, keys, values] = [queries, keys, values].map(fused::host);
+            let gathered = host::gather([&queries, &keys, &values], heads, tables);
+            Ok(Tensor::from_data(TensorData::new(gathered, shape), &device))
+        }
+        (Layout::Device(rotation), past) => {
+            let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
+            let parts = [(queries, heads.heads), (keys, heads.kv_heads), (values, heads.kv_heads)];
+            let gathered = attend(parts.map(|(y, n)| split(y, n)), rotation, past);
+            Ok(gathered.swap_dims(1, 2).reshape(shape))
+        }
     }
-    let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
-    let parts = [split(queries, heads.heads), split(keys, heads.kv_heads), split(values, heads.kv_heads)];
-    attend(parts, positions, past).swap_dims(1, 2).reshape(shape)
 }
 
 /// What heads gather: `queries` `[batch, heads, tokens, head_dim]` and `keys` and `values` `[batch, key heads, tokens,
-/// head_dim]` to `[batch, heads, tokens, head_dim]`. With a `past`, the tokens follow those that it remembers, and
-/// `positions` are [`Positions::after`] as many.
+/// head_dim]` to `[batch, heads, tokens, head_dim]`. With a `past`, the tokens follow those that it remembers.
 fn attend(
     [queries, keys, values]: [Tensor<4>; 3],
-    positions: &Positions,
+    rotation: &Rotation,
     past: Option<&mut Past>,
 ) -> Tensor<4> {
     let [batch, heads, tokens, width] = queries.dims();
     let kv_heads = keys.dims()[1];
-    let (queries, keys) = (positions.rotate(queries), positions.rotate(keys));
+    let (queries, keys) = (rotation.rotate(queries), rotation.rotate(keys));
     let [keys, values] = match past {
         Some(past) => past.with([keys, values]),
         None => [keys, values],
@@ -141,7 +174,7 @@ fn attend(
     let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
     let queries = queries.mul_scalar(1.0 / (width as f64).sqrt()).reshape(stacked);
     let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, tokens, n_keys]);
-    let weights = softmax(scores + positions.mask.clone(), 3);
+    let weights = softmax(scores + rotation.mask.clone(), 3);
     let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, n_keys]).matmul(values);
     mixed.reshape([batch, heads, tokens, width])
 }
@@ -168,9 +201,9 @@ mod tests {
             };
             let parts = [noise(heads, 37), noise(kv_heads, 59), noise(kv_heads, 83)];
             let positions = Positions::new(&config, tokens, &device);
-            let theirs = Positions { host: None, ..positions.clone() };
-            let ours = fused::host(gather(parts.clone(), shape, &positions, None));
-            let theirs = fused::host(gather(parts, shape, &theirs, None));
+            let theirs = Positions::after(&config, 0, tokens, &device);
+            let ours = fused::host(gather(parts.clone(), shape, &positions, None).unwrap());
+            let theirs = fused::host(gather(parts, shape, &theirs, None).unwrap());
             for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
                 assert!((a - b).abs() < 1e-5, "{tokens} tokens, window {window:?}: {a} {b} at {i}");
             }
