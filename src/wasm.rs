@@ -20,9 +20,7 @@ use self::browser::{BrowserFile, BrowserFolder, BrowserParts, Page};
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
-use crate::pipeline::{
-    CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, TextOptions, WriteOptions,
-};
+use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
 use crate::plan::{METHODS, MergePlan};
 use crate::report::ModelReport;
 use crate::similarity::Metric;
@@ -162,9 +160,7 @@ impl Engine {
         judge: JsValue,
     ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
-        let (output, judge) = (or_default::<WriteOptions>(output)?, or_default::<TextOptions>(judge)?);
-        let mut session = self.take()?;
-        session.judge_on(judge);
+        let (mut session, output) = self.take_to_judge(output, judge)?;
         let result = session.measure_each(&plan, &output, &Page(observe)).await;
         self.give_back(session);
         finish(result)
@@ -189,9 +185,7 @@ impl Engine {
         judge: JsValue,
     ) -> JsResult {
         let options = from_js(options)?;
-        let (output, judge) = (or_default::<WriteOptions>(output)?, or_default::<TextOptions>(judge)?);
-        let mut session = self.take()?;
-        session.judge_on(judge);
+        let (mut session, output) = self.take_to_judge(output, judge)?;
         let result = session.plan(&options, &output, &Page(observe)).await;
         self.give_back(session);
         finish(result)
@@ -208,9 +202,7 @@ impl Engine {
         judge: JsValue,
     ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
-        let (output, judge) = (or_default::<WriteOptions>(output)?, or_default::<TextOptions>(judge)?);
-        let mut session = self.take()?;
-        session.judge_on(judge);
+        let (session, output) = self.take_to_judge(output, judge)?;
         let result = session.calibration_curve(&plan, &sizes, &output, &Page(observe)).await;
         self.give_back(session);
         finish(result)
@@ -263,6 +255,18 @@ impl Engine {
         self.session.take().ok_or_else(|| {
             thrown(Error::Usage("no model is open, or a run is going on; open one or wait".to_owned()))
         })
+    }
+
+    /// The session, which judges on the text `judge`, and how models are stored.
+    fn take_to_judge(
+        &self,
+        output: JsValue,
+        judge: JsValue,
+    ) -> std::result::Result<(Session, WriteOptions), JsValue> {
+        let (output, judge) = (or_default(output)?, or_default(judge)?);
+        let mut session = self.take()?;
+        session.judge_on(judge);
+        Ok((session, output))
     }
 
     fn give_back(&self, session: Session) {

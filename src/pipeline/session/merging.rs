@@ -42,9 +42,7 @@ impl Session {
         let outcome = make_plan(&context, options, output, calibrated.original(), judge.as_ref()).await?;
         let planned =
             self.report(calibrated, judge.as_ref(), Some(options.clone()), outcome, output, start)?;
-        let report = planned.report.clone();
-        self.planned = Some(planned);
-        Ok(report)
+        Ok(self.keep(planned))
     }
 
     /// Measures a plan that was made by hand or comes from a recipe, like [`plan`](Session::plan).
@@ -88,9 +86,14 @@ impl Session {
             measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref(), steps)
                 .await?;
         let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
+        Ok(self.keep(planned))
+    }
+
+    /// Keeps what was measured last, so that writing it need not build it again.
+    fn keep(&mut self, planned: Planned) -> PlanReport {
         let report = planned.report.clone();
         self.planned = Some(planned);
-        Ok(report)
+        report
     }
 
     /// Compares methods by models that are fitted to the calibration text and measured on another, after
