@@ -3,7 +3,10 @@ import { isFitted } from '../../../www/methods'
 import { checkJudge, fittedWith } from './plan'
 import { fail, wait } from './tell'
 
-/** A point a size, as the plan itself would be with so much text; a stop gives those that came. */
+/**
+ * A point a size, as the plan itself would be with so much text; a stop gives those that came.
+ * A text to judge on that begins with "two sizes" makes the third size last until it is stopped.
+ */
 export async function curveOf(maps: SimilarityReport, plan: MergePlan, sizes: readonly number[], observe: Observe, judge: TextOptions): Promise<CalibrationPoint[]> {
   if (!isFitted(plan.operator)) fail('usage', `Layers that are ${plan.operator === 'drop' ? 'dropped' : 'averaged'} are not fitted to any text.`)
   checkJudge(judge)
@@ -13,6 +16,10 @@ export async function curveOf(maps: SimilarityReport, plan: MergePlan, sizes: re
     if (sequences < 1 || sequences > most) fail('usage', `${sequences} of ${most} sequences cannot be fitted to.`)
     const detail = `as the plan says, with ${sequences} sequences`
     if (await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) return points
+    if (i === 2 && judge.text?.startsWith('two sizes')) {
+      while (!await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) await wait(50)
+      return points
+    }
     await wait(120)
     const size: CalibrationPoint = { sequences, tokens: sequences * each, quality: fittedWith(plan, sequences * each), seconds: 0.12 }
     points.push(size)
