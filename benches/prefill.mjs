@@ -4,33 +4,19 @@
 //
 // usage: npm run bench -- prefill MODEL_DIR
 import { execFileSync } from 'node:child_process'
-import { open, readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { loadEngine, sourceOf } from './engine/load.mjs'
 
 const folder = process.argv.slice(2).find(argument => !argument.startsWith('--'))
 if (!folder) {
   console.log('prefill in wasm: give a model directory')
   process.exit(0)
 }
-const engine = process.env.ENGINE ?? join(import.meta.dirname, '../www/engine/pkg')
-const { default: init, Engine } = await import(pathToFileURL(join(engine, 'laminate.js')).href)
-await init({ module_or_path: await readFile(join(engine, 'laminate_bg.wasm')) })
-
-/** A file on disk as the worker offers a browser's `File`. */
-async function source(name) {
-  const file = await open(join(folder, name))
-  const { size } = await file.stat()
-  const read = async (offset, length) => {
-    const bytes = new Uint8Array(length)
-    for (let at = 0; at < length;) at += (await file.read(bytes, at, length - at, offset + at)).bytesRead
-    return bytes
-  }
-  return { name, size, read }
-}
+const { Engine } = await loadEngine()
 
 const run = await Engine.create('cpu')
-await run.open(await Promise.all((await readdir(folder)).map(source)))
+await run.open(await Promise.all((await readdir(folder)).map(name => sourceOf(join(folder, name)))))
 const options = { samples: 8, tokens: 256, points: 'tokens:3' }
 const { seconds, perplexity, text } = await run.similarity(options, async () => false)
 const tokens = text.sequences * text.tokens_per_sequence

@@ -2,28 +2,18 @@
 // scale` has written: seconds of each stage and the size of wasm's memory, which never shrinks.
 //
 // usage: npm run bench -- scale.mjs MODEL.gguf
-import { open, readFile, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { pathToFileURL } from 'node:url'
+import { join } from 'node:path'
+import { loadEngine, readAt, sourceOf } from './engine/load.mjs'
 
 const path = process.argv.slice(2).find(argument => !argument.startsWith('--'))
 if (!path?.endsWith('.gguf')) {
   console.log('scale in wasm: give a .gguf file')
   process.exit(0)
 }
-const engine = process.env.ENGINE ?? join(import.meta.dirname, '../www/engine/pkg')
-const { default: init, Engine } = await import(pathToFileURL(join(engine, 'laminate.js')).href)
-const { memory } = await init({ module_or_path: await readFile(join(engine, 'laminate_bg.wasm')) })
-
-async function readAt(file, offset, length) {
-  const bytes = new Uint8Array(length)
-  for (let at = 0; at < length;) at += (await file.read(bytes, at, length - at, offset + at)).bytesRead
-  return bytes
-}
-
-const file = await open(path)
-const source = { name: basename(path), size: (await file.stat()).size, read: (offset, length) => readAt(file, offset, length) }
+const { Engine, memory } = await loadEngine()
+const source = await sourceOf(path)
 
 /** What the engine writes, as the worker offers a folder. */
 const target = join(tmpdir(), `laminate-scale-${process.pid}.gguf`)

@@ -5,10 +5,10 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { brotliCompressSync, constants } from 'node:zlib'
 import { compressFolder } from '../www/build/compress.mjs'
+import { namedModule } from '../www/build/engine.mjs'
 import { BUDGET, firstVisit, inMb, isFirst } from '../www/build/kept.mjs'
 import { buildPage } from '../www/build/page.mjs'
-import { dist, wasmTarget } from '../www/build/paths.mjs'
-import { WASM } from '../www/build/rust.mjs'
+import { dist } from '../www/build/paths.mjs'
 import { crateOf, grouped, partsOf } from '../www/build/wasmparts.mjs'
 
 /** Crates that do one thing together. */
@@ -34,7 +34,7 @@ for (const [path, length] of [...lengths].filter(([path]) => isFirst(path)).sort
 const { demo, page } = firstVisit(lengths, readFileSync(join(dist, 'index.html'), 'utf8'))
 console.log(`  the page ${inMb(page)} of ${inMb(BUDGET.page)}; with the engine and all that is fetched later ${inMb(demo)} of ${inMb(BUDGET.demo)}`)
 
-const parts = partsOf(readFileSync(join(wasmTarget, WASM, 'wasm', 'laminate.wasm')))
+const parts = partsOf(readFileSync(namedModule))
 console.log('\nThe engine                                      as it is  in Brotli functions')
 for (const { name, bytes, functions, content } of grouped(parts, partOf)) line(name, bytes, brotli(content), functions)
 console.log('\nIts twenty largest crates')

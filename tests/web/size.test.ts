@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { compressFolder } from '../../www/build/compress.mjs'
 import { BUDGET, firstVisit, isFirst, isKept, withinBudget } from '../../www/build/kept.mjs'
 import { serve } from '../../www/build/serve.mjs'
-import { crateOf, grouped, partsOf, sections } from '../../www/build/wasmparts.mjs'
+import { crateOf, demangled, grouped, partsOf, sections } from '../../www/build/wasmparts.mjs'
 
 describe('what a first visit takes', () => {
   test('everything but llama.cpp, and the workers that browsers fetch themselves', () => {
@@ -94,6 +94,13 @@ describe('a module taken apart', () => {
   test('one that is cut short, or is none, is an error', () => {
     expect(() => partsOf(module.subarray(0, 20))).toThrow('ends in the middle')
     expect(() => partsOf(Uint8Array.of(1, 2, 3, 4))).toThrow('not a WebAssembly module')
+  })
+
+  test('names as the linker knows them', () => {
+    expect(demangled('_ZN4naga5front5parse17h0123456789abcdefE')).toBe('naga::front::parse')
+    expect(demangled('_ZN4core3ptr37drop_in_place$LT$naga..ir..Module$GT$17h0123456789abcdefE')).toBe('core::ptr::drop_in_place<naga::ir::Module>')
+    expect(demangled('_ZN50_$LT$burn_flex..Op$u20$as$u20$core..fmt..Debug$GT$3fmt17h0123456789abcdefE')).toBe('<burn_flex::Op as core::fmt::Debug>::fmt')
+    expect(['memcpy', '', '_ZN'].map(demangled)).toEqual(['memcpy', '', ''])
   })
 
   test.each([

@@ -113,10 +113,29 @@ export function partsOf(module) {
     const reader = new Reader(code)
     const first = importedFunctions(content(2))
     const total = reader.number()
-    for (let i = 0; i < total; i++) parts.push({ name: names.get(first + i) ?? '', bytes: reader.take(reader.number()) })
+    for (let i = 0; i < total; i++) parts.push({ name: demangled(names.get(first + i) ?? ''), bytes: reader.take(reader.number()) })
   }
   if (data) parts.push({ name: 'data', bytes: data })
   return parts
+}
+
+/** What stands in mangled names for what identifiers cannot hold. */
+const SIGNS = /** @type {Record<string, string>} */ ({ SP: '@', BP: '*', RF: '&', LT: '<', GT: '>', LP: '(', RP: ')', C: ',' })
+
+/** A Rust path out of the name that the linker knows: lengths before identifiers, a hash at the end. @param {string} name */
+export function demangled(name) {
+  if (!name.startsWith('_ZN')) return name
+  const words = []
+  for (let at = 3; ;) {
+    const length = /^\d+/.exec(name.slice(at))?.[0]
+    if (!length) break
+    words.push(name.slice(at + length.length, at + length.length + Number(length)))
+    at += length.length + Number(length)
+  }
+  if (/^h[0-9a-f]{16}$/.test(words.at(-1) ?? '')) words.pop()
+  const signs = (/** @type {string} */ word) => word.replace(/^_\$/, '$').replaceAll('..', '::')
+    .replace(/\$([A-Z]+|u[0-9a-f]+)\$/g, (_, sign) => SIGNS[sign] ?? String.fromCodePoint(parseInt(sign.slice(1), 16)))
+  return words.map(signs).join('::')
 }
 
 /**
