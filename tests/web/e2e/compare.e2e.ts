@@ -1,8 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
-import { readFileSync } from 'node:fs'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: the comparison of methods in a browser, because no Chromium was found (set CHROMIUM to its path)')
@@ -24,12 +23,9 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await panel(page).getByRole('button', { name: 'Compare the methods again' }).waitFor()
     await page.getByTestId('footing').getByText(/tokens scored/).waitFor()
   }
-  const saved = async (page: Page, format: string) => {
-    const downloading = page.waitForEvent('download')
-    await panel(page).getByRole('button', { name: 'Save the comparison', exact: true }).click()
-    await panel(page).getByRole('button', { name: new RegExp(`^${format}`) }).click()
-    const download = await downloading
-    return { name: download.suggestedFilename(), text: readFileSync(await download.path(), 'utf8') }
+  const savedAs = async (page: Page, format: string) => {
+    const { name, bytes } = await saved(page, 'the comparison', format)
+    return { name, text: bytes.toString() }
   }
 
   test('waits for the layers to be compared, and says so', async () => {
@@ -123,15 +119,15 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await runDemo(page)
     await choose(page, ['LaCo', 'MKA, published code'], '2, 6')
     await run(page)
-    const csv = await saved(page, 'CSV')
+    const csv = await savedAs(page, 'CSV')
     expect(csv.name).toBe('compare.csv')
     expect(csv.text.split('\n').map(line => line.split(',')[0])).toEqual(['method', 'original', 'laco', 'laco', 'mka-code', 'mka-code', ''])
-    const json = await saved(page, 'JSON')
+    const json = await savedAs(page, 'JSON')
     expect([json.name, JSON.parse(json.text).rows.length]).toEqual(['compare.json', 4])
-    const markdown = await saved(page, 'Markdown')
+    const markdown = await savedAs(page, 'Markdown')
     expect(markdown.name).toBe('compare.md')
     expect(markdown.text).toMatch(/\| MKA, published code \| 6 \|.*\*\*collapsed\*\*/)
-    const picture = await saved(page, 'SVG')
+    const picture = await savedAs(page, 'SVG')
     expect(picture.name).toBe('compare.svg')
     expect(picture.text).toMatch(/^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/)
     expect(picture.text).toContain('Above the scale: MKA, published code with 6 removed')

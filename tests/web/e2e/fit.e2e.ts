@@ -1,8 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
-import { readFileSync } from 'node:fs'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: plans whose layers are fitted, because no Chromium was found (set CHROMIUM to its path)')
@@ -76,10 +75,7 @@ describe.skipIf(!browser)('plans whose layers are fitted, with a mock engine', (
     await page.locator('#plan').getByText('The calibration settings have changed since').first().waitFor()
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
     await page.getByRole('button', { name: 'Cancel' }).waitFor({ state: 'detached' })
-    const downloading = page.waitForEvent('download')
-    await page.getByRole('button', { name: /^Save the similarit/ }).first().click()
-    await page.getByRole('button', { name: /^JSON/ }).click()
-    expect(JSON.parse(readFileSync(await (await downloading).path(), 'utf8'))).toMatchObject({ options: { draw: 'random:3' } })
+    expect(JSON.parse((await saved(page, 'the similarities', 'JSON')).bytes.toString())).toMatchObject({ options: { draw: 'random:3' } })
     await page.reload()
     await page.getByTestId('restored').waitFor()
     expect([await parts.inputValue(), await page.locator('#calibrate').getByLabel('Seed').inputValue()]).toEqual(['random', '3'])
@@ -96,19 +92,13 @@ describe.skipIf(!browser)('plans whose layers are fitted, with a mock engine', (
     expect(await more(page).getByRole('img', { name: /^KL on the held-out text by tokens of calibration: 768, .*; 1,536, .*; 3,072, .*; 6,144, / }).count()).toBe(1)
     await more(page).getByText('Every size in numbers').click()
     expect(await more(page).locator('tbody th').allInnerTexts()).toEqual(['16', '32', '64', '128'])
-    const saved = async (format: string) => {
-      const downloading = page.waitForEvent('download')
-      await more(page).getByRole('button', { name: /^Save quality against calibration size/ }).click()
-      await more(page).getByRole('button', { name: new RegExp(`^${format}`) }).click()
-      const download = await downloading
-      return { name: download.suggestedFilename(), bytes: readFileSync(await download.path()) }
-    }
-    const table = (await saved('CSV')).bytes.toString().trim().split('\n')
+    const bytes = async (format: string) => (await saved(page, 'quality against calibration size', format)).bytes
+    const table = (await bytes('CSV')).toString().trim().split('\n')
     expect(table[0]).toBe('sequences,tokens,perplexity,kl,top1_agreement,collapsed,seconds')
     expect(table.slice(1).map(line => line.split(',').slice(0, 2).join(' '))).toEqual(['16 768', '32 1536', '64 3072', '128 6144'])
-    expect(JSON.parse((await saved('JSON')).bytes.toString()).map((each: { tokens: number }) => each.tokens)).toEqual([768, 1536, 3072, 6144])
-    expect((await saved('NPY')).bytes.toString('latin1')).toContain("'shape': (4, 7)")
-    expect((await saved('SVG')).bytes.toString()).toContain('nats a token')
+    expect(JSON.parse((await bytes('JSON')).toString()).map((each: { tokens: number }) => each.tokens)).toEqual([768, 1536, 3072, 6144])
+    expect((await bytes('NPY')).toString('latin1')).toContain("'shape': (4, 7)")
+    expect((await bytes('SVG')).toString()).toContain('nats a token')
     await page.getByTestId('remove').fill('6')
     await expect.poll(() => more(page).getByTestId('reading').count()).toBe(0)
     expect(await more(page).getByRole('button', { name: 'Measure 4 sizes' }).isDisabled()).toBe(true)

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core'
@@ -93,4 +93,13 @@ export async function compress(page: Page, remove: number, timeout = 30_000): Pr
   await page.getByTestId('remove').fill(String(remove))
   await page.getByRole('button', { name: /^Compress( again)?$/ }).click()
   await page.getByTestId('verdict').waitFor({ timeout })
+}
+
+/** What a Save menu hands out: `what` as its button names it, in one of its formats. */
+export async function saved(page: Page, what: string, format: string): Promise<{ name: string; bytes: Buffer }> {
+  const downloading = page.waitForEvent('download')
+  await page.getByRole('button', { name: `Save ${what}`, exact: true }).click()
+  await page.getByRole('group', { name: `Save ${what} as` }).getByRole('button', { name: new RegExp(`^${format}`) }).click()
+  const download = await downloading
+  return { name: download.suggestedFilename(), bytes: readFileSync(await download.path()) }
 }

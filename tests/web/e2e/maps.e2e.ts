@@ -1,9 +1,9 @@
 import { AxeBuilder } from '@axe-core/playwright'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import type { Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { MapsData } from '../../../www/manifolds/maps'
-import { ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: the maps in a browser, because no Chromium was found (set CHROMIUM to its path)')
@@ -26,10 +26,7 @@ async function inFull(page: Page): Promise<void> {
 }
 
 async function numbers(page: Page): Promise<MapsData> {
-  const downloading = page.waitForEvent('download')
-  await page.locator('#maps').getByRole('button', { name: 'Save the maps of all layers', exact: true }).click()
-  await page.getByRole('group', { name: 'Save the maps of all layers as' }).getByRole('button', { name: /^JSON/ }).click()
-  return JSON.parse(readFileSync(await (await downloading).path(), 'utf8')) as MapsData
+  return JSON.parse((await saved(page, 'the maps of all layers', 'JSON')).bytes.toString()) as MapsData
 }
 
 describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 import { privateFiles } from './storage'
 import { readZip } from './zip'
 
@@ -78,10 +78,7 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
     await page.getByLabel('Numbers of layers').fill('5')
     await panel.getByRole('button', { name: /^Compare the methods/ }).click()
     await panel.getByRole('button', { name: 'Compare the methods again' }).waitFor({ timeout: LONG })
-    const downloading = page.waitForEvent('download')
-    await panel.getByRole('button', { name: 'Save the comparison', exact: true }).click()
-    await page.getByRole('group', { name: 'Save the comparison as' }).getByRole('button', { name: /^JSON/ }).click()
-    const report = JSON.parse(readFileSync(await (await downloading).path(), 'utf8'))
+    const report = JSON.parse((await saved(page, 'the comparison', 'JSON')).bytes.toString())
     const kl = Object.fromEntries(report.rows.map((row: { method: string; quality: { kl: number } }) => [row.method, row.quality.kl]))
     expect(Object.keys(kl)).toEqual(['mka', 'mka-code', 'prunecomp', 'laminate'])
     // Three of the four find the planted layers; the last layers are not among them.
