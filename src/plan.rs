@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! iterative:  repeat { Planner::next_pair(S) -> pair;  Planner::merge(pair, alpha);  capture from the pair on }
-//! one-shot:   Planner::one_shot_pairs(S) -> pairs;  Planner::merge(pair, alpha) for each
+//! one-shot:   Planner::one_shot_pairs(S, BI?) -> pairs;  Planner::merge(pair, alpha) for each
 //! ```
 //!
 //! A plan is plain JSON that a person can read and edit; [`MergePlan::validate`] says what is wrong with one.
@@ -15,6 +15,7 @@ mod choose;
 mod method;
 mod options;
 pub mod rules;
+mod runs;
 
 use serde::{Deserialize, Serialize};
 

@@ -66,7 +66,7 @@ fn a_locked_layer_takes_part_in_no_merge() {
     assert_next(locked(&[0, 2, 4]), &[], &adjacent, None);
     // In one pass too, up to the end.
     let options = PlanOptions { one_shot: true, remove: Some(5), ..locked(&[2]) };
-    let chosen = planner(options, 6, &[]).one_shot_pairs(&neighbours(&adjacent)).unwrap();
+    let chosen = planner(options, 6, &[]).one_shot_pairs(&neighbours(&adjacent), None).unwrap();
     assert_eq!(chosen.pairs.iter().map(|pair| pair.first).collect::<Vec<_>>(), [3, 3, 0]);
     assert_eq!(chosen.stop, Stop::AllBarred);
     assert!(locked(&[6]).check(6, &[]).unwrap_err().to_string().contains("layer 6 cannot be locked"));
@@ -151,12 +151,44 @@ fn planning_stops_with_a_reason() {
 
 fn one_shot(options: PlanOptions, massive: &[usize], adjacent: &[f64]) -> (MergePlan, Stop) {
     let mut planner = planner(PlanOptions { one_shot: true, ..options }, adjacent.len() + 1, massive);
-    let plan = planner.one_shot_pairs(&neighbours(adjacent)).unwrap();
+    let plan = planner.one_shot_pairs(&neighbours(adjacent), None).unwrap();
     for pair in plan.pairs {
         planner.merge(pair, pair.similarity).unwrap();
     }
     planner.plan().validate().unwrap();
     (planner.into_plan(), plan.stop)
+}
+
+#[test]
+fn with_block_influence_the_runs_of_least_change_go_first() {
+    // 1 - S: neighbours as given, and twice as much for the ends of three.
+    let rows: Vec<Vec<f64>> = vec![
+        vec![1.0, 0.9, 0.8, 0.2, 0.2],
+        vec![0.9, 1.0, 0.8, 0.4, 0.2],
+        vec![0.8, 0.8, 1.0, 0.5, 0.4],
+        vec![0.2, 0.4, 0.5, 1.0, 0.7],
+        vec![0.2, 0.2, 0.4, 0.7, 1.0],
+    ];
+    let matrix = SimilarityMatrix::from_rows(&rows).unwrap();
+    // Of pairs: .19, .2, .06, .036; of 0..=2 it is .4, of 2..=4 .132.
+    let influence = [1.0, 0.9, 0.1, 0.02, 0.1];
+    let ranked = |options: PlanOptions, massive: &[usize]| {
+        let chosen = planner(options, 5, massive).one_shot_pairs(&matrix, Some(&influence)).unwrap();
+        (chosen.pairs.iter().map(|pair| (pair.first, pair.similarity)).collect::<Vec<_>>(), chosen.stop)
+    };
+    let remove = |k| PlanOptions { remove: Some(k), ..options() };
+    assert_eq!(ranked(remove(1), &[]), (vec![(3, 0.7)], Stop::Done));
+    // One run of three, not two pairs that cost .226 together; its layers merge from left to right.
+    assert_eq!(ranked(remove(2), &[]), (vec![(2, 0.5), (2, 0.7)], Stop::Done));
+    let short = PlanOptions { longest_run: Some(2), ..remove(2) };
+    assert_eq!(ranked(short.clone(), &[]), (vec![(3, 0.7), (0, 0.9)], Stop::Done));
+    assert_eq!(ranked(PlanOptions { remove: Some(3), ..short }, &[]).1, Stop::AllBarred);
+    // A protected layer is absorbed by none, and a similarity to stop at is one still.
+    assert_eq!(ranked(remove(1), &[4]).0, [(2, 0.5)]);
+    let stop = PlanOptions { remove: None, min_similarity: Some(0.75), ..options() };
+    assert_eq!(ranked(stop, &[]), (vec![(0, 0.9), (0, 0.8)], Stop::BelowSimilarity(0.7)));
+    let short = planner(options(), 5, &[]).one_shot_pairs(&matrix, Some(&influence[..3]));
+    assert_eq!(short.unwrap_err().kind(), "shape");
 }
 
 #[test]
@@ -348,14 +380,14 @@ fn protecting_a_layer_that_is_not_there_is_bad_usage() {
 fn similarities_of_another_model_are_a_shape_error() {
     let planner = planner(options(), 4, &[]);
     assert_eq!(planner.next_pair(&neighbours(&[0.5])).unwrap_err().kind(), "shape");
-    assert_eq!(planner.one_shot_pairs(&neighbours(&[0.5])).unwrap_err().kind(), "shape");
+    assert_eq!(planner.one_shot_pairs(&neighbours(&[0.5]), None).unwrap_err().kind(), "shape");
 }
 
 #[test]
 fn one_shot_after_a_merge_is_bad_usage() {
     let mut planner = planner(options(), 4, &[]);
     planner.merge(Pair { first: 0, similarity: 0.5 }, 0.5).unwrap();
-    assert_usage(planner.one_shot_pairs(&neighbours(&[0.5, 0.5])), "before any merge");
+    assert_usage(planner.one_shot_pairs(&neighbours(&[0.5, 0.5]), None), "before any merge");
 }
 
 #[test]

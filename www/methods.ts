@@ -4,6 +4,7 @@ import { plural } from './format'
 
 export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   mka: { word: 'most similar neighbours', hint: 'By the similarity above.' },
+  redundancy: { word: 'redundant runs', hint: 'Runs whose ends are alike and which turn the stream of states little.' },
   bi: { word: 'least Block Influence', hint: 'Those that turn the stream of states least.' },
   angular: { word: 'block of least angle', hint: 'Neighbours in one block, before and after which the last token differs least.' },
   pairs: { word: 'disjoint pairs', hint: 'Pairs of neighbours, the first of which turns the stream least.' },
@@ -48,6 +49,11 @@ export function isWeighted(operator: Operator): boolean {
   return operator === 'average' || operator === 'laco'
 }
 
+/** Whether neighbours are merged by their similarity (`Selection::merges_neighbours` there), which may then say where to stop. */
+export function mergesNeighbours(selection: Selection): boolean {
+  return selection === 'mka' || selection === 'redundancy'
+}
+
 /** Whether it tries removals one by one, which takes many runs of the model. */
 export function isSearch({ selection }: Pick<NamedMethod, 'selection'>): boolean {
   return selection.startsWith('greedy-')
@@ -56,10 +62,11 @@ export function isSearch({ selection }: Pick<NamedMethod, 'selection'>): boolean
 /** What of the options makes a method. */
 type Making = Pick<PlanOptions, 'selection' | 'operator' | 'one_shot' | 'longest_run' | 'candidates'>
 
-/** The named method that the options amount to, if one does: passes and runs matter to the similarity alone, candidates to searches. */
+/** The named method that the options amount to, if one does: passes matter to the similarity alone, runs to neighbours, candidates to searches. */
 export function methodOf(methods: readonly NamedMethod[], { selection, operator, one_shot, longest_run, candidates }: Making): NamedMethod | null {
   return methods.find(m => m.selection === selection && m.operator === operator
-    && (selection !== 'mka' || (m.one_shot === one_shot && m.longest_run === longest_run))
+    && (selection !== 'mka' || m.one_shot === one_shot)
+    && (!mergesNeighbours(selection) || m.longest_run === longest_run)
     && (!isSearch(m) || m.candidates === candidates)) ?? null
 }
 
@@ -75,7 +82,7 @@ export function titleOf(methods: readonly NamedMethod[], name: string): string {
 
 /** Only neighbours of a similarity have one to stop at. */
 export function withSelection(options: PlanOptions, selection: Selection, layers: number): Partial<PlanOptions> {
-  if (selection === 'mka' || options.remove !== null) return { selection }
+  if (mergesNeighbours(selection) || options.remove !== null) return { selection }
   return { selection, remove: quarter(layers), min_similarity: null }
 }
 

@@ -5,7 +5,7 @@ use crate::model::new_layer::NewLayer;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::Stream;
-use crate::plan::{Alpha, MergePlan, Next, Operator, Pair, Planner, Stop, ValidPlanOptions};
+use crate::plan::{Alpha, MergePlan, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions};
 use crate::progress::Stage;
 
 /// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any more.
@@ -22,7 +22,9 @@ pub async fn merge_neighbours(
     comparison: &Comparison,
     measured: bool,
 ) -> Result<(MergePlan, Stop)> {
-    let (one_shot, averages) = (options.options().one_shot, options.options().operator == Operator::Average);
+    let averages = options.options().operator == Operator::Average;
+    let by_redundancy = options.options().selection == Selection::Redundancy;
+    let one_shot = options.options().one_shot || by_redundancy;
     let mut merger = Merger {
         reference,
         measured: measured && !options.options().operator.needs_activations(),
@@ -31,7 +33,8 @@ pub async fn merge_neighbours(
         stream: reference.stored().clone(),
         comparison: comparison.clone(),
     };
-    let stop = if one_shot { merger.one_shot().await? } else { merger.iterate().await? };
+    let influence = by_redundancy.then(|| comparison.block_influence());
+    let stop = if one_shot { merger.one_shot(influence).await? } else { merger.iterate().await? };
     Ok((merger.planner.into_plan(), stop))
 }
 
@@ -63,8 +66,8 @@ impl Merger<'_> {
     }
 
     /// Rank the pairs of the original once and merge the best.
-    async fn one_shot(&mut self) -> Result<Stop> {
-        let chosen = self.planner.one_shot_pairs(&self.comparison.matrix())?;
+    async fn one_shot(&mut self, influence: Option<&[f64]>) -> Result<Stop> {
+        let chosen = self.planner.one_shot_pairs(&self.comparison.matrix(), influence)?;
         for pair in chosen.pairs {
             self.merge(pair).await?;
             if !self.measured && self.alpha != Alpha::Search {

@@ -55,7 +55,7 @@ pub async fn make_plan(
     }
     let mut selector = Selector::new(&reference, original.comparison, options.goal().unwrap_or(0));
     let (mut plan, stop) = choose(&mut selector, options, true).await?;
-    if options.selection != Selection::Mka && !options.operator.needs_activations() {
+    if !options.selection.merges_neighbours() && !options.operator.needs_activations() {
         plan = measure_steps(&reference, plan).await?;
     }
     let mut warnings = Vec::new();
@@ -102,11 +102,9 @@ pub async fn choose(
 ) -> Result<(MergePlan, Stop)> {
     let n_layers = selector.reference().stored().layers().len();
     let valid = options.clone().check(n_layers, &selector.comparison().massive())?;
-    let (plan, stop) = match options.selection {
-        Selection::Mka => {
-            merge_neighbours(selector.reference(), valid, selector.comparison(), measured).await?
-        }
-        _ => {
+    let (plan, stop) = match options.selection.merges_neighbours() {
+        true => merge_neighbours(selector.reference(), valid, selector.comparison(), measured).await?,
+        false => {
             let mut removed = selector.removed(options).await?;
             let stop = if removed.len() < options.goal().unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
             if options.operator == Operator::Average && options.selection != Selection::Hand {

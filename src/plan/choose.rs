@@ -1,8 +1,10 @@
 //! Choosing pairs: the next one, or all of them from the first matrix.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::options::ValidPlanOptions;
+use super::runs::cheapest;
 use super::{MergePlan, MergeStep};
 use crate::error::{Error, Result};
 use crate::similarity::SimilarityMatrix;
@@ -32,7 +34,7 @@ pub enum Stop {
     Done,
     /// One layer is left.
     OneLayer,
-    /// Every pair that is left is barred by an option or because its second layer is protected.
+    /// Every pair that is left is barred by an option, because its second layer is protected, or by the length of runs.
     AllBarred,
     /// The best pair that is allowed has this similarity, less than asked.
     BelowSimilarity(f64),
@@ -45,7 +47,7 @@ impl fmt::Display for Stop {
             Stop::OneLayer => f.write_str("only one layer is left"),
             Stop::AllBarred => f.write_str(
                 "no other pair may be merged: the rest is protected because it writes massive activations, kept as \
-                 first or last layer, or locked",
+                 first or last layer, locked, or would make a run too long",
             ),
             Stop::BelowSimilarity(best) => {
                 write!(f, "the most similar pair that may be merged has a similarity of only {best:.3}")
@@ -121,17 +123,24 @@ impl Planner {
 
     /// All pairs of the one-shot method, from the similarities of the original model.
     ///
-    /// The pairs `(l, l + 1)` of the original model that may be merged are ranked by similarity, deeper ones first
-    /// among equals, and the best `remove` of them (or all not below `min_similarity`) are taken, each once.
+    /// The pairs `(l, l + 1)` of the original model that may be merged are ranked, deeper ones first among equals,
+    /// and the best `remove` of them (or all not below `min_similarity`) are taken, each once. The best are the most
+    /// similar. Where `influence` gives the Block Influence of every layer, they are instead those that make the
+    /// runs `s..=t` of the least sum of `(1 - S(s, t)) (BI(s) + .. + BI(t))`: what a run changes in the map, times
+    /// how far its layers turn the stream; the cheapest of all ways to remove so many.
     /// Taken pairs that share a layer form a chain `l, l + 1, .., l + c`, which becomes one layer. It is merged
     /// from left to right: first `l` with `l + 1`, then the result with `l + 2`, and so on; each merge has the
     /// similarity of its own original pair, here `(l + 1, l + 2)`. So every original layer ends in exactly one
     /// final layer. Chains are merged in the order of their best pair.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the matrix is not of the original model, [`Error::Usage`] where a merge was made
-    /// before.
-    pub fn one_shot_pairs(&self, similarity: &SimilarityMatrix) -> Result<OneShot> {
+    /// [`Error::Shape`] where the matrix or the influences are not of the original model, [`Error::Usage`] where a
+    /// merge was made before.
+    pub fn one_shot_pairs(
+        &self,
+        similarity: &SimilarityMatrix,
+        influence: Option<&[f64]>,
+    ) -> Result<OneShot> {
         if !self.plan.steps.is_empty() {
             return Err(Error::Usage(
                 "a one-shot plan is made from the original model, before any merge".to_string(),
@@ -139,22 +148,24 @@ impl Planner {
         }
         self.check_shape(similarity)?;
         let mut ranked = self.allowed(similarity);
-        let n_left = self.plan.n_final_layers().saturating_sub(ranked.len());
-        let mut stop = if n_left <= 1 { Stop::OneLayer } else { Stop::AllBarred };
         // A stable sort of the reversed list puts deeper pairs first among equals.
         ranked.reverse();
         ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-        if let Some(pair) = ranked.iter().find(|pair| self.is_too_low(**pair)) {
-            stop = Stop::BelowSimilarity(pair.similarity);
-        }
+        let too_low = ranked.iter().find(|pair| self.is_too_low(**pair)).copied();
         ranked.retain(|pair| !self.is_too_low(*pair));
-        let mut ranked = self.in_short_runs(&ranked);
-        if let Some(k) = self.options.options().remove
-            && k <= ranked.len()
-        {
-            ranked.truncate(k);
-            stop = Stop::Done;
-        }
+        let mut ranked = match influence {
+            None => self.in_short_runs(&ranked),
+            Some(influence) => self.in_cheap_runs(&ranked, similarity, influence)?,
+        };
+        let stop = match (self.options.options().remove, too_low) {
+            (Some(k), _) if k <= ranked.len() => {
+                ranked.truncate(k);
+                Stop::Done
+            }
+            (_, Some(pair)) => Stop::BelowSimilarity(pair.similarity),
+            _ if ranked.len() + 1 >= self.plan.n_final_layers() => Stop::OneLayer,
+            _ => Stop::AllBarred,
+        };
         Ok(OneShot { pairs: in_chain_order(&ranked), stop })
     }
 
@@ -213,6 +224,37 @@ impl Planner {
             }
         }
         pairs
+    }
+
+    /// Of pairs that may be merged those that make the cheapest runs, see [`Planner::one_shot_pairs`]; the runs that
+    /// cost least for each layer removed first.
+    fn in_cheap_runs(
+        &self,
+        pairs: &[Pair],
+        similarity: &SimilarityMatrix,
+        influence: &[f64],
+    ) -> Result<Vec<Pair>> {
+        let n = similarity.n_layers();
+        if influence.len() != n {
+            return Err(Error::Shape(format!(
+                "plan: Block Influences of {} layers were given, but the model has {n}",
+                influence.len()
+            )));
+        }
+        let of_first = |first: usize| pairs.iter().find(|pair| pair.first == first);
+        let cost = |first: usize, last: usize| {
+            let allowed = (first..last).all(|layer| of_first(layer).is_some());
+            let turned: f64 = influence.get(first..=last).unwrap_or_default().iter().sum();
+            similarity.between(first, last).filter(|_| allowed).map(|alike| (1.0 - alike) * turned)
+        };
+        let options = self.options.options();
+        let most = options.remove.unwrap_or(n).min(n.saturating_sub(1));
+        let mut runs = cheapest(n, most, options.longest_run.unwrap_or(n), cost);
+        let each = |run: &RangeInclusive<usize>| {
+            cost(*run.start(), *run.end()).unwrap_or(f64::INFINITY) / (run.end() - run.start()) as f64
+        };
+        runs.sort_by(|a, b| each(a).total_cmp(&each(b)));
+        Ok(runs.into_iter().flat_map(|run| *run.start()..*run.end()).filter_map(of_first).copied().collect())
     }
 
     fn is_too_low(&self, pair: Pair) -> bool {

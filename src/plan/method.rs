@@ -56,6 +56,9 @@ named! {
         /// arXiv 2406.16330).
         #[default]
         Mka = "mka",
+        /// The runs that change the map little and turn the stream little, one-shot: the least sum of
+        /// `(1 - S(first, last))` times the Block Influences of the run.
+        Redundancy = "redundancy",
         /// The layers of least Block Influence, `1 - E cos(x_in, x_out)`, one-shot (ShortGPT, arXiv 2403.03853).
         BlockInfluence = "bi",
         /// The contiguous block whose input and output differ least in angle at the last token (arXiv
@@ -106,6 +109,13 @@ named! {
         /// Heads and neurons of the whole run are pooled, the ones that are needed stay, and the output and down
         /// projections are solved for by least squares.
         PoolRefit = "pool-refit",
+    }
+}
+
+impl Selection {
+    /// Whether neighbours are merged by their similarity, which may then say where to stop.
+    pub fn merges_neighbours(self) -> bool {
+        matches!(self, Selection::Mka | Selection::Redundancy)
     }
 }
 
@@ -249,10 +259,10 @@ pub const METHODS: &[Method] = &[
     method(
         "laminate",
         "Laminate",
-        Selection::Mka,
+        Selection::Redundancy,
         Operator::PoolRefit,
-        "Merges the neighbours of most similar diffusion maps, pooling their heads and neurons and refitting them to \
-         the original's states.",
+        "Merges the runs of layers that change the diffusion map and turn the stream least, pooling their heads and \
+         neurons and refitting them to the original's states.",
     ),
     method(
         "laminate-search",

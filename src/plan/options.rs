@@ -118,8 +118,8 @@ pub struct PlanOptions {
     /// Never merge the last layer.
     #[serde(default)]
     pub keep_last: bool,
-    /// The most original layers that may become one, for [`Selection::Mka`]; `None` is any number. Averages get worse
-    /// and fits need more memory with every layer of a run.
+    /// The most original layers that may become one, where [neighbours are merged](Selection::merges_neighbours);
+    /// `None` is any number. Averages get worse and fits need more memory with every layer of a run.
     #[serde(default)]
     pub longest_run: Option<usize>,
     /// Layers that take part in no merge: nothing absorbs them, and they stay as they are.
@@ -221,7 +221,7 @@ impl PlanOptions {
             return usage("a run of less than 2 layers merges nothing".to_string());
         }
         self.check_hand(n_layers)?;
-        if self.goal().is_none() && self.selection != Selection::Mka {
+        if self.goal().is_none() && !self.selection.merges_neighbours() {
             return usage(format!(
                 "selection {} has no similarity to stop at: give the number of layers to remove",
                 self.selection

@@ -11,7 +11,7 @@ results. DOUBLE=1 computes activations in float64 instead of float32: the differ
 Notation: X[l] is the residual stream entering layer l, [S, T, D]; X[L] leaves the last layer. A run is a list of
 layers that become one, survivor first; t is the layer after the run. Gram matrices, solves and sums: float64.
 """
-import itertools, json, math, os, zlib
+import functools, itertools, json, math, os, zlib
 import numpy as np, torch, torch.nn.functional as F
 from scipy.special import digamma
 
@@ -179,12 +179,28 @@ def information(x, y, k=5):
     count = lambda e: np.maximum((e < r).sum(1), 1)          # the point itself included: n + 1
     return digamma(len(x)) + digamma(k) - (digamma(count(dx)) + digamma(count(dy))).mean()
 
-def mka(d, positions):
-    """adjacent similarities of the layers' outputs"""
+def similarity(d, positions):
+    """of the layers' outputs, each with each"""
     maps = [diffusion_map(x[:, positions].flatten(0, 1)) for x in d.X[1:]]
     own = [information(a, a) for a in maps]
-    return [min(1.0, max(0.0, information(maps[l], maps[l + 1])) / math.sqrt(own[l] * own[l + 1]))
-            for l in range(d.L - 1)]
+    between = lambda l, m: min(1.0, max(0.0, information(maps[l], maps[m])) / math.sqrt(own[l] * own[m]))
+    return [[between(*sorted((l, m))) for m in range(d.L)] for l in range(d.L)]
+
+def redundancy(s, bi, k):
+    """the layers that go where runs first..last become one and cost (1 - S(first, last)) (BI(first) + .. + BI(last)):
+    the least sum, by trying for each layer how long the run that it begins could be"""
+    L = len(bi)
+    cost = lambda first, last: (1 - s[first][last]) * sum(bi[first:last + 1])
+    @functools.cache
+    def least(layer, k):
+        if layer == L:
+            return (0.0, ()) if k == 0 else (math.inf, ())
+        ways = []
+        for n in range(min(k, L - 1 - layer) + 1):
+            rest, gone = least(layer + n + 1, k - n)
+            ways.append((rest + (cost(layer, layer + n) if n else 0), tuple(range(layer + 1, layer + n + 1)) + gone))
+        return min(ways)
+    return list(least(0, k)[1])
 
 
 # ---- operators: runs -> (new layers, notes) ----------------------------------------------------------------------
@@ -355,7 +371,8 @@ def make(name, config, weights, tokenizer, words, S, T, ks, runs, points, greedy
     ids = torch.tensor([[config['bos_token_id']] + ids[i * (T - 1):(i + 1) * (T - 1)] for i in range(S)])
     d = Data(Model(config, weights), ids)
     bi, positions = block_influence(d), [T * (j + 1) // points - 1 for j in range(points)]
-    near = mka(d, positions)
+    alike = similarity(d, positions)
+    near = [alike[l][l + 1] for l in range(d.L - 1)]
     per_k = lambda f: {k: f(k) for k in ks}
     select = {
         'bi': dict(values=bi, removed=per_k(lambda k: ranked(bi)[:k])),
@@ -365,6 +382,7 @@ def make(name, config, weights, tokenizer, words, S, T, ks, runs, points, greedy
         'reverse': per_k(lambda k: [d.L - 2 - i for i in range(k)]),
         'mka': dict(positions=positions, adjacent=near,
                     removed=per_k(lambda k: [l + 1 for l in ranked([-s for s in near])[:k]])),
+        'redundancy': per_k(lambda k: redundancy(alike, bi, k)),
         **greedy(d, max(ks), greedy_sequences, {})}
     ops = {}
     for op in drop, average, laco, scale, replaceme, flatten, refit:

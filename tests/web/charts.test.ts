@@ -106,6 +106,19 @@ describe('neighbours', () => {
     expect(groups(2)).toEqual([[0, 1], [2, 3], [4]])
     expect(groups(2, null)).toEqual([[0, 1], [2, 3], [4]])
   })
+  test('by Block Influence too: runs whose ends are alike and that do little, as tests/plan.rs has them', () => {
+    const rows = [[1, 0.9, 0.8, 0.2, 0.2], [0.9, 1, 0.8, 0.4, 0.2], [0.8, 0.8, 1, 0.5, 0.4], [0.2, 0.4, 0.5, 1, 0.7], [0.2, 0.2, 0.4, 0.7, 1]]
+    const influence = [1, 0.9, 0.1, 0.02, 0.1]
+    const chosen = (choice: object) => neighbours(rows, { remove: null, min_similarity: null, influence, ...choice }, 'viridis', [0, 1]).filter(pair => pair.chosen).toSorted((a, b) => a.rank - b.rank).map(pair => pair.layer)
+    expect(chosen({ remove: 1 })).toEqual([3])
+    expect(chosen({ remove: 2 })).toEqual([2, 3])
+    expect(chosen({ remove: 2, longest_run: 2 })).toEqual([3, 0])
+    expect(chosen({ remove: 3, longest_run: 2 })).toEqual([3, 0])
+    expect(chosen({ remove: 1, locked: [4] })).toEqual([2])
+    expect(chosen({ min_similarity: 0.75 })).toEqual([0, 1])
+    expect(chosen({ remove: 2, influence: [] })).toEqual([0, 1])
+    expect(chains(neighbours(stored.similarity, { remove: 7, min_similarity: null, longest_run: 4, influence: stored.block_influence }, 'viridis', [0, 1]))).toEqual([[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
+  })
   test('ties go to the deeper pair', () => {
     const tied = [[1], [0.5, 1], [0.1, 0.5, 1]]
     expect(neighbours(tied, { remove: 1, min_similarity: null }, 'viridis', [0, 1]).map(pair => pair.chosen)).toEqual([false, true])

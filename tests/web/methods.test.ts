@@ -40,11 +40,11 @@ describe('named methods', () => {
     expect(methodOf(METHODS, { ...PLAN, operator: 'refit' })).toBeNull()
     expect(methodOf(METHODS, { ...PLAN, selection: 'bi', operator: 'drop', one_shot: true })?.name).toBe('shortgpt')
   })
-  test('runs matter to the similarity alone, and layers tried to searches', () => {
+  test('passes matter to the similarity alone, runs to neighbours, and layers tried to searches', () => {
     const laminate = makingOf(METHODS.find(method => method.name === 'laminate')!)
     expect(methodOf(METHODS, { ...PLAN, ...laminate })?.name).toBe('laminate')
-    expect([{ longest_run: null }, { longest_run: 8 }, { one_shot: false }].map(over => methodOf(METHODS, { ...laminate, ...over }))).toEqual([null, null, null])
-    expect(methodOf(METHODS, { ...laminate, candidates: 7 })?.name).toBe('laminate')
+    expect([{ longest_run: null }, { longest_run: 8 }].map(over => methodOf(METHODS, { ...laminate, ...over }))).toEqual([null, null])
+    expect(methodOf(METHODS, { ...laminate, candidates: 7, one_shot: false })?.name).toBe('laminate')
     const searched = makingOf(METHODS.find(method => method.name === 'laminate-search')!)
     expect(methodOf(METHODS, { ...searched, longest_run: 9, one_shot: false })?.name).toBe('laminate-search')
     expect(methodOf(METHODS, { ...searched, candidates: null })).toBeNull()
@@ -60,12 +60,13 @@ describe('named methods', () => {
   test('only neighbours have a similarity to stop at', () => {
     const options = { ...PLAN, remove: null, min_similarity: 0.9 }
     expect(withSelection(options, 'mka', 12)).toEqual({ selection: 'mka' })
+    expect(withSelection(options, 'redundancy', 12)).toEqual({ selection: 'redundancy' })
     expect(withSelection(options, 'bi', 12)).toEqual({ selection: 'bi', remove: 3, min_similarity: null })
     expect(withSelection(PLAN, 'bi', 12)).toEqual({ selection: 'bi' })
   })
   test('a line of a comparison as a plan', () => {
-    expect(planWith({ method: 'laminate', selection: 'mka', operator: 'pool-refit', removed: 4 }, METHODS, 5)).toEqual({
-      remove: 4, min_similarity: null, selection: 'mka', operator: 'pool-refit', one_shot: true, longest_run: 4, candidates: null, alpha: 'similarity', seed: 5,
+    expect(planWith({ method: 'laminate', selection: 'redundancy', operator: 'pool-refit', removed: 4 }, METHODS, 5)).toEqual({
+      remove: 4, min_similarity: null, selection: 'redundancy', operator: 'pool-refit', one_shot: true, longest_run: 4, candidates: null, alpha: 'similarity', seed: 5,
     })
   })
 })

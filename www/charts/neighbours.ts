@@ -1,5 +1,7 @@
+import type { PlanOptions, SimilarityReport } from '../engine/protocol'
 import { colourOf, type Domain, type Palette } from './colour'
 import { valueAt } from './matrix'
+import { cheapestRuns } from './runs'
 
 export interface Neighbour {
   /** Between this layer and the next. */
@@ -8,6 +10,8 @@ export interface Neighbour {
   colour: string
   /** Whether the present choice points at it. */
   chosen: boolean
+  /** How many of those that are chosen come before it; infinite for the others. */
+  rank: number
 }
 
 export type Choice = {
@@ -20,6 +24,13 @@ export type Choice = {
   release_massive?: boolean
   /** The most layers that may become one; any number where it is null. */
   longest_run?: number | null
+  /** Block Influence of every layer, where runs are chosen by it and by the similarity of their ends. */
+  influence?: readonly number[] | undefined
+}
+
+/** What the options of a plan point at in the first matrix. */
+export function neighbourChoice(options: PlanOptions, locked: readonly number[], report: Pick<SimilarityReport, 'block_influence'>): Choice {
+  return { ...options, locked, influence: options.selection === 'redundancy' ? report.block_influence : undefined }
 }
 
 /**
@@ -35,8 +46,10 @@ export function neighbours(matrix: readonly (readonly number[])[], choice: Choic
   )
   const order = values.map((_, l) => l).filter(l => !barred(l)).sort((a, b) => values[b]! - values[a]! || b - a)
   const alike = choice.remove !== null ? order : order.filter(l => values[l]! >= (choice.min_similarity ?? 1))
-  const chosen = new Set(inShortRuns(alike, choice.longest_run ?? Infinity).slice(0, choice.remove ?? Infinity))
-  return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: chosen.has(layer) }))
+  const most = choice.remove ?? alike.length
+  const { influence, longest_run } = choice
+  const taken = influence?.length === matrix.length ? inCheapRuns(matrix, alike, influence, most, longest_run ?? Infinity) : inShortRuns(alike, longest_run ?? Infinity).slice(0, most)
+  return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: taken.includes(layer), rank: taken.includes(layer) ? taken.indexOf(layer) : Infinity }))
 }
 
 /** Of pairs in their order those that, taken one after the other, make no run longer than allowed. */
@@ -45,6 +58,21 @@ function inShortRuns(order: readonly number[], most: number): number[] {
   const length = (from: number, by: 1 | -1): number => (taken.has(from) ? 1 + length(from + by, by) : 0)
   for (const l of order) if (length(l - 1, -1) + length(l + 1, 1) + 2 <= most) taken.add(l)
   return [...taken]
+}
+
+/**
+ * Pairs that make the runs which change the map and turn the stream least: the least sum of `(1 - S(first, last))` times
+ * the Block Influences of the run; runs that cost least for each layer removed first.
+ */
+function inCheapRuns(matrix: readonly (readonly number[])[], allowed: readonly number[], influence: readonly number[], most: number, longest: number): number[] {
+  const may = new Set(allowed)
+  const cost = (first: number, last: number) => {
+    for (let l = first; l < last; l++) if (!may.has(l)) return null
+    return (1 - (valueAt(matrix, first, last) ?? 0)) * influence.slice(first, last + 1).reduce((sum, each) => sum + each, 0)
+  }
+  const each = ([first, last]: readonly [number, number]) => cost(first, last)! / (last - first)
+  const runs = cheapestRuns(matrix.length, Math.min(most, matrix.length - 1), longest, cost).sort((a, b) => each(a) - each(b))
+  return runs.flatMap(([first, last]) => Array.from({ length: last - first }, (_, i) => first + i))
 }
 
 /** Chained pairs as groups of layers. */

@@ -14,8 +14,8 @@ export interface MergePoint {
 }
 
 export interface SimilarityCurve {
-  /** Neighbours of the first matrix, the most alike first. */
-  ranked: MergePoint[]
+  /** Neighbours of the first matrix, the most alike first, and whether the present choice points at them. */
+  ranked: (MergePoint & { chosen: boolean })[]
   rankedPath: string
   /** The similarity of each merge at the time, where a plan was made. */
   made: MergePoint[]
@@ -33,7 +33,8 @@ export interface SimilarityCurve {
 
 /** How alike the layers of each merge are, from the first merge on: where the curve falls, redundancy ends. */
 export function similarityCurve(pairs: readonly Neighbour[], steps: readonly MergeStep[], { width, height, weighted = true }: { width: number; height: number; weighted?: boolean }): SimilarityCurve {
-  const descending = pairs.map(pair => pair.similarity).sort((a, b) => b - a)
+  const ordered = pairs.toSorted((a, b) => b.similarity - a.similarity)
+  const descending = ordered.map(pair => pair.similarity)
   const most = Math.max(2, descending.length)
   const alphas = weighted && steps.some(step => Math.abs(step.alpha - step.similarity) > 1e-9) ? steps.map(step => step.alpha) : []
   const low = Math.min(0, ...descending, ...steps.map(step => step.similarity))
@@ -41,7 +42,8 @@ export function similarityCurve(pairs: readonly Neighbour[], steps: readonly Mer
   const y = scaleLinear([low, 1], [height, 0])
   const place = (values: readonly number[]) => values.map((value, i): MergePoint => ({ merge: i + 1, value, x: x(i + 1), y: y(value) }))
   const path = (points: readonly MergePoint[]) => line<MergePoint>().x(p => p.x).y(p => p.y)([...points]) ?? ''
-  const [ranked, made, alpha] = [place(descending), place(steps.map(step => step.similarity)), place(alphas)]
+  const ranked = place(descending).map((point, i) => ({ ...point, chosen: ordered[i]!.chosen }))
+  const [made, alpha] = [place(steps.map(step => step.similarity)), place(alphas)]
   return {
     ranked, rankedPath: path(ranked), made, madePath: path(made), alpha, alphaPath: path(alpha),
     elbow: similarityElbow(descending),

@@ -91,7 +91,7 @@ export interface CalibrationOptions {
 export type Alpha = 'similarity' | 'search' | number
 
 /** Which layers go; documented in `src/plan/method.rs`. */
-export type Selection = 'mka' | 'bi' | 'angular' | 'pairs' | 'greedy-nll' | 'greedy-kl' | 'laco' | 'tail' | 'reverse' | 'random' | 'hand'
+export type Selection = 'mka' | 'redundancy' | 'bi' | 'angular' | 'pairs' | 'greedy-nll' | 'greedy-kl' | 'laco' | 'tail' | 'reverse' | 'random' | 'hand'
 /** What becomes of a run of layers that turns into one; documented there too. */
 export type Operator = 'drop' | 'average' | 'laco' | 'scale' | 'replaceme' | 'flatten' | 'refit' | 'pool-refit'
 

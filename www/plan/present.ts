@@ -1,4 +1,5 @@
-import { neighbours } from '../charts/neighbours'
+import { neighbourChoice, neighbours } from '../charts/neighbours'
+import { mergesNeighbours } from '../methods'
 import type { State } from '../state.svelte'
 import { absorbedBy, groupsOf } from './hand'
 
@@ -18,10 +19,10 @@ export function presentGroups({ model, maps, plan, planFresh, run, steps, hand: 
   if (plan && planFresh === 'fresh') return by('made', absorbedBy(plan.report.plan))
   if (hand.active) return by('hand', hand.exact ? absorbedBy(hand.exact) : [...hand.absorb])
   if (!maps) return by('nothing', [])
-  if (maps && planOptions.selection === 'mka') {
+  if (mergesNeighbours(planOptions.selection)) {
     const { similarity, massive } = maps.report
-    const chosen = neighbours(similarity, { ...planOptions, locked: hand.locked }, 'viridis', [0, 1], massive).filter(pair => pair.chosen)
-    return by('foretold', chosen.toSorted((a, b) => b.similarity - a.similarity || b.layer - a.layer).map(pair => pair.layer + 1))
+    const chosen = neighbours(similarity, neighbourChoice(planOptions, hand.locked, maps.report), 'viridis', [0, 1], massive).filter(pair => pair.chosen)
+    return by('foretold', chosen.toSorted((a, b) => a.rank - b.rank).map(pair => pair.layer + 1))
   }
   return plan ? by('made', absorbedBy(plan.report.plan)) : by('nothing', [])
 }

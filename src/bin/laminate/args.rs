@@ -253,7 +253,7 @@ pub struct PlanArgs {
     /// replaceme, flatten, random, laminate or laminate-search.
     #[arg(long, default_value = "mka")]
     method: String,
-    /// Choose layers by another rule than the method's: mka, bi, angular, pairs, greedy-nll, greedy-kl, laco, tail,
+    /// Choose layers by another rule than the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl, laco, tail,
     /// reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,

@@ -49,7 +49,7 @@ impl<'a> Selector<'a> {
     }
 
     /// The layers that go, the first to go first; fewer than asked where no more may. `options.selection` is any
-    /// but [`Selection::Mka`].
+    /// that [does not merge neighbours](Selection::merges_neighbours).
     ///
     /// # Errors
     /// What running gives.
@@ -59,7 +59,7 @@ impl<'a> Selector<'a> {
         let may_go = |layer: usize| options.may_go(layer, n_layers);
         let influence = self.comparison.block_influence();
         Ok(match options.selection {
-            Selection::Mka => Vec::new(),
+            Selection::Mka | Selection::Redundancy => Vec::new(),
             Selection::Hand => options.absorb.clone(),
             Selection::BlockInfluence => rules::lowest(influence, k, may_go),
             Selection::Pairs => rules::pairs(influence, k, may_go),

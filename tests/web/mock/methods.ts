@@ -19,6 +19,6 @@ export const METHODS: NamedMethod[] = [
   method('replaceme', 'ReplaceMe', 'angular', 'replaceme', 'Replaces a contiguous block by a linear map, folded into the layer before it (NeurIPS 2025).'),
   method('flatten', 'FlattenGPT', 'pairs', 'flatten', 'Puts neighbours side by side and keeps their most important heads and neurons (ICML 2026).'),
   method('random', 'Random', 'random', 'drop', 'Drops layers drawn by lot: what every rule must beat.'),
-  method('laminate', 'Laminate', 'mka', 'pool-refit', 'Merges the neighbours of most similar diffusion maps, pooling their heads and neurons and refitting them to the original\'s states.', true),
+  method('laminate', 'Laminate', 'redundancy', 'pool-refit', 'Merges the runs of layers that change the diffusion map and turn the stream least, pooling their heads and neurons and refitting them to the original\'s states.', true),
   method('laminate-search', 'Laminate, searched', 'greedy-kl', 'pool-refit', 'Searches for the layers that are missed least and merges them as Laminate does.'),
 ]
