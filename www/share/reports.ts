@@ -117,7 +117,7 @@ export const similarityReport: Check<SimilarityReport> = (value, at) => {
   const layerList = otherwise(list(integer(0, n - 1), { most: n }), [])
   const report = record<SimilarityReport>({
     model: modelReport, layers, points: () => points, metric: () => metric, dims: () => dims,
-    point_list: otherwise(list(record({ sequence: count, position: integer(-1), text }), { most: MOST.points }), []),
+    point_list: otherwise(list(record({ sequence: count, position: integer(-1), text, token: otherwise<string | undefined>(text, undefined) }), { most: MOST.points }), []),
     options: calibration, text: textReport, epsilon: each,
     eigenvalues: orNone(list(list(number()), { length: n })),
     mutual_information: orNone(matrix(n, -1, 100)),
