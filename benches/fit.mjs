@@ -23,6 +23,6 @@ console.log(`fit in wasm: similarities of ${sequences} x 256 tokens ${compared.s
 const method = run.methods().find(({ name }) => name === 'laminate')
 const { selection, operator, one_shot, longest_run } = method
 const judge = { ...textOf(heldOut), samples: 16, tokens: 256, draw: 'first' }
-const plan = await run.plan({ remove: Number(remove), selection, operator, one_shot, longest_run, alpha: 'similarity' }, async () => false, { dtype: 'F16' }, judge)
+const plan = await run.plan({ remove: Number(remove), selection, operator, one_shot, longest_run, alpha: 'similarity' }, async () => false, { dtype: 'f16' }, judge)
 console.log(`fit in wasm: ${remove} layers removed ${plan.seconds.toFixed(0)} s, KL ${plan.merged.kl.toFixed(3)} (dropped ${plan.dropped.kl.toFixed(3)}), ${megabytes()}; in all ${((compared.seconds + plan.seconds) / 60).toFixed(1)} minutes`)
 process.exit(0)

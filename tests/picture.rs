@@ -38,9 +38,10 @@ fn is_what_the_engine_gives() {
     for key in ["model", "layers", "points", "metric", "dims", "options", "text", "massive", "disconnected"] {
         match &stored[key] {
             Value::Object(fields) => {
-                fields
-                    .iter()
-                    .for_each(|(name, value)| assert!(same(&computed[key][name], value), "{key}, {name}"));
+                fields.iter().for_each(|(name, value)| {
+                    let computed = &computed[key][name];
+                    assert!(same(computed, value), "{key}, {name}: {computed} and {value}");
+                });
             }
             other => assert_eq!(&computed[key], other, "{key}"),
         }

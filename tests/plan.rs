@@ -161,7 +161,6 @@ fn one_shot(options: PlanOptions, massive: &[usize], adjacent: &[f64]) -> (Merge
 
 #[test]
 fn with_block_influence_the_runs_of_least_change_go_first() {
-    // 1 - S: neighbours as given, and twice as much for the ends of three.
     let rows: Vec<Vec<f64>> = vec![
         vec![1.0, 0.9, 0.8, 0.2, 0.2],
         vec![0.9, 1.0, 0.8, 0.4, 0.2],

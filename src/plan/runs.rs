@@ -24,8 +24,7 @@ pub fn cheapest(
     }
     for i in (0..n).rev() {
         // A single layer, and then longer runs for as long as they are allowed.
-        let row: Vec<_> = (0..=k).map(|r| (at(&best, i + 1, r).0, 1)).collect();
-        let mut row = row;
+        let mut row: Vec<_> = (0..=k).map(|r| (at(&best, i + 1, r).0, 1)).collect();
         for length in 2..=longest.min(n - i).min(k + 1) {
             let Some(cost) = cost(i, i + length - 1) else { break };
             for (r, place) in row.iter_mut().enumerate().skip(length - 1) {

@@ -49,7 +49,8 @@ export function neighbours(matrix: readonly (readonly number[])[], choice: Choic
   const most = choice.remove ?? alike.length
   const { influence, longest_run } = choice
   const taken = influence?.length === matrix.length ? inCheapRuns(matrix, alike, influence, most, longest_run ?? Infinity) : inShortRuns(alike, longest_run ?? Infinity).slice(0, most)
-  return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: taken.includes(layer), rank: taken.includes(layer) ? taken.indexOf(layer) : Infinity }))
+  const ranks = new Map(taken.map((layer, rank) => [layer, rank]))
+  return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: ranks.has(layer), rank: ranks.get(layer) ?? Infinity }))
 }
 
 /** Of pairs in their order those that, taken one after the other, make no run longer than allowed. */

@@ -253,8 +253,8 @@ pub struct PlanArgs {
     /// replaceme, flatten, random, laminate or laminate-search.
     #[arg(long, default_value = "mka")]
     method: String,
-    /// Choose layers by another rule than the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl, laco, tail,
-    /// reverse, random or hand.
+    /// Choose layers by another rule than the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl,
+    /// laco, tail, reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,
     /// Join layers in another way than the method's: average, drop, laco, scale, replaceme, flatten, refit or

@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core'
+import { chromium, type Browser, type BrowserContextOptions, type Download, type Page } from 'playwright-core'
 import { build, preview, type PreviewServer } from 'vite'
 
 export type Engine = 'mock' | 'real'
@@ -95,11 +95,18 @@ export async function compress(page: Page, remove: number, timeout = 30_000): Pr
   await page.getByTestId('verdict').waitFor({ timeout })
 }
 
-/** What a Save menu hands out: `what` as its button names it, in one of its formats. */
-export async function saved(page: Page, what: string, format: string): Promise<{ name: string; bytes: Buffer }> {
-  const downloading = page.waitForEvent('download')
-  await page.getByRole('button', { name: `Save ${what}`, exact: true }).click()
-  await page.getByRole('group', { name: `Save ${what} as` }).getByRole('button', { name: new RegExp(`^${format}`) }).click()
+/** What an act on the page hands out. */
+export async function bytesOf(page: Page, act: () => Promise<void>): Promise<{ name: string; bytes: Buffer }> {
+  const downloading: Promise<Download> = page.waitForEvent('download')
+  await act()
   const download = await downloading
   return { name: download.suggestedFilename(), bytes: readFileSync(await download.path()) }
+}
+
+/** Saves a figure by its menu: `what` as the button names it, in one of its formats. */
+export function saved(page: Page, what: string, format: string): Promise<{ name: string; bytes: Buffer }> {
+  return bytesOf(page, async () => {
+    await page.getByRole('button', { name: `Save ${what}`, exact: true }).click()
+    await page.getByRole('group', { name: `Save ${what} as` }).getByRole('button', { name: new RegExp(`^${format}`) }).click()
+  })
 }

@@ -3,30 +3,15 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Download, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readMatrixCsv } from '../../../www/share/csv'
 import { readNpy } from '../../../www/share/npy'
 import { stored } from '../stored'
-import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { bytesOf, choosePublished, compress, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: sharing in a browser, because no Chromium was found (set CHROMIUM to its path)')
-
-async function bytesOf(page: Page, act: () => Promise<void>): Promise<{ name: string; bytes: Buffer }> {
-  const downloading: Promise<Download> = page.waitForEvent('download')
-  await act()
-  const download = await downloading
-  return { name: download.suggestedFilename(), bytes: readFileSync(await download.path()) }
-}
-
-/** Saves a figure by its menu. */
-function saved(page: Page, what: string, format: string) {
-  return bytesOf(page, async () => {
-    await page.getByRole('button', { name: `Save ${what}`, exact: true }).click()
-    await page.getByRole('group', { name: `Save ${what} as` }).getByRole('button', { name: new RegExp(`^${format}`) }).click()
-  })
-}
 
 const axe = async (page: Page) => (await new AxeBuilder({ page }).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
 const excess = (page: Page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth)

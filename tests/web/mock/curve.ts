@@ -15,12 +15,10 @@ export async function curveOf(maps: SimilarityReport, plan: MergePlan, sizes: re
   for (const [i, sequences] of sizes.entries()) {
     if (sequences < 1 || sequences > most) fail('usage', `${sequences} of ${most} sequences cannot be fitted to.`)
     const detail = `as the plan says, with ${sequences} sequences`
-    if (await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) return points
-    if (i === 2 && judge.text?.startsWith('two sizes')) {
-      while (!await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) await wait(50)
-      return points
-    }
-    await wait(120)
+    do {
+      if (await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) return points
+      await wait(120)
+    } while (i === 2 && judge.text?.startsWith('two sizes'))
     const size: CalibrationPoint = { sequences, tokens: sequences * each, quality: fittedWith(plan, sequences * each), seconds: 0.12 }
     points.push(size)
     if (await observe({ size })) return points
