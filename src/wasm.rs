@@ -130,6 +130,34 @@ impl Engine {
         finish(result)
     }
 
+    /// What a plan will need, stored as `output` says; on `judge` what is fitted is measured.
+    #[wasm_bindgen(js_name = estimatePlan)]
+    pub async fn estimate_plan(&self, calibration: JsValue, plan: JsValue, judge: JsValue) -> JsResult {
+        let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
+        let mut session = self.take()?;
+        session.judge_on(from_js(judge)?);
+        let result = session.estimate_plan(&calibration, &plan).await;
+        self.give_back(session);
+        finish(result)
+    }
+
+    /// As many sequences of the text as comparing and a plan manage in so many seconds.
+    #[wasm_bindgen(js_name = sequencesWithin)]
+    pub async fn sequences_within(
+        &self,
+        seconds: f64,
+        calibration: JsValue,
+        plan: JsValue,
+        judge: JsValue,
+    ) -> JsResult {
+        let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
+        let mut session = self.take()?;
+        session.judge_on(from_js(judge)?);
+        let result = session.sequences_within(seconds, &calibration, &plan).await;
+        self.give_back(session);
+        finish(result)
+    }
+
     /// The similarity stage, kept in `kept` where that is given.
     pub async fn similarity(&self, options: JsValue, observe: Function, kept: Option<JsParts>) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;

@@ -9,7 +9,7 @@ use futures::future::LocalBoxFuture;
 use laminate::Result;
 use laminate::device::Accelerator;
 use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
-use laminate::plan::{Alpha, PlanOptions, Selection};
+use laminate::plan::{Alpha, METHODS, Method, PlanOptions, Selection};
 use laminate::progress::{Event, Observer, Silent};
 use laminate::report::{PlanReport, SimilarityReport};
 use laminate::similarity::Metric;
@@ -207,6 +207,81 @@ fn the_estimate_knows_the_text_and_grows_with_it() {
     assert!(many.state_bytes == 4 * few.state_bytes && many.peak_bytes > few.peak_bytes);
     // More is asked for than there is.
     assert!(of(1_000_000).sequences < 2000);
+}
+
+#[test]
+fn a_plan_is_estimated_and_text_is_taken_as_time_allows() {
+    let session = session(PLANTED);
+    let calibration = CalibrationOptions::default();
+    let of = |name: &str, remove, samples| {
+        let calibration = CalibrationOptions { samples, ..calibration.clone() };
+        let options = Method::named(name).unwrap().options(remove, 0);
+        run(session.estimate_plan(&calibration, &options)).unwrap()
+    };
+    for method in METHODS {
+        let (few, longer) = (of(&method.name, 2, 32), of(&method.name, 2, 128));
+        assert!(
+            few.seconds > 0.0 && few.seconds < longer.seconds && longer.seconds.is_finite(),
+            "{}",
+            method.name
+        );
+        assert!(few.peak_bytes <= longer.peak_bytes, "{}", method.name);
+    }
+    for name in ["mka", "sleb", "flatten", "laminate"] {
+        assert!(of(name, 2, 128).seconds < of(name, 6, 128).seconds, "{name}");
+    }
+    assert!(of("laminate", 6, 128).peak_bytes > of("mka", 6, 128).peak_bytes);
+
+    let laminate = Method::named("laminate").unwrap().options(6, 0);
+    let within = |seconds| run(session.sequences_within(seconds, &calibration, &laminate)).unwrap();
+    let takes = |samples| {
+        let options = CalibrationOptions { samples, ..calibration.clone() };
+        let similarity = run(session.estimate(&options)).unwrap().seconds;
+        similarity + of("laminate", 6, samples).seconds
+    };
+    let budget = takes(200);
+    assert!(within(budget).abs_diff(200) <= 1, "{}", within(budget));
+    // A few are needed at any price, and there are no more than there are.
+    assert_eq!((within(0.0), within(f64::INFINITY)), (24, takes_all(&session)));
+}
+
+fn takes_all(session: &Session) -> usize {
+    let all = CalibrationOptions { samples: usize::MAX, ..CalibrationOptions::default() };
+    run(session.estimate(&all)).unwrap().sequences
+}
+
+/// Pooling in little memory: what the layers read in the original is run again instead of kept, to the same bits; in
+/// still less there is no pooling, and in hardly any the down projection alone is solved for.
+#[test]
+fn fits_do_with_the_memory_that_they_are_given() {
+    let fitted = |bytes: Option<u64>| {
+        let mut session = session(PLANTED);
+        if let Some(bytes) = bytes {
+            session.limit_fits(bytes);
+        }
+        similarity(&mut session, &CalibrationOptions { samples: 48, ..CalibrationOptions::default() });
+        let options = Method::named("laminate").unwrap().options(7, 0);
+        run(session.plan(&options, &WriteOptions::default(), &Silent)).unwrap()
+    };
+    let usual = fitted(None);
+    assert_eq!(usual.warnings, [""; 0]);
+    // Of three layers of width 64 and 172 neurons, pooled: 10.9 MB; what they read on 48 x 48 tokens: 3.5 MB.
+    let again = fitted(Some(12_000_000));
+    assert_eq!((&again.warnings, again.merged), (&usual.warnings, usual.merged));
+
+    let told = |report: &PlanReport, what: &str| report.warnings.iter().filter(|w| w.contains(what)).count();
+    let single = fitted(Some(5_000_000));
+    assert_eq!(
+        (told(&single, "without pooling"), told(&single, "Only down")),
+        (4, 0),
+        "{:?}",
+        single.warnings
+    );
+    let down = fitted(Some(500_000));
+    assert_eq!((told(&down, "without pooling"), told(&down, "Only down")), (4, 1), "{:?}", down.warnings);
+    let kl = |report: &PlanReport| report.merged.kl.unwrap();
+    assert!(kl(&usual) < kl(&single) && kl(&single) < 0.01, "{} {}", kl(&usual), kl(&single));
+    assert!(kl(&down) < 0.01 && kl(&down) != kl(&single), "{}", kl(&down));
 }
 
 #[test]

@@ -63,13 +63,7 @@ impl Case {
         let mut comparison = Comparison::new(&options, sequences.has_bos()).unwrap();
         let storage = OUTPUT.storage(&model);
         let (stream, scores) = {
-            let context = Context {
-                model: &model,
-                accelerator: &accelerator,
-                sequences: &sequences,
-                storage,
-                observer: &Silent,
-            };
+            let context = Context { storage, ..Context::new(&model, &accelerator, &sequences, &Silent) };
             let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
             let mut stream = run(Stream::open(&context, layers)).unwrap();
             run(comparison.measure(&context, Stage::Capture, &mut stream, 0, None)).unwrap();
@@ -80,13 +74,8 @@ impl Case {
     }
 
     fn context(&self) -> Context<'_> {
-        Context {
-            model: &self.model,
-            accelerator: &self.accelerator,
-            sequences: &self.sequences,
-            storage: self.storage(),
-            observer: &Silent,
-        }
+        let context = Context::new(&self.model, &self.accelerator, &self.sequences, &Silent);
+        Context { storage: self.storage(), ..context }
     }
 
     fn storage(&self) -> Storage {

@@ -8,6 +8,7 @@ import type { CallName, Calls } from './engine/messages'
 import type { Moved } from './engine/meter'
 import type { DevicePreference, EngineEvent, LayerMap, MapOptions } from './engine/protocol'
 import type { Opened } from './engine/source'
+import { Estimates } from './estimates'
 import { forget, type Results } from './forget'
 import { isSearch, makingOf, RECOMMENDED, suggestedCounts } from './methods'
 import { take } from './run/events'
@@ -25,11 +26,12 @@ export class Actions {
   private modelIn = -1
   private mapsIn = -1
   private device: { generation: number; ready: Promise<void> } | null = null
-  private estimating: AbortController | null = null
   readonly safety: Safety
+  readonly estimates: Estimates
 
   constructor(readonly state: State, private readonly client: EngineClient) {
     this.safety = new Safety(this, client)
+    this.estimates = new Estimates(state, client, () => this.ensureModel(null))
   }
 
   async start(): Promise<void> {
@@ -66,7 +68,7 @@ export class Actions {
     const model = await this.openNow(run, origin)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
-    Object.assign(state, { model, origin, estimate: null, found: null, viewing: null })
+    Object.assign(state, { model, origin, estimate: null, planEstimate: null, found: null, viewing: null })
     startAgain(state)
     state.writeOptions.container = model.container
   }
@@ -97,7 +99,7 @@ export class Actions {
   async during(kind: RunKind, work: (run: Run) => Promise<void>): Promise<boolean> {
     const { state } = this
     if (state.run) return false
-    this.estimating?.abort()
+    this.estimates.stop()
     const run: Run = { kind, controller: new AbortController(), first: null, last: null, cancelling: false, pause: 'no', waiting: false, kept: null, layersFrom: null }
     state.run = run
     state.notice = null
@@ -137,21 +139,6 @@ export class Actions {
     this.state.preference = preference
     this.client.restart()
     this.state.device = null
-  }
-
-  /** Memory and time of the next run. Quietly given up when something else begins. */
-  async estimate(): Promise<void> {
-    const { state } = this
-    if (state.run || !state.model || !state.origin) return
-    this.estimating?.abort()
-    const { signal } = (this.estimating = new AbortController())
-    try {
-      await this.ensureModel(null)
-      const estimate = await this.client.call(null, 'estimate', [{ ...state.calibration }])
-      if (!signal.aborted) Object.assign(state, { estimate, estimateError: null })
-    } catch (thrown) {
-      if (!signal.aborted) Object.assign(state, { estimate: null, estimateError: toEngineError(thrown) })
-    }
   }
 
   /** Maps with other parameters, from what the engine keeps of the last comparison. Not while a run goes on. */

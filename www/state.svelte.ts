@@ -3,7 +3,7 @@ import type { Features } from './engine/features'
 import type { Ended } from './download/messages'
 import type {
   CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
-  Kept, ModelReport, NamedMethod, PlanOptions, PlanReport, Progress, SimilarityReport, WriteOptions, WriteReport,
+  Kept, ModelReport, NamedMethod, PlanEstimate, PlanOptions, PlanReport, Progress, SimilarityReport, WriteOptions, WriteReport,
 } from './engine/protocol'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
@@ -99,6 +99,7 @@ export class State {
   calibration = $state<CalibrationOptions>({ ...CALIBRATION })
   estimate = $state.raw<Estimate | null>(null)
   estimateError = $state.raw<EngineError | null>(null)
+  planEstimate = $state.raw<PlanEstimate | null>(null)
   builtinText = $state.raw<{ name: string; text: string } | null>(null)
   builtinEvaluation = $state.raw<{ name: string; text: string } | null>(null)
   /** Those that have a name. */

@@ -7,7 +7,6 @@ use crate::device::Accelerator;
 use crate::evaluate::Scores;
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
-use crate::model::storage::Storage;
 use crate::pipeline::options::TextOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::text::sequences;
@@ -50,8 +49,7 @@ impl HeldOut {
     ) -> Result<Self> {
         let (sequences, text) = sequences(model, options)?;
         let seen = overlap(calibration, &sequences);
-        let storage = Storage::of(model);
-        let context = Context { model, accelerator, sequences: &sequences, storage, observer };
+        let context = Context::new(model, accelerator, &sequences, observer);
         let mut stream = Stream::open(&context, NewLayer::originals(model)).await?;
         stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
         let scores = context.score(stream.last()?, None).await?;

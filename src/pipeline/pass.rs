@@ -37,7 +37,7 @@ impl<'a> Pass<'a> {
     /// What reading, the device and the observer give.
     pub async fn run(&self, sequences: &Sequences, observer: &dyn Observer) -> Result<HiddenStates> {
         let Self { model, accelerator, storage, .. } = *self;
-        let context = Context { model, accelerator, sequences, storage, observer };
+        let context = Context { storage, ..Context::new(model, accelerator, sequences, observer) };
         let mut stream = Stream::open_once(&context, self.layers.clone()).await?;
         stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
         stream.last().cloned()

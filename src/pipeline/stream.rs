@@ -7,6 +7,7 @@ use crate::evaluate::{Output, Scores, score};
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
+use crate::pipeline::operators::FIT_BYTES;
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
 
@@ -28,11 +29,24 @@ pub struct Context<'a> {
     pub sequences: &'a Sequences,
     /// How the model is to be stored, so that the arithmetic sees what the file will hold.
     pub storage: Storage,
+    /// Bytes that the least-squares problems of a run may need beside the states; operators fit less where they would
+    /// need more.
+    pub fit_bytes: u64,
     /// Who is told.
     pub observer: &'a dyn Observer,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// The model as it is, with the memory for fits that is usual.
+    pub fn new(
+        model: &'a Model,
+        accelerator: &'a Accelerator,
+        sequences: &'a Sequences,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        Self { model, accelerator, sequences, storage: Storage::of(model), fit_bytes: FIT_BYTES, observer }
+    }
+
     /// The layers of `stream` as they will be stored. Where that changes them they have yet to be run, which whatever
     /// needs their states does.
     pub fn as_stored(&self, stream: &Stream) -> Stream {

@@ -128,9 +128,35 @@ test('two runs never go on at once', async () => {
 
 test('the estimate follows the settings, and an error of it is no error of the page', async () => {
   await actions.openDemo()
-  await actions.estimate()
+  await actions.estimates.similarity()
   expect(state.estimate).toMatchObject({ sequences: 32, tokens: 128 })
   expect(state.notice).toBeNull()
+})
+
+test('a plan is estimated as it is chosen, and text is taken as time allows', async () => {
+  await actions.openDemo()
+  await actions.estimates.plan()
+  const usual = state.planEstimate!
+  state.planOptions.remove = 9
+  await actions.estimates.plan()
+  expect(state.planEstimate!.seconds).toBeGreaterThan(usual.seconds)
+  await actions.estimates.allow(1e9)
+  expect(state.calibration.samples).toBe(128)
+  await actions.estimates.allow(0)
+  expect(state.calibration.samples).toBe(24)
+  expect(state.notice).toBeNull()
+  // Another model is another estimate, and a plan that is measured as it is has none.
+  await actions.openDemo()
+  expect(state.planEstimate).toBeNull()
+})
+
+test('an estimate that is overtaken by a run is given up', async () => {
+  await actions.openDemo()
+  const asked = actions.estimates.allow(1e9)
+  const run = actions.compare()
+  await asked
+  expect(state.calibration.samples).toBe(32)
+  expect(await run).toBe(true)
 })
 
 test('a drop without files says so', async () => {

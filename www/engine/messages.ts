@@ -2,7 +2,7 @@
 
 import type {
   CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
-  LayerMap, MapOptions, MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport,
+  LayerMap, MapOptions, MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanEstimate, PlanOptions, PlanReport, SimilarityReport,
   TextOptions, WriteOptions, WriteReport,
 } from './protocol'
 import type { Moved } from './meter'
@@ -45,6 +45,8 @@ export interface Calls {
   openDemo: { args: []; result: ModelReport }
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
+  estimatePlan: { args: [CalibrationOptions, PlanOptions, judge: TextOptions]; result: PlanEstimate }
+  sequencesWithin: { args: [seconds: number, CalibrationOptions, PlanOptions, judge: TextOptions]; result: number }
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
   mapLayers: { args: [MapOptions]; result: LayerMap[] }

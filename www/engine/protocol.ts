@@ -158,15 +158,21 @@ export interface Estimate {
   peak_bytes: number
   layer_bytes: number
   state_bytes: number
-  /** Floating-point operations of one pass over all layers. */
   /** Of storage for finished layers, so that an interrupted run can go on. */
   checkpoint_bytes: number
+  /** Floating-point operations of one pass over all layers. */
   flop: number
   /** Seconds for the similarity run, from a short measured product on this device. */
   seconds: number
   /** Tokens that will be used, after looking at the text's length. */
   sequences: number
   tokens: number
+}
+
+/** Time and memory of a plan: choosing, joining and measuring. */
+export interface PlanEstimate {
+  seconds: number
+  peak_bytes: number
 }
 
 export interface TextReport {
@@ -487,6 +493,10 @@ export interface WasmEngine {
   /** `name` is the opened folder's, where there is one; an engine may ignore it. */
   open(files: ByteSource[], name?: string): Promise<ModelReport>
   estimate(options: CalibrationOptions): Promise<Estimate>
+  /** What `plan` would take after `similarity` with these options. */
+  estimatePlan(calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<PlanEstimate>
+  /** As many sequences of the text as both together manage in so many seconds: a few at least, no more than there are. */
+  sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<number>
   /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */
   similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
   /** After `similarity`, whose report it leaves as it is: maps of some layers with other parameters. */

@@ -67,6 +67,8 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'openDemo': return openDemo(engine)
       case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
+      case 'estimatePlan': return engine.estimatePlan(...request.args)
+      case 'sequencesWithin': return engine.sequencesWithin(...request.args)
       case 'similarity': return similarity(engine, request.args, observe)
       case 'mapLayers': return engine.mapLayers(request.args[0])
       case 'plan': return engine.plan(request.args[0], observe, request.args[1], request.args[2])

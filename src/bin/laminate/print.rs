@@ -4,6 +4,7 @@ use std::path::Path;
 
 use laminate::evaluate::answers::{Accuracy, Marks};
 use laminate::evaluate::{MmluReport, Quality};
+use laminate::pipeline::estimate::{Estimate, PlanEstimate};
 use laminate::report::{CompareReport, CompressReport, EvaluateReport, ModelReport, SimilarityReport};
 use laminate::{Error, Result};
 use serde::Serialize;
@@ -88,6 +89,26 @@ pub fn similarity(r: &SimilarityReport) -> String {
     ));
     warnings(&mut out, &r.warnings);
     out
+}
+
+/// What a run will take, in a sentence.
+pub fn estimate(similarity: &Estimate, plan: &PlanEstimate) -> String {
+    format!(
+        "{} sequences, {} tokens: about {} to compare the layers and {} to merge and measure, {}B of memory",
+        similarity.sequences,
+        similarity.tokens,
+        duration(similarity.seconds),
+        duration(plan.seconds),
+        count(plan.peak_bytes)
+    )
+}
+
+/// `3 s`, `4 min`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{:.0} s", seconds.max(1.0)),
+        _ => format!("{:.0} min", seconds / 60.0),
+    }
 }
 
 pub fn comparison(r: &CompareReport) -> String {

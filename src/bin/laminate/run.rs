@@ -15,6 +15,7 @@ use laminate::pipeline::pass::Pass;
 use laminate::pipeline::questions::{Readings, ask, read_subjects};
 use laminate::pipeline::self_text::write_texts;
 use laminate::pipeline::{CalibrationOptions, Session, evaluate};
+use laminate::plan::PlanOptions;
 use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe, SimilarityReport};
 use laminate::sink::DirectoryFolder;
 use laminate::sink::parts::DirectoryParts;
@@ -198,9 +199,24 @@ async fn compress(
         true => DirectoryFolder::beside(&arguments.out)?,
         false => DirectoryFolder::create(&arguments.out)?,
     };
+    if let Some(bytes) = arguments.fit_bytes()? {
+        session.limit_fits(bytes);
+    }
+    let seconds = arguments.seconds()?;
+    if seconds.is_some() && calibration.text.by_itself().is_some() {
+        return Err(Error::Usage(
+            "--minutes needs a text that is there already; give --text a file".to_owned(),
+        ));
+    }
     let watch = Terminal::new();
-    let options_used = with_own_text(&session, &calibration.text, options_used, &watch).await?;
+    let mut options_used = with_own_text(&session, &calibration.text, options_used, &watch).await?;
     session.judge_on(arguments.evaluation.options(options_used.tokens)?);
+    if let Some(plan) = &options {
+        if let Some(seconds) = seconds {
+            options_used.samples = session.sequences_within(seconds, &options_used, plan).await?;
+        }
+        foretell(&session, &options_used, plan, &watch).await?;
+    }
     similarity(&mut session, &options_used, calibration, &watch).await?;
     let planned = match (recipe, options) {
         (Some(recipe), _) => session.measure(&recipe.plan, &output, &watch).await?,
@@ -231,6 +247,19 @@ async fn compress(
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
     })
+}
+
+/// Says what a run will take before it begins.
+async fn foretell(
+    session: &Session,
+    calibration: &CalibrationOptions,
+    plan: &PlanOptions,
+    watch: &Terminal,
+) -> Result<()> {
+    let similarity = session.estimate(calibration).await?;
+    let plan = session.estimate_plan(calibration, plan).await?;
+    watch.note(&print::estimate(&similarity, &plan));
+    Ok(())
 }
 
 /// What the recipe was calibrated with, unless its text is not built in: then it has to be given.

@@ -39,6 +39,12 @@ impl Terminal {
         }
     }
 
+    /// A sentence that stays.
+    pub fn note(&self, sentence: &str) {
+        self.clear();
+        eprintln!("{sentence}");
+    }
+
     fn show(&self, progress: &Progress) {
         let mut state = self.state.borrow_mut();
         let new_stage = state.stage != Some(progress.stage) || progress.done == 0;
@@ -65,12 +71,10 @@ impl Observer for Terminal {
         match &event {
             Event::Progress(progress) => self.show(progress),
             Event::Row(row) => {
-                self.clear();
-                eprintln!("{}", compared(row));
+                self.note(&compared(row));
             }
             Event::Kept(Kept { trouble: Some(why), .. }) => {
-                self.clear();
-                eprintln!("note: {why}");
+                self.note(&format!("note: {why}"));
             }
             Event::Layer(_) | Event::Step(_) | Event::Size(_) | Event::Kept(_) => {}
         }

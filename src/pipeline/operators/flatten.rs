@@ -4,12 +4,15 @@
 //! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
 //! neurons that go have in common with those that stay is passed on by the Nystrom method.
 
+use super::RunCost;
+use super::cost::heads;
 use super::run_tensors::{
     GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
 };
 use super::walk::{Run, Walker, as_rows, walk};
 use crate::Result;
-use crate::least_squares::{Normal, leverage_keep};
+use crate::least_squares::{Normal, leverage_bytes, leverage_keep};
+use crate::model::Config;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
@@ -25,6 +28,18 @@ const RIDGE: f64 = 10.0;
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
     walk(context, plan, stream, async |walker, run| fit(walker, run).await).await
+}
+
+/// What [`layers`] takes for a run.
+pub fn cost(config: &Config, n_layers: usize) -> RunCost {
+    let m = config.intermediate_size * n_layers;
+    let kept = config.intermediate_size as f64;
+    let scores = (m as f64).powi(3) / 3.0 + kept.powi(3) / 6.0 + kept * kept * (m as f64 - kept);
+    let of_run = n_layers as f64;
+    let bytes = Normal::bytes(m, 0) + leverage_bytes(m) + 4 * config.parameters_per_layer() * n_layers as u64;
+    RunCost { uploads: of_run, passes: of_run, solutions: scores, bytes, ..RunCost::default() }
+        + RunCost::sums(m, 0)
+        + RunCost::sums(heads(config) * n_layers, 0)
 }
 
 async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {

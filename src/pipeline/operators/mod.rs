@@ -4,6 +4,7 @@
 //! beside those of the new model ([`walk`]), and hold the layers of one run and one system of normal equations at
 //! a time.
 
+mod cost;
 mod flatten;
 mod pool;
 mod refit;
@@ -12,7 +13,9 @@ mod run_tensors;
 mod scale;
 mod walk;
 
+pub use self::cost::RunCost;
 use crate::Result;
+use crate::model::Config;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::planning::mixed_layers;
 use crate::pipeline::stream::{Context, Stream};
@@ -22,9 +25,16 @@ use crate::plan::{MergePlan, Operator};
 /// fits to some ten thousand tokens are best at 0.1 to 1, and flat around it.
 const STRENGTHS: [f64; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 
-/// Bytes that the least-squares problems of a run may need beside the states; operators fit less where they would need
-/// more. A page has 4 GB for everything.
-const BUDGET_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 30 } else { 3 << 30 };
+/// [`Context::fit_bytes`] unless told otherwise. A page has 4 GB for everything.
+pub const FIT_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 30 } else { 3 << 30 };
+
+/// Bytes in words.
+fn megabytes(bytes: u64) -> String {
+    match bytes {
+        ..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
 
 /// The layers of a new model.
 pub struct Built {
@@ -32,6 +42,17 @@ pub struct Built {
     pub layers: Vec<NewLayer>,
     /// What a reader should know, in sentences.
     pub remarks: Vec<String>,
+}
+
+/// What `operator` takes to make one layer of a run of `n_layers`, where least squares may need `fit_bytes`.
+pub fn cost(operator: Operator, config: &Config, n_layers: usize, fit_bytes: u64) -> RunCost {
+    match operator {
+        Operator::Average | Operator::Drop | Operator::Collapse | Operator::Scale => RunCost::default(),
+        Operator::ReplaceMe => replace_me::cost(config, n_layers),
+        Operator::Flatten => flatten::cost(config, n_layers),
+        Operator::Refit => refit::cost(config, fit_bytes),
+        Operator::PoolRefit => pool::cost(config, n_layers, fit_bytes),
+    }
 }
 
 /// Builds the layers that `plan` leads to. `stream` is of the original as it will be stored, on the calibration

@@ -11,6 +11,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::cost::heads;
 use super::refit;
 use super::run_tensors::{
     Folded, GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
@@ -18,10 +19,11 @@ use super::run_tensors::{
 use super::walk::{Run, RunChunk, Systems, Walker, as_rows, fetch, walk};
 use crate::Result;
 use crate::least_squares::{Normal, eliminate, eliminate_bytes, eliminate_groups, ridge_bytes};
+use crate::model::Config;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
-use crate::pipeline::operators::{BUDGET_BYTES, Built};
+use crate::pipeline::operators::{Built, RunCost, megabytes};
 use crate::pipeline::stream::{Context, Stream, state_bytes};
 use crate::plan::MergePlan;
 
@@ -36,28 +38,56 @@ const ELIMINATION_RIDGE: f64 = 1e-2;
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
     let mut remarks = Vec::new();
     let layers = walk(context, plan, stream, async |walker, run| {
-        let needed = bytes(walker, run.layers.len());
-        if needed > BUDGET_BYTES {
+        let needed = bytes(&context.model.config, run.layers.len());
+        if needed > context.fit_bytes {
             remarks.push(format!(
-                "Layers {:?} were refitted without pooling, which would need {:.1} GB of memory.",
+                "Layers {:?} were refitted without pooling, which would need {} of memory.",
                 run.layers,
-                needed as f64 / 1e9
+                megabytes(needed)
             ));
             return refit::fit(walker, &run).await;
         }
         fit(walker, &run).await
     })
     .await?;
-    remarks.extend(refit::remark(&context.model.config));
+    remarks.extend(refit::remark(context));
     Ok(Built { layers, remarks })
 }
 
 /// Memory that pooling `n_layers` layers needs beside the states.
-fn bytes(walker: &Walker<'_>, n_layers: usize) -> u64 {
-    let config = &walker.context.model.config;
+fn bytes(config: &Config, n_layers: usize) -> u64 {
     let (m, d) = (config.intermediate_size * n_layers, config.hidden_size);
     let weights = 4 * config.parameters_per_layer() * n_layers as u64;
     2 * Normal::bytes(m, d) + eliminate_bytes(m).max(ridge_bytes(m, d)) + weights
+}
+
+/// What [`layers`] takes for a run of `n_layers`.
+pub fn cost(config: &Config, n_layers: usize, fit_bytes: u64) -> RunCost {
+    let refit = refit::cost(config, fit_bytes);
+    if bytes(config, n_layers) > fit_bytes {
+        return refit;
+    }
+    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    // What the layers read in the original; contexts three times and activations twice.
+    let walked =
+        RunCost { uploads: 3.0 * n_layers as f64, passes: 3.5 * n_layers as f64, ..RunCost::default() };
+    // Queries, keys and values once, gates and ups twice.
+    let aligned = RunCost::fit(d, d).times(3 * n_layers);
+    let (all_heads, all_neurons) = ((heads(config) * n_layers) as f64, (inner * n_layers) as f64);
+    let rounds = eliminated(inner * n_layers, inner).map(|m| m.powi(3) / 2.0 + m * m * d as f64).sum::<f64>();
+    let groups = GroupShape::new(config);
+    let gone = (groups.per_layer * n_layers.saturating_sub(1)) as f64;
+    let inverse = all_heads.powi(3) / 2.0 + gone * all_heads * all_heads * groups.queries as f64;
+    let chosen =
+        RunCost { solutions: rounds + inverse, bytes: bytes(config, n_layers), ..RunCost::default() };
+    let sums = RunCost::sums(all_heads as usize, d) + RunCost::sums(all_neurons as usize, d);
+    walked + aligned + chosen + sums + RunCost::ridge(heads(config), d) + RunCost::ridge(inner, d) + refit
+}
+
+/// Regressors at the beginning of each round of an elimination from `m` to `keep` (see [`eliminate`]).
+fn eliminated(m: usize, keep: usize) -> impl Iterator<Item = f64> {
+    let surplus = m.saturating_sub(keep);
+    (0..ROUNDS).map(move |round| (keep + (surplus >> round)) as f64)
 }
 
 async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
@@ -104,7 +134,7 @@ struct Read {
 impl Reads {
     fn new(walker: &Walker<'_>, run: &Run<'_>, layers: Vec<DecoderLayer>) -> Result<Self> {
         let bytes = 2 * layers.len() as u64 * state_bytes(walker.context.model, walker.context.sequences);
-        if bytes > BUDGET_BYTES / 4 {
+        if bytes > walker.context.fit_bytes / 4 {
             return Ok(Reads::Anew(layers));
         }
         Ok(Reads::Kept(run.chunks().map(|chunk| Self::run(walker, &layers, &chunk)).collect::<Result<_>>()?))

@@ -5,9 +5,10 @@
 //! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
+use super::cost::heads;
 use super::run_tensors::joined;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
-use super::{BUDGET_BYTES, Built};
+use super::{Built, RunCost, megabytes};
 use crate::Result;
 use crate::least_squares::{Normal, ridge_bytes};
 use crate::model::Config;
@@ -24,17 +25,16 @@ use crate::plan::MergePlan;
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
     let layers = walk(context, plan, stream, async |walker, run| fit(walker, &run).await).await?;
-    Ok(Built { layers, remarks: remark(&context.model.config).into_iter().collect() })
+    Ok(Built { layers, remarks: remark(context).into_iter().collect() })
 }
 
 /// Says where memory does not allow to solve for both projections.
-pub fn remark(config: &Config) -> Option<String> {
-    let needed = joint_bytes(config);
-    (needed > BUDGET_BYTES).then(|| {
+pub fn remark(context: &Context<'_>) -> Option<String> {
+    let needed = joint_bytes(&context.model.config);
+    (needed > context.fit_bytes).then(|| {
         format!(
-            "Only down projections were solved for; together with output projections that would need {:.1} GB of \
-             memory.",
-            needed as f64 / 1e9
+            "Only down projections were solved for; together with output projections that would need {} of memory.",
+            megabytes(needed)
         )
     })
 }
@@ -43,6 +43,17 @@ pub fn remark(config: &Config) -> Option<String> {
 fn joint_bytes(config: &Config) -> u64 {
     let (m, d) = (config.n_heads * config.head_dim + config.intermediate_size, config.hidden_size);
     2 * Normal::bytes(m, d) + ridge_bytes(m, d)
+}
+
+/// What [`fit`] takes.
+pub fn cost(config: &Config, fit_bytes: u64) -> RunCost {
+    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let part = RunCost { uploads: 1.0, passes: 1.0, ..RunCost::default() };
+    let down = part + RunCost::fit(inner, d);
+    match joint_bytes(config) <= fit_bytes {
+        true => down + part + RunCost::fit(heads(config) + inner, d),
+        false => down,
+    }
 }
 
 /// The layer that stays, refitted.
@@ -72,7 +83,7 @@ pub async fn solve(
     let replace =
         |layer: NewLayer, role, values| layer.replacing(model, run.layers, storage, vec![(role, values)]);
     let mut layer = layer;
-    if joint_bytes(&model.config) <= BUDGET_BYTES {
+    if joint_bytes(&model.config) <= walker.context.fit_bytes {
         let output = fit_output(walker, run, &walker.upload(&layer).await?, &output, &down).await?;
         // As it will be stored, so that the second fit makes up for the rounding of the first.
         layer = replace(layer, Role::Output, output)?;

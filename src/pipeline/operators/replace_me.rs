@@ -8,8 +8,10 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
+use super::RunCost;
 use super::walk::{Run, Walker, fetch, walk};
 use crate::Result;
+use crate::model::Config;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
 use crate::model::weights::read_f32;
@@ -22,6 +24,13 @@ use crate::plan::MergePlan;
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
     walk(context, plan, stream, async |walker, run| fit(walker, run).await).await
+}
+
+/// What [`layers`] takes for a run.
+pub fn cost(config: &Config, n_layers: usize) -> RunCost {
+    // The layers up to the one that stays, at most, and that one in parts.
+    let walked = RunCost { uploads: n_layers as f64, passes: n_layers as f64, ..RunCost::default() };
+    walked + RunCost::fit(config.hidden_size, config.hidden_size)
 }
 
 async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {

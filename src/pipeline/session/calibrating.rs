@@ -7,7 +7,6 @@ use crate::calibration::Sequences;
 use crate::evaluate::Scores;
 use crate::manifold::align;
 use crate::model::new_layer::NewLayer;
-use crate::model::storage::Storage;
 use crate::pipeline::atlas::{Atlas, LayerMap, MapOptions};
 use crate::pipeline::checkpoint::{Checkpoint, Identity};
 use crate::pipeline::options::CalibrationOptions;
@@ -56,13 +55,7 @@ impl Session {
         let (sequences, text) = sequences(&self.model, &options.text_options())?;
         check_points(&self.model, options, &sequences)?;
         let mut comparison = Comparison::new(options, sequences.has_bos())?;
-        let context = Context {
-            model: &self.model,
-            accelerator: &self.accelerator,
-            sequences: &sequences,
-            storage: Storage::of(&self.model),
-            observer,
-        };
+        let context = Context::new(&self.model, &self.accelerator, &sequences, observer);
         let mut stream = Stream::open(&context, NewLayer::originals(&self.model)).await?;
         let mut checkpoint = match store {
             Some(store) => {

@@ -11,7 +11,8 @@ use crate::evaluate::Scores;
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::atlas::Atlas;
-use crate::pipeline::estimate::{Estimate, LayerTiming, estimate};
+use crate::pipeline::estimate::{Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
+use crate::pipeline::operators::FIT_BYTES;
 use crate::pipeline::options::{CalibrationOptions, TextOptions, WriteOptions};
 use crate::pipeline::planning::Original;
 use crate::pipeline::similarity::Comparison;
@@ -22,6 +23,9 @@ use crate::progress::Observer;
 use crate::report::{PlanReport, SimilarityReport, TextReport};
 use crate::{Error, Result};
 
+/// Sequences that a time always allows: fewer say nothing about layers, and fit nothing.
+const FEWEST_SEQUENCES: usize = 24;
+
 /// A model, a device, and the results of the stages that have run.
 pub struct Session {
     model: Model,
@@ -29,8 +33,12 @@ pub struct Session {
     calibrated: Option<Calibrated>,
     /// What models that were fitted to the calibration text are measured on.
     judge_on: TextOptions,
+    /// [`Context::fit_bytes`].
+    fit_bytes: u64,
     /// What a layer was found to take, so that changing other options costs nothing.
     timing: Cell<Option<LayerTiming>>,
+    /// What sums and solutions of least squares were.
+    fit_timing: Cell<Option<FitTiming>>,
     /// The last plan that was measured.
     planned: Option<Planned>,
 }
@@ -66,14 +74,28 @@ impl Calibrated {
 impl Session {
     /// Nothing has run yet.
     pub fn new(model: Model, accelerator: Accelerator) -> Self {
-        let (timing, judge_on) = (Cell::new(None), TextOptions::default());
-        Self { model, accelerator, calibrated: None, judge_on, timing, planned: None }
+        Self {
+            model,
+            accelerator,
+            calibrated: None,
+            judge_on: TextOptions::default(),
+            fit_bytes: FIT_BYTES,
+            timing: Cell::new(None),
+            fit_timing: Cell::new(None),
+            planned: None,
+        }
     }
 
     /// Sets the text that models are measured on which were fitted to the calibration text: the built-in
     /// evaluation text until then.
     pub fn judge_on(&mut self, text: TextOptions) {
         self.judge_on = text;
+    }
+
+    /// Sets how many bytes the least-squares problems of a run may need beside the states: where pooling needs more,
+    /// a run is refitted without it.
+    pub fn limit_fits(&mut self, bytes: u64) {
+        self.fit_bytes = bytes;
     }
 
     /// The model.
@@ -92,12 +114,72 @@ impl Session {
     /// [`Error::Limit`] if the text is too short, [`Error::Usage`] for impossible options.
     pub async fn estimate(&self, options: &CalibrationOptions) -> Result<Estimate> {
         let (sequences, _) = sequences(&self.model, &options.text_options())?;
+        let timing = self.layer_timing(&sequences).await?;
+        Ok(estimate(&self.model, &self.accelerator, &sequences, options.points, timing))
+    }
+
+    /// What [`plan`](Session::plan) would need, after a similarity stage with the options `calibration`.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate).
+    pub async fn estimate_plan(
+        &self,
+        calibration: &CalibrationOptions,
+        plan: &PlanOptions,
+    ) -> Result<PlanEstimate> {
+        let (sequences, _) = sequences(&self.model, &calibration.text_options())?;
+        let timing = self.layer_timing(&sequences).await?;
+        let similarity = estimate(&self.model, &self.accelerator, &sequences, calibration.points, timing);
+        Ok(self.basis(&sequences, plan).estimate(&similarity, timing, self.fit_timing()?))
+    }
+
+    /// As many sequences of the text of `calibration`, whatever it says of their number, as the similarity stage and
+    /// [`plan`](Session::plan) together are estimated to manage in so many seconds; a few at least, and no more than
+    /// the text holds.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate).
+    pub async fn sequences_within(
+        &self,
+        seconds: f64,
+        calibration: &CalibrationOptions,
+        plan: &PlanOptions,
+    ) -> Result<usize> {
+        let all = TextOptions { samples: usize::MAX, ..calibration.text_options() };
+        let (sequences, _) = sequences(&self.model, &all)?;
+        let timing = self.layer_timing(&sequences).await?;
+        let needed = timing.similarity(&self.model)
+            + self.basis(&sequences, plan).duration(timing, self.fit_timing()?);
+        Ok(needed.within(seconds).max(FEWEST_SEQUENCES).min(sequences.count()))
+    }
+
+    fn basis<'a>(&'a self, sequences: &'a Sequences, options: &'a PlanOptions) -> PlanBasis<'a> {
+        PlanBasis {
+            model: &self.model,
+            accelerator: &self.accelerator,
+            sequences,
+            options,
+            judge_on: &self.judge_on,
+            fit_bytes: self.fit_bytes,
+        }
+    }
+
+    async fn layer_timing(&self, sequences: &Sequences) -> Result<LayerTiming> {
         let timing = match self.timing.get() {
             Some(timing) if timing.tokens == sequences.tokens() => timing,
-            _ => LayerTiming::measure(&self.model, &self.accelerator, &sequences).await?,
+            _ => LayerTiming::measure(&self.model, &self.accelerator, sequences).await?,
         };
         self.timing.set(Some(timing));
-        Ok(estimate(&self.model, &self.accelerator, &sequences, options.points, timing))
+        Ok(timing)
+    }
+
+    fn fit_timing(&self) -> Result<FitTiming> {
+        let timing = match self.fit_timing.get() {
+            Some(timing) => timing,
+            None => FitTiming::measure()?,
+        };
+        self.fit_timing.set(Some(timing));
+        Ok(timing)
     }
 
     fn context<'a>(
@@ -107,11 +189,9 @@ impl Session {
         observer: &'a dyn Observer,
     ) -> Context<'a> {
         Context {
-            model: &self.model,
-            accelerator: &self.accelerator,
-            sequences: &calibrated.sequences,
             storage: output.storage(&self.model),
-            observer,
+            fit_bytes: self.fit_bytes,
+            ..Context::new(&self.model, &self.accelerator, &calibrated.sequences, observer)
         }
     }
 

@@ -1,9 +1,10 @@
 import demo from '../../../www/demo-result.json'
 import type {
   ByteSource, CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, LayerMap, MapOptions,
-  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, Observe, OutputFolder, PartStore, PlanOptions, PlanReport, SimilarityReport,
+  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, Observe, OutputFolder, PartStore, PlanEstimate, PlanOptions, PlanReport, SimilarityReport,
   TextOptions, WasmEngine, WriteOptions, WriteReport,
 } from '../../../www/engine/protocol'
+import { isFitted } from '../../../www/methods'
 import { compareOf } from './compare'
 import { curveOf } from './curve'
 import { mapOf } from './maps'
@@ -53,6 +54,16 @@ export class MockEngine implements WasmEngine {
       checkpoint_bytes: state + 4 * options.samples * model.hidden_size * model.layers,
       flop, seconds: (msPerLayer(options) * model.layers) / 1000, sequences: options.samples, tokens,
     }
+  }
+
+  async estimatePlan(calibration: CalibrationOptions, { operator, remove }: PlanOptions): Promise<PlanEstimate> {
+    const { seconds, peak_bytes } = await this.estimate(calibration)
+    return isFitted(operator) ? { seconds: 2 * seconds * (1 + (remove ?? 6)), peak_bytes: 4 * peak_bytes } : { seconds: seconds * (remove ?? 6), peak_bytes }
+  }
+
+  async sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions): Promise<number> {
+    const takes = async (samples: number) => (await this.estimate({ ...calibration, samples })).seconds + (await this.estimatePlan({ ...calibration, samples }, plan)).seconds
+    return Math.min(128, Math.max(24, Math.floor(seconds / await takes(1))))
   }
 
   async similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport> {

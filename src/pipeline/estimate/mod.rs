@@ -1,8 +1,12 @@
 //! What a run will need, before it starts.
 
+mod plan;
+
 use serde::Serialize;
 use web_time::Instant;
 
+use self::plan::head_layers;
+pub use self::plan::{Duration, FitTiming, PlanBasis, PlanEstimate};
 use crate::Result;
 use crate::calibration::{PointRule, Sequences};
 use crate::capture::{Runner, read, sequences_per_chunk};
@@ -52,7 +56,7 @@ pub fn estimate(
     let n_tokens = sequences.count() * sequences.tokens();
     let attention = 4.0 * sequences.tokens() as f64 * (config.n_heads * config.head_dim) as f64;
     let layer_flop = n_tokens as f64 * (2.0 * config.parameters_per_layer() as f64 + attention);
-    let head_flop = n_tokens as f64 * 2.0 * (config.hidden_size * config.vocab_size) as f64;
+    let head = head_layers(config, sequences.tokens());
 
     let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();
     // Of a chunk: the gate, up and product of the MLP, and about six copies of the stream.
@@ -69,16 +73,13 @@ pub fn estimate(
     let kept_points = kept_point_bytes(config.n_layers, n_points, config.hidden_size).unwrap_or(0);
     let distances = Atlas::bytes(config.n_layers, n_points).unwrap_or(0);
 
-    let layer_seconds = timing.upload + timing.per_sequence * sequences.count() as f64;
-    // The head is one product, timed by its share of arithmetic.
-    let layers = config.n_layers as f64 + head_flop / layer_flop;
     Estimate {
         peak_bytes: layer_bytes + activations + state_bytes + kept_points + distances,
         layer_bytes,
         state_bytes,
         checkpoint_bytes: points + state_bytes,
-        flop: config.n_layers as f64 * layer_flop + head_flop,
-        seconds: layers * layer_seconds,
+        flop: (config.n_layers as f64 + head) * layer_flop,
+        seconds: timing.similarity(model).of(sequences.count()),
         sequences: sequences.count(),
         tokens: n_tokens,
     }
@@ -96,6 +97,13 @@ pub struct LayerTiming {
 }
 
 impl LayerTiming {
+    /// The similarity stage. The head is one product, timed by its share of arithmetic.
+    pub fn similarity(self, model: &Model) -> Duration {
+        let n_layers = model.config.n_layers as f64;
+        let head = head_layers(&model.config, self.tokens);
+        Duration { fixed: n_layers * self.upload, per_sequence: (n_layers + head) * self.per_sequence }
+    }
+
     /// Reads the first layer and runs it on a few of the sequences.
     ///
     /// # Errors

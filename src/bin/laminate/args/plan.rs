@@ -1,0 +1,179 @@
+//! Which layers go, what becomes of them, and how the result is stored.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use laminate::format::Container;
+use laminate::format::element::Element;
+use laminate::pipeline::WriteOptions;
+use laminate::plan::{Alpha, Method, Operator, PlanOptions, SEARCH_TOKENS, Selection};
+use laminate::{Error, Result};
+
+use super::{EvaluationArgs, output_type, parse_size};
+
+#[derive(Args)]
+pub struct PlanArgs {
+    /// Directory to create, or a .gguf file.
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub evaluation: EvaluationArgs,
+    /// How many layers to remove.
+    #[arg(long, value_name = "K", group = "goal")]
+    remove: Option<usize>,
+    /// Share of the layers to keep, 0 to 1.
+    #[arg(long, value_name = "R", group = "goal")]
+    keep_ratio: Option<f64>,
+    /// Merge while the most similar pair is at least this similar.
+    #[arg(long, value_name = "S", group = "goal")]
+    min_similarity: Option<f64>,
+    /// Repeat the plan of this recipe.json instead of choosing one.
+    #[arg(long, value_name = "FILE", group = "goal")]
+    pub recipe: Option<PathBuf>,
+    /// How layers are chosen and joined: mka, mka-code, shortgpt, pruneme, sleb, greedy-kl, laco, prunecomp,
+    /// replaceme, flatten, random, laminate or laminate-search.
+    #[arg(long, default_value = "mka")]
+    method: String,
+    /// Choose layers by another rule than the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl,
+    /// laco, tail, reverse, random or hand.
+    #[arg(long)]
+    selection: Option<Selection>,
+    /// Join layers in another way than the method's: average, drop, laco, scale, replaceme, flatten, refit or
+    /// pool-refit.
+    #[arg(long)]
+    operator: Option<Operator>,
+    /// Make no run of more than N layers into one, where layers are chosen by similarity.
+    #[arg(long, value_name = "N")]
+    longest_run: Option<usize>,
+    /// Merge exactly these layers into what is before them, in this order, such as 2,3,6.
+    #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal")]
+    absorb: Vec<usize>,
+    /// Layers that take part in no merge, such as 3,11.
+    #[arg(long, value_name = "L,L", value_delimiter = ',')]
+    keep: Vec<usize>,
+    /// What random choices are drawn from.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Tokens on which rules that search try each removal.
+    #[arg(long, default_value_t = SEARCH_TOKENS)]
+    search_tokens: usize,
+    /// How many layers they try in each round but the first; all, or for laminate-search ten, if not given.
+    #[arg(long, value_name = "N")]
+    candidates: Option<usize>,
+    /// Weight of the first of two layers: similarity, search or a number from 0 to 1.
+    #[arg(long, default_value = "similarity")]
+    alpha: Alpha,
+    /// Take as many sequences of the text, whatever `--samples` says, as comparing and merging manage in about this
+    /// many minutes.
+    #[arg(long, value_name = "M", conflicts_with = "recipe")]
+    minutes: Option<f64>,
+    /// Memory that least squares may need beside the states, such as 3GB: runs that would need more are refitted
+    /// without pooling.
+    #[arg(long, value_name = "SIZE")]
+    fit_memory: Option<String>,
+    /// Also fit to only so many of the sequences each, such as 12,24,48, to see whether more text would help.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub calibration_sizes: Vec<usize>,
+    /// Rank the pairs once instead of comparing anew after each merge.
+    #[arg(long)]
+    one_shot: bool,
+    /// Allow layers that write massive activations to be absorbed.
+    #[arg(long)]
+    release_massive: bool,
+    /// Never merge the first layer.
+    #[arg(long)]
+    keep_first: bool,
+    /// Never merge the last layer.
+    #[arg(long)]
+    keep_last: bool,
+    /// Type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q4_k, q5_1, q5_0, q4_1, q4_0.
+    #[arg(long, default_value = "keep")]
+    dtype: String,
+    /// Data in a file at most, such as 5GB or 500MB.
+    #[arg(long, default_value = "5GB")]
+    max_shard_size: String,
+}
+
+impl PlanArgs {
+    /// The goal and the rules, for a model of `n_layers` layers.
+    pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
+        let method = Method::named(&self.method)?;
+        let selection = self.selection.or((!self.absorb.is_empty()).then_some(Selection::Hand));
+        let method = match (selection, self.operator) {
+            (None, None) => method,
+            (selection, operator) => {
+                let (selection, operator) =
+                    (selection.unwrap_or(method.selection), operator.unwrap_or(method.operator));
+                let one_shot = method.one_shot;
+                Method { one_shot, ..Method::pair(selection, operator) }
+            }
+        };
+        let options = method.options(0, self.seed);
+        let remove = match self.keep_ratio {
+            None => self.remove,
+            Some(ratio) if ratio > 0.0 && ratio < 1.0 => {
+                Some(n_layers - ((n_layers as f64 * ratio).round() as usize).clamp(1, n_layers))
+            }
+            Some(ratio) => {
+                return Err(Error::Usage(format!("--keep-ratio {ratio} is not between 0 and 1")));
+            }
+        };
+        Ok(PlanOptions {
+            remove,
+            min_similarity: self.min_similarity,
+            alpha: self.alpha,
+            one_shot: self.one_shot || options.one_shot,
+            release_massive: self.release_massive,
+            keep_first: self.keep_first,
+            keep_last: self.keep_last,
+            longest_run: self.longest_run.or(options.longest_run),
+            locked: self.keep.clone(),
+            absorb: self.absorb.clone(),
+            search_tokens: self.search_tokens,
+            candidates: self.candidates.or(options.candidates),
+            ..options
+        })
+    }
+
+    /// Seconds that comparing and merging may take.
+    pub fn seconds(&self) -> Result<Option<f64>> {
+        match self.minutes {
+            Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
+                Err(Error::Usage(format!("--minutes {minutes} is not a time; give a number above 0")))
+            }
+            minutes => Ok(minutes.map(|minutes| 60.0 * minutes)),
+        }
+    }
+
+    /// Bytes that least squares may need beside the states.
+    pub fn fit_bytes(&self) -> Result<Option<u64>> {
+        self.fit_memory.as_deref().map(|size| parse_size("--fit-memory", size)).transpose()
+    }
+
+    /// How the result is stored.
+    pub fn write_options(&self) -> Result<WriteOptions> {
+        let dtype = match self.dtype.as_str() {
+            "keep" => None,
+            name => Some(output_type(name)?),
+        };
+        let is_gguf = self.writes_gguf();
+        if !is_gguf && matches!(dtype, Some(Element::Block(_))) {
+            return Err(Error::Usage(format!(
+                "--dtype {} is for .gguf files: give --out a name that ends in .gguf",
+                self.dtype
+            )));
+        }
+        let stem = self.out.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+        Ok(WriteOptions {
+            dtype,
+            max_shard_bytes: parse_size("--max-shard-size", &self.max_shard_size)?,
+            container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
+            name: stem.filter(|_| is_gguf),
+        })
+    }
+
+    /// Whether the result is a GGUF file and not a directory.
+    pub fn writes_gguf(&self) -> bool {
+        self.out.extension().is_some_and(|extension| extension == "gguf")
+    }
+}

@@ -1,0 +1,56 @@
+import type { EngineClient } from './engine/client'
+import { toEngineError } from './engine/errors'
+import type { State } from './state.svelte'
+
+/** What runs would take, asked of the engine between runs. Quietly given up when something else begins. */
+export class Estimates {
+  private asking = { similarity: new AbortController(), plan: new AbortController() }
+
+  /** `ready` opens the model where the engine has started anew. */
+  constructor(private readonly state: State, private readonly client: EngineClient, private readonly ready: () => Promise<void>) {}
+
+  stop(): void {
+    for (const controller of Object.values(this.asking)) controller.abort()
+  }
+
+  /** Memory and time of the next comparison of layers. */
+  async similarity(): Promise<void> {
+    await this.ask('similarity', async still => {
+      const estimate = await this.client.call(null, 'estimate', [{ ...this.state.calibration }])
+      if (still()) Object.assign(this.state, { estimate, estimateError: null })
+    }, thrown => Object.assign(this.state, { estimate: null, estimateError: toEngineError(thrown) }))
+  }
+
+  /** Memory and time of the next plan. */
+  async plan(): Promise<void> {
+    const none = () => Object.assign(this.state, { planEstimate: null })
+    // A plan as it came is measured, whatever it takes; nothing is chosen.
+    if (this.state.hand.present.exact) return void none()
+    await this.ask('plan', async still => {
+      const { calibration, chosenPlan, choice } = this.state
+      const planEstimate = await this.client.call(null, 'estimatePlan', [{ ...calibration }, chosenPlan, { ...choice.evaluation }])
+      if (still()) Object.assign(this.state, { planEstimate })
+    }, none)
+  }
+
+  /** Takes as many sequences of the text as comparing the layers and the plan manage in so many seconds. */
+  async allow(seconds: number): Promise<void> {
+    await this.ask('plan', async still => {
+      const { calibration, chosenPlan, choice } = this.state
+      const samples = await this.client.call(null, 'sequencesWithin', [seconds, { ...calibration }, chosenPlan, { ...choice.evaluation }])
+      if (still()) calibration.samples = samples
+    }, thrown => Object.assign(this.state, { estimateError: toEngineError(thrown) }))
+  }
+
+  private async ask(what: 'similarity' | 'plan', work: (still: () => boolean) => Promise<void>, failed: (thrown: unknown) => void): Promise<void> {
+    if (this.state.run || !this.state.model || !this.state.origin) return
+    this.asking[what].abort()
+    const { signal } = (this.asking[what] = new AbortController())
+    try {
+      await this.ready()
+      await work(() => !signal.aborted)
+    } catch (thrown) {
+      if (!signal.aborted) failed(thrown)
+    }
+  }
+}
