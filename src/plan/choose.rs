@@ -127,7 +127,8 @@ impl Planner {
     /// and the best `remove` of them (or all not below `min_similarity`) are taken, each once. The best are the most
     /// similar. Where `influence` gives the Block Influence of every layer, they are instead those that make the
     /// runs `s..=t` of the least sum of `(1 - S(s, t)) (BI(s) + .. + BI(t))`: what a run changes in the map, times
-    /// how far its layers turn the stream; the cheapest of all ways to remove so many.
+    /// how far its layers turn the stream; the cheapest of all ways to remove so many. Protected layers are in none:
+    /// what writes a massive activation is upset by little, and after other runs it is not what it was.
     /// Taken pairs that share a layer form a chain `l, l + 1, .., l + c`, which becomes one layer. It is merged
     /// from left to right: first `l` with `l + 1`, then the result with `l + 2`, and so on; each merge has the
     /// similarity of its own original pair, here `(l + 1, l + 2)`. So every original layer ends in exactly one
@@ -148,6 +149,9 @@ impl Planner {
         }
         self.check_shape(similarity)?;
         let mut ranked = self.allowed(similarity);
+        if influence.is_some() {
+            ranked.retain(|pair| !self.options.protected.contains(&pair.first));
+        }
         // A stable sort of the reversed list puts deeper pairs first among equals.
         ranked.reverse();
         ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
