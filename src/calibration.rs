@@ -107,9 +107,15 @@ impl Sequences {
     /// So many of them, evenly from first to last, or all.
     #[must_use]
     pub fn spread(&self, count: usize) -> Self {
-        let places = Draw::Spread.pieces(self.count, count);
-        let ids = places.iter().flat_map(|place| self.get(*place)).copied().collect();
-        Self { ids, count: places.len(), ..*self }
+        self.at(&Draw::Spread.pieces(self.count, count))
+    }
+
+    /// Those at `places`. Places that do not exist are left out.
+    #[must_use]
+    pub fn at(&self, places: &[usize]) -> Self {
+        let ids: Vec<u32> = places.iter().flat_map(|place| self.get(*place)).copied().collect();
+        let count = ids.len() / self.tokens.max(1);
+        Self { ids, count, ..*self }
     }
 
     /// One sequence.

@@ -63,6 +63,22 @@ impl HiddenStates {
     }
 }
 
+impl HiddenStates {
+    /// Those of the sequences at `places`, ascending, as one chunk. Places that do not exist are left out.
+    #[must_use]
+    pub fn sequences(&self, places: &[usize]) -> Self {
+        let (mut parts, mut first) = (Vec::new(), 0);
+        for chunk in &self.chunks {
+            let [count, ..] = chunk.dims();
+            for place in places.iter().filter(|place| (first..first + count).contains(place)) {
+                parts.push(chunk.clone().narrow(0, place - first, 1));
+            }
+            first += count;
+        }
+        Self { chunks: vec![Tensor::cat(parts, 0)] }
+    }
+}
+
 /// What a layer did, read back from the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerOutput {

@@ -21,7 +21,7 @@ use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
 use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
-use crate::plan::{METHODS, MergePlan};
+use crate::plan::{METHODS, MergePlan, PlanOptions};
 use crate::report::ModelReport;
 use crate::similarity::Metric;
 use crate::sink::parts::PartStore;

@@ -315,9 +315,15 @@ def refit(d, runs):
             target, zc = d.X[run[-1] + 1], m.context(x, p)
             zm = m.gated(x + zc @ p[O].T, p)
             joint, a = ridge(d, torch.cat([zc, zm], -1), target - x, torch.cat([p[O].T, p[DOWN].T]), target)
-            p[O] = joint[:zc.shape[-1]].T
-            mid = x + zc @ p[O].T
-            new, b = ridge(d, m.gated(mid, p), target - mid, p[DOWN].T, target)
+            # the down projection with the new output projection and with the old; the one of less held-out error
+            fits = []
+            for o in joint[:zc.shape[-1]].T, p[O]:
+                mid = x + zc @ o.T
+                z, y = m.gated(mid, p), target - mid
+                new, b = ridge(d, z, y, p[DOWN].T, target)
+                error = b['held_out_error_before'] + min(0, *(err for _, err in b['walk']))
+                fits += [(error, o, new, b)]
+            _, p[O], new, b = min(fits, key=lambda fit: fit[0])
             p[DOWN] = new.T
             notes += [dict(joint=a, down=b)]
         out.append(p)

@@ -160,7 +160,16 @@ impl PlanBasis<'_> {
             (Operator::Average, Alpha::Search) => passes(removed * TRIES * n_layers / 2.0, removed * TRIES),
             _ => Duration::default(),
         };
+        let guarded = match self.options.operator {
+            // With and without the fit of each run, from there on, and the original; about 2000 tokens.
+            Operator::Refit | Operator::PoolRefit => {
+                let runs = self.runs().len() as f64;
+                aside(n_layers * (1.0 + runs), 4.0 * runs, 2048.0)
+            }
+            _ => Duration::default(),
+        };
         chosen
+            + guarded
             + searched
             + self.joined(layer, fit)
             + match self.options.operator.needs_activations() {

@@ -6,6 +6,7 @@
 
 mod cost;
 mod flatten;
+mod guard;
 mod pool;
 mod refit;
 mod replace_me;

@@ -12,6 +12,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::cost::heads;
+use super::guard::{Guard, POOLED};
 use super::refit;
 use super::run_tensors::{
     Folded, GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
@@ -37,6 +38,7 @@ const ELIMINATION_RIDGE: f64 = 1e-2;
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
     let mut remarks = Vec::new();
+    let mut guard = None;
     let layers = walk(context, plan, stream, async |walker, run| {
         let needed = bytes(&context.model.config, run.layers.len());
         if needed > context.fit_bytes {
@@ -45,9 +47,15 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
                 run.layers,
                 megabytes(needed)
             ));
-            return refit::fit(walker, &run).await;
+            return refit::guarded(walker, &run, &mut guard, &mut remarks).await;
         }
-        fit(walker, &run).await
+        let pooled = fit(walker, &run).await?;
+        let judge = Guard::of(&mut guard, walker).await?;
+        let unfitted = judge.unfitted(walker, &run).await?;
+        match judge.judge(walker, &run, (POOLED, pooled), &unfitted, &mut remarks).await? {
+            Some(layer) => Ok(layer),
+            None => refit::guarded(walker, &run, &mut guard, &mut remarks).await,
+        }
     })
     .await?;
     remarks.extend(refit::remark(context));

@@ -6,6 +6,7 @@
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
 use super::cost::heads;
+use super::guard::{Guard, REFITTED};
 use super::run_tensors::joined;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use super::{Built, RunCost, megabytes};
@@ -24,8 +25,13 @@ use crate::plan::MergePlan;
 /// # Errors
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
-    let layers = walk(context, plan, stream, async |walker, run| fit(walker, &run).await).await?;
-    Ok(Built { layers, remarks: remark(context).into_iter().collect() })
+    let (mut guard, mut remarks) = (None, Vec::new());
+    let layers = walk(context, plan, stream, async |walker, run| {
+        guarded(walker, &run, &mut guard, &mut remarks).await
+    })
+    .await?;
+    remarks.extend(remark(context));
+    Ok(Built { layers, remarks })
 }
 
 /// Says where memory does not allow to solve for both projections.
@@ -50,10 +56,28 @@ pub fn cost(config: &Config, fit_bytes: u64) -> RunCost {
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let part = RunCost { uploads: 1.0, passes: 1.0, ..RunCost::default() };
     let down = part + RunCost::fit(inner, d);
+    // The down projection twice: with the output projection as it was, and with the new one.
     match joint_bytes(config) <= fit_bytes {
-        true => down + part + RunCost::fit(heads(config) + inner, d),
+        true => down.times(2) + part + RunCost::fit(heads(config) + inner, d),
         false => down,
     }
+}
+
+/// The layer that stays, refitted where the guard in the slot accepts that, else as it was, which is remarked.
+///
+/// # Errors
+/// What running gives.
+pub async fn guarded(
+    walker: &Walker<'_>,
+    run: &Run<'_>,
+    guard: &mut Option<Guard>,
+    remarks: &mut Vec<String>,
+) -> Result<NewLayer> {
+    let refitted = fit(walker, run).await?;
+    let guard = Guard::of(guard, walker).await?;
+    let unfitted = guard.unfitted(walker, run).await?;
+    let judged = guard.judge(walker, run, (REFITTED, refitted), &unfitted, remarks).await?;
+    Ok(judged.unwrap_or_else(|| NewLayer::original(run.stays)))
 }
 
 /// The layer that stays, refitted.
@@ -82,14 +106,18 @@ pub async fn solve(
     let (model, storage) = (walker.context.model, walker.context.storage);
     let replace =
         |layer: NewLayer, role, values| layer.replacing(model, run.layers, storage, vec![(role, values)]);
-    let mut layer = layer;
+    let alone = fit_down(walker, run, &walker.upload(&layer).await?, &down).await?;
     if joint_bytes(&model.config) <= walker.context.fit_bytes {
         let output = fit_output(walker, run, &walker.upload(&layer).await?, &output, &down).await?;
         // As it will be stored, so that the second fit makes up for the rounding of the first.
-        layer = replace(layer, Role::Output, output)?;
+        let other = replace(layer.clone(), Role::Output, output)?;
+        let both = fit_down(walker, run, &walker.upload(&other).await?, &down).await?;
+        // Where attention makes most of the stream, as in a first layer, its MLP is not the same any more.
+        if both.error < alone.error {
+            return replace(other, Role::Down, both.values);
+        }
     }
-    let down = fit_down(walker, run, &walker.upload(&layer).await?, &down).await?;
-    replace(layer, Role::Down, down)
+    replace(layer, Role::Down, alone.values)
 }
 
 /// The output projection of the joint fit.
@@ -112,17 +140,12 @@ async fn fit_output(
         walker.add(&mut systems, chunk.place, &regressors, &fetch(residual).await?, chunk.weights)?;
     }
     let start = side_by_side(output, heads, down, inner);
-    let joint = improve(&mut systems, &start)?;
+    let joint = improve(&mut systems, &start)?.values;
     Ok(joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default()).copied().collect())
 }
 
 /// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.
-async fn fit_down(
-    walker: &Walker<'_>,
-    run: &Run<'_>,
-    layer: &DecoderLayer,
-    down: &[f32],
-) -> Result<Vec<f32>> {
+async fn fit_down(walker: &Walker<'_>, run: &Run<'_>, layer: &DecoderLayer, down: &[f32]) -> Result<Fit> {
     let config = &walker.context.model.config;
     let mut systems = walker.systems(config.intermediate_size)?;
     for chunk in run.chunks() {
@@ -135,11 +158,19 @@ async fn fit_down(
     improve(&mut systems, down)
 }
 
+/// A weight, and what it leaves unexplained.
+struct Fit {
+    values: Vec<f32>,
+    /// The weighted squared error of the stream on held-out sequences, before they were fitted to as well.
+    error: f64,
+}
+
 /// The weights of a ridge about `start`, from what `start` leaves unexplained: taken before the sums, where little
 /// would be left of its digits.
-fn improve(systems: &mut Systems, start: &[f32]) -> Result<Vec<f32>> {
-    let change = systems.solve(&vec![0.0; start.len()])?.b;
-    Ok(start.iter().zip(change).map(|(start, change)| start + change).collect())
+fn improve(systems: &mut Systems, start: &[f32]) -> Result<Fit> {
+    let change = systems.solve(&vec![0.0; start.len()])?;
+    let values = start.iter().zip(&change.b).map(|(start, change)| start + change).collect();
+    Ok(Fit { values, error: systems.held_out.target_energy() * (1.0 - change.gain) })
 }
 
 /// Rows of `a`, each followed by its row of `b`.

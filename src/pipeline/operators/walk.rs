@@ -71,6 +71,11 @@ impl<'a> Walker<'a> {
         Self { context, runner, held_out: held_out(context.sequences.count()) }
     }
 
+    /// The sequences that are held out from fits.
+    pub fn held_out(&self) -> impl Iterator<Item = usize> {
+        self.held_out.iter().enumerate().filter(|(_, held_out)| **held_out).map(|(place, _)| place)
+    }
+
     /// Reads a layer and takes it to the device.
     ///
     /// # Errors

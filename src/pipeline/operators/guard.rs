@@ -1,0 +1,189 @@
+//! Whether a fitted layer serves the model better than no fit: what reproduces the stream well on average may still miss
+//! the few directions that later layers live on.
+
+use super::walk::{Run, Walker};
+use crate::Result;
+use crate::calibration::Sequences;
+use crate::capture::{HiddenStates, sequences_per_chunk};
+use crate::evaluate::{Scores, score_all};
+use crate::model::new_layer::NewLayer;
+use crate::pipeline::stream::{Context, Stream};
+use crate::progress::Stage;
+
+/// Standard errors by which a fit may be worse than none on average before it is turned down.
+const MARGIN: f64 = 2.0;
+
+/// What fits are called in remarks.
+pub const POOLED: &str = "pooled";
+/// The same.
+pub const REFITTED: &str = "refitted";
+
+/// Some of the held-out sequences, about 2000 tokens, and what leaves the original on them. The final fit has seen
+/// them too, which matters little beside what is looked for here.
+pub struct Guard {
+    places: Vec<usize>,
+    sequences: Sequences,
+    original: HiddenStates,
+}
+
+/// What a model with nothing fitted for a run gives, to compare fits with.
+pub struct Unfitted(Scores);
+
+impl Guard {
+    /// Runs the original on the sequences.
+    ///
+    /// # Errors
+    /// What running gives.
+    async fn new(walker: &Walker<'_>) -> Result<Self> {
+        let context = &walker.context;
+        let held_out: Vec<usize> = walker.held_out().collect();
+        let count = sequences_per_chunk(context.sequences.tokens()).min(held_out.len());
+        let places: Vec<usize> =
+            (0..count).filter_map(|i| held_out.get(i * held_out.len() / count).copied()).collect();
+        let sequences = context.sequences.at(&places);
+        let on_these = Context { sequences: &sequences, ..*context };
+        let mut stream = Stream::open_once(&on_these, NewLayer::originals(context.model)).await?;
+        stream.run(&on_these, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+        let original = stream.last()?.clone();
+        Ok(Self { places, sequences, original })
+    }
+
+    /// The guard in `slot`, which is made where it is empty: one serves all runs of a plan.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub async fn of<'s>(slot: &'s mut Option<Self>, walker: &Walker<'_>) -> Result<&'s Self> {
+        let guard = match slot.take() {
+            Some(guard) => guard,
+            None => Self::new(walker).await?,
+        };
+        Ok(slot.insert(guard))
+    }
+
+    /// The model whose layers before `run` are the new ones, in which the layer that stays of the run is as it was, and
+    /// those after it are the original's.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn unfitted(&self, walker: &Walker<'_>, run: &Run<'_>) -> Result<Unfitted> {
+        Ok(Unfitted(self.scores(walker, run, &NewLayer::original(run.stays)).await?))
+    }
+
+    /// Whether with `layer` in the place of `run` the divergence from the original is at most as large as `unfitted`,
+    /// by a margin of noise.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn accepts(
+        &self,
+        walker: &Walker<'_>,
+        run: &Run<'_>,
+        layer: &NewLayer,
+        unfitted: &Unfitted,
+    ) -> Result<bool> {
+        let fitted = self.scores(walker, run, layer).await?;
+        Ok(is_no_worse(&fitted.kl_by_sequence, &unfitted.0.kl_by_sequence))
+    }
+
+    /// The layer of a fit, if it is [accepted](Self::accepts); a remark instead that says what was wrong with `what`.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn judge(
+        &self,
+        walker: &Walker<'_>,
+        run: &Run<'_>,
+        (what, layer): (&str, NewLayer),
+        unfitted: &Unfitted,
+        remarks: &mut Vec<String>,
+    ) -> Result<Option<NewLayer>> {
+        if self.accepts(walker, run, &layer, unfitted).await? {
+            return Ok(Some(layer));
+        }
+        let rest = if what == REFITTED { "dropped" } else { "refitted without pooling" };
+        remarks.push(format!(
+            "Layers {:?} were {rest}: {what}, they would serve held-out text worse than dropped ones.",
+            run.layers
+        ));
+        Ok(None)
+    }
+
+    async fn scores(&self, walker: &Walker<'_>, run: &Run<'_>, layer: &NewLayer) -> Result<Scores> {
+        let Context { model, accelerator, observer, .. } = walker.context;
+        let after = run.layers.last().map_or(0, |last| last + 1);
+        let mut states = run.entering.sequences(&self.places);
+        states = walker.runner.forward(&walker.upload(layer).await?, &states)?;
+        for layer in after..model.config.n_layers {
+            states = walker.runner.forward(&walker.upload(&NewLayer::original(layer)).await?, &states)?;
+        }
+        let scores =
+            score_all(accelerator, &self.sequences, model, &[&states], Some(&self.original), observer)
+                .await?;
+        Ok(scores.into_iter().next().unwrap_or_default())
+    }
+}
+
+/// Whether the mean of `a - b` is at most [`MARGIN`] of its standard errors above 0. Not where it is no number.
+fn is_no_worse(a: &[f64], b: &[f64]) -> bool {
+    let n = a.len().min(b.len()).max(1) as f64;
+    let differences = || a.iter().zip(b).map(|(a, b)| a - b);
+    let mean = differences().sum::<f64>() / n;
+    let variance = differences().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    mean <= MARGIN * (variance / n).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::super::walk::walk;
+    use super::{Guard, POOLED, REFITTED, is_no_worse};
+    use crate::calibration::Sequences;
+    use crate::demo;
+    use crate::device::Accelerator;
+    use crate::model::new_layer::NewLayer;
+    use crate::pipeline::stream::{Context, Stream};
+    use crate::plan::{MergePlan, Operator};
+    use crate::progress::{Silent, Stage};
+
+    #[test]
+    fn layers_that_serve_worse_than_none_are_turned_down_and_said() {
+        let model = block_on(demo::open()).unwrap();
+        let ids = model.tokenizer.encode(demo::TEXT).unwrap();
+        let sequences = Sequences::cut(&model.config, &ids, 20, 32).unwrap();
+        let accelerator = Accelerator::cpu("test");
+        let context = Context::new(&model, &accelerator, &sequences, &Silent);
+        let plan =
+            MergePlan::absorbing(model.config.n_layers, Operator::PoolRefit, &[(2, 0.9)], |_| 1.0).unwrap();
+        let mut stream = block_on(Stream::open(&context, NewLayer::originals(&model))).unwrap();
+        block_on(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+
+        let (mut remarks, mut taken) = (Vec::new(), Vec::new());
+        let walked = walk(&context, &plan, &stream, async |walker, run| {
+            let mut slot = None;
+            let guard = Guard::of(&mut slot, walker).await?;
+            assert_eq!(guard.places, [0, 6, 13, 19], "the held-out sequences");
+            let unfitted = guard.unfitted(walker, &run).await?;
+            let stays = NewLayer::original(run.stays);
+            for (what, layer) in [(REFITTED, stays.clone()), (POOLED, stays.clone().scaled(8.0))] {
+                let judged = guard.judge(walker, &run, (what, layer), &unfitted, &mut remarks).await?;
+                taken.push(judged.is_some());
+            }
+            Ok(stays)
+        });
+        assert_eq!(block_on(walked).unwrap().len(), model.config.n_layers - 1);
+        assert_eq!(taken, [true, false]);
+        let [remark] = &remarks[..] else { panic!("{remarks:?}") };
+        assert!(remark.contains("[1, 2]") && remark.contains("refitted without pooling"), "{remark}");
+    }
+
+    #[test]
+    fn what_is_worse_by_more_than_noise_is_turned_down() {
+        assert!(is_no_worse(&[0.1, 0.2, 0.3], &[0.2, 0.3, 0.5]));
+        assert!(is_no_worse(&[0.1, 0.2, 0.3], &[0.1, 0.2, 0.3]));
+        assert!(is_no_worse(&[0.1, 0.4, 0.3], &[0.2, 0.2, 0.3]), "a difference within noise");
+        assert!(!is_no_worse(&[0.9, 1.2, 1.1], &[0.2, 0.2, 0.3]));
+        assert!(!is_no_worse(&[f64::NAN, 0.1], &[0.2, 0.2]));
+        assert!(!is_no_worse(&[0.5], &[0.2]) && is_no_worse(&[0.1], &[0.2]));
+    }
+}
