@@ -127,8 +127,9 @@ impl Planner {
     /// and the best `remove` of them (or all not below `min_similarity`) are taken, each once. The best are the most
     /// similar. Where `influence` gives the Block Influence of every layer, they are instead those that make the
     /// runs `s..=t` of the least sum of `(1 - S(s, t)) (BI(s) + .. + BI(t))`: what a run changes in the map, times
-    /// how far its layers turn the stream; the cheapest of all ways to remove so many. Protected layers are in none:
-    /// what writes a massive activation is upset by little, and after other runs it is not what it was.
+    /// how far its layers turn the stream; the cheapest of all ways to remove so many. The layer
+    /// before a protected one is not absorbed either: what writes a massive activation is upset by little, and should
+    /// read what an original layer wrote.
     /// Taken pairs that share a layer form a chain `l, l + 1, .., l + c`, which becomes one layer. It is merged
     /// from left to right: first `l` with `l + 1`, then the result with `l + 2`, and so on; each merge has the
     /// similarity of its own original pair, here `(l + 1, l + 2)`. So every original layer ends in exactly one
@@ -150,7 +151,7 @@ impl Planner {
         self.check_shape(similarity)?;
         let mut ranked = self.allowed(similarity);
         if influence.is_some() {
-            ranked.retain(|pair| !self.options.protected.contains(&pair.first));
+            ranked.retain(|pair| !self.options.protected.contains(&(pair.first + 2)));
         }
         // A stable sort of the reversed list puts deeper pairs first among equals.
         ranked.reverse();

@@ -117,9 +117,9 @@ describe('neighbours', () => {
     expect(chosen({ remove: 1, locked: [4] })).toEqual([2])
     expect(chosen({ min_similarity: 0.75 })).toEqual([0, 1])
     expect(chosen({ remove: 2, influence: [] })).toEqual([0, 1])
-    // What writes a massive activation is in no such run, and may absorb where pairs go by similarity alone.
+    // What writes a massive activation is not absorbed, and before it nothing is.
     const massive = (choice: object, layers: number[]) => neighbours(rows, { remove: 1, min_similarity: null, ...choice }, 'viridis', [0, 1], layers).filter(pair => pair.chosen).map(pair => pair.layer)
-    expect([massive({ influence }, [3]), massive({ influence, release_massive: true }, [3]), massive({}, [0])]).toEqual([[0], [3], [0]])
+    expect([massive({ influence }, [4]), massive({ influence, release_massive: true }, [4]), massive({ influence }, [3]), massive({}, [2])]).toEqual([[0], [3], [3], [0]])
     expect(chains(neighbours(stored.similarity, { remove: 7, min_similarity: null, longest_run: 4, influence: stored.block_influence }, 'viridis', [0, 1]))).toEqual([[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
   })
   test('ties go to the deeper pair', () => {

@@ -42,8 +42,8 @@ export function neighbours(matrix: readonly (readonly number[])[], choice: Choic
   const last = values.length - 1
   const barred = (l: number) => Boolean(
     choice.locked?.includes(l) || choice.locked?.includes(l + 1) || (choice.keep_first && l === 0) || (choice.keep_last && l === last)
-    // What writes a massive activation is in no run that is chosen by what its layers do.
-    || (!choice.release_massive && (massive.includes(l + 1) || (choice.influence && massive.includes(l)))),
+    // What writes a massive activation reads what an original layer wrote, where runs are chosen by what layers do.
+    || (!choice.release_massive && (massive.includes(l + 1) || (choice.influence && massive.includes(l + 2)))),
   )
   const order = values.map((_, l) => l).filter(l => !barred(l)).sort((a, b) => values[b]! - values[a]! || b - a)
   const alike = choice.remove !== null ? order : order.filter(l => values[l]! >= (choice.min_similarity ?? 1))
