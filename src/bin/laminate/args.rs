@@ -47,7 +47,7 @@ pub enum Command {
         #[command(flatten)]
         calibration: CalibrationArgs,
         #[command(flatten)]
-        plan: PlanArgs,
+        plan: Box<PlanArgs>,
         #[command(flatten)]
         output: OutputArgs,
     },
