@@ -110,3 +110,16 @@ export function saved(page: Page, what: string, format: string): Promise<{ name:
     await page.getByRole('group', { name: `Save ${what} as` }).getByRole('button', { name: new RegExp(`^${format}`) }).click()
   })
 }
+
+/** The page itself cancels its run as soon as it says `text`: a mock writes faster than a busy machine clicks. */
+export async function cancelAt(page: Page, text: string): Promise<void> {
+  await page.evaluate(said => {
+    const watch = new MutationObserver(() => {
+      const cancel = [...document.querySelectorAll('button')].find(each => each.textContent?.trim() === 'Cancel')
+      if (!cancel || !document.body.textContent?.includes(said)) return
+      watch.disconnect()
+      cancel.click()
+    })
+    watch.observe(document.body, { childList: true, subtree: true, characterData: true })
+  }, text)
+}

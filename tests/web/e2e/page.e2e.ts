@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { cancelAt, choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { pickerAnswers, privateFiles } from './storage'
 import { readZip } from './zip'
 
@@ -62,16 +62,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await runDemo(page)
     await compress(page, 1)
     await pickerAnswers(page, 'models')
-    // By the page itself, as soon as it says so: the mock writes faster than a busy machine clicks.
-    await page.evaluate(() => {
-      const watch = new MutationObserver(() => {
-        const cancel = [...document.querySelectorAll('button')].find(each => each.textContent?.trim() === 'Cancel')
-        if (!cancel || !document.body.textContent?.includes('Writing model.safetensors')) return
-        watch.disconnect()
-        cancel.click()
-      })
-      watch.observe(document.body, { childList: true, subtree: true, characterData: true })
-    })
+    await cancelAt(page, 'Writing model.safetensors')
     await page.getByRole('button', { name: button }).click()
     await page.getByText('Cancelled; nothing was written.').waitFor()
     expect(await privateFiles(page)).toEqual([])
