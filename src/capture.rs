@@ -61,9 +61,7 @@ impl HiddenStates {
         }
         Tensor::cat(rows, 0)
     }
-}
 
-impl HiddenStates {
     /// Those of the sequences at `places`, ascending, as one chunk. Places that do not exist are left out.
     #[must_use]
     pub fn sequences(&self, places: &[usize]) -> Self {

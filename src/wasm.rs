@@ -130,12 +130,14 @@ impl Engine {
         finish(result)
     }
 
-    /// What a plan will need, stored as `output` says; on `judge` what is fitted is measured.
+    /// What a plan will need after the similarity stage; on `judge` what is fitted is measured.
     #[wasm_bindgen(js_name = estimatePlan)]
     pub async fn estimate_plan(&self, calibration: JsValue, plan: JsValue, judge: JsValue) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
+        // Before the session is taken: what cannot be read must not lose it.
+        let judge = from_js(judge)?;
         let mut session = self.take()?;
-        session.judge_on(from_js(judge)?);
+        session.judge_on(judge);
         let result = session.estimate_plan(&calibration, &plan).await;
         self.give_back(session);
         finish(result)
@@ -151,8 +153,10 @@ impl Engine {
         judge: JsValue,
     ) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
+        // Before the session is taken: what cannot be read must not lose it.
+        let judge = from_js(judge)?;
         let mut session = self.take()?;
-        session.judge_on(from_js(judge)?);
+        session.judge_on(judge);
         let result = session.sequences_within(seconds, &calibration, &plan).await;
         self.give_back(session);
         finish(result)

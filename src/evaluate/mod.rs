@@ -48,3 +48,14 @@ impl Quality {
 pub fn is_collapsed(perplexity: f64, original: f64) -> bool {
     perplexity.is_nan() || perplexity > COLLAPSE_FACTOR * original
 }
+
+/// The mean of some numbers and its standard error; `None` for fewer than two.
+pub fn mean_and_error(x: &[f64]) -> Option<(f64, f64)> {
+    let n = x.len() as f64;
+    if x.len() < 2 {
+        return None;
+    }
+    let mean = x.iter().sum::<f64>() / n;
+    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    Some((mean, (variance / n).sqrt()))
+}

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{ModelReport, TextReport};
 use crate::device::DeviceReport;
-use crate::evaluate::Quality;
+use crate::evaluate::{Quality, mean_and_error};
 use crate::pipeline::options::WriteOptions;
 use crate::plan::{Method, Operator, Selection};
 
@@ -228,17 +228,6 @@ impl CompareReport {
             )
         })
     }
-}
-
-/// The mean of some numbers and its standard error; `None` for fewer than two.
-fn mean_and_error(x: &[f64]) -> Option<(f64, f64)> {
-    let n = x.len() as f64;
-    if x.len() < 2 {
-        return None;
-    }
-    let mean = x.iter().sum::<f64>() / n;
-    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    Some((mean, (variance / n).sqrt()))
 }
 
 /// `0.524 ± 0.021`, as far as it is known.

@@ -5,8 +5,8 @@ mod plan;
 use serde::Serialize;
 use web_time::Instant;
 
-use self::plan::head_layers;
 pub use self::plan::{Duration, FitTiming, PlanBasis, PlanEstimate};
+use self::plan::{head_layers, layer_flop};
 use crate::Result;
 use crate::calibration::{PointRule, Sequences};
 use crate::capture::{Runner, read, sequences_per_chunk};
@@ -54,8 +54,7 @@ pub fn estimate(
 ) -> Estimate {
     let config = &model.config;
     let n_tokens = sequences.count() * sequences.tokens();
-    let attention = 4.0 * sequences.tokens() as f64 * (config.n_heads * config.head_dim) as f64;
-    let layer_flop = n_tokens as f64 * (2.0 * config.parameters_per_layer() as f64 + attention);
+    let layer_flop = n_tokens as f64 * layer_flop(config, sequences.tokens());
     let head = head_layers(config, sequences.tokens());
 
     let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();

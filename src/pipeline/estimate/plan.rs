@@ -242,9 +242,13 @@ impl PlanBasis<'_> {
     }
 }
 
+/// Floating-point operations of a layer for each token, in sequences of `tokens`.
+pub fn layer_flop(config: &Config, tokens: usize) -> f64 {
+    let attention = 4.0 * tokens as f64 * (config.n_heads * config.head_dim) as f64;
+    2.0 * config.parameters_per_layer() as f64 + attention
+}
+
 /// What the head takes, in layers.
 pub fn head_layers(config: &Config, tokens: usize) -> f64 {
-    let attention = 4.0 * tokens as f64 * (config.n_heads * config.head_dim) as f64;
-    let layer = 2.0 * config.parameters_per_layer() as f64 + attention;
-    2.0 * (config.hidden_size * config.vocab_size) as f64 / layer
+    2.0 * (config.hidden_size * config.vocab_size) as f64 / layer_flop(config, tokens)
 }

@@ -5,7 +5,7 @@ use super::walk::{Run, Walker};
 use crate::Result;
 use crate::calibration::Sequences;
 use crate::capture::{HiddenStates, sequences_per_chunk};
-use crate::evaluate::{Scores, score_all};
+use crate::evaluate::{Scores, mean_and_error, score_all};
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::Stage;
@@ -125,11 +125,13 @@ impl Guard {
 
 /// Whether the mean of `a - b` is at most [`MARGIN`] of its standard errors above 0. Not where it is no number.
 fn is_no_worse(a: &[f64], b: &[f64]) -> bool {
-    let n = a.len().min(b.len()).max(1) as f64;
-    let differences = || a.iter().zip(b).map(|(a, b)| a - b);
-    let mean = differences().sum::<f64>() / n;
-    let variance = differences().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    mean <= MARGIN * (variance / n).sqrt()
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    match (mean_and_error(&differences), &differences[..]) {
+        (Some((mean, error)), _) => mean <= MARGIN * error,
+        // One says nothing about the noise, and none nothing at all.
+        (None, [only]) => *only <= 0.0,
+        (None, _) => true,
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
     let mut remarks = Vec::new();
     let mut guard = None;
     let layers = walk(context, plan, stream, async |walker, run| {
+        let guard = Guard::of(&mut guard, walker).await?;
+        let unfitted = guard.unfitted(walker, &run).await?;
         let needed = bytes(&context.model.config, run.layers.len());
         if needed > context.fit_bytes {
             remarks.push(format!(
@@ -47,15 +49,13 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
                 run.layers,
                 megabytes(needed)
             ));
-            return refit::guarded(walker, &run, &mut guard, &mut remarks).await;
+        } else {
+            let pooled = (POOLED, fit(walker, &run).await?);
+            if let Some(layer) = guard.judge(walker, &run, pooled, &unfitted, &mut remarks).await? {
+                return Ok(layer);
+            }
         }
-        let pooled = fit(walker, &run).await?;
-        let judge = Guard::of(&mut guard, walker).await?;
-        let unfitted = judge.unfitted(walker, &run).await?;
-        match judge.judge(walker, &run, (POOLED, pooled), &unfitted, &mut remarks).await? {
-            Some(layer) => Ok(layer),
-            None => refit::guarded(walker, &run, &mut guard, &mut remarks).await,
-        }
+        refit::guarded(walker, &run, guard, &unfitted, &mut remarks).await
     })
     .await?;
     remarks.extend(refit::remark(context));

@@ -6,7 +6,7 @@
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
 use super::cost::heads;
-use super::guard::{Guard, REFITTED};
+use super::guard::{Guard, REFITTED, Unfitted};
 use super::run_tensors::joined;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use super::{Built, RunCost, megabytes};
@@ -27,7 +27,9 @@ use crate::plan::MergePlan;
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
     let (mut guard, mut remarks) = (None, Vec::new());
     let layers = walk(context, plan, stream, async |walker, run| {
-        guarded(walker, &run, &mut guard, &mut remarks).await
+        let guard = Guard::of(&mut guard, walker).await?;
+        let unfitted = guard.unfitted(walker, &run).await?;
+        guarded(walker, &run, guard, &unfitted, &mut remarks).await
     })
     .await?;
     remarks.extend(remark(context));
@@ -63,20 +65,19 @@ pub fn cost(config: &Config, fit_bytes: u64) -> RunCost {
     }
 }
 
-/// The layer that stays, refitted where the guard in the slot accepts that, else as it was, which is remarked.
+/// The layer that stays, refitted where `guard` finds that no worse than `unfitted`, else as it was, which is remarked.
 ///
 /// # Errors
 /// What running gives.
 pub async fn guarded(
     walker: &Walker<'_>,
     run: &Run<'_>,
-    guard: &mut Option<Guard>,
+    guard: &Guard,
+    unfitted: &Unfitted,
     remarks: &mut Vec<String>,
 ) -> Result<NewLayer> {
     let refitted = fit(walker, run).await?;
-    let guard = Guard::of(guard, walker).await?;
-    let unfitted = guard.unfitted(walker, run).await?;
-    let judged = guard.judge(walker, run, (REFITTED, refitted), &unfitted, remarks).await?;
+    let judged = guard.judge(walker, run, (REFITTED, refitted), unfitted, remarks).await?;
     Ok(judged.unwrap_or_else(|| NewLayer::original(run.stays)))
 }
 
