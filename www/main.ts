@@ -4,4 +4,5 @@ import './style.css'
 import { applyTheme, storedTheme } from './theme'
 
 applyTheme(storedTheme())
-mount(App, { target: document.getElementById('app')! })
+// In a task of its own: reading the program is one already.
+setTimeout(() => mount(App, { target: document.getElementById('app')! }))
