@@ -183,17 +183,19 @@ impl Engine {
         finish(result)
     }
 
-    /// Measures a plan that exists already, each step of it where its weights say all; on `judge` what is fitted.
+    /// Measures a plan that exists already, each step of it where its weights say all; on `judge` what is fitted, which
+    /// is kept in `kept` where that is given.
     pub async fn measure(
         &self,
         plan: JsValue,
         observe: Function,
         output: JsValue,
         judge: JsValue,
+        kept: Option<JsParts>,
     ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
         let (mut session, output) = self.take_to_judge(output, judge)?;
-        let result = session.measure_each(&plan, &output, &Page(observe)).await;
+        let result = session.measure_kept(&plan, &output, boxed(kept), &Page(observe), true).await;
         self.give_back(session);
         finish(result)
     }
@@ -208,17 +210,19 @@ impl Engine {
         finish(result.map(|maps| maps.iter().map(JsLayerMap::from).collect::<Vec<_>>()))
     }
 
-    /// Chooses and measures merges, stored as `output` says; on `judge` what is fitted.
+    /// Chooses and measures merges, stored as `output` says; on `judge` what is fitted, which is kept in `kept` where
+    /// that is given.
     pub async fn plan(
         &self,
         options: JsValue,
         observe: Function,
         output: JsValue,
         judge: JsValue,
+        kept: Option<JsParts>,
     ) -> JsResult {
         let options = from_js(options)?;
         let (mut session, output) = self.take_to_judge(output, judge)?;
-        let result = session.plan(&options, &output, &Page(observe)).await;
+        let result = session.plan_kept(&options, &output, boxed(kept), &Page(observe)).await;
         self.give_back(session);
         finish(result)
     }
@@ -304,6 +308,11 @@ impl Engine {
     fn give_back(&self, session: Session) {
         self.session.replace(Some(session));
     }
+}
+
+/// A store for as long as a run takes.
+fn boxed(kept: Option<JsParts>) -> Option<Box<dyn PartStore>> {
+    kept.map(|kept| Box::new(BrowserParts(kept)) as Box<dyn PartStore>)
 }
 
 /// A text and its name.

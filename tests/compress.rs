@@ -350,7 +350,7 @@ fn a_repeated_plan_is_measured_after_each_step_where_that_is_asked() {
     similarity(&mut session, &CalibrationOptions { samples: 40, ..CalibrationOptions::default() });
     let given = run(session.plan(&remove(3), &WriteOptions::default(), &Silent)).unwrap();
     let end = run(session.measure(&given.plan, &WriteOptions::default(), &Silent)).unwrap();
-    let each = run(session.measure_each(&given.plan, &WriteOptions::default(), &Silent)).unwrap();
+    let each = run(session.measure_kept(&given.plan, &WriteOptions::default(), None, &Silent, true)).unwrap();
     assert_eq!(end.plan.steps[0].perplexity, None);
     for (again, step) in each.plan.steps.iter().zip(&given.plan.steps) {
         assert_near("perplexity", again.perplexity.unwrap(), step.perplexity.unwrap(), 1e-3);

@@ -75,6 +75,18 @@ impl NewLayer {
         Ok(self)
     }
 
+    /// This layer with tensors that are [`computed`](Self::computed) and stored already.
+    #[must_use]
+    pub fn with_computed(mut self, tensors: Vec<(Role, Stored)>) -> Self {
+        self.replaced = Arc::new(tensors);
+        self
+    }
+
+    /// The tensors that were computed, as they will be stored, their rows in the order of the model's files.
+    pub fn computed(&self) -> &[(Role, Stored)] {
+        &self.replaced
+    }
+
     /// The original layers in it and their weights.
     pub fn mix(&self) -> &Mix {
         &self.mix

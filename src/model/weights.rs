@@ -247,7 +247,7 @@ pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32
 ///
 /// # Errors
 /// [`Error::Format`] if the model lacks it.
-pub(super) fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
+pub fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
     model.tensor(id).ok_or_else(|| {
         Error::Format(format!("tensor {} is in none of the weight files", id.describe(model.container())))
     })

@@ -7,6 +7,7 @@ use crate::evaluate::{Output, Scores, score};
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
+use crate::pipeline::checkpoint::fitted::KeptFits;
 use crate::pipeline::operators::FIT_BYTES;
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     /// Bytes that the least-squares problems of a run may need beside the states; operators fit less where they would
     /// need more.
     pub fit_bytes: u64,
+    /// Where fitted layers are kept, if they are.
+    pub fits: Option<&'a KeptFits>,
     /// Who is told.
     pub observer: &'a dyn Observer,
 }
@@ -44,7 +47,8 @@ impl<'a> Context<'a> {
         sequences: &'a Sequences,
         observer: &'a dyn Observer,
     ) -> Self {
-        Self { model, accelerator, sequences, storage: Storage::of(model), fit_bytes: FIT_BYTES, observer }
+        let storage = Storage::of(model);
+        Self { model, accelerator, sequences, storage, fit_bytes: FIT_BYTES, fits: None, observer }
     }
 
     /// The layers of `stream` as they will be stored. Where that changes them they have yet to be run, which whatever

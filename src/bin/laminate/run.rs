@@ -18,7 +18,7 @@ use laminate::pipeline::{CalibrationOptions, Session, evaluate};
 use laminate::plan::PlanOptions;
 use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe, SimilarityReport};
 use laminate::sink::DirectoryFolder;
-use laminate::sink::parts::DirectoryParts;
+use laminate::sink::parts::{DirectoryParts, PartStore};
 use laminate::source::{SharedSource, open_ending, open_path};
 use laminate::{Error, Result, demo, memory};
 
@@ -218,9 +218,13 @@ async fn compress(
         foretell(&session, &options_used, plan, &watch).await?;
     }
     similarity(&mut session, &options_used, calibration, &watch).await?;
+    let kept = match &calibration.checkpoint {
+        Some(directory) => Some(Box::new(DirectoryParts::open(directory)?) as Box<dyn PartStore>),
+        None => None,
+    };
     let planned = match (recipe, options) {
-        (Some(recipe), _) => session.measure(&recipe.plan, &output, &watch).await?,
-        (None, Some(options)) => session.plan(&options, &output, &watch).await?,
+        (Some(recipe), _) => session.measure_kept(&recipe.plan, &output, kept, &watch, false).await?,
+        (None, Some(options)) => session.plan_kept(&options, &output, kept, &watch).await?,
         (None, None) => return Err(Error::Usage("say how many layers to remove".to_owned())),
     };
     let calibration_curve = match arguments.calibration_sizes.as_slice() {

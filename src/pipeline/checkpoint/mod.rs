@@ -1,4 +1,5 @@
-//! What the similarity stage has finished, kept so that it can go on after an interruption.
+//! What a run has finished, kept so that it can go on after an interruption: of the similarity stage here, of a plan
+//! its layers ([`fitted`]).
 //!
 //! After each layer two parts are written: `layer-0007` with what the layer gave (its points and measures), and
 //! `states-0008` with the hidden states that enter the next. The states before it are removed again, unless the
@@ -7,6 +8,7 @@
 //! so another metric or other settings of the map go on from the same parts; a finished run is opened again without
 //! running a layer. Parts that are damaged or belong to something else are not used, which is said.
 
+pub mod fitted;
 mod part;
 mod restore;
 

@@ -121,6 +121,11 @@ impl Part {
         self.header.metadata.get("device").map(String::as_str).unwrap_or_default()
     }
 
+    /// The names of its tensors, but for the checksum.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.header.tensors.iter().map(|(name, _)| name.as_str()).filter(|name| *name != CHECKSUM)
+    }
+
     /// The shape of a tensor.
     pub fn shape(&self, tensor: &str) -> Result<&[u64]> {
         self.info(tensor).map(|info| info.shape.as_slice())

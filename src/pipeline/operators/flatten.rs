@@ -4,18 +4,19 @@
 //! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
 //! neurons that go have in common with those that stay is passed on by the Nystrom method.
 
-use super::RunCost;
 use super::cost::heads;
 use super::run_tensors::{
     GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
 };
 use super::walk::{Run, Walker, as_rows, walk};
+use super::{Built, RunCost};
 use crate::Result;
 use crate::least_squares::{Normal, leverage_bytes, leverage_keep};
 use crate::model::Config;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::checkpoint::fitted::Fitted;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
 
@@ -26,8 +27,8 @@ const RIDGE: f64 = 10.0;
 ///
 /// # Errors
 /// What running gives.
-pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
-    walk(context, plan, stream, async |walker, run| fit(walker, run).await).await
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
+    walk(context, plan, stream, async |walker, run| fit(walker, run).await.map(Fitted::from)).await
 }
 
 /// What [`layers`] takes for a run.

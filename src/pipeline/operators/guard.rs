@@ -171,9 +171,9 @@ mod tests {
                 let judged = guard.judge(walker, &run, (what, layer), &unfitted, &mut remarks).await?;
                 taken.push(judged.is_some());
             }
-            Ok(stays)
+            Ok(stays.into())
         });
-        assert_eq!(block_on(walked).unwrap().len(), model.config.n_layers - 1);
+        assert_eq!(block_on(walked).unwrap().layers.len(), model.config.n_layers - 1);
         assert_eq!(taken, [true, false]);
         let [remark] = &remarks[..] else { panic!("{remarks:?}") };
         assert!(remark.contains("[1, 2]") && remark.contains("refitted without pooling"), "{remark}");

@@ -66,8 +66,8 @@ pub async fn build(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> 
     match plan.operator {
         Operator::Average | Operator::Drop | Operator::Collapse => mixed_layers(plan).map(no_remarks),
         Operator::Scale => scale::layers(context, plan, stream).await.map(no_remarks),
-        Operator::ReplaceMe => replace_me::layers(context, plan, stream).await.map(no_remarks),
-        Operator::Flatten => flatten::layers(context, plan, stream).await.map(no_remarks),
+        Operator::ReplaceMe => replace_me::layers(context, plan, stream).await,
+        Operator::Flatten => flatten::layers(context, plan, stream).await,
         Operator::Refit => refit::layers(context, plan, stream).await,
         Operator::PoolRefit => pool::layers(context, plan, stream).await,
     }

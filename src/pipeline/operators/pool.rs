@@ -24,6 +24,7 @@ use crate::model::Config;
 use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::checkpoint::fitted::Fitted;
 use crate::pipeline::operators::{Built, RunCost, megabytes};
 use crate::pipeline::stream::{Context, Stream, state_bytes};
 use crate::plan::MergePlan;
@@ -37,11 +38,11 @@ const ELIMINATION_RIDGE: f64 = 1e-2;
 /// # Errors
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
-    let mut remarks = Vec::new();
     let mut guard = None;
-    let layers = walk(context, plan, stream, async |walker, run| {
+    let mut built = walk(context, plan, stream, async |walker, run| {
         let guard = Guard::of(&mut guard, walker).await?;
         let unfitted = guard.unfitted(walker, &run).await?;
+        let mut remarks = Vec::new();
         let needed = bytes(&context.model.config, run.layers.len());
         if needed > context.fit_bytes {
             remarks.push(format!(
@@ -52,14 +53,14 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
         } else {
             let pooled = (POOLED, fit(walker, &run).await?);
             if let Some(layer) = guard.judge(walker, &run, pooled, &unfitted, &mut remarks).await? {
-                return Ok(layer);
+                return Ok(Fitted { layer, remarks });
             }
         }
-        refit::guarded(walker, &run, guard, &unfitted, &mut remarks).await
+        refit::guarded(walker, &run, guard, &unfitted, remarks).await
     })
     .await?;
-    remarks.extend(refit::remark(context));
-    Ok(Built { layers, remarks })
+    built.remarks.extend(refit::remark(context));
+    Ok(built)
 }
 
 /// Memory that pooling `n_layers` layers needs beside the states.

@@ -17,6 +17,7 @@ use crate::model::layer::DecoderLayer;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
 use crate::model::weights::read_f32;
+use crate::pipeline::checkpoint::fitted::Fitted;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
 
@@ -25,15 +26,15 @@ use crate::plan::MergePlan;
 /// # Errors
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
-    let (mut guard, mut remarks) = (None, Vec::new());
-    let layers = walk(context, plan, stream, async |walker, run| {
+    let mut guard = None;
+    let mut built = walk(context, plan, stream, async |walker, run| {
         let guard = Guard::of(&mut guard, walker).await?;
         let unfitted = guard.unfitted(walker, &run).await?;
-        guarded(walker, &run, guard, &unfitted, &mut remarks).await
+        guarded(walker, &run, guard, &unfitted, Vec::new()).await
     })
     .await?;
-    remarks.extend(remark(context));
-    Ok(Built { layers, remarks })
+    built.remarks.extend(remark(context));
+    Ok(built)
 }
 
 /// Says where memory does not allow to solve for both projections.
@@ -49,7 +50,7 @@ pub fn remark(context: &Context<'_>) -> Option<String> {
 
 /// Memory that a fit of both projections needs beside the states.
 fn joint_bytes(config: &Config) -> u64 {
-    let (m, d) = (config.n_heads * config.head_dim + config.intermediate_size, config.hidden_size);
+    let (m, d) = (heads(config) + config.intermediate_size, config.hidden_size);
     2 * Normal::bytes(m, d) + ridge_bytes(m, d)
 }
 
@@ -65,7 +66,8 @@ pub fn cost(config: &Config, fit_bytes: u64) -> RunCost {
     }
 }
 
-/// The layer that stays, refitted where `guard` finds that no worse than `unfitted`, else as it was, which is remarked.
+/// The layer that stays, refitted where `guard` finds that no worse than `unfitted`, else as it was, which is remarked
+/// after `remarks`.
 ///
 /// # Errors
 /// What running gives.
@@ -74,11 +76,11 @@ pub async fn guarded(
     run: &Run<'_>,
     guard: &Guard,
     unfitted: &Unfitted,
-    remarks: &mut Vec<String>,
-) -> Result<NewLayer> {
+    mut remarks: Vec<String>,
+) -> Result<Fitted> {
     let refitted = fit(walker, run).await?;
-    let judged = guard.judge(walker, run, (REFITTED, refitted), unfitted, remarks).await?;
-    Ok(judged.unwrap_or_else(|| NewLayer::original(run.stays)))
+    let judged = guard.judge(walker, run, (REFITTED, refitted), unfitted, &mut remarks).await?;
+    Ok(Fitted { layer: judged.unwrap_or_else(|| NewLayer::original(run.stays)), remarks })
 }
 
 /// The layer that stays, refitted.

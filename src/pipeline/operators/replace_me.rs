@@ -8,13 +8,14 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::RunCost;
 use super::walk::{Run, Walker, fetch, walk};
+use super::{Built, RunCost};
 use crate::Result;
 use crate::model::Config;
 use crate::model::names::Role;
 use crate::model::new_layer::NewLayer;
 use crate::model::weights::read_f32;
+use crate::pipeline::checkpoint::fitted::Fitted;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
 
@@ -22,8 +23,8 @@ use crate::plan::MergePlan;
 ///
 /// # Errors
 /// What running gives.
-pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
-    walk(context, plan, stream, async |walker, run| fit(walker, run).await).await
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
+    walk(context, plan, stream, async |walker, run| fit(walker, run).await.map(Fitted::from)).await
 }
 
 /// What [`layers`] takes for a run.

@@ -2,11 +2,12 @@
 
 use burn::tensor::Tensor;
 
-use super::STRENGTHS;
+use super::{Built, STRENGTHS};
 use crate::capture::{HiddenStates, Runner, read, sequences_per_chunk};
 use crate::least_squares::{Normal, Refit, ridge_on_all};
 use crate::model::layer::DecoderLayer;
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::checkpoint::fitted::Fitted;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
 use crate::progress::{Stage, Unit};
@@ -45,7 +46,22 @@ pub struct RunChunk<'r> {
     pub weights: &'r [f32],
 }
 
-impl Run<'_> {
+impl<'r> Run<'r> {
+    async fn new(
+        layers: &'r [usize],
+        stays: usize,
+        original: &'r HiddenStates,
+        entering: &'r HiddenStates,
+        leaving: &'r HiddenStates,
+    ) -> Result<Self> {
+        let mut weights = Vec::with_capacity(leaving.chunks.len());
+        for chunk in &leaving.chunks {
+            let [.., hidden] = chunk.dims();
+            weights.push(relative_weights(&fetch(as_rows(chunk)).await?, hidden));
+        }
+        Ok(Self { layers, stays, original, entering, leaving, weights })
+    }
+
     /// All chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = RunChunk<'_>> {
         let states = self.original.chunks.iter().zip(&self.entering.chunks).zip(&self.leaving.chunks);
@@ -138,7 +154,8 @@ impl Systems {
     }
 }
 
-/// Builds the layers of `plan`: `fit` makes one of each run, the others stay. `stream` is of the original.
+/// Builds the layers of `plan`: `fit` makes one of each run, unless it was kept, and the others stay. `stream` is of the
+/// original.
 ///
 /// # Errors
 /// [`Error::Limit`] if there are too few sequences to hold some out, and what running and `fit` give.
@@ -146,8 +163,8 @@ pub async fn walk<'a>(
     context: &Context<'a>,
     plan: &MergePlan,
     stream: &Stream,
-    mut fit: impl AsyncFnMut(&Walker<'a>, Run<'_>) -> Result<NewLayer>,
-) -> Result<Vec<NewLayer>> {
+    mut fit: impl AsyncFnMut(&Walker<'a>, Run<'_>) -> Result<Fitted>,
+) -> Result<Built> {
     if context.sequences.count() < 2 {
         return Err(Error::Limit(format!(
             "operator {} fits on some sequences and checks on others, but the text gives only {}; give a longer \
@@ -160,7 +177,11 @@ pub async fn walk<'a>(
     let mut original = Original { place: 0, states: stream.nearest(0)?.1 };
     // The original's states as long as nothing has changed.
     let mut new: Option<HiddenStates> = None;
-    let mut layers = Vec::with_capacity(plan.groups.len());
+    let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
+    let names = match context.fits {
+        Some(fits) => fits.begin(context, plan).await,
+        None => Vec::new(),
+    };
     for (place, group) in plan.groups.iter().enumerate() {
         let (Some(stays), Some(first)) = (plan.survivor(place), group.first()) else { continue };
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
@@ -171,31 +192,38 @@ pub async fn walk<'a>(
             if let Some(states) = &mut new {
                 *states = walker.runner.forward(&walker.upload(&layer).await?, states)?;
             }
-            layers.push(layer);
+            built.layers.push(layer);
             continue;
         }
-        original.advance(&walker, stream, *first).await?;
-        let mut leaving = original.clone();
-        leaving.advance(&walker, stream, first + group.len()).await?;
-        let entering = new.take().unwrap_or_else(|| original.states.clone());
-        let mut weights = Vec::with_capacity(leaving.states.chunks.len());
-        for chunk in &leaving.states.chunks {
-            weights.push(relative_weights(&fetch(as_rows(chunk)).await?, context.model.config.hidden_size));
-        }
-        let run = Run {
-            layers: group,
-            stays,
-            original: &original.states,
-            entering: &entering,
-            leaving: &leaving.states,
-            weights,
+        let kept = context.fits.zip(names.get(place));
+        let known = match kept {
+            Some((fits, name)) => fits.load(name, context.model, stays).await,
+            None => None,
         };
-        let layer = fit(&walker, run).await?;
-        new = Some(walker.runner.forward(&walker.upload(&layer).await?, &entering)?);
-        original = leaving;
-        layers.push(layer);
+        if known.is_none() || new.is_none() {
+            original.advance(&walker, stream, *first).await?;
+        }
+        let entering = new.take().unwrap_or_else(|| original.states.clone());
+        let fitted = match known {
+            Some(fitted) => fitted,
+            None => {
+                let mut leaving = original.clone();
+                leaving.advance(&walker, stream, first + group.len()).await?;
+                let run = Run::new(group, stays, &original.states, &entering, &leaving.states).await?;
+                let fitted = fit(&walker, run).await?;
+                if let Some((fits, name)) = kept {
+                    fits.keep(name, &fitted).await;
+                }
+                original = leaving;
+                fitted
+            }
+        };
+        new = Some(walker.runner.forward(&walker.upload(&fitted.layer).await?, &entering)?);
+        built.layers.push(fitted.layer);
+        built.remarks.extend(fitted.remarks);
     }
-    Ok(layers)
+    built.remarks.extend(context.fits.and_then(|fits| fits.remark()));
+    Ok(built)
 }
 
 /// The states that enter layer `place` of the original.

@@ -7,11 +7,13 @@ use crate::evaluate::Quality;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::calibration_curve::calibration_curve;
 use crate::pipeline::card;
+use crate::pipeline::checkpoint::fitted::KeptFits;
 use crate::pipeline::comparing::{Comparing, compare};
 use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::operators::build;
 use crate::pipeline::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::pipeline::planning::{Outcome, check_plan, make_plan, measure_plan, mixed_layers};
+use crate::pipeline::stream::Context;
 use crate::pipeline::writing::{WrittenFile, planned_bytes, write_model};
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::progress::Observer;
@@ -19,6 +21,7 @@ use crate::report::{
     BeforeAfter, CalibrationPoint, CompareReport, ModelReport, PlanReport, Recipe, TextReport, WriteReport,
 };
 use crate::sink::OutputFolder;
+use crate::sink::parts::PartStore;
 use crate::{Error, Result, memory};
 
 impl Session {
@@ -34,10 +37,27 @@ impl Session {
         output: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<PlanReport> {
+        self.plan_kept(options, output, None, observer).await
+    }
+
+    /// As [`plan`](Session::plan), with layers that are fitted kept in `store`, from which the same plan goes on after
+    /// an interruption. The result is the same, bit by bit on the same kind of device.
+    ///
+    /// # Errors
+    /// As [`plan`](Session::plan); never what is wrong with the store or its parts.
+    pub async fn plan_kept(
+        &mut self,
+        options: &PlanOptions,
+        output: &WriteOptions,
+        store: Option<Box<dyn PartStore>>,
+        observer: &dyn Observer,
+    ) -> Result<PlanReport> {
         let start = Instant::now();
         self.planned = None;
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
+        let fits = keeping(store, &context).await?;
+        let context = Context { fits: fits.as_ref(), ..context };
         let judge = self.judge(calibrated, options.operator, observer).await?;
         let outcome = make_plan(&context, options, output, calibrated.original(), judge.as_ref()).await?;
         let planned =
@@ -55,36 +75,30 @@ impl Session {
         output: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<PlanReport> {
-        self.measure_some(plan, output, observer, false).await
+        self.measure_kept(plan, output, None, observer, false).await
     }
 
-    /// The same, with a measurement after each step, where the plan's weights say all.
+    /// The same, with fitted layers kept in `store` as [`plan_kept`](Session::plan_kept) does, and if `each` with a
+    /// measurement after each step, where the plan's weights say all.
     ///
     /// # Errors
     /// Those of [`measure`](Session::measure).
-    pub async fn measure_each(
+    pub async fn measure_kept(
         &mut self,
         plan: &MergePlan,
         output: &WriteOptions,
+        store: Option<Box<dyn PartStore>>,
         observer: &dyn Observer,
-    ) -> Result<PlanReport> {
-        self.measure_some(plan, output, observer, true).await
-    }
-
-    async fn measure_some(
-        &mut self,
-        plan: &MergePlan,
-        output: &WriteOptions,
-        observer: &dyn Observer,
-        steps: bool,
+        each: bool,
     ) -> Result<PlanReport> {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
+        let fits = keeping(store, &context).await?;
+        let context = Context { fits: fits.as_ref(), ..context };
         let judge = self.judge(calibrated, plan.operator, observer).await?;
         let outcome =
-            measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref(), steps)
-                .await?;
+            measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref(), each).await?;
         let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
         Ok(self.keep(planned))
     }
@@ -280,5 +294,13 @@ impl Session {
             after: tensors.map(|f| f.bytes).sum(),
         };
         Ok(WriteReport { recipe, files, bytes, seconds: start.elapsed().as_secs_f64() })
+    }
+}
+
+/// Where layers that are fitted in `context` are kept, if anywhere.
+async fn keeping(store: Option<Box<dyn PartStore>>, context: &Context<'_>) -> Result<Option<KeptFits>> {
+    match store {
+        Some(store) => Ok(Some(KeptFits::new(store, context).await?)),
+        None => Ok(None),
     }
 }

@@ -1,0 +1,176 @@
+//! Layers that an operator has fitted, kept one by one, so that a plan goes on after an interruption.
+//!
+//! A part is called `fitted-` and a hash of all that its layer follows from: the model and how the result is stored, the
+//! text, the operator, its version and its memory, and the groups of the plan up to the layer's own. So it serves every plan that
+//! begins alike, and no other. It holds the tensors that were computed, under the names of a Hugging Face model and as
+//! they will be stored, and what is to be said of them.
+
+use std::cell::RefCell;
+
+use futures::lock::Mutex;
+use safetensors::Dtype;
+
+use super::Identity;
+use super::part::{Part, PartWriter, damaged};
+use crate::calibration::PointRule;
+use crate::format::Container;
+use crate::format::element::Element;
+use crate::model::Model;
+use crate::model::fingerprint::Fnv;
+use crate::model::names::{Role, TensorId};
+use crate::model::new_layer::NewLayer;
+use crate::model::product::Stored;
+use crate::model::weights::entry;
+use crate::pipeline::stream::Context;
+use crate::plan::MergePlan;
+use crate::sink::parts::PartStore;
+use crate::{Error, Result};
+
+const PREFIX: &str = "fitted-";
+
+/// The tensor of a part that holds remarks, as JSON.
+const REMARKS: &str = "remarks";
+
+/// A layer that an operator made of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// The layer.
+    pub layer: NewLayer,
+    /// What a reader should know of it, in sentences.
+    pub remarks: Vec<String>,
+}
+
+impl From<NewLayer> for Fitted {
+    fn from(layer: NewLayer) -> Self {
+        Self { layer, remarks: Vec::new() }
+    }
+}
+
+/// Where fitted layers are kept. A store that refuses ends the keeping and not the run.
+pub struct KeptFits {
+    store: Mutex<Box<dyn PartStore>>,
+    identity: Identity,
+    device: String,
+    refused: RefCell<Option<String>>,
+}
+
+impl KeptFits {
+    /// In `store`, for plans that are fitted in `context`.
+    ///
+    /// # Errors
+    /// What reading samples of the weights gives.
+    pub async fn new(store: Box<dyn PartStore>, context: &Context<'_>) -> Result<Self> {
+        let identity = Identity::of(context.model, context.sequences, PointRule::default()).await?;
+        let device = context.accelerator.report().name.clone();
+        Ok(Self { store: Mutex::new(store), identity, device, refused: RefCell::new(None) })
+    }
+
+    /// The name of the part of each group of `plan`; parts that other plans left are removed.
+    pub async fn begin(&self, context: &Context<'_>, plan: &MergePlan) -> Vec<String> {
+        let mut hash = Fnv::default();
+        hash.text(&self.identity.model);
+        hash.text(&self.identity.text);
+        let version = env!("CARGO_PKG_VERSION");
+        hash.text(&format!("{version} {} {:?} {}", plan.operator, context.storage, context.fit_bytes));
+        let names: Vec<String> = (plan.groups.iter().enumerate())
+            .map(|(place, group)| {
+                hash.text(&format!("{group:?} {:?}", plan.survivor(place)));
+                format!("{PREFIX}{:016x}", hash.value())
+            })
+            .collect();
+        let mut store = self.store.lock().await;
+        for name in store.names().await.unwrap_or_default() {
+            if name.starts_with(PREFIX) && !names.contains(&name) {
+                // What cannot be removed is not used either; a full disk shows at the next part.
+                let _ = store.remove(&name).await;
+            }
+        }
+        names
+    }
+
+    /// The layer in the part `name`, of which `stays` remains; `None` where it is not there, or damaged, so that it is
+    /// fitted anew.
+    pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
+        let part = {
+            let store = self.store.lock().await;
+            if !store.names().await.ok()?.iter().any(|known| known == name) {
+                return None;
+            }
+            Part::open(&**store, name, &self.identity).await.ok()?
+        };
+        let mut fitted = read(&part, model, stays).await.ok()?;
+        if part.device() != self.device {
+            fitted.remarks.push(format!(
+                "Layer {stays} was fitted on {} before the run went on, on {}: devices round differently in the last \
+                 digits.",
+                part.device(),
+                self.device
+            ));
+        }
+        Some(fitted)
+    }
+
+    /// Keeps a layer as the part `name`.
+    pub async fn keep(&self, name: &str, fitted: &Fitted) {
+        if self.refused.borrow().is_some() {
+            return;
+        }
+        let written = self.write(name, fitted).await;
+        self.refused.replace(written.err().map(|e| format!("Fitted layers were not kept, because {e}.")));
+    }
+
+    /// Why layers are not kept, if they are not.
+    pub fn remark(&self) -> Option<String> {
+        self.refused.borrow().clone()
+    }
+
+    async fn write(&self, name: &str, fitted: &Fitted) -> Result<()> {
+        let remarks = serde_json::to_vec(&fitted.remarks).map_err(|e| Error::Format(e.to_string()))?;
+        let named: Vec<(String, &[u8])> = fitted
+            .layer
+            .computed()
+            .iter()
+            .filter_map(|(role, stored)| Some((title(*role, stored.element)?, &stored.bytes[..])))
+            .collect();
+        let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
+        tensors
+            .extend(named.iter().map(|(name, bytes)| (name.as_str(), Dtype::U8, vec![bytes.len() as u64])));
+        let mut store = self.store.lock().await;
+        let mut part =
+            PartWriter::begin(&mut **store, name, (&self.identity, &self.device), &tensors).await?;
+        part.append(&remarks).await?;
+        for (_, bytes) in &named {
+            part.append(bytes).await?;
+        }
+        part.finish().await.map(|_| ())
+    }
+}
+
+/// What a tensor is called in a part: its type, and its name in layer 0.
+fn title(role: Role, element: Element) -> Option<String> {
+    Some(format!("{element} {}", TensorId::Layer(0, role).name(Container::Safetensors)?))
+}
+
+fn parse(title: &str) -> Option<(Role, Element)> {
+    let (element, name) = title.split_once(' ')?;
+    match TensorId::parse(Container::Safetensors, name)? {
+        TensorId::Layer(0, role) => Some((role, element.parse().ok()?)),
+        _ => None,
+    }
+}
+
+async fn read(part: &Part, model: &Model, stays: usize) -> Result<Fitted> {
+    let remarks = serde_json::from_slice(&part.all_bytes(REMARKS).await?)
+        .map_err(|_| damaged("its remarks cannot be read"))?;
+    let mut tensors = Vec::new();
+    for title in part.names().filter(|name| *name != REMARKS) {
+        let (role, element) = parse(title).ok_or_else(|| damaged("a tensor has a strange name"))?;
+        let bytes = part.all_bytes(title).await?;
+        let values = entry(model, TensorId::Layer(stays, role))?.values();
+        if element.bytes(values) != Some(bytes.len() as u64) {
+            return Err(damaged("a tensor has another shape"));
+        }
+        tensors.push((role, Stored { element, bytes }));
+    }
+    Ok(Fitted { layer: NewLayer::original(stays).with_computed(tensors), remarks })
+}
