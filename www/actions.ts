@@ -88,7 +88,8 @@ export class Actions {
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
       const [output, judge] = [{ ...state.writeOptions }, { ...state.choice.evaluation }]
-      const report = exact ? await this.call(run, 'measure', [exact, output, judge]) : await this.call(run, 'plan', [options, output, judge])
+      const keeps = await this.safety.keeping.planning(options)
+      const report = exact ? await this.call(run, 'measure', [exact, output, judge, keeps]) : await this.call(run, 'plan', [options, output, judge, keeps])
       state.steps = report.plan.steps
       state.plan = { report, options, key }
       await this.safety.keeping.made()

@@ -50,8 +50,9 @@ export interface Calls {
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
   mapLayers: { args: [MapOptions]; result: LayerMap[] }
-  plan: { args: [PlanOptions, WriteOptions, judge: TextOptions]; result: PlanReport }
-  measure: { args: [MergePlan, WriteOptions, judge: TextOptions]; result: PlanReport }
+  /** `keeps`: fitted layers outlive the page. */
+  plan: { args: [PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
+  measure: { args: [MergePlan, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
   calibrationCurve: { args: [MergePlan, sizes: number[], WriteOptions, judge: TextOptions]; result: CalibrationPoint[] }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions]; result: CompareReport }

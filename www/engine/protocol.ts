@@ -504,13 +504,13 @@ export interface WasmEngine {
   /**
    * After `similarity` (whose options it shares) on the same model; measured as `output` will store it. Where the
    * operator fits to activations it is measured on the text of `judge`, which calibration must not have seen, and
-   * only after the last step.
+   * only after the last step. Fitted layers are kept in `kept`, and the same plan goes on after those it holds.
    */
-  plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport>
+  plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
   similarityBy(metric: Metric): Promise<MetricReport>
   /** After `similarity`: measures a plan that exists already, on the same text as `plan` does; each step of it where its weights say all. */
-  measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport>
+  measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
   /**
    * After `similarity`: fits the given plan anew with so many of the calibration sequences each, ascending and spread
    * over those that there are, and measures each result on the text of `judge`. A stop leaves the points that came.

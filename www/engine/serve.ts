@@ -3,7 +3,7 @@ import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './mes
 import type { DevicePreference, Observe, WasmEngine } from './protocol'
 import { Gate } from './hold'
 import { metered, type Moved } from './meter'
-import { openKept } from './parts'
+import { openKept, type PrivateParts } from './parts'
 import { sourcesOf } from './sources'
 import { packJob, writeTo } from './write'
 
@@ -71,9 +71,9 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'sequencesWithin': return engine.sequencesWithin(...request.args)
       case 'similarity': return similarity(engine, request.args, observe)
       case 'mapLayers': return engine.mapLayers(request.args[0])
-      case 'plan': return engine.plan(request.args[0], observe, request.args[1], request.args[2])
+      case 'plan': return plan(engine, request.args, observe)
       case 'similarityBy': return engine.similarityBy(request.args[0])
-      case 'measure': return engine.measure(request.args[0], observe, request.args[1], request.args[2])
+      case 'measure': return measure(engine, request.args, observe)
       case 'calibrationCurve': return engine.calibrationCurve(request.args[0], request.args[1], observe, request.args[2], request.args[3])
       case 'methods': return engine.methods()
       case 'compare': return engine.compare(request.args[0], observe)
@@ -92,6 +92,14 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
     } finally {
       kept?.end()
     }
+  }
+
+  function plan(engine: WasmEngine, [options, output, judge, keeps]: Calls['plan']['args'], observe: Observe) {
+    return withParts(keeps, kept => engine.plan(options, observe, output, judge, kept))
+  }
+
+  function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {
+    return withParts(keeps, kept => engine.measure(made, observe, output, judge, kept))
   }
 
   async function open(engine: WasmEngine, [files, name]: Calls['open']['args'], observe: Observe) {
@@ -117,6 +125,16 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
     const before = release
     release = releaseNext
     await before()
+  }
+}
+
+/** Lends what the page keeps of its run to `work`, where it keeps anything. */
+async function withParts<T>(keeps: boolean | undefined, work: (kept: PrivateParts | undefined) => Promise<T>): Promise<T> {
+  const kept = keeps ? await openKept(false) : null
+  try {
+    return await work(kept ?? undefined)
+  } finally {
+    kept?.end()
   }
 }
 

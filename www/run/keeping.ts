@@ -1,13 +1,14 @@
 import type { Actions } from '../actions'
 import { forgetKept, hasStorage, keptLayers } from '../engine/parts'
 import type { Keeping as Mode } from '../engine/messages'
-import type { CalibrationOptions } from '../engine/protocol'
+import type { CalibrationOptions, PlanOptions } from '../engine/protocol'
 import type { Opened } from '../engine/source'
 import { suggestedCounts } from '../methods'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
 import { isTaken } from './turn'
 
+const STOPPED = 'Compressing was stopped before its end. Press Compress and it goes on: the layers that it had fitted are kept.'
 const NOTHING = 'Finished layers and results are not kept: this browser gives the page no storage. A reload would begin anew.'
 
 /** What is kept of the last run beyond the life of the page, on this device alone. */
@@ -64,12 +65,22 @@ export class Keeping {
     return 'off'
   }
 
+  /** A plan with these options begins, on what is kept: whether layers that it fits are to be, too. */
+  async planning(options: PlanOptions): Promise<boolean> {
+    const { state } = this.actions
+    if (!state.kept || state.kept.pending) return false
+    const run: KeptRun = { ...state.kept, plan: null, planning: { ...options }, judge: { ...state.choice.evaluation } }
+    if (!(await writeKept(run))) return false
+    state.kept = run
+    return true
+  }
+
   /** Keeps the results that the page shows. */
   async made(): Promise<void> {
     const { state } = this.actions
     if (!state.kept || !state.maps) return
     const { maps, plan } = state
-    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, judge: { ...state.choice.evaluation } }
+    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, planning: null, judge: { ...state.choice.evaluation } }
     if (await writeKept(run)) Object.assign(state, { kept: run, restored: false })
   }
 
@@ -134,11 +145,12 @@ export class Keeping {
     Object.assign(state, { kept: null, restored: false })
   }
 
-  private show({ origin, model, calibration, maps, plan, judge }: KeptRun): void {
+  private show({ origin, model, calibration, maps, plan, planning, judge }: KeptRun): void {
     const { state } = this.actions
     if (!maps) return
     Object.assign(state.calibration, calibration, maps.options)
-    if (plan) Object.assign(state.planOptions, plan.options)
+    if (plan ?? planning) Object.assign(state.planOptions, planning ?? plan?.options)
+    if (planning) state.remark = STOPPED
     if (judge) Object.assign(state.choice.evaluation, judge)
     state.writeOptions.container = model.container
     state.choice.counts = suggestedCounts(maps.report.layers)

@@ -24,6 +24,8 @@ export interface KeptRun {
   at_ms: number
   maps: Made<SimilarityReport, CalibrationOptions> | null
   plan: Made<PlanReport, PlanOptions> | null
+  /** Of a plan that was begun and has no result yet. */
+  planning?: PlanOptions | null
   /** The text that fitted plans are judged on; not there in runs of earlier versions. */
   judge?: TextOptions
 }
