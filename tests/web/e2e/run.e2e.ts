@@ -193,7 +193,7 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
     const fitted = async () => (await keptFiles(page)).filter(name => /^fitted-[0-9a-f]+$/.test(name))
     await page.getByTestId('remove').fill('5')
     await page.getByRole('button', { name: /^Compress/ }).click()
-    await expect.poll(async () => (await fitted()).length, { timeout: 60_000, intervals: [50] }).toBeGreaterThan(0)
+    await expect.poll(async () => (await fitted()).length, { timeout: 60_000, interval: 50 }).toBeGreaterThan(0)
     expect(await page.getByTestId('verdict').count()).toBe(0)
     await reload(page)
     await page.getByTestId('remark').getByText(/^Compressing was stopped before its end\./).waitFor()
