@@ -143,6 +143,17 @@ impl Engine {
         finish(result)
     }
 
+    /// What a comparison of methods will need after the similarity stage.
+    #[wasm_bindgen(js_name = estimateCompare)]
+    pub async fn estimate_compare(&self, calibration: JsValue, options: JsValue) -> JsResult {
+        let (calibration, options): (CalibrationOptions, CompareOptions) =
+            (from_js(calibration)?, from_js(options)?);
+        let session = self.take()?;
+        let result = session.estimate_compare(&calibration, &options).await;
+        self.give_back(session);
+        finish(result)
+    }
+
     /// As many sequences of the text as comparing and a plan manage in so many seconds.
     #[wasm_bindgen(js_name = sequencesWithin)]
     pub async fn sequences_within(

@@ -280,3 +280,25 @@ fn a_calibration_curve_ends_in_what_the_whole_text_gives() {
     let error = run(session.calibration_curve(&average.plan, &[4], &output, &Silent)).unwrap_err();
     assert!(error.to_string().contains("is not fitted to text"), "{error}");
 }
+
+#[test]
+fn a_comparison_is_estimated_by_its_methods_and_a_search_counts_once() {
+    let session = session(PLANTED);
+    let of = |methods: &[&str], remove: &[usize]| {
+        let calibration = CalibrationOptions::default();
+        run(session.estimate_compare(&calibration, &options(methods, remove))).unwrap()
+    };
+    let seconds = |methods: &[&str], remove: &[usize]| of(methods, remove).seconds;
+    assert!(
+        0.0 < seconds(&["shortgpt"], &[2]) && seconds(&["shortgpt"], &[2]) < seconds(&["laminate"], &[2])
+    );
+    assert!(seconds(&["laminate"], &[2]) < seconds(&["laminate"], &[2, 4]));
+    assert!(of(&["laminate"], &[4]).peak_bytes > of(&["shortgpt"], &[4]).peak_bytes);
+    // The second method takes the layers that the first has found, and so do fewer layers.
+    let searched = seconds(&["greedy-kl"], &[4]);
+    assert!(seconds(&["greedy-kl", "greedy-kl+drop"], &[4]) < 1.5 * searched);
+    assert!(seconds(&["greedy-kl"], &[2, 4]) < 1.5 * searched);
+    let error =
+        run(session.estimate_compare(&CalibrationOptions::default(), &options(&["best"], &[1]))).unwrap_err();
+    assert!(error.to_string().contains("best"), "{error}");
+}

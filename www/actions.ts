@@ -68,7 +68,7 @@ export class Actions {
     const model = await this.openNow(run, origin)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
-    Object.assign(state, { model, origin, estimate: null, planEstimate: null, found: null, viewing: null })
+    Object.assign(state, { model, origin, estimate: null, planEstimate: null, compareEstimate: null, found: null, viewing: null })
     startAgain(state)
     state.writeOptions.container = model.container
   }

@@ -1,10 +1,11 @@
 import type { EngineClient } from './engine/client'
+import type { CompareOptions } from './engine/protocol'
 import { toEngineError } from './engine/errors'
 import type { State } from './state.svelte'
 
 /** What runs would take, asked of the engine between runs. Quietly given up when something else begins. */
 export class Estimates {
-  private asking = { similarity: new AbortController(), plan: new AbortController() }
+  private asking = { similarity: new AbortController(), plan: new AbortController(), compare: new AbortController() }
 
   /** `ready` opens the model where the engine has started anew. */
   constructor(private readonly state: State, private readonly client: EngineClient, private readonly ready: () => Promise<void>) {}
@@ -42,7 +43,15 @@ export class Estimates {
     }, thrown => Object.assign(this.state, { estimateError: toEngineError(thrown) }))
   }
 
-  private async ask(what: 'similarity' | 'plan', work: (still: () => boolean) => Promise<void>, failed: (thrown: unknown) => void): Promise<void> {
+  /** Memory and time of the next comparison of methods. */
+  async compare(options: CompareOptions): Promise<void> {
+    await this.ask('compare', async still => {
+      const compareEstimate = await this.client.call(null, 'estimateCompare', [{ ...this.state.calibration }, options])
+      if (still()) Object.assign(this.state, { compareEstimate })
+    }, () => Object.assign(this.state, { compareEstimate: null }))
+  }
+
+  private async ask(what: keyof Estimates['asking'], work: (still: () => boolean) => Promise<void>, failed: (thrown: unknown) => void): Promise<void> {
     if (this.state.run || !this.state.model || !this.state.origin) return
     this.asking[what].abort()
     const { signal } = (this.asking[what] = new AbortController())

@@ -100,6 +100,7 @@ export class State {
   estimate = $state.raw<Estimate | null>(null)
   estimateError = $state.raw<EngineError | null>(null)
   planEstimate = $state.raw<PlanEstimate | null>(null)
+  compareEstimate = $state.raw<PlanEstimate | null>(null)
   builtinText = $state.raw<{ name: string; text: string } | null>(null)
   builtinEvaluation = $state.raw<{ name: string; text: string } | null>(null)
   /** Those that have a name. */

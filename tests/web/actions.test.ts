@@ -133,6 +133,17 @@ test('the estimate follows the settings, and an error of it is no error of the p
   expect(state.notice).toBeNull()
 })
 
+test('a comparison of methods is estimated as it is chosen', async () => {
+  await actions.openDemo()
+  const asked = (methods: string[]) => actions.estimates.compare({ methods, remove: [2, 4], evaluation: { ...state.choice.evaluation }, seed: 0 })
+  await asked(['shortgpt'])
+  const one = state.compareEstimate!
+  await asked(['shortgpt', 'laminate', 'mka'])
+  expect(state.compareEstimate!.seconds).toBeCloseTo(3 * one.seconds)
+  await actions.openDemo()
+  expect(state.compareEstimate).toBeNull()
+})
+
 test('a plan is estimated as it is chosen, and text is taken as time allows', async () => {
   await actions.openDemo()
   await actions.estimates.plan()

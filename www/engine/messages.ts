@@ -46,6 +46,7 @@ export interface Calls {
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
   estimatePlan: { args: [CalibrationOptions, PlanOptions, judge: TextOptions]; result: PlanEstimate }
+  estimateCompare: { args: [CalibrationOptions, CompareOptions]; result: PlanEstimate }
   sequencesWithin: { args: [seconds: number, CalibrationOptions, PlanOptions, judge: TextOptions]; result: number }
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }

@@ -495,6 +495,8 @@ export interface WasmEngine {
   estimate(options: CalibrationOptions): Promise<Estimate>
   /** What `plan` would take after `similarity` with these options. */
   estimatePlan(calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<PlanEstimate>
+  /** What `compare` would take after `similarity` with these options. */
+  estimateCompare(calibration: CalibrationOptions, options: CompareOptions): Promise<PlanEstimate>
   /** As many sequences of the text as both together manage in so many seconds: a few at least, no more than there are. */
   sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<number>
   /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */

@@ -68,6 +68,7 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
       case 'open': return open(engine, request.args, observe)
       case 'estimate': return engine.estimate(request.args[0])
       case 'estimatePlan': return engine.estimatePlan(...request.args)
+      case 'estimateCompare': return engine.estimateCompare(...request.args)
       case 'sequencesWithin': return engine.sequencesWithin(...request.args)
       case 'similarity': return similarity(engine, request.args, observe)
       case 'mapLayers': return engine.mapLayers(request.args[0])

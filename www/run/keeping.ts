@@ -140,7 +140,7 @@ export class Keeping {
     await forgetKept().catch(() => {})
     if (state.restored) {
       this.actions.forget('maps')
-      Object.assign(state, { model: null, origin: null, estimate: null, planEstimate: null })
+      Object.assign(state, { model: null, origin: null, estimate: null, planEstimate: null, compareEstimate: null })
     }
     Object.assign(state, { kept: null, restored: false })
   }

@@ -94,7 +94,7 @@ pub fn similarity(r: &SimilarityReport) -> String {
 /// What a run will take, in a sentence.
 pub fn estimate(similarity: &Estimate, plan: &PlanEstimate) -> String {
     format!(
-        "{} sequences, {} tokens: about {} to compare the layers and {} to merge and measure, {}B of memory",
+        "{} sequences, {} tokens: about {} to compare the layers and {} to make and measure models, {}B of memory",
         similarity.sequences,
         similarity.tokens,
         duration(similarity.seconds),

@@ -58,6 +58,8 @@ async fn run(command: Command) -> Result<()> {
             let options = compare.options(calibration.text.tokens)?;
             let calibrated =
                 with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
+            let before = session.estimate(&calibrated).await?;
+            watch.note(&print::estimate(&before, &session.estimate_compare(&calibrated, &options).await?));
             similarity(&mut session, &calibrated, &calibration, &watch).await?;
             let report = session.compare(&options, &watch).await?;
             watch.clear();

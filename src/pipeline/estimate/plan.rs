@@ -126,61 +126,85 @@ impl PlanBasis<'_> {
 
     /// Time.
     pub fn duration(&self, layer: LayerTiming, fit: FitTiming) -> Duration {
-        let tokens = self.sequences.tokens() as f64;
+        let (n_layers, removed) = (self.model.config.n_layers as f64, self.removed() as f64);
+        let measured = match self.options.operator.needs_activations() {
+            // The original, the new model and the one without the layers, on the text that judges.
+            true => self.aside(layer, 3.0 * n_layers - 2.0 * removed, 5.0, self.judging_tokens()),
+            // After each step, and what dropping gives.
+            false => self.passes(layer, 1.25 * removed * n_layers, 4.0 * removed),
+        };
+        self.chosen(layer) + self.made(layer, fit) + measured
+    }
+
+    /// Time of a row of a comparison; the choice is in it if it is `chosen` there.
+    pub fn compared(&self, layer: LayerTiming, fit: FitTiming, chosen: bool) -> Duration {
+        let left = (self.model.config.n_layers - self.removed()) as f64;
+        let measured = self.aside(layer, left, 2.0, self.judging_tokens());
+        let chosen = if chosen { self.chosen(layer) } else { Duration::default() };
+        chosen + self.made(layer, fit) + measured
+    }
+
+    /// Time of the original on the text that judges.
+    pub fn original(&self, layer: LayerTiming) -> Duration {
+        self.aside(layer, self.model.config.n_layers as f64, 2.0, self.judging_tokens())
+    }
+
+    fn judging_tokens(&self) -> f64 {
+        (self.judge_on.samples * self.judge_on.tokens) as f64
+    }
+
+    /// What a pass over so many layers and heads takes, for the calibration text.
+    fn passes(&self, layer: LayerTiming, layers: f64, heads: f64) -> Duration {
         let head = head_layers(&self.model.config, self.sequences.tokens());
-        let n_layers = self.model.config.n_layers as f64;
-        // What a pass over so many layers and heads takes, for the calibration text.
-        let passes = |layers: f64, heads: f64| Duration {
-            fixed: layers * layer.upload,
-            per_sequence: (layers + heads * head) * layer.per_sequence,
-        };
-        // The same for other text, which does not grow with it.
-        let aside = |layers: f64, heads: f64, tokens_aside: f64| Duration {
-            fixed: passes(layers, heads).of(1)
-                + (tokens_aside / tokens - 1.0) * passes(layers, heads).per_sequence,
-            per_sequence: 0.0,
-        };
-        let removed = self.removed() as f64;
-        let chosen = match self.options.selection {
+        Duration { fixed: layers * layer.upload, per_sequence: (layers + heads * head) * layer.per_sequence }
+    }
+
+    /// The same for so many tokens of other text, which do not grow with it.
+    fn aside(&self, layer: LayerTiming, layers: f64, heads: f64, tokens: f64) -> Duration {
+        let pass = self.passes(layer, layers, heads);
+        let sequences = tokens / self.sequences.tokens() as f64;
+        Duration { fixed: pass.fixed + sequences * pass.per_sequence, per_sequence: 0.0 }
+    }
+
+    /// Time of choosing layers.
+    fn chosen(&self, layer: LayerTiming) -> Duration {
+        let (n_layers, removed) = (self.model.config.n_layers as f64, self.removed() as f64);
+        let tokens = self.sequences.tokens() as f64;
+        match self.options.selection {
             // The model as merged so far is compared and measured anew from the merge on.
-            Selection::Mka if !self.options.one_shot => passes(removed * n_layers / 2.0, removed),
-            Selection::Angular => passes(n_layers, 0.0),
-            Selection::Windows => passes(3.0 * n_layers, 0.0),
+            Selection::Mka if !self.options.one_shot => self.passes(layer, removed * n_layers / 2.0, removed),
+            Selection::Angular => self.passes(layer, n_layers, 0.0),
+            Selection::Windows => self.passes(layer, 3.0 * n_layers, 0.0),
             Selection::GreedyNll | Selection::GreedyKl => {
                 let tried = self.options.candidates.map_or(n_layers, |most| most as f64).min(n_layers);
                 let (tries, rounds) = (n_layers + tried * (removed - 1.0).max(0.0), removed);
                 let searched =
                     (self.options.search_tokens as f64).min(tokens * self.sequences.count() as f64);
                 // Each branches off in the middle; the original's predictions are needed beside its own.
-                aside(tries * n_layers / 2.0 + rounds * n_layers / 2.0, 2.0 * tries, searched)
+                self.aside(layer, tries * n_layers / 2.0 + rounds * n_layers / 2.0, 2.0 * tries, searched)
             }
             _ => Duration::default(),
-        };
+        }
+    }
+
+    /// Time of making the layers of the new model.
+    fn made(&self, layer: LayerTiming, fit: FitTiming) -> Duration {
+        let (n_layers, removed) = (self.model.config.n_layers as f64, self.removed() as f64);
         let searched = match (self.options.operator, self.options.alpha) {
-            (Operator::Average, Alpha::Search) => passes(removed * TRIES * n_layers / 2.0, removed * TRIES),
+            (Operator::Average, Alpha::Search) => {
+                self.passes(layer, removed * TRIES * n_layers / 2.0, removed * TRIES)
+            }
             _ => Duration::default(),
         };
         let guarded = match self.options.operator {
             // With and without the fit of each run, from there on, and the original; about 2000 tokens.
             Operator::Refit | Operator::PoolRefit => {
                 let runs = self.runs().len() as f64;
-                aside(n_layers * (1.0 + runs), 4.0 * runs, 2048.0)
+                self.aside(layer, n_layers * (1.0 + runs), 4.0 * runs, 2048.0)
             }
             _ => Duration::default(),
         };
-        chosen
-            + guarded
-            + searched
-            + self.joined(layer, fit)
-            + match self.options.operator.needs_activations() {
-                // The original, the new model and the one without the layers, on the text that judges.
-                true => {
-                    let tokens_aside = (self.judge_on.samples * self.judge_on.tokens) as f64;
-                    aside(3.0 * n_layers - 2.0 * removed, 5.0, tokens_aside)
-                }
-                // After each step, and what dropping gives.
-                false => passes(1.25 * removed * n_layers, 4.0 * removed),
-            }
+        guarded + searched + self.joined(layer, fit)
     }
 
     /// Time of the operator.
@@ -228,7 +252,7 @@ impl PlanBasis<'_> {
     }
 
     /// Memory at the peak, where that is in the fit of a run.
-    fn bytes(&self, similarity: &Estimate) -> u64 {
+    pub fn bytes(&self, similarity: &Estimate) -> u64 {
         let Some(longest) = self.runs().into_iter().max() else { return 0 };
         if !self.options.operator.needs_activations() {
             return similarity.peak_bytes;

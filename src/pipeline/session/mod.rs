@@ -13,12 +13,12 @@ use crate::model::new_layer::NewLayer;
 use crate::pipeline::atlas::Atlas;
 use crate::pipeline::estimate::{Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
 use crate::pipeline::operators::FIT_BYTES;
-use crate::pipeline::options::{CalibrationOptions, TextOptions, WriteOptions};
+use crate::pipeline::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::pipeline::planning::Original;
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::text::sequences;
-use crate::plan::PlanOptions;
+use crate::plan::{Method, PlanOptions};
 use crate::progress::Observer;
 use crate::report::{PlanReport, SimilarityReport, TextReport};
 use crate::{Error, Result};
@@ -131,6 +131,41 @@ impl Session {
         let timing = self.layer_timing(&sequences).await?;
         let similarity = estimate(&self.model, &self.accelerator, &sequences, calibration.points, timing);
         Ok(self.basis(&sequences, plan).estimate(&similarity, timing, self.fit_timing()?))
+    }
+
+    /// What [`compare`](Session::compare) would need, after a similarity stage with the options `calibration`.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate), and [`Error::Usage`] for an unknown method.
+    pub async fn estimate_compare(
+        &self,
+        calibration: &CalibrationOptions,
+        options: &CompareOptions,
+    ) -> Result<PlanEstimate> {
+        let (sequences, _) = sequences(&self.model, &calibration.text_options())?;
+        let (timing, fit) = (self.layer_timing(&sequences).await?, self.fit_timing()?);
+        let similarity = estimate(&self.model, &self.accelerator, &sequences, calibration.points, timing);
+        let most = options.remove.iter().copied().max().unwrap_or(0);
+        let mut needed = PlanEstimate { seconds: 0.0, peak_bytes: similarity.peak_bytes };
+        // What a rule finds out once serves all methods and numbers of layers.
+        let mut chosen = Vec::new();
+        for name in &options.methods {
+            let method = Method::named(name)?;
+            for &remove in &options.remove {
+                let plan = method.options(remove, options.seed);
+                let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &plan) };
+                let first = remove == most && !chosen.contains(&method.selection);
+                if first {
+                    chosen.push(method.selection);
+                }
+                if needed.seconds == 0.0 {
+                    needed.seconds = basis.original(timing).of(sequences.count());
+                }
+                needed.seconds += basis.compared(timing, fit, first).of(sequences.count());
+                needed.peak_bytes = needed.peak_bytes.max(basis.bytes(&similarity));
+            }
+        }
+        Ok(needed)
     }
 
     /// As many sequences of the text of `calibration`, whatever it says of their number, as the similarity stage and

@@ -61,6 +61,11 @@ export class MockEngine implements WasmEngine {
     return isFitted(operator) ? { seconds: 2 * seconds * (1 + (remove ?? 6)), peak_bytes: 4 * peak_bytes } : { seconds: seconds * (remove ?? 6), peak_bytes }
   }
 
+  async estimateCompare(calibration: CalibrationOptions, { methods, remove }: CompareOptions): Promise<PlanEstimate> {
+    const { seconds, peak_bytes } = await this.estimate(calibration)
+    return { seconds: seconds * methods.length * remove.length, peak_bytes: 2 * peak_bytes }
+  }
+
   async sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions): Promise<number> {
     const takes = async (samples: number) => (await this.estimate({ ...calibration, samples })).seconds + (await this.estimatePlan({ ...calibration, samples }, plan)).seconds
     return Math.min(128, Math.max(24, Math.floor(seconds / await takes(1))))
