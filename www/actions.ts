@@ -8,7 +8,7 @@ import type { CallName, Calls } from './engine/messages'
 import type { Moved } from './engine/meter'
 import type { DevicePreference, EngineEvent, LayerMap, MapOptions } from './engine/protocol'
 import type { Opened } from './engine/source'
-import { Estimates } from './estimates'
+import { Estimates, NO_ESTIMATES } from './estimates'
 import { forget, type Results } from './forget'
 import { isSearch, makingOf, RECOMMENDED, suggestedCounts } from './methods'
 import { take } from './run/events'
@@ -68,7 +68,7 @@ export class Actions {
     const model = await this.openNow(run, origin)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
-    Object.assign(state, { model, origin, estimate: null, planEstimate: null, compareEstimate: null, found: null, viewing: null })
+    Object.assign(state, { model, origin, ...NO_ESTIMATES, found: null, viewing: null })
     startAgain(state)
     state.writeOptions.container = model.container
   }

@@ -3,6 +3,15 @@ import type { CompareOptions } from './engine/protocol'
 import { toEngineError } from './engine/errors'
 import type { State } from './state.svelte'
 
+/** Nothing is known of a model that has just been opened. */
+export const NO_ESTIMATES = { estimate: null, planEstimate: null, compareEstimate: null }
+
+/** Asks once what decides an estimate has not changed for a moment: for an effect, which takes it back. */
+export function soon(ask: () => Promise<void>): () => void {
+  const timer = setTimeout(() => void ask(), 250)
+  return () => clearTimeout(timer)
+}
+
 /** What runs would take, asked of the engine between runs. Quietly given up when something else begins. */
 export class Estimates {
   private asking = { similarity: new AbortController(), plan: new AbortController(), compare: new AbortController() }

@@ -1,8 +1,9 @@
 import { mount } from 'svelte'
 import App from './views/App.svelte'
 import './style.css'
+import { ownTask } from './later'
 import { applyTheme, storedTheme } from './theme'
 
 applyTheme(storedTheme())
-// In a task of its own: reading the program is one already.
-setTimeout(() => mount(App, { target: document.getElementById('app')! }))
+// Reading the program is a task already.
+void ownTask().then(() => mount(App, { target: document.getElementById('app')! }))

@@ -88,19 +88,15 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
     if (keeping === 'off') return engine.similarity(options, observe)
     const kept = await openKept(keeping === 'anew')
     if (!kept) await observe({ kept: { layers: 0, bytes: 0, trouble: NO_STORAGE } })
-    try {
-      return await engine.similarity(options, observe, kept ?? undefined)
-    } finally {
-      kept?.end()
-    }
+    return lending(kept, store => engine.similarity(options, observe, store))
   }
 
-  function plan(engine: WasmEngine, [options, output, judge, keeps]: Calls['plan']['args'], observe: Observe) {
-    return withParts(keeps, kept => engine.plan(options, observe, output, judge, kept))
+  async function plan(engine: WasmEngine, [options, output, judge, keeps]: Calls['plan']['args'], observe: Observe) {
+    return lending(keeps ? await openKept(false) : null, store => engine.plan(options, observe, output, judge, store))
   }
 
-  function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {
-    return withParts(keeps, kept => engine.measure(made, observe, output, judge, kept))
+  async function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {
+    return lending(keeps ? await openKept(false) : null, store => engine.measure(made, observe, output, judge, store))
   }
 
   async function open(engine: WasmEngine, [files, name]: Calls['open']['args'], observe: Observe) {
@@ -130,8 +126,7 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
 }
 
 /** Lends what the page keeps of its run to `work`, where it keeps anything. */
-async function withParts<T>(keeps: boolean | undefined, work: (kept: PrivateParts | undefined) => Promise<T>): Promise<T> {
-  const kept = keeps ? await openKept(false) : null
+async function lending<T>(kept: PrivateParts | null, work: (store: PrivateParts | undefined) => Promise<T>): Promise<T> {
   try {
     return await work(kept ?? undefined)
   } finally {

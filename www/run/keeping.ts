@@ -3,6 +3,7 @@ import { forgetKept, hasStorage, keptLayers } from '../engine/parts'
 import type { Keeping as Mode } from '../engine/messages'
 import type { CalibrationOptions, PlanOptions } from '../engine/protocol'
 import type { Opened } from '../engine/source'
+import { NO_ESTIMATES } from '../estimates'
 import { suggestedCounts } from '../methods'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
@@ -140,7 +141,7 @@ export class Keeping {
     await forgetKept().catch(() => {})
     if (state.restored) {
       this.actions.forget('maps')
-      Object.assign(state, { model: null, origin: null, estimate: null, planEstimate: null, compareEstimate: null })
+      Object.assign(state, { model: null, origin: null, ...NO_ESTIMATES })
     }
     Object.assign(state, { kept: null, restored: false })
   }

@@ -10,12 +10,12 @@ use crate::watch::Terminal;
 use clap::Parser;
 use laminate::device::Accelerator;
 use laminate::model::Model;
+use laminate::pipeline::estimate::PlanEstimate;
 use laminate::pipeline::generating::{Sample, generate};
 use laminate::pipeline::pass::Pass;
 use laminate::pipeline::questions::{Readings, ask, read_subjects};
 use laminate::pipeline::self_text::write_texts;
 use laminate::pipeline::{CalibrationOptions, Session, evaluate};
-use laminate::plan::PlanOptions;
 use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe, SimilarityReport};
 use laminate::sink::DirectoryFolder;
 use laminate::sink::parts::{DirectoryParts, PartStore};
@@ -58,8 +58,8 @@ async fn run(command: Command) -> Result<()> {
             let options = compare.options(calibration.text.tokens)?;
             let calibrated =
                 with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
-            let before = session.estimate(&calibrated).await?;
-            watch.note(&print::estimate(&before, &session.estimate_compare(&calibrated, &options).await?));
+            let needed = session.estimate_compare(&calibrated, &options).await?;
+            foretell(&session, &calibrated, &needed, &watch).await?;
             similarity(&mut session, &calibrated, &calibration, &watch).await?;
             let report = session.compare(&options, &watch).await?;
             watch.clear();
@@ -217,7 +217,8 @@ async fn compress(
         if let Some(seconds) = seconds {
             options_used.samples = session.sequences_within(seconds, &options_used, plan).await?;
         }
-        foretell(&session, &options_used, plan, &watch).await?;
+        let needed = session.estimate_plan(&options_used, plan).await?;
+        foretell(&session, &options_used, &needed, &watch).await?;
     }
     similarity(&mut session, &options_used, calibration, &watch).await?;
     let kept = match &calibration.checkpoint {
@@ -255,16 +256,14 @@ async fn compress(
     })
 }
 
-/// Says what a run will take before it begins.
+/// Says what a run will take before it begins: the similarity stage, and `after` it.
 async fn foretell(
     session: &Session,
     calibration: &CalibrationOptions,
-    plan: &PlanOptions,
+    after: &PlanEstimate,
     watch: &Terminal,
 ) -> Result<()> {
-    let similarity = session.estimate(calibration).await?;
-    let plan = session.estimate_plan(calibration, plan).await?;
-    watch.note(&print::estimate(&similarity, &plan));
+    watch.note(&print::estimate(&session.estimate(calibration).await?, after));
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! Layers that an operator has fitted, kept one by one, so that a plan goes on after an interruption.
 //!
 //! A part is called `fitted-` and a hash of all that its layer follows from: the model and how the result is stored, the
-//! text, the operator, its version and its memory, and the groups of the plan up to the layer's own. So it serves every plan that
-//! begins alike, and no other. It holds the tensors that were computed, under the names of a Hugging Face model and as
-//! they will be stored, and what is to be said of them.
+//! text, the operator, its version and its memory, and the groups of the plan up to the layer's own. So it serves every
+//! plan that begins alike, and no other. It holds the tensors that were computed, under the names of a Hugging Face
+//! model and as they will be stored, and what is to be said of them.
 
 use std::cell::RefCell;
 
@@ -34,7 +34,7 @@ const REMARKS: &str = "remarks";
 /// A layer that an operator made of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
-    /// The layer.
+    /// The layer that stays, some of its tensors [`computed`](NewLayer::computed).
     pub layer: NewLayer,
     /// What a reader should know of it, in sentences.
     pub remarks: Vec<String>,
@@ -91,13 +91,7 @@ impl KeptFits {
     /// The layer in the part `name`, of which `stays` remains; `None` where it is not there, or damaged, so that it is
     /// fitted anew.
     pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
-        let part = {
-            let store = self.store.lock().await;
-            if !store.names().await.ok()?.iter().any(|known| known == name) {
-                return None;
-            }
-            Part::open(&**store, name, &self.identity).await.ok()?
-        };
+        let part = Part::open(&**self.store.lock().await, name, &self.identity).await.ok()?;
         let mut fitted = read(&part, model, stays).await.ok()?;
         if part.device() != self.device {
             fitted.remarks.push(format!(
@@ -124,14 +118,13 @@ impl KeptFits {
         self.refused.borrow().clone()
     }
 
-    async fn write(&self, name: &str, fitted: &Fitted) -> Result<()> {
+    async fn write<'f>(&self, name: &str, fitted: &'f Fitted) -> Result<()> {
         let remarks = serde_json::to_vec(&fitted.remarks).map_err(|e| Error::Format(e.to_string()))?;
-        let named: Vec<(String, &[u8])> = fitted
-            .layer
-            .computed()
-            .iter()
-            .filter_map(|(role, stored)| Some((title(*role, stored.element)?, &stored.bytes[..])))
-            .collect();
+        let nameless = || Error::Format("a tensor has no name".to_owned());
+        let named = |(role, stored): &'f (Role, Stored)| -> Result<(String, &'f [u8])> {
+            Ok((title(*role, stored.element).ok_or_else(nameless)?, &stored.bytes))
+        };
+        let named = fitted.layer.computed().iter().map(named).collect::<Result<Vec<_>>>()?;
         let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
         tensors
             .extend(named.iter().map(|(name, bytes)| (name.as_str(), Dtype::U8, vec![bytes.len() as u64])));

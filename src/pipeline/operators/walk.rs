@@ -200,6 +200,7 @@ pub async fn walk<'a>(
             Some((fits, name)) => fits.load(name, context.model, stays).await,
             None => None,
         };
+        // What is known needs the original only where nothing has changed before it.
         if known.is_none() || new.is_none() {
             original.advance(&walker, stream, *first).await?;
         }

@@ -113,9 +113,15 @@ impl Session {
     /// # Errors
     /// [`Error::Limit`] if the text is too short, [`Error::Usage`] for impossible options.
     pub async fn estimate(&self, options: &CalibrationOptions) -> Result<Estimate> {
+        Ok(self.estimated(options).await?.2)
+    }
+
+    /// The text of the similarity stage with these options, what a layer takes for it, and what the stage needs.
+    async fn estimated(&self, options: &CalibrationOptions) -> Result<(Sequences, LayerTiming, Estimate)> {
         let (sequences, _) = sequences(&self.model, &options.text_options())?;
         let timing = self.layer_timing(&sequences).await?;
-        Ok(estimate(&self.model, &self.accelerator, &sequences, options.points, timing))
+        let needed = estimate(&self.model, &self.accelerator, &sequences, options.points, timing);
+        Ok((sequences, timing, needed))
     }
 
     /// What [`plan`](Session::plan) would need, after a similarity stage with the options `calibration`.
@@ -127,9 +133,7 @@ impl Session {
         calibration: &CalibrationOptions,
         plan: &PlanOptions,
     ) -> Result<PlanEstimate> {
-        let (sequences, _) = sequences(&self.model, &calibration.text_options())?;
-        let timing = self.layer_timing(&sequences).await?;
-        let similarity = estimate(&self.model, &self.accelerator, &sequences, calibration.points, timing);
+        let (sequences, timing, similarity) = self.estimated(calibration).await?;
         Ok(self.basis(&sequences, plan).estimate(&similarity, timing, self.fit_timing()?))
     }
 
@@ -142,26 +146,25 @@ impl Session {
         calibration: &CalibrationOptions,
         options: &CompareOptions,
     ) -> Result<PlanEstimate> {
-        let (sequences, _) = sequences(&self.model, &calibration.text_options())?;
-        let (timing, fit) = (self.layer_timing(&sequences).await?, self.fit_timing()?);
-        let similarity = estimate(&self.model, &self.accelerator, &sequences, calibration.points, timing);
+        let (sequences, timing, similarity) = self.estimated(calibration).await?;
+        let (fit, count) = (self.fit_timing()?, sequences.count());
+        let any = PlanOptions::default();
+        let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any) };
         let most = options.remove.iter().copied().max().unwrap_or(0);
-        let mut needed = PlanEstimate { seconds: 0.0, peak_bytes: similarity.peak_bytes };
+        let mut needed =
+            PlanEstimate { seconds: basis.original(timing).of(count), peak_bytes: similarity.peak_bytes };
         // What a rule finds out once serves all methods and numbers of layers.
         let mut chosen = Vec::new();
         for name in &options.methods {
             let method = Method::named(name)?;
             for &remove in &options.remove {
                 let plan = method.options(remove, options.seed);
-                let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &plan) };
+                let basis = PlanBasis { options: &plan, ..basis };
                 let first = remove == most && !chosen.contains(&method.selection);
                 if first {
                     chosen.push(method.selection);
                 }
-                if needed.seconds == 0.0 {
-                    needed.seconds = basis.original(timing).of(sequences.count());
-                }
-                needed.seconds += basis.compared(timing, fit, first).of(sequences.count());
+                needed.seconds += basis.compared(timing, fit, first).of(count);
                 needed.peak_bytes = needed.peak_bytes.max(basis.bytes(&similarity));
             }
         }
