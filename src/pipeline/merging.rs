@@ -2,13 +2,18 @@
 
 use crate::Result;
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::checkpoint::plan::Rounds;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::Stream;
-use crate::plan::{Alpha, MergePlan, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions};
-use crate::progress::Stage;
+use crate::plan::{
+    Alpha, MergePlan, MergeStep, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions,
+};
+use crate::progress::{Event, Stage};
 
 /// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any more.
+///
+/// Where the context keeps a plan, steps that were measured and kept are not run again.
 ///
 /// While it chooses, layers are averaged if that is the operator, else the second of each pair is dropped. The
 /// steps are measured if `measured` and the operator's layers are known from the plan. `comparison` is of the
@@ -22,6 +27,7 @@ pub async fn merge_neighbours(
     comparison: &Comparison,
     measured: bool,
 ) -> Result<(MergePlan, Stop)> {
+    let key = format!("{:?} {:?} {:?}", options.options(), reference.output(), comparison.matrix());
     let averages = options.options().operator == Operator::Average;
     let by_redundancy = options.options().selection == Selection::Redundancy;
     let one_shot = options.options().one_shot || by_redundancy;
@@ -32,6 +38,7 @@ pub async fn merge_neighbours(
         planner: Planner::new(options),
         stream: reference.stored().clone(),
         comparison: comparison.clone(),
+        key,
     };
     let influence = by_redundancy.then(|| comparison.block_influence());
     let stop = if one_shot { merger.one_shot(influence).await? } else { merger.iterate().await? };
@@ -47,38 +54,71 @@ struct Merger<'a> {
     planner: Planner,
     stream: Stream,
     comparison: Comparison,
+    /// What tells these steps from others that are kept.
+    key: String,
 }
 
 impl Merger<'_> {
     /// Compare, merge the most similar pair, compare anew from there on, and again.
     async fn iterate(&mut self) -> Result<Stop> {
+        if let Some(from) = self.replay().await? {
+            self.compare(from).await?;
+        }
         loop {
             let pair = match self.planner.next_pair(&self.comparison.matrix())? {
                 Next::Merge(pair) => pair,
                 Next::Stop(stop) => return Ok(stop),
             };
             self.merge(pair).await?;
-            self.comparison
-                .measure(self.reference.context(), Stage::Plan, &mut self.stream, pair.first, None)
-                .await?;
+            self.compare(pair.first).await?;
             self.record().await?;
         }
+    }
+
+    /// Compares the layers of the current model from `from` on.
+    async fn compare(&mut self, from: usize) -> Result<()> {
+        let context = self.reference.context();
+        self.comparison.measure(context, Stage::Plan, &mut self.stream, from, None).await
     }
 
     /// Rank the pairs of the original once and merge the best.
     async fn one_shot(&mut self, influence: Option<&[f64]>) -> Result<Stop> {
         let chosen = self.planner.one_shot_pairs(&self.comparison.matrix(), influence)?;
-        for pair in chosen.pairs {
+        let runs = self.measured || self.alpha == Alpha::Search;
+        if runs && let Some(from) = self.replay().await? {
+            self.run(from).await?;
+        }
+        for pair in chosen.pairs.into_iter().skip(self.planner.plan().steps.len()) {
             self.merge(pair).await?;
-            if !self.measured && self.alpha != Alpha::Search {
-                continue;
+            if runs {
+                self.run(pair.first).await?;
+                self.record().await?;
             }
-            self.stream
-                .run(self.reference.context(), Stage::Plan, pair.first, async |_, _, _| Ok(()))
-                .await?;
-            self.record().await?;
         }
         Ok(chosen.stop)
+    }
+
+    /// Runs the current model from `from` on.
+    async fn run(&mut self, from: usize) -> Result<()> {
+        self.stream.run(self.reference.context(), Stage::Plan, from, async |_, _, _| Ok(())).await
+    }
+
+    /// Takes over the steps that were kept, which the observer is told, and gives the first layer that they changed,
+    /// if they changed any. What follows from there on has yet to be run.
+    async fn replay(&mut self) -> Result<Option<usize>> {
+        let context = self.reference.context();
+        let Some(kept) = context.kept else { return Ok(None) };
+        let steps: Vec<MergeStep> = kept.found(context, Rounds::Merged, &self.key).await.unwrap_or_default();
+        let from = steps.iter().map(|step| step.merged[0]).min();
+        for step in steps {
+            let pair = Pair { first: step.merged[0], similarity: step.similarity };
+            *self.planner.merge(pair, step.alpha)? = step.clone();
+            self.stream = self.stream.with_layers(self.merged_layers(pair, step.alpha), pair.first);
+            if self.measured {
+                context.observer.event(Event::Step(step)).await?;
+            }
+        }
+        Ok(from)
     }
 
     async fn merge(&mut self, pair: Pair) -> Result<()> {
@@ -93,14 +133,18 @@ impl Merger<'_> {
         Ok(())
     }
 
+    /// Measures the step made last, if steps are, and keeps the steps so far.
     async fn record(&mut self) -> Result<()> {
-        if !self.measured {
-            return Ok(());
+        if self.measured {
+            let merged = self.reference.quality(self.stream.last()?).await?;
+            let measured = self.reference.measured_step(self.planner.plan(), merged).await?;
+            if let Some((step, measured)) = self.planner.last_step_mut().zip(measured) {
+                *step = measured;
+            }
         }
-        let merged = self.reference.quality(self.stream.last()?).await?;
-        let measured = self.reference.measured_step(self.planner.plan(), merged).await?;
-        if let Some((step, measured)) = self.planner.last_step_mut().zip(measured) {
-            *step = measured;
+        let context = self.reference.context();
+        if let Some(kept) = context.kept {
+            kept.keep_found(context, Rounds::Merged, &self.key, &self.planner.plan().steps).await;
         }
         Ok(())
     }

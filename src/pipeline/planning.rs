@@ -2,6 +2,7 @@
 
 use crate::evaluate::{Quality, Scores};
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::checkpoint::plan::{KeptPlan, Rounds};
 use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::measuring::Reference;
 use crate::pipeline::merging::merge_neighbours;
@@ -11,6 +12,7 @@ use crate::pipeline::selecting::Selector;
 use crate::pipeline::similarity::Comparison;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::{Alpha, MergePlan, MergeStep, Operator, PlanOptions, Selection, Stop};
+use crate::progress::Event;
 use crate::{Error, Result};
 
 /// A plan with its measurements.
@@ -127,13 +129,25 @@ pub async fn choose(
     }
 }
 
-/// Measures the model after each step of a plan whose weights say all.
+/// Measures the model after each step of a plan whose weights say all. Where the context keeps a plan, steps that were
+/// kept are not measured again.
 async fn measure_steps(reference: &Reference<'_>, plan: MergePlan) -> Result<MergePlan> {
-    let mut measured = Vec::with_capacity(plan.steps.len());
-    for n in 1..=plan.steps.len() {
+    let context = reference.context();
+    let key = format!("{plan:?} {:?}", reference.output());
+    let mut measured: Vec<MergeStep> = match context.kept {
+        Some(kept) => kept.found(context, Rounds::Merged, &key).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    for step in &measured {
+        context.observer.event(Event::Step(step.clone())).await?;
+    }
+    for n in measured.len() + 1..=plan.steps.len() {
         let part = plan.first_steps(n)?;
         let merged = reference.quality_of(mixed_layers(&part)?).await?;
         measured.extend(reference.measured_step(&part, merged).await?);
+        if let Some(kept) = context.kept {
+            kept.keep_found(context, Rounds::Merged, &key, &measured).await;
+        }
     }
     Ok(MergePlan { steps: measured, ..plan })
 }
@@ -149,6 +163,7 @@ async fn finish(
     let context = calibration.context();
     let Built { layers, remarks } = build(context, &plan, calibration.stored()).await?;
     warnings.extend(remarks);
+    warnings.extend(context.kept.map(KeptPlan::remarks).unwrap_or_default());
     let last = plan.steps.last().and_then(|step| Some((step.quality()?, step.dropped?)));
     let (merged, dropped, perplexity) = match (last, judge) {
         (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),

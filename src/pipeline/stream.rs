@@ -7,7 +7,7 @@ use crate::evaluate::{Output, Scores, score};
 use crate::model::Model;
 use crate::model::new_layer::NewLayer;
 use crate::model::storage::Storage;
-use crate::pipeline::checkpoint::fitted::KeptFits;
+use crate::pipeline::checkpoint::plan::KeptPlan;
 use crate::pipeline::operators::FIT_BYTES;
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
@@ -33,8 +33,8 @@ pub struct Context<'a> {
     /// Bytes that the least-squares problems of a run may need beside the states; operators fit less where they would
     /// need more.
     pub fit_bytes: u64,
-    /// Where fitted layers are kept, if they are.
-    pub fits: Option<&'a KeptFits>,
+    /// Where what a plan has finished is kept, if it is.
+    pub kept: Option<&'a KeptPlan>,
     /// Who is told.
     pub observer: &'a dyn Observer,
 }
@@ -48,7 +48,7 @@ impl<'a> Context<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let storage = Storage::of(model);
-        Self { model, accelerator, sequences, storage, fit_bytes: FIT_BYTES, fits: None, observer }
+        Self { model, accelerator, sequences, storage, fit_bytes: FIT_BYTES, kept: None, observer }
     }
 
     /// The layers of `stream` as they will be stored. Where that changes them they have yet to be run, which whatever

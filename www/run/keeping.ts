@@ -9,7 +9,7 @@ import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, t
 import { canReopen, reopen } from './reopen'
 import { isTaken } from './turn'
 
-const STOPPED = 'Compressing was stopped before its end. Press Compress and it goes on: the layers that it had fitted are kept.'
+const STOPPED = 'Compressing was stopped before its end. Press Compress and it goes on: what it had finished is kept.'
 const NOTHING = 'Finished layers and results are not kept: this browser gives the page no storage. A reload would begin anew.'
 
 /** What is kept of the last run beyond the life of the page, on this device alone. */

@@ -5,18 +5,13 @@
 //! plan that begins alike, and no other. It holds the tensors that were computed, under the names of a Hugging Face
 //! model and as they will be stored, and what is to be said of them.
 
-use std::cell::RefCell;
-
-use futures::lock::Mutex;
 use safetensors::Dtype;
 
-use super::Identity;
 use super::part::{Part, PartWriter, damaged};
-use crate::calibration::PointRule;
+use super::plan::KeptPlan;
 use crate::format::Container;
 use crate::format::element::Element;
 use crate::model::Model;
-use crate::model::fingerprint::Fnv;
 use crate::model::names::{Role, TensorId};
 use crate::model::new_layer::NewLayer;
 use crate::model::product::Stored;
@@ -46,45 +41,18 @@ impl From<NewLayer> for Fitted {
     }
 }
 
-/// Where fitted layers are kept. A store that refuses ends the keeping and not the run.
-pub struct KeptFits {
-    store: Mutex<Box<dyn PartStore>>,
-    identity: Identity,
-    device: String,
-    refused: RefCell<Option<String>>,
-}
-
-impl KeptFits {
-    /// In `store`, for plans that are fitted in `context`.
-    ///
-    /// # Errors
-    /// What reading samples of the weights gives.
-    pub async fn new(store: Box<dyn PartStore>, context: &Context<'_>) -> Result<Self> {
-        let identity = Identity::of(context.model, context.sequences, PointRule::default()).await?;
-        let device = context.accelerator.report().name.clone();
-        Ok(Self { store: Mutex::new(store), identity, device, refused: RefCell::new(None) })
-    }
-
+impl KeptPlan {
     /// The name of the part of each group of `plan`; parts that other plans left are removed.
     pub async fn begin(&self, context: &Context<'_>, plan: &MergePlan) -> Vec<String> {
-        let mut hash = Fnv::default();
-        hash.text(&self.identity.model);
-        hash.text(&self.identity.text);
-        let version = env!("CARGO_PKG_VERSION");
-        hash.text(&format!("{version} {} {:?} {}", plan.operator, context.storage, context.fit_bytes));
+        let mut hash = self.hash(context);
+        hash.text(&format!("{} {}", plan.operator, context.fit_bytes));
         let names: Vec<String> = (plan.groups.iter().enumerate())
             .map(|(place, group)| {
                 hash.text(&format!("{group:?} {:?}", plan.survivor(place)));
                 format!("{PREFIX}{:016x}", hash.value())
             })
             .collect();
-        let mut store = self.store.lock().await;
-        for name in store.names().await.unwrap_or_default() {
-            if name.starts_with(PREFIX) && !names.contains(&name) {
-                // What cannot be removed is not used either; a full disk shows at the next part.
-                let _ = store.remove(&name).await;
-            }
-        }
+        self.remove_others(PREFIX, &names).await;
         names
     }
 
@@ -106,19 +74,10 @@ impl KeptFits {
 
     /// Keeps a layer as the part `name`.
     pub async fn keep(&self, name: &str, fitted: &Fitted) {
-        if self.refused.borrow().is_some() {
-            return;
-        }
-        let written = self.write(name, fitted).await;
-        self.refused.replace(written.err().map(|e| format!("Fitted layers were not kept, because {e}.")));
+        self.keeping(async |store| self.write(store, name, fitted).await).await;
     }
 
-    /// Why layers are not kept, if they are not.
-    pub fn remark(&self) -> Option<String> {
-        self.refused.borrow().clone()
-    }
-
-    async fn write<'f>(&self, name: &str, fitted: &'f Fitted) -> Result<()> {
+    async fn write<'f>(&self, store: &mut dyn PartStore, name: &str, fitted: &'f Fitted) -> Result<()> {
         let remarks = serde_json::to_vec(&fitted.remarks).map_err(|e| Error::Format(e.to_string()))?;
         let nameless = || Error::Format("a tensor has no name".to_owned());
         let named = |(role, stored): &'f (Role, Stored)| -> Result<(String, &'f [u8])> {
@@ -128,9 +87,7 @@ impl KeptFits {
         let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
         tensors
             .extend(named.iter().map(|(name, bytes)| (name.as_str(), Dtype::U8, vec![bytes.len() as u64])));
-        let mut store = self.store.lock().await;
-        let mut part =
-            PartWriter::begin(&mut **store, name, (&self.identity, &self.device), &tensors).await?;
+        let mut part = PartWriter::begin(store, name, (&self.identity, &self.device), &tensors).await?;
         part.append(&remarks).await?;
         for (_, bytes) in &named {
             part.append(bytes).await?;

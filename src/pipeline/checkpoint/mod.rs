@@ -1,5 +1,5 @@
 //! What a run has finished, kept so that it can go on after an interruption: of the similarity stage here, of a plan
-//! its layers ([`fitted`]).
+//! how far it came ([`plan`]) and its layers ([`fitted`]).
 //!
 //! After each layer two parts are written: `layer-0007` with what the layer gave (its points and measures), and
 //! `states-0008` with the hidden states that enter the next. The states before it are removed again, unless the
@@ -10,6 +10,7 @@
 
 pub mod fitted;
 mod part;
+pub mod plan;
 mod restore;
 
 use bytemuck::{cast_slice, try_cast_slice};

@@ -178,8 +178,8 @@ pub async fn walk<'a>(
     // The original's states as long as nothing has changed.
     let mut new: Option<HiddenStates> = None;
     let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
-    let names = match context.fits {
-        Some(fits) => fits.begin(context, plan).await,
+    let names = match context.kept {
+        Some(kept) => kept.begin(context, plan).await,
         None => Vec::new(),
     };
     for (place, group) in plan.groups.iter().enumerate() {
@@ -195,9 +195,9 @@ pub async fn walk<'a>(
             built.layers.push(layer);
             continue;
         }
-        let kept = context.fits.zip(names.get(place));
+        let kept = context.kept.zip(names.get(place));
         let known = match kept {
-            Some((fits, name)) => fits.load(name, context.model, stays).await,
+            Some((kept, name)) => kept.load(name, context.model, stays).await,
             None => None,
         };
         // What is known needs the original only where nothing has changed before it.
@@ -212,8 +212,8 @@ pub async fn walk<'a>(
                 leaving.advance(&walker, stream, first + group.len()).await?;
                 let run = Run::new(group, stays, &original.states, &entering, &leaving.states).await?;
                 let fitted = fit(&walker, run).await?;
-                if let Some((fits, name)) = kept {
-                    fits.keep(name, &fitted).await;
+                if let Some((kept, name)) = kept {
+                    kept.keep(name, &fitted).await;
                 }
                 original = leaving;
                 fitted
@@ -223,7 +223,6 @@ pub async fn walk<'a>(
         built.layers.push(fitted.layer);
         built.remarks.extend(fitted.remarks);
     }
-    built.remarks.extend(context.fits.and_then(|fits| fits.remark()));
     Ok(built)
 }
 

@@ -8,10 +8,13 @@
 //! tried: harm mostly grows as layers go, so that what was worse then is rarely best now (Minoux's accelerated greedy
 //! search, which is exact where the harm of a layer never falls).
 
+use serde::{Deserialize, Serialize};
+
 use crate::Result;
 use crate::capture::{HiddenStates, Runner};
 use crate::evaluate::{Scores, score_all};
 use crate::model::new_layer::NewLayer;
+use crate::pipeline::checkpoint::plan::Rounds;
 use crate::pipeline::stream::{Context, Stream, state_bytes};
 use crate::plan::{PlanOptions, Selection};
 use crate::progress::{Stage, Unit};
@@ -19,9 +22,34 @@ use crate::progress::{Stage, Unit};
 /// States of candidates that exist at a time, in bytes, at most (but one candidate always).
 const CANDIDATE_BYTES: u64 = 256 << 20;
 
+/// What the rounds so far found.
+#[derive(Serialize, Deserialize)]
+struct Searched {
+    /// The layers that went, in this order.
+    removed: Vec<usize>,
+    /// What the removal of each layer did when it was last tried, as bits: minus infinity where it never was.
+    harms: Vec<u64>,
+}
+
+impl Searched {
+    fn nothing(n_layers: usize) -> Self {
+        Self { removed: Vec::new(), harms: vec![f64::NEG_INFINITY.to_bits(); n_layers] }
+    }
+
+    fn harms(&self) -> Vec<f64> {
+        self.harms.iter().map(|bits| f64::from_bits(*bits)).collect()
+    }
+
+    /// Whether it can be of a model of `n_layers`.
+    fn fits(&self, n_layers: usize) -> bool {
+        self.harms.len() == n_layers && self.removed.iter().all(|layer| *layer < n_layers)
+    }
+}
+
 /// Removes `k` layers, or as many as may go, one after the other; each is the one without which the model's
 /// negative log-likelihood ([`Selection::GreedyNll`], first and last layer barred as in SLEB) or its KL divergence
-/// from the original is least on the search tokens. Of equal ones the deeper goes.
+/// from the original is least on the search tokens. Of equal ones the deeper goes. Where the context keeps a plan,
+/// rounds that it has kept for `key` are not run again.
 ///
 /// # Errors
 /// What running gives.
@@ -30,6 +58,7 @@ pub async fn search(
     options: &PlanOptions,
     k: usize,
     may_go: impl Fn(usize) -> bool,
+    key: &str,
 ) -> Result<Vec<usize>> {
     let n_sequences = (options.search_tokens / context.sequences.tokens().max(1)).max(1);
     let sequences = context.sequences.first(n_sequences);
@@ -38,18 +67,31 @@ pub async fn search(
     let by_likelihood = options.selection == Selection::GreedyNll;
     let barred = |layer: usize| by_likelihood && (layer == 0 || layer + 1 == n_layers);
 
+    let mut found = Searched::nothing(n_layers);
+    if let Some(kept) = context.kept
+        && let Some(kept) = kept.found::<Searched>(&context, Rounds::Searched, key).await
+        && kept.fits(n_layers)
+    {
+        found = kept;
+    }
+    if found.removed.len() >= k {
+        found.removed.truncate(k);
+        return Ok(found.removed);
+    }
+
     let mut stream = Stream::open(&context, NewLayer::originals(context.model)).await?;
     stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
     let original = stream.last()?.clone();
-    let mut alive: Vec<usize> = (0..n_layers).collect();
-    // What the removal of each layer did when it was last tried.
-    let mut known: Vec<f64> = vec![f64::NEG_INFINITY; n_layers];
-    let mut removed = Vec::new();
-    while removed.len() < k {
+    let mut alive: Vec<usize> = (0..n_layers).filter(|layer| !found.removed.contains(layer)).collect();
+    let mut known = found.harms();
+    if let Some(first) = found.removed.iter().min() {
+        stream = without(&context, &stream, &alive, *first).await?;
+    }
+    while found.removed.len() < k {
         let may_go = |layer: usize| may_go(layer) && !barred(layer);
         let places = candidates(&alive, &known, may_go, options.candidates);
         let detail = format!("trying to do without each of {} layers", places.len());
-        let (done, total) = (removed.len() as u64, k as u64);
+        let (done, total) = (found.removed.len() as u64, k as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
         let scores = without_each(&context, &stream, &places, &original).await?;
         let harm = |scores: &Scores| match by_likelihood {
@@ -67,12 +109,22 @@ pub async fn search(
         let Some((place, _)) = best.reduce(|best, each| if each.1 <= best.1 { each } else { best }) else {
             break;
         };
-        removed.push(alive.remove(place));
-        let layers = alive.iter().copied().map(NewLayer::original).collect();
-        stream = stream.with_layers(layers, place);
-        stream.run(&context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
+        found.removed.push(alive.remove(place));
+        found.harms = known.iter().map(|harm| harm.to_bits()).collect();
+        if let Some(kept) = context.kept {
+            kept.keep_found(&context, Rounds::Searched, key, &found).await;
+        }
+        stream = without(&context, &stream, &alive, place).await?;
     }
-    Ok(removed)
+    Ok(found.removed)
+}
+
+/// The stream of the layers `alive`, which from `place` on are others than those of `stream`.
+async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place: usize) -> Result<Stream> {
+    let layers = alive.iter().copied().map(NewLayer::original).collect();
+    let mut stream = stream.with_layers(layers, place);
+    stream.run(context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
+    Ok(stream)
 }
 
 /// The places in `alive` of the layers to try, ascending: those that `may_go`, and of them the `most` of least

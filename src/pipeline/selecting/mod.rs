@@ -23,7 +23,7 @@ pub struct Selector<'a> {
 }
 
 /// What the outcome of a search depends on.
-#[derive(PartialEq)]
+#[derive(Debug, PartialEq)]
 struct SearchKey {
     selection: Selection,
     search_tokens: usize,
@@ -97,8 +97,8 @@ impl<'a> Selector<'a> {
         let place = match self.searched.iter().position(|(known, _)| *known == key) {
             Some(place) => place,
             None => {
-                let most = self.most.max(k);
-                let found = greedy::search(self.reference.context(), options, most, may_go).await?;
+                let (context, most) = (self.reference.context(), self.most.max(k));
+                let found = greedy::search(context, options, most, may_go, &format!("{key:?}")).await?;
                 self.searched.push((key, found));
                 self.searched.len() - 1
             }

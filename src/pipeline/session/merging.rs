@@ -7,7 +7,7 @@ use crate::evaluate::Quality;
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::calibration_curve::calibration_curve;
 use crate::pipeline::card;
-use crate::pipeline::checkpoint::fitted::KeptFits;
+use crate::pipeline::checkpoint::plan::KeptPlan;
 use crate::pipeline::comparing::{Comparing, compare};
 use crate::pipeline::held_out::HeldOut;
 use crate::pipeline::operators::build;
@@ -56,8 +56,8 @@ impl Session {
         self.planned = None;
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let fits = keeping(store, &context).await?;
-        let context = Context { fits: fits.as_ref(), ..context };
+        let kept = keeping(store, &context).await?;
+        let context = Context { kept: kept.as_ref(), ..context };
         let judge = self.judge(calibrated, options.operator, observer).await?;
         let outcome = make_plan(&context, options, output, calibrated.original(), judge.as_ref()).await?;
         let planned =
@@ -94,8 +94,8 @@ impl Session {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
-        let fits = keeping(store, &context).await?;
-        let context = Context { fits: fits.as_ref(), ..context };
+        let kept = keeping(store, &context).await?;
+        let context = Context { kept: kept.as_ref(), ..context };
         let judge = self.judge(calibrated, plan.operator, observer).await?;
         let outcome =
             measure_plan(&context, plan.clone(), output, calibrated.original(), judge.as_ref(), each).await?;
@@ -297,10 +297,10 @@ impl Session {
     }
 }
 
-/// Where layers that are fitted in `context` are kept, if anywhere.
-async fn keeping(store: Option<Box<dyn PartStore>>, context: &Context<'_>) -> Result<Option<KeptFits>> {
+/// Where what a plan finishes in `context` is kept, if anywhere.
+async fn keeping(store: Option<Box<dyn PartStore>>, context: &Context<'_>) -> Result<Option<KeptPlan>> {
     match store {
-        Some(store) => Ok(Some(KeptFits::new(store, context).await?)),
+        Some(store) => Ok(Some(KeptPlan::new(store, context).await?)),
         None => Ok(None),
     }
 }

@@ -1,11 +1,14 @@
-//! Plans that are stopped between two fits, and go on: the same result, without fitting again what was kept.
+//! Plans that are stopped between two fits, in a search or between merges, and go on: the same result, without doing
+//! again what was kept.
 
 mod common;
+
+use std::cell::Cell;
 
 use common::{MemoryParts, cpu, run};
 use futures::future::LocalBoxFuture;
 use laminate::pipeline::{CalibrationOptions, Session, TextOptions, WriteOptions};
-use laminate::plan::{MergePlan, Operator};
+use laminate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection};
 use laminate::progress::{Event, Observer, Silent};
 use laminate::report::PlanReport;
 use laminate::sink::parts::PartStore;
@@ -18,6 +21,46 @@ struct StopBefore(&'static str);
 impl Observer for StopBefore {
     fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
         let stop = matches!(&event, Event::Progress(p) if p.detail.starts_with(self.0));
+        Box::pin(std::future::ready(if stop { Err(Error::Cancelled) } else { Ok(()) }))
+    }
+}
+
+/// Counts what it is told, and stops at the round or step after so many.
+struct Counting {
+    rounds_left: Cell<u64>,
+    progress: Cell<u64>,
+    rounds: Cell<u64>,
+    steps: Cell<u64>,
+}
+
+impl Counting {
+    fn stopping_after(rounds: u64) -> Self {
+        let zero = || Cell::new(0);
+        Self { rounds_left: Cell::new(rounds), progress: zero(), rounds: zero(), steps: zero() }
+    }
+
+    fn whole() -> Self {
+        Self::stopping_after(u64::MAX)
+    }
+
+    /// Whether the count was exhausted.
+    fn count(&self, counted: &Cell<u64>) -> bool {
+        counted.set(counted.get() + 1);
+        counted.get() > self.rounds_left.get()
+    }
+}
+
+impl Observer for Counting {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>> {
+        let stop = match &event {
+            Event::Progress(p) if p.detail.starts_with("trying to do without") => self.count(&self.rounds),
+            Event::Step(_) => self.count(&self.steps),
+            Event::Progress(_) => {
+                self.progress.set(self.progress.get() + 1);
+                false
+            }
+            _ => false,
+        };
         Box::pin(std::future::ready(if stop { Err(Error::Cancelled) } else { Ok(()) }))
     }
 }
@@ -44,6 +87,16 @@ fn measure(
 ) -> Result<PlanReport> {
     let store: Box<dyn PartStore> = Box::new(store.clone());
     run(session.measure_kept(plan, &WriteOptions::default(), Some(store), observer, false))
+}
+
+fn plan(
+    session: &mut Session,
+    options: &PlanOptions,
+    store: &MemoryParts,
+    observer: &dyn Observer,
+) -> Result<PlanReport> {
+    let store: Box<dyn PartStore> = Box::new(store.clone());
+    run(session.plan_kept(options, &WriteOptions::default(), Some(store), observer))
 }
 
 /// Everything in a report but how long it took, and with it what was said.
@@ -146,5 +199,92 @@ fn a_store_that_refuses_ends_the_keeping_and_not_the_run() {
     let (without, warnings) =
         found(&measure(&mut session, &plan, &MemoryParts::full_at(100), &Silent).unwrap());
     assert_eq!(without, whole);
-    assert_eq!(warnings.iter().filter(|w| w.starts_with("Fitted layers were not kept, because ")).count(), 1);
+    assert_eq!(
+        warnings
+            .iter()
+            .filter(|w| w.starts_with("What the plan has finished was not kept, because "))
+            .count(),
+        1
+    );
+}
+
+/// Four layers by a search, as `laminate-search` and SLEB choose them.
+fn searching(selection: Selection) -> PlanOptions {
+    let operator = Operator::Drop;
+    PlanOptions { selection, operator, remove: Some(4), search_tokens: 256, ..PlanOptions::default() }
+}
+
+#[test]
+fn a_search_goes_on_after_its_last_round() {
+    let mut session = compared();
+    for selection in [Selection::GreedyKl, Selection::GreedyNll] {
+        for candidates in [None, Some(3)] {
+            let options = PlanOptions { candidates, ..searching(selection) };
+            let observer = Counting::whole();
+            let whole = found(&plan(&mut session, &options, &MemoryParts::default(), &observer).unwrap());
+            assert_eq!(observer.rounds.get(), 4);
+            for done in 1..4 {
+                let store = MemoryParts::default();
+                let stopped = plan(&mut session, &options, &store, &Counting::stopping_after(done));
+                assert_eq!(stopped.unwrap_err(), Error::Cancelled);
+                assert_eq!(names(&store).len(), 1);
+                let observer = Counting::whole();
+                assert_eq!(found(&plan(&mut session, &options, &store, &observer).unwrap()), whole);
+                assert_eq!(observer.rounds.get(), 4 - done, "{selection} stopped after {done} rounds");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_search_for_more_layers_goes_on_and_one_for_other_layers_begins_anew() {
+    let (mut session, store) = (compared(), MemoryParts::default());
+    let options = searching(Selection::GreedyKl);
+    plan(&mut session, &options, &store, &Silent).unwrap();
+    for (more, rounds) in [(6, 2), (5, 0), (3, 0)] {
+        let options = PlanOptions { remove: Some(more), ..options.clone() };
+        let observer = Counting::whole();
+        let resumed = found(&plan(&mut session, &options, &store, &observer).unwrap());
+        assert_eq!(observer.rounds.get(), rounds, "{more} layers");
+        assert_eq!(resumed, found(&plan(&mut session, &options, &MemoryParts::default(), &Silent).unwrap()));
+    }
+    let observer = Counting::whole();
+    let locked = PlanOptions { locked: vec![5], ..options.clone() };
+    plan(&mut session, &locked, &store, &observer).unwrap();
+    let searches = names(&store).iter().filter(|name| name.starts_with("searched-")).count();
+    assert_eq!((observer.rounds.get(), searches), (4, 1));
+    // What was begun elsewhere is gone on with, and said.
+    made_elsewhere(&store);
+    let warnings = plan(&mut session, &locked, &store, &Silent).unwrap().warnings;
+    assert!(warnings.iter().any(|w| w.starts_with("The plan was begun on GPU (SIMD)")), "{warnings:?}");
+}
+
+#[test]
+fn merging_goes_on_after_its_last_step() {
+    let mut session = compared();
+    let published = PlanOptions { remove: Some(4), ..PlanOptions::default() };
+    let cases = [
+        published.clone(),
+        PlanOptions { alpha: Alpha::Search, ..published.clone() },
+        PlanOptions { one_shot: true, ..published.clone() },
+        PlanOptions { selection: Selection::BlockInfluence, operator: Operator::Drop, ..published },
+    ];
+    for options in cases {
+        let observer = Counting::whole();
+        let whole = found(&plan(&mut session, &options, &MemoryParts::default(), &observer).unwrap());
+        assert_eq!(observer.steps.get(), 4);
+        for done in 1..4 {
+            let store = MemoryParts::default();
+            let stopped = plan(&mut session, &options, &store, &Counting::stopping_after(done));
+            assert_eq!(stopped.unwrap_err(), Error::Cancelled);
+            let resumed = Counting::whole();
+            assert_eq!(found(&plan(&mut session, &options, &store, &resumed).unwrap()), whole);
+            // All steps are told, those that were kept without running them.
+            assert_eq!(resumed.steps.get(), 4);
+            assert!(resumed.progress.get() < observer.progress.get());
+            // What is damaged is done again.
+            store.parts.borrow_mut().values_mut().for_each(|part| part.truncate(part.len() / 2));
+            assert_eq!(found(&plan(&mut session, &options, &store, &Silent).unwrap()), whole);
+        }
+    }
 }
