@@ -1,8 +1,21 @@
-/** One piece of the page after the other, each in a task of its own: between them the browser paints and listens. */
-let last: Promise<void> = Promise.resolve()
+/** Pieces of the page, each to be built in a task of its own: between them the browser paints and listens. */
+const waiting: (() => void)[] = []
+let due = false
 
-/** Resolves when those who asked before have had their task, in a new one. */
-export function ownTask(): Promise<void> {
-  last = last.then(() => new Promise(resolve => setTimeout(resolve)))
-  return last
+/** Resolves in a new task: after those who asked before, or before all of them for what is to be seen first. */
+export function ownTask(first = false): Promise<void> {
+  return new Promise(resolve => {
+    if (first) waiting.unshift(resolve)
+    else waiting.push(resolve)
+    if (!due) soon()
+  })
+}
+
+function soon() {
+  due = true
+  setTimeout(() => {
+    waiting.shift()?.()
+    due = waiting.length > 0
+    if (due) soon()
+  })
 }

@@ -506,7 +506,7 @@ export interface WasmEngine {
   /**
    * After `similarity` (whose options it shares) on the same model; measured as `output` will store it. Where the
    * operator fits to activations it is measured on the text of `judge`, which calibration must not have seen, and
-   * only after the last step. Fitted layers are kept in `kept`, and the same plan goes on after those it holds.
+   * only after the last step. What it finishes is kept in `kept`, and the same plan goes on after that.
    */
   plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */

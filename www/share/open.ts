@@ -5,6 +5,7 @@ import { CALIBRATION, PLAN } from '../defaults'
 import { Failure } from '../engine/errors'
 import { detectFeatures, preferenceFrom } from '../engine/features'
 import type { Opened } from '../engine/source'
+import { ownTask } from '../later'
 import { keyOf, State } from '../state.svelte'
 import type { Result } from './result'
 
@@ -32,7 +33,11 @@ export const isLinked = (): boolean => location.hash.startsWith('#result=')
  * it. A link that cannot be read leaves the page as it always is, and says why.
  */
 export async function startPage(actions: Actions): Promise<void> {
-  if (!isLinked()) return actions.start()
+  if (!isLinked()) {
+    // The engine compiles on all cores; the page is built before.
+    await ownTask()
+    return actions.start()
+  }
   const { state } = actions
   Object.assign(state, { features: detectFeatures(), preference: preferenceFrom(location.search), loading: null })
   await openLinked(actions)
