@@ -116,6 +116,17 @@ fn any_shard_on_disk_opens_the_set() {
     assert_eq!(run(Model::open("m", &single)).unwrap().shards.len(), 1);
 }
 
+#[test]
+fn a_model_without_its_embedding_is_refused_by_the_name_of_the_tensor() {
+    let mut files = gguf(&["stories260K-F16.gguf"]);
+    let bytes = files.values_mut().next().unwrap();
+    let name = b"token_embd.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    bytes[at..at + name.len()].copy_from_slice(b"rope_freqs.weight");
+    let error = open_files(&files).err().unwrap().to_string();
+    assert!(error.contains("tensor token_embd.weight is in none of the weight files"), "{error}");
+}
+
 // Out.
 
 #[test]

@@ -254,10 +254,7 @@ impl Keys<'_> {
             },
             other => other,
         };
-        // The bound keeps products of two sizes within 64 bits and catches garbage early.
-        let size =
-            single.as_u64().filter(|n| (1..=1 << 28).contains(n)).and_then(|n| usize::try_from(n).ok());
-        match size {
+        match single.as_u64().and_then(super::sensible_size) {
             Some(size) => Ok(Some(size)),
             None => Err(self.bad(format!("{} is {value}, not a sensible size", key(name)))),
         }

@@ -246,16 +246,11 @@ impl Keys<'_> {
     }
 
     fn optional_size(&self, key: &str) -> Result<Option<usize>> {
-        // The bound keeps products of two sizes within 64 bits and catches garbage early.
         self.present(key)
             .map(|value| {
-                value
-                    .as_u64()
-                    .filter(|n| (1..=1 << 28).contains(n))
-                    .and_then(|n| usize::try_from(n).ok())
-                    .ok_or_else(|| {
-                        Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not a sensible size"))
-                    })
+                value.as_u64().and_then(super::sensible_size).ok_or_else(|| {
+                    Error::Format(format!("{CONFIG_NAME}: {key} is {value}, not a sensible size"))
+                })
             })
             .transpose()
     }

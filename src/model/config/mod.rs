@@ -119,6 +119,11 @@ impl Config {
     }
 }
 
+/// A size that a file gives, if it can be one: the bound keeps products of two within 64 bits and catches garbage early.
+fn sensible_size(given: u64) -> Option<usize> {
+    usize::try_from(given).ok().filter(|n| (1..=1 << 28).contains(n))
+}
+
 /// The entries of a list with one entry per layer, for layers that become one each group.
 fn regroup<T: Clone + PartialEq>(key: &str, list: &[T], groups: &[Vec<usize>]) -> Result<Vec<T>> {
     groups

@@ -140,6 +140,9 @@ async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts
     let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).collect();
     let any = |roles: &[Role]| roles.iter().any(|role| ids.contains(&TensorId::Layer(0, *role)));
     let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
+    // Everything else is checked against the vocabulary, and would be blamed instead.
+    let embedding =
+        find(TensorId::Embedding).ok_or_else(|| super::missing(TensorId::Embedding, Container::Gguf))?;
     let rotary_divisors = match find(TensorId::RotaryDivisors) {
         Some(entry) => match shards.get(entry.shard) {
             Some(shard) => {
@@ -151,7 +154,7 @@ async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts
         None => None,
     };
     Ok(Facts {
-        vocab_size: find(TensorId::Embedding).and_then(|t| t.shape.first().copied()).unwrap_or(0),
+        vocab_size: embedding.shape.first().copied().unwrap_or(0),
         tied_head: !ids.contains(&TensorId::Head),
         attention_bias: any(&[Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias]),
         mlp_bias: any(&[Role::GateBias, Role::UpBias, Role::DownBias]),

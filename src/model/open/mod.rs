@@ -169,15 +169,19 @@ impl Model {
         }
         for id in needed {
             if !self.places.contains_key(&id) {
-                return Err(Error::Format(format!(
-                    "tensor {} is in none of the weight files; a shard is missing or the \
-                     configuration belongs to another model",
-                    id.describe(self.container())
-                )));
+                return Err(missing(id, self.container()));
             }
         }
         Ok(())
     }
+}
+
+/// What is said of a tensor that is needed and not there.
+fn missing(id: TensorId, container: Container) -> Error {
+    Error::Format(format!(
+        "tensor {} is in none of the weight files; a shard is missing or the configuration belongs to another model",
+        id.describe(container)
+    ))
 }
 
 /// What to call the model of these files: their folder, or a GGUF file by its own name.
