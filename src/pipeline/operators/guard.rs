@@ -13,10 +13,24 @@ use crate::progress::Stage;
 /// Standard errors by which a fit may be worse than none on average before it is turned down.
 const MARGIN: f64 = 2.0;
 
-/// What fits are called in remarks.
-pub const POOLED: &str = "pooled";
-/// The same.
-pub const REFITTED: &str = "refitted";
+/// What was fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A layer of the heads and neurons of all of a run.
+    Pooled,
+    /// The one that stays.
+    Refitted,
+}
+
+impl Kind {
+    /// What such a layer is, and what becomes of the run without it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pooled => ("pooled", "refitted without pooling"),
+            Self::Refitted => ("refitted", "dropped"),
+        }
+    }
+}
 
 /// Some of the held-out sequences, about 2000 tokens, and what leaves the original on them. The final fit has seen
 /// them too, which matters little beside what is looked for here.
@@ -85,7 +99,7 @@ impl Guard {
         Ok(is_no_worse(&fitted.kl_by_sequence, &unfitted.0.kl_by_sequence))
     }
 
-    /// The layer of a fit, if it is [accepted](Self::accepts); a remark instead that says what was wrong with `what`.
+    /// The layer of a fit, if it is [accepted](Self::accepts); a remark instead that says what was wrong with it.
     ///
     /// # Errors
     /// What running gives.
@@ -93,16 +107,16 @@ impl Guard {
         &self,
         walker: &Walker<'_>,
         run: &Run<'_>,
-        (what, layer): (&str, NewLayer),
+        (kind, layer): (Kind, NewLayer),
         unfitted: &Unfitted,
         remarks: &mut Vec<String>,
     ) -> Result<Option<NewLayer>> {
         if self.accepts(walker, run, &layer, unfitted).await? {
             return Ok(Some(layer));
         }
-        let rest = if what == REFITTED { "dropped" } else { "refitted without pooling" };
+        let (what, instead) = kind.words();
         remarks.push(format!(
-            "Layers {:?} were {rest}: {what}, they would serve held-out text worse than dropped ones.",
+            "Layers {:?} were {instead}: {what}, they would serve held-out text worse than dropped ones.",
             run.layers
         ));
         Ok(None)
@@ -139,7 +153,7 @@ mod tests {
     use futures::executor::block_on;
 
     use super::super::walk::walk;
-    use super::{Guard, POOLED, REFITTED, is_no_worse};
+    use super::{Guard, Kind, is_no_worse};
     use crate::calibration::Sequences;
     use crate::demo;
     use crate::device::Accelerator;
@@ -167,8 +181,9 @@ mod tests {
             assert_eq!(guard.places, [0, 6, 13, 19], "the held-out sequences");
             let unfitted = guard.unfitted(walker, &run).await?;
             let stays = NewLayer::original(run.stays);
-            for (what, layer) in [(REFITTED, stays.clone()), (POOLED, stays.clone().scaled(8.0))] {
-                let judged = guard.judge(walker, &run, (what, layer), &unfitted, &mut remarks).await?;
+            for (kind, layer) in [(Kind::Refitted, stays.clone()), (Kind::Pooled, stays.clone().scaled(8.0))]
+            {
+                let judged = guard.judge(walker, &run, (kind, layer), &unfitted, &mut remarks).await?;
                 taken.push(judged.is_some());
             }
             Ok(stays.into())

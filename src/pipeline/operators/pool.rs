@@ -12,7 +12,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::cost::heads;
-use super::guard::{Guard, POOLED};
+use super::guard::{Guard, Kind};
 use super::refit;
 use super::run_tensors::{
     Folded, GroupShape, activations, assemble, columns, contexts, joined, read_run, side_by_side, upload_all,
@@ -51,7 +51,7 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
                 megabytes(needed)
             ));
         } else {
-            let pooled = (POOLED, fit(walker, &run).await?);
+            let pooled = (Kind::Pooled, fit(walker, &run).await?);
             if let Some(layer) = guard.judge(walker, &run, pooled, &unfitted, &mut remarks).await? {
                 return Ok(Fitted { layer, remarks });
             }

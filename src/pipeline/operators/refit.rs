@@ -6,7 +6,7 @@
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
 use super::cost::heads;
-use super::guard::{Guard, REFITTED, Unfitted};
+use super::guard::{Guard, Kind, Unfitted};
 use super::run_tensors::joined;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use super::{Built, RunCost, megabytes};
@@ -79,7 +79,7 @@ pub async fn guarded(
     mut remarks: Vec<String>,
 ) -> Result<Fitted> {
     let refitted = fit(walker, run).await?;
-    let judged = guard.judge(walker, run, (REFITTED, refitted), unfitted, &mut remarks).await?;
+    let judged = guard.judge(walker, run, (Kind::Refitted, refitted), unfitted, &mut remarks).await?;
     Ok(Fitted { layer: judged.unwrap_or_else(|| NewLayer::original(run.stays)), remarks })
 }
 
