@@ -105,7 +105,7 @@ async fn measure(
     }
     let calibration = chooser.selector.reference();
     let context = calibration.context();
-    let built = build(context, &plan, calibration.stored()).await?;
+    let built = build(context, &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;

@@ -16,7 +16,9 @@ pub struct Reference<'a> {
     output: &'a WriteOptions,
     /// The original layers as they will be stored, and what is known of their states.
     stored: Stream,
-    /// What left the original.
+    /// The original as it is.
+    unchanged: &'a Stream,
+    /// What left it.
     original: &'a HiddenStates,
     /// Its perplexity.
     perplexity: f64,
@@ -35,7 +37,8 @@ impl<'a> Reference<'a> {
         scores: &Scores,
     ) -> Result<Self> {
         let stored = context.as_stored(stream);
-        Ok(Self { context, output, stored, original: stream.last()?, perplexity: scores.perplexity() })
+        let (original, perplexity) = (stream.last()?, scores.perplexity());
+        Ok(Self { context, output, stored, unchanged: stream, original, perplexity })
     }
 
     /// Makes ready for many models: what they share with the original is not run for each of them.
@@ -62,6 +65,11 @@ impl<'a> Reference<'a> {
     /// The original layers as they will be stored, and what is known of their states.
     pub fn stored(&self) -> &Stream {
         &self.stored
+    }
+
+    /// The original as it is, and what is known of its states.
+    pub fn unchanged(&self) -> &'a Stream {
+        self.unchanged
     }
 
     /// What left the original.

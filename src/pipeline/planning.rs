@@ -161,7 +161,7 @@ async fn finish(
     mut warnings: Vec<String>,
 ) -> Result<Outcome> {
     let context = calibration.context();
-    let Built { layers, remarks } = build(context, &plan, calibration.stored()).await?;
+    let Built { layers, remarks } = build(context, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(context.kept.map(KeptPlan::remarks).unwrap_or_default());
     let last = plan.steps.last().and_then(|step| Some((step.quality()?, step.dropped?)));

@@ -7,6 +7,7 @@ use crate::calibration::Sequences;
 use crate::capture::{HiddenStates, sequences_per_chunk};
 use crate::evaluate::{Scores, mean_and_error, score_all};
 use crate::model::new_layer::NewLayer;
+use crate::model::storage::Storage;
 use crate::pipeline::stream::{Context, Stream};
 use crate::progress::Stage;
 
@@ -55,7 +56,8 @@ impl Guard {
         let places: Vec<usize> =
             (0..count).filter_map(|i| held_out.get(i * held_out.len() / count).copied()).collect();
         let sequences = context.sequences.at(&places);
-        let on_these = Context { sequences: &sequences, ..*context };
+        let storage = Storage::of(context.model);
+        let on_these = Context { sequences: &sequences, storage, ..*context };
         let mut stream = Stream::open_once(&on_these, NewLayer::originals(context.model)).await?;
         stream.run(&on_these, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
         let original = stream.last()?.clone();

@@ -56,8 +56,8 @@ pub fn cost(operator: Operator, config: &Config, n_layers: usize, fit_bytes: u64
     }
 }
 
-/// Builds the layers that `plan` leads to. `stream` is of the original as it will be stored, on the calibration
-/// text, which operators that need activations are fitted to.
+/// Builds the layers that `plan` leads to. `stream` is of the original as it is, on the calibration text; what
+/// operators that need activations fit is to give its states in spite of how the rest will be stored.
 ///
 /// # Errors
 /// What running gives.

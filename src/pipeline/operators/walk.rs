@@ -7,6 +7,7 @@ use crate::capture::{HiddenStates, Runner, read, sequences_per_chunk};
 use crate::least_squares::{Normal, Refit, ridge_on_all};
 use crate::model::layer::DecoderLayer;
 use crate::model::new_layer::NewLayer;
+use crate::model::storage::Storage;
 use crate::pipeline::checkpoint::fitted::Fitted;
 use crate::pipeline::stream::{Context, Stream};
 use crate::plan::MergePlan;
@@ -155,7 +156,7 @@ impl Systems {
 }
 
 /// Builds the layers of `plan`: `fit` makes one of each run, unless it was kept, and the others stay. `stream` is of the
-/// original.
+/// original as it is, whose states are aimed at: where the rest is stored in fewer bits, fits make up for some of that.
 ///
 /// # Errors
 /// [`Error::Limit`] if there are too few sequences to hold some out, and what running and `fit` give.
@@ -174,9 +175,10 @@ pub async fn walk<'a>(
         )));
     }
     let walker = Walker::new(*context);
+    let as_it_is = Walker::new(Context { storage: Storage::of(context.model), ..*context });
     let mut original = Original { place: 0, states: stream.nearest(0)?.1 };
-    // The original's states as long as nothing has changed.
-    let mut new: Option<HiddenStates> = None;
+    // The original's states as long as nothing has changed, which storing in another type does from the first layer on.
+    let mut new = context.storage.changes(context.model).then(|| original.states.clone());
     let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let names = match context.kept {
         Some(kept) => kept.begin(context, plan).await,
@@ -202,14 +204,14 @@ pub async fn walk<'a>(
         };
         // What is known needs the original only where nothing has changed before it.
         if known.is_none() || new.is_none() {
-            original.advance(&walker, stream, *first).await?;
+            original.advance(&as_it_is, stream, *first).await?;
         }
         let entering = new.take().unwrap_or_else(|| original.states.clone());
         let fitted = match known {
             Some(fitted) => fitted,
             None => {
                 let mut leaving = original.clone();
-                leaving.advance(&walker, stream, first + group.len()).await?;
+                leaving.advance(&as_it_is, stream, first + group.len()).await?;
                 let run = Run::new(group, stays, &original.states, &entering, &leaving.states).await?;
                 let fitted = fit(&walker, run).await?;
                 if let Some((kept, name)) = kept {
@@ -292,7 +294,17 @@ pub async fn fetch(tensor: Tensor<2>) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+
     use super::*;
+    use crate::calibration::Sequences;
+    use crate::demo;
+    use crate::device::Accelerator;
+    use crate::format::Container;
+    use crate::format::blocks::BlockType;
+    use crate::format::element::Element;
+    use crate::plan::Operator;
+    use crate::progress::Silent;
 
     #[test]
     fn a_fifth_is_held_out_evenly() {
@@ -302,6 +314,40 @@ mod tests {
         assert_eq!(places(10), [0, 9]);
         assert_eq!(places(16), [0, 8, 15]);
         assert_eq!(places(40).len(), 8);
+    }
+
+    #[test]
+    fn what_is_aimed_at_is_the_original_however_the_rest_is_stored() {
+        let model = block_on(demo::open()).unwrap();
+        let ids = model.tokenizer.encode(demo::TEXT).unwrap();
+        let sequences = Sequences::cut(&model.config, &ids, 4, 16).unwrap();
+        let accelerator = Accelerator::cpu("test");
+        let as_it_is = Context::new(&model, &accelerator, &sequences, &Silent);
+        let mut stream = block_on(Stream::open(&as_it_is, NewLayer::originals(&model))).unwrap();
+        block_on(stream.run(&as_it_is, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+        let plan =
+            MergePlan::absorbing(model.config.n_layers, Operator::Refit, &[(5, 0.9)], |_| 1.0).unwrap();
+        let values = |states: &HiddenStates| -> Vec<f32> {
+            states.chunks.iter().flat_map(|chunk| block_on(read(chunk.clone(), "test")).unwrap()).collect()
+        };
+        let seen_in = |storage: Storage| {
+            let mut seen = Vec::new();
+            let context = Context { storage, ..as_it_is };
+            block_on(walk(&context, &plan, &stream, async |_, run| {
+                assert_eq!(run.layers, [4, 5]);
+                seen.extend([run.original, run.entering, run.leaving].map(&values));
+                Ok(NewLayer::original(run.stays).into())
+            }))
+            .unwrap();
+            seen
+        };
+        let (kept, coarse) = (
+            seen_in(as_it_is.storage),
+            seen_in(Storage { container: Container::Gguf, dtype: Some(Element::Block(BlockType::Q4_0)) }),
+        );
+        assert_eq!((&kept[0], &kept[2]), (&coarse[0], &coarse[2]), "the original's states");
+        assert_eq!(kept[0], kept[1]);
+        assert_ne!(coarse[0], coarse[1], "layers 0 to 3 are stored in fewer bits");
     }
 
     #[test]

@@ -253,8 +253,7 @@ impl Session {
         }
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, options, observer);
-        let stream = context.as_stored(&calibrated.stream);
-        Ok(build(&context, plan, &stream).await?.layers)
+        Ok(build(&context, plan, &calibrated.stream).await?.layers)
     }
 
     /// Writes the model that `plan` describes.

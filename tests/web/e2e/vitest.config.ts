@@ -8,5 +8,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 60_000,
     hookTimeout: 180_000,
+    // A busy machine takes more than the second that is usual.
+    expect: { poll: { timeout: 15_000 } },
   },
 })
