@@ -331,15 +331,15 @@ mod tests {
             states.chunks.iter().flat_map(|chunk| block_on(read(chunk.clone(), "test")).unwrap()).collect()
         };
         let seen_in = |storage: Storage| {
-            let mut seen = Vec::new();
+            let mut seen: Vec<HiddenStates> = Vec::new();
             let context = Context { storage, ..as_it_is };
             block_on(walk(&context, &plan, &stream, async |_, run| {
                 assert_eq!(run.layers, [4, 5]);
-                seen.extend([run.original, run.entering, run.leaving].map(&values));
+                seen.extend([run.original, run.entering, run.leaving].map(HiddenStates::clone));
                 Ok(NewLayer::original(run.stays).into())
             }))
             .unwrap();
-            seen
+            seen.iter().map(values).collect::<Vec<_>>()
         };
         let (kept, coarse) = (
             seen_in(as_it_is.storage),
