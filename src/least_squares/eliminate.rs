@@ -6,6 +6,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::traits::RealField;
 use faer::{Accum, Par};
 
 use super::factor::{PANEL, cholesky, inverse, inverse_diagonal, par_for, solve};
@@ -20,9 +21,10 @@ use crate::error::{Error, Result};
 /// The cost of each regressor is that of removing it alone, `|B_j|^2 / (G^-1)_jj`. So two that are alike may
 /// both go in one round; more rounds make that rarer. Of equal costs the later regressor goes.
 ///
-/// Each round factors what is left anew, in `f64`: `n^3 / 3 + n^2 d` multiply-adds and one `n x n` matrix.
-/// With half of the surplus removed at a time that is cheaper than to downdate an inverse, which needs it in
-/// full.
+/// Each round factors what is left anew: `n^3 / 3 + n^2 d` multiply-adds and one `n x n` matrix. With half of the
+/// surplus removed at a time that is cheaper than to downdate an inverse, which needs it in full. In `f32`, which
+/// decides otherwise than `f64` only between costs that are alike (tested to `1e-3` of the error left); in `f64` where
+/// rounding hides that a matrix is positive definite.
 ///
 /// # Errors
 /// [`Error::Usage`] where `keep` is 0 or more than there are, there are no rounds or targets, or `lambda` is
@@ -48,21 +50,34 @@ pub fn eliminate(normal: &Normal, keep: usize, rounds: usize, lambda: f64) -> Re
     Ok(kept)
 }
 
-/// Bytes that [`eliminate`] needs beside the problem: one matrix `m x m` and a panel, in `f64`.
+/// Bytes that [`eliminate`] needs beside the problem: one matrix `m x m` and a panel, in `f32`. Where rounding makes it
+/// fall back to `f64`, twice that if it can be had.
 pub fn eliminate_bytes(m: usize) -> u64 {
     let [m, panel] = [m, PANEL].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
-    m.saturating_mul(m.saturating_add(panel)).saturating_mul(8)
+    m.saturating_mul(m.saturating_add(panel)).saturating_mul(4)
 }
 
 /// `|B_j|^2 / (G^-1)_jj` of each of the regressors `kept`.
 fn removal_costs(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>> {
-    let factor = factored(normal, kept, shift)?;
+    match removal_costs_in::<f32>(normal, kept, shift) {
+        Err(Error::Numeric(_)) => removal_costs_in::<f64>(normal, kept, shift),
+        costs => costs,
+    }
+}
+
+/// The same, all in one type.
+fn removal_costs_in<T>(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>>
+where
+    T: RealField + Copy + Default + From<f32> + Into<f64>,
+{
+    let factor = factored::<T>(normal, kept, shift)?;
     let mut costs = vec![0.0; kept.len()];
     for first in (0..normal.n_targets()).step_by(PANEL) {
-        let mut b = correlations(normal, kept, first, PANEL.min(normal.n_targets() - first))?;
+        let mut b = correlations::<T>(normal, kept, first, PANEL.min(normal.n_targets() - first))?;
         solve(factor.view(), b.view_mut());
         for column in b.columns() {
-            costs.iter_mut().zip(column).for_each(|(cost, b)| *cost += b * b);
+            let squares = column.iter().map(|b| (*b).into() * (*b).into());
+            costs.iter_mut().zip(squares).for_each(|(cost, square)| *cost += square);
         }
     }
     let inverse = inverse_diagonal(factor.view())?;
@@ -95,9 +110,9 @@ pub fn eliminate_groups(normal: &Normal, group_size: usize, keep: usize, lambda:
     check_keep(keep, n_groups, "groups")?;
     let shift = checked_shift(normal, lambda)?;
     let all: Vec<usize> = (0..m).collect();
-    let inverse = inverse(factored(normal, &all, shift)?)?;
+    let inverse = inverse(factored::<f64>(normal, &all, shift)?)?;
     let mut b = Matrix::zeros(m, normal.n_targets())?;
-    let c = correlations(normal, &all, 0, normal.n_targets())?;
+    let c = correlations::<f64>(normal, &all, 0, normal.n_targets())?;
     matmul(b.view_mut(), Accum::Replace, inverse.view(), c.view(), 1.0, par_for(c.values().len() * m));
     let mut state = Groups { inverse, b, size: group_size };
 
@@ -203,17 +218,23 @@ pub(super) fn checked_shift(normal: &Normal, lambda: f64) -> Result<f64> {
 }
 
 /// The Cholesky factor of `G_SS + shift I`.
-pub(super) fn factored(normal: &Normal, indices: &[usize], shift: f64) -> Result<Matrix<f64>> {
+pub(super) fn factored<T>(normal: &Normal, indices: &[usize], shift: f64) -> Result<Matrix<T>>
+where
+    T: RealField + Copy + Default + From<f32>,
+{
     let mut factor = normal.shifted(indices, shift)?;
     if cholesky(factor.view_mut()) { Ok(factor) } else { Err(no_inverse()) }
 }
 
 /// Rows `indices` of `C`, of `count` targets from `first`.
-fn correlations(normal: &Normal, indices: &[usize], first: usize, count: usize) -> Result<Matrix<f64>> {
-    let mut rows = Matrix::<f64>::zeros(indices.len(), count)?;
+fn correlations<T>(normal: &Normal, indices: &[usize], first: usize, count: usize) -> Result<Matrix<T>>
+where
+    T: Copy + Default + From<f32>,
+{
+    let mut rows = Matrix::<T>::zeros(indices.len(), count)?;
     let columns = normal.correlations().subcols(first, count);
     for (to, from) in rows.columns_mut().zip(columns.col_iter()) {
-        to.iter_mut().zip(indices).for_each(|(to, index)| *to = f64::from(from[*index]));
+        to.iter_mut().zip(indices).for_each(|(to, index)| *to = T::from(from[*index]));
     }
     Ok(rows)
 }

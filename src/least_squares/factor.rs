@@ -77,16 +77,20 @@ pub(super) fn solve<T: RealField>(l: MatRef<'_, T>, mut x: MatMut<'_, T>) {
 ///
 /// # Errors
 /// As [`Matrix::zeros`].
-pub(super) fn inverse_diagonal(l: MatRef<'_, f64>) -> Result<Vec<f64>> {
+pub(super) fn inverse_diagonal<T>(l: MatRef<'_, T>) -> Result<Vec<f64>>
+where
+    T: RealField + Copy + Default + From<f32> + Into<f64>,
+{
     let n = l.nrows();
     let mut diagonal = Vec::with_capacity(n);
     for first in (0..n).step_by(PANEL) {
         let rows = n - first;
-        let mut panel = Matrix::<f64>::zeros(rows, PANEL.min(rows))?;
-        panel.values_mut().iter_mut().step_by(rows + 1).for_each(|x| *x = 1.0);
+        let mut panel = Matrix::<T>::zeros(rows, PANEL.min(rows))?;
+        panel.values_mut().iter_mut().step_by(rows + 1).for_each(|x| *x = T::from(1.0));
         let corner = l.submatrix(first, first, rows, rows);
         solve_lower_triangular_in_place(corner, panel.view_mut(), whole_machine());
-        diagonal.extend(panel.columns().map(|column| column.iter().map(|x| x * x).sum::<f64>()));
+        let square = |x: &T| -> f64 { (*x).into() * (*x).into() };
+        diagonal.extend(panel.columns().map(|column| column.iter().map(square).sum::<f64>()));
     }
     Ok(diagonal)
 }

@@ -45,7 +45,7 @@ pub fn leverage_keep(normal: &Normal, keep: usize, factor: f64) -> Result<Repair
     let kept = highest(&scores(normal, &all, shift)?, keep);
     let dropped: Vec<usize> = all.into_iter().filter(|i| kept.binary_search(i).is_err()).collect();
 
-    let factor = factored(normal, &kept, shift)?;
+    let factor = factored::<f64>(normal, &kept, shift)?;
     let mut transfer = Matrix::<f64>::zeros(kept.len(), dropped.len())?;
     for (column, j) in transfer.columns_mut().zip(&dropped) {
         let entries = kept.iter().map(|i| normal.gram(*i, *j).unwrap_or_default());
@@ -59,12 +59,12 @@ pub fn leverage_keep(normal: &Normal, keep: usize, factor: f64) -> Result<Repair
 /// Bytes that [`leverage_keep`] needs beside the Gram matrix, whatever it keeps: 8 for each entry of an `m x
 /// m` matrix, and a panel.
 pub fn leverage_bytes(m: usize) -> u64 {
-    super::eliminate_bytes(m)
+    super::eliminate_bytes(m).saturating_mul(2)
 }
 
 /// `s_i = [C (C + lam I)^-1]_ii = 1 - lam [(C + lam I)^-1]_ii`.
 fn scores(normal: &Normal, all: &[usize], shift: f64) -> Result<Vec<f64>> {
-    let factor = factored(normal, all, shift)?;
+    let factor = factored::<f64>(normal, all, shift)?;
     let inverse = inverse_diagonal(factor.view())?;
     Ok(inverse.into_iter().map(|x| 1.0 - shift * x).collect())
 }

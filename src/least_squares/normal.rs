@@ -3,6 +3,8 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::prelude::ReborrowMut;
+use faer::traits::RealField;
+use faer::traits::math_utils::from_f64;
 use faer::{Accum, MatRef};
 
 use super::factor::{cholesky, cholesky_of_lower, solve};
@@ -185,11 +187,15 @@ impl Normal {
     }
 
     /// `G_SS + shift I` for the regressors `indices`, in the lower triangle of a column-major matrix.
-    pub(super) fn shifted(&self, indices: &[usize], shift: f64) -> Result<Matrix<f64>> {
+    pub(super) fn shifted<T>(&self, indices: &[usize], shift: f64) -> Result<Matrix<T>>
+    where
+        T: RealField + Copy + Default + From<f32>,
+    {
         let n = indices.len();
-        let mut shifted = Matrix::<f64>::zeros(n, n)?;
+        let mut shifted = Matrix::<T>::zeros(n, n)?;
         self.gather(indices, shifted.values_mut(), Triangle::Lower);
-        shifted.values_mut().iter_mut().step_by(n + 1).for_each(|x| *x += shift);
+        let shift = from_f64::<T>(shift);
+        shifted.values_mut().iter_mut().step_by(n + 1).for_each(|x| *x = *x + shift);
         Ok(shifted)
     }
 
@@ -291,7 +297,7 @@ impl Normal {
 
     fn solve_shifted_in_f64(&self, shift: f64, x: &mut Matrix<f32>) -> Result<bool> {
         let all: Vec<usize> = (0..self.n_regressors()).collect();
-        let mut factor = self.shifted(&all, shift)?;
+        let mut factor = self.shifted::<f64>(&all, shift)?;
         if !cholesky(factor.view_mut()) {
             return Ok(false);
         }
