@@ -1,14 +1,14 @@
 //! What changed models are measured with.
 
-use crate::Result;
 use crate::capture::HiddenStates;
-use crate::evaluate::{Quality, Scores};
+use crate::evaluate::{Quality, Scores, score_all};
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::options::WriteOptions;
 use crate::pipeline::stream::{Context, Stream};
 use crate::pipeline::writing::planned_bytes;
 use crate::plan::{MergePlan, MergeStep, Operator};
 use crate::progress::{Event, Stage};
+use crate::{Error, Result};
 
 /// An original and its states on some text, to compare changed models with.
 pub struct Reference<'a> {
@@ -104,9 +104,33 @@ impl<'a> Reference<'a> {
     /// # Errors
     /// What running gives.
     pub async fn scores_of(&self, layers: Vec<NewLayer>) -> Result<Scores> {
-        let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
-        let mut changed = self.stored.with_layers(layers, from);
+        let (mut changed, from) = self.changed(layers);
         changed.run_and_score(self.context, from, Some(self.original)).await
+    }
+
+    /// The qualities of the models of several lists of layers, scored together: what the original predicts is computed
+    /// once for all.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn qualities_of<const N: usize>(&self, models: [Vec<NewLayer>; N]) -> Result<[Quality; N]> {
+        let mut states = Vec::with_capacity(N);
+        for layers in models {
+            let (mut changed, from) = self.changed(layers);
+            changed.run(self.context, Stage::Evaluate, from, async |_, _, _| Ok(())).await?;
+            states.push(changed.last()?.clone());
+        }
+        let states: Vec<&HiddenStates> = states.iter().collect();
+        let Context { accelerator, sequences, model, observer, .. } = *self.context;
+        let scores = score_all(accelerator, sequences, model, &states, Some(self.original), observer).await?;
+        let qualities: Vec<_> = scores.iter().map(|s| Quality::compressed(s, self.perplexity)).collect();
+        qualities.try_into().map_err(|_| Error::Usage("a model was not measured".to_owned()))
+    }
+
+    /// The model of other layers, and the first that differs.
+    fn changed(&self, layers: Vec<NewLayer>) -> (Stream, usize) {
+        let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
+        (self.stored.with_layers(layers, from), from)
     }
 
     /// The quality of the model that keeps one layer of each group of `plan` as it is.
@@ -136,7 +160,7 @@ impl<'a> Reference<'a> {
 }
 
 /// One layer of each group: the first where layers are mixed, else the one that stays.
-fn kept_layers(plan: &MergePlan) -> Vec<NewLayer> {
+pub fn kept_layers(plan: &MergePlan) -> Vec<NewLayer> {
     let kept = |(place, group): (usize, &Vec<usize>)| match plan.operator.is_weighted() {
         true => group.first().copied(),
         false => plan.survivor(place),

@@ -4,7 +4,7 @@ use crate::evaluate::{Quality, Scores};
 use crate::model::new_layer::NewLayer;
 use crate::pipeline::checkpoint::plan::{KeptPlan, Rounds};
 use crate::pipeline::held_out::HeldOut;
-use crate::pipeline::measuring::Reference;
+use crate::pipeline::measuring::{Reference, kept_layers};
 use crate::pipeline::merging::merge_neighbours;
 use crate::pipeline::operators::{Built, build};
 use crate::pipeline::options::WriteOptions;
@@ -194,10 +194,10 @@ async fn quality_of(
     plan: &MergePlan,
     layers: &[NewLayer],
 ) -> Result<(Quality, Quality, f64)> {
-    let merged = reference.quality_of(layers.to_vec()).await?;
-    let dropped = match plan.operator {
-        Operator::Drop => merged,
-        _ => reference.drop_instead(plan).await?,
+    let layers = layers.to_vec();
+    let [merged, dropped] = match plan.operator {
+        Operator::Drop => [reference.quality_of(layers).await?; 2],
+        _ => reference.qualities_of([layers, kept_layers(plan)]).await?,
     };
     Ok((merged, dropped, reference.perplexity()))
 }
