@@ -71,7 +71,7 @@ impl std::ops::Add for Duration {
 pub struct FitTiming {
     /// A multiply-add of sums.
     sum: f64,
-    /// A multiply-add of a solution in `f64`.
+    /// A multiply-add of a solution in `f32`.
     solution: f64,
 }
 
@@ -94,7 +94,7 @@ impl FitTiming {
         let (normal, _) = time(TIMED_ELIMINATION)?;
         let start = Instant::now();
         eliminate(&normal, TIMED_ELIMINATION / 2, 1, 1.0)?;
-        let solutions = (TIMED_ELIMINATION as f64).powi(3) / 2.0;
+        let solutions = (TIMED_ELIMINATION as f64).powi(3) / 3.0;
         Ok(Self { sum, solution: start.elapsed().as_secs_f64() / solutions })
     }
 }
@@ -200,7 +200,7 @@ impl PlanBasis<'_> {
             // With and without the fit of each run, from there on, and the original; about 2000 tokens.
             Operator::Refit | Operator::PoolRefit => {
                 let runs = self.runs().len() as f64;
-                self.aside(layer, n_layers * (1.0 + runs), 4.0 * runs, 2048.0)
+                self.aside(layer, n_layers * (1.0 + runs), 3.0 * runs, 2048.0)
             }
             _ => Duration::default(),
         };
@@ -215,17 +215,19 @@ impl PlanBasis<'_> {
         let n_layers = self.model.config.n_layers as f64;
         let removed = self.removed() as f64;
         let runs = self.runs().into_iter().map(|n| self.cost(n));
-        let RunCost { uploads, passes, sums, solutions, .. } = runs.fold(RunCost::default(), |a, b| a + b);
+        let cost = runs.fold(RunCost::default(), |a, b| a + b);
         // The original and the new model are walked through.
-        let layers = passes + 2.0 * n_layers - removed;
+        let walked = 2.0 * n_layers - removed;
+        let tokens = self.sequences.tokens() as f64;
         Duration {
-            fixed: (uploads + 2.0 * n_layers - removed) * layer.upload + solutions * fit.solution,
-            per_sequence: layers * layer.per_sequence + sums * self.sequences.tokens() as f64 * fit.sum,
+            fixed: (cost.uploads + walked) * layer.upload + cost.solutions * fit.solution,
+            per_sequence: (cost.passes + walked) * layer.per_sequence + cost.sums * tokens * fit.sum,
         }
     }
 
     fn cost(&self, n_layers: usize) -> RunCost {
-        cost(self.options.operator, &self.model.config, n_layers, self.fit_bytes)
+        let n_rows = self.sequences.count() * self.sequences.tokens();
+        cost(self.options.operator, &self.model.config, n_layers, n_rows, self.fit_bytes)
     }
 
     fn removed(&self) -> usize {
@@ -259,8 +261,8 @@ impl PlanBasis<'_> {
         }
         let config = &self.model.config;
         let states = state_bytes(self.model, self.sequences);
-        // What enters and leaves the run, in the original and in the new model, and what its layers read.
-        let read = (2 * longest as u64 * states).min(self.fit_bytes / 4);
+        // What enters and leaves the run, in the original and in the new model, and what its layers read and wrote.
+        let read = ((longest as u64 + 1) * states).min(self.fit_bytes / 3);
         let weights = 8 * config.parameters_per_layer() * longest as u64 + decoded_bytes(self.accelerator);
         similarity.state_bytes + 3 * states + read + weights + self.cost(longest).bytes
     }

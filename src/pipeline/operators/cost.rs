@@ -15,7 +15,7 @@ pub struct RunCost {
     pub passes: f64,
     /// Multiply-adds of sums for each token, in `f32`.
     pub sums: f64,
-    /// Multiply-adds of eliminations and solutions, in `f64`; what is solved in `f32` counts half.
+    /// Multiply-adds of eliminations and solutions, in `f32`; what is solved in `f64` counts twice.
     pub solutions: f64,
     /// Bytes beside the states.
     pub bytes: u64,
@@ -33,7 +33,7 @@ impl RunCost {
         let (square, d) = ((m * m) as f64, d as f64);
         let strengths = (STRENGTHS.len() + 1) as f64;
         let single = 2.0 * square * d + strengths * (square * m as f64 / 6.0 + 2.0 * square * d);
-        Self { solutions: single / 2.0, ..Self::default() }
+        Self { solutions: single, ..Self::default() }
     }
 
     /// Sums of two problems of `m` regressors, fitted and held out, and the ridge that they are for.

@@ -28,7 +28,7 @@ const RIDGE: f64 = 10.0;
 /// # Errors
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
-    walk(context, plan, stream, async |walker, run| fit(walker, run).await.map(Fitted::from)).await
+    walk(context, plan, stream, |_| false, async |walker, run| fit(walker, run).await.map(Fitted::from)).await
 }
 
 /// What [`layers`] takes for a run.
@@ -38,7 +38,7 @@ pub fn cost(config: &Config, n_layers: usize) -> RunCost {
     let scores = (m as f64).powi(3) / 3.0 + kept.powi(3) / 6.0 + kept * kept * (m as f64 - kept);
     let of_run = n_layers as f64;
     let bytes = Normal::bytes(m, 0) + leverage_bytes(m) + 4 * config.parameters_per_layer() * n_layers as u64;
-    RunCost { uploads: of_run, passes: of_run, solutions: scores, bytes, ..RunCost::default() }
+    RunCost { uploads: of_run, passes: of_run, solutions: 2.0 * scores, bytes, ..RunCost::default() }
         + RunCost::sums(m, 0)
         + RunCost::sums(heads(config) * n_layers, 0)
 }

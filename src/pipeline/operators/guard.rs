@@ -41,9 +41,6 @@ pub struct Guard {
     original: HiddenStates,
 }
 
-/// What a model with nothing fitted for a run gives, to compare fits with.
-pub struct Unfitted(Scores);
-
 impl Guard {
     /// Runs the original on the sequences.
     ///
@@ -76,66 +73,73 @@ impl Guard {
         Ok(slot.insert(guard))
     }
 
-    /// The model whose layers before `run` are the new ones, in which the layer that stays of the run is as it was, and
-    /// those after it are the original's.
-    ///
-    /// # Errors
-    /// What running gives.
-    pub async fn unfitted(&self, walker: &Walker<'_>, run: &Run<'_>) -> Result<Unfitted> {
-        Ok(Unfitted(self.scores(walker, run, &NewLayer::original(run.stays)).await?))
+    /// Judges the layers that are fitted for `run`.
+    pub fn trial<'t, 'w>(&'t self, walker: &'t Walker<'w>, run: &'t Run<'t>) -> Trial<'t, 'w> {
+        Trial { walker, run, guard: self, unfitted: None }
     }
+}
 
-    /// Whether with `layer` in the place of `run` the divergence from the original is at most as large as `unfitted`,
-    /// by a margin of noise.
-    ///
-    /// # Errors
-    /// What running gives.
-    pub async fn accepts(
-        &self,
-        walker: &Walker<'_>,
-        run: &Run<'_>,
-        layer: &NewLayer,
-        unfitted: &Unfitted,
-    ) -> Result<bool> {
-        let fitted = self.scores(walker, run, layer).await?;
-        Ok(is_no_worse(&fitted.kl_by_sequence, &unfitted.0.kl_by_sequence))
-    }
+/// What is fitted for a run before a [`Guard`].
+pub struct Trial<'t, 'w> {
+    /// Runs layers.
+    pub walker: &'t Walker<'w>,
+    /// What is fitted for.
+    pub run: &'t Run<'t>,
+    guard: &'t Guard,
+    /// What the model gives in which the layer that stays of the run is as it was; the layers before it are the new ones,
+    /// those after it the original's.
+    unfitted: Option<Scores>,
+}
 
-    /// The layer of a fit, if it is [accepted](Self::accepts); a remark instead that says what was wrong with it.
+impl Trial<'_, '_> {
+    /// The layer of a fit, if with it the divergence from the original is at most as large as without any fit, by a
+    /// margin of noise; else a remark that says what was wrong with it.
     ///
     /// # Errors
     /// What running gives.
     pub async fn judge(
-        &self,
-        walker: &Walker<'_>,
-        run: &Run<'_>,
-        (kind, layer): (Kind, NewLayer),
-        unfitted: &Unfitted,
+        &mut self,
+        kind: Kind,
+        layer: NewLayer,
         remarks: &mut Vec<String>,
     ) -> Result<Option<NewLayer>> {
-        if self.accepts(walker, run, &layer, unfitted).await? {
+        let stays = NewLayer::original(self.run.stays);
+        let layers = match self.unfitted {
+            Some(_) => vec![&layer],
+            None => vec![&layer, &stays],
+        };
+        let mut scores = self.scores(&layers).await?.into_iter();
+        let fitted = scores.next().unwrap_or_default();
+        let unfitted = self.unfitted.get_or_insert_with(|| scores.next().unwrap_or_default());
+        if is_no_worse(&fitted.kl_by_sequence, &unfitted.kl_by_sequence) {
             return Ok(Some(layer));
         }
         let (what, instead) = kind.words();
         remarks.push(format!(
             "Layers {:?} were {instead}: {what}, they would serve held-out text worse than dropped ones.",
-            run.layers
+            self.run.layers
         ));
         Ok(None)
     }
 
-    async fn scores(&self, walker: &Walker<'_>, run: &Run<'_>, layer: &NewLayer) -> Result<Scores> {
+    /// Those of the model with each of `layers` in the place of the run.
+    async fn scores(&self, layers: &[&NewLayer]) -> Result<Vec<Scores>> {
+        let Self { walker, run, guard, .. } = self;
         let Context { model, accelerator, observer, .. } = walker.context;
-        let after = run.layers.last().map_or(0, |last| last + 1);
-        let mut states = run.entering.sequences(&self.places);
-        states = walker.runner.forward(&walker.upload(layer).await?, &states)?;
-        for layer in after..model.config.n_layers {
-            states = walker.runner.forward(&walker.upload(&NewLayer::original(layer)).await?, &states)?;
+        let entering = run.entering.sequences(&guard.places);
+        let mut streams = Vec::with_capacity(layers.len());
+        for layer in layers {
+            streams.push(walker.runner.forward(&walker.upload(layer).await?, &entering)?);
         }
-        let scores =
-            score_all(accelerator, &self.sequences, model, &[&states], Some(&self.original), observer)
-                .await?;
-        Ok(scores.into_iter().next().unwrap_or_default())
+        let after = run.layers.last().map_or(0, |last| last + 1);
+        for layer in after..model.config.n_layers {
+            let layer = walker.upload(&NewLayer::original(layer)).await?;
+            for stream in &mut streams {
+                *stream = walker.runner.forward(&layer, stream)?;
+            }
+        }
+        let streams: Vec<&HiddenStates> = streams.iter().collect();
+        score_all(accelerator, &guard.sequences, model, &streams, Some(&guard.original), observer).await
     }
 }
 
@@ -177,19 +181,26 @@ mod tests {
         block_on(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
 
         let (mut remarks, mut taken) = (Vec::new(), Vec::new());
-        let walked = walk(&context, &plan, &stream, async |walker, run| {
-            let mut slot = None;
-            let guard = Guard::of(&mut slot, walker).await?;
-            assert_eq!(guard.places, [0, 6, 13, 19], "the held-out sequences");
-            let unfitted = guard.unfitted(walker, &run).await?;
-            let stays = NewLayer::original(run.stays);
-            for (kind, layer) in [(Kind::Refitted, stays.clone()), (Kind::Pooled, stays.clone().scaled(8.0))]
-            {
-                let judged = guard.judge(walker, &run, (kind, layer), &unfitted, &mut remarks).await?;
-                taken.push(judged.is_some());
-            }
-            Ok(stays.into())
-        });
+        let walked = walk(
+            &context,
+            &plan,
+            &stream,
+            |_| false,
+            async |walker, run| {
+                let mut slot = None;
+                let guard = Guard::of(&mut slot, walker).await?;
+                assert_eq!(guard.places, [0, 6, 13, 19], "the held-out sequences");
+                let mut trial = guard.trial(walker, &run);
+                let stays = NewLayer::original(run.stays);
+                for (kind, layer) in
+                    [(Kind::Refitted, stays.clone()), (Kind::Pooled, stays.clone().scaled(8.0))]
+                {
+                    let judged = trial.judge(kind, layer, &mut remarks).await?;
+                    taken.push(judged.is_some());
+                }
+                Ok(stays.into())
+            },
+        );
         assert_eq!(block_on(walked).unwrap().layers.len(), model.config.n_layers - 1);
         assert_eq!(taken, [true, false]);
         let [remark] = &remarks[..] else { panic!("{remarks:?}") };

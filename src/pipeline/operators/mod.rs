@@ -4,6 +4,7 @@
 //! beside those of the new model ([`walk`]), and hold the layers of one run and one system of normal equations at
 //! a time.
 
+mod choosing;
 mod cost;
 mod flatten;
 mod guard;
@@ -12,6 +13,7 @@ mod refit;
 mod replace_me;
 mod run_tensors;
 mod scale;
+mod seen;
 mod walk;
 
 pub use self::cost::RunCost;
@@ -45,14 +47,15 @@ pub struct Built {
     pub remarks: Vec<String>,
 }
 
-/// What `operator` takes to make one layer of a run of `n_layers`, where least squares may need `fit_bytes`.
-pub fn cost(operator: Operator, config: &Config, n_layers: usize, fit_bytes: u64) -> RunCost {
+/// What `operator` takes to make one layer of a run of `n_layers` on `n_rows` tokens, where least squares may need
+/// `fit_bytes`.
+pub fn cost(operator: Operator, config: &Config, n_layers: usize, n_rows: usize, fit_bytes: u64) -> RunCost {
     match operator {
         Operator::Average | Operator::Drop | Operator::Collapse | Operator::Scale => RunCost::default(),
         Operator::ReplaceMe => replace_me::cost(config, n_layers),
         Operator::Flatten => flatten::cost(config, n_layers),
         Operator::Refit => refit::cost(config, fit_bytes),
-        Operator::PoolRefit => pool::cost(config, n_layers, fit_bytes),
+        Operator::PoolRefit => pool::cost(config, n_layers, n_rows, fit_bytes),
     }
 }
 

@@ -6,7 +6,7 @@
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
 use super::cost::heads;
-use super::guard::{Guard, Kind, Unfitted};
+use super::guard::{Guard, Kind, Trial};
 use super::run_tensors::joined;
 use super::walk::{Run, Systems, Walker, as_rows, fetch, walk};
 use super::{Built, RunCost, megabytes};
@@ -27,11 +27,16 @@ use crate::plan::MergePlan;
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
     let mut guard = None;
-    let mut built = walk(context, plan, stream, async |walker, run| {
-        let guard = Guard::of(&mut guard, walker).await?;
-        let unfitted = guard.unfitted(walker, &run).await?;
-        guarded(walker, &run, guard, &unfitted, Vec::new()).await
-    })
+    let mut built = walk(
+        context,
+        plan,
+        stream,
+        |_| false,
+        async |walker, run| {
+            let trial = Guard::of(&mut guard, walker).await?.trial(walker, &run);
+            guarded(trial, Vec::new()).await
+        },
+    )
     .await?;
     built.remarks.extend(remark(context));
     Ok(built)
@@ -50,8 +55,10 @@ pub fn remark(context: &Context<'_>) -> Option<String> {
 
 /// Memory that a fit of both projections needs beside the states.
 fn joint_bytes(config: &Config) -> u64 {
-    let (m, d) = (heads(config) + config.intermediate_size, config.hidden_size);
-    2 * Normal::bytes(m, d) + ridge_bytes(m, d)
+    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let m = heads(config) + inner;
+    // Its part for the down projection is taken out of it and solved first.
+    2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::bytes(inner, d) + ridge_bytes(inner, d))
 }
 
 /// What [`fit`] takes.
@@ -59,27 +66,26 @@ pub fn cost(config: &Config, fit_bytes: u64) -> RunCost {
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let part = RunCost { uploads: 1.0, passes: 1.0, ..RunCost::default() };
     let down = part + RunCost::fit(inner, d);
-    // The down projection twice: with the output projection as it was, and with the new one.
-    match joint_bytes(config) <= fit_bytes {
-        true => down.times(2) + part + RunCost::fit(heads(config) + inner, d),
+    let joint = joint_bytes(config);
+    // The down projection twice: with the output projection as it was, a part of the joint fit, and with the new one.
+    match joint <= fit_bytes {
+        true => {
+            let both = RunCost { bytes: joint, ..RunCost::fit(heads(config) + inner, d) };
+            part + both + RunCost::ridge(inner, d) + down
+        }
         false => down,
     }
 }
 
-/// The layer that stays, refitted where `guard` finds that no worse than `unfitted`, else as it was, which is remarked
-/// after `remarks`.
+/// The layer of a run that stays, refitted where `trial` finds that no worse than dropping the others, else as it was,
+/// which is remarked after `remarks`.
 ///
 /// # Errors
 /// What running gives.
-pub async fn guarded(
-    walker: &Walker<'_>,
-    run: &Run<'_>,
-    guard: &Guard,
-    unfitted: &Unfitted,
-    mut remarks: Vec<String>,
-) -> Result<Fitted> {
+pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Result<Fitted> {
+    let (walker, run) = (trial.walker, trial.run);
     let refitted = fit(walker, run).await?;
-    let judged = guard.judge(walker, run, (Kind::Refitted, refitted), unfitted, &mut remarks).await?;
+    let judged = trial.judge(Kind::Refitted, refitted, &mut remarks).await?;
     Ok(Fitted { layer: judged.unwrap_or_else(|| NewLayer::original(run.stays)), remarks })
 }
 
@@ -109,30 +115,39 @@ pub async fn solve(
     let (model, storage) = (walker.context.model, walker.context.storage);
     let replace =
         |layer: NewLayer, role, values| layer.replacing(model, run.layers, storage, vec![(role, values)]);
-    let alone = fit_down(walker, run, &walker.upload(&layer).await?, &down).await?;
-    if joint_bytes(&model.config) <= walker.context.fit_bytes {
-        let output = fit_output(walker, run, &walker.upload(&layer).await?, &output, &down).await?;
-        // As it will be stored, so that the second fit makes up for the rounding of the first.
-        let other = replace(layer.clone(), Role::Output, output)?;
-        let both = fit_down(walker, run, &walker.upload(&other).await?, &down).await?;
-        // Where attention makes most of the stream, as in a first layer, its MLP is not the same any more.
-        if both.error < alone.error {
-            return replace(other, Role::Down, both.values);
-        }
+    let uploaded = walker.upload(&layer).await?;
+    if joint_bytes(&model.config) > walker.context.fit_bytes {
+        let alone = fit_down(walker, run, &uploaded, &down).await?;
+        return replace(layer, Role::Down, alone.values);
     }
-    replace(layer, Role::Down, alone.values)
+    let joint = fit_joint(walker, run, &uploaded, &output, &down).await?;
+    // As it will be stored, so that the second fit makes up for the rounding of the first.
+    let other = replace(layer.clone(), Role::Output, joint.output)?;
+    let both = fit_down(walker, run, &walker.upload(&other).await?, &down).await?;
+    // Where attention makes most of the stream, as in a first layer, its MLP is not the same any more.
+    match both.error < joint.alone.error {
+        true => replace(other, Role::Down, both.values),
+        false => replace(layer, Role::Down, joint.alone.values),
+    }
 }
 
-/// The output projection of the joint fit.
-async fn fit_output(
+/// What a fit of both projections gives.
+struct Joint {
+    /// The output projection.
+    output: Vec<f32>,
+    /// The down projection for the output projection as it was.
+    alone: Fit,
+}
+
+async fn fit_joint(
     walker: &Walker<'_>,
     run: &Run<'_>,
     layer: &DecoderLayer,
     output: &[f32],
     down: &[f32],
-) -> Result<Vec<f32>> {
+) -> Result<Joint> {
     let config = &walker.context.model.config;
-    let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
+    let (inner, heads) = (config.intermediate_size, heads(config));
     let mut systems = walker.systems(heads + inner)?;
     for chunk in run.chunks() {
         let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
@@ -142,9 +157,11 @@ async fn fit_output(
         let regressors = joined(vec![contexts, activations]).await?;
         walker.add(&mut systems, chunk.place, &regressors, &fetch(residual).await?, chunk.weights)?;
     }
-    let start = side_by_side(output, heads, down, inner);
-    let joint = improve(&mut systems, &start)?.values;
-    Ok(joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default()).copied().collect())
+    let neurons: Vec<usize> = (heads..heads + inner).collect();
+    let alone = improve(&mut systems.subset(&neurons)?, down)?;
+    let joint = improve(&mut systems, &side_by_side(output, heads, down, inner))?.values;
+    let output = joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default());
+    Ok(Joint { output: output.copied().collect(), alone })
 }
 
 /// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.

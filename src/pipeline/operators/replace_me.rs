@@ -24,7 +24,7 @@ use crate::plan::MergePlan;
 /// # Errors
 /// What running gives.
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Built> {
-    walk(context, plan, stream, async |walker, run| fit(walker, run).await.map(Fitted::from)).await
+    walk(context, plan, stream, |_| false, async |walker, run| fit(walker, run).await.map(Fitted::from)).await
 }
 
 /// What [`layers`] takes for a run.

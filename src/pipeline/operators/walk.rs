@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::seen::Watched;
 use super::{Built, STRENGTHS};
 use crate::capture::{HiddenStates, Runner, read, sequences_per_chunk};
 use crate::least_squares::{Normal, Refit, ridge_on_all};
@@ -29,6 +30,8 @@ pub struct Run<'r> {
     pub entering: &'r HiddenStates,
     /// What leaves the last in the original: what the new layer should yield.
     pub leaving: &'r HiddenStates,
+    /// What the layers did in the original, where that was watched.
+    pub watched: Watched,
     /// [`relative_weights`] of the rows of each chunk of `leaving`.
     weights: Vec<Vec<f32>>,
 }
@@ -54,13 +57,14 @@ impl<'r> Run<'r> {
         original: &'r HiddenStates,
         entering: &'r HiddenStates,
         leaving: &'r HiddenStates,
+        watched: Watched,
     ) -> Result<Self> {
         let mut weights = Vec::with_capacity(leaving.chunks.len());
         for chunk in &leaving.chunks {
             let [.., hidden] = chunk.dims();
             weights.push(relative_weights(&fetch(as_rows(chunk)).await?, hidden));
         }
-        Ok(Self { layers, stays, original, entering, leaving, weights })
+        Ok(Self { layers, stays, original, entering, leaving, watched, weights })
     }
 
     /// All chunks, in order.
@@ -153,10 +157,19 @@ impl Systems {
     pub fn solve(&mut self, start: &[f32]) -> Result<Refit> {
         ridge_on_all(&mut self.fit, &self.held_out, start, &STRENGTHS)
     }
+
+    /// Both problems with the regressors `indices` only.
+    ///
+    /// # Errors
+    /// As [`Normal::subset`].
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        Ok(Self { fit: self.fit.subset(indices)?, held_out: self.held_out.subset(indices)? })
+    }
 }
 
 /// Builds the layers of `plan`: `fit` makes one of each run, unless it was kept, and the others stay. `stream` is of the
 /// original as it is, whose states are aimed at: where the rest is stored in fewer bits, fits make up for some of that.
+/// `watches` says whether a fit of so many layers wants to know what they read and wrote in the original.
 ///
 /// # Errors
 /// [`Error::Limit`] if there are too few sequences to hold some out, and what running and `fit` give.
@@ -164,6 +177,7 @@ pub async fn walk<'a>(
     context: &Context<'a>,
     plan: &MergePlan,
     stream: &Stream,
+    watches: impl Fn(usize) -> bool,
     mut fit: impl AsyncFnMut(&Walker<'a>, Run<'_>) -> Result<Fitted>,
 ) -> Result<Built> {
     if context.sequences.count() < 2 {
@@ -184,6 +198,7 @@ pub async fn walk<'a>(
         Some(kept) => kept.begin(context, plan).await,
         None => Vec::new(),
     };
+    let last_run = plan.groups.iter().rposition(|group| group.len() > 1);
     for (place, group) in plan.groups.iter().enumerate() {
         let (Some(stays), Some(first)) = (plan.survivor(place), group.first()) else { continue };
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
@@ -191,7 +206,10 @@ pub async fn walk<'a>(
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
         if let [only] = group[..] {
             let layer = NewLayer::original(only);
-            if let Some(states) = &mut new {
+            // What comes after the last run is not fitted to.
+            if let Some(states) = &mut new
+                && last_run.is_some_and(|last| place < last)
+            {
                 *states = walker.runner.forward(&walker.upload(&layer).await?, states)?;
             }
             built.layers.push(layer);
@@ -210,9 +228,16 @@ pub async fn walk<'a>(
         let fitted = match known {
             Some(fitted) => fitted,
             None => {
-                let mut leaving = original.clone();
-                leaving.advance(&as_it_is, stream, first + group.len()).await?;
-                let run = Run::new(group, stays, &original.states, &entering, &leaving.states).await?;
+                let (leaving, watched) = match watches(group.len()) {
+                    true => original.watched_through(&as_it_is, group).await?,
+                    false => {
+                        let mut leaving = original.clone();
+                        leaving.advance(&as_it_is, stream, first + group.len()).await?;
+                        (leaving, Watched::default())
+                    }
+                };
+                let run =
+                    Run::new(group, stays, &original.states, &entering, &leaving.states, watched).await?;
                 let fitted = fit(&walker, run).await?;
                 if let Some((kept, name)) = kept {
                     kept.keep(name, &fitted).await;
@@ -221,7 +246,9 @@ pub async fn walk<'a>(
                 fitted
             }
         };
-        new = Some(walker.runner.forward(&walker.upload(&fitted.layer).await?, &entering)?);
+        if last_run.is_some_and(|last| place < last) {
+            new = Some(walker.runner.forward(&walker.upload(&fitted.layer).await?, &entering)?);
+        }
         built.layers.push(fitted.layer);
         built.remarks.extend(fitted.remarks);
     }
@@ -248,6 +275,22 @@ impl Original {
             self.place += 1;
         }
         Ok(())
+    }
+
+    /// What leaves the last of `layers`, the first of which these states enter, and what they did.
+    async fn watched_through(&self, walker: &Walker<'_>, layers: &[usize]) -> Result<(Self, Watched)> {
+        let mut leaving = self.clone();
+        let mut watched = Watched::begin(leaving.states.chunks.len());
+        for layer in layers {
+            let layer = walker.upload(&NewLayer::original(*layer)).await?;
+            for (place, x) in leaving.states.chunks.iter_mut().enumerate() {
+                if let Some(seen) = watched.at_mut(place) {
+                    *x = seen.pass(walker, &layer, x).await?;
+                }
+            }
+            leaving.place += 1;
+        }
+        Ok((leaving, watched))
     }
 }
 
@@ -333,11 +376,17 @@ mod tests {
         let seen_in = |storage: Storage| {
             let mut seen: Vec<HiddenStates> = Vec::new();
             let context = Context { storage, ..as_it_is };
-            block_on(walk(&context, &plan, &stream, async |_, run| {
-                assert_eq!(run.layers, [4, 5]);
-                seen.extend([run.original, run.entering, run.leaving].map(HiddenStates::clone));
-                Ok(NewLayer::original(run.stays).into())
-            }))
+            block_on(walk(
+                &context,
+                &plan,
+                &stream,
+                |_| false,
+                async |_, run| {
+                    assert_eq!(run.layers, [4, 5]);
+                    seen.extend([run.original, run.entering, run.leaving].map(HiddenStates::clone));
+                    Ok(NewLayer::original(run.stays).into())
+                },
+            ))
             .unwrap();
             seen.iter().map(values).collect::<Vec<_>>()
         };
