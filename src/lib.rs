@@ -14,6 +14,7 @@ pub mod manifold;
 pub mod memory;
 pub mod merge;
 pub mod model;
+pub mod panels;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

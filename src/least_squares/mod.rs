@@ -22,6 +22,7 @@ mod factor;
 mod leverage;
 mod matrix;
 mod normal;
+mod products;
 mod ridge;
 
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};

@@ -1,6 +1,5 @@
 //! The sums over rows that a weighted least-squares problem consists of.
 
-use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::prelude::ReborrowMut;
 use faer::traits::RealField;
@@ -9,6 +8,7 @@ use faer::{Accum, MatRef};
 
 use super::factor::{cholesky, cholesky_of_lower, solve};
 use super::matrix::{Matrix, dot, lower_by_tiles};
+use super::products::add_products;
 use crate::error::{Error, Result};
 use crate::manifold::parallel::whole_machine;
 
@@ -126,20 +126,9 @@ impl Normal {
 
     /// Adds the first `n` columns of weighted `z` `m x BLOCK` and `y` `d x BLOCK`.
     fn add_block(&mut self, z: &Matrix<f32>, y: &Matrix<f32>, n: usize) {
-        let (z, y) = (z.view().subcols(0, n), y.view().subcols(0, n));
-        triangular::matmul(
-            self.gram.view_mut(),
-            BlockStructure::TriangularUpper,
-            Accum::Add,
-            z,
-            BlockStructure::Rectangular,
-            z.transpose(),
-            BlockStructure::Rectangular,
-            1.0,
-            whole_machine(),
-        );
-        matmul(self.correlation.view_mut(), Accum::Add, z, y.transpose(), 1.0, whole_machine());
-        self.target_energy += y.col_iter().map(energy).sum::<f64>();
+        add_products(z, y, n, &mut self.gram, &mut self.correlation);
+        self.target_energy +=
+            y.columns().take(n).flatten().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
         self.n_rows += n as u64;
     }
 
@@ -328,8 +317,4 @@ fn weigh(rows: &[f32], weights: &[f32], width: usize, block: &mut Matrix<f32>) -
         }
     }
     largest < INFINITE
-}
-
-fn energy(column: faer::ColRef<'_, f32>) -> f64 {
-    column.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
 }

@@ -10,7 +10,6 @@ pub mod layer;
 pub mod names;
 pub mod new_layer;
 pub mod open;
-pub mod panels;
 pub mod product;
 pub mod rope;
 pub mod storage;

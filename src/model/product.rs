@@ -2,7 +2,7 @@
 //!
 //! Rows of `W` are decoded a tile at a time, so that a quantised matrix never exists in `f32` as a whole, and
 //! each tile is multiplied while it is in the cache. Native code multiplies by faer on all cores, WebAssembly
-//! by the kernel of [`panels`](super::panels).
+//! by the kernel of [`panels`](crate::panels).
 
 use std::borrow::Cow;
 
@@ -91,7 +91,7 @@ impl Stored {
 pub fn products(x: &[f32], n_in: usize, weights: &[(&Stored, usize)]) -> Result<Vec<Vec<f32>>> {
     #[cfg(target_arch = "wasm32")]
     let multiply = {
-        let packed = super::panels::Packed::new(x, n_in);
+        let packed = crate::panels::Packed::new(x, n_in);
         move |weight: &Stored, n_out| on_one_thread(&packed, weight, n_out)
     };
     #[cfg(not(target_arch = "wasm32"))]
@@ -116,7 +116,7 @@ pub fn host_tile_bytes() -> u64 {
 
 /// The product by panels; what WebAssembly uses.
 #[cfg(any(target_arch = "wasm32", test))]
-fn on_one_thread(x: &super::panels::Packed, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {
+fn on_one_thread(x: &crate::panels::Packed, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {
     let mut y = vec![0.0; x.rows() * n_out];
     let tile = tile_rows(x.width(), n_out, 1);
     for first in (0..n_out).step_by(tile) {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::format::blocks::BlockType;
     use crate::format::element::{decode, encode};
-    use crate::model::panels::Packed;
+    use crate::panels::Packed;
 
     fn noise(n: usize, seed: usize) -> Vec<f32> {
         (0..n).map(|i| ((i * seed) % 1009) as f32 / 500.0 - 1.0).collect()

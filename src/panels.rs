@@ -1,4 +1,4 @@
-//! A matrix product for one thread without fused multiply-add, such as WebAssembly's.
+//! Matrix products for one thread without fused multiply-add, such as WebAssembly's.
 //!
 //! Both sides are repacked so that the inner loop reads memory in order: [`LEFT`] rows of `x` interleaved,
 //! [`RIGHT`] rows of `W` interleaved, and a block of `LEFT x RIGHT` sums that stays in registers. The block is
@@ -74,6 +74,43 @@ impl Packed {
     }
 }
 
+/// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`; where `lower`, only to what is
+/// below the diagonal, on it, or less than a panel above it.
+pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bool, y: &mut [f32]) {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for (a, b) in a.chunks(DEPTH * p.max(1)).zip(b.chunks(DEPTH * q.max(1))) {
+        let depth = a.len() / p;
+        left.clear();
+        (0..p).step_by(LEFT).for_each(|first| stripe(a, p, first, &mut left));
+        for block in (0..q).step_by(PANELS * RIGHT) {
+            right.clear();
+            let columns = (block..(block + PANELS * RIGHT).min(q)).step_by(RIGHT);
+            columns.clone().for_each(|first| stripe(b, q, first, &mut right));
+            for (i, x) in left.chunks_exact(depth).enumerate() {
+                for (column, w) in columns.clone().zip(right.chunks_exact(depth)) {
+                    if lower && column >= (i + 1) * LEFT {
+                        break;
+                    }
+                    let corner = y.get_mut(i * LEFT * q + column..).unwrap_or_default();
+                    add(corner, q, RIGHT.min(q - column), &sums(x, w));
+                }
+            }
+        }
+    }
+}
+
+/// Appends `N` columns from `first` on of row-major rows, row by row; zeros for missing columns.
+fn stripe<const N: usize>(rows: &[f32], width: usize, first: usize, panels: &mut Vec<[f32; N]>) {
+    panels.extend(rows.chunks_exact(width).map(|row| {
+        let values = row.get(first..).unwrap_or_default();
+        values.first_chunk().copied().unwrap_or_else(|| {
+            let mut panel = [0.0; N];
+            panel.iter_mut().zip(values).for_each(|(slot, value)| *slot = *value);
+            panel
+        })
+    }));
+}
+
 /// Ranges of at most [`DEPTH`] columns.
 fn stretches(width: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..width).step_by(DEPTH).map(move |start| start..(start + DEPTH).min(width))
@@ -118,6 +155,42 @@ fn add(y: &mut [f32], n_columns: usize, width: usize, sums: &[[f32; RIGHT]; LEFT
         match (row.first_chunk_mut::<RIGHT>(), width) {
             (Some(row), RIGHT) => row.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum),
             _ => row.iter_mut().zip(sums).take(width).for_each(|(y, sum)| *y += sum),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transposed_product_is_the_naive_sum() {
+        let noise = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * seed) % 1009) as f32 / 500.0 - 1.0).collect()
+        };
+        for (n, p, q) in [(1, 1, 1), (7, 5, 9), (513, 66, 130), (1030, 70, 3)] {
+            let (a, b) = (noise(n * p, 31), noise(n * q, 57));
+            let naive = |i: usize, j: usize| -> f64 {
+                (0..n).map(|k| f64::from(a[k * p + i]) * f64::from(b[k * q + j])).sum()
+            };
+            let mut y = vec![1.0; p * q];
+            add_transposed_product([&a, &b], [p, q], false, &mut y);
+            for (place, y) in y.iter().enumerate() {
+                assert!((f64::from(*y) - 1.0 - naive(place / q, place % q)).abs() < 3e-4, "{n} {p} {q}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lower_half_is_that_of_the_whole() {
+        for n in [3, 8, 70, 131] {
+            let a: Vec<f32> = (0..600 * n).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+            let (mut whole, mut half) = (vec![0.0; n * n], vec![0.0; n * n]);
+            add_transposed_product([&a, &a], [n, n], false, &mut whole);
+            add_transposed_product([&a, &a], [n, n], true, &mut half);
+            assert!(
+                (0..n * n).filter(|place| place % n <= place / n).all(|place| whole[place] == half[place])
+            );
         }
     }
 }
