@@ -46,12 +46,17 @@ impl Normal {
         Ok(Normal { n_rows: 0, gram, correlation, target_energy: 0.0 })
     }
 
-    /// Bytes that [`Normal::new`] and [`Normal::add`] need: `4 m (m + d)` for the sums and `4096 (m + d)` for
-    /// a block of weighted rows.
-    pub fn bytes(m: usize, d: usize) -> u64 {
+    /// Bytes of [`Normal::new`] and [`Normal::subset`]: `4 m (m + d)` for the sums.
+    pub fn sums_bytes(m: usize, d: usize) -> u64 {
         let [m, d] = [m, d].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
-        let width = m.saturating_add(d);
-        m.saturating_mul(width).saturating_add(width.saturating_mul(BLOCK as u64)).saturating_mul(4)
+        m.saturating_mul(m.saturating_add(d)).saturating_mul(4)
+    }
+
+    /// Bytes that [`Normal::new`] and [`Normal::add`] need: those of the sums, and `4096 (m + d)` for a block of
+    /// weighted rows.
+    pub fn bytes(m: usize, d: usize) -> u64 {
+        let width = u64::try_from(m.saturating_add(d)).unwrap_or(u64::MAX);
+        Self::sums_bytes(m, d).saturating_add(width.saturating_mul(4 * BLOCK as u64))
     }
 
     /// `m`.

@@ -6,9 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::run_tensors::{
-    Folded, GroupShape, activations, columns, contexts, joined, side_by_side, upload_all,
-};
+use super::run_tensors::{Folded, GroupShape, activations, columns, contexts, joined, side_by_side};
 use super::seen::{Read, Seen, normed};
 use super::walk::{Run, RunChunk, Systems, Walker, as_rows, fetch};
 use crate::Result;
@@ -31,12 +29,17 @@ pub struct Choosing<'c, 'a> {
 }
 
 impl<'c, 'a> Choosing<'c, 'a> {
-    /// For `run`, whose layers are `folded`.
+    /// For `run`.
     ///
     /// # Errors
-    /// As [`upload_all`].
-    pub fn new(walker: &'c Walker<'a>, run: &'c Run<'c>, folded: &[Folded]) -> Result<Self> {
-        let layers = if run.watched.is_known() { Vec::new() } else { upload_all(walker, folded)? };
+    /// What reading gives.
+    pub async fn new(walker: &'c Walker<'a>, run: &'c Run<'c>) -> Result<Self> {
+        let mut layers = Vec::new();
+        if !run.watched.is_known() {
+            for layer in run.layers {
+                layers.push(walker.original(*layer).await?);
+            }
+        }
         Ok(Self { walker, run, layers })
     }
 

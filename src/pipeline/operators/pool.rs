@@ -113,7 +113,7 @@ async fn fit(walker: &Walker<'_>, run: &Run<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
     let config = &model.config;
     let mut folded = read_run(walker, run).await?;
-    let choosing = Choosing::new(walker, run, &folded)?;
+    let choosing = Choosing::new(walker, run).await?;
     choosing.align_attention(&mut folded).await?;
     let attending = upload_all(walker, &folded)?;
     let (groups, output) = choosing.heads(&attending, &folded).await?;

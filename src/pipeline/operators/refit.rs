@@ -58,7 +58,7 @@ fn joint_bytes(config: &Config) -> u64 {
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let m = heads(config) + inner;
     // Its part for the down projection is taken out of it and solved first.
-    2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::bytes(inner, d) + ridge_bytes(inner, d))
+    2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::sums_bytes(inner, d) + ridge_bytes(inner, d))
 }
 
 /// What [`fit`] takes.

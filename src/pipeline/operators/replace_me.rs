@@ -39,7 +39,7 @@ async fn fit(walker: &Walker<'_>, run: Run<'_>) -> Result<NewLayer> {
     let hidden = config.hidden_size;
     let mut before = run.original.clone();
     for layer in run.layers.iter().take_while(|layer| **layer != run.stays) {
-        before = walker.runner.forward(&walker.upload(&NewLayer::original(*layer)).await?, &before)?;
+        before = walker.runner.forward(&walker.original(*layer).await?, &before)?;
     }
     let kept = NewLayer::original(run.stays);
     let layer = walker.upload(&kept).await?;

@@ -105,6 +105,16 @@ impl<'a> Walker<'a> {
         self.runner.upload(self.runner.fetch(layer, self.context.storage)?.finish().await?)
     }
 
+    /// The same for a layer of the original as it is, however the result is stored.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub async fn original(&self, layer: usize) -> Result<DecoderLayer> {
+        let model = self.context.model;
+        let fetch = self.runner.fetch(&NewLayer::original(layer), Storage::of(model))?;
+        self.runner.upload(fetch.finish().await?)
+    }
+
     /// Two empty systems of `m` regressors and as many targets as the stream is wide.
     ///
     /// # Errors
@@ -189,7 +199,6 @@ pub async fn walk<'a>(
         )));
     }
     let walker = Walker::new(*context);
-    let as_it_is = Walker::new(Context { storage: Storage::of(context.model), ..*context });
     let mut original = Original { place: 0, states: stream.nearest(0)?.1 };
     // The original's states as long as nothing has changed, which storing in another type does from the first layer on.
     let mut new = context.storage.changes(context.model).then(|| original.states.clone());
@@ -222,17 +231,17 @@ pub async fn walk<'a>(
         };
         // What is known needs the original only where nothing has changed before it.
         if known.is_none() || new.is_none() {
-            original.advance(&as_it_is, stream, *first).await?;
+            original.advance(&walker, stream, *first).await?;
         }
         let entering = new.take().unwrap_or_else(|| original.states.clone());
         let fitted = match known {
             Some(fitted) => fitted,
             None => {
                 let (leaving, watched) = match watches(group.len()) {
-                    true => original.watched_through(&as_it_is, group).await?,
+                    true => original.watched_through(&walker, group).await?,
                     false => {
                         let mut leaving = original.clone();
-                        leaving.advance(&as_it_is, stream, first + group.len()).await?;
+                        leaving.advance(&walker, stream, first + group.len()).await?;
                         (leaving, Watched::default())
                     }
                 };
@@ -270,7 +279,7 @@ impl Original {
             *self = Self { place, states };
         }
         while self.place < to {
-            let layer = walker.upload(&NewLayer::original(self.place)).await?;
+            let layer = walker.original(self.place).await?;
             self.states = walker.runner.forward(&layer, &self.states)?;
             self.place += 1;
         }
@@ -282,7 +291,7 @@ impl Original {
         let mut leaving = self.clone();
         let mut watched = Watched::begin(leaving.states.chunks.len());
         for layer in layers {
-            let layer = walker.upload(&NewLayer::original(*layer)).await?;
+            let layer = walker.original(*layer).await?;
             for (place, x) in leaving.states.chunks.iter_mut().enumerate() {
                 if let Some(seen) = watched.at_mut(place) {
                     *x = seen.pass(walker, &layer, x).await?;
