@@ -22,6 +22,4 @@ export default ts.config(
       eqeqeq: 'error',
     },
   },
-  // The contract with the engine is one file on purpose.
-  { files: ['www/engine/protocol.ts'], rules: { 'max-lines': 'off' } },
 )

@@ -1,6 +1,6 @@
 //! What the engine tells the world: the JSON of the command line and of the page.
 //!
-//! Keys are stable: added, never renamed. `www/engine/protocol.ts` mirrors these types.
+//! Keys are stable: added, never renamed. `www/engine/protocol/` mirrors these types.
 
 mod comparison;
 

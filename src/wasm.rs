@@ -1,6 +1,6 @@
 //! The door to the page: conversions between JavaScript and the engine, and no policy.
 //!
-//! `www/engine/protocol.ts` describes the same door from the other side.
+//! `www/engine/protocol/` describes the same door from the other side.
 
 // The attribute macro writes the glue that needs this.
 #![allow(unsafe_code)]
@@ -33,7 +33,7 @@ type JsResult = std::result::Result<JsValue, JsValue>;
 
 #[wasm_bindgen]
 extern "C" {
-    /// `ByteSource` of `protocol.ts`.
+    /// `ByteSource` of `protocol/files.ts`.
     pub type JsByteSource;
     #[wasm_bindgen(method, getter)]
     fn name(this: &JsByteSource) -> String;
@@ -42,7 +42,7 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn read(this: &JsByteSource, offset: f64, length: f64) -> std::result::Result<Promise, JsValue>;
 
-    /// `OutputFolder` of `protocol.ts`.
+    /// `OutputFolder` of `protocol/files.ts`.
     pub type JsFolder;
     #[wasm_bindgen(method, catch)]
     fn create(this: &JsFolder, name: &str) -> std::result::Result<Promise, JsValue>;
@@ -64,7 +64,7 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn abort(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
 
-    /// `PartStore` of `protocol.ts`; a folder whose files also are listed and removed one by one.
+    /// `PartStore` of `protocol/files.ts`; a folder whose files also are listed and removed one by one.
     #[wasm_bindgen(extends = JsFolder)]
     pub type JsParts;
     #[wasm_bindgen(method, catch)]
@@ -79,7 +79,7 @@ pub fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// The engine: `WasmEngine` of `protocol.ts`. One call at a time.
+/// The engine: `WasmEngine` of `protocol/engine.ts`. One call at a time.
 #[wasm_bindgen]
 pub struct Engine {
     accelerator: Accelerator,
@@ -333,7 +333,7 @@ struct Text {
     text: &'static str,
 }
 
-/// `LayerMap` of `protocol.ts`.
+/// `LayerMap` of `protocol/maps.ts`.
 #[derive(Serialize)]
 struct JsLayerMap {
     layer: usize,
@@ -359,7 +359,7 @@ impl From<&LayerMap> for JsLayerMap {
     }
 }
 
-/// An error as JavaScript gets it: `EngineError` of `protocol.ts`.
+/// An error as JavaScript gets it: `EngineError` of `protocol/error.ts`.
 #[derive(Serialize, Deserialize)]
 struct Thrown {
     kind: String,

@@ -1,4 +1,7 @@
-import type { CalibrationOptions, PlanOptions, TextOptions, WriteOptions } from './engine/protocol'
+import type { WriteOptions } from './engine/protocol/output'
+import type { PlanOptions } from './engine/protocol/plan'
+import type { CalibrationOptions } from './engine/protocol/similarity'
+import type { TextOptions } from './engine/protocol/text'
 
 export const CALIBRATION: Readonly<CalibrationOptions> = {
   text: null, text_name: null, samples: 128, tokens: 48, draw: 'first', points: 'last', metric: 'mi', dims: 2, time: 1,

@@ -1,5 +1,5 @@
 import type { EngineClient } from './engine/client'
-import type { CompareOptions } from './engine/protocol'
+import type { CompareOptions } from './engine/protocol/compare'
 import { toEngineError } from './engine/errors'
 import type { State } from './state.svelte'
 

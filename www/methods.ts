@@ -1,5 +1,8 @@
 /** Methods in words, and the choice of what to compare: pure functions. */
-import type { CompareOptions, CompareRow, NamedMethod, Operator, PlanOptions, Selection, TextOptions } from './engine/protocol'
+import type { CompareOptions, CompareRow } from './engine/protocol/compare'
+import type { NamedMethod, Operator, Selection } from './engine/protocol/method'
+import type { PlanOptions } from './engine/protocol/plan'
+import type { TextOptions } from './engine/protocol/text'
 import { plural } from './format'
 
 export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {

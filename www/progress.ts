@@ -1,4 +1,4 @@
-import type { Progress, Stage } from './engine/protocol'
+import type { Progress, Stage } from './engine/protocol/events'
 import { bytes, seconds, whole } from './format'
 
 /** One look at the clock and the counter. */

@@ -1,7 +1,7 @@
 /** Whether more calibration text would make a fitted model better: what to try, and how to read what came of it. */
 import type { Actions } from './actions'
 import { isCancelled, toEngineError } from './engine/errors'
-import type { CalibrationPoint } from './engine/protocol'
+import type { CalibrationPoint } from './engine/protocol/quality'
 import { percent } from './format'
 
 /** Smaller changes of KL are not told from chance. */

@@ -1,10 +1,17 @@
 import type { Failure } from './engine/errors'
 import type { Features } from './engine/features'
 import type { Ended } from './download/messages'
-import type {
-  CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, CompareRow, DevicePreference, DeviceReport, EngineError, Estimate, MergeStep,
-  Kept, ModelReport, NamedMethod, PlanEstimate, PlanOptions, PlanReport, Progress, SimilarityReport, WriteOptions, WriteReport,
-} from './engine/protocol'
+import type { CompareOptions, CompareReport, CompareRow } from './engine/protocol/compare'
+import type { DevicePreference, DeviceReport } from './engine/protocol/device'
+import type { EngineError } from './engine/protocol/error'
+import type { Estimate, PlanEstimate } from './engine/protocol/estimate'
+import type { Kept, Progress } from './engine/protocol/events'
+import type { NamedMethod } from './engine/protocol/method'
+import type { ModelReport } from './engine/protocol/model'
+import type { WriteOptions, WriteReport } from './engine/protocol/output'
+import type { MergeStep, PlanOptions, PlanReport } from './engine/protocol/plan'
+import type { CalibrationPoint } from './engine/protocol/quality'
+import type { CalibrationOptions, SimilarityReport } from './engine/protocol/similarity'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
 import type { Tick } from './progress'

@@ -1,4 +1,5 @@
-import type { BlockType, Container, ModelReport, NumberType } from './engine/protocol'
+import type { Container, ModelReport } from './engine/protocol/model'
+import type { BlockType, NumberType } from './engine/protocol/output'
 
 /** What the quantised types cost: bits for each weight, with the scales of its block. */
 const BITS: Record<BlockType, number> = {

@@ -7,7 +7,7 @@ import { inOrder, inOrderOf, keyOfRow, nextSorting, remarksOf } from '../../www/
 import { flowed, wrapped } from '../../www/charts/text'
 import { logTicks } from '../../www/charts/ticks'
 import { tradeoff } from '../../www/charts/tradeoff'
-import type { CompareReport, CompareRow } from '../../www/engine/protocol'
+import type { CompareReport, CompareRow } from '../../www/engine/protocol/compare'
 import { titleOf } from '../../www/methods'
 import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'

@@ -3,7 +3,7 @@ import { inflateSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { ICONS, iconFile, iconPixels, layersOf, pngFile } from '../../www/build/icons.mjs'
 import { arriving } from '../../www/engine/arriving'
-import type { Progress } from '../../www/engine/protocol'
+import type { Progress } from '../../www/engine/protocol/events'
 import { fileFor, isOf, keptAt } from '../../www/offline/files'
 import type { PageFile } from '../../www/offline/messages'
 

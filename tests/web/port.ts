@@ -1,6 +1,6 @@
 import type { WorkerPort } from '../../www/engine/client'
 import type { ToWorker } from '../../www/engine/messages'
-import type { WasmEngine } from '../../www/engine/protocol'
+import type { WasmEngine } from '../../www/engine/protocol/engine'
 import { serve } from '../../www/engine/serve'
 
 /** A worker without a thread: the real dispatcher behind a message channel, as the browser would have it. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { MergePlan, PlanReport, SimilarityReport } from '../../www/engine/protocol'
+import type { MergePlan, PlanReport } from '../../www/engine/protocol/plan'
+import type { SimilarityReport } from '../../www/engine/protocol/similarity'
 import { makingOf } from '../../www/methods'
 import { linkOf, LONGEST, readLink, tolerance } from '../../www/share/link'
 import { crc32, packed } from '../../www/share/packed'

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { matrixCsv } from '../../www/charts/export'
-import type { CompareReport, PlanReport } from '../../www/engine/protocol'
+import type { CompareReport } from '../../www/engine/protocol/compare'
+import type { PlanReport } from '../../www/engine/protocol/plan'
 import { linkOf } from '../../www/share/link'
 import { arrayOf, npyFile } from '../../www/share/npy'
 import { readResult } from '../../www/share/read'

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import type { SimilarityReport } from '../../www/engine/protocol'
+import type { SimilarityReport } from '../../www/engine/protocol/similarity'
 import { CITATIONS } from '../../www/share/citation'
 import { reportHtml } from '../../www/share/report/html'
 import { markup } from '../../www/share/report/markup'

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/actions'
 import { calibrationChart } from '../../www/charts/calibration'
-import type { CalibrationPoint } from '../../www/engine/protocol'
+import type { CalibrationPoint } from '../../www/engine/protocol/quality'
 import { makingOf } from '../../www/methods'
 import { sizesTable, tableArray } from '../../www/share/figures'
 import { measureSizes, readingOf, sizesFor } from '../../www/sizes'

@@ -1,6 +1,7 @@
 import { CALIBRATION, PLAN, WRITE } from '../../www/defaults'
 import demo from '../../www/demo-result.json'
-import type { PlanOptions, PlanReport, SimilarityReport } from '../../www/engine/protocol'
+import type { PlanOptions, PlanReport } from '../../www/engine/protocol/plan'
+import type { SimilarityReport } from '../../www/engine/protocol/similarity'
 import { planOf } from './mock/plan'
 
 /** The result that the page opens with; its text was taken from the beginning. */

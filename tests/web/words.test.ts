@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import * as spaced from '../../www/format'
 import { describe as describeProgress, type Tick } from '../../www/progress'
-import type { Progress } from '../../www/engine/protocol'
+import type { Progress } from '../../www/engine/protocol/events'
 import { stageStates, type Facts } from '../../www/stages'
 
 /** Spaces before units do not break; here they are written as plain ones. */

@@ -62,7 +62,7 @@ function merges(laminate) {
     let groups = Array.from({ length: LAYERS }, (_, layer) => [layer])
     return {
       perplexity: short(original.perplexity),
-      merges: steps.map((/** @type {import('../engine/protocol').MergeStep} */ step) => {
+      merges: steps.map((/** @type {import('../engine/protocol/plan').MergeStep} */ step) => {
         groups = groups.toSpliced(step.merged[0], 2, step.groups.flat())
         return { groups, merged: step.groups, alpha: short(step.alpha), ...quality(step), dropped: quality(step.dropped) }
       }),

@@ -1,6 +1,6 @@
 import { interpolateCividis, interpolateViridis } from 'd3-scale-chromatic'
 import { ticks } from 'd3-array'
-import type { Metric } from '../engine/protocol'
+import type { Metric } from '../engine/protocol/similarity'
 
 export type Palette = 'viridis' | 'cividis'
 export type Domain = readonly [low: number, high: number]

@@ -1,4 +1,6 @@
-import type { CompareReport, CompareRow, Quality, TextReport } from '../engine/protocol'
+import type { CompareReport, CompareRow } from '../engine/protocol/compare'
+import type { Quality } from '../engine/protocol/quality'
+import type { TextReport } from '../engine/protocol/text'
 import { bytes, group, nats, percent, perplexity, seconds, sentence, whole } from '../format'
 
 /** What stands under the table: texts, tokens, seed. Without a report, only that there is none. */

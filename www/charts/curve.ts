@@ -1,6 +1,7 @@
 import { scaleLinear, scaleLog } from 'd3-scale'
 import { line } from 'd3-shape'
-import type { PlanReport, Quality } from '../engine/protocol'
+import type { PlanReport } from '../engine/protocol/plan'
+import type { Quality } from '../engine/protocol/quality'
 import { logTicks, spaced, tickLabel } from './ticks'
 
 export type Measure = 'perplexity' | 'kl'

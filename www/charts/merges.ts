@@ -1,4 +1,4 @@
-import type { MergeStep } from '../engine/protocol'
+import type { MergeStep } from '../engine/protocol/plan'
 
 export interface Joint {
   step: number

@@ -1,4 +1,5 @@
-import type { PlanOptions, SimilarityReport } from '../engine/protocol'
+import type { PlanOptions } from '../engine/protocol/plan'
+import type { SimilarityReport } from '../engine/protocol/similarity'
 import { colourOf, type Domain, type Palette } from './colour'
 import { valueAt } from './matrix'
 import { cheapestRuns } from './runs'

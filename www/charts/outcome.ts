@@ -1,4 +1,5 @@
-import type { PlanReport, Quality } from '../engine/protocol'
+import type { PlanReport } from '../engine/protocol/plan'
+import type { Quality } from '../engine/protocol/quality'
 import { nats, perplexity } from '../format'
 import { scaleOf, type Measure } from './curve'
 import { logTicks, spaced, tickLabel } from './ticks'

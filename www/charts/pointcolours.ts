@@ -1,5 +1,6 @@
 /** Colours of the points of maps, the same in every layer. */
-import type { LayerMap, PointReport } from '../engine/protocol'
+import type { LayerMap } from '../engine/protocol/maps'
+import type { PointReport } from '../engine/protocol/similarity'
 import { colourOf, type Palette } from './colour'
 import { ranks } from './scatter'
 

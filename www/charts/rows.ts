@@ -1,4 +1,4 @@
-import type { CompareRow } from '../engine/protocol'
+import type { CompareRow } from '../engine/protocol/compare'
 import { sentence } from '../format'
 
 export type Column = 'method' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds'

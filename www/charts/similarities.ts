@@ -1,6 +1,6 @@
 import { scaleLinear } from 'd3-scale'
 import { line } from 'd3-shape'
-import type { MergeStep } from '../engine/protocol'
+import type { MergeStep } from '../engine/protocol/plan'
 import { similarityElbow } from './elbow'
 import type { Neighbour } from './neighbours'
 import { spaced } from './ticks'

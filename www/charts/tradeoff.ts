@@ -1,7 +1,7 @@
 import { extent, mean } from 'd3-array'
 import { scaleLinear, scaleLog, scaleSqrt } from 'd3-scale'
 import { line } from 'd3-shape'
-import type { CompareRow } from '../engine/protocol'
+import type { CompareRow } from '../engine/protocol/compare'
 import type { Measure } from './curve'
 import { keyOfRow } from './rows'
 import { logTicks, spaced, tickLabel } from './ticks'

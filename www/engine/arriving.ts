@@ -1,5 +1,5 @@
 import { bytes as sized } from '../format'
-import type { Observe } from './protocol'
+import type { Observe } from './protocol/events'
 
 /** Told again after so much more has arrived. */
 const TELL_EVERY_BYTES = 250_000

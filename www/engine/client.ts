@@ -1,7 +1,7 @@
 import { cancelled, deviceLost, Failure } from './errors'
 import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
 import type { Moved } from './meter'
-import type { EngineEvent } from './protocol'
+import type { EngineEvent } from './protocol/events'
 
 /** How long a cancelled call may take to stop before its worker is ended. */
 export const STOP_WITHIN_MS = 10_000

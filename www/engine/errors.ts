@@ -1,4 +1,4 @@
-import type { EngineError, ErrorKind } from './protocol'
+import type { EngineError, ErrorKind } from './protocol/error'
 
 const KINDS: readonly ErrorKind[] = [
   'source', 'format', 'unsupported', 'shape', 'numeric', 'device', 'limit', 'usage', 'cancelled', 'internal',

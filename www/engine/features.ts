@@ -1,4 +1,4 @@
-import type { DevicePreference } from './protocol'
+import type { DevicePreference } from './protocol/device'
 
 /** What this browser offers, found once. */
 export interface Features {

@@ -1,5 +1,5 @@
 import { cancelled, Failure } from './errors'
-import type { ErrorKind } from './protocol'
+import type { ErrorKind } from './protocol/error'
 
 /** How long the network is waited for. Tests are less patient. */
 export interface Patience {

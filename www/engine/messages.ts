@@ -1,10 +1,18 @@
 /** What the page and the worker say to each other. Types only. */
 
-import type {
-  CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, DevicePreference, DeviceReport, EngineError, EngineEvent, Estimate,
-  LayerMap, MapOptions, MergePlan, Metric, MetricReport, ModelReport, NamedMethod, PlanEstimate, PlanOptions, PlanReport, SimilarityReport,
-  TextOptions, WriteOptions, WriteReport,
-} from './protocol'
+import type { CompareOptions, CompareReport } from './protocol/compare'
+import type { DevicePreference, DeviceReport } from './protocol/device'
+import type { EngineError } from './protocol/error'
+import type { Estimate, PlanEstimate } from './protocol/estimate'
+import type { EngineEvent } from './protocol/events'
+import type { LayerMap, MapOptions } from './protocol/maps'
+import type { NamedMethod } from './protocol/method'
+import type { ModelReport } from './protocol/model'
+import type { WriteOptions, WriteReport } from './protocol/output'
+import type { MergePlan, PlanOptions, PlanReport } from './protocol/plan'
+import type { CalibrationPoint } from './protocol/quality'
+import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from './protocol/similarity'
+import type { TextOptions } from './protocol/text'
 import type { Moved } from './meter'
 
 /** A file on the user's disk. The handle crosses to the worker; its bytes are read there, in ranges. */

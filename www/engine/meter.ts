@@ -1,4 +1,4 @@
-import type { ByteSource, OutputFolder } from './protocol'
+import type { ByteSource, OutputFolder } from './protocol/files'
 
 /** Bytes that went through a call: what was read of the model, and what was written of the result. */
 export interface Moved {

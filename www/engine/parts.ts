@@ -1,5 +1,5 @@
 import { Failure } from './errors'
-import type { PartStore } from './protocol'
+import type { PartStore } from './protocol/files'
 import { SyncWriter } from './sink'
 
 /** Where finished layers of a run are kept in the browser's private storage: one place, as one run goes on at a time. */

@@ -2,7 +2,8 @@ import { changed, contentRange, refuse, versionOf } from './answers'
 import { Failure } from './errors'
 import { authorization, brokenOff, hostOf, once, persist, pieces, Trouble, type Net } from './fetching'
 import type { RemoteFile } from './messages'
-import type { ByteSource, Observe } from './protocol'
+import type { Observe } from './protocol/events'
+import type { ByteSource } from './protocol/files'
 import { Downloads } from './whole'
 
 /** Answers of a redirect's target that may only mean that its signature has run out. */

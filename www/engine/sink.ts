@@ -1,5 +1,5 @@
 import { Failure } from './errors'
-import type { OutputFolder } from './protocol'
+import type { OutputFolder } from './protocol/files'
 
 /** The part of `FileSystemSyncAccessHandle` used here; the DOM library leaves it to workers. */
 interface SyncHandle {

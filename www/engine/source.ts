@@ -1,6 +1,6 @@
 import { Failure } from './errors'
 import type { LocalFile, OpenedFile } from './messages'
-import type { ByteSource } from './protocol'
+import type { ByteSource } from './protocol/files'
 
 /** More entries than any model folder has; a dropped home directory should not be walked for minutes. */
 const MAX_FILES = 5_000

@@ -1,6 +1,7 @@
 import { Failure } from './errors'
 import type { LocalFile, OpenedFile, RemoteFile } from './messages'
-import type { ByteSource, Observe } from './protocol'
+import type { Observe } from './protocol/events'
+import type { ByteSource } from './protocol/files'
 import { FileSource } from './source'
 
 export interface OpenedSources {

@@ -1,5 +1,5 @@
 import { fromBrowser } from './errors'
-import type { OutputFolder } from './protocol'
+import type { OutputFolder } from './protocol/files'
 
 /**
  * The same folder with the browser's refusals as sentences that name the file: the engine passes on what

@@ -1,5 +1,7 @@
 import { arriving } from './arriving'
-import type { DevicePreference, Observe, WasmEngine } from './protocol'
+import type { DevicePreference } from './protocol/device'
+import type { WasmEngine } from './protocol/engine'
+import type { Observe } from './protocol/events'
 
 /** Bytes of the module, put here by the build. */
 declare const ENGINE_BYTES: number

@@ -1,5 +1,6 @@
 import { toEngineError } from '../engine/errors'
-import type { LayerMap, MapOptions, SimilarityReport } from '../engine/protocol'
+import type { LayerMap, MapOptions } from '../engine/protocol/maps'
+import type { SimilarityReport } from '../engine/protocol/similarity'
 import { mapsOf, parametersOf, sameParameters, type Parameters } from './maps'
 
 /** Layers asked for at once: a new place of the slider waits for no more than these, 5 ms each. */

@@ -1,5 +1,6 @@
 /** The maps of a run in the form in which the engine makes others, and back. */
-import type { LayerMap, PointReport, SimilarityReport } from '../engine/protocol'
+import type { LayerMap } from '../engine/protocol/maps'
+import type { PointReport, SimilarityReport } from '../engine/protocol/similarity'
 
 /** What the sliders set. */
 export interface Parameters {

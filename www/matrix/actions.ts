@@ -1,5 +1,5 @@
 import type { Actions } from '../actions'
-import type { Metric } from '../engine/protocol'
+import type { Metric } from '../engine/protocol/similarity'
 import { keyOf } from '../state.svelte'
 import { readRun, remembered } from './runs'
 import type { Against } from './state.svelte'

@@ -1,4 +1,4 @@
-import type { Metric } from '../engine/protocol'
+import type { Metric } from '../engine/protocol/similarity'
 
 /** What each metric is called, what it compares, and how its numbers read. */
 export const METRICS: Record<Metric, { word: string; hint: string }> = {

@@ -1,6 +1,6 @@
 /** Similarities to compare the present ones with: earlier runs of this page, and files. */
 import { Failure } from '../engine/errors'
-import type { Metric, SimilarityReport } from '../engine/protocol'
+import type { Metric, SimilarityReport } from '../engine/protocol/similarity'
 import { METRICS } from './metrics'
 import type { Rows } from './words'
 

@@ -1,6 +1,6 @@
 import type { ScaleKind } from '../charts/scale'
 import type { View } from '../charts/view'
-import type { Metric } from '../engine/protocol'
+import type { Metric } from '../engine/protocol/similarity'
 import type { KeptRun } from './runs'
 import type { Rows } from './words'
 

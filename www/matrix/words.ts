@@ -2,7 +2,7 @@
 import { offDiagonal, signed } from '../charts/scale'
 import { valueAt } from '../charts/matrix'
 import type { View } from '../charts/view'
-import type { Metric } from '../engine/protocol'
+import type { Metric } from '../engine/protocol/similarity'
 import { nats, percent, similarity } from '../format'
 import { METRICS } from './metrics'
 

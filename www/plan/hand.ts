@@ -1,5 +1,5 @@
 /** A plan made by hand: which layers are absorbed, and which are left alone. Pure functions. */
-import type { MergePlan, PlanOptions } from '../engine/protocol'
+import type { MergePlan, PlanOptions } from '../engine/protocol/plan'
 
 export interface Hand {
   /** Whether the plan is made by hand; otherwise it goes by a rule, and only the locks count. */

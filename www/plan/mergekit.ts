@@ -1,5 +1,7 @@
 /** The same plan for mergekit, where its operator is a weighted sum of layers. */
-import type { MergePlan, ModelReport, Operator } from '../engine/protocol'
+import type { Operator } from '../engine/protocol/method'
+import type { ModelReport } from '../engine/protocol/model'
+import type { MergePlan } from '../engine/protocol/plan'
 
 const SUMS: readonly Operator[] = ['average', 'drop', 'laco']
 const TYPES: Record<string, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }

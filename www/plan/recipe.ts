@@ -1,6 +1,8 @@
 /** Recipes out of the page and into it: the JSON that `laminate compress --recipe` reads. */
 import { Failure } from '../engine/errors'
-import type { CalibrationOptions, MergePlan, PlanOptions, PlanReport, SimilarityReport, WriteOptions } from '../engine/protocol'
+import type { WriteOptions } from '../engine/protocol/output'
+import type { MergePlan, PlanOptions, PlanReport } from '../engine/protocol/plan'
+import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
 
 /** `Recipe` of `src/report.rs`. */
 export interface Recipe {

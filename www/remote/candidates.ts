@@ -1,5 +1,5 @@
 import type { RemoteFile } from '../engine/messages'
-import type { Container } from '../engine/protocol'
+import type { Container } from '../engine/protocol/model'
 
 /** A file of a listing. */
 export interface Listed {

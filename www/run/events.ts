@@ -1,4 +1,4 @@
-import type { EngineEvent, Kept } from '../engine/protocol'
+import type { EngineEvent, Kept } from '../engine/protocol/events'
 import type { State } from '../state.svelte'
 import { layersFrom } from './plan'
 

@@ -1,4 +1,5 @@
-import type { Estimate, ModelReport } from '../engine/protocol'
+import type { Estimate } from '../engine/protocol/estimate'
+import type { ModelReport } from '../engine/protocol/model'
 import type { Moved } from '../engine/meter'
 import { bytes, seconds } from '../format'
 import type { Tick } from '../progress'

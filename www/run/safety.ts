@@ -1,7 +1,7 @@
 import type { Actions } from '../actions'
 import { isCancelled, toEngineError } from '../engine/errors'
 import type { EngineClient } from '../engine/client'
-import type { Kept } from '../engine/protocol'
+import type { Kept } from '../engine/protocol/events'
 import { sentence } from '../format'
 import type { Run, RunKind } from '../state.svelte'
 import { Awake } from './awake'

@@ -1,7 +1,7 @@
 /**
  * What comes from a file or a link is looked at before it is believed. Each check gives back the value with its
  * type or throws one sentence that names the place, such as "similarity.json: similarity[3][4] is not a finite
- * number". The report types of `protocol.ts` are checked as far as views rely on them.
+ * number". The report types of `engine/protocol` are checked as far as views rely on them.
  */
 import { Failure } from '../engine/errors'
 

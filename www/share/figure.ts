@@ -1,5 +1,5 @@
 /** What a figure can be saved as. A view says what it has; the formats follow from that. */
-import type { SimilarityReport } from '../engine/protocol'
+import type { SimilarityReport } from '../engine/protocol/similarity'
 import { whole } from '../format'
 import { csvFile, recordsOf, type Table } from './csv'
 import { npyFile, type NumericArray } from './npy'

@@ -1,6 +1,9 @@
 /** The numbers of each figure, as tables, arrays and records: pure functions. Layers are counted from 0. */
 import type { Neighbour } from '../charts/neighbours'
-import type { CalibrationPoint, CompareRow, PlanReport, Quality, SimilarityReport } from '../engine/protocol'
+import type { CompareRow } from '../engine/protocol/compare'
+import type { PlanReport } from '../engine/protocol/plan'
+import type { CalibrationPoint, Quality } from '../engine/protocol/quality'
+import type { SimilarityReport } from '../engine/protocol/similarity'
 import type { Cell, Table } from './csv'
 import { arrayOf, type NumericArray } from './npy'
 

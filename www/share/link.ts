@@ -8,7 +8,8 @@
  * Half a step is the most that a similarity is off: 7.6e-6 for a range of 0 to 1.
  */
 import { Failure } from '../engine/errors'
-import type { MergePlan, MergeStep, PlanReport, SimilarityReport } from '../engine/protocol'
+import type { MergePlan, MergeStep, PlanReport } from '../engine/protocol/plan'
+import type { SimilarityReport } from '../engine/protocol/similarity'
 import { plural, whole } from '../format'
 import { methodOf } from '../methods'
 import { packed, unpacked } from './packed'

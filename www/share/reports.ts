@@ -1,8 +1,13 @@
 /** Checks of the engine's reports, and of what they must agree on among each other. */
-import type {
-  Alpha, BlockType, CalibrationOptions, CompareReport, CompareRow, DeviceReport, Draw, MergePlan, MergeStep, ModelReport, NamedMethod,
-  Operator, PlanOptions, PlanReport, PointRule, Quality, Selection, SimilarityReport, TextReport, WriteOptions,
-} from '../engine/protocol'
+import type { CompareReport, CompareRow } from '../engine/protocol/compare'
+import type { DeviceReport } from '../engine/protocol/device'
+import type { NamedMethod, Operator, Selection } from '../engine/protocol/method'
+import type { ModelReport } from '../engine/protocol/model'
+import type { BlockType, WriteOptions } from '../engine/protocol/output'
+import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport } from '../engine/protocol/plan'
+import type { Quality } from '../engine/protocol/quality'
+import type { CalibrationOptions, PointRule, SimilarityReport } from '../engine/protocol/similarity'
+import type { Draw, TextReport } from '../engine/protocol/text'
 import { OPERATORS, SELECTIONS } from '../methods'
 import {
   either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,

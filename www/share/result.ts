@@ -1,6 +1,12 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
 import { CALIBRATION, WRITE } from '../defaults'
-import type { CalibrationOptions, CompareReport, MergePlan, ModelReport, NamedMethod, PlanOptions, PlanReport, SimilarityReport, TextReport, WriteOptions } from '../engine/protocol'
+import type { CompareReport } from '../engine/protocol/compare'
+import type { NamedMethod } from '../engine/protocol/method'
+import type { ModelReport } from '../engine/protocol/model'
+import type { WriteOptions } from '../engine/protocol/output'
+import type { MergePlan, PlanOptions, PlanReport } from '../engine/protocol/plan'
+import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
+import type { TextReport } from '../engine/protocol/text'
 import type { State } from '../state.svelte'
 import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './check'
 import { calibration, compareReport, mergePlan, namedMethod, planOptions, planReport, similarityReport, textReport, writeOptions } from './reports'

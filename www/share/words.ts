@@ -1,5 +1,6 @@
 /** Settings and texts of a result in words, for the report and for the page. */
-import type { Draw, Metric, SimilarityReport, TextReport } from '../engine/protocol'
+import type { Metric, SimilarityReport } from '../engine/protocol/similarity'
+import type { Draw, TextReport } from '../engine/protocol/text'
 import { bytes, plural, seconds, whole } from '../format'
 
 export const METRIC_WORDS: Record<Metric, string> = {

@@ -1,6 +1,7 @@
 import type { Actions } from '../actions'
 import { findJob, jobFolder, newJob, removeJob } from '../engine/jobs'
-import type { MergePlan, WriteOptions } from '../engine/protocol'
+import type { WriteOptions } from '../engine/protocol/output'
+import type { MergePlan } from '../engine/protocol/plan'
 import { neededSpace } from '../engine/space'
 import { modelName, resultBytes } from '../save'
 import { keyOf, type Run, type State } from '../state.svelte'

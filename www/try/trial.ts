@@ -1,6 +1,6 @@
 import type { Actions } from '../actions'
 import { Failure } from '../engine/errors'
-import type { NumberType } from '../engine/protocol'
+import type { NumberType } from '../engine/protocol/output'
 import type { Run } from '../state.svelte'
 import { trialFiles, typeOf, type Which } from './files'
 import type { Continuation } from './llama'

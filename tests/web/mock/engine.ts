@@ -1,9 +1,18 @@
 import demo from '../../../www/demo-result.json'
-import type {
-  ByteSource, CalibrationOptions, CalibrationPoint, CompareOptions, CompareReport, DevicePreference, DeviceReport, Estimate, LayerMap, MapOptions,
-  MergePlan, Metric, MetricReport, ModelReport, NamedMethod, Observe, OutputFolder, PartStore, PlanEstimate, PlanOptions, PlanReport, SimilarityReport,
-  TextOptions, WasmEngine, WriteOptions, WriteReport,
-} from '../../../www/engine/protocol'
+import type { CompareOptions, CompareReport } from '../../../www/engine/protocol/compare'
+import type { DevicePreference, DeviceReport } from '../../../www/engine/protocol/device'
+import type { WasmEngine } from '../../../www/engine/protocol/engine'
+import type { Estimate, PlanEstimate } from '../../../www/engine/protocol/estimate'
+import type { Observe } from '../../../www/engine/protocol/events'
+import type { ByteSource, OutputFolder, PartStore } from '../../../www/engine/protocol/files'
+import type { LayerMap, MapOptions } from '../../../www/engine/protocol/maps'
+import type { NamedMethod } from '../../../www/engine/protocol/method'
+import type { ModelReport } from '../../../www/engine/protocol/model'
+import type { WriteOptions, WriteReport } from '../../../www/engine/protocol/output'
+import type { MergePlan, PlanOptions, PlanReport } from '../../../www/engine/protocol/plan'
+import type { CalibrationPoint } from '../../../www/engine/protocol/quality'
+import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from '../../../www/engine/protocol/similarity'
+import type { TextOptions } from '../../../www/engine/protocol/text'
 import { isFitted } from '../../../www/methods'
 import { compareOf } from './compare'
 import { curveOf } from './curve'

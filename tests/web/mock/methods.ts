@@ -1,4 +1,4 @@
-import type { NamedMethod, Operator, Selection } from '../../../www/engine/protocol'
+import type { NamedMethod, Operator, Selection } from '../../../www/engine/protocol/method'
 
 const limits = (selection: Selection, operator: Operator) => operator !== 'pool-refit' ? { longest_run: null, candidates: null }
   : { longest_run: 4, candidates: selection === 'greedy-kl' ? 10 : null }

@@ -1,4 +1,4 @@
-import type { Metric, MetricReport, SimilarityReport } from '../../../www/engine/protocol'
+import type { Metric, MetricReport, SimilarityReport } from '../../../www/engine/protocol/similarity'
 
 /** How close to 1 each metric puts what the maps put at 0. */
 const FLOOR: Record<Metric, number> = { mi: 0, cka: 0.4, cosine: 0.8, angular: 0.7, euclidean: 0.2, mahalanobis: 0.1 }

@@ -1,4 +1,5 @@
-import type { ByteSource, ModelReport } from '../../../www/engine/protocol'
+import type { ByteSource } from '../../../www/engine/protocol/files'
+import type { ModelReport } from '../../../www/engine/protocol/model'
 import { fail } from './tell'
 
 /** A model report from `config.json`, and the checks whose sentences the page's tests look for. */

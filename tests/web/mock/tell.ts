@@ -1,4 +1,5 @@
-import type { EngineEvent, ErrorKind, Observe } from '../../../www/engine/protocol'
+import type { ErrorKind } from '../../../www/engine/protocol/error'
+import type { EngineEvent, Observe } from '../../../www/engine/protocol/events'
 
 export function fail(kind: ErrorKind, message: string): never {
   throw { kind, message }

@@ -1,7 +1,9 @@
 /** What was seen of the model: sections of the report. */
 import { colourOf, domainFor, legend } from '../../charts/colour'
 import { groupSquares, layerTicks } from '../../charts/matrix'
-import type { ModelReport, PlanReport, SimilarityReport } from '../../engine/protocol'
+import type { ModelReport } from '../../engine/protocol/model'
+import type { PlanReport } from '../../engine/protocol/plan'
+import type { SimilarityReport } from '../../engine/protocol/similarity'
 import { bytes, count, perplexity, plural, sentence, similarity, whole } from '../../format'
 import { isKnown } from '../result'
 import { METRIC_WORDS, settingsOf, textWords } from '../words'

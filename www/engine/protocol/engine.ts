@@ -1,0 +1,68 @@
+/**
+ * The engine as the page calls it. What crosses between the two is described in this folder, one subject a file,
+ * types only.
+ *
+ * The report types mirror `src/report.rs` field by field: the same JSON is printed by
+ * `laminate ... --json`. Matrices are arrays of rows. Layers are 0-based indices of decoder layers.
+ */
+
+import type { CompareOptions, CompareReport } from './compare'
+import type { DeviceReport } from './device'
+import type { Estimate, PlanEstimate } from './estimate'
+import type { Observe } from './events'
+import type { ByteSource, OutputFolder, PartStore } from './files'
+import type { LayerMap, MapOptions } from './maps'
+import type { NamedMethod } from './method'
+import type { ModelReport } from './model'
+import type { WriteOptions, WriteReport } from './output'
+import type { MergePlan, PlanOptions, PlanReport } from './plan'
+import type { CalibrationPoint } from './quality'
+import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from './similarity'
+import type { TextOptions } from './text'
+
+/**
+ * The engine as the wasm module exports it (class `Engine`, made by `Engine.create`). It runs in the
+ * worker. Every call rejects with an `EngineError`-shaped object. `observe` gets events; its promise resolves after a macrotask with
+ * `true` where the user asked to stop.
+ */
+export interface WasmEngine {
+  device(): DeviceReport
+  openDemo(): Promise<ModelReport>
+  /** `name` is the opened folder's, where there is one; an engine may ignore it. */
+  open(files: ByteSource[], name?: string): Promise<ModelReport>
+  estimate(options: CalibrationOptions): Promise<Estimate>
+  /** What `plan` would take after `similarity` with these options. */
+  estimatePlan(calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<PlanEstimate>
+  /** What `compare` would take after `similarity` with these options. */
+  estimateCompare(calibration: CalibrationOptions, options: CompareOptions): Promise<PlanEstimate>
+  /** As many sequences of the text as both together manage in so many seconds: a few at least, no more than there are. */
+  sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<number>
+  /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */
+  similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
+  /** After `similarity`, whose report it leaves as it is: maps of some layers with other parameters. */
+  mapLayers(options: MapOptions): LayerMap[]
+  /**
+   * After `similarity` (whose options it shares) on the same model; measured as `output` will store it. Where the
+   * operator fits to activations it is measured on the text of `judge`, which calibration must not have seen, and
+   * only after the last step. What it finishes is kept in `kept`, and the same plan goes on after that.
+   */
+  plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
+  /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
+  similarityBy(metric: Metric): Promise<MetricReport>
+  /** After `similarity`: measures a plan that exists already, on the same text as `plan` does; each step of it where its weights say all. */
+  measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
+  /**
+   * After `similarity`: fits the given plan anew with so many of the calibration sequences each, ascending and spread
+   * over those that there are, and measures each result on the text of `judge`. A stop leaves the points that came.
+   */
+  calibrationCurve(plan: MergePlan, sizes: number[], observe: Observe, output: WriteOptions, judge: TextOptions): Promise<CalibrationPoint[]>
+  /** Writes the model of the given plan (of the last `plan`, or edited). */
+  write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
+  methods(): NamedMethod[]
+  /** After `similarity`. A method that fails is a row that says so; a stop resolves with the rows that are done. */
+  compare(options: CompareOptions, observe: Observe): Promise<CompareReport>
+  /** The built-in calibration text. */
+  builtinText(): { name: string; text: string }
+  /** The built-in evaluation text, which is another one. */
+  builtinEvaluation(): { name: string; text: string }
+}

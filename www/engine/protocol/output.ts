@@ -1,0 +1,21 @@
+/** How a model is stored, and what was written. */
+
+import type { Container } from './model'
+
+/** llama.cpp's quantised types that can be written, in GGUF files only. */
+export type BlockType = 'q8_0' | 'q6_k' | 'q5_k' | 'q4_k' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0'
+export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | BlockType
+
+export interface WriteOptions {
+  dtype: NumberType
+  max_shard_bytes: number
+  container: Container
+  /** Name of a GGUF file without its ending. */
+  name?: string
+}
+
+export interface WriteReport {
+  files: { name: string; bytes: number }[]
+  bytes: { before: number; after: number }
+  seconds: number
+}
