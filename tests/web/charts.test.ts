@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { colourOf, domainFor, inkOn, legend } from '../../www/charts/colour'
+import { colourOf, domainFor, legend } from '../../www/charts/colour'
 import { curveChart } from '../../www/charts/curve'
 import { matrixCsv } from '../../www/charts/export'
 import { cellLabel, groupSquares, layerTicks, matrixChart, moveInGrid } from '../../www/charts/matrix'
@@ -18,9 +18,6 @@ describe('colour', () => {
   test('values outside the domain get its ends', () => {
     expect(colourOf(-3)).toBe(colourOf(0))
     expect(colourOf(0.4, 'viridis', [0.5, 1])).toBe(colourOf(0))
-  })
-  test('ink contrasts', () => {
-    expect([colourOf(0), colourOf(1), colourOf(0, 'cividis'), colourOf(1, 'cividis')].map(inkOn)).toEqual(['#fff', '#000', '#fff', '#000'])
   })
   test('similarity of maps is always 0 to 1; other metrics start near their smallest value', () => {
     expect(domainFor('mi', [[1, 0.95], [0.95, 1]])).toEqual([0, 1])

@@ -13,11 +13,6 @@ export function colourOf(value: number, palette: Palette = 'viridis', [low, high
   return INTERPOLATE[palette](Math.min(1, Math.max(0, t)))
 }
 
-/** Black or white, whichever reads better on the colour. */
-export function inkOn(colour: string): '#000' | '#fff' {
-  return luminance(colour) > 0.2 ? '#000' : '#fff'
-}
-
 /**
  * The similarity of maps is drawn on 0 to 1, so that two models compare. The other metrics crowd near 1,
  * so their scale starts at the tenth below the smallest value.
@@ -41,14 +36,6 @@ export function legend(palette: Palette, [low, high]: Domain, steps = 40): { sto
     stops: Array.from({ length: steps }, (_, i) => stop(low + ((high - low) * (i + 0.5)) / steps)),
     labels: ticks(low, high, 5).map(stop),
   }
-}
-
-function luminance(colour: string): number {
-  const [r, g, b] = colourChannels(colour).map(c => {
-    const s = c / 255
-    return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4
-  }) as [number, number, number]
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
 /** Red, green and blue, 0 to 255, of a colour as the palettes give it. */
