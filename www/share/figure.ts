@@ -1,10 +1,10 @@
 /** What a figure can be saved as. A view says what it has; the formats follow from that. */
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import { whole } from '../format'
+import { METRICS } from '../matrix/metrics'
 import { csvFile, recordsOf, type Table } from './csv'
 import { npyFile, type NumericArray } from './npy'
 import { drawingOf, pngOf, type Drawing } from './picture'
-import { METRIC_WORDS } from './words'
 
 export interface Figure {
   /** Name of the files without their endings. */
@@ -69,6 +69,6 @@ function drawing(picture: Element | null | undefined, caption?: readonly string[
 }
 
 /** "Similarity by linear CKA of the 12 layers of x. On text y, 6,016 tokens scored." */
-export function captionOf({ model, layers, metric, text }: SimilarityReport, what = `Similarity by ${METRIC_WORDS[metric]} of the ${layers} layers`): string[] {
+export function captionOf({ model, layers, metric, text }: SimilarityReport, what = `Similarity by ${METRICS[metric].full} of the ${layers} layers`): string[] {
   return [`${what} of ${model.name}.${text.tokens_scored > 0 ? ` On ${text.name}, ${whole(text.tokens_scored)} tokens scored.` : ''} Laminate.`]
 }

@@ -5,8 +5,9 @@ import type { ModelReport } from '../../engine/protocol/model'
 import type { PlanReport } from '../../engine/protocol/plan'
 import type { SimilarityReport } from '../../engine/protocol/similarity'
 import { bytes, count, perplexity, plural, sentence, similarity, whole } from '../../format'
+import { METRICS } from '../../matrix/metrics'
 import { isKnown } from '../result'
-import { METRIC_WORDS, settingsOf, textWords } from '../words'
+import { settingsOf, textWords } from '../words'
 import { Markup, markup } from './markup'
 
 export function facts(pairs: readonly (readonly [name: string, value: string])[]): Markup {
@@ -32,8 +33,8 @@ export function similaritySection(maps: SimilarityReport, plan: PlanReport | nul
 <g font-size="${size.toFixed(2)}">${ticks.map(layer => markup`<text x="${(layer + 0.5) * SIDE}" y="${side + margin * 0.4}" text-anchor="middle">${layer}</text><text x="${-margin * 0.15}" y="${(layer + 0.5) * SIDE}" dy="0.35em" text-anchor="end">${layer}</text>`)}<text x="${side / 2}" y="${side + margin * 0.92}" text-anchor="middle">layer, counted from the input</text></g>
 </svg>
 <svg class="legend" viewBox="-10 0 220 40" width="220" height="40" role="img" aria-label="Colours: similarity from ${domain[0]} to ${domain[1]}">${stops.map(({ at, colour }) => markup`<rect x="${(at * 200 - 2.5).toFixed(1)}" y="4" width="5.5" height="12" fill="${colour}"/>`)}${labels.map(({ at, value }) => markup`<text x="${at * 200}" y="32" font-size="12" text-anchor="middle">${value}</text>`)}</svg>
-<p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRIC_WORDS[maps.metric]}, on ${textWords(maps.text)}.</p>
-<figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRIC_WORDS[maps.metric]}, on ${textWords(maps.text)}.</figcaption>
+<p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</p>
+<figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</figcaption>
 </figure>
 <details><summary>Table of the numbers</summary><div class="scroll" role="region" aria-label="Similarity of each pair of layers" tabindex="0"><table><thead><tr><th scope="col">layer</th>${maps.similarity.map((_, m) => markup`<th scope="col">${m}</th>`)}</tr></thead><tbody>${maps.similarity.map((values, l) => markup`<tr><th scope="row">${l}</th>${values.map(value => markup`<td>${similarity(value)}</td>`)}</tr>`)}</tbody></table></div></details>
 ${Number.isFinite(maps.perplexity) ? markup`<p>The model has perplexity ${perplexity(maps.perplexity)} on ${textWords(maps.text)}.</p>` : ''}
