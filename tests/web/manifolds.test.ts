@@ -7,6 +7,7 @@ import type { LayerMap, MapOptions } from '../../www/engine/protocol/maps'
 import type { PointReport, SimilarityReport } from '../../www/engine/protocol/similarity'
 import { Atlas, SPECTRUM } from '../../www/manifolds/atlas.svelte'
 import { inContext, mapOf, mapsData, mapsOf, parametersOf, pointName, rowsOf } from '../../www/manifolds/maps'
+import { mapNumbers, matrixNumbers } from '../../www/numbers'
 import { mapOf as mocked } from './mock/maps'
 
 const report = demo as unknown as SimilarityReport
@@ -129,6 +130,16 @@ describe('the numbers of the picture', () => {
     expect([data.embedding, data.eigenvalues, data.epsilon]).toEqual([report.embedding, report.eigenvalues, report.epsilon])
     expect(data.disconnected).toEqual(report.disconnected)
     expect(rowsOf(mapOf(0, []))).toEqual([])
+  })
+
+  test('are a line a point in their table, and those of the similarities a line a layer', () => {
+    const map = mapOf(3, [[0.12345, -1], [2, 0]])
+    const points = [{ sequence: 4, position: 6, text: 'a cat', token: ' cat' }, { sequence: 5, position: -1, text: 'a dog' }]
+    expect(mapNumbers(map, points).head).toEqual(['text', 'position', 'token', 'coordinate 1', 'coordinate 2'])
+    expect(mapNumbers(map, points).rows()).toEqual([[5, 7, 'cat', '0.1235', '-1.0000'], [6, 'all', 'none', '2.0000', '0.0000']])
+    expect(mapNumbers(map, []).rows()).toEqual([[1, 'all', '0.1235', '-1.0000'], [2, 'all', '2.0000', '0.0000']])
+    expect(matrixNumbers([[1, 0.5], [0.5, 1]])).toMatchObject({ head: ['layer', 0, 1] })
+    expect(matrixNumbers([[1, 0.5], [0.5, 1]]).rows()).toEqual([[0, '1.000', '0.500'], [1, '0.500', '1.000']])
   })
 })
 
