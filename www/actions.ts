@@ -12,7 +12,8 @@ import type { LayerMap, MapOptions } from './engine/protocol/maps'
 import type { Opened } from './engine/source'
 import { Estimates, NO_ESTIMATES } from './estimates'
 import { forget, type Results } from './forget'
-import { isSearch, makingOf, RECOMMENDED, suggestedCounts } from './methods'
+import { Held } from './held'
+import { suggestedCounts } from './methods'
 import { take } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
@@ -24,16 +25,14 @@ const ALIKE = 0.9
 
 /** What the user can make happen. Each run ends in a result, in a notice, or cancelled; never in between. */
 export class Actions {
-  /** The worker that holds the model, and the one that holds the maps; another has to be told again. */
-  private modelIn = -1
-  private mapsIn = -1
-  private device: { generation: number; ready: Promise<void> } | null = null
+  private readonly held: Held
   readonly safety: Safety
   readonly estimates: Estimates
 
   constructor(readonly state: State, private readonly client: EngineClient) {
+    this.held = new Held(this, client)
     this.safety = new Safety(this, client)
-    this.estimates = new Estimates(state, client, () => this.ensureModel(null))
+    this.estimates = new Estimates(state, client, () => this.held.ensureModel(null))
   }
 
   async start(): Promise<void> {
@@ -42,7 +41,7 @@ export class Actions {
     void sweepJobs().catch(() => {})
     void this.safety.start().catch(() => {})
     try {
-      await this.ensureDevice(null)
+      await this.held.ensureDevice(null)
     } catch (thrown) {
       this.report(thrown, () => this.onCpu(() => {}))
     }
@@ -66,8 +65,8 @@ export class Actions {
   async openIn(run: Run, origin: 'demo' | Opened): Promise<void> {
     const { state } = this
     if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
-    await this.ensureDevice(run)
-    const model = await this.openNow(run, origin)
+    await this.held.ensureDevice(run)
+    const model = await this.held.open(run, origin)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
     Object.assign(state, { model, origin, ...NO_ESTIMATES, found: null, viewing: null })
@@ -78,7 +77,7 @@ export class Actions {
   /** Runs the calibration text through the model and compares its layers. */
   compare(kind: 'similarity' | 'metric' = 'similarity'): Promise<boolean> {
     return this.during(kind, async run => {
-      await this.ensureModel(run)
+      await this.held.ensureModel(run)
       await this.compareNow(run)
     })
   }
@@ -131,7 +130,7 @@ export class Actions {
     this.prefer(preference)
     this.state.notice = null
     try {
-      await this.ensureDevice(null)
+      await this.held.ensureDevice(null)
     } catch (thrown) {
       this.report(thrown, () => this.onCpu(() => {}))
     }
@@ -146,7 +145,7 @@ export class Actions {
 
   /** Maps with other parameters, from what the engine keeps of the last comparison. Not while a run goes on. */
   async mapLayers(options: MapOptions): Promise<LayerMap[]> {
-    if (this.mapsIn !== this.client.generation) throw new Failure('usage', 'The engine does not hold these maps any more. Compare the layers again to change them.')
+    if (!this.held.maps) throw new Failure('usage', 'The engine does not hold these maps any more. Compare the layers again to change them.')
     return this.client.call(null, 'mapLayers', [options])
   }
 
@@ -170,8 +169,8 @@ export class Actions {
   }
 
   async ensureMaps(run: Run): Promise<void> {
-    await this.ensureModel(run)
-    if (this.mapsIn !== this.client.generation) await this.compareNow(run)
+    await this.held.ensureModel(run)
+    if (!this.held.maps) await this.compareNow(run)
   }
 
   private async compareNow(run: Run): Promise<void> {
@@ -179,11 +178,11 @@ export class Actions {
     const options = { ...state.calibration }
     const hadMaps = state.maps !== null
     // With another metric alone, the engine compares what it kept; the picture stays until it has.
-    const metricAlone = this.mapsIn === this.client.generation && state.maps !== null && state.maps.options.metric !== options.metric && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
+    const metricAlone = this.held.maps && state.maps !== null && state.maps.options.metric !== options.metric && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
     state.live = metricAlone ? null : { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
     const report = await this.call(run, 'similarity', metricAlone ? [options] : [options, await this.safety.keeping.begin(options)])
     const key = keyOf(options)
-    this.mapsIn = this.client.generation
+    this.held.gotMaps()
     if (state.maps?.key !== key && !metricAlone) this.forget('plan')
     state.maps = { report, options, key }
     state.matrix.runs = remembered(state.matrix.runs, runOf(report, keyOf([report.model.name, key])))
@@ -197,59 +196,6 @@ export class Actions {
   /** The two layers whose maps are shown first. */
   choosePair(): void {
     this.state.pair = mostAlike(this.state.maps?.report.similarity ?? [])
-  }
-
-  async ensureModel(run: Run | null): Promise<void> {
-    await this.ensureDevice(run)
-    if (this.modelIn === this.client.generation) return
-    if (run) this.state.origin ??= await this.safety.keeping.model()
-    if (this.state.origin) await this.openNow(run, this.state.origin)
-  }
-
-  private async openNow(run: Run | null, origin: 'demo' | Opened) {
-    this.modelIn = this.mapsIn = -1
-    const model = await (origin === 'demo' ? this.call(run, 'openDemo', []) : this.call(run, 'open', [origin.files, origin.folder]))
-    this.modelIn = this.client.generation
-    return model
-  }
-
-  /** Starts the engine once for each worker, whoever asks first. */
-  private ensureDevice(run: Run | null): Promise<void> {
-    const { generation } = this.client
-    if (this.device?.generation === generation) return this.device.ready
-    const ready = this.startEngine(run).catch(thrown => {
-      this.device = null
-      throw thrown
-    })
-    this.device = { generation, ready }
-    return ready
-  }
-
-  private async startEngine(run: Run | null): Promise<void> {
-    const { state } = this
-    state.loading = 'Loading the engine'
-    try {
-      state.device = await this.call(run, 'create', [state.preference])
-      if (state.methods.length === 0) await this.learn()
-      state.loading = null
-    } catch (thrown) {
-      state.loading = 'The engine could not be started'
-      throw thrown
-    } finally {
-      state.arrived = null
-    }
-  }
-
-  /** What the engine brings along. */
-  private async learn(): Promise<void> {
-    const { state, client } = this
-    state.builtinText = await client.call(null, 'builtinText', [])
-    state.builtinEvaluation = await client.call(null, 'builtinEvaluation', [])
-    state.methods = await client.call(null, 'methods', [])
-    const recommended = state.methods.find(method => method.name === RECOMMENDED)
-    // What an earlier page planned stays as it was.
-    if (recommended && !state.plan) Object.assign(state.planOptions, makingOf(recommended))
-    state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
 
   private async onCpu(again: () => void): Promise<void> {
