@@ -1,11 +1,12 @@
 import { describe, expect, test, vi } from 'vitest'
 import { Gestures, type Picture } from '../../www/matrix/gestures'
+import { Keys, type Keyed } from '../../www/matrix/keys'
 import { blockWords, cellWords, difference, differenceWords, meaning, mergeWords } from '../../www/matrix/words'
 import { readRun, remembered, runOf, whyNoMatrix } from '../../www/matrix/runs'
 import { chooseAgainst, chooseMetric, openRun } from '../../www/matrix/actions'
 import { goByRule, lockLayer, mergeByHand, openRecipe, startFromNothing, travel } from '../../www/plan/edit'
 import { presentGroups } from '../../www/plan/present'
-import { whole, type View } from '../../www/charts/view'
+import { isWhole, whole, type Cell, type View } from '../../www/charts/view'
 import { acting } from './acting'
 import { goldenPlan, stored } from './stored'
 
@@ -117,6 +118,54 @@ describe('gestures', () => {
     expect([gestures.dragging, state.marked?.rows]).toEqual([true, 6])
     gestures.cancelled(at(55, 55))
     expect([gestures.dragging, state.marked, state.view]).toEqual([false, null, whole(12)])
+  })
+})
+
+describe('keys', () => {
+  function picture(more: Partial<Keyed> = {}) {
+    const state = { at: [3, 3] as Cell, view: null as View | null, brush: null as View | null, done: [] as unknown[] }
+    const keys = new Keys(() => ({
+      n: 12, at: state.at, shown: state.view ?? whole(12), view: state.view, brush: state.brush, go: cell => (state.at = cell),
+      show: view => (state.view = isWhole(view, 12) ? null : view), mark: block => (state.brush = block),
+      pick: cell => state.done.push(['pick', ...cell]), merge: cell => state.done.push(['merge', ...cell]), ...more,
+    }))
+    /** Whether the browser is kept from doing its own. */
+    const press = (key: string, more: object = {}) => {
+      const preventDefault = vi.fn()
+      keys.pressed({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more, preventDefault })
+      return preventDefault.mock.calls.length > 0
+    }
+    return { state, press }
+  }
+  test('arrows go, Enter chooses, M merges; what is no key of the picture is left to the browser', () => {
+    const { state, press } = picture()
+    expect([press('ArrowRight'), press('Enter'), press('M'), press('x'), press('Escape'), press('m', { ctrlKey: true })]).toEqual([true, true, true, false, false, false])
+    expect([state.at, state.done]).toEqual([[3, 4], [['pick', 3, 4], ['merge', 3, 4]]])
+    const read = picture({ pick: undefined, merge: undefined })
+    expect([read.press('Enter'), read.press('m')]).toEqual([false, false])
+  })
+  test('Shift and arrows mark a block from where they began, Enter zooms to it, Escape goes back', () => {
+    const { state, press } = picture()
+    press('ArrowDown', { shiftKey: true })
+    press('ArrowRight', { shiftKey: true })
+    expect(state.brush).toEqual({ row: 3, col: 3, rows: 2, cols: 2 })
+    press('Enter')
+    expect([state.view, state.done]).toEqual([{ row: 3, col: 3, rows: 2, cols: 2 }, []])
+    expect(press('Escape')).toBe(true)
+    expect([state.view, state.brush]).toEqual([null, null])
+    press('ArrowDown', { shiftKey: true })
+    press('ArrowUp')
+    expect(state.brush).toBeNull()
+  })
+  test('plus, minus and 0 zoom', () => {
+    const { state, press } = picture()
+    press('+')
+    expect(state.view?.rows).toBe(8)
+    press('-')
+    expect(state.view).toBeNull()
+    press('=')
+    press('0')
+    expect(state.view).toBeNull()
   })
 })
 

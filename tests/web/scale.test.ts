@@ -4,7 +4,7 @@ import { divergingScale, offDiagonal, sequentialScale } from '../../www/charts/s
 import { similarityElbow } from '../../www/charts/elbow'
 import { similarityCurve } from '../../www/charts/similarities'
 import { neighbours } from '../../www/charts/neighbours'
-import { block, cellSide, contains, fitted, following, rangeTicks, whole, zoomed } from '../../www/charts/view'
+import { around, block, cellSide, contains, fitted, following, rangeTicks, whole, zoomed } from '../../www/charts/view'
 import { goldenPlan, rounded, stored } from './stored'
 
 describe('scales', () => {
@@ -95,6 +95,11 @@ describe('the part that is shown', () => {
   })
   test('follows a cell that leaves it', () => {
     expect(following({ row: 0, col: 0, rows: 4, cols: 4 }, [5, 1], 12)).toEqual({ row: 2, col: 0, rows: 4, cols: 4 })
+  })
+  test('cells around one of them stay inside, and are fewer where there are fewer', () => {
+    expect(around(20, 0, 128, 4)).toEqual([18, 19, 20, 21])
+    expect([around(1, 0, 128, 4), around(127, 0, 128, 4)]).toEqual([[0, 1, 2, 3], [124, 125, 126, 127]])
+    expect(around(9, 8, 3, 4)).toEqual([8, 9, 10])
   })
   test('cells are whole pixels of the screen where they can be', () => {
     expect(cellSide(580, whole(128), 1)).toBe(4)

@@ -60,6 +60,12 @@ export function contains(view: View, [row, col]: Cell): boolean {
   return row >= view.row && row < view.row + view.rows && col >= view.col && col < view.col + view.cols
 }
 
+/** At most so many cells of a side: those around one of them, as far as the side reaches. */
+export function around(centre: number, from: number, length: number, most: number): number[] {
+  const first = Math.min(Math.max(from, centre - most / 2), Math.max(from, from + length - most))
+  return Array.from({ length: Math.min(most, length) }, (_, i) => first + i)
+}
+
 /**
  * Side of a cell in CSS pixels: a whole number of the screen's own pixels where there is one, so that no
  * seams show, and never larger than a number needs.
