@@ -36,7 +36,7 @@ fn main() {
         };
         println!("gpu: {}", accelerator.report().name);
         let peak = peak::peak(accelerator.device());
-        println!("gpu: {:.2} TFLOP/s of multiply-adds in registers", peak / 1e12);
+        println!("gpu: {:.0} GFLOP/s of multiply-adds in registers", peak / 1e9);
         let software = accelerator.report().kind == Kind::SoftwareGpu;
         let (rows, less) = if software { (ROWS / 16, 8) } else { (ROWS, 1) };
         for (name, n_out, n_in) in
@@ -45,8 +45,8 @@ fn main() {
             for element in [Element::F32, Element::F16, block(BlockType::Q8_0), block(BlockType::Q4K)] {
                 let flops = product(&accelerator, element, [rows, n_out / less, n_in / less]);
                 println!(
-                    "gpu: {name} {n_out} x {n_in} in {element}: {:.2} TFLOP/s, {:.0} % of that",
-                    flops / 1e12,
+                    "gpu: {name} {n_out} x {n_in} in {element}: {:.1} GFLOP/s, {:.0} % of that",
+                    flops / 1e9,
                     100.0 * flops / peak
                 );
             }
