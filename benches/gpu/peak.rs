@@ -39,7 +39,7 @@ pub fn peak(device: &Device) -> f64 {
 fn run(device: &Device, rounds: i32) {
     let rounds = Tensor::<1, Int>::from_data(TensorData::new(vec![rounds], [1]), device).into_dispatch();
     let sums = Tensor::<1>::from_dispatch(<Dispatch as Register>::multiply_add(rounds));
-    let first: f32 = sums.slice([0..1]).into_scalar();
+    let first: f32 = sums.narrow(0, 0, 1).into_scalar();
     assert!(first.is_finite());
 }
 

@@ -189,7 +189,7 @@ impl Normal {
         let mut shifted = Matrix::<T>::zeros(n, n)?;
         self.gather(indices, shifted.values_mut(), Triangle::Lower);
         let shift = from_f64::<T>(shift);
-        shifted.values_mut().iter_mut().step_by(n + 1).for_each(|x| *x = *x + shift);
+        shifted.values_mut().iter_mut().step_by(n + 1).for_each(|x| *x += shift);
         Ok(shifted)
     }
 

@@ -53,7 +53,8 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   test('axe finds nothing while the page is busy, after a failure, and where methods are compared', async () => {
     const { page } = await visit(site, '', { reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
     await runDemo(page)
-    await page.getByLabel('Sequences').fill('2048')
+    // Longer than axe takes, on a busy machine too.
+    await page.getByLabel('Sequences').fill('8192')
     await page.getByLabel('Sequences').press('Tab')
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
     await page.getByText(/^Running layer/).waitFor()
