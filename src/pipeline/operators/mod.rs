@@ -8,6 +8,7 @@ mod choosing;
 mod cost;
 mod flatten;
 mod guard;
+mod original;
 mod pool;
 mod refit;
 mod replace_me;

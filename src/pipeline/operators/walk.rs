@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::original::Original;
 use super::seen::Watched;
 use super::{Built, STRENGTHS};
 use crate::capture::{HiddenStates, Runner, read, sequences_per_chunk};
@@ -199,7 +200,7 @@ pub async fn walk<'a>(
         )));
     }
     let walker = Walker::new(*context);
-    let mut original = Original { place: 0, states: stream.nearest(0)?.1 };
+    let mut original = Original::at_the_first(stream)?;
     // The original's states as long as nothing has changed, which storing in another type does from the first layer on.
     let mut new = context.storage.changes(context.model).then(|| original.states.clone());
     let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
@@ -262,45 +263,6 @@ pub async fn walk<'a>(
         built.remarks.extend(fitted.remarks);
     }
     Ok(built)
-}
-
-/// The states that enter layer `place` of the original.
-#[derive(Clone)]
-struct Original {
-    place: usize,
-    states: HiddenStates,
-}
-
-impl Original {
-    /// Goes on to a deeper layer, from what `stream` keeps where that is closer.
-    async fn advance(&mut self, walker: &Walker<'_>, stream: &Stream, to: usize) -> Result<()> {
-        let (place, states) = stream.nearest(to)?;
-        if place > self.place {
-            *self = Self { place, states };
-        }
-        while self.place < to {
-            let layer = walker.original(self.place).await?;
-            self.states = walker.runner.forward(&layer, &self.states)?;
-            self.place += 1;
-        }
-        Ok(())
-    }
-
-    /// What leaves the last of `layers`, the first of which these states enter, and what they did.
-    async fn watched_through(&self, walker: &Walker<'_>, layers: &[usize]) -> Result<(Self, Watched)> {
-        let mut leaving = self.clone();
-        let mut watched = Watched::begin(leaving.states.chunks.len());
-        for layer in layers {
-            let layer = walker.original(*layer).await?;
-            for (place, x) in leaving.states.chunks.iter_mut().enumerate() {
-                if let Some(seen) = watched.at_mut(place) {
-                    *x = seen.pass(walker, &layer, x).await?;
-                }
-            }
-            leaving.place += 1;
-        }
-        Ok((leaving, watched))
-    }
 }
 
 /// One of [`HELD_OUT`] sequences, evenly spread from the first to the last; at least one, and not all.
