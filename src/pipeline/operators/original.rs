@@ -1,6 +1,6 @@
 //! The original as it is, walked through from run to run.
 
-use super::seen::Watched;
+use super::seen::{Seen, Watched};
 use super::walk::Walker;
 use crate::Result;
 use crate::capture::HiddenStates;
@@ -46,16 +46,14 @@ impl Original {
     /// What running gives.
     pub async fn watched_through(&self, walker: &Walker<'_>, layers: &[usize]) -> Result<(Self, Watched)> {
         let mut leaving = self.clone();
-        let mut watched = Watched::begin(leaving.states.chunks.len());
+        let mut seen = vec![Seen::default(); leaving.states.chunks.len()];
         for layer in layers {
             let layer = walker.original(*layer).await?;
-            for (place, x) in leaving.states.chunks.iter_mut().enumerate() {
-                if let Some(seen) = watched.at_mut(place) {
-                    *x = seen.pass(walker, &layer, x).await?;
-                }
+            for (x, seen) in leaving.states.chunks.iter_mut().zip(&mut seen) {
+                *x = seen.pass(walker, &layer, x).await?;
             }
             leaving.place += 1;
         }
-        Ok((leaving, watched))
+        Ok((leaving, Watched::of(seen)))
     }
 }

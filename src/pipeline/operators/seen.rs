@@ -60,19 +60,14 @@ impl Seen {
 pub struct Watched(Option<Vec<Seen>>);
 
 impl Watched {
-    /// Of `n_chunks` chunks, nothing yet.
-    pub fn begin(n_chunks: usize) -> Self {
-        Self(Some(vec![Seen::default(); n_chunks]))
+    /// Of all chunks, in order.
+    pub fn of(chunks: Vec<Seen>) -> Self {
+        Self(Some(chunks))
     }
 
     /// Whether it is known.
     pub fn is_known(&self) -> bool {
         self.0.is_some()
-    }
-
-    /// That of the chunk at `place`, to be added to.
-    pub fn at_mut(&mut self, place: usize) -> Option<&mut Seen> {
-        self.0.as_mut()?.get_mut(place)
     }
 
     /// That of `chunk`; where it was not watched, `layers` are run again.

@@ -103,7 +103,7 @@ impl<'a> Walker<'a> {
     /// # Errors
     /// What reading gives.
     pub async fn upload(&self, layer: &NewLayer) -> Result<DecoderLayer> {
-        self.runner.upload(self.runner.fetch(layer, self.context.storage)?.finish().await?)
+        self.upload_stored(layer, self.context.storage).await
     }
 
     /// The same for a layer of the original as it is, however the result is stored.
@@ -111,9 +111,11 @@ impl<'a> Walker<'a> {
     /// # Errors
     /// What reading gives.
     pub async fn original(&self, layer: usize) -> Result<DecoderLayer> {
-        let model = self.context.model;
-        let fetch = self.runner.fetch(&NewLayer::original(layer), Storage::of(model))?;
-        self.runner.upload(fetch.finish().await?)
+        self.upload_stored(&NewLayer::original(layer), Storage::of(self.context.model)).await
+    }
+
+    async fn upload_stored(&self, layer: &NewLayer, storage: Storage) -> Result<DecoderLayer> {
+        self.runner.upload(self.runner.fetch(layer, storage)?.finish().await?)
     }
 
     /// Two empty systems of `m` regressors and as many targets as the stream is wide.
@@ -214,11 +216,12 @@ pub async fn walk<'a>(
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+        // What comes after the last run is not fitted to.
+        let goes_on = last_run.is_some_and(|last| place < last);
         if let [only] = group[..] {
             let layer = NewLayer::original(only);
-            // What comes after the last run is not fitted to.
             if let Some(states) = &mut new
-                && last_run.is_some_and(|last| place < last)
+                && goes_on
             {
                 *states = walker.runner.forward(&walker.upload(&layer).await?, states)?;
             }
@@ -256,7 +259,7 @@ pub async fn walk<'a>(
                 fitted
             }
         };
-        if last_run.is_some_and(|last| place < last) {
+        if goes_on {
             new = Some(walker.runner.forward(&walker.upload(&fitted.layer).await?, &entering)?);
         }
         built.layers.push(fitted.layer);
