@@ -2,7 +2,6 @@ import { countAbove, mostAlike } from './charts/neighbours'
 import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
 import { Failure, toEngineError } from './engine/errors'
-import { detectFeatures, preferenceFrom } from './engine/features'
 import { sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
 import type { Moved } from './engine/meter'
@@ -36,8 +35,6 @@ export class Actions {
   }
 
   async start(): Promise<void> {
-    this.state.features = detectFeatures()
-    this.state.preference = preferenceFrom(location.search)
     void sweepJobs().catch(() => {})
     void this.safety.start().catch(() => {})
     try {

@@ -33,13 +33,15 @@ export const isLinked = (): boolean => location.hash.startsWith('#result=')
  * it. A link that cannot be read leaves the page as it always is, and says why.
  */
 export async function startPage(actions: Actions): Promise<void> {
+  const { state } = actions
+  // Before anything is waited for: whoever clicks first is to get the device that the address asks for.
+  Object.assign(state, { features: detectFeatures(), preference: preferenceFrom(location.search) })
   if (!isLinked()) {
     // The engine compiles on all cores; the page is built before.
     await ownTask()
     return actions.start()
   }
-  const { state } = actions
-  Object.assign(state, { features: detectFeatures(), preference: preferenceFrom(location.search), loading: null })
+  state.loading = null
   await openLinked(actions)
   if (!state.viewing) await actions.start()
 }
