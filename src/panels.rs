@@ -1,27 +1,54 @@
-//! Matrix products for one thread without fused multiply-add, such as WebAssembly's.
+//! Matrix products for one thread without the widest vectors, such as WebAssembly's.
 //!
-//! Both sides are repacked so that the inner loop reads memory in order: [`LEFT`] rows of `x` interleaved,
-//! [`RIGHT`] rows of `W` interleaved, and a block of `LEFT x RIGHT` sums that stays in registers. The block is
-//! smaller than the sixteen vector registers would hold, since compilers of WebAssembly keep some for
-//! themselves and spill the rest: 4 x 8 runs 1.2 times as fast as the 4 x 12 of the gemm crate.
+//! Both sides are repacked so that the inner loop ([`kernel`]) reads memory in order: [`LEFT`] rows of `x` interleaved,
+//! [`RIGHT`] rows of `W` interleaved, and a block of `LEFT x RIGHT` sums that stays in registers. The loop may be
+//! replaced by the same one compiled for instructions that not every machine has ([`add_products_by`]).
 
-/// Rows of `x` in a panel.
-const LEFT: usize = 4;
+pub mod kernel;
 
-/// Rows of `W` in a panel: two vectors of four.
-const RIGHT: usize = 8;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
 
-/// Columns that are multiplied at a time: a panel of each side fits in the first-level cache.
-const DEPTH: usize = 512;
+use kernel::{Block, LEFT, RIGHT};
+
+/// Columns that are multiplied at a time at most: so many that adding the sums to `y` costs little beside.
+const DEPTH: usize = 768;
 
 /// Panels of `W` that are used against one of `x` before the next: together they fit in the second-level cache.
 const PANELS: usize = 8;
+
+/// Fewer panels of `x` than this are not worth a call out of the engine.
+const WORTH_A_CALL: usize = 4;
+
+/// Adds the products of a block, as [`kernel::add_products`] does.
+type AddProducts = Rc<dyn Fn(Block<'_>)>;
+
+thread_local! {
+    static FUSED: RefCell<Option<AddProducts>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread has its products added by `add`, compiled for instructions that not every machine has.
+pub fn add_products_by(add: impl Fn(Block<'_>) + 'static) {
+    FUSED.set(Some(Rc::new(add)));
+}
+
+/// At least `rows` of `W`, and so many that no panel is filled up but the last of all.
+pub fn whole_blocks(rows: usize) -> usize {
+    rows.next_multiple_of(PANELS * RIGHT)
+}
+
+/// Adds the products of blocks by the fastest kernel there is for `n_left` panels of `x`.
+fn adder(n_left: usize) -> AddProducts {
+    let fused = FUSED.with_borrow(|fused| fused.clone().filter(|_| n_left >= WORTH_A_CALL));
+    fused.unwrap_or_else(|| Rc::new(kernel::add_products))
+}
 
 /// Rows `x` `[n, width]`, repacked.
 pub struct Packed {
     rows: usize,
     width: usize,
-    /// For each stretch of [`DEPTH`] columns, for each [`LEFT`] rows, column by column; zeros for missing rows.
+    /// For each stretch of columns, for each [`LEFT`] rows, column by column; zeros for missing rows.
     panels: Vec<[f32; LEFT]>,
 }
 
@@ -51,24 +78,20 @@ impl Packed {
     /// Adds `x W^T` for row-major rows `w` of `W` to the columns of `y` `[rows, n_columns]` from `first` on.
     pub fn multiply(&self, w: &[f32], y: &mut [f32], n_columns: usize, first: usize) {
         let n_groups = self.rows.div_ceil(LEFT);
-        let mut right: Vec<[f32; RIGHT]> = Vec::with_capacity(PANELS * DEPTH);
+        let add = adder(n_groups);
+        let mut right: Vec<[f32; RIGHT]> = Vec::new();
         for stretch in stretches(self.width) {
             let depth = stretch.len();
-            let left = self.panels.get(stretch.start * n_groups..).unwrap_or_default();
+            let left = stretch.start * n_groups..stretch.end * n_groups;
+            let left = self.panels.get(left).unwrap_or_default();
             for (block, rows) in w.chunks(PANELS * RIGHT * self.width).enumerate() {
                 right.clear();
                 for group in rows.chunks(RIGHT * self.width) {
                     interleave(group, self.width, &stretch, &mut right);
                 }
-                let n_rows = rows.len() / self.width;
-                for (i, x) in left.chunks_exact(depth).take(n_groups).enumerate() {
-                    for (j, w) in right.chunks_exact(depth).enumerate() {
-                        let column = first + (block * PANELS + j) * RIGHT;
-                        let width = RIGHT.min(n_rows - j * RIGHT);
-                        let corner = y.get_mut(i * LEFT * n_columns + column..).unwrap_or_default();
-                        add(corner, n_columns, width, &sums(x, w));
-                    }
-                }
+                let y = y.get_mut(first + block * PANELS * RIGHT..).unwrap_or_default();
+                let width = rows.len() / self.width;
+                add(Block { left, right: &right, depth, y, n_columns, width, lower: None });
             }
         }
     }
@@ -77,24 +100,21 @@ impl Packed {
 /// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`; where `lower`, only to what is
 /// below the diagonal, on it, or less than a panel above it.
 pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bool, y: &mut [f32]) {
+    let add = adder(p.div_ceil(LEFT));
     let (mut left, mut right) = (Vec::new(), Vec::new());
-    for (a, b) in a.chunks(DEPTH * p.max(1)).zip(b.chunks(DEPTH * q.max(1))) {
-        let depth = a.len() / p;
+    for rows in stretches(a.len() / p.max(1)) {
+        let depth = rows.len();
+        let [a, b] = [(a, p), (b, q)]
+            .map(|(of, width)| of.get(rows.start * width..rows.end * width).unwrap_or_default());
         left.clear();
         (0..p).step_by(LEFT).for_each(|first| stripe(a, p, first, &mut left));
-        for block in (0..q).step_by(PANELS * RIGHT) {
+        for first in (0..q).step_by(PANELS * RIGHT) {
             right.clear();
-            let columns = (block..(block + PANELS * RIGHT).min(q)).step_by(RIGHT);
-            columns.clone().for_each(|first| stripe(b, q, first, &mut right));
-            for (i, x) in left.chunks_exact(depth).enumerate() {
-                for (column, w) in columns.clone().zip(right.chunks_exact(depth)) {
-                    if lower && column >= (i + 1) * LEFT {
-                        break;
-                    }
-                    let corner = y.get_mut(i * LEFT * q + column..).unwrap_or_default();
-                    add(corner, q, RIGHT.min(q - column), &sums(x, w));
-                }
-            }
+            let width = (PANELS * RIGHT).min(q - first);
+            (first..first + width).step_by(RIGHT).for_each(|first| stripe(b, q, first, &mut right));
+            let y = y.get_mut(first..).unwrap_or_default();
+            let lower = lower.then_some(first);
+            add(Block { left: &left, right: &right, depth, y, n_columns: q, width, lower });
         }
     }
 }
@@ -111,16 +131,17 @@ fn stripe<const N: usize>(rows: &[f32], width: usize, first: usize, panels: &mut
     }));
 }
 
-/// Ranges of at most [`DEPTH`] columns.
-fn stretches(width: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..width).step_by(DEPTH).map(move |start| start..(start + DEPTH).min(width))
+/// `0 .. width` in ranges of at most [`DEPTH`], as equal as can be.
+fn stretches(width: usize) -> impl Iterator<Item = Range<usize>> {
+    let depth = width.div_ceil(width.div_ceil(DEPTH).max(1)).max(1);
+    (0..width).step_by(depth).map(move |start| start..(start + depth).min(width))
 }
 
 /// Appends the columns `stretch` of up to `N` rows, column by column.
 fn interleave<const N: usize>(
     rows: &[f32],
     width: usize,
-    stretch: &std::ops::Range<usize>,
+    stretch: &Range<usize>,
     panels: &mut Vec<[f32; N]>,
 ) {
     let start = panels.len();
@@ -131,30 +152,6 @@ fn interleave<const N: usize>(
             if let Some(slot) = panel.get_mut(lane) {
                 *slot = *value;
             }
-        }
-    }
-}
-
-/// The inner loop: `sums[i][j] = sum_k x[k][i] w[k][j]`.
-#[inline(never)]
-fn sums(x: &[[f32; LEFT]], w: &[[f32; RIGHT]]) -> [[f32; RIGHT]; LEFT] {
-    let mut sums = [[0.0f32; RIGHT]; LEFT];
-    for (x, w) in x.iter().zip(w) {
-        for (row, x) in sums.iter_mut().zip(x) {
-            for (sum, w) in row.iter_mut().zip(w) {
-                *sum += x * w;
-            }
-        }
-    }
-    sums
-}
-
-/// Adds the first `width` columns of a block to `y`, as far as `y` has rows.
-fn add(y: &mut [f32], n_columns: usize, width: usize, sums: &[[f32; RIGHT]; LEFT]) {
-    for (row, sums) in y.chunks_mut(n_columns).zip(sums) {
-        match (row.first_chunk_mut::<RIGHT>(), width) {
-            (Some(row), RIGHT) => row.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum),
-            _ => row.iter_mut().zip(sums).take(width).for_each(|(y, sum)| *y += sum),
         }
     }
 }
@@ -179,6 +176,29 @@ mod tests {
                 assert!((f64::from(*y) - 1.0 - naive(place / q, place % q)).abs() < 3e-4, "{n} {p} {q}");
             }
         }
+    }
+
+    #[test]
+    fn another_kernel_does_what_is_worth_a_call() {
+        use std::cell::Cell;
+
+        let calls = Rc::new(Cell::new(0));
+        let counted = calls.clone();
+        let noise: Vec<f32> = (0..800 * 31).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+        let product = |rows: usize| {
+            let mut y = vec![0.0; rows * 31];
+            Packed::new(&noise[..rows * 800], 800).multiply(&noise, &mut y, 31, 0);
+            y
+        };
+        let before = [product(1), product(20)];
+        add_products_by(move |block| {
+            counted.set(counted.get() + 1);
+            kernel::add_products(block);
+        });
+        assert_eq!(product(1), before[0]);
+        assert_eq!(calls.get(), 0);
+        assert_eq!(product(20), before[1]);
+        assert_eq!(calls.get(), 2);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use self::browser::{BrowserFile, BrowserFolder, BrowserParts, Page};
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
+use crate::panels;
+use crate::panels::kernel::Block;
 use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
 use crate::plan::{METHODS, MergePlan, PlanOptions};
 use crate::report::ModelReport;
@@ -71,6 +73,46 @@ extern "C" {
     fn names(this: &JsParts) -> std::result::Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn remove(this: &JsParts, name: &str) -> std::result::Result<Promise, JsValue>;
+
+    /// `panels/kernel.rs` compiled with fused multiply-adds, which works in the engine's memory.
+    pub type JsKernel;
+    #[wasm_bindgen(method, js_name = addProducts)]
+    fn add_products(
+        this: &JsKernel,
+        left: usize,
+        n_left: usize,
+        right: usize,
+        n_right: usize,
+        depth: usize,
+        y: usize,
+        n_y: usize,
+        n_columns: usize,
+        width: usize,
+        lower: isize,
+    );
+}
+
+/// Has all products added by a kernel from now on.
+#[wasm_bindgen(js_name = addProductsBy)]
+pub fn add_products_by(kernel: JsKernel) {
+    panels::add_products_by(move |block| {
+        let Block { left, right, depth, y, n_columns, width, lower } = block;
+        let lower = lower.map_or(-1, usize::cast_signed);
+        let [left_at, right_at, y_at] =
+            [left.as_ptr() as usize, right.as_ptr() as usize, y.as_mut_ptr() as usize];
+        kernel.add_products(
+            left_at,
+            left.len(),
+            right_at,
+            right.len(),
+            depth,
+            y_at,
+            y.len(),
+            n_columns,
+            width,
+            lower,
+        );
+    });
 }
 
 /// Runs when the module is loaded: a panic is a bug, and its message belongs in the console.

@@ -2,12 +2,17 @@
 import { open, readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { fusedKernel } from '../../www/engine/fused.js'
 
-/** The engine of the folder that `ENGINE` names, and its memory, which never shrinks. */
+/** The engine of the folder that `ENGINE` names, as the page starts it, and its memory, which never shrinks. */
 export async function loadEngine() {
   const folder = process.env.ENGINE ?? join(import.meta.dirname, '../../www/engine/pkg')
-  const { default: init, Engine } = await import(pathToFileURL(join(folder, 'laminate.js')).href)
+  const { default: init, Engine, addProductsBy } = await import(pathToFileURL(join(folder, 'laminate.js')).href)
   const { memory } = await init({ module_or_path: await readFile(join(folder, 'laminate_bg.wasm')) })
+  const { default: kernel } = await import(pathToFileURL(join(folder, 'fused.js')).href)
+  const fused = await fusedKernel(kernel, memory)
+  if (fused) addProductsBy(fused)
+  else console.log('This Node.js has no relaxed vector instructions: products are slower than in most browsers.')
   return { Engine, memory }
 }
 

@@ -118,7 +118,7 @@ pub fn host_tile_bytes() -> u64 {
 #[cfg(any(target_arch = "wasm32", test))]
 fn on_one_thread(x: &crate::panels::Packed, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {
     let mut y = vec![0.0; x.rows() * n_out];
-    let tile = tile_rows(x.width(), n_out, 1);
+    let tile = crate::panels::whole_blocks(tile_rows(x.width(), n_out, 1));
     for first in (0..n_out).step_by(tile) {
         let count = tile.min(n_out - first);
         let rows = weight.rows(first, count, x.width())?;

@@ -1,9 +1,9 @@
 // @ts-check
 /**
  * `npm run bench`: the benchmarks. Native ones are the `[[bench]]` targets of `Cargo.toml`; `benches/*.mjs` load
- * the page's engine (its folder is `ENGINE`), and `benches/*.page.mjs` the page with the mock engine; `benches/NAME/run.mjs` have a WebAssembly crate of their own beside
- * them. `npm run bench -- WORD ARGUMENTS` runs those with WORD in their name. Where a Python with PyTorch is
- * found, `PYTHON` names it.
+ * the page's engine (its folder is `ENGINE`), and `benches/*.page.mjs` the page with the mock engine;
+ * `benches/NAME/run.mjs` have a WebAssembly crate of their own beside them. `npm run bench -- WORD ARGUMENTS` runs
+ * those with WORD in their name. Where a Python with PyTorch is found, `PYTHON` names it.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,6 +20,9 @@ const [word = '', ...options] = process.argv.slice(2)
 const python = process.env.PYTHON ?? findPython()
 /** @type {Record<string, string>} */
 const env = { ENGINE: enginePackage, ...(python ? { PYTHON: python } : {}) }
+
+/** What browsers have had on for years, and Node.js from its version 22 on. */
+const nodeFlags = Number(process.versions.node.split('.')[0]) < 22 ? ['--experimental-wasm-relaxed-simd'] : []
 
 /** @typedef {{ name: string, run: () => Promise<unknown>, engine?: boolean }} Bench */
 
@@ -41,7 +44,7 @@ function wasmBenches() {
   const onEngine = names.filter(name => name.endsWith('.mjs')).map(name => ({
     name: name.endsWith('.page.mjs') ? `${name}, in the browser` : `${name}, WebAssembly`,
     engine: !name.endsWith('.page.mjs'),
-    run: async () => void (await run(process.execPath, [join(benches, name), ...options], { env })),
+    run: async () => void (await run(process.execPath, [...nodeFlags, join(benches, name), ...options], { env })),
   }))
   const withCrate = names.filter(name => existsSync(join(benches, name, 'run.mjs'))).map(name => ({
     name: `${name}, WebAssembly`,

@@ -1,6 +1,6 @@
 // @ts-check
 /** The engine: Rust to WebAssembly, and the JavaScript around it. */
-import { copyFileSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ask, run } from './command.mjs'
 import { filesUnder, fingerprint, isCurrent, markCurrent } from './fingerprint.mjs'
@@ -13,6 +13,9 @@ export const wasmEnv = () =>
 
 /** The module as it was compiled, whose functions have names. */
 export const namedModule = join(wasmTarget, 'engine.wasm')
+
+/** More than the kernel has where nothing in it can panic. */
+const KERNEL_BYTES = 4096
 
 /** What makes the engine what it is. */
 function enginePrint() {
@@ -31,6 +34,22 @@ export async function buildEngine() {
   // Under a name of its own: the command line, compiled for tests, has the same as the library.
   copyFileSync(join(wasmTarget, WASM, 'wasm', 'laminate.wasm'), namedModule)
   await run(bindgen('wasm-bindgen') ?? 'wasm-bindgen', [namedModule, '--target', 'web', '--out-dir', enginePackage, '--out-name', 'laminate', '--remove-name-section', '--remove-producers-section'])
+  await buildKernel()
   markCurrent(enginePackage, print)
   return `${(statSync(join(enginePackage, 'laminate_bg.wasm')).size / 1e6).toFixed(1)} MB`
+}
+
+/**
+ * Builds `www/engine/pkg/fused.js`: the kernel that works in the engine's memory, with vector instructions that not
+ * every browser has. Its stack is wherever the page says.
+ */
+async function buildKernel() {
+  const module = join(wasmTarget, 'fused.wasm')
+  const source = join(root, 'src', 'panels', 'kernel.rs')
+  const codegen = ['opt-level=3', 'panic=abort', 'strip=symbols', 'target-feature=+simd128,+relaxed-simd', 'link-arg=--import-memory', 'link-arg=--export=__stack_pointer']
+  await run('rustc', ['--edition', '2024', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), source, '-o', module])
+  const bytes = readFileSync(module)
+  // With code for panics or memory of its own it would write where the engine's data lie.
+  if (bytes.length > KERNEL_BYTES) throw new Error(`${source} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`)
+  writeFileSync(join(enginePackage, 'fused.js'), `export default Uint8Array.from(atob('${bytes.toString('base64')}'), c => c.charCodeAt(0))\n`)
 }
