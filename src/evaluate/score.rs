@@ -7,13 +7,18 @@
 //! `KL(p || q) = sum_v p_v (z_v - y_v) - lse(z) + lse(y)` for logits `z` of the original, `y` of the
 //! other, with `p = softmax(z)`.
 
-use burn::tensor::{Int, Tensor, TensorData};
+mod slice;
+mod token;
 
+use burn::tensor::Tensor;
+
+use self::slice::{HostReference, rows_on_device, rows_on_host};
+use self::token::Token;
 use crate::calibration::Sequences;
-use crate::capture::{HiddenStates, read, sequences_per_chunk};
+use crate::capture::{HiddenStates, sequences_per_chunk};
 use crate::device::Accelerator;
 use crate::model::Model;
-use crate::model::fused::{self, RowSoftmax};
+use crate::model::fused;
 use crate::model::head::{Head, HeadSlice};
 use crate::progress::{Observer, Stage, Unit};
 use crate::{Error, Result};
@@ -253,81 +258,6 @@ struct Chunk {
     tokens: Vec<Vec<Token>>,
 }
 
-/// Running sums of one token.
-#[derive(Debug, Clone, Copy, Default)]
-struct Token {
-    own: Softmax,
-    reference: Option<Softmax>,
-    target: f64,
-    reference_target: f64,
-    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
-    divergence: f64,
-}
-
-/// A running softmax normaliser.
-#[derive(Debug, Clone, Copy)]
-struct Softmax {
-    max: f64,
-    sum: f64,
-    argmax: usize,
-}
-
-impl Default for Softmax {
-    fn default() -> Self {
-        Self { max: f64::NEG_INFINITY, sum: 0.0, argmax: 0 }
-    }
-}
-
-impl Softmax {
-    /// Takes in a slice; returns the factors by which what was summed before and what the slice sums are to
-    /// be scaled.
-    fn absorb(&mut self, slice: &RowSoftmax) -> (f64, f64) {
-        let max = f64::from(slice.max);
-        let larger = self.max.max(max);
-        let scales = ((self.max - larger).exp(), (max - larger).exp());
-        if max > self.max {
-            self.argmax = slice.argmax;
-        }
-        self.sum = self.sum * scales.0 + f64::from(slice.sum) * scales.1;
-        self.max = larger;
-        scales
-    }
-
-    fn log_sum(&self) -> f64 {
-        self.max + self.sum.ln()
-    }
-}
-
-impl Token {
-    fn absorb(&mut self, row: &Row) {
-        if let Some(target) = row.target {
-            self.target = f64::from(target);
-        }
-        self.own.absorb(&row.own);
-        if let Some(row) = &row.reference {
-            if let Some(target) = row.target {
-                self.reference_target = f64::from(target);
-            }
-            let mut reference = self.reference.unwrap_or_default();
-            let (before, now) = reference.absorb(&row.softmax);
-            self.divergence = self.divergence * before + f64::from(row.divergence) * now;
-            self.reference = Some(reference);
-        }
-    }
-
-    fn add_to(&self, scores: &mut Scores) {
-        scores.tokens += 1;
-        scores.nll += self.own.log_sum() - self.target;
-        if let Some(reference) = self.reference {
-            let nll = reference.log_sum() - self.reference_target;
-            scores.original_nll = scores.original_nll.map(|sum| sum + nll);
-            let kl = self.divergence / reference.sum - reference.log_sum() + self.own.log_sum();
-            scores.kl = scores.kl.map(|sum| sum + kl);
-            scores.agreements = scores.agreements.map(|n| n + u64::from(reference.argmax == self.own.argmax));
-        }
-    }
-}
-
 impl Chunk {
     /// Adds one slice of the vocabulary.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
@@ -350,120 +280,4 @@ impl Chunk {
         }
         Ok(())
     }
-}
-
-/// The original's logits of a slice, in memory.
-struct HostReference {
-    logits: Vec<f32>,
-    /// Of each row, places within the slice.
-    softmax: Vec<RowSoftmax>,
-}
-
-impl HostReference {
-    fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Self {
-        let logits = fused::host(z);
-        let row = |i: usize| logits.get(i * width..(i + 1) * width).unwrap_or_default();
-        let softmax = fused::map_rows(n_rows, |i| fused::row_softmax(row(i)));
-        Self { logits, softmax }
-    }
-}
-
-/// What a slice of logits says about one token.
-struct Row {
-    own: RowSoftmax,
-    /// The logit of the token that follows, if it is in the slice.
-    target: Option<f32>,
-    /// What the original's logits of the slice say.
-    reference: Option<ReferenceRow>,
-}
-
-/// What a slice of the original's logits says about one token.
-struct ReferenceRow {
-    softmax: RowSoftmax,
-    target: Option<f32>,
-    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
-    divergence: f32,
-}
-
-/// Reduces logits in memory, one pass over each row.
-fn rows_on_host(
-    y: Tensor<2>,
-    reference: Option<&HostReference>,
-    targets: &[u32],
-    slice: &HeadSlice,
-) -> Vec<Row> {
-    let y = fused::host(y);
-    fused::map_rows(targets.len(), |i| {
-        let range = i * slice.count..(i + 1) * slice.count;
-        let row = y.get(range.clone()).unwrap_or_default();
-        let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
-        let target = |row: &[f32]| place_in(slice, targets, i).and_then(|place| row.get(place)).copied();
-        let of_reference = reference.and_then(|r| r.logits.get(range).zip(r.softmax.get(i)));
-        Row {
-            own: in_slice(fused::row_softmax(row)),
-            target: target(row),
-            reference: of_reference.map(|(z, softmax)| ReferenceRow {
-                softmax: in_slice(*softmax),
-                target: target(z),
-                divergence: fused::row_divergence(z, row, softmax.max),
-            }),
-        }
-    })
-}
-
-/// Reduces logits on the device and reads back a few numbers for each row.
-async fn rows_on_device(
-    y: Tensor<2>,
-    z: Option<Tensor<2>>,
-    targets: &[u32],
-    slice: &HeadSlice,
-    accelerator: &Accelerator,
-) -> Result<Vec<Row>> {
-    let places: Vec<Option<usize>> = (0..targets.len()).map(|i| place_in(slice, targets, i)).collect();
-    let local: Vec<i32> = places.iter().map(|place| place.unwrap_or(0) as i32).collect();
-    let shape = [local.len(), 1];
-    let local = Tensor::<2, Int>::from_data(TensorData::new(local, shape), accelerator.device());
-    let mut columns = vec![y.clone().gather(1, local.clone())];
-    columns.extend(softmax_columns(&y));
-    if let Some(z) = z.clone() {
-        let [max, sum, argmax] = softmax_columns(&z);
-        let weights = (z.clone() - max.clone()).exp();
-        let divergence = (weights * (z.clone() - y)).sum_dim(1);
-        columns.extend([z.gather(1, local), max, sum, argmax, divergence]);
-    }
-    let width = columns.len();
-    let sums = read(Tensor::cat(columns, 1), "while scoring").await?;
-    let rows = sums.chunks_exact(width).zip(places).map(|(sums, place)| {
-        let value = |i: usize| sums.get(i).copied().unwrap_or(f32::NAN);
-        let softmax = |i: usize| RowSoftmax {
-            max: value(i),
-            sum: value(i + 1),
-            argmax: slice.first + value(i + 2) as usize,
-        };
-        Row {
-            own: softmax(1),
-            target: place.map(|_| value(0)),
-            reference: z.is_some().then(|| ReferenceRow {
-                softmax: softmax(5),
-                target: place.map(|_| value(4)),
-                divergence: value(8),
-            }),
-        }
-    });
-    Ok(rows.collect())
-}
-
-/// Where the `i`-th target is in the slice.
-fn place_in(slice: &HeadSlice, targets: &[u32], i: usize) -> Option<usize> {
-    let target = *targets.get(i)? as usize;
-    target.checked_sub(slice.first).filter(|place| *place < slice.count)
-}
-
-/// Maximum, `sum exp(x - max)` and the place of the maximum of each row, as columns.
-fn softmax_columns(x: &Tensor<2>) -> [Tensor<2>; 3] {
-    let max = x.clone().max_dim(1);
-    let sum = (x.clone() - max.clone()).exp().sum_dim(1);
-    // A slice has far fewer than 2^24 rows, so that its places are exact in f32.
-    let argmax = x.clone().argmax(1).float();
-    [max, sum, argmax]
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use futures::future::LocalBoxFuture;
 use js_sys::{Function, Promise, Uint8Array};
 
-use super::{JsByteSource, JsCast, JsFolder, JsFuture, JsParts, JsValue, caught, to_js, words};
+use super::values::{caught, to_js, words};
+use super::{JsByteSource, JsCast, JsFolder, JsFuture, JsParts, JsValue};
 use crate::progress::{Event, Observer};
 use crate::sink::OutputFolder;
 use crate::sink::parts::PartStore;

@@ -1,0 +1,132 @@
+//! What a slice of logits says about each token, reduced where the logits are.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::Result;
+use crate::capture::read;
+use crate::device::Accelerator;
+use crate::model::fused::{self, RowSoftmax};
+use crate::model::head::HeadSlice;
+
+/// The original's logits of a slice, in memory.
+pub struct HostReference {
+    logits: Vec<f32>,
+    /// Of each row, places within the slice.
+    softmax: Vec<RowSoftmax>,
+}
+
+impl HostReference {
+    /// Takes `[n_rows, width]` logits from the tensor and reduces each row.
+    pub fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Self {
+        let logits = fused::host(z);
+        let row = |i: usize| logits.get(i * width..(i + 1) * width).unwrap_or_default();
+        let softmax = fused::map_rows(n_rows, |i| fused::row_softmax(row(i)));
+        Self { logits, softmax }
+    }
+}
+
+/// What a slice of logits says about one token.
+pub struct Row {
+    /// What the model's logits say; the place is one of the vocabulary.
+    pub own: RowSoftmax,
+    /// The logit of the token that follows, if it is in the slice.
+    pub target: Option<f32>,
+    /// What the original's logits of the slice say.
+    pub reference: Option<ReferenceRow>,
+}
+
+/// What a slice of the original's logits says about one token.
+pub struct ReferenceRow {
+    /// As [`Row::own`].
+    pub softmax: RowSoftmax,
+    /// As [`Row::target`].
+    pub target: Option<f32>,
+    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
+    pub divergence: f32,
+}
+
+/// Reduces logits in memory, one pass over each row.
+pub fn rows_on_host(
+    y: Tensor<2>,
+    reference: Option<&HostReference>,
+    targets: &[u32],
+    slice: &HeadSlice,
+) -> Vec<Row> {
+    let y = fused::host(y);
+    fused::map_rows(targets.len(), |i| {
+        let range = i * slice.count..(i + 1) * slice.count;
+        let row = y.get(range.clone()).unwrap_or_default();
+        let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
+        let target = |row: &[f32]| place_in(slice, targets, i).and_then(|place| row.get(place)).copied();
+        let of_reference = reference.and_then(|r| r.logits.get(range).zip(r.softmax.get(i)));
+        Row {
+            own: in_slice(fused::row_softmax(row)),
+            target: target(row),
+            reference: of_reference.map(|(z, softmax)| ReferenceRow {
+                softmax: in_slice(*softmax),
+                target: target(z),
+                divergence: fused::row_divergence(z, row, softmax.max),
+            }),
+        }
+    })
+}
+
+/// Reduces logits on the device and reads back a few numbers for each row.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) if the device fails.
+pub async fn rows_on_device(
+    y: Tensor<2>,
+    z: Option<Tensor<2>>,
+    targets: &[u32],
+    slice: &HeadSlice,
+    accelerator: &Accelerator,
+) -> Result<Vec<Row>> {
+    let places: Vec<Option<usize>> = (0..targets.len()).map(|i| place_in(slice, targets, i)).collect();
+    let local: Vec<i32> = places.iter().map(|place| place.unwrap_or(0) as i32).collect();
+    let shape = [local.len(), 1];
+    let local = Tensor::<2, Int>::from_data(TensorData::new(local, shape), accelerator.device());
+    let mut columns = vec![y.clone().gather(1, local.clone())];
+    columns.extend(softmax_columns(&y));
+    if let Some(z) = z.clone() {
+        let [max, sum, argmax] = softmax_columns(&z);
+        let weights = (z.clone() - max.clone()).exp();
+        let divergence = (weights * (z.clone() - y)).sum_dim(1);
+        columns.extend([z.gather(1, local), max, sum, argmax, divergence]);
+    }
+    let width = columns.len();
+    let sums = read(Tensor::cat(columns, 1), "while scoring").await?;
+    let rows = sums.chunks_exact(width).zip(places).map(|(sums, place)| {
+        let value = |i: usize| sums.get(i).copied().unwrap_or(f32::NAN);
+        let softmax = |i: usize| RowSoftmax {
+            max: value(i),
+            sum: value(i + 1),
+            argmax: slice.first + value(i + 2) as usize,
+        };
+        Row {
+            own: softmax(1),
+            target: place.map(|_| value(0)),
+            reference: z.is_some().then(|| ReferenceRow {
+                softmax: softmax(5),
+                target: place.map(|_| value(4)),
+                divergence: value(8),
+            }),
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// Where the `i`-th target is in the slice.
+fn place_in(slice: &HeadSlice, targets: &[u32], i: usize) -> Option<usize> {
+    let target = *targets.get(i)? as usize;
+    target.checked_sub(slice.first).filter(|place| *place < slice.count)
+}
+
+/// Maximum, `sum exp(x - max)` and the place of the maximum of each row, as columns.
+fn softmax_columns(x: &Tensor<2>) -> [Tensor<2>; 3] {
+    let max = x.clone().max_dim(1);
+    let sum = (x.clone() - max.clone()).exp().sum_dim(1);
+    // A slice has far fewer than 2^24 rows, so that its places are exact in f32.
+    let argmax = x.clone().argmax(1).float();
+    [max, sum, argmax]
+}

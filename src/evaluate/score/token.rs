@@ -1,0 +1,86 @@
+//! Running sums of a token over slices of the vocabulary, as in an online softmax.
+
+use super::Scores;
+use super::slice::Row;
+use crate::model::fused::RowSoftmax;
+
+/// Running sums of one token.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Token {
+    /// Of the model's logits.
+    pub own: Softmax,
+    reference: Option<Softmax>,
+    /// The logit of the token that follows.
+    pub target: f64,
+    reference_target: f64,
+    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
+    divergence: f64,
+}
+
+/// A running softmax normaliser.
+#[derive(Debug, Clone, Copy)]
+pub struct Softmax {
+    max: f64,
+    sum: f64,
+    /// Where it is, in the vocabulary.
+    pub argmax: usize,
+}
+
+impl Default for Softmax {
+    fn default() -> Self {
+        Self { max: f64::NEG_INFINITY, sum: 0.0, argmax: 0 }
+    }
+}
+
+impl Softmax {
+    /// Takes in a slice; returns the factors by which what was summed before and what the slice sums are to
+    /// be scaled.
+    fn absorb(&mut self, slice: &RowSoftmax) -> (f64, f64) {
+        let max = f64::from(slice.max);
+        let larger = self.max.max(max);
+        let scales = ((self.max - larger).exp(), (max - larger).exp());
+        if max > self.max {
+            self.argmax = slice.argmax;
+        }
+        self.sum = self.sum * scales.0 + f64::from(slice.sum) * scales.1;
+        self.max = larger;
+        scales
+    }
+
+    /// `ln sum_v exp(z_v)`.
+    pub fn log_sum(&self) -> f64 {
+        self.max + self.sum.ln()
+    }
+}
+
+impl Token {
+    /// Takes in what a slice of the vocabulary says.
+    pub fn absorb(&mut self, row: &Row) {
+        if let Some(target) = row.target {
+            self.target = f64::from(target);
+        }
+        self.own.absorb(&row.own);
+        if let Some(row) = &row.reference {
+            if let Some(target) = row.target {
+                self.reference_target = f64::from(target);
+            }
+            let mut reference = self.reference.unwrap_or_default();
+            let (before, now) = reference.absorb(&row.softmax);
+            self.divergence = self.divergence * before + f64::from(row.divergence) * now;
+            self.reference = Some(reference);
+        }
+    }
+
+    /// Adds the token, all of whose slices have been taken in.
+    pub fn add_to(&self, scores: &mut Scores) {
+        scores.tokens += 1;
+        scores.nll += self.own.log_sum() - self.target;
+        if let Some(reference) = self.reference {
+            let nll = reference.log_sum() - self.reference_target;
+            scores.original_nll = scores.original_nll.map(|sum| sum + nll);
+            let kl = self.divergence / reference.sum - reference.log_sum() + self.own.log_sum();
+            scores.kl = scores.kl.map(|sum| sum + kl);
+            scores.agreements = scores.agreements.map(|n| n + u64::from(reference.argmax == self.own.argmax));
+        }
+    }
+}
