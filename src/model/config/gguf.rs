@@ -4,6 +4,7 @@ use super::{Config, Upstream};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
 use crate::model::rope::RopeScaling;
+use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
 
 const ARCHITECTURE_KEY: &str = "general.architecture";
@@ -57,6 +58,8 @@ impl Config {
             None => hidden_size / n_heads,
         };
         keys.check_heads(head_dim)?;
+        let vocab_size = usize::try_from(facts.vocab_size).unwrap_or(usize::MAX);
+        let SpecialIds { bos, eos } = SpecialIds::read(file, &metadata, vocab_size)?;
         let config = Self {
             architecture: LLAMA.to_owned(),
             n_layers: keys.size("block_count")?,
@@ -65,7 +68,7 @@ impl Config {
             n_heads,
             n_kv_heads: keys.optional_size("attention.head_count_kv")?.unwrap_or(n_heads),
             head_dim,
-            vocab_size: usize::try_from(facts.vocab_size).unwrap_or(usize::MAX),
+            vocab_size,
             context: keys.optional_size("context_length")?.unwrap_or(2048),
             norm_epsilon: keys.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
             rope_theta: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
@@ -74,8 +77,8 @@ impl Config {
             attention_bias: facts.attention_bias,
             mlp_bias: facts.mlp_bias,
             sliding_window: keys.optional_size("attention.sliding_window")?,
-            bos_token_id: keys.token("tokenizer.ggml.bos_token_id")?,
-            eos_token_id: keys.token("tokenizer.ggml.eos_token_id")?,
+            bos_token_id: bos,
+            eos_token_id: eos,
             upstream: Upstream::Gguf(metadata),
         };
         config.check(file)
@@ -269,16 +272,6 @@ impl Keys<'_> {
             None => Err(self.bad(format!("{} is {value}, not a number", key(name)))),
         }
     }
-
-    fn token(&self, name: &str) -> Result<Option<u32>> {
-        let Some(value) = self.metadata.get(name) else {
-            return Ok(None);
-        };
-        match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
-            Some(id) => Ok(Some(id)),
-            None => Err(self.bad(format!("{name} is {value}, not a token id"))),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -353,6 +346,26 @@ mod tests {
         let message = config.to_metadata(&[vec![0, 1], vec![2]], None).unwrap_err().to_string();
         assert!(message.contains("llama.windows"), "{message}");
         refused("attention.head_count", list([8, 4, 8]), "differs between layers");
+    }
+
+    #[test]
+    fn the_tokens_around_a_text_are_those_that_llama_cpp_takes() {
+        let of = |change: &dyn Fn(&mut Metadata)| {
+            let config = parse(|m| change(m)).unwrap();
+            (config.bos_token_id, config.eos_token_id)
+        };
+        let [bos, eos] = ["tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"];
+        let sentence_piece = |m: &mut Metadata| m.set("tokenizer.ggml.model", Value::String("llama".into()));
+        assert_eq!(of(&|_| ()), (None, None));
+        assert_eq!(of(&sentence_piece), (Some(1), Some(2)));
+        assert_eq!(of(&|m| m.set(bos, Value::U32(7))), (Some(7), None));
+        // How converters write that there is none.
+        assert_eq!(
+            of(&|m| [bos, eos].into_iter().for_each(|key| m.set(key, Value::U32(u32::MAX)))),
+            (None, None)
+        );
+        let message = parse(|m| m.set(eos, Value::U32(100_000))).unwrap_err().to_string();
+        assert!(message.contains(eos) && message.contains("100000"), "{message}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod hugging_face;
 mod kind;
 mod merges;
 mod pre_tokenizers;
+mod special;
 mod vocabulary;
 mod write;
 
@@ -38,10 +39,14 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
 
 use self::kind::Kind;
+pub use self::special::SpecialIds;
 use self::vocabulary::{Algorithm, Vocabulary};
 pub use self::write::to_metadata;
 use crate::format::gguf::{Metadata, Value};
 use crate::{Error, Result};
+
+/// The tokenizer model of SentencePiece vocabularies.
+const SENTENCE_PIECE: &str = "llama";
 
 /// What SentencePiece writes for a space.
 const SPACE: &str = "▁";
@@ -62,15 +67,6 @@ mod key {
     pub const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
     pub const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
     pub const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
-}
-
-/// Special tokens that the model's configuration names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SpecialIds {
-    /// Begins a text.
-    pub bos: Option<u32>,
-    /// Ends a text.
-    pub eos: Option<u32>,
 }
 
 /// Builds the tokenizer that the metadata of `file` describes.

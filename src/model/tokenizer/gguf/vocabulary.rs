@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use tokenizers::models::bpe::Vocab;
 
-use super::key;
 use super::kind::Kind;
 use super::pre_tokenizers::{self, PreTokenizer};
+use super::special::{self, SpecialIds};
+use super::{SENTENCE_PIECE, key};
 use crate::format::gguf::{Metadata, Value};
 use crate::{Error, Result};
 
@@ -54,11 +55,10 @@ impl<'a> Vocabulary<'a> {
         let sentence_piece = matches!(algorithm, Algorithm::SentencePiece);
         let tokens = reader.tokens()?;
         let scores = if sentence_piece { reader.scores(tokens.len())? } else { Vec::new() };
-        // SentencePiece's own order, which llama.cpp goes by where the file says nothing.
-        let or = |id| sentence_piece.then_some(id).filter(|id| (*id as usize) < tokens.len());
-        let id = |key| reader.id(key, tokens.len());
-        let (bos, eos) = (id(key::BOS)?.or(or(1)), id(key::EOS)?.or(or(2)));
-        let (unknown, padding) = (id(key::UNKNOWN)?.or(or(0)), id(key::PADDING)?);
+        let SpecialIds { bos, eos } = SpecialIds::read(file, metadata, tokens.len())?;
+        let id = |key| special::id(file, metadata, key, tokens.len());
+        let unknown = id(key::UNKNOWN)?.or(special::usual(metadata, 0, tokens.len()));
+        let padding = id(key::PADDING)?;
         let kinds = reader.kinds(&tokens, [bos, eos, unknown, padding])?;
         if let Some(long) = tokens.iter().position(|token| token.len() > MAX_PIECE_BYTES)
             && sentence_piece
@@ -145,7 +145,8 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-fn bad(file: &str, key: &str, what: &str) -> Error {
+/// What is wrong with a key of `file`.
+pub(super) fn bad(file: &str, key: &str, what: &str) -> Error {
     Error::Format(format!("{file}: {key} {what}; convert the model anew"))
 }
 
@@ -180,23 +181,11 @@ impl<'a> Reader<'a> {
         value.as_bool().ok_or_else(|| self.bad(key, &format!("is {value}, neither true nor false")))
     }
 
-    fn id(&self, key: &str, n_tokens: usize) -> Result<Option<u32>> {
-        let Some(value) = self.metadata.get(key) else {
-            return Ok(None);
-        };
-        // Converters write -1, signed or not, for a token that there is none of.
-        if value.as_i64() == Some(-1) || value.as_u64() == Some(u64::from(u32::MAX)) {
-            return Ok(None);
-        }
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|id| (*id as usize) < n_tokens);
-        id.map(Some).ok_or_else(|| self.bad(key, &format!("is {value}, but there are {n_tokens} tokens")))
-    }
-
     fn algorithm(&self) -> Result<Algorithm> {
         let unsupported = |what: String| Err(Error::Unsupported(format!("{}: {what}", self.file)));
         match self.text(key::MODEL)? {
             None => Err(self.bad(key::MODEL, "is missing")),
-            Some("llama") => Ok(Algorithm::SentencePiece),
+            Some(SENTENCE_PIECE) => Ok(Algorithm::SentencePiece),
             Some("gpt2") => {
                 let name = self.text(key::PRE)?.unwrap_or("default");
                 match pre_tokenizers::by_name(name) {

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::hugging_face::{Config, File, bad, unsupported};
 use super::kind::Kind;
-use super::{SpecialIds, key, merges};
+use super::{SENTENCE_PIECE, SpecialIds, key, merges};
 use crate::format::gguf::{Array, Value, ValueType};
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ pub fn to_metadata(
         let lines = pairs.iter().map(|(left, right)| format!("{left} {right}"));
         entries.add(key::MERGES, Value::strings(lines));
     } else {
-        entries.text(key::MODEL, "llama");
+        entries.text(key::MODEL, SENTENCE_PIECE);
         entries.text(key::PRE, "default");
         entries.add(key::ADD_SPACE_PREFIX, Value::Bool(file.space_prefix()?));
         let scores = merges::to_scores(&tokens, &kinds, &pairs)

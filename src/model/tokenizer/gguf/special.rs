@@ -1,0 +1,50 @@
+//! The tokens that begin and end a text.
+
+use super::vocabulary::bad;
+use super::{SENTENCE_PIECE, key};
+use crate::Result;
+use crate::format::gguf::Metadata;
+
+/// Special tokens that the model's configuration names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpecialIds {
+    /// Begins a text.
+    pub bos: Option<u32>,
+    /// Ends a text.
+    pub eos: Option<u32>,
+}
+
+impl SpecialIds {
+    /// Those of the metadata of `file`, whose model has `n_tokens` tokens. Where they are not named, a SentencePiece
+    /// vocabulary has its own order, as llama.cpp takes it.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format) naming the key for an id out of range.
+    pub fn read(file: &str, metadata: &Metadata, n_tokens: usize) -> Result<Self> {
+        let id = |key, usual| Ok::<_, crate::Error>(id(file, metadata, key, n_tokens)?.or(usual));
+        let usual = |id| usual(metadata, id, n_tokens);
+        Ok(Self { bos: id(key::BOS, usual(1))?, eos: id(key::EOS, usual(2))? })
+    }
+}
+
+/// The id of a special token, if the metadata names one.
+///
+/// # Errors
+/// [`Error::Format`](crate::Error::Format) for one out of range.
+pub(super) fn id(file: &str, metadata: &Metadata, key: &str, n_tokens: usize) -> Result<Option<u32>> {
+    let Some(value) = metadata.get(key) else {
+        return Ok(None);
+    };
+    // Converters write -1, signed or not, for a token that there is none of.
+    if value.as_i64() == Some(-1) || value.as_u64() == Some(u64::from(u32::MAX)) {
+        return Ok(None);
+    }
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|id| (*id as usize) < n_tokens);
+    id.map(Some).ok_or_else(|| bad(file, key, &format!("is {value}, but there are {n_tokens} tokens")))
+}
+
+/// `id`, if that is where SentencePiece puts a special token.
+pub(super) fn usual(metadata: &Metadata, id: u32, n_tokens: usize) -> Option<u32> {
+    let sentence_piece = metadata.get(key::MODEL).and_then(|value| value.as_str()) == Some(SENTENCE_PIECE);
+    (sentence_piece && (id as usize) < n_tokens).then_some(id)
+}
