@@ -8,6 +8,7 @@ import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport } from '../en
 import type { Quality } from '../engine/protocol/quality'
 import type { CalibrationOptions, PointRule, SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
+import { METRIC_NAMES } from '../matrix/metrics'
 import { OPERATORS, SELECTIONS } from '../methods'
 import {
   either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,
@@ -18,7 +19,6 @@ const count = integer(0)
 const layers = integer(1, MOST.layers)
 const share = number(0, 1)
 const texts = otherwise(list(text), [])
-const METRICS = ['mi', 'cosine', 'angular', 'euclidean', 'mahalanobis', 'cka'] as const
 const TYPES: readonly BlockType[] = ['q8_0', 'q6_k', 'q5_k', 'q4_k', 'q5_1', 'q5_0', 'q4_1', 'q4_0']
 const selection = oneOf(...(Object.keys(SELECTIONS) as Selection[]))
 const operator = oneOf(...(Object.keys(OPERATORS) as Operator[]))
@@ -38,7 +38,7 @@ export const textReport = record<TextReport>({ name: text, sequences: count, tok
 export const calibration = openRecord<CalibrationOptions>({
   text: () => null, text_name: nullable(text), samples: count, tokens: count,
   draw: otherwise(matching<Draw>(/^(first|spread|random:\d+)$/, 'first, spread or random:1'), 'first'), points: matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4'),
-  metric: oneOf(...METRICS), dims: integer(1), time: number(0), density: number(), normalise: oneOf('rms', 'none'),
+  metric: oneOf(...METRIC_NAMES), dims: integer(1), time: number(0), density: number(), normalise: oneOf('rms', 'none'),
   bandwidth: nullable(number(0)), neighbours: integer(1),
 })
 
@@ -116,7 +116,7 @@ export const leastOf = (metric: string) => (metric === 'cosine' ? -1 : 0)
 
 export const similarityReport: Check<SimilarityReport> = (value, at) => {
   const { layers: n, metric, dims, points } = record({
-    layers, metric: oneOf(...METRICS), dims: integer(1, 64), points: record({ rule: calibrationPoints, count: integer(1, MOST.points) }),
+    layers, metric: oneOf(...METRIC_NAMES), dims: integer(1, 64), points: record({ rule: calibrationPoints, count: integer(1, MOST.points) }),
   })(value, at)
   const each = orNone(list(number(), { length: n }))
   const layerList = otherwise(list(integer(0, n - 1), { most: n }), [])

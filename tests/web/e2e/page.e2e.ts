@@ -251,9 +251,13 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
       await page.getByRole('alert').getByText(/config.json/).waitFor()
       expect(await check()).toEqual([])
     }, 180_000)
-    test.each([1440, 1024, 390])('nothing scrolls sideways at %d px', async width => {
+    test.each([1440, 1024, 390, 320])('nothing scrolls sideways at %d px', async width => {
       const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 844 } })
       const excess = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+      expect(await excess()).toBeLessThanOrEqual(0)
+      // As a telephone does that offers to install the page.
+      await page.evaluate(() => dispatchEvent(new Event('beforeinstallprompt')))
+      await page.getByRole('button', { name: 'Install' }).waitFor()
       expect(await excess()).toBeLessThanOrEqual(0)
       await runDemo(page)
       await compress(page, 8)
