@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, panels};
 
 /// Storage-buffer binding that every WebGPU implementation grants, in bytes.
 pub const GUARANTEED_BINDING_BYTES: u64 = 128 << 20;
@@ -70,7 +70,11 @@ pub struct Accelerator {
 impl Accelerator {
     /// The CPU, which is always there.
     pub fn cpu(reason: impl Into<String>) -> Self {
-        let name = if cfg!(target_arch = "wasm32") { "CPU (wasm SIMD, one thread)" } else { "CPU (SIMD)" };
+        let name = match (cfg!(target_arch = "wasm32"), panels::are_added_elsewhere()) {
+            (true, true) => "CPU (wasm SIMD with fused multiply-adds, one thread)",
+            (true, false) => "CPU (wasm SIMD, one thread)",
+            (false, _) => "CPU (SIMD)",
+        };
         Self {
             device: Device::flex(),
             report: DeviceReport {

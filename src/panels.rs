@@ -33,6 +33,11 @@ pub fn add_products_by(add: impl Fn(Block<'_>) + 'static) {
     FUSED.set(Some(Rc::new(add)));
 }
 
+/// Whether this thread has its products added by what [`add_products_by`] was given.
+pub fn are_added_elsewhere() -> bool {
+    FUSED.with_borrow(Option::is_some)
+}
+
 /// At least `rows` of `W`, and so many that no panel is filled up but the last of all.
 pub fn whole_blocks(rows: usize) -> usize {
     rows.next_multiple_of(PANELS * RIGHT)
@@ -199,6 +204,7 @@ mod tests {
         assert_eq!(calls.get(), 0);
         assert_eq!(product(20), before[1]);
         assert_eq!(calls.get(), 2);
+        assert!(are_added_elsewhere());
     }
 
     #[test]

@@ -47,7 +47,7 @@ async function buildKernel() {
   const module = join(wasmTarget, 'fused.wasm')
   const source = join(root, 'src', 'panels', 'kernel.rs')
   const codegen = ['opt-level=3', 'panic=abort', 'strip=symbols', 'target-feature=+simd128,+relaxed-simd', 'link-arg=--import-memory', 'link-arg=--export=__stack_pointer']
-  await run('rustc', ['--edition', '2024', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), source, '-o', module])
+  await run('rustc', ['--edition', '2024', '-D', 'warnings', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), source, '-o', module])
   const bytes = readFileSync(module)
   // With code for panics or memory of its own it would write where the engine's data lie.
   if (bytes.length > KERNEL_BYTES) throw new Error(`${source} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`)

@@ -25,7 +25,7 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
 
   const squares = (page: Page) => page.locator('[data-value]').evaluateAll(cells => cells.map(cell => Number((cell as SVGElement).dataset.value)))
 
-  describe.each([['WebGPU', '?device=gpu', /WebGPU/, LITTLE], ['CPU', '?device=cpu', /CPU/, null]] as const)('%s', (_, path, device, text) => {
+  describe.each([['WebGPU', '?device=gpu', /WebGPU/, LITTLE], ['CPU', '?device=cpu', /CPU \(wasm SIMD with fused multiply-adds/, null]] as const)('%s', (_, path, device, text) => {
     test('finds the planted groups in the demo and hands back a smaller model', async () => {
       const { page, requests, errors } = await visit(site, path)
       await expect.poll(() => page.getByTestId('device').textContent(), { timeout: 60_000 }).toMatch(device)

@@ -4,7 +4,7 @@ export type DevicePreference = 'auto' | 'gpu' | 'cpu'
 
 export interface DeviceReport {
   kind: 'gpu' | 'software-gpu' | 'cpu'
-  /** Adapter name as the driver gives it, or "CPU (wasm SIMD)". */
+  /** Adapter name as the driver gives it, or "CPU (wasm SIMD, one thread)". */
   name: string
   /** Why this device was chosen, in words. */
   reason: string
