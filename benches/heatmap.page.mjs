@@ -3,28 +3,16 @@
 // the mock engine, in a real Chromium without a screen.
 //
 // usage: npm run bench -- heatmap
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { chromium } from 'playwright-core'
-import { build, preview } from 'vite'
-import { findBrowser } from '../www/build/browser.mjs'
+import { openPage } from './engine/page.mjs'
 
 const LAYERS = 128
 const FRAME_MS = 16
 
-const executablePath = findBrowser()
-if (!executablePath) {
-  console.log('redraw of the heatmap: there is no Chromium (CHROMIUM names one)')
-  process.exit(0)
-}
-const outDir = mkdtempSync(join(tmpdir(), 'laminate-heatmap-'))
-await build({ mode: 'mock', logLevel: 'warn', build: { outDir, emptyOutDir: true } })
-const server = await preview({ mode: 'mock', logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+const opened = await openPage('redraw of the heatmap', 'mock')
+if (!opened) process.exit(0)
+const { page, address, close } = opened
 try {
-  const page = await browser.newPage({ viewport: { width: 1440, height: 900 } })
-  await page.goto(server.resolvedUrls?.local[0] ?? '')
+  await page.goto(address)
   const file = (name, text) => ({ name, mimeType: 'application/octet-stream', buffer: Buffer.from(text) })
   const config = { model_type: 'llama', num_hidden_layers: LAYERS, hidden_size: 64, intermediate_size: 128, num_attention_heads: 4, num_key_value_heads: 4, vocab_size: 100, max_position_embeddings: 128 }
   await page.getByTestId('files').setInputFiles([file('config.json', JSON.stringify(config)), file('model.safetensors', '\x02\0\0\0\0\0\0\0{}'), file('tokenizer.json', '{}')])
@@ -51,7 +39,5 @@ try {
   console.log(`redraw of ${LAYERS} x ${LAYERS} squares: median ${at(0.5)} ms, best ${at(0)} ms, nine of ten within ${at(0.9)} ms (a frame is ${FRAME_MS} ms)`)
   if (Number(at(0.5)) >= FRAME_MS) process.exitCode = 1
 } finally {
-  await browser.close()
-  await server.close()
-  rmSync(outDir, { recursive: true, force: true })
+  await close()
 }

@@ -3,28 +3,19 @@
 // the downloads. Seconds of each, and the most that the engine's memory came to.
 //
 // usage: npm run bench -- scale.browser MODEL.gguf
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { chromium } from 'playwright-core'
-import { build, preview } from 'vite'
-import { findBrowser } from '../www/build/browser.mjs'
+import { statSync } from 'node:fs'
+import { openPage } from './engine/page.mjs'
 
 const path = process.argv.slice(2).find(argument => !argument.startsWith('--'))
-const executablePath = findBrowser()
-if (!path?.endsWith('.gguf') || !executablePath) {
-  console.log(executablePath ? 'scale in the browser: give a .gguf file' : 'scale in the browser: there is no Chromium (CHROMIUM names one)')
+if (!path?.endsWith('.gguf')) {
+  console.log('scale in the browser: give a .gguf file')
   process.exit(0)
 }
-const outDir = mkdtempSync(join(tmpdir(), 'laminate-scale-'))
-await build({ logLevel: 'warn', build: { outDir, emptyOutDir: true } })
-const server = await preview({ logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
-// A profile on disk: one without has only a share of the memory for storage.
-const profile = mkdtempSync(join(tmpdir(), 'laminate-profile-'))
-const browser = await chromium.launchPersistentContext(profile, { executablePath, acceptDownloads: true, args: ['--no-sandbox', '--disable-dev-shm-usage'], viewport: { width: 1440, height: 900 } })
+const opened = await openPage('scale in the browser')
+if (!opened) process.exit(0)
+const { page, address, close } = opened
 const HOUR = 3_600_000
 try {
-  const page = browser.pages()[0] ?? await browser.newPage()
   page.setDefaultTimeout(HOUR)
   page.on('pageerror', error => console.log(`scale in the browser: ${error.message}`))
   const timed = async (name, act, seen) => {
@@ -34,7 +25,7 @@ try {
     await Promise.race([seen().waitFor(), failed.waitFor().then(async () => { throw new Error(await failed.innerText()) })])
     console.log(`scale in the browser: ${name} ${((performance.now() - start) / 1e3).toFixed(1)} s`)
   }
-  await page.goto(`${server.resolvedUrls?.local[0] ?? ''}?device=cpu`)
+  await page.goto(`${address}?device=cpu`)
   await page.getByText('Computes on the CPU').waitFor()
   await timed('open', () => page.getByTestId('files').setInputFiles(path), () => page.getByRole('button', { name: 'Compare the layers' }))
   await page.getByLabel('Sequences').fill('8')
@@ -57,8 +48,6 @@ try {
   console.log(`scale in the browser: ${(size / 1e9).toFixed(2)} GB handed to the downloads ${((performance.now() - start) / 1e3).toFixed(1)} s`)
   for (const said of await page.getByText(/ at most\.$/).allInnerTexts()) console.log(`scale in the browser: ${said}`)
 } finally {
-  await browser.close()
-  await server.close()
-  for (const folder of [outDir, profile]) rmSync(folder, { recursive: true, force: true })
+  await close()
 }
 process.exit(0)
