@@ -24,6 +24,26 @@ fn every_shader_is_valid_and_needs_no_optional_feature() {
     assert!(Shader::of(Element::F32).is_none());
 }
 
+/// Chromium's compiler of shaders, which names what it finds; `TINT` says where it is.
+#[test]
+fn every_shader_compiles_in_chromium() {
+    let tint = std::env::var("TINT").unwrap_or_else(|_| "tint".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let mut shaders: Vec<(String, String)> = elements()
+        .into_iter()
+        .map(|element| (element.to_string(), Shader::of(element).unwrap().source()))
+        .collect();
+    shaders.push(("peak".to_owned(), include_str!("../benches/gpu/peak.wgsl").to_owned()));
+    for (name, source) in shaders {
+        let path = folder.path().join(format!("{name}.wgsl"));
+        std::fs::write(&path, source).unwrap();
+        match std::process::Command::new(&tint).args(["--format", "wgsl"]).arg(&path).output() {
+            Ok(done) => assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr)),
+            Err(why) => return println!("SKIPPED: {tint} cannot be run ({why})"),
+        }
+    }
+}
+
 fn gpu() -> Option<Device> {
     match block_on(Accelerator::choose(Preference::Gpu)) {
         Ok(accelerator) => Some(accelerator.device().clone()),
