@@ -61,14 +61,7 @@ impl KeptPlan {
     pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
         let part = Part::open(&**self.store.lock().await, name, &self.identity).await.ok()?;
         let mut fitted = read(&part, model, stays).await.ok()?;
-        if part.device() != self.device {
-            fitted.remarks.push(format!(
-                "Layer {stays} was fitted on {} before the run went on, on {}: devices round differently in the last \
-                 digits.",
-                part.device(),
-                self.device
-            ));
-        }
+        fitted.remarks.extend(self.from_elsewhere(&part, &format!("Layer {stays} was fitted")));
         Some(fitted)
     }
 

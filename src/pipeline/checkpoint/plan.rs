@@ -81,12 +81,8 @@ impl KeptPlan {
         let name = self.name(context, rounds, key);
         let part = Part::open(&**self.store.lock().await, &name, &self.identity).await.ok()?;
         let found = serde_json::from_slice(&part.all_bytes(FOUND).await.ok()?).ok()?;
-        if part.device() != self.device {
-            self.elsewhere.replace(Some(format!(
-                "The plan was begun on {} before the run went on, on {}: devices round differently in the last digits.",
-                part.device(),
-                self.device
-            )));
+        if let Some(said) = self.from_elsewhere(&part, "The plan was begun") {
+            self.elsewhere.replace(Some(said));
         }
         Some(found)
     }
@@ -114,6 +110,17 @@ impl KeptPlan {
     /// What a reader should know of the keeping, in sentences.
     pub fn remarks(&self) -> Vec<String> {
         [&self.elsewhere, &self.refused].into_iter().filter_map(|said| said.borrow().clone()).collect()
+    }
+
+    /// What is to be said of a part that another device has made, after what it did.
+    pub(super) fn from_elsewhere(&self, part: &Part, did: &str) -> Option<String> {
+        (part.device() != self.device).then(|| {
+            format!(
+                "{did} on {} before the run went on, on {}: devices round differently in the last digits.",
+                part.device(),
+                self.device
+            )
+        })
     }
 
     /// Writes by `write`, unless the store has refused before.
