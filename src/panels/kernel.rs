@@ -2,7 +2,7 @@
 //!
 //! WebAssembly gets this file twice: within the engine, and by itself as a module of a kilobyte (`www/build/engine.mjs`)
 //! whose multiply-adds are fused, by relaxed vector instructions that not every browser has. That module works in the
-//! engine's memory and has no data and no stack of its own there.
+//! engine's memory; it has no data there, and its stack where the page says (`www/engine/fused.js`).
 
 /// Rows of the left side in a panel.
 pub const LEFT: usize = 3;
