@@ -6,30 +6,32 @@
 #![allow(unsafe_code)]
 
 mod browser;
-mod values;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use js_sys::{Function, Promise, Uint8Array};
-use serde::Serialize;
+use js_sys::{Float64Array, Function, Promise, Uint8Array};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use self::browser::{BrowserFile, BrowserFolder, BrowserParts, Page};
-use self::values::{JsLayerMap, JsResult, finish, from_js, or_default, thrown, to_js};
 use crate::device::{Accelerator, Preference};
 use crate::model::Model;
 use crate::model::open::name_of;
 use crate::panels;
 use crate::panels::kernel::Block;
-use crate::pipeline::{CalibrationOptions, CompareOptions, MapOptions, Session, WriteOptions};
+use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
 use crate::plan::{METHODS, MergePlan, PlanOptions};
 use crate::report::ModelReport;
 use crate::similarity::Metric;
 use crate::sink::parts::PartStore;
 use crate::source::SharedSource;
 use crate::{Error, Result, demo};
+
+/// What a call into the engine gives: a value for JavaScript, or `{kind, message}`.
+type JsResult = std::result::Result<JsValue, JsValue>;
 
 #[wasm_bindgen]
 extern "C" {
@@ -371,4 +373,84 @@ fn boxed(kept: Option<JsParts>) -> Option<Box<dyn PartStore>> {
 struct Text {
     name: &'static str,
     text: &'static str,
+}
+
+/// `LayerMap` of `protocol/maps.ts`.
+#[derive(Serialize)]
+struct JsLayerMap {
+    layer: usize,
+    epsilon: f64,
+    eigenvalues: Vec<f64>,
+    disconnected: bool,
+    dims: usize,
+    /// Point after point.
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    coordinates: Float64Array,
+}
+
+impl From<&LayerMap> for JsLayerMap {
+    fn from(LayerMap { layer, map, picture, eigenvalues }: &LayerMap) -> Self {
+        Self {
+            layer: *layer,
+            epsilon: map.epsilon(),
+            eigenvalues: eigenvalues.clone(),
+            disconnected: map.nearly_disconnected(),
+            dims: picture.dims(),
+            coordinates: Float64Array::from(picture.to_rows().concat().as_slice()),
+        }
+    }
+}
+
+/// An error as JavaScript gets it: `EngineError` of `protocol/error.ts`.
+#[derive(Serialize, Deserialize)]
+struct Thrown {
+    kind: String,
+    message: String,
+}
+
+fn thrown(error: Error) -> JsValue {
+    let thrown = Thrown { kind: error.kind().to_owned(), message: error.to_string() };
+    to_js(&thrown).unwrap_or_else(|_| JsValue::from_str(&thrown.message))
+}
+
+/// What JavaScript threw, as an error about `name`.
+fn caught(name: &str, value: &JsValue) -> Error {
+    if let Ok(Thrown { kind, message }) = serde_wasm_bindgen::from_value(value.clone()) {
+        return match kind.as_str() {
+            "cancelled" => Error::Cancelled,
+            "limit" => Error::Limit(message),
+            "usage" => Error::Usage(message),
+            _ => Error::Source(message),
+        };
+    }
+    let message = match value.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => value.as_string().unwrap_or_else(|| "unknown failure".to_owned()),
+    };
+    Error::Source(format!("{name}: {message}"))
+}
+
+fn finish<T: Serialize>(result: Result<T>) -> JsResult {
+    to_js(&result.map_err(thrown)?)
+}
+
+fn to_js<T: Serialize>(value: &T) -> JsResult {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| JsValue::from_str(&e.to_string()))
+}
+
+fn from_js<T: DeserializeOwned>(value: JsValue) -> std::result::Result<T, JsValue> {
+    serde_wasm_bindgen::from_value(value)
+        .map_err(|e| thrown(Error::Usage(format!("the options are not understood ({e})"))))
+}
+
+/// What JavaScript gave, or the default for `null` and `undefined`.
+fn or_default<T: DeserializeOwned + Default>(value: JsValue) -> std::result::Result<T, JsValue> {
+    Ok(from_js::<Option<T>>(value)?.unwrap_or_default())
+}
+
+/// The words of a list that JavaScript gave about `name`.
+fn words(name: &str, list: JsValue) -> Result<Vec<String>> {
+    serde_wasm_bindgen::from_value(list).map_err(|e| Error::Source(format!("{name}: {e}")))
 }

@@ -1,8 +1,7 @@
 //! The inner loops of [`panels`](super): blocks of sums that stay in registers.
 //!
-//! WebAssembly gets this file twice: within the engine, and by itself as a module of a kilobyte (`www/build/engine.mjs`)
-//! whose multiply-adds are fused, by relaxed vector instructions that not every browser has. That module works in the
-//! engine's memory; it has no data there, and its stack where the page says (`www/engine/fused.js`).
+//! WebAssembly gets this file twice: within the engine, and within a module of a kilobyte (`www/engine/fused.rs`) whose
+//! multiply-adds are fused, by relaxed vector instructions that not every browser has.
 
 /// Rows of the left side in a panel.
 pub const LEFT: usize = 3;
@@ -89,31 +88,4 @@ fn sums(x: &[[f32; LEFT]], w: &[[f32; RIGHT]]) -> [[f32; RIGHT]; LEFT] {
         }
         row
     })
-}
-
-/// [`add_products`] of a [`Block`] in the engine's memory; `lower` is negative where there is none.
-///
-/// # Safety
-/// Each pointer leads to as many panels or numbers as said, and nothing else uses `y` meanwhile.
-#[cfg(target_feature = "relaxed-simd")]
-#[allow(unsafe_code, clippy::too_many_arguments)]
-#[unsafe(export_name = "addProducts")]
-pub unsafe extern "C" fn add_products_at(
-    left: *const [f32; LEFT],
-    n_left: usize,
-    right: *const [f32; RIGHT],
-    n_right: usize,
-    depth: usize,
-    y: *mut f32,
-    n_y: usize,
-    n_columns: usize,
-    width: usize,
-    lower: isize,
-) {
-    use core::slice::{from_raw_parts, from_raw_parts_mut};
-
-    // SAFETY: as the caller promises.
-    let (left, right, y) =
-        unsafe { (from_raw_parts(left, n_left), from_raw_parts(right, n_right), from_raw_parts_mut(y, n_y)) };
-    add_products(Block { left, right, depth, y, n_columns, width, lower: usize::try_from(lower).ok() });
 }

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use futures::future::LocalBoxFuture;
 use js_sys::{Function, Promise, Uint8Array};
 
-use super::values::{caught, to_js, words};
-use super::{JsByteSource, JsCast, JsFolder, JsFuture, JsParts, JsValue};
+use super::{JsByteSource, JsCast, JsFolder, JsFuture, JsParts, JsValue, caught, to_js, words};
 use crate::progress::{Event, Observer};
 use crate::sink::OutputFolder;
 use crate::sink::parts::PartStore;

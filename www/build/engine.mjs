@@ -14,12 +14,15 @@ export const wasmEnv = () =>
 /** The module as it was compiled, whose functions have names. */
 export const namedModule = join(wasmTarget, 'engine.wasm')
 
+/** The engine's products with instructions that not every browser has. */
+export const kernelSource = join(root, 'www', 'engine', 'fused.rs')
+
 /** More than the kernel has where nothing in it can panic. */
 const KERNEL_BYTES = 4096
 
 /** What makes the engine what it is. */
 function enginePrint() {
-  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'www/build/engine.mjs'].map(path => join(root, path))
+  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'www/build/engine.mjs', 'www/engine/fused.rs'].map(path => join(root, path))
   const profile = Object.entries(process.env).filter(([name]) => name.startsWith('CARGO_PROFILE_WASM_'))
   return fingerprint(root, filesUnder(sources), [ask('rustc', ['-vV']) ?? '', wasmEnv().RUSTFLAGS ?? '', ...profile.sort().map(String)])
 }
@@ -45,11 +48,10 @@ export async function buildEngine() {
  */
 async function buildKernel() {
   const module = join(wasmTarget, 'fused.wasm')
-  const source = join(root, 'src', 'panels', 'kernel.rs')
   const codegen = ['opt-level=3', 'panic=abort', 'strip=symbols', 'target-feature=+simd128,+relaxed-simd', 'link-arg=--import-memory', 'link-arg=--export=__stack_pointer']
-  await run('rustc', ['--edition', '2024', '-D', 'warnings', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), source, '-o', module])
+  await run('rustc', ['--edition', '2024', '-D', 'warnings', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), kernelSource, '-o', module])
   const bytes = readFileSync(module)
   // With code for panics or memory of its own it would write where the engine's data lie.
-  if (bytes.length > KERNEL_BYTES) throw new Error(`${source} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`)
+  if (bytes.length > KERNEL_BYTES) throw new Error(`${kernelSource} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`)
   writeFileSync(join(enginePackage, 'fused.js'), `export default Uint8Array.from(atob('${bytes.toString('base64')}'), c => c.charCodeAt(0))\n`)
 }

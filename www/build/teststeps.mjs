@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { browserFlags, findBrowser, findDriver, prepareBrowser } from './browser.mjs'
 import { ask, run } from './command.mjs'
 import { cargoCounts, nextestCounts } from './counts.mjs'
-import { buildEngine, wasmEnv } from './engine.mjs'
+import { buildEngine, kernelSource, wasmEnv } from './engine.mjs'
 import { prepareLlama } from './llama.mjs'
 import { installPackages } from './packages.mjs'
 import { buildPage } from './page.mjs'
@@ -84,7 +84,7 @@ export const testSteps = [
   { key: 'packages', name: 'npm packages', run: installPackages },
   { key: 'rust', name: 'Rust and its WebAssembly target', run: prepareRust },
   { key: 'linters', name: 'rustfmt and clippy', needs: ['rust'], run: prepareLinters },
-  { key: 'fmt', name: 'Rust format', needs: ['linters'], run: () => check('cargo', ['fmt', '--check', '--', '--color', 'never']) },
+  { key: 'fmt', name: 'Rust format', needs: ['linters'], run: () => check('cargo', ['fmt', '--check', '--', '--color', 'never', kernelSource]) },
   { key: 'types', name: 'TypeScript types', needs: ['packages'], run: () => nodeCheck('typescript/bin/tsc', ['--noEmit']) },
   { key: 'svelte', name: 'Svelte types', needs: ['packages'], run: () => nodeCheck('svelte-check/bin/svelte-check', ['--fail-on-warnings', '--output', 'human']) },
   { key: 'lint', name: 'Lint of the page', needs: ['packages'], run: () => nodeCheck('eslint/bin/eslint.js', ['--max-warnings', '0', '.']) },

@@ -61,7 +61,7 @@ impl KeptPlan {
     pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
         let part = Part::open(&**self.store.lock().await, name, &self.identity).await.ok()?;
         let mut fitted = read(&part, model, stays).await.ok()?;
-        fitted.remarks.extend(self.from_elsewhere(&part, &format!("Layer {stays} was fitted")));
+        fitted.remarks.extend(self.said_of_elsewhere(&part, &format!("Layer {stays} was fitted")));
         Some(fitted)
     }
 

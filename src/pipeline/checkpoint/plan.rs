@@ -81,7 +81,7 @@ impl KeptPlan {
         let name = self.name(context, rounds, key);
         let part = Part::open(&**self.store.lock().await, &name, &self.identity).await.ok()?;
         let found = serde_json::from_slice(&part.all_bytes(FOUND).await.ok()?).ok()?;
-        if let Some(said) = self.from_elsewhere(&part, "The plan was begun") {
+        if let Some(said) = self.said_of_elsewhere(&part, "The plan was begun") {
             self.elsewhere.replace(Some(said));
         }
         Some(found)
@@ -113,7 +113,7 @@ impl KeptPlan {
     }
 
     /// What is to be said of a part that another device has made, after what it did.
-    pub(super) fn from_elsewhere(&self, part: &Part, did: &str) -> Option<String> {
+    pub(super) fn said_of_elsewhere(&self, part: &Part, did: &str) -> Option<String> {
         (part.device() != self.device).then(|| {
             format!(
                 "{did} on {} before the run went on, on {}: devices round differently in the last digits.",
