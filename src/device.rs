@@ -70,7 +70,7 @@ pub struct Accelerator {
 impl Accelerator {
     /// The CPU, which is always there.
     pub fn cpu(reason: impl Into<String>) -> Self {
-        let name = match (cfg!(target_arch = "wasm32"), panels::are_added_elsewhere()) {
+        let name = match (cfg!(target_arch = "wasm32"), panels::are_fused()) {
             (true, true) => "CPU (wasm SIMD with fused multiply-adds, one thread)",
             (true, false) => "CPU (wasm SIMD, one thread)",
             (false, _) => "CPU (SIMD)",

@@ -8,7 +8,6 @@ pub mod kernel;
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::rc::Rc;
 
 use kernel::{Block, LEFT, RIGHT};
 
@@ -22,7 +21,7 @@ const PANELS: usize = 8;
 const WORTH_A_CALL: usize = 4;
 
 /// Adds the products of a block, as [`kernel::add_products`] does.
-type AddProducts = Rc<dyn Fn(Block<'_>)>;
+type AddProducts = Box<dyn Fn(Block<'_>)>;
 
 thread_local! {
     static FUSED: RefCell<Option<AddProducts>> = const { RefCell::new(None) };
@@ -30,11 +29,11 @@ thread_local! {
 
 /// From now on this thread has its products added by `add`, compiled for instructions that not every machine has.
 pub fn add_products_by(add: impl Fn(Block<'_>) + 'static) {
-    FUSED.set(Some(Rc::new(add)));
+    FUSED.set(Some(Box::new(add)));
 }
 
 /// Whether this thread has its products added by what [`add_products_by`] was given.
-pub fn are_added_elsewhere() -> bool {
+pub fn are_fused() -> bool {
     FUSED.with_borrow(Option::is_some)
 }
 
@@ -43,10 +42,12 @@ pub fn whole_blocks(rows: usize) -> usize {
     rows.next_multiple_of(PANELS * RIGHT)
 }
 
-/// Adds the products of blocks by the fastest kernel there is for `n_left` panels of `x`.
-fn adder(n_left: usize) -> AddProducts {
-    let fused = FUSED.with_borrow(|fused| fused.clone().filter(|_| n_left >= WORTH_A_CALL));
-    fused.unwrap_or_else(|| Rc::new(kernel::add_products))
+/// Adds the products of a block by the fastest kernel there is for it.
+fn add(block: Block<'_>) {
+    FUSED.with_borrow(|fused| match fused {
+        Some(fused) if block.left.len() >= WORTH_A_CALL * block.depth => fused(block),
+        _ => kernel::add_products(block),
+    });
 }
 
 /// Rows `x` `[n, width]`, repacked.
@@ -83,7 +84,6 @@ impl Packed {
     /// Adds `x W^T` for row-major rows `w` of `W` to the columns of `y` `[rows, n_columns]` from `first` on.
     pub fn multiply(&self, w: &[f32], y: &mut [f32], n_columns: usize, first: usize) {
         let n_groups = self.rows.div_ceil(LEFT);
-        let add = adder(n_groups);
         let mut right: Vec<[f32; RIGHT]> = Vec::new();
         for stretch in stretches(self.width) {
             let depth = stretch.len();
@@ -105,7 +105,6 @@ impl Packed {
 /// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`; where `lower`, only to what is
 /// below the diagonal, on it, or less than a panel above it.
 pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bool, y: &mut [f32]) {
-    let add = adder(p.div_ceil(LEFT));
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for rows in stretches(a.len() / p.max(1)) {
         let depth = rows.len();
@@ -186,6 +185,7 @@ mod tests {
     #[test]
     fn another_kernel_does_what_is_worth_a_call() {
         use std::cell::Cell;
+        use std::rc::Rc;
 
         let calls = Rc::new(Cell::new(0));
         let counted = calls.clone();
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(calls.get(), 0);
         assert_eq!(product(20), before[1]);
         assert_eq!(calls.get(), 2);
-        assert!(are_added_elsewhere());
+        assert!(are_fused());
     }
 
     #[test]

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { build, preview } from 'vite'
-import { findBrowser } from '../../www/build/browser.mjs'
+import { browserFlags, findBrowser } from '../../www/build/browser.mjs'
 
 /**
  * The page with the `mock` engine or the compiled one, its address, and what closes all of it; null where there is no
@@ -20,8 +20,7 @@ export async function openPage(name, mode = 'production') {
   const [outDir, profile] = ['site', 'profile'].map(what => mkdtempSync(join(tmpdir(), `laminate-${what}-`)))
   await build({ mode, logLevel: 'warn', build: { outDir, emptyOutDir: true } })
   const server = await preview({ mode, logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
-  const args = ['--no-sandbox', '--disable-dev-shm-usage']
-  const browser = await chromium.launchPersistentContext(profile, { executablePath, acceptDownloads: true, args, viewport: { width: 1440, height: 900 } })
+  const browser = await chromium.launchPersistentContext(profile, { executablePath, acceptDownloads: true, args: browserFlags(), viewport: { width: 1440, height: 900 } })
   return {
     page: browser.pages()[0] ?? await browser.newPage(),
     address: server.resolvedUrls?.local[0] ?? '',

@@ -24,7 +24,7 @@ interface Shape {
 async function compare({ code, base64, shape, panels: [l, r] }: { code: string; base64: string; shape: Shape; panels: [number, number] }) {
   const { depth, rows, width, beside, lower } = shape
   const memory = new WebAssembly.Memory({ initial: 32 })
-  const fuse = new Function(`const STACK_PAGES = 1, PAGE_BYTES = 65536; return ${code}`)() as typeof fusedKernel
+  const fuse = new Function(`return ${code}`)() as typeof fusedKernel
   const kernel = await fuse(Uint8Array.from(atob(base64), c => c.charCodeAt(0)), memory)
   const addProducts = kernel!.addProducts as (...numbers: number[]) => void
   const numbers = new Float32Array(memory.buffer)

@@ -21,9 +21,8 @@ impl SpecialIds {
     /// # Errors
     /// [`Error::Format`](crate::Error::Format) naming the key for an id out of range.
     pub fn read(file: &str, metadata: &Metadata, n_tokens: usize) -> Result<Self> {
-        let id = |key, usual| Ok::<_, crate::Error>(id(file, metadata, key, n_tokens)?.or(usual));
-        let usual = |id| usual(metadata, id, n_tokens);
-        Ok(Self { bos: id(key::BOS, usual(1))?, eos: id(key::EOS, usual(2))? })
+        let of = |key, usual| id_or(file, metadata, key, usual, n_tokens);
+        Ok(Self { bos: of(key::BOS, 1)?, eos: of(key::EOS, 2)? })
     }
 }
 
@@ -43,8 +42,15 @@ pub(super) fn id(file: &str, metadata: &Metadata, key: &str, n_tokens: usize) ->
     id.map(Some).ok_or_else(|| bad(file, key, &format!("is {value}, but there are {n_tokens} tokens")))
 }
 
-/// `id`, if that is where SentencePiece puts a special token.
-pub(super) fn usual(metadata: &Metadata, id: u32, n_tokens: usize) -> Option<u32> {
+/// As [`id`], or where SentencePiece has it.
+pub(super) fn id_or(
+    file: &str,
+    metadata: &Metadata,
+    key: &str,
+    usual: u32,
+    n_tokens: usize,
+) -> Result<Option<u32>> {
     let sentence_piece = metadata.get(key::MODEL).and_then(|value| value.as_str()) == Some(SENTENCE_PIECE);
-    (sentence_piece && (id as usize) < n_tokens).then_some(id)
+    let usual = (sentence_piece && (usual as usize) < n_tokens).then_some(usual);
+    Ok(id(file, metadata, key, n_tokens)?.or(usual))
 }

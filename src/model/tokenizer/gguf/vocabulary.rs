@@ -56,9 +56,8 @@ impl<'a> Vocabulary<'a> {
         let tokens = reader.tokens()?;
         let scores = if sentence_piece { reader.scores(tokens.len())? } else { Vec::new() };
         let SpecialIds { bos, eos } = SpecialIds::read(file, metadata, tokens.len())?;
-        let id = |key| special::id(file, metadata, key, tokens.len());
-        let unknown = id(key::UNKNOWN)?.or(special::usual(metadata, 0, tokens.len()));
-        let padding = id(key::PADDING)?;
+        let unknown = special::id_or(file, metadata, key::UNKNOWN, 0, tokens.len())?;
+        let padding = special::id(file, metadata, key::PADDING, tokens.len())?;
         let kinds = reader.kinds(&tokens, [bos, eos, unknown, padding])?;
         if let Some(long) = tokens.iter().position(|token| token.len() > MAX_PIECE_BYTES)
             && sentence_piece
