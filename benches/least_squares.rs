@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use laminate::least_squares::{LAMBDAS, Normal, eliminate, eliminate_groups, leverage_keep, ridge};
+use laminate::maths::least_squares::{LAMBDAS, Normal, eliminate, eliminate_groups, leverage_keep, ridge};
 
 const TARGETS: usize = 576;
 

@@ -13,7 +13,7 @@ use laminate::format::Container;
 use laminate::format::element::{Element, encode};
 use laminate::format::safetensors::{OutputTensor, header_bytes};
 use laminate::model::Config;
-use laminate::model::names::{Role, TensorId};
+use laminate::model::tensors::{Role, TensorId};
 use safetensors::Dtype;
 
 /// All are deep enough that as many hidden states are kept as ever are.

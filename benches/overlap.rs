@@ -13,10 +13,11 @@ use futures::executor::block_on;
 use futures::future::LocalBoxFuture;
 use laminate::Result;
 use laminate::device::Accelerator;
+use laminate::evaluate::perplexity::evaluate;
+use laminate::files::source::{ByteSource, SharedSource, open_path};
 use laminate::model::Model;
-use laminate::pipeline::{CalibrationOptions, evaluate};
-use laminate::progress::Silent;
-use laminate::source::{ByteSource, SharedSource, open_path};
+use laminate::protocol::events::Silent;
+use laminate::protocol::options::CalibrationOptions;
 
 const BYTES_PER_SECOND: f64 = 200e6;
 

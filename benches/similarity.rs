@@ -13,8 +13,8 @@ mod planted;
 use std::process::Command;
 use std::time::Instant;
 
-use laminate::manifold::Points;
-use laminate::similarity::SimilarityMatrix;
+use laminate::maths::manifold::Points;
+use laminate::maths::similarity::SimilarityMatrix;
 use planted::{layer_points, similarities};
 
 /// Timed runs, of which the median counts.

@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, panels};
+use crate::kernels::panels;
+use crate::{Error, Result};
 
 /// Storage-buffer binding that every WebGPU implementation grants, in bytes.
 pub const GUARANTEED_BINDING_BYTES: u64 = 128 << 20;
@@ -38,7 +39,7 @@ impl std::str::FromStr for Preference {
 /// What runs the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum DeviceKind {
     /// A hardware GPU.
     Gpu,
     /// A GPU emulated on the CPU, such as SwiftShader.
@@ -51,7 +52,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceReport {
     /// What it is.
-    pub kind: Kind,
+    pub kind: DeviceKind,
     /// Its name as the driver gives it.
     pub name: String,
     /// Why it was chosen.
@@ -78,7 +79,7 @@ impl Accelerator {
         Self {
             device: Device::flex(),
             report: DeviceReport {
-                kind: Kind::Cpu,
+                kind: DeviceKind::Cpu,
                 name: name.to_owned(),
                 reason: reason.into(),
                 max_binding_bytes: 0,
@@ -96,7 +97,7 @@ impl Accelerator {
         }
         match (Self::gpu().await, preference) {
             (Ok(gpu), Preference::Gpu) => Ok(gpu),
-            (Ok(gpu), _) if gpu.report.kind == Kind::Gpu => Ok(gpu),
+            (Ok(gpu), _) if gpu.report.kind == DeviceKind::Gpu => Ok(gpu),
             (Ok(gpu), _) => Ok(Self::cpu(format!(
                 "the only GPU here is {}, which is emulated in software and slower than the CPU",
                 gpu.report.name
@@ -125,7 +126,7 @@ impl Accelerator {
         Ok(Self {
             device,
             report: DeviceReport {
-                kind: if software { Kind::SoftwareGpu } else { Kind::Gpu },
+                kind: if software { DeviceKind::SoftwareGpu } else { DeviceKind::Gpu },
                 name: name.unwrap_or_else(|| "unnamed GPU".to_owned()),
                 reason: "a graphics adapter was found".to_owned(),
                 max_binding_bytes: limit.min(GUARANTEED_BINDING_BYTES),

@@ -2,28 +2,28 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
-pub mod calibration;
-pub mod capture;
+pub mod error;
+pub mod memory;
+
+pub mod format;
+pub mod kernels;
+pub mod maths;
+pub mod plan;
+pub mod quality;
+
 pub mod demo;
 pub mod device;
-pub mod error;
-pub mod evaluate;
-pub mod format;
-pub mod least_squares;
-pub mod manifold;
-pub mod memory;
-pub mod merge;
+pub mod files;
 pub mod model;
-pub mod panels;
-pub mod pipeline;
-pub mod plan;
-pub mod progress;
-mod random;
-pub mod report;
-pub mod similarity;
-pub mod sink;
-pub mod source;
+pub mod protocol;
+
+pub mod analysis;
+pub mod evaluate;
+pub mod forward;
+pub mod methods;
+pub mod session;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
+pub mod write;
 
 pub use error::{Error, Result};

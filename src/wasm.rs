@@ -17,17 +17,19 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use self::browser::{BrowserFile, BrowserFolder, BrowserParts, Page};
+use crate::analysis::atlas::{LayerMap, MapOptions};
 use crate::device::{Accelerator, Preference};
+use crate::files::parts::PartStore;
+use crate::files::source::SharedSource;
+use crate::kernels::panels;
+use crate::kernels::panels::kernel::Block;
+use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::open::name_of;
-use crate::panels;
-use crate::panels::kernel::Block;
-use crate::pipeline::{CalibrationOptions, CompareOptions, LayerMap, MapOptions, Session, WriteOptions};
 use crate::plan::{METHODS, MergePlan, PlanOptions};
-use crate::report::ModelReport;
-use crate::similarity::Metric;
-use crate::sink::parts::PartStore;
-use crate::source::SharedSource;
+use crate::protocol::model::ModelReport;
+use crate::protocol::options::{CalibrationOptions, CompareOptions, WriteOptions};
+use crate::session::Session;
 use crate::{Error, Result, demo};
 
 /// What a call into the engine gives: a value for JavaScript, or `{kind, message}`.

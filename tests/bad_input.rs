@@ -6,8 +6,9 @@ mod common;
 use common::{Files, StopAt, cpu, files, open_files, remove, run, session};
 use laminate::Error;
 use laminate::device::{Accelerator, Preference};
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
-use laminate::progress::{Silent, Stage};
+use laminate::protocol::events::{Silent, Stage};
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::session::Session;
 
 const MODEL: &str = "stories260K";
 

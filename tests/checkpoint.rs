@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use common::{Files, MemoryParts, StopAt, cpu, files, open_files, run, session};
 use futures::future::LocalBoxFuture;
-use laminate::calibration::PointRule;
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use laminate::files::parts::{DirectoryParts, PartStore};
+use laminate::maths::similarity::Metric;
 use laminate::plan::PlanOptions;
-use laminate::progress::{Event, Kept, Observer, Silent, Stage};
-use laminate::report::SimilarityReport;
-use laminate::similarity::Metric;
-use laminate::sink::parts::{DirectoryParts, PartStore};
+use laminate::protocol::events::{Event, Kept, Observer, Silent, Stage};
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::protocol::similarity::SimilarityReport;
+use laminate::protocol::text::PointRule;
+use laminate::session::Session;
 use laminate::{Error, Result, demo};
 use serde_json::Value;
 

@@ -6,11 +6,14 @@ use std::cell::{Cell, RefCell};
 
 use common::{MemoryFolder, cpu, open, open_files, run, session};
 use futures::future::LocalBoxFuture;
+use laminate::evaluate::perplexity::evaluate;
 use laminate::format::Container;
-use laminate::pipeline::{CalibrationOptions, CompareOptions, Session, TextOptions, WriteOptions, evaluate};
 use laminate::plan::{METHODS, Method, Operator, PlanOptions, Selection};
-use laminate::progress::{Event, Observer, Silent};
-use laminate::report::{CalibrationPoint, CompareReport, CompareRow};
+use laminate::protocol::compare::{CompareReport, CompareRow};
+use laminate::protocol::events::{Event, Observer, Silent};
+use laminate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
+use laminate::protocol::plan::CalibrationPoint;
+use laminate::session::Session;
 use laminate::{Error, Result};
 
 const PLANTED: &str = "stories-planted-12L";
@@ -227,7 +230,7 @@ fn computed_layers_go_into_the_other_kind_of_file() {
 #[test]
 fn a_short_run_is_kept_short() {
     let mut session = calibrated(PLANTED);
-    let options = PlanOptions { longest_run: Some(2), ..Method::named("laminate").unwrap().options(4, 0) };
+    let options = PlanOptions { longest_span: Some(2), ..Method::named("laminate").unwrap().options(4, 0) };
     let report = run(session.plan(&options, &WriteOptions::default(), &Silent)).unwrap();
     assert!(report.plan.groups.iter().all(|group| group.len() <= 2), "{:?}", report.plan.groups);
     assert_eq!(report.plan.groups.len(), 8);

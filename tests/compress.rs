@@ -8,11 +8,13 @@ use common::{MemoryFolder, json, numbers, open, remove, run, session};
 use futures::future::LocalBoxFuture;
 use laminate::Result;
 use laminate::device::Accelerator;
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use laminate::maths::similarity::Metric;
 use laminate::plan::{Alpha, METHODS, Method, PlanOptions, Selection};
-use laminate::progress::{Event, Observer, Silent};
-use laminate::report::{PlanReport, SimilarityReport};
-use laminate::similarity::Metric;
+use laminate::protocol::events::{Event, Observer, Silent};
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::protocol::plan::PlanReport;
+use laminate::protocol::similarity::SimilarityReport;
+use laminate::session::Session;
 
 const PLANTED: &str = "stories-planted-12L";
 
@@ -164,7 +166,7 @@ fn what_was_measured_is_what_the_written_model_gives() {
     let options = CalibrationOptions::default();
     let accelerator: Accelerator = common::cpu();
     let original = open(PLANTED);
-    let evaluated = run(laminate::pipeline::evaluate(
+    let evaluated = run(laminate::evaluate::perplexity::evaluate(
         &written,
         Some(&original),
         &accelerator,

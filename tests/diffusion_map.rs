@@ -4,7 +4,7 @@ mod geometry;
 
 use geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
-use laminate::manifold::{
+use laminate::maths::manifold::{
     DiffusionMap, DiffusionOptions, Normalise, Points, ValidDiffusionOptions, align, diffusion_map,
     diffusion_maps, diffusion_operator, squared_distances,
 };

@@ -3,13 +3,17 @@
 mod common;
 
 use common::{cpu, json, numbers, open, run};
-use laminate::calibration::{PointRule, Sequences};
-use laminate::capture::{HiddenStates, LayerOutput, Runner, observe};
-use laminate::evaluate::{Output, Scores, score};
+use laminate::analysis::observe::{LayerOutput, observe};
+use laminate::evaluate::{Output, score};
+use laminate::forward::runner::Runner;
+use laminate::forward::sequences::Sequences;
+use laminate::forward::states::HiddenStates;
 use laminate::model::Model;
-use laminate::model::new_layer::NewLayer;
-use laminate::model::storage::Storage;
-use laminate::progress::Silent;
+use laminate::model::weights::new_layer::NewLayer;
+use laminate::model::weights::storage::Storage;
+use laminate::protocol::events::Silent;
+use laminate::protocol::text::PointRule;
+use laminate::quality::Scores;
 
 /// Runs all layers; what each gave, and the score of the sequences.
 fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {

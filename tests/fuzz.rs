@@ -6,6 +6,7 @@ mod common;
 use common::{Files, data, files, open_files};
 use laminate::format::gguf;
 use laminate::format::safetensors::{LENGTH_BYTES, header_length};
+
 const CASES: u64 = 3000;
 
 /// A hash of a counter (SplitMix64): the same on every machine.

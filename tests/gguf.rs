@@ -3,16 +3,18 @@
 mod common;
 
 use common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
-use laminate::calibration::Sequences;
 use laminate::error::Error;
+use laminate::evaluate::perplexity::evaluate;
 use laminate::format::Container;
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, decode};
 use laminate::format::gguf::{Header, Metadata, OutputTensor, Value, header_bytes, parse_header};
+use laminate::forward::sequences::Sequences;
 use laminate::model::Model;
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions, evaluate};
 use laminate::plan::MergePlan;
-use laminate::progress::Silent;
+use laminate::protocol::events::Silent;
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::session::Session;
 
 const SPLIT: [&str; 3] = [
     "stories260K-F16-split-00001-of-00003.gguf",
@@ -109,10 +111,10 @@ fn a_split_model_is_the_same_model() {
 #[test]
 fn any_shard_on_disk_opens_the_set() {
     for name in SPLIT {
-        let sources = laminate::source::open_path(&data(&format!("models/gguf/{name}"))).unwrap();
+        let sources = laminate::files::source::open_path(&data(&format!("models/gguf/{name}"))).unwrap();
         assert_eq!(run(Model::open("m", &sources)).unwrap().shards.len(), 3);
     }
-    let single = laminate::source::open_path(&data("models/gguf/stories260K-Q8_0.gguf")).unwrap();
+    let single = laminate::files::source::open_path(&data("models/gguf/stories260K-Q8_0.gguf")).unwrap();
     assert_eq!(run(Model::open("m", &single)).unwrap().shards.len(), 1);
 }
 
@@ -182,7 +184,7 @@ fn metadata_is_kept_and_only_what_changed_is_rewritten() {
             assert_eq!(after.get(key), Some(value), "{key}");
         }
     }
-    let recipe: laminate::report::Recipe =
+    let recipe: laminate::protocol::plan::Recipe =
         serde_json::from_str(after.get("laminate.recipe").unwrap().as_str().unwrap()).unwrap();
     assert_eq!(recipe.plan, plan);
 }

@@ -7,11 +7,12 @@ use std::cell::Cell;
 
 use common::{MemoryParts, cpu, run};
 use futures::future::LocalBoxFuture;
-use laminate::pipeline::{CalibrationOptions, Session, TextOptions, WriteOptions};
+use laminate::files::parts::PartStore;
 use laminate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection};
-use laminate::progress::{Event, Observer, Silent};
-use laminate::report::PlanReport;
-use laminate::sink::parts::PartStore;
+use laminate::protocol::events::{Event, Observer, Silent};
+use laminate::protocol::options::{CalibrationOptions, TextOptions, WriteOptions};
+use laminate::protocol::plan::PlanReport;
+use laminate::session::Session;
 use laminate::{Error, Result, demo};
 use serde_json::Value;
 

@@ -2,15 +2,14 @@
 //! input.
 
 use laminate::Error;
-use laminate::least_squares::{
+use laminate::maths::least_squares::{
     LAMBDAS, Normal, eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes, leverage_bytes,
     leverage_keep, ridge, ridge_bytes, ridge_on_all,
 };
+use noise::noise;
 
 #[path = "least_squares/noise.rs"]
 mod noise;
-
-use noise::noise;
 
 /// Rows of activations, targets and weights.
 #[derive(Clone)]

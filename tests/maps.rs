@@ -5,14 +5,16 @@ mod geometry;
 
 use common::{cpu, run};
 use geometry::{Golden, Random, assert_close};
-use laminate::calibration::PointRule;
-use laminate::manifold::{
+use laminate::analysis::atlas::{LayerMap, MapOptions};
+use laminate::maths::manifold::{
     DiffusionMap, DiffusionOptions, Embedding, KeptDistances, Normalise, Points, Sketch,
     ValidDiffusionOptions, align_onto, diffusion_map, diffusion_map_and_distances,
 };
-use laminate::pipeline::{CalibrationOptions, LayerMap, MapOptions, Session};
-use laminate::progress::Silent;
-use laminate::report::SimilarityReport;
+use laminate::protocol::events::Silent;
+use laminate::protocol::options::CalibrationOptions;
+use laminate::protocol::similarity::SimilarityReport;
+use laminate::protocol::text::PointRule;
+use laminate::session::Session;
 use laminate::{Error, demo};
 
 fn default() -> ValidDiffusionOptions {
@@ -238,8 +240,8 @@ fn a_multiple_of_the_bandwidth_is_that_bandwidth() {
 
 #[test]
 fn a_plan_and_its_merges_leave_the_maps_alone() {
-    use laminate::pipeline::WriteOptions;
     use laminate::plan::PlanOptions;
+    use laminate::protocol::options::WriteOptions;
     let (mut session, report) = captured(&small());
     let plan = PlanOptions { remove: Some(2), ..PlanOptions::default() };
     run(session.plan(&plan, &WriteOptions::default(), &Silent)).unwrap();

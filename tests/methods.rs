@@ -7,26 +7,28 @@ mod common;
 use std::path::PathBuf;
 
 use common::{cpu, data, numbers, run};
-use laminate::calibration::{PointRule, Sequences};
+use laminate::analysis::layers::LayerAnalysis;
 use laminate::demo;
 use laminate::device::Accelerator;
-use laminate::evaluate::Scores;
+use laminate::evaluate::reference::Reference;
+use laminate::files::source::open_path;
 use laminate::format::element::Element;
+use laminate::forward::context::Context;
+use laminate::forward::sequences::Sequences;
+use laminate::forward::stream::Stream;
+use laminate::methods::Resources;
+use laminate::methods::operators::build;
+use laminate::methods::selection::Selector;
 use laminate::model::Model;
-use laminate::model::names::{Role, TensorId};
-use laminate::model::new_layer::NewLayer;
-use laminate::model::storage::Storage;
-use laminate::model::weights::LayerFetch;
-use laminate::pipeline::measuring::Reference;
-use laminate::pipeline::operators::build;
-use laminate::pipeline::planning::choose;
-use laminate::pipeline::selecting::Selector;
-use laminate::pipeline::similarity::Comparison;
-use laminate::pipeline::stream::{Context, Stream};
-use laminate::pipeline::{CalibrationOptions, WriteOptions};
+use laminate::model::tensors::{Role, TensorId};
+use laminate::model::weights::fetch::LayerFetch;
+use laminate::model::weights::new_layer::NewLayer;
+use laminate::model::weights::storage::Storage;
 use laminate::plan::{MergePlan, Operator, PlanOptions, Selection};
-use laminate::progress::{Silent, Stage};
-use laminate::source::open_path;
+use laminate::protocol::events::{Silent, Stage};
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::protocol::text::PointRule;
+use laminate::quality::Scores;
 use serde_json::Value;
 
 /// A model with its states on the text of the stored results.
@@ -35,7 +37,7 @@ struct Case {
     accelerator: Accelerator,
     sequences: Sequences,
     stream: Stream,
-    comparison: Comparison,
+    analysis: LayerAnalysis,
     scores: Scores,
     expected: Value,
 }
@@ -60,17 +62,17 @@ impl Case {
 
         let accelerator = cpu();
         let options = CalibrationOptions { points, ..CalibrationOptions::default() };
-        let mut comparison = Comparison::new(&options, sequences.has_bos()).unwrap();
+        let mut analysis = LayerAnalysis::new(&options, sequences.has_bos()).unwrap();
         let storage = OUTPUT.storage(&model);
         let (stream, scores) = {
             let context = Context { storage, ..Context::new(&model, &accelerator, &sequences, &Silent) };
             let layers = (0..model.config.n_layers).map(NewLayer::original).collect();
             let mut stream = run(Stream::open(&context, layers)).unwrap();
-            run(comparison.measure(&context, Stage::Capture, &mut stream, 0, None)).unwrap();
+            run(analysis.measure(&context, Stage::Capture, &mut stream, 0, None)).unwrap();
             let scores = run(context.score(stream.last().unwrap(), None)).unwrap();
             (stream, scores)
         };
-        Self { model, accelerator, sequences, stream, comparison, scores, expected }
+        Self { model, accelerator, sequences, stream, analysis, scores, expected }
     }
 
     fn context(&self) -> Context<'_> {
@@ -96,7 +98,8 @@ impl Case {
     fn check_selections(&self) {
         let context = self.context();
         let reference = Reference::new(&context, &OUTPUT, &self.stream, &self.scores).unwrap();
-        let mut selector = Selector::new(&reference, &self.comparison, 0);
+        let resources = Resources::default();
+        let mut selector = Selector::new(&reference, &resources, &self.analysis, 0);
         let expected = self.expected["selection"].as_object().unwrap();
         for (name, expected) in expected {
             let selection: Selection = name.parse().unwrap();
@@ -120,7 +123,7 @@ impl Case {
                     search_tokens: searched * self.sequences.tokens(),
                     ..PlanOptions::default()
                 };
-                let (plan, _) = run(choose(&mut selector, &options, false)).unwrap();
+                let (plan, _) = run(selector.plan(&options, false)).unwrap();
                 let mut gone: Vec<usize> =
                     plan.groups.iter().flat_map(|group| group.iter().skip(1)).copied().collect();
                 let mut wanted = list.clone();
@@ -140,7 +143,7 @@ impl Case {
         let expected = &self.expected["operators"][name];
         let context = self.context();
         let plan = self.plan(operator);
-        let layers = run(build(&context, &plan, &self.stream)).unwrap().layers;
+        let layers = run(build(&context, &Resources::default(), &plan, &self.stream)).unwrap().layers;
 
         for tensor in expected["tensors"].as_array().unwrap() {
             let tensor_name = tensor[0].as_str().unwrap();

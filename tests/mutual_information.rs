@@ -3,8 +3,8 @@
 mod geometry;
 
 use geometry::{Random, assert_close};
-use laminate::manifold::Embedding;
-use laminate::similarity::mutual_information;
+use laminate::maths::manifold::Embedding;
+use laminate::maths::similarity::mutual_information;
 
 fn embedding(coordinates: Vec<Vec<f64>>) -> Embedding {
     Embedding::new(0, coordinates).unwrap()

@@ -5,11 +5,12 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Files, MemoryFolder, StopAt, files, open_files, remove, run, session};
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions};
+use laminate::files::sink::{DirectoryFolder, OutputFolder};
 use laminate::plan::MergePlan;
-use laminate::progress::{Observer, Silent, Stage};
-use laminate::report::Recipe;
-use laminate::sink::{DirectoryFolder, OutputFolder};
+use laminate::protocol::events::{Observer, Silent, Stage};
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::protocol::plan::Recipe;
+use laminate::session::Session;
 use laminate::{Error, Result};
 use safetensors::SafeTensors;
 

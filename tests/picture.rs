@@ -4,8 +4,9 @@ mod common;
 
 use common::{cpu, run};
 use laminate::demo;
-use laminate::pipeline::{CalibrationOptions, Session};
-use laminate::progress::Silent;
+use laminate::protocol::events::Silent;
+use laminate::protocol::options::CalibrationOptions;
+use laminate::session::Session;
 use serde_json::Value;
 
 /// Six digits are stored; processors differ by less in what the map of a layer depends on.

@@ -4,8 +4,8 @@ mod geometry;
 
 use geometry::{Random, assert_close};
 use laminate::error::Error;
+use laminate::maths::similarity::SimilarityMatrix;
 use laminate::plan::{Alpha, MergePlan, Next, Operator, Pair, PlanOptions, Planner, Selection, Stop};
-use laminate::similarity::SimilarityMatrix;
 
 fn options() -> PlanOptions {
     PlanOptions { remove: Some(2), ..PlanOptions::default() }
@@ -179,7 +179,7 @@ fn with_block_influence_the_runs_of_least_change_go_first() {
     assert_eq!(ranked(remove(1), &[]), (vec![(3, 0.7)], Stop::Done));
     // One run of three, not two pairs that cost .226 together; its layers merge from left to right.
     assert_eq!(ranked(remove(2), &[]), (vec![(2, 0.5), (2, 0.7)], Stop::Done));
-    let short = PlanOptions { longest_run: Some(2), ..remove(2) };
+    let short = PlanOptions { longest_span: Some(2), ..remove(2) };
     assert_eq!(ranked(short.clone(), &[]), (vec![(3, 0.7), (0, 0.9)], Stop::Done));
     assert_eq!(ranked(PlanOptions { remove: Some(3), ..short }, &[]).1, Stop::AllBarred);
     // A protected layer is absorbed by none, and a similarity to stop at is one still.

@@ -3,15 +3,16 @@
 mod common;
 
 use common::{cpu, open, run};
-use laminate::calibration::Sequences;
-use laminate::capture::Runner;
-use laminate::model::attention::{Past, Positions};
-use laminate::model::new_layer::NewLayer;
-use laminate::model::storage::Storage;
-use laminate::pipeline::pass::Pass;
-use laminate::pipeline::self_text::write_texts;
-use laminate::pipeline::{TextOptions, evaluate};
-use laminate::progress::Silent;
+use laminate::evaluate::generate::own_text::write_texts;
+use laminate::evaluate::perplexity::evaluate;
+use laminate::forward::pass::Pass;
+use laminate::forward::runner::Runner;
+use laminate::forward::sequences::Sequences;
+use laminate::model::layers::attention::{Past, Positions};
+use laminate::model::weights::new_layer::NewLayer;
+use laminate::model::weights::storage::Storage;
+use laminate::protocol::events::Silent;
+use laminate::protocol::options::TextOptions;
 
 /// One token after the other gives the states that all at once give: with groups of heads, with a sliding window, and
 /// in pieces of several tokens.

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use futures::executor::block_on;
 use laminate::device::{Accelerator, Preference};
 use laminate::format::element::Element;
-use laminate::model::dequantise::{Shader, StoredRows};
+use laminate::kernels::gpu::{Shader, StoredRows};
 use stored::{check_every_type, elements};
 
 #[test]

@@ -6,8 +6,10 @@ mod geometry;
 
 use geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
-use laminate::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
-use laminate::similarity::{Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
+use laminate::maths::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
+use laminate::maths::similarity::{
+    Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions,
+};
 
 fn maps_of(layers: &[Points]) -> Vec<DiffusionMap> {
     diffusion_maps(layers, &DiffusionOptions::default().check().unwrap()).unwrap()
@@ -180,7 +182,7 @@ fn mahalanobis_matches_the_matrix_of_the_definition() {
         let rows: Vec<Vec<Vec<f64>>> = layers
             .iter()
             .map(|p| {
-                p.normalised(0, laminate::manifold::Normalise::Rms)
+                p.normalised(0, laminate::maths::manifold::Normalise::Rms)
                     .unwrap()
                     .rows()
                     .map(<[f64]>::to_vec)

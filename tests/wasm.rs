@@ -5,16 +5,20 @@ mod stored;
 
 use std::rc::Rc;
 
-use laminate::calibration::{PointRule, Sequences};
-use laminate::capture::{LayerOutput, Runner, observe};
+use laminate::analysis::observe::{LayerOutput, observe};
 use laminate::device::{Accelerator, Kind, Preference};
+use laminate::evaluate::perplexity::evaluate;
+use laminate::files::source::{MemorySource, SharedSource};
+use laminate::forward::runner::Runner;
+use laminate::forward::sequences::Sequences;
 use laminate::model::Model;
-use laminate::model::new_layer::NewLayer;
-use laminate::model::storage::Storage;
-use laminate::pipeline::{CalibrationOptions, Session, WriteOptions, evaluate};
+use laminate::model::weights::new_layer::NewLayer;
+use laminate::model::weights::storage::Storage;
 use laminate::plan::{Method, PlanOptions};
-use laminate::progress::Silent;
-use laminate::source::{MemorySource, SharedSource};
+use laminate::protocol::events::Silent;
+use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::protocol::text::PointRule;
+use laminate::session::Session;
 use laminate::{demo, memory};
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 

@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
-use laminate::device::{Accelerator, Kind, Preference};
+use laminate::device::{Accelerator, DeviceKind, Preference};
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, encode};
-use laminate::model::layer::Linear;
-use laminate::model::product::Stored;
+use laminate::format::stored::Stored;
+use laminate::model::layers::linear::Linear;
 
 use self::prefilling::Prefill;
 
@@ -37,7 +37,7 @@ fn main() {
         println!("gpu: {}", accelerator.report().name);
         let peak = peak::peak(accelerator.device());
         println!("gpu: {:.0} GFLOP/s of multiply-adds in registers", peak / 1e9);
-        let software = accelerator.report().kind == Kind::SoftwareGpu;
+        let software = accelerator.report().kind == DeviceKind::SoftwareGpu;
         let (rows, less) = if software { (ROWS / 16, 8) } else { (ROWS, 1) };
         for (name, n_out, n_in) in
             [("query", 4096, 4096), ("key", 1024, 4096), ("gate", 14336, 4096), ("down", 4096, 14336)]

@@ -1,7 +1,7 @@
 //! Points with a planted structure, and the stage that is timed on them, for native and WebAssembly alike.
 
-use laminate::manifold::{DiffusionOptions, Points, diffusion_maps};
-use laminate::similarity::{SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
+use laminate::maths::manifold::{DiffusionOptions, Points, diffusion_maps};
+use laminate::maths::similarity::{SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
 
 /// Directions in which the points of a group of layers vary.
 const LATENT: usize = 24;

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use laminate::calibration::Sequences;
-use laminate::capture::Runner;
 use laminate::device::Accelerator;
 use laminate::evaluate::{Output, score};
+use laminate::files::source::open_path;
+use laminate::forward::runner::Runner;
+use laminate::forward::sequences::Sequences;
 use laminate::model::Model;
-use laminate::model::new_layer::NewLayer;
-use laminate::model::storage::Storage;
-use laminate::progress::Silent;
-use laminate::source::open_path;
+use laminate::model::weights::new_layer::NewLayer;
+use laminate::model::weights::storage::Storage;
+use laminate::protocol::events::Silent;
 
 const SEQUENCES: usize = 8;
 const TOKENS: usize = 256;

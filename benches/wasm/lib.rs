@@ -5,14 +5,26 @@ extern crate self as laminate;
 
 #[path = "../../src/error.rs"]
 pub mod error;
-#[path = "../../src/manifold/mod.rs"]
-pub mod manifold;
 #[path = "../planted/mod.rs"]
 mod planted;
-#[path = "../../src/similarity/mod.rs"]
-pub mod similarity;
+
+/// What the machine has: one thread.
+pub mod kernels {
+    #[path = "../../../src/kernels/threads.rs"]
+    pub mod threads;
+}
+
+/// The mathematics that is timed.
+pub mod maths {
+    #[path = "../../../src/maths/manifold/mod.rs"]
+    pub mod manifold;
+    #[path = "../../../src/maths/similarity/mod.rs"]
+    pub mod similarity;
+}
 
 use std::cell::RefCell;
+
+use maths::{manifold, similarity};
 
 thread_local! {
     static LAYERS: RefCell<Vec<manifold::Points>> = const { RefCell::new(Vec::new()) };

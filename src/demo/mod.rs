@@ -7,8 +7,8 @@
 use std::rc::Rc;
 
 use crate::Result;
+use crate::files::source::{MemorySource, SharedSource};
 use crate::model::Model;
-use crate::source::{MemorySource, SharedSource};
 
 /// The demo's name on the command line.
 pub const NAME: &str = "demo";

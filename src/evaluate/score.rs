@@ -14,54 +14,17 @@ use burn::tensor::Tensor;
 
 use self::slice::{HostReference, rows_on_device, rows_on_host};
 use self::token::Token;
-use crate::calibration::Sequences;
-use crate::capture::{HiddenStates, sequences_per_chunk};
 use crate::device::Accelerator;
+use crate::forward::context::Context;
+use crate::forward::sequences::Sequences;
+use crate::forward::states::{HiddenStates, sequences_per_chunk};
+use crate::forward::stream::Stream;
+use crate::kernels::rowwise;
 use crate::model::Model;
-use crate::model::fused;
-use crate::model::head::{Head, HeadSlice};
-use crate::progress::{Observer, Stage, Unit};
+use crate::model::layers::head::{Head, HeadSlice};
+use crate::protocol::events::{Observer, Stage, Unit};
+use crate::quality::Scores;
 use crate::{Error, Result};
-
-/// Sums over the scored tokens.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Scores {
-    /// Tokens scored: all after the first of each sequence.
-    pub tokens: u64,
-    /// Summed negative log-likelihood in nats.
-    pub nll: f64,
-    /// The original's own, where there was one to compare with.
-    pub original_nll: Option<f64>,
-    /// Summed `KL(original || this)` in nats, likewise.
-    pub kl: Option<f64>,
-    /// Tokens whose most likely successor agrees with the original's.
-    pub agreements: Option<u64>,
-    /// Mean divergence of the tokens of each sequence in nats; empty where there was no original.
-    pub kl_by_sequence: Vec<f64>,
-}
-
-impl Scores {
-    /// `exp(nll / tokens)`.
-    pub fn perplexity(&self) -> f64 {
-        (self.nll / self.tokens as f64).exp()
-    }
-
-    /// The original's perplexity on the same tokens.
-    pub fn original_perplexity(&self) -> Option<f64> {
-        self.original_nll.map(|nll| (nll / self.tokens as f64).exp())
-    }
-
-    /// Mean divergence in nats per token, never negative.
-    pub fn mean_kl(&self) -> Option<f64> {
-        // Rounding can push the divergence of equal models a hair below zero.
-        self.kl.map(|kl| (kl / self.tokens as f64).max(0.0))
-    }
-
-    /// Share of agreeing tokens, 0 to 1.
-    pub fn top1_agreement(&self) -> Option<f64> {
-        self.agreements.map(|n| n as f64 / self.tokens as f64)
-    }
-}
 
 /// A model's states after its last layer, for the head of that model.
 #[derive(Clone, Copy)]
@@ -84,7 +47,8 @@ pub async fn score(
     original: Option<Output<'_>>,
     observer: &dyn Observer,
 ) -> Result<Scores> {
-    let scores = walk(accelerator, sequences, own.model, &[own.states], original, observer).await?;
+    let scores =
+        score_through_head(accelerator, sequences, own.model, &[own.states], original, observer).await?;
     scores.into_iter().next().ok_or_else(|| Error::Usage("there is nothing to score".to_owned()))
 }
 
@@ -102,10 +66,10 @@ pub async fn score_all(
     observer: &dyn Observer,
 ) -> Result<Vec<Scores>> {
     let original = original.map(|states| Output { model, states });
-    walk(accelerator, sequences, model, states, original, observer).await
+    score_through_head(accelerator, sequences, model, states, original, observer).await
 }
 
-async fn walk(
+async fn score_through_head(
     accelerator: &Accelerator,
     sequences: &Sequences,
     model: &Model,
@@ -262,7 +226,7 @@ impl Chunk {
     /// Adds one slice of the vocabulary.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
         let z = self.reference.as_ref().map(|states| other.logits(states.clone())).transpose()?;
-        let is_host = fused::is_host(accelerator.device());
+        let is_host = rowwise::is_host(accelerator.device());
         // What all models are compared with is taken from the tensor and reduced once.
         let (z, reference) = match (is_host, z) {
             (true, Some(z)) => (None, Some(HostReference::new(z, self.targets.len(), slice.count))),
@@ -279,5 +243,33 @@ impl Chunk {
             }
         }
         Ok(())
+    }
+}
+
+impl Context<'_> {
+    /// Scores states that left the last layer.
+    ///
+    /// # Errors
+    /// As [`score`].
+    pub async fn score(&self, states: &HiddenStates, original: Option<&HiddenStates>) -> Result<Scores> {
+        let output = |states| Output { model: self.model, states };
+        let (own, original) = (output(states), original.map(output));
+        score(self.accelerator, self.sequences, own, original, self.observer).await
+    }
+}
+
+impl Stream {
+    /// Runs the layers from `from` on and scores what leaves the model.
+    ///
+    /// # Errors
+    /// As [`Stream::run`] and [`Context::score`].
+    pub async fn run_and_score(
+        &mut self,
+        context: &Context<'_>,
+        from: usize,
+        original: Option<&HiddenStates>,
+    ) -> Result<Scores> {
+        self.run(context, Stage::Evaluate, from, async |_, _, _| Ok(())).await?;
+        context.score(self.last()?, original).await
     }
 }

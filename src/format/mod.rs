@@ -5,6 +5,7 @@ pub mod element;
 pub mod gguf;
 pub mod index;
 pub mod safetensors;
+pub mod stored;
 
 /// What kind of file holds a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,10 +1,10 @@
 //! What tells one model from another without reading either.
 
 use super::Model;
-use super::names::TensorId;
 use super::open::TensorEntry;
+use super::tensors::TensorId;
 use crate::Result;
-use crate::source::read_checked;
+use crate::files::source::read_checked;
 
 /// Bytes of a layer that are looked at.
 const SAMPLE_BYTES: u64 = 256;

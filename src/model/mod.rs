@@ -1,18 +1,12 @@
-//! A Llama-family model: configuration, tensor names, tokenizer, and the arithmetic of one layer.
+//! A Llama-family model: configuration, tensors, tokenizer, weights, and the arithmetic of one layer.
 
-pub mod attention;
+pub mod binding;
 pub mod config;
-pub mod dequantise;
 pub mod fingerprint;
-pub mod fused;
-pub mod head;
-pub mod layer;
-pub mod names;
-pub mod new_layer;
+pub mod layers;
 pub mod open;
-pub mod product;
 pub mod rope;
-pub mod storage;
+pub mod tensors;
 pub mod tokenizer;
 pub mod weights;
 

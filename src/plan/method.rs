@@ -144,8 +144,9 @@ pub struct Method {
     pub operator: Operator,
     /// Whether pairs are ranked once, for [`Selection::Mka`].
     pub one_shot: bool,
-    /// See [`PlanOptions::longest_run`].
-    pub longest_run: Option<usize>,
+    /// See [`PlanOptions::longest_span`].
+    #[serde(rename = "longest_run")]
+    pub longest_span: Option<usize>,
     /// See [`PlanOptions::candidates`].
     pub candidates: Option<usize>,
     /// One sentence with its source.
@@ -164,13 +165,13 @@ const fn method(
     let one_shot = !matches!(operator, Operator::Average);
     let pools = matches!(operator, Operator::PoolRefit);
     let searches = matches!(selection, Selection::GreedyKl);
-    let longest_run = if pools { Some(LONGEST_RUN) } else { None };
+    let longest_span = if pools { Some(LONGEST_SPAN) } else { None };
     let candidates = if pools && searches { Some(CANDIDATES) } else { None };
-    Method { name, title, selection, operator, one_shot, longest_run, candidates, about }
+    Method { name, title, selection, operator, one_shot, longest_span, candidates, about }
 }
 
 /// The longest run of [`Operator::PoolRefit`] unless told otherwise.
-const LONGEST_RUN: usize = 4;
+const LONGEST_SPAN: usize = 4;
 
 /// How many layers [`Selection::GreedyKl`] tries in a round for [`Operator::PoolRefit`] unless told otherwise: what is
 /// found is fitted anyway, and a round costs a third.
@@ -261,7 +262,7 @@ pub const METHODS: &[Method] = &[
         "Laminate",
         Selection::Redundancy,
         Operator::PoolRefit,
-        "Merges the runs of layers that change the diffusion map and turn the stream least, pooling their heads and \
+        "Merges the spans of layers that change the diffusion map and turn the stream least, pooling their heads and \
          neurons and refitting them to the original's states.",
     ),
     method(
@@ -320,7 +321,7 @@ impl Method {
             selection: self.selection,
             operator: self.operator,
             one_shot: self.one_shot,
-            longest_run: self.longest_run,
+            longest_span: self.longest_span,
             candidates: self.candidates,
             seed,
             ..PlanOptions::default()

@@ -120,8 +120,8 @@ pub struct PlanOptions {
     pub keep_last: bool,
     /// The most original layers that may become one, where [neighbours are merged](Selection::merges_neighbours);
     /// `None` is any number. Averages get worse and fits need more memory with every layer of a run.
-    #[serde(default)]
-    pub longest_run: Option<usize>,
+    #[serde(default, rename = "longest_run")]
+    pub longest_span: Option<usize>,
     /// Layers that take part in no merge: nothing absorbs them, and they stay as they are.
     #[serde(default)]
     pub locked: Vec<usize>,
@@ -158,7 +158,7 @@ impl Default for PlanOptions {
             release_massive: false,
             keep_first: false,
             keep_last: false,
-            longest_run: None,
+            longest_span: None,
             locked: Vec::new(),
             absorb: Vec::new(),
             seed: 0,
@@ -217,7 +217,7 @@ impl PlanOptions {
         if let Alpha::Fixed(alpha) = self.alpha {
             Alpha::fixed(alpha)?;
         }
-        if self.longest_run.is_some_and(|most| most < 2) {
+        if self.longest_span.is_some_and(|most| most < 2) {
             return usage("a run of less than 2 layers merges nothing".to_string());
         }
         self.check_hand(n_layers)?;

@@ -2,7 +2,7 @@
 //!
 //! Every function gives layers to remove, the one that is missed least first. `allowed` says which may go.
 
-use crate::random::draw;
+use crate::maths::random::draw;
 
 /// The `k` layers of the lowest scores; of equal ones the deeper first.
 pub fn lowest(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {

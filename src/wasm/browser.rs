@@ -6,10 +6,10 @@ use futures::future::LocalBoxFuture;
 use js_sys::{Function, Promise, Uint8Array};
 
 use super::{JsByteSource, JsCast, JsFolder, JsFuture, JsParts, JsValue, caught, to_js, words};
-use crate::progress::{Event, Observer};
-use crate::sink::OutputFolder;
-use crate::sink::parts::PartStore;
-use crate::source::{ByteSource, SharedSource};
+use crate::files::parts::PartStore;
+use crate::files::sink::OutputFolder;
+use crate::files::source::{ByteSource, SharedSource};
+use crate::protocol::events::{Event, Observer};
 use crate::{Error, Result};
 
 async fn settle(name: &str, promise: std::result::Result<Promise, JsValue>) -> Result<JsValue> {

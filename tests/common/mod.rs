@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use laminate::device::Accelerator;
+use laminate::files::parts::PartStore;
+use laminate::files::sink::OutputFolder;
+use laminate::files::source::{MemorySource, SharedSource};
 use laminate::model::Model;
-use laminate::pipeline::Session;
 use laminate::plan::PlanOptions;
-use laminate::progress::{Event, Observer, Stage};
-use laminate::sink::OutputFolder;
-use laminate::sink::parts::PartStore;
-use laminate::source::{MemorySource, SharedSource};
+use laminate::protocol::events::{Event, Observer, Stage};
+use laminate::session::Session;
 use laminate::{Error, Result};
 use serde_json::Value;
 

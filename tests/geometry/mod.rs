@@ -1,7 +1,7 @@
 //! Naive versions, random data and golden numbers for the tests of the geometry stage.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use laminate::manifold::Points;
+use laminate::maths::manifold::Points;
 use serde_json::Value;
 
 /// A fixed stream of numbers.

@@ -1,6 +1,6 @@
 /**
  * The runs of two layers or more, of `n` layers in a row, that together remove `k` layers, or as many below that as can
- * be, at the least sum of `cost(first, last)`; a run that may not be costs null. As `cheapest` of `src/plan/runs.rs`,
+ * be, at the least sum of `cost(first, last)`; a run that may not be costs null. As `cheapest` of `src/plan/spans.rs`,
  * so that the page can foretell what the engine will choose.
  */
 export function cheapestRuns(n: number, k: number, longest: number, cost: (first: number, last: number) => number | null): [first: number, last: number][] {

@@ -1,7 +1,7 @@
 // @ts-check
 
 /**
- * The kernel of the engine's products (`src/panels/kernel.rs`) with fused multiply-adds, working in the engine's
+ * The kernel of the engine's products (`src/kernels/panels/kernel.rs`) with fused multiply-adds, working in the engine's
  * memory; null where the browser lacks relaxed vector instructions.
  * @param {BufferSource} kernel
  * @param {WebAssembly.Memory} memory

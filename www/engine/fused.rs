@@ -4,7 +4,7 @@
 //! It has no data there, and its stack is where `fused.js` says. Nothing in it may panic or allocate: the build refuses
 //! what is larger than the loops.
 
-#[path = "../../src/panels/kernel.rs"]
+#[path = "../../src/kernels/panels/kernel.rs"]
 mod kernel;
 
 use core::slice::{from_raw_parts, from_raw_parts_mut};

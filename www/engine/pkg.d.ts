@@ -5,7 +5,7 @@ declare module '*/pkg/laminate.js' {
   export const Engine: { create(preference: string): Promise<unknown> }
 }
 
-/** The kernel of `src/panels/kernel.rs` as a module of its own. */
+/** The kernel of `src/kernels/panels/kernel.rs` as a module of its own. */
 declare module '*/pkg/fused.js' {
   const kernel: Uint8Array<ArrayBuffer>
   export default kernel

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-use laminate::evaluate::answers::{Accuracy, Marks};
-use laminate::evaluate::{MmluReport, Quality};
-use laminate::pipeline::estimate::{Estimate, PlanEstimate};
-use laminate::report::{CompareReport, CompressReport, EvaluateReport, ModelReport, SimilarityReport};
+use laminate::protocol::answers::{Accuracy, Marks, MmluReport};
+use laminate::protocol::compare::CompareReport;
+use laminate::protocol::evaluate::EvaluateReport;
+use laminate::protocol::model::ModelReport;
+use laminate::protocol::plan::CompressReport;
+use laminate::protocol::similarity::SimilarityReport;
+use laminate::quality::Quality;
+use laminate::session::estimate::{Estimate, PlanEstimate};
 use laminate::{Error, Result};
 use serde::Serialize;
 

@@ -4,23 +4,30 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::Parser;
+use laminate::device::Accelerator;
+use laminate::evaluate::generate::greedy::generate;
+use laminate::evaluate::generate::own_text::write_texts;
+use laminate::evaluate::perplexity::evaluate;
+use laminate::evaluate::questions::ask::{ask, read_subjects};
+use laminate::evaluate::questions::reading::Readings;
+use laminate::files::parts::{DirectoryParts, PartStore};
+use laminate::files::sink::DirectoryFolder;
+use laminate::files::source::{SharedSource, open_ending, open_path};
+use laminate::forward::pass::Pass;
+use laminate::model::Model;
+use laminate::protocol::evaluate::{EvaluateReport, Sample};
+use laminate::protocol::model::ModelReport;
+use laminate::protocol::options::CalibrationOptions;
+use laminate::protocol::plan::{CompressReport, Recipe};
+use laminate::protocol::similarity::SimilarityReport;
+use laminate::session::Session;
+use laminate::session::estimate::PlanEstimate;
+use laminate::{Error, Result, demo, memory};
+
 use crate::args::{CalibrationArgs, Cli, Command, GenerationArgs, PlanArgs, QuestionArgs, TextArgs};
 use crate::print;
 use crate::watch::Terminal;
-use clap::Parser;
-use laminate::device::Accelerator;
-use laminate::model::Model;
-use laminate::pipeline::estimate::PlanEstimate;
-use laminate::pipeline::generating::{Sample, generate};
-use laminate::pipeline::pass::Pass;
-use laminate::pipeline::questions::{Readings, ask, read_subjects};
-use laminate::pipeline::self_text::write_texts;
-use laminate::pipeline::{CalibrationOptions, Session, evaluate};
-use laminate::report::{CompressReport, EvaluateReport, ModelReport, Recipe, SimilarityReport};
-use laminate::sink::DirectoryFolder;
-use laminate::sink::parts::{DirectoryParts, PartStore};
-use laminate::source::{SharedSource, open_ending, open_path};
-use laminate::{Error, Result, demo, memory};
 
 /// Parses the arguments, runs the command and turns an error into one line and an exit code.
 pub fn main() -> ExitCode {

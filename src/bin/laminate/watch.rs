@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
 use laminate::Result;
-use laminate::progress::{Event, Kept, Observer, Progress, Stage, Unit};
-use laminate::report::CompareRow;
+use laminate::protocol::compare::CompareRow;
+use laminate::protocol::events::{Event, Kept, Observer, Progress, Stage, Unit};
 
 /// Least time between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);

@@ -3,10 +3,11 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Result;
-use crate::capture::read;
 use crate::device::Accelerator;
-use crate::model::fused::{self, RowSoftmax};
-use crate::model::head::HeadSlice;
+use crate::forward::states::to_host;
+use crate::kernels::rowwise::{self, RowSoftmax};
+use crate::kernels::threads;
+use crate::model::layers::head::HeadSlice;
 
 /// The original's logits of a slice, in memory.
 pub struct HostReference {
@@ -18,9 +19,9 @@ pub struct HostReference {
 impl HostReference {
     /// Takes `[n_rows, width]` logits from the tensor and reduces each row.
     pub fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Self {
-        let logits = fused::host(z);
+        let logits = rowwise::host(z);
         let row = |i: usize| logits.get(i * width..(i + 1) * width).unwrap_or_default();
-        let softmax = fused::map_rows(n_rows, |i| fused::row_softmax(row(i)));
+        let softmax = threads::map_rows(n_rows, |i| rowwise::row_softmax(row(i)));
         Self { logits, softmax }
     }
 }
@@ -52,20 +53,20 @@ pub fn rows_on_host(
     targets: &[u32],
     slice: &HeadSlice,
 ) -> Vec<Row> {
-    let y = fused::host(y);
-    fused::map_rows(targets.len(), |i| {
+    let y = rowwise::host(y);
+    threads::map_rows(targets.len(), |i| {
         let range = i * slice.count..(i + 1) * slice.count;
         let row = y.get(range.clone()).unwrap_or_default();
         let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
         let target = |row: &[f32]| place_in(slice, targets, i).and_then(|place| row.get(place)).copied();
         let of_reference = reference.and_then(|r| r.logits.get(range).zip(r.softmax.get(i)));
         Row {
-            own: in_slice(fused::row_softmax(row)),
+            own: in_slice(rowwise::row_softmax(row)),
             target: target(row),
             reference: of_reference.map(|(z, softmax)| ReferenceRow {
                 softmax: in_slice(*softmax),
                 target: target(z),
-                divergence: fused::row_divergence(z, row, softmax.max),
+                divergence: rowwise::row_divergence(z, row, softmax.max),
             }),
         }
     })
@@ -95,7 +96,7 @@ pub async fn rows_on_device(
         columns.extend([z.gather(1, local), max, sum, argmax, divergence]);
     }
     let width = columns.len();
-    let sums = read(Tensor::cat(columns, 1), "while scoring").await?;
+    let sums = to_host(Tensor::cat(columns, 1), "while scoring").await?;
     let rows = sums.chunks_exact(width).zip(places).map(|(sums, place)| {
         let value = |i: usize| sums.get(i).copied().unwrap_or(f32::NAN);
         let softmax = |i: usize| RowSoftmax {

@@ -1,8 +1,8 @@
 //! Running sums of a token over slices of the vocabulary, as in an online softmax.
 
-use super::Scores;
 use super::slice::Row;
-use crate::model::fused::RowSoftmax;
+use crate::kernels::rowwise::RowSoftmax;
+use crate::quality::Scores;
 
 /// Running sums of one token.
 #[derive(Debug, Clone, Copy, Default)]

@@ -13,13 +13,14 @@ mod write;
 
 use std::collections::HashSet;
 
-pub use value::{Array, Value, ValueType};
 use value::{Cursor, Trouble};
-pub use write::{OutputTensor, header_bytes, padding, parse_split_name, split_metadata, split_name};
 
 use super::blocks::BlockType;
 use super::element::Element;
 use crate::{Error, Result};
+
+pub use value::{Array, Value, ValueType};
+pub use write::{OutputTensor, header_bytes, padding, parse_split_name, split_metadata, split_name};
 
 /// The first bytes of every file.
 pub const MAGIC: [u8; 4] = *b"GGUF";

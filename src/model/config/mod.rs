@@ -4,6 +4,7 @@
 
 pub mod gguf;
 pub mod hugging_face;
+pub mod special;
 
 use serde_json::{Map, Value};
 

@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Parts, TensorEntry, identify};
+use super::{Opened, TensorEntry, identify};
+use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::decode;
 use crate::format::gguf::{Header, MAX_HEADER_BYTES, parse_header, parse_split_name, split_name};
 use crate::model::config::Config;
 use crate::model::config::gguf::Facts;
-use crate::model::names::{Role, TensorId};
+use crate::model::tensors::{Role, TensorId};
 use crate::model::tokenizer::Tokenizer;
-use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
 
 /// Read at first: enough for all but the vocabulary of most files.
 const FIRST_BYTES: u64 = 1 << 20;
 
 /// Reads all headers, and the tokenizer and configuration out of the first.
-pub async fn open(files: &[SharedSource]) -> Result<Parts> {
+pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let (shards, headers) = order(one_model(files)?).await?;
     let mut tensors = Vec::new();
     for (shard, (source, header)) in shards.iter().zip(&headers).enumerate() {
@@ -41,7 +41,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Parts> {
     };
     let config = Config::from_metadata(&first, metadata, facts)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
-    Ok(Parts { config, tokenizer, shards, companions: Vec::new(), tensors })
+    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors })
 }
 
 /// The `.gguf` files, if they can be one model.

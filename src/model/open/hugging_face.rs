@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Parts, TensorEntry, identify, read_small};
+use super::{Opened, TensorEntry, identify, read_small};
+use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::Element;
 use crate::format::index::{INDEX_NAME, ShardIndex};
@@ -11,7 +12,6 @@ use crate::format::safetensors::{Header, LENGTH_BYTES, header_length, parse_head
 use crate::model::config::Config;
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::tokenizer::{TOKENIZER_NAME, Tokenizer};
-use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
 
 /// Small files that belong to a model and are copied unchanged into a compressed one.
@@ -58,7 +58,7 @@ pub fn folder(files: &[SharedSource]) -> Result<Option<Folder>> {
 }
 
 /// Reads configuration, tokenizer and headers.
-pub async fn open(files: &Folder) -> Result<Parts> {
+pub async fn open(files: &Folder) -> Result<Opened> {
     let config = Config::parse(&read_small(require(files, CONFIG_NAME)?).await?)?;
     let shards = find_shards(files).await?;
     let tokenizer = Tokenizer::parse(&read_small(require(files, TOKENIZER_NAME)?).await?, &config)?;
@@ -67,7 +67,7 @@ pub async fn open(files: &Folder) -> Result<Parts> {
         tensors.extend(entries(source.name(), shard, read_header(source).await?)?);
     }
     let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
-    Ok(Parts { config, tokenizer, shards, companions, tensors })
+    Ok(Opened { config, tokenizer, shards, companions, tensors })
 }
 
 fn require<'a>(files: &'a Folder, name: &str) -> Result<&'a SharedSource> {

@@ -6,12 +6,12 @@ mod hugging_face;
 use std::collections::HashMap;
 
 use super::config::Config;
-use super::names::{Role, TensorId};
+use super::tensors::{Role, TensorId};
 use super::tokenizer::Tokenizer;
+use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::Element;
 use crate::format::gguf::parse_split_name;
-use crate::source::{SharedSource, read_checked};
 use crate::{Error, Result};
 
 /// Longest small file (configuration, tokenizer, index) that is read whole.
@@ -79,8 +79,8 @@ impl Model {
         Self::new(name.into(), parts)
     }
 
-    fn new(name: String, parts: Parts) -> Result<Self> {
-        let Parts { config, tokenizer, shards, companions, tensors } = parts;
+    fn new(name: String, parts: Opened) -> Result<Self> {
+        let Opened { config, tokenizer, shards, companions, tensors } = parts;
         let mut places = HashMap::new();
         for (place, entry) in tensors.iter().enumerate() {
             let shard = shards.get(entry.shard).map_or("", |shard| shard.name());
@@ -196,7 +196,7 @@ pub fn name_of(files: &[SharedSource]) -> Option<String> {
 }
 
 /// What either kind of file gives.
-struct Parts {
+struct Opened {
     config: Config,
     tokenizer: Tokenizer,
     shards: Vec<SharedSource>,

@@ -23,7 +23,6 @@ mod hugging_face;
 mod kind;
 mod merges;
 mod pre_tokenizers;
-mod special;
 mod vocabulary;
 mod write;
 
@@ -39,30 +38,25 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
 
 use self::kind::Kind;
-pub use self::special::SpecialIds;
 use self::vocabulary::{Algorithm, Vocabulary};
-pub use self::write::to_metadata;
 use crate::format::gguf::{Metadata, Value};
 use crate::{Error, Result};
 
-/// The tokenizer model of SentencePiece vocabularies.
-const SENTENCE_PIECE: &str = "llama";
+pub use self::write::to_metadata;
+pub use crate::model::config::special::SpecialIds;
 
 /// What SentencePiece writes for a space.
 const SPACE: &str = "▁";
 
 /// Keys of the metadata.
 mod key {
-    pub const MODEL: &str = "tokenizer.ggml.model";
+    pub use crate::model::config::special::key::*;
+
     pub const PRE: &str = "tokenizer.ggml.pre";
     pub const TOKENS: &str = "tokenizer.ggml.tokens";
     pub const SCORES: &str = "tokenizer.ggml.scores";
     pub const TYPES: &str = "tokenizer.ggml.token_type";
     pub const MERGES: &str = "tokenizer.ggml.merges";
-    pub const BOS: &str = "tokenizer.ggml.bos_token_id";
-    pub const EOS: &str = "tokenizer.ggml.eos_token_id";
-    pub const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
-    pub const PADDING: &str = "tokenizer.ggml.padding_token_id";
     pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
     pub const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
     pub const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";

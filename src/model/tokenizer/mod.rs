@@ -4,12 +4,8 @@ pub mod gguf;
 
 use tokenizers::Tokenizer as HfTokenizer;
 
-use self::gguf::SpecialIds;
 use super::config::{Config, Upstream};
-use super::open::Model;
-use crate::format::Container;
-use crate::format::gguf::{Metadata, Value};
-use crate::source::read_checked;
+use crate::format::gguf::Metadata;
 use crate::{Error, Result};
 
 /// The conventional file name.
@@ -97,24 +93,4 @@ impl Tokenizer {
         let settings = gguf::tokenizer_config(metadata, config.context)?;
         Ok(vec![(TOKENIZER_NAME, json.into_bytes()), (TOKENIZER_CONFIG_NAME, settings)])
     }
-}
-
-/// The metadata that describes the tokenizer of a Hugging Face model; empty for a GGUF file, whose metadata
-/// holds it already.
-///
-/// # Errors
-/// As [`gguf::to_metadata`], and what reading gives.
-pub async fn new_metadata(model: &Model) -> Result<Vec<(String, Value)>> {
-    if model.container() == Container::Gguf {
-        return Ok(Vec::new());
-    }
-    let mut files = [None, None];
-    for (slot, name) in files.iter_mut().zip([TOKENIZER_NAME, TOKENIZER_CONFIG_NAME]) {
-        if let Some(source) = model.companions.iter().find(|c| c.name().rsplit('/').next() == Some(name)) {
-            *slot = Some(read_checked(source.as_ref(), 0, source.size()).await?);
-        }
-    }
-    let [json, settings] = files;
-    let special = SpecialIds { bos: model.config.bos_token_id, eos: model.config.eos_token_id };
-    gguf::to_metadata(&json.unwrap_or_default(), settings.as_deref(), model.config.vocab_size, special)
 }

@@ -2,7 +2,7 @@
  * The engine as the page calls it. What crosses between the two is described in this folder, one subject a file,
  * types only.
  *
- * The report types mirror `src/report.rs` field by field: the same JSON is printed by
+ * The report types mirror `src/protocol/` field by field: the same JSON is printed by
  * `laminate ... --json`. Matrices are arrays of rows. Layers are 0-based indices of decoder layers.
  */
 

@@ -24,7 +24,7 @@ export interface OutputFolder {
   abort(): Promise<void>
 }
 
-/** Named parts that outlive a run: `PartStore` of `src/sink/parts.rs`. */
+/** Named parts that outlive a run: `PartStore` of `src/files/parts.rs`. */
 export interface PartStore {
   /** Begins a part; at most one is open. It has its name when it is closed. */
   create(name: string): Promise<void>

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use laminate::Result;
-use laminate::pipeline::{CompareOptions, WriteOptions};
+use laminate::protocol::options::{CompareOptions, WriteOptions};
 
 use super::{EvaluationArgs, output_type};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::format::Container;
 use laminate::format::element::Element;
-use laminate::pipeline::WriteOptions;
 use laminate::plan::{Alpha, Method, Operator, PlanOptions, SEARCH_TOKENS, Selection};
+use laminate::protocol::options::WriteOptions;
 use laminate::{Error, Result};
 
 use super::{EvaluationArgs, output_type, parse_size};
@@ -43,8 +43,8 @@ pub struct PlanArgs {
     #[arg(long)]
     operator: Option<Operator>,
     /// Make no run of more than N layers into one, where layers are chosen by similarity.
-    #[arg(long, value_name = "N")]
-    longest_run: Option<usize>,
+    #[arg(long = "longest-run", value_name = "N")]
+    longest_span: Option<usize>,
     /// Merge exactly these layers into what is before them, in this order, such as 2,3,6.
     #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal")]
     absorb: Vec<usize>,
@@ -126,7 +126,7 @@ impl PlanArgs {
             release_massive: self.release_massive,
             keep_first: self.keep_first,
             keep_last: self.keep_last,
-            longest_run: self.longest_run.or(options.longest_run),
+            longest_span: self.longest_span.or(options.longest_span),
             locked: self.keep.clone(),
             absorb: self.absorb.clone(),
             search_tokens: self.search_tokens,

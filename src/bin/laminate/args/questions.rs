@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminate::pipeline::QuestionOptions;
+use laminate::protocol::options::QuestionOptions;
 
 #[derive(Args)]
 pub struct QuestionArgs {

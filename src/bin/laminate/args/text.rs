@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use laminate::calibration::{Draw, PointRule};
 use laminate::device::Preference;
-use laminate::manifold::Normalise;
-use laminate::pipeline::{CalibrationOptions, TextOptions};
-use laminate::similarity::Metric;
+use laminate::maths::manifold::Normalise;
+use laminate::maths::similarity::Metric;
+use laminate::protocol::options::{CalibrationOptions, TextOptions};
+use laminate::protocol::text::{Draw, PointRule};
 use laminate::{Error, Result};
 
 #[derive(Args)]

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 
 use tokenizers::models::bpe::Vocab;
 
+use super::key;
 use super::kind::Kind;
 use super::pre_tokenizers::{self, PreTokenizer};
-use super::special::{self, SpecialIds};
-use super::{SENTENCE_PIECE, key};
 use crate::format::gguf::{Metadata, Value};
+use crate::model::config::special::{self, SENTENCE_PIECE, SpecialIds, bad};
 use crate::{Error, Result};
 
 /// Longest piece of a SentencePiece vocabulary, in bytes. SentencePiece makes pieces of at most 16
@@ -142,11 +142,6 @@ impl<'a> Vocabulary<'a> {
     pub fn bad(&self, key: &str, what: &str) -> Error {
         bad(self.file, key, what)
     }
-}
-
-/// What is wrong with a key of `file`.
-pub(super) fn bad(file: &str, key: &str, what: &str) -> Error {
-    Error::Format(format!("{file}: {key} {what}; convert the model anew"))
 }
 
 struct Reader<'a> {

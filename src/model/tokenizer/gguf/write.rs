@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 
 use super::hugging_face::{Config, File, bad, unsupported};
 use super::kind::Kind;
-use super::{SENTENCE_PIECE, SpecialIds, key, merges};
+use super::{SpecialIds, key, merges};
 use crate::format::gguf::{Array, Value, ValueType};
+use crate::model::config::special::SENTENCE_PIECE;
 use crate::{Error, Result};
 
 /// The metadata that describes a Hugging Face tokenizer to llama.cpp, for a model with `vocab_size` rows of

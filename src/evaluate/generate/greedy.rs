@@ -1,0 +1,87 @@
+//! Continuing a text, to see what a model has become.
+
+use crate::evaluate::predict;
+use crate::forward::pass::Pass;
+use crate::forward::sequences::Sequences;
+use crate::protocol::events::Share;
+use crate::{Error, Result};
+
+/// What the model `pass` continues each of `prompts` with: up to `n_tokens` tokens, each the most likely one,
+/// fewer where the model ends the text or its context is full.
+///
+/// Nothing is kept between tokens: each costs a pass over all layers with all prompts, so this is for small
+/// models and short prompts.
+///
+/// # Errors
+/// [`Error::Usage`] for a prompt that does not leave room for one token, and what running gives.
+pub async fn generate(pass: &Pass<'_>, prompts: &[String], n_tokens: usize) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for prompt in prompts {
+        texts.push(Continuation::begin(pass, prompt)?);
+    }
+    let layers = pass.layers.len();
+    for index in 0..n_tokens {
+        let mut open: Vec<&mut Continuation> = texts.iter_mut().filter(|text| !text.ended).collect();
+        if open.is_empty() {
+            break;
+        }
+        let ids: Vec<Vec<u32>> = open.iter().map(|text| text.ids.clone()).collect();
+        let sequences = Sequences::padded(&pass.model.config, &ids, 0)?;
+        let part = Share { whole: pass.observer, index, count: n_tokens, layers, name: "token" };
+        let states = pass.run(&sequences, &part).await?;
+        let ends: Vec<(usize, usize)> =
+            ids.iter().enumerate().map(|(place, ids)| (place, ids.len().saturating_sub(1))).collect();
+        // Only the most likely token is of interest, whatever is asked about.
+        let targets = vec![0; ends.len()];
+        let said = predict(pass.accelerator, pass.model, states.rows(&ends), &targets, &part).await?;
+        for (text, said) in open.iter_mut().zip(said) {
+            text.push(pass, said.best);
+        }
+    }
+    Ok(texts.iter().map(|text| text.continuation(pass)).collect())
+}
+
+/// A text that is being continued.
+struct Continuation {
+    ids: Vec<u32>,
+    n_prompt: usize,
+    ended: bool,
+}
+
+impl Continuation {
+    fn begin(pass: &Pass<'_>, prompt: &str) -> Result<Self> {
+        let config = &pass.model.config;
+        let mut ids: Vec<u32> = config.bos_token_id.into_iter().collect();
+        ids.extend(pass.model.tokenizer.encode(prompt)?);
+        if ids.is_empty() || ids.len() >= config.context {
+            return Err(Error::Usage(format!(
+                "a prompt of {} tokens cannot be continued; {} takes 1 to {}",
+                ids.len(),
+                pass.model.name,
+                config.context.saturating_sub(1)
+            )));
+        }
+        Ok(Self { n_prompt: ids.len(), ids, ended: false })
+    }
+
+    fn push(&mut self, pass: &Pass<'_>, id: u32) {
+        let config = &pass.model.config;
+        self.ended = config.eos_token_id == Some(id);
+        if !self.ended {
+            self.ids.push(id);
+            self.ended = self.ids.len() >= config.context;
+        }
+    }
+
+    /// The text of what was added. Decoders treat the start of a text in their own way, so that the end is
+    /// what the whole has beyond its start.
+    fn continuation(&self, pass: &Pass<'_>) -> String {
+        let tokenizer = &pass.model.tokenizer;
+        let (start, added) = self.ids.split_at(self.n_prompt.min(self.ids.len()));
+        let whole = tokenizer.decode(&self.ids);
+        match whole.strip_prefix(&tokenizer.decode(start)) {
+            Some(end) => end.to_owned(),
+            None => tokenizer.decode(added),
+        }
+    }
+}

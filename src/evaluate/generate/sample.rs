@@ -1,0 +1,45 @@
+//! Drawing a token by what a model says.
+
+use burn::tensor::Tensor;
+
+use crate::Result;
+use crate::device::Accelerator;
+use crate::forward::states::to_host;
+use crate::model::Model;
+use crate::model::layers::head::Head;
+
+/// One token for each of the states `[n, hidden]` that left the last layer of `model`, each drawn with the probability
+/// that the model gives it, of all tokens but `barred`. `noise(row, token)` are uniform numbers in 0..1, one for each.
+///
+/// By the Gumbel-max trick: the token of the largest `logit - ln(-ln(noise))` is such a draw, so that the vocabulary
+/// is walked slice by slice and no logits are kept.
+///
+/// # Errors
+/// What reading the head and the device give.
+pub async fn sample(
+    accelerator: &Accelerator,
+    model: &Model,
+    states: Tensor<2>,
+    barred: &[u32],
+    noise: impl Fn(usize, u32) -> f64,
+) -> Result<Vec<u32>> {
+    let [n, _] = states.dims();
+    let head = Head::open(model, accelerator, n).await?;
+    let states = head.normalise(states);
+    let mut best = vec![(f64::NEG_INFINITY, 0u32); n];
+    let mut next = head.fetch(0)?;
+    while let Some(fetched) = next.take() {
+        let slice = head.upload(fetched).await?;
+        next = head.fetch(slice.first + slice.count)?;
+        let logits = to_host(slice.logits(states.clone())?, "while drawing a token").await?;
+        for (row, (logits, best)) in logits.chunks(slice.count).zip(&mut best).enumerate() {
+            for (token, logit) in (slice.first as u32..).zip(logits) {
+                let drawn = f64::from(*logit) - (-noise(row, token).ln()).ln();
+                if drawn > best.0 && !barred.contains(&token) {
+                    *best = (drawn, token);
+                }
+            }
+        }
+    }
+    Ok(best.into_iter().map(|(_, token)| token).collect())
+}

@@ -1,0 +1,74 @@
+//! Measuring a model on a text, alone or against its original.
+
+use web_time::Instant;
+
+use super::{Output, score};
+use crate::device::Accelerator;
+use crate::forward::pass::Pass;
+use crate::forward::sequences::{Sequences, sequences};
+use crate::model::Model;
+use crate::protocol::evaluate::EvaluateReport;
+use crate::protocol::events::Observer;
+use crate::protocol::model::ModelReport;
+use crate::protocol::options::TextOptions;
+use crate::quality::{Quality, is_collapsed};
+use crate::{Error, Result, memory};
+
+/// Perplexity of `model` on the text of `options`, and its distance from `original` on the same tokens.
+///
+/// # Errors
+/// [`Error::Usage`] if the two models have different vocabularies, and what reading and running give.
+pub async fn evaluate(
+    model: &Model,
+    original: Option<&Model>,
+    accelerator: &Accelerator,
+    options: &TextOptions,
+    observer: &dyn Observer,
+) -> Result<EvaluateReport> {
+    let start = Instant::now();
+    let (sequences, text) = sequences(model, options)?;
+    if let Some(original) = original {
+        check_same_tokens(model, original, &sequences, options)?;
+    }
+    let states = async |model| Pass::original(model, accelerator, observer).run(&sequences, observer).await;
+    let own = states(model).await?;
+    let reference = match original {
+        Some(original) => Some((original, states(original).await?)),
+        None => None,
+    };
+    let own = Output { model, states: &own };
+    let reference = reference.as_ref().map(|(model, states)| Output { model, states });
+    let scores = score(accelerator, &sequences, own, reference, observer).await?;
+    let original_perplexity = scores.original_perplexity();
+    let quality = match original_perplexity {
+        None => Quality::original(&scores),
+        Some(original) => Quality::compressed(&scores, original),
+    };
+    Ok(EvaluateReport {
+        model: ModelReport::new(model),
+        text,
+        perplexity: quality.perplexity,
+        tokens: scores.tokens,
+        original_perplexity,
+        kl: quality.kl,
+        top1_agreement: quality.top1_agreement,
+        collapsed: original_perplexity.is_some_and(|o| is_collapsed(quality.perplexity, o)),
+        mmlu: None,
+        original_mmlu: None,
+        samples: Vec::new(),
+        device: accelerator.report().clone(),
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+    })
+}
+
+fn check_same_tokens(model: &Model, original: &Model, own: &Sequences, options: &TextOptions) -> Result<()> {
+    let (theirs, _) = sequences(original, options)?;
+    if model.config.vocab_size != original.config.vocab_size || *own != theirs {
+        return Err(Error::Usage(format!(
+            "{} and {} turn text into different tokens, so their predictions cannot be compared",
+            model.name, original.name
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Writing: one file after the other into a folder that appears only when everything is right.
+
+use futures::future::LocalBoxFuture;
+
+use super::source::SharedSource;
+use crate::Result;
+
+/// Where a finished model goes.
+///
+/// Files are written one at a time, in order. Nothing is visible under its final name before
+/// [`commit`](OutputFolder::commit); [`abort`](OutputFolder::abort) leaves no trace.
+pub trait OutputFolder {
+    /// Begins the file `name`; the previous one must be closed.
+    ///
+    /// # Errors
+    /// [`Error::Source`](crate::Error::Source) naming the file, here and in every method below.
+    fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>>;
+
+    /// Appends to the open file.
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>>;
+
+    /// Ends the open file; its bytes are on their medium when this returns.
+    fn close(&mut self) -> LocalBoxFuture<'_, Result<()>>;
+
+    /// A closed file for reading back.
+    fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>>;
+
+    /// Everything is there and checked: make it visible.
+    fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>>;
+
+    /// Something failed or was cancelled: remove what was written.
+    fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>>;
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::DirectoryFolder;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    use std::fs::File;
+    use std::io::Write;
+    use std::path::{Path, PathBuf};
+    use std::rc::Rc;
+
+    use super::{LocalBoxFuture, OutputFolder, Result, SharedSource};
+    use crate::Error;
+    use crate::files::source::FileSource;
+
+    /// A directory on disk, or files beside each other in one. They are written into a directory with a hidden
+    /// name beside their final place and renamed at the end, so that no final name ever holds half a model,
+    /// whatever happens.
+    pub struct DirectoryFolder {
+        target: PathBuf,
+        /// The files go beside the target, which is the name of the only one, or what theirs are made of.
+        is_file: bool,
+        partial: PathBuf,
+        open: Option<(PathBuf, File)>,
+        committed: bool,
+    }
+
+    impl DirectoryFolder {
+        /// Prepares to write the directory `target`, which must not exist or be empty.
+        ///
+        /// # Errors
+        /// [`Error::Usage`] if something is there already, [`Error::Source`] if its parent cannot
+        /// be written.
+        pub fn create(target: &Path) -> Result<Self> {
+            let blame = |e: std::io::Error| unwritable(target, &e);
+            let exists = target.symlink_metadata().is_ok();
+            let empty =
+                exists && target.is_dir() && std::fs::read_dir(target).map_err(blame)?.next().is_none();
+            if exists && !empty {
+                return Err(Error::Usage(format!(
+                    "{}: there is something here already; name a directory that does not exist",
+                    target.display()
+                )));
+            }
+            Self::begin(target, false)
+        }
+
+        /// Prepares to write the file `target`, or several that are named after it, which must not exist.
+        ///
+        /// # Errors
+        /// As [`create`](DirectoryFolder::create).
+        pub fn beside(target: &Path) -> Result<Self> {
+            if target.symlink_metadata().is_ok() {
+                return Err(Error::Usage(format!(
+                    "{}: there is something here already; give a name that is free",
+                    target.display()
+                )));
+            }
+            Self::begin(target, true)
+        }
+
+        fn begin(target: &Path, is_file: bool) -> Result<Self> {
+            let Some(name) = target.file_name() else {
+                return Err(Error::Usage(format!(
+                    "{}: not the name of a directory or file to create",
+                    target.display()
+                )));
+            };
+            let mut hidden = std::ffi::OsString::from(".");
+            hidden.push(name);
+            hidden.push(format!(".partial-{}", std::process::id()));
+            let partial = target.with_file_name(hidden);
+            std::fs::create_dir(&partial).map_err(|e| unwritable(target, &e))?;
+            Ok(Self { target: target.to_path_buf(), is_file, partial, open: None, committed: false })
+        }
+
+        fn remove(&mut self) -> std::io::Result<()> {
+            self.open = None;
+            if self.committed {
+                return Ok(());
+            }
+            match std::fs::remove_dir_all(&self.partial) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            }
+        }
+
+        fn finish(&mut self) -> std::io::Result<()> {
+            if self.is_file {
+                self.move_files()?;
+                std::fs::remove_dir(&self.partial)?;
+            } else {
+                if self.target.is_dir() {
+                    std::fs::remove_dir(&self.target)?;
+                }
+                std::fs::rename(&self.partial, &self.target)?;
+            }
+            self.committed = true;
+            Ok(())
+        }
+
+        /// Gives each file its final place; where one of several cannot have it, none keeps it.
+        fn move_files(&self) -> std::io::Result<()> {
+            let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
+            for entry in std::fs::read_dir(&self.partial)? {
+                let from = entry?.path();
+                let to = self.target.with_file_name(from.file_name().unwrap_or_default());
+                let result = match to.symlink_metadata() {
+                    Ok(_) => Err(std::io::Error::other(format!("{} exists already", to.display()))),
+                    Err(_) => std::fs::rename(&from, &to),
+                };
+                if let Err(e) = result {
+                    for (from, to) in &moved {
+                        std::fs::rename(to, from)?;
+                    }
+                    return Err(e);
+                }
+                moved.push((from, to));
+            }
+            Ok(())
+        }
+    }
+
+    impl Drop for DirectoryFolder {
+        fn drop(&mut self) {
+            // The last resort for a run that ended in a panic; errors were reported by `abort`.
+            let _ = self.remove();
+        }
+    }
+
+    fn unwritable(path: &Path, e: &std::io::Error) -> Error {
+        Error::Source(format!(
+            "{}: cannot be written: {e}; nothing was left there: choose another place or make room",
+            path.display()
+        ))
+    }
+
+    fn ready<'a, T: 'a>(result: Result<T>) -> LocalBoxFuture<'a, Result<T>> {
+        Box::pin(std::future::ready(result))
+    }
+
+    impl OutputFolder for DirectoryFolder {
+        fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+            let path = self.partial.join(name);
+            ready(match File::create_new(&path) {
+                Ok(file) => {
+                    self.open = Some((path, file));
+                    Ok(())
+                }
+                Err(e) => Err(unwritable(&self.target.join(name), &e)),
+            })
+        }
+
+        fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>> {
+            ready(match &mut self.open {
+                Some((_, file)) => file.write_all(bytes).map_err(|e| unwritable(&self.target, &e)),
+                None => Err(Error::Source(format!("{}: no file is open", self.target.display()))),
+            })
+        }
+
+        fn close(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+            let result = match self.open.take() {
+                Some((_, file)) => file.sync_all().map_err(|e| unwritable(&self.target, &e)),
+                None => Ok(()),
+            };
+            ready(result)
+        }
+
+        fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>> {
+            let source = FileSource::open(&self.partial.join(name), name);
+            ready(source.map(|s| Rc::new(s) as SharedSource))
+        }
+
+        fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+            let result = self.finish().map_err(|e| unwritable(&self.target, &e));
+            ready(result)
+        }
+
+        fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+            let result = self.remove().map_err(|e| {
+                Error::Source(format!(
+                    "{}: could not be removed: {e}; delete it by hand",
+                    self.partial.display()
+                ))
+            });
+            ready(result)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The embedding rows of the tokens that occur in a text: a vocabulary of 128 000 rows is never read whole.
+
+use crate::Result;
+use crate::model::Model;
+use crate::model::tensors::TensorId;
+use crate::model::weights::fetch::RowsFetch;
+
+/// Embedding rows are read in pieces of at most this many bytes.
+const PIECE_BYTES: u64 = 16 << 20;
+
+/// Rows further apart than this are read separately: what lies between would take longer than a request.
+const GAP_BYTES: u64 = 256 << 10;
+
+/// Pieces that are read at once.
+const READS: usize = 8;
+
+/// The embedding rows of the tokens that occur.
+pub struct EmbeddingRows {
+    hidden: usize,
+    /// Sorted ids; row `i` of `values` belongs to `ids[i]`.
+    ids: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl EmbeddingRows {
+    pub async fn read(model: &Model, ids: &[u32]) -> Result<Self> {
+        let hidden = model.config.hidden_size;
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let row_bytes = model
+            .tensor(TensorId::Embedding)
+            .map_or(4 * hidden as u64, |t| t.bytes / t.shape.first().copied().unwrap_or(1).max(1));
+        let mut values = Vec::with_capacity(ids.len() * hidden);
+        let runs = runs(&ids, PIECE_BYTES / row_bytes.max(1), GAP_BYTES / row_bytes.max(1));
+        for group in runs.chunks(READS) {
+            // All of a group are on their way before the first is awaited.
+            let reads = group.iter().map(|run| {
+                let (first, last) = run.first().zip(run.last()).map_or((0, 0), |(a, b)| (*a, *b));
+                let count = u64::from(last - first) + 1;
+                Ok((first, run, RowsFetch::start(model, TensorId::Embedding, first.into(), count)?))
+            });
+            for (first, run, fetch) in reads.collect::<Result<Vec<_>>>()? {
+                let rows = fetch.finish().await?;
+                for id in run.iter() {
+                    values.extend_from_slice(&rows.rows((id - first) as usize, 1, hidden)?);
+                }
+            }
+        }
+        Ok(Self { hidden, ids, values })
+    }
+
+    pub fn row(&self, id: u32) -> &[f32] {
+        let place = self.ids.binary_search(&id).unwrap_or(0);
+        self.values.get(place * self.hidden..(place + 1) * self.hidden).unwrap_or_default()
+    }
+}
+
+/// Cuts sorted ids into runs that span at most `longest` rows and have no gap of more than `gap`.
+fn runs(ids: &[u32], longest: u64, gap: u64) -> Vec<&[u32]> {
+    let mut runs = Vec::new();
+    let mut rest = ids;
+    while let Some(first) = rest.first() {
+        let near = |(before, id): &(&u32, &u32)| {
+            u64::from(*id - *before) <= gap.max(1) && u64::from(*id - first) < longest.max(1)
+        };
+        let n = 1 + rest.iter().zip(rest.iter().skip(1)).take_while(near).count();
+        let (run, later) = rest.split_at(n);
+        runs.push(run);
+        rest = later;
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_short_have_no_gaps_and_hold_every_id() {
+        assert_eq!(runs(&[1, 2, 5, 50, 51, 60], 100, 9), [&[1, 2, 5][..], &[50, 51, 60]]);
+        assert_eq!(runs(&[1, 2, 3, 4, 5], 2, 9), [&[1, 2][..], &[3, 4], &[5]]);
+        assert_eq!(runs(&[7, 9], 0, 0), [[7], [9]]);
+        assert!(runs(&[], 5, 5).is_empty());
+    }
+}

@@ -1,0 +1,10 @@
+//! Sequences of tokens to hidden states, layer by layer: all sequences go through one layer, then through the next.
+
+pub mod context;
+mod embedding;
+pub mod identity;
+pub mod pass;
+pub mod runner;
+pub mod sequences;
+pub mod states;
+pub mod stream;

@@ -1,0 +1,164 @@
+//! Attention of whole sequences on the CPU, head by head.
+//!
+//! burn rotates, masks and normalises in passes over scores of all heads, each on one thread. Here the scores of a
+//! few queries of one head exist at a time, and only of keys that they see; heads are spread over all cores.
+
+use std::ops::Range;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::rowwise::exponentials;
+use super::threads::map_all;
+
+/// Queries whose scores exist at a time.
+const QUERIES: usize = 64;
+
+/// Rotary tables of positions from 0 on, row-major `[tokens, head_dim]`, and how far back a position sees.
+#[derive(Debug)]
+pub struct Tables {
+    /// Cosines.
+    pub cos: Vec<f32>,
+    /// Sines, those of the first half of a row with the sign of "rotate half".
+    pub sin: Vec<f32>,
+    /// A position attends to itself and to so many before it, less one.
+    pub window: usize,
+}
+
+/// What heads gather from values `[batch tokens, key heads head_dim]`, given queries `[batch tokens, heads head_dim]`
+/// and keys like the values: `[batch tokens, heads head_dim]`. All row-major, queries and keys not rotated yet.
+pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Tables) -> Vec<f32> {
+    let Heads { batch, tokens, heads: n_heads, kv_heads, width } = heads;
+    let per_group = n_heads / kv_heads.max(1);
+    let key_head = |place: usize| {
+        let (sequence, group) = (place / kv_heads, place % kv_heads);
+        let scale = 1.0 / (width as f32).sqrt();
+        let of = |rows, n, head| HeadRows {
+            rows,
+            stride: n * width,
+            first: sequence * tokens,
+            column: head * width,
+        };
+        let keys = of(keys, kv_heads, group).rotated(tokens, width, tables, 1.0);
+        let values = of(values, kv_heads, group).view(tokens, width);
+        let query_heads = group * per_group..(group + 1) * per_group;
+        let gathered = query_heads.map(|head| {
+            let queries = of(queries, n_heads, head).rotated(tokens, width, tables, scale);
+            attend(&queries, &keys, values, tables.window)
+        });
+        gathered.collect::<Vec<_>>()
+    };
+    let gathered = map_all(batch * kv_heads, key_head);
+    let mut joined = vec![0.0f32; batch * tokens * n_heads * width];
+    for (place, head) in gathered.iter().flatten().enumerate() {
+        let (sequence, head_place) = (place / n_heads.max(1), place % n_heads.max(1));
+        let rows = joined.chunks_mut(n_heads * width).skip(sequence * tokens);
+        for (to, from) in rows.zip(head.chunks(width)) {
+            if let Some(to) = to.get_mut(head_place * width..(head_place + 1) * width) {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+    joined
+}
+
+/// One head of one sequence among rows of all heads.
+struct HeadRows<'a> {
+    rows: &'a [f32],
+    /// Numbers in a row.
+    stride: usize,
+    /// The row of the sequence's first token.
+    first: usize,
+    column: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    fn row(&self, token: usize, width: usize) -> &'a [f32] {
+        let from = (self.first + token) * self.stride + self.column;
+        self.rows.get(from..from + width).unwrap_or_default()
+    }
+
+    /// `[tokens, width]`.
+    fn view(&self, tokens: usize, width: usize) -> MatRef<'a, f32> {
+        let rows =
+            self.rows.get(self.first * self.stride..(self.first + tokens) * self.stride).unwrap_or_default();
+        MatRef::from_row_major_slice(rows, rows.len() / self.stride.max(1), self.stride)
+            .subcols(self.column, width)
+    }
+
+    /// `[tokens, width]`, each row turned to its position and multiplied by `scale`.
+    fn rotated(&self, tokens: usize, width: usize, tables: &Tables, scale: f32) -> Vec<f32> {
+        let mut rotated = vec![0.0f32; tokens * width];
+        let tables = tables.cos.chunks(width).zip(tables.sin.chunks(width));
+        for (token, (to, (cos, sin))) in rotated.chunks_mut(width).zip(tables).enumerate() {
+            let row = self.row(token, width);
+            let (front, back) = row.split_at(row.len() / 2);
+            let swapped = back.iter().chain(front);
+            for ((to, (x, swapped)), (cos, sin)) in
+                to.iter_mut().zip(row.iter().zip(swapped)).zip(cos.iter().zip(sin))
+            {
+                *to = (x * cos + swapped * sin) * scale;
+            }
+        }
+        rotated
+    }
+}
+
+/// What one head gathers, `[tokens, width]`: `queries` and `keys` are `[tokens, width]`, rotated, the queries scaled.
+fn attend(queries: &[f32], keys: &[f32], values: MatRef<'_, f32>, window: usize) -> Vec<f32> {
+    let (tokens, width) = (values.nrows(), values.ncols());
+    let queries = MatRef::from_row_major_slice(queries, tokens, width);
+    let keys = MatRef::from_row_major_slice(keys, tokens, width);
+    let mut gathered = vec![0.0f32; tokens * width];
+    let mut scores = vec![0.0f32; QUERIES.min(tokens) * tokens];
+    for first in (0..tokens).step_by(QUERIES) {
+        let n = QUERIES.min(tokens - first);
+        let seen = (first + 1).saturating_sub(window)..first + n;
+        let Some(scores) = scores.get_mut(..n * seen.len()) else { break };
+        let products = MatMut::from_row_major_slice_mut(scores, n, seen.len());
+        let keys = keys.subrows(seen.start, seen.len());
+        matmul(products, Accum::Replace, queries.subrows(first, n), keys.transpose(), 1.0, Par::Seq);
+        let sums = soften(scores, first, &seen, window);
+        let Some(rows) = gathered.get_mut(first * width..(first + n) * width) else { break };
+        let weights = MatRef::from_row_major_slice(scores, n, seen.len());
+        let seen_values = values.subrows(seen.start, seen.len());
+        let to = MatMut::from_row_major_slice_mut(rows, n, width);
+        matmul(to, Accum::Replace, weights, seen_values, 1.0, Par::Seq);
+        for (row, sum) in rows.chunks_mut(width).zip(sums) {
+            row.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+    gathered
+}
+
+/// Turns rows of scores, of queries from `first` on with the keys `seen`, into numerators of a softmax over the keys
+/// that each may see, and gives the denominators.
+fn soften(scores: &mut [f32], first: usize, seen: &Range<usize>, window: usize) -> Vec<f32> {
+    let rows = scores.chunks_mut(seen.len().max(1)).enumerate();
+    rows.map(|(place, row)| {
+        let query = first + place;
+        let from = (query + 1).saturating_sub(window).max(seen.start) - seen.start;
+        let to = (query + 1 - seen.start).min(row.len());
+        let (before, rest) = row.split_at_mut(from.min(to));
+        let (visible, after) = rest.split_at_mut(to - before.len());
+        before.fill(0.0);
+        after.fill(0.0);
+        exponentials(visible)
+    })
+    .collect()
+}
+
+/// How many heads of which size gather from how many tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens in each.
+    pub tokens: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, of which each serves as many query heads that follow each other.
+    pub kv_heads: usize,
+    /// Numbers in a head's query, key or value.
+    pub width: usize,
+}

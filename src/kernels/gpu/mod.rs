@@ -1,0 +1,164 @@
+//! Stored weights to `f32` on a GPU, by shaders of ours.
+//!
+//! Weights are uploaded as they are stored, and a few rows at a time are decoded just before they are
+//! multiplied: a quantised matrix never exists in `f32` as a whole, and no buffer exceeds what every WebGPU
+//! implementation grants. The shaders use neither half-precision arithmetic nor subgroups.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Cube, Dispatch, backend_extension};
+use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+use burn_cubecl::cubecl::ir::UIntKind;
+use burn_cubecl::cubecl::ir::metadata::Info;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::cubecl::server::KernelArguments;
+use burn_cubecl::cubecl::{CubeKernel, PrecompiledSource};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+
+use crate::format::blocks::BlockType;
+use crate::format::element::Element;
+
+/// Invocations of a workgroup, as the shader says.
+const WORKGROUP: u32 = 64;
+
+/// Workgroups in a row that every implementation grants.
+const MAX_WORKGROUPS: u32 = 65_535;
+
+/// Rows of a matrix on a GPU, as they are stored.
+#[derive(Debug, Clone)]
+pub struct StoredRows {
+    element: Element,
+    shape: [usize; 2],
+    words: Tensor<1, Int>,
+}
+
+impl StoredRows {
+    /// Uploads rows `[n, width]`; `None` where no shader decodes their type, or for a part of a group.
+    pub fn upload(element: Element, bytes: &[u8], shape: [usize; 2], device: &Device) -> Option<Self> {
+        let shader = Shader::of(element)?;
+        let values = shape[0] * shape[1];
+        if !values.is_multiple_of(shader.group) {
+            return None;
+        }
+        let n_groups = i32::try_from(values / shader.group).ok()?;
+        let (whole, rest) = bytes.as_chunks::<4>();
+        let mut words = Vec::with_capacity(whole.len() + 2);
+        words.push(n_groups);
+        words.extend(whole.iter().map(|word| i32::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut last = [0; 4];
+            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            words.push(i32::from_le_bytes(last));
+        }
+        let n_words = words.len();
+        let words = Tensor::from_data(TensorData::new(words, [n_words]), device);
+        Some(Self { element, shape, words })
+    }
+
+    /// The rows in `f32`.
+    pub fn decode(&self) -> Tensor<2> {
+        let words = self.words.clone().into_dispatch();
+        Tensor::from_dispatch(<Dispatch as Dequantise>::dequantise(words, self.element, self.shape))
+    }
+}
+
+/// The text of the shader of a type.
+#[derive(Debug, Clone, Copy)]
+pub struct Shader {
+    /// Weights that an invocation decodes.
+    pub group: usize,
+    parts: &'static [&'static str],
+}
+
+impl Shader {
+    /// The shader that decodes `element`; `None` for one that needs none.
+    pub fn of(element: Element) -> Option<Self> {
+        let parts: &'static [&'static str] = match element {
+            Element::F32 => return None,
+            Element::F16 => &[include_str!("f16.wgsl")],
+            Element::Bf16 => &[include_str!("bf16.wgsl")],
+            Element::Block(block) => match block {
+                BlockType::Q4_0 => &[include_str!("q4_0.wgsl")],
+                BlockType::Q4_1 => &[include_str!("q4_1.wgsl")],
+                BlockType::Q5_0 => &[include_str!("q5_0.wgsl")],
+                BlockType::Q5_1 => &[include_str!("q5_1.wgsl")],
+                BlockType::Q8_0 => &[include_str!("q8_0.wgsl")],
+                BlockType::Q2K => &[include_str!("q2_k.wgsl")],
+                BlockType::Q3K => &[include_str!("q3_k.wgsl")],
+                BlockType::Q4K => &[include_str!("q4_k.wgsl"), include_str!("scales.wgsl")],
+                BlockType::Q5K => &[include_str!("q5_k.wgsl"), include_str!("scales.wgsl")],
+                BlockType::Q6K => &[include_str!("q6_k.wgsl")],
+                BlockType::Iq4Nl => &[include_str!("iq4_nl.wgsl"), include_str!("iq4.wgsl")],
+                BlockType::Iq4Xs => &[include_str!("iq4_xs.wgsl"), include_str!("iq4.wgsl")],
+                BlockType::Mxfp4 => &[include_str!("mxfp4.wgsl")],
+            },
+        };
+        let group = match element {
+            Element::Block(BlockType::Q2K | BlockType::Q3K | BlockType::Q6K) => 16,
+            _ => 32,
+        };
+        Some(Self { group, parts })
+    }
+
+    /// The whole text in WGSL.
+    pub fn source(self) -> String {
+        let parts = self.parts.iter().chain(&[include_str!("common.wgsl")]);
+        parts.copied().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What burn is taught: blocks, as words, to numbers.
+#[backend_extension(Cube)]
+pub trait Dequantise: Backend {
+    /// Decodes the words of [`StoredRows`] into a matrix of `shape`.
+    fn dequantise(words: IntTensor<Self>, element: Element, shape: [usize; 2]) -> FloatTensor<Self>;
+}
+
+impl Dequantise for Cube {
+    fn dequantise(words: IntTensor<Self>, element: Element, shape: [usize; 2]) -> FloatTensor<Self> {
+        let client = words.client.clone();
+        let weights = empty_device_contiguous_dtype(
+            client.clone(),
+            words.device.clone(),
+            Shape::from(shape),
+            DType::F32,
+        );
+        let group = Shader::of(element).map_or(1, |shader| shader.group);
+        let workgroups = (shape[0] * shape[1] / group).div_ceil(WORKGROUP as usize);
+        let workgroups = u32::try_from(workgroups).unwrap_or(u32::MAX).max(1);
+        let across = workgroups.min(MAX_WORKGROUPS);
+        client.launch(
+            Box::new(Kernel(element)),
+            CubeCount::Static(across, workgroups.div_ceil(across), 1),
+            KernelArguments::new()
+                .with_buffer(words.handle.clone().binding())
+                .with_buffer(weights.handle.clone().binding()),
+        );
+        weights
+    }
+}
+
+/// A shader as the runtime takes it.
+struct Kernel(Element);
+
+impl KernelMetadata for Kernel {
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(self.0)
+    }
+
+    fn address_type(&self) -> ElemType {
+        UIntKind::U32.into()
+    }
+}
+
+impl CubeKernel for Kernel {
+    fn define(&self) -> KernelDefinition {
+        let settings =
+            KernelSettings::new(CubeDim::new_1d(WORKGROUP).0, ExecutionMode::Checked, AddressType::U32);
+        KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
+    }
+
+    fn source(&self) -> Option<PrecompiledSource> {
+        let source = Shader::of(self.0)?.source();
+        Some(PrecompiledSource { source, entrypoint_name: "main".to_owned(), lang: "wgsl" })
+    }
+}

@@ -1,0 +1,246 @@
+//! Row-wise arithmetic of the CPU in one pass.
+//!
+//! burn computes an expression operation by operation, each a pass over memory on one thread; at the
+//! sizes of a language model that costs as much as the products between. Here each expression is one
+//! pass, vectorised for the processor at hand and on all its cores. On a GPU the same functions are
+//! burn's operations.
+
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, Tensor, TensorData};
+use pulp::Arch;
+
+use crate::kernels::threads::for_pieces;
+
+/// Elements that a thread takes at a time: about a level-two cache.
+const PIECE: usize = 1 << 16;
+
+/// Partial sums of a reduction: enough to fill two of the widest vector registers.
+const LANES: usize = 32;
+
+/// Whether tensors of this device are in this process's memory.
+pub fn is_host(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+/// `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`; `weight` is `[1, width]`.
+pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+    let device = x.device();
+    if !is_host(&device) {
+        let mean_square = x.clone().square().mean_dim(1);
+        let scale = (mean_square + epsilon).sqrt().recip();
+        return x * scale * weight.clone();
+    }
+    let [n_rows, width] = x.dims();
+    let (mut values, weight) = (host(x), host(weight.clone()));
+    for_rows(&mut values, width, |row| {
+        let mean_square = sum(row, |x| x * x) / width as f32;
+        let scale = 1.0 / (mean_square + epsilon as f32).sqrt();
+        for (x, w) in row.iter_mut().zip(&weight) {
+            *x *= scale * w;
+        }
+    });
+    Tensor::from_data(TensorData::new(values, [n_rows, width]), &device)
+}
+
+/// `silu(gate) * up` element by element, `silu(x) = x / (1 + exp(-x))`.
+pub fn gated(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    let device = gate.device();
+    if !is_host(&device) {
+        return silu(gate) * up;
+    }
+    let shape = gate.dims();
+    let (mut values, up) = (host(gate), host(up));
+    for_pairs(&mut values, &up, |gate, up| {
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g *= u / (1.0 + exp(-*g));
+        }
+    });
+    Tensor::from_data(TensorData::new(values, shape), &device)
+}
+
+/// A row of logits `z`, reduced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowSoftmax {
+    /// The largest logit.
+    pub max: f32,
+    /// `sum_v exp(z_v - max)`.
+    pub sum: f32,
+    /// The first place of the largest logit.
+    pub argmax: usize,
+}
+
+/// Reduces a row of logits.
+pub fn row_softmax(z: &[f32]) -> RowSoftmax {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let max = z.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+            let sum = sum(z, |x| exp(x - max));
+            let argmax = z.iter().position(|x| *x == max).unwrap_or(0);
+            RowSoftmax { max, sum, argmax }
+        },
+    )
+}
+
+/// `sum_v exp(z_v - max) (z_v - y_v)`.
+pub fn row_divergence(z: &[f32], y: &[f32], max: f32) -> f32 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || sum_pairs(z, y, |z, y| exp(z - max) * (z - y)),
+    )
+}
+
+/// Replaces scores `z` by `exp(z - max)` and gives their sum.
+pub fn exponentials(z: &mut [f32]) -> f32 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let max = z.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+            z.iter_mut().for_each(|z| *z = exp(*z - max));
+            sum(z, |x| x)
+        },
+    )
+}
+
+/// The elements of a tensor of the CPU, without a copy if nobody else holds it.
+pub fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    // Tensors of this engine are f32, for which the conversion cannot fail.
+    x.into_data().try_into_vec::<f32>().unwrap_or_default()
+}
+
+/// `f` on each row of `width` elements.
+fn for_rows(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync + Send) {
+    let width = width.max(1);
+    let piece = (PIECE / width).max(1) * width;
+    for_pieces(values.chunks_mut(piece), |rows| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || rows.chunks_mut(width).for_each(&f),
+        );
+    });
+}
+
+/// `f` on matching pieces of two slices.
+fn for_pairs(a: &mut [f32], b: &[f32], f: impl Fn(&mut [f32], &[f32]) + Sync + Send) {
+    for_pieces(a.chunks_mut(PIECE).zip(b.chunks(PIECE)), |(a, b)| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || f(a, b),
+        );
+    });
+}
+
+/// `sum f(x)` with [`LANES`] running sums, which is vectorised and rounds less than one.
+#[inline(always)]
+fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (s, x) in sums.iter_mut().zip(block) {
+            *s += f(*x);
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|x| f(*x)).sum::<f32>()
+}
+
+/// `sum f(x, y)`, as [`sum`].
+#[inline(always)]
+fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for ((s, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *s += f(*a, *b);
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| f(*a, *b)).sum::<f32>()
+}
+
+/// `e^x` to about one unit in the last place, without branches, so that loops over it are vectorised;
+/// zero below -87.3 and the largest power above 88.
+///
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` by the polynomial of Cephes' `expf` (Moshier).
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.3, 88.0);
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.987_569_2e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5e-1;
+    let power = p * r * r + r + 1.0;
+    // The low bits of the shifted number are n: moved into the exponent they multiply by 2^n.
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
+    let product = power * scale;
+    if x < -87.3 { 0.0 } else { product }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_right_to_two_units_in_the_last_place() {
+        let mut worst = (0.0, 0.0);
+        for i in -870_000..880_000 {
+            let x = i as f32 * 1e-4;
+            let exact = f64::from(x).exp();
+            let error = (f64::from(exp(x)) / exact - 1.0).abs() / f64::from(f32::EPSILON);
+            if error > worst.0 {
+                worst = (error, x);
+            }
+        }
+        assert!(worst.0 < 2.0, "{} units at {}", worst.0, worst.1);
+        assert_eq!(exp(-100.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(1e9).is_finite());
+    }
+
+    #[test]
+    fn rows_reduce_like_the_naive_sums_at_odd_lengths() {
+        for n in [1, 31, 32, 33, 1000] {
+            let z: Vec<f32> = (0..n).map(|i| ((i * 7919) % 613) as f32 / 50.0 - 6.0).collect();
+            let y: Vec<f32> = (0..n).map(|i| ((i * 104_729) % 431) as f32 / 40.0 - 5.0).collect();
+            let row = row_softmax(&z);
+            let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(row.max, max);
+            assert_eq!(z[row.argmax], max);
+            let weight = |z: f32| f64::from(z - max).exp();
+            let sum: f64 = z.iter().map(|z| weight(*z)).sum();
+            assert!((f64::from(row.sum) / sum - 1.0).abs() < 1e-6, "{n}");
+            let exact: f64 = z.iter().zip(&y).map(|(z, y)| weight(*z) * f64::from(z - y)).sum();
+            let ours = f64::from(row_divergence(&z, &y, max));
+            assert!((ours - exact).abs() < 1e-5 * exact.abs().max(1.0), "{n}: {ours} {exact}");
+        }
+    }
+
+    #[test]
+    fn norm_and_gate_are_what_burn_computes() {
+        let device = Device::flex();
+        let tensor = |n: usize, seed: usize, shape: [usize; 2]| {
+            let values: Vec<f32> = (0..n).map(|i| ((i * seed) % 997) as f32 / 100.0 - 5.0).collect();
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device)
+        };
+        let (x, up, weight) =
+            (tensor(7 * 33, 31, [7, 33]), tensor(7 * 33, 57, [7, 33]), tensor(33, 7, [1, 33]));
+        let scale = (x.clone().square().mean_dim(1) + 1e-5).sqrt().recip();
+        let pairs = [
+            (rms_norm(x.clone(), &weight, 1e-5), x.clone() * scale * weight),
+            (gated(x.clone(), up.clone()), silu(x) * up),
+        ];
+        for (ours, theirs) in pairs {
+            for (i, (a, b)) in host(ours).iter().zip(host(theirs)).enumerate() {
+                assert!((a - b).abs() <= 2e-6 * b.abs().max(1.0), "{i}: {a} {b}");
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Points of a layer to diffusion-map coordinates.
+//!
+//! ```text
+//! points --normalise, centre--> squared distances --Gaussian--> operator P --eigen--> coordinates
+//! ```
+//!
+//! Every layer is embedded on its own from `n` points that are the same tokens in every layer, so the
+//! embeddings of two layers are paired samples that [`similarity`](crate::maths::similarity) can compare.
+//! The construction is Coifman and Lafon's ("Diffusion maps", Appl. Comput. Harmon. Anal. 21, 2006),
+//! in `f64` throughout. The operator is built in one place ([`DiffusionOperator`]); the two solvers
+//! behind it differ only after that and are tested against each other.
+//!
+//! Nothing here reads a file, touches a device or depends on the target.
+
+mod align;
+mod dense;
+mod diffusion;
+mod eigen;
+mod kept;
+mod kernel;
+mod lanczos;
+mod map;
+mod operator;
+mod options;
+mod points;
+
+pub(crate) use kernel::{median_of, mirror, varied_gram};
+
+pub use align::{align, align_onto};
+pub use diffusion::{diffusion_map, diffusion_map_and_distances, diffusion_maps};
+pub use kept::{KeptDistances, Sketch};
+pub use kernel::{SquaredDistances, squared_distances};
+pub use map::{DiffusionMap, Embedding};
+pub use operator::{DiffusionOperator, diffusion_operator};
+pub use options::{DiffusionOptions, ValidDiffusionOptions};
+pub use points::{Normalise, Points};

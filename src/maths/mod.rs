@@ -1,0 +1,7 @@
+//! The mathematics of the method, on plain slices of numbers: no model, no file, no device.
+
+pub mod least_squares;
+pub mod manifold;
+pub mod mix;
+pub mod random;
+pub mod similarity;

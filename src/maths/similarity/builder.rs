@@ -1,0 +1,292 @@
+//! The similarity matrix, filled in as layers arrive.
+
+use serde::{Deserialize, Serialize};
+
+use super::Metric;
+use super::cka::{UnitGram, linear_cka};
+use super::cosine::{mean_angle, mean_cosine};
+use super::distance::{mean_euclidean, similarities};
+use super::mahalanobis::{CentredLayer, mean_mahalanobis};
+use super::matrix::SimilarityMatrix;
+use super::mutual_information::{Estimator, Sample};
+use crate::error::{Error, Result};
+use crate::kernels::threads;
+use crate::maths::manifold::{DiffusionMap, Normalise, Points};
+
+/// Options of the similarity stage as a user gives them; [`SimilarityOptions::check`] makes them usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SimilarityOptions {
+    /// What makes two layers alike; default [`Metric::MutualInformation`].
+    pub metric: Metric,
+    /// Neighbours `k >= 1` of the mutual-information estimator, which needs `4k` points; default 5.
+    pub neighbours: usize,
+    /// What is done to each point first; default [`Normalise::Rms`]. Mutual information takes it from the map,
+    /// and cosines and angles do not depend on it.
+    pub normalise: Normalise,
+}
+
+impl Default for SimilarityOptions {
+    fn default() -> Self {
+        SimilarityOptions { metric: Metric::MutualInformation, neighbours: 5, normalise: Normalise::Rms }
+    }
+}
+
+impl SimilarityOptions {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the option, its value and its range.
+    pub fn check(self) -> Result<ValidSimilarityOptions> {
+        if self.neighbours == 0 {
+            return Err(Error::Usage("neighbours is 0, but must be at least 1".to_string()));
+        }
+        Ok(ValidSimilarityOptions(self))
+    }
+}
+
+/// Options that are known to be in range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValidSimilarityOptions(SimilarityOptions);
+
+impl ValidSimilarityOptions {
+    /// The options as they were given.
+    pub fn options(&self) -> SimilarityOptions {
+        self.0
+    }
+}
+
+/// What one layer contributes to every pair, computed once.
+#[derive(Debug, Clone)]
+enum Prepared {
+    Sample(Sample),
+    /// Points of root mean square 1 for cosines and angles, normalised points for distances.
+    Points(Points),
+    Centred(CentredLayer),
+    Gram(UnitGram),
+}
+
+/// Similarities of layers `0..n_layers`, extended layer by layer.
+///
+/// A merge changes only the layers from the merged one on: [`SimilarityBuilder::truncate`] forgets those, and
+/// pushing their new points recomputes exactly the rows that changed.
+///
+/// Memory: for mutual information `n dims` numbers per layer; for CKA an `n x n` matrix per layer; for the other
+/// metrics, which compare points, all points of all layers.
+///
+/// # Examples
+/// ```
+/// use laminate::manifold::{DiffusionOptions, Points, diffusion_map};
+/// use laminate::similarity::{SimilarityBuilder, SimilarityOptions};
+///
+/// let map_options = DiffusionOptions::default().check().unwrap();
+/// let mut builder = SimilarityBuilder::new(SimilarityOptions::default().check().unwrap());
+/// for layer in 0..3 {
+///     let arc = (0..40).flat_map(|i| {
+///         let angle = f64::from(i).powi(1 + layer as i32) / 40.0_f64.powi(layer as i32) / 20.0;
+///         [angle.cos(), angle.sin()]
+///     });
+///     let points = Points::from_f64(layer, 40, 2, arc.collect()).unwrap();
+///     let map = diffusion_map(&points, layer, &map_options).unwrap();
+///     let row = builder.push(&points, &map).unwrap();
+///     assert_eq!(row.len(), layer + 1);
+///     assert_eq!(row[layer], 1.0);
+/// }
+/// assert_eq!(builder.matrix().n_layers(), 3);
+/// ```
+#[derive(Debug, Clone)]
+pub struct SimilarityBuilder {
+    options: SimilarityOptions,
+    /// Points and dimensions of the first layer, which the others must match.
+    shape: Option<(usize, usize)>,
+    estimator: Option<Estimator>,
+    layers: Vec<Prepared>,
+    /// The metric's raw value for layer `l` and each of `0..=l`.
+    raw: Vec<Vec<f64>>,
+}
+
+impl SimilarityBuilder {
+    /// No layers yet.
+    pub fn new(options: ValidSimilarityOptions) -> Self {
+        SimilarityBuilder {
+            options: options.0,
+            shape: None,
+            estimator: None,
+            layers: Vec::new(),
+            raw: Vec::new(),
+        }
+    }
+
+    /// The options as they were given.
+    pub fn options(&self) -> SimilarityOptions {
+        self.options
+    }
+
+    /// The metric of the matrix.
+    pub fn metric(&self) -> Metric {
+        self.options.metric
+    }
+
+    /// Layers so far; the next one has this index.
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Appends a layer and returns its similarity to layers `0..=layer`, the last entry being the diagonal.
+    ///
+    /// The row is empty for a metric that needs all layers ([`Metric::needs_all_layers`]).
+    ///
+    /// # Errors
+    /// Those of [`SimilarityBuilder::extend`]; the builder is then as it was.
+    pub fn push(&mut self, points: &Points, map: &DiffusionMap) -> Result<Vec<f64>> {
+        let layer = self.n_layers();
+        self.extend(std::slice::from_ref(points), std::slice::from_ref(map))?;
+        Ok(if self.options.metric.needs_all_layers() { Vec::new() } else { self.row(layer) })
+    }
+
+    /// Appends several layers at once, all new pairs in parallel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where layers differ in points, in width, or from their map; [`Error::Limit`] for too few
+    /// points; [`Error::Numeric`] for a layer whose points or coordinates have no variance. All name the layer.
+    /// The builder is then as it was.
+    pub fn extend(&mut self, points: &[Points], maps: &[DiffusionMap]) -> Result<()> {
+        let first = self.n_layers();
+        if points.len() != maps.len() {
+            return Err(Error::Shape(format!("{} layers of points, but {} maps", points.len(), maps.len())));
+        }
+        let mut shape = self.shape;
+        for (layer, (points, map)) in (first..).zip(points.iter().zip(maps)) {
+            let found = (points.n_points(), points.dim());
+            let (n_points, dim) = *shape.get_or_insert(found);
+            if found != (n_points, dim) || map.embedding().n_points() != n_points {
+                return Err(Error::Shape(format!(
+                    "similarity: layer {layer} has {} points of {} coordinates and a map of {} points, but the \
+                     first layer has {n_points} points of {dim} coordinates",
+                    points.n_points(),
+                    points.dim(),
+                    map.embedding().n_points()
+                )));
+            }
+        }
+        let estimator = match (&self.estimator, shape, self.options.metric) {
+            (None, Some((n_points, _)), Metric::MutualInformation) => {
+                Some(Estimator::new(n_points, self.options.neighbours)?)
+            }
+            (made, ..) => made.clone(),
+        };
+
+        let inputs: Vec<_> = (first..).zip(points.iter().zip(maps)).collect();
+        let prepared = threads::map(&inputs, |(layer, (points, map))| self.prepare(*layer, points, map))
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+
+        let pairs: Vec<(usize, usize)> =
+            (first..first + prepared.len()).flat_map(|l| (0..=l).map(move |m| (l, m))).collect();
+        let layer = |l: usize| {
+            if l < first { self.layers.get(l) } else { prepared.get(l - first) }
+        };
+        let values = threads::map(&pairs, |&(l, m)| match (layer(l), layer(m)) {
+            (Some(a), Some(b)) => compare(a, b, self.options.metric, estimator.as_ref(), l, m),
+            _ => Err(Error::Numeric(format!("similarity of layers {l} and {m}: not prepared"))),
+        });
+        let mut values = values.into_iter();
+        let rows = (first..first + prepared.len())
+            .map(|l| values.by_ref().take(l + 1).collect::<Result<Vec<f64>>>())
+            .collect::<Result<Vec<_>>>()?;
+
+        self.shape = shape;
+        self.estimator = estimator;
+        self.layers.extend(prepared);
+        self.raw.extend(rows);
+        Ok(())
+    }
+
+    /// Forgets all layers from `n_layers` on: what a merge that produced layer `n_layers` has changed. The rows
+    /// before it, and what was prepared for them, are kept.
+    pub fn truncate(&mut self, n_layers: usize) {
+        self.layers.truncate(n_layers);
+        self.raw.truncate(n_layers);
+        if n_layers == 0 {
+            self.shape = None;
+            self.estimator = None;
+        }
+    }
+
+    /// The matrix of the layers so far. For a metric that needs all layers, the median is of these.
+    pub fn matrix(&self) -> SimilarityMatrix {
+        SimilarityMatrix::from_lower(if self.options.metric.needs_all_layers() {
+            similarities(&self.raw)
+        } else {
+            (0..self.n_layers()).map(|l| self.row(l)).collect()
+        })
+    }
+
+    /// Mutual information in nats of all pairs, the diagonal included; `None` for other metrics.
+    pub fn mutual_information(&self) -> Option<SimilarityMatrix> {
+        (self.options.metric == Metric::MutualInformation)
+            .then(|| SimilarityMatrix::from_lower(self.raw.clone()))
+    }
+
+    /// Similarities of layer `l` to `0..=l` from the raw values.
+    fn row(&self, l: usize) -> Vec<f64> {
+        let Some(row) = self.raw.get(l) else {
+            return Vec::new();
+        };
+        if self.options.metric != Metric::MutualInformation {
+            return row.clone();
+        }
+        let own = |m: usize| self.raw.get(m).and_then(|row| row.last()).copied().unwrap_or(f64::NAN);
+        let normalised = |(m, i): (usize, &f64)| {
+            if m == l { 1.0 } else { (i.max(0.0) / (own(l) * own(m)).sqrt()).min(1.0) }
+        };
+        row.iter().enumerate().map(normalised).collect()
+    }
+
+    fn prepare(&self, layer: usize, points: &Points, map: &DiffusionMap) -> Result<Prepared> {
+        let normalise = self.options.normalise;
+        Ok(match self.options.metric {
+            Metric::MutualInformation => Prepared::Sample(Sample::new(layer, map.embedding())?),
+            Metric::Cosine | Metric::Angular => Prepared::Points(points.normalised(layer, Normalise::Rms)?),
+            Metric::Euclidean => Prepared::Points(points.normalised(layer, normalise)?),
+            Metric::Mahalanobis => Prepared::Centred(CentredLayer::new(points, layer, normalise)?),
+            Metric::Cka => Prepared::Gram(UnitGram::new(points, layer, normalise)?),
+        })
+    }
+}
+
+/// The metric's raw value for layers `l >= m`: nats, a similarity, or a distance.
+fn compare(
+    a: &Prepared,
+    b: &Prepared,
+    metric: Metric,
+    estimator: Option<&Estimator>,
+    l: usize,
+    m: usize,
+) -> Result<f64> {
+    let value = match (a, b, metric) {
+        (Prepared::Sample(a), Prepared::Sample(b), _) => {
+            let estimate = estimator.map_or(f64::NAN, |estimator| estimator.estimate(a, b));
+            if l == m && estimate <= 0.0 {
+                return Err(Error::Numeric(format!(
+                    "most points of layer {l} coincide with others, so that it has no information of its own; use \
+                     more varied text"
+                )));
+            }
+            estimate
+        }
+        (Prepared::Points(_), Prepared::Points(_), Metric::Euclidean) if l == m => 0.0,
+        (Prepared::Points(a), Prepared::Points(b), Metric::Euclidean) => mean_euclidean(a, b),
+        (Prepared::Centred(_), Prepared::Centred(_), _) if l == m => 0.0,
+        (Prepared::Centred(a), Prepared::Centred(b), _) => mean_mahalanobis(a, b)?,
+        _ if l == m => 1.0,
+        (Prepared::Points(a), Prepared::Points(b), Metric::Angular) => 1.0 - mean_angle(a, b),
+        (Prepared::Points(a), Prepared::Points(b), _) => mean_cosine(a, b),
+        (Prepared::Gram(a), Prepared::Gram(b), _) => linear_cka(a, b),
+        _ => f64::NAN,
+    };
+    if !value.is_finite() {
+        return Err(Error::Numeric(format!("{metric} similarity of layers {l} and {m} is not finite")));
+    }
+    Ok(value)
+}

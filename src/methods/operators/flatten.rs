@@ -1,0 +1,128 @@
+//! FlattenGPT (arXiv 2602.08858): the layers of a run side by side on the same input, of which the most important
+//! heads and neurons stay.
+//!
+//! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
+//! neurons that go have in common with those that stay is passed on by the Nystrom method.
+
+use super::SpanCost;
+use super::cost::heads;
+use super::span_tensors::{
+    GroupShape, activations, assemble, columns, contexts, joined, read_span, side_by_side, upload_all,
+};
+use crate::Result;
+use crate::forward::context::Context;
+use crate::forward::states::as_rows;
+use crate::forward::stream::Stream;
+use crate::maths::least_squares::{Normal, leverage_bytes, leverage_keep};
+use crate::methods::Resources;
+use crate::methods::kept::fitted::Fitted;
+use crate::methods::walk::span::{Built, Span};
+use crate::methods::walk::walk;
+use crate::methods::walk::walker::Walker;
+use crate::model::Config;
+use crate::model::layers::decoder::DecoderLayer;
+use crate::model::tensors::Role;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+
+/// The ridge of leverage scores and of the repair, in mean eigenvalues of the Gram matrix.
+const RIDGE: f64 = 10.0;
+
+/// The layers of the new model, one flattened for each run.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    plan: &MergePlan,
+    stream: &Stream,
+) -> Result<Built> {
+    walk(
+        context,
+        resources,
+        plan,
+        stream,
+        |_| false,
+        async |walker, span| fit(walker, span).await.map(Fitted::from),
+    )
+    .await
+}
+
+/// What [`layers`] takes for a run.
+pub fn cost(config: &Config, n_layers: usize) -> SpanCost {
+    let m = config.intermediate_size * n_layers;
+    let kept = config.intermediate_size as f64;
+    let scores = (m as f64).powi(3) / 3.0 + kept.powi(3) / 6.0 + kept * kept * (m as f64 - kept);
+    let of_span = n_layers as f64;
+    let bytes = Normal::bytes(m, 0) + leverage_bytes(m) + 4 * config.parameters_per_layer() * n_layers as u64;
+    SpanCost { uploads: of_span, passes: of_span, solutions: 2.0 * scores, bytes, ..SpanCost::default() }
+        + SpanCost::sums(m, 0)
+        + SpanCost::sums(heads(config) * n_layers, 0)
+}
+
+async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
+    let model = walker.context.model;
+    let config = &model.config;
+    let folded = read_span(walker, &span).await?;
+    let uploaded = upload_all(walker, &folded)?;
+    let (contexts, activations) = gram(walker, &span, &uploaded).await?;
+
+    let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
+    let shape = GroupShape::new(config);
+    let output = side_by_side(&folded, Role::Output, heads);
+    let width = heads * folded.len();
+    let n_groups = shape.per_layer * folded.len();
+    let norm = |group: &usize| -> f64 {
+        // Head by head, whatever two heads of a group write against each other.
+        let columns = shape.columns(&[*group]);
+        columns.chunks(config.head_dim.max(1)).map(|head| written(&contexts, &output, width, head)).sum()
+    };
+    let mut ranked: Vec<(usize, f64)> = (0..n_groups).map(|group| (group, norm(&group))).collect();
+    ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let mut groups: Vec<usize> = ranked.into_iter().map(|(group, _)| group).take(shape.per_layer).collect();
+    groups.sort_unstable();
+
+    let repair = leverage_keep(&activations, inner, RIDGE)?;
+    let down = repair.apply(&side_by_side(&folded, Role::Down, inner))?;
+    let output = columns(&output, width, &shape.columns(&groups));
+    let tensors = assemble(config, &span, &folded, &groups, &repair.kept, &output, &down);
+    NewLayer::original(span.stays).replacing(model, span.layers, walker.context.storage, tensors)
+}
+
+/// Gram matrices of the run's contexts and of its activations over all tokens but BOS, which carries massive
+/// activations that would drown the others.
+async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> Result<(Normal, Normal)> {
+    let config = &walker.context.model.config;
+    let sequences = walker.context.sequences;
+    let mut heads = Normal::new(config.n_heads * config.head_dim * layers.len(), 0)?;
+    let mut neurons = Normal::new(config.intermediate_size * layers.len(), 0)?;
+    for x in &span.original.chunks {
+        let parts = contexts(layers, x, walker)?;
+        let mut between = as_rows(x);
+        for (layer, part) in layers.iter().zip(&parts) {
+            between = between + layer.output().forward(part.clone())?;
+        }
+        let gated = activations(layers, &between)?;
+        let n_rows = between.dims()[0];
+        let is_bos = |row: usize| sequences.has_bos() && row.is_multiple_of(sequences.tokens());
+        let weights: Vec<f32> = (0..n_rows).map(|row| if is_bos(row) { 0.0 } else { 1.0 }).collect();
+        heads.add(&joined(parts).await?, &[], &weights)?;
+        neurons.add(&joined(gated).await?, &[], &weights)?;
+    }
+    Ok((heads, neurons))
+}
+
+/// `sum_t |z_t O'|^2` of the contexts' columns `chosen`: the trace of `O G O'`.
+fn written(contexts: &Normal, output: &[f32], width: usize, chosen: &[usize]) -> f64 {
+    let rows = output.chunks(width.max(1));
+    rows.map(|row| {
+        let weight = |column: &usize| f64::from(row.get(*column).copied().unwrap_or(0.0));
+        let product = |i: &usize| {
+            let entry = |j: &usize| f64::from(contexts.gram(*i, *j).unwrap_or(0.0)) * weight(j);
+            weight(i) * chosen.iter().map(entry).sum::<f64>()
+        };
+        chosen.iter().map(product).sum::<f64>()
+    })
+    .sum()
+}

@@ -1,0 +1,226 @@
+//! Whether a fitted layer serves the model better than no fit: what reproduces the stream well on average may still miss
+//! the few directions that later layers live on.
+
+use crate::Result;
+use crate::evaluate::score_all;
+use crate::forward::context::Context;
+use crate::forward::sequences::Sequences;
+use crate::forward::states::{HiddenStates, sequences_per_chunk};
+use crate::forward::stream::Stream;
+use crate::methods::walk::span::Span;
+use crate::methods::walk::walker::Walker;
+use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Storage;
+use crate::protocol::events::Stage;
+use crate::quality::{Scores, mean_and_error};
+
+/// Standard errors by which a fit may be worse than none on average before it is turned down.
+const MARGIN: f64 = 2.0;
+
+/// What was fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FitKind {
+    /// A layer of the heads and neurons of all of a run.
+    Pooled,
+    /// The one that stays.
+    Refitted,
+}
+
+impl FitKind {
+    /// What such a layer is, and what becomes of the run without it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pooled => ("pooled", "refitted without pooling"),
+            Self::Refitted => ("refitted", "dropped"),
+        }
+    }
+}
+
+/// Some of the held-out sequences, about 2000 tokens, and what leaves the original on them. The final fit has seen
+/// them too, which matters little beside what is looked for here.
+pub struct Guard {
+    places: Vec<usize>,
+    sequences: Sequences,
+    original: HiddenStates,
+}
+
+impl Guard {
+    /// Runs the original on the sequences.
+    ///
+    /// # Errors
+    /// What running gives.
+    async fn new(walker: &Walker<'_>) -> Result<Self> {
+        let context = &walker.context;
+        let held_out: Vec<usize> = walker.held_out().collect();
+        let count = sequences_per_chunk(context.sequences.tokens()).min(held_out.len());
+        let places: Vec<usize> =
+            (0..count).filter_map(|i| held_out.get(i * held_out.len() / count).copied()).collect();
+        let sequences = context.sequences.at(&places);
+        let storage = Storage::of(context.model);
+        let on_these = Context { sequences: &sequences, storage, ..*context };
+        let mut stream = Stream::open_once(&on_these, NewLayer::originals(context.model)).await?;
+        stream.run(&on_these, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+        let original = stream.last()?.clone();
+        Ok(Self { places, sequences, original })
+    }
+
+    /// The guard in `slot`, which is made where it is empty: one serves all runs of a plan.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub async fn of<'s>(slot: &'s mut Option<Self>, walker: &Walker<'_>) -> Result<&'s Self> {
+        let guard = match slot.take() {
+            Some(guard) => guard,
+            None => Self::new(walker).await?,
+        };
+        Ok(slot.insert(guard))
+    }
+
+    /// Judges the layers that are fitted for `run`.
+    pub fn trial<'t, 'w>(&'t self, walker: &'t Walker<'w>, span: &'t Span<'t>) -> Trial<'t, 'w> {
+        Trial { walker, span, guard: self, unfitted: None }
+    }
+}
+
+/// What is fitted for a run before a [`Guard`].
+pub struct Trial<'t, 'w> {
+    /// Runs layers.
+    pub walker: &'t Walker<'w>,
+    /// What is fitted for.
+    pub span: &'t Span<'t>,
+    guard: &'t Guard,
+    /// What the model gives in which the layer that stays of the run is as it was; the layers before it are the new ones,
+    /// those after it the original's.
+    unfitted: Option<Scores>,
+}
+
+impl Trial<'_, '_> {
+    /// The layer of a fit, if with it the divergence from the original is at most as large as without any fit, by a
+    /// margin of noise; else a remark that says what was wrong with it.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub async fn judge(
+        &mut self,
+        kind: FitKind,
+        layer: NewLayer,
+        remarks: &mut Vec<String>,
+    ) -> Result<Option<NewLayer>> {
+        let stays = NewLayer::original(self.span.stays);
+        let layers = match self.unfitted {
+            Some(_) => vec![&layer],
+            None => vec![&layer, &stays],
+        };
+        let mut scores = self.scores(&layers).await?.into_iter();
+        let fitted = scores.next().unwrap_or_default();
+        let unfitted = self.unfitted.get_or_insert_with(|| scores.next().unwrap_or_default());
+        if is_no_worse(&fitted.kl_by_sequence, &unfitted.kl_by_sequence) {
+            return Ok(Some(layer));
+        }
+        let (what, instead) = kind.words();
+        remarks.push(format!(
+            "Layers {:?} were {instead}: {what}, they would serve held-out text worse than dropped ones.",
+            self.span.layers
+        ));
+        Ok(None)
+    }
+
+    /// Those of the model with each of `layers` in the place of the run.
+    async fn scores(&self, layers: &[&NewLayer]) -> Result<Vec<Scores>> {
+        let Self { walker, span, guard, .. } = self;
+        let Context { model, accelerator, observer, .. } = walker.context;
+        let entering = span.entering.sequences(&guard.places);
+        let mut streams = Vec::with_capacity(layers.len());
+        for layer in layers {
+            streams.push(walker.runner.forward(&walker.upload(layer).await?, &entering)?);
+        }
+        let after = span.layers.last().map_or(0, |last| last + 1);
+        for layer in after..model.config.n_layers {
+            let layer = walker.upload(&NewLayer::original(layer)).await?;
+            for stream in &mut streams {
+                *stream = walker.runner.forward(&layer, stream)?;
+            }
+        }
+        let streams: Vec<&HiddenStates> = streams.iter().collect();
+        score_all(accelerator, &guard.sequences, model, &streams, Some(&guard.original), observer).await
+    }
+}
+
+/// Whether the mean of `a - b` is at most [`MARGIN`] of its standard errors above 0. Not where it is no number.
+fn is_no_worse(a: &[f64], b: &[f64]) -> bool {
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    match (mean_and_error(&differences), &differences[..]) {
+        (Some((mean, error)), _) => mean <= MARGIN * error,
+        // One says nothing about the noise, and none nothing at all.
+        (None, [only]) => *only <= 0.0,
+        (None, _) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::{FitKind, Guard, is_no_worse};
+    use crate::demo;
+    use crate::device::Accelerator;
+    use crate::forward::context::Context;
+    use crate::forward::sequences::Sequences;
+    use crate::forward::stream::Stream;
+    use crate::methods::Resources;
+    use crate::methods::walk::walk;
+    use crate::model::weights::new_layer::NewLayer;
+    use crate::plan::{MergePlan, Operator};
+    use crate::protocol::events::{Silent, Stage};
+
+    #[test]
+    fn layers_that_serve_worse_than_none_are_turned_down_and_said() {
+        let model = block_on(demo::open()).unwrap();
+        let ids = model.tokenizer.encode(demo::TEXT).unwrap();
+        let sequences = Sequences::cut(&model.config, &ids, 20, 32).unwrap();
+        let accelerator = Accelerator::cpu("test");
+        let context = Context::new(&model, &accelerator, &sequences, &Silent);
+        let plan =
+            MergePlan::absorbing(model.config.n_layers, Operator::PoolRefit, &[(2, 0.9)], |_| 1.0).unwrap();
+        let mut stream = block_on(Stream::open(&context, NewLayer::originals(&model))).unwrap();
+        block_on(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+
+        let (mut remarks, mut taken) = (Vec::new(), Vec::new());
+        let resources = Resources::default();
+        let walked = walk(
+            &context,
+            &resources,
+            &plan,
+            &stream,
+            |_| false,
+            async |walker, span| {
+                let mut slot = None;
+                let guard = Guard::of(&mut slot, walker).await?;
+                assert_eq!(guard.places, [0, 6, 13, 19], "the held-out sequences");
+                let mut trial = guard.trial(walker, &span);
+                let stays = NewLayer::original(span.stays);
+                for (kind, layer) in
+                    [(FitKind::Refitted, stays.clone()), (FitKind::Pooled, stays.clone().scaled(8.0))]
+                {
+                    let judged = trial.judge(kind, layer, &mut remarks).await?;
+                    taken.push(judged.is_some());
+                }
+                Ok(stays.into())
+            },
+        );
+        assert_eq!(block_on(walked).unwrap().layers.len(), model.config.n_layers - 1);
+        assert_eq!(taken, [true, false]);
+        let [remark] = &remarks[..] else { panic!("{remarks:?}") };
+        assert!(remark.contains("[1, 2]") && remark.contains("refitted without pooling"), "{remark}");
+    }
+
+    #[test]
+    fn what_is_worse_by_more_than_noise_is_turned_down() {
+        assert!(is_no_worse(&[0.1, 0.2, 0.3], &[0.2, 0.3, 0.5]));
+        assert!(is_no_worse(&[0.1, 0.2, 0.3], &[0.1, 0.2, 0.3]));
+        assert!(is_no_worse(&[0.1, 0.4, 0.3], &[0.2, 0.2, 0.3]), "a difference within noise");
+        assert!(!is_no_worse(&[0.9, 1.2, 1.1], &[0.2, 0.2, 0.3]));
+        assert!(!is_no_worse(&[f64::NAN, 0.1], &[0.2, 0.2]));
+        assert!(!is_no_worse(&[0.5], &[0.2]) && is_no_worse(&[0.1], &[0.2]));
+    }
+}

@@ -1,0 +1,141 @@
+//! Pool-refit: heads and neurons of all layers of a run are pooled, the ones that are needed stay, and the output
+//! and down projections are solved for.
+//!
+//! 1. Each layer reads the stream that enters the run in the new model; a linear map that takes it to what the
+//!    layer read in the original, where held-out sequences say that it helps, is folded into its projections.
+//! 2. As many groups of heads as one layer has are kept, by backward elimination of the group without which the
+//!    stream after the run, less what its MLPs wrote in the original, is still explained best; the output projection
+//!    is a ridge about the present one.
+//! 3. The same for neurons, and the down projection.
+//!
+//! Rows count by their relative error, and all tokens are in the fit.
+
+use super::cost::{heads, megabytes};
+use super::guard::{FitKind, Guard};
+use super::pooling::{Pooling, ROUNDS};
+use super::span_tensors::{GroupShape, assemble, read_span, upload_all};
+use super::{SpanCost, refit};
+use crate::Result;
+use crate::forward::context::Context;
+use crate::forward::stream::Stream;
+use crate::maths::least_squares::{Normal, eliminate_bytes, ridge_bytes};
+use crate::methods::Resources;
+use crate::methods::kept::fitted::Fitted;
+use crate::methods::walk::seen::Watched;
+use crate::methods::walk::span::{Built, Span};
+use crate::methods::walk::walk;
+use crate::methods::walk::walker::Walker;
+use crate::model::Config;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+
+/// The layers of the new model, one pooled for each run.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    plan: &MergePlan,
+    stream: &Stream,
+) -> Result<Built> {
+    let mut guard = None;
+    let n_rows = context.sequences.count() * context.sequences.tokens();
+    let watches = |n_layers| {
+        let config = &context.model.config;
+        bytes(config, n_layers) <= resources.fit_bytes
+            && is_watched(config, n_layers, n_rows, resources.fit_bytes)
+    };
+    let mut built = walk(context, resources, plan, stream, watches, async |walker, span| {
+        let mut trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
+        let mut remarks = Vec::new();
+        let needed = bytes(&context.model.config, span.layers.len());
+        if needed > resources.fit_bytes {
+            remarks.push(format!(
+                "Layers {:?} were refitted without pooling, which would need {} of memory.",
+                span.layers,
+                megabytes(needed)
+            ));
+        } else {
+            let pooled = fit(walker, &span).await?;
+            if let Some(layer) = trial.judge(FitKind::Pooled, pooled, &mut remarks).await? {
+                return Ok(Fitted { layer, remarks });
+            }
+        }
+        refit::guarded(trial, remarks).await
+    })
+    .await?;
+    built.remarks.extend(refit::remark(context, resources));
+    Ok(built)
+}
+
+/// Memory that pooling `n_layers` layers needs beside the states.
+fn bytes(config: &Config, n_layers: usize) -> u64 {
+    let (m, d) = (config.intermediate_size * n_layers, config.hidden_size);
+    let weights = 4 * config.parameters_per_layer() * n_layers as u64;
+    2 * Normal::bytes(m, d) + eliminate_bytes(m).max(ridge_bytes(m, d)) + weights
+}
+
+/// What [`layers`] takes for a run of `n_layers` on `n_rows` tokens.
+pub fn cost(config: &Config, n_layers: usize, n_rows: usize, fit_bytes: u64) -> SpanCost {
+    let refit = refit::cost(config, fit_bytes);
+    if bytes(config, n_layers) > fit_bytes {
+        return refit;
+    }
+    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let of_span = n_layers as f64;
+    // Contexts twice and activations once. What the layers did in the original is watched as they are walked through, or
+    // there is no room to keep it, and they are run three times more.
+    let again = if is_watched(config, n_layers, n_rows, fit_bytes) { 0.0 } else { 3.0 };
+    let walked = SpanCost { uploads: 2.0 * of_span, passes: (1.0 + again) * of_span, ..SpanCost::default() };
+    let (all_heads, all_neurons) = ((heads(config) * n_layers) as f64, (inner * n_layers) as f64);
+    // What attention and what MLPs read.
+    let sums = SpanCost::sums(d, d).times(2 * n_layers)
+        + SpanCost::sums(all_heads as usize, d)
+        + SpanCost::sums(all_neurons as usize, d);
+    let rounds = eliminated(inner * n_layers, inner).map(|m| m.powi(3) / 3.0 + m * m * d as f64).sum::<f64>();
+    let groups = GroupShape::new(config);
+    let gone = (groups.per_layer * n_layers.saturating_sub(1)) as f64;
+    let inverse = all_heads.powi(3) / 2.0 + gone * all_heads * all_heads * groups.queries as f64;
+    let chosen =
+        SpanCost { solutions: rounds + 2.0 * inverse, bytes: bytes(config, n_layers), ..SpanCost::default() };
+    let ridges = SpanCost::ridge(d, d).times(2 * n_layers)
+        + SpanCost::ridge(heads(config), d)
+        + SpanCost::ridge(inner, d);
+    walked + sums + chosen + ridges + refit
+}
+
+/// Regressors at the beginning of each round of an elimination from `m` to `keep` (see [`eliminate`]).
+fn eliminated(m: usize, keep: usize) -> impl Iterator<Item = f64> {
+    let surplus = m.saturating_sub(keep);
+    (0..ROUNDS).map(move |round| (keep + (surplus >> round)) as f64)
+}
+
+/// Whether what `n_layers` layers do with `n_rows` rows in the original is kept: where that takes no more than a third of
+/// the memory.
+fn is_watched(config: &Config, n_layers: usize, n_rows: usize, fit_bytes: u64) -> bool {
+    Watched::bytes(n_layers, n_rows, config.hidden_size) <= fit_bytes / 3
+}
+
+async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
+    let model = walker.context.model;
+    let config = &model.config;
+    let mut folded = read_span(walker, span).await?;
+    let pooling = Pooling::new(walker, span).await?;
+    pooling.align_attention(&mut folded).await?;
+    let attending = upload_all(walker, &folded)?;
+    let (groups, output) = pooling.heads(&attending, &folded).await?;
+
+    let between = pooling.after_attention(&attending, &groups, &output)?;
+    drop(attending);
+    pooling.align_mlp(&between, &mut folded).await?;
+    let activating = upload_all(walker, &folded)?;
+    let (neurons, down) = pooling.neurons(&activating, &between, &folded).await?;
+    drop((between, activating, pooling));
+
+    let tensors = assemble(config, span, &folded, &groups, &neurons, &output, &down);
+    let layer =
+        NewLayer::original(span.stays).replacing(model, span.layers, walker.context.storage, tensors)?;
+    // Once more, on the layer as it will be stored, so that this fit makes up for the rounding of the others.
+    refit::solve(walker, span, layer, output, down).await
+}

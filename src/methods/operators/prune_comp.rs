@@ -1,0 +1,84 @@
+//! Prune&Comp (arXiv 2507.18212): layers are dropped, and the magnitude that they added is made up for.
+//!
+//! The paper multiplies what comes before a cut by `s = mean_c(E|x_post,c| / E|x_pre,c|)`: the embedding and all
+//! output and down projections before it. RMSNorm forgets scale, so dividing what comes after the cut by `s` is the
+//! same model (but for the norm's epsilon), and leaves the embedding alone, to which a head may be tied.
+
+use crate::Result;
+use crate::forward::context::Context;
+use crate::forward::states::{HiddenStates, to_host};
+use crate::forward::stream::Stream;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+use crate::protocol::events::Stage;
+
+/// The layers that stay, those after each cut scaled.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
+    let has_bos = context.sequences.has_bos();
+    // Mean magnitudes of each channel of what enters each layer, and of what leaves the last.
+    let mut magnitudes = Vec::new();
+    stream
+        .visit_depths(context, Stage::Plan, async |states| {
+            magnitudes.push(mean_magnitudes(states, has_bos).await?);
+            Ok(())
+        })
+        .await?;
+    let factor = |first: usize, end: usize| match (magnitudes.get(first), magnitudes.get(end)) {
+        (Some(before), Some(after)) => mean_ratio(before, after),
+        _ => 1.0,
+    };
+    let mut lost = 1.0;
+    let mut layers = Vec::new();
+    for (place, group) in plan.groups.iter().enumerate() {
+        let (Some(first), Some(last), Some(stays)) = (group.first(), group.last(), plan.survivor(place))
+        else {
+            continue;
+        };
+        if *first < stays {
+            lost *= factor(*first, stays);
+        }
+        layers.push(NewLayer::original(stays).scaled(1.0 / lost));
+        if stays < *last {
+            lost *= factor(stays + 1, last + 1);
+        }
+    }
+    Ok(layers)
+}
+
+/// `mean_c(after_c / before_c)` over channels that are not always zero.
+fn mean_ratio(before: &[f64], after: &[f64]) -> f64 {
+    let ratios = before.iter().zip(after).filter(|(before, _)| **before > 0.0).map(|(b, a)| a / b);
+    let (sum, n) = ratios.fold((0.0, 0usize), |(sum, n), ratio| (sum + ratio, n + 1));
+    if n > 0 && sum > 0.0 { sum / n as f64 } else { 1.0 }
+}
+
+/// `E |x_c|` over all tokens but BOS.
+async fn mean_magnitudes(states: &HiddenStates, has_bos: bool) -> Result<Vec<f64>> {
+    let mut sums: Vec<f64> = Vec::new();
+    let mut n = 0;
+    for chunk in &states.chunks {
+        let [batch, tokens, _] = chunk.dims();
+        let first = usize::from(has_bos).min(tokens.saturating_sub(1));
+        let sum = chunk.clone().narrow(1, first, tokens - first).abs().sum_dim(1).sum_dim(0);
+        let sum = to_host(sum, "between layers").await?;
+        sums.resize(sum.len(), 0.0);
+        sums.iter_mut().zip(sum).for_each(|(total, x)| *total += f64::from(x));
+        n += batch * (tokens - first);
+    }
+    sums.iter_mut().for_each(|sum| *sum /= n.max(1) as f64);
+    Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_averaged_over_channels_that_are_used() {
+        assert_eq!(mean_ratio(&[1.0, 2.0, 0.0], &[3.0, 2.0, 5.0]), 2.0);
+        assert_eq!(mean_ratio(&[0.0], &[1.0]), 1.0);
+    }
+}

@@ -1,0 +1,218 @@
+//! Refit: one layer of a run stays, and its output and down projections are solved for by ridge least squares, so
+//! that on the calibration text the new model's stream after it is the original's after the run.
+//!
+//! First both projections together, of which the output projection is kept; then the down projection alone, on the
+//! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
+//! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
+
+use super::SpanCost;
+use super::cost::{heads, megabytes};
+use super::guard::{FitKind, Guard, Trial};
+use super::span_tensors::joined;
+use crate::Result;
+use crate::forward::context::Context;
+use crate::forward::states::{as_rows, to_host};
+use crate::forward::stream::Stream;
+use crate::maths::least_squares::{Normal, ridge_bytes};
+use crate::methods::Resources;
+use crate::methods::kept::fitted::Fitted;
+use crate::methods::walk::span::{Built, Span};
+use crate::methods::walk::walk;
+use crate::methods::walk::walker::{Systems, Walker};
+use crate::model::Config;
+use crate::model::layers::decoder::DecoderLayer;
+use crate::model::tensors::Role;
+use crate::model::weights::fetch::read_f32;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+
+/// The layers of the new model, one refitted for each run.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    plan: &MergePlan,
+    stream: &Stream,
+) -> Result<Built> {
+    let mut guard = None;
+    let mut built = walk(
+        context,
+        resources,
+        plan,
+        stream,
+        |_| false,
+        async |walker, span| {
+            let trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
+            guarded(trial, Vec::new()).await
+        },
+    )
+    .await?;
+    built.remarks.extend(remark(context, resources));
+    Ok(built)
+}
+
+/// Says where memory does not allow to solve for both projections.
+pub fn remark(context: &Context<'_>, resources: &Resources<'_>) -> Option<String> {
+    let needed = joint_bytes(&context.model.config);
+    (needed > resources.fit_bytes).then(|| {
+        format!(
+            "Only down projections were solved for; together with output projections that would need {} of memory.",
+            megabytes(needed)
+        )
+    })
+}
+
+/// Memory that a fit of both projections needs beside the states.
+fn joint_bytes(config: &Config) -> u64 {
+    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let m = heads(config) + inner;
+    // Its part for the down projection is taken out of it and solved first.
+    2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::sums_bytes(inner, d) + ridge_bytes(inner, d))
+}
+
+/// What [`fit`] takes.
+pub fn cost(config: &Config, fit_bytes: u64) -> SpanCost {
+    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let part = SpanCost { uploads: 1.0, passes: 1.0, ..SpanCost::default() };
+    let down = part + SpanCost::fit(inner, d);
+    let joint = joint_bytes(config);
+    // The down projection twice: with the output projection as it was, a part of the joint fit, and with the new one.
+    match joint <= fit_bytes {
+        true => {
+            let both = SpanCost { bytes: joint, ..SpanCost::fit(heads(config) + inner, d) };
+            part + both + SpanCost::ridge(inner, d) + down
+        }
+        false => down,
+    }
+}
+
+/// The layer of a run that stays, refitted where `trial` finds that no worse than dropping the others, else as it was,
+/// which is remarked after `remarks`.
+///
+/// # Errors
+/// What running gives.
+pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Result<Fitted> {
+    let (walker, span) = (trial.walker, trial.span);
+    let refitted = fit(walker, span).await?;
+    let judged = trial.judge(FitKind::Refitted, refitted, &mut remarks).await?;
+    Ok(Fitted { layer: judged.unwrap_or_else(|| NewLayer::original(span.stays)), remarks })
+}
+
+/// The layer that stays, refitted.
+///
+/// # Errors
+/// What running gives.
+pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
+    let model = walker.context.model;
+    let (output, down) =
+        (read_f32(model, span.stays, Role::Output).await?, read_f32(model, span.stays, Role::Down).await?);
+    solve(walker, span, NewLayer::original(span.stays), output, down).await
+}
+
+/// `layer` with its projections `output` `[hidden, heads head_dim]` and `down` `[hidden, intermediate]` solved for
+/// anew: where there is no memory for both, `down` alone.
+///
+/// # Errors
+/// What running gives.
+pub async fn solve(
+    walker: &Walker<'_>,
+    span: &Span<'_>,
+    layer: NewLayer,
+    output: Vec<f32>,
+    down: Vec<f32>,
+) -> Result<NewLayer> {
+    let (model, storage) = (walker.context.model, walker.context.storage);
+    let replace =
+        |layer: NewLayer, role, values| layer.replacing(model, span.layers, storage, vec![(role, values)]);
+    let uploaded = walker.upload(&layer).await?;
+    if joint_bytes(&model.config) > walker.resources.fit_bytes {
+        let alone = fit_down(walker, span, &uploaded, &down).await?;
+        return replace(layer, Role::Down, alone.values);
+    }
+    let joint = fit_joint(walker, span, &uploaded, &output, &down).await?;
+    // As it will be stored, so that the second fit makes up for the rounding of the first.
+    let other = replace(layer.clone(), Role::Output, joint.output)?;
+    let both = fit_down(walker, span, &walker.upload(&other).await?, &down).await?;
+    // Where attention makes most of the stream, as in a first layer, its MLP is not the same any more.
+    match both.error < joint.alone.error {
+        true => replace(other, Role::Down, both.values),
+        false => replace(layer, Role::Down, joint.alone.values),
+    }
+}
+
+/// What a fit of both projections gives.
+struct Joint {
+    /// The output projection.
+    output: Vec<f32>,
+    /// The down projection for the output projection as it was.
+    alone: Fit,
+}
+
+async fn fit_joint(
+    walker: &Walker<'_>,
+    span: &Span<'_>,
+    layer: &DecoderLayer,
+    output: &[f32],
+    down: &[f32],
+) -> Result<Joint> {
+    let config = &walker.context.model.config;
+    let (inner, heads) = (config.intermediate_size, heads(config));
+    let mut systems = walker.systems(heads + inner)?;
+    for chunk in span.chunks() {
+        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
+        let between = as_rows(chunk.entering) + layer.output().forward(contexts.clone())?;
+        let activations = layer.activations(between.clone())?;
+        let residual = chunk.leaving - between - layer.down().forward(activations.clone())?;
+        let regressors = joined(vec![contexts, activations]).await?;
+        walker.add(
+            &mut systems,
+            chunk.place,
+            &regressors,
+            &to_host(residual, "while fitting").await?,
+            chunk.weights,
+        )?;
+    }
+    let neurons: Vec<usize> = (heads..heads + inner).collect();
+    let alone = improve(&mut systems.subset(&neurons)?, down)?;
+    let joint = improve(&mut systems, &side_by_side(output, heads, down, inner))?.values;
+    let output = joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default());
+    Ok(Joint { output: output.copied().collect(), alone })
+}
+
+/// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.
+async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, down: &[f32]) -> Result<Fit> {
+    let config = &walker.context.model.config;
+    let mut systems = walker.systems(config.intermediate_size)?;
+    for chunk in span.chunks() {
+        let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions())?;
+        let activations = layer.activations(between.clone())?;
+        let residual = chunk.leaving - between - layer.down().forward(activations.clone())?;
+        let (z, y) =
+            (to_host(activations, "while fitting").await?, to_host(residual, "while fitting").await?);
+        walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
+    }
+    improve(&mut systems, down)
+}
+
+/// A weight, and what it leaves unexplained.
+struct Fit {
+    values: Vec<f32>,
+    /// The weighted squared error of the stream on held-out sequences, before they were fitted to as well.
+    error: f64,
+}
+
+/// The weights of a ridge about `start`, from what `start` leaves unexplained: taken before the sums, where little
+/// would be left of its digits.
+fn improve(systems: &mut Systems, start: &[f32]) -> Result<Fit> {
+    let change = systems.solve(&vec![0.0; start.len()])?;
+    let values = start.iter().zip(&change.b).map(|(start, change)| start + change).collect();
+    Ok(Fit { values, error: systems.held_out.target_energy() * (1.0 - change.gain) })
+}
+
+/// Rows of `a`, each followed by its row of `b`.
+fn side_by_side(a: &[f32], a_width: usize, b: &[f32], b_width: usize) -> Vec<f32> {
+    let rows = a.chunks(a_width.max(1)).zip(b.chunks(b_width.max(1)));
+    rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
+}

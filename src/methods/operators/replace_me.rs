@@ -1,0 +1,104 @@
+//! ReplaceMe (arXiv 2505.02819): a block of layers becomes a linear map of the MLP output before it.
+//!
+//! With `M` the MLP output of the layer that stays and `Y` what the block and that MLP add to the stream between
+//! them, `T = argmin |M T - Y|^2`, and the down projection becomes `T' W`. The paper fits without weights nor
+//! penalty; massive activations then decide everything, so rows here count by their relative error, and the
+//! strength of a ridge about `T = I` is chosen by held-out sequences.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::SpanCost;
+use crate::Result;
+use crate::forward::context::Context;
+use crate::forward::states::to_host;
+use crate::forward::stream::Stream;
+use crate::methods::Resources;
+use crate::methods::kept::fitted::Fitted;
+use crate::methods::walk::span::{Built, Span};
+use crate::methods::walk::walk;
+use crate::methods::walk::walker::Walker;
+use crate::model::Config;
+use crate::model::tensors::Role;
+use crate::model::weights::fetch::read_f32;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+
+/// The layers that stay, the one before each block with its map.
+///
+/// # Errors
+/// What running gives.
+pub async fn layers(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    plan: &MergePlan,
+    stream: &Stream,
+) -> Result<Built> {
+    walk(
+        context,
+        resources,
+        plan,
+        stream,
+        |_| false,
+        async |walker, span| fit(walker, span).await.map(Fitted::from),
+    )
+    .await
+}
+
+/// What [`layers`] takes for a run.
+pub fn cost(config: &Config, n_layers: usize) -> SpanCost {
+    // The layers up to the one that stays, at most, and that one in parts.
+    let walked = SpanCost { uploads: n_layers as f64, passes: n_layers as f64, ..SpanCost::default() };
+    walked + SpanCost::fit(config.hidden_size, config.hidden_size)
+}
+
+async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
+    let config = &walker.context.model.config;
+    let hidden = config.hidden_size;
+    let mut before = span.original.clone();
+    for layer in span.layers.iter().take_while(|layer| **layer != span.stays) {
+        before = walker.runner.forward(&walker.original(*layer).await?, &before)?;
+    }
+    let kept = NewLayer::original(span.stays);
+    let layer = walker.upload(&kept).await?;
+    let mut systems = walker.systems(hidden)?;
+    for (x, chunk) in before.chunks.iter().zip(span.chunks()) {
+        let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+        let mlp = layer.down().forward(layer.activations(between.clone())?)?;
+        // What the identity leaves, taken before the sums, where little would be left of its digits.
+        let residual = chunk.leaving - between - mlp.clone();
+        walker.add(
+            &mut systems,
+            chunk.place,
+            &to_host(mlp, "while fitting").await?,
+            &to_host(residual, "while fitting").await?,
+            chunk.weights,
+        )?;
+    }
+    let zero = vec![0.0f32; hidden * hidden];
+    let mut map = systems.solve(&zero)?.b;
+    map.iter_mut().step_by(hidden + 1).for_each(|x| *x += 1.0);
+
+    let mut tensors = Vec::new();
+    for (role, width) in [(Role::Down, config.intermediate_size), (Role::DownBias, 1)] {
+        if Role::required(config).contains(&role) {
+            let weight = read_f32(walker.context.model, span.stays, role).await?;
+            tensors.push((role, product(&map, &weight, hidden, width)));
+        }
+    }
+    kept.replacing(walker.context.model, span.layers, walker.context.storage, tensors)
+}
+
+/// `map` `[n, n]` times `weight` `[n, width]`, row-major.
+fn product(map: &[f32], weight: &[f32], n: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0f32; n * width];
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut out, n, width),
+        Accum::Replace,
+        MatRef::from_row_major_slice(map, n, n),
+        MatRef::from_row_major_slice(weight, n, width),
+        1.0,
+        Par::Seq,
+    );
+    out
+}

@@ -1,0 +1,227 @@
+//! Searching: in each round the layer goes whose removal harms least.
+//!
+//! A round tries every layer that may go. All candidates walk through the layers together, so that each layer is
+//! read once a round: at layer `l` the candidate without `l` branches off the unchanged stream, and every
+//! candidate that branched off before goes through `l`. With `C` candidates in a model of `n` layers a round
+//! costs about `n C / 2` layers of the search tokens and `C` times the head; what lies before the first candidate
+//! is not run again. Where only some candidates are tried, they are the ones that did least harm when they were last
+//! tried: harm mostly grows as layers go, so that what was worse then is rarely best now (Minoux's accelerated greedy
+//! search, which is exact where the harm of a layer never falls).
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::evaluate::score_all;
+use crate::forward::context::Context;
+use crate::forward::runner::Runner;
+use crate::forward::states::HiddenStates;
+use crate::forward::stream::{Stream, state_bytes};
+use crate::methods::Resources;
+use crate::methods::kept::rounds::Rounds;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::{PlanOptions, Selection};
+use crate::protocol::events::{Stage, Unit};
+use crate::quality::Scores;
+
+/// States of candidates that exist at a time, in bytes, at most (but one candidate always).
+const CANDIDATE_BYTES: u64 = 256 << 20;
+
+/// What the rounds so far found.
+#[derive(Serialize, Deserialize)]
+struct Searched {
+    /// The layers that went, in this order.
+    removed: Vec<usize>,
+    /// What the removal of each layer did when it was last tried, as bits: minus infinity where it never was.
+    harms: Vec<u64>,
+}
+
+impl Searched {
+    fn nothing(n_layers: usize) -> Self {
+        Self { removed: Vec::new(), harms: vec![f64::NEG_INFINITY.to_bits(); n_layers] }
+    }
+
+    fn harms(&self) -> Vec<f64> {
+        self.harms.iter().map(|bits| f64::from_bits(*bits)).collect()
+    }
+
+    /// Whether it can be of a model of `n_layers`.
+    fn fits(&self, n_layers: usize) -> bool {
+        self.harms.len() == n_layers && self.removed.iter().all(|layer| *layer < n_layers)
+    }
+}
+
+/// Removes `k` layers, or as many as may go, one after the other; each is the one without which the model's
+/// negative log-likelihood ([`Selection::GreedyNll`], first and last layer barred as in SLEB) or its KL divergence
+/// from the original is least on the search tokens. Of equal ones the deeper goes. Where the context keeps a plan,
+/// rounds that it has kept for `key` are not run again.
+///
+/// # Errors
+/// What running gives.
+pub async fn search(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    options: &PlanOptions,
+    k: usize,
+    may_go: impl Fn(usize) -> bool,
+    key: &str,
+) -> Result<Vec<usize>> {
+    let n_sequences = (options.search_tokens / context.sequences.tokens().max(1)).max(1);
+    let sequences = context.sequences.first(n_sequences);
+    let context = Context { sequences: &sequences, ..*context };
+    let n_layers = context.model.config.n_layers;
+    let by_likelihood = options.selection == Selection::GreedyNll;
+    let barred = |layer: usize| by_likelihood && (layer == 0 || layer + 1 == n_layers);
+
+    let mut found = Searched::nothing(n_layers);
+    if let Some(kept) = resources.found::<Searched>(Rounds::Searched, key).await
+        && kept.fits(n_layers)
+    {
+        found = kept;
+    }
+    if found.removed.len() >= k {
+        found.removed.truncate(k);
+        return Ok(found.removed);
+    }
+
+    let mut stream = Stream::open(&context, NewLayer::originals(context.model)).await?;
+    stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    let original = stream.last()?.clone();
+    let mut alive: Vec<usize> = (0..n_layers).filter(|layer| !found.removed.contains(layer)).collect();
+    let mut known = found.harms();
+    if let Some(first) = found.removed.iter().min() {
+        stream = without(&context, &stream, &alive, *first).await?;
+    }
+    while found.removed.len() < k {
+        let may_go = |layer: usize| may_go(layer) && !barred(layer);
+        let places = candidates(&alive, &known, may_go, options.candidates);
+        let detail = format!("trying to do without each of {} layers", places.len());
+        let (done, total) = (found.removed.len() as u64, k as u64);
+        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+        let scores = without_each(&context, &stream, &places, &original).await?;
+        let harm = |scores: &Scores| match by_likelihood {
+            true => scores.nll,
+            false => scores.kl.unwrap_or(f64::INFINITY),
+        };
+        let tried: Vec<(usize, f64)> =
+            places.iter().zip(&scores).map(|(place, scores)| (*place, harm(scores))).collect();
+        for (place, harm) in &tried {
+            if let Some(known) = alive.get(*place).and_then(|layer| known.get_mut(*layer)) {
+                *known = *harm;
+            }
+        }
+        let best = tried.into_iter().filter(|(_, harm)| !harm.is_nan());
+        let Some((place, _)) = best.reduce(|best, each| if each.1 <= best.1 { each } else { best }) else {
+            break;
+        };
+        found.removed.push(alive.remove(place));
+        found.harms = known.iter().map(|harm| harm.to_bits()).collect();
+        resources.keep_found(Rounds::Searched, key, &found).await;
+        stream = without(&context, &stream, &alive, place).await?;
+    }
+    Ok(found.removed)
+}
+
+/// The stream of the layers `alive`, which from `place` on are others than those of `stream`.
+async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place: usize) -> Result<Stream> {
+    let layers = alive.iter().copied().map(NewLayer::original).collect();
+    let mut stream = stream.with_layers(layers, place);
+    stream.run(context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
+    Ok(stream)
+}
+
+/// The places in `alive` of the layers to try, ascending: those that `may_go`, and of them the `most` of least
+/// `known` harm. Layers that were never tried have a harm of minus infinity, so that all are tried once.
+fn candidates(
+    alive: &[usize],
+    known: &[f64],
+    may_go: impl Fn(usize) -> bool,
+    most: Option<usize>,
+) -> Vec<usize> {
+    let harm = |layer: usize| known.get(layer).copied().unwrap_or(f64::NEG_INFINITY);
+    let mut places: Vec<(usize, f64)> = alive
+        .iter()
+        .enumerate()
+        .filter(|(_, layer)| may_go(**layer))
+        .map(|(place, layer)| (place, harm(*layer)))
+        .collect();
+    if let Some(most) = most
+        && places.iter().all(|(_, harm)| *harm != f64::NEG_INFINITY)
+    {
+        places.retain(|(_, harm)| !harm.is_nan());
+        places.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        places.truncate(most.max(1));
+        places.sort_unstable_by_key(|(place, _)| *place);
+    }
+    places.into_iter().map(|(place, _)| place).collect()
+}
+
+/// Scores of the model without each of the layers at `places` (ascending), one at a time.
+async fn without_each(
+    context: &Context<'_>,
+    stream: &Stream,
+    places: &[usize],
+    original: &HiddenStates,
+) -> Result<Vec<Scores>> {
+    let at_once = CANDIDATE_BYTES / state_bytes(context.model, context.sequences).max(1);
+    let at_once = usize::try_from(at_once).unwrap_or(usize::MAX).max(1);
+    let mut scores = Vec::with_capacity(places.len());
+    for batch in places.chunks(at_once) {
+        let candidates = branch(context, stream, batch).await?;
+        let candidates: Vec<&HiddenStates> = candidates.iter().collect();
+        scores.extend(
+            score_all(
+                context.accelerator,
+                context.sequences,
+                context.model,
+                &candidates,
+                Some(original),
+                context.observer,
+            )
+            .await?,
+        );
+    }
+    Ok(scores)
+}
+
+/// What leaves the model without each of the layers at `places`.
+async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Result<Vec<HiddenStates>> {
+    let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
+    let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+    let (start, mut unchanged) = stream.nearest(*first)?;
+    let n_layers = stream.layers().len();
+    let mut layers = runner.ahead(stream.layers().get(start..).unwrap_or_default(), context.storage)?;
+    let mut branches: Vec<HiddenStates> = Vec::with_capacity(places.len());
+    for place in start..n_layers {
+        let Some(layer) = layers.next().await? else { break };
+        for branch in &mut branches {
+            *branch = runner.forward(&layer, branch)?;
+        }
+        if places.contains(&place) {
+            branches.push(unchanged.clone());
+        }
+        if place < *last {
+            unchanged = runner.forward(&layer, &unchanged)?;
+        }
+        let detail = format!("layer {} of {n_layers}, {} candidates", place + 1, branches.len());
+        let (done, total) = ((place + 1 - start) as u64, (n_layers - start) as u64);
+        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+    }
+    Ok(branches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_tried_once_and_then_the_least_harmful() {
+        let not_the_first = |layer: usize| layer != 0;
+        let alive = [0, 1, 2, 4, 5];
+        let unknown = [f64::NEG_INFINITY; 6];
+        assert_eq!(candidates(&alive, &unknown, not_the_first, Some(2)), [1, 2, 3, 4]);
+        let known = [0.0, 0.9, 0.1, 0.0, f64::NAN, 0.5];
+        assert_eq!(candidates(&alive, &known, not_the_first, Some(2)), [2, 4]);
+        assert_eq!(candidates(&alive, &known, not_the_first, Some(9)), [1, 2, 4]);
+        assert_eq!(candidates(&alive, &known, not_the_first, None), [1, 2, 3, 4]);
+    }
+}

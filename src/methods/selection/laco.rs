@@ -1,0 +1,139 @@
+//! LaCo's own search: windows of layers from the top down (Yang et al., arXiv 2402.11187, algorithm 1).
+
+use std::collections::BTreeMap;
+
+use crate::Result;
+use crate::evaluate::reference::Reference;
+use crate::forward::context::Context;
+use crate::forward::states::{HiddenStates, to_host};
+use crate::forward::stream::Stream;
+use crate::maths::mix::Mix;
+use crate::model::layers::head::Head;
+use crate::model::weights::new_layer::NewLayer;
+use crate::protocol::events::Stage;
+
+/// Layers in a window, the first of which takes up the differences of the others: the paper's `C`.
+const WINDOW: usize = 4;
+
+/// Layers between the starts of two accepted windows: the paper's `I`.
+const INTERVAL: usize = 2;
+
+/// The first similarity asked for, the paper's `T` for Llama-2-7B; what it is lowered by until enough layers went.
+const THRESHOLD: f64 = 0.65;
+const LOWERED_BY: f64 = 0.1;
+
+/// Sequences that the last hidden states are compared on: the paper uses five sentences.
+const SEQUENCES: usize = 5;
+
+/// The layers that windows absorb until `k` went. The paper tunes its threshold for each model and ratio; here
+/// it begins with the paper's and is lowered until `k` layers went, so that the number can be chosen. The first
+/// layer takes part in no window, and the last window is as small as needed.
+///
+/// # Errors
+/// What running gives.
+pub async fn collapse(
+    context: &Context<'_>,
+    reference: &Reference<'_>,
+    k: usize,
+    may_go: impl Fn(usize) -> bool,
+) -> Result<Vec<usize>> {
+    let sequences = context.sequences.first(SEQUENCES);
+    let context = Context { sequences: &sequences, ..*context };
+    let mut stream = Stream::open(&context, reference.stored().layers().to_vec()).await?;
+    stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    let n_rows = sequences.count() * sequences.tokens();
+    let head = Head::open(context.model, context.accelerator, n_rows).await?;
+    let original = normalised(&head, stream.last()?).await?;
+
+    let groups = (0..stream.layers().len()).map(|layer| vec![layer]).collect();
+    let mut search = Search { context: &context, head, original, groups, stream, tried: BTreeMap::new() };
+    let mut removed = Vec::new();
+    let mut threshold = THRESHOLD;
+    while removed.len() < k && threshold > -1.0 - LOWERED_BY {
+        let mut at = search.groups.len().saturating_sub(2);
+        while at >= 1 && removed.len() < k {
+            let size = WINDOW.min(k - removed.len() + 1).min(search.groups.len().saturating_sub(at));
+            // The layers that stand for their groups: those in them went before.
+            let window = search.groups.iter().skip(at + 1).take(size.saturating_sub(1));
+            let window: Vec<usize> = window.filter_map(|group| group.first().copied()).collect();
+            let may_go = size >= 2 && window.iter().all(|layer| may_go(*layer));
+            if may_go && search.similarity(at, size).await? > threshold {
+                removed.extend(window);
+                search.accept(at, size).await?;
+                at = at.saturating_sub(INTERVAL).min(search.groups.len().saturating_sub(WINDOW));
+            } else {
+                at -= 1;
+            }
+        }
+        threshold -= LOWERED_BY;
+    }
+    Ok(removed)
+}
+
+/// The model as it is now, and what is known of its windows.
+struct Search<'a> {
+    context: &'a Context<'a>,
+    head: Head<'a>,
+    /// What the head sees of the original.
+    original: Vec<Vec<f32>>,
+    groups: Vec<Vec<usize>>,
+    stream: Stream,
+    /// Similarity by start and size, for the present groups: a lower threshold asks for the same windows again.
+    tried: BTreeMap<(usize, usize), f64>,
+}
+
+impl Search<'_> {
+    /// How similar the last hidden states stay to the original's if `size` groups from `at` on become one.
+    async fn similarity(&mut self, at: usize, size: usize) -> Result<f64> {
+        if let Some(known) = self.tried.get(&(at, size)) {
+            return Ok(*known);
+        }
+        let (_, changed) = self.merged(at, size).await?;
+        let similar = mean_cosine(&self.original, &normalised(&self.head, changed.last()?).await?);
+        self.tried.insert((at, size), similar);
+        Ok(similar)
+    }
+
+    async fn accept(&mut self, at: usize, size: usize) -> Result<()> {
+        (self.groups, self.stream) = self.merged(at, size).await?;
+        self.tried.clear();
+        Ok(())
+    }
+
+    async fn merged(&self, at: usize, size: usize) -> Result<(Vec<Vec<usize>>, Stream)> {
+        let mut groups = self.groups.clone();
+        let joined = self.groups.iter().skip(at).take(size).flatten().copied().collect();
+        groups.splice(at..at + size, [joined]);
+        let layers = groups.iter().map(|group| collapsed(group)).collect::<Result<Vec<_>>>()?;
+        let mut changed = self.stream.with_layers(layers, at);
+        changed.run(self.context, Stage::Plan, at, async |_, _, _| Ok(())).await?;
+        Ok((groups, changed))
+    }
+}
+
+fn collapsed(group: &[usize]) -> Result<NewLayer> {
+    let others = group.len().saturating_sub(1) as f64;
+    let weight = |place: usize| if place == 0 { 1.0 - others } else { 1.0 };
+    let parts = group.iter().enumerate().map(|(place, layer)| (*layer, weight(place))).collect();
+    Ok(NewLayer::mixed(Mix::new(parts)?))
+}
+
+/// What the head sees, one vector for each sequence.
+async fn normalised(head: &Head<'_>, states: &HiddenStates) -> Result<Vec<Vec<f32>>> {
+    let mut sequences = Vec::new();
+    for chunk in &states.chunks {
+        let [batch, tokens, hidden] = chunk.dims();
+        let rows = head.normalise(chunk.clone().reshape([batch * tokens, hidden]));
+        let values = to_host(rows, "after the last layer").await?;
+        sequences.extend(values.chunks(tokens * hidden).map(<[f32]>::to_vec));
+    }
+    Ok(sequences)
+}
+
+fn mean_cosine(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    let cosines =
+        a.iter().zip(b).map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE));
+    cosines.sum::<f64>() / a.len().max(1) as f64
+}

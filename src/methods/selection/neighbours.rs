@@ -1,0 +1,201 @@
+//! The iterative method: similar neighbours merged in memory, compared anew, and merged again.
+
+use crate::Result;
+use crate::analysis::layers::LayerAnalysis;
+use crate::evaluate::reference::Reference;
+use crate::forward::stream::Stream;
+use crate::methods::Resources;
+use crate::methods::kept::rounds::Rounds;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::{
+    Alpha, MergePlan, MergeStep, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions,
+};
+use crate::protocol::events::{Event, Stage};
+
+/// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any more.
+///
+/// Where the context keeps a plan, steps that were measured and kept are not run again.
+///
+/// While it chooses, layers are averaged if that is the operator, else the second of each pair is dropped. The
+/// steps are measured if `measured` and the operator's layers are known from the plan. `comparison` is of the
+/// original and stays as it is.
+///
+/// # Errors
+/// What running gives.
+pub async fn merge_neighbours(
+    reference: &Reference<'_>,
+    resources: &Resources<'_>,
+    options: ValidPlanOptions,
+    analysis: &LayerAnalysis,
+    measured: bool,
+) -> Result<(MergePlan, Stop)> {
+    let key = format!("{:?} {:?} {:?}", options.options(), reference.output(), analysis.matrix());
+    let averages = options.options().operator == Operator::Average;
+    let by_redundancy = options.options().selection == Selection::Redundancy;
+    let one_shot = options.options().one_shot || by_redundancy;
+    let mut merger = Merger {
+        reference,
+        resources: *resources,
+        measured: measured && !options.options().operator.needs_activations(),
+        alpha: if averages { options.options().alpha } else { Alpha::Fixed(1.0) },
+        planner: Planner::new(options),
+        stream: reference.stored().clone(),
+        analysis: analysis.clone(),
+        key,
+    };
+    let influence = by_redundancy.then(|| analysis.block_influence());
+    let stop = if one_shot { merger.one_shot(influence).await? } else { merger.iterate().await? };
+    Ok((merger.planner.into_plan(), stop))
+}
+
+/// Chooses and merges pairs of the current model.
+struct Merger<'a> {
+    reference: &'a Reference<'a>,
+    resources: Resources<'a>,
+    /// Whether each step is measured.
+    measured: bool,
+    alpha: Alpha,
+    planner: Planner,
+    stream: Stream,
+    analysis: LayerAnalysis,
+    /// What tells these steps from others that are kept.
+    key: String,
+}
+
+impl Merger<'_> {
+    /// Compare, merge the most similar pair, compare anew from there on, and again.
+    async fn iterate(&mut self) -> Result<Stop> {
+        if let Some(from) = self.replay().await? {
+            self.compare(from).await?;
+        }
+        loop {
+            let pair = match self.planner.next_pair(&self.analysis.matrix())? {
+                Next::Merge(pair) => pair,
+                Next::Stop(stop) => return Ok(stop),
+            };
+            self.merge(pair).await?;
+            self.compare(pair.first).await?;
+            self.record().await?;
+        }
+    }
+
+    /// Compares the layers of the current model from `from` on.
+    async fn compare(&mut self, from: usize) -> Result<()> {
+        let context = self.reference.context();
+        self.analysis.measure(context, Stage::Plan, &mut self.stream, from, None).await
+    }
+
+    /// Rank the pairs of the original once and merge the best.
+    async fn one_shot(&mut self, influence: Option<&[f64]>) -> Result<Stop> {
+        let chosen = self.planner.one_shot_pairs(&self.analysis.matrix(), influence)?;
+        let runs = self.measured || self.alpha == Alpha::Search;
+        if runs && let Some(from) = self.replay().await? {
+            self.run(from).await?;
+        }
+        for pair in chosen.pairs.into_iter().skip(self.planner.plan().steps.len()) {
+            self.merge(pair).await?;
+            if runs {
+                self.run(pair.first).await?;
+                self.record().await?;
+            }
+        }
+        Ok(chosen.stop)
+    }
+
+    /// Runs the current model from `from` on.
+    async fn run(&mut self, from: usize) -> Result<()> {
+        self.stream.run(self.reference.context(), Stage::Plan, from, async |_, _, _| Ok(())).await
+    }
+
+    /// Takes over the steps that were kept, which the observer is told, and gives the first layer that they changed,
+    /// if they changed any. What follows from there on has yet to be run.
+    async fn replay(&mut self) -> Result<Option<usize>> {
+        let context = self.reference.context();
+        let steps: Vec<MergeStep> = self.resources.found(Rounds::Merged, &self.key).await.unwrap_or_default();
+        let from = steps.iter().map(|step| step.merged[0]).min();
+        for step in steps {
+            let pair = Pair { first: step.merged[0], similarity: step.similarity };
+            *self.planner.merge(pair, step.alpha)? = step.clone();
+            self.stream = self.stream.with_layers(self.merged_layers(pair, step.alpha), pair.first);
+            if self.measured {
+                context.observer.event(Event::Step(step)).await?;
+            }
+        }
+        Ok(from)
+    }
+
+    async fn merge(&mut self, pair: Pair) -> Result<()> {
+        let alpha = match self.alpha {
+            // Cosines may be negative; a weight outside [0, 1] would extrapolate.
+            Alpha::Similarity => pair.similarity.clamp(0.0, 1.0),
+            Alpha::Fixed(alpha) => alpha,
+            Alpha::Search => self.search(pair).await?,
+        };
+        self.planner.merge(pair, alpha)?;
+        self.stream = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
+        Ok(())
+    }
+
+    /// Measures the step made last, if steps are, and keeps the steps so far.
+    async fn record(&mut self) -> Result<()> {
+        if self.measured {
+            let merged = self.reference.quality(self.stream.last()?).await?;
+            let measured = self.reference.measured_step(self.planner.plan(), merged).await?;
+            if let Some((step, measured)) = self.planner.last_step_mut().zip(measured) {
+                *step = measured;
+            }
+        }
+        self.resources.keep_found(Rounds::Merged, &self.key, &self.planner.plan().steps).await;
+        Ok(())
+    }
+
+    /// The weight that minimises the divergence from the original: a coarse grid, because nothing
+    /// says that there is one minimum, then golden section around the best.
+    async fn search(&self, pair: Pair) -> Result<f64> {
+        const GRID: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+        const REFINEMENTS: usize = 4;
+        let golden = (5f64.sqrt() - 1.0) / 2.0;
+        let mut best = (0.5, f64::INFINITY);
+        for alpha in GRID {
+            let kl = self.divergence(pair, alpha).await?;
+            if kl < best.1 {
+                best = (alpha, kl);
+            }
+        }
+        let (mut low, mut high) = ((best.0 - 0.25).max(0.0), (best.0 + 0.25).min(1.0));
+        for _ in 0..REFINEMENTS {
+            let inner = [high - golden * (high - low), low + golden * (high - low)];
+            let [a, b] = [self.divergence(pair, inner[0]).await?, self.divergence(pair, inner[1]).await?];
+            let (alpha, kl) = if a < b { (inner[0], a) } else { (inner[1], b) };
+            if a < b {
+                high = inner[1]
+            } else {
+                low = inner[0]
+            }
+            if kl < best.1 {
+                best = (alpha, kl);
+            }
+        }
+        Ok(best.0)
+    }
+
+    async fn divergence(&self, pair: Pair, alpha: f64) -> Result<f64> {
+        let mut candidate = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
+        let scores = candidate
+            .run_and_score(self.reference.context(), pair.first, Some(self.reference.original()))
+            .await?;
+        Ok(scores.mean_kl().unwrap_or(f64::INFINITY))
+    }
+
+    fn merged_layers(&self, pair: Pair, alpha: f64) -> Vec<NewLayer> {
+        let layers = self.stream.layers();
+        let mut merged = layers.to_vec();
+        if let (Some(first), Some(second)) = (layers.get(pair.first), layers.get(pair.first + 1)) {
+            merged.splice(
+                pair.first..pair.first + 2,
+                [NewLayer::mixed(first.mix().merge(second.mix(), alpha))],
+            );
+        }
+        merged
+    }
+}

@@ -1,0 +1,167 @@
+//! The original and the new model side by side, run by run, and the rows of least squares that they give.
+
+pub mod original;
+pub mod seen;
+pub mod span;
+pub mod walker;
+
+use self::original::Original;
+use self::seen::Watched;
+use self::span::Built;
+use super::kept::fitted::Fitted;
+use crate::forward::context::Context;
+use crate::forward::stream::Stream;
+use crate::methods::Resources;
+use crate::methods::walk::span::Span;
+use crate::methods::walk::walker::Walker;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+use crate::protocol::events::{Stage, Unit};
+use crate::{Error, Result};
+
+/// Builds the layers of `plan`: `fit` makes one of each run, unless it was kept, and the others stay. `stream` is of the
+/// original as it is, whose states are aimed at: where the rest is stored in fewer bits, fits make up for some of that.
+/// `watches` says whether a fit of so many layers wants to know what they read and wrote in the original.
+///
+/// # Errors
+/// [`Error::Limit`] if there are too few sequences to hold some out, and what running and `fit` give.
+pub async fn walk<'a>(
+    context: &Context<'a>,
+    resources: &Resources<'a>,
+    plan: &MergePlan,
+    stream: &Stream,
+    watches: impl Fn(usize) -> bool,
+    mut fit: impl AsyncFnMut(&Walker<'a>, Span<'_>) -> Result<Fitted>,
+) -> Result<Built> {
+    if context.sequences.count() < 2 {
+        return Err(Error::Limit(format!(
+            "operator {} fits on some sequences and checks on others, but the text gives only {}; give a longer \
+             text or shorter sequences",
+            plan.operator,
+            context.sequences.count()
+        )));
+    }
+    let walker = Walker::new(*context, *resources);
+    let mut original = Original::at_the_first(stream)?;
+    // The original's states as long as nothing has changed, which storing in another type does from the first layer on.
+    let mut new = context.storage.changes(context.model).then(|| original.states.clone());
+    let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
+    let names = match resources.kept {
+        Some(kept) => kept.begin(plan, resources.fit_bytes).await,
+        None => Vec::new(),
+    };
+    let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
+    for (place, group) in plan.groups.iter().enumerate() {
+        let (Some(stays), Some(first)) = (plan.survivor(place), group.first()) else { continue };
+        let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
+        let (done, total) = (place as u64, plan.groups.len() as u64);
+        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+        // What comes after the last run is not fitted to.
+        let goes_on = last_span.is_some_and(|last| place < last);
+        if let [only] = group[..] {
+            let layer = NewLayer::original(only);
+            if let Some(states) = &mut new
+                && goes_on
+            {
+                *states = walker.runner.forward(&walker.upload(&layer).await?, states)?;
+            }
+            built.layers.push(layer);
+            continue;
+        }
+        let kept = resources.kept.zip(names.get(place));
+        let known = match kept {
+            Some((kept, name)) => kept.load(name, context.model, stays).await,
+            None => None,
+        };
+        // What is known needs the original only where nothing has changed before it.
+        if known.is_none() || new.is_none() {
+            original.advance(&walker, stream, *first).await?;
+        }
+        let entering = new.take().unwrap_or_else(|| original.states.clone());
+        let fitted = match known {
+            Some(fitted) => fitted,
+            None => {
+                let (leaving, watched) = match watches(group.len()) {
+                    true => original.watched_through(&walker, group).await?,
+                    false => {
+                        let mut leaving = original.clone();
+                        leaving.advance(&walker, stream, first + group.len()).await?;
+                        (leaving, Watched::default())
+                    }
+                };
+                let span =
+                    Span::new(group, stays, &original.states, &entering, &leaving.states, watched).await?;
+                let fitted = fit(&walker, span).await?;
+                if let Some((kept, name)) = kept {
+                    kept.keep(name, &fitted).await;
+                }
+                original = leaving;
+                fitted
+            }
+        };
+        if goes_on {
+            new = Some(walker.runner.forward(&walker.upload(&fitted.layer).await?, &entering)?);
+        }
+        built.layers.push(fitted.layer);
+        built.remarks.extend(fitted.remarks);
+    }
+    Ok(built)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::demo;
+    use crate::device::Accelerator;
+    use crate::format::Container;
+    use crate::format::blocks::BlockType;
+    use crate::format::element::Element;
+    use crate::forward::sequences::Sequences;
+    use crate::forward::states::{HiddenStates, to_host};
+    use crate::model::weights::storage::Storage;
+    use crate::plan::Operator;
+    use crate::protocol::events::Silent;
+
+    #[test]
+    fn what_is_aimed_at_is_the_original_however_the_rest_is_stored() {
+        let model = block_on(demo::open()).unwrap();
+        let ids = model.tokenizer.encode(demo::TEXT).unwrap();
+        let sequences = Sequences::cut(&model.config, &ids, 4, 16).unwrap();
+        let accelerator = Accelerator::cpu("test");
+        let as_it_is = Context::new(&model, &accelerator, &sequences, &Silent);
+        let mut stream = block_on(Stream::open(&as_it_is, NewLayer::originals(&model))).unwrap();
+        block_on(stream.run(&as_it_is, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+        let plan =
+            MergePlan::absorbing(model.config.n_layers, Operator::Refit, &[(5, 0.9)], |_| 1.0).unwrap();
+        let values = |states: &HiddenStates| -> Vec<f32> {
+            states.chunks.iter().flat_map(|chunk| block_on(to_host(chunk.clone(), "test")).unwrap()).collect()
+        };
+        let seen_in = |storage: Storage| {
+            let mut seen: Vec<HiddenStates> = Vec::new();
+            let context = Context { storage, ..as_it_is };
+            block_on(walk(
+                &context,
+                &Resources::default(),
+                &plan,
+                &stream,
+                |_| false,
+                async |_, span| {
+                    assert_eq!(span.layers, [4, 5]);
+                    seen.extend([span.original, span.entering, span.leaving].map(HiddenStates::clone));
+                    Ok(NewLayer::original(span.stays).into())
+                },
+            ))
+            .unwrap();
+            seen.iter().map(values).collect::<Vec<_>>()
+        };
+        let (kept, coarse) = (
+            seen_in(as_it_is.storage),
+            seen_in(Storage { container: Container::Gguf, dtype: Some(Element::Block(BlockType::Q4_0)) }),
+        );
+        assert_eq!((&kept[0], &kept[2]), (&coarse[0], &coarse[2]), "the original's states");
+        assert_eq!(kept[0], kept[1]);
+        assert_ne!(coarse[0], coarse[1], "layers 0 to 3 are stored in fewer bits");
+    }
+}

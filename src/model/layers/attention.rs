@@ -1,0 +1,195 @@
+//! Causal attention with rotary positions and grouped queries, over a whole sequence or token by token.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::kernels::attention::{self, Heads, Tables};
+use crate::kernels::rowwise::{self, is_host};
+use crate::model::{Config, rope};
+use crate::{Error, Result};
+
+/// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
+/// compilers are allowed to assume.
+const MASKED: f32 = -1e30;
+
+/// Where tokens of sequences of one length stand, and so what each sees: rotary tables and the causal mask.
+#[derive(Debug, Clone)]
+pub struct Positions(Layout);
+
+#[derive(Debug, Clone)]
+enum Layout {
+    /// Of whole sequences on the CPU, where nothing is masked that is not computed.
+    Host(Arc<Tables>),
+    /// Of any device.
+    Device(Arc<Rotation>),
+}
+
+/// Tables of rows of tokens, on a device.
+#[derive(Debug, Clone)]
+struct Rotation {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+    mask: Tensor<4>,
+}
+
+impl Positions {
+    /// Tables for `n_tokens` positions. Position `i` attends to `i` and to all before it, or within
+    /// a sliding window of `w` tokens to `i - w + 1 ..= i`.
+    pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
+        if !is_host(device) {
+            return Self::after(config, 0, n_tokens, device);
+        }
+        let (cos, sin) = tables(config, n_tokens);
+        Self(Layout::Host(Arc::new(Tables { cos, sin, window: window(config) })))
+    }
+
+    /// Tables for the `n_tokens` positions that follow `n_past` others, which they attend to as well.
+    pub fn after(config: &Config, n_past: usize, n_tokens: usize, device: &Device) -> Self {
+        let n_all = n_past + n_tokens;
+        let (cos, sin) = tables(config, n_all);
+        let window = window(config);
+        let seen = |query: usize, key: usize| key <= query && query - key < window;
+        let mask: Vec<f32> = (n_past..n_all)
+            .flat_map(|q| (0..n_all).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
+            .collect();
+        let on_device =
+            |values, columns| Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device);
+        let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
+        Self(Layout::Device(Arc::new(Rotation {
+            cos: on_device(new(cos), config.head_dim),
+            sin: on_device(new(sin), config.head_dim),
+            mask: on_device(mask, n_all),
+        })))
+    }
+}
+
+/// Cosines and sines of the first `n_tokens` positions.
+fn tables(config: &Config, n_tokens: usize) -> (Vec<f32>, Vec<f32>) {
+    rope::tables(n_tokens, &rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling))
+}
+
+/// How many positions one sees, itself included.
+fn window(config: &Config) -> usize {
+    config.sliding_window.unwrap_or(usize::MAX)
+}
+
+impl Rotation {
+    /// Rotates `[batch, heads, tokens, head_dim]` by position, "rotate half" layout.
+    fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
+        x * self.cos.clone() + swapped * self.sin.clone()
+    }
+}
+
+/// Keys and values that one layer made of the tokens so far, `[batch, key heads, tokens, head_dim]` each.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    keys_and_values: Option<[Tensor<4>; 2]>,
+}
+
+impl Past {
+    /// Those of the tokens so far and of new ones, which are remembered.
+    fn with(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
+        let all = match self.keys_and_values.take() {
+            None => new,
+            Some([keys, values]) => {
+                let [new_keys, new_values] = new;
+                [Tensor::cat(vec![keys, new_keys], 2), Tensor::cat(vec![values, new_values], 2)]
+            }
+        };
+        self.keys_and_values.insert(all).clone()
+    }
+}
+
+/// What heads gather, `[batch tokens, heads head_dim]`: `queries` are of that shape, `keys` and `values` `[batch tokens,
+/// key heads head_dim]`. With a `past`, the tokens follow those that it remembers, and `positions` are
+/// [`Positions::after`] as many.
+///
+/// # Errors
+/// [`Error::Shape`] for a `past` with positions of whole sequences.
+pub fn gather(
+    [queries, keys, values]: [Tensor<2>; 3],
+    heads: Heads,
+    positions: &Positions,
+    past: Option<&mut Past>,
+) -> Result<Tensor<2>> {
+    let Heads { batch, tokens, width, .. } = heads;
+    let shape = [batch * tokens, heads.heads * width];
+    match (&positions.0, past) {
+        (Layout::Host(_), Some(_)) => {
+            Err(Error::Shape("tokens that follow others were given positions of whole sequences".to_owned()))
+        }
+        (Layout::Host(tables), None) => {
+            let device = queries.device();
+            let [queries, keys, values] = [queries, keys, values].map(rowwise::host);
+            let gathered = attention::gather([&queries, &keys, &values], heads, tables);
+            Ok(Tensor::from_data(TensorData::new(gathered, shape), &device))
+        }
+        (Layout::Device(rotation), past) => {
+            let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
+            let parts = [(queries, heads.heads), (keys, heads.kv_heads), (values, heads.kv_heads)];
+            let gathered = attend(parts.map(|(y, n)| split(y, n)), rotation, past);
+            Ok(gathered.swap_dims(1, 2).reshape(shape))
+        }
+    }
+}
+
+/// What heads gather: `queries` `[batch, heads, tokens, head_dim]` and `keys` and `values` `[batch, key heads, tokens,
+/// head_dim]` to `[batch, heads, tokens, head_dim]`. With a `past`, the tokens follow those that it remembers.
+fn attend(
+    [queries, keys, values]: [Tensor<4>; 3],
+    rotation: &Rotation,
+    past: Option<&mut Past>,
+) -> Tensor<4> {
+    let [batch, heads, tokens, width] = queries.dims();
+    let kv_heads = keys.dims()[1];
+    let (queries, keys) = (rotation.rotate(queries), rotation.rotate(keys));
+    let [keys, values] = match past {
+        Some(past) => past.with([keys, values]),
+        None => [keys, values],
+    };
+    let n_keys = keys.dims()[2];
+    // The query heads of a group share their key head: stacking them along the token axis makes
+    // each group one product, without repeating keys and values.
+    let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
+    let queries = queries.mul_scalar(1.0 / (width as f64).sqrt()).reshape(stacked);
+    let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, tokens, n_keys]);
+    let weights = softmax(scores + rotation.mask.clone(), 3);
+    let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, n_keys]).matmul(values);
+    mixed.reshape([batch, heads, tokens, width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo;
+
+    /// Both ways, on sequences longer than a block of queries, with and without a window that cuts into one.
+    #[test]
+    fn heads_on_the_cpu_gather_what_burn_computes() {
+        let device = Device::flex();
+        let mut config = futures::executor::block_on(demo::open()).unwrap().config;
+        for (tokens, window) in [(1, None), (7, None), (150, None), (150, Some(3)), (150, Some(100))] {
+            config.sliding_window = window;
+            let (batch, heads, kv_heads, width) = (2, 6, 3, config.head_dim);
+            let shape = Heads { batch, tokens, heads, kv_heads, width };
+            let noise = |n: usize, seed: usize| {
+                let values: Vec<f32> = (0..batch * tokens * n * width)
+                    .map(|i| ((i * seed) % 1013) as f32 / 200.0 - 2.5)
+                    .collect();
+                Tensor::<2>::from_data(TensorData::new(values, [batch * tokens, n * width]), &device)
+            };
+            let parts = [noise(heads, 37), noise(kv_heads, 59), noise(kv_heads, 83)];
+            let positions = Positions::new(&config, tokens, &device);
+            let theirs = Positions::after(&config, 0, tokens, &device);
+            let ours = rowwise::host(gather(parts.clone(), shape, &positions, None).unwrap());
+            let theirs = rowwise::host(gather(parts, shape, &theirs, None).unwrap());
+            for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+                assert!((a - b).abs() < 1e-5, "{tokens} tokens, window {window:?}: {a} {b} at {i}");
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The arithmetic of one decoder layer, on whatever device its tensors are.
+//!
+//! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query
+//! attention, rotary positions and a SiLU-gated MLP.
+
+use burn::tensor::{Device, Tensor};
+
+use super::attention::{Past, Positions, gather};
+use crate::format::stored::Stored;
+use crate::kernels::attention::Heads;
+use crate::kernels::rowwise;
+use crate::model::Config;
+use crate::model::layers::linear::Linear;
+use crate::model::layers::norm::RmsNorm;
+use crate::model::tensors::Role;
+use crate::model::weights::fetch::LayerTensors;
+use crate::{Error, Result};
+
+/// A decoder layer's weights on a device.
+#[derive(Debug, Clone)]
+pub struct DecoderLayer {
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+    attention_norm: RmsNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    mlp_norm: RmsNorm,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl DecoderLayer {
+    /// Uploads the tensors of a layer; no upload is larger than `max_binding_bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming a tensor that is missing or of the wrong size.
+    pub fn upload(
+        config: &Config,
+        tensors: LayerTensors,
+        max_binding_bytes: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut parts = TensorsByRole { config, tensors, max_binding_bytes, device };
+        Ok(Self {
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            attention_norm: parts.norm(Role::AttentionNorm)?,
+            query: parts.linear(Role::Query, Role::QueryBias)?,
+            key: parts.linear(Role::Key, Role::KeyBias)?,
+            value: parts.linear(Role::Value, Role::ValueBias)?,
+            output: parts.linear(Role::Output, Role::OutputBias)?,
+            mlp_norm: parts.norm(Role::MlpNorm)?,
+            gate: parts.linear(Role::Gate, Role::GateBias)?,
+            up: parts.linear(Role::Up, Role::UpBias)?,
+            down: parts.linear(Role::Down, Role::DownBias)?,
+        })
+    }
+
+    /// The residual stream `[batch, tokens, hidden]` after this layer.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
+        let shape = x.dims();
+        let x = self.after_attention(x, positions)?;
+        let mlp = self.down.forward(self.activations(x.clone())?)?;
+        Ok((x + mlp).reshape(shape))
+    }
+
+    /// The same for tokens that follow those of `past`, which remembers them too; `positions` are
+    /// [`Positions::after`] those.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_after(&self, x: Tensor<3>, positions: &Positions, past: &mut Past) -> Result<Tensor<3>> {
+        let shape = x.dims();
+        let x = self.attended(x, positions, Some(past))?;
+        let mlp = self.down.forward(self.activations(x.clone())?)?;
+        Ok((x + mlp).reshape(shape))
+    }
+
+    /// The stream `[batch tokens, hidden]` between attention and MLP.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn after_attention(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
+        self.attended(x, positions, None)
+    }
+
+    fn attended(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
+        let [batch, tokens, hidden] = x.dims();
+        let attention = self.output.forward(self.gathered(x.clone(), positions, past)?)?;
+        Ok(x.reshape([batch * tokens, hidden]) + attention)
+    }
+
+    /// What the heads gather from a stream `[batch, tokens, hidden]`, before the output projection: `[batch
+    /// tokens, heads head_dim]`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
+        self.gathered(x, positions, None)
+    }
+
+    fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
+        let [batch, tokens, hidden] = x.dims();
+        let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]));
+        let heads =
+            Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
+        let parts = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        gather(parts, heads, positions, past)
+    }
+
+    /// The MLP's gated activations `[n, intermediate]` of a stream `[n, hidden]`, before the down projection.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x))?;
+        Ok(rowwise::gated(gate, up))
+    }
+
+    /// The output projection.
+    pub fn output(&self) -> &Linear {
+        &self.output
+    }
+
+    /// The down projection.
+    pub fn down(&self) -> &Linear {
+        &self.down
+    }
+}
+
+/// Takes tensors out of a layer by role.
+struct TensorsByRole<'a> {
+    config: &'a Config,
+    tensors: LayerTensors,
+    max_binding_bytes: u64,
+    device: &'a Device,
+}
+
+impl TensorsByRole<'_> {
+    fn take(&mut self, role: Role) -> Option<Stored> {
+        let place = self.tensors.iter().position(|(r, _)| *r == role)?;
+        Some(self.tensors.swap_remove(place).1)
+    }
+
+    fn require(&mut self, role: Role) -> Result<Stored> {
+        let expected: usize = role.shape(self.config).iter().product();
+        match self.take(role) {
+            Some(stored) if stored.len() == expected => Ok(stored),
+            Some(stored) => Err(Error::Shape(format!(
+                "a layer's {role:?} has {} elements, but the configuration demands {expected}",
+                stored.len()
+            ))),
+            None => Err(Error::Shape(format!("a layer has no {role:?} tensor"))),
+        }
+    }
+
+    fn norm(&mut self, role: Role) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.require(role)?.to_f32()?, self.config.norm_epsilon, self.device))
+    }
+
+    fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
+        let shape = weight.shape(self.config);
+        let [n_out, n_in] = shape[..] else {
+            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
+        };
+        let values = self.require(weight)?;
+        let bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
+        Linear::new(values, n_out, n_in, bias, self.max_binding_bytes, self.device)
+    }
+}

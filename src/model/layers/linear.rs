@@ -1,0 +1,153 @@
+//! Products with the weights of a layer, wherever they are.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::device::Accelerator;
+use crate::format::stored::Stored;
+use crate::kernels::gpu::StoredRows;
+use crate::kernels::product::{host_tile_bytes, products};
+use crate::kernels::rowwise;
+use crate::{Error, Result};
+
+/// `x W^T + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Weight,
+    n_out: usize,
+    bias: Option<Tensor<2>>,
+}
+
+#[derive(Debug, Clone)]
+enum Weight {
+    /// In this process's memory, as it is stored.
+    Host(Arc<Stored>),
+    /// On a GPU, cut into pieces of rows.
+    Device(Vec<Rows>),
+}
+
+/// Some rows of a weight on a GPU.
+#[derive(Debug, Clone)]
+enum Rows {
+    /// As they are stored; decoded when they are used.
+    Stored(StoredRows),
+    /// `[in, out_i]` view of `[out_i, in]`.
+    Decoded(Tensor<2>),
+}
+
+impl Rows {
+    fn transposed(&self) -> Tensor<2> {
+        match self {
+            Rows::Stored(rows) => rows.decode().transpose(),
+            Rows::Decoded(rows) => rows.clone(),
+        }
+    }
+}
+
+/// Bytes of decoded rows that exist at a time on a GPU, at most.
+const DECODED_BYTES: u64 = 64 << 20;
+
+/// Bytes of decoded rows that exist at a time on a device, at most.
+pub fn decoded_bytes(accelerator: &Accelerator) -> u64 {
+    if rowwise::is_host(accelerator.device()) { host_tile_bytes() } else { DECODED_BYTES }
+}
+
+impl Linear {
+    /// Takes a row-major `weight` of shape `[n_out, n_in]` to a device, in blocks of at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the weight has another size.
+    pub fn new(
+        weight: Stored,
+        n_out: usize,
+        n_in: usize,
+        bias: Option<Vec<f32>>,
+        max_bytes: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = if rowwise::is_host(device) {
+            Weight::Host(Arc::new(weight))
+        } else {
+            let piece_bytes = max_bytes.min(DECODED_BYTES);
+            let max_rows =
+                usize::try_from(piece_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
+            let pieces = (0..n_out).step_by(max_rows).map(|first| {
+                let count = max_rows.min(n_out - first);
+                let bytes = weight.row_bytes(first, count, n_in)?;
+                Ok(match StoredRows::upload(weight.element, bytes, [count, n_in], device) {
+                    Some(rows) => Rows::Stored(rows),
+                    None => {
+                        let rows = weight.rows(first, count, n_in)?.into_owned();
+                        let rows = Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device);
+                        Rows::Decoded(rows.transpose())
+                    }
+                })
+            });
+            Weight::Device(pieces.collect::<Result<_>>()?)
+        };
+        let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));
+        Ok(Self { weight, n_out, bias })
+    }
+
+    /// What is added to every row, `[1, out]`.
+    pub fn bias(&self) -> Option<&Tensor<2>> {
+        self.bias.as_ref()
+    }
+
+    /// Rows of `x` `[n, in]` to rows of `[n, out]`.
+    ///
+    /// # Errors
+    /// As [`products`].
+    pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let [y] = Self::forward_all([self], x)?;
+        Ok(y)
+    }
+
+    /// The same `x` through several at once, which prepares it once.
+    ///
+    /// # Errors
+    /// As [`products`].
+    pub fn forward_all<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
+        let [n, n_in] = x.dims();
+        let hosted: Vec<(&Stored, usize)> = linears
+            .iter()
+            .filter_map(|linear| match &linear.weight {
+                Weight::Host(stored) => Some((stored.as_ref(), linear.n_out)),
+                Weight::Device(_) => None,
+            })
+            .collect();
+        let device = x.device();
+        let mut results = Vec::new();
+        if hosted.len() == N {
+            let products = products(&rowwise::host(x), n_in, &hosted)?;
+            let shaped = products
+                .into_iter()
+                .zip(linears)
+                .map(|(y, linear)| Tensor::<2>::from_data(TensorData::new(y, [n, linear.n_out]), &device));
+            results.extend(shaped);
+        } else {
+            results.extend(linears.iter().map(|linear| linear.on_device(x.clone())));
+        }
+        let biased = results.into_iter().zip(linears).map(|(y, linear)| match &linear.bias {
+            Some(bias) => y + bias.clone(),
+            None => y,
+        });
+        let results: Vec<Tensor<2>> = biased.collect();
+        results.try_into().map_err(|_| Error::Shape("a product is missing".to_owned()))
+    }
+
+    fn on_device(&self, x: Tensor<2>) -> Tensor<2> {
+        let Weight::Device(pieces) = &self.weight else { return x };
+        let mut products: Vec<Tensor<2>> =
+            pieces.iter().map(|rows| x.clone().matmul(rows.transposed())).collect();
+        match products.pop() {
+            Some(only) if products.is_empty() => only,
+            Some(last) => {
+                products.push(last);
+                Tensor::cat(products, 1)
+            }
+            None => x,
+        }
+    }
+}

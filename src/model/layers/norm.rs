@@ -1,0 +1,25 @@
+//! Root mean square normalisation.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::kernels::rowwise;
+
+/// `weight * x / sqrt(mean(x^2) + epsilon)` over the last axis.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Tensor<2>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Uploads the weight.
+    pub fn new(weight: Vec<f32>, epsilon: f64, device: &Device) -> Self {
+        let width = weight.len();
+        Self { weight: Tensor::from_data(TensorData::new(weight, [1, width]), device), epsilon }
+    }
+
+    /// Rows of `[n, width]`, each normalised.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        rowwise::rms_norm(x, &self.weight, self.epsilon)
+    }
+}

@@ -1,0 +1,230 @@
+//! Weights of one layer at a time, out of the files, mixed if the layer is a merged one.
+
+use futures::future::LocalBoxFuture;
+
+use super::new_layer::NewLayer;
+use super::storage::Storage;
+use crate::files::source::{SharedSource, read_checked};
+use crate::format::element::{Element, check_finite, decode, encode};
+use crate::format::stored::Stored;
+use crate::maths::mix::Accumulator;
+use crate::model::binding::{RowOrder, reorder};
+use crate::model::open::{Model, TensorEntry};
+use crate::model::tensors::{Role, TensorId};
+use crate::{Error, Result};
+
+/// Tensors of one layer by role, as they are stored, rotated halves together.
+pub type LayerTensors = Vec<(Role, Stored)>;
+
+/// Values of a tensor that are mixed at a time.
+const MIXED_VALUES: u64 = 4 << 20;
+
+/// A tensor whose read has begun.
+type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
+
+/// A layer whose bytes are on their way.
+///
+/// What is copied from an original layer is fetched when [`start`](LayerFetch::start)ed, so that it arrives
+/// while the layer before it is multiplied. What is merged is read tensor by tensor in
+/// [`finish`](LayerFetch::finish), because its parts together are as large as several layers.
+pub struct LayerFetch<'a> {
+    model: &'a Model,
+    layer: NewLayer,
+    storage: Storage,
+    early: Vec<EarlyRead<'a>>,
+}
+
+impl<'a> LayerFetch<'a> {
+    /// Begins fetching `layer`, to be used as `storage` would hold it, so that the arithmetic sees what a file
+    /// would hold.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the model lacks a tensor.
+    pub fn start(model: &'a Model, layer: &NewLayer, storage: Storage) -> Result<Self> {
+        let mut early = Vec::new();
+        if let Some(index) = layer.mix().unchanged() {
+            for role in Role::required(&model.config).into_iter().filter(|role| layer.is_copied(*role)) {
+                let entry = entry(model, TensorId::Layer(index, role))?;
+                let shard = shard(model, entry)?;
+                let length = usize::try_from(entry.bytes)
+                    .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
+                early.push((role, entry, shard.read(entry.offset, length)));
+            }
+        }
+        Ok(Self { model, layer: layer.clone(), storage, early })
+    }
+
+    /// The layer's tensors.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if a read fails, [`Error::Numeric`] naming the tensor for NaN weights.
+    pub async fn finish(self) -> Result<LayerTensors> {
+        let Self { model, layer, storage, early } = self;
+        let mut tensors = Vec::new();
+        for (role, entry, bytes) in early {
+            let bytes = bytes.await?;
+            check_finite(&entry.name, entry.element, &bytes)?;
+            let stored = Stored { element: entry.element, bytes };
+            let stored = in_type(&entry.name, stored, layer.element(model, role, storage)?)?;
+            tensors.push((role, in_halves(model, role, stored)?));
+        }
+        for role in Role::required(&model.config).into_iter().filter(|role| !layer.is_copied(*role)) {
+            let element = layer.element(model, role, storage)?;
+            let stored = read_new(model, &layer, role, element).await?;
+            tensors.push((role, in_halves(model, role, stored)?));
+        }
+        Ok(tensors)
+    }
+}
+
+/// One tensor of `layer`, stored as `element`, its rows in the order of the model's files.
+///
+/// # Errors
+/// As [`LayerFetch::finish`], and those of [`encode`].
+pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Element) -> Result<Stored> {
+    if let Some(stored) = layer.replaced(role) {
+        return in_type(&describe(model, layer, role), stored.clone(), element);
+    }
+    let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
+    let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
+    // A vector is one block of rows, a matrix is mixed a few rows at a time: in f32 it is as large as a layer.
+    let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
+    let factor = layer.factor(role);
+    let mut bytes = Vec::new();
+    let mut first = 0;
+    while first < rows {
+        let count = piece.min(rows - first);
+        let mut sum = Accumulator::default();
+        for (part, weight) in layer.mix().parts() {
+            let id = TensorId::Layer(*part, role);
+            let stored = read_rows(model, id, first, count).await?;
+            sum.add(&id.describe(model.container()), weight * factor, stored.to_f32()?)?;
+        }
+        let encoded = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, layer, role), e))?;
+        bytes.extend(encoded);
+        first += count;
+    }
+    Ok(Stored { element, bytes })
+}
+
+fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
+    let layer = layer.mix().parts().first().map_or(0, |(layer, _)| *layer);
+    TensorId::Layer(layer, role).describe(model.container())
+}
+
+/// Encoders know no names.
+pub(super) fn blame(tensor: &str, error: Error) -> Error {
+    match error {
+        Error::Numeric(what) => Error::Numeric(format!("tensor {tensor}: {what}")),
+        Error::Shape(what) => Error::Shape(format!("tensor {tensor}: {what}")),
+        other => other,
+    }
+}
+
+/// `stored` in another type.
+///
+/// # Errors
+/// Those of [`decode`] and [`encode`], naming `tensor`.
+pub fn in_type(tensor: &str, stored: Stored, element: Element) -> Result<Stored> {
+    if stored.element == element {
+        return Ok(stored);
+    }
+    let values = decode(tensor, stored.element, &stored.bytes)?;
+    let bytes = encode(element, &values).map_err(|e| blame(tensor, e))?;
+    Ok(Stored { element, bytes })
+}
+
+fn in_halves(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
+    let Some(heads) = model.paired_heads(role) else {
+        return Ok(stored);
+    };
+    let bytes = reorder(&stored.bytes, heads, model.config.head_dim, RowOrder::Halves)?;
+    Ok(Stored { bytes, ..stored })
+}
+
+/// Rows of a tensor that are on their way.
+pub struct RowsFetch<'a> {
+    entry: &'a TensorEntry,
+    bytes: LocalBoxFuture<'static, Result<Vec<u8>>>,
+}
+
+impl<'a> RowsFetch<'a> {
+    /// Begins fetching rows `first .. first + count` of a `[rows, columns]` tensor.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the model lacks the tensor, [`Error::Shape`] for rows that it has not.
+    pub fn start(model: &'a Model, id: TensorId, first: u64, count: u64) -> Result<Self> {
+        let entry = entry(model, id)?;
+        let rows = entry.shape.first().copied().unwrap_or(1).max(1);
+        let row_bytes = entry.bytes / rows;
+        let length = count.checked_mul(row_bytes).and_then(|n| usize::try_from(n).ok());
+        match (first.checked_add(count), length) {
+            (Some(end), Some(length)) if end <= rows => {
+                let bytes = shard(model, entry)?.read(entry.offset + first * row_bytes, length);
+                Ok(Self { entry, bytes })
+            }
+            _ => Err(Error::Shape(format!(
+                "tensor {} has {rows} rows; {count} from {first} were asked",
+                entry.name
+            ))),
+        }
+    }
+
+    /// The rows.
+    ///
+    /// # Errors
+    /// As [`LayerFetch::finish`].
+    pub async fn finish(self) -> Result<Stored> {
+        let bytes = self.bytes.await?;
+        check_finite(&self.entry.name, self.entry.element, &bytes)?;
+        Ok(Stored { element: self.entry.element, bytes })
+    }
+}
+
+/// Rows `first .. first + count` of a `[rows, columns]` tensor.
+///
+/// # Errors
+/// As [`RowsFetch`].
+pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> Result<Stored> {
+    RowsFetch::start(model, id, first, count)?.finish().await
+}
+
+/// A whole small tensor in `f32`, such as a norm.
+///
+/// # Errors
+/// As [`LayerFetch::finish`].
+pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
+    let entry = entry(model, id)?;
+    let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    decode(&entry.name, entry.element, &bytes)
+}
+
+/// A tensor of one layer in `f32`, its rows in the engine's order.
+///
+/// # Errors
+/// As [`LayerFetch::finish`].
+pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32>> {
+    let entry = entry(model, TensorId::Layer(layer, role))?;
+    let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    check_finite(&entry.name, entry.element, &bytes)?;
+    in_halves(model, role, Stored { element: entry.element, bytes })?.to_f32()
+}
+
+/// The tensor `id`.
+///
+/// # Errors
+/// [`Error::Format`] if the model lacks it.
+pub fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
+    model.tensor(id).ok_or_else(|| {
+        Error::Format(format!("tensor {} is in none of the weight files", id.describe(model.container())))
+    })
+}
+
+/// The file that holds a tensor.
+///
+/// # Errors
+/// [`Error::Format`] if it is not there.
+pub fn shard<'a>(model: &'a Model, entry: &TensorEntry) -> Result<&'a SharedSource> {
+    let missing = || Error::Format(format!("the shard of tensor {} is missing", entry.name));
+    model.shards.get(entry.shard).ok_or_else(missing)
+}

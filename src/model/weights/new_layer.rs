@@ -1,0 +1,148 @@
+//! A layer of a compressed model: what each of its tensors is made of.
+
+use std::sync::Arc;
+
+use super::fetch::entry;
+use super::storage::Storage;
+use crate::Result;
+use crate::format::element::{Element, encode};
+use crate::format::stored::Stored;
+use crate::maths::mix::Mix;
+use crate::model::Model;
+use crate::model::binding::{RowOrder, reorder};
+use crate::model::tensors::{Role, TensorId};
+
+/// A layer of a compressed model.
+///
+/// Most of its tensors are the same [`Mix`] of original layers. What the layer adds to the residual stream may be
+/// scaled, and single tensors may be replaced by values that were computed from activations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewLayer {
+    mix: Mix,
+    scale: f64,
+    /// As they will be stored, their rows in the order of the model's files.
+    replaced: Arc<Vec<(Role, Stored)>>,
+}
+
+impl NewLayer {
+    /// All layers of the original.
+    pub fn originals(model: &Model) -> Vec<Self> {
+        (0..model.config.n_layers).map(Self::original).collect()
+    }
+
+    /// The original layer itself.
+    pub fn original(layer: usize) -> Self {
+        Self::mixed(Mix::original(layer))
+    }
+
+    /// The same mix for every tensor.
+    pub fn mixed(mix: Mix) -> Self {
+        Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()) }
+    }
+
+    /// What the layer adds to the stream, times `scale`: its output and down projections and their biases.
+    #[must_use]
+    pub fn scaled(mut self, scale: f64) -> Self {
+        self.scale *= scale;
+        self
+    }
+
+    /// This layer with the given tensors instead of its own, row-major in the engine's order of rows. They are
+    /// stored as a merge of the layers `run` would be under `storage`.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format) if the model lacks a tensor, and those of [`encode`].
+    pub fn replacing(
+        mut self,
+        model: &Model,
+        run: &[usize],
+        storage: Storage,
+        tensors: Vec<(Role, Vec<f32>)>,
+    ) -> Result<Self> {
+        let mut replaced = Arc::unwrap_or_clone(self.replaced);
+        for (role, values) in tensors {
+            replaced.retain(|(each, _)| *each != role);
+            let element = computed_element(model, run.iter().copied(), role, storage)?;
+            let mut bytes = encode(element, &values).map_err(|e| {
+                let layer = run.first().copied().unwrap_or(0);
+                super::fetch::blame(&TensorId::Layer(layer, role).describe(model.container()), e)
+            })?;
+            if let Some(heads) = model.paired_heads(role) {
+                bytes = reorder(&bytes, heads, model.config.head_dim, RowOrder::Pairs)?;
+            }
+            replaced.push((role, Stored { element, bytes }));
+        }
+        self.replaced = Arc::new(replaced);
+        Ok(self)
+    }
+
+    /// This layer with tensors that are [`computed`](Self::computed) and stored already.
+    #[must_use]
+    pub fn with_computed(mut self, tensors: Vec<(Role, Stored)>) -> Self {
+        self.replaced = Arc::new(tensors);
+        self
+    }
+
+    /// The tensors that were computed, as they will be stored, their rows in the order of the model's files.
+    pub fn computed(&self) -> &[(Role, Stored)] {
+        &self.replaced
+    }
+
+    /// The original layers in it and their weights.
+    pub fn mix(&self) -> &Mix {
+        &self.mix
+    }
+
+    /// The factor of what `role` holds.
+    pub fn factor(&self, role: Role) -> f64 {
+        match role {
+            Role::Output | Role::OutputBias | Role::Down | Role::DownBias => self.scale,
+            _ => 1.0,
+        }
+    }
+
+    /// The tensor that was computed for `role`, if one was.
+    pub fn replaced(&self, role: Role) -> Option<&Stored> {
+        self.replaced.iter().find(|(each, _)| *each == role).map(|(_, stored)| stored)
+    }
+
+    /// Whether the tensor of `role` is that of an original layer, byte for byte where it is stored alike.
+    pub fn is_copied(&self, role: Role) -> bool {
+        self.mix.unchanged().is_some() && self.factor(role) == 1.0 && self.replaced(role).is_none()
+    }
+
+    /// The type in which the tensor of `role` is stored.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format) if the model lacks the tensor.
+    pub fn element(&self, model: &Model, role: Role, storage: Storage) -> Result<Element> {
+        if let Some(stored) = self.replaced(role) {
+            return Ok(stored.element);
+        }
+        let layers = self.mix.parts().iter().map(|(layer, _)| *layer);
+        match self.mix.unchanged() {
+            Some(layer) if self.is_copied(role) => {
+                let entry = entry(model, TensorId::Layer(layer, role))?;
+                Ok(storage.element(model, entry.id, entry.element, false))
+            }
+            _ => computed_element(model, layers, role, storage),
+        }
+    }
+}
+
+/// The type of a tensor that is computed from those of `layers`: the widest of theirs, as `storage` has it.
+fn computed_element(
+    model: &Model,
+    layers: impl Iterator<Item = usize>,
+    role: Role,
+    storage: Storage,
+) -> Result<Element> {
+    let (mut first, mut widest) = (None, None);
+    for layer in layers {
+        first = first.or(Some(layer));
+        let element = entry(model, TensorId::Layer(layer, role))?.element;
+        widest = Some(widest.map_or(element, |wide: Element| wide.wider(element)));
+    }
+    let id = TensorId::Layer(first.unwrap_or(0), role);
+    Ok(storage.element(model, id, widest.unwrap_or(Element::F32), true))
+}

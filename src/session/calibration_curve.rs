@@ -1,0 +1,73 @@
+//! Quality against calibration: one plan, fitted to ever more text.
+
+use web_time::Instant;
+
+use crate::evaluate::held_out::HeldOut;
+use crate::evaluate::reference::Reference;
+use crate::forward::context::Context;
+use crate::forward::stream::Stream;
+use crate::methods::Resources;
+use crate::methods::operators::build;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::MergePlan;
+use crate::protocol::events::Event;
+use crate::protocol::options::WriteOptions;
+use crate::protocol::plan::CalibrationPoint;
+use crate::quality::Quality;
+use crate::{Error, Result};
+
+/// Fits `plan` to `sizes` sequences of the calibration text, evenly from all of it, one after the other, and measures
+/// each model on `judge`. Each point is told to the observer as soon as it is known; where that asks to stop, the points
+/// so far are what there is.
+///
+/// # Errors
+/// [`Error::Usage`] for a plan of another model, and what running gives.
+pub async fn calibration_curve(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    plan: &MergePlan,
+    sizes: &[usize],
+    output: &WriteOptions,
+    judge: &HeldOut,
+) -> Result<Vec<CalibrationPoint>> {
+    plan.validate_for(context.model.config.n_layers)?;
+    let measuring = Context { sequences: &judge.sequences, ..*context };
+    let reference = Reference::new(&measuring, output, &judge.stream, &judge.scores)?.for_many().await?;
+    let mut points = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let told = match point(context, resources, plan, *size, &reference).await {
+            Ok(point) => {
+                points.push(point.clone());
+                context.observer.event(Event::Size(point)).await
+            }
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(()) => {}
+            Err(Error::Cancelled) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(points)
+}
+
+async fn point(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    plan: &MergePlan,
+    size: usize,
+    reference: &Reference<'_>,
+) -> Result<CalibrationPoint> {
+    let start = Instant::now();
+    let sequences = context.sequences.spread(size);
+    let part = Context { sequences: &sequences, ..*context };
+    let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
+    let built = build(&part, resources, plan, &stream).await?;
+    let scores = reference.scores_of(built.layers).await?;
+    Ok(CalibrationPoint {
+        sequences: sequences.count(),
+        tokens: (sequences.count() * sequences.tokens()) as u64,
+        quality: Quality::compressed(&scores, reference.perplexity()),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}

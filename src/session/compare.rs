@@ -1,0 +1,145 @@
+//! Many methods side by side: one calibration, each method's models measured on another text.
+
+use web_time::Instant;
+
+use crate::analysis::layers::Baseline;
+use crate::evaluate::held_out::HeldOut;
+use crate::evaluate::reference::Reference;
+use crate::forward::context::Context;
+use crate::methods::Resources;
+use crate::methods::operators::build;
+use crate::methods::selection::Selector;
+use crate::plan::{MergePlan, Method, PlanOptions, Selection};
+use crate::protocol::compare::CompareRow;
+use crate::protocol::events::Event;
+use crate::protocol::options::CompareOptions;
+use crate::quality::Quality;
+use crate::write::planned_bytes;
+use crate::{Error, Result};
+
+/// What a comparison found.
+pub struct Comparing {
+    /// The original on the evaluation text.
+    pub original: Quality,
+    /// In the order in which methods and numbers of layers were given.
+    pub rows: Vec<CompareRow>,
+    /// Whether it was stopped before its end; the rows that were done are kept.
+    pub cancelled: bool,
+}
+
+/// Plans and builds a model by each method and number of layers on the calibration text, of which `calibrated`
+/// knows the original, and measures it on `held_out`. A method that fails becomes a row with its error; one that
+/// fits does where calibration has seen some of that text.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown method or a number of layers that does not fit, and what reading the original
+/// gives.
+pub async fn compare(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    options: &CompareOptions,
+    baseline: Baseline<'_>,
+    held_out: &HeldOut,
+) -> Result<Comparing> {
+    let methods = methods(options, context.model.config.n_layers)?;
+    let measuring = Context { sequences: &held_out.sequences, ..*context };
+    let calibration = Reference::new(context, &options.output, baseline.stream, baseline.scores)?;
+    let reference =
+        Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)?.for_many().await?;
+    let most = options.remove.iter().copied().max().unwrap_or(0);
+    let selector = Selector::new(&calibration, resources, baseline.analysis, most);
+    let mut plans = PlanCache { selector, most, iterated: Vec::new() };
+    let mut comparing =
+        Comparing { original: Quality::original(&held_out.scores), rows: Vec::new(), cancelled: false };
+    for method in &methods {
+        for &remove in &options.remove {
+            let mut row = CompareRow::new(method, remove, context.model.config.n_layers - remove);
+            let start = Instant::now();
+            let measured = match held_out.check_judges(method.operator) {
+                Ok(()) => measure(&mut plans, method, remove, options, &reference, &mut row).await,
+                refused => refused,
+            };
+            row.seconds = start.elapsed().as_secs_f64();
+            let told = match measured {
+                Err(Error::Cancelled) => Err(Error::Cancelled),
+                Err(error) => {
+                    row.error = Some(error.to_string());
+                    context.observer.event(Event::Row(row.clone())).await
+                }
+                Ok(()) => context.observer.event(Event::Row(row.clone())).await,
+            };
+            match told {
+                Ok(()) => comparing.rows.push(row),
+                Err(Error::Cancelled) => return Ok(Comparing { cancelled: true, ..comparing }),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(comparing)
+}
+
+fn methods(options: &CompareOptions, n_layers: usize) -> Result<Vec<Method>> {
+    if options.methods.is_empty() || options.remove.is_empty() {
+        return Err(Error::Usage("name at least one method and one number of layers to remove".to_owned()));
+    }
+    if let Some(k) = options.remove.iter().find(|k| **k == 0 || **k >= n_layers) {
+        return Err(Error::Usage(format!(
+            "cannot remove {k} of {n_layers} layers: at least 1 must go and 1 must stay"
+        )));
+    }
+    options.methods.iter().map(|name| Method::named(name)).collect()
+}
+
+/// One method at one number of layers.
+async fn measure(
+    plans: &mut PlanCache<'_>,
+    method: &Method,
+    remove: usize,
+    options: &CompareOptions,
+    reference: &Reference<'_>,
+    row: &mut CompareRow,
+) -> Result<()> {
+    let plan = plans.plan(&method.options(remove, options.seed), remove).await?;
+    row.groups.clone_from(&plan.groups);
+    row.layers = plan.groups.len();
+    if plan.steps.len() < remove {
+        row.warnings.push(format!("only {} of {remove} layers could be removed", plan.steps.len()));
+    }
+    let calibration = plans.selector.reference();
+    let context = calibration.context();
+    let built = build(context, plans.selector.resources(), &plan, calibration.unchanged()).await?;
+    row.warnings.extend(built.remarks);
+    row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
+    let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
+    row.parameters = context.model.total_parameters().saturating_sub(less);
+    let scores = reference.scores_of(built.layers).await?;
+    row.quality = Some(Quality::compressed(&scores, reference.perplexity()));
+    row.kl_by_sequence = scores.kl_by_sequence;
+    Ok(())
+}
+
+/// Makes plans, each iteration of the same rule once.
+struct PlanCache<'a> {
+    selector: Selector<'a>,
+    /// The largest number of layers that will be asked for.
+    most: usize,
+    /// Iterative plans, whose first steps are the plans of fewer layers.
+    iterated: Vec<(PlanOptions, MergePlan)>,
+}
+
+impl PlanCache<'_> {
+    async fn plan(&mut self, options: &PlanOptions, remove: usize) -> Result<MergePlan> {
+        if options.selection != Selection::Mka || options.one_shot {
+            return Ok(self.selector.plan(options, false).await?.0);
+        }
+        let longest = PlanOptions { remove: Some(self.most), ..options.clone() };
+        let known = self.iterated.iter().find(|(known, _)| *known == longest);
+        if let Some((_, plan)) = known {
+            return plan.first_steps(remove);
+        }
+        let (plan, _) = self.selector.plan(&longest, false).await?;
+        let part = plan.first_steps(remove);
+        self.iterated.push((longest, plan));
+        part
+    }
+}

@@ -1,0 +1,133 @@
+//! What a run will need, before it starts.
+
+mod plan;
+
+use serde::Serialize;
+use web_time::Instant;
+
+use self::plan::{head_layers, layer_flop};
+use crate::Result;
+use crate::analysis::atlas::Atlas;
+use crate::analysis::layers::kept_point_bytes;
+use crate::device::Accelerator;
+use crate::forward::runner::Runner;
+use crate::forward::sequences::Sequences;
+use crate::forward::states::{sequences_per_chunk, to_host};
+use crate::forward::stream::{n_kept_states, state_bytes};
+use crate::model::Model;
+use crate::model::layers::linear::decoded_bytes;
+use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Storage;
+use crate::protocol::text::PointRule;
+
+pub use self::plan::{Duration, FitTiming, PlanBasis, PlanEstimate};
+
+/// Sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
+const TIMED_SEQUENCES: usize = 8;
+
+/// Memory and time of the similarity stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Peak memory in bytes: a layer and the next one's bytes, activations, kept states, and the distances that
+    /// other maps are made from.
+    pub peak_bytes: u64,
+    /// Of that, weights.
+    pub layer_bytes: u64,
+    /// Of that, hidden states kept between layers.
+    pub state_bytes: u64,
+    /// Bytes of storage for finished layers, so that an interrupted run can go on: points of every layer, kept states.
+    pub checkpoint_bytes: u64,
+    /// Floating-point operations of one pass over all layers and the head.
+    pub flop: f64,
+    /// Seconds for that pass, from one layer timed on this device.
+    pub seconds: f64,
+    /// Sequences that the text gives.
+    pub sequences: usize,
+    /// Tokens in all of them.
+    pub tokens: usize,
+}
+
+/// Estimates the similarity stage of sequences whose points `rule` chooses and of which a layer takes `timing`.
+pub fn estimate(
+    model: &Model,
+    accelerator: &Accelerator,
+    sequences: &Sequences,
+    rule: PointRule,
+    timing: LayerTiming,
+) -> Estimate {
+    let config = &model.config;
+    let n_tokens = sequences.count() * sequences.tokens();
+    let layer_flop = n_tokens as f64 * layer_flop(config, sequences.tokens());
+    let head = head_layers(config, sequences.tokens());
+
+    let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();
+    // Of a chunk: the gate, up and product of the MLP, and about six copies of the stream.
+    let activations = 4 * chunk as u64 * (3 * config.intermediate_size + 6 * config.hidden_size) as u64;
+    let stored = (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0);
+    // One layer and the next, as they are stored, and the rows of it that are decoded at a time.
+    let layer_bytes = 2 * stored + decoded_bytes(accelerator);
+    // The kept ones, and one before and one after the layer that runs.
+    let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
+    let state_bytes = n_states * state_bytes(model, sequences);
+
+    let n_points = sequences.count() * rule.per_sequence();
+    let points = 4 * n_points as u64 * (config.n_layers * config.hidden_size) as u64;
+    let kept_points = kept_point_bytes(config.n_layers, n_points, config.hidden_size).unwrap_or(0);
+    let distances = Atlas::bytes(config.n_layers, n_points).unwrap_or(0);
+
+    Estimate {
+        peak_bytes: layer_bytes + activations + state_bytes + kept_points + distances,
+        layer_bytes,
+        state_bytes,
+        checkpoint_bytes: points + state_bytes,
+        flop: (config.n_layers as f64 + head) * layer_flop,
+        seconds: timing.similarity(model).of(sequences.count()),
+        sequences: sequences.count(),
+        tokens: n_tokens,
+    }
+}
+
+/// Seconds that a layer takes on a device, for sequences of one length.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerTiming {
+    /// Tokens in a sequence.
+    pub tokens: usize,
+    /// Reading and uploading the weights.
+    upload: f64,
+    /// Running one sequence.
+    per_sequence: f64,
+}
+
+impl LayerTiming {
+    /// The similarity stage. The head is one product, timed by its share of arithmetic.
+    pub fn similarity(self, model: &Model) -> Duration {
+        let n_layers = model.config.n_layers as f64;
+        let head = head_layers(&model.config, self.tokens);
+        Duration { fixed: n_layers * self.upload, per_sequence: (n_layers + head) * self.per_sequence }
+    }
+
+    /// Reads the first layer and runs it on a few of the sequences.
+    ///
+    /// # Errors
+    /// What reading the layer and running it give.
+    pub async fn measure(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Self> {
+        let few = sequences.first(TIMED_SEQUENCES);
+        let runner = Runner::new(model, accelerator, few.tokens());
+        let states = runner.embed(&few).await?;
+        let start = Instant::now();
+        let layer =
+            runner.upload(runner.fetch(&NewLayer::original(0), Storage::of(model))?.finish().await?)?;
+        let upload = start.elapsed().as_secs_f64();
+        let run = async || -> Result<f64> {
+            let start = Instant::now();
+            for chunk in runner.forward(&layer, &states)?.chunks {
+                // Reading one number waits for the device.
+                to_host(chunk.slice([0..1, 0..1, 0..1]), "at layer 0").await?;
+            }
+            Ok(start.elapsed().as_secs_f64())
+        };
+        // The first run compiles the device's kernels.
+        run().await?;
+        Ok(Self { tokens: few.tokens(), upload, per_sequence: run().await? / few.count() as f64 })
+    }
+}

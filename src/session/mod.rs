@@ -1,0 +1,246 @@
+//! An opened model and what has been found out about it so far.
+
+mod calibration_curve;
+pub mod compare;
+pub mod estimate;
+mod similarity;
+mod stages;
+
+use std::cell::Cell;
+
+use self::estimate::{Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
+use crate::analysis::atlas::Atlas;
+use crate::analysis::layers::{Baseline, LayerAnalysis};
+use crate::device::Accelerator;
+use crate::forward::context::Context;
+use crate::forward::sequences::{Sequences, sequences};
+use crate::forward::stream::Stream;
+use crate::methods::FIT_BYTES;
+use crate::model::Model;
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::{Method, PlanOptions};
+use crate::protocol::events::Observer;
+use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
+use crate::protocol::plan::PlanReport;
+use crate::protocol::similarity::SimilarityReport;
+use crate::protocol::text::TextReport;
+use crate::quality::Scores;
+use crate::{Error, Result};
+
+/// Sequences that a time always allows: fewer say nothing about layers, and fit nothing.
+const FEWEST_SEQUENCES: usize = 24;
+
+/// A model, a device, and the results of the stages that have run.
+pub struct Session {
+    model: Model,
+    accelerator: Accelerator,
+    calibrated: Option<Calibrated>,
+    /// What models that were fitted to the calibration text are measured on.
+    judge_on: TextOptions,
+    /// [`Resources::fit_bytes`].
+    fit_bytes: u64,
+    /// What a layer was found to take, so that changing other options costs nothing.
+    timing: Cell<Option<LayerTiming>>,
+    /// What sums and solutions of least squares were.
+    fit_timing: Cell<Option<FitTiming>>,
+    /// The last plan that was measured.
+    planned: Option<Planned>,
+}
+
+/// A plan that was measured.
+struct Planned {
+    /// What led to it; `None` if it came from elsewhere.
+    options: Option<PlanOptions>,
+    report: PlanReport,
+    /// As [`PlanReport::output`] stores them.
+    layers: Vec<NewLayer>,
+}
+
+/// What the similarity stage leaves behind.
+struct Calibrated {
+    options: CalibrationOptions,
+    text: TextReport,
+    sequences: Sequences,
+    stream: Stream,
+    analysis: LayerAnalysis,
+    scores: Scores,
+    /// What was reported of it.
+    report: SimilarityReport,
+    atlas: Atlas,
+}
+
+impl Calibrated {
+    fn baseline(&self) -> Baseline<'_> {
+        Baseline { stream: &self.stream, analysis: &self.analysis, scores: &self.scores }
+    }
+}
+
+impl Session {
+    /// Nothing has run yet.
+    pub fn new(model: Model, accelerator: Accelerator) -> Self {
+        Self {
+            model,
+            accelerator,
+            calibrated: None,
+            judge_on: TextOptions::default(),
+            fit_bytes: FIT_BYTES,
+            timing: Cell::new(None),
+            fit_timing: Cell::new(None),
+            planned: None,
+        }
+    }
+
+    /// Sets the text that models are measured on which were fitted to the calibration text: the built-in
+    /// evaluation text until then.
+    pub fn judge_on(&mut self, text: TextOptions) {
+        self.judge_on = text;
+    }
+
+    /// Sets how many bytes the least-squares problems of a run may need beside the states: where pooling needs more,
+    /// a run is refitted without it.
+    pub fn limit_fits(&mut self, bytes: u64) {
+        self.fit_bytes = bytes;
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device.
+    pub fn accelerator(&self) -> &Accelerator {
+        &self.accelerator
+    }
+
+    /// What the similarity stage would need with these options.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the text is too short, [`Error::Usage`] for impossible options.
+    pub async fn estimate(&self, options: &CalibrationOptions) -> Result<Estimate> {
+        Ok(self.estimated(options).await?.2)
+    }
+
+    /// The text of the similarity stage with these options, what a layer takes for it, and what the stage needs.
+    async fn estimated(&self, options: &CalibrationOptions) -> Result<(Sequences, LayerTiming, Estimate)> {
+        let (sequences, _) = sequences(&self.model, &options.text_options())?;
+        let timing = self.layer_timing(&sequences).await?;
+        let needed = estimate(&self.model, &self.accelerator, &sequences, options.points, timing);
+        Ok((sequences, timing, needed))
+    }
+
+    /// What [`plan`](Session::plan) would need, after a similarity stage with the options `calibration`.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate).
+    pub async fn estimate_plan(
+        &self,
+        calibration: &CalibrationOptions,
+        plan: &PlanOptions,
+    ) -> Result<PlanEstimate> {
+        let (sequences, timing, similarity) = self.estimated(calibration).await?;
+        Ok(self.basis(&sequences, plan).estimate(&similarity, timing, self.fit_timing()?))
+    }
+
+    /// What [`compare`](Session::compare) would need, after a similarity stage with the options `calibration`.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate), and [`Error::Usage`] for an unknown method.
+    pub async fn estimate_compare(
+        &self,
+        calibration: &CalibrationOptions,
+        options: &CompareOptions,
+    ) -> Result<PlanEstimate> {
+        let (sequences, timing, similarity) = self.estimated(calibration).await?;
+        let (fit, count) = (self.fit_timing()?, sequences.count());
+        let any = PlanOptions::default();
+        let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any) };
+        let most = options.remove.iter().copied().max().unwrap_or(0);
+        let mut needed =
+            PlanEstimate { seconds: basis.original(timing).of(count), peak_bytes: similarity.peak_bytes };
+        // What a rule finds out once serves all methods and numbers of layers.
+        let mut chosen = Vec::new();
+        for name in &options.methods {
+            let method = Method::named(name)?;
+            for &remove in &options.remove {
+                let plan = method.options(remove, options.seed);
+                let basis = PlanBasis { options: &plan, ..basis };
+                let first = remove == most && !chosen.contains(&method.selection);
+                if first {
+                    chosen.push(method.selection);
+                }
+                needed.seconds += basis.compared(timing, fit, first).of(count);
+                needed.peak_bytes = needed.peak_bytes.max(basis.bytes(&similarity));
+            }
+        }
+        Ok(needed)
+    }
+
+    /// As many sequences of the text of `calibration`, whatever it says of their number, as the similarity stage and
+    /// [`plan`](Session::plan) together are estimated to manage in so many seconds; a few at least, and no more than
+    /// the text holds.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate).
+    pub async fn sequences_within(
+        &self,
+        seconds: f64,
+        calibration: &CalibrationOptions,
+        plan: &PlanOptions,
+    ) -> Result<usize> {
+        let all = TextOptions { samples: usize::MAX, ..calibration.text_options() };
+        let (sequences, _) = sequences(&self.model, &all)?;
+        let timing = self.layer_timing(&sequences).await?;
+        let needed = timing.similarity(&self.model)
+            + self.basis(&sequences, plan).duration(timing, self.fit_timing()?);
+        Ok(needed.within(seconds).max(FEWEST_SEQUENCES).min(sequences.count()))
+    }
+
+    fn basis<'a>(&'a self, sequences: &'a Sequences, options: &'a PlanOptions) -> PlanBasis<'a> {
+        PlanBasis {
+            model: &self.model,
+            accelerator: &self.accelerator,
+            sequences,
+            options,
+            judge_on: &self.judge_on,
+            fit_bytes: self.fit_bytes,
+        }
+    }
+
+    async fn layer_timing(&self, sequences: &Sequences) -> Result<LayerTiming> {
+        let timing = match self.timing.get() {
+            Some(timing) if timing.tokens == sequences.tokens() => timing,
+            _ => LayerTiming::measure(&self.model, &self.accelerator, sequences).await?,
+        };
+        self.timing.set(Some(timing));
+        Ok(timing)
+    }
+
+    fn fit_timing(&self) -> Result<FitTiming> {
+        let timing = match self.fit_timing.get() {
+            Some(timing) => timing,
+            None => FitTiming::measure()?,
+        };
+        self.fit_timing.set(Some(timing));
+        Ok(timing)
+    }
+
+    fn context<'a>(
+        &'a self,
+        calibrated: &'a Calibrated,
+        output: &WriteOptions,
+        observer: &'a dyn Observer,
+    ) -> Context<'a> {
+        Context {
+            storage: output.storage(&self.model),
+            ..Context::new(&self.model, &self.accelerator, &calibrated.sequences, observer)
+        }
+    }
+
+    fn calibrated(&self) -> Result<&Calibrated> {
+        self.calibrated.as_ref().ok_or_else(before_similarity)
+    }
+}
+
+fn before_similarity() -> Error {
+    Error::Usage("run the similarity stage first".to_owned())
+}

@@ -1,0 +1,223 @@
+//! The first stage: layers compared.
+
+use web_time::Instant;
+
+use super::{Calibrated, Session, before_similarity};
+use crate::analysis::atlas::{Atlas, LayerMap, MapOptions};
+use crate::analysis::checkpoint::Checkpoint;
+use crate::analysis::layers::LayerAnalysis;
+use crate::analysis::points::{check_points, point_list};
+use crate::files::parts::PartStore;
+use crate::forward::context::Context;
+use crate::forward::identity::Identity;
+use crate::forward::sequences::{Sequences, sequences};
+use crate::forward::stream::Stream;
+use crate::maths::manifold::align;
+use crate::maths::similarity::Metric;
+use crate::model::weights::new_layer::NewLayer;
+use crate::protocol::events::{Observer, Stage};
+use crate::protocol::model::ModelReport;
+use crate::protocol::options::CalibrationOptions;
+use crate::protocol::similarity::{MetricReport, SimilarityReport};
+use crate::protocol::text::PointsReport;
+use crate::quality::Scores;
+use crate::{Error, Result, memory};
+
+impl Session {
+    /// Captures every layer, maps it and compares it with the others. Where nothing but the metric differs from the
+    /// last time, the points of then are compared by it, and nothing is captured.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the text, the options, the weights or the device.
+    pub async fn similarity(
+        &mut self,
+        options: &CalibrationOptions,
+        observer: &dyn Observer,
+    ) -> Result<SimilarityReport> {
+        self.similarity_kept(options, None, observer).await
+    }
+
+    /// As [`similarity`](Session::similarity), with finished layers kept in `store`, from which the run goes on where
+    /// it holds the beginning of the same one. The result is the same, bit by bit on the same kind of device.
+    ///
+    /// # Errors
+    /// As [`similarity`](Session::similarity); never what is wrong with the store or its parts, of which the
+    /// observer is told.
+    pub async fn similarity_kept(
+        &mut self,
+        options: &CalibrationOptions,
+        store: Option<&mut dyn PartStore>,
+        observer: &dyn Observer,
+    ) -> Result<SimilarityReport> {
+        let start = Instant::now();
+        if let Some(report) = self.compare_again(options, start)? {
+            return Ok(report);
+        }
+        // What was found with other options is of no use any more, and is memory.
+        self.calibrated = None;
+        self.planned = None;
+        let (sequences, text) = sequences(&self.model, &options.text_options())?;
+        check_points(&self.model, options, &sequences)?;
+        let mut analysis = LayerAnalysis::new(options, sequences.has_bos())?;
+        let context = Context::new(&self.model, &self.accelerator, &sequences, observer);
+        let mut stream = Stream::open(&context, NewLayer::originals(&self.model)).await?;
+        let mut checkpoint = match store {
+            Some(store) => {
+                let identity = Identity::of(&self.model, &sequences, options.points).await?;
+                Some(Checkpoint::new(store, identity, &self.accelerator, observer))
+            }
+            None => None,
+        };
+        let from = match &mut checkpoint {
+            Some(checkpoint) => {
+                let n_points = sequences.count() * options.points.per_sequence();
+                let take = async |layer, output| analysis.take_in(&context, layer, &output).await;
+                checkpoint.restore(&context, &mut stream, n_points, take).await?
+            }
+            None => 0,
+        };
+        analysis.measure(&context, Stage::Capture, &mut stream, from, checkpoint.as_mut()).await?;
+        stream.thin();
+        let scores = score_kept(&context, &stream, from, checkpoint.as_mut()).await?;
+
+        let mut warnings = warnings(&analysis, &sequences, options);
+        warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
+        let pictures = align(analysis.maps())?;
+        let report = SimilarityReport {
+            model: ModelReport::new(&self.model),
+            layers: self.model.config.n_layers,
+            points: PointsReport {
+                rule: options.points.to_string(),
+                count: sequences.count() * options.points.per_sequence(),
+            },
+            point_list: point_list(&self.model, &sequences, options.points)?,
+            metric: options.metric.to_string(),
+            dims: options.dims,
+            options: CalibrationOptions { text: None, ..options.clone() },
+            text: text.clone(),
+            epsilon: analysis.maps().iter().map(|m| m.epsilon()).collect(),
+            eigenvalues: analysis.maps().iter().map(|m| m.eigenvalues().to_vec()).collect(),
+            mutual_information: analysis.mutual_information(),
+            similarity: analysis.matrix().to_rows(),
+            embedding: pictures.iter().map(|e| e.to_rows()).collect(),
+            block_influence: analysis.block_influence().to_vec(),
+            massive: analysis.massive(),
+            disconnected: analysis.disconnected(),
+            perplexity: scores.perplexity(),
+            warnings,
+            device: self.accelerator.report().clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+        };
+        let distances = analysis.take_distances();
+        let atlas = Atlas::new(analysis.map_options(), distances, analysis.maps(), pictures);
+        let options = options.clone();
+        self.calibrated = Some(Calibrated {
+            options,
+            text,
+            sequences,
+            stream,
+            analysis,
+            scores,
+            report: report.clone(),
+            atlas,
+        });
+        Ok(report)
+    }
+
+    /// Maps of some layers with other parameters than the run's, after [`similarity`](Session::similarity). What
+    /// it found stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage, [`Error::Limit`] after one of so many points that the distances
+    /// between them were not kept; else as [`Atlas::maps`].
+    pub fn maps(&mut self, options: &MapOptions) -> Result<Vec<LayerMap>> {
+        let n_layers = self.model.config.n_layers;
+        let calibrated = self.calibrated.as_mut().ok_or_else(before_similarity)?;
+        let n_points = calibrated.sequences.count() * calibrated.options.points.per_sequence();
+        if Atlas::bytes(n_layers, n_points).is_none() {
+            return Err(Error::Limit(format!(
+                "the distances between {n_points} points in {n_layers} layers are too many to be kept; run the \
+                 similarity stage with fewer sequences or fewer points in each"
+            )));
+        }
+        calibrated.atlas.maps(options)
+    }
+
+    /// The report of the last run by another metric, if that is all that differs and its points are still there.
+    fn compare_again(
+        &mut self,
+        options: &CalibrationOptions,
+        start: Instant,
+    ) -> Result<Option<SimilarityReport>> {
+        let Some(calibrated) = &mut self.calibrated else { return Ok(None) };
+        let before = &calibrated.options;
+        let same = CalibrationOptions { metric: options.metric, ..before.clone() } == *options;
+        if !same || before.metric == options.metric || !calibrated.analysis.keeps_points() {
+            return Ok(None);
+        }
+        let analysis = calibrated.analysis.by(options.metric)?;
+        let report = SimilarityReport {
+            metric: options.metric.to_string(),
+            options: CalibrationOptions { text: None, ..options.clone() },
+            mutual_information: analysis.mutual_information(),
+            similarity: analysis.matrix().to_rows(),
+            warnings: warnings(&analysis, &calibrated.sequences, options),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+            ..calibrated.report.clone()
+        };
+        calibrated.options.metric = options.metric;
+        calibrated.analysis = analysis;
+        calibrated.report = report.clone();
+        Ok(Some(report))
+    }
+
+    /// Similarities by another metric, after [`similarity`](Session::similarity). What plans rest on stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage; else as [`LayerAnalysis::by`].
+    pub fn similarity_by(&self, metric: Metric) -> Result<MetricReport> {
+        let analysis = self.calibrated()?.analysis.by(metric)?;
+        Ok(MetricReport {
+            metric: metric.to_string(),
+            similarity: analysis.matrix().to_rows(),
+            mutual_information: analysis.mutual_information(),
+        })
+    }
+}
+
+/// The scores of the states that left the last layer; kept ones where no layer was run.
+async fn score_kept(
+    context: &Context<'_>,
+    stream: &Stream,
+    from: usize,
+    checkpoint: Option<&mut Checkpoint<'_>>,
+) -> Result<Scores> {
+    let Some(checkpoint) = checkpoint else {
+        return context.score(stream.last()?, None).await;
+    };
+    let n_layers = stream.layers().len();
+    if from == n_layers
+        && let Some(scores) = checkpoint.scores().await
+    {
+        return Ok(scores);
+    }
+    let scores = context.score(stream.last()?, None).await?;
+    checkpoint.keep_scores(&scores).await?;
+    Ok(scores)
+}
+
+/// What a reader of the similarities should know, in sentences.
+fn warnings(analysis: &LayerAnalysis, sequences: &Sequences, options: &CalibrationOptions) -> Vec<String> {
+    let mut warnings = analysis.warnings();
+    if sequences.count() < options.samples {
+        warnings.push(format!(
+            "The text holds {} sequences of {} tokens; {} were asked for.",
+            sequences.count(),
+            sequences.tokens(),
+            options.samples
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,329 @@
+//! What follows: plans, measured, compared and written.
+
+use web_time::Instant;
+
+use super::calibration_curve::calibration_curve;
+use super::compare::{Comparing, compare};
+use super::{Calibrated, Planned, Session};
+use crate::evaluate::held_out::HeldOut;
+use crate::files::parts::PartStore;
+use crate::files::sink::OutputFolder;
+use crate::forward::context::Context;
+use crate::methods::Resources;
+use crate::methods::kept::rounds::KeptPlan;
+use crate::methods::operators::build;
+use crate::methods::operators::weighted::mixed_layers;
+use crate::methods::outcome::{Outcome, make_plan, measure_plan};
+use crate::model::weights::new_layer::NewLayer;
+use crate::plan::{MergePlan, Operator, PlanOptions};
+use crate::protocol::compare::CompareReport;
+use crate::protocol::events::Observer;
+use crate::protocol::model::ModelReport;
+use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
+use crate::protocol::plan::{BeforeAfter, CalibrationPoint, PlanReport, Recipe, WriteReport, WrittenFile};
+use crate::protocol::text::TextReport;
+use crate::quality::Quality;
+use crate::write::{card, planned_bytes, write_model};
+use crate::{Error, Result, memory};
+
+impl Session {
+    /// Chooses and measures merges, after [`similarity`](Session::similarity). Nothing is written. Operators that
+    /// fit are measured on the text of [`judge_on`](Session::judge_on), others on the calibration text.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage, for options that do not fit, or for an evaluation text that
+    /// calibration has seen.
+    pub async fn plan(
+        &mut self,
+        options: &PlanOptions,
+        output: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<PlanReport> {
+        self.plan_kept(options, output, None, observer).await
+    }
+
+    /// As [`plan`](Session::plan), with layers that are fitted kept in `store`, from which the same plan goes on after
+    /// an interruption. The result is the same, bit by bit on the same kind of device.
+    ///
+    /// # Errors
+    /// As [`plan`](Session::plan); never what is wrong with the store or its parts.
+    pub async fn plan_kept(
+        &mut self,
+        options: &PlanOptions,
+        output: &WriteOptions,
+        store: Option<Box<dyn PartStore>>,
+        observer: &dyn Observer,
+    ) -> Result<PlanReport> {
+        let start = Instant::now();
+        self.planned = None;
+        let calibrated = self.calibrated()?;
+        let context = self.context(calibrated, output, observer);
+        let kept = keeping(store, &context).await?;
+        let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
+        let judge = self.judge(calibrated, options.operator, observer).await?;
+        let outcome =
+            make_plan(&context, &resources, options, output, calibrated.baseline(), judge.as_ref()).await?;
+        let planned =
+            self.report(calibrated, judge.as_ref(), Some(options.clone()), outcome, output, start)?;
+        Ok(self.keep(planned))
+    }
+
+    /// Measures a plan that was made by hand or comes from a recipe, like [`plan`](Session::plan).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage or for a plan of another model.
+    pub async fn measure(
+        &mut self,
+        plan: &MergePlan,
+        output: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<PlanReport> {
+        self.measure_kept(plan, output, None, observer, false).await
+    }
+
+    /// The same, with fitted layers kept in `store` as [`plan_kept`](Session::plan_kept) does, and if `each` with a
+    /// measurement after each step, where the plan's weights say all.
+    ///
+    /// # Errors
+    /// Those of [`measure`](Session::measure).
+    pub async fn measure_kept(
+        &mut self,
+        plan: &MergePlan,
+        output: &WriteOptions,
+        store: Option<Box<dyn PartStore>>,
+        observer: &dyn Observer,
+        each: bool,
+    ) -> Result<PlanReport> {
+        let start = Instant::now();
+        let calibrated = self.calibrated()?;
+        let context = self.context(calibrated, output, observer);
+        let kept = keeping(store, &context).await?;
+        let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
+        let judge = self.judge(calibrated, plan.operator, observer).await?;
+        let outcome = measure_plan(
+            &context,
+            &resources,
+            plan.clone(),
+            output,
+            calibrated.baseline(),
+            judge.as_ref(),
+            each,
+        )
+        .await?;
+        let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
+        Ok(self.keep(planned))
+    }
+
+    /// Keeps what was measured last, so that writing it need not build it again.
+    fn keep(&mut self, planned: Planned) -> PlanReport {
+        let report = planned.report.clone();
+        self.planned = Some(planned);
+        report
+    }
+
+    /// Compares methods by models that are fitted to the calibration text and measured on another, after
+    /// [`similarity`](Session::similarity). Where the observer asks to stop, what is done is kept.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage and for options that do not fit.
+    pub async fn compare(&self, options: &CompareOptions, observer: &dyn Observer) -> Result<CompareReport> {
+        let start = Instant::now();
+        let calibrated = self.calibrated()?;
+        let held_out = self.held_out(calibrated, &options.evaluation, observer).await?;
+        let seen = held_out.seen;
+        let context = self.context(calibrated, &options.output, observer);
+        let Comparing { original, rows, cancelled } =
+            compare(&context, &self.resources(), options, calibrated.baseline(), &held_out).await?;
+        let mut warnings = Vec::new();
+        if seen > 0.0 {
+            warnings.push(format!(
+                "{:.1} % of the evaluation text was seen in calibration; a method that fits is not judged on more than 1 %.",
+                100.0 * seen
+            ));
+        }
+        Ok(CompareReport {
+            model: ModelReport::new(&self.model),
+            calibration: calibrated.text.clone(),
+            evaluation: held_out.text,
+            overlap: seen,
+            original,
+            parameters: self.model.total_parameters(),
+            bytes: self.model.total_bytes(),
+            seed: options.seed,
+            output: options.output.clone(),
+            rows,
+            cancelled,
+            warnings,
+            device: self.accelerator.report().clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+        })
+    }
+
+    /// What the model of `plan` is worth when it is fitted to so many of the calibration sequences, for each of
+    /// `sizes`, measured on the text of [`judge_on`](Session::judge_on). For operators that fit.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the similarity stage, for a plan that fits nothing or is of another model, and for an
+    /// evaluation text that calibration has seen.
+    pub async fn calibration_curve(
+        &self,
+        plan: &MergePlan,
+        sizes: &[usize],
+        output: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<Vec<CalibrationPoint>> {
+        let calibrated = self.calibrated()?;
+        let Some(judge) = self.judge(calibrated, plan.operator, observer).await? else {
+            return Err(Error::Usage(format!(
+                "operator {} is not fitted to text, so that more of it changes nothing",
+                plan.operator
+            )));
+        };
+        calibration_curve(
+            &self.context(calibrated, output, observer),
+            &self.resources(),
+            plan,
+            sizes,
+            output,
+            &judge,
+        )
+        .await
+    }
+
+    /// Memory for fits; nothing is kept.
+    fn resources(&self) -> Resources<'static> {
+        Resources { fit_bytes: self.fit_bytes, kept: None }
+    }
+
+    async fn held_out(
+        &self,
+        calibrated: &Calibrated,
+        text: &TextOptions,
+        observer: &dyn Observer,
+    ) -> Result<HeldOut> {
+        HeldOut::run(&self.model, &self.accelerator, text, &calibrated.sequences, observer).await
+    }
+
+    /// The text that a plan with `operator` is judged on, where that is not the calibration text.
+    async fn judge(
+        &self,
+        calibrated: &Calibrated,
+        operator: Operator,
+        observer: &dyn Observer,
+    ) -> Result<Option<HeldOut>> {
+        if !operator.needs_activations() {
+            return Ok(None);
+        }
+        let held_out = self.held_out(calibrated, &self.judge_on, observer).await?;
+        held_out.check_judges(operator)?;
+        Ok(Some(held_out))
+    }
+
+    fn report(
+        &self,
+        calibrated: &Calibrated,
+        judge: Option<&HeldOut>,
+        options: Option<PlanOptions>,
+        outcome: Outcome,
+        output: &WriteOptions,
+        start: Instant,
+    ) -> Result<Planned> {
+        let Outcome { plan, layers, merged, dropped, warnings } = outcome;
+        let absorbed = plan.n_layers - plan.groups.len();
+        let parameters = self.model.config.parameters_per_layer() * absorbed as u64;
+        let bytes = planned_bytes(&self.model, &layers, output)?;
+        let before_after =
+            |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
+        let (text, scores) = match judge {
+            Some(held_out) => (&held_out.text, &held_out.scores),
+            None => (&calibrated.text, &calibrated.scores),
+        };
+        let report = PlanReport {
+            text: text.clone(),
+            original: Quality::original(scores),
+            merged,
+            dropped,
+            warnings,
+            layers: before_after(plan.n_layers as u64, absorbed as u64),
+            parameters: before_after(self.model.total_parameters(), parameters),
+            bytes: BeforeAfter { before: self.model.total_bytes(), after: bytes },
+            plan,
+            output: output.clone(),
+            device: self.accelerator.report().clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+        };
+        Ok(Planned { options, report, layers })
+    }
+
+    /// The layers of a plan: those that were measured, or built anew.
+    async fn layers(
+        &self,
+        plan: &MergePlan,
+        options: &WriteOptions,
+        observer: &dyn Observer,
+    ) -> Result<Vec<NewLayer>> {
+        plan.validate_for(self.model.config.n_layers)?;
+        if !plan.operator.needs_activations() {
+            return mixed_layers(plan);
+        }
+        let storage = options.storage(&self.model);
+        let as_stored = |planned: &&Planned| {
+            planned.report.plan == *plan && planned.report.output.storage(&self.model) == storage
+        };
+        if let Some(planned) = self.planned.as_ref().filter(as_stored) {
+            return Ok(planned.layers.clone());
+        }
+        let calibrated = self.calibrated()?;
+        let context = self.context(calibrated, options, observer);
+        Ok(build(&context, &self.resources(), plan, &calibrated.stream).await?.layers)
+    }
+
+    /// Writes the model that `plan` describes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a plan of another model; else as [`write_model`].
+    pub async fn write(
+        &self,
+        plan: &MergePlan,
+        options: &WriteOptions,
+        folder: &mut dyn OutputFolder,
+        observer: &dyn Observer,
+    ) -> Result<WriteReport> {
+        let start = Instant::now();
+        let layers = self.layers(plan, options, observer).await?;
+        let (calibration, text) = match &self.calibrated {
+            Some(calibrated) => (calibrated.options.clone(), calibrated.text.clone()),
+            // A plan from elsewhere needs no text to be carried out.
+            None => (CalibrationOptions::default(), TextReport::none()),
+        };
+        let planned = self.planned.as_ref().filter(|planned| planned.report.plan == *plan);
+        let recipe = Recipe {
+            laminate: env!("CARGO_PKG_VERSION").to_owned(),
+            model: self.model.name.clone(),
+            calibration,
+            text,
+            options: planned.and_then(|planned| planned.options.clone()),
+            plan: plan.clone(),
+            output: options.clone(),
+        };
+        let extra = card::files(&recipe, planned.map(|planned| &planned.report))?;
+        let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;
+        let weights = |f: &&WrittenFile| f.name.ends_with(".safetensors") || f.name.ends_with(".gguf");
+        let tensors = files.iter().filter(weights);
+        let bytes = BeforeAfter {
+            before: self.model.shards.iter().map(|s| s.size()).sum(),
+            after: tensors.map(|f| f.bytes).sum(),
+        };
+        Ok(WriteReport { recipe, files, bytes, seconds: start.elapsed().as_secs_f64() })
+    }
+}
+
+/// Where what a plan finishes in `context` is kept, if anywhere.
+async fn keeping(store: Option<Box<dyn PartStore>>, context: &Context<'_>) -> Result<Option<KeptPlan>> {
+    match store {
+        Some(store) => Ok(Some(KeptPlan::new(store, context).await?)),
+        None => Ok(None),
+    }
+}

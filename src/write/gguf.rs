@@ -1,0 +1,90 @@
+//! A GGUF file, or several.
+
+use super::card::{ExtraFile, RECIPE_NAME};
+use super::{Job, Writer, shards};
+use crate::files::source::read_checked;
+use crate::format::Container;
+use crate::format::gguf::{Metadata, OutputTensor, Value, header_bytes, padding, split_metadata, split_name};
+use crate::model::Model;
+use crate::model::config::special::SpecialIds;
+use crate::model::tokenizer::gguf::to_metadata;
+use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME};
+use crate::protocol::options::WriteOptions;
+use crate::{Error, Result};
+
+/// Where the recipe is kept: the file may travel without anything beside it.
+const RECIPE_KEY: &str = "laminate.recipe";
+
+/// One file, or as many as the largest allowed size demands.
+pub async fn write(
+    writer: &mut Writer<'_>,
+    model: &Model,
+    groups: &[Vec<usize>],
+    jobs: &[Job<'_>],
+    options: &WriteOptions,
+    extra: Vec<ExtraFile>,
+) -> Result<()> {
+    let metadata = metadata(model, groups, options, extra).await?;
+    let padded = |job: &Job<'_>| job.bytes + padding(&metadata, job.bytes);
+    let shards = shards(jobs, options.max_shard_bytes, padded);
+    let too_many = || Error::Usage(format!("{} files are too many; allow larger ones", shards.len()));
+    let n_files = u16::try_from(shards.len()).map_err(|_| too_many())?;
+    let n_tensors = i32::try_from(jobs.len()).map_err(|_| too_many())?;
+    let stem = options.stem(model);
+    for (number, jobs) in shards.iter().enumerate() {
+        let outputs: Vec<OutputTensor> = jobs.iter().map(output).collect();
+        let (name, header) = match n_files {
+            1 => (format!("{stem}.gguf"), header_bytes(&metadata, &outputs)),
+            _ => {
+                let own = split_metadata(&metadata, number as u16, n_files, n_tensors);
+                (split_name(&stem, number, shards.len()), header_bytes(&own, &outputs))
+            }
+        };
+        writer.shard(model, &name, &header, jobs, |bytes| padding(&metadata, bytes)).await?;
+    }
+    Ok(())
+}
+
+fn output(job: &Job<'_>) -> OutputTensor {
+    OutputTensor { name: job.name.clone(), element: job.element, shape: job.shape.clone(), bytes: job.bytes }
+}
+
+async fn metadata(
+    model: &Model,
+    groups: &[Vec<usize>],
+    options: &WriteOptions,
+    extra: Vec<ExtraFile>,
+) -> Result<Metadata> {
+    let mut metadata = model.config.to_metadata(groups, options.dtype)?;
+    for (key, value) in new_metadata(model).await? {
+        metadata.set(&key, value);
+    }
+    if metadata.get("general.name").is_none() {
+        metadata.set("general.name", Value::String(model.name.clone()));
+    }
+    let recipe = extra.into_iter().find(|file| file.name == RECIPE_NAME);
+    if let Some(json) = recipe.and_then(|file| String::from_utf8(file.contents).ok()) {
+        metadata.set(RECIPE_KEY, Value::String(json));
+    }
+    Ok(metadata)
+}
+
+/// The metadata that describes the tokenizer of a Hugging Face model; empty for a GGUF file, whose metadata
+/// holds it already.
+///
+/// # Errors
+/// As [`to_metadata`], and what reading gives.
+async fn new_metadata(model: &Model) -> Result<Vec<(String, Value)>> {
+    if model.container() == Container::Gguf {
+        return Ok(Vec::new());
+    }
+    let mut files = [None, None];
+    for (slot, name) in files.iter_mut().zip([TOKENIZER_NAME, TOKENIZER_CONFIG_NAME]) {
+        if let Some(source) = model.companions.iter().find(|c| c.name().rsplit('/').next() == Some(name)) {
+            *slot = Some(read_checked(source.as_ref(), 0, source.size()).await?);
+        }
+    }
+    let [json, settings] = files;
+    let special = SpecialIds { bos: model.config.bos_token_id, eos: model.config.eos_token_id };
+    to_metadata(&json.unwrap_or_default(), settings.as_deref(), model.config.vocab_size, special)
+}

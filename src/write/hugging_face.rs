@@ -1,0 +1,77 @@
+//! A Hugging Face folder.
+
+use std::collections::BTreeMap;
+
+use super::card::ExtraFile;
+use super::{Job, Writer, shards};
+use crate::files::source::read_checked;
+use crate::format::element::Element;
+use crate::format::index::{INDEX_NAME, ShardIndex, shard_name};
+use crate::format::safetensors::{OutputTensor, header_bytes};
+use crate::model::Model;
+use crate::model::config::hugging_face::CONFIG_NAME;
+use crate::protocol::options::WriteOptions;
+use crate::{Error, Result};
+
+/// Shards, their index where there are several, configuration, tokenizer and the rest.
+pub async fn write(
+    writer: &mut Writer<'_>,
+    model: &Model,
+    groups: &[Vec<usize>],
+    jobs: &[Job<'_>],
+    options: &WriteOptions,
+    extra: Vec<ExtraFile>,
+) -> Result<()> {
+    let dtype = options.dtype.and_then(config_name);
+    let config = model.config.to_config_json(groups, dtype)?;
+    let shards = shards(jobs, options.max_shard_bytes, |job| job.bytes);
+    let mut weight_map = BTreeMap::new();
+    for (number, jobs) in shards.iter().enumerate() {
+        let name = shard_name(number, shards.len());
+        let outputs = jobs.iter().map(output).collect::<Result<Vec<_>>>()?;
+        writer.shard(model, &name, &header_bytes(&outputs), jobs, |_| 0).await?;
+        weight_map.extend(jobs.iter().map(|job| (job.name.clone(), name.clone())));
+    }
+    if shards.len() > 1 {
+        let index = serde_json::to_vec_pretty(&ShardIndex::new(writer.total, weight_map))
+            .map_err(|e| Error::Format(format!("{INDEX_NAME}: {e}")))?;
+        writer.small(INDEX_NAME, &index).await?;
+    }
+    writer.small(CONFIG_NAME, &config).await?;
+    for source in &model.companions {
+        let base = source.name().rsplit('/').next().unwrap_or_default();
+        let bytes = read_checked(source.as_ref(), 0, source.size()).await?;
+        writer.small(base, &bytes).await?;
+    }
+    for (name, contents) in model.tokenizer.new_files(&model.config)? {
+        writer.small(name, &contents).await?;
+    }
+    for file in extra {
+        writer.small(file.name, &file.contents).await?;
+    }
+    Ok(())
+}
+
+fn output(job: &Job<'_>) -> Result<OutputTensor> {
+    let dtype = match job.element {
+        Element::F32 => safetensors::Dtype::F32,
+        Element::F16 => safetensors::Dtype::F16,
+        Element::Bf16 => safetensors::Dtype::BF16,
+        Element::Block(block) => {
+            return Err(Error::Unsupported(format!(
+                "a Hugging Face folder cannot hold {block}; write a .gguf file, or give f16, bf16 or f32"
+            )));
+        }
+    };
+    Ok(OutputTensor { name: job.name.clone(), dtype, shape: job.shape.clone(), bytes: job.bytes })
+}
+
+/// The name of a float type in `config.json`.
+fn config_name(element: Element) -> Option<&'static str> {
+    match element {
+        Element::F32 => Some("float32"),
+        Element::F16 => Some("float16"),
+        Element::Bf16 => Some("bfloat16"),
+        Element::Block(_) => None,
+    }
+}

@@ -1,0 +1,241 @@
+//! The last stage: merged shards, streamed out, read back and checked.
+
+pub mod card;
+mod gguf;
+mod hugging_face;
+mod jobs;
+
+use self::jobs::{Content, Job, jobs};
+use crate::files::sink::OutputFolder;
+use crate::files::source::{SharedSource, read_checked};
+use crate::format::Container;
+use crate::format::index::split_into_shards;
+use crate::format::stored::Stored;
+use crate::model::Model;
+use crate::model::binding::reorder;
+use crate::model::open::TensorEntry;
+use crate::model::weights::fetch::{in_type, read_new, shard};
+use crate::model::weights::new_layer::NewLayer;
+use crate::protocol::events::{Observer, Stage, Unit};
+use crate::protocol::options::WriteOptions;
+use crate::protocol::plan::WrittenFile;
+use crate::write::card::ExtraFile;
+use crate::{Error, Result};
+
+/// Files are copied and checked in pieces of about this many bytes.
+const PIECE_BYTES: u64 = 8 << 20;
+
+/// Writes the model whose layers are `layers` into `folder`, reads it back, and commits.
+///
+/// Tensors of layers that are unchanged are copied byte for byte, unless `options` ask for another type or
+/// kind of file. A Hugging Face folder gets the `extra` files beside it, a GGUF file the same as metadata. On
+/// any error the folder is aborted, so that nothing is left.
+///
+/// # Errors
+/// What reading, writing and `observer` give; [`Error::Source`] if what is read back differs from
+/// what was written.
+pub async fn write_model(
+    model: &Model,
+    layers: &[NewLayer],
+    options: &WriteOptions,
+    extra: Vec<ExtraFile>,
+    folder: &mut dyn OutputFolder,
+    observer: &dyn Observer,
+) -> Result<Vec<WrittenFile>> {
+    let written = write_all(model, layers, options, extra, folder, observer).await;
+    let result = match written {
+        Ok(files) => folder.commit().await.map(|()| files),
+        Err(e) => Err(e),
+    };
+    if result.is_err() {
+        // The first error is the one to report.
+        let _ = folder.abort().await;
+    }
+    result
+}
+
+async fn write_all(
+    model: &Model,
+    layers: &[NewLayer],
+    options: &WriteOptions,
+    extra: Vec<ExtraFile>,
+    folder: &mut dyn OutputFolder,
+    observer: &dyn Observer,
+) -> Result<Vec<WrittenFile>> {
+    let groups: Vec<Vec<usize>> =
+        layers.iter().map(|new| new.mix().parts().iter().map(|(layer, _)| *layer).collect()).collect();
+    let storage = options.storage(model);
+    let jobs = jobs(model, layers, storage)?;
+    let total = jobs.iter().map(|job| job.bytes).sum();
+    let mut writer = Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total };
+    match storage.container {
+        Container::Safetensors => {
+            hugging_face::write(&mut writer, model, &groups, &jobs, options, extra).await?
+        }
+        Container::Gguf => gguf::write(&mut writer, model, &groups, &jobs, options, extra).await?,
+    }
+    writer.check(layers.len()).await?;
+    Ok(writer.files)
+}
+
+/// Bytes of the tensors of the model whose layers are `layers`, as `options` store them.
+///
+/// # Errors
+/// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] for rows that are no whole blocks.
+pub fn planned_bytes(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<u64> {
+    Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
+}
+
+/// The tensors of each file, where `stored_bytes` of a tensor count towards the most that one may hold.
+fn shards<'j, 'a>(
+    jobs: &'j [Job<'a>],
+    max_bytes: u64,
+    stored_bytes: impl Fn(&Job<'a>) -> u64,
+) -> Vec<&'j [Job<'a>]> {
+    let sizes: Vec<u64> = jobs.iter().map(stored_bytes).collect();
+    let mut rest = jobs;
+    let mut shards = Vec::new();
+    for count in split_into_shards(&sizes, max_bytes) {
+        let (shard, later) = rest.split_at(count.min(rest.len()));
+        shards.push(shard);
+        rest = later;
+    }
+    shards
+}
+
+/// Appends to a folder and remembers what it appended.
+struct Writer<'a> {
+    folder: &'a mut dyn OutputFolder,
+    observer: &'a dyn Observer,
+    files: Vec<WrittenFile>,
+    /// Of each file, over what was handed to the folder.
+    checksums: Vec<crc32fast::Hasher>,
+    done: u64,
+    total: u64,
+}
+
+impl Writer<'_> {
+    /// A file of tensors: its header, then the data of each and so many zeros as `padding` says.
+    async fn shard(
+        &mut self,
+        model: &Model,
+        name: &str,
+        header: &[u8],
+        jobs: &[Job<'_>],
+        padding: impl Fn(u64) -> u64,
+    ) -> Result<()> {
+        self.begin(name).await?;
+        self.append(header).await?;
+        for job in jobs {
+            self.tensor(model, name, job).await?;
+            self.append(&vec![0; padding(job.bytes) as usize]).await?;
+        }
+        self.folder.close().await
+    }
+
+    /// The data of one tensor.
+    async fn tensor(&mut self, model: &Model, file: &str, job: &Job<'_>) -> Result<()> {
+        match &job.content {
+            Content::New(bytes) => self.append(bytes).await?,
+            Content::Computed(layer, role) => {
+                let stored = read_new(model, layer, *role, job.element).await?;
+                self.append(&in_order(model, job, stored)?.bytes).await?;
+            }
+            Content::Original(entry) => self.original(model, entry, job).await?,
+        }
+        self.done += job.bytes;
+        self.progress(Stage::Write, self.done, self.total, format!("{file}: {}", job.name)).await
+    }
+
+    async fn original(&mut self, model: &Model, entry: &TensorEntry, job: &Job<'_>) -> Result<()> {
+        let source = shard(model, entry)?;
+        let row = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
+        // Rows are whole blocks; rows of a head have to be together to be reordered.
+        let piece = match job.reorder {
+            Some(_) => entry.bytes,
+            None => (PIECE_BYTES / row.max(1)).max(1) * row,
+        };
+        let mut at = 0;
+        while at < entry.bytes {
+            let length = piece.min(entry.bytes - at);
+            let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
+            let stored = Stored { element: entry.element, bytes };
+            let stored = in_type(&entry.name, in_order(model, job, stored)?, job.element)?;
+            self.append(&stored.bytes).await?;
+            at += length;
+        }
+        Ok(())
+    }
+
+    async fn small(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.begin(name).await?;
+        self.append(bytes).await?;
+        self.folder.close().await
+    }
+
+    async fn begin(&mut self, name: &str) -> Result<()> {
+        self.folder.create(name).await?;
+        self.files.push(WrittenFile { name: name.to_owned(), bytes: 0 });
+        self.checksums.push(crc32fast::Hasher::new());
+        Ok(())
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.folder.write(bytes).await?;
+        if let (Some(file), Some(checksum)) = (self.files.last_mut(), self.checksums.last_mut()) {
+            checksum.update(bytes);
+            file.bytes += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    async fn progress(&self, stage: Stage, done: u64, total: u64, detail: String) -> Result<()> {
+        self.observer.progress(stage, done, total, Unit::Bytes, detail).await
+    }
+
+    /// Opens the written folder as a model and compares every byte with what was written.
+    async fn check(&mut self, n_layers: usize) -> Result<()> {
+        let mut sources: Vec<SharedSource> = Vec::new();
+        let (mut done, total) = (0, self.files.iter().map(|f| f.bytes).sum());
+        for (file, written) in self.files.iter().zip(&self.checksums) {
+            let source = self.folder.open(&file.name).await?;
+            let mut read = crc32fast::Hasher::new();
+            let mut at = 0;
+            while at < file.bytes {
+                let length = PIECE_BYTES.min(file.bytes - at);
+                read.update(&read_checked(source.as_ref(), at, length).await?);
+                at += length;
+                let detail = format!("reading back {}", file.name);
+                self.progress(Stage::Check, done + at, total, detail).await?;
+            }
+            if source.size() != file.bytes || read.finalize() != written.clone().finalize() {
+                return Err(Error::Source(format!(
+                    "{}: what was read back differs from what was written; the medium is faulty or \
+                     something else wrote there: choose another place",
+                    file.name
+                )));
+            }
+            done += file.bytes;
+            sources.push(source);
+        }
+        let again = Model::open("written model", &sources).await?;
+        if again.config.n_layers != n_layers {
+            return Err(Error::Source(format!(
+                "the written model has {} layers instead of {n_layers}; it was discarded",
+                again.config.n_layers
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn in_order(model: &Model, job: &Job<'_>, stored: Stored) -> Result<Stored> {
+    let Some((heads, order)) = job.reorder else {
+        return Ok(stored);
+    };
+    let bytes = reorder(&stored.bytes, heads, model.config.head_dim, order)?;
+    Ok(Stored { bytes, ..stored })
+}
