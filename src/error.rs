@@ -34,6 +34,9 @@ pub enum Error {
     /// The user stopped the run.
     #[error("cancelled; nothing was written")]
     Cancelled,
+    /// A fault of this program, found before it could give a wrong number: we must act.
+    #[error("{0}; this is a fault of Laminate itself: please report it with what you did")]
+    Internal(String),
 }
 
 impl Error {
@@ -49,7 +52,13 @@ impl Error {
             Error::Limit(_) => "limit",
             Error::Usage(_) => "usage",
             Error::Cancelled => "cancelled",
+            Error::Internal(_) => "internal",
         }
+    }
+
+    /// An [`Error::Internal`] that says in a clause what is not as it must be.
+    pub fn internal(what: impl Into<String>) -> Self {
+        Error::Internal(what.into())
     }
 
     /// The exit code of the command line: 2 for bad usage, 1 for a run that failed.
@@ -58,6 +67,21 @@ impl Error {
             Error::Usage(_) => 2,
             _ => 1,
         }
+    }
+}
+
+/// Turns the absence of a value that must be there into an [`Error::Internal`], where a default would give wrong numbers.
+pub trait OrInternal<T> {
+    /// The value.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if there is none; `what` says in a clause what is missing.
+    fn or_internal(self, what: &str) -> Result<T>;
+}
+
+impl<T> OrInternal<T> for Option<T> {
+    fn or_internal(self, what: &str) -> Result<T> {
+        self.ok_or_else(|| Error::internal(what))
     }
 }
 

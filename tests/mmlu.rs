@@ -97,9 +97,9 @@ fn padding_changes_no_state_before_it() {
     for (place, text) in texts.iter().enumerate() {
         let places = |sequence| (0..text.len()).map(|p| (sequence, p)).collect::<Vec<_>>();
         let read = |rows: burn::tensor::Tensor<2>| rows.into_data().try_into_vec::<f32>().unwrap();
-        let alone = read(states(std::slice::from_ref(text), 0).rows(&places(0)));
+        let alone = read(states(std::slice::from_ref(text), 0).rows(&places(0)).unwrap());
         for pad in [0, 77] {
-            let padded = read(states(&texts, pad).rows(&places(place)));
+            let padded = read(states(&texts, pad).rows(&places(place)).unwrap());
             assert_eq!(padded.len(), text.len() * model.config.hidden_size);
             for (i, (a, b)) in alone.iter().zip(&padded).enumerate() {
                 assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{place}, {i}: {a} {b}");
@@ -124,7 +124,7 @@ fn predictions_add_up_to_the_score_of_the_text() {
         places.extend((0..47).map(|position| (sequence, position)));
         targets.extend_from_slice(&ids[1..]);
     }
-    let said = run(predict(&accelerator, &model, states.rows(&places), &targets, &Silent)).unwrap();
+    let said = run(predict(&accelerator, &model, states.rows(&places).unwrap(), &targets, &Silent)).unwrap();
     let output = laminate::evaluate::Output { model: &model, states: &states };
     let scores = run(score(&accelerator, &sequences, output, None, &Silent)).unwrap();
     assert_eq!(said.len() as u64, scores.tokens);

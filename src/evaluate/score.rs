@@ -15,6 +15,7 @@ use burn::tensor::Tensor;
 use self::slice::{HostReference, rows_on_device, rows_on_host};
 use self::token::Token;
 use crate::device::Accelerator;
+use crate::error::OrInternal;
 use crate::forward::context::Context;
 use crate::forward::sequences::Sequences;
 use crate::forward::states::{HiddenStates, sequences_per_chunk};
@@ -89,7 +90,9 @@ async fn score_through_head(
     };
     let mut chunks = Vec::new();
     for place in 0..sequences.count().div_ceil(per_chunk) {
-        let reference = original.and_then(|o| o.states.chunks.get(place));
+        let chunk = |states: &HiddenStates| {
+            states.chunks.get(place).cloned().or_internal("states of some sequences are missing")
+        };
         let targets: Vec<u32> = sequences
             .iter()
             .skip(place * per_chunk)
@@ -97,11 +100,17 @@ async fn score_through_head(
             .flat_map(|s| s.get(1..).unwrap_or_default())
             .copied()
             .collect();
-        let own = owns.iter().filter_map(|states| states.chunks.get(place));
+        let own = |states: &&HiddenStates| head.normalise(scored(&chunk(states)?));
+        let reference = match original {
+            Some(original) => {
+                Some(other_head.as_ref().unwrap_or(&head).normalise(scored(&chunk(original.states)?))?)
+            }
+            None => None,
+        };
         chunks.push(Chunk {
             tokens: vec![vec![Token::default(); targets.len()]; owns.len()],
-            owns: own.map(|x| head.normalise(scored(x))).collect(),
-            reference: reference.map(|z| other_head.as_ref().unwrap_or(&head).normalise(scored(z))),
+            owns: owns.iter().map(own).collect::<Result<_>>()?,
+            reference,
             targets,
         });
     }
@@ -158,7 +167,7 @@ pub async fn predict(
     let head = Head::open(model, accelerator, targets.len().min(per_chunk)).await?;
     let mut chunks = Vec::new();
     for (place, targets) in targets.chunks(per_chunk).enumerate() {
-        let own = head.normalise(states.clone().narrow(0, place * per_chunk, targets.len()));
+        let own = head.normalise(states.clone().narrow(0, place * per_chunk, targets.len()))?;
         let tokens = vec![vec![Token::default(); targets.len()]];
         chunks.push(Chunk { owns: vec![own], reference: None, tokens, targets: targets.to_vec() });
     }
@@ -229,13 +238,13 @@ impl Chunk {
         let is_host = rowwise::is_host(accelerator.device());
         // What all models are compared with is taken from the tensor and reduced once.
         let (z, reference) = match (is_host, z) {
-            (true, Some(z)) => (None, Some(HostReference::new(z, self.targets.len(), slice.count))),
+            (true, Some(z)) => (None, Some(HostReference::new(z, self.targets.len(), slice.count)?)),
             (_, z) => (z, None),
         };
         for (own, tokens) in self.owns.iter().zip(&mut self.tokens) {
             let y = slice.logits(own.clone())?;
             let rows = match is_host {
-                true => rows_on_host(y, reference.as_ref(), &self.targets, slice),
+                true => rows_on_host(y, reference.as_ref(), &self.targets, slice)?,
                 false => rows_on_device(y, z.clone(), &self.targets, slice, accelerator).await?,
             };
             for (token, row) in tokens.iter_mut().zip(rows) {

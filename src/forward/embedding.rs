@@ -1,6 +1,7 @@
 //! The embedding rows of the tokens that occur in a text: a vocabulary of 128 000 rows is never read whole.
 
 use crate::Result;
+use crate::error::OrInternal;
 use crate::model::Model;
 use crate::model::tensors::TensorId;
 use crate::model::weights::fetch::RowsFetch;
@@ -36,7 +37,8 @@ impl EmbeddingRows {
         for group in runs.chunks(READS) {
             // All of a group are on their way before the first is awaited.
             let reads = group.iter().map(|run| {
-                let (first, last) = run.first().zip(run.last()).map_or((0, 0), |(a, b)| (*a, *b));
+                let (first, last) =
+                    run.first().copied().zip(run.last().copied()).or_internal("a run of rows is empty")?;
                 let count = u64::from(last - first) + 1;
                 Ok((first, run, RowsFetch::start(model, TensorId::Embedding, first.into(), count)?))
             });
@@ -50,9 +52,10 @@ impl EmbeddingRows {
         Ok(Self { hidden, ids, values })
     }
 
-    pub fn row(&self, id: u32) -> &[f32] {
-        let place = self.ids.binary_search(&id).unwrap_or(0);
-        self.values.get(place * self.hidden..(place + 1) * self.hidden).unwrap_or_default()
+    pub fn row(&self, id: u32) -> Result<&[f32]> {
+        let place = self.ids.binary_search(&id).ok();
+        let values = place.and_then(|i| self.values.get(i * self.hidden..(i + 1) * self.hidden));
+        values.or_internal("the embedding of a token was not read")
     }
 }
 

@@ -44,11 +44,14 @@ impl<'a> Runner<'a> {
             .ids()
             .chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens())
             .map(|ids| {
-                let values: Vec<f32> = ids.iter().flat_map(|id| rows.row(*id)).copied().collect();
+                let mut values: Vec<f32> = Vec::with_capacity(ids.len() * hidden);
+                for id in ids {
+                    values.extend_from_slice(rows.row(*id)?);
+                }
                 let shape = [ids.len() / sequences.tokens(), sequences.tokens(), hidden];
-                Tensor::from_data(TensorData::new(values, shape), self.accelerator.device())
+                Ok(Tensor::from_data(TensorData::new(values, shape), self.accelerator.device()))
             })
-            .collect();
+            .collect::<Result<_>>()?;
         Ok(HiddenStates { chunks })
     }
 

@@ -21,32 +21,38 @@ pub struct HiddenStates {
 }
 
 impl HiddenStates {
-    /// The states `[places.len(), hidden]` at `places` of (sequence, position), which come in ascending order
-    /// of sequences. Places that do not exist are left out.
-    pub fn rows(&self, places: &[(usize, usize)]) -> Tensor<2> {
-        let (mut rows, mut first) = (Vec::new(), 0);
+    /// The states `[places.len(), hidden]` at `places` of (sequence, position), in ascending order of sequences.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a place that does not exist.
+    pub fn rows(&self, places: &[(usize, usize)]) -> Result<Tensor<2>> {
+        let (mut rows, mut first, mut found) = (Vec::new(), 0, 0);
         for chunk in &self.chunks {
             let [count, tokens, hidden] = chunk.dims();
-            let own = |(sequence, _): &&(usize, usize)| (first..first + count).contains(sequence);
+            let own = |(sequence, position): &&(usize, usize)| {
+                (first..first + count).contains(sequence) && *position < tokens
+            };
             let local: Vec<i32> = places
                 .iter()
                 .filter(own)
-                .filter(|(_, position)| *position < tokens)
                 .map(|(sequence, position)| ((sequence - first) * tokens + position) as i32)
                 .collect();
             first += count;
+            found += local.len();
             if !local.is_empty() {
                 let shape = [local.len()];
                 let local = Tensor::<1, Int>::from_data(TensorData::new(local, shape), &chunk.device());
                 rows.push(chunk.clone().reshape([count * tokens, hidden]).select(0, local));
             }
         }
-        Tensor::cat(rows, 0)
+        all_of("states", rows, found, places.len())
     }
 
-    /// Those of the sequences at `places`, ascending, as one chunk. Places that do not exist are left out.
-    #[must_use]
-    pub fn sequences(&self, places: &[usize]) -> Self {
+    /// The states of the sequences at `places`, ascending, as one chunk.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a sequence that does not exist.
+    pub fn sequences(&self, places: &[usize]) -> Result<Self> {
         let (mut parts, mut first) = (Vec::new(), 0);
         for chunk in &self.chunks {
             let [count, ..] = chunk.dims();
@@ -55,8 +61,22 @@ impl HiddenStates {
             }
             first += count;
         }
-        Self { chunks: vec![Tensor::cat(parts, 0)] }
+        let found = parts.len();
+        Ok(Self { chunks: vec![all_of("sequences", parts, found, places.len())?] })
     }
+}
+
+/// `parts` one after the other, if as many were `found` as were `asked` for, and any.
+fn all_of<const D: usize>(
+    what: &str,
+    parts: Vec<Tensor<D>>,
+    found: usize,
+    asked: usize,
+) -> Result<Tensor<D>> {
+    if found != asked || parts.is_empty() {
+        return Err(Error::internal(format!("{found} of {asked} {what} were found")));
+    }
+    Ok(Tensor::cat(parts, 0))
 }
 
 /// Copies a tensor to the host; `what` says in an error what was going on.

@@ -3,6 +3,7 @@
 use super::runner::Runner;
 use super::sequences::Sequences;
 use super::states::HiddenStates;
+use crate::error::OrInternal;
 use crate::forward::context::Context;
 use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
@@ -154,7 +155,7 @@ impl Stream {
             let detail = format!("layer {} of {n_layers}", layer + 1);
             let (done, total) = ((layer - start) as u64, (n_layers - start) as u64);
             context.observer.progress(stage, done, total, Unit::Layers, detail).await?;
-            let Some(uploaded) = layers.next().await? else { break };
+            let uploaded = layers.next().await?.or_internal("a layer of the model was not read")?;
             let after = runner.forward(&uploaded, &states)?;
             if layer >= from {
                 visit(layer, &states, &after).await?;

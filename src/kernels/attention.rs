@@ -10,6 +10,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use super::rowwise::exponentials;
 use super::threads::map_all;
+use crate::{Error, Result};
 
 /// Queries whose scores exist at a time.
 const QUERIES: usize = 64;
@@ -27,8 +28,14 @@ pub struct Tables {
 
 /// What heads gather from values `[batch tokens, key heads head_dim]`, given queries `[batch tokens, heads head_dim]`
 /// and keys like the values: `[batch tokens, heads head_dim]`. All row-major, queries and keys not rotated yet.
-pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Tables) -> Vec<f32> {
+pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Tables) -> Result<Vec<f32>> {
     let Heads { batch, tokens, heads: n_heads, kv_heads, width } = heads;
+    let rows = batch * tokens;
+    let sizes = [queries.len(), keys.len(), values.len(), tables.cos.len(), tables.sin.len()];
+    let table = tokens * width;
+    if sizes != [rows * n_heads * width, rows * kv_heads * width, rows * kv_heads * width, table, table] {
+        return Err(Error::internal(format!("attention of {heads:?} was given {sizes:?} numbers")));
+    }
     let per_group = n_heads / kv_heads.max(1);
     let key_head = |place: usize| {
         let (sequence, group) = (place / kv_heads, place % kv_heads);
@@ -59,7 +66,7 @@ pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Table
             }
         }
     }
-    joined
+    Ok(joined)
 }
 
 /// One head of one sequence among rows of all heads.

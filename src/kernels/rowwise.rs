@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pulp::Arch;
 
 use crate::kernels::threads::for_pieces;
+use crate::{Error, Result};
 
 /// Elements that a thread takes at a time: about a level-two cache.
 const PIECE: usize = 1 << 16;
@@ -23,15 +24,18 @@ pub fn is_host(device: &Device) -> bool {
 }
 
 /// `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`; `weight` is `[1, width]`.
-pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+///
+/// # Errors
+/// [`Error::Internal`] if a tensor is not `f32`.
+pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor<2>> {
     let device = x.device();
     if !is_host(&device) {
         let mean_square = x.clone().square().mean_dim(1);
         let scale = (mean_square + epsilon).sqrt().recip();
-        return x * scale * weight.clone();
+        return Ok(x * scale * weight.clone());
     }
     let [n_rows, width] = x.dims();
-    let (mut values, weight) = (host(x), host(weight.clone()));
+    let (mut values, weight) = (host(x)?, host(weight.clone())?);
     for_rows(&mut values, width, |row| {
         let mean_square = sum(row, |x| x * x) / width as f32;
         let scale = 1.0 / (mean_square + epsilon as f32).sqrt();
@@ -39,23 +43,26 @@ pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
             *x *= scale * w;
         }
     });
-    Tensor::from_data(TensorData::new(values, [n_rows, width]), &device)
+    Ok(Tensor::from_data(TensorData::new(values, [n_rows, width]), &device))
 }
 
 /// `silu(gate) * up` element by element, `silu(x) = x / (1 + exp(-x))`.
-pub fn gated(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+///
+/// # Errors
+/// [`Error::Internal`] if a tensor is not `f32`.
+pub fn gated(gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>> {
     let device = gate.device();
     if !is_host(&device) {
-        return silu(gate) * up;
+        return Ok(silu(gate) * up);
     }
     let shape = gate.dims();
-    let (mut values, up) = (host(gate), host(up));
+    let (mut values, up) = (host(gate)?, host(up)?);
     for_pairs(&mut values, &up, |gate, up| {
         for (g, u) in gate.iter_mut().zip(up) {
             *g *= u / (1.0 + exp(-*g));
         }
     });
-    Tensor::from_data(TensorData::new(values, shape), &device)
+    Ok(Tensor::from_data(TensorData::new(values, shape), &device))
 }
 
 /// A row of logits `z`, reduced.
@@ -103,9 +110,13 @@ pub fn exponentials(z: &mut [f32]) -> f32 {
 }
 
 /// The elements of a tensor of the CPU, without a copy if nobody else holds it.
-pub fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    // Tensors of this engine are f32, for which the conversion cannot fail.
-    x.into_data().try_into_vec::<f32>().unwrap_or_default()
+///
+/// # Errors
+/// [`Error::Internal`] if a tensor is not `f32`.
+pub fn host<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
+    x.into_data()
+        .try_into_vec::<f32>()
+        .map_err(|e| Error::internal(format!("a tensor of the CPU is not f32 ({e:?})")))
 }
 
 /// `f` on each row of `width` elements.
@@ -234,11 +245,11 @@ mod tests {
             (tensor(7 * 33, 31, [7, 33]), tensor(7 * 33, 57, [7, 33]), tensor(33, 7, [1, 33]));
         let scale = (x.clone().square().mean_dim(1) + 1e-5).sqrt().recip();
         let pairs = [
-            (rms_norm(x.clone(), &weight, 1e-5), x.clone() * scale * weight),
-            (gated(x.clone(), up.clone()), silu(x) * up),
+            (rms_norm(x.clone(), &weight, 1e-5).unwrap(), x.clone() * scale * weight),
+            (gated(x.clone(), up.clone()).unwrap(), silu(x) * up),
         ];
         for (ours, theirs) in pairs {
-            for (i, (a, b)) in host(ours).iter().zip(host(theirs)).enumerate() {
+            for (i, (a, b)) in host(ours).unwrap().iter().zip(host(theirs).unwrap()).enumerate() {
                 assert!((a - b).abs() <= 2e-6 * b.abs().max(1.0), "{i}: {a} {b}");
             }
         }

@@ -5,6 +5,7 @@
 //! layers, whose weights sum to one; [`Mix`] is that sum and [`Accumulator`] computes it one tensor at
 //! a time.
 
+use crate::error::OrInternal;
 use crate::{Error, Result};
 
 /// A layer as a weighted sum of original layers.
@@ -106,9 +107,12 @@ impl Accumulator {
         Ok(())
     }
 
-    /// The sum; empty if nothing was added.
-    pub fn finish(self) -> Vec<f32> {
-        self.sum.unwrap_or_default()
+    /// The sum.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if nothing was added.
+    pub fn finish(self) -> Result<Vec<f32>> {
+        self.sum.or_internal("a merged tensor has no parts")
     }
 }
 
@@ -122,7 +126,7 @@ mod tests {
         for (layer, weight) in mix.parts() {
             sum.add("t", *weight, [a, b][*layer].to_vec()).unwrap();
         }
-        sum.finish()
+        sum.finish().unwrap()
     }
 
     #[test]

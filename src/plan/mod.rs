@@ -19,7 +19,7 @@ mod spans;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OrInternal, Result};
 use crate::quality::Quality;
 
 pub use method::{METHODS, Method, Operator, Selection};
@@ -167,7 +167,8 @@ impl MergePlan {
                     )));
                 }
             }
-            let place = plan.groups.iter().position(|group| group.contains(&layer)).unwrap_or(0);
+            let place = plan.groups.iter().position(|group| group.contains(&layer));
+            let place = place.or_internal("a layer of the plan is in none of its groups")?;
             let averaged = operator == Operator::Average;
             if place == 0 {
                 plan.merge([0, 1], if averaged { alpha(similarity) } else { 0.0 }, similarity)?;

@@ -55,7 +55,7 @@ fn bytes(
     Box::pin(async move {
         let value = settle(&name, promise).await?;
         let array = value.dyn_into::<Uint8Array>();
-        let bytes = array.map(|a| a.to_vec()).unwrap_or_default();
+        let bytes = array.map_err(|_| Error::internal(format!("{name}: the page gave no bytes")))?.to_vec();
         if bytes.len() != length {
             return Err(Error::Source(format!(
                 "{name}: {} bytes came where {length} were asked; the file changed: open it again",
@@ -94,7 +94,8 @@ impl ByteSource for WrittenFile {
 fn opened(folder: Rc<JsFolder>, name: &str) -> LocalBoxFuture<'_, Result<SharedSource>> {
     let promise = folder.file_size(name);
     Box::pin(async move {
-        let size = settle(name, promise).await?.as_f64().unwrap_or(0.0) as u64;
+        let size = settle(name, promise).await?.as_f64();
+        let size = size.ok_or_else(|| Error::internal(format!("{name}: the page gave no size")))? as u64;
         Ok(Rc::new(WrittenFile { name: name.to_owned(), size, folder }) as SharedSource)
     })
 }

@@ -1,5 +1,6 @@
 //! The tensors of a new model: where each comes from and how it is stored.
 
+use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode};
 use crate::model::Model;
@@ -63,7 +64,8 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     }
     if let Some(divisors) = rotary_divisors(model, storage.container) {
         let (element, shape) = (Element::F32, vec![divisors.len() as u64]);
-        let name = TensorId::RotaryDivisors.name(storage.container).unwrap_or_default();
+        let name = TensorId::RotaryDivisors.name(storage.container);
+        let name = name.or_internal("rotary divisors have no name in such a file")?;
         let content = Content::New(encode(element, &divisors)?);
         jobs.push(Job { content, element, reorder: None, bytes: size(&name, element, &shape)?, name, shape });
     }

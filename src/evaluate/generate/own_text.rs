@@ -2,6 +2,7 @@
 
 use super::sample;
 use crate::Result;
+use crate::error::OrInternal;
 use crate::forward::pass::Pass;
 use crate::forward::runner::Runner;
 use crate::forward::sequences::Sequences;
@@ -73,7 +74,7 @@ impl<'a> Writer<'a> {
         let mut states = runner.embed(&Sequences::padded(config, &last, 0)?).await?;
         let mut layers = runner.ahead(&self.pass.layers, storage)?;
         for past in &mut self.pasts {
-            let Some(layer) = layers.next().await? else { break };
+            let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
             // One token of each text is one chunk.
             let chunks = states.chunks.into_iter().map(|x| layer.forward_after(x, &positions, past));
             states = HiddenStates { chunks: chunks.collect::<Result<_>>()? };
@@ -81,7 +82,7 @@ impl<'a> Writer<'a> {
         let rows: Vec<(usize, usize)> = (0..self.ids.len()).map(|text| (text, 0)).collect();
         let (seed, first) = (self.seed, self.places.start);
         let noise = |row: usize, token: u32| uniform(seed, first + row, place, token);
-        let drawn = sample(accelerator, model, states.rows(&rows), &self.barred, noise).await?;
+        let drawn = sample(accelerator, model, states.rows(&rows)?, &self.barred, noise).await?;
         self.ids.iter_mut().zip(drawn).for_each(|(ids, token)| ids.push(token));
         Ok(())
     }

@@ -25,7 +25,7 @@ pub async fn sample(
 ) -> Result<Vec<u32>> {
     let [n, _] = states.dims();
     let head = Head::open(model, accelerator, n).await?;
-    let states = head.normalise(states);
+    let states = head.normalise(states)?;
     let mut best = vec![(f64::NEG_INFINITY, 0u32); n];
     let mut next = head.fetch(0)?;
     while let Some(fetched) = next.take() {

@@ -143,7 +143,7 @@ impl<'a> LetterHead<'a> {
     /// Logits of the letters after each of the states `[n, hidden]`.
     async fn logits(&self, states: Tensor<2>) -> Result<Vec<[f64; 4]>> {
         let [_, hidden] = states.dims();
-        let states = to_host(self.head.normalise(states), "while answering questions").await?;
+        let states = to_host(self.head.normalise(states)?, "while answering questions").await?;
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
         };
@@ -179,7 +179,7 @@ async fn run_batch(
     let at = |(place, reading): (usize, &Reading)| Some((place, reading.letter_at()?));
     let letter_places: Vec<(usize, usize)> = batch.iter().enumerate().filter_map(at).collect();
     if !letter_places.is_empty() {
-        let logits = letter_head.logits(states.rows(&letter_places)).await?;
+        let logits = letter_head.logits(states.rows(&letter_places)?).await?;
         for ((place, _), logits) in letter_places.iter().zip(logits) {
             if let Some(scores) = batch.get(*place).and_then(|reading| scores.get_mut(reading.question())) {
                 scores.letters = logits;
@@ -197,7 +197,7 @@ async fn run_batch(
     if places.is_empty() {
         return Ok(());
     }
-    let rows = states.rows(&places);
+    let rows = states.rows(&places)?;
     let predictions = predict(pass.accelerator, pass.model, rows, &targets, observer).await?;
     for ((place, _), prediction) in places.iter().zip(predictions) {
         let Some((reading, (choice, bytes))) = batch.get(*place).and_then(|r| Some((r, r.answer()?))) else {

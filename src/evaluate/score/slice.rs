@@ -2,12 +2,12 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::Result;
 use crate::device::Accelerator;
 use crate::forward::states::to_host;
 use crate::kernels::rowwise::{self, RowSoftmax};
 use crate::kernels::threads;
 use crate::model::layers::head::HeadSlice;
+use crate::{Error, Result};
 
 /// The original's logits of a slice, in memory.
 pub struct HostReference {
@@ -18,11 +18,13 @@ pub struct HostReference {
 
 impl HostReference {
     /// Takes `[n_rows, width]` logits from the tensor and reduces each row.
-    pub fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Self {
-        let logits = rowwise::host(z);
-        let row = |i: usize| logits.get(i * width..(i + 1) * width).unwrap_or_default();
-        let softmax = threads::map_rows(n_rows, |i| rowwise::row_softmax(row(i)));
-        Self { logits, softmax }
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) if the tensor has another shape.
+    pub fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Result<Self> {
+        let logits = rows_of(z, n_rows, width)?;
+        let softmax = threads::map_rows(n_rows, |i| rowwise::row_softmax(row(&logits, i, width)));
+        Ok(Self { logits, softmax })
     }
 }
 
@@ -47,29 +49,48 @@ pub struct ReferenceRow {
 }
 
 /// Reduces logits in memory, one pass over each row.
+///
+/// # Errors
+/// [`Error::Internal`] if the tensors have other shapes.
 pub fn rows_on_host(
     y: Tensor<2>,
     reference: Option<&HostReference>,
     targets: &[u32],
     slice: &HeadSlice,
-) -> Vec<Row> {
-    let y = rowwise::host(y);
-    threads::map_rows(targets.len(), |i| {
-        let range = i * slice.count..(i + 1) * slice.count;
-        let row = y.get(range.clone()).unwrap_or_default();
+) -> Result<Vec<Row>> {
+    let y = rows_of(y, targets.len(), slice.count)?;
+    if reference.is_some_and(|r| r.logits.len() != y.len()) {
+        return Err(Error::internal("two models' logits of a slice differ in number"));
+    }
+    Ok(threads::map_rows(targets.len(), |i| {
+        let logits = row(&y, i, slice.count);
         let in_slice = |softmax: RowSoftmax| RowSoftmax { argmax: slice.first + softmax.argmax, ..softmax };
         let target = |row: &[f32]| place_in(slice, targets, i).and_then(|place| row.get(place)).copied();
-        let of_reference = reference.and_then(|r| r.logits.get(range).zip(r.softmax.get(i)));
+        let of_reference = reference.and_then(|r| Some((row(&r.logits, i, slice.count), r.softmax.get(i)?)));
         Row {
-            own: in_slice(rowwise::row_softmax(row)),
-            target: target(row),
+            own: in_slice(rowwise::row_softmax(logits)),
+            target: target(logits),
             reference: of_reference.map(|(z, softmax)| ReferenceRow {
                 softmax: in_slice(*softmax),
                 target: target(z),
-                divergence: rowwise::row_divergence(z, row, softmax.max),
+                divergence: rowwise::row_divergence(z, logits, softmax.max),
             }),
         }
-    })
+    }))
+}
+
+/// The numbers of a tensor `[n_rows, width]` of the CPU.
+fn rows_of(x: Tensor<2>, n_rows: usize, width: usize) -> Result<Vec<f32>> {
+    let values = rowwise::host(x)?;
+    if values.len() != n_rows * width {
+        return Err(Error::internal(format!("{} logits are not {n_rows} rows of {width}", values.len())));
+    }
+    Ok(values)
+}
+
+/// Row `i`, which [`rows_of`] has seen to be there.
+fn row(values: &[f32], i: usize, width: usize) -> &[f32] {
+    values.get(i * width..(i + 1) * width).unwrap_or_default()
 }
 
 /// Reduces logits on the device and reads back a few numbers for each row.

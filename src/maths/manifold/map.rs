@@ -145,9 +145,17 @@ impl Spectrum {
 
     /// `Psi_t`, from at least `dims` vectors.
     pub(super) fn map(&self, layer: usize, options: &ValidDiffusionOptions) -> Result<DiffusionMap> {
-        let coordinates = (0..options.dims())
-            .map(|k| {
-                let factor = self.eigenvalues.get(k + 1).map_or(0.0, |lambda| lambda.powf(options.time()));
+        let found = self.eigenvalues.len().saturating_sub(1).min(self.vectors.ncols());
+        if found < options.dims() {
+            return Err(Error::internal(format!(
+                "layer {layer}: {found} eigenpairs are too few for a map of {} dimensions",
+                options.dims()
+            )));
+        }
+        let leading = self.eigenvalues.iter().skip(1).take(options.dims()).enumerate();
+        let coordinates = leading
+            .map(|(k, lambda)| {
+                let factor = lambda.powf(options.time());
                 let u = self.vectors.col_as_slice(k);
                 let psi = |i: usize| factor * u[i] / self.u0[i];
                 let mut coordinate: Vec<f64> = self.representative.iter().map(|&i| psi(i)).collect();

@@ -10,6 +10,7 @@ use super::span_tensors::{
     GroupShape, activations, assemble, columns, contexts, joined, read_span, side_by_side, upload_all,
 };
 use crate::Result;
+use crate::error::OrInternal;
 use crate::forward::context::Context;
 use crate::forward::states::as_rows;
 use crate::forward::stream::Stream;
@@ -70,23 +71,24 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
 
     let (inner, heads) = (config.intermediate_size, config.n_heads * config.head_dim);
     let shape = GroupShape::new(config);
-    let output = side_by_side(&folded, Role::Output, heads);
+    let output = side_by_side(&folded, Role::Output, heads)?;
     let width = heads * folded.len();
     let n_groups = shape.per_layer * folded.len();
-    let norm = |group: &usize| -> f64 {
+    let norm = |group: usize| -> Result<f64> {
         // Head by head, whatever two heads of a group write against each other.
-        let columns = shape.columns(&[*group]);
+        let columns = shape.columns(&[group]);
         columns.chunks(config.head_dim.max(1)).map(|head| written(&contexts, &output, width, head)).sum()
     };
-    let mut ranked: Vec<(usize, f64)> = (0..n_groups).map(|group| (group, norm(&group))).collect();
+    let ranked = (0..n_groups).map(|group| Ok((group, norm(group)?)));
+    let mut ranked: Vec<(usize, f64)> = ranked.collect::<Result<_>>()?;
     ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let mut groups: Vec<usize> = ranked.into_iter().map(|(group, _)| group).take(shape.per_layer).collect();
     groups.sort_unstable();
 
     let repair = leverage_keep(&activations, inner, RIDGE)?;
-    let down = repair.apply(&side_by_side(&folded, Role::Down, inner))?;
-    let output = columns(&output, width, &shape.columns(&groups));
-    let tensors = assemble(config, &span, &folded, &groups, &repair.kept, &output, &down);
+    let down = repair.apply(&side_by_side(&folded, Role::Down, inner)?)?;
+    let output = columns(&output, width, &shape.columns(&groups))?;
+    let tensors = assemble(config, &span, &folded, &groups, &repair.kept, &output, &down)?;
     NewLayer::original(span.stays).replacing(model, span.layers, walker.context.storage, tensors)
 }
 
@@ -114,15 +116,20 @@ async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> 
 }
 
 /// `sum_t |z_t O'|^2` of the contexts' columns `chosen`: the trace of `O G O'`.
-fn written(contexts: &Normal, output: &[f32], width: usize, chosen: &[usize]) -> f64 {
-    let rows = output.chunks(width.max(1));
-    rows.map(|row| {
-        let weight = |column: &usize| f64::from(row.get(*column).copied().unwrap_or(0.0));
-        let product = |i: &usize| {
-            let entry = |j: &usize| f64::from(contexts.gram(*i, *j).unwrap_or(0.0)) * weight(j);
-            weight(i) * chosen.iter().map(entry).sum::<f64>()
-        };
-        chosen.iter().map(product).sum::<f64>()
-    })
-    .sum()
+fn written(contexts: &Normal, output: &[f32], width: usize, chosen: &[usize]) -> Result<f64> {
+    let missing = "a column of the heads is missing";
+    let mut sum = 0.0;
+    for row in output.chunks(width.max(1)) {
+        let mut of_row = 0.0;
+        for i in chosen {
+            let mut product = 0.0;
+            for j in chosen {
+                let entry = contexts.gram(*i, *j).or_internal(missing)?;
+                product += f64::from(entry) * f64::from(*row.get(*j).or_internal(missing)?);
+            }
+            of_row += f64::from(*row.get(*i).or_internal(missing)?) * product;
+        }
+        sum += of_row;
+    }
+    Ok(sum)
 }

@@ -2,6 +2,7 @@
 //! the few directions that later layers live on.
 
 use crate::Result;
+use crate::error::OrInternal;
 use crate::evaluate::score_all;
 use crate::forward::context::Context;
 use crate::forward::sequences::Sequences;
@@ -112,8 +113,13 @@ impl Trial<'_, '_> {
             None => vec![&layer, &stays],
         };
         let mut scores = self.scores(&layers).await?.into_iter();
-        let fitted = scores.next().unwrap_or_default();
-        let unfitted = self.unfitted.get_or_insert_with(|| scores.next().unwrap_or_default());
+        let missing = "a layer was not scored";
+        let fitted = scores.next().or_internal(missing)?;
+        let unfitted = match self.unfitted.take() {
+            Some(unfitted) => unfitted,
+            None => scores.next().or_internal(missing)?,
+        };
+        let unfitted = self.unfitted.insert(unfitted);
         if is_no_worse(&fitted.kl_by_sequence, &unfitted.kl_by_sequence) {
             return Ok(Some(layer));
         }
@@ -129,12 +135,12 @@ impl Trial<'_, '_> {
     async fn scores(&self, layers: &[&NewLayer]) -> Result<Vec<Scores>> {
         let Self { walker, span, guard, .. } = self;
         let Context { model, accelerator, observer, .. } = walker.context;
-        let entering = span.entering.sequences(&guard.places);
+        let entering = span.entering.sequences(&guard.places)?;
         let mut streams = Vec::with_capacity(layers.len());
         for layer in layers {
             streams.push(walker.runner.forward(&walker.upload(layer).await?, &entering)?);
         }
-        let after = span.layers.last().map_or(0, |last| last + 1);
+        let after = span.layers.last().or_internal("a span has no layers")? + 1;
         for layer in after..model.config.n_layers {
             let layer = walker.upload(&NewLayer::original(layer)).await?;
             for stream in &mut streams {

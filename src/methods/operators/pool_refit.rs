@@ -133,7 +133,7 @@ async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     let (neurons, down) = pooling.neurons(&activating, &between, &folded).await?;
     drop((between, activating, pooling));
 
-    let tensors = assemble(config, span, &folded, &groups, &neurons, &output, &down);
+    let tensors = assemble(config, span, &folded, &groups, &neurons, &output, &down)?;
     let layer =
         NewLayer::original(span.stays).replacing(model, span.layers, walker.context.storage, tensors)?;
     // Once more, on the layer as it will be stored, so that this fit makes up for the rounding of the others.

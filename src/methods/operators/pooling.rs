@@ -106,12 +106,11 @@ impl<'c, 'a> Pooling<'c, 'a> {
             let device = context.accelerator.device();
             let map = Tensor::<2>::from_data(TensorData::new(map.b, [hidden, hidden]), device);
             for role in roles {
-                if let Some(weight) = layer.get_mut(*role) {
-                    let rows = weight.len() / hidden.max(1);
-                    let values = TensorData::new(std::mem::take(weight), [rows, hidden]);
-                    let product = Tensor::<2>::from_data(values, device).matmul(map.clone());
-                    *weight = to_host(product, "while fitting").await?;
-                }
+                let weight = layer.get_mut(*role)?;
+                let rows = weight.len() / hidden.max(1);
+                let values = TensorData::new(std::mem::take(weight), [rows, hidden]);
+                let product = Tensor::<2>::from_data(values, device).matmul(map.clone());
+                *weight = to_host(product, "while fitting").await?;
             }
         }
         Ok(())
@@ -174,7 +173,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
         }
         let groups = eliminate_groups(&systems.fit, shape.queries, shape.per_layer, RIDGE)?;
         let chosen = shape.columns(&groups);
-        let start = columns(&side_by_side(folded, Role::Output, heads), width, &chosen);
+        let start = columns(&side_by_side(folded, Role::Output, heads)?, width, &chosen)?;
         let output = systems.subset(&chosen)?.solve(&start)?.b;
         Ok((groups, output))
     }
@@ -202,7 +201,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
             self.walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
         }
         let neurons = eliminate(&systems.fit, inner, ROUNDS, RIDGE)?;
-        let start = columns(&side_by_side(folded, Role::Down, inner), width, &neurons);
+        let start = columns(&side_by_side(folded, Role::Down, inner)?, width, &neurons)?;
         let down = systems.subset(&neurons)?.solve(&start)?.b;
         Ok((neurons, down))
     }

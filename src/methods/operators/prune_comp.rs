@@ -5,6 +5,7 @@
 //! same model (but for the norm's epsilon), and leaves the embedding alone, to which a head may be tied.
 
 use crate::Result;
+use crate::error::OrInternal;
 use crate::forward::context::Context;
 use crate::forward::states::{HiddenStates, to_host};
 use crate::forward::stream::Stream;
@@ -26,23 +27,22 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
             Ok(())
         })
         .await?;
-    let factor = |first: usize, end: usize| match (magnitudes.get(first), magnitudes.get(end)) {
-        (Some(before), Some(after)) => mean_ratio(before, after),
-        _ => 1.0,
+    let factor = |first: usize, end: usize| -> Result<f64> {
+        let both = magnitudes.get(first).zip(magnitudes.get(end));
+        let (before, after) = both.or_internal("the plan is of more layers than the model has")?;
+        Ok(mean_ratio(before, after))
     };
     let mut lost = 1.0;
     let mut layers = Vec::new();
     for (place, group) in plan.groups.iter().enumerate() {
-        let (Some(first), Some(last), Some(stays)) = (group.first(), group.last(), plan.survivor(place))
-        else {
-            continue;
-        };
+        let ends = group.first().zip(group.last()).zip(plan.survivor(place));
+        let ((first, last), stays) = ends.or_internal("a group of the plan has no layers")?;
         if *first < stays {
-            lost *= factor(*first, stays);
+            lost *= factor(*first, stays)?;
         }
         layers.push(NewLayer::original(stays).scaled(1.0 / lost));
         if stays < *last {
-            lost *= factor(stays + 1, last + 1);
+            lost *= factor(stays + 1, last + 1)?;
         }
     }
     Ok(layers)

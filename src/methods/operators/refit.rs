@@ -8,7 +8,7 @@
 use super::SpanCost;
 use super::cost::{heads, megabytes};
 use super::guard::{FitKind, Guard, Trial};
-use super::span_tensors::joined;
+use super::span_tensors::{columns, joined};
 use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::states::{as_rows, to_host};
@@ -177,8 +177,8 @@ async fn fit_joint(
     let neurons: Vec<usize> = (heads..heads + inner).collect();
     let alone = improve(&mut systems.subset(&neurons)?, down)?;
     let joint = improve(&mut systems, &side_by_side(output, heads, down, inner))?.values;
-    let output = joint.chunks(heads + inner).flat_map(|row| row.get(..heads).unwrap_or_default());
-    Ok(Joint { output: output.copied().collect(), alone })
+    let chosen: Vec<usize> = (0..heads).collect();
+    Ok(Joint { output: columns(&joint, heads + inner, &chosen)?, alone })
 }
 
 /// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.

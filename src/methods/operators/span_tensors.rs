@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::Result;
+use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::forward::states::to_host;
 use crate::methods::walk::span::Span;
@@ -33,8 +34,8 @@ impl Folded {
             tensors.push((role, read_f32(model, layer, role).await?));
         }
         let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()] };
-        let attention = folded.take(Role::AttentionNorm);
-        let mlp = folded.take(Role::MlpNorm);
+        let attention = std::mem::take(folded.get_mut(Role::AttentionNorm)?);
+        let mlp = std::mem::take(folded.get_mut(Role::MlpNorm)?);
         for (role, norm) in [
             (Role::Query, &attention),
             (Role::Key, &attention),
@@ -42,28 +43,30 @@ impl Folded {
             (Role::Gate, &mlp),
             (Role::Up, &mlp),
         ] {
-            if let Some(weight) = folded.get_mut(role) {
-                for row in weight.chunks_mut(norm.len().max(1)) {
-                    row.iter_mut().zip(norm).for_each(|(w, n)| *w *= n);
-                }
+            for row in folded.get_mut(role)?.chunks_mut(norm.len().max(1)) {
+                row.iter_mut().zip(norm).for_each(|(w, n)| *w *= n);
             }
         }
         folded.norms = [attention, mlp];
         Ok(folded)
     }
 
-    /// The tensor of a role; empty where the model has none.
-    pub fn get(&self, role: Role) -> &[f32] {
-        self.tensors.iter().find(|(each, _)| *each == role).map_or(&[], |(_, tensor)| tensor)
+    /// The tensor of a role that the model [requires](Role::required).
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) for any other role.
+    pub fn get(&self, role: Role) -> Result<&[f32]> {
+        let found = self.tensors.iter().find(|(each, _)| *each == role);
+        found.map(|(_, tensor)| tensor.as_slice()).or_internal("a tensor of a span's layer was not read")
     }
 
-    /// The same, to be changed.
-    pub fn get_mut(&mut self, role: Role) -> Option<&mut Vec<f32>> {
-        self.tensors.iter_mut().find(|(each, _)| *each == role).map(|(_, tensor)| tensor)
-    }
-
-    fn take(&mut self, role: Role) -> Vec<f32> {
-        self.get_mut(role).map(std::mem::take).unwrap_or_default()
+    /// The tensor of a role, to be changed.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_mut(&mut self, role: Role) -> Result<&mut Vec<f32>> {
+        let found = self.tensors.iter_mut().find(|(each, _)| *each == role);
+        found.map(|(_, tensor)| tensor).or_internal("a tensor of a span's layer was not read")
     }
 
     /// Takes the layer to the device, with norms of ones.
@@ -144,6 +147,9 @@ pub fn activations(layers: &[DecoderLayer], between: &Tensor<2>) -> Result<Vec<T
 /// and the given output and down projections. Its norms are those of the layer of the run that stays, taken out of the
 /// projections again: block types round alike what is alike in size, as the weights of a trained layer are. Biases of the output and down projections are the
 /// sums of the layers'.
+///
+/// # Errors
+/// [`Error::Internal`](crate::Error::Internal) for a head, a neuron or a tensor that none of the layers has.
 pub fn assemble(
     config: &Config,
     span: &Span<'_>,
@@ -152,49 +158,55 @@ pub fn assemble(
     neurons: &[usize],
     output: &[f32],
     down: &[f32],
-) -> Vec<(Role, Vec<f32>)> {
+) -> Result<Vec<(Role, Vec<f32>)>> {
     let shape = GroupShape::new(config);
-    let hidden = config.hidden_size;
-    let rows = |role: Role, per_layer: usize, chosen: &[usize], width: usize| -> Vec<f32> {
-        let part = |place: &usize| {
-            let layer = folded.get(place / per_layer.max(1)).map(|layer| layer.get(role)).unwrap_or_default();
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    // The rows of the chosen groups or neurons, of which each layer has `per_layer`, each of `width` numbers.
+    let rows = |role: Role, per_layer: usize, chosen: &[usize], width: usize| -> Result<Vec<f32>> {
+        let missing = "a chosen head or neuron is of none of the layers";
+        let mut rows = Vec::with_capacity(chosen.len() * width);
+        for place in chosen {
+            let layer = folded.get(place / per_layer.max(1)).or_internal(missing)?;
             let first = place % per_layer.max(1) * width;
-            layer.get(first..first + width).unwrap_or_default().to_vec()
-        };
-        chosen.iter().flat_map(part).collect()
+            rows.extend_from_slice(layer.get(role)?.get(first..first + width).or_internal(missing)?);
+        }
+        Ok(rows)
     };
-    let summed = |role: Role| -> Vec<f32> {
+    let summed = |role: Role| -> Result<Vec<f32>> {
         let mut sum = vec![0.0; hidden];
-        folded.iter().for_each(|layer| sum.iter_mut().zip(layer.get(role)).for_each(|(s, x)| *s += x));
-        sum
+        for layer in folded {
+            sum.iter_mut().zip(layer.get(role)?).for_each(|(s, x)| *s += x);
+        }
+        Ok(sum)
     };
-    let inner = config.intermediate_size;
     let stays = span.layers.iter().zip(folded).find(|(layer, _)| **layer == span.stays);
-    let norms = |(_, layer): (&usize, &Folded)| layer.norms.each_ref().map(|norm| usable(norm));
-    let [attention, mlp] = stays.map(norms).unwrap_or_default();
+    let (_, stays) = stays.or_internal("the layer that stays is not of the span")?;
+    let [attention, mlp] = stays.norms.each_ref().map(|norm| usable(norm));
     let unfold = |mut weight: Vec<f32>, norm: &[f32]| {
         for row in weight.chunks_mut(hidden.max(1)) {
             row.iter_mut().zip(norm).for_each(|(w, n)| *w /= n);
         }
         weight
     };
-    let tensor = |role: Role| match role {
-        Role::Query => unfold(rows(role, shape.per_layer, groups, shape.queries * hidden), &attention),
-        Role::QueryBias => rows(role, shape.per_layer, groups, shape.queries),
-        Role::Key | Role::Value => {
-            unfold(rows(role, shape.per_layer, groups, shape.keys * hidden), &attention)
-        }
-        Role::KeyBias | Role::ValueBias => rows(role, shape.per_layer, groups, shape.keys),
-        Role::Gate | Role::Up => unfold(rows(role, inner, neurons, hidden), &mlp),
-        Role::GateBias | Role::UpBias => rows(role, inner, neurons, 1),
-        Role::Output => output.to_vec(),
-        Role::Down => down.to_vec(),
-        Role::OutputBias | Role::DownBias => summed(role),
-        Role::AttentionNorm => attention.clone(),
-        Role::MlpNorm => mlp.clone(),
-        Role::RotaryFrequencies => vec![1.0; config.head_dim / 2],
+    let tensor = |role: Role| -> Result<Vec<f32>> {
+        Ok(match role {
+            Role::Query => unfold(rows(role, shape.per_layer, groups, shape.queries * hidden)?, &attention),
+            Role::QueryBias => rows(role, shape.per_layer, groups, shape.queries)?,
+            Role::Key | Role::Value => {
+                unfold(rows(role, shape.per_layer, groups, shape.keys * hidden)?, &attention)
+            }
+            Role::KeyBias | Role::ValueBias => rows(role, shape.per_layer, groups, shape.keys)?,
+            Role::Gate | Role::Up => unfold(rows(role, inner, neurons, hidden)?, &mlp),
+            Role::GateBias | Role::UpBias => rows(role, inner, neurons, 1)?,
+            Role::Output => output.to_vec(),
+            Role::Down => down.to_vec(),
+            Role::OutputBias | Role::DownBias => summed(role)?,
+            Role::AttentionNorm => attention.clone(),
+            Role::MlpNorm => mlp.clone(),
+            Role::RotaryFrequencies => vec![1.0; config.head_dim / 2],
+        })
     };
-    Role::required(config).into_iter().map(|role| (role, tensor(role))).collect()
+    Role::required(config).into_iter().map(|role| Ok((role, tensor(role)?))).collect()
 }
 
 /// Weights of a norm that can be divided by: none is closer to zero than a thousandth of the largest.
@@ -206,18 +218,31 @@ fn usable(norm: &[f32]) -> Vec<f32> {
 }
 
 /// The matrices `[rows, width]` of a role of all layers side by side: `[rows, layers width]`.
-pub fn side_by_side(span: &[Folded], role: Role, width: usize) -> Vec<f32> {
-    let n_rows = span.first().map_or(0, |layer| layer.get(role).len() / width.max(1));
-    let row = |i: usize| {
-        span.iter().flat_map(move |layer| layer.get(role).get(i * width..(i + 1) * width).unwrap_or_default())
-    };
-    (0..n_rows).flat_map(row).copied().collect()
+///
+/// # Errors
+/// [`Error::Internal`](crate::Error::Internal) if the layers' matrices differ in shape.
+pub fn side_by_side(span: &[Folded], role: Role, width: usize) -> Result<Vec<f32>> {
+    let matrices = span.iter().map(|layer| layer.get(role)).collect::<Result<Vec<_>>>()?;
+    let n_rows = matrices.first().map_or(0, |matrix| matrix.len() / width.max(1));
+    let mut joined = Vec::with_capacity(n_rows * width * matrices.len());
+    for i in 0..n_rows {
+        for matrix in &matrices {
+            let row = matrix.get(i * width..(i + 1) * width);
+            joined.extend_from_slice(row.or_internal("layers of a span differ in shape")?);
+        }
+    }
+    Ok(joined)
 }
 
 /// The columns `chosen` of a row-major matrix of `width` columns.
-pub fn columns(matrix: &[f32], width: usize, chosen: &[usize]) -> Vec<f32> {
+///
+/// # Errors
+/// [`Error::Internal`](crate::Error::Internal) for a column that does not exist.
+pub fn columns(matrix: &[f32], width: usize, chosen: &[usize]) -> Result<Vec<f32>> {
     let rows = matrix.chunks(width.max(1));
-    rows.flat_map(|row| chosen.iter().filter_map(|column| row.get(*column).copied())).collect()
+    let value = |(row, column): (&[f32], &usize)| row.get(*column).copied();
+    let values = rows.flat_map(|row| chosen.iter().map(move |column| (row, column))).map(value);
+    values.collect::<Option<_>>().or_internal("a chosen column is not there")
 }
 
 /// Tensors of equal rows side by side, on the host.

@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::error::OrInternal;
 use crate::evaluate::score_all;
 use crate::forward::context::Context;
 use crate::forward::runner::Runner;
@@ -192,7 +193,7 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
     let mut layers = runner.ahead(stream.layers().get(start..).unwrap_or_default(), context.storage)?;
     let mut branches: Vec<HiddenStates> = Vec::with_capacity(places.len());
     for place in start..n_layers {
-        let Some(layer) = layers.next().await? else { break };
+        let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
         for branch in &mut branches {
             *branch = runner.forward(&layer, branch)?;
         }

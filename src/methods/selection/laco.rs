@@ -123,7 +123,7 @@ async fn normalised(head: &Head<'_>, states: &HiddenStates) -> Result<Vec<Vec<f3
     let mut sequences = Vec::new();
     for chunk in &states.chunks {
         let [batch, tokens, hidden] = chunk.dims();
-        let rows = head.normalise(chunk.clone().reshape([batch * tokens, hidden]));
+        let rows = head.normalise(chunk.clone().reshape([batch * tokens, hidden]))?;
         let values = to_host(rows, "after the last layer").await?;
         sequences.extend(values.chunks(tokens * hidden).map(<[f32]>::to_vec));
     }

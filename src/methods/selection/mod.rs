@@ -8,7 +8,7 @@ pub mod neighbours;
 use self::angular::LastTokens;
 use crate::Result;
 use crate::analysis::layers::LayerAnalysis;
-use crate::error::Error;
+use crate::error::{Error, OrInternal};
 use crate::evaluate::reference::Reference;
 use crate::methods::Resources;
 use crate::methods::selection::neighbours::merge_neighbours;
@@ -81,8 +81,11 @@ impl<'a> Selector<'a> {
                     removed.sort_unstable();
                 }
                 let matrix = self.analysis.matrix();
-                let similar = |layer: usize| matrix.adjacent().nth(layer.saturating_sub(1)).unwrap_or(0.0);
-                let removed: Vec<_> = removed.into_iter().map(|layer| (layer, similar(layer))).collect();
+                let similar = |layer: usize| {
+                    let similarity = matrix.adjacent().nth(layer.saturating_sub(1));
+                    Ok((layer, similarity.or_internal("a layer that was chosen was not compared")?))
+                };
+                let removed = removed.into_iter().map(similar).collect::<Result<Vec<_>>>()?;
                 let alpha = |similarity: f64| match options.alpha {
                     Alpha::Fixed(alpha) => alpha,
                     _ => similarity.clamp(0.0, 1.0),
@@ -151,10 +154,7 @@ impl<'a> Selector<'a> {
                 self.searched.len() - 1
             }
         };
-        Ok(self
-            .searched
-            .get(place)
-            .map(|(_, found)| found.iter().copied().take(k).collect())
-            .unwrap_or_default())
+        let (_, found) = self.searched.get(place).or_internal("what a search found is gone")?;
+        Ok(found.iter().copied().take(k).collect())
     }
 }

@@ -9,6 +9,7 @@ use self::original::Original;
 use self::seen::Watched;
 use self::span::Built;
 use super::kept::fitted::Fitted;
+use crate::error::OrInternal;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
@@ -52,7 +53,8 @@ pub async fn walk<'a>(
     };
     let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
     for (place, group) in plan.groups.iter().enumerate() {
-        let (Some(stays), Some(first)) = (plan.survivor(place), group.first()) else { continue };
+        let stays = plan.survivor(place).or_internal("a group of the plan has no layer that stays")?;
+        let first = group.first().or_internal("a group of the plan has no layers")?;
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;

@@ -2,6 +2,7 @@
 //! that are held out.
 
 use crate::Result;
+use crate::error::{Error, OrInternal};
 use crate::forward::context::Context;
 use crate::forward::runner::Runner;
 use crate::forward::states::sequences_per_chunk;
@@ -79,18 +80,22 @@ impl<'a> Walker<'a> {
         let tokens = self.context.sequences.tokens();
         let first = place * sequences_per_chunk(tokens);
         let n_sequences = w.len() / tokens.max(1);
-        let flags = self.held_out.get(first..first + n_sequences).unwrap_or_default();
+        let flags =
+            self.held_out.get(first..first + n_sequences).or_internal("a chunk is of no sequences")?;
+        if n_sequences * tokens != w.len() {
+            return Err(Error::internal("a chunk holds part of a sequence"));
+        }
         let mut at = 0;
         for alike in flags.chunk_by(|a, b| a == b) {
             let n = alike.len() * tokens;
             let rows = |width: usize| at * width..(at + n) * width;
             let (m, d) = (z.len() / w.len().max(1), y.len() / w.len().max(1));
-            let parts = (z.get(rows(m)), y.get(rows(d)), w.get(rows(1)));
-            if let (Some(z), Some(y), Some(w)) = parts {
-                match alike.first() {
-                    Some(true) => systems.held_out.add(z, y, w)?,
-                    _ => systems.fit.add(z, y, w)?,
-                }
+            let missing = "rows of a fit are missing";
+            let z = z.get(rows(m)).or_internal(missing)?;
+            let (y, w) = (y.get(rows(d)).or_internal(missing)?, w.get(rows(1)).or_internal(missing)?);
+            match alike.first() {
+                Some(true) => systems.held_out.add(z, y, w)?,
+                _ => systems.fit.add(z, y, w)?,
             }
             at += n;
         }

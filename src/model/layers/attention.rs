@@ -124,8 +124,9 @@ pub fn gather(
         }
         (Layout::Host(tables), None) => {
             let device = queries.device();
-            let [queries, keys, values] = [queries, keys, values].map(rowwise::host);
-            let gathered = attention::gather([&queries, &keys, &values], heads, tables);
+            let (queries, keys, values) =
+                (rowwise::host(queries)?, rowwise::host(keys)?, rowwise::host(values)?);
+            let gathered = attention::gather([&queries, &keys, &values], heads, tables)?;
             Ok(Tensor::from_data(TensorData::new(gathered, shape), &device))
         }
         (Layout::Device(rotation), past) => {
@@ -185,8 +186,8 @@ mod tests {
             let parts = [noise(heads, 37), noise(kv_heads, 59), noise(kv_heads, 83)];
             let positions = Positions::new(&config, tokens, &device);
             let theirs = Positions::after(&config, 0, tokens, &device);
-            let ours = rowwise::host(gather(parts.clone(), shape, &positions, None).unwrap());
-            let theirs = rowwise::host(gather(parts, shape, &theirs, None).unwrap());
+            let ours = rowwise::host(gather(parts.clone(), shape, &positions, None).unwrap()).unwrap();
+            let theirs = rowwise::host(gather(parts, shape, &theirs, None).unwrap()).unwrap();
             for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
                 assert!((a - b).abs() < 1e-5, "{tokens} tokens, window {window:?}: {a} {b} at {i}");
             }

@@ -109,7 +109,7 @@ impl DecoderLayer {
 
     fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
-        let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]));
+        let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]))?;
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
         let parts = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
@@ -121,8 +121,8 @@ impl DecoderLayer {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
-        let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x))?;
-        Ok(rowwise::gated(gate, up))
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x)?)?;
+        rowwise::gated(gate, up)
     }
 
     /// The output projection.

@@ -61,7 +61,10 @@ impl<'a> Head<'a> {
     }
 
     /// The final norm of states `[n, hidden]`.
-    pub fn normalise(&self, states: Tensor<2>) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// As [`RmsNorm::forward`].
+    pub fn normalise(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.norm.forward(states)
     }
 

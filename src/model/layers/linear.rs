@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::device::Accelerator;
+use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::gpu::StoredRows;
 use crate::kernels::product::{host_tile_bytes, products};
@@ -110,44 +111,39 @@ impl Linear {
     /// As [`products`].
     pub fn forward_all<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
         let [n, n_in] = x.dims();
-        let hosted: Vec<(&Stored, usize)> = linears
-            .iter()
-            .filter_map(|linear| match &linear.weight {
-                Weight::Host(stored) => Some((stored.as_ref(), linear.n_out)),
-                Weight::Device(_) => None,
-            })
-            .collect();
-        let device = x.device();
-        let mut results = Vec::new();
-        if hosted.len() == N {
-            let products = products(&rowwise::host(x), n_in, &hosted)?;
-            let shaped = products
-                .into_iter()
-                .zip(linears)
-                .map(|(y, linear)| Tensor::<2>::from_data(TensorData::new(y, [n, linear.n_out]), &device));
-            results.extend(shaped);
-        } else {
-            results.extend(linears.iter().map(|linear| linear.on_device(x.clone())));
+        let mut hosted: Vec<(&Stored, usize)> = Vec::with_capacity(N);
+        let mut results = Vec::with_capacity(N);
+        for linear in linears {
+            match &linear.weight {
+                Weight::Host(stored) => hosted.push((stored.as_ref(), linear.n_out)),
+                Weight::Device(pieces) => results.push(on_device(pieces, &x)?),
+            }
+        }
+        if !hosted.is_empty() {
+            if !results.is_empty() {
+                return Err(Error::internal("weights of one product are on several devices"));
+            }
+            let device = x.device();
+            for (y, linear) in products(&rowwise::host(x)?, n_in, &hosted)?.into_iter().zip(linears) {
+                results.push(Tensor::from_data(TensorData::new(y, [n, linear.n_out]), &device));
+            }
         }
         let biased = results.into_iter().zip(linears).map(|(y, linear)| match &linear.bias {
             Some(bias) => y + bias.clone(),
             None => y,
         });
         let results: Vec<Tensor<2>> = biased.collect();
-        results.try_into().map_err(|_| Error::Shape("a product is missing".to_owned()))
+        results.try_into().map_err(|_| Error::internal("a product is missing"))
     }
+}
 
-    fn on_device(&self, x: Tensor<2>) -> Tensor<2> {
-        let Weight::Device(pieces) = &self.weight else { return x };
-        let mut products: Vec<Tensor<2>> =
-            pieces.iter().map(|rows| x.clone().matmul(rows.transposed())).collect();
-        match products.pop() {
-            Some(only) if products.is_empty() => only,
-            Some(last) => {
-                products.push(last);
-                Tensor::cat(products, 1)
-            }
-            None => x,
-        }
+/// `x W^T` `[n, out]`, the rows of `W` in `pieces` on the device of `x` `[n, in]`.
+fn on_device(pieces: &[Rows], x: &Tensor<2>) -> Result<Tensor<2>> {
+    let mut products: Vec<Tensor<2>> =
+        pieces.iter().map(|rows| x.clone().matmul(rows.transposed())).collect();
+    match products.len() {
+        1 => products.pop().or_internal("a product is missing"),
+        0 => Err(Error::internal("a weight on the device has no rows")),
+        _ => Ok(Tensor::cat(products, 1)),
     }
 }

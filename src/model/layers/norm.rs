@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::Result;
 use crate::kernels::rowwise;
 
 /// `weight * x / sqrt(mean(x^2) + epsilon)` over the last axis.
@@ -19,7 +20,10 @@ impl RmsNorm {
     }
 
     /// Rows of `[n, width]`, each normalised.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// As [`rowwise::rms_norm`].
+    pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         rowwise::rms_norm(x, &self.weight, self.epsilon)
     }
 }

@@ -100,7 +100,7 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
             let stored = read_rows(model, id, first, count).await?;
             sum.add(&id.describe(model.container()), weight * factor, stored.to_f32()?)?;
         }
-        let encoded = encode(element, &sum.finish()).map_err(|e| blame(&describe(model, layer, role), e))?;
+        let encoded = encode(element, &sum.finish()?).map_err(|e| blame(&describe(model, layer, role), e))?;
         bytes.extend(encoded);
         first += count;
     }

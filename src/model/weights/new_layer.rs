@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::fetch::entry;
 use super::storage::Storage;
-use crate::Result;
+use crate::error::OrInternal;
 use crate::format::element::{Element, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
 use crate::model::Model;
 use crate::model::binding::{RowOrder, reorder};
 use crate::model::tensors::{Role, TensorId};
+use crate::{Error, Result};
 
 /// A layer of a compressed model.
 ///
@@ -51,22 +52,30 @@ impl NewLayer {
     /// stored as a merge of the layers `run` would be under `storage`.
     ///
     /// # Errors
-    /// [`Error::Format`](crate::Error::Format) if the model lacks a tensor, and those of [`encode`].
+    /// [`Error::Format`] if the model lacks a tensor, and those of [`encode`].
     pub fn replacing(
         mut self,
         model: &Model,
-        run: &[usize],
+        span: &[usize],
         storage: Storage,
         tensors: Vec<(Role, Vec<f32>)>,
     ) -> Result<Self> {
         let mut replaced = Arc::unwrap_or_clone(self.replaced);
         for (role, values) in tensors {
             replaced.retain(|(each, _)| *each != role);
-            let element = computed_element(model, run.iter().copied(), role, storage)?;
-            let mut bytes = encode(element, &values).map_err(|e| {
-                let layer = run.first().copied().unwrap_or(0);
-                super::fetch::blame(&TensorId::Layer(layer, role).describe(model.container()), e)
-            })?;
+            let element = computed_element(model, span.iter().copied(), role, storage)?;
+            let layer = span.first().copied().or_internal("a span has no layers")?;
+            let id = TensorId::Layer(layer, role);
+            let expected: u64 = id.shape(&model.config).iter().product();
+            if values.len() as u64 != expected {
+                return Err(Error::internal(format!(
+                    "{} values were computed for tensor {}, which has {expected}",
+                    values.len(),
+                    id.describe(model.container())
+                )));
+            }
+            let mut bytes = encode(element, &values)
+                .map_err(|e| super::fetch::blame(&id.describe(model.container()), e))?;
             if let Some(heads) = model.paired_heads(role) {
                 bytes = reorder(&bytes, heads, model.config.head_dim, RowOrder::Pairs)?;
             }
@@ -114,7 +123,7 @@ impl NewLayer {
     /// The type in which the tensor of `role` is stored.
     ///
     /// # Errors
-    /// [`Error::Format`](crate::Error::Format) if the model lacks the tensor.
+    /// [`Error::Format`] if the model lacks the tensor.
     pub fn element(&self, model: &Model, role: Role, storage: Storage) -> Result<Element> {
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
@@ -143,6 +152,6 @@ fn computed_element(
         let element = entry(model, TensorId::Layer(layer, role))?.element;
         widest = Some(widest.map_or(element, |wide: Element| wide.wider(element)));
     }
-    let id = TensorId::Layer(first.unwrap_or(0), role);
-    Ok(storage.element(model, id, widest.unwrap_or(Element::F32), true))
+    let (first, widest) = first.zip(widest).or_internal("a merged layer has no parts")?;
+    Ok(storage.element(model, TensorId::Layer(first, role), widest, true))
 }
