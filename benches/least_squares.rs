@@ -13,7 +13,7 @@ use laminate::maths::least_squares::{LAMBDAS, Normal, eliminate, eliminate_group
 
 const TARGETS: usize = 576;
 
-#[path = "../tests/least_squares/noise.rs"]
+#[path = "../tests/engine/least_squares/noise.rs"]
 mod noise;
 
 use noise::noise;

@@ -103,7 +103,7 @@ describe('neighbours', () => {
     expect(groups(2)).toEqual([[0, 1], [2, 3], [4]])
     expect(groups(2, null)).toEqual([[0, 1], [2, 3], [4]])
   })
-  test('by Block Influence too: runs whose ends are alike and that do little, as tests/plan.rs has them', () => {
+  test('by Block Influence too: runs whose ends are alike and that do little, as tests/engine/plan.rs has them', () => {
     const rows = [[1, 0.9, 0.8, 0.2, 0.2], [0.9, 1, 0.8, 0.4, 0.2], [0.8, 0.8, 1, 0.5, 0.4], [0.2, 0.4, 0.5, 1, 0.7], [0.2, 0.2, 0.4, 0.7, 1]]
     const influence = [1, 0.9, 0.1, 0.02, 0.1]
     const chosen = (choice: object) => neighbours(rows, { remove: null, min_similarity: null, influence, ...choice }, 'viridis', [0, 1]).filter(pair => pair.chosen).toSorted((a, b) => a.rank - b.rank).map(pair => pair.layer)

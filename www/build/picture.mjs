@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * `npm run picture`: makes the result that the page opens with, `www/demo-result.json`, from the engine itself:
- * `laminate similarity demo --json` on the CPU, so that any machine can repeat it. `tests/picture.rs` sees that it is
+ * `laminate similarity demo --json` on the CPU, so that any machine can repeat it. `tests/engine/picture.rs` sees that it is
  * still what the engine gives.
  */
 import { writeFileSync } from 'node:fs'

@@ -1,8 +1,6 @@
 //! GGUF files as models, in and out: what they hold, what they give, and each way they can lie.
 
-mod common;
-
-use common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
+use crate::common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
 use laminate::error::Error;
 use laminate::evaluate::perplexity::evaluate;
 use laminate::format::Container;
@@ -85,7 +83,7 @@ fn each_type_of_file_gives_nearly_the_perplexity_of_the_original() {
 
 #[test]
 fn the_tokenizer_in_the_file_is_the_one_beside_the_original() {
-    let (ours, theirs) = (open("stories260K-F16.gguf"), common::open("stories260K"));
+    let (ours, theirs) = (open("stories260K-F16.gguf"), crate::common::open("stories260K"));
     let text = laminate::demo::TEXT;
     assert_eq!(ours.tokenizer.encode(text).unwrap(), theirs.tokenizer.encode(text).unwrap());
     let ids = theirs.tokenizer.encode("Once upon a time").unwrap();

@@ -1,13 +1,11 @@
 //! The shaders that decode stored weights: valid for every type, and right where there is a GPU.
 
-mod stored;
-
+use crate::stored::{check_every_type, elements};
 use burn::tensor::Device;
 use futures::executor::block_on;
 use laminate::device::{Accelerator, Preference};
 use laminate::format::element::Element;
 use laminate::kernels::gpu::{Shader, StoredRows};
-use stored::{check_every_type, elements};
 
 #[test]
 fn every_shader_is_valid_and_needs_no_optional_feature() {
@@ -33,7 +31,7 @@ fn every_shader_compiles_in_chromium() {
         .into_iter()
         .map(|element| (element.to_string(), Shader::of(element).unwrap().source()))
         .collect();
-    shaders.push(("peak".to_owned(), include_str!("../benches/gpu/peak.wgsl").to_owned()));
+    shaders.push(("peak".to_owned(), include_str!("../../benches/gpu/peak.wgsl").to_owned()));
     for (name, source) in shaders {
         let path = folder.path().join(format!("{name}.wgsl"));
         std::fs::write(&path, source).unwrap();

@@ -1,10 +1,8 @@
 //! The whole run on models whose answer is known.
 
-mod common;
-
 use std::cell::Cell;
 
-use common::{MemoryFolder, json, numbers, open, remove, run, session};
+use crate::common::{MemoryFolder, json, numbers, open, remove, run, session};
 use futures::future::LocalBoxFuture;
 use laminate::Result;
 use laminate::device::Accelerator;
@@ -54,7 +52,7 @@ fn the_planted_plan_is_found_with_the_reference_alphas_and_perplexities() {
 #[test]
 fn seven_merges_of_the_demo_are_nearly_free_and_the_eighth_is_not() {
     let run_demo = |options: &PlanOptions| {
-        let mut session = Session::new(run(laminate::demo::open()).unwrap(), common::cpu());
+        let mut session = Session::new(run(laminate::demo::open()).unwrap(), crate::common::cpu());
         similarity(&mut session, &CalibrationOptions::default());
         run(session.plan(options, &WriteOptions::default(), &Silent)).unwrap()
     };
@@ -72,7 +70,7 @@ fn seven_merges_of_the_demo_are_nearly_free_and_the_eighth_is_not() {
 #[test]
 fn what_the_walk_tells_about_the_demo_is_what_is_measured() {
     let told = json("../../www/teach/demo-facts.json");
-    let mut session = Session::new(run(laminate::demo::open()).unwrap(), common::cpu());
+    let mut session = Session::new(run(laminate::demo::open()).unwrap(), crate::common::cpu());
     similarity(&mut session, &CalibrationOptions::default());
     let report = run(session.plan(&remove(9), &WriteOptions::default(), &Silent)).unwrap();
     assert_near("perplexity", report.original.perplexity, told["perplexity"].as_f64().unwrap(), 1e-3);
@@ -162,9 +160,9 @@ fn what_was_measured_is_what_the_written_model_gives() {
     let folder = MemoryFolder::default();
     run(session.write(&report.plan, &output, &mut folder.clone(), &Silent)).unwrap();
     let files = folder.state.borrow().files.clone();
-    let written = common::open_files(&files).unwrap();
+    let written = crate::common::open_files(&files).unwrap();
     let options = CalibrationOptions::default();
-    let accelerator: Accelerator = common::cpu();
+    let accelerator: Accelerator = crate::common::cpu();
     let original = open(PLANTED);
     let evaluated = run(laminate::evaluate::perplexity::evaluate(
         &written,
@@ -314,7 +312,7 @@ fn another_metric_is_taken_from_what_was_captured() {
     similarity(&mut session, &by(Metric::MutualInformation));
     let maps = similarity(&mut session, &by(Metric::MutualInformation));
     for metric in Metric::ALL {
-        let fresh = similarity(&mut common::session(PLANTED), &by(metric));
+        let fresh = similarity(&mut crate::common::session(PLANTED), &by(metric));
         let report = session.similarity_by(metric).unwrap();
         assert_eq!(report.similarity, fresh.similarity, "{metric}");
         assert_eq!(report.mutual_information, fresh.mutual_information, "{metric}");
@@ -323,7 +321,7 @@ fn another_metric_is_taken_from_what_was_captured() {
     let told = Told::default();
     let switched = run(session.similarity(&by(Metric::Cosine), &told)).unwrap();
     assert_eq!(told.0.get(), 0);
-    let fresh = similarity(&mut common::session(PLANTED), &by(Metric::Cosine));
+    let fresh = similarity(&mut crate::common::session(PLANTED), &by(Metric::Cosine));
     assert_eq!(switched.similarity, fresh.similarity);
     assert_eq!((switched.metric.as_str(), &switched.warnings), ("cosine", &fresh.warnings));
     assert_eq!((&switched.embedding, switched.perplexity), (&maps.embedding, maps.perplexity));

@@ -1,8 +1,6 @@
 //! The mutual-information estimator: theory, a naive version, ties, bad input.
 
-mod geometry;
-
-use geometry::{Random, assert_close};
+use crate::geometry::{Random, assert_close};
 use laminate::maths::manifold::Embedding;
 use laminate::maths::similarity::mutual_information;
 

@@ -1,8 +1,6 @@
 //! Diffusion maps: what theory demands, then a naive version, then stored numbers, then bad input.
 
-mod geometry;
-
-use geometry::{Golden, Random, assert_close, assert_rows_close};
+use crate::geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
 use laminate::maths::manifold::{
     DiffusionMap, DiffusionOptions, Normalise, Points, ValidDiffusionOptions, align, diffusion_map,

@@ -1,8 +1,6 @@
 //! Plans: which pairs are chosen, what weights they make, and what an edited plan may not say.
 
-mod geometry;
-
-use geometry::{Random, assert_close};
+use crate::geometry::{Random, assert_close};
 use laminate::error::Error;
 use laminate::maths::similarity::SimilarityMatrix;
 use laminate::plan::{Alpha, MergePlan, Next, Operator, Pair, PlanOptions, Planner, Selection, Stop};

@@ -1,13 +1,11 @@
 //! Runs that are stopped, and go on: the same result, and nothing but it from what is damaged or of another run.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{Files, MemoryParts, StopAt, cpu, files, open_files, run, session};
+use crate::common::{Files, MemoryParts, StopAt, cpu, files, open_files, run, session};
 use futures::future::LocalBoxFuture;
 use laminate::files::parts::{DirectoryParts, PartStore};
 use laminate::maths::similarity::Metric;

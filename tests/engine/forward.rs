@@ -1,8 +1,6 @@
 //! Our forward pass against numbers of transformers (f32), stored in `tests/data`.
 
-mod common;
-
-use common::{cpu, json, numbers, open, run};
+use crate::common::{cpu, json, numbers, open, run};
 use laminate::analysis::observe::{LayerOutput, observe};
 use laminate::evaluate::{Output, score};
 use laminate::forward::runner::Runner;

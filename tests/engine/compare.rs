@@ -1,10 +1,8 @@
 //! Methods side by side, and what operators that look at activations write.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 
-use common::{MemoryFolder, cpu, open, open_files, run, session};
+use crate::common::{MemoryFolder, cpu, open, open_files, run, session};
 use futures::future::LocalBoxFuture;
 use laminate::evaluate::perplexity::evaluate;
 use laminate::format::Container;
@@ -195,7 +193,8 @@ fn written(model: &str, operator: Operator, output: &WriteOptions) {
     };
     assert!(weights(&anew) == weights(&folder), "{model} {operator}: other weights");
     if operator.needs_activations() {
-        let error = run(common::session(model).write(&plan, output, &mut MemoryFolder::default(), &Silent));
+        let error =
+            run(crate::common::session(model).write(&plan, output, &mut MemoryFolder::default(), &Silent));
         assert!(matches!(error, Err(Error::Usage(_))), "{error:?}");
     }
 }

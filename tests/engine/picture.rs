@@ -1,8 +1,6 @@
 //! The result that the page opens with is the one that the engine gives (`npm run picture` makes it anew).
 
-mod common;
-
-use common::{cpu, run};
+use crate::common::{cpu, run};
 use laminate::demo;
 use laminate::protocol::events::Silent;
 use laminate::protocol::options::CalibrationOptions;
@@ -30,7 +28,7 @@ fn same(a: &Value, b: &Value) -> bool {
 
 #[test]
 fn is_what_the_engine_gives() {
-    let stored: Value = serde_json::from_str(include_str!("../www/demo-result.json")).unwrap();
+    let stored: Value = serde_json::from_str(include_str!("../../www/demo-result.json")).unwrap();
     let mut session = Session::new(run(demo::open()).unwrap(), cpu());
     let options = CalibrationOptions::default();
     let report = run(session.similarity(&options, &Silent)).unwrap();

@@ -1,11 +1,9 @@
 //! Plans that are stopped between two fits, in a search or between merges, and go on: the same result, without doing
 //! again what was kept.
 
-mod common;
-
 use std::cell::Cell;
 
-use common::{MemoryParts, cpu, run};
+use crate::common::{MemoryParts, cpu, run};
 use futures::future::LocalBoxFuture;
 use laminate::files::parts::PartStore;
 use laminate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection};

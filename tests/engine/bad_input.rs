@@ -1,9 +1,7 @@
 //! One test for each way that a model or a text can be wrong: each ends in one sentence that names
 //! what is wrong, before any long work.
 
-mod common;
-
-use common::{Files, StopAt, cpu, files, open_files, remove, run, session};
+use crate::common::{Files, StopAt, cpu, files, open_files, remove, run, session};
 use laminate::Error;
 use laminate::device::{Accelerator, Preference};
 use laminate::protocol::events::{Silent, Stage};

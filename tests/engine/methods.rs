@@ -1,12 +1,9 @@
 //! Selection rules and operators against an independent torch version, `tests/methods/make_methods.py`, whose
 //! results are stored beside it.
-#![cfg(not(target_arch = "wasm32"))]
-
-mod common;
 
 use std::path::PathBuf;
 
-use common::{cpu, data, numbers, run};
+use crate::common::{cpu, data, numbers, run};
 use laminate::analysis::layers::LayerAnalysis;
 use laminate::demo;
 use laminate::device::Accelerator;

@@ -1,7 +1,5 @@
 //! What the integration tests share: fixtures, an executor, a folder in memory.
 
-#![allow(dead_code)] // Each test file uses a part.
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;

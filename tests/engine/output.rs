@@ -1,10 +1,8 @@
 //! What is written: bytes, names, shards, configuration, recipe; and that nothing partial stays.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Files, MemoryFolder, StopAt, files, open_files, remove, run, session};
+use crate::common::{Files, MemoryFolder, StopAt, files, open_files, remove, run, session};
 use laminate::files::sink::{DirectoryFolder, OutputFolder};
 use laminate::plan::MergePlan;
 use laminate::protocol::events::{Observer, Silent, Stage};
@@ -227,7 +225,7 @@ fn every_list_with_an_entry_per_layer_is_cut() {
     config["per_layer_numbers"] = (0..12).collect::<Vec<_>>().into();
     damaged.insert("config.json".into(), config.to_string().into_bytes());
     let model = open_files(&damaged).unwrap();
-    let mut session = Session::new(model, common::cpu());
+    let mut session = Session::new(model, crate::common::cpu());
     run(session.similarity(&CalibrationOptions::default(), &Silent)).unwrap();
     // Layers 2, 3 and 4 have different numbers, so they cannot become one.
     let folder = MemoryFolder::default();
@@ -238,7 +236,7 @@ fn every_list_with_an_entry_per_layer_is_cut() {
         *number = 7.into();
     }
     damaged.insert("config.json".into(), config.to_string().into_bytes());
-    let mut session = Session::new(open_files(&damaged).unwrap(), common::cpu());
+    let mut session = Session::new(open_files(&damaged).unwrap(), crate::common::cpu());
     run(session.similarity(&CalibrationOptions::default(), &Silent)).unwrap();
     write(&session, &WriteOptions::default(), &folder, &Silent).unwrap();
     let written: serde_json::Value =

@@ -1,8 +1,6 @@
 //! Text that a model writes itself: token by token with what it remembers, as it would say it from the whole.
 
-mod common;
-
-use common::{cpu, open, run};
+use crate::common::{cpu, open, run};
 use laminate::evaluate::generate::own_text::write_texts;
 use laminate::evaluate::perplexity::evaluate;
 use laminate::forward::pass::Pass;

@@ -2,9 +2,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "matrices are written with the indices of the definitions")]
 
-mod geometry;
-
-use geometry::{Golden, Random, assert_close, assert_rows_close};
+use crate::geometry::{Golden, Random, assert_close, assert_rows_close};
 use laminate::error::Error;
 use laminate::maths::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
 use laminate::maths::similarity::{

@@ -1,10 +1,7 @@
 //! Maps made again from kept distances: equal to the last bit where they are exact, near where they are sketches.
 
-mod common;
-mod geometry;
-
-use common::{cpu, run};
-use geometry::{Golden, Random, assert_close};
+use crate::common::{cpu, run};
+use crate::geometry::{Golden, Random, assert_close};
 use laminate::analysis::atlas::{LayerMap, MapOptions};
 use laminate::maths::manifold::{
     DiffusionMap, DiffusionOptions, Embedding, KeptDistances, Normalise, Points, Sketch,

@@ -1,5 +1,4 @@
 //! Naive versions, random data and golden numbers for the tests of the geometry stage.
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 use laminate::maths::manifold::Points;
 use serde_json::Value;

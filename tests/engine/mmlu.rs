@@ -1,10 +1,8 @@
 //! Multiple-choice questions and continued texts, on models of a few hundred kB.
 
-mod common;
-
 use std::rc::Rc;
 
-use common::{Files, MemoryFolder, StopAt, cpu, data, files, open_files, remove, run};
+use crate::common::{Files, MemoryFolder, StopAt, cpu, data, files, open_files, remove, run};
 use laminate::device::Accelerator;
 use laminate::evaluate::generate::greedy::generate;
 use laminate::evaluate::questions::Subject;

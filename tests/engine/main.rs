@@ -1,0 +1,32 @@
+//! Tests of the engine through its parts: theorems, naive versions as oracles, golden numbers of other programs.
+//!
+//! One program, because each test program links the whole engine.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+mod geometry;
+#[path = "../stored/mod.rs"]
+mod stored;
+
+mod bad_input;
+mod blocks;
+mod checkpoint;
+mod compare;
+mod compress;
+mod diffusion_map;
+mod forward;
+mod fuzz;
+mod gguf;
+mod kept_plans;
+mod least_squares;
+mod maps;
+mod methods;
+mod mmlu;
+mod mutual_information;
+mod output;
+mod picture;
+mod plan;
+mod self_text;
+mod shaders;
+mod similarity;
+mod tokenizers;
