@@ -1,4 +1,7 @@
-//! Choosing where the arithmetic runs: a GPU through wgpu, or the CPU through SIMD.
+//! Choice of the device for arithmetic: a GPU through wgpu, or the CPU through SIMD.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -6,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::panels;
 use crate::{Error, Result};
 
-/// Storage-buffer binding that every WebGPU implementation grants, in bytes.
+/// Size of a storage-buffer binding that every WebGPU implementation grants, in bytes.
 pub const GUARANTEED_BINDING_BYTES: u64 = 128 << 20;
 
-/// What the user asked for.
+/// Device that the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preference {
-    /// A hardware GPU if there is one, else the CPU: a GPU emulated in software is slower than the
-    /// CPU path.
+    /// A hardware GPU if there is one, else the CPU. A GPU emulated in software is not used, because it is
+    /// slower than the CPU.
     #[default]
     Auto,
-    /// A GPU, even one emulated in software; an error if there is none.
+    /// A GPU, even if emulated in software; an error if no GPU can be used.
     Gpu,
     /// The CPU.
     Cpu,
@@ -36,7 +39,7 @@ impl std::str::FromStr for Preference {
     }
 }
 
-/// What runs the arithmetic.
+/// Kind of device that runs the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceKind {
@@ -48,28 +51,81 @@ pub enum DeviceKind {
     Cpu,
 }
 
-/// The chosen device in words.
+/// Description of the chosen device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceReport {
-    /// What it is.
+    /// Kind of the device.
     pub kind: DeviceKind,
-    /// Its name as the driver gives it.
+    /// Name of the device as the driver gives it.
     pub name: String,
-    /// Why it was chosen.
+    /// Reason why the device was chosen.
     pub reason: String,
-    /// Largest binding that is used, in bytes; 0 on the CPU, which has no such limit.
+    /// Largest storage-buffer binding that is used, in bytes; 0 on the CPU, which has no such limit.
     pub max_binding_bytes: u64,
 }
 
-/// A device ready for tensors.
+/// Device that is ready for tensors.
 #[derive(Debug, Clone)]
 pub struct Accelerator {
     device: Device,
     report: DeviceReport,
+    tally: Arc<Tally>,
+}
+
+/// Counts of the work done on a device, taken where the work is done. Estimates are compared with these
+/// counts.
+#[derive(Debug, Default)]
+pub struct Tally {
+    uploads: AtomicU64,
+    attention: AtomicU64,
+    mlp: AtomicU64,
+    head: AtomicU64,
+}
+
+impl Tally {
+    /// Counts a layer that was taken to the device.
+    pub fn add_upload(&self) {
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts `tokens` tokens that went through the attention of a layer.
+    pub fn add_attention(&self, tokens: usize) {
+        self.attention.fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
+    /// Counts `tokens` tokens that went through the MLP of a layer.
+    pub fn add_mlp(&self, tokens: usize) {
+        self.mlp.fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
+    /// Counts products of `tokens` tokens with `rows` rows of the head.
+    pub fn add_head(&self, tokens: usize, rows: usize) {
+        self.head.fetch_add((tokens * rows) as u64, Ordering::Relaxed);
+    }
+
+    /// Returns the number of layers taken to the device.
+    pub fn uploads(&self) -> u64 {
+        self.uploads.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of tokens that went through the attention of a layer, summed over layers.
+    pub fn attention(&self) -> u64 {
+        self.attention.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of tokens that went through the MLP of a layer, summed over layers.
+    pub fn mlp(&self) -> u64 {
+        self.mlp.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of products of a token with a row of the head.
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
 }
 
 impl Accelerator {
-    /// The CPU, which is always there.
+    /// Returns the CPU, which is always available. `reason` says in the report why it was chosen.
     pub fn cpu(reason: impl Into<String>) -> Self {
         let name = match (cfg!(target_arch = "wasm32"), panels::are_fused()) {
             (true, true) => "CPU (wasm SIMD with fused multiply-adds, one thread)",
@@ -84,13 +140,14 @@ impl Accelerator {
                 reason: reason.into(),
                 max_binding_bytes: 0,
             },
+            tally: Arc::default(),
         }
     }
 
-    /// Chooses by `preference`. Falls back to the CPU only for [`Preference::Auto`].
+    /// Chooses a device by `preference`. Falls back to the CPU only for [`Preference::Auto`].
     ///
     /// # Errors
-    /// [`Error::Device`] if a GPU was demanded and there is none.
+    /// [`Error::Device`] for [`Preference::Gpu`] if no GPU can be used.
     pub async fn choose(preference: Preference) -> Result<Self> {
         if preference == Preference::Cpu {
             return Ok(Self::cpu("you chose the CPU"));
@@ -131,20 +188,26 @@ impl Accelerator {
                 reason: "a graphics adapter was found".to_owned(),
                 max_binding_bytes: limit.min(GUARANTEED_BINDING_BYTES),
             },
+            tally: Arc::default(),
         })
     }
 
-    /// Where tensors are made.
+    /// Returns burn's device, on which tensors are made.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// What it is, in words.
+    /// Returns the description of the device.
     pub fn report(&self) -> &DeviceReport {
         &self.report
     }
 
-    /// Largest single upload in bytes.
+    /// Returns the counts of the work done on the device so far.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Returns the largest single upload in bytes; `u64::MAX` if the device has no limit.
     pub fn max_binding_bytes(&self) -> u64 {
         match self.report.max_binding_bytes {
             0 => u64::MAX,
@@ -153,7 +216,8 @@ impl Accelerator {
     }
 }
 
-/// What a browser tells of an adapter whose description it keeps to itself: "nvidia turing".
+/// Returns what a browser tells of an adapter whose description it withholds: vendor and architecture, such
+/// as "nvidia turing".
 #[cfg(target_arch = "wasm32")]
 fn browser_name(setup: &burn::tensor::wgpu::WgpuSetup) -> String {
     let info = setup.device.as_webgpu().map(|device| device.adapter_info());
@@ -166,7 +230,8 @@ fn browser_name(_: &burn::tensor::wgpu::WgpuSetup) -> String {
     String::new()
 }
 
-/// Looks before it asks: the runtime panics where no adapter exists at all.
+/// Returns whether there is any adapter. The check comes before the runtime's start, which panics without
+/// one.
 #[cfg(not(target_arch = "wasm32"))]
 async fn adapter_exists() -> bool {
     use burn::tensor::wgpu::wgpu;

@@ -1,9 +1,9 @@
-//! One error type for the whole engine, by who must act.
+//! Error type of the whole engine, with variants by who must act.
 
-/// What went wrong, in one sentence that names the file, tensor or layer and says what to do.
+/// Error of the engine. The message is one sentence that names the file, tensor or layer and says what to do.
 ///
-/// The variants answer "who must act", not "which function failed":
-/// a user reads the message, a program matches on the variant or on [`Error::kind`].
+/// The variants answer "who must act", not "which function failed": a user reads the message, a program
+/// matches on the variant or on [`Error::kind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,13 +13,14 @@ pub enum Error {
     /// A file contradicts its own format: whoever made the file must act.
     #[error("{0}")]
     Format(String),
-    /// A well-formed model that this engine does not handle: we must act.
+    /// A well-formed model is not handled by this engine: we must act.
     #[error("{0}")]
     Unsupported(String),
-    /// Tensors whose dtype or shape does not fit the configuration.
+    /// Tensors have an element type or shape that does not fit the configuration, or sizes do not fit one
+    /// another.
     #[error("{0}")]
     Shape(String),
-    /// Arithmetic without a meaningful result, such as a NaN weight or identical points.
+    /// Arithmetic has no meaningful result, as with a NaN weight or identical points.
     #[error("{0}")]
     Numeric(String),
     /// The accelerator failed or went away.
@@ -34,13 +35,13 @@ pub enum Error {
     /// The user stopped the run.
     #[error("cancelled; nothing was written")]
     Cancelled,
-    /// A fault of this program, found before it could give a wrong number: we must act.
+    /// The program has a fault, found before it could give a wrong number: we must act.
     #[error("{0}; this is a fault of Laminate itself: please report it with what you did")]
     Internal(String),
 }
 
 impl Error {
-    /// The variant's name in lower case, stable across versions, for programs.
+    /// Returns the variant's name in lower case, stable across versions, for programs.
     pub fn kind(&self) -> &'static str {
         match self {
             Error::Source(_) => "source",
@@ -56,12 +57,12 @@ impl Error {
         }
     }
 
-    /// An [`Error::Internal`] that says in a clause what is not as it must be.
+    /// Makes an [`Error::Internal`]; `what` says in a clause what is wrong.
     pub fn internal(what: impl Into<String>) -> Self {
         Error::Internal(what.into())
     }
 
-    /// The exit code of the command line: 2 for bad usage, 1 for a run that failed.
+    /// Returns the exit code of the command line: 2 for bad usage, 1 for a run that failed.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
@@ -70,9 +71,9 @@ impl Error {
     }
 }
 
-/// Turns the absence of a value that must be there into an [`Error::Internal`], where a default would give wrong numbers.
+/// Conversion of a missing value into an [`Error::Internal`], where a default would give wrong numbers.
 pub trait OrInternal<T> {
-    /// The value.
+    /// Returns the value.
     ///
     /// # Errors
     /// [`Error::Internal`] if there is none; `what` says in a clause what is missing.
@@ -85,5 +86,5 @@ impl<T> OrInternal<T> for Option<T> {
     }
 }
 
-/// The engine's result.
+/// Result of the engine's functions.
 pub type Result<T> = std::result::Result<T, Error>;

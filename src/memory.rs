@@ -1,7 +1,7 @@
-//! How much memory the process has used at its peak.
+//! Peak memory of the process.
 
-/// Peak memory in bytes: the resident set's high-water mark on Linux, the size of the linear memory
-/// in wasm (which never shrinks), `None` elsewhere.
+/// Returns the peak memory in bytes: the resident set's high-water mark on Linux, the size of the linear
+/// memory in wasm (which never shrinks), `None` elsewhere.
 pub fn peak_bytes() -> Option<u64> {
     #[cfg(target_arch = "wasm32")]
     {

@@ -1,8 +1,8 @@
-//! One part of a checkpoint: a safetensors file that says what it belongs to and ends in a checksum.
+//! Part of a checkpoint: a safetensors file that says what it belongs to and ends with a checksum.
 //!
-//! `__metadata__` has the version of the format, the hashes of the model and of the text, and the kind of device
-//! that computed it. The last tensor, `checksum`, is the CRC-32 of every byte before it. Any reader of safetensors
-//! opens such a file; all numbers are little-endian.
+//! `__metadata__` has the version of the format, the hashes of the model and of the text, and the kind of
+//! device that computed the part. The last tensor, `checksum`, is the CRC-32 of all bytes before it. Any
+//! reader of safetensors opens a part; all numbers are little-endian.
 
 use safetensors::Dtype;
 
@@ -13,22 +13,22 @@ use crate::format::safetensors::{
 };
 use crate::{Error, Result};
 
-/// Version of the format; a reader refuses any other.
+/// Version of the format; a reader refuses any other version.
 const VERSION: &str = "1";
 
-/// The key of the metadata that holds the version.
+/// Metadata key of the version.
 const VERSION_KEY: &str = "laminate_checkpoint";
 
-/// The last tensor.
+/// Name of the last tensor, the checksum.
 const CHECKSUM: &str = "checksum";
 
-/// Its size.
+/// Size of the checksum in bytes.
 const CHECKSUM_BYTES: u64 = 4;
 
-/// Parts are verified in pieces of this many bytes.
+/// Number of bytes read at a time when a part is verified.
 const PIECE_BYTES: u64 = 8 << 20;
 
-/// Writes one part, tensor after tensor.
+/// Writer of one part, tensor after tensor.
 pub struct PartWriter<'a> {
     store: &'a mut dyn PartStore,
     checksum: crc32fast::Hasher,
@@ -36,11 +36,12 @@ pub struct PartWriter<'a> {
 }
 
 impl<'a> PartWriter<'a> {
-    /// Begins the part `name` with `tensors` of these shapes, whose values follow in the same order. The part's
-    /// metadata says `about` it what it belongs to, as pairs of key and value.
+    /// Begins the part `name` with the given `tensors`: name, element type and shape of each. Their values
+    /// must be appended in the same order. `about` are pairs of key and value for the part's metadata, which
+    /// say what the part belongs to.
     ///
     /// # Errors
-    /// What [`PartStore::create`] and [`PartStore::write`] give.
+    /// Those of [`PartStore::create`] and [`PartStore::write`].
     pub async fn begin(
         store: &'a mut dyn PartStore,
         name: &str,
@@ -66,14 +67,20 @@ impl<'a> PartWriter<'a> {
         Ok(writer)
     }
 
-    /// Appends values.
+    /// Appends bytes of the tensors' values.
+    ///
+    /// # Errors
+    /// Those of [`PartStore::write`].
     pub async fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.checksum.update(bytes);
         self.bytes += bytes.len() as u64;
         self.store.write(bytes).await
     }
 
-    /// Ends the part and gives its size in bytes.
+    /// Writes the checksum, closes the part and returns its size in bytes.
+    ///
+    /// # Errors
+    /// Those of [`PartStore::write`] and [`PartStore::close`].
     pub async fn finish(self) -> Result<u64> {
         let checksum = self.checksum.finalize().to_le_bytes();
         self.store.write(&checksum).await?;
@@ -82,7 +89,7 @@ impl<'a> PartWriter<'a> {
     }
 }
 
-/// A part that was read back and is whole.
+/// Part that was read back and is whole.
 pub struct Part {
     source: SharedSource,
     header: Header,
@@ -92,8 +99,8 @@ impl Part {
     /// Opens the part `name` and compares its version and its checksum.
     ///
     /// # Errors
-    /// [`Error::Format`] in one clause without the name, for a part that is damaged or of another version of the
-    /// program; what [`PartStore::open`] and reading give.
+    /// [`Error::Format`], in one clause without the name, if the part is damaged or from another version of
+    /// the program; those of [`PartStore::open`] and [`read_checked`].
     pub async fn open(store: &dyn PartStore, name: &str) -> Result<Self> {
         let source = store.open(name).await?;
         let bad = |_| damaged("its header cannot be read");
@@ -111,22 +118,29 @@ impl Part {
         Ok(Self { source, header })
     }
 
-    /// What the metadata of the part says under `key`; empty where the part says nothing.
+    /// Returns the metadata value of `key`; empty if the part has none.
     pub fn about(&self, key: &str) -> &str {
         self.header.metadata.get(key).map(String::as_str).unwrap_or_default()
     }
 
-    /// The names of its tensors, but for the checksum.
+    /// Returns the names of the tensors, without the checksum.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.header.tensors.iter().map(|(name, _)| name.as_str()).filter(|name| *name != CHECKSUM)
     }
 
-    /// The shape of a tensor.
+    /// Returns the shape of a tensor.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the part has no such tensor.
     pub fn shape(&self, tensor: &str) -> Result<&[u64]> {
         self.info(tensor).map(|info| info.shape.as_slice())
     }
 
-    /// So many bytes of a tensor from `from` on.
+    /// Reads `length` bytes of a tensor from byte `from` on.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the part has no such tensor or the tensor is too short; those of
+    /// [`read_checked`].
     pub async fn bytes(&self, tensor: &str, from: u64, length: u64) -> Result<Vec<u8>> {
         let info = self.info(tensor)?;
         if from.checked_add(length).is_none_or(|end| end > info.bytes) {
@@ -135,7 +149,10 @@ impl Part {
         read_checked(self.source.as_ref(), info.offset + from, length).await
     }
 
-    /// All bytes of a tensor.
+    /// Reads all bytes of a tensor.
+    ///
+    /// # Errors
+    /// Those of [`Part::bytes`].
     pub async fn all_bytes(&self, tensor: &str) -> Result<Vec<u8>> {
         self.bytes(tensor, 0, self.info(tensor)?.bytes).await
     }
@@ -146,7 +163,7 @@ impl Part {
     }
 }
 
-/// A part whose bytes are not what was written.
+/// Makes the error of a part whose bytes are not those that were written; `why` is a clause.
 pub fn damaged(why: &str) -> Error {
     Error::Format(format!("it is damaged ({why})"))
 }

@@ -1,35 +1,50 @@
-//! Parts that outlive the run that writes them: what a run has finished, kept for the next one.
+//! Storage of parts, which outlive the run that writes them: finished work of one run, kept for the next.
 
 use futures::future::LocalBoxFuture;
 
 use super::source::SharedSource;
 use crate::Result;
 
-/// A place for small named files that may be replaced and removed one by one.
+/// Storage of small named files that can be replaced and removed one by one.
 ///
-/// A part appears under its name when it is closed, whole or not at all; one that was begun and not closed is
-/// no part. Names are letters, digits and `-`.
+/// A part appears under its name when it is closed, whole or not at all; a part that was begun but not closed
+/// does not count. Names are letters, digits and `-`.
 pub trait PartStore {
-    /// Begins the part `name`, which replaces one that is there when it is closed.
+    /// Begins the part `name`. Closing it replaces an existing part of that name.
     ///
     /// # Errors
-    /// [`Error::Source`](crate::Error::Source) or [`Error::Limit`](crate::Error::Limit) where the medium refuses,
-    /// here and in every method below.
+    /// [`Error::Source`](crate::Error::Source) or [`Error::Limit`](crate::Error::Limit) if the medium
+    /// refuses, here and in every method below.
     fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>>;
 
-    /// Appends to the part that was begun.
+    /// Appends `bytes` to the part that was begun.
+    ///
+    /// # Errors
+    /// Those of [`create`](PartStore::create).
     fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>>;
 
-    /// Ends the part and gives it its name.
+    /// Ends the part, which then exists under its name.
+    ///
+    /// # Errors
+    /// Those of [`create`](PartStore::create).
     fn close(&mut self) -> LocalBoxFuture<'_, Result<()>>;
 
-    /// The names of all parts, in any order.
+    /// Returns the names of all parts, in any order.
+    ///
+    /// # Errors
+    /// Those of [`create`](PartStore::create).
     fn names(&self) -> LocalBoxFuture<'_, Result<Vec<String>>>;
 
-    /// A part for reading.
+    /// Opens the part `name` for reading.
+    ///
+    /// # Errors
+    /// Those of [`create`](PartStore::create), also if there is no such part.
     fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>>;
 
-    /// Removes a part; one that is not there is no error.
+    /// Removes the part `name`; a missing part is not an error.
+    ///
+    /// # Errors
+    /// Those of [`create`](PartStore::create).
     fn remove<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>>;
 }
 
@@ -47,20 +62,20 @@ mod native {
     use crate::Error;
     use crate::files::source::FileSource;
 
-    /// Ending of a part that is being written.
+    /// File extension of a part that is being written.
     const UNFINISHED: &str = "unfinished";
 
-    /// Parts in a directory on disk, one file each. Other files there are left alone.
+    /// Parts in a directory on disk, one file each. Other files in the directory are left alone.
     pub struct DirectoryParts {
         directory: PathBuf,
         open: Option<(String, File)>,
     }
 
     impl DirectoryParts {
-        /// Uses `directory`, which is made where it does not exist.
+        /// Uses `directory`, which is created if it does not exist.
         ///
         /// # Errors
-        /// [`Error::Source`] if it cannot be made.
+        /// [`Error::Source`] if the directory cannot be created.
         pub fn open(directory: &Path) -> Result<Self> {
             std::fs::create_dir_all(directory).map_err(|e| refused(directory, &e))?;
             Ok(Self { directory: directory.to_path_buf(), open: None })

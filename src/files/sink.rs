@@ -1,34 +1,49 @@
-//! Writing: one file after the other into a folder that appears only when everything is right.
+//! Output: files written one after the other into a folder that appears only when everything is right.
 
 use futures::future::LocalBoxFuture;
 
 use super::source::SharedSource;
 use crate::Result;
 
-/// Where a finished model goes.
+/// Destination of a finished model.
 ///
 /// Files are written one at a time, in order. Nothing is visible under its final name before
 /// [`commit`](OutputFolder::commit); [`abort`](OutputFolder::abort) leaves no trace.
 pub trait OutputFolder {
-    /// Begins the file `name`; the previous one must be closed.
+    /// Begins the file `name`; the previous file must be closed.
     ///
     /// # Errors
-    /// [`Error::Source`](crate::Error::Source) naming the file, here and in every method below.
+    /// [`Error::Source`](crate::Error::Source) naming the file or its folder, here and in every method below.
     fn create<'a>(&'a mut self, name: &'a str) -> LocalBoxFuture<'a, Result<()>>;
 
-    /// Appends to the open file.
+    /// Appends `bytes` to the open file.
+    ///
+    /// # Errors
+    /// Those of [`create`](OutputFolder::create).
     fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<()>>;
 
-    /// Ends the open file; its bytes are on their medium when this returns.
+    /// Ends the open file; its bytes are on the medium when this method returns.
+    ///
+    /// # Errors
+    /// Those of [`create`](OutputFolder::create).
     fn close(&mut self) -> LocalBoxFuture<'_, Result<()>>;
 
-    /// A closed file for reading back.
+    /// Opens the closed file `name` for reading back.
+    ///
+    /// # Errors
+    /// Those of [`create`](OutputFolder::create).
     fn open<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<SharedSource>>;
 
-    /// Everything is there and checked: make it visible.
+    /// Makes the files visible under their final names; to be called once all are written and checked.
+    ///
+    /// # Errors
+    /// Those of [`create`](OutputFolder::create).
     fn commit(&mut self) -> LocalBoxFuture<'_, Result<()>>;
 
-    /// Something failed or was cancelled: remove what was written.
+    /// Removes all files that were written; to be called after a failure or a cancellation.
+    ///
+    /// # Errors
+    /// Those of [`create`](OutputFolder::create).
     fn abort(&mut self) -> LocalBoxFuture<'_, Result<()>>;
 }
 
@@ -46,12 +61,13 @@ mod native {
     use crate::Error;
     use crate::files::source::FileSource;
 
-    /// A directory on disk, or files beside each other in one. They are written into a directory with a hidden
-    /// name beside their final place and renamed at the end, so that no final name ever holds half a model,
-    /// whatever happens.
+    /// A directory on disk, or files beside each other in an existing directory. Files are written into a
+    /// directory with a hidden name beside their final place and moved at the end, so that no final name ever
+    /// holds half a model, whatever happens.
     pub struct DirectoryFolder {
         target: PathBuf,
-        /// The files go beside the target, which is the name of the only one, or what theirs are made of.
+        /// Whether the files go beside `target`, which is then the name of the only file, or the stem of
+        /// several names.
         is_file: bool,
         partial: PathBuf,
         open: Option<(PathBuf, File)>,
@@ -59,11 +75,11 @@ mod native {
     }
 
     impl DirectoryFolder {
-        /// Prepares to write the directory `target`, which must not exist or be empty.
+        /// Prepares to write the directory `target`, which must not exist or must be empty.
         ///
         /// # Errors
-        /// [`Error::Usage`] if something is there already, [`Error::Source`] if its parent cannot
-        /// be written.
+        /// [`Error::Usage`] if `target` exists and is not an empty directory, or has no file name;
+        /// [`Error::Source`] if its parent cannot be written.
         pub fn create(target: &Path) -> Result<Self> {
             let blame = |e: std::io::Error| unwritable(target, &e);
             let exists = target.symlink_metadata().is_ok();
@@ -78,10 +94,12 @@ mod native {
             Self::begin(target, false)
         }
 
-        /// Prepares to write the file `target`, or several that are named after it, which must not exist.
+        /// Prepares to write the file `target`, which must not exist, or several files that are named after
+        /// it.
         ///
         /// # Errors
-        /// As [`create`](DirectoryFolder::create).
+        /// [`Error::Usage`] if `target` exists or has no file name; [`Error::Source`] if its parent cannot be
+        /// written.
         pub fn beside(target: &Path) -> Result<Self> {
             if target.symlink_metadata().is_ok() {
                 return Err(Error::Usage(format!(
@@ -132,7 +150,8 @@ mod native {
             Ok(())
         }
 
-        /// Gives each file its final place; where one of several cannot have it, none keeps it.
+        /// Moves each file to its final place. If one file cannot be moved, the files moved before are moved
+        /// back.
         fn move_files(&self) -> std::io::Result<()> {
             let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
             for entry in std::fs::read_dir(&self.partial)? {
@@ -156,7 +175,7 @@ mod native {
 
     impl Drop for DirectoryFolder {
         fn drop(&mut self) {
-            // The last resort for a run that ended in a panic; errors were reported by `abort`.
+            // A run that ended in a panic is cleaned up here; other failures were reported by `abort`.
             let _ = self.remove();
         }
     }

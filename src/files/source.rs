@@ -1,7 +1,7 @@
-//! Reading: ranges of bytes out of files that are never held whole.
+//! Input: byte ranges of files that are never held whole.
 //!
-//! [`ByteSource`] is all that the engine knows of a disk, a browser `File` or a download. Offsets are
-//! `u64`, because a shard may be larger than what wasm32 can address.
+//! [`ByteSource`] is all that the engine knows of a disk, a browser `File` or a download. Offsets are `u64`,
+//! because a shard may be larger than wasm32 can address.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -11,32 +11,32 @@ use futures::future::LocalBoxFuture;
 
 use crate::{Error, Result};
 
-/// A file that answers range reads.
+/// File that answers range reads.
 pub trait ByteSource {
-    /// Path relative to the opened folder, with `/` between parts. Error messages name it.
+    /// Returns the path relative to the opened folder, with `/` between its parts, for error messages.
     fn name(&self) -> &str;
 
-    /// Size in bytes.
+    /// Returns the size in bytes.
     fn size(&self) -> u64;
 
-    /// Starts reading `length` bytes at `offset` and returns a future of exactly that many.
+    /// Starts reading `length` bytes at `offset` and returns a future of exactly that many bytes.
     ///
-    /// Implementations begin the transfer when called, not when first polled, so that a caller can
-    /// prefetch by holding the future.
+    /// Implementations begin the transfer when called, not when first polled, so that a caller can prefetch
+    /// by holding the future.
     ///
     /// # Errors
     /// [`Error::Source`] if the transfer fails or ends early.
     fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>>;
 }
 
-/// A shared [`ByteSource`]; the engine is single-threaded outside its arithmetic.
+/// Shared [`ByteSource`]. `Rc` suffices, because the engine is single-threaded outside its arithmetic.
 pub type SharedSource = Rc<dyn ByteSource>;
 
 /// Reads `length` bytes at `offset` after checking that the file holds them.
 ///
 /// # Errors
-/// [`Error::Format`] if the range lies outside the file, whatever [`ByteSource::read`] reports
-/// otherwise.
+/// [`Error::Format`] if the range lies outside the file, [`Error::Limit`] if `length` exceeds the address
+/// space, and those of [`ByteSource::read`].
 pub async fn read_checked(source: &dyn ByteSource, offset: u64, length: u64) -> Result<Vec<u8>> {
     let end = offset.checked_add(length);
     if end.is_none_or(|end| end > source.size()) {
@@ -56,7 +56,7 @@ pub async fn read_checked(source: &dyn ByteSource, offset: u64, length: u64) -> 
     source.read(offset, length).await
 }
 
-/// Bytes that are in memory already: the embedded demo, and tests.
+/// File whose bytes are in memory already: the embedded demo, and tests.
 #[derive(Clone, Debug)]
 pub struct MemorySource {
     name: String,
@@ -64,7 +64,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// Names `bytes`; static bytes are not copied.
+    /// Makes a file called `name`; static bytes are not copied.
     pub fn new(name: impl Into<String>, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
         Self { name: name.into(), bytes: Arc::new(bytes.into()) }
     }
@@ -104,8 +104,8 @@ mod native {
     use super::{Arc, ByteSource, Error, LocalBoxFuture, Rc, Result, SharedSource};
     use crate::format::gguf::parse_split_name;
 
-    /// A file on disk. Each read runs on a thread of its own, so that the next layer arrives while
-    /// the current one is multiplied.
+    /// File on disk. Each read has a thread of its own, so that the next layer arrives while the current
+    /// layer is multiplied.
     pub struct FileSource {
         name: String,
         size: u64,
@@ -113,10 +113,10 @@ mod native {
     }
 
     impl FileSource {
-        /// Opens `path` and calls it `name`.
+        /// Opens the file at `path` under the name `name`.
         ///
         /// # Errors
-        /// [`Error::Source`] if it cannot be opened or is not a regular file.
+        /// [`Error::Source`] if the file cannot be opened or is not a regular file.
         pub fn open(path: &Path, name: impl Into<String>) -> Result<Self> {
             let blame = |what: &dyn std::fmt::Display| {
                 Error::Source(format!("{}: {what}; check the path and its permissions", path.display()))
@@ -142,7 +142,8 @@ mod native {
         fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
             let (sender, receiver) = oneshot::channel();
             let file = Arc::clone(&self.file);
-            // Allocated here: memory that many short-lived threads allocate is not given back.
+            // The buffer is allocated here, because memory that many short-lived threads allocate is not
+            // given back.
             let mut bytes = vec![0; length];
             std::thread::spawn(move || {
                 let result = read_exact_at(&file, &mut bytes, offset).map(|()| bytes);
@@ -162,10 +163,11 @@ mod native {
         }
     }
 
-    /// The files of `directory` whose name ends in `ending`, in the order of their names.
+    /// Opens the files of `directory` whose names end in `ending`, in the order of their names.
     ///
     /// # Errors
-    /// [`Error::Source`] naming the directory if it cannot be listed or has no such file.
+    /// [`Error::Source`] naming the directory if it cannot be listed or has no such file, and those of
+    /// [`FileSource::open`].
     pub fn open_ending(directory: &Path, ending: &str) -> Result<Vec<SharedSource>> {
         let blame = |what: &dyn std::fmt::Display| {
             let path = directory.display();
@@ -206,12 +208,13 @@ mod native {
         Ok(())
     }
 
-    /// The files of a model on disk: those of a directory (not of its subdirectories), or, for a
-    /// `.safetensors` file, of the directory that holds it; for a `.gguf` file that one, or all of the model
-    /// that it is a part of.
+    /// Opens the files of a model on disk, in the order of their names. For a directory, these are all its
+    /// files (not those of its subdirectories); for a `.safetensors` file, all files of the directory that
+    /// holds it; for a `.gguf` file, the file alone, or all files of the split model that it belongs to.
     ///
     /// # Errors
-    /// [`Error::Source`] naming the path if it does not exist or cannot be listed.
+    /// [`Error::Source`] naming the path if it does not exist, is not a model or cannot be listed, and those
+    /// of [`FileSource::open`].
     pub fn open_path(path: &Path) -> Result<Vec<SharedSource>> {
         let blame = |e: &dyn std::fmt::Display| {
             Error::Source(format!(

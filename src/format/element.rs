@@ -1,4 +1,4 @@
-//! How tensors store their values: floats, or blocks of quantised weights; to `f32` and back.
+//! Element types of tensors (floats and quantisation blocks), and their conversion to and from `f32`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,24 +9,24 @@ use half::{bf16, f16};
 use super::blocks::BlockType;
 use crate::{Error, Result};
 
-/// How a tensor's values are stored.
+/// Element type of a tensor: a float type or a type of quantisation blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {
     /// IEEE 754 binary32.
     F32,
     /// IEEE 754 binary16.
     F16,
-    /// The upper half of a binary32.
+    /// bfloat16: the upper 16 bits of a binary32.
     Bf16,
-    /// Blocks of quantised weights.
+    /// Quantisation blocks of the given type.
     Block(BlockType),
 }
 
 impl Element {
-    /// The float types.
+    /// All float types.
     pub const FLOATS: [Self; 3] = [Element::F32, Element::F16, Element::Bf16];
 
-    /// Values in a block, and its size in bytes; a float is a block of one.
+    /// Returns the weights per quantisation block and the bytes per block; a float counts as a block of one.
     pub fn block(self) -> (u64, u64) {
         match self {
             Element::F32 => (1, 4),
@@ -35,20 +35,22 @@ impl Element {
         }
     }
 
-    /// Bytes of so many values; `None` for a part of a block or more than 64 bits can count.
+    /// Returns the bytes that `values` values take; `None` if they are not a whole number of blocks or if 64
+    /// bits cannot count the bytes.
     pub fn bytes(self, values: u64) -> Option<u64> {
         let (weights, bytes) = self.block();
         values.is_multiple_of(weights).then(|| (values / weights).checked_mul(bytes)).flatten()
     }
 
-    /// Values in so many bytes.
+    /// Returns the number of values in the whole blocks of `bytes` bytes.
     pub fn values(self, bytes: u64) -> u64 {
         let (weights, size) = self.block();
         bytes / size * weights
     }
 
-    /// The type that represents the values of both: the more precise one, `F32` for `F16` with
-    /// `BF16`, which do not contain each other.
+    /// Returns the more precise of two types: the float of a float and a block type, the more precise of two
+    /// block types ([`BlockType::wider`]), and `F32` of two different floats, because `F16` and `BF16` do not
+    /// contain each other.
     pub fn wider(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
@@ -58,8 +60,9 @@ impl Element {
         }
     }
 
-    /// The type in which computed values of this type are stored in rows of `row` values: itself where it
-    /// can be encoded.
+    /// Returns the type in which computed values of this type are stored, in rows of `row` values: the type
+    /// itself if it is a float, else [`BlockType::encodable`], or `F16` if a row is not a whole number of
+    /// blocks.
     pub fn storable(self, row: u64) -> Self {
         let Element::Block(block) = self else { return self };
         let encodable = Element::Block(block.encodable());
@@ -81,7 +84,10 @@ impl fmt::Display for Element {
 impl FromStr for Element {
     type Err = Error;
 
-    /// Accepts the names of file headers and of the command line, in either case.
+    /// Parses a type's name as in file headers and on the command line, ignoring case.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], with all known names, for an unknown name.
     fn from_str(name: &str) -> Result<Self> {
         let float = Element::FLOATS.into_iter().find(|each| each.to_string().eq_ignore_ascii_case(name));
         let block = || name.parse::<BlockType>().ok().map(Element::Block);
@@ -93,11 +99,11 @@ impl FromStr for Element {
     }
 }
 
-/// Decodes stored values to `f32`, exactly.
+/// Decodes a tensor's bytes to `f32`, exactly. `tensor` is its name in messages.
 ///
 /// # Errors
-/// [`Error::Shape`] if `bytes` are no whole number of blocks, [`Error::Numeric`] naming `tensor` and the
-/// first bad index if a value is NaN or infinite.
+/// [`Error::Shape`] if `bytes` is not a whole number of blocks; [`Error::Numeric`], with the tensor's name
+/// and the index of the first such value, if a value is NaN or infinite.
 pub fn decode(tensor: &str, element: Element, bytes: &[u8]) -> Result<Vec<f32>> {
     check_whole(tensor, element, bytes)?;
     let mut values = vec![0.0; element.values(bytes.len() as u64) as usize];
@@ -110,10 +116,10 @@ pub fn decode(tensor: &str, element: Element, bytes: &[u8]) -> Result<Vec<f32>> 
     Ok(values)
 }
 
-/// Decodes stored values into `values`, which has room for just those, without looking for NaN.
+/// Decodes a tensor's bytes into `values` without a check for NaN and infinity.
 ///
 /// # Errors
-/// [`Error::Shape`] for another length.
+/// [`Error::Shape`] if `bytes` does not hold exactly `values.len()` values.
 pub fn decode_into(element: Element, bytes: &[u8], values: &mut [f32]) -> Result<()> {
     if element.bytes(values.len() as u64) != Some(bytes.len() as u64) {
         return Err(Error::Shape(format!(
@@ -139,10 +145,11 @@ pub fn decode_into(element: Element, bytes: &[u8], values: &mut [f32]) -> Result
     Ok(())
 }
 
-/// Checks stored values for NaN and infinity without decoding them.
+/// Checks a tensor's bytes for NaN and infinity. Of quantised blocks, only the scales and offsets are read.
 ///
 /// # Errors
-/// As [`decode`].
+/// [`Error::Shape`] if `bytes` is not a whole number of blocks; [`Error::Numeric`], with the tensor's name
+/// and the index of the first such value or block, if a value or a scale is NaN or infinite.
 pub fn check_finite(tensor: &str, element: Element, bytes: &[u8]) -> Result<()> {
     check_whole(tensor, element, bytes)?;
     match element {
@@ -152,7 +159,7 @@ pub fn check_finite(tensor: &str, element: Element, bytes: &[u8]) -> Result<()> 
                 "tensor {tensor}: the scale of block {at} is not a finite number; {DAMAGED}"
             ))),
         },
-        // All bits of the exponent set: NaN or infinite.
+        // A float is NaN or infinite exactly if all bits of its exponent are set.
         Element::F32 if !any(bytes.as_chunks().0, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000) => {
             Ok(())
         }
@@ -162,7 +169,7 @@ pub fn check_finite(tensor: &str, element: Element, bytes: &[u8]) -> Result<()> 
     }
 }
 
-/// Whether `bad` holds anywhere; no early exit, so that the pass is vectorised.
+/// Returns whether `bad` holds for any word. The loop has no early exit, so that it is vectorised.
 fn any<const N: usize>(words: &[[u8; N]], bad: impl Fn([u8; N]) -> bool) -> bool {
     words.iter().fold(false, |found, word| found | bad(*word))
 }
@@ -187,10 +194,10 @@ fn bits_from_le(bytes: &[u8]) -> Vec<u16> {
     bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect()
 }
 
-/// Encodes `f32` values: floats are rounded to nearest, ties to even.
+/// Encodes `f32` values. Floats are rounded to nearest, ties to even.
 ///
 /// # Errors
-/// Those of [`BlockType::encode`].
+/// Those of [`BlockType::encode`]; float types never fail.
 pub fn encode(element: Element, values: &[f32]) -> Result<Vec<u8>> {
     Ok(match element {
         Element::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),

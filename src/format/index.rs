@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shard holds which tensor.
+//! Shard index `model.safetensors.index.json`, which says which shard holds which tensor.
 
 use std::collections::BTreeMap;
 
@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The conventional name of the index file.
+/// Conventional file name of the shard index.
 pub const INDEX_NAME: &str = "model.safetensors.index.json";
 
-/// The conventional name of a model in one file.
+/// Conventional file name of a model in a single safetensors file.
 pub const SINGLE_NAME: &str = "model.safetensors";
 
-/// A shard index as `transformers` writes it.
+/// Shard index in the format of `transformers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardIndex {
-    /// Free-form; holds at least `total_size`.
+    /// Free-form metadata, usually with `total_size`, the bytes of all tensors; empty if the file has none.
     #[serde(default)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// Tensor name to file name.
+    /// File name of the shard that holds each tensor, by tensor name.
     pub weight_map: BTreeMap<String, String>,
 }
 
 impl ShardIndex {
-    /// Parses the file.
+    /// Parses the JSON of an index file.
     ///
     /// # Errors
-    /// [`Error::Format`] naming `file` if it is not such an index.
+    /// [`Error::Format`], with the name `file`, if `json` is not a shard index.
     pub fn parse(file: &str, json: &[u8]) -> Result<Self> {
         serde_json::from_slice(json)
             .map_err(|e| Error::Format(format!("{file}: not a shard index ({e}); download it again")))
     }
 
-    /// The index of tensors that were written to shards, `total_bytes` in all.
+    /// Builds the index of a sharded model with `total_bytes` bytes of tensor data.
     pub fn new(total_bytes: u64, weight_map: BTreeMap<String, String>) -> Self {
         let mut metadata = serde_json::Map::new();
         metadata.insert("total_size".into(), total_bytes.into());
         Self { metadata, weight_map }
     }
 
-    /// The shards it names, each once, in order.
+    /// Returns the file names of all shards, sorted and without duplicates.
     pub fn shards(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.weight_map.values().map(String::as_str).collect();
         names.sort_unstable();
@@ -48,7 +48,8 @@ impl ShardIndex {
     }
 }
 
-/// The name of shard `index` (0-based) of `count`, 1-based in the name.
+/// Returns the file name of shard `index` (counted from 0) of `count`. The name counts from 1; a single shard
+/// is called [`SINGLE_NAME`].
 pub fn shard_name(index: usize, count: usize) -> String {
     if count == 1 {
         SINGLE_NAME.to_owned()
@@ -57,8 +58,8 @@ pub fn shard_name(index: usize, count: usize) -> String {
     }
 }
 
-/// Splits tensors of the given sizes into consecutive shards of at most `max_bytes` of data each; a
-/// larger tensor gets a shard of its own. Returns the number of tensors in each shard.
+/// Splits tensors of the given sizes in bytes into consecutive shards of at most `max_bytes` of data each,
+/// and returns the number of tensors per shard. A tensor larger than `max_bytes` gets a shard of its own.
 pub fn split_into_shards(sizes: &[u64], max_bytes: u64) -> Vec<usize> {
     let mut counts = Vec::new();
     let (mut count, mut bytes) = (0usize, 0u64);

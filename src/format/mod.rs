@@ -1,4 +1,4 @@
-//! File formats: bytes to meaning and back. No I/O here.
+//! File formats: parsing and encoding of bytes, without I/O.
 
 pub mod blocks;
 pub mod element;
@@ -7,12 +7,12 @@ pub mod index;
 pub mod safetensors;
 pub mod stored;
 
-/// What kind of file holds a model.
+/// File format of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Container {
-    /// A Hugging Face directory.
+    /// A Hugging Face directory with safetensors files.
     Safetensors,
-    /// llama.cpp's files.
+    /// GGUF files, the format of llama.cpp.
     Gguf,
 }

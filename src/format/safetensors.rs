@@ -1,12 +1,12 @@
-//! safetensors headers, read and written.
+//! safetensors headers: parsing and writing.
 //!
-//! A file is `u64` little-endian header length, that many bytes of JSON, then the data:
-//! `{"name": {"dtype": "F16", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {}}`
+//! A file consists of the header's length (`u64`, little-endian), the header as JSON, and the data. The JSON
+//! is `{"name": {"dtype": "F16", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {}}`,
 //! with offsets relative to the end of the header, without holes or overlaps.
 //!
-//! The `safetensors` crate keeps offsets in `usize`, so on wasm32 it refuses the 5 GB shards that
-//! hubs serve; this reader keeps them in `u64`. Element types are the crate's own [`Dtype`], and the
-//! tests read what [`header_bytes`] writes with the crate.
+//! The `safetensors` crate keeps offsets in `usize`, so on wasm32 it refuses the 5 GB shards that model hubs
+//! serve; this reader keeps offsets in `u64`. Element types are the crate's [`Dtype`], and a test reads the
+//! output of [`header_bytes`] with the crate.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +15,29 @@ use serde::Deserialize;
 
 use crate::{Error, Result};
 
-/// Longest header that is read, in bytes; the reference implementation has the same limit.
+/// Longest header that is accepted, in bytes; the reference implementation has the same limit.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Bytes before the JSON: its length.
+/// Size in bytes of the length field at the start of a file, which precedes the JSON.
 pub const LENGTH_BYTES: u64 = 8;
 
-/// Where one tensor lies in its file.
+/// Element type, shape and location of one tensor in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Element type as the file names it.
+    /// Element type, as the file names it.
     pub dtype: Dtype,
     /// Dimensions, outermost first.
     pub shape: Vec<u64>,
-    /// First byte, counted from the start of the file.
+    /// Offset of the first byte from the start of the file.
     pub offset: u64,
     /// Size in bytes.
     pub bytes: u64,
 }
 
-/// A parsed header: tensors in the order of their data, and free-form metadata.
+/// Parsed header: tensors in the order of their data, and free-form metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Tensors by position in the file.
+    /// Names and locations of the tensors, in the order of their data.
     pub tensors: Vec<(String, TensorInfo)>,
     /// The `__metadata__` map.
     pub metadata: BTreeMap<String, String>,
@@ -50,11 +50,12 @@ struct RawInfo {
     data_offsets: (u64, u64),
 }
 
-/// Reads the header length out of the first eight bytes and checks it against the file.
+/// Reads the header's length in bytes from `first_bytes`, the first eight bytes of a file of `file_bytes`
+/// bytes.
 ///
 /// # Errors
-/// [`Error::Format`] naming `file` if the file is shorter than its header says, or the header is
-/// longer than [`MAX_HEADER_BYTES`].
+/// [`Error::Format`], with the name `file`, if `first_bytes` are not eight bytes, if the header is longer
+/// than [`MAX_HEADER_BYTES`], or if the file is shorter than its header says.
 pub fn header_length(file: &str, first_bytes: &[u8], file_bytes: u64) -> Result<u64> {
     let Ok(bytes) = <[u8; LENGTH_BYTES as usize]>::try_from(first_bytes) else {
         return Err(Error::Format(format!("{file}: too short to be a safetensors file; download it again")));
@@ -75,11 +76,12 @@ pub fn header_length(file: &str, first_bytes: &[u8], file_bytes: u64) -> Result<
     Ok(length)
 }
 
-/// Parses the JSON of a header and checks every offset against the file's size.
+/// Parses the JSON of a header and checks every offset against the file's size in bytes, `file_bytes`.
 ///
 /// # Errors
-/// [`Error::Format`] naming `file` and the tensor for JSON that is not a header, offsets that
-/// overlap, leave holes, run backwards or out of the file, and sizes that contradict dtype and shape.
+/// [`Error::Format`], with the names of `file` and tensor, if the JSON is not a safetensors header, if
+/// offsets overlap, leave holes, run backwards or exceed the file, or if a size contradicts element type and
+/// shape.
 pub fn parse_header(file: &str, json: &[u8], file_bytes: u64) -> Result<Header> {
     let bad = |what: String| Error::Format(format!("{file}: {what}; download the file again"));
     let value: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json)
@@ -141,7 +143,7 @@ fn checked_info(
     Ok(TensorInfo { dtype: raw.dtype, shape: raw.shape, offset: data_start + begin, bytes: end - begin })
 }
 
-/// A tensor that is about to be written.
+/// Name, element type, shape and size of a tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputTensor {
     /// Name in the new file.
@@ -154,14 +156,14 @@ pub struct OutputTensor {
     pub bytes: u64,
 }
 
-/// The first bytes of a file that holds `tensors` in this order: length and JSON, padded with
-/// spaces so that the data starts at a multiple of eight bytes.
+/// Encodes the header of a file that holds `tensors` in this order: length and JSON, padded with spaces so
+/// that the data starts at a multiple of eight bytes.
 pub fn header_bytes(tensors: &[OutputTensor]) -> Vec<u8> {
     // transformers refuses a file without the "format" entry.
     header_bytes_with(tensors, &[("format", "pt")])
 }
 
-/// As [`header_bytes`], with other entries in the `__metadata__` map.
+/// Encodes a header like [`header_bytes`], with the given entries in the `__metadata__` map.
 pub fn header_bytes_with(tensors: &[OutputTensor], metadata: &[(&str, &str)]) -> Vec<u8> {
     let mut map = serde_json::Map::new();
     let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).into()));

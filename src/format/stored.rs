@@ -1,47 +1,48 @@
-//! A tensor's values in the bytes in which a file holds them.
+//! Tensor values in their stored form: the bytes that a file holds.
 
 use std::borrow::Cow;
 
 use super::element::{Element, decode_into};
 use crate::{Error, Result};
 
-/// A tensor's bytes as they are stored, rows in the engine's order.
+/// A tensor's values in their stored form, row-major, with rows in the engine's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// How they are stored.
+    /// Element type.
     pub element: Element,
-    /// Row-major.
+    /// Encoded values, row-major.
     pub bytes: Vec<u8>,
 }
 
 impl Stored {
-    /// Values as they are.
+    /// Stores `f32` values without conversion.
     pub fn from_f32(values: &[f32]) -> Self {
         Self { element: Element::F32, bytes: bytemuck::cast_slice(values).to_vec() }
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.element.values(self.bytes.len() as u64) as usize
     }
 
-    /// Whether there are none.
+    /// Returns whether the tensor has no values.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// All values; for small tensors such as norms.
+    /// Decodes all values; meant for small tensors such as norm weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the bytes are no whole number of blocks.
+    /// [`Error::Shape`] if the bytes are not a whole number of blocks.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         self.rows(0, self.len(), 1).map(Cow::into_owned)
     }
 
-    /// Rows `first .. first + count` of `width` values; borrowed where they are stored as they are used.
+    /// Decodes rows `first .. first + count` of `width` values each, row-major. Values stored as `f32` are
+    /// borrowed where the machine's byte order and alignment allow.
     ///
     /// # Errors
-    /// [`Error::Shape`] for rows that are no whole number of blocks, or that are not there.
+    /// [`Error::Shape`] if the rows do not start and end at block boundaries, or exceed the tensor.
     pub fn rows(&self, first: usize, count: usize, width: usize) -> Result<Cow<'_, [f32]>> {
         let bytes = self.row_bytes(first, count, width)?;
         if self.element == Element::F32
@@ -56,10 +57,10 @@ impl Stored {
         Ok(Cow::Owned(values))
     }
 
-    /// The bytes of rows `first .. first + count` of `width` values.
+    /// Returns the stored bytes of rows `first .. first + count` of `width` values each.
     ///
     /// # Errors
-    /// [`Error::Shape`] for rows that are no whole number of blocks, or that are not there.
+    /// [`Error::Shape`] if the rows do not start and end at block boundaries, or exceed the tensor.
     pub fn row_bytes(&self, first: usize, count: usize, width: usize) -> Result<&[u8]> {
         let at = |row: usize| self.element.bytes((row * width) as u64).and_then(|n| usize::try_from(n).ok());
         let range = at(first).zip(at(first + count)).map(|(start, end)| start..end);

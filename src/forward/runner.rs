@@ -68,12 +68,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// As [`DecoderLayer::upload`].
     pub fn upload(&self, tensors: LayerTensors) -> Result<DecoderLayer> {
-        DecoderLayer::upload(
-            &self.model.config,
-            tensors,
-            self.accelerator.max_binding_bytes(),
-            self.accelerator.device(),
-        )
+        DecoderLayer::upload(&self.model.config, tensors, self.accelerator)
     }
 
     /// `layers` in order, ready to be run one after the other.

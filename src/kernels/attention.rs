@@ -1,7 +1,8 @@
-//! Attention of whole sequences on the CPU, head by head.
+//! Causal attention over whole sequences on the CPU, head by head.
 //!
-//! burn rotates, masks and normalises in passes over scores of all heads, each on one thread. Here the scores of a
-//! few queries of one head exist at a time, and only of keys that they see; heads are spread over all cores.
+//! burn rotates, masks and normalises in passes over the scores of all heads, each pass on one thread. Here
+//! only the scores of a few queries of one head exist at a time, and only for keys that the queries see;
+//! heads are spread over all cores.
 
 use std::ops::Range;
 
@@ -12,22 +13,26 @@ use super::rowwise::exponentials;
 use super::threads::map_all;
 use crate::{Error, Result};
 
-/// Queries whose scores exist at a time.
+/// Number of queries whose scores exist at a time.
 const QUERIES: usize = 64;
 
-/// Rotary tables of positions from 0 on, row-major `[tokens, head_dim]`, and how far back a position sees.
+/// Rotary tables for positions from 0 on, row-major `[tokens, head_dim]`, and the attention window.
 #[derive(Debug)]
 pub struct Tables {
     /// Cosines.
     pub cos: Vec<f32>,
-    /// Sines, those of the first half of a row with the sign of "rotate half".
+    /// Sines; in the first half of a row they have the sign of "rotate half".
     pub sin: Vec<f32>,
-    /// A position attends to itself and to so many before it, less one.
+    /// Number of positions that a position attends to, counted backwards from itself.
     pub window: usize,
 }
 
-/// What heads gather from values `[batch tokens, key heads head_dim]`, given queries `[batch tokens, heads head_dim]`
-/// and keys like the values: `[batch tokens, heads head_dim]`. All row-major, queries and keys not rotated yet.
+/// Computes the attention output of all heads, row-major `[batch tokens, heads head_dim]`. Queries are
+/// `[batch tokens, heads head_dim]`, keys and values `[batch tokens, kv_heads head_dim]`, all row-major;
+/// queries and keys are not rotated yet.
+///
+/// # Errors
+/// [`Error::Internal`] if the lengths of queries, keys, values or tables do not fit `heads`.
 pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Tables) -> Result<Vec<f32>> {
     let Heads { batch, tokens, heads: n_heads, kv_heads, width } = heads;
     let rows = batch * tokens;
@@ -69,13 +74,14 @@ pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Table
     Ok(joined)
 }
 
-/// One head of one sequence among rows of all heads.
+/// Rows of one head of one sequence, within rows of all heads.
 struct HeadRows<'a> {
     rows: &'a [f32],
-    /// Numbers in a row.
+    /// Values in a row of all heads.
     stride: usize,
-    /// The row of the sequence's first token.
+    /// Row of the sequence's first token.
     first: usize,
+    /// First column of the head.
     column: usize,
 }
 
@@ -85,7 +91,7 @@ impl<'a> HeadRows<'a> {
         self.rows.get(from..from + width).unwrap_or_default()
     }
 
-    /// `[tokens, width]`.
+    /// Returns the head's rows as a matrix `[tokens, width]`.
     fn view(&self, tokens: usize, width: usize) -> MatRef<'a, f32> {
         let rows =
             self.rows.get(self.first * self.stride..(self.first + tokens) * self.stride).unwrap_or_default();
@@ -93,7 +99,7 @@ impl<'a> HeadRows<'a> {
             .subcols(self.column, width)
     }
 
-    /// `[tokens, width]`, each row turned to its position and multiplied by `scale`.
+    /// Returns the head's rows `[tokens, width]`, each rotated by its position and multiplied by `scale`.
     fn rotated(&self, tokens: usize, width: usize, tables: &Tables, scale: f32) -> Vec<f32> {
         let mut rotated = vec![0.0f32; tokens * width];
         let tables = tables.cos.chunks(width).zip(tables.sin.chunks(width));
@@ -111,7 +117,8 @@ impl<'a> HeadRows<'a> {
     }
 }
 
-/// What one head gathers, `[tokens, width]`: `queries` and `keys` are `[tokens, width]`, rotated, the queries scaled.
+/// Computes the output of one head, `[tokens, width]`. `queries` and `keys` are `[tokens, width]` and
+/// rotated, the queries also scaled.
 fn attend(queries: &[f32], keys: &[f32], values: MatRef<'_, f32>, window: usize) -> Vec<f32> {
     let (tokens, width) = (values.nrows(), values.ncols());
     let queries = MatRef::from_row_major_slice(queries, tokens, width);
@@ -138,8 +145,8 @@ fn attend(queries: &[f32], keys: &[f32], values: MatRef<'_, f32>, window: usize)
     gathered
 }
 
-/// Turns rows of scores, of queries from `first` on with the keys `seen`, into numerators of a softmax over the keys
-/// that each may see, and gives the denominators.
+/// Replaces rows of scores by the numerators of a softmax over the keys that each query sees, and returns the
+/// denominators. The rows belong to the queries from `first` on, the columns to the keys `seen`.
 fn soften(scores: &mut [f32], first: usize, seen: &Range<usize>, window: usize) -> Vec<f32> {
     let rows = scores.chunks_mut(seen.len().max(1)).enumerate();
     rows.map(|(place, row)| {
@@ -155,17 +162,17 @@ fn soften(scores: &mut [f32], first: usize, seen: &Range<usize>, window: usize) 
     .collect()
 }
 
-/// How many heads of which size gather from how many tokens.
+/// Sizes of an attention: sequences, tokens, heads and the width of a head.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Tokens in each.
+    /// Tokens per sequence.
     pub tokens: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads, of which each serves as many query heads that follow each other.
+    /// Number of key and value heads, each of which serves `heads / kv_heads` consecutive query heads.
     pub kv_heads: usize,
-    /// Numbers in a head's query, key or value.
+    /// Values in a query, key or value of one head (`head_dim`).
     pub width: usize,
 }

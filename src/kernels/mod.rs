@@ -1,7 +1,8 @@
-//! Loops that know the machine: products, attention and row-wise arithmetic on the CPU, decoding on a GPU, threads.
+//! Machine-specific loops: products, attention and row-wise arithmetic on the CPU, decoding on a GPU, and
+//! threads.
 //!
-//! Everything else in the engine says what to compute. How a processor, a browser or a graphics card computes it is
-//! decided in this folder alone.
+//! The rest of the engine says what to compute. Only this folder decides how a processor, a browser or a
+//! graphics card computes it.
 
 pub mod attention;
 pub mod gpu;

@@ -1,8 +1,9 @@
 //! Matrix products for one thread without the widest vectors, such as WebAssembly's.
 //!
-//! Both sides are repacked so that the inner loop ([`kernel`]) reads memory in order: [`LEFT`] rows of `x` interleaved,
-//! [`RIGHT`] rows of `W` interleaved, and a block of `LEFT x RIGHT` sums that stays in registers. The loop may be
-//! replaced by the same one compiled for instructions that not every machine has ([`add_products_by`]).
+//! Both operands are repacked so that the inner loop ([`kernel`]) reads memory in order: [`LEFT`] rows of `x`
+//! interleaved, [`RIGHT`] rows of `W` interleaved, and a block of `LEFT x RIGHT` sums that stays in
+//! registers. [`add_products_by`] replaces the loop by the same loop compiled for instructions that not every
+//! machine has.
 
 pub mod kernel;
 
@@ -11,38 +12,41 @@ use std::ops::Range;
 
 use kernel::{Block, LEFT, RIGHT};
 
-/// Columns that are multiplied at a time at most: so many that adding the sums to `y` costs little beside.
+/// Largest number of columns multiplied at a time: enough that adding the sums to `y` costs little in
+/// comparison.
 const DEPTH: usize = 768;
 
-/// Panels of `W` that are used against one of `x` before the next: together they fit in the second-level cache.
+/// Number of panels of `W` that are multiplied by a panel of `x` before the next panel of `x`; together they
+/// fit in the second-level cache.
 const PANELS: usize = 8;
 
-/// Fewer panels of `x` than this are not worth a call out of the engine.
+/// Least number of panels of `x` that is worth a call out of the engine.
 const WORTH_A_CALL: usize = 4;
 
-/// Adds the products of a block, as [`kernel::add_products`] does.
+/// Function that adds the products of a block, like [`kernel::add_products`].
 type AddProducts = Box<dyn Fn(Block<'_>)>;
 
 thread_local! {
     static FUSED: RefCell<Option<AddProducts>> = const { RefCell::new(None) };
 }
 
-/// From now on this thread has its products added by `add`, compiled for instructions that not every machine has.
+/// Sets the function that adds the products of large blocks on this thread from now on: `add`, compiled for
+/// instructions that not every machine has.
 pub fn add_products_by(add: impl Fn(Block<'_>) + 'static) {
     FUSED.set(Some(Box::new(add)));
 }
 
-/// Whether this thread has its products added by what [`add_products_by`] was given.
+/// Returns whether this thread adds products by a function given to [`add_products_by`].
 pub fn are_fused() -> bool {
     FUSED.with_borrow(Option::is_some)
 }
 
-/// At least `rows` of `W`, and so many that no panel is filled up but the last of all.
+/// Rounds a number of rows of `W` up so that only the last panel of the whole matrix is filled up with zeros.
 pub fn whole_blocks(rows: usize) -> usize {
     rows.next_multiple_of(PANELS * RIGHT)
 }
 
-/// Adds the products of a block by the fastest kernel there is for it.
+/// Adds the products of a block by the fastest kernel for its size.
 fn add(block: Block<'_>) {
     FUSED.with_borrow(|fused| match fused {
         Some(fused) if block.left.len() >= WORTH_A_CALL * block.depth => fused(block),
@@ -50,16 +54,17 @@ fn add(block: Block<'_>) {
     });
 }
 
-/// Rows `x` `[n, width]`, repacked.
+/// Rows `x` `[n, width]`, repacked into panels.
 pub struct Packed {
     rows: usize,
     width: usize,
-    /// For each stretch of columns, for each [`LEFT`] rows, column by column; zeros for missing rows.
+    /// For each stretch of columns and each group of [`LEFT`] rows, the values column by column; missing rows
+    /// are zeros.
     panels: Vec<[f32; LEFT]>,
 }
 
 impl Packed {
-    /// Repacks row-major `x`.
+    /// Repacks row-major `x` `[n, width]`.
     pub fn new(x: &[f32], width: usize) -> Self {
         let rows = x.len() / width.max(1);
         let mut panels = Vec::with_capacity(rows.div_ceil(LEFT) * width);
@@ -71,17 +76,18 @@ impl Packed {
         Self { rows, width, panels }
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Their width.
+    /// Returns the width of a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Adds `x W^T` for row-major rows `w` of `W` to the columns of `y` `[rows, n_columns]` from `first` on.
+    /// Adds `x W^T`, for row-major rows `w` of `W`, to the columns of `y` `[rows, n_columns]` from `first`
+    /// on.
     pub fn multiply(&self, w: &[f32], y: &mut [f32], n_columns: usize, first: usize) {
         let n_groups = self.rows.div_ceil(LEFT);
         let mut right: Vec<[f32; RIGHT]> = Vec::new();
@@ -102,8 +108,8 @@ impl Packed {
     }
 }
 
-/// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`; where `lower`, only to what is
-/// below the diagonal, on it, or less than a panel above it.
+/// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`. With `lower`, only
+/// entries below the diagonal, on it, or less than a panel above it are changed.
 pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bool, y: &mut [f32]) {
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for rows in stretches(a.len() / p.max(1)) {
@@ -123,7 +129,7 @@ pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bo
     }
 }
 
-/// Appends `N` columns from `first` on of row-major rows, row by row; zeros for missing columns.
+/// Appends columns `first .. first + N` of row-major rows to `panels`, row by row; missing columns are zeros.
 fn stripe<const N: usize>(rows: &[f32], width: usize, first: usize, panels: &mut Vec<[f32; N]>) {
     panels.extend(rows.chunks_exact(width).map(|row| {
         let values = row.get(first..).unwrap_or_default();
@@ -135,13 +141,13 @@ fn stripe<const N: usize>(rows: &[f32], width: usize, first: usize, panels: &mut
     }));
 }
 
-/// `0 .. width` in ranges of at most [`DEPTH`], as equal as can be.
+/// Splits `0 .. width` into ranges of at most [`DEPTH`] columns, as equal as possible.
 fn stretches(width: usize) -> impl Iterator<Item = Range<usize>> {
     let depth = width.div_ceil(width.div_ceil(DEPTH).max(1)).max(1);
     (0..width).step_by(depth).map(move |start| start..(start + depth).min(width))
 }
 
-/// Appends the columns `stretch` of up to `N` rows, column by column.
+/// Appends the columns `stretch` of up to `N` rows to `panels`, column by column; missing rows are zeros.
 fn interleave<const N: usize>(
     rows: &[f32],
     width: usize,

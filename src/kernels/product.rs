@@ -1,4 +1,4 @@
-//! `x W^T` on the CPU, with `W` as it is stored.
+//! Products `x W^T` on the CPU, with `W` in its stored form.
 //!
 //! Rows of `W` are decoded a tile at a time, so that a quantised matrix never exists in `f32` as a whole, and
 //! each tile is multiplied while it is in the cache. Native code multiplies by faer on all cores, WebAssembly
@@ -7,17 +7,18 @@
 use crate::Result;
 use crate::format::stored::Stored;
 
-/// Decoded values of a tile: about what a core's share of the last-level cache holds.
+/// Decoded values per tile: about a core's share of the last-level cache.
 const TILE_VALUES: usize = 1 << 19;
 
-/// Fewer rows than this are not worth a tile of their own.
+/// Least number of rows in a tile: fewer rows are not worth a tile of their own.
 const LEAST_ROWS: usize = 64;
 
-/// Rows of `x` `[n, n_in]` times the transpose of `weight` `[n_out, n_in]`, row-major `[n, n_out]`, for each of
-/// `weights`, given as `(weight, n_out)`.
+/// Multiplies `x` `[n, n_in]` by the transpose of each weight `[n_out, n_in]`, given as `(weight, n_out)`.
+/// Returns one row-major product `[n, n_out]` per weight.
 ///
 /// # Errors
-/// As [`Stored::rows`].
+/// Those of [`Stored::rows`]: [`Error::Shape`](crate::Error::Shape) if a weight has fewer than `n_out` rows,
+/// or if the rows are not a whole number of blocks.
 pub fn products(x: &[f32], n_in: usize, weights: &[(&Stored, usize)]) -> Result<Vec<Vec<f32>>> {
     #[cfg(target_arch = "wasm32")]
     let multiply = {
@@ -29,13 +30,13 @@ pub fn products(x: &[f32], n_in: usize, weights: &[(&Stored, usize)]) -> Result<
     weights.iter().map(|(weight, n_out)| multiply(weight, *n_out)).collect()
 }
 
-/// Rows in a tile of a matrix with `n_in` columns and `n_out` rows, for `n_workers` workers.
+/// Returns the rows per tile of a weight `[n_out, n_in]` that `n_workers` workers share.
 fn tile_rows(n_in: usize, n_out: usize, n_workers: usize) -> usize {
     let fair = n_out.div_ceil(n_workers.max(1));
     (TILE_VALUES / n_in.max(1)).min(fair).max(LEAST_ROWS)
 }
 
-/// Bytes of all tiles that exist at a time.
+/// Returns the bytes of all decoded tiles that exist at a time.
 pub fn host_tile_bytes() -> u64 {
     #[cfg(target_arch = "wasm32")]
     let n_workers = 1;
@@ -44,7 +45,7 @@ pub fn host_tile_bytes() -> u64 {
     (4 * TILE_VALUES * n_workers) as u64
 }
 
-/// The product by panels; what WebAssembly uses.
+/// Multiplies by panels on one thread, as WebAssembly does.
 #[cfg(any(target_arch = "wasm32", test))]
 fn on_one_thread(x: &crate::kernels::panels::Packed, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {
     let mut y = vec![0.0; x.rows() * n_out];
@@ -67,7 +68,7 @@ mod native {
     use crate::Result;
     use crate::format::stored::Stored;
 
-    /// Tiles of rows of `weight` on all cores, each decoded and multiplied by one of them.
+    /// Multiplies on all cores: each tile of rows of `weight` is decoded and multiplied by one core.
     pub fn on_all_cores(x: &[f32], n_in: usize, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {
         let n = x.len() / n_in.max(1);
         let mut y = vec![0.0f32; n * n_out];

@@ -1,9 +1,9 @@
-//! Row-wise arithmetic of the CPU in one pass.
+//! Row-wise arithmetic on the CPU, one pass per expression.
 //!
-//! burn computes an expression operation by operation, each a pass over memory on one thread; at the
-//! sizes of a language model that costs as much as the products between. Here each expression is one
-//! pass, vectorised for the processor at hand and on all its cores. On a GPU the same functions are
-//! burn's operations.
+//! burn computes an expression operation by operation, each of which is a pass over memory on one thread; at
+//! the sizes of a language model, these passes cost as much as the matrix products between them. Here an
+//! expression is a single pass, vectorised for the processor at hand and spread over all its cores. On a GPU
+//! the same functions call burn's operations.
 
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -18,12 +18,13 @@ const PIECE: usize = 1 << 16;
 /// Partial sums of a reduction: enough to fill two of the widest vector registers.
 const LANES: usize = 32;
 
-/// Whether tensors of this device are in this process's memory.
+/// Returns whether tensors of `device` are in this process's memory.
 pub fn is_host(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-/// `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`; `weight` is `[1, width]`.
+/// Computes `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`; `weight` is
+/// `[1, width]`.
 ///
 /// # Errors
 /// [`Error::Internal`] if a tensor is not `f32`.
@@ -46,7 +47,7 @@ pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor
     Ok(Tensor::from_data(TensorData::new(values, [n_rows, width]), &device))
 }
 
-/// `silu(gate) * up` element by element, `silu(x) = x / (1 + exp(-x))`.
+/// Computes `silu(gate) * up` element by element, with `silu(x) = x / (1 + exp(-x))`.
 ///
 /// # Errors
 /// [`Error::Internal`] if a tensor is not `f32`.
@@ -65,18 +66,18 @@ pub fn gated(gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>> {
     Ok(Tensor::from_data(TensorData::new(values, shape), &device))
 }
 
-/// A row of logits `z`, reduced.
+/// Largest element and softmax denominator of a row of logits `z`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowSoftmax {
-    /// The largest logit.
+    /// Largest logit.
     pub max: f32,
     /// `sum_v exp(z_v - max)`.
     pub sum: f32,
-    /// The first place of the largest logit.
+    /// Index of the largest logit; of equal ones the first.
     pub argmax: usize,
 }
 
-/// Reduces a row of logits.
+/// Computes the largest element and the softmax denominator of a row of logits.
 pub fn row_softmax(z: &[f32]) -> RowSoftmax {
     Arch::new().dispatch(
         #[inline(always)]
@@ -89,7 +90,7 @@ pub fn row_softmax(z: &[f32]) -> RowSoftmax {
     )
 }
 
-/// `sum_v exp(z_v - max) (z_v - y_v)`.
+/// Computes `sum_v exp(z_v - max) (z_v - y_v)` for two rows of logits.
 pub fn row_divergence(z: &[f32], y: &[f32], max: f32) -> f32 {
     Arch::new().dispatch(
         #[inline(always)]
@@ -97,7 +98,7 @@ pub fn row_divergence(z: &[f32], y: &[f32], max: f32) -> f32 {
     )
 }
 
-/// Replaces scores `z` by `exp(z - max)` and gives their sum.
+/// Replaces scores `z` by `exp(z - max)`, with `max` the largest score, and returns their sum.
 pub fn exponentials(z: &mut [f32]) -> f32 {
     Arch::new().dispatch(
         #[inline(always)]
@@ -109,17 +110,17 @@ pub fn exponentials(z: &mut [f32]) -> f32 {
     )
 }
 
-/// The elements of a tensor of the CPU, without a copy if nobody else holds it.
+/// Returns the elements of a CPU tensor, row-major; without a copy if the tensor has no other owner.
 ///
 /// # Errors
-/// [`Error::Internal`] if a tensor is not `f32`.
+/// [`Error::Internal`] if the tensor is not `f32`.
 pub fn host<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
     x.into_data()
         .try_into_vec::<f32>()
         .map_err(|e| Error::internal(format!("a tensor of the CPU is not f32 ({e:?})")))
 }
 
-/// `f` on each row of `width` elements.
+/// Applies `f` to each row of `width` elements, on all cores.
 fn for_rows(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync + Send) {
     let width = width.max(1);
     let piece = (PIECE / width).max(1) * width;
@@ -131,7 +132,7 @@ fn for_rows(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync + Se
     });
 }
 
-/// `f` on matching pieces of two slices.
+/// Applies `f` to matching pieces of two slices, on all cores.
 fn for_pairs(a: &mut [f32], b: &[f32], f: impl Fn(&mut [f32], &[f32]) + Sync + Send) {
     for_pieces(a.chunks_mut(PIECE).zip(b.chunks(PIECE)), |(a, b)| {
         Arch::new().dispatch(
@@ -141,7 +142,7 @@ fn for_pairs(a: &mut [f32], b: &[f32], f: impl Fn(&mut [f32], &[f32]) + Sync + S
     });
 }
 
-/// `sum f(x)` with [`LANES`] running sums, which is vectorised and rounds less than one.
+/// Computes `sum f(x)` with [`LANES`] running sums, which is vectorised and rounds less than a single sum.
 #[inline(always)]
 fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
@@ -154,7 +155,7 @@ fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|x| f(*x)).sum::<f32>()
 }
 
-/// `sum f(x, y)`, as [`sum`].
+/// Computes `sum f(x, y)` with running sums, like [`sum`].
 #[inline(always)]
 fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
@@ -167,10 +168,10 @@ fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| f(*a, *b)).sum::<f32>()
 }
 
-/// `e^x` to about one unit in the last place, without branches, so that loops over it are vectorised;
-/// zero below -87.3 and the largest power above 88.
+/// Computes `e^x` to about one unit in the last place, without branches, so that loops over it are
+/// vectorised; the result is zero for `x` below -87.3, and `e^88` for `x` above 88.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` by the polynomial of Cephes' `expf` (Moshier).
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is computed by the polynomial of Cephes' `expf` (Moshier).
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -188,7 +189,7 @@ fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 5e-1;
     let power = p * r * r + r + 1.0;
-    // The low bits of the shifted number are n: moved into the exponent they multiply by 2^n.
+    // The low bits of `shifted` are `n`; moved into the exponent, they multiply by 2^n.
     let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     let product = power * scale;
     if x < -87.3 { 0.0 } else { product }

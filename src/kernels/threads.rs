@@ -1,4 +1,4 @@
-//! The only place that knows whether there are threads.
+//! Threads: the only module that knows whether the target has them.
 
 use faer::Par;
 
@@ -13,7 +13,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync + Se
     items.iter().map(f).collect()
 }
 
-/// How a single large product is computed when nothing else runs beside it.
+/// Returns the parallelism of a single large product that has the whole machine to itself.
 pub(crate) fn whole_machine() -> Par {
     #[cfg(not(target_arch = "wasm32"))]
     {
@@ -23,17 +23,17 @@ pub(crate) fn whole_machine() -> Par {
     Par::Seq
 }
 
-/// `f` of each index in `0..n`, on all cores, where each is little work.
+/// Maps `f` over the indices `0..n` on all cores, where each call is little work.
 pub fn map_rows<R: Send>(n: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     map_some(n, 16, f)
 }
 
-/// `f` of each index in `0..n`, on all cores, where each is much work.
+/// Maps `f` over the indices `0..n` on all cores, where each call is much work.
 pub fn map_all<R: Send>(n: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     map_some(n, 1, f)
 }
 
-/// `f` of each index in `0..n`, of at least so many of them on a core at a time.
+/// Maps `f` over the indices `0..n` on all cores; a core takes at least `least` indices at a time.
 fn map_some<R: Send>(n: usize, least: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     #[cfg(not(target_arch = "wasm32"))]
     {
@@ -47,7 +47,7 @@ fn map_some<R: Send>(n: usize, least: usize, f: impl Fn(usize) -> R + Sync + Sen
     }
 }
 
-/// `f` of each of `pieces`, on all cores.
+/// Applies `f` to each of `pieces`, on all cores.
 pub fn for_pieces<T: Send>(pieces: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync + Send) {
     #[cfg(not(target_arch = "wasm32"))]
     {

@@ -1,9 +1,8 @@
-//! Merging: tensors of several layers to tensors of one.
+//! Weighted sums of layers: the tensors of several layers become those of a single layer.
 //!
-//! One step merges layers `l < m` into `theta_c = alpha theta_l + (1 - alpha) theta_m`, for every
-//! tensor of the layer. Steps compose, so a layer of the merged model is a weighted sum of original
-//! layers, whose weights sum to one; [`Mix`] is that sum and [`Accumulator`] computes it one tensor at
-//! a time.
+//! One step merges layers `l < m` into `theta_c = alpha theta_l + (1 - alpha) theta_m`, for every tensor of
+//! the layer. Steps compose, so a layer of the merged model is a weighted sum of original layers whose
+//! weights sum to one. [`Mix`] describes the sum, and [`Accumulator`] computes it one tensor at a time.
 
 use crate::error::OrInternal;
 use crate::{Error, Result};
@@ -11,20 +10,21 @@ use crate::{Error, Result};
 /// A layer as a weighted sum of original layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
-    /// Original layer and its weight, in ascending order of layers.
+    /// Original layers and their weights, in ascending order of layers.
     parts: Vec<(usize, f64)>,
 }
 
 impl Mix {
-    /// The original layer itself.
+    /// Returns the mix that consists of an original layer alone.
     pub fn original(layer: usize) -> Self {
         Self { parts: vec![(layer, 1.0)] }
     }
 
-    /// A weighted sum of layers; those of weight zero are left out.
+    /// Makes a weighted sum of layers from pairs of original layer and weight. Layers of weight zero are left
+    /// out.
     ///
     /// # Errors
-    /// [`Error::Usage`] unless there is at least one part and the weights are finite and sum to one.
+    /// [`Error::Usage`] if there are no parts, or if the weights are not finite or do not sum to one.
     pub fn new(mut parts: Vec<(usize, f64)>) -> Result<Self> {
         let sum: f64 = parts.iter().map(|(_, weight)| weight).sum();
         if parts.is_empty() || sum.is_nan() || (sum - 1.0).abs() > 1e-6 {
@@ -37,10 +37,10 @@ impl Mix {
         Ok(Self { parts })
     }
 
-    /// `alpha` of `self` and `1 - alpha` of `other`.
+    /// Returns `alpha` times `self` plus `1 - alpha` times `other`.
     ///
     /// ```
-    /// # use laminate::merge::Mix;
+    /// # use laminate::maths::mix::Mix;
     /// let pair = Mix::original(1).merge(&Mix::original(2), 0.75);
     /// assert_eq!(pair.parts(), [(1, 0.75), (2, 0.25)]);
     /// ```
@@ -55,12 +55,12 @@ impl Mix {
         Self { parts }
     }
 
-    /// Original layers and their weights.
+    /// Returns the original layers and their weights.
     pub fn parts(&self) -> &[(usize, f64)] {
         &self.parts
     }
 
-    /// The layer that this is without change, if it is one.
+    /// Returns the original layer that the mix consists of, if it has only one.
     pub fn unchanged(&self) -> Option<usize> {
         match self.parts.as_slice() {
             [(layer, _)] => Some(*layer),
@@ -69,20 +69,21 @@ impl Mix {
     }
 }
 
-/// Sums weighted tensors of one shape, one after the other, so that only the sum is held.
+/// Sum of weighted tensors of one shape, which are added one after the other so that only the sum is in
+/// memory.
 ///
-/// A single part is taken over as it is. Sums are in `f64` per element and stored in `f32`, so the
-/// error of a sum of `n` parts is at most `n` roundings of `f32`.
+/// A single tensor of weight 1 is taken over unchanged. Each addition is computed in `f64` and stored in
+/// `f32`, so the error of a sum of `n` tensors is at most `n` roundings of `f32`.
 #[derive(Debug, Default)]
 pub struct Accumulator {
     sum: Option<Vec<f32>>,
 }
 
 impl Accumulator {
-    /// Adds `weight * tensor`.
+    /// Adds `weight * tensor`. `name` is the tensor's name in messages.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming `name` if the length differs from the parts before it.
+    /// [`Error::Shape`], with the name, if the length differs from that of the tensors added before.
     pub fn add(&mut self, name: &str, weight: f64, mut tensor: Vec<f32>) -> Result<()> {
         match &mut self.sum {
             None => {
@@ -107,7 +108,7 @@ impl Accumulator {
         Ok(())
     }
 
-    /// The sum.
+    /// Returns the sum.
     ///
     /// # Errors
     /// [`Error::Internal`] if nothing was added.

@@ -1,4 +1,4 @@
-//! The mathematics of the method, on plain slices of numbers: no model, no file, no device.
+//! Mathematics of the methods, on plain slices of numbers: no model, no file, no device.
 
 pub mod least_squares;
 pub mod manifold;

@@ -1,7 +1,7 @@
-//! Draws that are the same for the same seed on every machine.
+//! Random draws that depend only on the seed and are equal on every machine.
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a number for each
-/// seed and place of a sequence, as if drawn by lot.
+/// Returns the pseudorandom number at `place` of the sequence that `seed` defines, by SplitMix64 (Steele, Lea
+/// and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 pub fn number(seed: u64, place: u64) -> u64 {
     let mut z = seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -9,7 +9,8 @@ pub fn number(seed: u64, place: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// `k` of `items` by lot, or all of them, in the order drawn: the first of a Fisher-Yates shuffle.
+/// Draws `k` of `items` at random without repetition, or all of them if there are fewer. The order is that of
+/// the draw: the first `k` of a Fisher-Yates shuffle.
 pub fn draw<T>(mut items: Vec<T>, k: usize, seed: u64) -> Vec<T> {
     for place in 0..k.min(items.len()) {
         let left = (items.len() - place) as u64;

@@ -7,5 +7,6 @@ pub mod outcome;
 mod resources;
 pub mod selection;
 pub mod walk;
+pub mod work;
 
 pub use resources::{FIT_BYTES, Resources};

@@ -11,8 +11,9 @@ use crate::evaluate::reference::{Reference, kept_layers};
 use crate::forward::context::Context;
 use crate::methods::Resources;
 use crate::methods::operators::weighted::mixed_layers;
+use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
-use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions};
+use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions, Selection};
 use crate::protocol::events::Event;
 use crate::protocol::options::WriteOptions;
 use crate::quality::Quality;
@@ -157,4 +158,39 @@ async fn quality_of(
         _ => reference.qualities_of([layers, kept_layers(plan)]).await?,
     };
     Ok((merged, dropped, reference.perplexity()))
+}
+
+/// The work of measuring a plan. Models whose tensors were fitted are measured once, on `judge_tokens` tokens of another
+/// text, beside the original and the model without the layers; the others after each step on the calibration text, each
+/// from its first changed layer on.
+pub fn work(task: &Task<'_>, judge_tokens: usize) -> Work {
+    let (n_layers, removed) = (task.n_layers(), task.removed());
+    let options = task.options;
+    if options.operator.needs_activations() {
+        let layers = 3.0 * n_layers - 2.0 * removed as f64;
+        return (Work::layers(layers) + Work::heads(4.0)).of_tokens(judge_tokens);
+    }
+    let changed: Work = (1..=removed).map(|step| Work::layers(n_changed(task, step))).sum();
+    let predictions = Work::heads(2.0 * removed as f64);
+    // Where pairs are chosen one after the other, the merged model has run for the choice of the next pair.
+    let iterates = options.selection == Selection::Mka && !options.one_shot;
+    let merged = if iterates { predictions } else { changed + predictions };
+    let drops = options.operator == Operator::Drop;
+    if drops { merged } else { merged + changed + predictions }
+}
+
+/// Layers that run where a model of `step` layers less is measured: those after its first changed layer. Of layers that
+/// may be anywhere, the first is expected at `n / (step + 1)`.
+fn n_changed(task: &Task<'_>, step: usize) -> f64 {
+    let (n_layers, step) = (task.n_layers(), step as f64);
+    match task.options.selection {
+        Selection::Tail => 0.0,
+        Selection::Reverse => 1.0,
+        _ => n_layers * step / (step + 1.0) - step / 2.0,
+    }
+}
+
+/// The work of measuring a row of a comparison on `judge_tokens` tokens, beside the original's predictions.
+pub fn row_work(task: &Task<'_>, judge_tokens: usize) -> Work {
+    (Work::layers(task.n_layers() - task.removed() as f64) + Work::heads(2.0)).of_tokens(judge_tokens)
 }

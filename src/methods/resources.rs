@@ -42,3 +42,11 @@ impl Resources<'_> {
         self.kept.map(KeptPlan::remarks).unwrap_or_default()
     }
 }
+
+/// Bytes in words, such as "9.3 MB".
+pub fn megabytes(bytes: u64) -> String {
+    match bytes {
+        ..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,4 +1,4 @@
-//! What tells one model from another without reading either.
+//! A fingerprint that tells models apart without reading them whole.
 
 use super::Model;
 use super::open::TensorEntry;
@@ -6,20 +6,22 @@ use super::tensors::TensorId;
 use crate::Result;
 use crate::files::source::read_checked;
 
-/// Bytes of a layer that are looked at.
+/// Bytes that are sampled of a tensor.
 const SAMPLE_BYTES: u64 = 256;
 
-/// Samples that are read at once.
+/// Samples that are read at the same time.
 const READS: usize = 8;
 
-/// A 64-bit hash of the model's settings, of the names, types, shapes and places of its tensors, and of some bytes
-/// from the middle of the largest tensor of each layer and of every tensor outside the layers.
+/// Computes a 64-bit hash of the model's settings, of the names, element types, shapes and positions of its
+/// tensors, and of some bytes from the middle of the largest tensor of each layer and of every tensor outside
+/// the layers.
 ///
-/// Two files of the same weights have the same fingerprint whatever they are called. Models that differ in any
-/// layer, as a fine-tuned one does from its base, have different ones, unless the difference spares the samples.
+/// The names of the files do not matter: two files of the same weights have the same fingerprint. Models that
+/// differ in any layer, as a fine-tuned model does from its base, have different fingerprints, unless they
+/// agree in all sampled bytes.
 ///
 /// # Errors
-/// What reading the samples gives.
+/// Those of [`read_checked`].
 pub async fn fingerprint(model: &Model) -> Result<u64> {
     let mut hash = Fnv::default();
     let config = &model.config;
@@ -45,7 +47,7 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         ));
     }
     for group in sampled(model).chunks(READS) {
-        // All of a group are on their way before the first is awaited.
+        // All reads of a group are in progress at the same time.
         let reads: Vec<_> = group
             .iter()
             .filter_map(|tensor| {
@@ -61,7 +63,7 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
     Ok(hash.value())
 }
 
-/// The largest tensor of each layer, and those outside the layers.
+/// Returns the tensors to sample: every tensor outside the layers, and the largest tensor of each layer.
 fn sampled(model: &Model) -> Vec<&TensorEntry> {
     let outside = model.tensors().iter().filter(|t| !matches!(t.id, TensorId::Layer(..)));
     let layers = (0..model.config.n_layers).filter_map(|layer| {
@@ -71,7 +73,8 @@ fn sampled(model: &Model) -> Vec<&TensorEntry> {
     outside.chain(layers).collect()
 }
 
-/// The 64-bit hash of Fowler, Noll and Vo, variant 1a: to tell things apart, not to keep anybody out.
+/// State of the 64-bit hash of Fowler, Noll and Vo, variant 1a (FNV-1a). The hash tells things apart; it is
+/// not cryptographic.
 #[derive(Debug, Clone, Copy)]
 pub struct Fnv(u64);
 
@@ -82,20 +85,20 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    /// Takes in bytes.
+    /// Adds bytes to the hash.
     pub fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
 
-    /// Takes in a text and where it ends.
+    /// Adds a text to the hash, followed by a zero byte that marks its end.
     pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
         self.bytes(&[0]);
     }
 
-    /// The hash of what was taken in.
+    /// Returns the hash of everything that was added.
     pub fn value(self) -> u64 {
         self.0
     }

@@ -2,19 +2,20 @@
 
 use std::f64::consts::TAU;
 
-/// How the frequencies are changed for contexts longer than the model was first trained on.
+/// Change of the rotary frequencies for contexts longer than the model was first trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// As they are.
+    /// The frequencies are unchanged.
     None,
-    /// Every frequency divided by `factor`.
+    /// Every frequency is divided by `factor`.
     Linear {
-        /// At least a small positive number; usually above one.
+        /// Divisor of every frequency: positive, usually above one.
         factor: f64,
     },
-    /// Llama 3.1's rule: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    /// Llama 3.1's rule: frequencies with a long wavelength are divided by `factor`, frequencies with a short
+    /// one are kept, and a ramp joins the two ranges. Wavelengths are in tokens.
     Llama3 {
-        /// Divisor of the long wavelengths.
+        /// Divisor of the frequencies with a long wavelength.
         factor: f64,
         /// Wavelengths above `original_context / low_frequency_factor` are long.
         low_frequency_factor: f64,
@@ -23,20 +24,23 @@ pub enum RopeScaling {
         /// Context of the first training, in tokens.
         original_context: f64,
     },
-    /// Each of the `head_dim / 2` frequencies divided by its own number, as GGUF files store Llama 3.1's rule.
+    /// Each of the `head_dim / 2` frequencies is divided by a divisor of its own, as GGUF files store Llama
+    /// 3.1's rule.
     Divisors(Vec<f32>),
 }
 
 impl RopeScaling {
-    /// The rule of Llama 3.1 that gives these divisors, if there is one.
+    /// Recovers the parameters of Llama 3.1's rule from the `head_dim / 2` divisors that it gave; `None` if
+    /// no parameters give these divisors.
     ///
-    /// Long wavelengths tell the factor, and the ramp between, a straight line in the inverse wavelength, the
-    /// rest up to a common scale: it is chosen so that the low frequency factor is 1, as all published
-    /// models have it. Where no two frequencies are on the ramp, the high one is 4, as all have that too.
+    /// The divisor of the longest wavelength is the factor. The ramp is a straight line in the inverse
+    /// wavelength and determines the other parameters up to a common scale. The scale is chosen so that the
+    /// low-frequency factor is 1, as in all published models. If fewer than two frequencies are on the ramp,
+    /// the high-frequency factor is taken to be 4, also as in all published models.
     pub fn llama3_of(divisors: &[f32], head_dim: usize, theta: f64) -> Option<Self> {
         let factor = f64::from(*divisors.last()?);
         let frequencies = frequencies(head_dim, theta, &RopeScaling::None);
-        // How much of the plain frequency is kept, against 1 / wavelength.
+        // Points (1 / wavelength, share of the plain frequency that is kept) of the frequencies on the ramp.
         let ramp: Vec<(f64, f64)> = frequencies
             .iter()
             .zip(divisors)
@@ -70,15 +74,15 @@ impl RopeScaling {
         Self::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context }
     }
 
-    /// What each frequency is divided by.
+    /// Returns the divisor of each of the `head_dim / 2` frequencies.
     pub fn divisors(&self, head_dim: usize, theta: f64) -> Vec<f32> {
         let plain = frequencies(head_dim, theta, &RopeScaling::None);
         plain.iter().zip(frequencies(head_dim, theta, self)).map(|(a, b)| (a / b) as f32).collect()
     }
 }
 
-/// The `head_dim / 2` angular frequencies in radians per token:
-/// `theta^(-2i / head_dim)`, changed by `scaling`.
+/// Returns the `head_dim / 2` angular frequencies `theta^(-2i / head_dim)`, changed by `scaling`, in radians
+/// per token.
 pub fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Vec<f64> {
     (0..head_dim / 2).map(|i| scaled(i, theta.powf(-2.0 * i as f64 / head_dim as f64), scaling)).collect()
 }
@@ -107,9 +111,9 @@ fn scaled(place: usize, frequency: f64, scaling: &RopeScaling) -> f64 {
     }
 }
 
-/// Cosines and sines, each row-major `[n_tokens, head_dim]`, for the "rotate half" layout: column
-/// `j` and column `j + head_dim / 2` share frequency `j`, and the first half of the sines is negated,
-/// so that `rotated = x * cos + swap_halves(x) * sin`.
+/// Computes cosines and sines for the positions `0..n_tokens`, each row-major `[n_tokens, head_dim]`, in the
+/// "rotate half" layout: columns `j` and `j + head_dim / 2` share frequency `j`, and the first half of the
+/// sines is negated, so that `rotated = x * cos + swap_halves(x) * sin`.
 pub fn tables(n_tokens: usize, frequencies: &[f64]) -> (Vec<f32>, Vec<f32>) {
     let half = frequencies.len();
     let mut cos = Vec::with_capacity(n_tokens * half * 2);

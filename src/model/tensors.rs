@@ -1,49 +1,49 @@
-//! Where tensor names meet their roles.
+//! Roles of the tensors of a model, and their names in Hugging Face and GGUF files.
 
 use super::Config;
 use crate::format::Container;
 
-/// What a tensor of a decoder layer is for.
+/// Role of a tensor in a decoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// RMSNorm before attention.
     AttentionNorm,
     /// Query projection.
     Query,
-    /// Its bias.
+    /// Bias of the query projection.
     QueryBias,
     /// Key projection.
     Key,
-    /// Its bias.
+    /// Bias of the key projection.
     KeyBias,
     /// Value projection.
     Value,
-    /// Its bias.
+    /// Bias of the value projection.
     ValueBias,
     /// Attention output projection.
     Output,
-    /// Its bias.
+    /// Bias of the attention output projection.
     OutputBias,
     /// RMSNorm before the MLP.
     MlpNorm,
     /// Gate projection.
     Gate,
-    /// Its bias.
+    /// Bias of the gate projection.
     GateBias,
     /// Up projection.
     Up,
-    /// Its bias.
+    /// Bias of the up projection.
     UpBias,
     /// Down projection.
     Down,
-    /// Its bias.
+    /// Bias of the down projection.
     DownBias,
     /// Rotary frequencies that old checkpoints store; never read, only carried along.
     RotaryFrequencies,
 }
 
-/// The one table: role, its name after `model.layers.<n>.` in a Hugging Face model, and after `blk.<n>.` in a
-/// GGUF file, empty where there is none.
+/// Names of the tensors of a layer: role, name after `model.layers.<n>.` in a Hugging Face model, and name
+/// after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold the tensor.
 const LAYER_NAMES: [(Role, &str, &str); 17] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
@@ -64,7 +64,7 @@ const LAYER_NAMES: [(Role, &str, &str); 17] = [
     (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
 ];
 
-/// The same for the tensors that belong to no layer.
+/// Names of the tensors outside the layers: identity, name in a Hugging Face model, and name in a GGUF file.
 const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
     (TensorId::Embedding, "model.embed_tokens.weight", "token_embd.weight"),
     (TensorId::FinalNorm, "model.norm.weight", "output_norm.weight"),
@@ -72,7 +72,7 @@ const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
 ];
 
-/// What stands before the number of a layer.
+/// Returns the part of the name of a layer's tensor that comes before the layer number.
 fn layer_prefix(container: Container) -> &'static str {
     match container {
         Container::Safetensors => "model.layers.",
@@ -87,7 +87,7 @@ fn pick<'a>(container: Container, hugging_face: &'a str, gguf: &'a str) -> &'a s
     }
 }
 
-/// A tensor of the model by what it is.
+/// Identity of a tensor in the model, whatever the files call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorId {
     /// Token embedding, `[vocab, hidden]`.
@@ -96,14 +96,15 @@ pub enum TensorId {
     FinalNorm,
     /// Output head, `[vocab, hidden]`; absent where it is tied to the embedding.
     Head,
-    /// What the rotary frequencies are divided by, `[head_dim / 2]`; in GGUF files only.
+    /// Divisors of the rotary frequencies, `[head_dim / 2]`; in GGUF files only.
     RotaryDivisors,
-    /// A tensor of the layer with this index.
+    /// Tensor with this role in the layer with this index, from 0.
     Layer(usize, Role),
 }
 
 impl TensorId {
-    /// The tensor of a name in such a file; `None` for a name that no Llama-family model has.
+    /// Identifies the tensor called `name` in files of kind `container`; `None` for a name that no
+    /// Llama-family model has.
     pub fn parse(container: Container, name: &str) -> Option<Self> {
         let known = |hugging_face, gguf| pick(container, hugging_face, gguf);
         if name.is_empty() {
@@ -119,7 +120,8 @@ impl TensorId {
         Some(TensorId::Layer(index, *role))
     }
 
-    /// The name in such a file; `None` where it has no such tensor.
+    /// Returns the name of the tensor in files of kind `container`; `None` if files of this kind do not hold
+    /// the tensor.
     pub fn name(self, container: Container) -> Option<String> {
         let (hugging_face, gguf, prefix) = match self {
             TensorId::Layer(layer, role) => {
@@ -135,12 +137,13 @@ impl TensorId {
         (!name.is_empty()).then(|| prefix + name)
     }
 
-    /// What to call the tensor in a message.
+    /// Returns a name of the tensor for messages: its name in files of kind `container`, or its identity if
+    /// it has none.
     pub fn describe(self, container: Container) -> String {
         self.name(container).unwrap_or_else(|| format!("{self:?}"))
     }
 
-    /// The shape that the configuration demands, outermost dimension first.
+    /// Returns the shape that the configuration demands, outermost dimension first.
     pub fn shape(self, config: &Config) -> Vec<u64> {
         match self {
             TensorId::Embedding | TensorId::Head => {
@@ -154,7 +157,8 @@ impl TensorId {
 }
 
 impl Role {
-    /// The shape that the configuration demands: `[out, in]` for a projection.
+    /// Returns the shape that the configuration demands: `[out, in]` for a projection, one dimension for
+    /// norms and biases.
     pub fn shape(self, config: &Config) -> Vec<usize> {
         let hidden = config.hidden_size;
         let inner = config.intermediate_size;
@@ -174,7 +178,7 @@ impl Role {
         }
     }
 
-    /// The roles that every layer of such a model must have.
+    /// Returns the roles that every layer of a model with the configuration `config` must have.
     pub fn required(config: &Config) -> Vec<Role> {
         let attention_bias = [Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias];
         let mlp_bias = [Role::GateBias, Role::UpBias, Role::DownBias];

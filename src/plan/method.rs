@@ -1,4 +1,4 @@
-//! Selection rules, operators, and the methods of the literature that are pairs of them.
+//! Selections, operators, and the methods of the literature, each of which is a pair of them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::options::PlanOptions;
 use crate::error::{Error, Result};
 
-/// Declares an enum whose variants have a name each, the same on the command line and in JSON.
+/// Declares an enum whose variants each have a name, used on the command line and in JSON.
 macro_rules! named {
     ($(#[$about:meta])* $enum:ident, $what:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$about])*
@@ -19,10 +19,10 @@ macro_rules! named {
         }
 
         impl $enum {
-            /// All of them, in the order of this documentation.
+            /// All variants, in the order of this documentation.
             pub const ALL: &[$enum] = &[$($enum::$variant),*];
 
-            /// The name on the command line and in JSON.
+            /// Returns the name on the command line and in JSON.
             pub fn name(self) -> &'static str {
                 match self {
                     $($enum::$variant => $name,)*
@@ -50,34 +50,37 @@ macro_rules! named {
 }
 
 named! {
-    /// Which layers are absorbed into their neighbours.
+    /// Selection rule: which layers are absorbed into their neighbours.
     Selection, "selection" {
         /// The most similar neighbours, by the metric of the similarity stage; iterative or one-shot (MKA,
         /// arXiv 2406.16330).
         #[default]
         Mka = "mka",
-        /// The runs that change the map little and turn the stream little, one-shot: the least sum of
-        /// `(1 - S(first, last))` times the Block Influences of the run.
+        /// The spans that change the diffusion map little and turn the residual stream little, one-shot: the
+        /// least sum of `(1 - S(first, last))` times the Block Influences of the span's layers.
         Redundancy = "redundancy",
-        /// The layers of least Block Influence, `1 - E cos(x_in, x_out)`, one-shot (ShortGPT, arXiv 2403.03853).
+        /// The layers of least Block Influence, `1 - E cos(x_in, x_out)`, one-shot (ShortGPT, arXiv
+        /// 2403.03853).
         BlockInfluence = "bi",
-        /// The contiguous block whose input and output differ least in angle at the last token (arXiv
-        /// 2403.17887).
+        /// The contiguous block of layers whose input and output hidden states differ least in angle at the
+        /// last token (arXiv 2403.17887).
         Angular = "angular",
-        /// Disjoint neighbours, the first of which turns the stream least (FlattenGPT, arXiv 2602.08858).
+        /// Disjoint pairs of neighbours, those first whose first layer turns the residual stream least
+        /// (FlattenGPT, arXiv 2602.08858).
         Pairs = "pairs",
-        /// In each round the layer whose removal leaves the least negative log-likelihood; the first and the
-        /// last stay (SLEB, arXiv 2402.09025).
+        /// In each round, the layer whose removal leaves the least negative log-likelihood; the first and the
+        /// last layer stay (SLEB, arXiv 2402.09025).
         GreedyNll = "greedy-nll",
-        /// In each round the layer whose removal leaves the least KL divergence from the original.
+        /// In each round, the layer whose removal leaves the least KL divergence from the original model.
         GreedyKl = "greedy-kl",
-        /// Windows from the top down whose collapse keeps the last hidden states (LaCo, arXiv 2402.11187).
+        /// Windows of layers, from the top down, whose collapse preserves the last hidden states (LaCo, arXiv
+        /// 2402.11187).
         Windows = "laco",
-        /// The last layers: what the published code of MKA does.
+        /// The last layers, as in the published code of MKA.
         Tail = "tail",
-        /// The last layers but one, the very last of which stays (the simple rule of arXiv 2403.17887).
+        /// The last layers before the very last layer, which stays (the simple rule of arXiv 2403.17887).
         Reverse = "reverse",
-        /// Any layers, drawn from the seed: what every rule must beat.
+        /// Layers drawn at random from the seed: the baseline that every rule must beat.
         Random = "random",
         /// The layers that a person names, in that order.
         Hand = "hand",
@@ -85,71 +88,71 @@ named! {
 }
 
 named! {
-    /// What becomes of a run of layers that turns into one.
+    /// Operator: how a span of layers becomes one layer.
     Operator, "operator" {
         /// Weighted averages of all tensors (MKA, arXiv 2406.16330).
         #[default]
         Average = "average",
-        /// One layer of the run stays as it is.
+        /// One layer of the span stays unchanged; the other layers are dropped.
         Drop = "drop",
-        /// The first layer plus its differences from the others (LaCo, arXiv 2402.11187).
+        /// The first layer plus the differences of the other layers from it (LaCo, arXiv 2402.11187).
         Collapse = "laco",
-        /// One layer stays, and what later layers add is scaled to the stream that was lost (Prune&Comp, arXiv
-        /// 2507.18212).
+        /// One layer stays, and what later layers add to the residual stream is scaled for the magnitude that
+        /// the stream lost (Prune&Comp, arXiv 2507.18212).
         Scale = "scale",
-        /// One layer stays, and its down projection is multiplied by the linear map that fits the lost layers
-        /// best (ReplaceMe, arXiv 2505.02819).
+        /// One layer stays, and its down projection is multiplied by the linear map that best fits the
+        /// dropped layers (ReplaceMe, arXiv 2505.02819).
         ReplaceMe = "replaceme",
-        /// All layers side by side, of which the most important heads and neurons stay (FlattenGPT, arXiv
-        /// 2602.08858).
+        /// All layers of the span side by side, of which the most important heads and neurons stay
+        /// (FlattenGPT, arXiv 2602.08858).
         Flatten = "flatten",
         /// One layer stays, and its output and down projections are solved for anew by least squares, so that
-        /// it yields what left the run.
+        /// it yields the hidden states that left the span.
         Refit = "refit",
-        /// Heads and neurons of the whole run are pooled, the ones that are needed stay, and the output and down
-        /// projections are solved for by least squares.
+        /// Heads and neurons of all layers of the span are pooled, the ones that are needed stay, and the
+        /// output and down projections are solved for by least squares.
         PoolRefit = "pool-refit",
     }
 }
 
 impl Selection {
-    /// Whether neighbours are merged by their similarity, which may then say where to stop.
+    /// Returns whether neighbours are merged by their similarity, which may then say where to stop.
     pub fn merges_neighbours(self) -> bool {
         matches!(self, Selection::Mka | Selection::Redundancy)
     }
 }
 
 impl Operator {
-    /// Whether tensors are computed from activations, so that the plan alone does not say what they are.
+    /// Returns whether tensors are computed from activations, so that the plan alone does not determine them.
     pub fn needs_activations(self) -> bool {
         !matches!(self, Operator::Average | Operator::Drop | Operator::Collapse)
     }
 
-    /// Whether the weights of a plan say how its layers are mixed.
+    /// Returns whether the weights of a plan say how its layers are mixed.
     pub fn is_weighted(self) -> bool {
         matches!(self, Operator::Average | Operator::Collapse)
     }
 }
 
-/// A method: a selection and an operator.
+/// Method: a selection and an operator, with the options that go with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Method {
-    /// The name on the command line and in JSON.
+    /// Name on the command line and in JSON.
     pub name: Cow<'static, str>,
-    /// What people call it.
+    /// Usual name in prose.
     pub title: Cow<'static, str>,
-    /// Which layers.
+    /// Rule that chooses the layers.
     pub selection: Selection,
-    /// What becomes of them.
+    /// Operator that turns a span into one layer.
     pub operator: Operator,
-    /// Whether pairs are ranked once, for [`Selection::Mka`].
+    /// Whether pairs are ranked only once, for [`Selection::Mka`].
     pub one_shot: bool,
-    /// See [`PlanOptions::longest_span`].
+    /// Default of [`PlanOptions::longest_span`].
     #[serde(rename = "longest_run")]
     pub longest_span: Option<usize>,
-    /// See [`PlanOptions::candidates`].
+    /// Default of [`PlanOptions::candidates`].
     pub candidates: Option<usize>,
-    /// One sentence with its source.
+    /// Description in one sentence, with its source.
     pub about: &'static str,
 }
 
@@ -161,7 +164,8 @@ const fn method(
     about: &'static str,
 ) -> Method {
     let (name, title) = (Cow::Borrowed(name), Cow::Borrowed(title));
-    // Layers that are not averaged while pairs are chosen give no reason to compare anew.
+    // Only averaging makes new layers while pairs are chosen, so other operators give no reason to compare
+    // anew.
     let one_shot = !matches!(operator, Operator::Average);
     let pools = matches!(operator, Operator::PoolRefit);
     let searches = matches!(selection, Selection::GreedyKl);
@@ -170,14 +174,14 @@ const fn method(
     Method { name, title, selection, operator, one_shot, longest_span, candidates, about }
 }
 
-/// The longest run of [`Operator::PoolRefit`] unless told otherwise.
+/// Default longest span of [`Operator::PoolRefit`].
 const LONGEST_SPAN: usize = 4;
 
-/// How many layers [`Selection::GreedyKl`] tries in a round for [`Operator::PoolRefit`] unless told otherwise: what is
-/// found is fitted anyway, and a round costs a third.
+/// Default number of layers that [`Selection::GreedyKl`] tries in a round for [`Operator::PoolRefit`]: the
+/// spans found are fitted anyway, and a round then costs a third.
 const CANDIDATES: usize = 10;
 
-/// The methods that have a name.
+/// All methods that have a name.
 pub const METHODS: &[Method] = &[
     method(
         "mka",
@@ -275,18 +279,20 @@ pub const METHODS: &[Method] = &[
 ];
 
 impl Method {
-    /// A rule and an operator that have no name together.
+    /// Returns the method of a selection and an operator that have no name together; it is called
+    /// `selection+operator`.
     pub fn pair(selection: Selection, operator: Operator) -> Self {
         let name = format!("{selection}+{operator}");
         let pair = method("", "", selection, operator, "A pair of your own.");
         Self { title: Cow::Owned(name.clone()), name: Cow::Owned(name), ..pair }
     }
 
-    /// The method of that name, or any pair written as `selection+operator`; the selection `mka` then ranks
-    /// pairs once unless the operator averages, or as `mka+operator+one-shot` or `mka+operator+iterative` say.
+    /// Returns the method of that name, or the pair written as `selection+operator`. The selection `mka`
+    /// ranks pairs once unless the operator averages; `mka+operator+one-shot` and `mka+operator+iterative`
+    /// say so explicitly.
     ///
     /// # Errors
-    /// [`Error::Usage`] listing the names.
+    /// [`Error::Usage`], with all known names, if `name` is neither.
     pub fn named(name: &str) -> Result<Self> {
         if let Some((selection, rest)) = name.split_once('+') {
             let (operator, ranking) = rest.split_once('+').map_or((rest, None), |(o, r)| (o, Some(r)));
@@ -314,7 +320,8 @@ impl Method {
         })
     }
 
-    /// The options that remove `remove` layers by this method, with everything else at its default.
+    /// Returns the options that remove `remove` layers by this method, with `seed` and everything else at its
+    /// default.
     pub fn options(&self, remove: usize, seed: u64) -> PlanOptions {
         PlanOptions {
             remove: Some(remove),

@@ -1,15 +1,16 @@
-//! Which layers are merged, in which order, with which weights.
+//! Merge plans: which layers are merged, in which order, with which weights.
 //!
-//! Pure: similarities and options go in, a [`MergePlan`] comes out. The iterative method alternates with
-//! captures of the merged model, so it asks for one pair at a time; the one-shot method needs the first matrix
-//! only:
+//! Planning is pure: similarities and options go in, a [`MergePlan`] comes out. The iterative method
+//! alternates with captures of the merged model, so it asks for one pair at a time; the one-shot method needs
+//! only the first similarity matrix:
 //!
 //! ```text
 //! iterative:  repeat { Planner::next_pair(S) -> pair;  Planner::merge(pair, alpha);  capture from the pair on }
 //! one-shot:   Planner::one_shot_pairs(S, BI?) -> pairs;  Planner::merge(pair, alpha) for each
 //! ```
 //!
-//! A plan is plain JSON that a person can read and edit; [`MergePlan::validate`] says what is wrong with one.
+//! A plan is plain JSON that a person can read and edit; [`MergePlan::validate`] says what is wrong with an
+//! edited plan.
 
 mod method;
 mod options;
@@ -26,16 +27,16 @@ pub use method::{METHODS, Method, Operator, Selection};
 pub use options::{Alpha, PlanOptions, SEARCH_TOKENS, ValidPlanOptions};
 pub use planner::{Next, OneShot, Pair, Planner, Stop};
 
-/// How far weights in a plan may be from what its steps give, and their sum from 1: room for the decimals that
-/// an editor drops.
+/// Largest difference of a plan's weights from those that its steps give, and of their sum from 1: room for
+/// the decimals that an editor drops.
 const WEIGHT_TOLERANCE: f64 = 1e-6;
 
-/// Which original layers become which final layers.
+/// Assignment of original layers to final layers.
 ///
-/// For operators that mix weights, the final layer at index `g` is `sum_i weights[g][i] * theta(groups[g][i])`,
-/// for every tensor of the layer; for the others, the weights say which layer of the group stays.
-/// The steps say how it came about: merging two layers with share `alpha` multiplies the weights of the first
-/// by `alpha` and those of the second by `1 - alpha`.
+/// For operators that mix weights, the final layer at index `g` is
+/// `sum_i weights[g][i] * theta(groups[g][i])`, for every tensor of the layer. For other operators, the
+/// weights say which layer of the group stays. The steps say how the groups came about: merging two layers
+/// with share `alpha` multiplies the weights of the first by `alpha` and those of the second by `1 - alpha`.
 ///
 /// # Examples
 /// ```
@@ -47,63 +48,64 @@ const WEIGHT_TOLERANCE: f64 = 1e-6;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MergePlan {
-    /// Layers of the original model.
+    /// Number of layers of the original model.
     pub n_layers: usize,
-    /// What becomes of each group.
+    /// Operator that turns each group into one layer.
     #[serde(default)]
     pub operator: Operator,
-    /// Merges in the order in which they happen. May be empty in a plan written by hand.
+    /// Merges in the order in which they happen; may be empty in a plan written by hand.
     #[serde(default)]
     pub steps: Vec<MergeStep>,
-    /// Original layer indices of each final layer: `0..n_layers` in order, cut into runs.
+    /// Original layer indices of each final layer: `0..n_layers` in order, cut into spans.
     pub groups: Vec<Vec<usize>>,
-    /// Same shape as `groups`: the weight of each original layer in the final one. Each in 0..=1 (any number for
-    /// [`Operator::Collapse`]), and each group's sum is 1. Where the operator does not average, the layer that
-    /// stays has the weight 1.
+    /// Weight of each original layer in its final layer, in the shape of `groups`. Weights are in 0..=1 (any
+    /// finite number for [`Operator::Collapse`]) and sum to 1 in each group. If the operator does not
+    /// average, the layer that stays has the weight 1.
     pub weights: Vec<Vec<f64>>,
 }
 
 /// One merge of two neighbouring layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MergeStep {
-    /// The two layers `[l, l + 1]`, as indices in the model before this step.
+    /// Indices `[l, l + 1]` of the two layers, in the model before this step.
     pub merged: [usize; 2],
-    /// Original layers in each of the two.
+    /// Original layers that each of the two layers consists of.
     pub groups: [Vec<usize>; 2],
-    /// Share of the first of the two, in 0..=1.
+    /// Share of the first layer, in 0..=1.
     pub alpha: f64,
-    /// Similarity of the two when they were chosen.
+    /// Similarity of the two layers when they were chosen.
     pub similarity: f64,
-    /// Layers left after the step.
+    /// Number of layers after the step.
     pub layers: usize,
-    /// Perplexity after the step, where it was measured.
+    /// Perplexity after the step; `None` if it was not measured.
     #[serde(default)]
     pub perplexity: Option<f64>,
-    /// Mean `KL(original || merged)` in nats per token, where it was measured.
+    /// Mean `KL(original || merged)` in nats per token; `None` if it was not measured.
     #[serde(default)]
     pub kl: Option<f64>,
-    /// Share of tokens whose most likely successor did not change, where it was measured.
+    /// Share of tokens, 0 to 1, whose most likely successor did not change; `None` if it was not measured.
     #[serde(default)]
     pub top1_agreement: Option<f64>,
-    /// Whether perplexity is more than ten times the original's.
+    /// Whether the perplexity is more than ten times the original's.
     #[serde(default)]
     pub collapsed: bool,
-    /// Dropping the layers that were absorbed so far instead, where it was measured.
+    /// Quality of the model from which the layers absorbed so far are dropped instead; `None` if it was not
+    /// measured.
     #[serde(default)]
     pub dropped: Option<Quality>,
-    /// Bytes of the model's tensors after the step, where they were counted.
+    /// Bytes of the model's tensors after the step; `None` if they were not counted.
     #[serde(default)]
     pub bytes: Option<u64>,
 }
 
 impl MergeStep {
-    /// The quality after the step, if it was measured.
+    /// Returns the quality after the step, if it was measured.
     pub fn quality(&self) -> Option<Quality> {
         let Self { kl, top1_agreement, collapsed, .. } = *self;
         Some(Quality { perplexity: self.perplexity?, kl, top1_agreement, collapsed })
     }
 
-    /// Records the quality after the step, and that of dropping the same layers.
+    /// Records the quality after the step, and the quality of dropping the same layers.
     pub fn set_quality(&mut self, merged: Quality, dropped: Quality) {
         self.perplexity = Some(merged.perplexity);
         self.kl = merged.kl;
@@ -112,7 +114,7 @@ impl MergeStep {
         self.dropped = Some(dropped);
     }
 
-    /// Takes back what was measured.
+    /// Discards all measurements of the step.
     pub fn forget_quality(&mut self) {
         (self.perplexity, self.kl, self.top1_agreement) = (None, None, None);
         (self.collapsed, self.dropped, self.bytes) = (false, None, None);
@@ -120,7 +122,7 @@ impl MergeStep {
 }
 
 impl MergePlan {
-    /// The plan that changes nothing.
+    /// Returns the plan that merges no layers.
     pub fn unmerged(n_layers: usize) -> Self {
         MergePlan {
             n_layers,
@@ -131,8 +133,9 @@ impl MergePlan {
         }
     }
 
-    /// The plan of the given merges, each `([l, l + 1], alpha)` with indices in the model before it. Similarities
-    /// are recorded as `alpha`, measured numbers as unknown: this is how an edited list of steps becomes a plan.
+    /// Makes the plan of the given merges, each `([l, l + 1], alpha)` with indices in the model before the
+    /// merge. An edited list of steps becomes a plan in this way: each similarity is recorded as `alpha`,
+    /// measured numbers as unknown.
     ///
     /// # Errors
     /// Those of [`MergePlan::merge`].
@@ -144,12 +147,13 @@ impl MergePlan {
         Ok(plan)
     }
 
-    /// The plan in which the layers `removed`, each with its similarity to what absorbs it, go one after the
-    /// other: into the nearest layer before them that stays, or after them where there is none. `alpha` gives
-    /// the share of the earlier of two from their similarity; operators that do not average keep one layer.
+    /// Makes the plan in which the layers `removed` are absorbed one after the other: into the nearest layer
+    /// before that stays, or after if there is none. Each layer is given with its similarity to the layer
+    /// that absorbs it. `alpha` maps a similarity to the share of the earlier layer; operators that do not
+    /// average keep one layer.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a layer that does not exist or is named twice.
+    /// [`Error::Usage`] for a layer that does not exist or is named twice, and those of [`MergePlan::merge`].
     pub fn absorbing(
         n_layers: usize,
         operator: Operator,
@@ -181,10 +185,10 @@ impl MergePlan {
         Ok(plan)
     }
 
-    /// The plan after the first `n` of its steps.
+    /// Returns the plan after the first `n` of its steps.
     ///
     /// # Errors
-    /// [`Error::Usage`] where a step is not possible.
+    /// Those of [`MergePlan::merge`], if a step is not possible.
     pub fn first_steps(&self, n: usize) -> Result<Self> {
         let mut plan = MergePlan { operator: self.operator, ..MergePlan::unmerged(self.n_layers) };
         for step in self.steps.iter().take(n) {
@@ -195,7 +199,7 @@ impl MergePlan {
         Ok(plan)
     }
 
-    /// LaCo's `theta_l + sum_k (theta_{l+k} - theta_l)` as weights, which its steps do not give.
+    /// Sets the weights of LaCo's `theta_l + sum_k (theta_{l+k} - theta_l)`, which the steps do not give.
     fn set_weights(&mut self) {
         if self.operator != Operator::Collapse {
             return;
@@ -209,7 +213,8 @@ impl MergePlan {
         }
     }
 
-    /// The layer of group `g` that stays where the operator keeps one: that of the largest weight.
+    /// Returns the layer of group `g` that stays if the operator keeps one: the layer of largest weight (of
+    /// equal weights, the first). `None` past the end.
     pub fn survivor(&self, g: usize) -> Option<usize> {
         let (group, weights) = self.groups.get(g).zip(self.weights.get(g))?;
         let best =
@@ -217,16 +222,16 @@ impl MergePlan {
         Some(*best.0)
     }
 
-    /// Layers of the final model.
+    /// Returns the number of layers of the final model.
     pub fn n_final_layers(&self) -> usize {
         self.groups.len()
     }
 
-    /// Appends a step that merges the current layers `merged = [l, l + 1]` with share `alpha` of the first.
+    /// Appends a step that merges the current layers `merged = [l, l + 1]`, with share `alpha` of the first.
     ///
     /// # Errors
-    /// [`Error::Usage`], naming the step, where the two are not neighbours in the current model or a number is
-    /// out of range. The plan is then as it was.
+    /// [`Error::Usage`], naming the step, if the two layers are not neighbours in the current model, `alpha`
+    /// is not in 0..=1 or `similarity` is not finite. The plan is then unchanged.
     pub fn merge(&mut self, merged: [usize; 2], alpha: f64, similarity: f64) -> Result<&mut MergeStep> {
         let step = self.steps.len();
         let [l, m] = merged;
@@ -278,14 +283,15 @@ impl MergePlan {
         Ok(plan)
     }
 
-    /// Checks a plan that came from outside.
+    /// Checks a plan that came from outside the program.
     ///
-    /// Groups must be `0..n_layers` cut into runs; weights must have their shape, lie in 0..=1 and sum to 1 in
-    /// each group. Where there are steps, they must be possible and lead to these groups and weights; a plan
-    /// without steps is taken as its groups and weights say.
+    /// Groups must be `0..n_layers` cut into spans. Weights must have the shape of the groups, lie in 0..=1
+    /// (be finite, for [`Operator::Collapse`]) and sum to 1 in each group. If there are steps, they must be
+    /// possible and lead to these groups and (except for [`Operator::Collapse`]) weights. A plan without
+    /// steps is taken as its groups and weights say.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names the step, group or layer.
+    /// [`Error::Usage`], naming the step, group or layer, if the plan is not valid.
     pub fn validate(&self) -> Result<()> {
         let usage = |message: String| Err(Error::Usage(message));
         if !self.groups.iter().flatten().copied().eq(0..self.n_layers) || self.groups.is_empty() {
@@ -323,10 +329,11 @@ impl MergePlan {
         self.validate_steps()
     }
 
-    /// Checks a plan that came from outside, for a model of `n_layers` layers.
+    /// Checks a plan that came from outside the program, for a model of `n_layers` layers.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a plan that is not valid (see [`validate`](MergePlan::validate)) or is of another model.
+    /// [`Error::Usage`] for a plan that is not valid (see [`validate`](MergePlan::validate)) or is for a
+    /// model with another number of layers.
     pub fn validate_for(&self, n_layers: usize) -> Result<()> {
         self.validate()?;
         if self.n_layers != n_layers {
@@ -338,7 +345,7 @@ impl MergePlan {
         Ok(())
     }
 
-    /// Repeats the steps from the original layers and compares.
+    /// Repeats the steps from the original layers, and compares the result with the groups and weights.
     fn validate_steps(&self) -> Result<()> {
         let mut replayed = MergePlan::unmerged(self.n_layers);
         for (i, step) in self.steps.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What may be merged, with which share, and until when.
+//! Options of a plan: what may be merged, with which share, and until when.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::method::{Operator, Selection};
 use crate::error::{Error, Result};
 
-/// Tokens that searching rules try removals on, unless told otherwise.
+/// Default number of tokens on which searching rules try removals.
 pub const SEARCH_TOKENS: usize = 1024;
 
-/// The share of the first of two merged layers.
+/// Share of the first of two merged layers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Alpha {
-    /// The similarity of the two, the paper's heuristic.
+    /// The similarity of the two layers, the heuristic of the MKA paper.
     #[default]
     Similarity,
-    /// What a line search on the calibration text finds best.
+    /// The share that a line search on the calibration text finds best.
     Search,
     /// A fixed number in 0..=1.
     Fixed(f64),
 }
 
 impl Alpha {
-    /// A fixed share.
+    /// Makes a fixed share.
     ///
     /// # Errors
-    /// [`Error::Usage`] outside 0..=1.
+    /// [`Error::Usage`] if `alpha` is not in 0..=1.
     pub fn fixed(alpha: f64) -> Result<Self> {
         if (0.0..=1.0).contains(&alpha) {
             return Ok(Alpha::Fixed(alpha));
@@ -89,54 +89,56 @@ impl<'de> Deserialize<'de> for Alpha {
     }
 }
 
-/// What may be merged, and until when.
+/// Options of a plan: what may be merged, and until when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanOptions {
-    /// Layers to remove; exactly one of this and `min_similarity` is set.
+    /// Number of layers to remove. Exactly one of `remove` and `min_similarity` is set; both may be unset for
+    /// [`Selection::Hand`].
     #[serde(default)]
     pub remove: Option<usize>,
-    /// The similarity below which no pair is merged.
+    /// Similarity below which no pair is merged.
     #[serde(default)]
     pub min_similarity: Option<f64>,
-    /// Which layers are absorbed.
+    /// Rule that chooses the layers to absorb.
     #[serde(default)]
     pub selection: Selection,
-    /// What becomes of a run of layers.
+    /// Operator that turns a span into one layer.
     #[serde(default)]
     pub operator: Operator,
-    /// The share of the first of two merged layers, for [`Operator::Average`].
+    /// Share of the first of two merged layers, for [`Operator::Average`].
     pub alpha: Alpha,
-    /// Whether all pairs are taken from the first matrix, without capturing again between merges.
+    /// Whether all pairs are taken from the first similarity matrix, without new captures between merges.
     #[serde(default)]
     pub one_shot: bool,
-    /// Allow layers that write massive activations to be absorbed into their predecessor.
+    /// Whether layers that write massive activations may be absorbed into their predecessor.
     #[serde(default)]
     pub release_massive: bool,
-    /// Never merge the first layer.
+    /// Whether the first layer takes part in no merge.
     #[serde(default)]
     pub keep_first: bool,
-    /// Never merge the last layer.
+    /// Whether the last layer takes part in no merge.
     #[serde(default)]
     pub keep_last: bool,
-    /// The most original layers that may become one, where [neighbours are merged](Selection::merges_neighbours);
-    /// `None` is any number. Averages get worse and fits need more memory with every layer of a run.
+    /// Largest number of original layers that may become one layer, if [neighbours are
+    /// merged](Selection::merges_neighbours); `None` allows any number. With every layer of a span, averages
+    /// get worse and fits need more memory.
     #[serde(default, rename = "longest_run")]
     pub longest_span: Option<usize>,
-    /// Layers that take part in no merge: nothing absorbs them, and they stay as they are.
+    /// Layers that take part in no merge: nothing absorbs them, and they stay unchanged.
     #[serde(default)]
     pub locked: Vec<usize>,
-    /// For [`Selection::Hand`]: the layers that are absorbed into what is before them, in this order.
+    /// For [`Selection::Hand`]: the layers to be absorbed into the layer before them, in this order.
     #[serde(default)]
     pub absorb: Vec<usize>,
-    /// What [`Selection::Random`] draws from.
+    /// Seed of [`Selection::Random`].
     #[serde(default)]
     pub seed: u64,
-    /// Calibration tokens on which rules that search try each removal: the first sequences that together have
-    /// no more, at least one.
+    /// Number of calibration tokens on which searching rules try each removal: the first sequences that
+    /// together have no more, but at least one sequence.
     #[serde(default = "search_tokens")]
     pub search_tokens: usize,
-    /// How many layers a rule that searches tries in each round but the first: those that did least harm when they
-    /// were last tried. `None` is all.
+    /// Number of layers that a searching rule tries in each round but the first: the layers that did least
+    /// harm when they were last tried. `None` tries all layers.
     #[serde(default)]
     pub candidates: Option<usize>,
 }
@@ -146,7 +148,7 @@ fn search_tokens() -> usize {
 }
 
 impl Default for PlanOptions {
-    /// MKA as published; the goal is not set.
+    /// Returns the options of MKA as published, without a goal.
     fn default() -> Self {
         Self {
             remove: None,
@@ -169,7 +171,7 @@ impl Default for PlanOptions {
 }
 
 impl PlanOptions {
-    /// How many layers are to go, where that is said.
+    /// Returns the number of layers to remove, if the options give it.
     pub fn goal(&self) -> Option<usize> {
         match self.selection {
             Selection::Hand => Some(self.absorb.len()),
@@ -177,11 +179,11 @@ impl PlanOptions {
         }
     }
 
-    /// Whether a rule that names layers one by one may let `layer` of `n_layers` go.
+    /// Returns whether a rule that names layers one by one may remove `layer` of `n_layers`.
     ///
-    /// A locked layer stays, and so does what it would have to absorb: the layer after it, and the first layer,
-    /// which goes into whatever comes next. Only where layers are dropped, the one that absorbs them stays as it
-    /// is, so that it may be a locked one.
+    /// A locked layer stays. A layer also stays if the layer that would absorb it, the layer before, is
+    /// locked; the first layer would be absorbed by whichever layer comes next, so it stays if any layer is
+    /// locked. With [`Operator::Drop`] the absorber stays unchanged, so it may be locked.
     pub fn may_go(&self, layer: usize, n_layers: usize) -> bool {
         let locked = |layer: usize| self.locked.contains(&layer);
         let kept = (self.keep_first && layer == 0) || (self.keep_last && layer + 1 == n_layers);
@@ -189,12 +191,13 @@ impl PlanOptions {
         !(kept || locked(layer) || (self.operator != Operator::Drop && absorber))
     }
 
-    /// Checks the options against a model of `n_layers` layers, of which those in `massive` write a massive
-    /// activation.
+    /// Checks the options against a model of `n_layers` layers, of which the layers in `massive` write a
+    /// massive activation.
     ///
     /// # Errors
-    /// [`Error::Usage`] where not exactly one stop is set, more layers are to be removed than leave one, a
-    /// number is out of range, a plan by hand merges a locked layer, or a layer is named that does not exist.
+    /// [`Error::Usage`] if not exactly one goal is set, if the goal is no layer or leaves none, if a number
+    /// is out of range, if a plan by hand merges a locked layer, if the selection needs a number of layers
+    /// that is not given, or if a layer is named that does not exist.
     pub fn check(self, n_layers: usize, massive: &[usize]) -> Result<ValidPlanOptions> {
         let usage = |message: String| Err(Error::Usage(message));
         match (self.remove, self.min_similarity) {
@@ -237,7 +240,7 @@ impl PlanOptions {
         Ok(ValidPlanOptions { options: self, n_layers, protected: massive })
     }
 
-    /// Whether the layers that are absorbed by hand can be.
+    /// Checks that the layers to be absorbed by hand can be.
     fn check_hand(&self, n_layers: usize) -> Result<()> {
         let usage = |message: String| Err(Error::Usage(message));
         if self.selection != Selection::Hand {
@@ -274,7 +277,7 @@ impl PlanOptions {
     }
 }
 
-/// Options that fit a model.
+/// Plan options that fit a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidPlanOptions {
     options: PlanOptions,
@@ -284,12 +287,12 @@ pub struct ValidPlanOptions {
 }
 
 impl ValidPlanOptions {
-    /// Layers of the model.
+    /// Returns the number of layers of the model.
     pub fn n_layers(&self) -> usize {
         self.n_layers
     }
 
-    /// The options as they were given.
+    /// Returns the options as they were given.
     pub fn options(&self) -> &PlanOptions {
         &self.options
     }

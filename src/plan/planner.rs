@@ -1,4 +1,4 @@
-//! Choosing pairs: the next one, or all of them from the first matrix.
+//! Choice of pairs: the next pair, or all pairs from the first similarity matrix.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,34 +9,35 @@ use super::{MergePlan, MergeStep};
 use crate::error::{Error, Result};
 use crate::maths::similarity::SimilarityMatrix;
 
-/// Two neighbouring layers to merge: `first` and `first + 1`, indices in the model before the merge.
+/// Two neighbouring layers to merge, `first` and `first + 1`, as indices in the model before the merge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
-    /// The earlier of the two; the merged layer takes its place.
+    /// Index of the earlier layer; the merged layer takes its place.
     pub first: usize,
-    /// Their similarity.
+    /// Similarity of the two layers.
     pub similarity: f64,
 }
 
-/// What the planner says to do.
+/// Decision of the planner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Next {
-    /// Merge these two.
+    /// Merge the pair.
     Merge(Pair),
     /// Merge no more.
     Stop(Stop),
 }
 
-/// Why a plan ends. Its text is a sentence for the report.
+/// Reason why a plan ends. Its text is a sentence for the report.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Stop {
-    /// As many layers were removed as asked.
+    /// The number of layers asked for was removed.
     Done,
     /// One layer is left.
     OneLayer,
-    /// Every pair that is left is barred by an option, because its second layer is protected, or by the length of runs.
+    /// Every remaining pair is barred: by an option, because its second layer is protected, or because the
+    /// span would be too long.
     AllBarred,
-    /// The best pair that is allowed has this similarity, less than asked.
+    /// The best pair that is allowed has this similarity, which is less than asked.
     BelowSimilarity(f64),
 }
 
@@ -56,16 +57,16 @@ impl fmt::Display for Stop {
     }
 }
 
-/// The merges of a one-shot plan.
+/// Merges of a one-shot plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneShot {
-    /// To be merged in this order; `first` is the index in the model as it then is.
+    /// Pairs in the order of their merges; `first` is the index in the model at the time of the merge.
     pub pairs: Vec<Pair>,
-    /// Why there are no more.
+    /// Reason why there are no more pairs.
     pub stop: Stop,
 }
 
-/// A plan in the making: the rules and the steps so far.
+/// Plan in the making: the options and the steps so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planner {
     options: ValidPlanOptions,
@@ -73,38 +74,38 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// No merges yet.
+    /// Begins a plan without merges.
     pub fn new(options: ValidPlanOptions) -> Self {
         let plan =
             MergePlan { operator: options.options().operator, ..MergePlan::unmerged(options.n_layers) };
         Planner { options, plan }
     }
 
-    /// The steps so far and what they make.
+    /// Returns the plan of the steps so far.
     pub fn plan(&self) -> &MergePlan {
         &self.plan
     }
 
-    /// Ends planning.
+    /// Ends planning and returns the plan.
     pub fn into_plan(mut self) -> MergePlan {
         self.plan.set_weights();
         self.plan
     }
 
-    /// The step made last, to write down what was measured after it.
+    /// Returns the last step, so that measurements after it can be recorded.
     pub fn last_step_mut(&mut self) -> Option<&mut MergeStep> {
         self.plan.steps.last_mut()
     }
 
-    /// The next pair of the iterative method: the neighbours with the highest similarity among those that may be
-    /// merged, of several the deepest.
+    /// Returns the next pair of the iterative method: the neighbours of highest similarity among those that
+    /// may be merged, the deepest of equal ones.
     ///
-    /// A pair is barred where it contains a layer that an option keeps (the first, the last, a locked one), or where its second
-    /// layer was made from a protected one, which must not be absorbed into its predecessor. A protected layer may
-    /// absorb its successor.
+    /// A pair is barred if it contains a layer that an option keeps (the first, the last, a locked one), if
+    /// its layers together hold too many original layers, or if its second layer was made from a protected
+    /// layer, which must not be absorbed into its predecessor. A protected layer may absorb its successor.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the matrix is not of the current model.
+    /// [`Error::Shape`] if the matrix does not have the current model's number of layers.
     pub fn next_pair(&self, similarity: &SimilarityMatrix) -> Result<Next> {
         self.check_shape(similarity)?;
         if self.options.options().remove.is_some_and(|k| self.plan.steps.len() >= k) {
@@ -121,23 +122,26 @@ impl Planner {
         })
     }
 
-    /// All pairs of the one-shot method, from the similarities of the original model.
+    /// Returns all pairs of the one-shot method, from the similarities of the original model.
     ///
-    /// The pairs `(l, l + 1)` of the original model that may be merged are ranked, deeper ones first among equals,
-    /// and the best `remove` of them (or all not below `min_similarity`) are taken, each once. The best are the most
-    /// similar. Where `influence` gives the Block Influence of every layer, they are instead those that make the
-    /// runs `s..=t` of the least sum of `(1 - S(s, t)) (BI(s) + .. + BI(t))`: what a run changes in the map, times
-    /// how far its layers turn the stream; the cheapest of all ways to remove so many. The layer
-    /// before a protected one is not absorbed either: what writes a massive activation is upset by little, and should
-    /// read what an original layer wrote.
-    /// Taken pairs that share a layer form a chain `l, l + 1, .., l + c`, which becomes one layer. It is merged
-    /// from left to right: first `l` with `l + 1`, then the result with `l + 2`, and so on; each merge has the
-    /// similarity of its own original pair, here `(l + 1, l + 2)`. So every original layer ends in exactly one
-    /// final layer. Chains are merged in the order of their best pair.
+    /// Without `influence`, the pairs `(l, l + 1)` that may be merged are ranked by similarity, deeper pairs
+    /// first among equals. The best `remove` of them (or all not below `min_similarity`) are taken, each
+    /// once.
+    ///
+    /// With `influence`, the Block Influence of every layer, the pairs taken are those that make the spans
+    /// `s..=t` with the least sum of `(1 - S(s, t)) (BI(s) + .. + BI(t))`: the change of the diffusion map by
+    /// a span, times how far its layers turn the residual stream. The result is the cheapest of all ways to
+    /// remove that number of layers. The layer before a protected layer is not absorbed either: small changes
+    /// upset a layer that writes a massive activation, so its input should come from an original layer.
+    ///
+    /// Taken pairs that share a layer form a chain `l, l + 1, .., l + c`, which becomes one layer. A chain is
+    /// merged from left to right: first `l` with `l + 1`, then the result with `l + 2`, and so on. Each merge
+    /// has the similarity of its own original pair, here `(l + 1, l + 2)`. Every original layer therefore
+    /// ends in exactly one final layer. Chains are merged in the order of their best pair.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the matrix or the influences are not of the original model, [`Error::Usage`] where a
-    /// merge was made before.
+    /// [`Error::Shape`] if the matrix or `influence` does not have the original model's number of layers,
+    /// [`Error::Usage`] if a merge was made before.
     pub fn one_shot_pairs(
         &self,
         similarity: &SimilarityMatrix,
@@ -174,10 +178,10 @@ impl Planner {
         Ok(OneShot { pairs: in_chain_order(&ranked), stop })
     }
 
-    /// Appends the merge of a pair with share `alpha` of its first layer.
+    /// Appends the merge of a pair, with share `alpha` of its first layer.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the pair is not of the current model or `alpha` is not in 0..=1.
+    /// Those of [`MergePlan::merge`].
     pub fn merge(&mut self, pair: Pair, alpha: f64) -> Result<&mut MergeStep> {
         self.plan.merge([pair.first, pair.first.saturating_add(1)], alpha, pair.similarity)
     }
@@ -192,7 +196,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Pairs of the current model that may be merged, from the first layer on.
+    /// Returns the pairs of the current model that may be merged, from the first layer on.
     fn allowed(&self, similarity: &SimilarityMatrix) -> Vec<Pair> {
         let options = self.options.options();
         let pairs = similarity.adjacent().zip(self.plan.groups.iter().skip(1)).enumerate();
@@ -215,7 +219,7 @@ impl Planner {
             .collect()
     }
 
-    /// Of ranked pairs those that, taken one after the other, make no run longer than allowed.
+    /// Keeps the ranked pairs that, taken one after the other, make no span longer than allowed.
     fn in_short_spans(&self, ranked: &[Pair]) -> Vec<Pair> {
         let Some(most) = self.options.options().longest_span else { return ranked.to_vec() };
         let mut taken: Vec<usize> = Vec::new();
@@ -231,8 +235,8 @@ impl Planner {
         pairs
     }
 
-    /// Of pairs that may be merged those that make the cheapest runs, see [`Planner::one_shot_pairs`]; the runs that
-    /// cost least for each layer removed first.
+    /// Keeps the pairs that make the cheapest spans (see [`Planner::one_shot_pairs`]), in ascending order of
+    /// their span's cost per layer removed.
     fn in_cheap_spans(
         &self,
         pairs: &[Pair],
@@ -276,12 +280,12 @@ impl Planner {
     }
 }
 
-/// From ranked pairs of the original model to merges with indices of the model at the time of each.
+/// Turns ranked pairs of the original model into merges, with indices in the model at the time of each merge.
 fn in_chain_order(ranked: &[Pair]) -> Vec<Pair> {
     let mut by_depth = ranked.to_vec();
     by_depth.sort_by_key(|pair| pair.first);
     let mut merges: Vec<Pair> = Vec::with_capacity(ranked.len());
-    // Original indices of layers that are gone, of which those before a layer shift its index.
+    // Original indices of absorbed layers; each of them before a layer shifts that layer's index by one.
     let mut absorbed: Vec<usize> = Vec::with_capacity(ranked.len());
     for best in ranked {
         if absorbed.contains(&(best.first + 1)) {

@@ -1,10 +1,11 @@
-//! Selection rules that need numbers only: which layers go, in which order.
+//! Selection rules that need only numbers: which layers are removed, in which order.
 //!
-//! Every function gives layers to remove, the one that is missed least first. `allowed` says which may go.
+//! Every function returns the layers to remove, the least missed layer first. `allowed` says which layers may
+//! be removed.
 
 use crate::maths::random::draw;
 
-/// The `k` layers of the lowest scores; of equal ones the deeper first.
+/// Returns the `k` layers of lowest score; of equal scores, deeper layers first.
 pub fn lowest(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut ranked = ranked(scores);
     ranked.retain(|layer| allowed(*layer));
@@ -12,7 +13,8 @@ pub fn lowest(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<
     ranked
 }
 
-/// The second layers of `k` disjoint pairs of neighbours, taken in the order of the scores of their first.
+/// Returns the second layers of `k` disjoint pairs of neighbours, taken in ascending order of the first
+/// layer's score.
 pub fn pairs(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut removed: Vec<usize> = Vec::new();
     let mut paired = vec![false; scores.len()];
@@ -33,24 +35,25 @@ pub fn pairs(scores: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<u
     removed
 }
 
-/// The block of `k` layers that begins where `distance` is least, the deeper of equal ones; `distance[l]` is
-/// between the stream that enters layer `l` and that which enters layer `l + k`.
+/// Returns the block of `k` layers that begins where `distance` is least (of equal distances, the deepest),
+/// from its last layer to its first; empty if no block is allowed. `distance[l]` is the distance between the
+/// hidden states that enter layer `l` and those that enter layer `l + k`.
 pub fn block(distance: &[f64], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     let start = ranked(distance).into_iter().find(|start| (*start..start + k).all(&allowed));
     start.map(|start| (start..start + k).rev().collect()).unwrap_or_default()
 }
 
-/// The deepest `k` layers, the deepest first.
+/// Returns the deepest `k` layers, deepest first.
 pub fn tail(n_layers: usize, k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     (0..n_layers).rev().filter(|layer| allowed(*layer)).take(k).collect()
 }
 
-/// `k` layers by lot, see [`draw`].
+/// Returns `k` layers drawn at random from `seed` (see [`draw`]).
 pub fn random(n_layers: usize, k: usize, seed: u64, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     draw((0..n_layers).filter(|layer| allowed(*layer)).collect(), k, seed)
 }
 
-/// Indices by ascending score, the deeper of equal ones first; what is not a number comes last.
+/// Returns the indices by ascending score, deeper layers first among equals; NaN comes last.
 fn ranked(scores: &[f64]) -> Vec<usize> {
     let mut ranked: Vec<(usize, f64)> = scores.iter().copied().enumerate().rev().collect();
     ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));

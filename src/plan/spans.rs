@@ -1,19 +1,23 @@
-//! The cheapest way to make runs of layers into one layer each.
+//! Cheapest way to merge spans of layers into one layer each.
 
 use std::ops::RangeInclusive;
 
-/// The runs of two layers or more, of `n` layers in a row, that together remove `k` layers at the least sum of
-/// `cost(first, last)`; of the largest number below `k` that can be removed, where `k` cannot. A run that may not be
-/// has no cost. Runs come in the order of the layers; of equal sums the one whose earlier runs are shorter.
+/// Returns the spans of at least two and at most `longest` layers, of `n` layers in a row, that together
+/// remove `k` layers at the least sum of `cost(first, last)`. If `k` layers cannot be removed, the largest
+/// possible number below `k` is removed. The cost of a span that is not allowed is `None`; longer spans from
+/// the same first layer are then not tried. Spans come in the order of the layers; of equal sums, the
+/// solution with shorter earlier spans is returned.
 ///
-/// Exact, by dynamic programming over the layers from the last to the first: `n * k * longest` steps.
+/// The result is exact, by dynamic programming over the layers from the last to the first: `n * k * longest`
+/// steps.
 pub fn cheapest(
     n: usize,
     k: usize,
     longest: usize,
     cost: impl Fn(usize, usize) -> Option<f64>,
 ) -> Vec<RangeInclusive<usize>> {
-    // For the layers from `i` on and `r` of them removed: the least sum, and the length of the first run.
+    // `best[i][r]` is for the layers from `i` on with `r` of them removed: the least sum, and the length of
+    // the first span (1 for a layer that stays alone).
     let unknown = (f64::INFINITY, 1);
     let mut best = vec![vec![unknown; k + 1]; n + 1];
     let at = |best: &[Vec<(f64, usize)>], i: usize, r: usize| {
@@ -23,7 +27,7 @@ pub fn cheapest(
         *end = (0.0, 1);
     }
     for i in (0..n).rev() {
-        // A single layer, and then longer runs for as long as they are allowed.
+        // The first span may be a single layer, or longer as far as spans are allowed.
         let mut row: Vec<_> = (0..=k).map(|r| (at(&best, i + 1, r).0, 1)).collect();
         for length in 2..=longest.min(n - i).min(k + 1) {
             let Some(cost) = cost(i, i + length - 1) else { break };
@@ -56,7 +60,7 @@ pub fn cheapest(
 mod tests {
     use super::*;
 
-    /// Every way to cut `n` layers into runs, tried one by one.
+    /// Returns the least sum over all ways to cut `n` layers into spans, tried one by one.
     fn tried(n: usize, k: usize, longest: usize, cost: &impl Fn(usize, usize) -> Option<f64>) -> f64 {
         let sums = (0..1u32 << (n - 1)).filter(|joined| joined.count_ones() as usize == k).map(|joined| {
             let (mut first, mut sum) = (0, 0.0);
@@ -79,7 +83,7 @@ mod tests {
         let numbers: Vec<f64> =
             (0..100u64).map(|i| ((i * 2_654_435_761) % 1000) as f64 / 1000.0 + 0.01).collect();
         let cost = |first: usize, last: usize| {
-            // Layer 5 is absorbed by none.
+            // No layer absorbs layer 5.
             let barred = (first + 1..=last).contains(&5);
             (!barred).then(|| numbers[(7 * first + 13 * last) % 100] * (last - first) as f64)
         };

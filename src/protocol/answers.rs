@@ -1,24 +1,25 @@
-//! What a model answered to multiple-choice questions, counted.
+//! Reports of a model's answers to multiple-choice questions.
 
 use serde::Serialize;
 
 use super::subjects::Group;
 
-/// A share of right answers.
+/// Accuracy on some questions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Accuracy {
-    /// Right answers.
+    /// Number of right answers.
     pub correct: usize,
-    /// Questions answered.
+    /// Number of questions answered.
     pub questions: usize,
-    /// Their ratio, 0 to 1; guessing gives 0.25.
+    /// `correct / questions`, 0 to 1; guessing gives 0.25.
     pub accuracy: f64,
-    /// Binomial standard error of the ratio, `sqrt(p (1 - p) / n)`.
+    /// Binomial standard error of `accuracy`, `sqrt(p (1 - p) / n)`.
     pub standard_error: f64,
 }
 
 impl Accuracy {
-    /// Counts; without questions the ratio is 0.
+    /// Computes the accuracy of some answers, of which the `true` ones are right. Without answers the
+    /// accuracy is 0.
     pub fn of(right: impl Iterator<Item = bool>) -> Self {
         let (mut correct, mut questions) = (0, 0);
         for right in right {
@@ -31,27 +32,28 @@ impl Accuracy {
     }
 }
 
-/// What a model chose for one question.
+/// A model's answer to one question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// Name of the subject.
     pub subject: String,
-    /// Which of the subject's questions, from 0.
+    /// Index of the question among those of its subject, from 0.
     pub question: usize,
-    /// The right answer.
+    /// Right answer.
     pub correct: Choice,
-    /// The letter of the largest logit.
+    /// Choice whose letter has the largest logit.
     pub letter: Choice,
-    /// The answer whose text is the most likely, if that was asked.
+    /// Choice whose text is the most likely; `None` if texts were not scored.
     pub full_answer: Option<Choice>,
 }
 
-/// Accuracy by both scores.
+/// Accuracy by each of the two scores that choose an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Marks {
-    /// Choosing by the logits of the four letters after `Answer:`.
+    /// Accuracy of choosing by the logits of the four letters after `Answer:`.
     pub letter: Accuracy,
-    /// Choosing by the log-likelihood of each answer's text, divided by its bytes of UTF-8.
+    /// Accuracy of choosing by the log-likelihood of each answer's text, divided by its bytes of UTF-8;
+    /// `None` if texts were not scored.
     pub full_answer: Option<Accuracy>,
 }
 
@@ -66,14 +68,14 @@ impl Marks {
     }
 }
 
-/// Accuracy on a group of subjects, over all its questions.
+/// Accuracy on a group of subjects, over all questions of the group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GroupMarks {
-    /// The group.
+    /// Group of subjects.
     pub group: Group,
-    /// Questions answered.
+    /// Number of questions answered.
     pub questions: usize,
-    /// How well.
+    /// Accuracy by each of the two scores that choose an answer.
     #[serde(flatten)]
     pub marks: Marks,
 }
@@ -83,41 +85,42 @@ pub struct GroupMarks {
 pub struct SubjectMarks {
     /// Name of the subject.
     pub subject: String,
-    /// Its group; `None` for a subject that is not MMLU's.
+    /// Group of the subject; `None` for a subject that is not one of MMLU's.
     pub group: Option<Group>,
-    /// Questions answered.
+    /// Number of questions answered.
     pub questions: usize,
-    /// How well.
+    /// Accuracy by each of the two scores that choose an answer.
     #[serde(flatten)]
     pub marks: Marks,
 }
 
-/// How a model answers multiple-choice questions.
+/// Report of a model's answers to multiple-choice questions.
 ///
 /// Letter accuracy alone hides a destroyed model: read it beside perplexity and KL divergence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MmluReport {
-    /// Questions answered.
+    /// Number of questions answered.
     pub questions: usize,
-    /// Solved examples before each question.
+    /// Number of solved examples before each question.
     pub few_shot: usize,
-    /// Questions that had to do with fewer examples, because the prompt did not fit.
+    /// Number of questions with fewer examples than `few_shot`, because the prompt did not fit.
     pub shortened: usize,
-    /// Questions that were left out, because they did not fit even without examples.
+    /// Number of questions that were left out, because they did not fit even without examples.
     pub skipped: usize,
     /// Accuracy over all questions.
     #[serde(flatten)]
     pub marks: Marks,
-    /// Groups that have questions.
+    /// Accuracy on each group that has questions.
     pub by_group: Vec<GroupMarks>,
-    /// Subjects, in the order of their names.
+    /// Accuracy on each subject, in the order of their names.
     pub by_subject: Vec<SubjectMarks>,
-    /// Every question.
+    /// Answers to all questions.
     pub answers: Vec<Answer>,
 }
 
 impl MmluReport {
-    /// Counts `answers`, which come subject by subject, to prompts with `few_shot` examples.
+    /// Makes the report of `answers`, which come subject by subject, to prompts with `few_shot` solved
+    /// examples.
     pub fn new(answers: Vec<Answer>, few_shot: usize, shortened: usize, skipped: usize) -> Self {
         let by_subject: Vec<SubjectMarks> = answers
             .chunk_by(|a, b| a.subject == b.subject)
@@ -150,24 +153,24 @@ impl MmluReport {
     }
 }
 
-/// One of the four answers.
+/// One of the four answers to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Choice {
-    /// The first.
+    /// First answer.
     A,
-    /// The second.
+    /// Second answer.
     B,
-    /// The third.
+    /// Third answer.
     C,
-    /// The fourth.
+    /// Fourth answer.
     D,
 }
 
 impl Choice {
-    /// All four, in order.
+    /// All four choices, in order.
     pub const ALL: [Choice; 4] = [Choice::A, Choice::B, Choice::C, Choice::D];
 
-    /// Its letter.
+    /// Returns the letter of the choice.
     pub fn letter(self) -> &'static str {
         match self {
             Choice::A => "A",
@@ -177,7 +180,7 @@ impl Choice {
         }
     }
 
-    /// The choice with the largest of four scores, the first of equal ones.
+    /// Returns the choice with the largest of four scores; of equal scores, the first.
     pub fn best(scores: &[f64; 4]) -> Choice {
         let mut best = (Choice::A, f64::NEG_INFINITY);
         for (choice, score) in Self::ALL.into_iter().zip(scores) {

@@ -1,4 +1,4 @@
-//! Methods side by side, as JSON and as tables.
+//! Comparison of methods, as JSON and as tables.
 
 use serde::Serialize;
 
@@ -9,39 +9,41 @@ use crate::device::DeviceReport;
 use crate::plan::{Method, Operator, Selection};
 use crate::quality::{Quality, mean_and_error};
 
-/// One method at one number of layers.
+/// Result of one method at one number of removed layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompareRow {
-    /// Its name.
+    /// Name of the method.
     pub method: String,
-    /// How it chooses layers.
+    /// Rule by which the method selects layers.
     pub selection: Selection,
-    /// What it makes of them.
+    /// Operator that turns each span into one layer.
     pub operator: Operator,
-    /// Layers that were to be removed.
+    /// Number of layers that were to be removed.
     pub removed: usize,
-    /// Layers that are left.
+    /// Number of layers of the compressed model.
     pub layers: usize,
-    /// Original layer indices per final layer.
+    /// For each layer of the compressed model, the indices of the original layers that became this layer;
+    /// empty if the method failed before it had a plan.
     pub groups: Vec<Vec<usize>>,
-    /// What the model is worth on the evaluation text; `None` where the method failed.
+    /// Quality of the compressed model on the evaluation text; `None` if the method failed.
     pub quality: Option<Quality>,
-    /// Mean divergence from the original on each sequence of the evaluation text, in nats per token.
+    /// Mean KL divergence from the original on each sequence of the evaluation text, in nats per token.
     pub kl_by_sequence: Vec<f64>,
-    /// Parameters of all tensors.
+    /// Number of parameters of the compressed model.
     pub parameters: u64,
-    /// Bytes of all tensors.
+    /// Stored size of the compressed model's tensors in bytes.
     pub bytes: u64,
-    /// Wall-clock time of choosing, building and measuring; what methods share counts for the first.
+    /// Wall-clock time of selecting, building and measuring, in seconds. Work that methods share counts for
+    /// the first of them.
     pub seconds: f64,
-    /// Why the method failed, if it did.
+    /// Reason why the method failed; `None` if it did not fail.
     pub error: Option<String>,
-    /// Remarks.
+    /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
 }
 
 impl CompareRow {
-    /// Nothing was measured yet.
+    /// Makes a row for `method` in which nothing is measured yet.
     pub fn new(method: &Method, removed: usize, layers: usize) -> Self {
         Self {
             method: method.name.to_string(),
@@ -61,18 +63,19 @@ impl CompareRow {
     }
 }
 
-/// How much further from the original one method is than another, on the same sequences.
+/// Difference between the KL divergences of two methods from the original, paired by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Paired {
-    /// Mean difference of divergences in nats per token.
+    /// Mean difference of the KL divergences in nats per token.
     pub difference: f64,
-    /// Half the width of its 95 % confidence interval over sequences, by Student's distribution.
+    /// Half the width of the 95 % confidence interval of `difference` over sequences, by Student's
+    /// distribution.
     pub margin: f64,
 }
 
 impl Paired {
-    /// `row` less `baseline`, sequence by sequence; `None` where they were not measured on the same ones or on
-    /// fewer than two.
+    /// Subtracts the divergences of `baseline` from those of `row`, sequence by sequence. `None` if the two
+    /// were measured on different numbers of sequences, or on fewer than two.
     pub fn of(row: &CompareRow, baseline: &CompareRow) -> Option<Self> {
         let (own, other) = (&row.kl_by_sequence, &baseline.kl_by_sequence);
         if own.len() != other.len() {
@@ -84,43 +87,44 @@ impl Paired {
     }
 }
 
-/// Many methods, measured on the same text.
+/// Report of several methods, measured on the same text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompareReport {
     /// The original model.
     pub model: ModelReport,
-    /// What methods chose and fitted on.
+    /// Calibration text, by which methods select layers and to which operators fit.
     pub calibration: TextReport,
-    /// What they were measured on.
+    /// Evaluation text, on which the compressed models were measured.
     pub evaluation: TextReport,
     /// Share of the evaluation text that was seen in calibration, 0 to 1.
     pub overlap: f64,
-    /// The original on the evaluation text.
+    /// Quality of the original on the evaluation text.
     pub original: Quality,
-    /// The original's parameters.
+    /// Number of parameters of the original.
     pub parameters: u64,
-    /// The original's bytes.
+    /// Stored size of the original's tensors in bytes.
     pub bytes: u64,
-    /// What random choices were drawn from.
+    /// Seed of random choices.
     pub seed: u64,
-    /// How the models were assumed to be stored.
+    /// How the compressed models were assumed to be stored.
     pub output: WriteOptions,
-    /// One for each method and number of layers, in the order asked for.
+    /// One row for each method and number of removed layers, in the order asked for.
     pub rows: Vec<CompareRow>,
-    /// Whether it was stopped before its end.
+    /// Whether the comparison was stopped before its end.
     pub cancelled: bool,
-    /// Remarks.
+    /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
-    /// What ran it.
+    /// Device that ran the comparison.
     pub device: DeviceReport,
-    /// Wall-clock time.
+    /// Wall-clock time in seconds.
     pub seconds: f64,
-    /// Peak memory of the process, 0 where it is not known.
+    /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
 }
 
 impl CompareReport {
-    /// The table as comma-separated values, one line for each row and a header.
+    /// Returns the table as comma-separated values: a header, a line for the original, and a line for each
+    /// row.
     pub fn to_csv(&self) -> String {
         let mut out = String::from(
             "method,selection,operator,removed,layers,perplexity,kl,kl_standard_error,top1_agreement,collapsed,parameters,bytes,seconds,error\n",
@@ -157,7 +161,7 @@ impl CompareReport {
         out
     }
 
-    /// The table in Markdown, with what it was measured on below it.
+    /// Returns the table in Markdown, with the paired differences, the texts and the seed below it.
     pub fn to_markdown(&self) -> String {
         let mut out = String::from(
             "| method | selection + operator | removed | perplexity | KL | same top token | MB | s |\n\
@@ -210,8 +214,8 @@ impl CompareReport {
 }
 
 impl CompareReport {
-    /// A sentence on how far every method that removed `removed` layers is from the best of them; `None` where
-    /// there are not two.
+    /// Returns a sentence on how far every method that removed `removed` layers is from the best of these
+    /// methods. `None` if no two of them can be compared.
     fn differences(&self, removed: usize) -> Option<String> {
         let rows = || self.rows.iter().filter(|row| row.removed == removed);
         let kl = |row: &CompareRow| row.quality.and_then(|quality| quality.kl);
@@ -231,7 +235,7 @@ impl CompareReport {
     }
 }
 
-/// `0.524 ± 0.021`, as far as it is known.
+/// Formats a divergence and its standard error, such as `0.524 ± 0.021`, as far as they are known.
 fn kl_with_error(kl: Option<f64>, by_sequence: &[f64]) -> String {
     match (kl, mean_and_error(by_sequence)) {
         (Some(kl), Some((_, error))) => format!("{kl:.3} ± {error:.3}"),
@@ -240,8 +244,8 @@ fn kl_with_error(kl: Option<f64>, by_sequence: &[f64]) -> String {
     }
 }
 
-/// The 97.5 % quantile of Student's distribution with `freedom` degrees of freedom, by its expansion about the
-/// normal one (Abramowitz and Stegun 26.7.5): within 0.5 % from 3 degrees on.
+/// Returns the 97.5 % quantile of Student's distribution with `freedom` degrees of freedom, by its expansion
+/// about the normal quantile (Abramowitz and Stegun 26.7.5): within 0.5 % from 3 degrees on.
 fn student(freedom: f64) -> f64 {
     let z = 1.959_964_f64;
     let terms = [
@@ -254,7 +258,8 @@ fn student(freedom: f64) -> f64 {
     z + terms.iter().zip(1..).map(|(term, power)| term / freedom.powi(power)).sum::<f64>()
 }
 
-/// Four significant digits, as far as there is a point; powers of ten for what has too many.
+/// Formats a number with up to two decimals and about four significant digits; from 1e6 on with a power of
+/// ten.
 fn significant(x: f64) -> String {
     match x.abs() {
         a if a >= 1e6 => format!("{x:.2e}"),

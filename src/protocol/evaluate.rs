@@ -1,4 +1,4 @@
-//! What a model is worth on a text, as reports say it.
+//! Report of the quality of a model on a text.
 
 use serde::Serialize;
 
@@ -7,46 +7,47 @@ use super::model::ModelReport;
 use super::text::TextReport;
 use crate::device::DeviceReport;
 
-/// What a model is worth on a text.
+/// Quality of a model on a text, alone or against its original.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EvaluateReport {
-    /// The model.
+    /// Model that was measured.
     pub model: ModelReport,
-    /// The text.
+    /// Text that the model was measured on.
     pub text: TextReport,
     /// `exp` of the mean negative log-likelihood in nats per token.
     pub perplexity: f64,
-    /// Tokens scored.
+    /// Number of tokens scored.
     pub tokens: u64,
-    /// Perplexity of the original on the same text, if one was given.
+    /// Perplexity of the original on the same text, if an original was given.
     pub original_perplexity: Option<f64>,
-    /// Mean `KL(original || model)` in nats per token.
+    /// Mean `KL(original || model)` in nats per token, if an original was given.
     pub kl: Option<f64>,
-    /// Share of tokens whose most likely successor is the original's, 0 to 1.
+    /// Share of tokens, 0 to 1, whose most likely successor is the same as the original's, if an original was
+    /// given.
     pub top1_agreement: Option<f64>,
-    /// Perplexity more than ten times the original's.
+    /// Whether the perplexity is more than ten times the original's.
     pub collapsed: bool,
-    /// Answers to multiple-choice questions, if any were asked.
+    /// Answers of the model to multiple-choice questions, if any were asked.
     pub mmlu: Option<MmluReport>,
-    /// The original's answers to the same questions.
+    /// Answers of the original to the same questions.
     pub original_mmlu: Option<MmluReport>,
-    /// Texts that were to be continued.
+    /// Prompts and their continuations.
     pub samples: Vec<Sample>,
-    /// What ran it.
+    /// Device that ran the evaluation.
     pub device: DeviceReport,
-    /// Wall-clock time.
+    /// Wall-clock time in seconds.
     pub seconds: f64,
-    /// Peak memory of the process, 0 where it is not known.
+    /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
 }
 
-/// A text and how models continue it.
+/// A prompt and how models continue it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sample {
-    /// The text.
+    /// Text to continue.
     pub prompt: String,
-    /// What the original continues with, if there was one to compare with.
+    /// Continuation by the original, if an original was given.
     pub original: Option<String>,
-    /// What the model continues with.
+    /// Continuation by the model.
     pub model: String,
 }

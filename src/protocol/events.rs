@@ -1,4 +1,4 @@
-//! How long stages report what they do, and how they are stopped.
+//! Events by which long stages report progress and results, and observers, which may stop them.
 
 use futures::future::LocalBoxFuture;
 use serde::Serialize;
@@ -24,11 +24,11 @@ pub enum Stage {
     Evaluate,
     /// Writing the merged model.
     Write,
-    /// Reading it back.
+    /// Reading the written model back.
     Check,
 }
 
-/// What is counted.
+/// Unit in which progress is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -42,80 +42,84 @@ pub enum Unit {
     Tokens,
 }
 
-/// `done` of `total` in `unit`.
+/// Progress of a stage: `done` of `total` in `unit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// What is going on.
+    /// Stage that is running.
     pub stage: Stage,
-    /// How much is done.
+    /// Amount that is done.
     pub done: u64,
-    /// How much there is.
+    /// Amount of the whole stage.
     pub total: u64,
-    /// What both count.
+    /// Unit of `done` and `total`.
     pub unit: Unit,
-    /// In words, such as "layer 12 of 32".
+    /// Progress in words, such as "layer 12 of 32".
     pub detail: String,
 }
 
-/// A layer of the similarity run, as soon as it is known.
+/// Result of the similarity stage for one layer, sent as soon as it is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerDone {
-    /// Its index.
+    /// Index of the layer.
     pub layer: usize,
-    /// How many there are.
+    /// Number of layers of the model.
     pub layers: usize,
-    /// Similarity to layers `0..=layer`; empty for a metric that needs all layers first.
+    /// Similarity of this layer to the layers `0..=layer`; empty for a metric that needs all layers first.
     pub row: Vec<f64>,
-    /// Kernel bandwidth.
+    /// Bandwidth of the kernel of the diffusion map.
     pub epsilon: f64,
-    /// Leading eigenvalues, `lambda_0` first.
+    /// Leading eigenvalues of the diffusion map, `lambda_0` first.
     pub eigenvalues: Vec<f64>,
-    /// One row of coordinates for each point.
+    /// Coordinates of the diffusion map, one row for each point.
     pub embedding: Vec<Vec<f64>>,
 }
 
-/// How much of a run would survive its end, now.
+/// What a run that is killed now could resume from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
-    /// Layers from the first one on that are kept.
+    /// Number of finished layers that are kept, from the first layer on.
     pub layers: usize,
-    /// Bytes written for that by this run.
+    /// Bytes that this run has written to keep layers.
     pub bytes: u64,
-    /// Why less is kept than could be, in a clause, when that is found out.
+    /// Reason, in a clause, why fewer layers are kept than possible; set in the event that reports it, `None`
+    /// otherwise.
     pub trouble: Option<String>,
 }
 
-/// What an [`Observer`] is told.
+/// Event that an [`Observer`] is told of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
-    /// A step was made.
+    /// A stage made progress.
     Progress(Progress),
-    /// A layer can be drawn.
+    /// A layer was compared and can be drawn.
     Layer(LayerDone),
     /// A merge was made and measured.
     Step(MergeStep),
-    /// A method was compared.
+    /// A method was measured in a comparison, or failed.
     Row(CompareRow),
-    /// A plan was fitted to part of the calibration text.
+    /// A plan was fitted to part of the calibration text and measured.
     Size(CalibrationPoint),
-    /// A finished layer was kept for a run that would have to go on, or could not be.
+    /// A finished layer was kept for a later run that resumes this one, or could not be kept.
     Kept(Kept),
 }
 
-/// Watches a run and may stop it.
+/// Watcher of a run, which may pause or stop the run.
 pub trait Observer {
-    /// Called between layers, rows or pieces of a file. The run waits for as long as the future does, which is how it
-    /// is paused, and ends with the error that it gives, [`Error::Cancelled`](crate::Error::Cancelled) if the user
-    /// asked to stop.
+    /// Receives an event, between layers, rows of the head or pieces of a file. The run waits until the
+    /// future is ready, so that a pending future pauses the run. An error of the future ends the run.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled) if the user asked to stop, and any other error of the
+    /// observer.
     fn event(&self, event: Event) -> LocalBoxFuture<'_, Result<()>>;
 }
 
 impl dyn Observer + '_ {
-    /// Reports that `done` of `total` is done.
+    /// Reports that `done` of `total` in `unit` is done.
     ///
     /// # Errors
-    /// What [`Observer::event`] gives.
+    /// Those of [`Observer::event`].
     pub async fn progress(
         &self,
         stage: Stage,
@@ -128,17 +132,18 @@ impl dyn Observer + '_ {
     }
 }
 
-/// One of several equal parts of a stage: passes on what happens in it, counted in layers of all parts.
+/// Observer of one of several equal parts of a stage. It passes events on to the observer of the whole stage
+/// and counts progress in layers of all parts.
 pub struct Share<'a> {
-    /// Who is told.
+    /// Observer of the whole stage.
     pub whole: &'a dyn Observer,
-    /// Which part, from 0.
+    /// Index of this part, from 0.
     pub index: usize,
-    /// How many there are.
+    /// Number of parts.
     pub count: usize,
-    /// Layers that each goes through.
+    /// Number of layers that each part runs through.
     pub layers: usize,
-    /// What a part is called, such as "batch".
+    /// Name of a part, such as "batch".
     pub name: &'static str,
 }
 
@@ -148,7 +153,7 @@ impl Observer for Share<'_> {
             return self.whole.event(event);
         };
         let layers = self.layers as u64;
-        // Rows of the head come after the last layer.
+        // Rows of the head come after the last layer, so all layers of this part are done.
         let done = if progress.unit == Unit::Layers { progress.done.min(layers) } else { layers };
         self.whole.event(Event::Progress(Progress {
             done: self.index as u64 * layers + done,
@@ -160,7 +165,7 @@ impl Observer for Share<'_> {
     }
 }
 
-/// Watches nothing and never stops.
+/// Observer that ignores every event and never stops a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -1,6 +1,7 @@
 //! The types that cross the engine's border: options that come in, events and reports that go out, as JSON.
 //!
-//! JSON keys are stable: added, never renamed. `www/engine/protocol/` mirrors these types file by file.
+//! JSON keys are stable: keys are added, never renamed. `www/engine/protocol/` mirrors these types file by
+//! file.
 
 pub mod answers;
 pub mod compare;

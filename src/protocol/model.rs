@@ -1,4 +1,4 @@
-//! What a model is, as reports say it.
+//! Report of a model's settings, sizes and files.
 
 use serde::Serialize;
 
@@ -7,48 +7,48 @@ use crate::model::Model;
 use crate::model::open::TensorEntry;
 use crate::model::tensors::TensorId;
 
-/// What a model is.
+/// Settings, sizes and files of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelReport {
-    /// What it was opened as.
+    /// Name under which the model was opened.
     pub name: String,
-    /// What kind of file it is stored in.
+    /// Kind of file that holds the model.
     pub container: Container,
-    /// Upstream's name of its kind.
+    /// Name of the architecture as the model's files spell it.
     pub architecture: String,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the MLP.
+    /// Width of the MLP between its up and down projections.
     pub intermediate_size: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Rows of the embedding.
+    /// Number of rows of the embedding.
     pub vocab_size: usize,
     /// Longest declared context in tokens.
     pub context: usize,
-    /// Parameters of all tensors.
+    /// Number of parameters of all tensors.
     pub parameters: u64,
-    /// Parameters of one layer.
+    /// Number of parameters of one layer.
     pub parameters_per_layer: u64,
-    /// Bytes of all tensors.
+    /// Stored size of all tensors in bytes.
     pub bytes: u64,
-    /// Bytes of the largest layer's tensors.
+    /// Stored size of the largest layer's tensors in bytes.
     pub bytes_per_layer: u64,
-    /// Type of the layers' matrices; "mixed" where they differ.
+    /// Element type of the layers' matrices; "mixed" if they differ.
     pub dtype: String,
-    /// Types of all tensors, that of the most bytes first.
+    /// Element types of all tensors, by falling number of bytes.
     pub dtypes: Vec<String>,
-    /// The head is the embedding.
+    /// Whether the output head shares its weights with the embedding.
     pub tied_head: bool,
-    /// Tokens that a position attends to, if limited.
+    /// Number of tokens that a position attends to, itself included, if limited.
     pub sliding_window: Option<usize>,
-    /// Files that are read or copied.
+    /// Names of the weight files and of the files that are copied.
     pub files: Vec<String>,
 }
 

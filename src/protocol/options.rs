@@ -1,4 +1,4 @@
-//! What a user can choose, with the defaults, as JSON and as command-line options carry it.
+//! Options that a user can choose, with their defaults, as JSON and the command line carry them.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,36 +16,37 @@ use crate::plan::METHODS;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CalibrationOptions {
-    /// The text itself; `None` is the built-in text. Left out of recipes.
+    /// Calibration text; `None` is the built-in text. Recipes leave the text out.
     #[serde(skip_serializing)]
     pub text: Option<String>,
-    /// What to call the text in reports.
+    /// Name of the text in reports.
     pub text_name: Option<String>,
     /// Number of sequences.
     pub samples: usize,
-    /// Tokens in each, BOS included.
+    /// Number of tokens in each sequence, BOS included.
     pub tokens: usize,
-    /// Which parts of the text they are.
+    /// Which parts of the text become sequences.
     #[serde(with = "as_text")]
     pub draw: Draw,
-    /// Which hidden states are points.
+    /// Which hidden states of a sequence are points.
     #[serde(with = "as_text")]
     pub points: PointRule,
-    /// What the similarity of two layers is.
+    /// Metric of the similarity of two layers.
     #[serde(with = "as_text")]
     pub metric: Metric,
-    /// Dimensions of the diffusion map.
+    /// Number of dimensions of the diffusion map.
     pub dims: usize,
     /// Diffusion time.
     pub time: f64,
-    /// Density exponent.
+    /// Density exponent of the diffusion map.
     pub density: f64,
     /// Whether points are divided by their root mean square.
     #[serde(with = "as_text")]
     pub normalise: Normalise,
-    /// Fixed kernel bandwidth; `None` is the median rule.
+    /// Fixed kernel bandwidth; `None` means the median of the squared distances between the points of each
+    /// layer.
     pub bandwidth: Option<f64>,
-    /// Neighbours of the mutual-information estimator.
+    /// Number of neighbours of the mutual-information estimator.
     pub neighbours: usize,
 }
 
@@ -70,7 +71,7 @@ impl Default for CalibrationOptions {
 }
 
 impl CalibrationOptions {
-    /// The text and how it is cut.
+    /// Returns the options of the calibration text and of its sequences.
     pub fn text_options(&self) -> TextOptions {
         TextOptions {
             text: self.text.clone(),
@@ -83,34 +84,34 @@ impl CalibrationOptions {
     }
 }
 
-/// Which built-in text stands in where none is given.
+/// Built-in text that is used where no text is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuiltIn {
-    /// That which models are calibrated on.
+    /// Text that models are calibrated on.
     Calibration,
-    /// That which they are judged on.
+    /// Text that models are judged on.
     #[default]
     Evaluation,
 }
 
-/// A text to measure on.
+/// Options of a text to measure on, and of its sequences.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextOptions {
-    /// The text itself; `None` is a built-in text.
+    /// Text; `None` is the built-in text `builtin`. The text is not serialised.
     #[serde(skip_serializing)]
     pub text: Option<String>,
-    /// What to call the text in reports.
+    /// Name of the text in reports.
     pub text_name: Option<String>,
     /// Number of sequences.
     pub samples: usize,
-    /// Tokens in each, BOS included.
+    /// Number of tokens in each sequence, BOS included.
     pub tokens: usize,
-    /// Which parts of the text they are.
+    /// Which parts of the text become sequences.
     #[serde(with = "as_text")]
     pub draw: Draw,
-    /// What stands in where no text is given.
+    /// Built-in text that is used where `text` is `None`.
     pub builtin: BuiltIn,
 }
 
@@ -128,7 +129,7 @@ impl Default for TextOptions {
 }
 
 impl TextOptions {
-    /// The text, and what to call it.
+    /// Returns the text and its name in reports.
     pub fn text_and_name(&self) -> (&str, &str) {
         let name = self.text_name.as_deref();
         match (&self.text, self.builtin) {
@@ -139,24 +140,24 @@ impl TextOptions {
     }
 }
 
-/// Which methods are compared, how far, and on what.
+/// Options of a comparison of methods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompareOptions {
-    /// Names of methods.
+    /// Names of the methods.
     pub methods: Vec<String>,
-    /// Numbers of layers to remove.
+    /// Numbers of layers to remove; every method is measured at every number.
     pub remove: Vec<usize>,
-    /// What the models are measured on.
+    /// Evaluation text, on which the compressed models are measured.
     pub evaluation: TextOptions,
-    /// What random choices are drawn from.
+    /// Seed of random choices.
     pub seed: u64,
-    /// How the models would be stored.
+    /// How the compressed models would be stored.
     pub output: WriteOptions,
 }
 
 impl Default for CompareOptions {
-    /// Every method that has a name, at two layers.
+    /// Every named method, removing two layers.
     fn default() -> Self {
         Self {
             methods: METHODS.iter().map(|method| method.name.to_string()).collect(),
@@ -168,15 +169,15 @@ impl Default for CompareOptions {
     }
 }
 
-/// Which multiple-choice questions are asked, and how.
+/// Options of multiple-choice questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuestionOptions {
-    /// Subjects by name; none means all that there are.
+    /// Names of the subjects; an empty list means all subjects.
     pub subjects: Vec<String>,
-    /// Solved examples before each question.
+    /// Number of solved examples before each question.
     pub few_shot: usize,
-    /// The first so many questions of each subject; `None` is all.
+    /// Number of questions of each subject, from the first on; `None` is all.
     pub questions_per_subject: Option<usize>,
     /// Whether the texts of the answers are scored besides the letters, which takes four times as long.
     pub full_answers: bool,
@@ -188,28 +189,29 @@ impl Default for QuestionOptions {
     }
 }
 
-/// How the result is stored.
+/// Options by which a compressed model is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteOptions {
-    /// Element type of all tensors; `None` keeps each tensor's own.
+    /// Element type of all tensors; `None` keeps the type of each tensor.
     #[serde(with = "dtype")]
     pub dtype: Option<Element>,
-    /// Data bytes of a shard at most.
+    /// Most bytes of tensor data in a shard.
     pub max_shard_bytes: u64,
-    /// Kind of file; `None` is the source's.
+    /// Kind of file; `None` is that of the original.
     pub container: Option<Container>,
-    /// Name of a GGUF file without its ending; `None` is made of the model's.
+    /// Name of a GGUF file without its ending; `None` derives the name from the model's.
     pub name: Option<String>,
 }
 
 impl WriteOptions {
-    /// How the tensors of `model` will be stored.
+    /// Returns the container and element type in which the tensors of `model` will be stored.
     pub fn storage(&self, model: &Model) -> Storage {
         Storage { container: self.container.unwrap_or(model.container()), dtype: self.dtype }
     }
 
-    /// The name of a GGUF file without its ending.
+    /// Returns the name of a GGUF file without its ending: the chosen name, or the name of `model` with
+    /// `-laminated` at its end. Characters other than letters, digits, `-`, `_` and `.` become `-`.
     pub fn stem(&self, model: &Model) -> String {
         let name = self.name.as_deref().unwrap_or(&model.name);
         let name = name.strip_suffix(".gguf").unwrap_or(name);
@@ -225,7 +227,7 @@ impl Default for WriteOptions {
     }
 }
 
-/// Values that are words on the command line are the same words in JSON.
+/// Serialises a value as the word that the command line takes.
 mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -246,7 +248,7 @@ mod as_text {
     }
 }
 
-/// `keep` or an element type.
+/// Serialises an element type as its name, and `None` as `keep`.
 mod dtype {
     use serde::{Deserialize, Deserializer, Serializer};
 

@@ -1,6 +1,6 @@
-//! What the engine tells the world: the JSON of the command line and of the page.
+//! Reports of plans, written models and whole compressions, and the recipe that repeats a compression.
 //!
-//! Keys are stable: added, never renamed. `www/engine/protocol/` mirrors these types.
+//! JSON keys are stable: keys are added, never renamed. `www/engine/protocol/` mirrors these types.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,134 +10,134 @@ use crate::plan::{MergePlan, MergeStep, PlanOptions};
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
 
-/// A number before and after.
+/// A number before and after compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BeforeAfter {
-    /// Of the original.
+    /// Number for the original.
     pub before: u64,
-    /// Of the merged model.
+    /// Number for the compressed model.
     pub after: u64,
 }
 
-/// A plan and what it does to the model, measured before anything is written.
+/// A plan and its effect on the model, measured before anything is written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
     /// The plan, with the quality after each step.
     pub plan: MergePlan,
-    /// What quality was measured on.
+    /// Text that quality was measured on.
     pub text: TextReport,
-    /// The model as it is.
+    /// Quality of the original.
     pub original: Quality,
-    /// After all steps.
+    /// Quality of the compressed model, after all steps.
     pub merged: Quality,
-    /// Keeping the first layer of each group and dropping the others.
+    /// Quality of the model that keeps the first layer of each group and drops the other layers.
     pub dropped: Quality,
-    /// Remarks.
+    /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub layers: BeforeAfter,
-    /// Parameters of all tensors.
+    /// Number of parameters of all tensors.
     pub parameters: BeforeAfter,
-    /// Bytes of all tensors, in the types that they are measured in.
+    /// Stored size of all tensors in bytes: of the original as it is, of the compressed model as in `output`.
     pub bytes: BeforeAfter,
-    /// How the result was assumed to be stored.
+    /// How the compressed model was assumed to be stored.
     pub output: WriteOptions,
-    /// What ran it.
+    /// Device that ran the stages.
     pub device: DeviceReport,
-    /// Wall-clock time.
+    /// Wall-clock time in seconds.
     pub seconds: f64,
-    /// Peak memory of the process, 0 where it is not known.
+    /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
 }
 
-/// What was written.
+/// Report of a written model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WriteReport {
-    /// What the model's own `recipe.json` holds.
+    /// Recipe that is stored with the model, as `recipe.json` or in the metadata of a GGUF file.
     pub recipe: Recipe,
-    /// The files.
+    /// Files that were written.
     pub files: Vec<WrittenFile>,
-    /// Bytes of the model's files that hold tensors.
+    /// Size of the files that hold tensors in bytes.
     pub bytes: BeforeAfter,
-    /// Wall-clock time.
+    /// Wall-clock time in seconds.
     pub seconds: f64,
 }
 
-/// Everything needed to repeat a run.
+/// Everything that is needed to repeat a compression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Version of this program.
     pub laminate: String,
-    /// Name of the model that was compressed.
+    /// Name of the original.
     pub model: String,
-    /// How it was calibrated.
+    /// Options of the calibration.
     pub calibration: CalibrationOptions,
-    /// The text that it was calibrated and measured on.
+    /// Calibration text.
     pub text: TextReport,
-    /// What was asked for; `None` for a plan that was made by hand.
+    /// Options that the plan was made with; `None` for a plan that was made by hand or comes from a recipe.
     pub options: Option<PlanOptions>,
-    /// What was done.
+    /// Plan that was carried out.
     pub plan: MergePlan,
-    /// How it was stored.
+    /// How the compressed model was stored.
     pub output: WriteOptions,
 }
 
-/// What a plan's model is worth when it is fitted to part of the calibration text.
+/// Quality of a plan's model that is fitted to part of the calibration text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CalibrationPoint {
-    /// Sequences that it was fitted to, the ones that chose the strength of fits included.
+    /// Number of sequences that the model was fitted to, including those that chose the strength of fits.
     pub sequences: usize,
-    /// Their tokens, BOS included.
+    /// Number of tokens of these sequences, BOS included.
     pub tokens: u64,
-    /// On the text that fitted models are judged on.
+    /// Quality on the text that fitted models are judged on.
     pub quality: Quality,
-    /// What fitting and measuring took.
+    /// Wall-clock time of fitting and measuring in seconds.
     pub seconds: f64,
 }
 
 /// A finished compression, as the command line prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompressReport {
-    /// Everything needed to repeat it.
+    /// Everything that is needed to repeat the compression.
     pub recipe: Recipe,
-    /// Each merge with the quality after it; empty for a repeated plan.
+    /// Merges in their order, each with the quality after it; empty for a repeated plan.
     pub steps: Vec<MergeStep>,
-    /// Original layer indices per final layer.
+    /// For each layer of the compressed model, the indices of the original layers that became this layer.
     pub groups: Vec<Vec<usize>>,
-    /// What quality was measured on.
+    /// Text that quality was measured on.
     pub text: TextReport,
-    /// The model as it was.
+    /// Quality of the original.
     pub original: Quality,
-    /// The model as it is now.
+    /// Quality of the compressed model.
     pub merged: Quality,
-    /// Dropping the absorbed layers instead.
+    /// Quality of the model from which the absorbed layers are dropped instead.
     pub dropped: Quality,
-    /// Whether the merged model has collapsed.
+    /// Whether the compressed model has collapsed; see [`Quality::collapsed`].
     pub collapsed: bool,
-    /// Parameters of all tensors.
+    /// Number of parameters of all tensors.
     pub parameters: BeforeAfter,
-    /// Bytes of the files that hold tensors.
+    /// Size of the files that hold tensors in bytes.
     pub bytes: BeforeAfter,
-    /// What was written.
+    /// Files that were written.
     pub files: Vec<WrittenFile>,
-    /// The same plan fitted to parts of the calibration text, where that was asked for.
+    /// Qualities of the same plan fitted to parts of the calibration text, if asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calibration_curve: Vec<CalibrationPoint>,
-    /// Remarks.
+    /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
-    /// What ran it.
+    /// Device that ran the stages.
     pub device: DeviceReport,
-    /// Wall-clock time of all stages.
+    /// Wall-clock time of all stages in seconds.
     pub seconds: f64,
-    /// Peak memory of the process, 0 where it is not known.
+    /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
 }
 
 /// A written file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WrittenFile {
-    /// Its name in the folder.
+    /// Name of the file in its folder.
     pub name: String,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
 }

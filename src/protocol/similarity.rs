@@ -1,4 +1,4 @@
-//! The result of the similarity stage.
+//! Reports of the similarity stage.
 
 use serde::Serialize;
 
@@ -7,60 +7,61 @@ use super::options::CalibrationOptions;
 use super::text::{PointReport, PointsReport, TextReport};
 use crate::device::DeviceReport;
 
-/// Similarities by another metric than that of the run. Matrices are lists of rows.
+/// Similarities by another metric than that of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MetricReport {
-    /// The metric.
+    /// Name of the metric.
     pub metric: String,
-    /// Of each pair of layers.
+    /// Similarity of each pair of layers, `[layers, layers]`.
     pub similarity: Vec<Vec<f64>>,
-    /// Nats; empty for other metrics than that of the maps.
+    /// Mutual information of each pair of layers in nats; empty if the metric is not mutual information.
     pub mutual_information: Vec<Vec<f64>>,
 }
 
 /// Result of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SimilarityReport {
-    /// The model.
+    /// Model whose layers were compared.
     pub model: ModelReport,
-    /// Its decoder layers, L.
+    /// Number of decoder layers, L.
     pub layers: usize,
-    /// The points.
+    /// Rule and number of the points.
     pub points: PointsReport,
-    /// Where each point comes from.
+    /// Origin of each point.
     pub point_list: Vec<PointReport>,
-    /// What similarity is.
+    /// Name of the metric of `similarity`.
     pub metric: String,
-    /// Dimensions of the diffusion map.
+    /// Number of dimensions of the diffusion map.
     pub dims: usize,
-    /// All options.
+    /// Options of the stage, without the text itself.
     pub options: CalibrationOptions,
     /// The calibration text.
     pub text: TextReport,
     /// Kernel bandwidth of each layer.
     pub epsilon: Vec<f64>,
-    /// Leading eigenvalues of each layer.
+    /// Leading eigenvalues of each layer's diffusion map, `lambda_0` first.
     pub eigenvalues: Vec<Vec<f64>>,
-    /// Mutual information in nats; empty for other metrics.
+    /// Mutual information of each pair of layers in nats, `[layers, layers]`; empty for other metrics.
     pub mutual_information: Vec<Vec<f64>>,
-    /// Similarity, 0 to 1, with 1 on the diagonal.
+    /// Similarity of each pair of layers, `[layers, layers]`, 0 to 1, with 1 on the diagonal.
     pub similarity: Vec<Vec<f64>>,
-    /// For each layer one row of coordinates a point, aligned between neighbours for pictures.
+    /// Coordinates of each layer's diffusion map, one row for each point, aligned between neighbouring layers
+    /// for pictures.
     pub embedding: Vec<Vec<Vec<f64>>>,
-    /// `1 - E cos(x_in, x_out)` of each layer.
+    /// Block Influence of each layer, `1 - E cos(x_in, x_out)`.
     pub block_influence: Vec<f64>,
-    /// Layers that write a massive activation.
+    /// Indices of the layers that write a massive activation.
     pub massive: Vec<usize>,
-    /// Layers whose graph is nearly disconnected.
+    /// Indices of the layers whose graph of points is nearly disconnected.
     pub disconnected: Vec<usize>,
-    /// Perplexity of the model as it is on the calibration text.
+    /// Perplexity of the original on the calibration text.
     pub perplexity: f64,
-    /// What a reader should know before believing the numbers.
+    /// Warnings that a reader should know before believing the numbers.
     pub warnings: Vec<String>,
-    /// What ran it.
+    /// Device that ran the stage.
     pub device: DeviceReport,
-    /// Wall-clock time.
+    /// Wall-clock time in seconds.
     pub seconds: f64,
-    /// Peak memory of the process, 0 where it is not known.
+    /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
 }

@@ -20,10 +20,10 @@ pub enum Group {
 }
 
 impl Group {
-    /// All four, in the benchmark's order.
+    /// All four groups, in the benchmark's order.
     pub const ALL: [Group; 4] = [Group::Stem, Group::Humanities, Group::SocialSciences, Group::Other];
 
-    /// Its name in reports.
+    /// Returns the name of the group in reports.
     pub fn name(self) -> &'static str {
         match self {
             Group::Stem => "STEM",
@@ -33,7 +33,7 @@ impl Group {
         }
     }
 
-    /// The group of a subject; `None` for one that is not MMLU's.
+    /// Returns the group of a subject; `None` for a subject that is not one of MMLU's.
     pub fn of(subject: &str) -> Option<Group> {
         SUBJECTS.iter().find(|(name, _)| *name == subject).map(|(_, group)| *group)
     }

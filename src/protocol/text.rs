@@ -1,4 +1,5 @@
-//! Which parts of a text are used, which hidden states are points, and what is said of both.
+//! Rules for the parts of a text that are used and for the hidden states that are points, and reports of
+//! both.
 
 use std::str::FromStr;
 
@@ -7,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::maths::random::draw;
 use crate::{Error, Result};
 
-/// Which pieces of a text are taken where it has more than are wanted.
+/// Rule that chooses pieces of a text which has more pieces than are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Draw {
-    /// The first.
+    /// The first pieces.
     #[default]
     First,
-    /// Evenly from the whole text.
+    /// Pieces at even distances over the whole text.
     Spread,
-    /// By lot, from this seed.
+    /// Pieces drawn at random, from this seed.
     Random(u64),
 }
 
 impl Draw {
-    /// `count` of the pieces `0..n`, or all.
+    /// Returns the indices of `count` of the pieces `0..n`, or of all pieces if there are fewer.
     pub fn pieces(self, n: usize, count: usize) -> Vec<usize> {
         let count = count.min(n);
         match self {
@@ -54,23 +55,24 @@ impl std::fmt::Display for Draw {
     }
 }
 
-/// Which hidden states of a sequence are points.
+/// Rule that chooses the hidden states of a sequence that are points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PointRule {
-    /// The last token's.
+    /// Hidden state of the last token.
     #[default]
     Last,
-    /// The mean over the tokens after BOS.
+    /// Mean of the hidden states of the tokens after BOS.
     Mean,
-    /// So many evenly spaced positions, the last one included, BOS excluded.
+    /// Hidden states at this number of evenly spaced positions, the last one included, BOS excluded.
     Tokens(usize),
 }
 
 impl PointRule {
-    /// Positions taken in a sequence of `tokens` tokens; empty for the mean.
+    /// Returns the positions that are points in a sequence of `tokens` tokens; empty for [`PointRule::Mean`].
     ///
     /// # Errors
-    /// [`Error::Usage`] for more positions than there are.
+    /// [`Error::Usage`] if [`PointRule::Tokens`] asks for no position, or for more than the sequence has
+    /// after BOS.
     pub fn positions(self, tokens: usize, has_bos: bool) -> Result<Vec<usize>> {
         let first = usize::from(has_bos);
         let available = tokens.saturating_sub(first);
@@ -86,7 +88,7 @@ impl PointRule {
         }
     }
 
-    /// Points that each sequence gives.
+    /// Returns the number of points that each sequence gives.
     pub fn per_sequence(self) -> usize {
         match self {
             PointRule::Last | PointRule::Mean => 1,
@@ -118,45 +120,46 @@ impl std::fmt::Display for PointRule {
     }
 }
 
-/// The text that something was measured on.
+/// A text that something was measured on, and its sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextReport {
-    /// Its name.
+    /// Name of the text.
     pub name: String,
-    /// Sequences cut from it.
+    /// Number of sequences cut from the text.
     pub sequences: usize,
-    /// Tokens in each.
+    /// Number of tokens in each sequence.
     pub tokens_per_sequence: usize,
-    /// Tokens scored: all after the first of each sequence.
+    /// Number of tokens scored: all after the first of each sequence.
     pub tokens_scored: u64,
 }
 
 impl TextReport {
-    /// Nothing was measured.
+    /// Makes the report of no text, for a model that was not calibrated.
     pub fn none() -> Self {
         Self { name: "none".to_owned(), sequences: 0, tokens_per_sequence: 0, tokens_scored: 0 }
     }
 }
 
-/// Which states are points, and how many.
+/// Rule and number of the points.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PointsReport {
-    /// The rule as the command line writes it.
+    /// Rule as the command line writes it.
     pub rule: String,
     /// Number of points, N.
     pub count: usize,
 }
 
-/// Where a point comes from.
+/// Origin of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PointReport {
-    /// Index of its sequence.
+    /// Index of the point's sequence.
     pub sequence: usize,
     /// Position in the sequence, -1 for a mean over positions.
     pub position: i64,
-    /// Some text up to and including the point.
+    /// Text before the point, up to and including its token; for a mean over positions, the beginning of the
+    /// sequence.
     pub text: String,
-    /// The point's own token, with which the text ends; empty for a mean over positions.
+    /// Text of the point's own token, with which `text` ends; empty for a mean over positions.
     pub token: String,
 }
 

@@ -155,8 +155,10 @@ impl Session {
         let any = PlanOptions::default();
         let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any) };
         let most = options.remove.iter().copied().max().unwrap_or(0);
-        let mut needed =
-            PlanEstimate { seconds: basis.original(timing).of(count), peak_bytes: similarity.peak_bytes };
+        let mut needed = PlanEstimate {
+            seconds: basis.original(timing, fit).of(count),
+            peak_bytes: similarity.peak_bytes,
+        };
         // What a rule finds out once serves all methods and numbers of layers.
         let mut chosen = Vec::new();
         for name in &options.methods {
@@ -190,9 +192,15 @@ impl Session {
         let all = TextOptions { samples: usize::MAX, ..calibration.text_options() };
         let (sequences, _) = sequences(&self.model, &all)?;
         let timing = self.layer_timing(&sequences).await?;
-        let needed = timing.similarity(&self.model)
-            + self.basis(&sequences, plan).duration(timing, self.fit_timing()?);
-        Ok(needed.within(seconds).max(FEWEST_SEQUENCES).min(sequences.count()))
+        let (fit, basis) = (self.fit_timing()?, self.basis(&sequences, plan));
+        let takes = |n: usize| (timing.similarity(&self.model) + basis.duration(timing, fit, n)).of(n);
+        // The most sequences that do not take longer, by halving the interval that holds their number.
+        let (mut fits, mut too_many) = (0, sequences.count() + 1);
+        while fits + 1 < too_many {
+            let middle = fits + (too_many - fits) / 2;
+            if takes(middle) <= seconds { fits = middle } else { too_many = middle }
+        }
+        Ok(fits.max(FEWEST_SEQUENCES).min(sequences.count()))
     }
 
     fn basis<'a>(&'a self, sequences: &'a Sequences, options: &'a PlanOptions) -> PlanBasis<'a> {

@@ -9,10 +9,10 @@ use crate::{Error, Result};
 /// File name of the recipe.
 pub const RECIPE_NAME: &str = "recipe.json";
 
-/// File name of the card.
+/// File name of the model card.
 pub const CARD_NAME: &str = "README.md";
 
-/// The recipe and the card as files.
+/// Makes the files of the recipe and of the model card.
 ///
 /// # Errors
 /// [`Error::Numeric`] if a number of the recipe cannot be written as JSON.
@@ -27,7 +27,8 @@ pub fn files(recipe: &Recipe, report: Option<&PlanReport>) -> Result<Vec<ExtraFi
     ])
 }
 
-/// The card: what was done and what it cost, in Markdown with the hub's metadata on top.
+/// Makes the model card in Markdown: the hub's metadata on top, then the quality if there is a `report`, then
+/// the layers.
 pub fn card(recipe: &Recipe, report: Option<&PlanReport>) -> String {
     let mut card = String::new();
     let plan = &recipe.plan;
@@ -90,10 +91,10 @@ fn quality_row(card: &mut String, name: &str, quality: &Quality) {
     );
 }
 
-/// A file that is made here rather than copied, such as the recipe.
+/// A file that is made rather than copied, such as the recipe.
 pub struct ExtraFile {
-    /// Its name in the folder.
+    /// Name of the file in the folder.
     pub name: &'static str,
-    /// Its contents.
+    /// Contents of the file.
     pub contents: Vec<u8>,
 }

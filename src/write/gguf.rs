@@ -1,4 +1,4 @@
-//! A GGUF file, or several.
+//! Writing of a model as one GGUF file or as a split one.
 
 use super::card::{ExtraFile, RECIPE_NAME};
 use super::{Job, Writer, shards};
@@ -12,10 +12,10 @@ use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME};
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
 
-/// Where the recipe is kept: the file may travel without anything beside it.
+/// Metadata key of the recipe, which is stored inside the GGUF file because the file may travel alone.
 const RECIPE_KEY: &str = "laminate.recipe";
 
-/// One file, or as many as the largest allowed size demands.
+/// Writes the model as one GGUF file, or as several if its tensors exceed the largest allowed size.
 pub async fn write(
     writer: &mut Writer<'_>,
     model: &Model,
@@ -69,11 +69,11 @@ async fn metadata(
     Ok(metadata)
 }
 
-/// The metadata that describes the tokenizer of a Hugging Face model; empty for a GGUF file, whose metadata
-/// holds it already.
+/// Makes the metadata that describe the tokenizer of a Hugging Face model; empty for a GGUF model, whose
+/// metadata describe it already.
 ///
 /// # Errors
-/// As [`to_metadata`], and what reading gives.
+/// Those of [`to_metadata`] and [`read_checked`].
 async fn new_metadata(model: &Model) -> Result<Vec<(String, Value)>> {
     if model.container() == Container::Gguf {
         return Ok(Vec::new());

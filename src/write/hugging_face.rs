@@ -1,4 +1,4 @@
-//! A Hugging Face folder.
+//! Writing of a model as a Hugging Face folder.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
 
-/// Shards, their index where there are several, configuration, tokenizer and the rest.
+/// Writes the shards, their index if there are several, the configuration, the tokenizer files and `extra`.
 pub async fn write(
     writer: &mut Writer<'_>,
     model: &Model,
@@ -66,7 +66,7 @@ fn output(job: &Job<'_>) -> Result<OutputTensor> {
     Ok(OutputTensor { name: job.name.clone(), dtype, shape: job.shape.clone(), bytes: job.bytes })
 }
 
-/// The name of a float type in `config.json`.
+/// Returns the name of a float type in `config.json`; `None` for a block type.
 fn config_name(element: Element) -> Option<&'static str> {
     match element {
         Element::F32 => Some("float32"),

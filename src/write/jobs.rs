@@ -1,4 +1,4 @@
-//! The tensors of a new model: where each comes from and how it is stored.
+//! The tensors of a compressed model: where each comes from and how it is stored.
 
 use crate::error::OrInternal;
 use crate::format::Container;
@@ -12,36 +12,37 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
 
-/// What a tensor is made of.
+/// Source of the values of a tensor.
 pub enum Content<'a> {
-    /// Copied, or converted.
+    /// A tensor of the original, copied or converted to another element type or row order.
     Original(&'a TensorEntry),
-    /// Of a layer that is not copied.
+    /// A tensor that is mixed from several, scaled, or computed from activations.
     Computed(&'a NewLayer, Role),
-    /// Made here.
+    /// Values that are made here, encoded.
     New(Vec<u8>),
 }
 
-/// One tensor of the new model.
+/// One tensor of the compressed model.
 pub struct Job<'a> {
-    /// What it is made of.
+    /// Source of the values.
     pub content: Content<'a>,
-    /// How it is stored.
+    /// Element type in which the tensor is stored.
     pub element: Element,
-    /// Heads whose rows have to be put in another order, and in which.
+    /// Number of heads and the order to bring their rows into; `None` if the row order stays.
     pub reorder: Option<(usize, RowOrder)>,
-    /// Its name in the new file.
+    /// Name of the tensor in the new file.
     pub name: String,
     /// Dimensions, outermost first.
     pub shape: Vec<u64>,
-    /// Size in bytes.
+    /// Stored size in bytes.
     pub bytes: u64,
 }
 
-/// The tensors of the model whose layers are `layers`, in the order of the source files.
+/// Lists the tensors of the model whose layers are `layers`, in the order of the original's files.
 ///
 /// # Errors
-/// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] for rows that are no whole blocks.
+/// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] if the values of a tensor are not a whole
+/// number of quantisation blocks.
 pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> Result<Vec<Job<'a>>> {
     let mut jobs = Vec::new();
     for source in model.tensors() {
@@ -72,14 +73,15 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     Ok(jobs)
 }
 
-/// What a source tensor becomes; `None` if its layer was absorbed into another.
+/// Finds what becomes of the tensor `source`; `None` if its layer was absorbed into another, or if `source`
+/// is a stale copy of a tied head.
 fn content<'a>(
     model: &Model,
     layers: &'a [NewLayer],
     source: &'a TensorEntry,
 ) -> Option<(TensorId, Content<'a>)> {
     let TensorId::Layer(layer, role) = source.id else {
-        // A stale copy of a tied head would be taken for a head of its own.
+        // A stale copy of a tied head would be taken for a head that is not tied.
         let stale = source.id == TensorId::Head && model.config.tied_head;
         return (!stale).then_some((source.id, Content::Original(source)));
     };
@@ -87,7 +89,7 @@ fn content<'a>(
     let place = layers.iter().position(leads)?;
     let id = TensorId::Layer(place, role);
     match layers.get(place) {
-        // Buffers that old checkpoints carry are the same in every layer: copied, not mixed.
+        // Buffers that old checkpoints carry are the same in every layer, so they are copied, not mixed.
         Some(new) if !new.is_copied(role) && role != Role::RotaryFrequencies => {
             Some((id, Content::Computed(new, role)))
         }
@@ -95,7 +97,8 @@ fn content<'a>(
     }
 }
 
-/// Whether rows change their order on the way into the other kind of file.
+/// Returns the number of heads and the new row order of a projection whose rows must be reordered for
+/// `container`; `None` if the order stays.
 fn row_order(model: &Model, role: Role, container: Container) -> Option<(usize, RowOrder)> {
     let heads = match role {
         Role::Query | Role::QueryBias => model.config.n_heads,
@@ -109,7 +112,8 @@ fn row_order(model: &Model, role: Role, container: Container) -> Option<(usize, 
     }
 }
 
-/// Llama 3.1's rule as a GGUF file says it.
+/// Returns the rotary divisors that express Llama 3.1's rule in a GGUF file; `None` if no such conversion is
+/// needed.
 fn rotary_divisors(model: &Model, container: Container) -> Option<Vec<f32>> {
     match (model.container(), container, &model.config.rope_scaling) {
         (Container::Safetensors, Container::Gguf, scaling @ RopeScaling::Llama3 { .. }) => {

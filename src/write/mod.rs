@@ -1,4 +1,4 @@
-//! The last stage: merged shards, streamed out, read back and checked.
+//! The last stage: writes the compressed model to files, reads it back and checks it.
 
 pub mod card;
 mod gguf;
@@ -22,18 +22,22 @@ use crate::protocol::plan::WrittenFile;
 use crate::write::card::ExtraFile;
 use crate::{Error, Result};
 
-/// Files are copied and checked in pieces of about this many bytes.
+/// Approximate size in bytes of the pieces in which files are copied and checked.
 const PIECE_BYTES: u64 = 8 << 20;
 
-/// Writes the model whose layers are `layers` into `folder`, reads it back, and commits.
+/// Writes the model whose layers are `layers` into `folder`, reads it back, commits the folder and returns
+/// the files.
 ///
-/// Tensors of layers that are unchanged are copied byte for byte, unless `options` ask for another type or
-/// kind of file. A Hugging Face folder gets the `extra` files beside it, a GGUF file the same as metadata. On
-/// any error the folder is aborted, so that nothing is left.
+/// Tensors of unchanged layers are copied byte for byte, unless `options` ask for another element type or
+/// kind of file. A Hugging Face folder gets the `extra` files beside the shards; a GGUF file gets the recipe
+/// among them as metadata. On any error the folder is aborted, so that nothing is left.
 ///
 /// # Errors
-/// What reading, writing and `observer` give; [`Error::Source`] if what is read back differs from
-/// what was written.
+/// - [`Error::Source`] if the files that are read back differ from what was written;
+/// - [`Error::Unsupported`] if the settings or the tokenizer of the model cannot be expressed in the files;
+/// - [`Error::Usage`] if `options` split a GGUF model into too many files;
+/// - those of [`planned_bytes`], [`read_checked`], [`read_new`], [`in_type`], [`Model::open`],
+///   [`OutputFolder`] and [`Observer::event`].
 pub async fn write_model(
     model: &Model,
     layers: &[NewLayer],
@@ -78,15 +82,17 @@ async fn write_all(
     Ok(writer.files)
 }
 
-/// Bytes of the tensors of the model whose layers are `layers`, as `options` store them.
+/// Returns the size in bytes of the tensors of the model whose layers are `layers`, stored as `options` say.
 ///
 /// # Errors
-/// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] for rows that are no whole blocks.
+/// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] if the values of a tensor are not a whole
+/// number of quantisation blocks.
 pub fn planned_bytes(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<u64> {
     Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
 }
 
-/// The tensors of each file, where `stored_bytes` of a tensor count towards the most that one may hold.
+/// Splits the tensors into files of at most `max_bytes` bytes, where `stored_bytes` is the size that a tensor
+/// counts.
 fn shards<'j, 'a>(
     jobs: &'j [Job<'a>],
     max_bytes: u64,
@@ -103,19 +109,20 @@ fn shards<'j, 'a>(
     shards
 }
 
-/// Appends to a folder and remembers what it appended.
+/// Writer of files into a folder, which records their sizes and checksums.
 struct Writer<'a> {
     folder: &'a mut dyn OutputFolder,
     observer: &'a dyn Observer,
     files: Vec<WrittenFile>,
-    /// Of each file, over what was handed to the folder.
+    /// Checksum of each file, over the bytes that were handed to the folder.
     checksums: Vec<crc32fast::Hasher>,
     done: u64,
     total: u64,
 }
 
 impl Writer<'_> {
-    /// A file of tensors: its header, then the data of each and so many zeros as `padding` says.
+    /// Writes a file of tensors: its header, then the data of each tensor, followed by as many zeros as
+    /// `padding` gives for its size.
     async fn shard(
         &mut self,
         model: &Model,
@@ -133,7 +140,7 @@ impl Writer<'_> {
         self.folder.close().await
     }
 
-    /// The data of one tensor.
+    /// Writes the data of one tensor.
     async fn tensor(&mut self, model: &Model, file: &str, job: &Job<'_>) -> Result<()> {
         match &job.content {
             Content::New(bytes) => self.append(bytes).await?,
@@ -150,7 +157,8 @@ impl Writer<'_> {
     async fn original(&mut self, model: &Model, entry: &TensorEntry, job: &Job<'_>) -> Result<()> {
         let source = shard(model, entry)?;
         let row = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
-        // Rows are whole blocks; rows of a head have to be together to be reordered.
+        // A row is a whole number of quantisation blocks. To be reordered, the rows of a head have to be
+        // together.
         let piece = match job.reorder {
             Some(_) => entry.bytes,
             None => (PIECE_BYTES / row.max(1)).max(1) * row,
@@ -196,7 +204,8 @@ impl Writer<'_> {
         self.observer.progress(stage, done, total, Unit::Bytes, detail).await
     }
 
-    /// Opens the written folder as a model and compares every byte with what was written.
+    /// Compares the size and checksum of every file with what was written, and opens the written files as a
+    /// model.
     async fn check(&mut self, n_layers: usize) -> Result<()> {
         let mut sources: Vec<SharedSource> = Vec::new();
         let (mut done, total) = (0, self.files.iter().map(|f| f.bytes).sum());

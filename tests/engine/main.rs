@@ -30,3 +30,4 @@ mod self_text;
 mod shaders;
 mod similarity;
 mod tokenizers;
+mod work;

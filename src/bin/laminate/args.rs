@@ -24,14 +24,14 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// What a model is: its layers, sizes and files.
+    /// Describe a model: its layers, sizes and files.
     Inspect {
         #[command(flatten)]
         model: ModelArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// How alike the layers are.
+    /// Compare the layers of a model.
     Similarity {
         #[command(flatten)]
         model: ModelArgs,
@@ -51,7 +51,8 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Methods side by side: models calibrated on one text and measured on another. Nothing is written.
+    /// Compare methods by models that are calibrated on one text and measured on another. No model is
+    /// written.
     Compare {
         #[command(flatten)]
         model: ModelArgs,
@@ -62,11 +63,11 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Perplexity of a model, its distance from the original, and its answers to questions.
+    /// Measure a model: its perplexity, its distance from the original, and its answers to questions.
     Evaluate {
         #[command(flatten)]
         model: ModelArgs,
-        /// The original, for KL divergence and agreement.
+        /// Original model, for KL divergence and agreement.
         #[arg(long, value_name = "ORIGINAL")]
         against: Option<String>,
         #[command(flatten)]
@@ -82,7 +83,8 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct ModelArgs {
-    /// A Hugging Face directory, a .safetensors file in one, a .gguf file or any of a split one, or `demo`.
+    /// A Hugging Face directory, a .safetensors file in one, a .gguf file, any file of a split GGUF model, or
+    /// `demo`.
     #[arg(default_value = demo::NAME)]
     pub model: String,
 }
@@ -94,7 +96,7 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
-/// A type that can be written.
+/// Parses the argument `--dtype`, an element type that can be written.
 fn output_type(name: &str) -> Result<Element> {
     let element: Element = name.parse().map_err(|e| Error::Usage(format!("--dtype: {e}")))?;
     match element {
@@ -106,7 +108,7 @@ fn output_type(name: &str) -> Result<Element> {
     }
 }
 
-/// `5GB`, `500MB`, `4GiB` or plain bytes, of the argument `name`.
+/// Parses the size of the argument `name` in bytes: `5GB`, `500MB`, `4GiB` or plain bytes.
 fn parse_size(name: &str, size: &str) -> Result<u64> {
     let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match size.strip_prefix(digits).unwrap_or("").to_ascii_lowercase().as_str() {

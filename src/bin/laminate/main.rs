@@ -15,7 +15,7 @@ mod watch;
 fn main() -> std::process::ExitCode {
     #[cfg(not(target_arch = "wasm32"))]
     return run::main();
-    // Tests for the browser compile every target of the package; there is no command line there.
+    // Tests for the browser compile every target of the package; the browser has no command line.
     #[cfg(target_arch = "wasm32")]
     std::process::ExitCode::FAILURE
 }

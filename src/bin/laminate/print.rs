@@ -1,4 +1,4 @@
-//! Reports for people, and as JSON for programs.
+//! Prints reports, as text for people or as JSON for programs.
 
 use std::path::Path;
 
@@ -13,7 +13,10 @@ use laminate::session::estimate::{Estimate, PlanEstimate};
 use laminate::{Error, Result};
 use serde::Serialize;
 
-/// Prints `report` as one JSON document, or what `text` says.
+/// Prints `report` as one JSON document if `json` is set, else the text that `text` makes.
+///
+/// # Errors
+/// [`Error::Numeric`] if the report cannot be written as JSON.
 pub fn report<T: Serialize>(json: bool, report: &T, text: impl FnOnce() -> String) -> Result<()> {
     if json {
         let json = serde_json::to_string(report)
@@ -25,7 +28,7 @@ pub fn report<T: Serialize>(json: bool, report: &T, text: impl FnOnce() -> Strin
     Ok(())
 }
 
-/// A count with a unit: 134.5 M.
+/// Formats a count with a unit, such as `134.5 M`.
 fn count(n: u64) -> String {
     match n {
         0..1_000 => n.to_string(),
@@ -35,6 +38,7 @@ fn count(n: u64) -> String {
     }
 }
 
+/// Formats the description of a model.
 pub fn model(m: &ModelReport) -> String {
     let window = m.sliding_window.map_or("none".to_owned(), |w| format!("{w} tokens"));
     format!(
@@ -66,6 +70,7 @@ pub fn model(m: &ModelReport) -> String {
     )
 }
 
+/// Formats the similarity matrix, with the second eigenvalue and the Block Influence of each layer.
 pub fn similarity(r: &SimilarityReport) -> String {
     let mut out = format!(
         "{}: {} similarity of {} layers from {} points ({} of {}), on {}\n\n      ",
@@ -95,7 +100,7 @@ pub fn similarity(r: &SimilarityReport) -> String {
     out
 }
 
-/// What a run will take, in a sentence.
+/// Formats the estimated time and memory of a run as a sentence.
 pub fn estimate(similarity: &Estimate, plan: &PlanEstimate) -> String {
     format!(
         "{} sequences, {} tokens: about {} to compare the layers and {} to make and measure models, {}B of memory",
@@ -107,7 +112,7 @@ pub fn estimate(similarity: &Estimate, plan: &PlanEstimate) -> String {
     )
 }
 
-/// `3 s`, `4 min`.
+/// Formats a time, such as `3 s` or `4 min`.
 fn duration(seconds: f64) -> String {
     match seconds {
         ..90.0 => format!("{:.0} s", seconds.max(1.0)),
@@ -115,6 +120,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
+/// Formats a comparison of methods as its Markdown table, with all warnings below it.
 pub fn comparison(r: &CompareReport) -> String {
     let mut out = r.to_markdown();
     out.push_str(&format!("{:.1} s, peak memory {}B\n", r.seconds, count(r.peak_memory_bytes)));
@@ -146,13 +152,14 @@ fn quality(q: &Quality) -> String {
     out
 }
 
+/// Formats a finished compression: quality after each step, groups, sizes and warnings.
 pub fn compress(r: &CompressReport, out_path: &Path) -> String {
     let mut out = format!("{:<34}{:>12}  {:>8}  {:>9}\n", "", "perplexity", "KL", "same top");
     out.push_str(&format!("{:<34}{}\n", "original", quality(&r.original)));
     for step in &r.steps {
         let [l, m] = step.merged;
         let name = format!("{l} + {m}, alpha {:.3}, {} layers", step.alpha, step.layers);
-        // What is fitted is measured once, at the end.
+        // A fitted model is measured once, after the last step.
         let measured =
             step.quality().map_or_else(|| format!("{:>12}         –          –", "–"), |q| quality(&q));
         out.push_str(&format!("{name:<34}{measured}\n"));
@@ -185,6 +192,7 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
     out
 }
 
+/// Formats the quality of a model, its answers to questions and its continuations of prompts.
 pub fn evaluation(r: &EvaluateReport) -> String {
     let mut out = format!("perplexity  {:.4} on {} tokens of {}\n", r.perplexity, r.tokens, r.text.name);
     if let (Some(original), Some(kl), Some(agreement)) = (r.original_perplexity, r.kl, r.top1_agreement) {
@@ -208,7 +216,7 @@ pub fn evaluation(r: &EvaluateReport) -> String {
     out
 }
 
-/// A text without line breaks, so that it stays in its line.
+/// Replaces the line breaks of a text by spaces, so that the text fits in one line.
 fn in_line(text: &str) -> String {
     text.trim().replace(['\r', '\n'], " ")
 }

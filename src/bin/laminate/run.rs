@@ -102,7 +102,7 @@ async fn judge(
         Some(path) => Some(open(path).await?),
         None => None,
     };
-    // What is wrong with the questions is found before the first long stage.
+    // Errors in the questions are found before the first long stage.
     let readings = match &questions.mmlu {
         Some(folder) => {
             let subjects = read_subjects(&question_files(folder, questions)?, &questions.options()).await?;
@@ -128,7 +128,7 @@ async fn judge(
     Ok(report)
 }
 
-/// `options` with text by the model of `session` where the arguments ask for it.
+/// Returns `options` with a text that the model of `session` writes, if the arguments ask for one.
 async fn with_own_text(
     session: &Session,
     arguments: &TextArgs,
@@ -145,13 +145,14 @@ async fn with_own_text(
 
 async fn own_text(pass: &Pass<'_>, options: CalibrationOptions, seed: u64) -> Result<CalibrationOptions> {
     let CalibrationOptions { samples, tokens, .. } = options;
-    // A few more, since texts do not end where sequences do.
+    // More texts than sequences, because texts do not end where sequences do.
     let text = write_texts(pass, samples + samples / 8 + 1, tokens, seed).await?;
     let name = format!("text by {} itself, seed {seed}", pass.model.name);
     Ok(CalibrationOptions { text: Some(text), text_name: Some(name), ..options })
 }
 
-/// The files of the directories test and, where examples are wanted, dev in `folder`.
+/// Opens the question files in the directory test of `folder` and, if examples are wanted, in its directory
+/// dev.
 fn question_files(folder: &Path, questions: &QuestionArgs) -> Result<Vec<SharedSource>> {
     let mut files = open_ending(&folder.join("test"), "_test.csv")?;
     if questions.options().few_shot > 0 {
@@ -194,7 +195,7 @@ async fn compress(
     let mut session = session(model, &calibration.text).await?;
     let output = arguments.write_options()?;
     let recipe = arguments.recipe.as_deref().map(read_recipe).transpose()?;
-    // Everything that can be wrong with the arguments is found before the first long stage.
+    // All errors in the arguments are found before the first long stage.
     let options = match &recipe {
         Some(_) => None,
         None => {
@@ -263,7 +264,7 @@ async fn compress(
     })
 }
 
-/// Says what a run will take before it begins: the similarity stage, and `after` it.
+/// Notes the estimated cost of a run before it begins: of the similarity stage, and of the stages `after` it.
 async fn foretell(
     session: &Session,
     calibration: &CalibrationOptions,
@@ -274,7 +275,8 @@ async fn foretell(
     Ok(())
 }
 
-/// What the recipe was calibrated with, unless its text is not built in: then it has to be given.
+/// Returns the calibration options of the recipe, or those of the arguments without a recipe. The text always
+/// comes from the arguments, because a recipe does not hold it.
 fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> Result<CalibrationOptions> {
     let given = arguments.options()?;
     Ok(match recipe {
@@ -283,7 +285,7 @@ fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> 
     })
 }
 
-/// The similarity stage, kept in a directory where one was named.
+/// Runs the similarity stage, and keeps its layers in the directory `--checkpoint` if the arguments name one.
 async fn similarity(
     session: &mut Session,
     options: &CalibrationOptions,

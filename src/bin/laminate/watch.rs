@@ -1,4 +1,4 @@
-//! Progress on standard error: one line that is rewritten on a terminal, a line a stage elsewhere.
+//! Progress on standard error: one line that is rewritten on a terminal, one line per stage elsewhere.
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -9,10 +9,10 @@ use laminate::Result;
 use laminate::protocol::compare::CompareRow;
 use laminate::protocol::events::{Event, Kept, Observer, Progress, Stage, Unit};
 
-/// Least time between two updates of the line.
+/// Least time between two updates of the progress line.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Writes progress to standard error.
+/// Observer that writes progress to standard error.
 pub struct Terminal {
     interactive: bool,
     state: RefCell<State>,
@@ -25,6 +25,7 @@ struct State {
 }
 
 impl Terminal {
+    /// Makes an observer that rewrites one line if standard error is a terminal.
     pub fn new() -> Self {
         Self {
             interactive: std::io::stderr().is_terminal(),
@@ -32,14 +33,14 @@ impl Terminal {
         }
     }
 
-    /// Removes the line.
+    /// Removes the progress line.
     pub fn clear(&self) {
         if self.interactive {
             eprint!("\r\x1b[K");
         }
     }
 
-    /// A sentence that stays.
+    /// Prints a sentence that stays on the terminal.
     pub fn note(&self, sentence: &str) {
         self.clear();
         eprintln!("{sentence}");

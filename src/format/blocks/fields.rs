@@ -1,26 +1,27 @@
-//! Fields of a block by their place in it, and the half-precision numbers among them.
+//! Access to the fields of a block by position, and conversion of the binary16 numbers and 4-bit codes in
+//! them.
 
 use half::f16;
 
-/// The `N` bytes at `AT` of a block of `B` bytes. That they lie inside it is checked at compile time.
+/// Returns the `N` bytes at offset `AT` of a block of `B` bytes. Bounds are checked at compile time.
 pub(super) fn field<const AT: usize, const N: usize, const B: usize>(block: &[u8; B]) -> &[u8; N] {
     const { assert!(N > 0 && AT + N <= B) };
     &block[AT..].as_chunks().0[0]
 }
 
-/// Writes the `N` bytes at `AT` of a block of `B` bytes.
+/// Writes `value` to the `N` bytes at offset `AT` of a block of `B` bytes.
 pub(super) fn set<const AT: usize, const N: usize, const B: usize>(block: &mut [u8; B], value: [u8; N]) {
     const { assert!(N > 0 && AT + N <= B) };
     block[AT..].as_chunks_mut().0[0] = value;
 }
 
-/// The little-endian binary16 at `AT`.
+/// Reads the little-endian binary16 number at offset `AT`.
 pub(super) fn half_at<const AT: usize, const B: usize>(block: &[u8; B]) -> f32 {
     f16::from_le_bytes(*field::<AT, 2, B>(block)).to_f32()
 }
 
-/// Whether the binary16 numbers at two places (that may be the same) are finite: not all exponent bits are
-/// set.
+/// Returns whether the binary16 numbers at offsets `FIRST` and `SECOND`, which may be equal, are finite: not
+/// all bits of their exponents are set.
 pub(super) fn halves_are_finite<const B: usize, const FIRST: usize, const SECOND: usize>(
     block: &[u8; B],
 ) -> bool {
@@ -28,12 +29,12 @@ pub(super) fn halves_are_finite<const B: usize, const FIRST: usize, const SECOND
     finite(field::<FIRST, 2, B>(block)) & finite(field::<SECOND, 2, B>(block))
 }
 
-/// `x` as a binary16 number, rounded to nearest even, or nothing where that is not finite.
+/// Rounds `x` to binary16, ties to even; `None` if the result is not finite.
 pub(super) fn finite_half(x: f32) -> Option<f16> {
     Some(f16::from_f32(x)).filter(|half| half.is_finite())
 }
 
-/// The low halves of all bytes, then the high halves: 4-bit codes as all types store them.
+/// Unpacks 4-bit codes in the order that all types use: the low halves of all bytes, then the high halves.
 pub(super) fn nibbles<const N: usize, const CODES: usize>(bytes: &[u8; N]) -> [u8; CODES] {
     const { assert!(CODES == 2 * N) };
     let mut codes = [0; CODES];
@@ -45,7 +46,8 @@ pub(super) fn nibbles<const N: usize, const CODES: usize>(bytes: &[u8; N]) -> [u
     codes
 }
 
-/// The inverse of [`nibbles`]; higher bits of the codes are stored elsewhere and dropped here.
+/// Packs 4-bit codes, the inverse of [`nibbles`]. Higher bits of the codes are dropped: other fields store
+/// them.
 pub(super) fn from_nibbles<const CODES: usize, const N: usize>(codes: &[u8; CODES]) -> [u8; N] {
     const { assert!(CODES == 2 * N) };
     let mut bytes = [0; N];

@@ -1,5 +1,5 @@
-//! The "k" types: 256 weights in groups of 16 or 32, whose scales are small integers times a binary16
-//! scale of the whole block.
+//! Decoders of the "k" types: blocks of 256 weights in groups of 16 or 32, where the scale of a group is a
+//! small integer times a binary16 scale of the whole block.
 //!
 //! | type | bytes | layout (bytes) | value |
 //! |---|---|---|---|
@@ -9,10 +9,11 @@
 //! | Q5_K | 176 | `d` 2, `m` 2, scales 12, fifth bits 32, codes 128 | `(d s) q - m t` |
 //! | Q6_K | 210 | low bits 128, upper bits 64, scales 16, `d` 2 | `(d s) (q - 32)` |
 //!
-//! Everything is little-endian. Q4_K and Q5_K have 8 groups of 32 weights, the others 16 groups of 16. `s`
-//! and `t` are those of the group: in Q2_K the low and high half of its byte, in Q6_K a signed byte; how
-//! twelve bytes hold them, and the codes, is told in `k_layout.rs`. Sources: `block_q2_K` and its siblings
-//! in ggml-common.h, `dequantize_row_q2_K` and its siblings in ggml-quants.c.
+//! All fields are little-endian. Q4_K and Q5_K have 8 groups of 32 weights, the other types 16 groups of 16.
+//! `s` and `t` are integers of the group: in Q2_K the low and high half of a byte, in Q6_K (`s` only) a
+//! signed byte. `k_layout.rs` documents how twelve bytes hold them in the other types, and how codes are
+//! packed. Sources: `block_q2_K` and its siblings in ggml-common.h, `dequantize_row_q2_K` and its siblings in
+//! ggml-quants.c.
 
 use super::fields::{field, half_at};
 use super::k_layout::{add_bit, eight_scales, four_bits, six_bits, sixteen_scales, two_bits};
@@ -67,7 +68,7 @@ fn affine_groups(d: f32, m: f32, scales: &[u8; 8], mins: &[u8; 8], codes: &[u8; 
     }
 }
 
-// Not inlined: the compiler would vectorise over groups instead of within one, at half the speed.
+// If inlined, the function is vectorised over groups instead of within a group, at half the speed.
 #[inline(never)]
 fn affine<const N: usize>(scale: f32, min: f32, codes: &[u8; N], out: &mut [f32; N]) {
     for (out, code) in out.iter_mut().zip(codes) {

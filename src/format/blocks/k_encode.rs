@@ -1,18 +1,18 @@
 //! Encoders of Q4_K, Q5_K and Q6_K: a search for the scale of each group, then rounding of the scales.
 //!
 //! The method is that of `quantize_row_q4_K_ref` and its siblings, `make_qkx2_quants` and `make_qx_quants` in
-//! ggml-quants.c (without an importance matrix), and so are the bytes: every sum is taken in the same order.
-//! What differs is that all groups of a block are searched at once ([`Lanes`]), and that the search keeps the
-//! divisor that gave the best codes instead of the codes.
+//! ggml-quants.c (without an importance matrix). The bytes are identical, because every sum is taken in the
+//! same order. Two things differ: all groups of a block are searched at once ([`Lanes`]), and the search
+//! keeps the divisor that gave the best codes instead of the codes.
 
 use super::fields::{finite_half, set};
 use super::k_layout::{bit_of_groups, from_eight_scales, from_four_bits, low_four_bits, upper_two_bits};
 use super::lanes::{Lanes, codes, rows};
 
-/// Scales below this are taken for zero.
+/// Magnitude below which scales, and groups of values, count as zero.
 const NEGLIGIBLE: f32 = 1e-15;
 
-/// `None` here and below: the scale or the offset is beyond binary16.
+/// Encodes a block. All encoders of this file return `None` if the scale or the offset is beyond binary16.
 pub(super) fn encode_q4_k(x: &[f32; 256]) -> Option<[u8; 144]> {
     let (head, codes) = affine_block(x, 15.0, -1.0, 20)?;
     let mut block = [0; 144];
@@ -45,8 +45,8 @@ pub(super) fn encode_q6_k(x: &[f32; 256]) -> Option<[u8; 210]> {
     let d = finite_half(1.0 / divisor)?;
     let scales = (Lanes::splat(divisor) * found.scale).nearest().clamp(-128.0, 127.0);
     let scale = Lanes::splat(d.to_f32()) * scales;
-    // A group whose scale was rounded to zero decodes to zeros whatever its codes are; those of the search
-    // are stored, and zeros where there was none.
+    // A group whose scale was rounded to zero decodes to zeros with any codes. The codes of the search are
+    // stored, or zeros for a group too small to be searched.
     let rounded_away = scale.0.map(|s| s == 0.0);
     let empty = found.farthest.abs().less(Lanes::splat(NEGLIGIBLE));
     let codes = codes(&x.map(|x| {
@@ -60,7 +60,8 @@ pub(super) fn encode_q6_k(x: &[f32; 256]) -> Option<[u8; 210]> {
     Some(block)
 }
 
-/// The first 16 bytes of Q4_K and Q5_K (scale, offset and their multiples), and the codes up to `top`.
+/// Encodes the first 16 bytes of Q4_K and Q5_K (scale, offset and their multiples) and the codes, from 0 to
+/// `top`.
 fn affine_block(x: &[f32; 256], top: f32, first: f32, steps: u8) -> Option<([u8; 16], [u8; 256])> {
     let x = rows::<8, 32>(x);
     let found = search_affine(&x, top, first, steps);
@@ -68,7 +69,7 @@ fn affine_block(x: &[f32; 256], top: f32, first: f32, steps: u8) -> Option<([u8;
     let (m, mins) = six_bits(found.min)?;
     let scale = Lanes::splat(d.to_f32()) * scales;
     let min = Lanes::splat(m.to_f32()) * mins;
-    // As in `encode_q6_k`.
+    // A group whose scale was rounded to zero keeps the codes of the search, as in `encode_q6_k`.
     let rounded_away = scale.0.map(|s| s == 0.0);
     let codes = codes(&x.map(|x| {
         let searched = ((x - found.low) * found.divisor).nearest().clamp(0.0, top);
@@ -81,7 +82,7 @@ fn affine_block(x: &[f32; 256], top: f32, first: f32, steps: u8) -> Option<([u8;
     Some((head, codes))
 }
 
-/// Non-negative numbers as one binary16 scale times integers up to 63.
+/// Approximates non-negative numbers by one binary16 scale times integers from 0 to 63.
 fn six_bits(x: Lanes<8>) -> Option<(half::f16, Lanes<8>)> {
     if !x.0.iter().all(|x| x.is_finite()) {
         return None;
@@ -92,20 +93,22 @@ fn six_bits(x: Lanes<8>) -> Option<(half::f16, Lanes<8>)> {
     Some((finite_half(largest / 63.0)?, multiples))
 }
 
+/// Result of [`search_affine`]: one lane per group.
 struct Affine {
     scale: Lanes<8>,
-    /// What is subtracted, never negative.
+    /// Offset that is subtracted, never negative.
     min: Lanes<8>,
-    /// The codes are `(x - low) divisor`, rounded.
+    /// Value of code 0 in the best rounding: the codes are `(x - low) divisor`, rounded.
     low: Lanes<8>,
     divisor: Lanes<8>,
 }
 
-/// For every group, scale `s` and offset `-min` with the least `sum w (s q + offset - x)^2`, `w = rms(x) +
-/// |x|`, over several ways to round `x` to codes `q`: first from the smallest value (or 0) to the largest
-/// in `top` steps, then from the best offset so far to the largest value in `top + first`, `top + first +
-/// 0.1`, ... steps, up to `top + first + 0.1 steps`. For given codes, `s` and the offset are those of a
-/// weighted linear regression of `x` on `q`; an offset above zero cannot be stored and is taken for zero.
+/// Finds, for every group, the scale `s` and the offset `-min` with the least `sum w (s q + offset - x)^2`,
+/// `w = rms(x) + |x|`, over several ways to round `x` to codes `q`. The first way spans the range from the
+/// smallest value (or 0) to the largest in `top` steps. The others span the range from the best offset so far
+/// to the largest value in `top + first`, `top + first + 0.1`, ... `top + first + 0.1 steps` steps. For given
+/// codes, `s` and the offset come from a weighted linear regression of `x` on `q`; an offset above zero
+/// cannot be stored and is replaced by zero.
 fn search_affine(x: &[Lanes<8>; 32], top: f32, first: f32, steps: u8) -> Affine {
     let squares = x.iter().fold(Lanes::ZERO, |sum, x| sum + *x * *x);
     let rms = (squares / Lanes::splat(32.0)).map(f32::sqrt);
@@ -119,8 +122,8 @@ fn search_affine(x: &[Lanes<8>; 32], top: f32, first: f32, steps: u8) -> Affine 
         sum_x = sum_x + *w * *x;
     }
     let mut q = [Lanes::ZERO; 32];
-    // In a group of equal values the divisor is infinite, the scale zero and every error NaN, which is not
-    // less than any other: the loop leaves it alone.
+    // In a group of equal values the divisor is infinite, the scale zero and every error NaN. A NaN is never
+    // less than another error, so the loop keeps this first solution.
     let mut divisor = Lanes::splat(top) / (high - low);
     let (mut scale, mut offset) = (Lanes::splat(1.0) / divisor, low);
     for (q, x) in q.iter_mut().zip(x) {
@@ -148,8 +151,8 @@ fn search_affine(x: &[Lanes<8>; 32], top: f32, first: f32, steps: u8) -> Affine 
     Affine { scale, min: Lanes::ZERO - offset, low, divisor }
 }
 
-/// `q = (x - offset) divisor` rounded, and the sums `w q`, `w q^2` and `w q x`.
-// A function of its own, as `weighted_error` is: among the rest of the search the lanes are torn apart.
+/// Rounds `(x - offset) divisor` to codes `q`, and returns the sums of `w q`, `w q^2` and `w q x`.
+// Not inlined, like `weighted_error`: within the search, the compiler would split the lanes.
 #[inline(never)]
 fn round_and_sum(
     x: &[Lanes<8>; 32],
@@ -170,7 +173,7 @@ fn round_and_sum(
     [sum_q, sum_qq, sum_qx]
 }
 
-/// `sum w (scale q + offset - x)^2`.
+/// Returns `sum w (scale q + offset - x)^2`.
 #[inline(never)]
 fn weighted_error(
     x: &[Lanes<8>; 32],
@@ -187,17 +190,19 @@ fn weighted_error(
     error
 }
 
+/// Result of [`search_symmetric`]: one lane per group.
 struct Symmetric {
     scale: Lanes<16>,
     /// The codes are `x divisor`, rounded.
     divisor: Lanes<16>,
-    /// The value of largest magnitude.
+    /// Value of largest magnitude, with its sign.
     farthest: Lanes<16>,
 }
 
-/// For every group, the scale `s` with the least `sum w (s q - x)^2`, `w = x^2`, over 19 ways to round `x` to
-/// codes from -32 to 31: the value of largest magnitude becomes -32, or -31.1 to -32.9. For given codes the
-/// best scale is `sum w q x / sum w q^2`, and the error is less by `(sum w q x)^2 / sum w q^2` than without.
+/// Finds, for every group, the scale `s` with the least `sum w (s q - x)^2`, `w = x^2`, over 19 ways to round
+/// `x` to codes from -32 to 31: the value of largest magnitude becomes -32, or another of 18 numbers from
+/// -31.1 to -32.9. For given codes the best scale is `sum w q x / sum w q^2`, which lowers the error of a
+/// zero scale by `(sum w q x)^2 / sum w q^2`.
 fn search_symmetric(x: &[Lanes<16>; 16]) -> Symmetric {
     let farthest = x.iter().fold(Lanes::ZERO, |far, x| x.or(far.abs().less(x.abs()), far));
     let w = x.map(|x| x * x);
@@ -232,7 +237,7 @@ fn code(x: Lanes<16>) -> Lanes<16> {
     x.nearest().clamp(-32.0, 31.0)
 }
 
-/// Codes as they are stored.
+/// Rounds to codes as they are stored, from 0 to 63.
 fn offset_code(x: Lanes<16>) -> Lanes<16> {
     code(x) + Lanes::splat(32.0)
 }

@@ -1,11 +1,12 @@
-//! Where the codes and scales of the "k" types are in their blocks, and back.
+//! Positions of the codes and scales of the "k" types in their blocks, for unpacking and packing.
 //!
-//! Wherever a byte holds parts of several codes, these are of weights that lie 32 or 64 apart, so that a
-//! row of 32 bytes unpacks into rows of 32 weights by one shift each.
+//! A byte that holds parts of several codes holds them for weights that lie 32 or 64 apart, so that a row of
+//! 32 bytes unpacks into rows of 32 weights by one shift each.
 
 use super::fields::{field, from_nibbles, nibbles};
 
-/// Bits `2s` and `2s + 1` of byte `l` of half `h` are the code of weight `128 h + 32 s + l`.
+/// Unpacks 2-bit codes: bits `2s` and `2s + 1` of byte `l` of half `h` are the code of weight
+/// `128 h + 32 s + l`.
 pub(super) fn two_bits(bytes: &[u8; 64]) -> [u8; 256] {
     let mut codes = [0; 256];
     let halves = codes.as_chunks_mut::<128>().0;
@@ -19,7 +20,8 @@ pub(super) fn two_bits(bytes: &[u8; 64]) -> [u8; 256] {
     codes
 }
 
-/// Byte `l` of quarter `c` has weight `64 c + l` in its low half and weight `64 c + 32 + l` in its high half.
+/// Unpacks 4-bit codes: byte `l` of quarter `c` has weight `64 c + l` in its low half and weight
+/// `64 c + 32 + l` in its high half.
 pub(super) fn four_bits(bytes: &[u8; 128]) -> [u8; 256] {
     let mut codes = [0; 256];
     for (codes, bytes) in codes.as_chunks_mut::<64>().0.iter_mut().zip(bytes.as_chunks::<32>().0) {
@@ -28,7 +30,7 @@ pub(super) fn four_bits(bytes: &[u8; 128]) -> [u8; 256] {
     codes
 }
 
-/// Bit `g` of byte `l` becomes bit `place` of the code of weight `32 g + l`.
+/// Adds one bit to every code: bit `g` of byte `l` becomes bit `place` of the code of weight `32 g + l`.
 pub(super) fn add_bit(bytes: &[u8; 32], place: u8, codes: &mut [u8; 256]) {
     for (g, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         for (code, byte) in codes.iter_mut().zip(bytes) {
@@ -37,8 +39,9 @@ pub(super) fn add_bit(bytes: &[u8; 32], place: u8, codes: &mut [u8; 256]) {
     }
 }
 
-/// Weight `128 h + 32 s + l` has its low four bits in half `s / 2` of byte `64 h + 32 (s % 2) + l` of
-/// `low`, and the others in bits `2s` and `2s + 1` of byte `32 h + l` of `high`.
+/// Unpacks 6-bit codes: weight `128 h + 32 s + l` has its low four bits in half `s / 2` of byte
+/// `64 h + 32 (s % 2) + l` of `low`, and its upper two bits in bits `2s` and `2s + 1` of byte `32 h + l` of
+/// `high`.
 pub(super) fn six_bits(low: &[u8; 128], high: &[u8; 64]) -> [u8; 256] {
     let mut codes = two_bits(high);
     for (codes, low) in codes.as_chunks_mut::<128>().0.iter_mut().zip(low.as_chunks::<64>().0) {
@@ -50,12 +53,12 @@ pub(super) fn six_bits(low: &[u8; 128], high: &[u8; 64]) -> [u8; 256] {
     codes
 }
 
-/// Eight scales and eight minima of six bits. The first four of each are the low six bits of bytes 0 to 3
-/// and 4 to 7; the last four have their low four bits in the low and high halves of bytes 8 to 11, and
-/// their upper two in the upper two of bytes 0 to 3 and 4 to 7.
+/// Unpacks eight scales and eight minima of six bits. The first four scales and minima are the low six bits
+/// of bytes 0 to 3 and 4 to 7. The last four have their low four bits in the low and high halves of bytes 8
+/// to 11, and their upper two bits in the upper two bits of bytes 0 to 3 and 4 to 7.
 pub(super) fn eight_scales(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let [s0, s1, s2, s3, m0, m1, m2, m3, h0, h1, h2, h3] = bytes.map(u32::from);
-    // Four at once, one to a byte of a word.
+    // Four numbers are unpacked at once, one per byte of a word.
     let word = |bytes: [u32; 4]| bytes.iter().rev().fold(0, |word, byte| word << 8 | byte);
     let (s, m, h) = (word([s0, s1, s2, s3]), word([m0, m1, m2, m3]), word([h0, h1, h2, h3]));
     let pair = |first: u32, last: u32| (u64::from(last) << 32 | u64::from(first)).to_le_bytes();
@@ -63,8 +66,9 @@ pub(super) fn eight_scales(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     (pair(s & low, h & half | s >> 2 & upper), pair(m & low, h >> 4 & half | m >> 2 & upper))
 }
 
-/// Sixteen scales of six bits: the low four in the low halves of bytes 0 to 7, then in their high halves; the
-/// upper two of scale `i` in bits `2 (i / 4)` and up of byte `8 + i % 4`.
+/// Unpacks sixteen scales of six bits. The low four bits of the first eight scales are in the low halves of
+/// bytes 0 to 7, those of the last eight in the high halves. The upper two bits of scale `i` are in bits
+/// `2 (i / 4)` and up of byte `8 + i % 4`.
 pub(super) fn sixteen_scales(bytes: &[u8; 12]) -> [u8; 16] {
     let mut scales: [u8; 16] = nibbles(field::<0, 8, _>(bytes));
     for (shift, scales) in scales.as_chunks_mut::<4>().0.iter_mut().enumerate() {
@@ -75,7 +79,7 @@ pub(super) fn sixteen_scales(bytes: &[u8; 12]) -> [u8; 16] {
     scales
 }
 
-/// The inverse of [`four_bits`]; a fifth bit is dropped.
+/// Packs 4-bit codes, the inverse of [`four_bits`]; a fifth bit is dropped.
 pub(super) fn from_four_bits(codes: &[u8; 256]) -> [u8; 128] {
     let mut bytes = [0; 128];
     for (bytes, codes) in bytes.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0) {
@@ -84,7 +88,7 @@ pub(super) fn from_four_bits(codes: &[u8; 256]) -> [u8; 128] {
     bytes
 }
 
-/// Bit `place` of the codes, as [`add_bit`] reads it.
+/// Packs bit `place` of the codes in the layout that [`add_bit`] reads.
 pub(super) fn bit_of_groups(codes: &[u8; 256], place: u8) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (g, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
@@ -95,7 +99,7 @@ pub(super) fn bit_of_groups(codes: &[u8; 256], place: u8) -> [u8; 32] {
     bytes
 }
 
-/// The low four bits of six, as [`six_bits`] reads them.
+/// Packs the low four bits of 6-bit codes in the layout that [`six_bits`] reads.
 pub(super) fn low_four_bits(codes: &[u8; 256]) -> [u8; 128] {
     let mut bytes = [0; 128];
     for (bytes, codes) in bytes.as_chunks_mut::<64>().0.iter_mut().zip(codes.as_chunks::<128>().0) {
@@ -104,7 +108,7 @@ pub(super) fn low_four_bits(codes: &[u8; 256]) -> [u8; 128] {
     bytes
 }
 
-/// The upper two bits of six, as [`six_bits`] reads them.
+/// Packs the upper two bits of 6-bit codes in the layout that [`six_bits`] reads.
 pub(super) fn upper_two_bits(codes: &[u8; 256]) -> [u8; 64] {
     let mut bytes = [0; 64];
     for (bytes, codes) in bytes.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0) {
@@ -117,7 +121,7 @@ pub(super) fn upper_two_bits(codes: &[u8; 256]) -> [u8; 64] {
     bytes
 }
 
-/// The inverse of [`eight_scales`].
+/// Packs scales and minima, integers from 0 to 63: the inverse of [`eight_scales`].
 pub(super) fn from_eight_scales(scales: [f32; 8], mins: [f32; 8]) -> [u8; 12] {
     let [s0, s1, s2, s3, s4, s5, s6, s7] = scales.map(|s| s as u8);
     let [m0, m1, m2, m3, m4, m5, m6, m7] = mins.map(|m| m as u8);

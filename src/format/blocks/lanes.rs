@@ -1,13 +1,13 @@
-//! Several sub-blocks side by side, one to a lane.
+//! Numbers of several sub-blocks side by side, one sub-block per lane.
 //!
-//! A search over scales sums over the weights of a sub-block. Within one sub-block that is a chain of
-//! additions, which cannot be vectorised without changing their order and so the result. Side by side,
-//! each sub-block is summed in order, and all of them at once.
+//! A search over scales sums over the weights of a sub-block. Within one sub-block these additions form a
+//! chain, which cannot be vectorised without changing their order and with it the result. With one sub-block
+//! per lane, every sub-block is summed in order, and all sub-blocks at once.
 
 use std::array::from_fn;
 use std::ops::{Add, Div, Mul, Sub};
 
-/// One number for each of `N` sub-blocks; arithmetic is lane by lane.
+/// One number for each of `N` sub-blocks. Arithmetic is lane by lane.
 #[derive(Clone, Copy)]
 pub(super) struct Lanes<const N: usize>(pub [f32; N]);
 
@@ -33,7 +33,7 @@ impl<const N: usize> Lanes<N> {
         self.map(f32::abs)
     }
 
-    /// The lesser, of two numbers; `f32::min` is slower for its care of NaN.
+    /// Returns the lesser number of each lane. `f32::min` is slower because it handles NaN.
     #[inline(always)]
     pub(super) fn min(self, other: Self) -> Self {
         self.zip(other, |a, b| if a < b { a } else { b })
@@ -44,10 +44,11 @@ impl<const N: usize> Lanes<N> {
         self.zip(other, |a, b| if a > b { a } else { b })
     }
 
-    /// The nearest integer, ties to even, for magnitudes below 2^22; something as large beyond that.
+    /// Rounds to the nearest integer, ties to even, for magnitudes below 2^22; larger numbers stay about as
+    /// large.
     #[inline(always)]
     pub(super) fn nearest(self) -> Self {
-        // Between 2^23 and 2^24 floats are the integers, so that the addition rounds.
+        // Between 2^23 and 2^24, floats are exactly the integers, so the addition rounds.
         const INTEGERS: f32 = 12_582_912.0;
         self.map(|x| (x + INTEGERS) - INTEGERS)
     }
@@ -57,13 +58,13 @@ impl<const N: usize> Lanes<N> {
         self.max(Self::splat(low)).min(Self::splat(high))
     }
 
-    /// Which lanes are less than their counterparts.
+    /// Returns in which lanes `self` is less than `other`.
     #[inline(always)]
     pub(super) fn less(self, other: Self) -> [bool; N] {
         from_fn(|i| self.0[i] < other.0[i])
     }
 
-    /// This where the mask is set, `other` elsewhere.
+    /// Returns the lanes of `self` where `mask` is set, and the lanes of `other` elsewhere.
     #[inline(always)]
     pub(super) fn or(self, mask: [bool; N], other: Self) -> Self {
         Self(from_fn(|i| if mask[i] { self.0[i] } else { other.0[i] }))
@@ -84,13 +85,14 @@ macro_rules! lane_by_lane {
 
 lane_by_lane!(Add add +, Sub sub -, Mul mul *, Div div /);
 
-/// Row `i` has element `i` of every sub-block of `LEN` weights.
+/// Transposes a block: row `i` has element `i` of every sub-block of `LEN` weights.
 pub(super) fn rows<const N: usize, const LEN: usize>(x: &[f32; 256]) -> [Lanes<N>; LEN] {
     const { assert!(N * LEN == 256) };
     from_fn(|i| Lanes(from_fn(|lane| x[lane * LEN + i])))
 }
 
-/// The inverse of [`rows`], for codes, which are small non-negative integers.
+/// Transposes rows of codes, which are small non-negative integers, back into a block: the inverse of
+/// [`rows`].
 pub(super) fn codes<const N: usize, const LEN: usize>(rows: &[Lanes<N>; LEN]) -> [u8; 256] {
     const { assert!(N * LEN == 256) };
     from_fn(|i| rows[i % LEN].0[i / LEN] as u8)

@@ -1,4 +1,4 @@
-//! The types whose 4-bit codes are indices into a table of values.
+//! Types whose 4-bit codes are indices into a table of 16 values.
 //!
 //! | type | weights | bytes | layout | value |
 //! |---|---|---|---|---|
@@ -6,11 +6,11 @@
 //! | IQ4_XS | 256 | 136 | binary16 `d`, `h` 2, `l` 4, 8 x 16 bytes of codes | `(d (s_g - 32)) IQ4[q]` |
 //! | MXFP4 | 32 | 17 | E8M0 exponent `e`, 16 bytes of codes | `2^(e - 128) E2M1[q]` |
 //!
-//! Everything is little-endian. Codes lie as in the other types of 32 weights: weight `j` in the low half
-//! of byte `j`, weight `j + 16` in its high half. Scale `s_g` of group `g` of IQ4_XS has six bits: four
-//! from half `g % 2` of byte `g / 2` of `l`, two from bits `2g` and `2g + 1` of `h`. The table of MXFP4
-//! has twice the values of E2M1 numbers, so that they are integers, and the exponent makes up for it.
-//! Sources: `block_iq4_nl`, `block_iq4_xs`, `block_mxfp4`, `kvalues_iq4nl` and `kvalues_mxfp4` in
+//! All fields are little-endian. Codes are packed as in the other types of 32 weights: weight `j` in the low
+//! half of byte `j`, weight `j + 16` in its high half. Scale `s_g` of group `g` of IQ4_XS has six bits: the
+//! low four in half `g % 2` of byte `g / 2` of `l`, the upper two in bits `2g` and `2g + 1` of `h`. The table
+//! of MXFP4 holds twice the E2M1 numbers, which makes them integers; the exponent `e - 128` compensates for
+//! the factor. Sources: `block_iq4_nl`, `block_iq4_xs`, `block_mxfp4`, `kvalues_iq4nl` and `kvalues_mxfp4` in
 //! ggml-common.h; OCP Microscaling Formats v1.0 for E8M0 and E2M1.
 
 use super::fields::{field, half_at, nibbles};
@@ -19,11 +19,12 @@ const IQ4: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
 ];
 
-/// Code 8 is minus zero in E2M1, but ggml's table is of integers, and its zero has no sign.
+/// Twice the E2M1 numbers. Code 8 is minus zero in E2M1, but ggml's table holds integers, and its zero has no
+/// sign.
 const E2M1: [f32; 16] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
-/// The largest exponent with which every value is finite: the largest is 12 times `2^(e - 128)`.
+/// Largest exponent with which every value is finite: the largest value is `12 * 2^(e - 128)`.
 const LARGEST_EXPONENT: u8 = 252;
 
 pub(super) fn decode_iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
@@ -45,12 +46,12 @@ pub(super) fn decode_mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
     look_up(exponential(block[0]), &E2M1, field::<1, 16, _>(block), out);
 }
 
-/// Whether some value of the block may be infinite. Exponent 255 is how E8M0 spells NaN.
+/// Returns whether all values are finite with any codes. Exponent 255 stands for NaN in E8M0.
 pub(super) fn mxfp4_is_finite(block: &[u8; 17]) -> bool {
     block[0] <= LARGEST_EXPONENT
 }
 
-/// `2^(e - 128)`, of which the first two are subnormal.
+/// Returns `2^(e - 128)`, which is subnormal for `e = 0` and `e = 1`.
 fn exponential(e: u8) -> f32 {
     f32::from_bits(match e {
         0 => 1 << 21,

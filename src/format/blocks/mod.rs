@@ -1,8 +1,8 @@
-//! Block codecs: the quantised types of GGUF files, to `f32` and back.
+//! Codecs of quantisation blocks: the quantised types of GGUF files, to `f32` and back.
 //!
-//! A quantised tensor is a sequence of blocks, each of so many weights of one row (32 or 256) in so many
-//! bytes. Decoding is exact: the values are those of gguf-py to the last bit. Encoding chooses the scales
-//! as llama.cpp does without an importance matrix, and gives its bytes.
+//! A quantised tensor is a sequence of blocks. A block holds 32 or 256 weights of one row in a fixed number
+//! of bytes. Decoding is exact: values equal those of gguf-py to the last bit. Encoding chooses the scales as
+//! llama.cpp does without an importance matrix, and yields the same bytes.
 
 mod fields;
 mod k_decode;
@@ -18,7 +18,7 @@ use std::str::FromStr;
 use self::fields::halves_are_finite;
 use crate::{Error, Result};
 
-/// A quantised type of GGUF files: so many weights share a block of so many bytes.
+/// Quantised type of GGUF files: a fixed number of weights shares a block of a fixed number of bytes.
 ///
 /// ```
 /// use laminate::format::blocks::BlockType;
@@ -33,31 +33,31 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlockType {
-    /// 4 bits, a scale for 32.
+    /// 4-bit codes; a scale per 32 weights.
     Q4_0,
-    /// 4 bits, a scale and an offset for 32.
+    /// 4-bit codes; a scale and an offset per 32 weights.
     Q4_1,
-    /// 5 bits, a scale for 32.
+    /// 5-bit codes; a scale per 32 weights.
     Q5_0,
-    /// 5 bits, a scale and an offset for 32.
+    /// 5-bit codes; a scale and an offset per 32 weights.
     Q5_1,
-    /// 8 bits, a scale for 32.
+    /// 8-bit codes; a scale per 32 weights.
     Q8_0,
-    /// 2 bits, a scale and an offset for 16, 256 in a block.
+    /// 2-bit codes; a scale and an offset per 16 weights, 256 weights per block.
     Q2K,
-    /// 3 bits, a scale for 16, 256 in a block.
+    /// 3-bit codes; a scale per 16 weights, 256 weights per block.
     Q3K,
-    /// 4 bits, a scale and an offset for 32, 256 in a block.
+    /// 4-bit codes; a scale and an offset per 32 weights, 256 weights per block.
     Q4K,
-    /// 5 bits, a scale and an offset for 32, 256 in a block.
+    /// 5-bit codes; a scale and an offset per 32 weights, 256 weights per block.
     Q5K,
-    /// 6 bits, a scale for 16, 256 in a block.
+    /// 6-bit codes; a scale per 16 weights, 256 weights per block.
     Q6K,
-    /// 4 bits that select from 16 uneven values, a scale for 32.
+    /// 4-bit indices into 16 unevenly spaced values; a scale per 32 weights.
     Iq4Nl,
-    /// 4 bits that select from 16 uneven values, a scale for 32, 256 in a block.
+    /// 4-bit indices into 16 unevenly spaced values; a scale per 32 weights, 256 weights per block.
     Iq4Xs,
-    /// 4-bit floats, a power of two for 32.
+    /// 4-bit floats; a power of two per 32 weights.
     Mxfp4,
 }
 
@@ -66,12 +66,12 @@ struct Properties {
     ggml_id: u32,
     weights: usize,
     bytes: usize,
-    /// The order of [`BlockType::wider`].
+    /// Position in the order of [`BlockType::wider`].
     rank: u8,
 }
 
 impl BlockType {
-    /// All types, by their number in GGUF files.
+    /// All types, in the order of their numbers in GGUF files.
     pub const ALL: [Self; 13] = [
         Self::Q4_0,
         Self::Q4_1,
@@ -107,40 +107,40 @@ impl BlockType {
         Properties { name, ggml_id, weights, bytes, rank }
     }
 
-    /// The name as ggml spells it, such as `Q4_K`.
+    /// Returns the name as ggml spells it, such as `Q4_K`.
     pub const fn name(self) -> &'static str {
         self.properties().name
     }
 
-    /// The number of the type in GGUF files (`ggml_type`).
+    /// Returns the number of the type in GGUF files (`ggml_type`).
     pub const fn ggml_id(self) -> u32 {
         self.properties().ggml_id
     }
 
-    /// The type with this number in GGUF files.
+    /// Returns the type with the given number in GGUF files, or `None` if no supported type has it.
     pub fn from_ggml_id(id: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.ggml_id() == id)
     }
 
-    /// Weights in a block.
+    /// Returns the weights per block.
     pub const fn weights(self) -> usize {
         self.properties().weights
     }
 
-    /// Bytes of a block.
+    /// Returns the bytes per block.
     pub const fn bytes(self) -> usize {
         self.properties().bytes
     }
 
-    /// Bits per weight, scales included.
+    /// Returns the bits per weight, scales included.
     pub fn bits_per_weight(self) -> f64 {
         8.0 * self.bytes() as f64 / self.weights() as f64
     }
 
-    /// The more precise of two types, which is not always the one with more bits per weight.
+    /// Returns the more precise of two types, which does not always have more bits per weight.
     ///
-    /// The order is that of llama.cpp's error (RMS, of 1) on normally distributed weights, and the same for
-    /// Laplace's and Student's distributions:
+    /// The order is that of the RMS error of llama.cpp's encoding on normally distributed weights of RMS 1;
+    /// weights of Laplace's and Student's distributions give the same order:
     ///
     /// ```text
     /// Q2_K 0.297  Q3_K 0.151  MXFP4 0.114  Q4_0 0.086  Q4_1 0.078  IQ4_XS 0.077  IQ4_NL 0.076
@@ -150,18 +150,18 @@ impl BlockType {
         if other.properties().rank > self.properties().rank { other } else { self }
     }
 
-    /// The type in which merged values of this type are stored again: itself where there is an encoder,
-    /// else the smallest more precise type with one and with blocks of as many weights (a row of 32-weight
-    /// blocks need not be a multiple of 256).
+    /// Returns the type in which merged values of this type are stored again: the type itself if it has an
+    /// encoder, else the smallest more precise type that has an encoder and as many weights per block (a row
+    /// of 32-weight blocks need not be a multiple of 256).
     ///
     /// | type | stored as | because |
     /// |---|---|---|
     /// | Q2_K, Q3_K, IQ4_XS | Q4_K | the smallest type of 256 weights with an encoder |
     /// | IQ4_NL | Q5_0 | of the types of 32 weights, Q4_0 and Q4_1 lose more |
-    /// | MXFP4 | Q5_0 | its steps next to zero are 1/12 of the largest value, those of Q4_0 1/8 |
+    /// | MXFP4 | Q5_0 | its steps next to zero are 1/12 of the largest value, the steps of Q4_0 1/8 |
     ///
-    /// There is no encoder of 2 or 3 bits because such files are made with an importance matrix, which
-    /// they do not contain; without one the error is two and four times that of Q4_K.
+    /// Types of 2 and 3 bits have no encoder, because files of these types are made with an importance matrix
+    /// that they do not contain. Without one, the error is four and two times that of Q4_K.
     pub fn encodable(self) -> Self {
         match self {
             Self::Q2K | Self::Q3K | Self::Iq4Xs => Self::Q4K,
@@ -171,13 +171,14 @@ impl BlockType {
         }
     }
 
-    /// Decodes whole blocks into their weights.
+    /// Decodes whole blocks into `out`.
     ///
-    /// Values are what gguf-py gives, bit for bit. Any bytes decode to something; where a scale is not
-    /// finite, the values are not either ([`first_not_finite`](Self::first_not_finite)).
+    /// Values equal those of gguf-py, bit for bit. Any bytes can be decoded; if a scale is not finite,
+    /// neither are the values of its block (see [`first_not_finite`](Self::first_not_finite)).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `bytes` are no whole blocks or `out` has not exactly their number of weights.
+    /// [`Error::Shape`] if `bytes` is not a whole number of blocks or `out` does not have exactly their
+    /// number of weights.
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         let blocks = bytes.len() / self.bytes();
         if !bytes.len().is_multiple_of(self.bytes())
@@ -211,8 +212,8 @@ impl BlockType {
         Ok(())
     }
 
-    /// The index of the first whole block with a scale or an offset that is infinite or NaN, in a pass
-    /// over these alone. If there is none, every decoded value is finite.
+    /// Returns the index of the first whole block with an infinite or NaN scale or offset. Only scales and
+    /// offsets are read. If the result is `None`, every decoded value is finite.
     ///
     /// An exponent of MXFP4 with which the largest code overflows counts as infinite.
     pub fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
@@ -232,12 +233,12 @@ impl BlockType {
         }
     }
 
-    /// Encodes weights, whose number is a multiple of that of a block, without an importance matrix.
+    /// Encodes weights without an importance matrix.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a type without an encoder (see [`encodable`](Self::encodable)),
-    /// [`Error::Shape`] if the weights are no whole blocks, [`Error::Numeric`] if one is NaN or infinite,
-    /// or so large that the scale of its block is.
+    /// [`Error::Unsupported`] for a type without an encoder (see [`encodable`](Self::encodable));
+    /// [`Error::Shape`] if the weights are not a whole number of blocks; [`Error::Numeric`] if a weight is
+    /// NaN, infinite, or so large that the scale of its block exceeds binary16.
     pub fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
         if self.encodable() != self {
             return Err(Error::Unsupported(format!(
@@ -305,7 +306,10 @@ impl fmt::Display for BlockType {
 impl FromStr for BlockType {
     type Err = Error;
 
-    /// Accepts ggml's names in either case.
+    /// Parses ggml's name of a type, ignoring case.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], with all known names, for an unknown name.
     fn from_str(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
         found.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The types of 32 weights with one binary16 scale `d`, and for some a binary16 offset `m`.
+//! Types of 32 weights with one binary16 scale `d` and, for some, a binary16 offset `m`.
 //!
 //! | type | bytes | layout | value |
 //! |---|---|---|---|
@@ -8,10 +8,10 @@
 //! | Q5_1 | 24 | `d`, `m`, 4 bytes of fifth bits, 16 bytes of codes | `d q + m` |
 //! | Q8_0 | 34 | `d`, 32 signed bytes | `d q` |
 //!
-//! Everything is little-endian. Byte `j` of the codes has weight `j` in its low half and weight `j + 16`
-//! in its high half; bit `j` of the fifth bits is bit 4 of code `j`. Sources: `block_q4_0` and its
-//! siblings in ggml-common.h, `dequantize_row_*` and `quantize_row_*_ref` in ggml-quants.c, whose bytes
-//! the encoders give.
+//! All fields are little-endian. Byte `j` of the codes has weight `j` in its low half and weight `j + 16` in
+//! its high half; bit `j` of the fifth bits is bit 4 of code `j`. Sources: `block_q4_0` and its siblings in
+//! ggml-common.h, `dequantize_row_*` and `quantize_row_*_ref` in ggml-quants.c. The encoders yield the same
+//! bytes as `quantize_row_*_ref`.
 
 use super::fields::{field, finite_half, from_nibbles, half_at, nibbles, set};
 
@@ -57,7 +57,7 @@ fn scale_and_shift(d: f32, m: f32, codes: &[u8; 32], out: &mut [f32; 32]) {
 fn five_bits(fifth: &[u8; 4], low: &[u8; 16]) -> [u8; 32] {
     let fifth = u32::from_le_bytes(*fifth);
     let mut codes = nibbles(low);
-    // A mask and a comparison instead of a shift by j: SSE2 has no shift by a different count per lane.
+    // A mask and a comparison replace a shift by j, because SSE2 cannot shift lanes by different counts.
     for (j, code) in codes.iter_mut().enumerate() {
         *code |= if fifth & (1 << j) == 0 { 0 } else { 16 };
     }
@@ -68,7 +68,7 @@ fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     codes.iter().rev().fold(0u32, |bits, code| bits << 1 | u32::from(code >> 4)).to_le_bytes()
 }
 
-/// `None` here and below: the scale or the offset is beyond binary16.
+/// Encodes a block. All encoders of this file return `None` if the scale or the offset is beyond binary16.
 pub(super) fn encode_q4_0(x: &[f32; 32]) -> Option<[u8; 18]> {
     let (d, codes) = symmetric::<8>(x);
     let mut block = [0; 18];
@@ -110,8 +110,8 @@ pub(super) fn encode_q8_0(x: &[f32; 32]) -> Option<[u8; 34]> {
     let inverse = inverse(d);
     let mut block = [0; 34];
     set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
-    // Halves are rounded away from zero, by truncation after adding the number just below a half:
-    // f32::round is a call into the C library where there is no instruction for it.
+    // Halves are rounded away from zero, by truncation after adding the largest number below a half:
+    // `f32::round` is a call into the C library on targets without an instruction for it.
     let codes = x.map(|x| {
         let x = x * inverse;
         ((x + 0.499_999_97f32.copysign(x)) as i8).cast_unsigned()
@@ -120,25 +120,28 @@ pub(super) fn encode_q8_0(x: &[f32; 32]) -> Option<[u8; 34]> {
     Some(block)
 }
 
-/// A zero scale has codes of zero. The scale itself is used and not the binary16 number that is stored,
-/// as in ggml-quants.c.
+/// Returns `1 / d`, or 0 if `d` is 0, so that all codes are equal. As in ggml-quants.c, `d` is the scale
+/// itself and not the binary16 number that is stored.
 fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The value largest in magnitude, with its sign, gets code 0 and is met exactly: of the `2 ZERO` codes one
-/// more is on that side of zero, so this uses the whole range. The opposite value, if there, is cut short.
+/// Quantises to `2 ZERO` codes around zero, and returns the scale and the codes. The value of largest
+/// magnitude gets code 0 and is met exactly (before the scale is rounded): there is one more code on its side
+/// of zero than on the other, so the whole range is used. A value of equal magnitude and opposite sign is
+/// clamped.
 fn symmetric<const ZERO: u8>(x: &[f32; 32]) -> (f32, [u8; 32]) {
     let farthest = x.iter().fold(0f32, |far, x| if x.abs() > far.abs() { *x } else { far });
     let zero = f32::from(ZERO);
     let d = farthest / -zero;
     let inverse = inverse(d);
-    // `as` saturates, so that the infinite inverse of a subnormal scale gives some code and no error;
-    // such a scale is stored as zero.
+    // `as` saturates, so that the infinite inverse of a subnormal scale gives some code and no error; a
+    // subnormal scale is stored as zero.
     (d, x.map(|x| ((x * inverse + (zero + 0.5)) as u8).min(2 * ZERO - 1)))
 }
 
-/// The range from the smallest to the largest value in `MAX` steps.
+/// Quantises the range from the smallest to the largest value in `MAX` steps, and returns scale, offset and
+/// codes.
 fn affine<const MAX: u8>(x: &[f32; 32]) -> (f32, f32, [u8; 32]) {
     let low = x.iter().fold(f32::MAX, |low, x| if *x < low { *x } else { low });
     let high = x.iter().fold(f32::MIN, |high, x| if *x > high { *x } else { high });

@@ -1,12 +1,13 @@
-//! GGUF headers, read and written.
+//! GGUF headers: parsing and writing.
 //!
-//! A file is magic `GGUF`, `u32` version, `u64` number of tensors, `u64` number of metadata entries; the
-//! entries (`string` key, `u32` type, value); for each tensor its name, `u32` number of dimensions, that many
-//! `u64` with the row length first, `u32` type and `u64` offset; then, at the next multiple of
-//! `general.alignment`, the data, to whose start offsets are relative. Everything is little-endian
-//! (ggml's `docs/gguf.md`).
+//! A file begins with the magic `GGUF`, `u32` version, `u64` number of tensors and `u64` number of metadata
+//! entries. The metadata entries follow (`string` key, `u32` type, value), then for each tensor its name,
+//! `u32` number of dimensions, as many `u64` dimensions with the row length first, `u32` type and `u64`
+//! offset. The data begins at the next multiple of `general.alignment`, and offsets are relative to its
+//! start. All numbers are little-endian (ggml's `docs/gguf.md`).
 //!
-//! A model in several files carries its metadata in the first; the others have the `split.*` keys only.
+//! A model split over several files has its metadata in the first file; the other files have only the
+//! `split.*` keys.
 
 mod value;
 mod write;
@@ -22,28 +23,29 @@ use crate::{Error, Result};
 pub use value::{Array, Value, ValueType};
 pub use write::{OutputTensor, header_bytes, padding, parse_split_name, split_metadata, split_name};
 
-/// The first bytes of every file.
+/// First bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
 
-/// The version that is written; 2 has the same layout and is read too.
+/// Version that is written. Version 2 has the same layout and is read too.
 pub const VERSION: u32 = 3;
 
 /// Longest header that is read, in bytes. The largest vocabularies in use take about 20 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
 
-/// Alignment of tensors where the file does not say another.
+/// Alignment of tensors in bytes, unless the file specifies another.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// Key of the alignment.
+/// Metadata key of the alignment.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// Keys of a file that is one of several: its 0-based place, how many there are, and the tensors of all.
+/// Metadata keys of a file of a split model: its number (counted from 0), the number of files, and the number
+/// of tensors in all files.
 pub const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
 
-/// Most dimensions that a tensor may have.
+/// Largest number of dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
 
-/// Metadata in the order of the file; a key occurs once.
+/// Metadata entries in the order of the file; every key occurs once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata {
     /// Keys and values.
@@ -51,12 +53,12 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The value of `key`.
+    /// Returns the value of `key`, or `None` if the key is absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value)
     }
 
-    /// Sets `key`, in place if it is there.
+    /// Sets the value of `key`: in place if the key exists, else in a new entry at the end.
     pub fn set(&mut self, key: &str, value: Value) {
         match self.entries.iter_mut().find(|(k, _)| k == key) {
             Some(entry) => entry.1 = value,
@@ -64,61 +66,62 @@ impl Metadata {
         }
     }
 
-    /// Removes `key`.
+    /// Removes the entry of `key`, if it exists.
     pub fn remove(&mut self, key: &str) {
         self.entries.retain(|(k, _)| k != key);
     }
 }
 
-/// Where one tensor lies in its file.
+/// Name, element type, shape and location of one tensor in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name.
+    /// Tensor name.
     pub name: String,
-    /// Its type.
+    /// Element type.
     pub element: Element,
-    /// Dimensions, outermost first (the file has them the other way round).
+    /// Dimensions, outermost first (the file stores them innermost first).
     pub shape: Vec<u64>,
-    /// First byte, counted from the start of the file.
+    /// Offset of the first byte from the start of the file.
     pub offset: u64,
     /// Size in bytes, without padding.
     pub bytes: u64,
 }
 
-/// Which of several files this is.
+/// Place of a file among the files of a split model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
-    /// Its place, 0-based.
+    /// Number of this file, counted from 0.
     pub number: u64,
-    /// How many there are.
+    /// Number of files.
     pub count: u64,
-    /// Tensors in all of them.
+    /// Number of tensors in all files; 0 if the file does not say.
     pub tensors: u64,
 }
 
-/// A parsed header.
+/// Parsed header: metadata, and tensors in the order of their data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
-    /// All metadata.
+    /// All metadata entries.
     pub metadata: Metadata,
     /// Tensors in the order of their data.
     pub tensors: Vec<TensorInfo>,
-    /// Present in a file that is one of several.
+    /// Place among the files of a split model; `None` if the model has a single file.
     pub split: Option<Split>,
 }
 
-/// Whether a file begins like a GGUF file.
+/// Returns whether a file that starts with `first_bytes` is a GGUF file.
 pub fn is_gguf(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(&MAGIC)
 }
 
-/// Parses the front of a file of `file_bytes` bytes; `None` if `front` ends before the header does: call
-/// again with more of it.
+/// Parses the header of a file of `file_bytes` bytes from its first bytes, `front`. Returns `None` if `front`
+/// ends before the header does: the caller must try again with more bytes.
 ///
 /// # Errors
-/// [`Error::Format`] naming `file` and the key or tensor for a header that lies: counts, lengths or offsets
-/// beyond the file, unknown value types, overlapping or unaligned tensors, an alignment that is no power of
-/// two; [`Error::Unsupported`] for versions and tensor types that are not handled.
+/// [`Error::Format`], with the name `file` and the key or tensor, if counts, lengths or offsets exceed the
+/// file, if a value type is unknown, a key or tensor occurs twice, tensors overlap or are not aligned, if the
+/// alignment is not a power of two, or if the header is longer than [`MAX_HEADER_BYTES`];
+/// [`Error::Unsupported`] for a version or tensor type that is not handled.
 pub fn parse_header(file: &str, front: &[u8], file_bytes: u64) -> Result<Option<Header>> {
     let bad = |what: String| Error::Format(format!("{file}: {what}; download the file again"));
     if front.len() as u64 >= MAX_HEADER_BYTES {
@@ -145,10 +148,10 @@ impl From<Trouble> for Problem {
     }
 }
 
-/// A tensor as the file has it.
+/// Tensor entry as the file stores it.
 struct RawTensor {
     name: String,
-    /// Row length first.
+    /// Dimensions, row length first.
     dimensions: Vec<u64>,
     kind: u32,
     offset: u64,
@@ -172,7 +175,8 @@ fn read_header(cursor: &mut Cursor<'_>) -> std::result::Result<RawHeader, Proble
             "GGUF version {version}{big_endian} is not supported; versions 2 and 3 are: convert the model anew"
         )));
     }
-    // A name of no bytes, no dimensions, a type and an offset; a key of no bytes, a type and a byte.
+    // The smallest tensor entry has an empty name, no dimensions, a type and an offset; the smallest metadata
+    // entry has an empty key, a type and a value of one byte.
     let n_tensors = cursor.count(8 + 4 + 4 + 8, "its list of tensors")?;
     let n_entries = cursor.count(8 + 4 + 1, "its metadata")?;
     let mut metadata = Metadata::default();
@@ -233,10 +237,7 @@ impl RawHeader {
 
 type Checked<T> = std::result::Result<T, String>;
 
-/// The alignment that the metadata asks for.
-///
-/// # Errors
-/// In words, where it is no power of two.
+/// Returns the alignment that the metadata specifies, or a message if it is not a power of two up to 2^20.
 fn alignment(metadata: &Metadata) -> Checked<u64> {
     let Some(value) = metadata.get(ALIGNMENT_KEY) else {
         return Ok(DEFAULT_ALIGNMENT);
@@ -304,7 +305,7 @@ fn split(metadata: &Metadata) -> Checked<Option<Split>> {
     }
 }
 
-/// Numbers of the types that are no blocks.
+/// Numbers of the float types in GGUF files.
 const FLOATS: [(Element, u32); 3] = [(Element::F32, 0), (Element::F16, 1), (Element::Bf16, 30)];
 
 fn element_of(id: u32) -> Option<Element> {
@@ -312,7 +313,7 @@ fn element_of(id: u32) -> Option<Element> {
     float.or_else(|| BlockType::from_ggml_id(id).map(Element::Block))
 }
 
-/// The number of a type.
+/// Returns the number of a type in GGUF files.
 fn id_of(element: Element) -> u32 {
     match element {
         Element::Block(block) => block.ggml_id(),
@@ -320,7 +321,7 @@ fn id_of(element: Element) -> u32 {
     }
 }
 
-/// Types that are known by name and not handled.
+/// Numbers and names of types that are not supported, for messages.
 const REFUSED: [(u32, &str); 21] = [
     (4, "Q4_2"),
     (5, "Q4_3"),

@@ -1,8 +1,8 @@
-//! Metadata values, and the cursor that reads them.
+//! Metadata values of GGUF files, and the cursor that reads them.
 
 use std::fmt;
 
-/// A metadata value.
+/// Metadata value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// `uint8`.
@@ -29,20 +29,20 @@ pub enum Value {
     Bool(bool),
     /// `string`: `u64` length, then UTF-8.
     String(String),
-    /// `array`: a type, `u64` length, then the items.
+    /// `array`: item type, `u64` length, then the items.
     Array(Array),
 }
 
-/// Items of one type.
+/// Array of values of one type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
-    /// Their type, which an empty array has too.
+    /// Type of the items, which an empty array has too.
     pub of: ValueType,
-    /// The items.
+    /// Items, all of the type `of`.
     pub items: Vec<Value>,
 }
 
-/// The type of a value; the numbers are the file's.
+/// Type of a metadata value; the discriminants are the numbers in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 #[allow(missing_docs, reason = "named like the values")]
@@ -79,12 +79,12 @@ impl ValueType {
         Self::F64,
     ];
 
-    /// The type with this number.
+    /// Returns the type with the given number in the file, or `None` for an unknown number.
     pub fn from_id(id: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == id)
     }
 
-    /// Bytes that a value takes at least.
+    /// Returns the least number of bytes that a value takes in the file.
     fn least_bytes(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
@@ -97,7 +97,7 @@ impl ValueType {
 }
 
 impl Value {
-    /// What it is.
+    /// Returns the type of the value.
     pub fn kind(&self) -> ValueType {
         match self {
             Value::U8(_) => ValueType::U8,
@@ -116,12 +116,12 @@ impl Value {
         }
     }
 
-    /// An array of strings.
+    /// Makes an array of strings.
     pub fn strings(items: impl IntoIterator<Item = String>) -> Self {
         Value::Array(Array { of: ValueType::String, items: items.into_iter().map(Value::String).collect() })
     }
 
-    /// Any integer that is not negative.
+    /// Returns an integer of any width that is not negative; `None` for other values.
     pub fn as_u64(&self) -> Option<u64> {
         match self {
             Value::U8(x) => Some(u64::from(*x)),
@@ -136,7 +136,7 @@ impl Value {
         }
     }
 
-    /// Any integer.
+    /// Returns an integer of any width that fits in `i64`; `None` for other values.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Value::I8(x) => Some(i64::from(*x)),
@@ -147,7 +147,7 @@ impl Value {
         }
     }
 
-    /// A float of either width.
+    /// Returns a float of either width; `None` for other values.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Value::F32(x) => Some(f64::from(*x)),
@@ -156,7 +156,7 @@ impl Value {
         }
     }
 
-    /// A truth value.
+    /// Returns a boolean; `None` for other values.
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Value::Bool(x) => Some(*x),
@@ -164,7 +164,7 @@ impl Value {
         }
     }
 
-    /// A string.
+    /// Returns a string; `None` for other values.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(x) => Some(x),
@@ -172,7 +172,7 @@ impl Value {
         }
     }
 
-    /// The items of an array.
+    /// Returns the items of an array; `None` for other values.
     pub fn as_array(&self) -> Option<&[Value]> {
         match self {
             Value::Array(array) => Some(&array.items),
@@ -180,7 +180,7 @@ impl Value {
         }
     }
 
-    /// Appends the value as the file has it, without its type.
+    /// Appends the value in the file's encoding, without its type.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Value::U8(x) => out.push(*x),
@@ -204,7 +204,7 @@ impl Value {
     }
 }
 
-/// In short: long arrays by their length only.
+/// Short form for messages: of an array, only the length is shown.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -230,19 +230,19 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.extend(text.as_bytes());
 }
 
-/// Why reading stopped.
+/// Reason why reading stopped.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The bytes given end here, and the file goes on.
+    /// The given bytes end here, and the file may go on.
     Short,
-    /// The file lies; in words, without its name.
+    /// The file is inconsistent; the message does not have the file's name.
     Lie(String),
 }
 
-/// Arrays in arrays deeper than this are no metadata.
+/// Deepest nesting of arrays that is accepted.
 const MAX_DEPTH: usize = 4;
 
-/// Reads the front of a file of which only a part may be there.
+/// Reader of the front of a file, of which only a part may be at hand.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -252,12 +252,12 @@ pub(super) struct Cursor<'a> {
 type Read<T> = std::result::Result<T, Trouble>;
 
 impl<'a> Cursor<'a> {
-    /// At the first byte of a file of `file_bytes` that begins with `bytes`.
+    /// Starts at the first byte of a file of `file_bytes` bytes that begins with `bytes`.
     pub fn new(bytes: &'a [u8], file_bytes: u64) -> Self {
         Self { bytes, at: 0, file_bytes }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub fn position(&self) -> u64 {
         self.at as u64
     }
@@ -281,17 +281,18 @@ impl<'a> Cursor<'a> {
         taken.try_into().map_err(|_| Trouble::Short)
     }
 
-    /// A `uint32`.
+    /// Reads a `uint32`.
     pub fn u32(&mut self, what: &str) -> Read<u32> {
         self.array(what).map(u32::from_le_bytes)
     }
 
-    /// A `uint64`.
+    /// Reads a `uint64`.
     pub fn u64(&mut self, what: &str) -> Read<u64> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// How many things of at least `least` bytes follow: a number that the file has room for.
+    /// Reads the number of entries that follow, each of at least `least` bytes, and checks that the file has
+    /// room for them.
     pub fn count(&mut self, least: u64, what: &str) -> Read<usize> {
         let count = self.u64(what)?;
         let room = self.left_in_file() / least.max(1);
@@ -301,7 +302,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A `string`.
+    /// Reads a `string`.
     pub fn string(&mut self, what: &str) -> Read<String> {
         let length = self.u64(what)?;
         let bytes = self.take(length, what)?;
@@ -311,7 +312,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A type and its value.
+    /// Reads a type and a value of that type.
     pub fn typed_value(&mut self, what: &str) -> Read<Value> {
         let kind = self.value_type(what)?;
         self.value(kind, what, 0)
@@ -347,7 +348,7 @@ impl<'a> Cursor<'a> {
             ValueType::Array => {
                 let of = self.value_type(what)?;
                 let count = self.count(of.least_bytes(), what)?;
-                // Grown as items arrive: the count alone must not reserve memory.
+                // The list grows as items arrive: a wrong count alone must not reserve memory.
                 let mut items = Vec::new();
                 for _ in 0..count {
                     items.push(self.value(of, what, depth + 1)?);

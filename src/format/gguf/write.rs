@@ -1,15 +1,15 @@
-//! Headers of new files.
+//! Encoding of GGUF headers for new files.
 
 use super::value::write_string;
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, Metadata, SPLIT_KEYS, VERSION, Value, id_of};
 use crate::format::element::Element;
 
-/// A tensor to be written.
+/// Name, element type, shape and size of a tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputTensor {
-    /// Its name.
+    /// Tensor name.
     pub name: String,
-    /// Its type.
+    /// Element type.
     pub element: Element,
     /// Dimensions, outermost first.
     pub shape: Vec<u64>,
@@ -17,8 +17,8 @@ pub struct OutputTensor {
     pub bytes: u64,
 }
 
-/// The header of a file with `tensors` in this order, each followed by [`padding`]; it ends where the data
-/// begins.
+/// Encodes the header of a file that holds `tensors` in this order, each followed by [`padding`]. The result
+/// is padded up to the start of the data.
 pub fn header_bytes(metadata: &Metadata, tensors: &[OutputTensor]) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(MAGIC);
@@ -44,14 +44,15 @@ pub fn header_bytes(metadata: &Metadata, tensors: &[OutputTensor]) -> Vec<u8> {
     out
 }
 
-/// Zero bytes after `bytes` of data.
+/// Returns the number of zero bytes that must follow `bytes` bytes of data, by the alignment in `metadata`.
 pub fn padding(metadata: &Metadata, bytes: u64) -> u64 {
     let alignment = metadata.get(ALIGNMENT_KEY).and_then(Value::as_u64).unwrap_or(DEFAULT_ALIGNMENT).max(1);
     bytes.next_multiple_of(alignment) - bytes
 }
 
-/// The metadata of file `number` (0-based) of `count`: everything in the first, and in the others only what
-/// says which they are.
+/// Returns the metadata of file `number` (counted from 0) of `count`: all entries in the first file, the
+/// alignment alone in the others, and the [`SPLIT_KEYS`] in every file. `n_tensors` is the number of tensors
+/// in all files.
 pub fn split_metadata(metadata: &Metadata, number: u16, count: u16, n_tensors: i32) -> Metadata {
     let mut own = if number == 0 {
         metadata.clone()
@@ -66,12 +67,12 @@ pub fn split_metadata(metadata: &Metadata, number: u16, count: u16, n_tensors: i
     own
 }
 
-/// The conventional name of file `number` (0-based) of `count`: `stem-00001-of-00003.gguf`.
+/// Returns the conventional name of file `number` (counted from 0) of `count`: `stem-00001-of-00003.gguf`.
 pub fn split_name(stem: &str, number: usize, count: usize) -> String {
     format!("{stem}-{:05}-of-{count:05}.gguf", number + 1)
 }
 
-/// Stem, 0-based number and count out of a name that [`split_name`] makes.
+/// Parses a name made by [`split_name`] into stem, number (counted from 0) and count; `None` for other names.
 pub fn parse_split_name(name: &str) -> Option<(&str, usize, usize)> {
     let (front, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (stem, number) = front.rsplit_once('-')?;

@@ -1,7 +1,8 @@
-// Blocks of quantised weights to f32. Each invocation decodes one group of SIZE weights, which share a scale.
+// Decodes blocks of quantised weights to f32. Each invocation decodes one group of SIZE weights, which share
+// a scale.
 //
-// What differs between the types stands in front of this: BLOCK bytes hold GROUPS groups; `scale` gives a group's
-// factor and what is subtracted, `code` a weight's number.
+// The source of each type precedes this file: BLOCK bytes hold GROUPS groups; `scale` returns the factor of a
+// group and the offset to subtract, `code` the number of a weight.
 
 // The number of groups, then the bytes of the blocks, little-endian.
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
@@ -15,7 +16,8 @@ fn signed_byte(at: u32) -> f32 {
     return f32(bitcast<i32>(byte(at) << 24u) >> 24u);
 }
 
-// A binary16 number. Taken apart by hand, because a GPU may take subnormal ones for zero, and scales often are.
+// Reads a binary16 number. Its bits are taken apart here because a GPU may treat subnormal numbers, which
+// scales often are, as zero.
 fn half(at: u32) -> f32 {
     let bits = byte(at) | (byte(at + 1u) << 8u);
     let exponent = (bits >> 10u) & 31u;
@@ -25,7 +27,7 @@ fn half(at: u32) -> f32 {
     return select(magnitude, -magnitude, (bits & 0x8000u) != 0u);
 }
 
-// Code i of 32 in 16 bytes: the low halves first.
+// Reads code i of 32 codes in 16 bytes: the low halves first.
 fn nibble(at: u32, i: u32) -> u32 {
     return (byte(at + (i & 15u)) >> (4u * (i >> 4u))) & 15u;
 }

@@ -1,8 +1,8 @@
-//! Stored weights to `f32` on a GPU, by shaders of ours.
+//! Decoding of stored weights to `f32` on a GPU, by our own shaders.
 //!
-//! Weights are uploaded as they are stored, and a few rows at a time are decoded just before they are
-//! multiplied: a quantised matrix never exists in `f32` as a whole, and no buffer exceeds what every WebGPU
-//! implementation grants. The shaders use neither half-precision arithmetic nor subgroups.
+//! Weights are uploaded in their stored form, and a few rows at a time are decoded just before they are
+//! multiplied: a quantised matrix never exists in `f32` as a whole, and no buffer exceeds the limits that
+//! every WebGPU implementation grants. The shaders use neither half-precision arithmetic nor subgroups.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Cube, Dispatch, backend_extension};
@@ -17,13 +17,13 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
 
-/// Invocations of a workgroup, as the shader says.
+/// Invocations per workgroup, as the shader declares.
 const WORKGROUP: u32 = 64;
 
-/// Workgroups in a row that every implementation grants.
+/// Workgroups per dimension that every implementation grants.
 const MAX_WORKGROUPS: u32 = 65_535;
 
-/// Rows of a matrix on a GPU, as they are stored.
+/// Rows of a matrix on a GPU, in their stored form.
 #[derive(Debug, Clone)]
 pub struct StoredRows {
     element: Element,
@@ -32,7 +32,8 @@ pub struct StoredRows {
 }
 
 impl StoredRows {
-    /// Uploads rows `[n, width]`; `None` where no shader decodes their type, or for a part of a group.
+    /// Uploads rows of `shape` `[n, width]`. Returns `None` if no shader decodes `element`, or if the rows
+    /// are not a whole number of the shader's groups.
     pub fn upload(element: Element, bytes: &[u8], shape: [usize; 2], device: &Device) -> Option<Self> {
         let shader = Shader::of(element)?;
         let values = shape[0] * shape[1];
@@ -54,23 +55,23 @@ impl StoredRows {
         Some(Self { element, shape, words })
     }
 
-    /// The rows in `f32`.
+    /// Decodes the rows to an `f32` tensor `[n, width]`.
     pub fn decode(&self) -> Tensor<2> {
         let words = self.words.clone().into_dispatch();
         Tensor::from_dispatch(<Dispatch as Dequantise>::dequantise(words, self.element, self.shape))
     }
 }
 
-/// The text of the shader of a type.
+/// WGSL shader that decodes one element type.
 #[derive(Debug, Clone, Copy)]
 pub struct Shader {
-    /// Weights that an invocation decodes.
+    /// Number of weights that an invocation decodes.
     pub group: usize,
     parts: &'static [&'static str],
 }
 
 impl Shader {
-    /// The shader that decodes `element`; `None` for one that needs none.
+    /// Returns the shader that decodes `element`; `None` for `F32`, which needs no decoding.
     pub fn of(element: Element) -> Option<Self> {
         let parts: &'static [&'static str] = match element {
             Element::F32 => return None,
@@ -99,17 +100,17 @@ impl Shader {
         Some(Self { group, parts })
     }
 
-    /// The whole text in WGSL.
+    /// Returns the complete WGSL source.
     pub fn source(self) -> String {
         let parts = self.parts.iter().chain(&[include_str!("common.wgsl")]);
         parts.copied().collect::<Vec<_>>().join("\n")
     }
 }
 
-/// What burn is taught: blocks, as words, to numbers.
+/// Backend extension that teaches burn to decode stored weights on the device.
 #[backend_extension(Cube)]
 pub trait Dequantise: Backend {
-    /// Decodes the words of [`StoredRows`] into a matrix of `shape`.
+    /// Decodes the words of [`StoredRows`] to an `f32` matrix of `shape` `[n, width]`.
     fn dequantise(words: IntTensor<Self>, element: Element, shape: [usize; 2]) -> FloatTensor<Self>;
 }
 
@@ -137,7 +138,7 @@ impl Dequantise for Cube {
     }
 }
 
-/// A shader as the runtime takes it.
+/// Shader in the form that the CubeCL runtime takes.
 struct Kernel(Element);
 
 impl KernelMetadata for Kernel {

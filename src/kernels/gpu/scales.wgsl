@@ -1,4 +1,4 @@
-// Scale and minimum of a group of Q4_K and Q5_K, six bits each, in twelve bytes.
+// Reads the scale and the minimum of a group of Q4_K or Q5_K, six bits each, from twelve bytes.
 fn six_bits(block: u32, group: u32) -> vec2<f32> {
     let at = block + 4u;
     let j = group & 3u;

@@ -1,35 +1,39 @@
-//! The inner loops of [`panels`](super): blocks of sums that stay in registers.
+//! Inner loops of [`panels`](super): blocks of sums that stay in registers.
 //!
-//! WebAssembly gets this file twice: within the engine, and within a module of a kilobyte (`www/engine/fused.rs`) whose
-//! multiply-adds are fused, by relaxed vector instructions that not every browser has.
+//! WebAssembly contains this file twice: within the engine, and within a module of a kilobyte
+//! (`www/engine/fused.rs`) whose multiply-adds are fused, by relaxed vector instructions that not every
+//! browser has.
 
-/// Rows of the left side in a panel.
+/// Rows of the left operand in a panel.
 pub const LEFT: usize = 3;
 
-/// Rows of the right side in a panel: three vectors of four. With `LEFT` it makes nine vectors of sums, as many as
-/// hide the latency of a fused multiply-add, and few enough that compilers of WebAssembly spill none.
+/// Rows of the right operand in a panel: three vectors of four. `LEFT x RIGHT` sums are nine vectors: enough
+/// to hide the latency of a fused multiply-add, and few enough that WebAssembly compilers spill none.
 pub const RIGHT: usize = 12;
 
-/// Panels of both sides, all of the same depth, and where their products go.
+/// Panels of both operands, all of equal depth, and the sums to which their products are added.
 #[derive(Debug)]
 pub struct Block<'a> {
     /// Panels of [`LEFT`] rows, one after the other, each column by column.
     pub left: &'a [[f32; LEFT]],
-    /// Panels of [`RIGHT`] rows.
+    /// Panels of [`RIGHT`] rows, laid out like `left`.
     pub right: &'a [[f32; RIGHT]],
-    /// Columns of a panel.
+    /// Number of columns of a panel.
     pub depth: usize,
-    /// The corner of the sums that the first panels belong to; ends with the last row.
+    /// Sums, row-major, from the entry that belongs to the first row of both operands to the end of the last
+    /// row.
     pub y: &'a mut [f32],
-    /// The width of `y`.
+    /// Row length of the matrix that `y` is a part of.
     pub n_columns: usize,
-    /// Columns of `y` from the corner on that `right` has rows for: the last panel may be filled up.
+    /// Number of columns of `y`, from its first entry on, for which `right` has rows; the last panel may be
+    /// filled up with zeros.
     pub width: usize,
-    /// Of a lower triangle, the column of the corner: panels that lie above the diagonal as a whole are left out.
+    /// If only a lower triangle is wanted, the column of the first entry of `y`: panels entirely above the
+    /// diagonal are skipped.
     pub lower: Option<usize>,
 }
 
-/// `y[i][j] += sum_k left[i][k] right[j][k]`.
+/// Computes `y[i][j] += sum_k left[i][k] right[j][k]`.
 pub fn add_products(block: Block<'_>) {
     let Block { left, right, depth, y, n_columns, width, lower } = block;
     let rows = y.chunks_mut(LEFT * n_columns.max(1));
@@ -50,7 +54,7 @@ pub fn add_products(block: Block<'_>) {
     }
 }
 
-/// `sums[i][j] = sum_k x[k][i] w[k][j]`.
+/// Returns `sums[i][j] = sum_k x[k][i] w[k][j]`.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 fn sums(x: &[[f32; LEFT]], w: &[[f32; RIGHT]]) -> [[f32; RIGHT]; LEFT] {

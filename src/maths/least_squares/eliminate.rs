@@ -1,4 +1,4 @@
-//! Which regressors to keep: backward elimination by the error that a removal costs after a refit.
+//! Backward elimination: keeps the regressors whose removal would cost the most error after a refit.
 //!
 //! Removing the regressors `R` from the solution `B = G^-1 C` of a least-squares problem and refitting the
 //! others raises the error by `tr(B_R' ((G^-1)_RR)^-1 B_R)`: the "optimal brain surgeon" (Hassibi and Stork,
@@ -14,22 +14,24 @@ use super::matrix::Matrix;
 use super::normal::Normal;
 use crate::error::{Error, Result};
 
-/// The `keep` regressors that remain, in ascending order, after `rounds` rounds of elimination; each but the
-/// last removes half of what is still too many. `lambda`, a share of the mean of the diagonal of `G` (0.01 is
-/// usual), is added to the diagonal.
+/// Selects the `keep` regressors that remain after `rounds` rounds of elimination, in ascending order. Each
+/// round but the last removes half of the surplus. `lambda`, a share of the mean of the diagonal of `G` (0.01
+/// is usual), is added to the diagonal.
 ///
-/// The cost of each regressor is that of removing it alone, `|B_j|^2 / (G^-1)_jj`. So two that are alike may
-/// both go in one round; more rounds make that rarer. Of equal costs the later regressor goes.
+/// The cost of a regressor is that of removing it alone, `|B_j|^2 / (G^-1)_jj`. Two similar regressors may
+/// therefore both be removed in one round; more rounds make that rarer. Of equal costs the later regressor is
+/// removed.
 ///
-/// Each round factors what is left anew: `n^3 / 3 + n^2 d` multiply-adds and one `n x n` matrix. With half of the
-/// surplus removed at a time that is cheaper than to downdate an inverse, which needs it in full. In `f32`, which
-/// decides otherwise than `f64` only between costs that are alike (tested to `1e-3` of the error left); in `f64` where
-/// rounding hides that a matrix is positive definite.
+/// Each round factors the remaining problem anew: `n^3 / 3 + n^2 d` multiply-adds and one `n x n` matrix.
+/// With half of the surplus removed at a time, this is cheaper than downdating an inverse, which would be
+/// needed in full. The arithmetic is `f32`, which decides differently from `f64` only between nearly equal
+/// costs (tested to `1e-3` of the error left). It is `f64` if rounding hides that a matrix is positive
+/// definite.
 ///
 /// # Errors
-/// [`Error::Usage`] where `keep` is 0 or more than there are, there are no rounds or targets, or `lambda` is
-/// negative or not finite; [`Error::Numeric`] where `G + lambda` has no inverse or a sum overflowed;
-/// [`Error::Limit`] where there is no memory for [`eliminate_bytes`].
+/// [`Error::Usage`] if `keep` is 0 or exceeds the number of regressors, if `rounds` is 0, if there are no
+/// targets, or if `lambda` is negative or not finite; [`Error::Numeric`] if `G + lambda` has no inverse or a
+/// sum overflowed; [`Error::Limit`] if there is no memory for [`eliminate_bytes`].
 pub fn eliminate(normal: &Normal, keep: usize, rounds: usize, lambda: f64) -> Result<Vec<usize>> {
     check_targets(normal)?;
     check_keep(keep, normal.n_regressors(), "regressors")?;
@@ -50,14 +52,14 @@ pub fn eliminate(normal: &Normal, keep: usize, rounds: usize, lambda: f64) -> Re
     Ok(kept)
 }
 
-/// Bytes that [`eliminate`] needs beside the problem: one matrix `m x m` and a panel, in `f32`. Where rounding makes it
-/// fall back to `f64`, twice that if it can be had.
+/// Returns the bytes that [`eliminate`] needs besides the problem, for `m` regressors: one `m x m` matrix and
+/// a panel, in `f32`. If rounding forces the fallback to `f64`, it needs twice as many.
 pub fn eliminate_bytes(m: usize) -> u64 {
     let [m, panel] = [m, PANEL].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
     m.saturating_mul(m.saturating_add(panel)).saturating_mul(4)
 }
 
-/// `|B_j|^2 / (G^-1)_jj` of each of the regressors `kept`.
+/// Returns the cost `|B_j|^2 / (G^-1)_jj` of removing each of the regressors `kept`.
 fn removal_costs(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>> {
     match removal_costs_in::<f32>(normal, kept, shift) {
         Err(Error::Numeric(_)) => removal_costs_in::<f64>(normal, kept, shift),
@@ -65,7 +67,7 @@ fn removal_costs(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>
     }
 }
 
-/// The same, all in one type.
+/// Computes [`removal_costs`] in the type `T`.
 fn removal_costs_in<T>(normal: &Normal, kept: &[usize], shift: f64) -> Result<Vec<f64>>
 where
     T: RealField + Copy + Default + From<f32> + Into<f64>,
@@ -86,20 +88,22 @@ where
     Ok(costs)
 }
 
-/// The `keep` groups of `group_size` consecutive regressors that remain, in ascending order, if the cheapest
-/// is removed one at a time. `lambda` as for [`eliminate`]. Of equal costs the earlier group goes.
+/// Selects the `keep` groups of `group_size` consecutive regressors that remain after the cheapest group is
+/// removed, one at a time; returns them in ascending order. `lambda` is that of [`eliminate`]. Of equal costs
+/// the earlier group is removed.
 ///
 /// The cost of a group `R` is `tr(B_R' ((G^-1)_RR)^-1 B_R)`. The inverse is computed once, in `f64`
-/// (`m^3 / 2` multiply-adds), and each removal is a Schur downdate of it (`m^2 group_size`):
+/// (`m^3 / 2` multiply-adds), and each removal downdates it by a Schur complement (`m^2 group_size`):
 ///
 /// ```text
 /// (G_SS)^-1 = (G^-1)_SS - (G^-1)_SR ((G^-1)_RR)^-1 (G^-1)_RS
 /// ```
 ///
 /// # Errors
-/// [`Error::Usage`] where the regressors are no whole number of groups, there are no targets, `keep` is 0 or
-/// more than there are, or `lambda` is negative or not finite; [`Error::Numeric`] where `G + lambda` has no
-/// inverse or a sum overflowed; [`Error::Limit`] where there is no memory for [`eliminate_groups_bytes`].
+/// [`Error::Usage`] if the regressors are not a whole number of groups, if there are no targets, if `keep` is
+/// 0 or exceeds the number of groups, or if `lambda` is negative or not finite; [`Error::Numeric`] if
+/// `G + lambda` has no inverse or a sum overflowed; [`Error::Limit`] if there is no memory for
+/// [`eliminate_groups_bytes`].
 pub fn eliminate_groups(normal: &Normal, group_size: usize, keep: usize, lambda: f64) -> Result<Vec<usize>> {
     let m = normal.n_regressors();
     if group_size == 0 || !m.is_multiple_of(group_size) {
@@ -128,23 +132,24 @@ pub fn eliminate_groups(normal: &Normal, group_size: usize, keep: usize, lambda:
     Ok(kept)
 }
 
-/// Bytes that [`eliminate_groups`] needs beside the problem: two matrices `m x m` and two `m x d`, in `f64`.
+/// Returns the bytes that [`eliminate_groups`] needs besides the problem, for `m` regressors and `d` targets:
+/// two `m x m` and two `m x d` matrices, in `f64`.
 pub fn eliminate_groups_bytes(m: usize, d: usize) -> u64 {
     let [m, d] = [m, d].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
     m.saturating_mul(m.saturating_add(d)).saturating_mul(16)
 }
 
-/// The inverse and the solution for the groups that are left; rows and columns of the others mean nothing.
+/// Inverse and solution for the groups that remain. Rows and columns of removed groups are meaningless.
 struct Groups {
-    /// `m x m`, both triangles.
+    /// Inverse `(G^-1)_SS`, `m x m`, both triangles.
     inverse: Matrix<f64>,
-    /// `m x d`.
+    /// Solution `B`, `m x d`.
     b: Matrix<f64>,
     size: usize,
 }
 
 impl Groups {
-    /// The Cholesky factor of `(G^-1)_RR`.
+    /// Computes the Cholesky factor of `(G^-1)_RR`.
     fn factor(&self, group: usize) -> Result<Matrix<f64>> {
         let (first, size) = (group * self.size, self.size);
         let mut block = Matrix::zeros(size, size)?;
@@ -152,7 +157,7 @@ impl Groups {
         if cholesky(block.view_mut()) { Ok(block) } else { Err(no_inverse()) }
     }
 
-    /// `L^-1 B_R`, whose squares sum to the cost, `size x d`.
+    /// Computes `L^-1 B_R`, `size x d`, whose squares sum to the cost of the group.
     fn whitened(&self, group: usize, factor: &Matrix<f64>) -> Result<Matrix<f64>> {
         let d = self.b.view().ncols();
         let mut rows = Matrix::zeros(self.size, d)?;
@@ -181,7 +186,7 @@ impl Groups {
     }
 }
 
-/// The places of the `count` highest numbers, in ascending order; of equal ones the earlier.
+/// Returns the indices of the `count` highest numbers, in ascending order; of equal numbers the earlier.
 pub(super) fn highest(numbers: &[f64], count: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..numbers.len()).collect();
     // The sort is stable.
@@ -191,8 +196,10 @@ pub(super) fn highest(numbers: &[f64], count: usize) -> Vec<usize> {
     places
 }
 
+/// Checks that `keep` of `n` items can be kept.
+///
 /// # Errors
-/// [`Error::Usage`] where `keep` is not among `1..=n`.
+/// [`Error::Usage`] if `keep` is not in `1..=n`.
 pub(super) fn check_keep(keep: usize, n: usize, what: &str) -> Result<()> {
     if (1..=n).contains(&keep) {
         return Ok(());
@@ -200,8 +207,10 @@ pub(super) fn check_keep(keep: usize, n: usize, what: &str) -> Result<()> {
     Err(Error::Usage(format!("elimination cannot keep {keep} of {n} {what}")))
 }
 
+/// Checks that the problem has targets.
+///
 /// # Errors
-/// [`Error::Usage`] where there is nothing to lose.
+/// [`Error::Usage`] if there are none.
 fn check_targets(normal: &Normal) -> Result<()> {
     if normal.n_targets() > 0 {
         return Ok(());
@@ -209,7 +218,7 @@ fn check_targets(normal: &Normal) -> Result<()> {
     Err(Error::Usage("elimination needs targets".into()))
 }
 
-/// `lambda` times the mean of the diagonal of `G`.
+/// Returns `lambda` times the mean of the diagonal of `G`, after checking `lambda`.
 pub(super) fn checked_shift(normal: &Normal, lambda: f64) -> Result<f64> {
     if lambda.is_finite() && lambda >= 0.0 {
         return Ok(lambda * normal.scale()?);
@@ -217,7 +226,7 @@ pub(super) fn checked_shift(normal: &Normal, lambda: f64) -> Result<f64> {
     Err(Error::Usage(format!("elimination: the strength {lambda} is not a number from 0 up")))
 }
 
-/// The Cholesky factor of `G_SS + shift I`.
+/// Computes the Cholesky factor of `G_SS + shift I`, for the regressors `indices`.
 pub(super) fn factored<T>(normal: &Normal, indices: &[usize], shift: f64) -> Result<Matrix<T>>
 where
     T: RealField + Copy + Default + From<f32>,
@@ -226,7 +235,7 @@ where
     if cholesky(factor.view_mut()) { Ok(factor) } else { Err(no_inverse()) }
 }
 
-/// Rows `indices` of `C`, of `count` targets from `first`.
+/// Returns rows `indices` of `C`, for `count` targets from `first` on.
 fn correlations<T>(normal: &Normal, indices: &[usize], first: usize, count: usize) -> Result<Matrix<T>>
 where
     T: Copy + Default + From<f32>,

@@ -1,4 +1,4 @@
-//! Cholesky factors and what is read off them.
+//! Cholesky factors, and the solutions and inverses computed from them.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor as llt;
@@ -13,14 +13,14 @@ use super::matrix::Matrix;
 use crate::error::Result;
 use crate::kernels::threads::whole_machine;
 
-/// Columns of an inverse or a solution that exist at a time where only sums over them are wanted.
+/// Number of columns of an inverse or a solution that exist at a time, where only sums over them are needed.
 pub(super) const PANEL: usize = 256;
 
-/// Columns that are factored at a time where the other triangle must stay.
+/// Number of columns factored at a time where the other triangle must stay unchanged.
 const FACTOR_BLOCK: usize = 128;
 
-/// Replaces the lower triangle of `a` by `L` with `L L' = a`; whether `a` was positive definite. The strict
-/// upper triangle is not read, but means nothing afterwards. `a` must be column-major for speed.
+/// Replaces the lower triangle of `a` by `L` with `L L' = a`, and returns whether `a` was positive definite.
+/// The strict upper triangle is not read, but is meaningless afterwards. `a` must be column-major for speed.
 pub(super) fn cholesky<T: RealField>(a: MatMut<'_, T>) -> bool {
     let scratch = llt::cholesky_in_place_scratch::<T>(a.nrows(), whole_machine(), Default::default());
     llt::cholesky_in_place(
@@ -33,8 +33,8 @@ pub(super) fn cholesky<T: RealField>(a: MatMut<'_, T>) -> bool {
     .is_ok()
 }
 
-/// As [`cholesky`], and leaves the strict upper triangle as it is: blocks of the diagonal are factored beside
-/// the matrix, since the library uses both triangles of the smallest ones.
+/// Factors like [`cholesky`], but leaves the strict upper triangle unchanged: blocks of the diagonal are
+/// factored in a copy, since the library uses both triangles of the smallest blocks.
 pub(super) fn cholesky_of_lower(mut a: MatMut<'_, f32>) -> bool {
     let n = a.nrows();
     let par = whole_machine();
@@ -64,19 +64,19 @@ pub(super) fn cholesky_of_lower(mut a: MatMut<'_, f32>) -> bool {
     true
 }
 
-/// Replaces `x` by `(L L')^-1 x`; only the lower triangle of `l` is read.
+/// Replaces `x` by `(L L')^-1 x`. Only the lower triangle of `l` is read.
 pub(super) fn solve<T: RealField>(l: MatRef<'_, T>, mut x: MatMut<'_, T>) {
     solve_lower_triangular_in_place(l, x.rb_mut(), whole_machine());
     solve_upper_triangular_in_place(l.transpose(), x, whole_machine());
 }
 
-/// The diagonal of `(L L')^-1`, which is `sum_i (L^-1)_ij^2`.
+/// Computes the diagonal of `(L L')^-1`, whose entry `j` is `sum_i (L^-1)_ij^2`.
 ///
-/// `L^-1` is lower triangular, so a panel of its columns is solved from the rows where it begins: `n^3 / 6`
-/// multiply-adds, and `n x 256` numbers of memory instead of a second matrix.
+/// `L^-1` is lower triangular, so a panel of its columns is solved from the row where the panel begins:
+/// `n^3 / 6` multiply-adds, and `n x 256` numbers of memory instead of a second matrix.
 ///
 /// # Errors
-/// As [`Matrix::zeros`].
+/// Those of [`Matrix::zeros`].
 pub(super) fn inverse_diagonal<T>(l: MatRef<'_, T>) -> Result<Vec<f64>>
 where
     T: RealField + Copy + Default + From<f32> + Into<f64>,
@@ -95,10 +95,10 @@ where
     Ok(diagonal)
 }
 
-/// The inverse `(L L')^-1` of a column-major factor, in full, in the memory of the factor.
+/// Computes the inverse `(L L')^-1` of a column-major factor, both triangles, in the memory of the factor.
 ///
 /// # Errors
-/// As [`Matrix::zeros`].
+/// Those of [`Matrix::zeros`].
 pub(super) fn inverse(mut l: Matrix<f64>) -> Result<Matrix<f64>> {
     let n = l.rows();
     let mut inverse_of_l = Matrix::<f64>::zeros(n, n)?;
@@ -118,7 +118,8 @@ pub(super) fn inverse(mut l: Matrix<f64>) -> Result<Matrix<f64>> {
     Ok(l)
 }
 
-/// How a product of `count` multiply-adds is computed: threads cost more than they bring to a small one.
+/// Returns the parallelism of a product of `count` multiply-adds: in a small product, threads cost more than
+/// they save.
 pub(super) fn par_for(count: usize) -> Par {
     if count < 1 << 16 { Par::Seq } else { whole_machine() }
 }

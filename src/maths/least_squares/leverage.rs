@@ -1,4 +1,5 @@
-//! Which neurons to keep without looking at a target, and the repair of what the others carried.
+//! Selection of neurons by ridge-leverage score, without a target, and the Nystrom repair that passes dropped
+//! neurons on to kept ones.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef};
@@ -9,34 +10,37 @@ use super::matrix::Matrix;
 use super::normal::Normal;
 use crate::error::{Error, Result};
 
-/// Which of `m` neurons stay, and how the others pass to them: with `W_D` the down projection, a row per
-/// neuron,
+/// Neurons to keep out of `m`, and how the dropped neurons pass to them. With `W_D` the down projection, a
+/// row per neuron:
 ///
 /// ```text
 /// W_D <- W_D[kept] + transfer W_D[dropped]
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Repair {
-    /// Ascending.
+    /// Kept neurons, ascending.
     pub kept: Vec<usize>,
-    /// The others, ascending.
+    /// Dropped neurons, ascending.
     pub dropped: Vec<usize>,
-    /// Column-major `[kept, dropped]`: the share of each kept neuron in a dropped one.
+    /// Share of each kept neuron in each dropped neuron, column-major `[kept, dropped]`.
     pub transfer: Vec<f32>,
 }
 
-/// The `keep` neurons of the highest ridge-leverage score and the Nystrom repair, as in FlattenGPT.
+/// Selects the `keep` neurons of highest ridge-leverage score and computes the Nystrom repair, as in
+/// FlattenGPT.
 ///
-/// `C` is the Gram matrix of the activations; targets are not looked at, so `normal` may have none. With
+/// `C` is the Gram matrix of the activations. Targets are not read, so `normal` may have none. With
 /// `lam = factor * trace(C) / m` (a `factor` of 10 is usual) the scores are `s_i = [C (C + lam I)^-1]_ii`, in
-/// `[0, 1]`, and the transfer is `(C_kk + lam I)^-1 C_kr`. Of equal scores the earlier neuron stays.
+/// `[0, 1]`, and the transfer is `(C_kk + lam I)^-1 C_kr`, for kept neurons `k` and dropped neurons `r`. Of
+/// equal scores the earlier neuron is kept.
 ///
-/// Computed in `f64`: `m^3 / 3` multiply-adds for the scores and `k^3 / 6 + k^2 (m - k)` for the transfer.
+/// All is computed in `f64`: `m^3 / 3` multiply-adds for the scores and `k^3 / 6 + k^2 (m - k)` for the
+/// transfer.
 ///
 /// # Errors
-/// [`Error::Usage`] where `keep` is 0 or more than there are or `factor` is negative or not finite;
-/// [`Error::Numeric`] where all activations are zero, where they depend on one another and `factor` is 0, or
-/// a sum overflowed; [`Error::Limit`] where there is no memory for [`leverage_bytes`].
+/// [`Error::Usage`] if `keep` is 0 or exceeds the number of neurons, or if `factor` is negative or not
+/// finite; [`Error::Numeric`] if all activations are zero, if they depend on one another and `factor` is 0,
+/// or if a sum overflowed; [`Error::Limit`] if there is no memory for [`leverage_bytes`].
 pub fn leverage_keep(normal: &Normal, keep: usize, factor: f64) -> Result<Repair> {
     let m = normal.n_regressors();
     check_keep(keep, m, "neurons")?;
@@ -56,13 +60,13 @@ pub fn leverage_keep(normal: &Normal, keep: usize, factor: f64) -> Result<Repair
     Ok(Repair { kept, dropped, transfer })
 }
 
-/// Bytes that [`leverage_keep`] needs beside the Gram matrix, whatever it keeps: 8 for each entry of an `m x
-/// m` matrix, and a panel.
+/// Returns the bytes that [`leverage_keep`] needs besides the Gram matrix of `m` neurons, however many are
+/// kept: 8 for each entry of an `m x m` matrix, and a panel.
 pub fn leverage_bytes(m: usize) -> u64 {
     super::eliminate_bytes(m).saturating_mul(2)
 }
 
-/// `s_i = [C (C + lam I)^-1]_ii = 1 - lam [(C + lam I)^-1]_ii`.
+/// Computes `s_i = [C (C + lam I)^-1]_ii = 1 - lam [(C + lam I)^-1]_ii`.
 fn scores(normal: &Normal, all: &[usize], shift: f64) -> Result<Vec<f64>> {
     let factor = factored::<f64>(normal, all, shift)?;
     let inverse = inverse_diagonal(factor.view())?;
@@ -70,11 +74,13 @@ fn scores(normal: &Normal, all: &[usize], shift: f64) -> Result<Vec<f64>> {
 }
 
 impl Repair {
-    /// The down projection of the kept neurons with the others passed to them, row-major `[d, kept]`, from
-    /// that of all neurons, row-major `[d, m]` as a model stores it. `f32`.
+    /// Computes the down projection of the kept neurons with the dropped neurons passed on to them, row-major
+    /// `[d, kept]`, in `f32`. `down` is the projection of all neurons, row-major `[d, m]` as a model stores
+    /// it.
     ///
     /// # Errors
-    /// [`Error::Usage`] where `down` has no whole number of rows, [`Error::Limit`] where there is no memory.
+    /// [`Error::Usage`] if `down` is not a whole number of rows, or if the repair does not name the neurons
+    /// of `0..m`.
     pub fn apply(&self, down: &[f32]) -> Result<Vec<f32>> {
         let (k, r) = (self.kept.len(), self.dropped.len());
         let m = k + r;

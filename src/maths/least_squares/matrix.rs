@@ -1,13 +1,13 @@
-//! Column-major matrices whose allocation may fail, and the access to triangles that the rest shares.
+//! Column-major matrices whose allocation may fail, and shared access to their triangles.
 
 use faer::{MatMut, MatRef};
 
 use crate::error::{Error, Result};
 
-/// A tile of this many rows and columns of both triangles stays in the first-level cache.
+/// Rows and columns of a tile, chosen so that a tile of both triangles stays in the first-level cache.
 const TILE: usize = 32;
 
-/// `rows x cols` numbers, column-major.
+/// Column-major `rows x cols` matrix.
 #[derive(Debug, Clone)]
 pub(super) struct Matrix<T> {
     rows: usize,
@@ -16,10 +16,11 @@ pub(super) struct Matrix<T> {
 }
 
 impl<T: Copy + Default> Matrix<T> {
-    /// All zeros. Running out of memory is an error and not an abort, where the allocator tells.
+    /// Allocates a matrix of zeros. Running out of memory is an error and not an abort, if the allocator
+    /// reports it.
     ///
     /// # Errors
-    /// [`Error::Limit`].
+    /// [`Error::Limit`] if there is no memory.
     pub(super) fn zeros(rows: usize, cols: usize) -> Result<Self> {
         let mut values = Vec::new();
         let count = rows.checked_mul(cols).filter(|count| values.try_reserve_exact(*count).is_ok());
@@ -57,12 +58,12 @@ impl<T: Copy + Default> Matrix<T> {
         self.values
     }
 
-    /// The columns one after the other.
+    /// Returns the columns in order.
     pub(super) fn columns(&self) -> impl Iterator<Item = &[T]> {
         self.values.chunks_exact(self.rows.max(1))
     }
 
-    /// The columns one after the other.
+    /// Returns the columns in order, for writing.
     pub(super) fn columns_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
         self.values.chunks_exact_mut(self.rows.max(1))
     }
@@ -84,8 +85,8 @@ impl<T: Copy + Default> Matrix<T> {
     }
 }
 
-/// All `(i, j)` with `j <= i < n`, a tile at a time, so that walking a triangle along its rows and its mirror
-/// image along its columns hits the cache.
+/// Iterates over all `(i, j)` with `j <= i < n`, a tile at a time. Walking a triangle along its rows and its
+/// mirror image along its columns then hits the cache.
 pub(super) fn lower_by_tiles(n: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = (0..n).step_by(TILE).flat_map(move |i0| (0..=i0).step_by(TILE).map(move |j0| (i0, j0)));
     tiles.flat_map(move |(i0, j0)| {
@@ -93,9 +94,9 @@ pub(super) fn lower_by_tiles(n: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// The inner product of two lists of equal length, each product and the sum in `f64`.
+/// Computes the inner product of two slices of equal length; products and sum are `f64`.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    // Eight sums that do not wait for one another.
+    // Eight independent sums, so that an addition does not wait for the one before.
     let mut sums = [0.0f64; 8];
     let (a_chunks, a_rest) = a.as_chunks::<8>();
     let (b_chunks, b_rest) = b.as_chunks::<8>();

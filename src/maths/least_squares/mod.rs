@@ -1,4 +1,4 @@
-//! Closed-form least squares: what refits a merged layer to the states that it must reproduce.
+//! Closed-form least squares, which refits a merged layer to the hidden states that it must reproduce.
 //!
 //! ```text
 //! activations Z, targets Y, row weights w --Normal::add--> G = (wZ)'(wZ), C = (wZ)'(wY)
@@ -6,14 +6,14 @@
 //! G, C of those --ridge--> B, the new projection
 //! ```
 //!
-//! `Z` is `[n, m]`, a row per token and a column per regressor (an attention context's channel or a gated
-//! activation); `Y` is `[n, d]`; `Z B` approximates `Y`, so `B` is `[m, d]`. **Every `B` that goes in or
-//! comes out is stored transposed, row-major `[d, m]`, which is how a model stores the weight of a
+//! `Z` is `[n, m]`, with a row per token and a column per regressor (a channel of the attention context or a
+//! gated activation); `Y` is `[n, d]`; `Z B` approximates `Y`, so `B` is `[m, d]`. **Every `B` passed in or
+//! returned is stored transposed, row-major `[d, m]`, which is how a model stores the weight of a
 //! projection.**
 //!
-//! The sums are `f32` and need memory for `m^2` numbers, however many rows are added. What ranks regressors
-//! is computed in `f64`, since a rank has no tolerance; what solves for `B` in `f32` with a fallback to
-//! `f64`.
+//! The sums are `f32` and take memory for `m^2` numbers, however many rows are added. [`eliminate_groups`]
+//! and [`leverage_keep`] rank in `f64`, since a rank has no tolerance; [`eliminate`](eliminate()) and
+//! [`ridge`](ridge()) compute in `f32` with a fallback to `f64`.
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 

@@ -1,4 +1,4 @@
-//! The sums over rows that a weighted least-squares problem consists of.
+//! Normal equations of a weighted least-squares problem, as sums over its rows.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::prelude::ReborrowMut;
@@ -12,32 +12,33 @@ use super::products::add_products;
 use crate::error::{Error, Result};
 use crate::kernels::threads::whole_machine;
 
-/// Rows that are weighted and multiplied at a time. The product adds the rows of a block in registers and
-/// adds the blocks in memory, so a sum over `n` rows rounds like one of `n / 1024` and of a few hundred
-/// terms.
+/// Number of rows that are weighted and multiplied at a time. The product adds the rows of a block in
+/// registers and the blocks in memory, so a sum over `n` rows rounds like a sum of `n / 1024` terms and a sum
+/// of a few hundred terms.
 const BLOCK: usize = 1024;
 
-/// The normal equations of `min_B |w (Z B - Y)|^2` for `m` regressors and `d` targets: the Gram matrix
+/// Normal equations of `min_B |w (Z B - Y)|^2` for `m` regressors and `d` targets: the Gram matrix
 /// `G = (wZ)'(wZ)`, the correlation `C = (wZ)'(wY)` and `|wY|^2`, over all rows added so far.
 ///
 /// Products and sums are `f32`: an entry of `G` or `C` is within `1e-6 sqrt(G_ii G_jj)` of the exact sum
-/// (tested up to 4099 rows). What that does to a solution is said at [`ridge`](super::ridge()).
+/// (tested up to 4099 rows). [`ridge`](super::ridge()) states the effect on a solution.
 #[derive(Debug, Clone)]
 pub struct Normal {
     n_rows: u64,
-    /// `m x m`. The **upper** triangle of the column-major matrix holds `G`; the strict lower one is scratch
-    /// for a Cholesky factor, so that solving needs no second matrix.
+    /// Gram matrix, `m x m`. The **upper** triangle of the column-major matrix holds `G`; the strict lower
+    /// triangle is scratch for a Cholesky factor, so that solving needs no second matrix.
     gram: Matrix<f32>,
-    /// `m x d`.
+    /// Correlation `C`, `m x d`.
     correlation: Matrix<f32>,
     target_energy: f64,
 }
 
 impl Normal {
-    /// No rows yet, for `m` regressors and `d` targets. `d` may be 0 where only the Gram matrix is wanted.
+    /// Creates a problem without rows, for `m` regressors and `d` targets. `d` may be 0 if only the Gram
+    /// matrix is needed.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no regressor, [`Error::Limit`] where there is no memory for [`Normal::bytes`].
+    /// [`Error::Usage`] if `m` is 0, [`Error::Limit`] if there is no memory for [`Normal::sums_bytes`].
     pub fn new(m: usize, d: usize) -> Result<Self> {
         if m == 0 {
             return Err(Error::Usage("least squares needs at least one regressor".into()));
@@ -46,60 +47,59 @@ impl Normal {
         Ok(Normal { n_rows: 0, gram, correlation, target_energy: 0.0 })
     }
 
-    /// Bytes of [`Normal::new`] and [`Normal::subset`]: `4 m (m + d)` for the sums.
+    /// Returns the bytes of the sums that [`Normal::new`] and [`Normal::subset`] allocate: `4 m (m + d)`.
     pub fn sums_bytes(m: usize, d: usize) -> u64 {
         let [m, d] = [m, d].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
         m.saturating_mul(m.saturating_add(d)).saturating_mul(4)
     }
 
-    /// Bytes that [`Normal::new`] and [`Normal::add`] need: those of the sums, and `4096 (m + d)` for a block of
-    /// weighted rows.
+    /// Returns the bytes that [`Normal::new`] and [`Normal::add`] need together: [`Normal::sums_bytes`], and
+    /// `4096 (m + d)` for a block of weighted rows.
     pub fn bytes(m: usize, d: usize) -> u64 {
         let width = u64::try_from(m.saturating_add(d)).unwrap_or(u64::MAX);
         Self::sums_bytes(m, d).saturating_add(width.saturating_mul(4 * BLOCK as u64))
     }
 
-    /// `m`.
+    /// Returns the number of regressors, `m`.
     pub fn n_regressors(&self) -> usize {
         self.correlation.rows()
     }
 
-    /// `d`.
+    /// Returns the number of targets, `d`.
     pub fn n_targets(&self) -> usize {
         self.correlation.values().len() / self.n_regressors()
     }
 
-    /// Rows added so far.
+    /// Returns the number of rows added so far.
     pub fn n_rows(&self) -> u64 {
         self.n_rows
     }
 
-    /// `G_ij`, or `None` past the end.
+    /// Returns `G_ij`, or `None` past the end.
     pub fn gram(&self, i: usize, j: usize) -> Option<f32> {
         let m = self.n_regressors();
         let (row, column) = (i.min(j), i.max(j));
         if column < m { self.gram.values().get(column * m + row).copied() } else { None }
     }
 
-    /// Row `j` of `C'`, the correlation of target `j` with each regressor, or `None` past the end.
+    /// Returns row `j` of `C'`, the correlation of target `j` with each regressor, or `None` past the end.
     pub fn correlation(&self, j: usize) -> Option<&[f32]> {
         self.correlation.columns().nth(j)
     }
 
-    /// `|wY|^2`, the sum of the squares of all weighted targets.
+    /// Returns `|wY|^2`, the sum of the squares of all weighted targets.
     pub fn target_energy(&self) -> f64 {
         self.target_energy
     }
 
     /// Adds the rows of `z` `[n, m]` and `y` `[n, d]`, both row-major, each multiplied by its entry of `w`
-    /// `[n]`. The order of rows and how they are spread over calls change the sums by rounding only.
+    /// `[n]`. The order of the rows and their distribution over calls change the sums by rounding only.
     ///
     /// Cost: `n m (m / 2 + d)` multiply-adds.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the lengths do not fit and [`Error::Numeric`] where a weighted number is NaN or
-    /// infinite; after the latter the sums are of no use. [`Error::Limit`] where there is no memory for a
-    /// block.
+    /// [`Error::Usage`] if the lengths do not fit; [`Error::Numeric`] if a weighted number is NaN or
+    /// infinite, after which the sums are useless; [`Error::Limit`] if there is no memory for a block.
     pub fn add(&mut self, z: &[f32], y: &[f32], w: &[f32]) -> Result<()> {
         let (m, d, n) = (self.n_regressors(), self.n_targets(), w.len());
         if n.checked_mul(m) != Some(z.len()) || n.checked_mul(d) != Some(y.len()) {
@@ -110,7 +110,7 @@ impl Normal {
             )));
         }
         let rows = BLOCK.min(n);
-        // A row of the slices is a column here.
+        // A row of the slices is a column of a block.
         let (mut z_block, mut y_block) = (Matrix::zeros(m, rows)?, Matrix::zeros(d, rows)?);
         for (place, w) in w.chunks(BLOCK).enumerate() {
             let first = place * BLOCK;
@@ -129,7 +129,7 @@ impl Normal {
         Ok(())
     }
 
-    /// Adds the first `n` columns of weighted `z` `m x BLOCK` and `y` `d x BLOCK`.
+    /// Adds the first `n` columns of the weighted blocks `z` `m x BLOCK` and `y` `d x BLOCK`.
     fn add_block(&mut self, z: &Matrix<f32>, y: &Matrix<f32>, n: usize) {
         add_products(z, y, n, &mut self.gram, &mut self.correlation);
         self.target_energy +=
@@ -137,10 +137,10 @@ impl Normal {
         self.n_rows += n as u64;
     }
 
-    /// Adds the rows of `other`, which has as many regressors and targets.
+    /// Adds the rows of `other`, a problem with equally many regressors and targets.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it has not.
+    /// [`Error::Usage`] if the number of regressors or targets differs.
     pub fn add_all(&mut self, other: &Normal) -> Result<()> {
         if [other.n_regressors(), other.n_targets()] != [self.n_regressors(), self.n_targets()] {
             return Err(Error::Usage(format!(
@@ -151,7 +151,7 @@ impl Normal {
                 self.n_targets()
             )));
         }
-        // The scratch half is added too, and means as little afterwards.
+        // The scratch triangle is added too; it is meaningless before and after.
         let sums = [(&mut self.gram, &other.gram), (&mut self.correlation, &other.correlation)];
         for (sum, other) in sums {
             sum.values_mut().iter_mut().zip(other.values()).for_each(|(sum, x)| *sum += x);
@@ -161,11 +161,12 @@ impl Normal {
         Ok(())
     }
 
-    /// The problem that has only the regressors `indices`, in that order, as if it had been summed from
-    /// scratch: the principal submatrix of `G` and the rows of `C`.
+    /// Returns the problem with only the regressors `indices`, in that order: the principal submatrix of `G`
+    /// and the rows of `C`. The result is the same as if its sums had been computed from the rows.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an index past the end or no index, [`Error::Limit`] where there is no memory.
+    /// [`Error::Usage`] if an index is past the end or `indices` is empty, [`Error::Limit`] if there is no
+    /// memory.
     pub fn subset(&self, indices: &[usize]) -> Result<Normal> {
         let m = self.n_regressors();
         if let Some(index) = indices.iter().find(|index| **index >= m) {
@@ -180,7 +181,7 @@ impl Normal {
         Ok(subset)
     }
 
-    /// `G_SS + shift I` for the regressors `indices`, in the lower triangle of a column-major matrix.
+    /// Returns `G_SS + shift I` for the regressors `indices`, in the lower triangle of a column-major matrix.
     pub(super) fn shifted<T>(&self, indices: &[usize], shift: f64) -> Result<Matrix<T>>
     where
         T: RealField + Copy + Default + From<f32>,
@@ -193,8 +194,8 @@ impl Normal {
         Ok(shifted)
     }
 
-    /// Copies `G_SS` to one triangle of a column-major matrix of `indices.len()` rows. The indices must be
-    /// valid.
+    /// Copies `G_SS` for the regressors `indices`, which must be valid, to one triangle of a column-major
+    /// matrix of `indices.len()` rows.
     fn gather<T: From<f32>>(&self, indices: &[usize], to: &mut [T], triangle: Triangle) {
         let (m, n) = (self.n_regressors(), indices.len());
         let gram = self.gram.values();
@@ -208,10 +209,10 @@ impl Normal {
         }
     }
 
-    /// The mean of the diagonal of `G`, in which ridges are measured.
+    /// Returns the mean of the diagonal of `G`, the unit of ridge strengths.
     ///
     /// # Errors
-    /// [`Error::Numeric`] where a sum overflowed. A finite diagonal bounds all of `G` by Cauchy and Schwarz.
+    /// [`Error::Numeric`] if a sum overflowed. A finite diagonal bounds all of `G` by Cauchy and Schwarz.
     pub(super) fn scale(&self) -> Result<f64> {
         let m = self.n_regressors();
         let diagonal = self.gram.values().iter().step_by(m + 1);
@@ -227,7 +228,7 @@ impl Normal {
         ))
     }
 
-    /// `G B` for some columns of `B`, each of `m` numbers, to as many of `product`.
+    /// Computes `G B` for some columns of `B`, of `m` numbers each, into the first columns of `product`.
     pub(super) fn gram_times(&self, b: MatRef<'_, f32>, product: &mut Matrix<f32>) {
         let mut product = product.view_mut().subcols_mut(0, b.ncols());
         let gram = self.gram.view();
@@ -250,7 +251,8 @@ impl Normal {
         }
     }
 
-    /// The correlation `C - G B` of what `B` `m x d` leaves unexplained.
+    /// Computes `C - G B`, `m x d`: the correlation of the regressors with the part of the targets that `B`
+    /// `m x d` leaves unexplained.
     pub(super) fn residual(&self, b: MatRef<'_, f32>) -> Result<Matrix<f32>> {
         let mut residual = Matrix::zeros(self.n_regressors(), self.n_targets())?;
         self.gram_times(b, &mut residual);
@@ -259,22 +261,22 @@ impl Normal {
         Ok(residual)
     }
 
-    /// `|w (Y - Z B)|^2` from `B` and its [`Normal::residual`].
+    /// Computes `|w (Y - Z B)|^2` from `B` and its [`Normal::residual`].
     pub(super) fn energy_left(&self, b: &[f32], residual: &Matrix<f32>) -> f64 {
         let explained = dot(b, self.correlation.values()) + dot(b, residual.values());
         (self.target_energy - explained).max(0.0)
     }
 
-    /// The columns of `C`.
+    /// Returns `C`, `m x d`.
     pub(super) fn correlations(&self) -> MatRef<'_, f32> {
         self.correlation.view()
     }
 
-    /// Replaces `x` `m x d` by `(G + shift I)^-1 x`; whether that could be done. The factor overwrites the
-    /// scratch half; `G` is as before afterwards.
+    /// Replaces `x` `m x d` by `(G + shift I)^-1 x`, and returns whether that succeeded. The factor
+    /// overwrites the scratch triangle; `G` is unchanged afterwards.
     ///
-    /// In `f32`, or where rounding hides that the matrix is positive definite, in `f64` and with `8 m (m +
-    /// d)` bytes more.
+    /// The arithmetic is `f32`; if rounding hides that the matrix is positive definite, it is `f64` and takes
+    /// `8 m (m + d)` bytes more.
     pub(super) fn solve_shifted(&mut self, shift: f64, x: &mut Matrix<f32>) -> bool {
         let step = self.n_regressors() + 1;
         let diagonal: Vec<f32> = self.gram.values().iter().step_by(step).copied().collect();
@@ -303,16 +305,17 @@ impl Normal {
     }
 }
 
-/// Where a symmetric matrix is stored.
+/// Triangle in which a symmetric matrix is stored.
 #[derive(Clone, Copy)]
 enum Triangle {
     Lower,
     Upper,
 }
 
-/// Writes each row times its weight to a column of `block`; whether all results are finite.
+/// Writes each row times its weight to a column of `block`, and returns whether all results are finite.
 fn weigh(rows: &[f32], weights: &[f32], width: usize, block: &mut Matrix<f32>) -> bool {
-    // The exponent of a NaN or an infinity is all ones. The largest pattern is found without a branch.
+    // All bits of the exponent of a NaN or an infinity are set, so the largest bit pattern, found without a
+    // branch, shows whether there is one.
     const INFINITE: u32 = 0x7f80_0000;
     let mut largest = 0;
     for ((row, w), to) in rows.chunks_exact(width.max(1)).zip(weights).zip(block.columns_mut()) {

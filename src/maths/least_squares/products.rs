@@ -1,9 +1,9 @@
-//! The products that sums over rows consist of, by the fastest kernel there is where the program runs.
+//! Products that the sums over rows consist of, by the fastest kernel for the target.
 
 use super::matrix::Matrix;
 
-/// Adds `Z Z'` to the upper triangle of `gram` `m x m` and `Z Y'` to `correlation` `m x d`, of the first `n` columns of
-/// `z` `m x N` and `y` `d x N`. WebAssembly adds something to the strict lower triangle, too.
+/// Adds `Z Z'` to the upper triangle of `gram` `m x m` and `Z Y'` to `correlation` `m x d`, for the first `n`
+/// columns of `z` `m x N` and `y` `d x N`. WebAssembly changes entries of the strict lower triangle, too.
 pub(super) fn add_products(
     z: &Matrix<f32>,
     y: &Matrix<f32>,
@@ -17,7 +17,7 @@ pub(super) fn add_products(
 
         let (m, d) = (z.rows(), y.rows());
         let [z, y] = [(z, m), (y, d)].map(|(of, rows)| of.values().get(..n * rows).unwrap_or_default());
-        // Column by column is the transpose of row by row: upper is lower.
+        // Column-major data read as row-major is the transpose, so the upper triangle is the lower one.
         add_transposed_product([z, z], [m, m], true, gram.values_mut());
         add_transposed_product([y, z], [d, m], false, correlation.values_mut());
     }

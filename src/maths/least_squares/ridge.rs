@@ -1,4 +1,4 @@
-//! Ridge regression about a given solution, its strength chosen by rows that were held out.
+//! Ridge regression about a given solution, with the strength chosen by held-out rows.
 
 use faer::MatRef;
 
@@ -7,49 +7,50 @@ use super::matrix::{Matrix, dot};
 use super::normal::Normal;
 use crate::error::{Error, Result};
 
-/// The strengths that are tried, as shares of the mean of the diagonal of `G`, weakest first.
+/// Ridge strengths that are tried, as shares of the mean of the diagonal of `G`, weakest first.
 pub const LAMBDAS: [f64; 5] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 
-/// What [`ridge`] found.
+/// Result of [`ridge`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refit {
-    /// `B` transposed, row-major `[d, m]`, all finite.
+    /// `B` transposed, row-major `[d, m]`; all values are finite.
     pub b: Vec<f32>,
-    /// The strength chosen, one of those given; `None` where `B0` was kept.
+    /// Chosen strength, an element of the given list; `None` if `B0` was kept.
     pub lambda: Option<f64>,
-    /// Share of the held-out error of `B0` that `B` removes, in `[0, 1]`; 0 exactly where `B0` was kept.
+    /// Share of the held-out error of `B0` that `B` removes, in `[0, 1]`; exactly 0 if `B0` was kept.
     pub gain: f64,
-    /// Share of the held-out targets that `B0` leaves unexplained, `|w (Y - Z B0)|^2 / |wY|^2`, at least 0
-    /// and above 1 where `B0` is worse than nothing.
+    /// Share of the held-out targets that `B0` leaves unexplained, `|w (Y - Z B0)|^2 / |wY|^2`: at least 0,
+    /// and above 1 if `B0` is worse than `B = 0`.
     pub unexplained: f64,
 }
 
-/// `B = argmin |w (Z B - Y)|^2 + lambda s |B - B0|^2` with `s` the mean of the diagonal of `G`, over the rows
-/// of `fit`, and `lambda` the one of `lambdas` (see [`LAMBDAS`]) whose error on the rows of `held_out` is
-/// least.
+/// Computes `B = argmin |w (Z B - Y)|^2 + lambda s |B - B0|^2` over the rows of `fit`, with `s` the mean of
+/// the diagonal of `G`. `lambda` is the element of `lambdas` (see [`LAMBDAS`]) with the least error on the
+/// rows of `held_out`.
 ///
-/// Solved for the difference `D = (G + lambda s I)^-1 (C - G B0)`, whose effect on the held-out error is
+/// The solver computes the difference `D = (G + lambda s I)^-1 (C - G B0)`, which changes the held-out error
+/// by
 ///
 /// ```text
 /// -2 <D, C_v - G_v B0> + <D, G_v D>
 /// ```
 ///
-/// The walk over `lambdas` takes them in the order given and ends at the first that is worse once one improved
-/// on `B0`. `B0` stays where none improves on it, and a strength is passed over where `G + lambda s I` is not
-/// positive definite in `f64` either. `b0` is transposed, row-major `[d, m]`.
+/// The search takes `lambdas` in the given order. Once a strength has improved on `B0`, it ends at the first
+/// strength that is no better than the best so far. `B0` is kept if no strength improves on it. A strength is
+/// skipped if `G + lambda s I` is not positive definite in `f64` either. `b0` is transposed, row-major
+/// `[d, m]`.
 ///
-/// `fit` lends the unused half of its matrix to the factor; its sums are as before afterwards.
+/// `fit` lends the unused half of its matrix to the factor; its sums are unchanged afterwards.
 ///
 /// Cost: `m^2 d` multiply-adds for each of the two problems, and `m^3 / 6 + 2 m^2 d` for each strength, in
 /// `f32`. With several times as many rows as regressors, `B` is within `1e-4` of the `f64` solution at every
-/// strength of [`LAMBDAS`] (`2e-5` measured at a condition of some thousand). Where only the ridge bounds the
+/// strength of [`LAMBDAS`] (`2e-5` measured at a condition of some thousand). If only the ridge bounds the
 /// condition, `B` is within `2e-3` and the share it leaves unexplained within `5e-6`: the directions that
-/// lose digits hardly change `Z B`. `gain` and `unexplained` are within `1e-5` of the share of targets that
-/// they speak of.
+/// lose digits hardly change `Z B`. `gain` and `unexplained` are within `1e-5` of the exact shares.
 ///
 /// # Errors
-/// [`Error::Usage`] where the shapes do not fit or a strength is negative or not finite, [`Error::Numeric`]
-/// where `b0` or a sum is not finite, [`Error::Limit`] where there is no memory for [`ridge_bytes`].
+/// [`Error::Usage`] if the shapes do not fit or a strength is negative or not finite; [`Error::Numeric`] if
+/// `b0` or a sum is not finite; [`Error::Limit`] if there is no memory for [`ridge_bytes`].
 pub fn ridge(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -> Result<Refit> {
     let (m, d) = (fit.n_regressors(), fit.n_targets());
     if [held_out.n_regressors(), held_out.n_targets()] != [m, d] || m.checked_mul(d) != Some(b0.len()) {
@@ -88,12 +89,13 @@ pub fn ridge(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -
     })
 }
 
-/// [`ridge`], and then the same strength once more on the rows of both: what chose the strength need not be lost to
-/// the fit. `gain` and `unexplained` are of the first fit, which has not seen the held-out rows. `B0` stays where
-/// the second fit cannot be solved. `fit` has the rows of both afterwards.
+/// Fits like [`ridge`], then solves once more with the chosen strength on the rows of both problems, so that
+/// the rows that chose the strength are not lost to the fit. `gain` and `unexplained` are those of the first
+/// fit, which has not seen the held-out rows. If the second fit cannot be solved, the `B` of the first fit is
+/// returned. Unless `B0` was kept, `fit` has the rows of both problems afterwards.
 ///
 /// # Errors
-/// As [`ridge`].
+/// Those of [`ridge`].
 pub fn ridge_on_all(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[f64]) -> Result<Refit> {
     let chosen = ridge(fit, held_out, b0, lambdas)?;
     let Some(lambda) = chosen.lambda else { return Ok(chosen) };
@@ -106,23 +108,23 @@ pub fn ridge_on_all(fit: &mut Normal, held_out: &Normal, b0: &[f32], lambdas: &[
     if solved && b.iter().all(|x| x.is_finite()) { Ok(Refit { b, ..chosen }) } else { Ok(chosen) }
 }
 
-/// Bytes that [`ridge`] needs beside the two problems and `b0`: five matrices `m x d`, and a panel. Where
-/// rounding makes it fall back to `f64`, `8 m (m + d)` more if they can be had.
+/// Returns the bytes that [`ridge`] needs besides the two problems and `b0`: five `m x d` matrices and a
+/// panel. If rounding forces the fallback to `f64`, it takes `8 m (m + d)` more, if they are available.
 pub fn ridge_bytes(m: usize, d: usize) -> u64 {
     let [m, d, panel] = [m, d, PANEL].map(|x| u64::try_from(x).unwrap_or(u64::MAX));
     m.saturating_mul(d.saturating_mul(5).saturating_add(panel)).saturating_mul(4)
 }
 
-/// A difference from `B0` that improves on it.
+/// Difference from `B0` that lowers the held-out error.
 struct Step {
-    /// `m x d`.
+    /// `B - B0`, `m x d`.
     difference: Matrix<f32>,
     lambda: f64,
-    /// Of the held-out error; negative.
+    /// Change of the held-out error; negative.
     change: f64,
 }
 
-/// The best step over `lambdas`, or `None` where none improves.
+/// Returns the best step over `lambdas`, or `None` if no strength improves on `B0`.
 fn try_strengths(
     fit: &mut Normal,
     held_out: &Normal,
@@ -149,8 +151,8 @@ fn try_strengths(
     Ok(best)
 }
 
-/// `-2 <D, R> + <D, G D>`, the change of the error `|w (Z B - Y)|^2` from `B` to `B + D`, where `R` is the
-/// residual correlation at `B`.
+/// Computes `-2 <D, R> + <D, G D>`, the change of the error `|w (Z B - Y)|^2` from `B` to `B + D`, where `R`
+/// is the residual correlation at `B`.
 fn change_of_error(normal: &Normal, difference: &Matrix<f32>, residual: &Matrix<f32>) -> Result<f64> {
     let (m, d) = (normal.n_regressors(), normal.n_targets());
     let mut product = Matrix::zeros(m, PANEL.min(d))?;

@@ -1,25 +1,25 @@
-//! Alignment of neighbouring layers' embeddings, for pictures.
+//! Alignment of the embeddings of neighbouring layers, for pictures.
 
 use faer::Mat;
 
 use super::map::{DiffusionMap, Embedding};
 use crate::error::{Error, Result};
 
-/// Rotates (or reflects) each layer's embedding onto its aligned predecessor, so that a row of small pictures
-/// does not flip from one to the next.
+/// Rotates (or reflects) each layer's embedding onto its aligned predecessor, so that small pictures in a row
+/// do not flip from one layer to the next.
 ///
-/// For each layer `l >= 1` this is the orthogonal Procrustes problem (Schönemann 1966)
+/// Each layer `l >= 1` is an orthogonal Procrustes problem (Schönemann 1966):
 ///
 /// ```text
 /// min |E_l R - F_{l-1}|_F  over orthogonal R (d x d),   F_l = E_l R
 /// R = U V^T  with  E_l^T F_{l-1} = U S V^T
 /// ```
 ///
-/// Distances between points of a layer do not change. The axes of an aligned picture are not single
-/// eigenvectors any more, so similarities must be computed from the embeddings themselves.
+/// Distances between points of a layer do not change. The axes of an aligned picture are no longer single
+/// eigenvectors, so similarities must be computed from the original embeddings.
 ///
 /// # Errors
-/// [`Error::Shape`] where two layers differ in points or dimensions, [`Error::Numeric`] where the
+/// [`Error::Shape`] if two layers differ in points or dimensions, [`Error::Numeric`] if the singular value
 /// decomposition does not converge. Both name the layer.
 pub fn align(maps: &[DiffusionMap]) -> Result<Vec<Embedding>> {
     let mut aligned: Vec<Embedding> = Vec::with_capacity(maps.len());
@@ -34,7 +34,8 @@ pub fn align(maps: &[DiffusionMap]) -> Result<Vec<Embedding>> {
     Ok(aligned)
 }
 
-/// Rotates (or reflects) an embedding onto another of the same points: one step of [`align`].
+/// Rotates (or reflects) the embedding `moving` onto `target`, an embedding of the same points: one step of
+/// [`align`]. `layer` is used in messages.
 ///
 /// # Errors
 /// Those of [`align`].

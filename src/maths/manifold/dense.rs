@@ -1,20 +1,21 @@
-//! The whole spectrum of a symmetric matrix.
+//! Full eigendecomposition of a symmetric matrix.
 
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd;
 use faer::{Mat, MatRef, Par};
 
-/// Eigenpairs in descending order of eigenvalue, without the leading one, which is known.
+/// Eigenpairs in descending order of eigenvalue, without the leading pair, which is known.
 #[derive(Debug, Clone)]
 pub(super) struct EigenPairs {
     pub(super) values: Vec<f64>,
-    /// `n x n_pairs`, orthonormal columns, orthogonal to the leading eigenvector.
+    /// Eigenvectors, `n x n_pairs`: orthonormal columns, orthogonal to the leading eigenvector.
     pub(super) vectors: Mat<f64>,
 }
 
-/// All eigenvalues in ascending order and the eigenvectors of a small or dense symmetric matrix, of which the
-/// lower triangle is read. One thread: layers run in parallel, not the inside of one.
+/// Computes all eigenvalues, in ascending order, and the eigenvectors of a small or dense symmetric matrix,
+/// of which the lower triangle is read; `None` if the iteration does not converge. Uses one thread, because
+/// layers run in parallel.
 pub(super) fn symmetric_evd(a: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     let n = a.nrows();
     let mut values = Diag::<f64>::zeros(n);

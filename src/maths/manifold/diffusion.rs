@@ -1,4 +1,4 @@
-//! The diffusion map of one layer.
+//! Diffusion map of one layer.
 
 use faer::Par;
 
@@ -10,28 +10,28 @@ use crate::kernels::threads;
 use crate::maths::manifold::map::{DiffusionMap, map_of_distances};
 use crate::maths::manifold::options::ValidDiffusionOptions;
 
-/// The diffusion map of one layer's points.
+/// Computes the diffusion map of one layer's points. `layer` is used in messages.
 ///
-/// With the operator `P` of [`diffusion_operator`](super::diffusion_operator) and `psi_k` its right
-/// eigenvectors, scaled such that `psi_0 = 1`:
+/// With the operator `P` of [`diffusion_operator`](super::diffusion_operator) and its right eigenvectors
+/// `psi_k`, scaled such that `psi_0 = 1`, the coordinates are
 ///
 /// ```text
 /// Psi_t = [lambda_1^t psi_1, .., lambda_d^t psi_d]
 /// ```
 ///
-/// Eigenvectors of a multiple eigenvalue are determined up to a rotation only, so the coordinates then depend
+/// Eigenvectors of a multiple eigenvalue are determined only up to a rotation, so the coordinates then depend
 /// on rounding. Points that are equal get equal coordinates.
 ///
 /// Cost: `n^2 D` multiply-adds for the distances, a few `n^3` at worst for the eigenvectors, and two `n x n`
 /// matrices of memory. Uses all threads of the machine.
 ///
 /// # Errors
-/// [`Error::Limit`] for fewer than `dims + 1` points, and those of
-/// [`diffusion_operator`](super::diffusion_operator). All name the layer.
+/// [`Error::Limit`] for fewer than `dims + 1` points, [`Error::Numeric`] if the eigenvalues do not converge,
+/// and those of [`diffusion_operator`](super::diffusion_operator). All name the layer.
 ///
 /// # Examples
 /// ```
-/// use laminate::manifold::{DiffusionOptions, Points, diffusion_map};
+/// use laminate::maths::manifold::{DiffusionOptions, Points, diffusion_map};
 ///
 /// // Points along an arc: the first coordinate recovers their order.
 /// let arc = (0..20).flat_map(|i| {
@@ -48,7 +48,8 @@ pub fn diffusion_map(points: &Points, layer: usize, options: &ValidDiffusionOpti
     diffusion_map_with(points, layer, options, threads::whole_machine())
 }
 
-/// As [`diffusion_map`], with the distances that it was made from, for more maps of the same points.
+/// Computes a diffusion map like [`diffusion_map`], and returns with it the distances, from which more maps
+/// of the same points can be made.
 ///
 /// # Errors
 /// Those of [`diffusion_map`].
@@ -62,8 +63,8 @@ pub fn diffusion_map_and_distances(
     Ok((map_of_distances(distances, layer, options)?, kept))
 }
 
-/// The diffusion maps of layers `0..layers.len()`, one layer per thread: faster than one after the other where
-/// all points are at hand.
+/// Computes the diffusion maps of layers `0..layers.len()`, one layer per thread. This is faster than one
+/// layer after the other, if all points are in memory.
 ///
 /// # Errors
 /// Those of [`diffusion_map`], for the first layer that fails.
@@ -83,7 +84,7 @@ fn diffusion_map_with(
     map_of_distances(distances_for(points, layer, options, par)?, layer, options)
 }
 
-/// The distances of enough points for a map.
+/// Computes the distances of a layer, after checking that it has enough points for a map.
 fn distances_for(
     points: &Points,
     layer: usize,

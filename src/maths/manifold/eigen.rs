@@ -1,8 +1,9 @@
-//! The leading eigenpairs of a diffusion operator.
+//! Leading eigenpairs of a diffusion operator.
 //!
-//! Only a handful of `n` pairs is used, so they are found by a Krylov method ([`super::lanczos`]) and then
-//! proved to be the leading ones. Where the proof or the iteration fails (eigenvalues of high multiplicity, no
-//! gap to converge across) the whole spectrum is computed instead. Both see the same matrix.
+//! Only a handful of the `n` pairs is used, so a Krylov method ([`super::lanczos`]) finds them, and a proof
+//! confirms that they are the leading ones. If the proof or the iteration fails (eigenvalues of high
+//! multiplicity, no gap to converge across), the whole spectrum is computed instead. Both solvers see the
+//! same matrix.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor as cholesky;
@@ -13,18 +14,18 @@ use super::points::dot;
 use crate::error::{Error, Result};
 use crate::maths::manifold::dense::{EigenPairs, symmetric_evd};
 
-/// Below this many points the whole spectrum costs less than a Krylov iteration with its checks.
+/// Number of points below which the whole spectrum costs less than a Krylov iteration and its checks.
 const DENSE_BELOW: usize = 96;
 
-/// `lambda_1 >= .. >= lambda_m` and their eigenvectors, of the symmetric positive semidefinite `a` whose
-/// leading pair `(lambda_0, u_0)` is given.
+/// Computes `lambda_1 >= .. >= lambda_m` and their eigenvectors for the symmetric positive semidefinite `a`,
+/// whose leading pair `(lambda_0, u_0)` is given.
 ///
-/// The first `n_exact` vectors have a residual `|a u - lambda u|` below `1e-12 lambda_1`, the other
-/// eigenvalues are exact to `1e-10` relative (each to the rounding of `a` at worst). `n_pairs` must be below
-/// `n`.
+/// The first `n_exact` vectors have a residual `|a u - lambda u|` below `1e-12 lambda_1`. The other
+/// eigenvalues are exact to `1e-10` relative (at worst, all are exact to the rounding of `a`). `n_pairs` must
+/// be below `n`.
 ///
 /// # Errors
-/// [`Error::Numeric`], naming the layer, where not even the dense solver converges.
+/// [`Error::Numeric`], naming the layer, if not even the dense solver converges.
 pub(super) fn leading_pairs(
     a: MatRef<'_, f64>,
     u0: &[f64],
@@ -42,8 +43,8 @@ pub(super) fn leading_pairs(
     dense(a, u0, n_pairs, layer)
 }
 
-/// As [`leading_pairs`], but only as exact as a picture needs, without the proof, and from a `start` where the
-/// vectors are known to be near.
+/// Computes leading pairs like [`leading_pairs`], but without the proof, and only as exactly as a picture
+/// needs. The iteration begins with the vectors `start`, if vectors near the eigenvectors are known.
 ///
 /// # Errors
 /// Those of [`leading_pairs`].
@@ -63,10 +64,11 @@ pub(super) fn sketched_pairs(
     dense(a, u0, n_pairs, layer)
 }
 
-/// All eigenpairs, of which the leading `n_pairs` are kept.
+/// Computes all eigenpairs and keeps the leading `n_pairs`.
 fn dense(a: MatRef<'_, f64>, u0: &[f64], n_pairs: usize, layer: usize) -> Result<EigenPairs> {
     let n = a.nrows();
-    // With its eigenvalue moved from 1 to -1 the known pair sorts last: `a` has no negative eigenvalues.
+    // The eigenvalue of the known pair is moved from 1 to -1, where it sorts last: `a` has no negative
+    // eigenvalues.
     let deflated = Mat::from_fn(n, n, |i, j| a[(i, j)] - 2.0 * u0[i] * u0[j]);
     let (values, vectors) = symmetric_evd(deflated.as_ref()).ok_or_else(|| {
         Error::Numeric(format!("layer {layer}: the eigenvalues of its diffusion operator did not converge"))
@@ -75,11 +77,11 @@ fn dense(a: MatRef<'_, f64>, u0: &[f64], n_pairs: usize, layer: usize) -> Result
     Ok(EigenPairs { values: values.into_iter().rev().take(n_pairs).collect(), vectors })
 }
 
-/// Proves that no eigenvalue above the last found one is missing.
+/// Returns whether the pairs are proved to be the leading ones: no eigenvalue above the last is missing.
 ///
 /// The matrix `(lambda_m + tolerance) I - (a - sum of the found pairs)` is positive definite exactly if all
-/// other eigenvalues are below `lambda_m + tolerance`, and a Cholesky factorisation exists exactly if it is
-/// positive definite (Sylvester's law of inertia). Cost: `n^3 / 6` multiply-adds.
+/// other eigenvalues are below `lambda_m + tolerance`, and a matrix has a Cholesky factorisation exactly if
+/// it is positive definite (Sylvester's law of inertia). Cost: `n^3 / 6` multiply-adds.
 fn are_leading(a: MatRef<'_, f64>, u0: &[f64], pairs: &EigenPairs) -> bool {
     let n = a.nrows();
     let Some(last) = pairs.values.last() else {
@@ -109,7 +111,7 @@ fn are_leading(a: MatRef<'_, f64>, u0: &[f64], pairs: &EigenPairs) -> bool {
     .is_ok()
 }
 
-/// The Rayleigh quotient `u^T a u` of a unit vector.
+/// Computes the Rayleigh quotient `u^T a u` of a unit vector.
 pub(super) fn rayleigh(a: MatRef<'_, f64>, u: &[f64]) -> f64 {
     let au: Vec<f64> = a
         .col_iter()
@@ -125,7 +127,7 @@ pub(super) fn rayleigh(a: MatRef<'_, f64>, u: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// `Q diag(values) Q^T` with `Q` a product of fixed reflections, and its first eigenvector.
+    /// Makes `Q diag(values) Q^T`, with `Q` a product of fixed reflections, and its first eigenvector.
     fn with_spectrum(values: &[f64]) -> (Mat<f64>, Vec<f64>) {
         let n = values.len();
         let mut q = Mat::<f64>::identity(n, n);
@@ -144,7 +146,7 @@ mod tests {
         (a, q.col_as_slice(0).to_vec())
     }
 
-    /// A spectrum that begins with 1 and the given values and then falls slowly.
+    /// Makes a spectrum that begins with 1 and the given values and then falls slowly.
     fn spectrum(n: usize, leading: &[f64]) -> Vec<f64> {
         let least = leading.iter().copied().fold(1.0, f64::min);
         let tail = (0..n).map(|i| 0.9 * least / (1.0 + 0.1 * i as f64));

@@ -1,7 +1,7 @@
-//! Maps made again with other options, from distances that were kept.
+//! Diffusion maps recomputed with other options, from kept distances.
 //!
-//! The product over all coordinates of the points is done once; what remains of a map is the kernel, its row
-//! sums and a few eigenvectors. A [`Sketch`] is that at the speed of a slider.
+//! The product over all coordinates of the points is computed once; a map then takes only the kernel, its row
+//! sums and a few eigenvectors. A [`Sketch`] is computed at the speed of a slider.
 
 use super::eigen::{leading_pairs, sketched_pairs};
 use super::kernel::SquaredDistances;
@@ -10,37 +10,36 @@ use super::operator::DiffusionOperator;
 use super::options::ValidDiffusionOptions;
 use crate::error::{Error, Result};
 
-/// The squared distances between the points of a layer, in half the room of a matrix.
+/// Squared distances between the points of a layer, in half the memory of a matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptDistances {
     /// Columns of the strict lower triangle, one after the other.
     packed: Vec<f64>,
-    /// For each point the first point that equals it.
+    /// For each point, the first point that equals it.
     representative: Vec<usize>,
 }
 
-/// A diffusion map that is exact enough for a picture, and what the next one starts from.
+/// Diffusion map that is exact enough for a picture, with the eigenpairs from which the next sketch starts.
 ///
-/// Its vectors have a residual `|A u - lambda u|` below `1e-4 lambda_1` where the iteration converges in a
-/// few steps, and are the best of a small subspace where it does not. Nothing proves that they are the leading
-/// ones.
+/// The vectors have a residual `|A u - lambda u|` below `1e-4 lambda_1` if the iteration converges in a few
+/// steps; otherwise they are the best of a small subspace. They are not proved to be the leading ones.
 #[derive(Debug, Clone)]
 pub struct Sketch {
     map: DiffusionMap,
-    /// Bandwidth and density exponent: the operator depends on nothing else.
+    /// Bandwidth and density exponent, the only options on which the operator depends.
     kernel: (f64, f64),
     spectrum: Spectrum,
 }
 
 impl Sketch {
-    /// The map.
+    /// Returns the map.
     pub fn map(&self) -> &DiffusionMap {
         &self.map
     }
 }
 
 impl KeptDistances {
-    /// Bytes that the distances between `n_points` points take.
+    /// Returns the bytes that the distances between `n_points` points take.
     pub fn bytes(n_points: usize) -> u64 {
         let n = n_points as u64;
         4 * n * n.saturating_sub(1) + 8 * n
@@ -53,13 +52,13 @@ impl KeptDistances {
         KeptDistances { packed, representative: distances.representative().to_vec() }
     }
 
-    /// Number of points.
+    /// Returns the number of points.
     pub fn n_points(&self) -> usize {
         self.representative.len()
     }
 
-    /// The map that [`diffusion_map`](super::diffusion_map) makes of the points, to the last bit.
-    /// `options.normalise` is not looked at: it is in the distances.
+    /// Computes the map that [`diffusion_map`](super::diffusion_map) makes of the points, to the last bit.
+    /// `options.normalise` is not read: the distances are those of normalised points.
     ///
     /// # Errors
     /// Those of [`diffusion_map`](super::diffusion_map).
@@ -68,7 +67,8 @@ impl KeptDistances {
         map_of_distances(self.restore(), layer, options)
     }
 
-    /// `lambda_0 .. lambda_{count - 1}`, or as many as there are points, in descending order.
+    /// Computes `lambda_0 .. lambda_{count - 1}`, in descending order: at least two, and at most as many as
+    /// there are points.
     ///
     /// # Errors
     /// Those of [`diffusion_map`](super::diffusion_map).
@@ -86,10 +86,12 @@ impl KeptDistances {
         Ok(Spectrum::new(operator, u0, pairs).into_eigenvalues())
     }
 
-    /// A quick map, started from a sketch of the same layer with other options where there is one.
+    /// Computes a quick map. The iteration starts from `before`, a sketch of the same layer with other
+    /// options but equal `dims`, if there is one.
     ///
     /// # Errors
-    /// Those of [`diffusion_map`](super::diffusion_map).
+    /// [`Error::Internal`] if `before` has fewer eigenpairs than `dims`, and those of
+    /// [`diffusion_map`](super::diffusion_map).
     pub fn sketch(
         &self,
         layer: usize,
@@ -103,7 +105,7 @@ impl KeptDistances {
         };
         let kernel = (epsilon, options.density());
         let spectrum = match before {
-            // Only the time has changed, and the eigenpairs do not depend on it.
+            // Only the diffusion time has changed, on which the eigenpairs do not depend.
             Some(sketch) if sketch.kernel == kernel => sketch.spectrum,
             before => {
                 let operator = DiffusionOperator::of_distances(self.restore(), layer, options)?;

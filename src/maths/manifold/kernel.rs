@@ -1,4 +1,4 @@
-//! Squared distances between the points of a layer, and the Gaussian kernel on them.
+//! Squared distances between the points of a layer, and their Gaussian kernel.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
@@ -6,34 +6,34 @@ use faer::{Accum, Mat, MatRef, Par};
 use super::points::{Normalise, Points, dot};
 use crate::error::{Error, Result};
 
-/// Columns of the points that are normalised, centred and multiplied at a time: the panel of 512 points is
-/// 1 MiB and stays in cache, and no second copy of all points is ever made.
+/// Number of coordinates that are normalised, centred and multiplied at a time. A panel of 512 points is 1
+/// MiB and stays in the cache, and no second copy of all points is ever made.
 const PANEL: usize = 256;
 
-/// A squared distance below this share of the two squared norms has lost most of its digits to
-/// cancellation and is computed again from the difference.
+/// Share of the sum of two squared norms below which a squared distance has lost most of its digits to
+/// cancellation and is computed again from the difference of the points.
 const CANCELLED: f64 = 1e-10;
 
-/// Squared Euclidean distances `d2_ij = |h_i - h_j|^2` of the normalised points of one layer.
+/// Squared Euclidean distances `d2_ij = |h_i - h_j|^2` between the normalised points of one layer.
 #[derive(Debug, Clone)]
 pub struct SquaredDistances {
-    /// `n x n`; only the strict lower triangle is meaningful.
+    /// Distances, `n x n`; only the strict lower triangle is meaningful.
     lower: Mat<f64>,
-    /// For each point the first point that equals it, itself where there is none.
+    /// For each point, the first point that equals it: the point itself if no earlier point does.
     representative: Vec<usize>,
 }
 
-/// Squared distances between all points of a layer after `normalise`.
+/// Computes the squared distances between all points of a layer after `normalise`.
 ///
 /// With `g = X X^T` of the centred rows, `d2_ij = g_ii + g_jj - 2 g_ij`. Centring removes the cancellation
-/// that a large common offset causes, and what cancels still is computed from the difference of the rows, so
-/// two points have distance zero exactly if they are equal.
+/// that a large common offset causes. Distances that still cancel are computed from the difference of the
+/// rows, so two points have distance zero exactly if they are equal.
 ///
 /// Cost: one symmetric product, `n^2 D` multiply-adds, and `n x 256` numbers of scratch.
 ///
 /// # Errors
-/// [`Error::Limit`] for fewer than two points; [`Error::Numeric`] where a point cannot be normalised or all
-/// points are equal. Both name the layer.
+/// [`Error::Limit`] for fewer than two points; [`Error::Numeric`] if a point cannot be normalised, if the
+/// points are too large to be squared, or if all points are equal. Both name the layer.
 pub fn squared_distances(points: &Points, layer: usize, normalise: Normalise) -> Result<SquaredDistances> {
     squared_distances_with(points, layer, normalise, crate::kernels::threads::whole_machine())
 }
@@ -84,12 +84,12 @@ pub(super) fn squared_distances_with(
 }
 
 impl SquaredDistances {
-    /// Number of points.
+    /// Returns the number of points.
     pub fn n_points(&self) -> usize {
         self.lower.nrows()
     }
 
-    /// `d2_ij`, or `None` past the end.
+    /// Returns `d2_ij`, or `None` past the end.
     pub fn between(&self, i: usize, j: usize) -> Option<f64> {
         let (i, j) = (i.max(j), i.min(j));
         if i >= self.n_points() {
@@ -98,11 +98,11 @@ impl SquaredDistances {
         Some(if i == j { 0.0 } else { self.lower[(i, j)] })
     }
 
-    /// The default bandwidth: the median of `d2_ij` over `i < j` (for an even count, the mean of the two in
-    /// the middle).
+    /// Computes the default bandwidth: the median of `d2_ij` over `i < j` (for an even count, the mean of the
+    /// two in the middle).
     ///
     /// # Errors
-    /// [`Error::Numeric`], naming the layer, where the median is zero because more than half of the pairs
+    /// [`Error::Numeric`], naming the layer, if the median is zero because more than half of the pairs
     /// coincide.
     pub fn median(&self, layer: usize) -> Result<f64> {
         let n = self.n_points();
@@ -117,17 +117,17 @@ impl SquaredDistances {
         }
     }
 
-    /// For each point the index of the first point that equals it.
+    /// Returns, for each point, the index of the first point that equals it.
     pub(super) fn representative(&self) -> &[usize] {
         &self.representative
     }
 
-    /// `d2_ij` of the points `i > j` for each `j` in turn.
+    /// Returns, for each `j` in turn, `d2_ij` of the points `i > j`.
     pub(super) fn columns(&self) -> impl Iterator<Item = &[f64]> {
         (0..self.n_points()).map(|j| self.lower.col_as_slice(j).get(j + 1..).unwrap_or_default())
     }
 
-    /// From what [`columns`](Self::columns) gave, one after the other, and the representatives.
+    /// Restores distances from the concatenated [`columns`](Self::columns) and the representatives.
     pub(super) fn from_columns(mut packed: &[f64], representative: Vec<usize>) -> Self {
         let n = representative.len();
         let mut lower = Mat::zeros(n, n);
@@ -139,8 +139,8 @@ impl SquaredDistances {
         Self { lower, representative }
     }
 
-    /// The kernel `W_ij = exp(-d2_ij / epsilon)`, in full, with ones on the diagonal. Uses up the distances,
-    /// so that only one `n x n` matrix is alive.
+    /// Computes the kernel `W_ij = exp(-d2_ij / epsilon)`, both triangles, with ones on the diagonal. The
+    /// distances are consumed, so that only one `n x n` matrix is alive.
     pub(super) fn into_gaussian(self, epsilon: f64) -> Mat<f64> {
         let n = self.n_points();
         let mut w = self.lower;
@@ -154,13 +154,13 @@ impl SquaredDistances {
     }
 }
 
-/// `exp(x)` for `x <= 0`, to two units in the last place; zero below the smallest normal number.
+/// Computes `exp(x)` for `x <= 0`, to two units in the last place; zero below the smallest normal number.
 ///
-/// A call of the library's `exp` cannot be made part of a vector loop, and the kernel is `n^2 / 2` of them. With
-/// `k = round(x / ln 2)` and `r = x - k ln 2`, `|r| <= 0.347`, the result is `2^k` times the Taylor polynomial of
-/// `exp(r)` of degree 13, whose remainder is below `2^-57`.
+/// A call of the library's `exp` cannot be part of a vector loop, and the kernel needs `n^2 / 2`
+/// exponentials. With `k = round(x / ln 2)` and `r = x - k ln 2`, `|r| <= 0.347`, the result is `2^k` times
+/// the Taylor polynomial of `exp(r)` of degree 13, whose remainder is below `2^-57`.
 fn exp_of_negative(x: f64) -> f64 {
-    /// Adding this leaves a sum whose last bits are the rounded integer.
+    /// Number whose addition leaves the rounded integer in the last bits of the sum.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     /// `ln 2` in two parts, the first short enough that its product with `k` is exact.
     const LN_2: [f64; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
@@ -189,7 +189,7 @@ fn exp_of_negative(x: f64) -> f64 {
     if x < -708.0 { 0.0 } else { polynomial * power }
 }
 
-/// Median in place: `None` where there is nothing.
+/// Computes the median, reordering `values`; `None` if there are no values.
 pub(crate) fn median_of(values: &mut [f64]) -> Option<f64> {
     let middle = values.len() / 2;
     if values.is_empty() {
@@ -206,7 +206,7 @@ pub(crate) fn median_of(values: &mut [f64]) -> Option<f64> {
     }
 }
 
-/// Lower triangle of `X X^T`, `X` the scaled rows minus their mean.
+/// Computes the lower triangle of `X X^T`, where `X` are the scaled rows minus their mean.
 fn centred_gram(points: &Points, scales: &[f64], par: Par) -> Mat<f64> {
     let (n, dim) = (points.n_points(), points.dim());
     let mut gram = Mat::zeros(n, n);
@@ -245,15 +245,15 @@ fn centred_gram(points: &Points, scales: &[f64], par: Par) -> Mat<f64> {
     gram
 }
 
-/// As [`centred_gram`], for comparisons that need points which differ.
+/// Computes [`centred_gram`] for comparisons that need points which differ.
 ///
 /// # Errors
-/// [`Error::Numeric`], naming the layer, where the points have no variance beyond rounding, or too much.
+/// [`Error::Numeric`], naming the layer, if the points have no variance beyond rounding, or an infinite one.
 pub(crate) fn varied_gram(points: &Points, scales: &[f64], layer: usize) -> Result<Mat<f64>> {
     let gram = centred_gram(points, scales, Par::Seq);
     let variance: f64 = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
     let size: f64 = points.rows().zip(scales).map(|(row, scale)| dot(row, row) * scale * scale).sum();
-    // Points that differ in the last bit of single precision leave 1e-15.
+    // Points that differ only in the last bit of single precision have a relative variance of 1e-15.
     if !variance.is_finite() || variance <= 1e-24 * size {
         return Err(Error::Numeric(format!(
             "the points of layer {layer} are all equal or too large, so it has no covariance to compare"
@@ -278,7 +278,7 @@ pub(crate) fn mirror(a: &mut Mat<f64>) {
     }
 }
 
-/// `|a s - b t|^2` without a detour over norms.
+/// Computes `|a s - b t|^2` directly, without norms.
 fn difference(a: &[f64], s: f64, b: &[f64], t: f64) -> f64 {
     a.iter().zip(b).map(|(x, y)| (x * s - y * t).powi(2)).sum()
 }

@@ -10,7 +10,7 @@
 //!     (theta, s) of T are converged when |R s_last| is small
 //! ```
 //!
-//! A block rather than a vector, because a single vector sees one copy only of a multiple eigenvalue.
+//! A block of vectors is needed, because a single vector sees only one copy of a multiple eigenvalue.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
@@ -18,37 +18,39 @@ use faer::{Accum, Mat, MatRef, Par};
 use super::dense::{EigenPairs, symmetric_evd};
 use super::points::dot;
 
-/// Vectors added per step.
+/// Number of vectors added per step.
 const BLOCK: usize = 2;
 
-/// Vectors at which a dense solver is about as fast.
+/// Size of the basis at which a dense solver is about as fast.
 const MAX_BASIS: usize = 160;
 
-/// How far the iteration goes.
+/// Tolerances and limits of the iteration.
 struct Effort {
-    /// Residual of an eigenvector that is used, relative to the largest eigenvalue.
+    /// Largest residual of a pair whose eigenvector is used, relative to the largest eigenvalue.
     vector_tolerance: f64,
-    /// Residual where only the eigenvalue is used, relative to it; bounds the eigenvalue's error.
+    /// Largest residual of a pair of which only the eigenvalue is used, relative to that eigenvalue; bounds
+    /// the eigenvalue's error.
     value_tolerance: f64,
-    /// Vectors in the basis before convergence is looked at for the first time.
+    /// Size of the basis at which convergence is checked for the first time.
     first_check: usize,
+    /// Largest size of the basis.
     max_basis: usize,
-    /// Whether the best of the largest basis will do.
+    /// Whether the best pairs of the largest basis are returned even if they have not converged.
     take_best: bool,
 }
 
-/// For a picture: the error of a vector is about the residual over the gap to the next eigenvalue.
+/// Effort for a picture: the error of a vector is about the residual over the gap to the next eigenvalue.
 const SKETCH: Effort =
     Effort { vector_tolerance: 1e-4, value_tolerance: 1e-2, first_check: 8, max_basis: 48, take_best: true };
 
-/// What remains of a unit vector by rounding alone once it is orthogonalised against a basis that spans it.
+/// Norm that rounding alone leaves of a unit vector, after orthogonalisation against a basis that spans it.
 const RANK_TOLERANCE: f64 = 1e-13;
 
-/// The leading pairs in the complement of `u0`, or `None` where they have not converged before the basis is
-/// so large that a dense solver is cheaper.
+/// Computes the leading pairs in the complement of `u0`, or returns `None` if they have not converged before
+/// the basis is so large that a dense solver is cheaper.
 ///
-/// What is returned are eigenpairs to the tolerances above; that they are the *leading* ones is likely, and
-/// for the caller to prove.
+/// The result is eigenpairs to the tolerances above. They are likely to be the *leading* ones, but the caller
+/// must prove that.
 pub(super) fn leading_pairs(
     a: MatRef<'_, f64>,
     u0: &[f64],
@@ -65,8 +67,8 @@ pub(super) fn leading_pairs(
     iterate(a, u0, n_pairs, n_exact, random_block(u0.len()), &exact)
 }
 
-/// Pairs that are good enough for a picture, from vectors that are near them where there are any. `None` only
-/// where the matrix is of too low a rank.
+/// Computes pairs that are good enough for a picture, starting from vectors near them if `start` has any.
+/// Returns `None` only if the rank of the matrix is too low.
 pub(super) fn sketched_pairs(
     a: MatRef<'_, f64>,
     u0: &[f64],
@@ -143,7 +145,7 @@ fn random_block(n: usize) -> Mat<f64> {
     Mat::from_fn(n, BLOCK, |_, _| random.symmetric())
 }
 
-/// Orthonormal columns: `u0`, then the Krylov basis, which is what `len` counts.
+/// Orthonormal columns: `u0`, then the Krylov basis. `len` counts the vectors of the Krylov basis only.
 struct Basis {
     columns: Mat<f64>,
     len: usize,
@@ -156,13 +158,13 @@ impl Basis {
         Basis { columns, len: 0 }
     }
 
-    /// Krylov vectors `from..to`.
+    /// Returns the Krylov vectors `from..to`.
     fn columns(&self, from: usize, to: usize) -> MatRef<'_, f64> {
         self.columns.as_ref().subcols(from + 1, to - from)
     }
 
-    /// Subtracts from `block` its projection on all columns, and writes the Krylov part of the coefficients to
-    /// the columns and rows of `projected` that start at the given index.
+    /// Subtracts from `block` its projection on all columns, and writes the Krylov part of the coefficients
+    /// to the columns and rows of `projected` that start at the given index.
     fn remove_from(&self, block: &mut Mat<f64>, mut projected: Option<(&mut Mat<f64>, usize)>) {
         let all = self.columns.as_ref().subcols(0, self.len + 1);
         let mut coefficients = Mat::zeros(self.len + 1, block.ncols());
@@ -183,7 +185,8 @@ impl Basis {
         }
     }
 
-    /// Orthonormalises `block` and appends what has full rank; returns `R` with `block = appended R`.
+    /// Orthonormalises `block` and appends its linearly independent columns; returns `R` with
+    /// `block = appended R`.
     fn extend(&mut self, block: &mut Mat<f64>) -> Mat<f64> {
         let before = self.len;
         let mut r = Mat::<f64>::zeros(block.ncols(), block.ncols());
@@ -209,12 +212,12 @@ impl Basis {
     }
 }
 
-/// A fixed stream of numbers (Steele, Lea, Flood 2014): the start must be generic, not unpredictable, and the
-/// same points must give the same digits on every run.
+/// Fixed stream of pseudorandom numbers (Steele, Lea, Flood 2014). The start of the iteration must be
+/// generic, not unpredictable, and the same points must give the same digits on every run.
 struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// Uniform in [-1, 1).
+    /// Returns the next number, uniform in [-1, 1).
     fn symmetric(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

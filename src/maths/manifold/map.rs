@@ -1,4 +1,4 @@
-//! The coordinates of points in a diffusion map, from the leading eigenpairs of the operator.
+//! Coordinates of points in a diffusion map, from the leading eigenpairs of the operator.
 
 use faer::Mat;
 
@@ -9,13 +9,13 @@ use super::operator::DiffusionOperator;
 use super::options::ValidDiffusionOptions;
 use crate::error::{Error, Result};
 
-/// How many of the eigenvalues after `lambda_0` are always reported, however few make coordinates.
+/// Number of eigenvalues after `lambda_0` that are always reported, even if fewer make coordinates.
 const REPORTED: usize = 4;
 
-/// `lambda_1` above which a layer's graph is nearly in two pieces.
+/// Value of `lambda_1` above which a layer's graph is nearly in two pieces.
 const NEARLY_DISCONNECTED: f64 = 0.9;
 
-/// `n_points` points in `dims` coordinates, stored coordinate after coordinate; all finite.
+/// `n_points` points in `dims` coordinates, stored coordinate after coordinate; all values are finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     n_points: usize,
@@ -23,11 +23,12 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// From the value of each coordinate at every point; `layer` is only used in messages.
+    /// Makes an embedding from the values of each coordinate at every point, `[dims, n_points]`. `layer` is
+    /// used only in messages.
     ///
     /// # Errors
-    /// [`Error::Shape`] where there is no coordinate or they differ in length, [`Error::Numeric`] where a value
-    /// is NaN or infinite. Both name the layer.
+    /// [`Error::Shape`] if there is no coordinate or no point, or if the coordinates differ in length;
+    /// [`Error::Numeric`] if a value is NaN or infinite. Both name the layer.
     pub fn new(layer: usize, coordinates: Vec<Vec<f64>>) -> Result<Self> {
         let n_points = coordinates.first().map_or(0, Vec::len);
         if n_points == 0 || coordinates.iter().any(|c| c.len() != n_points) {
@@ -42,33 +43,33 @@ impl Embedding {
         Ok(Embedding { n_points, coordinates })
     }
 
-    /// Number of points.
+    /// Returns the number of points.
     pub fn n_points(&self) -> usize {
         self.n_points
     }
 
-    /// Number of coordinates.
+    /// Returns the number of coordinates.
     pub fn dims(&self) -> usize {
         self.coordinates.len()
     }
 
-    /// Coordinate `k` of every point, or `None` past the end.
+    /// Returns coordinate `k` of every point, or `None` past the end.
     pub fn coordinate(&self, k: usize) -> Option<&[f64]> {
         self.coordinates.get(k).map(Vec::as_slice)
     }
 
-    /// All coordinates in order.
+    /// Returns all coordinates in order.
     pub fn coordinates(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.coordinates.iter().map(Vec::as_slice)
     }
 
-    /// One row of `dims` numbers per point, the form in which reports carry it.
+    /// Returns one row of `dims` numbers per point, the form in which reports carry embeddings.
     pub fn to_rows(&self) -> Vec<Vec<f64>> {
         (0..self.n_points).map(|i| self.coordinates.iter().map(|c| c[i]).collect()).collect()
     }
 }
 
-/// The diffusion map of one layer.
+/// Diffusion map of one layer: bandwidth, eigenvalues and embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiffusionMap {
     epsilon: f64,
@@ -77,29 +78,31 @@ pub struct DiffusionMap {
 }
 
 impl DiffusionMap {
-    /// The bandwidth used.
+    /// Returns the bandwidth of the kernel.
     pub fn epsilon(&self) -> f64 {
         self.epsilon
     }
 
-    /// `lambda_0 = 1 >= lambda_1 >= ..`, at least five where there are as many points, and `dims + 1`.
+    /// Returns `lambda_0 = 1 >= lambda_1 >= ..`: `dims + 1` eigenvalues, and at least five if there are five
+    /// points.
     pub fn eigenvalues(&self) -> &[f64] {
         &self.eigenvalues
     }
 
-    /// `Psi_t`: coordinate `k` is `lambda_{k+1}^t psi_{k+1}`, its largest entry by magnitude positive.
+    /// Returns `Psi_t`: coordinate `k` is `lambda_{k+1}^t psi_{k+1}`, with the sign that makes its largest
+    /// entry by magnitude positive.
     pub fn embedding(&self) -> &Embedding {
         &self.embedding
     }
 
-    /// Whether `lambda_1 > 0.9`: the graph is nearly in two pieces, and the map shows which piece a point is in
-    /// and little else.
+    /// Returns whether `lambda_1 > 0.9`: the graph is then nearly in two pieces, and the map shows little
+    /// more than the piece that a point is in.
     pub fn nearly_disconnected(&self) -> bool {
         self.eigenvalues.get(1).is_some_and(|&lambda| lambda > NEARLY_DISCONNECTED)
     }
 }
 
-/// The map of a layer of more points than `dims`, whose distances are given.
+/// Computes the map of a layer from its distances; the layer must have more points than `dims`.
 pub(super) fn map_of_distances(
     distances: SquaredDistances,
     layer: usize,
@@ -112,19 +115,19 @@ pub(super) fn map_of_distances(
     Spectrum::new(operator, u0, pairs).map(layer, options)
 }
 
-/// Eigenpairs after the first that a map of `dims` coordinates is made with.
+/// Returns the number of eigenpairs after the first that are computed for a map of `dims` coordinates.
 pub(super) fn n_pairs(dims: usize, n_points: usize) -> usize {
     dims.max(REPORTED).min(n_points - 1)
 }
 
-/// The leading eigenpairs of a layer's operator: all that its map depends on besides the time.
+/// Leading eigenpairs of a layer's operator: all that the layer's map depends on, besides the diffusion time.
 #[derive(Debug, Clone)]
 pub(super) struct Spectrum {
     epsilon: f64,
-    /// `lambda_0` first.
+    /// Eigenvalues, `lambda_0` first.
     eigenvalues: Vec<f64>,
     u0: Vec<f64>,
-    /// `u_1, ..`, one column each.
+    /// Eigenvectors `u_1, ..`, a column each.
     pub(super) vectors: Mat<f64>,
     representative: Vec<usize>,
 }
@@ -132,7 +135,8 @@ pub(super) struct Spectrum {
 impl Spectrum {
     pub(super) fn new(operator: DiffusionOperator, u0: Vec<f64>, pairs: EigenPairs) -> Self {
         let mut eigenvalues = vec![rayleigh(operator.conjugate(), &u0)];
-        // The operator is positive semidefinite: what is below zero is rounding, and has no real power.
+        // The operator is positive semidefinite: an eigenvalue below zero is a rounding error, and has no
+        // real power.
         eigenvalues.extend(pairs.values.iter().map(|lambda| lambda.max(0.0)));
         Spectrum {
             epsilon: operator.epsilon(),
@@ -143,7 +147,7 @@ impl Spectrum {
         }
     }
 
-    /// `Psi_t`, from at least `dims` vectors.
+    /// Computes `Psi_t`, from at least `dims` vectors.
     pub(super) fn map(&self, layer: usize, options: &ValidDiffusionOptions) -> Result<DiffusionMap> {
         let found = self.eigenvalues.len().saturating_sub(1).min(self.vectors.ncols());
         if found < options.dims() {
@@ -167,13 +171,13 @@ impl Spectrum {
         Ok(DiffusionMap { epsilon: self.epsilon, eigenvalues: self.eigenvalues.clone(), embedding })
     }
 
-    /// `lambda_0, lambda_1, ..`
+    /// Returns `lambda_0, lambda_1, ..`
     pub(super) fn into_eigenvalues(self) -> Vec<f64> {
         self.eigenvalues
     }
 }
 
-/// Makes the entry of largest magnitude positive, the first one of several.
+/// Flips the sign if needed, so that the entry of largest magnitude (of several, the first) is positive.
 fn fix_sign(coordinate: &mut [f64]) {
     let mut largest = 0.0_f64;
     for &x in coordinate.iter() {

@@ -1,14 +1,14 @@
-//! Points of a layer to diffusion-map coordinates.
+//! Diffusion maps: from the points of a layer to coordinates in a few dimensions.
 //!
 //! ```text
 //! points --normalise, centre--> squared distances --Gaussian--> operator P --eigen--> coordinates
 //! ```
 //!
-//! Every layer is embedded on its own from `n` points that are the same tokens in every layer, so the
-//! embeddings of two layers are paired samples that [`similarity`](crate::maths::similarity) can compare.
-//! The construction is Coifman and Lafon's ("Diffusion maps", Appl. Comput. Harmon. Anal. 21, 2006),
-//! in `f64` throughout. The operator is built in one place ([`DiffusionOperator`]); the two solvers
-//! behind it differ only after that and are tested against each other.
+//! Every layer is embedded on its own, from `n` points that are the same tokens in every layer. The
+//! embeddings of two layers are therefore paired samples, which [`similarity`](crate::maths::similarity) can
+//! compare. The construction is Coifman and Lafon's ("Diffusion maps", Appl. Comput. Harmon. Anal. 21, 2006),
+//! in `f64` throughout. [`DiffusionOperator`] alone builds the operator; the two eigensolvers behind it
+//! differ only after that and are tested against each other.
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 

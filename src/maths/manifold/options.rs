@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 ///
 /// # Examples
 /// ```
-/// use laminate::manifold::DiffusionOptions;
+/// use laminate::maths::manifold::DiffusionOptions;
 ///
 /// let three = DiffusionOptions { dims: 3, ..DiffusionOptions::default() }.check().unwrap();
 /// assert_eq!(three.dims(), 3);
@@ -18,16 +18,17 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiffusionOptions {
-    /// Coordinates of the map, 1 to 64; default 2.
+    /// Number of coordinates of the map, 1 to 64; default 2.
     pub dims: usize,
     /// Diffusion time `t >= 0`, the power of the eigenvalues; default 1.
     pub time: f64,
-    /// Density exponent in 0..=1; default 0 (the paper's). 0.5 and 1 are the Fokker-Planck and
-    /// Laplace-Beltrami cases.
+    /// Density exponent, 0 to 1; default 0, that of MKA. 0.5 and 1 are the Fokker-Planck and Laplace-Beltrami
+    /// cases.
     pub density: f64,
-    /// What is done to each point first; default [`Normalise::Rms`].
+    /// Normalisation of each point before distances are computed; default [`Normalise::Rms`].
     pub normalise: Normalise,
-    /// A fixed bandwidth > 0 for every layer; default none, the median of the squared distances.
+    /// Fixed bandwidth of every layer, above 0; the default, `None`, is the median of each layer's squared
+    /// distances.
     pub bandwidth: Option<f64>,
 }
 
@@ -41,7 +42,7 @@ impl DiffusionOptions {
     /// Checks every field against its range.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names the option, its value and its range.
+    /// [`Error::Usage`], with the option, its value and its range, for the first field that is out of range.
     pub fn check(self) -> Result<ValidDiffusionOptions> {
         let usage = |message: String| Err(Error::Usage(message));
         if !(1..=64).contains(&self.dims) {
@@ -62,37 +63,37 @@ impl DiffusionOptions {
     }
 }
 
-/// Options that are known to be in range.
+/// Diffusion map options that are known to be in range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValidDiffusionOptions(DiffusionOptions);
 
 impl ValidDiffusionOptions {
-    /// Coordinates of the map.
+    /// Returns the number of coordinates of the map.
     pub fn dims(&self) -> usize {
         self.0.dims
     }
 
-    /// Diffusion time.
+    /// Returns the diffusion time.
     pub fn time(&self) -> f64 {
         self.0.time
     }
 
-    /// Density exponent.
+    /// Returns the density exponent.
     pub fn density(&self) -> f64 {
         self.0.density
     }
 
-    /// What is done to each point first.
+    /// Returns the normalisation of each point.
     pub fn normalise(&self) -> Normalise {
         self.0.normalise
     }
 
-    /// The fixed bandwidth, or `None` for the median rule.
+    /// Returns the fixed bandwidth, or `None` for the median of the squared distances.
     pub fn bandwidth(&self) -> Option<f64> {
         self.0.bandwidth
     }
 
-    /// The options as they were given.
+    /// Returns the options as they were given.
     pub fn options(&self) -> DiffusionOptions {
         self.0
     }

@@ -1,4 +1,4 @@
-//! The points of one layer, checked once.
+//! Points of one layer, checked once for shape and finite values.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// `n_points` points of `dim` coordinates, row-major, all finite.
+/// `n_points` points of `dim` coordinates, row-major; all values are finite.
 ///
-/// Row `i` is the hidden state of the same token in every layer. Constructing one is the only check
-/// for NaN and infinities that the later stages need.
+/// Row `i` is the hidden state of the same token in every layer. The constructors check for NaN and infinity,
+/// so that no later stage has to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Points {
     n_points: usize,
@@ -19,15 +19,15 @@ pub struct Points {
 }
 
 impl Points {
-    /// Takes `n_points * dim` numbers in row-major order; `layer` is only used in messages.
+    /// Takes `n_points * dim` numbers, row-major `[n_points, dim]`. `layer` is used only in messages.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the length does not fit or a dimension is zero, [`Error::Numeric`] where a
-    /// number is NaN or infinite. Both name the layer.
+    /// [`Error::Shape`] if the length does not fit or a dimension is zero, [`Error::Numeric`] if a number is
+    /// NaN or infinite. Both name the layer.
     ///
     /// # Examples
     /// ```
-    /// use laminate::manifold::Points;
+    /// use laminate::maths::manifold::Points;
     ///
     /// let points = Points::from_f64(0, 2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
     /// assert_eq!(points.row(1), Some(&[4.0, 5.0, 6.0][..]));
@@ -52,7 +52,8 @@ impl Points {
         Ok(Points { n_points, dim, data })
     }
 
-    /// As [`Points::from_f64`], widening single-precision activations without loss.
+    /// Takes single-precision activations, which are widened without loss; otherwise like
+    /// [`Points::from_f64`].
     ///
     /// # Errors
     /// Those of [`Points::from_f64`].
@@ -60,30 +61,31 @@ impl Points {
         Points::from_f64(layer, n_points, dim, data.iter().map(|&x| f64::from(x)).collect())
     }
 
-    /// Number of points, at least 1.
+    /// Returns the number of points, at least 1.
     pub fn n_points(&self) -> usize {
         self.n_points
     }
 
-    /// Coordinates of a point, at least 1.
+    /// Returns the number of coordinates of a point, at least 1.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// Point `i`, or `None` past the end.
+    /// Returns point `i`, or `None` past the end.
     pub fn row(&self, i: usize) -> Option<&[f64]> {
         self.rows().nth(i)
     }
 
-    /// All points in order.
+    /// Returns all points in order.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f64> {
         self.data.chunks_exact(self.dim)
     }
 
-    /// The number each point is multiplied with by `normalise`: `1 / rms(h_i)`, or 1.
+    /// Returns the factor by which `normalise` multiplies each point: `1 / rms(h_i)`, or 1.
     ///
     /// # Errors
-    /// [`Error::Numeric`] for a point that is all zeros (it has no direction) or too large to square.
+    /// [`Error::Numeric`] for a point that is too large to be squared, or that is all zeros (has no
+    /// direction) where it is to be divided by its root mean square.
     pub(crate) fn scales(&self, layer: usize, normalise: Normalise) -> Result<Vec<f64>> {
         self.rows()
             .enumerate()
@@ -104,10 +106,11 @@ impl Points {
             .collect()
     }
 
-    /// The points after `normalise`: what every similarity but mutual information compares.
+    /// Returns the points after `normalise`, which every similarity but mutual information compares.
     ///
     /// # Errors
-    /// [`Error::Numeric`] for a point that is all zeros where it is to be divided by its root mean square.
+    /// [`Error::Numeric`] for a point that is too large to be squared, or that is all zeros where it is to be
+    /// divided by its root mean square.
     pub fn normalised(&self, layer: usize, normalise: Normalise) -> Result<Points> {
         let scales = self.scales(layer, normalise)?;
         let data =
@@ -116,14 +119,14 @@ impl Points {
     }
 }
 
-/// What is done to each point before anything else.
+/// Normalisation of each point before any other computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalise {
-    /// Divide by the root mean square of its coordinates: what the next pre-norm layer sees. Without it a
-    /// few points with massive activations tear the graph apart.
+    /// Division by the root mean square of the point's coordinates, which gives the input of the next
+    /// pre-norm layer. Without it, a few points with massive activations tear the graph apart.
     Rms,
-    /// Leave the points as they are, as the MKA paper does.
+    /// No normalisation, as in the MKA paper.
     None,
 }
 
@@ -148,8 +151,8 @@ impl FromStr for Normalise {
     }
 }
 
-/// Inner product with eight running sums: one sum would wait for each addition, and its rounding error
-/// would grow with the length instead of an eighth of it.
+/// Computes the inner product with eight running sums. With a single sum, each addition would wait for the
+/// one before, and the rounding error would grow with the length instead of an eighth of it.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (a8, a_rest) = a.as_chunks::<8>();

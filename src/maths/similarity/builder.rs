@@ -1,4 +1,4 @@
-//! The similarity matrix, filled in as layers arrive.
+//! Similarity matrix, filled in as layers arrive.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,12 +17,13 @@ use crate::maths::manifold::{DiffusionMap, Normalise, Points};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SimilarityOptions {
-    /// What makes two layers alike; default [`Metric::MutualInformation`].
+    /// Measure of the similarity of two layers; default [`Metric::MutualInformation`].
     pub metric: Metric,
-    /// Neighbours `k >= 1` of the mutual-information estimator, which needs `4k` points; default 5.
+    /// Number of neighbours `k >= 1` of the mutual-information estimator, which needs at least `4k` points;
+    /// default 5.
     pub neighbours: usize,
-    /// What is done to each point first; default [`Normalise::Rms`]. Mutual information takes it from the map,
-    /// and cosines and angles do not depend on it.
+    /// Normalisation of each point; default [`Normalise::Rms`]. Mutual information uses that of the diffusion
+    /// map instead, and cosines and angles do not depend on it.
     pub normalise: Normalise,
 }
 
@@ -36,7 +37,7 @@ impl SimilarityOptions {
     /// Checks every field against its range.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names the option, its value and its range.
+    /// [`Error::Usage`], with the option, its value and its range, if a field is out of range.
     pub fn check(self) -> Result<ValidSimilarityOptions> {
         if self.neighbours == 0 {
             return Err(Error::Usage("neighbours is 0, but must be at least 1".to_string()));
@@ -45,18 +46,18 @@ impl SimilarityOptions {
     }
 }
 
-/// Options that are known to be in range.
+/// Similarity options that are known to be in range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValidSimilarityOptions(SimilarityOptions);
 
 impl ValidSimilarityOptions {
-    /// The options as they were given.
+    /// Returns the options as they were given.
     pub fn options(&self) -> SimilarityOptions {
         self.0
     }
 }
 
-/// What one layer contributes to every pair, computed once.
+/// Data of one layer that every pair needs, computed once.
 #[derive(Debug, Clone)]
 enum Prepared {
     Sample(Sample),
@@ -68,16 +69,16 @@ enum Prepared {
 
 /// Similarities of layers `0..n_layers`, extended layer by layer.
 ///
-/// A merge changes only the layers from the merged one on: [`SimilarityBuilder::truncate`] forgets those, and
-/// pushing their new points recomputes exactly the rows that changed.
+/// A merge changes only the layers from the merged one on. [`SimilarityBuilder::truncate`] discards the
+/// changed layers, and pushing their new points recomputes exactly the rows that changed.
 ///
-/// Memory: for mutual information `n dims` numbers per layer; for CKA an `n x n` matrix per layer; for the other
-/// metrics, which compare points, all points of all layers.
+/// Memory: `n dims` numbers per layer for mutual information; an `n x n` matrix per layer for CKA; all points
+/// of all layers for the other metrics, which compare points.
 ///
 /// # Examples
 /// ```
-/// use laminate::manifold::{DiffusionOptions, Points, diffusion_map};
-/// use laminate::similarity::{SimilarityBuilder, SimilarityOptions};
+/// use laminate::maths::manifold::{DiffusionOptions, Points, diffusion_map};
+/// use laminate::maths::similarity::{SimilarityBuilder, SimilarityOptions};
 ///
 /// let map_options = DiffusionOptions::default().check().unwrap();
 /// let mut builder = SimilarityBuilder::new(SimilarityOptions::default().check().unwrap());
@@ -97,16 +98,16 @@ enum Prepared {
 #[derive(Debug, Clone)]
 pub struct SimilarityBuilder {
     options: SimilarityOptions,
-    /// Points and dimensions of the first layer, which the others must match.
+    /// Number of points and of coordinates of the first layer, which the other layers must match.
     shape: Option<(usize, usize)>,
     estimator: Option<Estimator>,
     layers: Vec<Prepared>,
-    /// The metric's raw value for layer `l` and each of `0..=l`.
+    /// Raw value of the metric for layer `l` and each of `0..=l`.
     raw: Vec<Vec<f64>>,
 }
 
 impl SimilarityBuilder {
-    /// No layers yet.
+    /// Creates a builder without layers.
     pub fn new(options: ValidSimilarityOptions) -> Self {
         SimilarityBuilder {
             options: options.0,
@@ -117,39 +118,40 @@ impl SimilarityBuilder {
         }
     }
 
-    /// The options as they were given.
+    /// Returns the options as they were given.
     pub fn options(&self) -> SimilarityOptions {
         self.options
     }
 
-    /// The metric of the matrix.
+    /// Returns the metric of the matrix.
     pub fn metric(&self) -> Metric {
         self.options.metric
     }
 
-    /// Layers so far; the next one has this index.
+    /// Returns the number of layers so far, which is the index of the next layer.
     pub fn n_layers(&self) -> usize {
         self.layers.len()
     }
 
-    /// Appends a layer and returns its similarity to layers `0..=layer`, the last entry being the diagonal.
+    /// Appends a layer and returns its similarities to layers `0..=layer`, of which the last is the diagonal.
     ///
     /// The row is empty for a metric that needs all layers ([`Metric::needs_all_layers`]).
     ///
     /// # Errors
-    /// Those of [`SimilarityBuilder::extend`]; the builder is then as it was.
+    /// Those of [`SimilarityBuilder::extend`]; the builder is then unchanged.
     pub fn push(&mut self, points: &Points, map: &DiffusionMap) -> Result<Vec<f64>> {
         let layer = self.n_layers();
         self.extend(std::slice::from_ref(points), std::slice::from_ref(map))?;
         Ok(if self.options.metric.needs_all_layers() { Vec::new() } else { self.row(layer) })
     }
 
-    /// Appends several layers at once, all new pairs in parallel.
+    /// Appends several layers at once; all new pairs are compared in parallel.
     ///
     /// # Errors
-    /// [`Error::Shape`] where layers differ in points, in width, or from their map; [`Error::Limit`] for too few
-    /// points; [`Error::Numeric`] for a layer whose points or coordinates have no variance. All name the layer.
-    /// The builder is then as it was.
+    /// [`Error::Shape`] if there is not one map per layer, or if a layer differs from the first in points or
+    /// width, or from its map in points; [`Error::Limit`] for too few points; [`Error::Numeric`] for a layer
+    /// whose points or coordinates have no variance, or for a similarity that is not finite. Messages about a
+    /// layer name it. The builder is then unchanged.
     pub fn extend(&mut self, points: &[Points], maps: &[DiffusionMap]) -> Result<()> {
         let first = self.n_layers();
         if points.len() != maps.len() {
@@ -202,8 +204,8 @@ impl SimilarityBuilder {
         Ok(())
     }
 
-    /// Forgets all layers from `n_layers` on: what a merge that produced layer `n_layers` has changed. The rows
-    /// before it, and what was prepared for them, are kept.
+    /// Discards all layers from `n_layers` on, which a merge that produced layer `n_layers` has changed. The
+    /// rows before, and the data prepared for them, are kept.
     pub fn truncate(&mut self, n_layers: usize) {
         self.layers.truncate(n_layers);
         self.raw.truncate(n_layers);
@@ -213,7 +215,8 @@ impl SimilarityBuilder {
         }
     }
 
-    /// The matrix of the layers so far. For a metric that needs all layers, the median is of these.
+    /// Returns the matrix of the layers so far. For a metric that needs all layers, the median is taken over
+    /// these layers.
     pub fn matrix(&self) -> SimilarityMatrix {
         SimilarityMatrix::from_lower(if self.options.metric.needs_all_layers() {
             similarities(&self.raw)
@@ -222,13 +225,13 @@ impl SimilarityBuilder {
         })
     }
 
-    /// Mutual information in nats of all pairs, the diagonal included; `None` for other metrics.
+    /// Returns the mutual information of all pairs in nats, the diagonal included; `None` for other metrics.
     pub fn mutual_information(&self) -> Option<SimilarityMatrix> {
         (self.options.metric == Metric::MutualInformation)
             .then(|| SimilarityMatrix::from_lower(self.raw.clone()))
     }
 
-    /// Similarities of layer `l` to `0..=l` from the raw values.
+    /// Returns the similarities of layer `l` to `0..=l`, from the raw values.
     fn row(&self, l: usize) -> Vec<f64> {
         let Some(row) = self.raw.get(l) else {
             return Vec::new();
@@ -255,7 +258,7 @@ impl SimilarityBuilder {
     }
 }
 
-/// The metric's raw value for layers `l >= m`: nats, a similarity, or a distance.
+/// Computes the raw value of the metric for layers `l >= m`: nats, a similarity, or a distance.
 fn compare(
     a: &Prepared,
     b: &Prepared,

@@ -1,14 +1,14 @@
-//! Linear centred kernel alignment.
+//! Linear centred kernel alignment (CKA).
 
 use faer::Mat;
 
 use crate::error::Result;
 use crate::maths::manifold::{Normalise, Points, varied_gram};
 
-/// The centred Gram matrix of one layer, divided by its Frobenius norm.
+/// Centred Gram matrix of one layer, divided by its Frobenius norm.
 #[derive(Debug, Clone)]
 pub(super) struct UnitGram {
-    /// `n x n`; the strict lower triangle and the diagonal are meaningful.
+    /// Matrix `n x n`; the strict lower triangle and the diagonal are meaningful.
     lower: Mat<f64>,
 }
 
@@ -23,7 +23,8 @@ impl UnitGram {
     }
 }
 
-/// Linear CKA (Kornblith et al., "Similarity of neural network representations revisited", 2019), in [0, 1]:
+/// Computes linear CKA (Kornblith et al., "Similarity of neural network representations revisited", 2019), in
+/// [0, 1]:
 ///
 /// ```text
 /// |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F) = <K, L> / (|K| |L|)   with K = X X^T, L = Y Y^T of centred X, Y
@@ -32,7 +33,7 @@ pub(super) fn linear_cka(x: &UnitGram, y: &UnitGram) -> f64 {
     inner(&x.lower, &y.lower).clamp(0.0, 1.0)
 }
 
-/// Inner product of two symmetric matrices, each given by its lower triangle.
+/// Computes the inner product of two symmetric matrices, each given by its lower triangle.
 fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
     let mut sum = 0.0;
     for j in 0..a.ncols() {

@@ -1,8 +1,8 @@
-//! Cosine and angle of paired points, both of points with root mean square 1.
+//! Cosine and angle of paired points; both layers' points have root mean square 1.
 
 use crate::maths::manifold::Points;
 
-/// `1/n sum_i cos(x_i, y_i)`, in [-1, 1].
+/// Computes `1/n sum_i cos(x_i, y_i)`, in [-1, 1].
 pub(super) fn mean_cosine(x: &Points, y: &Points) -> f64 {
     mean(x, y, |a, b| {
         let dot: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
@@ -10,10 +10,10 @@ pub(super) fn mean_cosine(x: &Points, y: &Points) -> f64 {
     })
 }
 
-/// `1/n sum_i arccos(cos(x_i, y_i)) / pi`, in [0, 1].
+/// Computes `1/n sum_i arccos(cos(x_i, y_i)) / pi`, in [0, 1].
 ///
-/// Computed as `2 atan2(|x - y|, |x + y|)` (Kahan), because near-identical layers are the ones that matter
-/// and there `arccos` keeps half of the digits only.
+/// Each angle is computed as `2 atan2(|x - y|, |x + y|)` (Kahan), because near-identical layers matter most,
+/// and for them `arccos` keeps only half of the digits.
 pub(super) fn mean_angle(x: &Points, y: &Points) -> f64 {
     mean(x, y, |a, b| {
         let (mut minus, mut plus) = (0.0, 0.0);

@@ -1,8 +1,8 @@
-//! Distances between layers, and similarities from them.
+//! Distances between layers, and their conversion to similarities.
 
 use crate::maths::manifold::{Points, median_of};
 
-/// `1/n sum_i |x_i - y_i|`.
+/// Computes the mean distance `1/n sum_i |x_i - y_i|`.
 pub(super) fn mean_euclidean(x: &Points, y: &Points) -> f64 {
     let sum: f64 = x
         .rows()
@@ -12,10 +12,10 @@ pub(super) fn mean_euclidean(x: &Points, y: &Points) -> f64 {
     sum / x.n_points() as f64
 }
 
-/// `1 / (1 + x / median)` for each entry `x` of the rows `0..=l` of a distance matrix, the median over pairs of
-/// different layers.
+/// Computes `1 / (1 + x / median)` for each entry `x` of the rows `0..=l` of a distance matrix. The median is
+/// taken over pairs of different layers.
 ///
-/// Where the median is zero (most layers equal) the limit is taken: 1 for distance zero, else 0.
+/// If the median is zero (most layers are equal), the limit is taken: 1 for distance zero, else 0.
 pub(super) fn similarities(distances: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut pairs: Vec<f64> =
         distances.iter().enumerate().flat_map(|(l, row)| row.iter().take(l).copied()).collect();

@@ -8,19 +8,20 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 use crate::error::{Error, Result};
 use crate::maths::manifold::{Normalise, Points, mirror, varied_gram};
 
-/// The share `gamma` of a scaled identity in the covariance. There are far fewer points than dimensions, so the
+/// Share `gamma` of a scaled identity in the covariance. There are far fewer points than dimensions, so the
 /// covariance alone has no inverse.
 pub const SHRINKAGE: f64 = 0.1;
 
-/// One layer's points, centred, with what every pair needs of them.
+/// Centred points of one layer, with the data that every pair needs of them.
 #[derive(Debug, Clone)]
 pub(super) struct CentredLayer {
     layer: usize,
     n_points: usize,
-    /// `n x D`, row-major, mean removed.
+    /// Centred points, `n x D`, row-major.
     rows: Vec<f64>,
+    /// Mean of the points, subtracted from `rows`.
     mean: Vec<f64>,
-    /// `X X^T` of the centred rows.
+    /// Gram matrix `X X^T` of the centred rows.
     gram: Mat<f64>,
 }
 
@@ -47,14 +48,14 @@ impl CentredLayer {
     }
 }
 
-/// `1/n sum_i sqrt(v_i^T C^-1 v_i)` with `v_i = x_i - y_i` and
+/// Computes `1/n sum_i sqrt(v_i^T C^-1 v_i)` with `v_i = x_i - y_i` and
 ///
 /// ```text
 /// C = (1 - gamma) S + gamma tr(S)/D I,   S = (X^T X + Y^T Y) / (2n - 2) of centred X, Y
 /// ```
 ///
-/// `C` is `D x D`, but of rank `2n - 2` plus the identity. With `Z = [X; Y]`, `a = gamma tr(S)/D`,
-/// `b = (1 - gamma)/(2n - 2)`, the matrix inversion lemma gives
+/// `C` is `D x D`, but consists of a matrix of rank `2n - 2` plus a multiple of the identity. With
+/// `Z = [X; Y]`, `a = gamma tr(S)/D`, `b = (1 - gamma)/(2n - 2)`, the matrix inversion lemma gives
 ///
 /// ```text
 /// v^T C^-1 v = (|v|^2 - w^T M^-1 w) / a   with  w = Z v,  M = Z Z^T + (a/b) I
@@ -63,7 +64,7 @@ impl CentredLayer {
 /// so that only `2n x 2n` matrices are built: `n^2 D + (2n)^3` multiply-adds per pair.
 ///
 /// # Errors
-/// [`Error::Numeric`], naming both layers, where the factorisation fails.
+/// [`Error::Numeric`], naming both layers, if the factorisation fails.
 pub(super) fn mean_mahalanobis(x: &CentredLayer, y: &CentredLayer) -> Result<f64> {
     let (n, dim) = (x.n_points, x.mean.len());
     let freedom = (2 * n).saturating_sub(2) as f64;

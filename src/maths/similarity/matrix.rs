@@ -1,11 +1,12 @@
-//! Similarities of all pairs of layers.
+//! Similarity matrix of all pairs of layers.
 
 use crate::error::{Error, Result};
 
-/// How far two halves of a given matrix may differ: the digits that a JSON file of six decimals keeps.
+/// Largest difference between mirrored entries of a given matrix: the rounding of a JSON file with six
+/// decimals.
 const ASYMMETRY: f64 = 1e-6;
 
-/// A symmetric `n x n` matrix of finite similarities, one row per layer.
+/// Symmetric `n x n` matrix of finite similarities, one row per layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimilarityMatrix {
     /// Row `l` holds the entries `0..=l`.
@@ -13,11 +14,11 @@ pub struct SimilarityMatrix {
 }
 
 impl SimilarityMatrix {
-    /// From full rows, as a report carries them.
+    /// Makes a matrix of full rows, the form in which reports carry it.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the rows are not square or their halves differ, [`Error::Numeric`] where an
-    /// entry is not finite. Both name the entry.
+    /// [`Error::Shape`] if the rows are not square or mirrored entries differ, [`Error::Numeric`] if an entry
+    /// is not finite. Both name the row or entry.
     pub fn from_rows(rows: &[Vec<f64>]) -> Result<Self> {
         let n = rows.len();
         for (l, row) in rows.iter().enumerate() {
@@ -42,27 +43,27 @@ impl SimilarityMatrix {
         Ok(SimilarityMatrix { lower: lower.collect() })
     }
 
-    /// From rows that each end at the diagonal and are known to be finite.
+    /// Makes a matrix of rows that each end at the diagonal and are known to be finite.
     pub(super) fn from_lower(lower: Vec<Vec<f64>>) -> Self {
         SimilarityMatrix { lower }
     }
 
-    /// Number of layers.
+    /// Returns the number of layers.
     pub fn n_layers(&self) -> usize {
         self.lower.len()
     }
 
-    /// Similarity of two layers in either order, or `None` past the end.
+    /// Returns the similarity of two layers, in either order, or `None` past the end.
     pub fn between(&self, l: usize, m: usize) -> Option<f64> {
         self.lower.get(l.max(m))?.get(l.min(m)).copied()
     }
 
-    /// Similarity of each layer to the next, `n - 1` numbers.
+    /// Returns the similarity of each layer to the next: `n - 1` numbers.
     pub fn adjacent(&self) -> impl DoubleEndedIterator<Item = f64> {
         self.lower.iter().enumerate().skip(1).filter_map(|(l, row)| row.get(l - 1).copied())
     }
 
-    /// Full rows, as a report carries them.
+    /// Returns full rows, the form in which reports carry the matrix.
     pub fn to_rows(&self) -> Vec<Vec<f64>> {
         let n = self.n_layers();
         (0..n).map(|l| (0..n).filter_map(|m| self.between(l, m)).collect()).collect()

@@ -1,16 +1,17 @@
-//! How alike two layers are, from paired points.
+//! Similarity of two layers, from paired points.
 //!
 //! | metric | compares | raw value | similarity |
 //! |---|---|---|---|
-//! | [`Metric::MutualInformation`] | embeddings | `I(l;m)`, nats | `max(0, I_lm) / sqrt(I_ll I_mm)`, at most 1 |
-//! | [`Metric::Cosine`] | points | mean cosine | the same, in [-1, 1] |
+//! | [`Metric::MutualInformation`] | embeddings | `I_lm`, nats | `min(1, max(0, I_lm) / sqrt(I_ll I_mm))` |
+//! | [`Metric::Cosine`] | points | mean cosine | mean cosine, in [-1, 1] |
 //! | [`Metric::Angular`] | points | mean angle / pi | 1 - angle, in [0, 1] |
 //! | [`Metric::Euclidean`] | normalised points | mean distance `x` | `1 / (1 + x / median)` |
 //! | [`Metric::Mahalanobis`] | normalised points | mean distance `x` | `1 / (1 + x / median)` |
-//! | [`Metric::Cka`] | normalised points | linear CKA | the same, in [0, 1] |
+//! | [`Metric::Cka`] | normalised points | linear CKA | linear CKA, in [0, 1] |
 //!
-//! The median runs over all pairs of different layers, so those two rows are known at the end only; the
-//! others fill in as layers arrive ([`SimilarityBuilder`]). The diagonal is 1 for every metric.
+//! The median is taken over all pairs of different layers, so the similarities of `Euclidean` and
+//! `Mahalanobis` are known only at the end; the other metrics give a row as each layer arrives
+//! ([`SimilarityBuilder`]). The diagonal is 1 for every metric.
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 
@@ -34,7 +35,7 @@ pub use mahalanobis::SHRINKAGE;
 pub use matrix::SimilarityMatrix;
 pub use mutual_information::mutual_information;
 
-/// What makes two layers alike.
+/// Measure of the similarity of two layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Metric {
     /// Normalised mutual information of the diffusion maps (MKA).
@@ -43,13 +44,13 @@ pub enum Metric {
     /// Mean cosine of paired points.
     #[serde(rename = "cosine")]
     Cosine,
-    /// Mean angle of paired points as a share of pi, from 1.
+    /// One minus the mean angle of paired points as a share of pi.
     #[serde(rename = "angular")]
     Angular,
-    /// Mean Euclidean distance of paired points, against the median over layers.
+    /// Mean Euclidean distance of paired points, relative to the median over pairs of layers.
     #[serde(rename = "euclidean")]
     Euclidean,
-    /// Mean Mahalanobis distance of paired points, against the median over layers.
+    /// Mean Mahalanobis distance of paired points, relative to the median over pairs of layers.
     #[serde(rename = "mahalanobis")]
     Mahalanobis,
     /// Linear centred kernel alignment.
@@ -58,7 +59,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Every metric, in the order of the table above.
+    /// All metrics, in the order of the variants.
     pub const ALL: [Metric; 6] = [
         Metric::MutualInformation,
         Metric::Cosine,
@@ -68,12 +69,12 @@ impl Metric {
         Metric::Cka,
     ];
 
-    /// Whether no similarity is known before the last layer is.
+    /// Returns whether no similarity is known before the last layer is.
     pub fn needs_all_layers(self) -> bool {
         matches!(self, Metric::Euclidean | Metric::Mahalanobis)
     }
 
-    /// The name used on the command line and in JSON.
+    /// Returns the name on the command line and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Metric::MutualInformation => "mi",

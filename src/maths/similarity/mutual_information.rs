@@ -1,37 +1,38 @@
-//! Mutual information of two embeddings by the first estimator of Kraskov, Stögbauer and Grassberger.
+//! Mutual information of two embeddings, by the first estimator of Kraskov, Stögbauer and Grassberger.
 
 use crate::error::{Error, Result};
 use crate::maths::manifold::Embedding;
 
-/// Points looked at together; a compiler turns the loops over this many numbers into vector instructions.
+/// Number of points examined together; compilers turn loops over a chunk into vector instructions.
 const CHUNK: usize = 16;
 
-/// `I(x; y)` in nats between two embeddings of the same points.
+/// Estimates the mutual information `I(x; y)`, in nats, between two embeddings of the same points. Each
+/// embedding is given with the index of its layer, for messages; `k` is the number of neighbours.
 ///
 /// ```text
 /// I = psi(N) + psi(k) - < psi(n_x + 1) + psi(n_y + 1) >
 /// ```
 ///
-/// `psi` is the digamma function. All distances are maximum norms after each coordinate was divided by its
+/// `psi` is the digamma function. All distances are maximum norms, after each coordinate was divided by its
 /// population standard deviation. `r_i` is the distance from point `i` to its `k`-th neighbour in the joint
-/// space, and `n_x`, `n_y` count the other points that are closer than `r_i` in `x` and in `y` (estimator 1 of
+/// space; `n_x` and `n_y` count the other points that are closer than `r_i` in `x` and in `y` (estimator 1 of
 /// Phys. Rev. E 69, 066138, 2004). The estimate is symmetric, may be slightly negative, and
 /// `I(x; x) = psi(N) - psi(k)` without ties.
 ///
-/// Where more than `k` points coincide, `r_i = 0` and the count takes the limit of small radii: it includes the
-/// coinciding points. So ties give smaller estimates, never infinite ones.
+/// If more than `k` points coincide, `r_i = 0`, and the count takes the limit of small radii: it includes the
+/// coinciding points. Ties therefore give smaller estimates, never infinite ones.
 ///
-/// Cost: `O(N w)` with `w` the points within `r_i` in one coordinate, at most `N`.
+/// Cost: `O(N w)`, with `w` the number of points within `r_i` in one coordinate, at most `N`.
 ///
 /// # Errors
-/// [`Error::Shape`] where the embeddings differ in points, [`Error::Limit`] for fewer than `4k` points,
-/// [`Error::Usage`] for `k = 0`, [`Error::Numeric`] for a coordinate that is constant. Messages name the
-/// layers given.
+/// [`Error::Shape`] if the embeddings differ in points, [`Error::Limit`] for fewer than `4k` points,
+/// [`Error::Usage`] for `k = 0`, [`Error::Numeric`] for a coordinate that is constant. Messages about an
+/// embedding name its layer.
 ///
 /// # Examples
 /// ```
-/// use laminate::manifold::Embedding;
-/// use laminate::similarity::mutual_information;
+/// use laminate::maths::manifold::Embedding;
+/// use laminate::maths::similarity::mutual_information;
 ///
 /// let line = Embedding::new(0, vec![(0..40).map(f64::from).map(f64::sqrt).collect()]).unwrap();
 /// let same = mutual_information((0, &line), (1, &line), 5).unwrap();
@@ -51,22 +52,22 @@ pub fn mutual_information(x: (usize, &Embedding), y: (usize, &Embedding), k: usi
     Ok(estimator.estimate(&Sample::new(x.0, x.1)?, &Sample::new(y.0, y.1)?))
 }
 
-/// What all estimates of one run share.
+/// Data shared by all estimates with the same numbers of points and neighbours.
 #[derive(Debug, Clone)]
 pub(super) struct Estimator {
     n_neighbours: usize,
-    /// `psi(i)` at index `i`; index 0 is never read.
+    /// Digamma function `psi(i)` at index `i`; index 0 is never read.
     digamma: Vec<f64>,
 }
 
-/// One layer's embedding, standardised and sorted: computed once, used in every pair.
+/// Embedding of one layer, standardised and sorted: computed once, used in every pair.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
-    /// Coordinates of the points in the order of their first coordinate.
+    /// Coordinates of the points, in ascending order of the points' first coordinate.
     sorted: Vec<Vec<f64>>,
-    /// The point at each position of that order.
+    /// Point at each position of the sorted order.
     order: Vec<usize>,
-    /// The position of each point in that order.
+    /// Position of each point in the sorted order.
     rank: Vec<usize>,
 }
 
@@ -100,7 +101,7 @@ impl Sample {
         Ok(Sample { sorted, order, rank })
     }
 
-    /// Points closer than `radius` to the point at `position`, itself included.
+    /// Counts the points closer than `radius` to the point at `position`, itself included.
     fn count_within(&self, position: usize, radius: f64) -> usize {
         let Some((first, others)) = self.sorted.split_first() else {
             return 0;
@@ -122,6 +123,8 @@ impl Sample {
 }
 
 impl Estimator {
+    /// Prepares estimates from `n_points` points with `n_neighbours` neighbours.
+    ///
     /// # Errors
     /// [`Error::Usage`] for no neighbours, [`Error::Limit`] for fewer than `4k` points.
     pub(super) fn new(n_points: usize, n_neighbours: usize) -> Result<Self> {
@@ -143,7 +146,8 @@ impl Estimator {
         Ok(Estimator { n_neighbours, digamma })
     }
 
-    /// `I(x; y)` of two samples of as many points as the estimator was made for.
+    /// Estimates `I(x; y)` in nats. Both samples must have the number of points that the estimator was made
+    /// for.
     pub(super) fn estimate(&self, x: &Sample, y: &Sample) -> f64 {
         let n = x.order.len();
         let mut nearest = Nearest::new(x, y, self.n_neighbours);
@@ -161,10 +165,11 @@ impl Estimator {
 
 /// Search for neighbours in the joint space of two samples.
 struct Nearest {
-    /// All coordinates of `x`, then of `y`, the points in order of the first coordinate of `x`, which so bounds
-    /// the search. [`CHUNK`] infinities on both sides, which are near to nothing, make all chunks full.
+    /// All coordinates of `x`, then of `y`. The points are in ascending order of the first coordinate of `x`,
+    /// which therefore bounds the search. [`CHUNK`] infinities on both sides, which are near no point, make
+    /// all chunks full.
     columns: Vec<Vec<f64>>,
-    /// The `k` smallest distances seen so far, ascending, from infinity.
+    /// The `k` smallest distances seen so far, ascending; infinite at first.
     distances: Vec<f64>,
 }
 
@@ -176,9 +181,10 @@ impl Nearest {
         Nearest { columns: from_x.chain(from_y).collect(), distances: vec![f64::INFINITY; n_neighbours] }
     }
 
-    /// Maximum-norm distance from the point at `position` to its `k`-th neighbour.
+    /// Returns the maximum-norm distance from the point at `position` to its `k`-th neighbour.
     ///
-    /// Walks outwards on both sides until the first coordinate alone is farther than what was found.
+    /// The search walks outwards on both sides until the first coordinate alone is farther than the `k`-th
+    /// distance so far.
     fn radius(&mut self, position: usize) -> f64 {
         self.distances.fill(f64::INFINITY);
         let position = position + CHUNK;
@@ -201,12 +207,12 @@ impl Nearest {
         }
     }
 
-    /// The `k`-th smallest distance, infinite until there are `k`.
+    /// Returns the `k`-th smallest distance so far; infinite until there are `k` distances.
     fn bound(&self) -> f64 {
         self.distances.last().copied().unwrap_or(f64::INFINITY)
     }
 
-    /// Takes up the [`CHUNK`] points from `start` on.
+    /// Takes the [`CHUNK`] points from `start` on into account.
     fn scan(&mut self, position: usize, start: usize) {
         let mut chunk = [0.0_f64; CHUNK];
         for column in &self.columns {
@@ -219,14 +225,14 @@ impl Nearest {
                 *d = if away > *d { away } else { *d };
             }
         }
-        // Most chunks hold nothing near, which a vector minimum finds out at once.
+        // Most chunks hold no near point, which a vector minimum shows at once.
         let bound = self.bound();
         let least = chunk.iter().fold(f64::INFINITY, |a, &b| if b < a { b } else { a });
         if least >= bound {
             return;
         }
-        // Whether a distance is near is a coin toss, which a processor cannot predict: the near ones are moved to
-        // the front without a branch, then each bubbles up through the ascending list.
+        // A processor cannot predict whether a distance is near. Near distances are therefore moved to the
+        // front without a branch; then each bubbles up through the ascending list.
         let (mut near, mut n_near) = ([0.0_f64; CHUNK], 0);
         for d in chunk {
             near[n_near] = d;
@@ -243,7 +249,7 @@ impl Nearest {
     }
 }
 
-/// The `n` values with [`CHUNK`] infinities before and after.
+/// Returns the `n` values with [`CHUNK`] infinities before and after.
 fn padded(values: impl Iterator<Item = f64>, n: usize) -> Vec<f64> {
     let mut column = Vec::with_capacity(n + 2 * CHUNK);
     column.resize(CHUNK, f64::NEG_INFINITY);

@@ -4,8 +4,6 @@
 //! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
 //! neurons that go have in common with those that stay is passed on by the Nystrom method.
 
-use super::SpanCost;
-use super::cost::heads;
 use super::span_tensors::{
     GroupShape, activations, assemble, columns, contexts, joined, read_span, side_by_side, upload_all,
 };
@@ -17,9 +15,11 @@ use crate::forward::stream::Stream;
 use crate::maths::least_squares::{Normal, leverage_bytes, leverage_keep};
 use crate::methods::Resources;
 use crate::methods::kept::fitted::Fitted;
+use crate::methods::operators::span_tensors::heads;
 use crate::methods::walk::span::{Built, Span};
 use crate::methods::walk::walk;
 use crate::methods::walk::walker::Walker;
+use crate::methods::work::Work;
 use crate::model::Config;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
@@ -50,16 +50,16 @@ pub async fn layers(
     .await
 }
 
-/// What [`layers`] takes for a run.
-pub fn cost(config: &Config, n_layers: usize) -> SpanCost {
+/// The work of a span of `n_layers`, beside walking through both models.
+pub fn work(config: &Config, n_layers: usize) -> Work {
     let m = config.intermediate_size * n_layers;
     let kept = config.intermediate_size as f64;
     let scores = (m as f64).powi(3) / 3.0 + kept.powi(3) / 6.0 + kept * kept * (m as f64 - kept);
     let of_span = n_layers as f64;
     let bytes = Normal::bytes(m, 0) + leverage_bytes(m) + 4 * config.parameters_per_layer() * n_layers as u64;
-    SpanCost { uploads: of_span, passes: of_span, solutions: 2.0 * scores, bytes, ..SpanCost::default() }
-        + SpanCost::sums(m, 0)
-        + SpanCost::sums(heads(config) * n_layers, 0)
+    Work { uploads: of_span, passes: of_span, solutions: 2.0 * scores, bytes, ..Work::default() }
+        + Work::sums(m, 0)
+        + Work::sums(heads(config) * n_layers, 0)
 }
 
 async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {

@@ -9,7 +9,8 @@ use crate::forward::sequences::Sequences;
 use crate::forward::states::{HiddenStates, sequences_per_chunk};
 use crate::forward::stream::Stream;
 use crate::methods::walk::span::Span;
-use crate::methods::walk::walker::Walker;
+use crate::methods::walk::walker::{Walker, n_held_out};
+use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::protocol::events::Stage;
@@ -81,6 +82,24 @@ impl Guard {
     pub fn trial<'t, 'w>(&'t self, walker: &'t Walker<'w>, span: &'t Span<'t>) -> Trial<'t, 'w> {
         Trial { walker, span, guard: self, unfitted: None }
     }
+}
+
+/// The work of judging the fitted layers of all spans against the layers that stay, where each span may have
+/// `n_candidates` fitted layers. The original runs once; after a span, which on average lies in the middle, the rest of
+/// the model runs with either layer.
+pub fn work(task: &Task<'_>, n_candidates: usize) -> Work {
+    let (n_layers, candidates) = (task.n_layers(), n_candidates as f64);
+    // Spans may be shorter than allowed, and then there are more of them.
+    let spans = task.spans().len().max(task.removed().div_ceil(2)) as f64;
+    let each = Work { uploads: n_layers / 2.0 + 1.0, passes: n_layers / 2.0 + 1.0, ..Work::heads(2.0) };
+    let stays = Work { uploads: 1.0, passes: n_layers / 2.0 + 1.0, ..Work::heads(1.0) };
+    let judged = Work::layers(n_layers) + (each.times(candidates) + stays).times(spans);
+    judged.of_tokens(n_guards(task.sequences, task.tokens) * task.tokens)
+}
+
+/// How many of `sequences` of `tokens` tokens judge.
+fn n_guards(sequences: usize, tokens: usize) -> usize {
+    sequences_per_chunk(tokens).min(n_held_out(sequences))
 }
 
 /// What is fitted for a run before a [`Guard`].

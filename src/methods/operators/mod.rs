@@ -4,7 +4,6 @@
 //! beside those of the new model ([`walk`]), and hold the layers of one run and one system of normal equations at
 //! a time.
 
-pub mod cost;
 mod flatten;
 mod guard;
 mod pool_refit;
@@ -15,26 +14,26 @@ mod replace_me;
 mod span_tensors;
 pub mod weighted;
 
-pub use self::cost::SpanCost;
-
 use self::weighted::mixed_layers;
 use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
-use crate::methods::Resources;
 use crate::methods::walk::span::Built;
-use crate::model::Config;
+use crate::methods::work::{Task, Work};
+use crate::methods::{Resources, walk};
 use crate::plan::{MergePlan, Operator};
 
-/// What `operator` takes to make one layer of a run of `n_layers` on `n_rows` tokens, where least squares may need
-/// `fit_bytes`.
-pub fn cost(operator: Operator, config: &Config, n_layers: usize, n_rows: usize, fit_bytes: u64) -> SpanCost {
-    match operator {
-        Operator::Average | Operator::Drop | Operator::Collapse | Operator::Scale => SpanCost::default(),
-        Operator::ReplaceMe => replace_me::cost(config, n_layers),
-        Operator::Flatten => flatten::cost(config, n_layers),
-        Operator::Refit => refit::cost(config, fit_bytes),
-        Operator::PoolRefit => pool_refit::cost(config, n_layers, n_rows, fit_bytes),
+/// The work of making the layers of the new model.
+pub fn work(task: &Task<'_>) -> Work {
+    let spans = task.spans();
+    let of_spans = |of: &dyn Fn(usize) -> Work| walk::work(task) + spans.iter().map(|n| of(*n)).sum();
+    match task.options.operator {
+        Operator::Average | Operator::Drop | Operator::Collapse => Work::default(),
+        Operator::Scale => prune_comp::work(task),
+        Operator::ReplaceMe => of_spans(&|n| replace_me::work(task.config, n)),
+        Operator::Flatten => of_spans(&|n| flatten::work(task.config, n)),
+        Operator::Refit => of_spans(&|_| refit::work(task.config, task.fit_bytes)) + guard::work(task, 1),
+        Operator::PoolRefit => of_spans(&|n| pool_refit::work(task, n)) + guard::work(task, 2),
     }
 }
 

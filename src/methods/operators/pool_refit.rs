@@ -10,21 +10,23 @@
 //!
 //! Rows count by their relative error, and all tokens are in the fit.
 
-use super::cost::{heads, megabytes};
 use super::guard::{FitKind, Guard};
 use super::pooling::{Pooling, ROUNDS};
+use super::refit;
 use super::span_tensors::{GroupShape, assemble, read_span, upload_all};
-use super::{SpanCost, refit};
 use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::maths::least_squares::{Normal, eliminate_bytes, ridge_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::fitted::Fitted;
+use crate::methods::operators::span_tensors::{attention_share, heads};
+use crate::methods::resources::megabytes;
 use crate::methods::walk::seen::Watched;
 use crate::methods::walk::span::{Built, Span};
 use crate::methods::walk::walk;
 use crate::methods::walk::walker::Walker;
+use crate::methods::work::{Task, Work};
 use crate::model::Config;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
@@ -76,32 +78,37 @@ fn bytes(config: &Config, n_layers: usize) -> u64 {
     2 * Normal::bytes(m, d) + eliminate_bytes(m).max(ridge_bytes(m, d)) + weights
 }
 
-/// What [`layers`] takes for a run of `n_layers` on `n_rows` tokens.
-pub fn cost(config: &Config, n_layers: usize, n_rows: usize, fit_bytes: u64) -> SpanCost {
-    let refit = refit::cost(config, fit_bytes);
+/// The work of a span of `n_layers`, beside walking through both models.
+pub fn work(task: &Task<'_>, n_layers: usize) -> Work {
+    let Task { config, fit_bytes, .. } = *task;
+    let refit = refit::work(config, fit_bytes);
     if bytes(config, n_layers) > fit_bytes {
         return refit;
     }
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let of_span = n_layers as f64;
-    // Contexts twice and activations once. What the layers did in the original is watched as they are walked through, or
-    // there is no room to keep it, and they are run three times more.
-    let again = if is_watched(config, n_layers, n_rows, fit_bytes) { 0.0 } else { 3.0 };
-    let walked = SpanCost { uploads: 2.0 * of_span, passes: (1.0 + again) * of_span, ..SpanCost::default() };
+    // Layers aligned for attention and again for the MLP; contexts twice and activations once.
+    let aligned =
+        Work { uploads: 2.0 * of_span, passes: (1.0 + attention_share(config)) * of_span, ..Work::default() };
+    // What the layers did in the original is watched as they are walked through, or, where there is no room to keep
+    // that, they are run again for both alignments and both choices.
+    let walked = match is_watched(config, n_layers, task.n_rows(), fit_bytes) {
+        true => aligned,
+        false => aligned + Work { uploads: of_span, passes: 3.0 * of_span, ..Work::default() },
+    };
     let (all_heads, all_neurons) = ((heads(config) * n_layers) as f64, (inner * n_layers) as f64);
     // What attention and what MLPs read.
-    let sums = SpanCost::sums(d, d).times(2 * n_layers)
-        + SpanCost::sums(all_heads as usize, d)
-        + SpanCost::sums(all_neurons as usize, d);
+    let sums = Work::sums(d, d).times(2.0 * of_span)
+        + Work::sums(all_heads as usize, d)
+        + Work::sums(all_neurons as usize, d);
     let rounds = eliminated(inner * n_layers, inner).map(|m| m.powi(3) / 3.0 + m * m * d as f64).sum::<f64>();
     let groups = GroupShape::new(config);
     let gone = (groups.per_layer * n_layers.saturating_sub(1)) as f64;
     let inverse = all_heads.powi(3) / 2.0 + gone * all_heads * all_heads * groups.queries as f64;
     let chosen =
-        SpanCost { solutions: rounds + 2.0 * inverse, bytes: bytes(config, n_layers), ..SpanCost::default() };
-    let ridges = SpanCost::ridge(d, d).times(2 * n_layers)
-        + SpanCost::ridge(heads(config), d)
-        + SpanCost::ridge(inner, d);
+        Work { solutions: rounds + 2.0 * inverse, bytes: bytes(config, n_layers), ..Work::default() };
+    let ridges =
+        Work::ridge(d, d).times(2.0 * of_span) + Work::ridge(heads(config), d) + Work::ridge(inner, d);
     walked + sums + chosen + ridges + refit
 }
 

@@ -9,6 +9,7 @@ use crate::error::OrInternal;
 use crate::forward::context::Context;
 use crate::forward::states::{HiddenStates, to_host};
 use crate::forward::stream::Stream;
+use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::Stage;
@@ -70,6 +71,11 @@ async fn mean_magnitudes(states: &HiddenStates, has_bos: bool) -> Result<Vec<f64
     }
     sums.iter_mut().for_each(|sum| *sum /= n.max(1) as f64);
     Ok(sums)
+}
+
+/// The work: the magnitudes before and after every layer of the original.
+pub fn work(task: &Task<'_>) -> Work {
+    Work::layers(task.n_layers())
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@
 //! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
 //! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
 
-use super::SpanCost;
-use super::cost::{heads, megabytes};
 use super::guard::{FitKind, Guard, Trial};
 use super::span_tensors::{columns, joined};
 use crate::Result;
@@ -16,9 +14,12 @@ use crate::forward::stream::Stream;
 use crate::maths::least_squares::{Normal, ridge_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::fitted::Fitted;
+use crate::methods::operators::span_tensors::heads;
+use crate::methods::resources::megabytes;
 use crate::methods::walk::span::{Built, Span};
 use crate::methods::walk::walk;
 use crate::methods::walk::walker::{Systems, Walker};
+use crate::methods::work::Work;
 use crate::model::Config;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
@@ -72,17 +73,17 @@ fn joint_bytes(config: &Config) -> u64 {
     2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::sums_bytes(inner, d) + ridge_bytes(inner, d))
 }
 
-/// What [`fit`] takes.
-pub fn cost(config: &Config, fit_bytes: u64) -> SpanCost {
+/// The work of [`fit`] for one span.
+pub fn work(config: &Config, fit_bytes: u64) -> Work {
     let (inner, d) = (config.intermediate_size, config.hidden_size);
-    let part = SpanCost { uploads: 1.0, passes: 1.0, ..SpanCost::default() };
-    let down = part + SpanCost::fit(inner, d);
+    let part = Work::layers(1.0);
+    let down = part + Work::fit(inner, d);
     let joint = joint_bytes(config);
     // The down projection twice: with the output projection as it was, a part of the joint fit, and with the new one.
     match joint <= fit_bytes {
         true => {
-            let both = SpanCost { bytes: joint, ..SpanCost::fit(heads(config) + inner, d) };
-            part + both + SpanCost::ridge(inner, d) + down
+            let both = Work { bytes: joint, ..Work::fit(heads(config) + inner, d) };
+            part + both + Work::ridge(inner, d) + down
         }
         false => down,
     }

@@ -8,7 +8,6 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::SpanCost;
 use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::states::to_host;
@@ -18,6 +17,7 @@ use crate::methods::kept::fitted::Fitted;
 use crate::methods::walk::span::{Built, Span};
 use crate::methods::walk::walk;
 use crate::methods::walk::walker::Walker;
+use crate::methods::work::Work;
 use crate::model::Config;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::read_f32;
@@ -45,11 +45,10 @@ pub async fn layers(
     .await
 }
 
-/// What [`layers`] takes for a run.
-pub fn cost(config: &Config, n_layers: usize) -> SpanCost {
+/// The work of a span of `n_layers`, beside walking through both models.
+pub fn work(config: &Config, n_layers: usize) -> Work {
     // The layers up to the one that stays, at most, and that one in parts.
-    let walked = SpanCost { uploads: n_layers as f64, passes: n_layers as f64, ..SpanCost::default() };
-    walked + SpanCost::fit(config.hidden_size, config.hidden_size)
+    Work::layers(n_layers as f64) + Work::fit(config.hidden_size, config.hidden_size)
 }
 
 async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {

@@ -252,3 +252,14 @@ pub fn columns(matrix: &[f32], width: usize, chosen: &[usize]) -> Result<Vec<f32
 pub async fn joined(parts: Vec<Tensor<2>>) -> Result<Vec<f32>> {
     to_host(Tensor::cat(parts, 1), "while fitting").await
 }
+
+/// Columns of the contexts of a layer.
+pub fn heads(config: &Config) -> usize {
+    config.n_heads * config.head_dim
+}
+
+/// The share of a layer's parameters that belongs to its attention, 0 to 1.
+pub fn attention_share(config: &Config) -> f64 {
+    let mlp = 3 * config.hidden_size as u64 * config.intermediate_size as u64;
+    1.0 - mlp as f64 / config.parameters_per_layer().max(1) as f64
+}

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::states::{HiddenStates, to_host};
 use crate::forward::stream::Stream;
+use crate::methods::work::{Task, Work};
 use crate::protocol::events::Stage;
 
 /// The last token's state of each sequence at each depth.
@@ -58,6 +59,11 @@ async fn last_tokens(states: &HiddenStates) -> Result<Vec<f32>> {
         values.extend(to_host(chunk.clone().narrow(1, tokens.saturating_sub(1), 1), "between layers").await?);
     }
     Ok(values)
+}
+
+/// The work: the states at every depth of the original.
+pub fn work(task: &Task<'_>) -> Work {
+    Work::layers(task.n_layers())
 }
 
 #[cfg(test)]

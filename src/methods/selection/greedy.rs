@@ -19,6 +19,7 @@ use crate::forward::states::HiddenStates;
 use crate::forward::stream::{Stream, state_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::rounds::Rounds;
+use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{PlanOptions, Selection};
 use crate::protocol::events::{Stage, Unit};
@@ -66,8 +67,7 @@ pub async fn search(
     may_go: impl Fn(usize) -> bool,
     key: &str,
 ) -> Result<Vec<usize>> {
-    let n_sequences = (options.search_tokens / context.sequences.tokens().max(1)).max(1);
-    let sequences = context.sequences.first(n_sequences);
+    let sequences = context.sequences.first(n_search_sequences(options, context.sequences.tokens()));
     let context = Context { sequences: &sequences, ..*context };
     let n_layers = context.model.config.n_layers;
     let by_likelihood = options.selection == Selection::GreedyNll;
@@ -208,6 +208,27 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
     }
     Ok(branches)
+}
+
+/// The work, on the search tokens: in each round every candidate branches off in the middle of the model, on average,
+/// and the layers that all go through are uploaded once; the original's predictions are taken beside the candidates'.
+pub fn work(task: &Task<'_>) -> Work {
+    let (n_layers, rounds) = (task.n_layers(), task.removed() as f64);
+    let tried = task.options.candidates.map_or(n_layers, |most| most as f64).min(n_layers);
+    let tries = n_layers + tried * (rounds - 1.0).max(0.0);
+    let original = Work::layers(n_layers);
+    let searched = Work {
+        uploads: rounds * 1.5 * n_layers,
+        passes: (tries + 2.0 * rounds) * n_layers / 2.0,
+        ..Work::heads(tries + rounds)
+    };
+    (original + searched)
+        .of_tokens(n_search_sequences(task.options, task.tokens).min(task.sequences) * task.tokens)
+}
+
+/// Sequences of `tokens` tokens that removals are tried on.
+fn n_search_sequences(options: &PlanOptions, tokens: usize) -> usize {
+    (options.search_tokens / tokens.max(1)).max(1)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::forward::context::Context;
 use crate::forward::states::{HiddenStates, to_host};
 use crate::forward::stream::Stream;
 use crate::maths::mix::Mix;
+use crate::methods::work::{Task, Work};
 use crate::model::layers::head::Head;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::Stage;
@@ -136,4 +137,12 @@ fn mean_cosine(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
     let cosines =
         a.iter().zip(b).map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE));
     cosines.sum::<f64>() / a.len().max(1) as f64
+}
+
+/// The work, on a few sequences: for each layer that goes, the windows of about a third of the places are tried, each
+/// of which changes the model from the middle on.
+pub fn work(task: &Task<'_>) -> Work {
+    let (n_layers, removed) = (task.n_layers(), task.removed() as f64);
+    let tried = n_layers / 3.0 * removed;
+    Work::layers(n_layers + tried * n_layers / 2.0).of_tokens(SEQUENCES.min(task.sequences) * task.tokens)
 }

@@ -12,7 +12,24 @@ use crate::error::{Error, OrInternal};
 use crate::evaluate::reference::Reference;
 use crate::methods::Resources;
 use crate::methods::selection::neighbours::merge_neighbours;
+use crate::methods::work::{Task, Work};
 use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rules};
+
+/// The work of choosing layers.
+pub fn work(task: &Task<'_>) -> Work {
+    match task.options.selection {
+        Selection::Mka | Selection::Redundancy => neighbours::work(task),
+        Selection::Angular => angular::work(task),
+        Selection::GreedyNll | Selection::GreedyKl => greedy::work(task),
+        Selection::Windows => laco::work(task),
+        Selection::Hand
+        | Selection::BlockInfluence
+        | Selection::Pairs
+        | Selection::Tail
+        | Selection::Reverse
+        | Selection::Random => Work::default(),
+    }
+}
 
 /// Chooses layers of one model on one text and remembers what was expensive to find out, so that several methods
 /// and numbers of layers share it.

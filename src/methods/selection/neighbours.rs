@@ -6,6 +6,7 @@ use crate::evaluate::reference::Reference;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
 use crate::methods::kept::rounds::Rounds;
+use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{
     Alpha, MergePlan, MergeStep, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions,
@@ -46,6 +47,26 @@ pub async fn merge_neighbours(
     let influence = by_redundancy.then(|| analysis.block_influence());
     let stop = if one_shot { merger.one_shot(influence).await? } else { merger.iterate().await? };
     Ok((merger.planner.into_plan(), stop))
+}
+
+/// Shares that a search for the best one tries first.
+const GRID: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+
+/// Steps of golden section around the best of [`GRID`], each of which tries two shares.
+const REFINEMENTS: usize = 4;
+
+/// The work of choosing: where pairs are chosen one after the other, the layers from each merge on are compared anew,
+/// on average half of the model. Searched shares are scored beside the original.
+pub fn work(task: &Task<'_>) -> Work {
+    let (n_layers, removed) = (task.n_layers(), task.removed() as f64);
+    let options = task.options;
+    let iterates = options.selection == Selection::Mka && !options.one_shot;
+    let compared = if iterates { Work::layers(removed * n_layers / 2.0) } else { Work::default() };
+    if options.operator != Operator::Average || options.alpha != Alpha::Search {
+        return compared;
+    }
+    let tries = removed * (GRID.len() + 2 * REFINEMENTS) as f64;
+    compared + Work::layers(tries * n_layers / 2.0) + Work::heads(2.0 * tries)
 }
 
 /// Chooses and merges pairs of the current model.
@@ -152,8 +173,6 @@ impl Merger<'_> {
     /// The weight that minimises the divergence from the original: a coarse grid, because nothing
     /// says that there is one minimum, then golden section around the best.
     async fn search(&self, pair: Pair) -> Result<f64> {
-        const GRID: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
-        const REFINEMENTS: usize = 4;
         let golden = (5f64.sqrt() - 1.0) / 2.0;
         let mut best = (0.5, f64::INFINITY);
         for alpha in GRID {

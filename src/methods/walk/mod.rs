@@ -15,6 +15,7 @@ use crate::forward::stream::Stream;
 use crate::methods::Resources;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
+use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::{Stage, Unit};
@@ -108,6 +109,11 @@ pub async fn walk<'a>(
         built.remarks.extend(fitted.remarks);
     }
     Ok(built)
+}
+
+/// The work of walking through the original and the new model.
+pub fn work(task: &Task<'_>) -> Work {
+    Work::layers(2.0 * task.n_layers() - task.removed() as f64)
 }
 
 #[cfg(test)]

@@ -129,10 +129,15 @@ impl Systems {
     }
 }
 
+/// How many of `n` sequences are held out.
+pub fn n_held_out(n: usize) -> usize {
+    (n / HELD_OUT).max(1)
+}
+
 /// One of [`HELD_OUT`] sequences, evenly spread from the first to the last; at least one, and not all.
 fn held_out(n: usize) -> Vec<bool> {
     let mut flags = vec![false; n];
-    let n_held_out = (n / HELD_OUT).max(1);
+    let n_held_out = n_held_out(n);
     for i in 0..n_held_out {
         let place = match n_held_out {
             1 => 0.0,

@@ -1,4 +1,4 @@
-//! GGUF metadata: the only place with its key names.
+//! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
 use super::{Config, Upstream};
 use crate::format::element::Element;
@@ -9,16 +9,17 @@ use crate::{Error, Result};
 
 const ARCHITECTURE_KEY: &str = "general.architecture";
 
-/// The only architecture that is handled: Llama 1 to 3, Mistral and their likes.
+/// The only supported architecture: Llama 1 to 3, Mistral and similar models.
 const LLAMA: &str = "llama";
 
-/// Upstream's number for the type that most tensors have.
+/// Key of llama.cpp's number for the element type of most tensors.
 const FILE_TYPE_KEY: &str = "general.file_type";
 
-/// Which revision of the block types is used; llama.cpp wants it beside quantised tensors.
+/// Key and value for the revision of the block types; llama.cpp requires the key in files with quantised
+/// tensors.
 const QUANTIZATION_VERSION: (&str, Value) = ("general.quantization_version", Value::U32(2));
 
-/// Keys that would change the arithmetic, with the value that changes nothing.
+/// Keys that can change the arithmetic, each with the value that leaves it unchanged.
 const NEUTRAL: [(&str, f64); 5] = [
     ("expert_count", 0.0),
     ("embedding_scale", 1.0),
@@ -27,27 +28,28 @@ const NEUTRAL: [(&str, f64); 5] = [
     ("attention.clamp_kqv", 0.0),
 ];
 
-/// What the tensors say that the metadata does not.
+/// Settings that follow from the tensors and that the metadata do not declare.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
-    /// Rows of the embedding.
+    /// Number of rows of the embedding.
     pub vocab_size: u64,
-    /// There is no separate head.
+    /// Whether the files hold no output head, so that the embedding serves as the head.
     pub tied_head: bool,
-    /// There are biases of q, k, v or o.
+    /// Whether the first layer has a bias of the query, key, value or output projection.
     pub attention_bias: bool,
-    /// There are biases of gate, up or down.
+    /// Whether the first layer has a bias of the gate, up or down projection.
     pub mlp_bias: bool,
-    /// What the rotary frequencies are divided by.
+    /// Divisors of the rotary frequencies, if the files hold any.
     pub rotary_divisors: Option<Vec<f32>>,
 }
 
 impl Config {
-    /// Reads the settings out of the metadata of `file`.
+    /// Reads the settings from the GGUF metadata of `file`, completes them by `facts` and checks them.
     ///
     /// # Errors
-    /// [`Error::Format`] naming the key that is missing or senseless, [`Error::Unsupported`] naming what is
-    /// not handled: another architecture, experts, a rope scaling, sizes that differ between layers.
+    /// [`Error::Format`], naming the key or the setting, if a required key is missing or a value is senseless
+    /// or contradicts another; [`Error::Unsupported`], naming the setting, for another architecture, experts,
+    /// a rope scaling other than none and linear, or sizes that differ between layers.
     pub fn from_metadata(file: &str, metadata: Metadata, facts: Facts) -> Result<Self> {
         let keys = Keys { file, metadata: &metadata };
         keys.check_architecture()?;
@@ -84,12 +86,14 @@ impl Config {
         config.check(file)
     }
 
-    /// The metadata of the model that keeps one layer for each entry of `groups`, stored mostly as `element`
-    /// (`None`: as before). Every list with one entry per layer is cut to match. A model of another container
-    /// gets new metadata, without a tokenizer.
+    /// Makes the GGUF metadata of the model that has one layer for each entry of `groups`.
+    ///
+    /// `groups[i]` are the original layers that became layer `i`. Every list with one entry per layer is
+    /// reduced to one entry per group. `element` is the type of most tensors; `None` leaves it as before. A
+    /// Hugging Face model gets new metadata, without a tokenizer.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the list if the members of a group have different entries.
+    /// [`Error::Unsupported`], naming the list, if the layers of a group have different entries.
     pub fn to_metadata(&self, groups: &[Vec<usize>], element: Option<Element>) -> Result<Metadata> {
         let mut metadata = match &self.upstream {
             Upstream::Gguf(metadata) => metadata.clone(),
@@ -116,7 +120,7 @@ impl Config {
         Ok(metadata)
     }
 
-    /// The settings as upstream spells them.
+    /// Makes GGUF metadata from the settings.
     fn new_metadata(&self) -> Metadata {
         let size = |n: usize| Value::U32(u32::try_from(n).unwrap_or(u32::MAX));
         let mut metadata = Metadata::default();
@@ -152,7 +156,7 @@ fn key(name: &str) -> String {
     format!("{LLAMA}.{name}")
 }
 
-/// llama.cpp's number for files whose tensors are mostly of a type.
+/// Returns llama.cpp's number for files whose tensors are mostly of type `element`; `None` if it has none.
 fn file_type(element: Element) -> Option<u32> {
     let name = element.to_string();
     let known = [
@@ -171,7 +175,7 @@ fn file_type(element: Element) -> Option<u32> {
     known.iter().find(|(each, _)| *each == name).map(|(_, number)| *number)
 }
 
-/// Typed look-ups; each names the key that it could not use.
+/// Typed look-ups in the metadata; errors name the file and the key.
 struct Keys<'a> {
     file: &'a str,
     metadata: &'a Metadata,
@@ -242,7 +246,7 @@ impl Keys<'_> {
         self.optional_size(name)?.ok_or_else(|| self.bad(format!("{} is missing", key(name))))
     }
 
-    /// A number, or a list of equal ones with an entry a layer.
+    /// Reads a size that is given as one number, or as a list of equal numbers with one entry per layer.
     fn optional_size(&self, name: &str) -> Result<Option<usize>> {
         let Some(value) = self.metadata.get(&key(name)) else {
             return Ok(None);
@@ -359,7 +363,7 @@ mod tests {
         assert_eq!(of(&|_| ()), (None, None));
         assert_eq!(of(&sentence_piece), (Some(1), Some(2)));
         assert_eq!(of(&|m| m.set(bos, Value::U32(7))), (Some(7), None));
-        // How converters write that there is none.
+        // Converters write this id for a token that the model does not have.
         assert_eq!(
             of(&|m| [bos, eos].into_iter().for_each(|key| m.set(key, Value::U32(u32::MAX)))),
             (None, None)

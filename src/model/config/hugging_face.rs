@@ -1,4 +1,4 @@
-//! `config.json`: the only place with its key names.
+//! Settings in `config.json`. Its key names occur only here.
 
 use serde_json::{Map, Value, json};
 
@@ -6,18 +6,20 @@ use super::{Config, Upstream};
 use crate::model::rope::RopeScaling;
 use crate::{Error, Result};
 
-/// The conventional file name.
+/// Name of the configuration file of a Hugging Face model.
 pub const CONFIG_NAME: &str = "config.json";
 
-/// Lists that may have as many entries as the model has layers without being per layer.
+/// Keys of lists that are not per layer, although they may have as many entries as the model has layers.
 const NOT_PER_LAYER: [&str; 5] = ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "tags"];
 
 impl Config {
-    /// Parses and checks the file.
+    /// Parses and checks `config.json`.
     ///
     /// # Errors
-    /// [`Error::Format`] for JSON that is not a configuration, [`Error::Unsupported`] naming what is
-    /// not handled: another architecture, activation, rope type or quantisation.
+    /// [`Error::Format`], naming the key or the setting, if `json` is not a JSON object, a required key is
+    /// missing, or a value is senseless or contradicts another; [`Error::Unsupported`], naming the setting,
+    /// for another architecture, activation, rope type or quantisation, for partial rotation and for layers
+    /// of several types.
     pub fn parse(json: &[u8]) -> Result<Self> {
         let raw: Map<String, Value> = serde_json::from_slice(json)
             .map_err(|e| Error::Format(format!("{CONFIG_NAME}: not a JSON object ({e})")))?;
@@ -59,14 +61,15 @@ impl Config {
         config.check(CONFIG_NAME)
     }
 
-    /// The `config.json` of the model that keeps one layer for each entry of `groups`.
+    /// Makes the `config.json` of the model that has one layer for each entry of `groups`.
     ///
-    /// `groups[i]` are the original layers that became layer `i`. Every list with one entry per
-    /// layer is cut to match. A model of another container gets a new file.
+    /// `groups[i]` are the original layers that became layer `i`. Every list with one entry per layer is
+    /// reduced to one entry per group. `dtype` replaces the element type that the file names, if it names
+    /// one. A GGUF model gets a new file.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the list if the members of a group have different entries, or what
-    /// the file cannot say.
+    /// [`Error::Unsupported`], naming the list, if the layers of a group have different entries, and if
+    /// `config.json` cannot express the rotary divisors of a GGUF model.
     pub fn to_config_json(&self, groups: &[Vec<usize>], dtype: Option<&str>) -> Result<Vec<u8>> {
         let mut raw = match &self.upstream {
             Upstream::HuggingFace(raw) => raw.clone(),
@@ -94,7 +97,7 @@ impl Config {
         Ok(bytes)
     }
 
-    /// The settings as upstream spells them.
+    /// Makes the object of `config.json` from the settings.
     fn new_object(&self) -> Result<Map<String, Value>> {
         let (architecture, kind) = match self.sliding_window {
             Some(_) => ("MistralForCausalLM", "mistral"),
@@ -143,7 +146,7 @@ fn scaling_object(scaling: &RopeScaling) -> Value {
     }
 }
 
-/// Typed look-ups in the raw object; each names the key that it could not use.
+/// Typed look-ups in the JSON object; errors name the key.
 struct Keys<'a>(&'a Map<String, Value>);
 
 impl Keys<'_> {
@@ -170,7 +173,8 @@ impl Keys<'_> {
         }
     }
 
-    /// Everything upstream reads that changes the arithmetic and is not implemented here.
+    /// Refuses every setting that transformers reads, that changes the arithmetic, and that is not
+    /// implemented here.
     fn refuse_unknown_arithmetic(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::Unsupported(format!("{CONFIG_NAME}: {what}")));
         if let Some(quantization) = self.present("quantization_config") {
@@ -203,7 +207,8 @@ impl Keys<'_> {
     }
 
     fn rope(&self) -> Result<(f64, RopeScaling)> {
-        // transformers 5 keeps everything in rope_parameters, older files in two keys.
+        // transformers 5 keeps theta and scaling in rope_parameters, older files in rope_theta and
+        // rope_scaling.
         let object = self.present("rope_parameters").or_else(|| self.present("rope_scaling"));
         let theta = match object.and_then(|o| o.get("rope_theta")) {
             Some(theta) => theta.as_f64(),

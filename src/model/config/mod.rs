@@ -1,6 +1,7 @@
-//! What a model is: the settings that its files declare, checked.
+//! Settings of a model, which its files declare, checked.
 //!
-//! Upstream's key names are in [`hugging_face`] and [`gguf`] and nowhere else.
+//! The key names of `config.json` occur only in [`hugging_face`], those of GGUF metadata only in [`gguf`]
+//! and, for special tokens, in [`special`].
 
 pub mod gguf;
 pub mod hugging_face;
@@ -13,61 +14,62 @@ use crate::format::Container;
 use crate::format::gguf::Metadata;
 use crate::{Error, Result};
 
-/// The settings of a Llama-family decoder, checked: every size is at least one, heads divide evenly,
-/// and everything that would change the arithmetic is known.
+/// Settings of a Llama-family decoder, checked: every size is at least one, the query heads are a multiple of
+/// the key heads, and every setting that changes the arithmetic is supported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Class name as upstream spells it, such as `LlamaForCausalLM`.
+    /// Name of the architecture as the model's files spell it, such as `LlamaForCausalLM`, or `llama` in a
+    /// GGUF file.
     pub architecture: String,
-    /// Decoder layers, L.
+    /// Number of decoder layers, L.
     pub n_layers: usize,
     /// Width of the residual stream, D.
     pub hidden_size: usize,
-    /// Width of the MLP.
+    /// Width of the MLP between its up and down projections.
     pub intermediate_size: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub n_heads: usize,
-    /// Key and value heads; divides `n_heads`.
+    /// Number of key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
     /// Width of a head; even.
     pub head_dim: usize,
-    /// Rows of the embedding.
+    /// Number of rows of the embedding and of the output head.
     pub vocab_size: usize,
     /// Longest declared context in tokens.
     pub context: usize,
-    /// Added to the mean square in RMSNorm.
+    /// Epsilon of RMSNorm, added to the mean square.
     pub norm_epsilon: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Change of the rotary frequencies for long contexts.
     pub rope_scaling: RopeScaling,
-    /// The head is the embedding.
+    /// Whether the output head shares its weights with the embedding.
     pub tied_head: bool,
-    /// q, k, v and o have biases.
+    /// Whether the query, key, value and output projections have biases.
     pub attention_bias: bool,
-    /// gate, up and down have biases.
+    /// Whether the gate, up and down projections have biases.
     pub mlp_bias: bool,
-    /// Tokens that a position attends to, itself included; `None` is all before it.
+    /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
     pub sliding_window: Option<usize>,
-    /// Token that begins every sequence; `None` where the model has none.
+    /// Id of the token that begins every sequence; `None` if the model has none.
     pub bos_token_id: Option<u32>,
-    /// Token that ends a text; the first, where there are several.
+    /// Id of the token that ends a text; the first id if the model names several.
     pub eos_token_id: Option<u32>,
-    /// Where all this comes from, kept for rewriting.
+    /// Settings as the model's own file declares them, kept to write the settings of a compressed model.
     pub(crate) upstream: Upstream,
 }
 
-/// The declaration as its file has it.
+/// Settings as the model's own file declares them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Upstream {
-    /// The object in `config.json`.
+    /// JSON object of `config.json`.
     HuggingFace(Map<String, Value>),
-    /// The metadata of a GGUF file.
+    /// Metadata of the first GGUF file.
     Gguf(Metadata),
 }
 
 impl Config {
-    /// What kind of file the model is stored in.
+    /// Returns the kind of file that holds the model.
     pub fn container(&self) -> Container {
         match self.upstream {
             Upstream::HuggingFace(_) => Container::Safetensors,
@@ -75,7 +77,7 @@ impl Config {
         }
     }
 
-    /// Checks what the arithmetic relies on; `file` is what to blame.
+    /// Checks the constraints that the arithmetic relies on; errors name `file`.
     fn check(self, file: &str) -> Result<Self> {
         let bad = |what: String| Err(Error::Format(format!("{file}: {what}")));
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
@@ -104,7 +106,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Parameters of one layer.
+    /// Returns the number of parameters of one layer, norms and biases included.
     pub fn parameters_per_layer(&self) -> u64 {
         let [d, i, h, kv] = [
             self.hidden_size,
@@ -120,12 +122,14 @@ impl Config {
     }
 }
 
-/// A size that a file gives, if it can be one: the bound keeps products of two within 64 bits and catches garbage early.
+/// Converts a size from a file; `None` outside `1 ..= 2^28`. The bound keeps products of two sizes within 64
+/// bits and catches garbage early.
 fn sensible_size(given: u64) -> Option<usize> {
     usize::try_from(given).ok().filter(|n| (1..=1 << 28).contains(n))
 }
 
-/// The entries of a list with one entry per layer, for layers that become one each group.
+/// Reduces `list`, which has one entry per layer, to one entry per group. The layers of a group must have
+/// equal entries.
 fn regroup<T: Clone + PartialEq>(key: &str, list: &[T], groups: &[Vec<usize>]) -> Result<Vec<T>> {
     groups
         .iter()

@@ -1,4 +1,4 @@
-//! Causal attention with rotary positions and grouped queries, over a whole sequence or token by token.
+//! Causal attention with rotary positions and grouped queries, over whole sequences or token by token.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use crate::kernels::rowwise::{self, is_host};
 use crate::model::{Config, rope};
 use crate::{Error, Result};
 
-/// What a masked attention score becomes: its exponential is zero, yet it is finite, which shader
-/// compilers are allowed to assume.
+/// Value of a masked attention score. Its exponential is zero, but the value is finite, because shader
+/// compilers may assume that all values are.
 const MASKED: f32 = -1e30;
 
-/// Where tokens of sequences of one length stand, and so what each sees: rotary tables and the causal mask.
+/// Positions of the tokens of sequences of one length: rotary tables and the causal mask.
 #[derive(Debug, Clone)]
 pub struct Positions(Layout);
 
 #[derive(Debug, Clone)]
 enum Layout {
-    /// Of whole sequences on the CPU, where nothing is masked that is not computed.
+    /// For whole sequences on the CPU, whose kernel skips masked keys by position and needs no mask.
     Host(Arc<Tables>),
-    /// Of any device.
+    /// For any device.
     Device(Arc<Rotation>),
 }
 
-/// Tables of rows of tokens, on a device.
+/// Rotary tables `[1, 1, tokens, head_dim]` and mask `[1, 1, tokens, keys]` on a device.
 #[derive(Debug, Clone)]
 struct Rotation {
     cos: Tensor<4>,
@@ -35,8 +35,8 @@ struct Rotation {
 }
 
 impl Positions {
-    /// Tables for `n_tokens` positions. Position `i` attends to `i` and to all before it, or within
-    /// a sliding window of `w` tokens to `i - w + 1 ..= i`.
+    /// Makes the tables for sequences of `n_tokens` tokens. Position `i` attends to the positions `0 ..= i`,
+    /// or within a sliding window of `w` tokens to `i - w + 1 ..= i`.
     pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
         if !is_host(device) {
             return Self::after(config, 0, n_tokens, device);
@@ -45,7 +45,8 @@ impl Positions {
         Self(Layout::Host(Arc::new(Tables { cos, sin, window: window(config) })))
     }
 
-    /// Tables for the `n_tokens` positions that follow `n_past` others, which they attend to as well.
+    /// Makes the tables for `n_tokens` positions that follow `n_past` earlier ones and attend to the earlier
+    /// ones as well.
     pub fn after(config: &Config, n_past: usize, n_tokens: usize, device: &Device) -> Self {
         let n_all = n_past + n_tokens;
         let (cos, sin) = tables(config, n_all);
@@ -65,18 +66,18 @@ impl Positions {
     }
 }
 
-/// Cosines and sines of the first `n_tokens` positions.
+/// Returns the cosines and sines of the first `n_tokens` positions, each row-major `[n_tokens, head_dim]`.
 fn tables(config: &Config, n_tokens: usize) -> (Vec<f32>, Vec<f32>) {
     rope::tables(n_tokens, &rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling))
 }
 
-/// How many positions one sees, itself included.
+/// Returns the number of positions that a position attends to at most, itself included.
 fn window(config: &Config) -> usize {
     config.sliding_window.unwrap_or(usize::MAX)
 }
 
 impl Rotation {
-    /// Rotates `[batch, heads, tokens, head_dim]` by position, "rotate half" layout.
+    /// Rotates queries or keys `[batch, heads, tokens, head_dim]` by position, in the "rotate half" layout.
     fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;
         let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
@@ -84,14 +85,15 @@ impl Rotation {
     }
 }
 
-/// Keys and values that one layer made of the tokens so far, `[batch, key heads, tokens, head_dim]` each.
+/// Key-value cache of one layer: rotated keys and values of all tokens so far,
+/// `[batch, key heads, tokens, head_dim]` each.
 #[derive(Debug, Clone, Default)]
 pub struct Past {
     keys_and_values: Option<[Tensor<4>; 2]>,
 }
 
 impl Past {
-    /// Those of the tokens so far and of new ones, which are remembered.
+    /// Appends the keys and values of new tokens to the cache and returns the keys and values of all tokens.
     fn with(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let all = match self.keys_and_values.take() {
             None => new,
@@ -104,12 +106,16 @@ impl Past {
     }
 }
 
-/// What heads gather, `[batch tokens, heads head_dim]`: `queries` are of that shape, `keys` and `values` `[batch tokens,
-/// key heads head_dim]`. With a `past`, the tokens follow those that it remembers, and `positions` are
-/// [`Positions::after`] as many.
+/// Computes the outputs of the attention heads before the output projection,
+/// `[batch * tokens, heads * head_dim]`.
+///
+/// `queries` are `[batch * tokens, heads * head_dim]`, `keys` and `values`
+/// `[batch * tokens, key heads * head_dim]`, all before rotation. With a `past`, the tokens follow the tokens
+/// in the cache, and `positions` must be [`Positions::after`] the number of tokens in the cache.
 ///
 /// # Errors
-/// [`Error::Shape`] for a `past` with positions of whole sequences.
+/// [`Error::Shape`] if `past` is given with the positions of whole sequences on the CPU, and those of
+/// [`rowwise::host`] and [`attention::gather`].
 pub fn gather(
     [queries, keys, values]: [Tensor<2>; 3],
     heads: Heads,
@@ -138,8 +144,9 @@ pub fn gather(
     }
 }
 
-/// What heads gather: `queries` `[batch, heads, tokens, head_dim]` and `keys` and `values` `[batch, key heads, tokens,
-/// head_dim]` to `[batch, heads, tokens, head_dim]`. With a `past`, the tokens follow those that it remembers.
+/// Computes the outputs of the attention heads, `[batch, heads, tokens, head_dim]`, on any device. `queries`
+/// are `[batch, heads, tokens, head_dim]`, `keys` and `values` `[batch, key heads, tokens, head_dim]`. With a
+/// `past`, the tokens follow the tokens in the cache.
 fn attend(
     [queries, keys, values]: [Tensor<4>; 3],
     rotation: &Rotation,
@@ -153,8 +160,8 @@ fn attend(
         None => [keys, values],
     };
     let n_keys = keys.dims()[2];
-    // The query heads of a group share their key head: stacking them along the token axis makes
-    // each group one product, without repeating keys and values.
+    // The query heads of a group share their key head: stacking them along the token axis turns each group
+    // into one product, without repeating keys and values.
     let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
     let queries = queries.mul_scalar(1.0 / (width as f64).sqrt()).reshape(stacked);
     let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, tokens, n_keys]);
@@ -168,7 +175,8 @@ mod tests {
     use super::*;
     use crate::demo;
 
-    /// Both ways, on sequences longer than a block of queries, with and without a window that cuts into one.
+    /// Compares the CPU kernel with tensor operations, on sequences longer than a block of queries, with and
+    /// without a sliding window that cuts into a block.
     #[test]
     fn heads_on_the_cpu_gather_what_burn_computes() {
         let device = Device::flex();

@@ -1,11 +1,14 @@
-//! The arithmetic of one decoder layer, on whatever device its tensors are.
+//! Arithmetic of one decoder layer, on the device that holds its weights.
 //!
-//! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query
-//! attention, rotary positions and a SiLU-gated MLP.
+//! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query attention,
+//! rotary positions and a SiLU-gated MLP.
 
-use burn::tensor::{Device, Tensor};
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
 
 use super::attention::{Past, Positions, gather};
+use crate::device::{Accelerator, Tally};
 use crate::format::stored::Stored;
 use crate::kernels::attention::Heads;
 use crate::kernels::rowwise;
@@ -16,9 +19,10 @@ use crate::model::tensors::Role;
 use crate::model::weights::fetch::LayerTensors;
 use crate::{Error, Result};
 
-/// A decoder layer's weights on a device.
+/// Weights of a decoder layer on a device.
 #[derive(Debug, Clone)]
 pub struct DecoderLayer {
+    tally: Arc<Tally>,
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
@@ -34,18 +38,16 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    /// Uploads the tensors of a layer; no upload is larger than `max_binding_bytes`.
+    /// Uploads the tensors of a layer; no upload is larger than the largest binding of the device.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming a tensor that is missing or of the wrong size.
-    pub fn upload(
-        config: &Config,
-        tensors: LayerTensors,
-        max_binding_bytes: u64,
-        device: &Device,
-    ) -> Result<Self> {
-        let mut parts = TensorsByRole { config, tensors, max_binding_bytes, device };
+    /// [`Error::Shape`], naming the role, if a tensor is missing or has the wrong number of values; those of
+    /// [`Linear::new`].
+    pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
+        let mut parts = TensorsByRole { config, tensors, accelerator };
+        accelerator.tally().add_upload();
         Ok(Self {
+            tally: accelerator.tally().clone(),
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
@@ -61,10 +63,11 @@ impl DecoderLayer {
         })
     }
 
-    /// The residual stream `[batch, tokens, hidden]` after this layer.
+    /// Computes the residual stream `[batch, tokens, hidden]` after this layer from the stream `x` before it,
+    /// which has the same shape.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`gather`] and [`Linear::forward`].
     pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
         let shape = x.dims();
         let x = self.after_attention(x, positions)?;
@@ -72,11 +75,12 @@ impl DecoderLayer {
         Ok((x + mlp).reshape(shape))
     }
 
-    /// The same for tokens that follow those of `past`, which remembers them too; `positions` are
-    /// [`Positions::after`] those.
+    /// Computes the residual stream after this layer as [`forward`](Self::forward) does, for tokens that
+    /// follow the tokens in the cache `past`, and appends their keys and values to the cache. `positions`
+    /// must be [`Positions::after`] the number of tokens in the cache.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`gather`] and [`Linear::forward`].
     pub fn forward_after(&self, x: Tensor<3>, positions: &Positions, past: &mut Past) -> Result<Tensor<3>> {
         let shape = x.dims();
         let x = self.attended(x, positions, Some(past))?;
@@ -84,10 +88,11 @@ impl DecoderLayer {
         Ok((x + mlp).reshape(shape))
     }
 
-    /// The stream `[batch tokens, hidden]` between attention and MLP.
+    /// Computes the residual stream `[batch * tokens, hidden]` between attention and MLP from the stream `x`
+    /// `[batch, tokens, hidden]` before the layer.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`gather`] and [`Linear::forward`].
     pub fn after_attention(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
         self.attended(x, positions, None)
     }
@@ -98,17 +103,19 @@ impl DecoderLayer {
         Ok(x.reshape([batch * tokens, hidden]) + attention)
     }
 
-    /// What the heads gather from a stream `[batch, tokens, hidden]`, before the output projection: `[batch
-    /// tokens, heads head_dim]`.
+    /// Computes the outputs of the attention heads before the output projection,
+    /// `[batch * tokens, heads * head_dim]`, from the residual stream `x` `[batch, tokens, hidden]` before
+    /// the layer.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`gather`] and [`Linear::forward`].
     pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
         self.gathered(x, positions, None)
     }
 
     fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
+        self.tally.add_attention(batch * tokens);
         let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]))?;
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
@@ -116,32 +123,33 @@ impl DecoderLayer {
         gather(parts, heads, positions, past)
     }
 
-    /// The MLP's gated activations `[n, intermediate]` of a stream `[n, hidden]`, before the down projection.
+    /// Computes the gated activations of the MLP before the down projection, `[n, intermediate]`, from the
+    /// residual stream `x` `[n, hidden]` between attention and MLP.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`Linear::forward`], [`RmsNorm::forward`] and [`rowwise::gated`].
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        self.tally.add_mlp(x.dims()[0]);
         let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x)?)?;
         rowwise::gated(gate, up)
     }
 
-    /// The output projection.
+    /// Returns the output projection of attention.
     pub fn output(&self) -> &Linear {
         &self.output
     }
 
-    /// The down projection.
+    /// Returns the down projection of the MLP.
     pub fn down(&self) -> &Linear {
         &self.down
     }
 }
 
-/// Takes tensors out of a layer by role.
+/// Tensors of a layer, which are taken out by role and uploaded.
 struct TensorsByRole<'a> {
     config: &'a Config,
     tensors: LayerTensors,
-    max_binding_bytes: u64,
-    device: &'a Device,
+    accelerator: &'a Accelerator,
 }
 
 impl TensorsByRole<'_> {
@@ -163,7 +171,7 @@ impl TensorsByRole<'_> {
     }
 
     fn norm(&mut self, role: Role) -> Result<RmsNorm> {
-        Ok(RmsNorm::new(self.require(role)?.to_f32()?, self.config.norm_epsilon, self.device))
+        Ok(RmsNorm::new(self.require(role)?.to_f32()?, self.config.norm_epsilon, self.accelerator.device()))
     }
 
     fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
@@ -173,6 +181,13 @@ impl TensorsByRole<'_> {
         };
         let values = self.require(weight)?;
         let bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
-        Linear::new(values, n_out, n_in, bias, self.max_binding_bytes, self.device)
+        Linear::new(
+            values,
+            n_out,
+            n_in,
+            bias,
+            self.accelerator.max_binding_bytes(),
+            self.accelerator.device(),
+        )
     }
 }

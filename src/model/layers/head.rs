@@ -1,19 +1,22 @@
-//! The output head, used by row slices: a vocabulary of 128k rows never is on the device whole.
+//! The output head, used in slices of rows: the head of a vocabulary of 128k tokens is never on the device
+//! whole.
+
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use crate::Result;
-use crate::device::Accelerator;
+use crate::device::{Accelerator, Tally};
 use crate::model::open::Model;
 use crate::model::tensors::TensorId;
 use crate::model::weights::fetch::{RowsFetch, read_rows, read_whole};
 
-/// Bytes of a slice of the head in `f32`, and of the logits that it makes, at most.
+/// Most bytes of a slice of the head in `f32`, and of the logits that a slice makes.
 const SLICE_BYTES: u64 = 32 << 20;
 
-/// Final norm and the plan of row slices.
+/// Final norm of a model, and its output head, cut into slices of rows.
 pub struct Head<'a> {
     model: &'a Model,
     accelerator: &'a Accelerator,
@@ -21,7 +24,7 @@ pub struct Head<'a> {
     rows_per_slice: usize,
 }
 
-/// A slice whose bytes are on their way.
+/// A slice of the head that is being read.
 pub struct SliceFetch<'a> {
     first: usize,
     count: usize,
@@ -30,28 +33,30 @@ pub struct SliceFetch<'a> {
 
 /// Consecutive rows of the head on the device.
 pub struct HeadSlice {
-    /// First row.
+    /// Index of the first row, which is a token id.
     pub first: usize,
     /// Number of rows.
     pub count: usize,
     rows: Linear,
+    tally: Arc<Tally>,
 }
 
 impl HeadSlice {
-    /// Logits `[n, count]` of normalised states `[n, hidden]`.
+    /// Computes the logits `[n, count]` of normalised hidden states `[n, hidden]`.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`Linear::forward`].
     pub fn logits(&self, states: Tensor<2>) -> Result<Tensor<2>> {
+        self.tally.add_head(states.dims()[0], self.count);
         self.rows.forward(states)
     }
 }
 
 impl<'a> Head<'a> {
-    /// Reads the final norm; slices will suit `n_rows` states at a time.
+    /// Reads the final norm and chooses the size of the slices for `n_rows` hidden states at a time.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`read_whole`].
     pub async fn open(model: &'a Model, accelerator: &'a Accelerator, n_rows: usize) -> Result<Self> {
         let weight = read_whole(model, TensorId::FinalNorm).await?;
         let norm = RmsNorm::new(weight, model.config.norm_epsilon, accelerator.device());
@@ -60,18 +65,19 @@ impl<'a> Head<'a> {
         Ok(Self { model, accelerator, norm, rows_per_slice: rows_per_slice.max(1) })
     }
 
-    /// The final norm of states `[n, hidden]`.
+    /// Applies the final norm to hidden states `[n, hidden]`.
     ///
     /// # Errors
-    /// As [`RmsNorm::forward`].
+    /// Those of [`RmsNorm::forward`].
     pub fn normalise(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.norm.forward(states)
     }
 
-    /// The rows of a few tokens in `f32`, `[ids.len(), hidden]`, in this process's memory.
+    /// Reads the rows of the head for the tokens `ids` in `f32`, row-major `[ids.len(), hidden]`, into this
+    /// process's memory.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`read_rows`].
     pub async fn rows_of(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         for id in ids {
@@ -80,15 +86,15 @@ impl<'a> Head<'a> {
         Ok(rows)
     }
 
-    /// Rows of the head.
+    /// Returns the number of rows of the head, which is the vocabulary size.
     pub fn n_rows(&self) -> usize {
         self.model.config.vocab_size
     }
 
-    /// Begins fetching the slice that begins at `first`; `None` after the last.
+    /// Begins to read the slice that starts at row `first`; `None` if there is no such row.
     ///
     /// # Errors
-    /// As [`RowsFetch::start`].
+    /// Those of [`RowsFetch::start`].
     pub fn fetch(&self, first: usize) -> Result<Option<SliceFetch<'a>>> {
         let count = self.rows_per_slice.min(self.n_rows().saturating_sub(first));
         if count == 0 {
@@ -98,10 +104,10 @@ impl<'a> Head<'a> {
         Ok(Some(SliceFetch { first, count, rows }))
     }
 
-    /// Takes a fetched slice to the device.
+    /// Waits for a slice and uploads it to the device.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`RowsFetch::finish`] and [`Linear::new`].
     pub async fn upload(&self, fetched: SliceFetch<'_>) -> Result<HeadSlice> {
         let SliceFetch { first, count, rows } = fetched;
         let rows = Linear::new(
@@ -112,6 +118,6 @@ impl<'a> Head<'a> {
             self.accelerator.max_binding_bytes(),
             self.accelerator.device(),
         )?;
-        Ok(HeadSlice { first, count, rows })
+        Ok(HeadSlice { first, count, rows, tally: self.accelerator.tally().clone() })
     }
 }

@@ -1,4 +1,4 @@
-//! Products with the weights of a layer, wherever they are.
+//! Linear projections, whose weights are in this process's memory or on a GPU.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::kernels::product::{host_tile_bytes, products};
 use crate::kernels::rowwise;
 use crate::{Error, Result};
 
-/// `x W^T + b`.
+/// A linear projection `x W^T + b` with the weight `W` `[n_out, n_in]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Weight,
@@ -22,7 +22,7 @@ pub struct Linear {
 
 #[derive(Debug, Clone)]
 enum Weight {
-    /// In this process's memory, as it is stored.
+    /// In this process's memory, encoded as it is stored.
     Host(Arc<Stored>),
     /// On a GPU, cut into pieces of rows.
     Device(Vec<Rows>),
@@ -31,9 +31,9 @@ enum Weight {
 /// Some rows of a weight on a GPU.
 #[derive(Debug, Clone)]
 enum Rows {
-    /// As they are stored; decoded when they are used.
+    /// Encoded as they are stored; decoded for each product.
     Stored(StoredRows),
-    /// `[in, out_i]` view of `[out_i, in]`.
+    /// Decoded to `f32`: an `[in, out_i]` view of `[out_i, in]`.
     Decoded(Tensor<2>),
 }
 
@@ -46,19 +46,21 @@ impl Rows {
     }
 }
 
-/// Bytes of decoded rows that exist at a time on a GPU, at most.
+/// Most bytes of decoded rows that exist at a time on a GPU.
 const DECODED_BYTES: u64 = 64 << 20;
 
-/// Bytes of decoded rows that exist at a time on a device, at most.
+/// Returns the most bytes of decoded rows that exist at a time on the device of `accelerator`.
 pub fn decoded_bytes(accelerator: &Accelerator) -> u64 {
     if rowwise::is_host(accelerator.device()) { host_tile_bytes() } else { DECODED_BYTES }
 }
 
 impl Linear {
-    /// Takes a row-major `weight` of shape `[n_out, n_in]` to a device, in blocks of at most `max_bytes` bytes.
+    /// Uploads the row-major `weight` `[n_out, n_in]` and the `bias` `[n_out]` to a GPU, in pieces of rows
+    /// that decode to at most `max_bytes` bytes. On the CPU the weight stays as it is stored.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the weight has another size.
+    /// [`Error::Shape`] on a GPU if `weight` has fewer than `n_out` rows of `n_in` values; on the CPU,
+    /// [`forward`](Self::forward) reports this error.
     pub fn new(
         weight: Stored,
         n_out: usize,
@@ -91,24 +93,25 @@ impl Linear {
         Ok(Self { weight, n_out, bias })
     }
 
-    /// What is added to every row, `[1, out]`.
+    /// Returns the bias `[1, n_out]`, which is added to every row.
     pub fn bias(&self) -> Option<&Tensor<2>> {
         self.bias.as_ref()
     }
 
-    /// Rows of `x` `[n, in]` to rows of `[n, out]`.
+    /// Computes `x W^T + b` `[n, n_out]` from `x` `[n, n_in]`.
     ///
     /// # Errors
-    /// As [`products`].
+    /// Those of [`forward_all`](Self::forward_all).
     pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         let [y] = Self::forward_all([self], x)?;
         Ok(y)
     }
 
-    /// The same `x` through several at once, which prepares it once.
+    /// Applies several projections to the same `x` `[n, n_in]`, which is prepared for the products once.
     ///
     /// # Errors
-    /// As [`products`].
+    /// [`Error::Internal`] if some weights are in this process's memory and others on a GPU; those of
+    /// [`products`] and [`rowwise::host`].
     pub fn forward_all<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
         let [n, n_in] = x.dims();
         let mut hosted: Vec<(&Stored, usize)> = Vec::with_capacity(N);
@@ -137,7 +140,7 @@ impl Linear {
     }
 }
 
-/// `x W^T` `[n, out]`, the rows of `W` in `pieces` on the device of `x` `[n, in]`.
+/// Computes `x W^T` `[n, n_out]` from `x` `[n, n_in]`, with the rows of `W` in `pieces` on the device of `x`.
 fn on_device(pieces: &[Rows], x: &Tensor<2>) -> Result<Tensor<2>> {
     let mut products: Vec<Tensor<2>> =
         pieces.iter().map(|rows| x.clone().matmul(rows.transposed())).collect();

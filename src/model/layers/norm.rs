@@ -1,11 +1,11 @@
-//! Root mean square normalisation.
+//! Root mean square normalisation (RMSNorm).
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Result;
 use crate::kernels::rowwise;
 
-/// `weight * x / sqrt(mean(x^2) + epsilon)` over the last axis.
+/// RMSNorm: `weight * x / sqrt(mean(x^2) + epsilon)` over the last axis.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Tensor<2>,
@@ -13,16 +13,16 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Uploads the weight.
+    /// Uploads `weight` `[width]` to `device`.
     pub fn new(weight: Vec<f32>, epsilon: f64, device: &Device) -> Self {
         let width = weight.len();
         Self { weight: Tensor::from_data(TensorData::new(weight, [1, width]), device), epsilon }
     }
 
-    /// Rows of `[n, width]`, each normalised.
+    /// Normalises each row of `x` `[n, width]`.
     ///
     /// # Errors
-    /// As [`rowwise::rms_norm`].
+    /// Those of [`rowwise::rms_norm`].
     pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         rowwise::rms_norm(x, &self.weight, self.epsilon)
     }

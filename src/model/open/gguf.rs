@@ -1,4 +1,4 @@
-//! GGUF files, single or split.
+//! Opening of a model that is one GGUF file, or all files of a split one.
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
@@ -14,10 +14,10 @@ use crate::model::tensors::{Role, TensorId};
 use crate::model::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-/// Read at first: enough for all but the vocabulary of most files.
+/// Bytes of the first read of a header: in most files, all but the vocabulary fits.
 const FIRST_BYTES: u64 = 1 << 20;
 
-/// Reads all headers, and the tokenizer and configuration out of the first.
+/// Reads the headers of all files, and the configuration and the tokenizer from the metadata of the first.
 pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let (shards, headers) = order(one_model(files)?).await?;
     let mut tensors = Vec::new();
@@ -44,7 +44,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors })
 }
 
-/// The `.gguf` files, if they can be one model.
+/// Returns the `.gguf` files, or an error if their names belong to more than one model.
 fn one_model(files: &[SharedSource]) -> Result<Vec<SharedSource>> {
     let ggufs: Vec<_> = files.iter().filter(|f| f.name().ends_with(".gguf")).map(Rc::clone).collect();
     let models: BTreeMap<&str, &str> = ggufs
@@ -60,7 +60,7 @@ fn one_model(files: &[SharedSource]) -> Result<Vec<SharedSource>> {
     }
 }
 
-/// The files in the order of the model, each with its header.
+/// Reads the header of each file and sorts the files by their number in a split model.
 async fn order(files: Vec<SharedSource>) -> Result<(Vec<SharedSource>, Vec<Header>)> {
     let mut read = Vec::new();
     for file in files {
@@ -81,7 +81,7 @@ async fn order(files: Vec<SharedSource>) -> Result<(Vec<SharedSource>, Vec<Heade
     Ok(read.into_iter().unzip())
 }
 
-/// Checks that a split model is all there, and is one.
+/// Checks that the files of a split model are complete and belong together.
 fn check_split(read: &[(SharedSource, Header)]) -> Result<()> {
     let Some((first, split)) = read.first().and_then(|(file, header)| Some((file.name(), header.split?)))
     else {
@@ -135,12 +135,13 @@ async fn read_header(file: &SharedSource) -> Result<Header> {
     }
 }
 
-/// What the tensors say about the configuration.
+/// Derives the settings that follow from the tensors: vocabulary size, tied head, biases and rotary divisors.
 async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts> {
     let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).collect();
     let any = |roles: &[Role]| roles.iter().any(|role| ids.contains(&TensorId::Layer(0, *role)));
     let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
-    // Everything else is checked against the vocabulary, and would be blamed instead.
+    // A missing embedding is reported here: later checks compare with the vocabulary and would blame other
+    // keys.
     let embedding =
         find(TensorId::Embedding).ok_or_else(|| super::missing(TensorId::Embedding, Container::Gguf))?;
     let rotary_divisors = match find(TensorId::RotaryDivisors) {

@@ -1,4 +1,4 @@
-//! Hugging Face directories.
+//! Opening of a Hugging Face model: a folder with `config.json`, `tokenizer.json` and safetensors files.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::tokenizer::{TOKENIZER_NAME, Tokenizer};
 use crate::{Error, Result};
 
-/// Small files that belong to a model and are copied unchanged into a compressed one.
+/// Names of the small files of a model that are copied unchanged into a compressed one.
 const COMPANIONS: [&str; 10] = [
     TOKENIZER_NAME,
     "tokenizer_config.json",
@@ -28,14 +28,15 @@ const COMPANIONS: [&str; 10] = [
     "chat_template.json",
 ];
 
-/// The files of one folder by name.
+/// Files of one folder by name, without the path of the folder.
 pub type Folder = BTreeMap<String, SharedSource>;
 
-/// The folder that holds a configuration, if there is one among `files`. A picked folder gives names like
-/// `model/config.json`; the shallowest leads.
+/// Finds the folder that holds `config.json` and returns its files; `None` if there is no `config.json` but a
+/// `.gguf` file. Names may contain folders, such as `model/config.json`; the shallowest `config.json`
+/// decides.
 ///
 /// # Errors
-/// [`Error::Source`] if there is neither a configuration nor anything else that a model could be.
+/// [`Error::Source`] if `files` hold neither a `config.json` nor a `.gguf` file.
 pub fn folder(files: &[SharedSource]) -> Result<Option<Folder>> {
     let depth = |name: &str| name.matches('/').count();
     let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
@@ -57,7 +58,7 @@ pub fn folder(files: &[SharedSource]) -> Result<Option<Folder>> {
     Ok(Some(direct.collect()))
 }
 
-/// Reads configuration, tokenizer and headers.
+/// Reads the configuration, the tokenizer and the headers of all shards.
 pub async fn open(files: &Folder) -> Result<Opened> {
     let config = Config::parse(&read_small(require(files, CONFIG_NAME)?).await?)?;
     let shards = find_shards(files).await?;

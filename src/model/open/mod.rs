@@ -1,4 +1,4 @@
-//! Opening a model: every header is read and checked, no weight is.
+//! Opening of a model: every header is read and checked, but no weights are.
 
 mod gguf;
 mod hugging_face;
@@ -14,47 +14,46 @@ use crate::format::element::Element;
 use crate::format::gguf::parse_split_name;
 use crate::{Error, Result};
 
-/// Longest small file (configuration, tokenizer, index) that is read whole.
+/// Largest size in bytes of a small file (configuration, tokenizer, index), which is read whole.
 const MAX_SMALL_FILE_BYTES: u64 = 256 << 20;
 
-/// Where a tensor lies, and what it is.
+/// A tensor in the files of a model: its identity, element type, shape and position.
 #[derive(Debug, Clone)]
 pub struct TensorEntry {
-    /// What the tensor is.
+    /// Identity of the tensor in the model.
     pub id: TensorId,
-    /// Its name in the file.
+    /// Name of the tensor in the file.
     pub name: String,
-    /// How its values are stored.
+    /// Element type in which the values are stored.
     pub element: Element,
-    /// Its dimensions, outermost first.
+    /// Dimensions, outermost first: `[rows, columns]` for a matrix.
     pub shape: Vec<u64>,
     /// Index of the shard in [`Model::shards`].
     pub shard: usize,
-    /// First byte in the shard.
+    /// Offset in the shard of the first byte of the values.
     pub offset: u64,
-    /// Size in bytes.
+    /// Size of the stored values in bytes.
     pub bytes: u64,
 }
 
 impl TensorEntry {
-    /// How many values it has.
+    /// Returns the number of values.
     pub fn values(&self) -> u64 {
         self.element.values(self.bytes)
     }
 }
 
-/// An opened model: configuration, tokenizer and the places of all tensors; the weights stay where
-/// they are.
+/// An opened model: configuration, tokenizer and the positions of all tensors. The weights stay in the files.
 pub struct Model {
-    /// What to call it in reports.
+    /// Name of the model in reports.
     pub name: String,
-    /// Its checked configuration.
+    /// Configuration, checked.
     pub config: Config,
-    /// Its tokenizer.
+    /// Tokenizer, whose ids are all in the vocabulary of the configuration.
     pub tokenizer: Tokenizer,
-    /// The weight files.
+    /// Weight files; [`TensorEntry::shard`] is an index into this list.
     pub shards: Vec<SharedSource>,
-    /// Small files to copy into a compressed model.
+    /// Small files that are copied unchanged into a compressed model; none for a GGUF file.
     pub companions: Vec<SharedSource>,
     /// Tensors in the order of the files.
     tensors: Vec<TensorEntry>,
@@ -62,15 +61,21 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the model whose files are `files`; `name` is for reports.
+    /// Opens the model that `files` hold; reports call the model `name`.
     ///
-    /// With a `config.json` among them they are a Hugging Face model, else one GGUF file or all files of a
-    /// split one. They may lie in one common folder; other files are ignored.
+    /// If there is a `config.json` among `files`, they are read as a Hugging Face model, otherwise as one
+    /// GGUF file or all files of a split one. The files may lie in one common folder. Files that do not
+    /// belong to the model are ignored.
     ///
     /// # Errors
-    /// Whatever is wrong with the model, before any weight is read: a missing file or shard, a
-    /// header that lies, an unknown architecture, tensor or type, a wrong shape, a tokenizer of
-    /// another model. See [`Config::parse`] and [`Config::from_metadata`].
+    /// Every fault is found before any weight is read:
+    ///
+    /// - [`Error::Source`] for a missing file or shard, for files of several models, and for a failed read;
+    /// - [`Error::Format`] for a header that contradicts its file, for a tensor that is missing or occurs
+    ///   twice, and for a tokenizer of another model;
+    /// - [`Error::Unsupported`] for an unknown architecture, tensor name or element type;
+    /// - [`Error::Shape`] for a tensor whose shape or layer index contradicts the configuration;
+    /// - those of [`Config::parse`] and [`Config::from_metadata`].
     pub async fn open(name: impl Into<String>, files: &[SharedSource]) -> Result<Self> {
         let parts = match hugging_face::folder(files)? {
             Some(folder) => hugging_face::open(&folder).await?,
@@ -97,22 +102,23 @@ impl Model {
         Ok(model)
     }
 
-    /// What kind of file it is stored in.
+    /// Returns the kind of file that holds the model.
     pub fn container(&self) -> Container {
         self.config.container()
     }
 
-    /// All tensors in the order of the files.
+    /// Returns all tensors in the order of the files.
     pub fn tensors(&self) -> &[TensorEntry] {
         &self.tensors
     }
 
-    /// The place of one tensor, `None` if the model has none such.
+    /// Looks up the tensor `id`; `None` if the model lacks it.
     pub fn tensor(&self, id: TensorId) -> Option<&TensorEntry> {
         self.places.get(&id).and_then(|place| self.tensors.get(*place))
     }
 
-    /// Roles of the tensors of layer `layer`, carried-along buffers included.
+    /// Returns the roles of all tensors of layer `layer` in ascending order, with buffers that are only
+    /// carried along ([`Role::RotaryFrequencies`]).
     pub fn roles(&self, layer: usize) -> Vec<Role> {
         let mut roles: Vec<Role> = self
             .tensors
@@ -126,14 +132,15 @@ impl Model {
         roles
     }
 
-    /// The tensor that holds the output head: the embedding where it is tied.
+    /// Returns the tensor that holds the output head: the embedding if the head is tied.
     pub fn head(&self) -> TensorId {
-        // Some tied checkpoints carry a stale copy of the head; upstream ignores it, and so do we.
+        // Some tied checkpoints carry a stale copy of the head; transformers ignores the copy, and so do we.
         if self.config.tied_head { TensorId::Embedding } else { TensorId::Head }
     }
 
-    /// Attention heads whose rows a projection stores in pairs: llama.cpp rotates neighbours, we rotate
-    /// halves. `None` for a projection that is not rotated, or is stored in halves already.
+    /// Returns the number of heads of the projection `role` if its rows must be reordered for the arithmetic:
+    /// llama.cpp rotates neighbouring rows, we rotate halves. `None` for a projection that is not rotated, or
+    /// that is stored in halves already. See [`RowOrder`](super::binding::RowOrder).
     pub fn paired_heads(&self, role: Role) -> Option<usize> {
         match (self.container(), role) {
             (Container::Gguf, Role::Query | Role::QueryBias) => Some(self.config.n_heads),
@@ -142,17 +149,17 @@ impl Model {
         }
     }
 
-    /// Bytes of all tensors.
+    /// Returns the stored size of all tensors in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().map(|t| t.bytes).sum()
     }
 
-    /// Parameters of all tensors; a tied head counts once.
+    /// Returns the number of parameters of all tensors. A tied head counts once.
     pub fn total_parameters(&self) -> u64 {
         self.tensors.iter().map(TensorEntry::values).sum()
     }
 
-    /// Bytes of one layer's tensors.
+    /// Returns the stored size of the tensors of layer `layer` in bytes.
     pub fn layer_bytes(&self, layer: usize) -> u64 {
         let of_layer = |t: &&TensorEntry| matches!(t.id, TensorId::Layer(l, _) if l == layer);
         self.tensors.iter().filter(of_layer).map(|t| t.bytes).sum()
@@ -176,7 +183,7 @@ impl Model {
     }
 }
 
-/// What is said of a tensor that is needed and not there.
+/// Makes the error for a required tensor that no weight file holds.
 fn missing(id: TensorId, container: Container) -> Error {
     Error::Format(format!(
         "tensor {} is in none of the weight files; a shard is missing or the configuration belongs to another model",
@@ -184,7 +191,8 @@ fn missing(id: TensorId, container: Container) -> Error {
     ))
 }
 
-/// What to call the model of these files: their folder, or a GGUF file by its own name.
+/// Derives a name for the model in `files`: the name of their folder, or the name of a GGUF file without its
+/// ending and part number. `None` if there is neither.
 pub fn name_of(files: &[SharedSource]) -> Option<String> {
     let folder =
         files.iter().find_map(|file| file.name().split_once('/').map(|(folder, _)| folder.to_owned()));
@@ -195,7 +203,7 @@ pub fn name_of(files: &[SharedSource]) -> Option<String> {
     })
 }
 
-/// What either kind of file gives.
+/// Contents of a Hugging Face folder or of GGUF files, before the tensors are checked.
 struct Opened {
     config: Config,
     tokenizer: Tokenizer,
@@ -204,7 +212,7 @@ struct Opened {
     tensors: Vec<TensorEntry>,
 }
 
-/// What a tensor of `file` is, by its name.
+/// Identifies a tensor of `file` by its name.
 fn identify(container: Container, file: &str, name: &str) -> Result<TensorId> {
     TensorId::parse(container, name).ok_or_else(|| {
         Error::Unsupported(format!(

@@ -6,18 +6,18 @@
 //! - `llama`: SentencePiece BPE, where spaces are `▁`, merges follow from the scores of the pieces, and
 //!   characters without a piece are spelled in bytes.
 //!
-//! Both become a Hugging Face tokenizer that gives llama.cpp's ids (`src/llama-vocab.cpp`) for plain text: the
-//! name of a control token in a text is text, as with llama.cpp's `parse_special = false`, and user-defined
-//! tokens are cut out before anything else. Three differences remain, where llama.cpp adapts what the model's
-//! own tokenizer does; we follow the model's own:
+//! Both kinds become a Hugging Face tokenizer that gives llama.cpp's ids (`src/llama-vocab.cpp`) for plain
+//! text. The name of a control token in a text is plain text, as with llama.cpp's `parse_special = false`,
+//! and user-defined tokens are cut out before any other step. Three differences remain. In each, llama.cpp
+//! departs from the model's own tokenizer, and we follow the model's own:
 //!
-//! - its pre-tokenizers `tekken` and `gpt-4o` know the case of ASCII letters only, and its `'s` is ASCII where
-//!   Unicode's case folding has `'ſ` too;
-//! - two adjacent pieces may spell a control token there, and are merged; SentencePiece never does that;
-//! - pieces with equal scores are merged from left to right there, and in the order of the Hugging Face
-//!   converter here. Llama 2's runs of spaces have one score, and come out the same either way.
+//! - llama.cpp's pre-tokenizers `tekken` and `gpt-4o` know the case of ASCII letters only, and their `'s` is
+//!   ASCII, while Unicode's case folding also has `'ſ`;
+//! - llama.cpp merges two adjacent pieces that together spell a control token; SentencePiece never does;
+//! - llama.cpp merges pieces with equal scores from left to right; here they are merged in the order of the
+//!   Hugging Face converter. Llama 2's sequences of spaces have one score and give the same ids either way.
 //!
-//! Nothing normalises Unicode, though Qwen's own `tokenizer.json` composes characters (NFC): llama.cpp does not.
+//! Unicode is not normalised: Qwen's own `tokenizer.json` composes characters (NFC), but llama.cpp does not.
 
 mod hugging_face;
 mod kind;
@@ -45,10 +45,10 @@ use crate::{Error, Result};
 pub use self::write::to_metadata;
 pub use crate::model::config::special::SpecialIds;
 
-/// What SentencePiece writes for a space.
+/// The character that SentencePiece writes for a space.
 const SPACE: &str = "▁";
 
-/// Keys of the metadata.
+/// Metadata keys of the tokenizer.
 mod key {
     pub use crate::model::config::special::key::*;
 
@@ -63,12 +63,12 @@ mod key {
     pub const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 }
 
-/// Builds the tokenizer that the metadata of `file` describes.
+/// Builds the tokenizer that the metadata of the GGUF file `file` describe.
 ///
 /// # Errors
-/// [`Error::Unsupported`] naming a tokenizer model or pre-tokenizer that is not known; [`Error::Format`]
-/// naming the key for lists of different lengths, tokens that occur twice, scores that are no numbers, merges
-/// that name no token, and ids out of range.
+/// [`Error::Unsupported`], naming the tokenizer model or pre-tokenizer, if it is unknown; [`Error::Format`],
+/// naming the key, for lists of different lengths, tokens that occur twice, scores that are no numbers,
+/// merges that name no token, and ids out of range.
 pub fn from_metadata(file: &str, metadata: &Metadata) -> Result<Tokenizer> {
     let vocabulary = Vocabulary::read(file, metadata)?;
     let mut tokenizer = match vocabulary.algorithm {
@@ -84,16 +84,17 @@ pub fn from_metadata(file: &str, metadata: &Metadata) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The chat template, in Jinja.
+/// Returns the chat template in Jinja, if the metadata hold one.
 pub fn chat_template(metadata: &Metadata) -> Option<&str> {
     metadata.get(key::CHAT_TEMPLATE).and_then(Value::as_str)
 }
 
-/// `tokenizer_config.json` beside the `tokenizer.json` of [`from_metadata`], for a model that reads
-/// `model_max_length` tokens.
+/// Makes the `tokenizer_config.json` that goes with the `tokenizer.json` of [`from_metadata`], for a model
+/// with a context of `model_max_length` tokens.
 ///
 /// # Errors
-/// As [`from_metadata`], but for merges.
+/// Those of [`from_metadata`] except the ones about merges, and [`Error::Format`] if the file cannot be
+/// written as JSON.
 pub fn tokenizer_config(metadata: &Metadata, model_max_length: usize) -> Result<Vec<u8>> {
     let vocabulary = Vocabulary::read("the GGUF file", metadata)?;
     let mut config = json!({
@@ -141,7 +142,7 @@ fn sentence_piece(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer> {
     let mut model = BPE::builder()
         .vocab_and_merges(vocabulary.ids(), pairs)
         .byte_fallback(byte_fallback)
-        // Unknown characters in a row are one unknown token.
+        // Adjacent unknown characters become one unknown token.
         .fuse_unk(true);
     if let Some(unknown) = vocabulary.unknown.and_then(|id| vocabulary.token(id)) {
         model = model.unk_token(unknown.to_owned());
@@ -165,7 +166,8 @@ fn sentence_piece(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Tokens that are found as they are: control tokens, where a caller asks for them, and user-defined ones.
+/// Returns the tokens that are matched in a text before any merge: user-defined tokens, and control tokens if
+/// a caller asks for them.
 fn added_tokens(vocabulary: &Vocabulary<'_>, metadata: &Metadata) -> Vec<AddedToken> {
     // The file does not say which tokens swallow the spaces after them; llama.cpp goes by the model's name.
     let name = metadata.get("general.name").and_then(Value::as_str).unwrap_or_default().to_lowercase();
@@ -183,7 +185,8 @@ fn added_tokens(vocabulary: &Vocabulary<'_>, metadata: &Metadata) -> Vec<AddedTo
     added.collect()
 }
 
-/// Puts the tokens around a text that the file asks for; `None` if it asks for none.
+/// Makes the post-processor that puts BOS before and EOS after a text; `None` if the metadata ask for
+/// neither.
 fn template(vocabulary: &Vocabulary<'_>) -> Result<Option<TemplateProcessing>> {
     let around = |wanted: bool, id: Option<u32>| {
         let id = id.filter(|_| wanted)?;

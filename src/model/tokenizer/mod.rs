@@ -1,4 +1,4 @@
-//! Text to token ids, by the tokenizer that comes with the model.
+//! Conversion of text to token ids and back, by the tokenizer that comes with the model.
 
 pub mod gguf;
 
@@ -8,13 +8,13 @@ use super::config::{Config, Upstream};
 use crate::format::gguf::Metadata;
 use crate::{Error, Result};
 
-/// The conventional file name.
+/// Name of the tokenizer file of a Hugging Face model.
 pub const TOKENIZER_NAME: &str = "tokenizer.json";
 
-/// What transformers wants to know besides.
+/// Name of the file with the tokenizer's settings, which transformers reads beside [`TOKENIZER_NAME`].
 pub const TOKENIZER_CONFIG_NAME: &str = "tokenizer_config.json";
 
-/// A tokenizer that fits its model.
+/// A tokenizer whose ids are all rows of the model's embedding.
 pub struct Tokenizer {
     inner: HfTokenizer,
 }
@@ -23,7 +23,8 @@ impl Tokenizer {
     /// Parses `tokenizer.json` and checks that every id it can produce is a row of the embedding.
     ///
     /// # Errors
-    /// [`Error::Format`] if the file is not a tokenizer, or belongs to another vocabulary.
+    /// [`Error::Format`] if `json` is not a tokenizer, its vocabulary is empty, or it has an id outside the
+    /// model's vocabulary.
     pub fn parse(json: &[u8], config: &Config) -> Result<Self> {
         let inner = HfTokenizer::from_bytes(json).map_err(|e| {
             Error::Format(format!("{TOKENIZER_NAME}: not a tokenizer ({e}); download it again"))
@@ -31,10 +32,11 @@ impl Tokenizer {
         Self::fitting(TOKENIZER_NAME, inner, config)
     }
 
-    /// The tokenizer that the metadata of the GGUF file `file` describes.
+    /// Builds the tokenizer that the metadata of the GGUF file `file` describe.
     ///
     /// # Errors
-    /// As [`gguf::from_metadata`], and [`Error::Format`] if it belongs to another vocabulary.
+    /// Those of [`gguf::from_metadata`], and [`Error::Format`] if the tokenizer has an id outside the model's
+    /// vocabulary.
     pub fn from_config(file: &str, config: &Config) -> Result<Self> {
         let none = Metadata::default();
         let metadata = match &config.upstream {
@@ -45,9 +47,10 @@ impl Tokenizer {
     }
 
     fn fitting(file: &str, mut inner: HfTokenizer, config: &Config) -> Result<Self> {
-        // Files carry the padding and truncation of whoever saved them; calibration wants neither.
+        // Files carry the padding and truncation of whoever saved them; calibration needs neither.
         inner.with_padding(None);
-        // A text that spells a special token is about it, and gives the same ids whatever file the model is in.
+        // The name of a special token in a text is encoded as plain text, so that the ids are the same for
+        // both kinds of file.
         inner.set_encode_special_tokens(true);
         inner.with_truncation(None).map_err(|e| Error::Format(format!("{file}: {e}")))?;
         let largest = inner.get_vocab(true).values().copied().max();
@@ -62,10 +65,7 @@ impl Tokenizer {
         }
     }
 
-    /// Token ids of `text`, without special tokens.
-    ///
-    /// # Errors
-    /// [`Error::Format`] if the tokenizer cannot encode the text.
+    /// Encodes `text` as token ids, without adding special tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self
             .inner
@@ -74,16 +74,16 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Text of `ids`; special tokens are kept.
+    /// Decodes `ids` to text and keeps special tokens. Ids that cannot be decoded give an empty text.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.inner.decode(ids, false).unwrap_or_default()
     }
 
-    /// The files of a Hugging Face folder for a model that comes from a GGUF file; none for one that brings
-    /// them.
+    /// Makes the tokenizer files of a Hugging Face folder, as names and contents, for a model from a GGUF
+    /// file. A Hugging Face model brings these files along, so the list is empty.
     ///
     /// # Errors
-    /// [`Error::Format`] if one cannot be written.
+    /// [`Error::Format`] if a file cannot be written as JSON, and those of [`gguf::tokenizer_config`].
     pub fn new_files(&self, config: &Config) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let Upstream::Gguf(metadata) = &config.upstream else {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Weights of one layer at a time, out of the files, mixed if the layer is a merged one.
+//! Reading of one layer's weights at a time from the files, with mixing if the layer is a merged one.
 
 use futures::future::LocalBoxFuture;
 
@@ -13,20 +13,20 @@ use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
 use crate::{Error, Result};
 
-/// Tensors of one layer by role, as they are stored, rotated halves together.
+/// Tensors of one layer by role, encoded as they are stored, rotated projections in [`RowOrder::Halves`].
 pub type LayerTensors = Vec<(Role, Stored)>;
 
-/// Values of a tensor that are mixed at a time.
+/// Values of a matrix that are mixed at a time, in whole rows.
 const MIXED_VALUES: u64 = 4 << 20;
 
-/// A tensor whose read has begun.
+/// A tensor whose read has begun: its role, its entry and the future of its bytes.
 type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
 
-/// A layer whose bytes are on their way.
+/// A layer whose weights are being read.
 ///
-/// What is copied from an original layer is fetched when [`start`](LayerFetch::start)ed, so that it arrives
-/// while the layer before it is multiplied. What is merged is read tensor by tensor in
-/// [`finish`](LayerFetch::finish), because its parts together are as large as several layers.
+/// [`start`](LayerFetch::start) begins to read the tensors that are copied from an original layer, so that
+/// they arrive while the layer before is multiplied. [`finish`](LayerFetch::finish) reads merged tensors one
+/// after the other, because the parts of a merged layer together are as large as several layers.
 pub struct LayerFetch<'a> {
     model: &'a Model,
     layer: NewLayer,
@@ -35,11 +35,12 @@ pub struct LayerFetch<'a> {
 }
 
 impl<'a> LayerFetch<'a> {
-    /// Begins fetching `layer`, to be used as `storage` would hold it, so that the arithmetic sees what a file
-    /// would hold.
+    /// Begins to read `layer`. The weights will have the element types of `storage`, so that the arithmetic
+    /// sees the values that a file would hold.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model lacks a tensor.
+    /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the
+    /// address space.
     pub fn start(model: &'a Model, layer: &NewLayer, storage: Storage) -> Result<Self> {
         let mut early = Vec::new();
         if let Some(index) = layer.mix().unchanged() {
@@ -54,10 +55,14 @@ impl<'a> LayerFetch<'a> {
         Ok(Self { model, layer: layer.clone(), storage, early })
     }
 
-    /// The layer's tensors.
+    /// Waits for the copied tensors, reads and mixes the merged ones, and returns all required tensors of the
+    /// layer.
     ///
     /// # Errors
-    /// [`Error::Source`] if a read fails, [`Error::Numeric`] naming the tensor for NaN weights.
+    /// - [`Error::Source`] if a read fails;
+    /// - [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
+    /// - [`Error::Format`] if the model lacks a tensor;
+    /// - those of [`in_type`], [`reorder`] and [`read_new`].
     pub async fn finish(self) -> Result<LayerTensors> {
         let Self { model, layer, storage, early } = self;
         let mut tensors = Vec::new();
@@ -77,17 +82,18 @@ impl<'a> LayerFetch<'a> {
     }
 }
 
-/// One tensor of `layer`, stored as `element`, its rows in the order of the model's files.
+/// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in
+/// the order of the model's files. A computed tensor is converted to `element` instead.
 ///
 /// # Errors
-/// As [`LayerFetch::finish`], and those of [`encode`].
+/// Those of [`read_rows`], [`Accumulator::add`], [`in_type`] and [`encode`].
 pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Element) -> Result<Stored> {
     if let Some(stored) = layer.replaced(role) {
         return in_type(&describe(model, layer, role), stored.clone(), element);
     }
     let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
     let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
-    // A vector is one block of rows, a matrix is mixed a few rows at a time: in f32 it is as large as a layer.
+    // A vector is mixed whole, a matrix a few rows at a time: in f32 a matrix is as large as a layer.
     let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
     let factor = layer.factor(role);
     let mut bytes = Vec::new();
@@ -112,7 +118,7 @@ fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
     TensorId::Layer(layer, role).describe(model.container())
 }
 
-/// Encoders know no names.
+/// Adds the name of a tensor to an error of an encoder, which does not know the name.
 pub(super) fn blame(tensor: &str, error: Error) -> Error {
     match error {
         Error::Numeric(what) => Error::Numeric(format!("tensor {tensor}: {what}")),
@@ -121,7 +127,7 @@ pub(super) fn blame(tensor: &str, error: Error) -> Error {
     }
 }
 
-/// `stored` in another type.
+/// Converts `stored` to `element`; a tensor of this type already is returned unchanged.
 ///
 /// # Errors
 /// Those of [`decode`] and [`encode`], naming `tensor`.
@@ -142,17 +148,18 @@ fn in_halves(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
     Ok(Stored { bytes, ..stored })
 }
 
-/// Rows of a tensor that are on their way.
+/// Rows of a tensor that are being read.
 pub struct RowsFetch<'a> {
     entry: &'a TensorEntry,
     bytes: LocalBoxFuture<'static, Result<Vec<u8>>>,
 }
 
 impl<'a> RowsFetch<'a> {
-    /// Begins fetching rows `first .. first + count` of a `[rows, columns]` tensor.
+    /// Begins to read rows `first .. first + count` of a `[rows, columns]` tensor.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model lacks the tensor, [`Error::Shape`] for rows that it has not.
+    /// [`Error::Format`] if the model lacks the tensor, [`Error::Shape`] if the tensor has fewer than
+    /// `first + count` rows.
     pub fn start(model: &'a Model, id: TensorId, first: u64, count: u64) -> Result<Self> {
         let entry = entry(model, id)?;
         let rows = entry.shape.first().copied().unwrap_or(1).max(1);
@@ -170,10 +177,10 @@ impl<'a> RowsFetch<'a> {
         }
     }
 
-    /// The rows.
+    /// Waits for the rows and checks that they are finite.
     ///
     /// # Errors
-    /// As [`LayerFetch::finish`].
+    /// [`Error::Source`] if the read fails, and those of [`check_finite`].
     pub async fn finish(self) -> Result<Stored> {
         let bytes = self.bytes.await?;
         check_finite(&self.entry.name, self.entry.element, &bytes)?;
@@ -181,28 +188,28 @@ impl<'a> RowsFetch<'a> {
     }
 }
 
-/// Rows `first .. first + count` of a `[rows, columns]` tensor.
+/// Reads rows `first .. first + count` of a `[rows, columns]` tensor.
 ///
 /// # Errors
-/// As [`RowsFetch`].
+/// Those of [`RowsFetch::start`] and [`RowsFetch::finish`].
 pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> Result<Stored> {
     RowsFetch::start(model, id, first, count)?.finish().await
 }
 
-/// A whole small tensor in `f32`, such as a norm.
+/// Reads a whole small tensor, such as a norm, in `f32`.
 ///
 /// # Errors
-/// As [`LayerFetch::finish`].
+/// Those of [`entry`], [`read_checked`] and [`decode`].
 pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
     let entry = entry(model, id)?;
     let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
     decode(&entry.name, entry.element, &bytes)
 }
 
-/// A tensor of one layer in `f32`, its rows in the engine's order.
+/// Reads a whole tensor of one layer in `f32`, a rotated projection in [`RowOrder::Halves`].
 ///
 /// # Errors
-/// As [`LayerFetch::finish`].
+/// Those of [`entry`], [`read_checked`], [`check_finite`] and [`reorder`].
 pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32>> {
     let entry = entry(model, TensorId::Layer(layer, role))?;
     let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
@@ -210,20 +217,20 @@ pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32
     in_halves(model, role, Stored { element: entry.element, bytes })?.to_f32()
 }
 
-/// The tensor `id`.
+/// Looks up the tensor `id`.
 ///
 /// # Errors
-/// [`Error::Format`] if the model lacks it.
+/// [`Error::Format`] if no weight file holds the tensor.
 pub fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
     model.tensor(id).ok_or_else(|| {
         Error::Format(format!("tensor {} is in none of the weight files", id.describe(model.container())))
     })
 }
 
-/// The file that holds a tensor.
+/// Returns the file that holds the tensor of `entry`.
 ///
 /// # Errors
-/// [`Error::Format`] if it is not there.
+/// [`Error::Format`] if the model has no such file.
 pub fn shard<'a>(model: &'a Model, entry: &TensorEntry) -> Result<&'a SharedSource> {
     let missing = || Error::Format(format!("the shard of tensor {} is missing", entry.name));
     model.shards.get(entry.shard).ok_or_else(missing)

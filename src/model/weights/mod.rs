@@ -1,4 +1,5 @@
-//! The weights of one layer at a time: read from the files, mixed or replaced, and in the type in which they are stored.
+//! Weights of one layer at a time: read from the files, mixed or replaced, and encoded in the element type in
+//! which they are stored.
 
 pub mod fetch;
 pub mod new_layer;

@@ -1,4 +1,4 @@
-//! A layer of a compressed model: what each of its tensors is made of.
+//! A layer of a compressed model: the original layers or computed values that each of its tensors is made of.
 
 use std::sync::Arc;
 
@@ -15,44 +15,47 @@ use crate::{Error, Result};
 
 /// A layer of a compressed model.
 ///
-/// Most of its tensors are the same [`Mix`] of original layers. What the layer adds to the residual stream may be
-/// scaled, and single tensors may be replaced by values that were computed from activations.
+/// Most tensors of the layer are the same [`Mix`] of original layers. The output and down projections, which
+/// add to the residual stream, may be scaled, and single tensors may be replaced by values that were computed
+/// from activations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewLayer {
     mix: Mix,
     scale: f64,
-    /// As they will be stored, their rows in the order of the model's files.
+    /// Computed tensors, encoded for storage, with the rows in the order of the model's files.
     replaced: Arc<Vec<(Role, Stored)>>,
 }
 
 impl NewLayer {
-    /// All layers of the original.
+    /// Returns all layers of the original, unchanged.
     pub fn originals(model: &Model) -> Vec<Self> {
         (0..model.config.n_layers).map(Self::original).collect()
     }
 
-    /// The original layer itself.
+    /// Returns the original layer `layer`, unchanged.
     pub fn original(layer: usize) -> Self {
         Self::mixed(Mix::original(layer))
     }
 
-    /// The same mix for every tensor.
+    /// Returns the layer in which every tensor is mixed by `mix`.
     pub fn mixed(mix: Mix) -> Self {
         Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()) }
     }
 
-    /// What the layer adds to the stream, times `scale`: its output and down projections and their biases.
+    /// Multiplies by `scale` what the layer adds to the residual stream: its output and down projections and
+    /// their biases.
     #[must_use]
     pub fn scaled(mut self, scale: f64) -> Self {
         self.scale *= scale;
         self
     }
 
-    /// This layer with the given tensors instead of its own, row-major in the engine's order of rows. They are
-    /// stored as a merge of the layers `run` would be under `storage`.
+    /// Replaces tensors of the layer by computed ones, which are row-major, rotated projections in
+    /// [`RowOrder::Halves`]. Their element type is that of a merge of the layers `span` under `storage`.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model lacks a tensor, and those of [`encode`].
+    /// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if `span` is empty or a tensor has
+    /// the wrong number of values, and those of [`encode`] and [`reorder`].
     pub fn replacing(
         mut self,
         model: &Model,
@@ -85,24 +88,25 @@ impl NewLayer {
         Ok(self)
     }
 
-    /// This layer with tensors that are [`computed`](Self::computed) and stored already.
+    /// Sets the computed tensors of the layer, encoded as [`computed`](Self::computed) returns them.
     #[must_use]
     pub fn with_computed(mut self, tensors: Vec<(Role, Stored)>) -> Self {
         self.replaced = Arc::new(tensors);
         self
     }
 
-    /// The tensors that were computed, as they will be stored, their rows in the order of the model's files.
+    /// Returns the computed tensors, encoded for storage, with the rows in the order of the model's files.
     pub fn computed(&self) -> &[(Role, Stored)] {
         &self.replaced
     }
 
-    /// The original layers in it and their weights.
+    /// Returns the original layers in the mix and their weights.
     pub fn mix(&self) -> &Mix {
         &self.mix
     }
 
-    /// The factor of what `role` holds.
+    /// Returns the factor by which the tensor of `role` is multiplied: the scale of the layer for the output
+    /// and down projections and their biases, 1 otherwise.
     pub fn factor(&self, role: Role) -> f64 {
         match role {
             Role::Output | Role::OutputBias | Role::Down | Role::DownBias => self.scale,
@@ -110,17 +114,18 @@ impl NewLayer {
         }
     }
 
-    /// The tensor that was computed for `role`, if one was.
+    /// Returns the computed tensor for `role`; `None` if the tensor is not computed.
     pub fn replaced(&self, role: Role) -> Option<&Stored> {
         self.replaced.iter().find(|(each, _)| *each == role).map(|(_, stored)| stored)
     }
 
-    /// Whether the tensor of `role` is that of an original layer, byte for byte where it is stored alike.
+    /// Whether the tensor of `role` is a copy of an original tensor, byte for byte if the element type stays
+    /// the same.
     pub fn is_copied(&self, role: Role) -> bool {
         self.mix.unchanged().is_some() && self.factor(role) == 1.0 && self.replaced(role).is_none()
     }
 
-    /// The type in which the tensor of `role` is stored.
+    /// Returns the element type in which the tensor of `role` is stored.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks the tensor.
@@ -139,7 +144,8 @@ impl NewLayer {
     }
 }
 
-/// The type of a tensor that is computed from those of `layers`: the widest of theirs, as `storage` has it.
+/// Returns the element type of a tensor that is computed from the tensors of `layers`: the widest of their
+/// types, as `storage` stores it.
 fn computed_element(
     model: &Model,
     layers: impl Iterator<Item = usize>,

@@ -1,4 +1,4 @@
-//! In which type a tensor of a new model is stored.
+//! Choice of the element type in which a tensor of a compressed model is stored.
 
 use crate::format::Container;
 use crate::format::blocks::BlockType;
@@ -7,22 +7,23 @@ use crate::model::Model;
 use crate::model::open::TensorEntry;
 use crate::model::tensors::TensorId;
 
-/// Kind of file and type of the tensors of a new model.
+/// Kind of file and element type of a compressed model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
-    /// The kind of file.
+    /// Kind of file.
     pub container: Container,
-    /// The type asked for; `None` keeps each tensor's own, and for a merged layer's the wider of its parts'.
+    /// Requested element type. `None` keeps the type of each copied tensor and gives a merged tensor the
+    /// widest type of its parts.
     pub dtype: Option<Element>,
 }
 
 impl Storage {
-    /// As the model is stored now.
+    /// Returns the storage of `model` as it is now.
     pub fn of(model: &Model) -> Self {
         Self { container: model.container(), dtype: None }
     }
 
-    /// Whether layers that are not merged are stored in another type than now.
+    /// Whether any tensor of a layer that is not merged changes its element type.
     pub fn changes(&self, model: &Model) -> bool {
         let changed = |t: &TensorEntry| {
             matches!(t.id, TensorId::Layer(..)) && self.element(model, t.id, t.element, false) != t.element
@@ -30,15 +31,15 @@ impl Storage {
         model.tensors().iter().any(changed)
     }
 
-    /// The type of a tensor whose parts are stored as `parts` (the widest, for several); `computed` if it is
-    /// not copied.
+    /// Returns the element type of tensor `id`, whose parts are stored as `parts` (the widest type, if the
+    /// parts differ). `computed`: the tensor is not copied but calculated, so it must be encoded.
     ///
-    /// - Vectors (norms and biases) are never quantised, and in GGUF files always are `F32`, because llama.cpp
-    ///   multiplies by no others.
-    /// - safetensors have no blocks: quantised weights become `F16`.
-    /// - A computed tensor whose type has no encoder is stored in the nearest that has one.
-    /// - A quantised head is never narrower than `Q6_K`, as llama.cpp does it: its errors go straight to the
-    ///   logits.
+    /// - Vectors (norms and biases) are never quantised. In GGUF files, vectors are always `F32`, because
+    ///   llama.cpp multiplies by no other type.
+    /// - safetensors files have no quantisation blocks: quantised weights become `F16`.
+    /// - A computed tensor whose type has no encoder is stored in the nearest type that has one.
+    /// - A head that is quantised on request is never narrower than `Q6_K`, as with llama.cpp, because the
+    ///   errors of the head go straight to the logits.
     pub fn element(&self, model: &Model, id: TensorId, parts: Element, computed: bool) -> Element {
         let shape = id.shape(&model.config);
         let row = shape.last().copied().unwrap_or(1);

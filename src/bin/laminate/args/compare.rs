@@ -1,4 +1,4 @@
-//! What is compared.
+//! Arguments of `compare`: methods, numbers of layers and the evaluation text.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,18 @@ use super::{EvaluationArgs, output_type};
 
 #[derive(Args)]
 pub struct CompareArgs {
-    /// Methods, separated by commas; all that have a name if not given.
+    /// Names of methods, separated by commas; all named methods if not given.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     methods: Vec<String>,
-    /// How many layers to remove; several numbers are separated by commas.
+    /// Numbers of layers to remove, separated by commas.
     #[arg(long, value_name = "K", value_delimiter = ',', required = true)]
     remove: Vec<usize>,
     #[command(flatten)]
     evaluation: EvaluationArgs,
-    /// What random choices are drawn from.
+    /// Seed of random choices.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Type of the models' tensors: keep, or as in `compress`.
+    /// Element type of the models: keep, or a type as in `compress`.
     #[arg(long, default_value = "keep")]
     dtype: String,
     /// Write the table as comma-separated values.
@@ -33,7 +33,11 @@ pub struct CompareArgs {
 }
 
 impl CompareArgs {
-    /// What to compare, for calibration sequences of `tokens` tokens.
+    /// Makes the options of a comparison, for calibration sequences of `tokens` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
+    /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
     pub fn options(&self, tokens: usize) -> Result<CompareOptions> {
         let dtype = match self.dtype.as_str() {
             "keep" => None,

@@ -1,4 +1,4 @@
-//! Which layers go, what becomes of them, and how the result is stored.
+//! Arguments of `compress`: which layers are removed, by which operator, and how the result is stored.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ use super::{EvaluationArgs, output_type, parse_size};
 
 #[derive(Args)]
 pub struct PlanArgs {
-    /// Directory to create, or a .gguf file.
+    /// Directory to create, or .gguf file to write.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     #[command(flatten)]
     pub evaluation: EvaluationArgs,
-    /// How many layers to remove.
+    /// Number of layers to remove.
     #[arg(long, value_name = "K", group = "goal")]
     remove: Option<usize>,
     /// Share of the layers to keep, 0 to 1.
@@ -30,51 +30,53 @@ pub struct PlanArgs {
     /// Repeat the plan of this recipe.json instead of choosing one.
     #[arg(long, value_name = "FILE", group = "goal")]
     pub recipe: Option<PathBuf>,
-    /// How layers are chosen and joined: mka, mka-code, shortgpt, pruneme, sleb, greedy-kl, laco, prunecomp,
-    /// replaceme, flatten, random, laminate or laminate-search.
+    /// Method that selects and merges layers: mka, mka-code, shortgpt, pruneme, sleb, greedy-kl, laco,
+    /// prunecomp, replaceme, flatten, random, laminate or laminate-search.
     #[arg(long, default_value = "mka")]
     method: String,
-    /// Choose layers by another rule than the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl,
+    /// Selection of layers, if not the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl,
     /// laco, tail, reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,
-    /// Join layers in another way than the method's: average, drop, laco, scale, replaceme, flatten, refit or
-    /// pool-refit.
+    /// Operator that turns a span into one layer, if not the method's: average, drop, laco, scale, replaceme,
+    /// flatten, refit or pool-refit.
     #[arg(long)]
     operator: Option<Operator>,
-    /// Make no run of more than N layers into one, where layers are chosen by similarity.
+    /// Most neighbouring layers that may become one, where layers are selected by similarity.
     #[arg(long = "longest-run", value_name = "N")]
     longest_span: Option<usize>,
-    /// Merge exactly these layers into what is before them, in this order, such as 2,3,6.
+    /// Merge exactly these layers, in this order, each into the layer before it, such as 2,3,6.
     #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal")]
     absorb: Vec<usize>,
     /// Layers that take part in no merge, such as 3,11.
     #[arg(long, value_name = "L,L", value_delimiter = ',')]
     keep: Vec<usize>,
-    /// What random choices are drawn from.
+    /// Seed of random choices.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Tokens on which rules that search try each removal.
+    /// Tokens on which a selection that searches tries each removal.
     #[arg(long, default_value_t = SEARCH_TOKENS)]
     search_tokens: usize,
-    /// How many layers they try in each round but the first; all, or for laminate-search ten, if not given.
+    /// Number of layers that a selection that searches tries in each round but the first; if not given, ten
+    /// for laminate-search and all otherwise.
     #[arg(long, value_name = "N")]
     candidates: Option<usize>,
-    /// Weight of the first of two layers: similarity, search or a number from 0 to 1.
+    /// Weight of the first of two averaged layers: similarity, search or a number from 0 to 1.
     #[arg(long, default_value = "similarity")]
     alpha: Alpha,
-    /// Take as many sequences of the text, whatever `--samples` says, as comparing and merging manage in about this
-    /// many minutes.
+    /// Take as many sequences of the text as comparing and merging manage in about M minutes, whatever
+    /// `--samples` says.
     #[arg(long, value_name = "M", conflicts_with = "recipe")]
     minutes: Option<f64>,
-    /// Memory that least squares may need beside the states, such as 3GB: runs that would need more are refitted
-    /// without pooling.
+    /// Memory that least squares may need beside the hidden states, such as 3GB: a span that would need more
+    /// is refitted without pooling.
     #[arg(long, value_name = "SIZE")]
     fit_memory: Option<String>,
-    /// Also fit to only so many of the sequences each, such as 12,24,48, to see whether more text would help.
+    /// Also fit the plan to each of these numbers of sequences, such as 12,24,48, to see whether more text
+    /// would help.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub calibration_sizes: Vec<usize>,
-    /// Rank the pairs once instead of comparing anew after each merge.
+    /// Rank the pairs once instead of comparing again after each merge.
     #[arg(long)]
     one_shot: bool,
     /// Allow layers that write massive activations to be absorbed.
@@ -86,16 +88,20 @@ pub struct PlanArgs {
     /// Never merge the last layer.
     #[arg(long)]
     keep_last: bool,
-    /// Type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q4_k, q5_1, q5_0, q4_1, q4_0.
+    /// Element type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q4_k, q5_1,
+    /// q5_0, q4_1, q4_0.
     #[arg(long, default_value = "keep")]
     dtype: String,
-    /// Data in a file at most, such as 5GB or 500MB.
+    /// Most tensor data in a file, such as 5GB or 500MB.
     #[arg(long, default_value = "5GB")]
     max_shard_size: String,
 }
 
 impl PlanArgs {
-    /// The goal and the rules, for a model of `n_layers` layers.
+    /// Makes the options of a plan, for a model of `n_layers` layers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown method and for a ratio that is not between 0 and 1.
     pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
         let method = Method::named(&self.method)?;
         let selection = self.selection.or((!self.absorb.is_empty()).then_some(Selection::Hand));
@@ -135,7 +141,10 @@ impl PlanArgs {
         })
     }
 
-    /// Seconds that comparing and merging may take.
+    /// Returns the time in seconds that comparing and merging may take, if it is limited.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the time is not a positive number.
     pub fn seconds(&self) -> Result<Option<f64>> {
         match self.minutes {
             Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
@@ -145,12 +154,19 @@ impl PlanArgs {
         }
     }
 
-    /// Bytes that least squares may need beside the states.
+    /// Returns the memory in bytes that least squares may need beside the hidden states, if it is limited.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the argument is not a size.
     pub fn fit_bytes(&self) -> Result<Option<u64>> {
         self.fit_memory.as_deref().map(|size| parse_size("--fit-memory", size)).transpose()
     }
 
-    /// How the result is stored.
+    /// Makes the options by which the result is stored.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown type, for a quantised type in a Hugging Face folder, and for an
+    /// argument that is not a size.
     pub fn write_options(&self) -> Result<WriteOptions> {
         let dtype = match self.dtype.as_str() {
             "keep" => None,

@@ -1,4 +1,4 @@
-//! What a model is asked.
+//! Arguments of `evaluate`: questions to answer and prompts to continue.
 
 use std::path::PathBuf;
 
@@ -25,6 +25,7 @@ pub struct QuestionArgs {
 }
 
 impl QuestionArgs {
+    /// Makes the options of the questions.
     pub fn options(&self) -> QuestionOptions {
         QuestionOptions {
             subjects: self.subjects.clone(),
@@ -40,7 +41,7 @@ pub struct GenerationArgs {
     /// Continue this text by the most likely tokens; may be given several times.
     #[arg(long, value_name = "PROMPT")]
     pub generate: Vec<String>,
-    /// Tokens to continue it by; each costs a pass over the model.
+    /// Number of tokens to continue a text by; each token costs a pass over the model.
     #[arg(long, value_name = "N", default_value_t = 48, requires = "generate")]
     pub new_tokens: usize,
 }

@@ -1,4 +1,4 @@
-//! Texts to calibrate and to measure on.
+//! Arguments for the texts to calibrate on and to measure on.
 
 use std::path::{Path, PathBuf};
 
@@ -12,26 +12,26 @@ use laminate::{Error, Result};
 
 #[derive(Args)]
 pub struct TextArgs {
-    /// Text to run through the model; the built-in TinyStories text if not given. With `self` or `self:SEED` the
-    /// model writes it.
+    /// Text to run through the model; the built-in TinyStories text if not given. With `self` or `self:SEED`
+    /// the model writes the text.
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
-    /// Sequences to cut from the text.
+    /// Number of sequences to cut from the text.
     #[arg(long, default_value_t = 128)]
     pub samples: usize,
-    /// Tokens in each sequence, BOS included.
+    /// Number of tokens in each sequence, BOS included.
     #[arg(long, default_value_t = 48)]
     pub tokens: usize,
-    /// Which parts of a longer text they are: first, spread (evenly from all of it) or random:SEED.
+    /// Parts of a longer text that become sequences: first, spread (evenly from all of it) or random:SEED.
     #[arg(long, default_value = "first")]
     pub draw: Draw,
-    /// Where to run: auto, gpu or cpu.
+    /// Device: auto, gpu or cpu.
     #[arg(long, default_value = "auto")]
     pub device: Preference,
 }
 
 impl TextArgs {
-    /// What the model's own text is drawn from, if it is to write one.
+    /// Returns the seed of the model's own text, if the model is to write one.
     pub fn by_itself(&self) -> Option<u64> {
         match self.text.as_deref()?.to_str()?.strip_prefix("self")? {
             "" => Some(0),
@@ -39,7 +39,10 @@ impl TextArgs {
         }
     }
 
-    /// The options of calibration with everything else at its default.
+    /// Makes the options of calibration, with everything but the text at its default.
+    ///
+    /// # Errors
+    /// [`Error::Source`] for a text that cannot be read.
     pub fn options(&self) -> Result<CalibrationOptions> {
         let file = self.text.as_deref().filter(|_| self.by_itself().is_none());
         Ok(CalibrationOptions {
@@ -60,7 +63,7 @@ pub struct CalibrationArgs {
     /// Hidden states that are points: last, mean or tokens:K.
     #[arg(long, default_value = "last")]
     points: PointRule,
-    /// What similarity is: mi, cosine, angular, euclidean, mahalanobis or cka.
+    /// Metric of similarity: mi, cosine, angular, euclidean, mahalanobis or cka.
     #[arg(long, default_value = "mi")]
     metric: Metric,
     /// Dimensions of the diffusion map.
@@ -72,16 +75,16 @@ pub struct CalibrationArgs {
     /// Density exponent: 0, 0.5 (Fokker-Planck) or 1 (Laplace-Beltrami).
     #[arg(long, default_value_t = 0.0)]
     density: f64,
-    /// Scale of the points: rms or none.
+    /// Normalisation of the points: rms or none.
     #[arg(long, default_value = "rms")]
     normalise: Normalise,
-    /// Kernel bandwidth; the median of squared distances if not given.
+    /// Kernel bandwidth; if not given, the median of the squared distances between the points of each layer.
     #[arg(long)]
     bandwidth: Option<f64>,
     /// Neighbours of the mutual-information estimator.
     #[arg(long, default_value_t = 5)]
     neighbours: usize,
-    /// Keep finished layers in this directory, and go on from what it holds of the same run.
+    /// Keep finished layers in this directory, and resume from the layers of the same run that it holds.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
 }
@@ -107,19 +110,22 @@ pub struct EvaluationArgs {
     /// Text to measure on, which must not be the calibration text; the built-in evaluation text if not given.
     #[arg(long, value_name = "FILE")]
     eval_text: Option<PathBuf>,
-    /// Sequences to measure on.
+    /// Number of sequences to measure on.
     #[arg(long, default_value_t = 64)]
     eval_samples: usize,
-    /// Tokens in each of them; as many as in calibration if not given.
+    /// Number of tokens in each sequence of the evaluation text; as many as in calibration if not given.
     #[arg(long)]
     eval_tokens: Option<usize>,
-    /// Which parts of that text they are, as `--draw`.
+    /// Parts of the evaluation text that become sequences, as `--draw`.
     #[arg(long, default_value = "first")]
     eval_draw: Draw,
 }
 
 impl EvaluationArgs {
-    /// The text; `tokens` are in each sequence of the calibration text.
+    /// Makes the options of the evaluation text, for calibration sequences of `tokens` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Source`] for a text that cannot be read.
     pub fn options(&self, tokens: usize) -> Result<TextOptions> {
         Ok(TextOptions {
             text: self.eval_text.as_deref().map(read_text).transpose()?,

@@ -1,4 +1,4 @@
-//! What `tokenizer.json` and `tokenizer_config.json` say.
+//! Parsing of `tokenizer.json` and `tokenizer_config.json`.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 const FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 
-/// `tokenizer.json`.
+/// Contents of `tokenizer.json`, as far as they are used.
 #[derive(Deserialize)]
 pub(super) struct File {
     #[serde(default)]
@@ -49,7 +49,7 @@ pub(super) struct Model {
     ignore_merges: bool,
 }
 
-/// One of the two ways to write a merge.
+/// A merge in one of its two spellings: `"left right"` or `["left", "right"]`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {
@@ -58,12 +58,14 @@ enum Merge {
 }
 
 impl File {
-    /// Parses the file.
+    /// Parses `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Format`] for no tokenizer, [`Error::Unsupported`] for another algorithm than plain BPE.
+    /// [`Error::Format`] if `json` is not a tokenizer, [`Error::Unsupported`] if its algorithm is not plain
+    /// BPE.
     pub fn parse(json: &[u8]) -> Result<Self> {
-        /// What tells BPE from other algorithms, whose vocabularies look different.
+        /// The name of the algorithm, read first: the vocabularies of algorithms other than BPE have another
+        /// form.
         #[derive(Deserialize)]
         struct Kind {
             model: Named,
@@ -76,7 +78,7 @@ impl File {
         let failed = |e: serde_json::Error| bad(&format!("not a tokenizer ({e})"));
         let kind: Kind = serde_json::from_slice(json).map_err(failed)?;
         match kind.model.name.as_deref() {
-            // Older files do not say.
+            // Older files do not name their algorithm.
             None | Some("BPE") => {}
             Some(other) => return Err(unsupported(&format!("algorithm is {other}, not BPE"))),
         }
@@ -88,10 +90,10 @@ impl File {
         Ok(file)
     }
 
-    /// The merges, in their order.
+    /// Returns the merges in their order.
     ///
     /// # Errors
-    /// [`Error::Format`] for one that names no token.
+    /// [`Error::Format`] if a merge names or makes a token that is not in the vocabulary.
     pub fn merges(&self) -> Result<Vec<(String, String)>> {
         let vocab = &self.model.vocab;
         let pair = |merge: &Merge| {
@@ -106,17 +108,18 @@ impl File {
         self.model.merges.iter().map(|m| pair(m).ok_or_else(|| bad("a merge names no token"))).collect()
     }
 
-    /// Whether bytes are written as letters; otherwise it can only be SentencePiece.
+    /// Whether the tokenizer is byte-level, which writes bytes as letters. Otherwise it can only be
+    /// SentencePiece.
     pub fn is_byte_level(&self) -> bool {
         pre_tokenizers::is_byte_level(&self.pre_tokenizer)
     }
 
-    /// llama.cpp's name for what a byte-level tokenizer cuts text into.
+    /// Returns llama.cpp's name for the pre-tokenizer of a byte-level tokenizer.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it has none.
+    /// [`Error::Unsupported`] if llama.cpp has no equal of the normalizer or no name for the pre-tokenizer.
     pub fn pre_tokenizer_name(&self) -> Result<&'static str> {
-        // Composing characters (Qwen) is what llama.cpp leaves out.
+        // NFC, which Qwen's normalizer applies, is accepted although llama.cpp leaves it out.
         if !matches!(self.normalizer.get("type").and_then(Json::as_str), None | Some("NFC")) {
             return Err(unsupported("normalizer has no equal in llama.cpp"));
         }
@@ -124,10 +127,10 @@ impl File {
             .ok_or_else(|| unsupported("pre-tokenizer has no name in llama.cpp that we know"))
     }
 
-    /// Whether a space is put before a text, by a tokenizer that writes spaces as `▁`.
+    /// Whether a SentencePiece tokenizer, which writes spaces as `▁`, puts a space before a text.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it does something else.
+    /// [`Error::Unsupported`] if normalizer and pre-tokenizer are not those of SentencePiece.
     pub fn space_prefix(&self) -> Result<bool> {
         let other = || unsupported("normalizer and pre-tokenizer are neither byte-level nor SentencePiece's");
         let text = |json: &Json, name: &str| json.get(name).and_then(Json::as_str).map(str::to_owned);
@@ -158,13 +161,13 @@ impl File {
         }
     }
 
-    /// Whether tokens are put before and after a text.
+    /// Whether the tokenizer puts a token before a text, and whether it puts one after.
     pub fn adds_around(&self) -> (bool, bool) {
         around(&self.post_processor)
     }
 }
 
-/// `tokenizer_config.json`.
+/// Contents of `tokenizer_config.json`, as far as they are used.
 #[derive(Deserialize, Default)]
 pub(super) struct Config {
     #[serde(default)]
@@ -184,10 +187,10 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Parses the file; without one nothing is set.
+    /// Parses `tokenizer_config.json`; `None` gives a configuration in which nothing is set.
     ///
     /// # Errors
-    /// [`Error::Format`] if it cannot be read.
+    /// [`Error::Format`] if `json` cannot be parsed.
     pub fn parse(json: Option<&[u8]>) -> Result<Self> {
         let Some(json) = json else {
             return Ok(Self::default());
@@ -196,7 +199,7 @@ impl Config {
             .map_err(|e| Error::Format(format!("{CONFIG_FILE}: not understood ({e}); download it again")))
     }
 
-    /// The template, or of several the default one.
+    /// Returns the chat template; of several templates, the one named `default`.
     pub fn template(&self) -> Option<&str> {
         let named = |entry: &&Json| entry.get("name").and_then(Json::as_str) == Some("default");
         match &self.chat_template {
@@ -206,7 +209,7 @@ impl Config {
     }
 }
 
-/// Whether a post-processor puts tokens before and after a text.
+/// Whether the post-processor `json` puts a token before a text, and whether it puts one after.
 fn around(json: &Json) -> (bool, bool) {
     if let Some(steps) = json.get("processors").and_then(Json::as_array) {
         let each = steps.iter().map(around);
@@ -219,12 +222,12 @@ fn around(json: &Json) -> (bool, bool) {
     (is_token(template.first()), is_token(template.last()))
 }
 
-/// The tokenizer does what llama.cpp does not.
+/// Makes the error for a property of the tokenizer that llama.cpp cannot reproduce.
 pub(super) fn unsupported(what: &str) -> Error {
     Error::Unsupported(format!("{FILE}: its {what}; write a Hugging Face folder instead"))
 }
 
-/// The file contradicts itself.
+/// Makes the error for a file that contradicts itself.
 pub(super) fn bad(what: &str) -> Error {
     Error::Format(format!("{FILE}: {what}; download it again"))
 }

@@ -1,26 +1,26 @@
 //! Kinds of tokens.
 
-/// What a token is; the numbers are the file's.
+/// Kind of a token. The numbers are those of `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(super) enum Kind {
     Normal = 1,
-    /// Stands for what the vocabulary cannot spell.
+    /// Replaces characters that the vocabulary cannot spell.
     Unknown = 2,
-    /// Has no text.
+    /// Marks structure, such as the beginning of a text, and has no text of its own.
     Control = 3,
-    /// Is found in a text before anything else happens to it.
+    /// Is matched in a text before any other step.
     UserDefined = 4,
     Unused = 5,
-    /// `<0x0A>`: a byte of a character without a piece.
+    /// One byte of a character without a piece, such as `<0x0A>`.
     Byte = 6,
 }
 
 impl Kind {
-    /// What the file means by the number it has for `token`.
+    /// Returns the kind that the file means by `number` for `token`; `None` for an unknown number.
     pub fn of(token: &str, number: i64) -> Option<Self> {
         Some(match number {
-            // llama.cpp's "undefined".
+            // 0 is llama.cpp's "undefined".
             0 | 1 => Kind::Normal,
             2 => Kind::Unknown,
             3 => Kind::Control,
@@ -32,14 +32,14 @@ impl Kind {
         })
     }
 
-    /// Whether a text can contain it.
+    /// Whether a text can contain tokens of this kind.
     pub fn has_text(self) -> bool {
         !matches!(self, Kind::Control | Kind::Unknown | Kind::Byte)
     }
 }
 
-/// Tokens that end a text or mark a gap in code: control tokens to llama.cpp even where the file calls them
-/// user-defined, as that of Phi-3 does with `</s>`.
+/// Tokens that end a text or mark a gap in code. llama.cpp treats them as control tokens even if the file
+/// calls them user-defined, as Phi-3's file does with `</s>`.
 const CONTROL_TOKENS: [&str; 44] = [
     "<|eot_id|>",
     "<|eom_id|>",

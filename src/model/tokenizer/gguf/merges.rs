@@ -1,17 +1,17 @@
-//! SentencePiece's scores to merges, and back.
+//! Conversion of SentencePiece's scores to merges, and back.
 //!
-//! SentencePiece has no list of merges: of all neighbours that together are a piece, it joins those whose piece
-//! has the highest score. The equivalent list has every split of every piece into two pieces, by falling
-//! score; splits of one piece, with the longer left side first, are in the order of transformers'
-//! `generate_merges`.
+//! SentencePiece has no list of merges: of all neighbours that together are a piece, it joins the two whose
+//! piece has the highest score. The equivalent list holds every split of every piece into two pieces, by
+//! falling score of the piece. The splits of one piece are in the order of transformers' `generate_merges`:
+//! the longer left side comes first.
 
 use std::collections::{HashMap, HashSet};
 
 use super::kind::Kind;
 
-/// All merges of a vocabulary in their order.
+/// Returns all merges of a vocabulary in their order.
 ///
-/// Cost: the number of characters of the vocabulary, times the length of a piece.
+/// The cost is the number of characters of the vocabulary times the length of a piece.
 pub(super) fn from_scores<'a, T: AsRef<str>>(
     tokens: &'a [T],
     kinds: &[Kind],
@@ -20,7 +20,7 @@ pub(super) fn from_scores<'a, T: AsRef<str>>(
     let pieces: HashSet<&str> = tokens.iter().map(AsRef::as_ref).collect();
     let mut merges = Vec::new();
     for ((token, kind), score) in tokens.iter().zip(kinds).zip(scores) {
-        // A text cannot spell these, which SentencePiece does not look up either.
+        // A text cannot spell tokens of these kinds, and SentencePiece does not look them up.
         if !kind.has_text() {
             continue;
         }
@@ -35,20 +35,20 @@ pub(super) fn from_scores<'a, T: AsRef<str>>(
             }
         }
     }
-    // Stable, so that pieces with the same score and lengths stay in the order of their ids.
+    // The sort is stable, so that pieces with the same score and lengths stay in the order of their ids.
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(b.2.cmp(&a.2)));
     merges.into_iter().map(|(.., left, right)| (left, right)).collect()
 }
 
-/// Scores from which [`from_scores`] gives back `merges`, up to the order of the splits of one piece; `None` if
-/// there are none, because a split is missing or the order is no order of pieces.
+/// Finds scores from which [`from_scores`] gives back `merges`, up to the order of the splits of one piece.
+/// `None` if no scores do, because a split is missing or the merges are not ordered by piece.
 ///
-/// A piece's score is minus its place in the order in which the merges make pieces. Pieces whose merges are
-/// mixed have the same score, as Llama 2's runs of spaces do. Control tokens and bytes have 0, and what nothing
-/// makes comes last.
+/// The score of a piece is minus its place in the order in which the merges make pieces. Pieces whose merges
+/// are interleaved have the same score, as Llama 2's sequences of spaces do. Control tokens and bytes have
+/// the score 0, and pieces that no merge makes have the lowest one.
 pub(super) fn to_scores(tokens: &[String], kinds: &[Kind], merges: &[(String, String)]) -> Option<Vec<f32>> {
     let mut places: HashMap<String, usize> = HashMap::new();
-    // Places of the first pieces of each group with one score.
+    // Place of the first piece of each group of pieces with one score.
     let mut groups: Vec<usize> = Vec::new();
     for (left, right) in merges {
         let next = places.len();
@@ -71,7 +71,7 @@ pub(super) fn to_scores(tokens: &[String], kinds: &[Kind], merges: &[(String, St
 
     let derived = from_scores(tokens, kinds, &scores);
     let ranks: HashMap<(&str, &str), usize> = derived.iter().copied().zip(0..).collect();
-    // Those that are left out make control tokens, which older converters let a text spell.
+    // Merges without a rank make control tokens, which older converters let a text spell.
     let known: Vec<(String, usize)> = merges
         .iter()
         .filter_map(|(left, right)| {

@@ -1,8 +1,8 @@
-//! What byte-level tokenizers cut a text into before they merge anything, by llama.cpp's names.
+//! Pre-tokenizers of byte-level BPE, which cut a text before any merge, by llama.cpp's names.
 //!
-//! Names, and whether a whole word in the vocabulary needs no merges, are those of llama.cpp's
+//! The names, and whether a piece that is in the vocabulary skips the merges, are those of llama.cpp's
 //! `src/llama-vocab.cpp`. The regular expressions are those of the models' own `tokenizer.json`, from which
-//! llama.cpp adapted its own.
+//! llama.cpp adapted its expressions.
 
 use serde_json::Value as Json;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -11,23 +11,23 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
-/// A way to cut text, and its names.
+/// A pre-tokenizer and its names.
 pub(super) struct PreTokenizer {
-    /// Values of `tokenizer.ggml.pre`; the first is written.
+    /// Values of `tokenizer.ggml.pre`; the first one is written.
     names: &'static [&'static str],
-    /// Regular expressions, each applied to what those before it left: matches and what lies between them
-    /// are pieces.
+    /// Regular expressions, each applied to the pieces that the expressions before it left. Matches and the
+    /// text between matches become pieces.
     splits: &'static [&'static str],
-    /// Whether a piece that is a token is that token, whatever the merges make of it.
+    /// Whether a piece that is in the vocabulary becomes one token, whatever the merges make of it.
     pub ignore_merges: bool,
-    /// Whether texts begin with a token where the file does not say.
+    /// Whether texts begin with BOS if the file does not say.
     pub adds_bos: bool,
 }
 
-/// GPT-2's. Its `|\s+` finds what no other branch does: one space before something else.
+/// GPT-2's expression. Its branch `|\s+` matches what no other branch does: one space before something else.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Every digit by itself.
+/// Expression that makes every digit a piece of its own.
 const DIGIT: &str = r"\p{N}";
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -40,7 +40,7 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Bloom's and its relatives'.
+/// Expression of Bloom and its relatives.
 const WORDS: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
@@ -69,7 +69,7 @@ static TABLE: [PreTokenizer; 13] = [
     plain(&["deepseek-v3"], &[r"\p{N}{1,3}", "[一-龥\u{3040}-ゟ゠-ヿ]+", DEEPSEEK_V3]),
     plain(&["bloom", "poro-chat", "gpt3-finnish"], &[WORDS]),
     plain(&["viking"], &[WORDS, DIGIT]),
-    // What llama.cpp uses for files that name none; no model's own.
+    // llama.cpp's pre-tokenizer for files that name none; no model's own.
     plain(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]),
 ];
 
@@ -77,12 +77,12 @@ const fn plain(names: &'static [&'static str], splits: &'static [&'static str]) 
     PreTokenizer { names, splits, ignore_merges: false, adds_bos: false }
 }
 
-/// The pre-tokenizer of that name.
+/// Returns the pre-tokenizer that llama.cpp calls `name`.
 pub(super) fn by_name(name: &str) -> Option<&'static PreTokenizer> {
     TABLE.iter().find(|pre| pre.names.contains(&name))
 }
 
-/// The name for a `pre_tokenizer` of `tokenizer.json`; `None` if it has none.
+/// Returns llama.cpp's name for a `pre_tokenizer` of `tokenizer.json`; `None` if it has none.
 pub(super) fn name_of(json: &Json, ignore_merges: bool) -> Option<&'static str> {
     let steps = match json.get("pretokenizers") {
         Some(steps) => steps.as_array()?.as_slice(),
@@ -96,25 +96,26 @@ pub(super) fn name_of(json: &Json, ignore_merges: bool) -> Option<&'static str> 
     pre.names.first().copied()
 }
 
-/// Whether a `pre_tokenizer` writes bytes as letters.
+/// Whether a `pre_tokenizer` of `tokenizer.json` writes bytes as letters.
 pub(super) fn is_byte_level(json: &Json) -> bool {
     let is = |step: &Json| step.get("type").and_then(Json::as_str) == Some("ByteLevel");
     is(json) || json.get("pretokenizers").and_then(Json::as_array).is_some_and(|steps| steps.iter().any(is))
 }
 
-/// The regular expressions that a step amounts to; `None` for a step that is not known.
+/// Returns the regular expressions that a step of a `pre_tokenizer` amounts to; `None` for an unknown step.
 fn split_of(step: &Json) -> Option<Vec<&str>> {
     let flag = |name| step.get(name).and_then(Json::as_bool);
     match step.get("type")?.as_str()? {
         "ByteLevel" if flag("add_prefix_space") == Some(false) => {
-            // Older files lack the option, which is on then.
+            // Older files lack `use_regex`, which is on by default.
             Some(if flag("use_regex").unwrap_or(true) { vec![GPT2] } else { Vec::new() })
         }
         "Digits" if flag("individual_digits") == Some(true) => Some(vec![DIGIT]),
         "Split" => {
             let regex = step.get("pattern")?.get("Regex")?.as_str()?;
             let behaviour = (step.get("behavior")?.as_str()?, flag("invert")?);
-            // Removing what does not match cuts like isolating what does if nothing lies between matches.
+            // Removing the text outside matches cuts as isolating matches does, if no text lies between
+            // matches.
             let cuts = behaviour == ("Isolated", false)
                 || (behaviour == ("Removed", true) && regex.ends_with(r"|\s+"));
             cuts.then(|| vec![regex])
@@ -124,14 +125,14 @@ fn split_of(step: &Json) -> Option<Vec<&str>> {
 }
 
 impl PreTokenizer {
-    /// The same for Hugging Face.
+    /// Builds the Hugging Face pre-tokenizer.
     ///
     /// # Errors
-    /// In words, if a regular expression is none.
+    /// A message that follows the key `tokenizer.ggml.pre`, if a regular expression is invalid.
     pub fn build(&self) -> Result<PreTokenizerWrapper, String> {
         let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
         let (last, before) = match self.splits.split_last() {
-            // The bytes' own step can do this one.
+            // The byte-level step applies GPT-2's expression itself.
             Some((last, before)) if *last == GPT2 => (true, before),
             _ => (false, self.splits),
         };

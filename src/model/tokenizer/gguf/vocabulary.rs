@@ -1,4 +1,4 @@
-//! What the metadata says about tokens, checked.
+//! The vocabulary that GGUF metadata describe, checked.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,28 +12,28 @@ use crate::format::gguf::{Metadata, Value};
 use crate::model::config::special::{self, SENTENCE_PIECE, SpecialIds, bad};
 use crate::{Error, Result};
 
-/// Longest piece of a SentencePiece vocabulary, in bytes. SentencePiece makes pieces of at most 16
-/// characters and Gemma has some of 31; every split of a piece is looked up, so that longer ones cost their
-/// square.
+/// Longest allowed piece of a SentencePiece vocabulary, in bytes. SentencePiece makes pieces of at most 16
+/// characters, and Gemma has some of 31. Every split of a piece is looked up, so the cost grows with the
+/// square of the length.
 const MAX_PIECE_BYTES: usize = 256;
 
-/// How text becomes tokens.
+/// Algorithm that turns text into tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Algorithm {
-    /// Pieces of text with `▁` for spaces.
+    /// BPE over characters, with `▁` for spaces.
     SentencePiece,
-    /// Pieces of bytes, within what the pre-tokenizer leaves together.
+    /// BPE over bytes, within the pieces that the pre-tokenizer cuts.
     ByteLevel(&'static PreTokenizer),
 }
 
-/// The tokens of a file.
+/// Vocabulary of a GGUF file and the settings of its tokenizer.
 pub(super) struct Vocabulary<'a> {
     file: &'a str,
     pub algorithm: Algorithm,
     pub tokens: Vec<Cow<'a, str>>,
-    /// One for each token.
+    /// Kind of each token.
     pub kinds: Vec<Kind>,
-    /// One for each token of a SentencePiece vocabulary; none for another.
+    /// Score of each token of a SentencePiece vocabulary; empty for a byte-level one.
     pub scores: Vec<f32>,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
@@ -45,10 +45,10 @@ pub(super) struct Vocabulary<'a> {
 }
 
 impl<'a> Vocabulary<'a> {
-    /// Everything but the merges.
+    /// Reads and checks everything but the merges.
     ///
     /// # Errors
-    /// As [`super::from_metadata`].
+    /// Those of [`super::from_metadata`].
     pub fn read(file: &'a str, metadata: &'a Metadata) -> Result<Self> {
         let reader = Reader { file, metadata };
         let algorithm = reader.algorithm()?;
@@ -84,12 +84,12 @@ impl<'a> Vocabulary<'a> {
         })
     }
 
-    /// The text of a token.
+    /// Returns the text of token `id`.
     pub fn token(&self, id: u32) -> Option<&str> {
         self.tokens.get(id as usize).map(AsRef::as_ref)
     }
 
-    /// Tokens to ids.
+    /// Returns the map from tokens to ids.
     pub fn ids(&self) -> Vocab {
         self.tokens.iter().zip(0..).map(|(token, id)| (token.to_string(), id)).collect()
     }
@@ -97,7 +97,8 @@ impl<'a> Vocabulary<'a> {
     /// Whether characters without a piece are spelled in bytes.
     ///
     /// # Errors
-    /// [`Error::Format`] if only some bytes have a token, or none has and there is no unknown token either.
+    /// [`Error::Format`] if only some of the 256 bytes have a token, or if none has one and there is no
+    /// unknown token either.
     pub fn has_bytes(&self) -> Result<bool> {
         let tokens: HashSet<&str> = self.tokens.iter().map(AsRef::as_ref).collect();
         match (0u8..=255).filter(|byte| tokens.contains(format!("<0x{byte:02X}>").as_str())).count() {
@@ -107,10 +108,11 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// Pairs of tokens in the order in which they are merged.
+    /// Returns the pairs of tokens in the order in which they are merged. Whether the tokens exist is not
+    /// checked here.
     ///
     /// # Errors
-    /// [`Error::Format`] for a merge that is no pair. That its tokens exist is not checked here.
+    /// [`Error::Format`] if the merges are missing or a merge is not a pair of tokens.
     pub fn merges(&self, metadata: &Metadata) -> Result<Vec<(String, String)>> {
         let reader = Reader { file: self.file, metadata };
         let list = reader.list(key::MERGES)?.ok_or_else(|| self.bad(key::MERGES, "is missing"))?;
@@ -119,7 +121,8 @@ impl<'a> Vocabulary<'a> {
         for (index, merge) in list.iter().enumerate() {
             let text = merge.as_str();
             let pair = text.and_then(|text| {
-                // A token may begin with a space, but none of a byte-level vocabulary contains one.
+                // A token may begin with a space; otherwise tokens of a byte-level vocabulary contain no
+                // space.
                 let at = text.char_indices().skip(1).find(|(_, c)| *c == ' ')?.0;
                 let (left, right) = text.split_at_checked(at)?;
                 let right = right.strip_prefix(' ').filter(|right| !right.is_empty())?;
@@ -130,7 +133,7 @@ impl<'a> Vocabulary<'a> {
                     self.bad(key::MERGES, &format!("has {merge} at {index}, which is no pair of tokens"))
                 );
             };
-            // The first counts, as in llama.cpp.
+            // Of equal merges the first counts, as in llama.cpp.
             if seen.insert((left, right)) {
                 merges.push((left.to_owned(), right.to_owned()));
             }
@@ -138,7 +141,7 @@ impl<'a> Vocabulary<'a> {
         Ok(merges)
     }
 
-    /// An error about the file.
+    /// Makes an error about `key` in the file.
     pub fn bad(&self, key: &str, what: &str) -> Error {
         bad(self.file, key, what)
     }
@@ -202,7 +205,7 @@ impl<'a> Reader<'a> {
         for (id, value) in list.iter().enumerate() {
             tokens.push(match value.as_str() {
                 None => return Err(self.bad(key::TOKENS, &format!("has {value} at {id}, not text"))),
-                // As llama.cpp calls it.
+                // llama.cpp's name for an empty token.
                 Some("") => Cow::Owned(format!("[EMPTY_{id}]")),
                 Some(token) => Cow::Borrowed(token),
             });
@@ -222,7 +225,7 @@ impl<'a> Reader<'a> {
             let score = value.as_f64().or_else(|| value.as_i64().map(|n| n as f64));
             let score = score.filter(|score| !score.is_nan());
             let bad = || self.bad(key::SCORES, &format!("has {value} at {id}, not a number"));
-            // Adding zero makes one of the two zeros.
+            // Adding zero turns -0 into 0, so that the two sort as equal.
             score.map(|score| score as f32 + 0.0).ok_or_else(bad)
         };
         list.iter().enumerate().map(number).collect()

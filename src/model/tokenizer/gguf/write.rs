@@ -1,4 +1,4 @@
-//! `tokenizer.json` to metadata.
+//! Conversion of `tokenizer.json` to GGUF metadata.
 
 use std::collections::HashSet;
 
@@ -11,18 +11,18 @@ use crate::format::gguf::{Array, Value, ValueType};
 use crate::model::config::special::SENTENCE_PIECE;
 use crate::{Error, Result};
 
-/// The metadata that describes a Hugging Face tokenizer to llama.cpp, for a model with `vocab_size` rows of
-/// embeddings; rows without a token get an unused one.
+/// Makes the GGUF metadata that describe a Hugging Face tokenizer to llama.cpp, for a model whose embedding
+/// has `vocab_size` rows. Rows without a token get an unused token.
 ///
-/// What llama.cpp's `parse_special = false` makes of plain text is what the tokenizer makes of it, up to the
-/// differences that [`super`] names. Two things are lost as in llama.cpp's own converter, because the metadata
-/// cannot say them: that a token which is no control token swallows the spaces around it, and that `Metaspace`
-/// puts no space before a text that begins with one.
+/// From plain text, llama.cpp with `parse_special = false` makes the same tokens as the tokenizer, up to the
+/// differences that [`super`] names. Two properties are lost, as in llama.cpp's own converter, because the
+/// metadata cannot express them: that a token which is no control token swallows the spaces around it, and
+/// that `Metaspace` puts no space before a text that begins with one.
 ///
 /// # Errors
-/// [`Error::Format`] for files that are no tokenizer, or one with tokens beyond `vocab_size`;
-/// [`Error::Unsupported`] for a tokenizer that llama.cpp could not reproduce: another algorithm than BPE, a
-/// pre-tokenizer without a name there, or merges that do not follow from scores.
+/// [`Error::Format`] if a file is not what its name says, or a token's id is not below `vocab_size`;
+/// [`Error::Unsupported`] if llama.cpp could not reproduce the tokenizer: another algorithm than BPE, a
+/// pre-tokenizer without a name in llama.cpp, or merges that do not follow from scores.
 pub fn to_metadata(
     tokenizer_json: &[u8],
     tokenizer_config_json: Option<&[u8]>,
@@ -79,7 +79,7 @@ impl Entries {
 
 fn tokens_and_kinds(file: &File, vocab_size: usize) -> Result<(Vec<String>, Vec<Kind>)> {
     let mut slots: Vec<Option<(&str, Kind)>> = vec![None; vocab_size];
-    // Byte-level BPE can spell everything: what such a file calls unknown is a control token.
+    // Byte-level BPE can spell everything, so a token that such a file calls unknown is a control token.
     let unknown = file.model.unk_token.as_deref().filter(|_| !file.is_byte_level());
     let known = file.model.vocab.iter().map(|(token, id)| {
         let is_byte = file.model.byte_fallback && is_byte(token);
@@ -113,7 +113,7 @@ fn tokens_and_kinds(file: &File, vocab_size: usize) -> Result<(Vec<String>, Vec<
     Ok((tokens, kinds))
 }
 
-/// Whether a token looks like `<0x0A>`.
+/// Whether a token has the form of a byte, such as `<0x0A>`.
 fn is_byte(token: &str) -> bool {
     let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
@@ -126,7 +126,7 @@ fn special_tokens(
     tokens: &[String],
     special: SpecialIds,
 ) -> Result<()> {
-    // The name of a token, or an object with its name as "content".
+    // A special token is given by name, or as an object with the name as "content".
     let name = |json: &Json| json.get("content").unwrap_or(json).as_str().map(str::to_owned);
     let by_name = |name: String| tokens.iter().position(|token| *token == name);
     let named = |json| name(json).and_then(by_name).and_then(|id| u32::try_from(id).ok());
@@ -149,7 +149,7 @@ fn special_tokens(
         entries.add(key, Value::U32(id));
     }
     let (before, after) = file.adds_around();
-    // Without the token llama.cpp refuses the file.
+    // llama.cpp refuses a file that asks for a token but does not name it.
     entries.add(key::ADD_BOS, Value::Bool(config.add_bos_token.unwrap_or(before) && bos.is_some()));
     entries.add(key::ADD_EOS, Value::Bool(config.add_eos_token.unwrap_or(after) && eos.is_some()));
     Ok(())
