@@ -9,11 +9,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use laminate::Config;
 use laminate::format::Container;
 use laminate::format::element::{Element, encode};
 use laminate::format::safetensors::{OutputTensor, header_bytes};
-use laminate::model::Config;
-use laminate::model::tensors::{Role, TensorId};
+use laminate::internals::model::tensors::{Role, TensorId};
 use safetensors::Dtype;
 
 /// All are deep enough that as many hidden states are kept as ever are.

@@ -11,13 +11,8 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::LocalBoxFuture;
-use laminate::Result;
-use laminate::device::Accelerator;
-use laminate::evaluate::perplexity::evaluate;
-use laminate::files::source::{ByteSource, SharedSource, open_path};
-use laminate::model::Model;
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::CalibrationOptions;
+use laminate::files::source::{SharedSource, open_path};
+use laminate::{Accelerator, ByteSource, CalibrationOptions, Model, Result, Silent, evaluate};
 
 const BYTES_PER_SECOND: f64 = 200e6;
 

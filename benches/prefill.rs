@@ -11,7 +11,7 @@ mod prefilling;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use laminate::device::Accelerator;
+use laminate::Accelerator;
 
 use self::prefilling::Prefill;
 

@@ -13,17 +13,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use futures::executor::block_on;
-use laminate::device::Accelerator;
 use laminate::files::source::open_path;
 use laminate::format::blocks::BlockType;
 use laminate::format::element::Element;
 use laminate::format::gguf::{
     Metadata, OutputTensor, Value, ValueType, header_bytes, padding, parse_header, split_metadata, split_name,
 };
-use laminate::model::Model;
-use laminate::protocol::options::CalibrationOptions;
 use laminate::protocol::text::PointRule;
-use laminate::session::Session;
+use laminate::{Accelerator, CalibrationOptions, Model, Session};
 
 const KEYS: u64 = 1024;
 const VOCABULARY: u64 = 128_256;

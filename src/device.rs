@@ -166,6 +166,12 @@ impl Accelerator {
         }
     }
 
+    #[cfg(not(feature = "gpu"))]
+    async fn gpu() -> std::result::Result<Self, String> {
+        Err("this program was built without support for GPUs".to_owned())
+    }
+
+    #[cfg(feature = "gpu")]
     async fn gpu() -> std::result::Result<Self, String> {
         #[cfg(not(target_arch = "wasm32"))]
         if !adapter_exists().await {
@@ -218,21 +224,21 @@ impl Accelerator {
 
 /// Returns what a browser tells of an adapter whose description it withholds: vendor and architecture, such
 /// as "nvidia turing".
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
 fn browser_name(setup: &burn::tensor::wgpu::WgpuSetup) -> String {
     let info = setup.device.as_webgpu().map(|device| device.adapter_info());
     let parts = info.map(|info| [info.vendor(), info.architecture()]).unwrap_or_default();
     parts.join(" ").trim().to_owned()
 }
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 fn browser_name(_: &burn::tensor::wgpu::WgpuSetup) -> String {
     String::new()
 }
 
 /// Returns whether there is any adapter. The check comes before the runtime's start, which panics without
 /// one.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 async fn adapter_exists() -> bool {
     use burn::tensor::wgpu::wgpu;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());

@@ -29,7 +29,7 @@ use crate::model::open::name_of;
 use crate::plan::{METHODS, MergePlan, PlanOptions};
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, WriteOptions};
-use crate::session::Session;
+use crate::session::{RunOptions, Session};
 use crate::{Error, Result, demo};
 
 /// What a call into the engine gives: a value for JavaScript, or `{kind, message}`.
@@ -168,23 +168,19 @@ impl Engine {
     /// What the similarity stage will need.
     pub async fn estimate(&self, options: JsValue) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;
-        let session = self.take()?;
-        let result = session.estimate(&options).await;
-        self.give_back(session);
-        finish(result)
+        self.with_session(async |session| session.estimate(&options).await).await
     }
 
     /// What a plan will need after the similarity stage; on `judge` what is fitted is measured.
     #[wasm_bindgen(js_name = estimatePlan)]
     pub async fn estimate_plan(&self, calibration: JsValue, plan: JsValue, judge: JsValue) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
-        // Before the session is taken: what cannot be read must not lose it.
         let judge = from_js(judge)?;
-        let mut session = self.take()?;
-        session.judge_on(judge);
-        let result = session.estimate_plan(&calibration, &plan).await;
-        self.give_back(session);
-        finish(result)
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.estimate_plan(&calibration, &plan).await
+        })
+        .await
     }
 
     /// What a comparison of methods will need after the similarity stage.
@@ -192,10 +188,7 @@ impl Engine {
     pub async fn estimate_compare(&self, calibration: JsValue, options: JsValue) -> JsResult {
         let (calibration, options): (CalibrationOptions, CompareOptions) =
             (from_js(calibration)?, from_js(options)?);
-        let session = self.take()?;
-        let result = session.estimate_compare(&calibration, &options).await;
-        self.give_back(session);
-        finish(result)
+        self.with_session(async |session| session.estimate_compare(&calibration, &options).await).await
     }
 
     /// As many sequences of the text as comparing and a plan manage in so many seconds.
@@ -208,34 +201,27 @@ impl Engine {
         judge: JsValue,
     ) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
-        // Before the session is taken: what cannot be read must not lose it.
         let judge = from_js(judge)?;
-        let mut session = self.take()?;
-        session.judge_on(judge);
-        let result = session.sequences_within(seconds, &calibration, &plan).await;
-        self.give_back(session);
-        finish(result)
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.sequences_within(seconds, &calibration, &plan).await
+        })
+        .await
     }
 
     /// The similarity stage, kept in `kept` where that is given.
     pub async fn similarity(&self, options: JsValue, observe: Function, kept: Option<JsParts>) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;
-        let mut session = self.take()?;
-        let mut kept = kept.map(BrowserParts);
-        let store = kept.as_mut().map(|kept| kept as &mut dyn PartStore);
-        let result = session.similarity_kept(&options, store, &Page(observe)).await;
-        self.give_back(session);
-        finish(result)
+        let observer = Page(observe);
+        let run = RunOptions::watched_by(&observer).kept_in(boxed(kept));
+        self.with_session(async |session| session.similarity(&options, run).await).await
     }
 
     /// Similarities by another metric; what plans rest on stays.
     #[wasm_bindgen(js_name = similarityBy)]
     pub async fn similarity_by(&self, metric: String) -> JsResult {
         let metric: Metric = metric.parse().map_err(thrown)?;
-        let session = self.take()?;
-        let result = session.similarity_by(metric);
-        self.give_back(session);
-        finish(result)
+        self.with_session(async |session| session.similarity_by(metric)).await
     }
 
     /// Measures a plan that exists already, each step of it where its weights say all; on `judge` what is fitted, which
@@ -249,20 +235,23 @@ impl Engine {
         kept: Option<JsParts>,
     ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
-        let (mut session, output) = self.take_to_judge(output, judge)?;
-        let result = session.measure_kept(&plan, &output, boxed(kept), &Page(observe), true).await;
-        self.give_back(session);
-        finish(result)
+        let (output, judge) = (or_default(output)?, or_default(judge)?);
+        let observer = Page(observe);
+        let run = RunOptions::watched_by(&observer).kept_in(boxed(kept)).measuring_each_step();
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.measure(&plan, &output, run).await
+        })
+        .await
     }
 
     /// Maps of some layers with other parameters than those of the similarity stage.
     #[wasm_bindgen(js_name = mapLayers)]
     pub fn map_layers(&self, options: JsValue) -> JsResult {
         let options: MapOptions = from_js(options)?;
-        let mut session = self.take()?;
-        let result = session.maps(&options);
-        self.give_back(session);
-        finish(result.map(|maps| maps.iter().map(JsLayerMap::from).collect::<Vec<_>>()))
+        let mut session = self.session.borrow_mut();
+        let maps = session.as_mut().ok_or_else(no_session)?.maps(&options).map_err(thrown)?;
+        to_js(&maps.iter().map(JsLayerMap::from).collect::<Vec<_>>())
     }
 
     /// Chooses and measures merges, stored as `output` says; on `judge` what is fitted, which is kept in `kept` where
@@ -276,10 +265,14 @@ impl Engine {
         kept: Option<JsParts>,
     ) -> JsResult {
         let options = from_js(options)?;
-        let (mut session, output) = self.take_to_judge(output, judge)?;
-        let result = session.plan_kept(&options, &output, boxed(kept), &Page(observe)).await;
-        self.give_back(session);
-        finish(result)
+        let (output, judge) = (or_default(output)?, or_default(judge)?);
+        let observer = Page(observe);
+        let run = RunOptions::watched_by(&observer).kept_in(boxed(kept));
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.plan(&options, &output, run).await
+        })
+        .await
     }
 
     /// How good the model of a plan is when it is fitted to so many of the calibration sequences.
@@ -293,10 +286,12 @@ impl Engine {
         judge: JsValue,
     ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
-        let (session, output) = self.take_to_judge(output, judge)?;
-        let result = session.calibration_curve(&plan, &sizes, &output, &Page(observe)).await;
-        self.give_back(session);
-        finish(result)
+        let (output, judge) = (or_default(output)?, or_default(judge)?);
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.calibration_curve(&plan, &sizes, &output, &Page(observe)).await
+        })
+        .await
     }
 
     /// The methods that have a name.
@@ -307,10 +302,7 @@ impl Engine {
     /// Compares methods by models that are measured on another text than they are fitted to.
     pub async fn compare(&self, options: JsValue, observe: Function) -> JsResult {
         let options: CompareOptions = from_js(options)?;
-        let session = self.take()?;
-        let result = session.compare(&options, &Page(observe)).await;
-        self.give_back(session);
-        finish(result)
+        self.with_session(async |session| session.compare(&options, &Page(observe)).await).await
     }
 
     /// Writes the model of a plan.
@@ -323,11 +315,9 @@ impl Engine {
     ) -> JsResult {
         let plan: MergePlan = from_js(plan)?;
         let options: WriteOptions = from_js(options)?;
-        let session = self.take()?;
         let mut folder = BrowserFolder(Rc::new(folder));
-        let result = session.write(&plan, &options, &mut folder, &Page(observe)).await;
-        self.give_back(session);
-        finish(result)
+        let observer = Page(observe);
+        self.with_session(async |session| session.write(&plan, &options, &mut folder, &observer).await).await
     }
 
     /// The built-in calibration text.
@@ -342,27 +332,22 @@ impl Engine {
         to_js(&Text { name: demo::EVALUATION_NAME, text: demo::EVALUATION })
     }
 
-    fn take(&self) -> std::result::Result<Session, JsValue> {
-        self.session.take().ok_or_else(|| {
-            thrown(Error::Usage("no model is open, or a run is going on; open one or wait".to_owned()))
-        })
-    }
-
-    /// The session, which judges on the text `judge`, and how models are stored.
-    fn take_to_judge(
+    /// Lends the session to `work`. Everything that `work` needs is read before: a call that fails to read its arguments
+    /// must not lose the session.
+    async fn with_session<T: Serialize>(
         &self,
-        output: JsValue,
-        judge: JsValue,
-    ) -> std::result::Result<(Session, WriteOptions), JsValue> {
-        let (output, judge) = (or_default(output)?, or_default(judge)?);
-        let mut session = self.take()?;
-        session.judge_on(judge);
-        Ok((session, output))
-    }
-
-    fn give_back(&self, session: Session) {
+        work: impl AsyncFnOnce(&mut Session) -> Result<T>,
+    ) -> JsResult {
+        let mut session = self.session.take().ok_or_else(no_session)?;
+        let result = work(&mut session).await;
         self.session.replace(Some(session));
+        to_js(&result.map_err(thrown)?)
     }
+}
+
+/// Thrown where the session is lent or was never opened.
+fn no_session() -> JsValue {
+    thrown(Error::Usage("no model is open, or a run is going on; open one or wait".to_owned()))
 }
 
 /// A store for as long as a run takes.
@@ -430,10 +415,6 @@ fn caught(name: &str, value: &JsValue) -> Error {
         None => value.as_string().unwrap_or_else(|| "unknown failure".to_owned()),
     };
     Error::Source(format!("{name}: {message}"))
-}
-
-fn finish<T: Serialize>(result: Result<T>) -> JsResult {
-    to_js(&result.map_err(thrown)?)
 }
 
 fn to_js<T: Serialize>(value: &T) -> JsResult {

@@ -5,21 +5,19 @@ mod stored;
 
 use std::rc::Rc;
 
-use laminate::analysis::observe::{LayerOutput, observe};
-use laminate::device::{Accelerator, Kind, Preference};
-use laminate::evaluate::perplexity::evaluate;
 use laminate::files::source::{MemorySource, SharedSource};
-use laminate::forward::runner::Runner;
-use laminate::forward::sequences::Sequences;
-use laminate::model::Model;
-use laminate::model::weights::new_layer::NewLayer;
-use laminate::model::weights::storage::Storage;
-use laminate::plan::{Method, PlanOptions};
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::internals::analysis::observe::{LayerOutput, observe};
+use laminate::internals::device::Kind;
+use laminate::internals::forward::runner::Runner;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::memory;
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::internals::model::weights::storage::Storage;
 use laminate::protocol::text::PointRule;
-use laminate::session::Session;
-use laminate::{demo, memory};
+use laminate::{
+    Accelerator, CalibrationOptions, Method, Model, PlanOptions, Preference, Session, Silent, WriteOptions,
+    demo, evaluate,
+};
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);

@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
-use laminate::device::{Accelerator, DeviceKind, Preference};
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, encode};
 use laminate::format::stored::Stored;
-use laminate::model::layers::linear::Linear;
+use laminate::internals::model::layers::linear::Linear;
+use laminate::{Accelerator, DeviceKind, Preference};
 
 use self::prefilling::Prefill;
 

@@ -3,15 +3,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use laminate::device::Accelerator;
-use laminate::evaluate::{Output, score};
 use laminate::files::source::open_path;
-use laminate::forward::runner::Runner;
-use laminate::forward::sequences::Sequences;
-use laminate::model::Model;
-use laminate::model::weights::new_layer::NewLayer;
-use laminate::model::weights::storage::Storage;
-use laminate::protocol::events::Silent;
+use laminate::internals::evaluate::{Output, score};
+use laminate::internals::forward::runner::Runner;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::internals::model::weights::storage::Storage;
+use laminate::{Accelerator, Model, Silent};
 
 const SEQUENCES: usize = 8;
 const TOKENS: usize = 256;

@@ -1,4 +1,5 @@
-//! The maps of all layers, made again with other parameters from the distances that the similarity stage left.
+//! Diffusion maps of all layers, computed again with other options from distances that the similarity stage
+//! kept.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,66 +8,70 @@ use crate::maths::manifold::{
 };
 use crate::{Error, Result};
 
-/// Distances of all layers together that are kept at most, in bytes: 32 layers of 1400 points. Memory of wasm
-/// never shrinks, and what comes after needs it more.
+/// Most bytes of the kept distances of all layers together: 32 layers of 1400 points. Memory of wasm never
+/// shrinks, and later stages need it more.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Which maps are wanted, and with what parameters.
+/// Layers whose maps are wanted, and options of the maps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MapOptions {
-    /// Layers, in the order in which the maps are to come.
+    /// Indices of the layers, in the order in which the maps are returned.
     pub layers: Vec<usize>,
-    /// Bandwidth of each layer, as a multiple > 0 of what the run used: its median, or the fixed one.
+    /// Bandwidth of each layer, as a multiple > 0 of the bandwidth that the run used for the layer (the
+    /// median, or the fixed one).
     pub bandwidth: f64,
-    /// Density exponent in 0..=1.
+    /// Density exponent, 0 to 1.
     pub density: f64,
-    /// Diffusion time, >= 0.
+    /// Diffusion time, at least 0.
     pub time: f64,
-    /// Whether maps that are exact enough for a picture will do. They come several times faster.
+    /// Whether the maps may be sketches, which are exact enough for a picture and several times faster.
     pub sketch: bool,
-    /// Leading eigenvalues of each map, if more are wanted than come with it; 2 to 64. Not for sketches.
+    /// Number of leading eigenvalues of each map, brought into 2 to 64; `None` returns the eigenvalues that
+    /// come with the map. Sketches ignore this option.
     #[serde(default)]
     pub eigenvalues: Option<usize>,
 }
 
-/// The map of one layer with the parameters that were asked for.
+/// Map of one layer, computed with [`MapOptions`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerMap {
-    /// The layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// The map as a run with these parameters makes it.
+    /// Map as a run with these options makes it, or a sketch of it.
     pub map: DiffusionMap,
-    /// The map turned onto the run's picture of the layer.
+    /// Embedding of the map, rotated onto the run's picture of the layer.
     pub picture: Embedding,
-    /// `lambda_0` first.
+    /// Leading eigenvalues, `lambda_0` first.
     pub eigenvalues: Vec<f64>,
 }
 
-/// The maps of a run and what others are made from.
+/// Maps of a run, and the distances from which other maps are computed.
 pub struct Atlas {
     options: ValidDiffusionOptions,
     sheets: Vec<Sheet>,
 }
 
-/// One layer.
+/// Distances and maps of one layer.
 struct Sheet {
     distances: KeptDistances,
-    /// Bandwidth of the run.
+    /// Bandwidth that the run used.
     epsilon: f64,
-    /// The run's map as its report shows it.
+    /// Aligned map that the run reports.
     picture: Embedding,
+    /// Last sketch, from which the next sketch starts.
     sketch: Option<Sketch>,
 }
 
 impl Atlas {
-    /// Bytes that the distances of so many points in so many layers take; `None` where that is too much, so that
-    /// none are kept.
+    /// Returns the bytes that the distances between `n_points` points in each of `n_layers` layers take;
+    /// `None` if they exceed 256 MiB, in which case no distances are kept.
     pub fn bytes(n_layers: usize, n_points: usize) -> Option<u64> {
         KeptDistances::bytes(n_points).checked_mul(n_layers as u64).filter(|bytes| *bytes <= MAX_BYTES)
     }
 
-    /// From the distances, maps and aligned maps of layers `0..`, all with the same options.
+    /// Makes an atlas of the layers from 0 on, from the distances, the map and the aligned map of each layer,
+    /// all computed with `options`.
     pub fn new(
         options: ValidDiffusionOptions,
         distances: Vec<KeptDistances>,
@@ -87,12 +92,14 @@ impl Atlas {
         Self { options, sheets }
     }
 
-    /// The maps of some layers. Those that are no sketches are, to the last bit, what a run with these parameters
-    /// gives; each is then turned onto the run's picture of its layer, so that pictures do not flip.
+    /// Computes the maps of some layers. Maps that are not sketches are equal, to the last bit, to the maps
+    /// of a run with the same options. The picture of each map is rotated onto the run's picture of the
+    /// layer, so that pictures do not flip.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a layer that is not there or a parameter out of range; else as
-    /// [`diffusion_map`](crate::maths::manifold::diffusion_map).
+    /// [`Error::Usage`] if a layer does not exist or an option is out of range; those of
+    /// [`KeptDistances::diffusion_map`], [`KeptDistances::sketch`], [`KeptDistances::eigenvalues`] and
+    /// [`align_onto`].
     pub fn maps(&mut self, options: &MapOptions) -> Result<Vec<LayerMap>> {
         if !(options.bandwidth.is_finite() && options.bandwidth > 0.0) {
             return Err(Error::Usage(format!(

@@ -1,4 +1,5 @@
-//! The first stage: text through the model, a map of each layer, and how alike they are.
+//! Analysis of the layers of a model: hidden states, a diffusion map of each layer, and similarities of
+//! layers.
 
 use std::rc::Rc;
 
@@ -18,17 +19,19 @@ use crate::protocol::text::PointRule;
 use crate::quality::Scores;
 use crate::{Error, Result};
 
-/// A layer whose largest token is this many times the largest before it writes a massive activation.
+/// Growth of the largest token's root mean square through a layer, above which the layer writes a massive
+/// activation.
 const MASSIVE_FACTOR: f64 = 10.0;
 
-/// Highest similarity of neighbours below which a model has no redundancy to speak of. Layers that
-/// repeat each other score 0.9 and more, consecutive layers that all work score 0.3 to 0.7.
+/// Highest similarity of neighbouring layers below which a model has no redundancy to speak of. Layers that
+/// repeat each other score 0.9 and more, consecutive layers that all contribute score 0.3 to 0.7.
 const ALIKE: f64 = 0.75;
 
-/// Captured points of all layers together that are kept at most, in bytes: 32 layers of 512 points of width 4096.
+/// Most bytes of the kept points of all layers together: 32 layers of 512 points of width 4096.
 const KEPT_POINT_BYTES: u64 = 256 << 20;
 
-/// The measured layers of a model: maps, similarities, and what else decides what may be merged.
+/// Measurements of the layers of a model: maps, similarities, and other measures that decide which layers may
+/// be merged.
 #[derive(Clone)]
 pub struct LayerAnalysis {
     rule: PointRule,
@@ -36,19 +39,20 @@ pub struct LayerAnalysis {
     options: ValidDiffusionOptions,
     builder: SimilarityBuilder,
     maps: Vec<DiffusionMap>,
-    /// The points of each captured layer, row-major, for other metrics; empty where they are too many.
+    /// Points of each captured layer, row-major `[n_points, hidden]`, for other metrics; empty if they are
+    /// too many.
     points: Vec<Rc<[f32]>>,
-    /// Of the layers that were captured, unless they are too many.
+    /// Distances between the points of each captured layer; empty if they are too many.
     distances: Vec<KeptDistances>,
     block_influence: Vec<f64>,
     largest_rms: Vec<f64>,
 }
 
 impl LayerAnalysis {
-    /// No layers yet.
+    /// Makes an analysis without layers. `has_bos` says whether every sequence begins with BOS.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for an option out of range.
+    /// [`Error::Usage`] for an option out of range.
     pub fn new(options: &CalibrationOptions, has_bos: bool) -> Result<Self> {
         let map_options = DiffusionOptions {
             dims: options.dims,
@@ -75,11 +79,13 @@ impl LayerAnalysis {
         })
     }
 
-    /// Runs the stream from layer `from` on, measures those layers anew, and keeps each as soon as it is done where
-    /// there is a checkpoint.
+    /// Runs `stream` from layer `from` on and measures these layers anew. With a `checkpoint`, each layer is
+    /// kept as soon as it is measured. In [`Stage::Capture`], the observer is told of each layer, and the
+    /// points and the distances between them are kept (see [`push`](Self::push)).
     ///
     /// # Errors
-    /// What running, measuring and the observer give.
+    /// Those of [`Stream::run`], [`observe`], [`push`](Self::push), [`tell`](Self::tell) and
+    /// [`Checkpoint::keep`].
     pub async fn measure(
         &mut self,
         context: &Context<'_>,
@@ -115,11 +121,12 @@ impl LayerAnalysis {
             .await
     }
 
-    /// Appends a layer of points of `width` coordinates, and gives its similarity to the layers before it. Its
-    /// points, and the distances between them, are kept where those of `keep_of` layers are not too much.
+    /// Appends `layer`, whose points have `width` coordinates, and returns its similarities to the layers
+    /// `0..=layer`. If `keep_of` is the number of layers of the model, the points and the distances between
+    /// them are kept, each unless all layers together exceed 256 MiB.
     ///
     /// # Errors
-    /// What mapping and comparing give.
+    /// Those of [`Points::from_f32`], [`diffusion_map`] and [`SimilarityBuilder::push`].
     pub fn push(
         &mut self,
         layer: usize,
@@ -147,20 +154,22 @@ impl LayerAnalysis {
         Ok(row)
     }
 
-    /// Appends a layer of the original that was measured before an interruption, and tells the observer of the layer.
+    /// Appends an original layer that was measured before an interruption, and tells the observer of the
+    /// layer.
     ///
     /// # Errors
-    /// As [`push`](LayerAnalysis::push), and what the observer gives.
+    /// Those of [`push`](LayerAnalysis::push) and [`tell`](LayerAnalysis::tell).
     pub async fn take_in(&mut self, context: &Context<'_>, layer: usize, output: &LayerOutput) -> Result<()> {
         let config = &context.model.config;
         let row = self.push(layer, output, config.hidden_size, Some(config.n_layers))?;
         self.tell(context, layer, config.n_layers, row).await
     }
 
-    /// Tells the observer of the layer that was appended last.
+    /// Tells the observer of `layer`, which was appended last and has the similarities `row` to the layers up
+    /// to itself; `layers` is the number of layers.
     ///
     /// # Errors
-    /// What the observer gives.
+    /// Those of [`Observer::event`](crate::protocol::events::Observer::event).
     pub async fn tell(
         &self,
         context: &Context<'_>,
@@ -180,15 +189,16 @@ impl LayerAnalysis {
         context.observer.event(Event::Layer(event)).await
     }
 
-    /// Which states are points.
+    /// Returns the rule that chooses points.
     pub fn rule(&self) -> PointRule {
         self.rule
     }
 
-    /// The same layers compared by another metric, from the points that were captured.
+    /// Returns the analysis of the same layers by another metric, from the points that were kept.
     ///
     /// # Errors
-    /// [`Error::Limit`] where the points were too many to be kept; else as [`SimilarityBuilder::push`].
+    /// [`Error::Limit`] if the points were too many to be kept; those of [`Points::from_f32`] and
+    /// [`SimilarityBuilder::push`].
     pub fn by(&self, metric: Metric) -> Result<Self> {
         if metric == self.builder.metric() {
             return Ok(self.clone());
@@ -210,54 +220,55 @@ impl LayerAnalysis {
         Ok(Self { builder, ..self.clone() })
     }
 
-    /// Whether the layers can be compared by another metric without being captured again.
+    /// Returns whether the layers can be compared by another metric without being captured again.
     pub fn keeps_points(&self) -> bool {
         self.points.len() == self.maps.len()
     }
 
-    /// The similarity of all pairs.
+    /// Returns the similarities of all pairs of layers.
     pub fn matrix(&self) -> SimilarityMatrix {
         self.builder.matrix()
     }
 
-    /// Mutual information of all pairs in nats; empty for other metrics.
+    /// Returns the mutual information of all pairs of layers in nats; empty for other metrics.
     pub fn mutual_information(&self) -> Vec<Vec<f64>> {
         self.builder.mutual_information().map(|m| m.to_rows()).unwrap_or_default()
     }
 
-    /// The diffusion map of each layer.
+    /// Returns the diffusion map of each layer.
     pub fn maps(&self) -> &[DiffusionMap] {
         &self.maps
     }
 
-    /// Options of the maps.
+    /// Returns the options of the maps.
     pub fn map_options(&self) -> ValidDiffusionOptions {
         self.options
     }
 
-    /// Hands over the distances of the captured layers; empty where they were too many to keep.
+    /// Moves the distances of the captured layers out of the analysis; empty if they were too many to keep.
     pub fn take_distances(&mut self) -> Vec<KeptDistances> {
         std::mem::take(&mut self.distances)
     }
 
-    /// `1 - E cos(x_in, x_out)` of each layer.
+    /// Returns the Block Influence of each layer, `1 - E cos(x_in, x_out)`.
     pub fn block_influence(&self) -> &[f64] {
         &self.block_influence
     }
 
-    /// Layers that write a massive activation: the largest token after one is more than ten times the
-    /// largest before it. The first layer, which writes the stream's scale, is left aside.
+    /// Returns the layers that write a massive activation: the largest token after the layer is more than ten
+    /// times the largest before, by root mean square. The first layer, which sets the scale of the residual
+    /// stream, is left out.
     pub fn massive(&self) -> Vec<usize> {
         massive_layers(&self.largest_rms)
     }
 
-    /// Layers whose graph is nearly in two pieces.
+    /// Returns the layers whose graph is nearly in two pieces (see [`DiffusionMap::nearly_disconnected`]).
     pub fn disconnected(&self) -> Vec<usize> {
         let torn = |(_, map): &(usize, &DiffusionMap)| map.nearly_disconnected();
         self.maps.iter().enumerate().filter(torn).map(|(layer, _)| layer).collect()
     }
 
-    /// What a reader should know, in sentences.
+    /// Returns warnings to the reader, in sentences.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let highest = self.matrix().adjacent().fold(f64::NEG_INFINITY, f64::max);
@@ -285,14 +296,15 @@ impl LayerAnalysis {
     }
 }
 
-/// Bytes of the captured points of all layers; `None` where that is too much, so that none are kept.
+/// Returns the bytes of the captured points of all layers; `None` if they exceed 256 MiB, in which case no
+/// points are kept.
 pub fn kept_point_bytes(n_layers: usize, n_points: usize, width: usize) -> Option<u64> {
     let layer = (n_points as u64).checked_mul(width as u64)?.checked_mul(4)?;
     layer.checked_mul(n_layers as u64).filter(|bytes| *bytes <= KEPT_POINT_BYTES)
 }
 
-/// Layers after which the largest token is more than [`MASSIVE_FACTOR`] times the largest before them, from
-/// the largest root mean square after each layer.
+/// Returns the layers after which the largest token is more than [`MASSIVE_FACTOR`] times the largest before,
+/// from the largest root mean square after each layer.
 fn massive_layers(largest_rms: &[f64]) -> Vec<usize> {
     let pairs = largest_rms.iter().zip(largest_rms.iter().skip(1));
     pairs
@@ -302,14 +314,14 @@ fn massive_layers(largest_rms: &[f64]) -> Vec<usize> {
         .collect()
 }
 
-/// The original on the calibration text, as the similarity stage found it: what every method starts from.
+/// The original on the calibration text, as the similarity stage found it. All methods start from it.
 #[derive(Clone, Copy)]
 pub struct Baseline<'a> {
-    /// Its states.
+    /// Layers of the original, with their hidden states.
     pub stream: &'a Stream,
-    /// What each of its layers does, and which do the same.
+    /// Measurements of the layers, and their similarities.
     pub analysis: &'a LayerAnalysis,
-    /// Its scores.
+    /// Scores of the original.
     pub scores: &'a Scores,
 }
 

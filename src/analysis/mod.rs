@@ -1,4 +1,5 @@
-//! The first stage: what each layer of the original does to a text, and which layers do the same.
+//! The similarity stage: how each layer of the original changes the hidden states of a text, and which layers
+//! are similar.
 
 pub mod atlas;
 pub mod checkpoint;

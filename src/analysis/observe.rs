@@ -1,5 +1,5 @@
-//! What one layer did to the text: the points that its map is made from, its largest token, and how far it turned the
-//! stream.
+//! Measures of one layer on the text: points for its diffusion map, its largest token, and its Block
+//! Influence.
 
 use burn::tensor::Tensor;
 
@@ -7,22 +7,22 @@ use crate::forward::states::{HiddenStates, to_host};
 use crate::protocol::text::PointRule;
 use crate::{Error, Result};
 
-/// What a layer did, read back from the device.
+/// Measures of one layer, read back from the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerOutput {
     /// Points in `f32`, row-major `[n_points, hidden]`, sequence by sequence.
     pub points: Vec<f32>,
-    /// The largest root mean square of a token's state after the layer, BOS included.
+    /// Largest root mean square of a token's hidden state after the layer, BOS included.
     pub largest_rms: f64,
-    /// `1 - E cos(x_in, x_out)` over all tokens but BOS.
+    /// Block Influence, `1 - E cos(x_in, x_out)` over all tokens but BOS.
     pub block_influence: f64,
 }
 
-/// Reads what the later stages need of a layer: its points, its largest token and how much it
-/// turned the stream.
+/// Measures a layer from the hidden states `before` and `after` it; `rule` chooses the points.
 ///
 /// # Errors
-/// [`Error::Device`] if the device fails, [`Error::Numeric`] if a state is not finite, naming `layer`.
+/// [`Error::Numeric`], naming `layer`, if a hidden state is not finite; those of [`to_host`] and
+/// [`PointRule::positions`].
 pub async fn observe(
     layer: usize,
     before: &HiddenStates,
@@ -49,7 +49,7 @@ pub async fn observe(
             }
             output.largest_rms = output.largest_rms.max((b / hidden as f64).sqrt());
             if !(has_bos && position % tokens == 0) {
-                // A zero state has no direction; it counts as unturned.
+                // A hidden state of zeros has no direction; it counts as unturned.
                 cosines += if a > 0.0 && b > 0.0 { dot / (a.sqrt() * b.sqrt()) } else { 1.0 };
                 n_cosines += 1;
             }

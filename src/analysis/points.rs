@@ -1,4 +1,4 @@
-//! Text to sequences, and the points in them.
+//! Points of a text: their number, and where each comes from.
 
 use crate::forward::sequences::Sequences;
 use crate::model::Model;
@@ -6,13 +6,15 @@ use crate::protocol::options::CalibrationOptions;
 use crate::protocol::text::{PointReport, PointRule};
 use crate::{Error, Result};
 
-/// Tokens of text shown for a point.
+/// Number of tokens of text that are shown for a point.
 const POINT_CONTEXT_TOKENS: usize = 12;
 
-/// Fails before the run where the number of points is too small for the estimator.
+/// Checks before a run that there are enough points for the mutual-information estimator, which needs `4 *
+/// options.neighbours`.
 ///
 /// # Errors
-/// [`Error::Limit`] that says how many are needed.
+/// [`Error::Limit`], with the number that is needed, if there are fewer points; those of
+/// [`PointRule::positions`].
 pub fn check_points(model: &Model, options: &CalibrationOptions, sequences: &Sequences) -> Result<()> {
     options.points.positions(sequences.tokens(), sequences.has_bos())?;
     let n_points = sequences.count() * options.points.per_sequence();
@@ -27,21 +29,21 @@ pub fn check_points(model: &Model, options: &CalibrationOptions, sequences: &Seq
     Ok(())
 }
 
-/// The last token's own characters, a space before a word included: what the text is longer by than without it.
-/// Decoded alone it would lose that space.
+/// Returns the characters of the last token of `ids`, including a space before a word: the text of all tokens
+/// without the text of the tokens before. A token decoded alone would lose that space.
 fn last_token(model: &Model, ids: &[u32]) -> String {
     let Some((last, before)) = ids.split_last() else {
         return String::new();
     };
     let [before, whole] = [before, ids].map(|ids| model.tokenizer.decode(ids));
-    // A part of a character is shown otherwise once the rest of it is there.
+    // The text of the tokens before changes if the last token completes a character.
     whole.strip_prefix(&before).map_or_else(|| model.tokenizer.decode(&[*last]), str::to_owned)
 }
 
-/// Where each point comes from.
+/// Returns the origin of each point: sequence, position and text.
 ///
 /// # Errors
-/// [`Error::Usage`] for more points than a sequence has.
+/// [`Error::Usage`] if `rule` asks for more points than a sequence has.
 pub fn point_list(model: &Model, sequences: &Sequences, rule: PointRule) -> Result<Vec<PointReport>> {
     let positions = rule.positions(sequences.tokens(), sequences.has_bos())?;
     let mut points = Vec::new();

@@ -1,4 +1,4 @@
-//! The text that models are judged on, which they must not have been fitted to.
+//! Held-out text, on which compressed models are judged and to which they must not have been fitted.
 
 use std::collections::HashSet;
 
@@ -15,31 +15,33 @@ use crate::protocol::text::TextReport;
 use crate::quality::Scores;
 use crate::{Error, Result};
 
-/// Tokens in a row that have to be the same for a text to count as seen before.
+/// Number of consecutive tokens that have to be equal for a passage to count as seen before.
 const SEEN_TOKENS: usize = 24;
 
-/// The share of a text up to which it counts as unseen: stock phrases are in any two texts of a kind.
+/// Largest share of seen tokens in a text that counts as unseen: stock phrases occur in any two texts of a
+/// kind.
 const MOST_SEEN: f64 = 0.01;
 
-/// A text, what the original does on it, and how much of it was calibrated on.
+/// A text, the original's hidden states and scores on it, and the share of it that was calibrated on.
 pub struct HeldOut {
-    /// The text.
+    /// Token sequences of the text.
     pub sequences: Sequences,
-    /// Its name and size.
+    /// Name and size of the text.
     pub text: TextReport,
-    /// The original's states on it.
+    /// Original layers, with their hidden states on the text.
     pub stream: Stream,
-    /// The original's scores.
+    /// Scores of the original.
     pub scores: Scores,
-    /// The share of its tokens that calibration has seen, 0 to 1.
+    /// Share of the text's tokens that occur in passages of the calibration text, 0 to 1.
     pub seen: f64,
 }
 
 impl HeldOut {
-    /// Runs the original on the text of `options`; `calibration` is what it was calibrated on.
+    /// Runs the original `model` on the text of `options`, and compares the text with the `calibration`
+    /// sequences.
     ///
     /// # Errors
-    /// What is wrong with the text, and what running gives.
+    /// Those of [`sequences`], [`Stream::open`], [`Stream::run`] and [`Context::score`].
     pub async fn run(
         model: &Model,
         accelerator: &Accelerator,
@@ -56,10 +58,11 @@ impl HeldOut {
         Ok(Self { sequences, text, stream, scores, seen })
     }
 
-    /// Fails where a model of `operator` would be judged on what it was fitted to.
+    /// Checks that a model of `operator` would not be judged on text that it was fitted to.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] if `operator` fits to activations and more than 1 % of the text was seen in
+    /// calibration.
     pub fn check_judges(&self, operator: Operator) -> Result<()> {
         if self.seen <= MOST_SEEN || !operator.needs_activations() {
             return Ok(());
@@ -73,8 +76,9 @@ impl HeldOut {
     }
 }
 
-/// The share of the tokens of `text` that stand in a row of [`SEEN_TOKENS`] which `seen` has too, 0 to 1; BOS
-/// aside. Texts of shorter sequences are compared by whole sequences.
+/// Returns the share, 0 to 1, of the tokens of `text` that lie in a passage of [`SEEN_TOKENS`] tokens which
+/// also occurs in `seen`; BOS is not counted. If the sequences of a text are not longer than [`SEEN_TOKENS`],
+/// a passage is one token shorter than these sequences.
 fn overlap(seen: &Sequences, text: &Sequences) -> f64 {
     let length = SEEN_TOKENS.min(seen.tokens() - 1).min(text.tokens() - 1).max(1);
     let after_bos = |sequences: &Sequences| usize::from(sequences.has_bos());

@@ -1,4 +1,4 @@
-//! What a model is worth on a text and on questions, and what a compressed one lost.
+//! Quality of a model on texts and on questions, and the quality that a compressed model lost.
 
 pub mod generate;
 pub mod held_out;

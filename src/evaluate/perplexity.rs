@@ -1,4 +1,4 @@
-//! Measuring a model on a text, alone or against its original.
+//! Quality of a model on a text, alone or against its original.
 
 use web_time::Instant;
 
@@ -14,10 +14,14 @@ use crate::protocol::options::TextOptions;
 use crate::quality::{Quality, is_collapsed};
 use crate::{Error, Result, memory};
 
-/// Perplexity of `model` on the text of `options`, and its distance from `original` on the same tokens.
+/// Measures the perplexity of `model` on the text of `options`. With an `original`, its perplexity, the KL
+/// divergence from it and the top-1 agreement with it are measured on the same tokens.
 ///
 /// # Errors
-/// [`Error::Usage`] if the two models have different vocabularies, and what reading and running give.
+/// [`Error::Usage`] if the two models have different vocabularies or turn the text into different tokens, or
+/// if the options of the text are out of range; [`Error::Limit`] if the text does not fill a sequence or is
+/// larger than 64 MiB; [`Error::Numeric`] if weights are not finite; errors of reading weights, of the device
+/// and of the observer.
 pub async fn evaluate(
     model: &Model,
     original: Option<&Model>,

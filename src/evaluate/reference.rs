@@ -1,4 +1,4 @@
-//! What changed models are measured with.
+//! Reference that compressed models are measured against: the original and its hidden states on a text.
 
 use super::score_all;
 use crate::forward::context::Context;
@@ -12,26 +12,26 @@ use crate::quality::{Quality, Scores};
 use crate::write::planned_bytes;
 use crate::{Error, Result};
 
-/// An original and its states on some text, to compare changed models with.
+/// The original and its hidden states on a text, to measure compressed models against.
 pub struct Reference<'a> {
     context: &'a Context<'a>,
     output: &'a WriteOptions,
-    /// The original layers as they will be stored, and what is known of their states.
+    /// Original layers as they will be stored, with the hidden states known of them.
     stored: Stream,
-    /// The original as it is.
+    /// Original layers as they are, with their hidden states.
     unchanged: &'a Stream,
-    /// What left it.
+    /// Hidden states after the last layer of the original.
     original: &'a HiddenStates,
-    /// Its perplexity.
+    /// Perplexity of the original.
     perplexity: f64,
 }
 
 impl<'a> Reference<'a> {
-    /// `stream` is of the original model, whose last states gave `scores`; the changed models will be stored as
-    /// `output` says.
+    /// Makes a reference from `stream`, the original, whose last hidden states gave `scores`. Compressed
+    /// models will be stored as `output` says.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) where `stream` has not been run.
+    /// [`Error::Usage`] if the layers of `stream` have not been run.
     pub fn new(
         context: &'a Context<'a>,
         output: &'a WriteOptions,
@@ -43,10 +43,11 @@ impl<'a> Reference<'a> {
         Ok(Self { context, output, stored, unchanged: stream, original, perplexity })
     }
 
-    /// Makes ready for many models: what they share with the original is not run for each of them.
+    /// Runs the original layers as they will be stored, so that a compressed model is only run from the first
+    /// layer on in which it differs from them. Worth its cost for several models.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::run`].
     pub async fn for_many(mut self) -> Result<Self> {
         if self.stored.last().is_err() {
             self.stored.run(self.context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
@@ -54,67 +55,69 @@ impl<'a> Reference<'a> {
         Ok(self)
     }
 
-    /// The model and the text.
+    /// Returns the model, the text and the device.
     pub fn context(&self) -> &'a Context<'a> {
         self.context
     }
 
-    /// How changed models will be stored.
+    /// Returns how compressed models will be stored.
     pub fn output(&self) -> &'a WriteOptions {
         self.output
     }
 
-    /// The original layers as they will be stored, and what is known of their states.
+    /// Returns the original layers as they will be stored, with the hidden states known of them.
     pub fn stored(&self) -> &Stream {
         &self.stored
     }
 
-    /// The original as it is, and what is known of its states.
+    /// Returns the original layers as they are, with their hidden states.
     pub fn unchanged(&self) -> &'a Stream {
         self.unchanged
     }
 
-    /// What left the original.
+    /// Returns the hidden states after the last layer of the original.
     pub fn original(&self) -> &'a HiddenStates {
         self.original
     }
 
-    /// The original's perplexity.
+    /// Returns the perplexity of the original.
     pub fn perplexity(&self) -> f64 {
         self.perplexity
     }
 
-    /// The quality of a model whose last layer gave `states`.
+    /// Measures the model whose last layer gave `states`.
     ///
     /// # Errors
-    /// As [`Context::score`].
+    /// Those of [`Context::score`].
     pub async fn quality(&self, states: &HiddenStates) -> Result<Quality> {
         let scores = self.context.score(states, Some(self.original)).await?;
         Ok(Quality::compressed(&scores, self.perplexity))
     }
 
-    /// The quality of the model of other layers; what is computed before they first differ is shared.
+    /// Measures the model of `layers`, running it from the first layer on that differs from the stored
+    /// original.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::run_and_score`].
     pub async fn quality_of(&self, layers: Vec<NewLayer>) -> Result<Quality> {
         Ok(Quality::compressed(&self.scores_of(layers).await?, self.perplexity))
     }
 
-    /// The scores of the model of other layers against the original.
+    /// Scores the model of `layers` against the original, running it from the first layer on that differs
+    /// from the stored original.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::run_and_score`].
     pub async fn scores_of(&self, layers: Vec<NewLayer>) -> Result<Scores> {
         let (mut changed, from) = self.changed(layers);
         changed.run_and_score(self.context, from, Some(self.original)).await
     }
 
-    /// The qualities of the models of several lists of layers, scored together: what the original predicts is computed
-    /// once for all.
+    /// Measures several models, each a list of layers, whose logits are computed together: the logits of the
+    /// original are computed once for all.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::run`] and [`score_all`].
     pub async fn qualities_of<const N: usize>(&self, models: [Vec<NewLayer>; N]) -> Result<[Quality; N]> {
         let mut states = Vec::with_capacity(N);
         for layers in models {
@@ -129,25 +132,29 @@ impl<'a> Reference<'a> {
         qualities.try_into().map_err(|_| Error::Usage("a model was not measured".to_owned()))
     }
 
-    /// The model of other layers, and the first that differs.
+    /// Returns the stream of the model of `layers`, and the index of the first layer that differs from the
+    /// stored original.
     fn changed(&self, layers: Vec<NewLayer>) -> (Stream, usize) {
         let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
         (self.stored.with_layers(layers, from), from)
     }
 
-    /// The quality of the model that keeps one layer of each group of `plan` as it is.
+    /// Measures the model that keeps one layer of each group of `plan` unchanged (see [`kept_layers`]) and
+    /// has no other layers.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`quality_of`](Self::quality_of).
     pub async fn drop_instead(&self, plan: &MergePlan) -> Result<Quality> {
         self.quality_of(kept_layers(plan)).await
     }
 
-    /// The last step of `plan` with what was measured after it and what dropping the same layers does; told to
-    /// the observer.
+    /// Returns the last step of `plan` with `merged`, the quality after the step, the quality of dropping the
+    /// absorbed layers instead, and the stored bytes of the model. The observer is told of the step. `None`
+    /// if the plan has no steps.
     ///
     /// # Errors
-    /// What running and the observer give.
+    /// Those of [`drop_instead`](Self::drop_instead), [`planned_bytes`] and
+    /// [`Observer::event`](crate::protocol::events::Observer::event).
     pub async fn measured_step(&self, plan: &MergePlan, merged: Quality) -> Result<Option<MergeStep>> {
         let Some(mut step) = plan.steps.last().cloned() else { return Ok(None) };
         let dropped = match plan.operator {
@@ -161,7 +168,8 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// One layer of each group: the first where layers are mixed, else the one that stays.
+/// Returns one original layer of each group: the first layer if the operator mixes weights, else the layer
+/// that stays.
 pub fn kept_layers(plan: &MergePlan) -> Vec<NewLayer> {
     let kept = |(place, group): (usize, &Vec<usize>)| match plan.operator.is_weighted() {
         true => group.first().copied(),

@@ -1,11 +1,11 @@
-//! Scoring text: log-likelihood, KL divergence and top-1 agreement, streamed over the vocabulary.
+//! Scores of a text: log-likelihood, KL divergence and top-1 agreement, streamed over the vocabulary.
 //!
-//! The head is walked by row slices. For each token a running maximum, sum of exponentials and
-//! divergence numerator are kept, as in an online softmax, so that no more than one slice of logits
-//! exists at a time:
+//! The rows of the head are read in slices. For each token a running maximum, sum of exponentials and
+//! divergence numerator are kept, as in an online softmax, so that the logits of only one slice exist at a
+//! time:
 //!
-//! `KL(p || q) = sum_v p_v (z_v - y_v) - lse(z) + lse(y)` for logits `z` of the original, `y` of the
-//! other, with `p = softmax(z)`.
+//! `KL(p || q) = sum_v p_v (z_v - y_v) - lse(z) + lse(y)` for logits `z` of the original and `y` of the other
+//! model, with `p = softmax(z)` and `q = softmax(y)`.
 
 mod slice;
 mod token;
@@ -27,20 +27,24 @@ use crate::protocol::events::{Observer, Stage, Unit};
 use crate::quality::Scores;
 use crate::{Error, Result};
 
-/// A model's states after its last layer, for the head of that model.
+/// A model and its hidden states after the last layer, ready for the head.
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
-    /// The model.
+    /// Model whose head computes the logits.
     pub model: &'a Model,
-    /// What left its last layer.
+    /// Hidden states after the last layer.
     pub states: &'a HiddenStates,
 }
 
-/// Scores `sequences` by what left the last layer of `own`, and compares it with the `original`
-/// where one is given. The two must have the same vocabulary.
+/// Scores `sequences` by `own`, and compares `own` with the `original` if there is one. Both models must have
+/// the same vocabulary.
 ///
 /// # Errors
-/// What reading gives, [`Error::Device`] if the device fails, and what `observer` gives.
+/// - [`Error::Numeric`] if a log-likelihood is not finite;
+/// - [`Error::Device`] if the device fails;
+/// - [`Error::Internal`] if the states are not those of `sequences`;
+/// - those of [`Head::open`], [`Head::normalise`], [`Head::fetch`], [`Head::upload`], [`HeadSlice::logits`]
+///   and [`Observer::event`].
 pub async fn score(
     accelerator: &Accelerator,
     sequences: &Sequences,
@@ -53,11 +57,11 @@ pub async fn score(
     scores.into_iter().next().ok_or_else(|| Error::Usage("there is nothing to score".to_owned()))
 }
 
-/// Scores several sets of states that share the head of `model` with each other and with the `original` states;
-/// the head is walked once.
+/// Scores several sets of hidden states. All of them, and the states of the `original`, belong to models with
+/// the head of `model`, which is read once.
 ///
 /// # Errors
-/// As [`score`].
+/// Those of [`score`].
 pub async fn score_all(
     accelerator: &Accelerator,
     sequences: &Sequences,
@@ -81,7 +85,7 @@ async fn score_through_head(
     let per_chunk = sequences_per_chunk(sequences.tokens());
     let n_rows = per_chunk * sequences.tokens();
     let head = Head::open(model, accelerator, n_rows).await?;
-    // A merged model shares its original's head: then each slice is read once for both.
+    // A merged model has the head of its original, so each slice is read once for both.
     let other_head = match original {
         Some(original) if !std::ptr::eq(original.model, model) => {
             Some(Head::open(original.model, accelerator, n_rows).await?)
@@ -119,7 +123,8 @@ async fn score_through_head(
     (0..owns.len()).map(|place| summed(&chunks, place, per_sequence, original.is_some())).collect()
 }
 
-/// Sums over all tokens of the states at `place`, of which `per_sequence` are of one sequence.
+/// Sums the scores of the states at index `place` over all tokens. Every `per_sequence` tokens belong to one
+/// sequence; `compared` says whether there is an original.
 fn summed(chunks: &[Chunk], place: usize, per_sequence: usize, compared: bool) -> Result<Scores> {
     let mut scores = Scores {
         original_nll: compared.then_some(0.0),
@@ -141,20 +146,20 @@ fn summed(chunks: &[Chunk], place: usize, per_sequence: usize, compared: bool) -
     Ok(scores)
 }
 
-/// What a model says after one token.
+/// Prediction of a model after one token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
-    /// Log-probability in nats of the token that was asked about.
+    /// Log-probability of the target token in nats.
     pub log_probability: f64,
-    /// The most likely token.
+    /// Most likely token.
     pub best: u32,
 }
 
-/// What `model` says after each of the states `[n, hidden]` that left its last layer, and how likely
-/// `targets[i]` is after the `i`-th.
+/// Predicts the token after each of the hidden states `[n, hidden]`, which left the last layer of `model`.
+/// The target of state `i` is `targets[i]`.
 ///
 /// # Errors
-/// As [`score`].
+/// Those of [`score`].
 pub async fn predict(
     accelerator: &Accelerator,
     model: &Model,
@@ -162,7 +167,7 @@ pub async fn predict(
     targets: &[u32],
     observer: &dyn Observer,
 ) -> Result<Vec<Prediction>> {
-    // Each state stands for itself, as if every sequence had one token.
+    // The states are independent, as if every sequence had one token.
     let per_chunk = sequences_per_chunk(1);
     let head = Head::open(model, accelerator, targets.len().min(per_chunk)).await?;
     let mut chunks = Vec::new();
@@ -184,7 +189,7 @@ fn damaged() -> Error {
     Error::Numeric("the log-likelihood of the text is not finite: the model's weights are damaged".to_owned())
 }
 
-/// Adds all slices of the head, and of the original's where that is another, to each chunk.
+/// Adds all slices of `head` to each chunk, with the slices of `other_head` if the original has another head.
 async fn through_head(
     accelerator: &Accelerator,
     head: &Head<'_>,
@@ -204,7 +209,7 @@ async fn through_head(
             _ => None,
         };
         let first = slice.first + slice.count;
-        // The following slice's bytes travel while this one is multiplied.
+        // The bytes of the next slice are read while this slice is multiplied.
         next = fetch(first)?;
         for chunk in chunks.iter_mut() {
             chunk.add(&slice, other_slice.as_ref().unwrap_or(&slice), accelerator).await?;
@@ -216,27 +221,31 @@ async fn through_head(
     Ok(())
 }
 
-/// States that predict something: all but each sequence's last, as rows.
+/// Returns the states that predict a token, which are all but the last of each sequence, as rows `[batch
+/// (tokens - 1), hidden]`.
 fn scored(states: &Tensor<3>) -> Tensor<2> {
     let [batch, tokens, hidden] = states.dims();
     states.clone().narrow(1, 0, tokens - 1).reshape([batch * (tokens - 1), hidden])
 }
 
-/// Some sequences of every model.
+/// Some sequences, with their hidden states in every model.
 struct Chunk {
+    /// Normalised hidden states `[n, hidden]` of each model.
     owns: Vec<Tensor<2>>,
+    /// Normalised hidden states `[n, hidden]` of the original.
     reference: Option<Tensor<2>>,
+    /// Token after each hidden state.
     targets: Vec<u32>,
-    /// Of each of `owns`.
+    /// Running sums of each hidden state, for each of `owns`.
     tokens: Vec<Vec<Token>>,
 }
 
 impl Chunk {
-    /// Adds one slice of the vocabulary.
+    /// Adds a slice of the vocabulary; `other` is the same slice of the original's head.
     async fn add(&mut self, slice: &HeadSlice, other: &HeadSlice, accelerator: &Accelerator) -> Result<()> {
         let z = self.reference.as_ref().map(|states| other.logits(states.clone())).transpose()?;
         let is_host = rowwise::is_host(accelerator.device());
-        // What all models are compared with is taken from the tensor and reduced once.
+        // The original's logits are taken from the tensor and reduced once for all models.
         let (z, reference) = match (is_host, z) {
             (true, Some(z)) => (None, Some(HostReference::new(z, self.targets.len(), slice.count)?)),
             (_, z) => (z, None),
@@ -256,10 +265,11 @@ impl Chunk {
 }
 
 impl Context<'_> {
-    /// Scores states that left the last layer.
+    /// Scores hidden states after the last layer, and compares them with the states of the `original` if
+    /// there are any.
     ///
     /// # Errors
-    /// As [`score`].
+    /// Those of [`score`].
     pub async fn score(&self, states: &HiddenStates, original: Option<&HiddenStates>) -> Result<Scores> {
         let output = |states| Output { model: self.model, states };
         let (own, original) = (output(states), original.map(output));
@@ -268,10 +278,10 @@ impl Context<'_> {
 }
 
 impl Stream {
-    /// Runs the layers from `from` on and scores what leaves the model.
+    /// Runs the layers from `from` on and scores the hidden states after the last layer.
     ///
     /// # Errors
-    /// As [`Stream::run`] and [`Context::score`].
+    /// Those of [`Stream::run`] and [`Context::score`].
     pub async fn run_and_score(
         &mut self,
         context: &Context<'_>,

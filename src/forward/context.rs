@@ -1,4 +1,4 @@
-//! What every pass over the layers needs.
+//! Inputs of every pass over the layers: model, device, sequences, storage and observer.
 
 use super::sequences::Sequences;
 use super::stream::Stream;
@@ -7,23 +7,23 @@ use crate::model::Model;
 use crate::model::weights::storage::Storage;
 use crate::protocol::events::Observer;
 
-/// What every pass over the layers needs.
+/// Inputs of every pass over the layers.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The original model.
+    /// Original model.
     pub model: &'a Model,
-    /// Where the arithmetic runs.
+    /// Device that runs the arithmetic.
     pub accelerator: &'a Accelerator,
-    /// What goes through.
+    /// Token sequences that go through the layers.
     pub sequences: &'a Sequences,
-    /// How the model is to be stored, so that the arithmetic sees what the file will hold.
+    /// Storage of the compressed model, so that the arithmetic sees the values that a file would hold.
     pub storage: Storage,
-    /// Who is told.
+    /// Observer of the pass.
     pub observer: &'a dyn Observer,
 }
 
 impl<'a> Context<'a> {
-    /// The model as it is.
+    /// Makes a context in which layers keep the element types of `model`.
     pub fn new(
         model: &'a Model,
         accelerator: &'a Accelerator,
@@ -34,8 +34,9 @@ impl<'a> Context<'a> {
         Self { model, accelerator, sequences, storage, observer }
     }
 
-    /// The layers of `stream` as they will be stored. Where that changes them they have yet to be run, which whatever
-    /// needs their states does.
+    /// Returns `stream` as [`storage`](Self::storage) will store its layers. If the storage changes the
+    /// element type of a tensor, only the embedded sequences are shared with `stream`, and the layers have
+    /// not been run yet.
     pub fn as_stored(&self, stream: &Stream) -> Stream {
         match self.storage.changes(self.model) {
             true => stream.with_layers(stream.layers().to_vec(), 0),

@@ -1,4 +1,4 @@
-//! The embedding rows of the tokens that occur in a text: a vocabulary of 128 000 rows is never read whole.
+//! Embedding rows of the tokens that occur in a text. A vocabulary of 128 000 rows is never read whole.
 
 use crate::Result;
 use crate::error::OrInternal;
@@ -6,24 +6,31 @@ use crate::model::Model;
 use crate::model::tensors::TensorId;
 use crate::model::weights::fetch::RowsFetch;
 
-/// Embedding rows are read in pieces of at most this many bytes.
+/// Most bytes of embedding rows that one request reads.
 const PIECE_BYTES: u64 = 16 << 20;
 
-/// Rows further apart than this are read separately: what lies between would take longer than a request.
+/// Largest distance in bytes between two rows that one request reads. Reading the rows between them would
+/// otherwise take longer than another request.
 const GAP_BYTES: u64 = 256 << 10;
 
-/// Pieces that are read at once.
+/// Number of requests in progress at the same time.
 const READS: usize = 8;
 
-/// The embedding rows of the tokens that occur.
+/// Embedding rows of the tokens that occur in a text.
 pub struct EmbeddingRows {
     hidden: usize,
-    /// Sorted ids; row `i` of `values` belongs to `ids[i]`.
+    /// Token ids in ascending order, each once. Row `i` of `values` belongs to `ids[i]`.
     ids: Vec<u32>,
+    /// Row-major `[ids.len(), hidden]`.
     values: Vec<f32>,
 }
 
 impl EmbeddingRows {
+    /// Reads the embedding rows of the tokens `ids`, which may be in any order and repeated.
+    ///
+    /// # Errors
+    /// Those of [`RowsFetch::start`], [`RowsFetch::finish`] and
+    /// [`Stored::rows`](crate::format::stored::Stored::rows).
     pub async fn read(model: &Model, ids: &[u32]) -> Result<Self> {
         let hidden = model.config.hidden_size;
         let mut ids = ids.to_vec();
@@ -35,7 +42,7 @@ impl EmbeddingRows {
         let mut values = Vec::with_capacity(ids.len() * hidden);
         let runs = runs(&ids, PIECE_BYTES / row_bytes.max(1), GAP_BYTES / row_bytes.max(1));
         for group in runs.chunks(READS) {
-            // All of a group are on their way before the first is awaited.
+            // All requests of a group are in progress before the first is awaited.
             let reads = group.iter().map(|run| {
                 let (first, last) =
                     run.first().copied().zip(run.last().copied()).or_internal("a run of rows is empty")?;
@@ -52,6 +59,10 @@ impl EmbeddingRows {
         Ok(Self { hidden, ids, values })
     }
 
+    /// Returns the embedding `[hidden]` of the token `id`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) if the row of this token was not read.
     pub fn row(&self, id: u32) -> Result<&[f32]> {
         let place = self.ids.binary_search(&id).ok();
         let values = place.and_then(|i| self.values.get(i * self.hidden..(i + 1) * self.hidden));
@@ -59,7 +70,8 @@ impl EmbeddingRows {
     }
 }
 
-/// Cuts sorted ids into runs that span at most `longest` rows and have no gap of more than `gap`.
+/// Cuts ascending ids into pieces, each for one request: a piece spans at most `longest` rows, and
+/// neighbouring ids differ by at most `gap`.
 fn runs(ids: &[u32], longest: u64, gap: u64) -> Vec<&[u32]> {
     let mut runs = Vec::new();
     let mut rest = ids;

@@ -1,4 +1,4 @@
-//! Which run a kept part belongs to.
+//! Identity of a run: the model and the text that a kept part belongs to.
 
 use super::sequences::Sequences;
 use crate::files::part::Part;
@@ -8,23 +8,23 @@ use crate::model::fingerprint::{Fnv, fingerprint};
 use crate::protocol::text::PointRule;
 use crate::{Error, Result};
 
-/// The key of a part's metadata that holds the kind of device.
+/// Metadata key of the name of the device that computed a part.
 const DEVICE: &str = "device";
 
-/// What a checkpoint belongs to, as hashes in hexadecimal.
+/// Model and text that a checkpoint belongs to, each as a 64-bit hash in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The model.
+    /// Hash of the model (see [`fingerprint()`]).
     pub model: String,
-    /// The token sequences and which of their states are points.
+    /// Hash of the token sequences and of the rule that chooses the points.
     pub text: String,
 }
 
 impl Identity {
-    /// Of a run of `sequences` through `model`.
+    /// Computes the identity of a run of `sequences` through `model`, with points chosen by `rule`.
     ///
     /// # Errors
-    /// What reading samples of the weights gives.
+    /// Those of [`fingerprint()`].
     pub async fn of(model: &Model, sequences: &Sequences, rule: PointRule) -> Result<Self> {
         let mut text = Fnv::default();
         text.text(&format!("{} {} {} {rule}", sequences.count(), sequences.tokens(), sequences.has_bos()));
@@ -35,15 +35,17 @@ impl Identity {
         Ok(Self { model: hex(fingerprint(model).await?), text: hex(text.value()) })
     }
 
-    /// What the metadata of a part says of the run and of the `device` that computed it.
+    /// Returns the metadata of a part, as pairs of key and value: the model, the text, and the `device` that
+    /// computed the part.
     pub fn about<'a>(&'a self, device: &'a str) -> [(&'static str, &'a str); 3] {
         [("model", &self.model), ("text", &self.text), (DEVICE, device)]
     }
 
-    /// Opens a part of this run.
+    /// Opens the part `name` of this run.
     ///
     /// # Errors
-    /// Those of [`Part::open`], and [`Error::Format`] in one clause for a part of another run.
+    /// [`Error::Format`], in one clause without the name, if the part belongs to another model, another text
+    /// or other points; those of [`Part::open`].
     pub async fn open(&self, store: &dyn PartStore, name: &str) -> Result<Part> {
         let part = Part::open(store, name).await?;
         if part.about("model") != self.model {
@@ -56,7 +58,7 @@ impl Identity {
     }
 }
 
-/// The kind of device that computed a part.
+/// Returns the name of the device that computed `part`.
 pub fn device_of(part: &Part) -> &str {
     part.about(DEVICE)
 }

@@ -1,4 +1,5 @@
-//! Sequences of tokens to hidden states, layer by layer: all sequences go through one layer, then through the next.
+//! Hidden states of token sequences, layer by layer: all sequences go through one layer, then through the
+//! next.
 
 pub mod context;
 mod embedding;

@@ -1,4 +1,4 @@
-//! A model that sequences go through once, with nothing kept between its layers.
+//! A single pass of sequences through a model, with no hidden states kept between its layers.
 
 use super::context::Context;
 use super::sequences::Sequences;
@@ -11,31 +11,32 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::protocol::events::{Observer, Stage};
 
-/// A model, of whatever layers, ready to be run.
+/// A model of original or merged layers, ready to be run.
 #[derive(Clone)]
 pub struct Pass<'a> {
-    /// The model whose tensors the layers are made of.
+    /// Model whose tensors the layers are made of.
     pub model: &'a Model,
-    /// Its layers, original or merged.
+    /// Layers of the model, original or merged.
     pub layers: Vec<NewLayer>,
-    /// How the layers are stored.
+    /// Storage of the layers, so that the arithmetic sees the values that a file would hold.
     pub storage: Storage,
-    /// Where the arithmetic runs.
+    /// Device that runs the arithmetic.
     pub accelerator: &'a Accelerator,
-    /// Who is told.
+    /// Observer of the stage that the pass is part of. [`run`](Self::run) is told its own observer.
     pub observer: &'a dyn Observer,
 }
 
 impl<'a> Pass<'a> {
-    /// The model as it is.
+    /// Makes a pass through the unchanged layers of `model`.
     pub fn original(model: &'a Model, accelerator: &'a Accelerator, observer: &'a dyn Observer) -> Self {
         Self { model, layers: NewLayer::originals(model), storage: Storage::of(model), accelerator, observer }
     }
 
-    /// What leaves the last layer; one layer of weights is in memory at a time.
+    /// Runs `sequences` through all layers and returns the hidden states after the last. The weights of one
+    /// layer are on the device at a time.
     ///
     /// # Errors
-    /// What reading, the device and the observer give.
+    /// Those of [`Stream::open_once`] and [`Stream::run`].
     pub async fn run(&self, sequences: &Sequences, observer: &dyn Observer) -> Result<HiddenStates> {
         let Self { model, accelerator, storage, .. } = *self;
         let context = Context { storage, ..Context::new(model, accelerator, sequences, observer) };

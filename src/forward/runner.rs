@@ -1,4 +1,4 @@
-//! Token sequences to hidden states, layer-major: all sequences through one layer, then the next.
+//! Embedding of token sequences, and layers that are read, uploaded and run one after the other.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -14,7 +14,7 @@ use crate::model::weights::fetch::{LayerFetch, LayerTensors};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 
-/// Everything that running layers needs besides the states.
+/// Model, device and positions: all that running a layer needs besides weights and hidden states.
 pub struct Runner<'a> {
     model: &'a Model,
     accelerator: &'a Accelerator,
@@ -22,21 +22,23 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// Prepares for sequences of `tokens` tokens.
+    /// Makes a runner for sequences of `tokens` tokens.
     pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Self {
         let positions = Positions::new(&model.config, tokens, accelerator.device());
         Self { model, accelerator, positions }
     }
 
-    /// What attention knows about positions.
+    /// Returns the rotary tables and the causal mask of the sequences.
     pub fn positions(&self) -> &Positions {
         &self.positions
     }
 
-    /// Embeds `sequences`, reading only the rows of tokens that occur.
+    /// Embeds `sequences` as hidden states on the device. Only the rows of tokens that occur are read.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`RowsFetch::start`](crate::model::weights::fetch::RowsFetch::start),
+    /// [`RowsFetch::finish`](crate::model::weights::fetch::RowsFetch::finish) and
+    /// [`Stored::rows`](crate::format::stored::Stored::rows).
     pub async fn embed(&self, sequences: &Sequences) -> Result<HiddenStates> {
         let hidden = self.model.config.hidden_size;
         let rows = EmbeddingRows::read(self.model, sequences.ids()).await?;
@@ -55,43 +57,43 @@ impl<'a> Runner<'a> {
         Ok(HiddenStates { chunks })
     }
 
-    /// Begins fetching a layer, so that it can be used later without waiting.
+    /// Begins to read the weights of a layer, so that they arrive while another layer is run.
     ///
     /// # Errors
-    /// As [`LayerFetch::start`].
+    /// Those of [`LayerFetch::start`].
     pub fn fetch(&self, layer: &NewLayer, storage: Storage) -> Result<LayerFetch<'a>> {
         LayerFetch::start(self.model, layer, storage)
     }
 
-    /// Uploads a fetched layer.
+    /// Uploads the tensors of a layer to the device.
     ///
     /// # Errors
-    /// As [`DecoderLayer::upload`].
+    /// Those of [`DecoderLayer::upload`].
     pub fn upload(&self, tensors: LayerTensors) -> Result<DecoderLayer> {
         DecoderLayer::upload(&self.model.config, tensors, self.accelerator)
     }
 
-    /// `layers` in order, ready to be run one after the other.
+    /// Returns `layers` as a sequence that reads ahead, and begins to read the first.
     ///
     /// # Errors
-    /// As [`fetch`](Runner::fetch).
+    /// Those of [`fetch`](Runner::fetch).
     pub fn ahead<'r>(&'r self, layers: &'r [NewLayer], storage: Storage) -> Result<Ahead<'r, 'a>> {
         let mut ahead = Ahead { runner: self, layers: layers.iter(), storage, next: None };
         ahead.begin()?;
         Ok(ahead)
     }
 
-    /// All sequences through one layer.
+    /// Runs all sequences through one layer and returns the hidden states after the layer.
     ///
     /// # Errors
-    /// As [`DecoderLayer::forward`].
+    /// Those of [`DecoderLayer::forward`].
     pub fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> Result<HiddenStates> {
         let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
         Ok(HiddenStates { chunks: states.chunks.iter().map(through).collect::<Result<_>>()? })
     }
 }
 
-/// Layers one after the other; while one is run, the bytes of the next are on their way.
+/// Layers to upload one after the other. While a layer is run, the weights of the next are being read.
 pub struct Ahead<'r, 'a> {
     runner: &'r Runner<'a>,
     layers: std::slice::Iter<'r, NewLayer>,
@@ -100,10 +102,10 @@ pub struct Ahead<'r, 'a> {
 }
 
 impl Ahead<'_, '_> {
-    /// The next layer, uploaded; `None` after the last.
+    /// Uploads the next layer and begins to read the layer after it. Returns `None` after the last layer.
     ///
     /// # Errors
-    /// What reading gives, and as [`Runner::upload`].
+    /// Those of [`LayerFetch::finish`], [`Runner::fetch`] and [`Runner::upload`].
     pub async fn next(&mut self) -> Result<Option<DecoderLayer>> {
         let Some(fetched) = self.next.take() else { return Ok(None) };
         let tensors = fetched.finish().await?;

@@ -1,4 +1,4 @@
-//! What goes through the model: text cut into sequences, and which of their states are points.
+//! Token sequences that go through the model, cut from a text.
 
 use crate::model::Config;
 use crate::model::open::Model;
@@ -6,10 +6,10 @@ use crate::protocol::options::TextOptions;
 use crate::protocol::text::{Draw, TextReport};
 use crate::{Error, Result};
 
-/// Sequences of token ids, all of one length.
+/// Sequences of token ids, all of the same length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequences {
-    /// Row-major `[count, tokens]`.
+    /// Token ids, row-major `[count, tokens]`.
     ids: Vec<u32>,
     count: usize,
     tokens: usize,
@@ -17,20 +17,22 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// The first `count` of the pieces that [`Sequences::draw`] cuts.
+    /// Cuts the first `count` sequences from `text_ids` (see [`Sequences::draw`]).
     ///
     /// # Errors
-    /// As [`Sequences::draw`].
+    /// Those of [`Sequences::draw`].
     pub fn cut(config: &Config, text_ids: &[u32], count: usize, tokens: usize) -> Result<Self> {
         Self::draw(config, text_ids, count, tokens, Draw::First)
     }
 
-    /// Cuts `text_ids` into pieces and takes `count` of them, or all: piece `i` of `tokens` tokens is BOS followed
-    /// by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`, or without a BOS token `text_ids[i T .. (i + 1) T]`.
+    /// Cuts `text_ids` into pieces that fill a sequence of `tokens` tokens each, and takes the `count` pieces
+    /// that `draw` chooses, or all if there are fewer. With `T = tokens`, the sequence of piece `i` is BOS
+    /// followed by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`; without a BOS token it is `text_ids[i T .. (i +
+    /// 1) T]`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the text does not fill one sequence, [`Error::Usage`] for fewer than two
-    /// tokens or more than the model's context.
+    /// [`Error::Usage`] if `tokens` is less than 2 or more than the model's context; [`Error::Limit`] if the
+    /// text does not fill one sequence; [`Error::Format`] if a token is outside the model's vocabulary.
     pub fn draw(config: &Config, text_ids: &[u32], count: usize, tokens: usize, draw: Draw) -> Result<Self> {
         if tokens < 2 || tokens > config.context {
             return Err(Error::Usage(format!(
@@ -57,12 +59,13 @@ impl Sequences {
         Ok(Self { ids, count: n, tokens, has_bos: config.bos_token_id.is_some() })
     }
 
-    /// Sequences as they are, each filled with `pad` at its end to the length of the longest. A causal model
-    /// gives the same states before the filling as without it; what it gives on the filling means nothing.
+    /// Pads each of `sequences` with `pad` at its end to the length of the longest. In a causal model,
+    /// padding does not change the hidden states before it; the hidden states of the padding itself mean
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an empty sequence or none, or one longer than the model's context;
-    /// [`Error::Format`] for a token outside its vocabulary.
+    /// [`Error::Usage`] if there are no sequences, one is empty, or one is longer than the model's context;
+    /// [`Error::Format`] if a token is outside the model's vocabulary.
     pub fn padded(config: &Config, sequences: &[Vec<u32>], pad: u32) -> Result<Self> {
         let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
         if sequences.iter().any(Vec::is_empty) || tokens == 0 || tokens > config.context {
@@ -81,22 +84,22 @@ impl Sequences {
         Ok(Self { ids, count: sequences.len(), tokens, has_bos })
     }
 
-    /// All ids, row-major `[count, tokens]`.
+    /// Returns all token ids, row-major `[count, tokens]`.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// How many there are.
+    /// Returns the number of sequences.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Tokens in each.
+    /// Returns the number of tokens in each sequence.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The first `count` of them, or all.
+    /// Returns the first `count` sequences, or all if there are fewer.
     #[must_use]
     pub fn first(&self, count: usize) -> Self {
         let count = count.min(self.count);
@@ -104,13 +107,13 @@ impl Sequences {
         Self { ids, count, ..*self }
     }
 
-    /// So many of them, evenly from first to last, or all.
+    /// Returns `count` sequences at even distances over all sequences, or all if there are fewer.
     #[must_use]
     pub fn spread(&self, count: usize) -> Self {
         self.at(&Draw::Spread.pieces(self.count, count))
     }
 
-    /// Those at `places`. Places that do not exist are left out.
+    /// Returns the sequences with the indices `places`. Indices past the end are left out.
     #[must_use]
     pub fn at(&self, places: &[usize]) -> Self {
         let ids: Vec<u32> = places.iter().flat_map(|place| self.get(*place)).copied().collect();
@@ -118,17 +121,17 @@ impl Sequences {
         Self { ids, count, ..*self }
     }
 
-    /// One sequence.
+    /// Returns the tokens of sequence `index`; empty past the end.
     pub fn get(&self, index: usize) -> &[u32] {
         self.ids.chunks(self.tokens).nth(index).unwrap_or_default()
     }
 
-    /// All of them, in order.
+    /// Returns the tokens of each sequence, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
         self.ids.chunks(self.tokens)
     }
 
-    /// Every sequence begins with the model's BOS token.
+    /// Returns whether every sequence begins with the model's BOS token.
     pub fn has_bos(&self) -> bool {
         self.has_bos
     }
@@ -144,13 +147,14 @@ fn check_vocabulary(config: &Config, ids: &[u32]) -> Result<()> {
     }
 }
 
-/// Longest text in bytes: it is tokenised whole.
+/// Largest text in bytes; a text is tokenised whole.
 const MAX_TEXT_BYTES: usize = 64 << 20;
 
-/// Tokenises a text and cuts it.
+/// Tokenises the text of `options` and cuts it into sequences.
 ///
 /// # Errors
-/// [`Error::Limit`] for an empty, too short or too long text.
+/// [`Error::Limit`] if the text is larger than 64 MiB; those of
+/// [`Tokenizer::encode`](crate::model::tokenizer::Tokenizer::encode) and [`Sequences::draw`].
 pub fn sequences(model: &Model, options: &TextOptions) -> Result<(Sequences, TextReport)> {
     let (text, name) = options.text_and_name();
     if text.len() > MAX_TEXT_BYTES {

@@ -1,30 +1,32 @@
-//! The residual stream of all sequences at one depth, and its way from the device to the host.
+//! Hidden states of all sequences at one depth of the residual stream, and their copy from the device to the
+//! host.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::{Error, Result};
 
-/// Tokens that go through a layer at once: enough to keep a processor busy, few enough that the
-/// widest activation of an 8B model (14336 columns) fits in WebGPU's guaranteed 128 MiB binding.
+/// Number of tokens that go through a layer at once: enough to keep a processor busy, few enough that the
+/// widest activation of an 8B model (14336 columns) fits in the 128 MiB binding that WebGPU guarantees.
 const TOKENS_PER_CHUNK: usize = 2048;
 
-/// How many sequences of `tokens` tokens go through a layer at once.
+/// Returns the number of sequences of `tokens` tokens that go through a layer at once, at least 1.
 pub fn sequences_per_chunk(tokens: usize) -> usize {
     (TOKENS_PER_CHUNK / tokens.max(1)).max(1)
 }
 
-/// The residual stream of all sequences at one depth, on the device, in chunks of sequences.
+/// Hidden states of all sequences at one depth of the residual stream, on the device, in chunks of sequences.
 #[derive(Debug, Clone)]
 pub struct HiddenStates {
-    /// `[sequences, tokens, hidden]` each.
+    /// One tensor `[sequences, tokens, hidden]` for each chunk.
     pub chunks: Vec<Tensor<3>>,
 }
 
 impl HiddenStates {
-    /// The states `[places.len(), hidden]` at `places` of (sequence, position), in ascending order of sequences.
+    /// Returns the hidden states `[places.len(), hidden]` at `places`, which are pairs of sequence and
+    /// position in ascending order of sequences.
     ///
     /// # Errors
-    /// [`Error::Internal`] for a place that does not exist.
+    /// [`Error::Internal`] if a place does not exist, or there are no places.
     pub fn rows(&self, places: &[(usize, usize)]) -> Result<Tensor<2>> {
         let (mut rows, mut first, mut found) = (Vec::new(), 0, 0);
         for chunk in &self.chunks {
@@ -48,10 +50,10 @@ impl HiddenStates {
         all_of("states", rows, found, places.len())
     }
 
-    /// The states of the sequences at `places`, ascending, as one chunk.
+    /// Returns the hidden states of the sequences with the ascending indices `places`, as one chunk.
     ///
     /// # Errors
-    /// [`Error::Internal`] for a sequence that does not exist.
+    /// [`Error::Internal`] if a sequence does not exist, or there are no indices.
     pub fn sequences(&self, places: &[usize]) -> Result<Self> {
         let (mut parts, mut first) = (Vec::new(), 0);
         for chunk in &self.chunks {
@@ -66,7 +68,8 @@ impl HiddenStates {
     }
 }
 
-/// `parts` one after the other, if as many were `found` as were `asked` for, and any.
+/// Concatenates `parts`. Fails if there are none, or if the number `found` differs from the number `asked`
+/// for.
 fn all_of<const D: usize>(
     what: &str,
     parts: Vec<Tensor<D>>,
@@ -79,7 +82,10 @@ fn all_of<const D: usize>(
     Ok(Tensor::cat(parts, 0))
 }
 
-/// Copies a tensor to the host; `what` says in an error what was going on.
+/// Copies a tensor to the host, row-major. `what` names the work at hand in errors, such as "while scoring".
+///
+/// # Errors
+/// [`Error::Device`] if the device fails or the tensor is not `f32`.
 pub async fn to_host<const D: usize>(tensor: Tensor<D>, what: &str) -> Result<Vec<f32>> {
     let lost = |e: String| {
         // Drivers answer in paragraphs; the first line says what happened.
@@ -90,7 +96,7 @@ pub async fn to_host<const D: usize>(tensor: Tensor<D>, what: &str) -> Result<Ve
     data.try_into_vec::<f32>().map_err(|e| lost(format!("{e:?}")))
 }
 
-/// Rows `[batch tokens, hidden]` of states.
+/// Reshapes hidden states `[batch, tokens, hidden]` to rows `[batch tokens, hidden]`.
 pub fn as_rows(states: &Tensor<3>) -> Tensor<2> {
     let [batch, tokens, hidden] = states.dims();
     states.clone().reshape([batch * tokens, hidden])

@@ -1,4 +1,5 @@
-//! All sequences through a model whose layers may be merged, resumable at any layer.
+//! All sequences and a model whose layers may be merged, with hidden states kept so that layers can be run
+//! again from any depth.
 
 use super::runner::Runner;
 use super::sequences::Sequences;
@@ -10,28 +11,30 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::{Stage, Unit};
 use crate::{Error, Result};
 
-/// States that are kept for resuming, however deep the model: with every n-th layer's states at hand,
-/// resuming anywhere costs at most n - 1 layers more, and memory does not grow with depth.
+/// Number of depths at which hidden states are kept for resuming, however deep the model. With the states of
+/// every n-th layer at hand, resuming anywhere costs at most n - 1 layers more, and memory does not grow with
+/// depth.
 const KEPT_STATES: usize = 8;
 
-/// More are kept while they are small: as many as fit in this many bytes.
+/// Bytes of hidden states up to which more than [`KEPT_STATES`] depths are kept.
 const KEPT_BYTES: u64 = 64 << 20;
 
-/// The layers of a model and the states between them, as far as they are kept.
+/// Layers of a model, and the hidden states between them as far as they are kept.
 #[derive(Clone)]
 pub struct Stream {
     layers: Vec<NewLayer>,
-    /// `kept[l]` enters layer `l`; the last leaves the model. The first and last always are kept.
+    /// `kept[l]` holds the states that enter layer `l`, the last element the states that leave the model. The
+    /// first element is always kept, the last as soon as the layers have been run.
     kept: Vec<Option<HiddenStates>>,
-    /// States are kept before every layer whose index is a multiple of this.
+    /// Hidden states are kept before every layer whose index is a multiple of this number.
     stride: usize,
 }
 
 impl Stream {
-    /// Embeds the sequences for a model of the given layers; nothing has run yet.
+    /// Embeds the sequences for a model of the given layers. No layer has been run yet.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`Runner::embed`].
     pub async fn open(context: &Context<'_>, layers: Vec<NewLayer>) -> Result<Self> {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
         let embedded = runner.embed(context.sequences).await?;
@@ -43,17 +46,18 @@ impl Stream {
         Ok(Self { layers, kept, stride })
     }
 
-    /// As [`open`](Stream::open), for sequences that go through once: nothing is kept between the layers.
+    /// Embeds the sequences like [`open`](Stream::open), for a single pass: no hidden states are kept between
+    /// the layers.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`Runner::embed`].
     pub async fn open_once(context: &Context<'_>, layers: Vec<NewLayer>) -> Result<Self> {
         let stream = Self::open(context, layers).await?;
         Ok(Self { stride: stream.layers.len().max(1), ..stream })
     }
 
-    /// The same sequences through other layers, which agree with these before `from`: what was
-    /// computed before it is shared.
+    /// Returns the same sequences with other layers, which must equal the layers of this stream before layer
+    /// `from`. Hidden states that are kept up to layer `from` are shared.
     #[must_use]
     pub fn with_layers(&self, layers: Vec<NewLayer>, from: usize) -> Self {
         let mut kept: Vec<_> = self.kept.iter().take(from + 1).cloned().collect();
@@ -61,11 +65,11 @@ impl Stream {
         Self { layers, kept, stride: self.stride }
     }
 
-    /// Visits the states at every depth, from what enters the first layer to what leaves the last, by running the
-    /// layers once more.
+    /// Runs all layers once more and calls `visit` with the hidden states at every depth, from the states
+    /// that enter the first layer to the states that leave the last.
     ///
     /// # Errors
-    /// What running and `visit` give.
+    /// Those of [`Stream::run`], and of `visit`.
     pub async fn visit_depths(
         &self,
         context: &Context<'_>,
@@ -83,15 +87,15 @@ impl Stream {
             .await
     }
 
-    /// The layers.
+    /// Returns the layers.
     pub fn layers(&self) -> &[NewLayer] {
         &self.layers
     }
 
-    /// The states after the last layer.
+    /// Returns the hidden states after the last layer.
     ///
     /// # Errors
-    /// [`Error::Usage`] before [`run`](Stream::run).
+    /// [`Error::Usage`] if the layers have not been run (see [`run`](Stream::run)).
     pub fn last(&self) -> Result<&HiddenStates> {
         self.kept
             .last()
@@ -99,19 +103,20 @@ impl Stream {
             .ok_or_else(|| Error::Usage("the layers have not been run yet".to_owned()))
     }
 
-    /// Whether states stay at `place`, so that layers after it can be run again.
+    /// Returns whether the hidden states that enter layer `place` (for the number of layers: that leave the
+    /// model) are kept, so that layers can be run again from there.
     pub fn keeps(&self, place: usize) -> bool {
         place == self.layers.len() || place.is_multiple_of(self.stride)
     }
 
-    /// Puts the states that enter layer `place` where they would be, had the layers before it been run here.
+    /// Sets the hidden states that enter layer `place`, as if the layers before it had been run.
     pub fn restore(&mut self, place: usize, states: HiddenStates) {
         if let Some(slot) = self.kept.get_mut(place) {
             *slot = Some(states);
         }
     }
 
-    /// Drops states that were only needed to go on from.
+    /// Drops restored hidden states at depths where none are [kept](Stream::keeps).
     pub fn thin(&mut self) {
         for place in 0..self.kept.len() {
             if !self.keeps(place)
@@ -122,10 +127,10 @@ impl Stream {
         }
     }
 
-    /// The deepest layer up to `place` before which states are kept, and those states.
+    /// Returns the deepest layer up to `place` whose entering hidden states are kept, and these states.
     ///
     /// # Errors
-    /// [`Error::Usage`] if nothing was embedded.
+    /// [`Error::Usage`] if no hidden states are kept up to `place`.
     pub fn nearest(&self, place: usize) -> Result<(usize, HiddenStates)> {
         let kept = |layer: usize| Some((layer, self.kept.get(layer)?.clone()?));
         (0..=place.min(self.layers.len()))
@@ -134,11 +139,13 @@ impl Stream {
             .ok_or_else(|| Error::Usage("the sequences have not been embedded".to_owned()))
     }
 
-    /// Runs the layers from `from` on, and before them what is needed to get there; `visit` sees the
-    /// states before and after each layer from `from` on.
+    /// Runs the layers from `from` on, starting at the [nearest](Stream::nearest) hidden states that are
+    /// kept. `visit` gets the index of each layer from `from` on, and the hidden states before and after it.
+    /// New hidden states are kept only if all layers were run.
     ///
     /// # Errors
-    /// What reading, the device, the observer and `visit` give.
+    /// Those of [`nearest`](Stream::nearest), [`Runner::ahead`], [`Ahead::next`](super::runner::Ahead::next),
+    /// [`Runner::forward`] and [`Observer::event`](crate::protocol::events::Observer::event), and of `visit`.
     pub async fn run(
         &mut self,
         context: &Context<'_>,
@@ -175,12 +182,12 @@ impl Stream {
     }
 }
 
-/// Bytes of the hidden states of all sequences at one depth.
+/// Returns the bytes of the hidden states of all sequences at one depth, in `f32`.
 pub fn state_bytes(model: &Model, sequences: &Sequences) -> u64 {
     4 * model.config.hidden_size as u64 * sequences.count() as u64 * sequences.tokens() as u64
 }
 
-/// How many states a stream of `n_layers` layers keeps.
+/// Returns the number of depths at which a stream of `n_layers` layers keeps hidden states.
 pub fn n_kept_states(model: &Model, sequences: &Sequences, n_layers: usize) -> usize {
     let small = KEPT_BYTES / state_bytes(model, sequences).max(1);
     n_layers.min(KEPT_STATES.max(usize::try_from(small).unwrap_or(usize::MAX))).max(1)

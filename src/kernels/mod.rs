@@ -5,6 +5,7 @@
 //! graphics card computes it.
 
 pub mod attention;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod panels;
 pub mod product;

@@ -3,8 +3,11 @@
 mod calibration_curve;
 pub mod compare;
 pub mod estimate;
+mod run;
 mod similarity;
 mod stages;
+
+pub use self::run::RunOptions;
 
 use std::cell::Cell;
 

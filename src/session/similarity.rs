@@ -2,12 +2,11 @@
 
 use web_time::Instant;
 
-use super::{Calibrated, Session, before_similarity};
+use super::{Calibrated, RunOptions, Session, before_similarity};
 use crate::analysis::atlas::{Atlas, LayerMap, MapOptions};
 use crate::analysis::checkpoint::Checkpoint;
 use crate::analysis::layers::LayerAnalysis;
 use crate::analysis::points::{check_points, point_list};
-use crate::files::parts::PartStore;
 use crate::forward::context::Context;
 use crate::forward::identity::Identity;
 use crate::forward::sequences::{Sequences, sequences};
@@ -15,7 +14,7 @@ use crate::forward::stream::Stream;
 use crate::maths::manifold::align;
 use crate::maths::similarity::Metric;
 use crate::model::weights::new_layer::NewLayer;
-use crate::protocol::events::{Observer, Stage};
+use crate::protocol::events::Stage;
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::CalibrationOptions;
 use crate::protocol::similarity::{MetricReport, SimilarityReport};
@@ -32,23 +31,9 @@ impl Session {
     pub async fn similarity(
         &mut self,
         options: &CalibrationOptions,
-        observer: &dyn Observer,
+        run: impl Into<RunOptions<'_>>,
     ) -> Result<SimilarityReport> {
-        self.similarity_kept(options, None, observer).await
-    }
-
-    /// As [`similarity`](Session::similarity), with finished layers kept in `store`, from which the run goes on where
-    /// it holds the beginning of the same one. The result is the same, bit by bit on the same kind of device.
-    ///
-    /// # Errors
-    /// As [`similarity`](Session::similarity); never what is wrong with the store or its parts, of which the
-    /// observer is told.
-    pub async fn similarity_kept(
-        &mut self,
-        options: &CalibrationOptions,
-        store: Option<&mut dyn PartStore>,
-        observer: &dyn Observer,
-    ) -> Result<SimilarityReport> {
+        let RunOptions { observer, mut store, .. } = run.into();
         let start = Instant::now();
         if let Some(report) = self.compare_again(options, start)? {
             return Ok(report);
@@ -61,7 +46,7 @@ impl Session {
         let mut analysis = LayerAnalysis::new(options, sequences.has_bos())?;
         let context = Context::new(&self.model, &self.accelerator, &sequences, observer);
         let mut stream = Stream::open(&context, NewLayer::originals(&self.model)).await?;
-        let mut checkpoint = match store {
+        let mut checkpoint = match store.as_deref_mut() {
             Some(store) => {
                 let identity = Identity::of(&self.model, &sequences, options.points).await?;
                 Some(Checkpoint::new(store, identity, &self.accelerator, observer))

@@ -4,7 +4,7 @@ use web_time::Instant;
 
 use super::calibration_curve::calibration_curve;
 use super::compare::{Comparing, compare};
-use super::{Calibrated, Planned, Session};
+use super::{Calibrated, Planned, RunOptions, Session};
 use crate::evaluate::held_out::HeldOut;
 use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
@@ -37,23 +37,9 @@ impl Session {
         &mut self,
         options: &PlanOptions,
         output: &WriteOptions,
-        observer: &dyn Observer,
+        run: impl Into<RunOptions<'_>>,
     ) -> Result<PlanReport> {
-        self.plan_kept(options, output, None, observer).await
-    }
-
-    /// As [`plan`](Session::plan), with layers that are fitted kept in `store`, from which the same plan goes on after
-    /// an interruption. The result is the same, bit by bit on the same kind of device.
-    ///
-    /// # Errors
-    /// As [`plan`](Session::plan); never what is wrong with the store or its parts.
-    pub async fn plan_kept(
-        &mut self,
-        options: &PlanOptions,
-        output: &WriteOptions,
-        store: Option<Box<dyn PartStore>>,
-        observer: &dyn Observer,
-    ) -> Result<PlanReport> {
+        let RunOptions { observer, store, .. } = run.into();
         let start = Instant::now();
         self.planned = None;
         let calibrated = self.calibrated()?;
@@ -76,24 +62,9 @@ impl Session {
         &mut self,
         plan: &MergePlan,
         output: &WriteOptions,
-        observer: &dyn Observer,
+        run: impl Into<RunOptions<'_>>,
     ) -> Result<PlanReport> {
-        self.measure_kept(plan, output, None, observer, false).await
-    }
-
-    /// The same, with fitted layers kept in `store` as [`plan_kept`](Session::plan_kept) does, and if `each` with a
-    /// measurement after each step, where the plan's weights say all.
-    ///
-    /// # Errors
-    /// Those of [`measure`](Session::measure).
-    pub async fn measure_kept(
-        &mut self,
-        plan: &MergePlan,
-        output: &WriteOptions,
-        store: Option<Box<dyn PartStore>>,
-        observer: &dyn Observer,
-        each: bool,
-    ) -> Result<PlanReport> {
+        let RunOptions { observer, store, each_step } = run.into();
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, output, observer);
@@ -107,7 +78,7 @@ impl Session {
             output,
             calibrated.baseline(),
             judge.as_ref(),
-            each,
+            each_step,
         )
         .await?;
         let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;

@@ -1,12 +1,10 @@
 //! One test for each way that a model or a text can be wrong: each ends in one sentence that names
 //! what is wrong, before any long work.
 
+use laminate::protocol::events::Stage;
+use laminate::{Accelerator, CalibrationOptions, Error, Preference, Session, Silent, WriteOptions};
+
 use crate::common::{Files, StopAt, cpu, files, open_files, remove, run, session};
-use laminate::Error;
-use laminate::device::{Accelerator, Preference};
-use laminate::protocol::events::{Silent, Stage};
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
-use laminate::session::Session;
 
 const MODEL: &str = "stories260K";
 

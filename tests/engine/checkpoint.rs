@@ -5,18 +5,19 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::common::{Files, MemoryParts, StopAt, cpu, files, open_files, run, session};
 use futures::future::LocalBoxFuture;
-use laminate::files::parts::{DirectoryParts, PartStore};
+use laminate::files::parts::DirectoryParts;
 use laminate::maths::similarity::Metric;
-use laminate::plan::PlanOptions;
-use laminate::protocol::events::{Event, Kept, Observer, Silent, Stage};
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::protocol::events::{Kept, Stage};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::protocol::text::PointRule;
-use laminate::session::Session;
-use laminate::{Error, Result, demo};
+use laminate::{
+    CalibrationOptions, Error, Event, Observer, PartStore, PlanOptions, Result, RunOptions, Session, Silent,
+    WriteOptions, demo,
+};
 use serde_json::Value;
+
+use crate::common::{Files, MemoryParts, StopAt, cpu, files, open_files, run, session};
 
 /// Quick, with states in two chunks.
 fn options() -> CalibrationOptions {
@@ -66,16 +67,21 @@ impl Seen {
 
 /// A store in which the demo was stopped before layer `layer` was run.
 fn stopped_before(layer: u64, options: &CalibrationOptions) -> MemoryParts {
-    let mut store = MemoryParts::default();
+    let store = MemoryParts::default();
     let stop = StopAt(Stage::Capture, layer);
-    let stopped = run(demo_session().similarity_kept(options, Some(&mut store), &stop));
+    let stopped = run(demo_session().similarity(options, kept(&store, &stop)));
     assert_eq!(stopped.unwrap_err(), Error::Cancelled);
     store
 }
 
+/// Watched by `observer` and kept in `store`.
+fn kept<'a>(store: &MemoryParts, observer: &'a dyn Observer) -> RunOptions<'a> {
+    RunOptions::watched_by(observer).kept_in(Some(Box::new(store.clone())))
+}
+
 fn go_on(store: &MemoryParts, options: &CalibrationOptions) -> (SimilarityReport, Seen) {
-    let (seen, mut store) = (Seen::default(), store.clone());
-    let report = run(demo_session().similarity_kept(options, Some(&mut store), &seen)).unwrap();
+    let (seen, store) = (Seen::default(), store.clone());
+    let report = run(demo_session().similarity(options, kept(&store, &seen))).unwrap();
     (report, seen)
 }
 
@@ -99,12 +105,12 @@ fn a_finished_run_is_opened_without_running_a_layer_and_plans_the_same() {
     let options = options();
     let plan = PlanOptions { remove: Some(7), ..PlanOptions::default() };
     let mut first = demo_session();
-    let mut store = MemoryParts::default();
-    let report = run(first.similarity_kept(&options, Some(&mut store), &Silent)).unwrap();
+    let store = MemoryParts::default();
+    let report = run(first.similarity(&options, kept(&store, &Silent))).unwrap();
     let planned = run(first.plan(&plan, &WriteOptions::default(), &Silent)).unwrap();
 
     let (mut again, seen) = (demo_session(), Seen::default());
-    let reopened = run(again.similarity_kept(&options, Some(&mut store), &seen)).unwrap();
+    let reopened = run(again.similarity(&options, kept(&store, &seen))).unwrap();
     assert_eq!(found(&reopened), found(&report));
     assert_eq!(seen.run.borrow().len(), 0);
     let planned_again = run(again.plan(&plan, &WriteOptions::default(), &Silent)).unwrap();
@@ -114,8 +120,8 @@ fn a_finished_run_is_opened_without_running_a_layer_and_plans_the_same() {
 
 #[test]
 fn another_metric_or_map_goes_on_from_the_same_points() {
-    let mut store = MemoryParts::default();
-    run(demo_session().similarity_kept(&options(), Some(&mut store), &Silent)).unwrap();
+    let store = MemoryParts::default();
+    run(demo_session().similarity(&options(), kept(&store, &Silent))).unwrap();
     for other in [
         CalibrationOptions { metric: Metric::Cka, ..options() },
         CalibrationOptions { dims: 3, time: 2.0, density: 0.5, ..options() },
@@ -221,14 +227,14 @@ fn a_model_that_differs_in_one_layer_is_another() {
     let mut changed: Files = files("stories260K");
     let weights = changed.get_mut("model.safetensors").unwrap();
     let options = CalibrationOptions { samples: 24, tokens: 16, ..CalibrationOptions::default() };
-    let mut store = MemoryParts::default();
-    run(session("stories260K").similarity_kept(&options, Some(&mut store), &Silent)).unwrap();
+    let store = MemoryParts::default();
+    run(session("stories260K").similarity(&options, kept(&store, &Silent))).unwrap();
     // The second half of the file holds whole layers; half of each value is scaled by the exponent's last bit.
     let half = weights.len() / 2;
     weights[half..].iter_mut().skip(3).step_by(64).for_each(|byte| *byte ^= 1);
     let seen = Seen::default();
     let mut other = Session::new(open_files(&changed).unwrap(), cpu());
-    let report = run(other.similarity_kept(&options, Some(&mut store), &seen));
+    let report = run(other.similarity(&options, kept(&store, &seen)));
     assert!(seen.troubles()[0].contains("another model: this one starts anew"), "{:?}", seen.troubles());
     drop(report);
 }
@@ -237,8 +243,8 @@ fn a_model_that_differs_in_one_layer_is_another() {
 fn a_full_disk_ends_the_keeping_and_not_the_run() {
     let whole = found(&run(demo_session().similarity(&options(), &Silent)).unwrap());
     for capacity in [0, 1_000_000, 3_000_000] {
-        let (seen, mut store) = (Seen::default(), MemoryParts::full_at(capacity));
-        let report = run(demo_session().similarity_kept(&options(), Some(&mut store), &seen)).unwrap();
+        let (seen, store) = (Seen::default(), MemoryParts::full_at(capacity));
+        let report = run(demo_session().similarity(&options(), kept(&store, &seen))).unwrap();
         assert_eq!(found(&report), whole);
         assert_eq!(seen.troubles(), ["finished layers are not kept, because memory: the disk is full"]);
         assert!(store.parts.borrow().is_empty(), "what cannot be of use is left");
@@ -248,13 +254,13 @@ fn a_full_disk_ends_the_keeping_and_not_the_run() {
 #[test]
 fn a_slow_medium_holds_up_the_run_less_and_still_goes_on() {
     let options = options();
-    let mut store = MemoryParts::slow(Duration::from_secs(1));
+    let store = MemoryParts::slow(Duration::from_secs(1));
     let seen = Seen::default();
     let stop = StopAt(Stage::Capture, 8);
-    run(demo_session().similarity_kept(&options, Some(&mut store), &stop)).unwrap_err();
+    run(demo_session().similarity(&options, kept(&store, &stop))).unwrap_err();
     let states = store.parts.borrow().keys().filter(|name| name.starts_with("states-")).count();
     assert!(states < 8, "states were written after every layer, although that takes longer than the layers");
-    let report = run(demo_session().similarity_kept(&options, Some(&mut store), &seen)).unwrap();
+    let report = run(demo_session().similarity(&options, kept(&store, &seen))).unwrap();
     assert_eq!(found(&report), found(&run(demo_session().similarity(&options, &Silent)).unwrap()));
     let layers: Vec<usize> = seen.kept.borrow().iter().map(|kept| kept.layers).collect();
     assert!(layers.is_sorted() && layers.last() == Some(&12), "{layers:?}");
@@ -269,16 +275,19 @@ fn a_directory_keeps_parts_whole_and_nothing_else_is_touched() {
     let stop = StopAt(Stage::Capture, 4);
     std::fs::create_dir(&place).unwrap();
     std::fs::write(place.join("notes.txt"), "mine").unwrap();
-    let mut store = DirectoryParts::open(&place).unwrap();
-    run(demo_session().similarity_kept(&options, Some(&mut store), &stop)).unwrap_err();
+    let directory = || Some(Box::new(DirectoryParts::open(&place).unwrap()) as Box<dyn PartStore>);
+    let stopped = RunOptions::watched_by(&stop).kept_in(directory());
+    run(demo_session().similarity(&options, stopped)).unwrap_err();
     // A run that was ended in the middle of a part leaves it without its name.
+    let mut store = DirectoryParts::open(&place).unwrap();
     run(async {
         store.create("states-0011").await?;
         store.write(b"half").await
     })
     .unwrap();
-    let (seen, mut store) = (Seen::default(), DirectoryParts::open(&place).unwrap());
-    let report = run(demo_session().similarity_kept(&options, Some(&mut store), &seen)).unwrap();
+    let seen = Seen::default();
+    let again = RunOptions::watched_by(&seen).kept_in(directory());
+    let report = run(demo_session().similarity(&options, again)).unwrap();
     assert_eq!(found(&report), found(&run(demo_session().similarity(&options, &Silent)).unwrap()));
     assert_eq!((seen.run.borrow().len(), seen.troubles().len()), (8, 0));
     assert_eq!(std::fs::read_to_string(place.join("notes.txt")).unwrap(), "mine");

@@ -2,17 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::common::{MemoryFolder, cpu, open, open_files, run, session};
 use futures::future::LocalBoxFuture;
-use laminate::evaluate::perplexity::evaluate;
 use laminate::format::Container;
-use laminate::plan::{METHODS, Method, Operator, PlanOptions, Selection};
+use laminate::plan::{METHODS, Operator, Selection};
 use laminate::protocol::compare::{CompareReport, CompareRow};
-use laminate::protocol::events::{Event, Observer, Silent};
-use laminate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use laminate::protocol::plan::CalibrationPoint;
-use laminate::session::Session;
-use laminate::{Error, Result};
+use laminate::{
+    CalibrationOptions, CompareOptions, Error, Event, Method, Observer, PlanOptions, Result, Session, Silent,
+    TextOptions, WriteOptions, evaluate,
+};
+
+use crate::common::{MemoryFolder, cpu, open, open_files, run, session};
 
 const PLANTED: &str = "stories-planted-12L";
 

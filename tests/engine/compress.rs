@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 
-use crate::common::{MemoryFolder, json, numbers, open, remove, run, session};
 use futures::future::LocalBoxFuture;
-use laminate::Result;
-use laminate::device::Accelerator;
 use laminate::maths::similarity::Metric;
-use laminate::plan::{Alpha, METHODS, Method, PlanOptions, Selection};
-use laminate::protocol::events::{Event, Observer, Silent};
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::plan::{Alpha, METHODS, Selection};
 use laminate::protocol::plan::PlanReport;
 use laminate::protocol::similarity::SimilarityReport;
-use laminate::session::Session;
+use laminate::{
+    Accelerator, CalibrationOptions, Event, Method, Observer, PlanOptions, Result, RunOptions, Session,
+    Silent, WriteOptions,
+};
+
+use crate::common::{MemoryFolder, json, numbers, open, remove, run, session};
 
 const PLANTED: &str = "stories-planted-12L";
 
@@ -164,14 +164,9 @@ fn what_was_measured_is_what_the_written_model_gives() {
     let options = CalibrationOptions::default();
     let accelerator: Accelerator = crate::common::cpu();
     let original = open(PLANTED);
-    let evaluated = run(laminate::evaluate::perplexity::evaluate(
-        &written,
-        Some(&original),
-        &accelerator,
-        &options.text_options(),
-        &Silent,
-    ))
-    .unwrap();
+    let evaluated =
+        run(laminate::evaluate(&written, Some(&original), &accelerator, &options.text_options(), &Silent))
+            .unwrap();
     let ratio = evaluated.perplexity / report.merged.perplexity;
     // Norms of unchanged layers and the embedding are rounded too when everything becomes F16.
     assert_near("perplexity ratio", ratio, 1.0, 1e-3);
@@ -347,7 +342,12 @@ fn a_repeated_plan_is_measured_after_each_step_where_that_is_asked() {
     similarity(&mut session, &CalibrationOptions { samples: 40, ..CalibrationOptions::default() });
     let given = run(session.plan(&remove(3), &WriteOptions::default(), &Silent)).unwrap();
     let end = run(session.measure(&given.plan, &WriteOptions::default(), &Silent)).unwrap();
-    let each = run(session.measure_kept(&given.plan, &WriteOptions::default(), None, &Silent, true)).unwrap();
+    let each = run(session.measure(
+        &given.plan,
+        &WriteOptions::default(),
+        RunOptions::default().measuring_each_step(),
+    ))
+    .unwrap();
     assert_eq!(end.plan.steps[0].perplexity, None);
     for (again, step) in each.plan.steps.iter().zip(&given.plan.steps) {
         assert_near("perplexity", again.perplexity.unwrap(), step.perplexity.unwrap(), 1e-3);

@@ -1,11 +1,12 @@
 //! Diffusion maps: what theory demands, then a naive version, then stored numbers, then bad input.
 
-use crate::geometry::{Golden, Random, assert_close, assert_rows_close};
-use laminate::error::Error;
+use laminate::Error;
 use laminate::maths::manifold::{
     DiffusionMap, DiffusionOptions, Normalise, Points, ValidDiffusionOptions, align, diffusion_map,
     diffusion_maps, diffusion_operator, squared_distances,
 };
+
+use crate::geometry::{Golden, Random, assert_close, assert_rows_close};
 
 fn default() -> ValidDiffusionOptions {
     DiffusionOptions::default().check().unwrap()

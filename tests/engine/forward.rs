@@ -1,17 +1,17 @@
 //! Our forward pass against numbers of transformers (f32), stored in `tests/data`.
 
-use crate::common::{cpu, json, numbers, open, run};
-use laminate::analysis::observe::{LayerOutput, observe};
-use laminate::evaluate::{Output, score};
-use laminate::forward::runner::Runner;
-use laminate::forward::sequences::Sequences;
-use laminate::forward::states::HiddenStates;
-use laminate::model::Model;
-use laminate::model::weights::new_layer::NewLayer;
-use laminate::model::weights::storage::Storage;
-use laminate::protocol::events::Silent;
+use laminate::internals::analysis::observe::{LayerOutput, observe};
+use laminate::internals::evaluate::{Output, score};
+use laminate::internals::forward::runner::Runner;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::forward::states::HiddenStates;
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::internals::model::weights::storage::Storage;
+use laminate::internals::quality::Scores;
 use laminate::protocol::text::PointRule;
-use laminate::quality::Scores;
+use laminate::{Model, Silent};
+
+use crate::common::{cpu, json, numbers, open, run};
 
 /// Runs all layers; what each gave, and the score of the sequences.
 fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {

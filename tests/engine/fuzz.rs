@@ -1,9 +1,10 @@
 //! Damaged files of both formats, at random: an error or a model, and never a panic. The seed of a case is in the
 //! message where one fails.
 
-use crate::common::{Files, data, files, open_files};
 use laminate::format::gguf;
 use laminate::format::safetensors::{LENGTH_BYTES, header_length};
+
+use crate::common::{Files, data, files, open_files};
 
 const CASES: u64 = 3000;
 

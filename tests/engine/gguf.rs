@@ -1,18 +1,13 @@
 //! GGUF files as models, in and out: what they hold, what they give, and each way they can lie.
 
-use crate::common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
-use laminate::error::Error;
-use laminate::evaluate::perplexity::evaluate;
 use laminate::format::Container;
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, decode};
 use laminate::format::gguf::{Header, Metadata, OutputTensor, Value, header_bytes, parse_header};
-use laminate::forward::sequences::Sequences;
-use laminate::model::Model;
-use laminate::plan::MergePlan;
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
-use laminate::session::Session;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::{CalibrationOptions, Error, MergePlan, Model, Session, Silent, WriteOptions, evaluate};
+
+use crate::common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
 
 const SPLIT: [&str; 3] = [
     "stories260K-F16-split-00001-of-00003.gguf",

@@ -3,16 +3,16 @@
 
 use std::cell::Cell;
 
-use crate::common::{MemoryParts, cpu, run};
 use futures::future::LocalBoxFuture;
-use laminate::files::parts::PartStore;
-use laminate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection};
-use laminate::protocol::events::{Event, Observer, Silent};
-use laminate::protocol::options::{CalibrationOptions, TextOptions, WriteOptions};
+use laminate::plan::{Alpha, Operator, Selection};
 use laminate::protocol::plan::PlanReport;
-use laminate::session::Session;
-use laminate::{Error, Result, demo};
+use laminate::{
+    CalibrationOptions, Error, Event, MergePlan, Observer, PartStore, PlanOptions, Result, RunOptions,
+    Session, Silent, TextOptions, WriteOptions, demo,
+};
 use serde_json::Value;
+
+use crate::common::{MemoryParts, cpu, run};
 
 /// Stops where a progress report begins like this.
 struct StopBefore(&'static str);
@@ -85,7 +85,11 @@ fn measure(
     observer: &dyn Observer,
 ) -> Result<PlanReport> {
     let store: Box<dyn PartStore> = Box::new(store.clone());
-    run(session.measure_kept(plan, &WriteOptions::default(), Some(store), observer, false))
+    run(session.measure(
+        plan,
+        &WriteOptions::default(),
+        RunOptions::watched_by(observer).kept_in(Some(store)),
+    ))
 }
 
 fn plan(
@@ -95,7 +99,11 @@ fn plan(
     observer: &dyn Observer,
 ) -> Result<PlanReport> {
     let store: Box<dyn PartStore> = Box::new(store.clone());
-    run(session.plan_kept(options, &WriteOptions::default(), Some(store), observer))
+    run(session.plan(
+        options,
+        &WriteOptions::default(),
+        RunOptions::watched_by(observer).kept_in(Some(store)),
+    ))
 }
 
 /// Everything in a report but how long it took, and with it what was said.
@@ -187,7 +195,8 @@ fn a_plan_uses_what_another_began_alike_and_removes_the_rest() {
 
     // What is stored otherwise is fitted otherwise, and another text gives other layers.
     let f16 = WriteOptions { dtype: Some("f16".parse().unwrap()), ..WriteOptions::default() };
-    run(session.measure_kept(&other, &f16, Some(Box::new(store.clone())), &Silent, false)).unwrap();
+    let kept = RunOptions::default().kept_in(Some(Box::new(store.clone())));
+    run(session.measure(&other, &f16, kept)).unwrap();
     assert!(names(&store).iter().all(|name| !after.contains(name)));
 }
 

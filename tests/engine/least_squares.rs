@@ -1,12 +1,13 @@
 //! Least squares: what theory demands, then naive versions in double precision, then stored numbers, then bad
 //! input.
 
-use self::noise::noise;
 use laminate::Error;
 use laminate::maths::least_squares::{
     LAMBDAS, Normal, eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes, leverage_bytes,
     leverage_keep, ridge, ridge_bytes, ridge_on_all,
 };
+
+use self::noise::noise;
 
 mod noise;
 

@@ -27,6 +27,7 @@ mod output;
 mod picture;
 mod plan;
 mod self_text;
+#[cfg(feature = "gpu")]
 mod shaders;
 mod similarity;
 mod tokenizers;

@@ -1,18 +1,15 @@
 //! Maps made again from kept distances: equal to the last bit where they are exact, near where they are sketches.
 
-use crate::common::{cpu, run};
-use crate::geometry::{Golden, Random, assert_close};
-use laminate::analysis::atlas::{LayerMap, MapOptions};
 use laminate::maths::manifold::{
     DiffusionMap, DiffusionOptions, Embedding, KeptDistances, Normalise, Points, Sketch,
     ValidDiffusionOptions, align_onto, diffusion_map, diffusion_map_and_distances,
 };
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::CalibrationOptions;
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::protocol::text::PointRule;
-use laminate::session::Session;
-use laminate::{Error, demo};
+use laminate::{CalibrationOptions, Error, LayerMap, MapOptions, Session, Silent, demo};
+
+use crate::common::{cpu, run};
+use crate::geometry::{Golden, Random, assert_close};
 
 fn default() -> ValidDiffusionOptions {
     DiffusionOptions::default().check().unwrap()
@@ -237,8 +234,8 @@ fn a_multiple_of_the_bandwidth_is_that_bandwidth() {
 
 #[test]
 fn a_plan_and_its_merges_leave_the_maps_alone() {
-    use laminate::plan::PlanOptions;
-    use laminate::protocol::options::WriteOptions;
+    use laminate::PlanOptions;
+    use laminate::WriteOptions;
     let (mut session, report) = captured(&small());
     let plan = PlanOptions { remove: Some(2), ..PlanOptions::default() };
     run(session.plan(&plan, &WriteOptions::default(), &Silent)).unwrap();

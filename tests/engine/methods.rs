@@ -3,30 +3,28 @@
 
 use std::path::PathBuf;
 
-use crate::common::{cpu, data, numbers, run};
-use laminate::analysis::layers::LayerAnalysis;
-use laminate::demo;
-use laminate::device::Accelerator;
-use laminate::evaluate::reference::Reference;
 use laminate::files::source::open_path;
 use laminate::format::element::Element;
-use laminate::forward::context::Context;
-use laminate::forward::sequences::Sequences;
-use laminate::forward::stream::Stream;
-use laminate::methods::Resources;
-use laminate::methods::operators::build;
-use laminate::methods::selection::Selector;
-use laminate::model::Model;
-use laminate::model::tensors::{Role, TensorId};
-use laminate::model::weights::fetch::LayerFetch;
-use laminate::model::weights::new_layer::NewLayer;
-use laminate::model::weights::storage::Storage;
-use laminate::plan::{MergePlan, Operator, PlanOptions, Selection};
-use laminate::protocol::events::{Silent, Stage};
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::internals::analysis::layers::LayerAnalysis;
+use laminate::internals::evaluate::reference::Reference;
+use laminate::internals::forward::context::Context;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::forward::stream::Stream;
+use laminate::internals::methods::Resources;
+use laminate::internals::methods::operators::build;
+use laminate::internals::methods::selection::Selector;
+use laminate::internals::model::tensors::{Role, TensorId};
+use laminate::internals::model::weights::fetch::LayerFetch;
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::internals::model::weights::storage::Storage;
+use laminate::internals::quality::Scores;
+use laminate::plan::{Operator, Selection};
+use laminate::protocol::events::Stage;
 use laminate::protocol::text::PointRule;
-use laminate::quality::Scores;
+use laminate::{Accelerator, CalibrationOptions, MergePlan, Model, PlanOptions, Silent, WriteOptions, demo};
 use serde_json::Value;
+
+use crate::common::{cpu, data, numbers, run};
 
 /// A model with its states on the text of the stored results.
 struct Case {

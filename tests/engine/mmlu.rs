@@ -2,23 +2,23 @@
 
 use std::rc::Rc;
 
-use crate::common::{Files, MemoryFolder, StopAt, cpu, data, files, open_files, remove, run};
-use laminate::device::Accelerator;
-use laminate::evaluate::generate::greedy::generate;
-use laminate::evaluate::questions::Subject;
-use laminate::evaluate::questions::ask::{ask, read_subjects};
-use laminate::evaluate::questions::reading::Readings;
-use laminate::evaluate::{predict, score};
 use laminate::files::source::{MemorySource, SharedSource, open_ending};
-use laminate::forward::pass::Pass;
-use laminate::forward::sequences::Sequences;
-use laminate::methods::operators::weighted::mixed_layers;
-use laminate::model::Model;
+use laminate::internals::evaluate::generate::greedy::generate;
+use laminate::internals::evaluate::questions::Subject;
+use laminate::internals::evaluate::questions::ask::{ask, read_subjects};
+use laminate::internals::evaluate::questions::reading::Readings;
+use laminate::internals::evaluate::{predict, score};
+use laminate::internals::forward::pass::Pass;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::methods::operators::weighted::mixed_layers;
 use laminate::protocol::answers::MmluReport;
-use laminate::protocol::events::{Observer, Silent, Stage};
-use laminate::protocol::options::{CalibrationOptions, QuestionOptions, WriteOptions};
-use laminate::session::Session;
-use laminate::{Error, Result};
+use laminate::protocol::events::Stage;
+use laminate::{
+    Accelerator, CalibrationOptions, Error, Model, Observer, QuestionOptions, Result, Session, Silent,
+    WriteOptions,
+};
+
+use crate::common::{Files, MemoryFolder, StopAt, cpu, data, files, open_files, remove, run};
 
 const MODEL: &str = "stories-planted-12L";
 
@@ -123,7 +123,7 @@ fn predictions_add_up_to_the_score_of_the_text() {
         targets.extend_from_slice(&ids[1..]);
     }
     let said = run(predict(&accelerator, &model, states.rows(&places).unwrap(), &targets, &Silent)).unwrap();
-    let output = laminate::evaluate::Output { model: &model, states: &states };
+    let output = laminate::internals::evaluate::Output { model: &model, states: &states };
     let scores = run(score(&accelerator, &sequences, output, None, &Silent)).unwrap();
     assert_eq!(said.len() as u64, scores.tokens);
     let sum: f64 = said.iter().map(|s| s.log_probability).sum();

@@ -1,8 +1,9 @@
 //! The mutual-information estimator: theory, a naive version, ties, bad input.
 
-use crate::geometry::{Random, assert_close};
 use laminate::maths::manifold::Embedding;
 use laminate::maths::similarity::mutual_information;
+
+use crate::geometry::{Random, assert_close};
 
 fn embedding(coordinates: Vec<Vec<f64>>) -> Embedding {
     Embedding::new(0, coordinates).unwrap()

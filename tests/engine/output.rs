@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Files, MemoryFolder, StopAt, files, open_files, remove, run, session};
-use laminate::files::sink::{DirectoryFolder, OutputFolder};
-use laminate::plan::MergePlan;
-use laminate::protocol::events::{Observer, Silent, Stage};
-use laminate::protocol::options::{CalibrationOptions, WriteOptions};
+use laminate::files::sink::DirectoryFolder;
+use laminate::protocol::events::Stage;
 use laminate::protocol::plan::Recipe;
-use laminate::session::Session;
-use laminate::{Error, Result};
+use laminate::{
+    CalibrationOptions, Error, MergePlan, Observer, OutputFolder, Result, Session, Silent, WriteOptions,
+};
 use safetensors::SafeTensors;
+
+use crate::common::{Files, MemoryFolder, StopAt, files, open_files, remove, run, session};
 
 const PLANTED: &str = "stories-planted-12L";
 

@@ -1,11 +1,9 @@
 //! The result that the page opens with is the one that the engine gives (`npm run picture` makes it anew).
 
-use crate::common::{cpu, run};
-use laminate::demo;
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::CalibrationOptions;
-use laminate::session::Session;
+use laminate::{CalibrationOptions, Session, Silent, demo};
 use serde_json::Value;
+
+use crate::common::{cpu, run};
 
 /// Six digits are stored; processors differ by less in what the map of a layer depends on.
 const TOLERANCE: f64 = 2e-4;

@@ -1,9 +1,10 @@
 //! Plans: which pairs are chosen, what weights they make, and what an edited plan may not say.
 
-use crate::geometry::{Random, assert_close};
-use laminate::error::Error;
 use laminate::maths::similarity::SimilarityMatrix;
-use laminate::plan::{Alpha, MergePlan, Next, Operator, Pair, PlanOptions, Planner, Selection, Stop};
+use laminate::plan::{Alpha, Next, Operator, Pair, Planner, Selection, Stop};
+use laminate::{Error, MergePlan, PlanOptions};
+
+use crate::geometry::{Random, assert_close};
 
 fn options() -> PlanOptions {
     PlanOptions { remove: Some(2), ..PlanOptions::default() }

@@ -1,16 +1,15 @@
 //! Text that a model writes itself: token by token with what it remembers, as it would say it from the whole.
 
+use laminate::internals::evaluate::generate::own_text::write_texts;
+use laminate::internals::forward::pass::Pass;
+use laminate::internals::forward::runner::Runner;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::model::layers::attention::{Past, Positions};
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::internals::model::weights::storage::Storage;
+use laminate::{Silent, TextOptions, evaluate};
+
 use crate::common::{cpu, open, run};
-use laminate::evaluate::generate::own_text::write_texts;
-use laminate::evaluate::perplexity::evaluate;
-use laminate::forward::pass::Pass;
-use laminate::forward::runner::Runner;
-use laminate::forward::sequences::Sequences;
-use laminate::model::layers::attention::{Past, Positions};
-use laminate::model::weights::new_layer::NewLayer;
-use laminate::model::weights::storage::Storage;
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::TextOptions;
 
 /// One token after the other gives the states that all at once give: with groups of heads, with a sliding window, and
 /// in pieces of several tokens.

@@ -1,11 +1,12 @@
 //! The shaders that decode stored weights: valid for every type, and right where there is a GPU.
 
-use crate::stored::{check_every_type, elements};
 use burn::tensor::Device;
 use futures::executor::block_on;
-use laminate::device::{Accelerator, Preference};
 use laminate::format::element::Element;
-use laminate::kernels::gpu::{Shader, StoredRows};
+use laminate::internals::kernels::gpu::{Shader, StoredRows};
+use laminate::{Accelerator, Preference};
+
+use crate::stored::{check_every_type, elements};
 
 #[test]
 fn every_shader_is_valid_and_needs_no_optional_feature() {

@@ -2,12 +2,13 @@
 
 #![allow(clippy::needless_range_loop, reason = "matrices are written with the indices of the definitions")]
 
-use crate::geometry::{Golden, Random, assert_close, assert_rows_close};
-use laminate::error::Error;
+use laminate::Error;
 use laminate::maths::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
 use laminate::maths::similarity::{
     Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions,
 };
+
+use crate::geometry::{Golden, Random, assert_close, assert_rows_close};
 
 fn maps_of(layers: &[Points]) -> Vec<DiffusionMap> {
     diffusion_maps(layers, &DiffusionOptions::default().check().unwrap()).unwrap()

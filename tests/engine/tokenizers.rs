@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use laminate::Error;
 use laminate::format::gguf::{Array, Metadata, Value, ValueType, parse_header};
-use laminate::model::tokenizer::gguf::{
+use laminate::internals::model::tokenizer::gguf::{
     SpecialIds, chat_template, from_metadata, to_metadata, tokenizer_config,
 };
 use serde_json::{Value as Json, json};

@@ -1,11 +1,9 @@
 //! The work that methods count before it is done, against the work that the device saw.
 
-use laminate::methods::work::{Task, Work};
-use laminate::methods::{FIT_BYTES, operators, outcome, selection};
-use laminate::plan::{METHODS, Method, PlanOptions};
-use laminate::protocol::events::Silent;
-use laminate::protocol::options::{CalibrationOptions, TextOptions, WriteOptions};
-use laminate::session::Session;
+use laminate::internals::methods::work::{Task, Work};
+use laminate::internals::methods::{FIT_BYTES, operators, outcome, selection};
+use laminate::plan::METHODS;
+use laminate::{CalibrationOptions, Method, PlanOptions, Session, Silent, TextOptions, WriteOptions};
 
 use crate::common::{run, session};
 

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor};
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, decode_into, encode};
-use laminate::kernels::gpu::StoredRows;
+use laminate::internals::kernels::gpu::StoredRows;
 
 pub fn elements() -> Vec<Element> {
     let blocks = BlockType::ALL.map(Element::Block);

@@ -1,12 +1,13 @@
-//! What a run has finished, kept so that it can go on after an interruption: of the similarity stage here, of a plan
-//! how far it came ([`plan`]) and its layers ([`fitted`]).
+//! Checkpoint of the similarity stage: finished layers, kept so that an interrupted run can resume. A plan
+//! keeps its own progress and its fitted layers (`methods::kept`).
 //!
-//! After each layer two parts are written: `layer-0007` with what the layer gave (its points and measures), and
-//! `states-0008` with the hidden states that enter the next. The states before it are removed again, unless the
-//! stream keeps those of their depth too. Where writing states takes long, they are written after some layers only.
-//! Maps and similarities are functions of the points and are computed anew,
-//! so another metric or other settings of the map go on from the same parts; a finished run is opened again without
-//! running a layer. Parts that are damaged or belong to something else are not used, which is said.
+//! After each layer two parts are written: `layer-0007` with the points and measures of the layer, and
+//! `states-0008` with the hidden states that enter the next layer. The previous states are then removed,
+//! unless the stream keeps the states of their depth too. If writing hidden states takes long, they are
+//! written after some layers only. Maps and similarities are functions of the points and are computed anew,
+//! so a run with another metric or other options of the map resumes from the same parts, and a finished run
+//! is opened again without running a layer. Parts that are damaged or belong to something else are not used,
+//! and the observer is told.
 
 mod restore;
 
@@ -24,48 +25,49 @@ use crate::protocol::events::{Event, Kept, Observer};
 use crate::quality::Scores;
 use crate::{Error, Result};
 
-/// States that are written in less than so many seconds are written after every layer.
+/// Seconds below which hidden states are written after every layer.
 const QUICK_SECONDS: f64 = 0.2;
 
-/// Others take at most this share of the time of a run.
+/// Largest share of a run's time that writing hidden states may take, if it takes longer than
+/// [`QUICK_SECONDS`].
 const SHARE: f64 = 0.2;
 
-/// What becomes of the states after a layer.
+/// How long the hidden states after a layer are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Those after a later layer replace them.
+    /// Until the hidden states after a later layer replace them.
     Passing,
-    /// They stay, as the stream keeps them too.
+    /// For good, because the stream keeps the states of their depth too.
     Kept,
-    /// They leave the model.
+    /// For good, because they leave the last layer. They are written however long it takes.
     Last,
 }
 
-/// A checkpoint that is written, and was read, by one run.
+/// Checkpoint that one run has read and writes.
 ///
-/// A store that refuses ends the keeping and not the run; the observer is told why.
+/// If the store refuses a part, nothing more is kept, but the run goes on; the observer is told the reason.
 pub struct Checkpoint<'a> {
     store: &'a mut dyn PartStore,
     identity: Identity,
-    /// Kind and name of the device that goes on.
+    /// Name of the device of this run.
     device: String,
     observer: &'a dyn Observer,
-    /// Bytes written by this run.
+    /// Number of bytes that this run has written.
     bytes: u64,
-    /// Nothing is written any more.
+    /// Whether nothing is written any more, because the store has refused.
     ended: bool,
-    /// Layers from which the run could go on now.
+    /// Number of layers after which a run could resume now.
     layers: usize,
-    /// The depth of the states that the next ones replace.
+    /// Depth of the hidden states that the next ones replace.
     last: Option<usize>,
-    /// When states were written last, and how long that took in seconds.
+    /// Time of the last write of hidden states, and how many seconds it took.
     written: Option<(Instant, f64)>,
-    /// Layers from 0 on that another kind of device computed, and what it was.
+    /// Number of layers from 0 on that another device computed, and its name.
     elsewhere: Option<(usize, String)>,
 }
 
 impl<'a> Checkpoint<'a> {
-    /// In `store`, for the run that `identity` names.
+    /// Makes a checkpoint in `store` for the run that `identity` names.
     pub fn new(
         store: &'a mut dyn PartStore,
         identity: Identity,
@@ -87,10 +89,12 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// Keeps what `layer` gave and the states `after` it, which `place` says what becomes of.
+    /// Writes the measures of `layer`, and the hidden states `after` it unless that would take too much of
+    /// the run's time. `place` says how long the hidden states are kept.
     ///
     /// # Errors
-    /// What reading the device and the observer give.
+    /// [`Error::Device`] if hidden states cannot be copied to the host; those of [`Observer::event`]. A store
+    /// that refuses is not an error.
     pub async fn keep(
         &mut self,
         layer: usize,
@@ -117,17 +121,18 @@ impl<'a> Checkpoint<'a> {
         Ok(())
     }
 
-    /// Whether states may be written again: what is large must not hold up the run that it is to protect.
+    /// Returns whether hidden states may be written now: large states must not hold up the run that they
+    /// protect.
     fn has_time(&self) -> bool {
         self.written.is_none_or(|(at, seconds)| {
             seconds < QUICK_SECONDS || at.elapsed().as_secs_f64() > seconds / SHARE
         })
     }
 
-    /// Keeps what the text scored, the last thing that the stage finds out.
+    /// Writes the scores of the text, which are the last result of the stage.
     ///
     /// # Errors
-    /// What the observer gives.
+    /// Those of [`Observer::event`]. A store that refuses is not an error.
     pub async fn keep_scores(&mut self, scores: &Scores) -> Result<()> {
         if self.ended {
             return Ok(());
@@ -137,7 +142,7 @@ impl<'a> Checkpoint<'a> {
         self.tell(written).await
     }
 
-    /// What a reader of the result should know.
+    /// Returns warnings to the reader, in sentences.
     pub fn warnings(&self) -> Vec<String> {
         let sentence = |(layers, device): &(usize, String)| {
             format!(
@@ -173,7 +178,7 @@ impl<'a> Checkpoint<'a> {
         Ok(())
     }
 
-    /// Streamed, chunk after chunk from the device.
+    /// Writes the hidden states that enter layer `place`, chunk after chunk from the device.
     async fn write_states(&mut self, place: usize, states: &HiddenStates) -> Result<()> {
         let dims = states.chunks.iter().map(|chunk| chunk.dims());
         let [_, tokens, hidden] = dims.clone().next().unwrap_or_default();
@@ -190,7 +195,7 @@ impl<'a> Checkpoint<'a> {
         Ok(())
     }
 
-    /// The states at `place` are there: those before it are not needed any more, unless they stay.
+    /// Removes the hidden states written before the states at `place`, unless they stay.
     async fn replace(&mut self, place: usize, stays: bool) -> Result<()> {
         let before = std::mem::replace(&mut self.last, (!stays).then_some(place));
         match before.filter(|before| *before != place) {
@@ -204,7 +209,7 @@ impl<'a> Checkpoint<'a> {
             Ok(()) => None,
             Err(refused @ (Error::Source(_) | Error::Limit(_))) => {
                 self.ended = true;
-                // What is left would not fit the next run, and may be what fills the disk.
+                // An incomplete checkpoint would not fit the next run, and may be what fills the disk.
                 let _ = self.clear().await;
                 Some(format!("finished layers are not kept, because {refused}"))
             }
@@ -232,7 +237,8 @@ fn states_name(place: usize) -> String {
     format!("states-{place:04}")
 }
 
-/// Whether a name is one of those above: a folder that a user names may hold other things.
+/// Returns whether `name` is the name of a part of a checkpoint. A folder that a user names may hold other
+/// files.
 fn is_part(name: &str) -> bool {
     let numbered = |prefix| {
         name.strip_prefix(prefix).is_some_and(|n| n.len() >= 4 && n.bytes().all(|b| b.is_ascii_digit()))
@@ -240,7 +246,7 @@ fn is_part(name: &str) -> bool {
     name == "scores" || numbered("layer-") || numbered("states-")
 }
 
-/// Numbers out of the bytes of a part.
+/// Converts the bytes of a part to numbers.
 fn numbers<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Vec<T> {
     match try_cast_slice(bytes) {
         Ok(values) => values.to_vec(),

@@ -1,4 +1,4 @@
-//! Reading a checkpoint: as far as it is whole and belongs to the run.
+//! Reading of a checkpoint, as far as it is whole and belongs to the run.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -14,12 +14,14 @@ use crate::quality::Scores;
 use crate::{Error, Result};
 
 impl Checkpoint<'_> {
-    /// Hands the finished layers that are kept to `take`, from the first on, and puts the kept states into `stream`,
-    /// which has run nothing yet. Gives the number of layers from which the run goes on. Every layer has `n_points`
-    /// points. Where a part cannot be used, the run goes on before it, and the observer is told why.
+    /// Hands the kept layers to `take`, from the first on, and puts the kept hidden states into `stream`, of
+    /// which no layer has been run. Returns the number of layers after which the run resumes. Every layer
+    /// must have `n_points` points. If a part cannot be used, the run resumes before it, and the observer is
+    /// told the reason. Parts that the run does not need are removed.
     ///
     /// # Errors
-    /// What the device, `take` and the observer give; never what is wrong with the parts.
+    /// Those of [`Observer::event`](crate::protocol::events::Observer::event), and of `take`. Parts that
+    /// cannot be read are not errors.
     pub async fn restore(
         &mut self,
         context: &Context<'_>,
@@ -59,7 +61,8 @@ impl Checkpoint<'_> {
         self.told(from, trouble).await
     }
 
-    /// The scores, where they are kept: only those of a run whose layers all are.
+    /// Returns the kept scores; `None` if they are missing or damaged. Only a run that has finished all
+    /// layers keeps scores.
     pub async fn scores(&self) -> Option<Scores> {
         let part = self.identity.open(&*self.store, "scores").await.ok()?;
         let values: Vec<f64> = numbers(&part.all_bytes("scores").await.ok()?);
@@ -71,8 +74,8 @@ impl Checkpoint<'_> {
         }
     }
 
-    /// Hands the layers that are whole to `take`, from the first one on and not beyond `deepest`; each must have
-    /// `expected` coordinates of points.
+    /// Hands the layers that are whole to `take`, from the first on and before layer `deepest`, and returns
+    /// their number. Each layer must have points of `expected` coordinates in total.
     async fn layers(
         &mut self,
         context: &Context<'_>,
@@ -116,7 +119,8 @@ impl Checkpoint<'_> {
         Ok((LayerOutput { points, largest_rms, block_influence }, device_of(&part).to_owned()))
     }
 
-    /// Restores the deepest states of `places` that are whole, and those before them that the stream keeps.
+    /// Restores the deepest whole hidden states of `places`, and the states before them that the stream
+    /// keeps. Returns the depth of the deepest.
     async fn states(
         &mut self,
         context: &Context<'_>,
@@ -166,7 +170,8 @@ impl Checkpoint<'_> {
         Ok(HiddenStates { chunks })
     }
 
-    /// Removes what does not lead to layer `from`; a store that refuses says so at the next write.
+    /// Removes the parts that a run from layer `from` on does not need. A store that refuses says so at the
+    /// next write.
     async fn remove_all_but(&mut self, names: &[String], stream: &Stream, from: usize) {
         let n_layers = stream.layers().len();
         let used = |name: &String| {

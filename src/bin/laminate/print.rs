@@ -8,9 +8,7 @@ use laminate::protocol::evaluate::EvaluateReport;
 use laminate::protocol::model::ModelReport;
 use laminate::protocol::plan::CompressReport;
 use laminate::protocol::similarity::SimilarityReport;
-use laminate::quality::Quality;
-use laminate::session::estimate::{Estimate, PlanEstimate};
-use laminate::{Error, Result};
+use laminate::{Error, Estimate, PlanEstimate, Quality, Result};
 use serde::Serialize;
 
 /// Prints `report` as one JSON document if `json` is set, else the text that `text` makes.

@@ -5,25 +5,23 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use laminate::device::Accelerator;
-use laminate::evaluate::generate::greedy::generate;
-use laminate::evaluate::generate::own_text::write_texts;
-use laminate::evaluate::perplexity::evaluate;
-use laminate::evaluate::questions::ask::{ask, read_subjects};
-use laminate::evaluate::questions::reading::Readings;
-use laminate::files::parts::{DirectoryParts, PartStore};
+use laminate::files::parts::DirectoryParts;
 use laminate::files::sink::DirectoryFolder;
 use laminate::files::source::{SharedSource, open_ending, open_path};
-use laminate::forward::pass::Pass;
-use laminate::model::Model;
+use laminate::internals::evaluate::generate::greedy::generate;
+use laminate::internals::evaluate::generate::own_text::write_texts;
+use laminate::internals::evaluate::questions::ask::{ask, read_subjects};
+use laminate::internals::evaluate::questions::reading::Readings;
+use laminate::internals::forward::pass::Pass;
+use laminate::internals::memory;
 use laminate::protocol::evaluate::{EvaluateReport, Sample};
 use laminate::protocol::model::ModelReport;
-use laminate::protocol::options::CalibrationOptions;
 use laminate::protocol::plan::{CompressReport, Recipe};
 use laminate::protocol::similarity::SimilarityReport;
-use laminate::session::Session;
-use laminate::session::estimate::PlanEstimate;
-use laminate::{Error, Result, demo, memory};
+use laminate::{
+    Accelerator, CalibrationOptions, Error, Model, PartStore, PlanEstimate, Result, RunOptions, Session,
+    demo, evaluate,
+};
 
 use crate::args::{CalibrationArgs, Cli, Command, GenerationArgs, PlanArgs, QuestionArgs, TextArgs};
 use crate::print;
@@ -229,13 +227,10 @@ async fn compress(
         foretell(&session, &options_used, &needed, &watch).await?;
     }
     similarity(&mut session, &options_used, calibration, &watch).await?;
-    let kept = match &calibration.checkpoint {
-        Some(directory) => Some(Box::new(DirectoryParts::open(directory)?) as Box<dyn PartStore>),
-        None => None,
-    };
+    let run = RunOptions::watched_by(&watch).kept_in(store(calibration)?);
     let planned = match (recipe, options) {
-        (Some(recipe), _) => session.measure_kept(&recipe.plan, &output, kept, &watch, false).await?,
-        (None, Some(options)) => session.plan_kept(&options, &output, kept, &watch).await?,
+        (Some(recipe), _) => session.measure(&recipe.plan, &output, run).await?,
+        (None, Some(options)) => session.plan(&options, &output, run).await?,
         (None, None) => return Err(Error::Usage("say how many layers to remove".to_owned())),
     };
     let calibration_curve = match arguments.calibration_sizes.as_slice() {
@@ -292,13 +287,15 @@ async fn similarity(
     arguments: &CalibrationArgs,
     watch: &Terminal,
 ) -> Result<SimilarityReport> {
-    match &arguments.checkpoint {
-        Some(directory) => {
-            let mut store = DirectoryParts::open(directory)?;
-            session.similarity_kept(options, Some(&mut store), watch).await
-        }
-        None => session.similarity(options, watch).await,
-    }
+    session.similarity(options, RunOptions::watched_by(watch).kept_in(store(arguments)?)).await
+}
+
+/// Opens the directory `--checkpoint`, if the arguments name one.
+fn store(arguments: &CalibrationArgs) -> Result<Option<Box<dyn PartStore>>> {
+    Ok(match &arguments.checkpoint {
+        Some(directory) => Some(Box::new(DirectoryParts::open(directory)?)),
+        None => None,
+    })
 }
 
 fn read_recipe(path: &Path) -> Result<Recipe> {

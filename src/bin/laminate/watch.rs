@@ -5,9 +5,9 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
-use laminate::Result;
 use laminate::protocol::compare::CompareRow;
-use laminate::protocol::events::{Event, Kept, Observer, Progress, Stage, Unit};
+use laminate::protocol::events::{Kept, Progress, Stage, Unit};
+use laminate::{Event, Observer, Result};
 
 /// Least time between two updates of the progress line.
 const INTERVAL: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Continuing a text, to see what a model has become.
+//! Greedy continuation of prompts, which shows how a compressed model writes.
 
 use crate::evaluate::predict;
 use crate::forward::pass::Pass;
@@ -6,14 +6,17 @@ use crate::forward::sequences::Sequences;
 use crate::protocol::events::Share;
 use crate::{Error, Result};
 
-/// What the model `pass` continues each of `prompts` with: up to `n_tokens` tokens, each the most likely one,
-/// fewer where the model ends the text or its context is full.
+/// Continues each of `prompts` by up to `n_tokens` tokens, each the most likely according to the model
+/// `pass`, and returns the continuations without the prompts. A text ends early at EOS, or where the model's
+/// context is full.
 ///
-/// Nothing is kept between tokens: each costs a pass over all layers with all prompts, so this is for small
-/// models and short prompts.
+/// There is no key-value cache: each token costs a pass over all layers with all prompts, so the function is
+/// meant for small models and short prompts.
 ///
 /// # Errors
-/// [`Error::Usage`] for a prompt that does not leave room for one token, and what running gives.
+/// [`Error::Usage`] if a prompt has no tokens, or leaves no room in the context for another token; those of
+/// [`Tokenizer::encode`](crate::model::tokenizer::Tokenizer::encode), [`Sequences::padded`], [`Pass::run`]
+/// and [`predict`].
 pub async fn generate(pass: &Pass<'_>, prompts: &[String], n_tokens: usize) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for prompt in prompts {
@@ -31,7 +34,7 @@ pub async fn generate(pass: &Pass<'_>, prompts: &[String], n_tokens: usize) -> R
         let states = pass.run(&sequences, &part).await?;
         let ends: Vec<(usize, usize)> =
             ids.iter().enumerate().map(|(place, ids)| (place, ids.len().saturating_sub(1))).collect();
-        // Only the most likely token is of interest, whatever is asked about.
+        // Only the most likely token is used, so the targets do not matter.
         let targets = vec![0; ends.len()];
         let said = predict(pass.accelerator, pass.model, states.rows(&ends)?, &targets, &part).await?;
         for (text, said) in open.iter_mut().zip(said) {
@@ -41,7 +44,7 @@ pub async fn generate(pass: &Pass<'_>, prompts: &[String], n_tokens: usize) -> R
     Ok(texts.iter().map(|text| text.continuation(pass)).collect())
 }
 
-/// A text that is being continued.
+/// Tokens of a prompt and of its continuation so far.
 struct Continuation {
     ids: Vec<u32>,
     n_prompt: usize,
@@ -73,8 +76,8 @@ impl Continuation {
         }
     }
 
-    /// The text of what was added. Decoders treat the start of a text in their own way, so that the end is
-    /// what the whole has beyond its start.
+    /// Returns the text of the continuation. Decoders treat the start of a text in their own way, so the text
+    /// of the prompt is cut from the text of all tokens.
     fn continuation(&self, pass: &Pass<'_>) -> String {
         let tokenizer = &pass.model.tokenizer;
         let (start, added) = self.ids.split_at(self.n_prompt.min(self.ids.len()));

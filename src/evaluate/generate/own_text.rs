@@ -1,4 +1,5 @@
-//! Text by the model itself: calibration for those who have none, on what the model knows best.
+//! Text that a model writes itself: calibration text for users who have none, on the subjects that the model
+//! knows best.
 
 use super::sample;
 use crate::Result;
@@ -11,17 +12,22 @@ use crate::maths::random::number;
 use crate::model::layers::attention::{Past, Positions};
 use crate::protocol::events::{Stage, Unit};
 
-/// Keys and values of all layers that are remembered at a time, in bytes, at most (but one sequence always).
+/// Most bytes of the key-value caches of all layers together; one sequence is always cached.
 const PAST_BYTES: usize = 256 << 20;
 
-/// `count` texts of `tokens` tokens, each token drawn with the probability that the model `pass` gives it, from `seed`;
-/// one after the other, separated by empty lines.
+/// Writes `count` texts of `tokens` tokens each, or as many tokens as the context of the model `pass` has,
+/// and joins them by empty lines. Each token is drawn with the probability that the model gives it; random
+/// numbers depend only on `seed`.
 ///
-/// A text begins with BOS, or in a model without one with any token; its end is not drawn. Each token costs a reading
-/// of all layers, for all texts whose keys and values fit in 256 MB, so this is for small models.
+/// A text begins with BOS, which is left out of the result, or with any token if the model has no BOS. BOS
+/// and EOS are not drawn. Each token costs a pass over all layers, for all texts whose keys and values fit in
+/// 256 MiB together, so the function is meant for small models.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`Sequences::padded`], [`Runner::embed`], [`Runner::ahead`],
+/// [`Ahead::next`](crate::forward::runner::Ahead::next),
+/// [`DecoderLayer::forward_after`](crate::model::layers::decoder::DecoderLayer::forward_after), [`sample()`]
+/// and [`Observer::event`](crate::protocol::events::Observer::event).
 pub async fn write_texts(pass: &Pass<'_>, count: usize, tokens: usize, seed: u64) -> Result<String> {
     let config = &pass.model.config;
     let tokens = tokens.min(config.context);
@@ -41,15 +47,17 @@ pub async fn write_texts(pass: &Pass<'_>, count: usize, tokens: usize, seed: u64
     Ok(texts.join("\n\n"))
 }
 
-/// Texts that grow together.
+/// Texts that grow together, token by token.
 struct Writer<'a> {
     pass: &'a Pass<'a>,
-    /// Which of all texts they are.
+    /// Indices of these texts among all texts.
     places: std::ops::Range<usize>,
     seed: u64,
+    /// Tokens of each text so far.
     ids: Vec<Vec<u32>>,
-    /// Of each layer.
+    /// Key-value cache of each layer.
     pasts: Vec<Past>,
+    /// Tokens that are never drawn.
     barred: Vec<u32>,
 }
 
@@ -63,7 +71,7 @@ impl<'a> Writer<'a> {
         Self { pass, places, seed, ids, pasts: vec![Past::default(); pass.layers.len()], barred }
     }
 
-    /// Draws the token at `place` of every text.
+    /// Draws the token at position `place` of every text.
     async fn step(&mut self, place: usize) -> Result<()> {
         let Pass { model, accelerator, storage, .. } = *self.pass;
         let config = &model.config;
@@ -75,7 +83,7 @@ impl<'a> Writer<'a> {
         let mut layers = runner.ahead(&self.pass.layers, storage)?;
         for past in &mut self.pasts {
             let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
-            // One token of each text is one chunk.
+            // The new tokens of all texts are one chunk.
             let chunks = states.chunks.into_iter().map(|x| layer.forward_after(x, &positions, past));
             states = HiddenStates { chunks: chunks.collect::<Result<_>>()? };
         }
@@ -93,7 +101,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A number in the open interval 0 to 1 for each text, place and token.
+/// Returns a uniform number in the open interval from 0 to 1, which depends on seed, text, place and token.
 fn uniform(seed: u64, text: usize, place: usize, token: u32) -> f64 {
     let key = number(number(seed, text as u64), place as u64);
     ((number(key, token.into()) >> 11) as f64 + 0.5) / (1u64 << 53) as f64

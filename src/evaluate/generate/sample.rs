@@ -1,4 +1,4 @@
-//! Drawing a token by what a model says.
+//! Random draw of the next token with the probabilities of a model.
 
 use burn::tensor::Tensor;
 
@@ -8,14 +8,16 @@ use crate::forward::states::to_host;
 use crate::model::Model;
 use crate::model::layers::head::Head;
 
-/// One token for each of the states `[n, hidden]` that left the last layer of `model`, each drawn with the probability
-/// that the model gives it, of all tokens but `barred`. `noise(row, token)` are uniform numbers in 0..1, one for each.
+/// Draws one token after each of the hidden states `[n, hidden]` that left the last layer of `model`, with
+/// the probability that the model gives it among all tokens except `barred`. `noise(row, token)` must be
+/// independent uniform numbers in the open interval from 0 to 1.
 ///
-/// By the Gumbel-max trick: the token of the largest `logit - ln(-ln(noise))` is such a draw, so that the vocabulary
-/// is walked slice by slice and no logits are kept.
+/// By the Gumbel-max trick, the token with the largest `logit - ln(-ln(noise))` is such a draw, so the
+/// vocabulary is processed slice by slice and no logits are kept.
 ///
 /// # Errors
-/// What reading the head and the device give.
+/// Those of [`Head::open`], [`Head::normalise`], [`Head::fetch`], [`Head::upload`],
+/// [`HeadSlice::logits`](crate::model::layers::head::HeadSlice::logits) and [`to_host`].
 pub async fn sample(
     accelerator: &Accelerator,
     model: &Model,

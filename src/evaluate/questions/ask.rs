@@ -1,9 +1,9 @@
-//! Multiple-choice questions through a model, by batches, layer by layer.
+//! Answers of a model to multiple-choice questions, batch by batch.
 //!
-//! Each question is a prompt that ends in `Answer:`, and is scored in two ways. *Letter*: the largest of the
-//! logits of ` A`, ` B`, ` C` and ` D` after it. *Full answer*: the largest log-likelihood of ` ` and the text
-//! of an answer after it, summed over the tokens of the text and divided by its bytes of UTF-8, so that long
-//! answers are not worse for being long.
+//! Each question is a prompt that ends in `Answer:`, and is scored in two ways. *Letter*: the choice with the
+//! largest of the logits of ` A`, ` B`, ` C` and ` D` after the prompt. *Full answer*: the choice with the
+//! largest log-likelihood of ` ` and the text of the answer after the prompt, summed over the tokens of the
+//! text and divided by its bytes of UTF-8, so that long answers are not worse for being long.
 
 use burn::tensor::Tensor;
 
@@ -21,23 +21,25 @@ use crate::protocol::events::{Observer, Share};
 use crate::protocol::options::QuestionOptions;
 use crate::{Error, Result};
 
-/// Tokens of a batch, its padding included: enough that a layer's arithmetic outweighs reading it, and little
-/// memory. One longer sequence is a batch of its own.
+/// Most tokens of a batch, padding included: enough that a layer's arithmetic outweighs reading the layer,
+/// and little memory. A longer sequence is a batch of its own.
 const TOKENS_PER_BATCH: usize = 8192;
 
-/// Largest file of questions that is read: the benchmark's largest has 2 MB.
+/// Largest file of questions in bytes. The benchmark's largest file has 2 MB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Endings of the files of a subject.
+/// Ending of the name of a file with a subject's questions.
 const TEST_ENDING: &str = "_test.csv";
+/// Ending of the name of a file with a subject's solved examples.
 const DEV_ENDING: &str = "_dev.csv";
 
-/// The subjects that `options` asks for, out of files named `<subject>_test.csv` and, for the examples,
-/// `<subject>_dev.csv`; other files are passed over.
+/// Reads the subjects that `options` ask for, in alphabetical order, from files named `<subject>_test.csv`
+/// and, for examples, `<subject>_dev.csv`. Other files are ignored.
 ///
 /// # Errors
-/// [`Error::Usage`] for a subject without a file or with fewer examples than asked for, [`Error::Format`] for
-/// a file that does not hold questions, and what reading gives.
+/// [`Error::Usage`] if a subject lacks a file or has fewer examples than asked for, or if there are no
+/// questions or none are asked for; [`Error::Limit`] if a file is larger than 64 MiB; those of [`parse`] and
+/// [`read_checked`].
 pub async fn read_subjects(files: &[SharedSource], options: &QuestionOptions) -> Result<Vec<Subject>> {
     if options.questions_per_subject == Some(0) {
         return Err(Error::Usage("at least one question of each subject has to be asked".to_owned()));
@@ -77,7 +79,7 @@ pub async fn read_subjects(files: &[SharedSource], options: &QuestionOptions) ->
     Ok(subjects)
 }
 
-/// The name of a file without its folders.
+/// Returns the name of a file without its folders.
 fn base(file: &SharedSource) -> &str {
     let name = file.name();
     name.rsplit_once('/').map_or(name, |(_, base)| base)
@@ -94,10 +96,12 @@ async fn read_questions(file: &SharedSource) -> Result<Vec<Question>> {
     parse(file.name(), &read_checked(file.as_ref(), 0, file.size()).await?)
 }
 
-/// How the model `pass` answers the questions that were read; answers come in the order of the questions.
+/// Answers the questions of `readings` by the model `pass`. The answers are in the order of
+/// [`Readings::questions`].
 ///
 /// # Errors
-/// [`Error::Numeric`] if a score is not a number, and what running gives.
+/// [`Error::Numeric`] if a logit is not finite; those of [`Head::open`], [`Head::rows_of`],
+/// [`Head::normalise`], [`Sequences::padded`], [`Pass::run`], [`predict`] and [`to_host`].
 pub async fn ask(pass: &Pass<'_>, readings: &Readings) -> Result<MmluReport> {
     let letters = LetterHead::open(pass, readings.letters()).await?;
     let mut scores = vec![AnswerScores::default(); readings.questions().len()];
@@ -118,18 +122,19 @@ pub async fn ask(pass: &Pass<'_>, readings: &Readings) -> Result<MmluReport> {
     Ok(MmluReport::new(answers, readings.few_shot, readings.shortened, readings.skipped))
 }
 
-/// What is known of one question's answers.
+/// Scores of one question's answers.
 #[derive(Debug, Clone, Copy, Default)]
 struct AnswerScores {
     /// Logits of the letters.
     letters: [f64; 4],
-    /// Log-likelihood in nats a byte of the texts.
+    /// Log-likelihoods of the texts, in nats per byte.
     answers: [f64; 4],
 }
 
-/// The head's rows of the four letters, and the norm before it.
+/// Final norm, and the head's rows of the four letters.
 struct LetterHead<'a> {
     head: Head<'a>,
+    /// Row-major `[4, hidden]`.
     rows: Vec<f32>,
 }
 
@@ -140,7 +145,7 @@ impl<'a> LetterHead<'a> {
         Ok(Self { head, rows })
     }
 
-    /// Logits of the letters after each of the states `[n, hidden]`.
+    /// Computes the logits of the letters after each of the hidden states `[n, hidden]`.
     async fn logits(&self, states: Tensor<2>) -> Result<Vec<[f64; 4]>> {
         let [_, hidden] = states.dims();
         let states = to_host(self.head.normalise(states)?, "while answering questions").await?;
@@ -163,7 +168,7 @@ impl<'a> LetterHead<'a> {
     }
 }
 
-/// Runs some sequences and notes what they say of their questions.
+/// Runs the sequences of a batch and adds their results to the scores of their questions.
 async fn run_batch(
     pass: &Pass<'_>,
     letter_head: &LetterHead<'_>,
@@ -172,7 +177,7 @@ async fn run_batch(
     observer: &dyn Observer,
 ) -> Result<()> {
     let ids: Vec<Vec<u32>> = batch.iter().map(Reading::ids).collect();
-    // Nothing reads the filling, so that any token will do.
+    // The padding is never read, so any token will do.
     let sequences = Sequences::padded(&pass.model.config, &ids, 0)?;
     let states = pass.run(&sequences, observer).await?;
 

@@ -1,4 +1,4 @@
-//! Comma-separated values as RFC 4180 has them, read strictly.
+//! Strict reader of comma-separated values as in RFC 4180.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
@@ -8,19 +8,19 @@ use crate::{Error, Result};
 /// A line of fields, or several lines where a quoted field holds line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The line that it begins on, from 1.
+    /// Number of the line on which the record begins, from 1.
     pub line: usize,
-    /// Its fields without their quotes.
+    /// Fields without their quotes.
     pub fields: Vec<String>,
 }
 
-/// The records of `text`; empty lines are passed over. A field is quoted if it begins with a quote, and then
+/// Splits `text` into records; empty lines are skipped. A field is quoted if it begins with a quote, and then
 /// may hold commas, line breaks and doubled quotes. A quote inside an unquoted field is a character like any
 /// other. Lines end in LF, CR or both.
 ///
 /// # Errors
-/// [`Error::Format`] naming `file` and the line of a quoted field that does not end, or has something after
-/// its end.
+/// [`Error::Format`], naming `file` and the line, if a quoted field does not end, or if its end is followed
+/// by anything but a comma or a line break.
 pub fn records(file: &str, text: &str) -> Result<Vec<Record>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader { file, text, chars: text.char_indices().peekable(), line: 1 };
@@ -43,7 +43,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Fields up to the end of the line, which is taken too.
+    /// Reads the fields up to the end of the line, and the line break.
     fn record(&mut self) -> Result<Vec<String>> {
         let mut fields = Vec::new();
         loop {
@@ -79,7 +79,7 @@ impl Reader<'_> {
                     Some(_) => field.push('"'),
                     None => return Ok(field),
                 },
-                // The text of a field keeps its own line breaks.
+                // A quoted field keeps its line breaks unchanged.
                 Some('\n') if self.text.get(place..).is_some_and(|rest| rest.starts_with("\r\n")) => {
                     field.push_str("\r\n");
                 }
@@ -92,7 +92,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The next character, with every kind of line break as `\n`.
+    /// Takes the next character. Every kind of line break is returned as `\n`.
     fn advance(&mut self) -> Option<char> {
         let (_, c) = self.chars.next()?;
         let is_break = matches!(c, '\n' | '\r');

@@ -1,9 +1,9 @@
-//! Multiple-choice questions in the layout of MMLU, and the prompts that they become.
+//! Multiple-choice questions in the layout of MMLU, and their prompts.
 //!
-//! A subject is two files: `<subject>_test.csv` has the questions, `<subject>_dev.csv` solved examples. Each
-//! record is a question, four answers and the letter of the right one; there is no header. Prompts are, to
-//! the byte, those of the benchmark's own `evaluate.py` (Hendrycks et al., "Measuring Massive Multitask
-//! Language Understanding", ICLR 2021).
+//! A subject is two files: `<subject>_test.csv` with the questions and `<subject>_dev.csv` with solved
+//! examples. Each record is a question, four answers and the letter of the right answer; there is no header.
+//! Prompts are equal, byte for byte, to the prompts of the benchmark's own `evaluate.py` (Hendrycks et al.,
+//! "Measuring Massive Multitask Language Understanding", ICLR 2021).
 
 pub mod ask;
 pub mod csv;
@@ -16,29 +16,30 @@ use crate::{Error, Result};
 /// A question with four answers, one of which is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// The question.
+    /// Text of the question.
     pub text: String,
-    /// The answers, A to D.
+    /// Answers A to D.
     pub answers: [String; 4],
-    /// The right one.
+    /// Right answer.
     pub correct: Choice,
 }
 
-/// A subject's questions.
+/// A subject with its questions and examples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// Its name as files spell it, such as `abstract_algebra`.
+    /// Name of the subject as in file names, such as `abstract_algebra`.
     pub name: String,
     /// Solved examples to begin a prompt with.
     pub examples: Vec<Question>,
-    /// What is asked.
+    /// Questions to ask.
     pub questions: Vec<Question>,
 }
 
-/// Reads the questions of the CSV file `file`.
+/// Parses the questions of the CSV file `file`.
 ///
 /// # Errors
-/// [`Error::Format`] naming the file and the line of what is not a question with four answers and a letter.
+/// [`Error::Format`], naming the file, if `bytes` are not UTF-8; naming the line as well, if a record does
+/// not consist of a question, four answers and a letter from A to D; those of [`csv::records`].
 pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Question>> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         Error::Format(format!("{file}: not UTF-8 from byte {} on; convert it", e.valid_up_to()))
@@ -63,8 +64,8 @@ fn question(file: &str, record: Record) -> Result<Question> {
 }
 
 impl Subject {
-    /// The prompt for `question` after the first `few_shot` examples, or all if there are fewer; it ends in
-    /// `Answer:`.
+    /// Returns the prompt for `question` after the first `few_shot` examples, or all if there are fewer. The
+    /// prompt ends in `Answer:`.
     ///
     /// ```
     /// # use laminate::evaluate::questions::{Subject, parse};
@@ -77,7 +78,8 @@ impl Subject {
     /// );
     /// ```
     pub fn prompt(&self, question: &Question, few_shot: usize) -> String {
-        // The benchmark's own code puts a space before each word of the subject, so that two follow "about".
+        // The benchmark's own code puts a space before each word of the subject, so two spaces follow
+        // "about".
         let name: String = self.name.split('_').map(|word| format!(" {word}")).collect();
         let mut prompt =
             format!("The following are multiple choice questions (with answers) about {name}.\n\n");

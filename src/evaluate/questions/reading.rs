@@ -1,4 +1,4 @@
-//! Questions as sequences of tokens, and which of the model's outputs say something of them.
+//! Multiple-choice questions as token sequences, and the positions at which the model's output is read.
 
 use std::rc::Rc;
 
@@ -9,64 +9,67 @@ use crate::protocol::answers::Choice;
 use crate::protocol::options::QuestionOptions;
 use crate::{Error, Result};
 
-/// Longest sequence whatever the model's context, as in the benchmark's own code: examples are left out of
-/// longer prompts.
+/// Most tokens of a sequence whatever the model's context, as in the benchmark's own code. Examples are left
+/// out of longer prompts.
 const MAX_TOKENS: usize = 2048;
 
-/// A question that fits.
+/// A question whose prompt fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// Name of the subject.
     pub subject: String,
-    /// Which of the subject's questions, from 0.
+    /// Index among the questions of the subject, from 0.
     pub question: usize,
-    /// The right answer.
+    /// Right answer.
     pub correct: Choice,
 }
 
-/// One sequence of tokens, and what is read of the model's output on it.
+/// A token sequence, and the positions at which the model's output on it is read.
 #[derive(Debug, Clone)]
 pub struct Reading {
+    /// Index in [`Readings::questions`].
     question: usize,
-    /// Shared by the sequences of a question.
+    /// Tokens of the prompt, shared by all sequences of a question.
     prompt: Rc<[u32]>,
-    /// How much of the prompt this sequence begins with.
+    /// Number of tokens of the prompt with which the sequence begins.
     kept: usize,
-    /// What follows.
+    /// Tokens after the kept part of the prompt.
     tail: Vec<u32>,
-    /// Whether the letters are read at the end of the prompt.
+    /// Whether the logits of the letters are read at the end of the prompt.
     letters: bool,
-    /// The answer that the tail spells, and the bytes of its text.
+    /// Answer that the tail spells, and the length of its text in bytes.
     answer: Option<(Choice, usize)>,
 }
 
 impl Reading {
-    /// Which of [`Readings::questions`] it belongs to.
+    /// Returns the index of the sequence's question in [`Readings::questions`].
     pub fn question(&self) -> usize {
         self.question
     }
 
-    /// Its tokens.
+    /// Returns the tokens of the sequence.
     pub fn ids(&self) -> Vec<u32> {
         self.prompt.iter().take(self.kept).chain(&self.tail).copied().collect()
     }
 
-    /// How many they are.
+    /// Returns the number of tokens of the sequence.
     pub fn tokens(&self) -> usize {
         self.kept + self.tail.len()
     }
 
-    /// The position after which a letter would follow.
+    /// Returns the position after which a letter would follow; `None` if the letters are read on another
+    /// sequence.
     pub fn letter_at(&self) -> Option<usize> {
         self.letters.then(|| self.prompt.len().saturating_sub(1))
     }
 
-    /// The answer that it ends with, and the bytes of the answer's text.
+    /// Returns the answer with which the sequence ends, and the length of its text in bytes; `None` if the
+    /// sequence ends with the prompt.
     pub fn answer(&self) -> Option<(Choice, usize)> {
         self.answer
     }
 
-    /// The tokens of the answer, each with the position before it.
+    /// Returns the tokens of the answer, each with the position before it.
     pub fn answer_tokens(&self) -> impl Iterator<Item = (usize, u32)> {
         let tail: &[u32] = if self.answer.is_some() { &self.tail } else { &[] };
         let before = self.kept.saturating_sub(1);
@@ -74,31 +77,32 @@ impl Reading {
     }
 }
 
-/// Questions as a tokenizer reads them.
+/// Questions as token sequences.
 #[derive(Debug, Clone)]
 pub struct Readings {
+    /// Token ids of the letters A to D.
     letters: [u32; 4],
     asked: Vec<Asked>,
-    /// From the shortest to the longest.
+    /// Sequences, from the shortest to the longest.
     sequences: Vec<Reading>,
-    /// Examples before each question.
+    /// Number of solved examples before each question.
     pub few_shot: usize,
     /// Whether the texts of the answers are scored.
     pub full_answers: bool,
-    /// Questions with fewer examples than asked for, because they would not have fitted.
+    /// Number of questions with fewer examples than asked for, because longer prompts would not fit.
     pub shortened: usize,
-    /// Questions left out, because they do not fit even without examples.
+    /// Number of questions left out, because they do not fit even without examples.
     pub skipped: usize,
 }
 
 impl Readings {
-    /// Turns the questions of `subjects` into tokens for `model`, and for its `original` where it is to answer
-    /// the same: prompts have to fit in the context of both. Where one does not fit, its last examples are
-    /// left out one by one.
+    /// Turns the questions of `subjects` into token sequences for `model`. If an `original` is to answer the
+    /// same questions, prompts have to fit in the context of both models. A prompt that does not fit loses
+    /// its last examples, one by one.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the tokenizer has no single token for each letter, [`Error::Limit`] if no
-    /// question fits.
+    /// [`Error::Unsupported`] if the tokenizer has no single token for each letter; [`Error::Limit`] if no
+    /// question fits; those of [`Tokenizer::encode`](crate::model::tokenizer::Tokenizer::encode).
     pub fn new(
         model: &Model,
         original: Option<&Model>,
@@ -129,7 +133,7 @@ impl Readings {
                 writer.longest, model.name
             )));
         }
-        // Sequences of like length go together, so that little of a batch is padding.
+        // Sequences of similar length share a batch, which therefore needs little padding.
         readings.sequences.sort_by_key(Reading::tokens);
         Ok(readings)
     }
@@ -156,18 +160,18 @@ impl Readings {
         Ok(())
     }
 
-    /// Token ids of the letters, as they follow the prompt.
+    /// Returns the token ids of the letters A to D as they follow the prompt.
     pub fn letters(&self) -> &[u32; 4] {
         &self.letters
     }
 
-    /// The questions, subject by subject.
+    /// Returns the questions that fit, subject by subject.
     pub fn questions(&self) -> &[Asked] {
         &self.asked
     }
 
-    /// The sequences in batches of at most `tokens` tokens when they are padded to the batch's longest; a
-    /// longer sequence is alone.
+    /// Splits the sequences into batches of at most `tokens` tokens, counted after padding to the longest
+    /// sequence of the batch. A longer sequence is a batch of its own.
     pub fn batches(&self, tokens: usize) -> Vec<&[Reading]> {
         let (mut batches, mut rest) = (Vec::new(), self.sequences.as_slice());
         while !rest.is_empty() {
@@ -181,17 +185,17 @@ impl Readings {
     }
 }
 
-/// Tokens that a sequence may have: attention makes a square matrix of them for each head, which has to fit
-/// in a buffer of the device.
+/// Returns the most tokens that a sequence may have: attention makes a square matrix of scores for each head,
+/// and the scores of all heads have to fit in one buffer of the device.
 fn longest(model: &Model, accelerator: &Accelerator) -> usize {
     let scores = accelerator.max_binding_bytes() / (4 * model.config.n_heads.max(1) as u64);
     let square = usize::try_from(scores.isqrt()).unwrap_or(usize::MAX);
     model.config.context.min(square).min(MAX_TOKENS)
 }
 
-/// How a tokenizer writes the letters after `Answer:`.
+/// Tokens that the letters become after `Answer:`.
 struct Letters {
-    /// Tokens that stand before each letter alike, such as a space that is a token of its own; mostly none.
+    /// Tokens that stand before every letter, such as a space that is a token of its own; mostly none.
     shared: Vec<u32>,
     ids: [u32; 4],
 }
@@ -225,7 +229,7 @@ fn no_letters(model: &Model) -> Error {
     ))
 }
 
-/// Turns prompts into sequences.
+/// Converter of prompts to token sequences.
 struct Writer<'a> {
     model: &'a Model,
     letters: Letters,
@@ -233,8 +237,9 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The sequences of one question: one for the letters, or one for each answer, whose first also tells the
-    /// letters where it can.
+    /// Returns the sequences of one question. Without `full_answers` there is one, for the letters. With
+    /// `full_answers` there is one for each answer; the first of them also serves for the letters if it
+    /// contains the whole prompt, otherwise one more is added for them.
     fn sequences(
         &self,
         place: usize,
@@ -259,8 +264,8 @@ impl Writer<'_> {
         };
         let mut sequences = Vec::new();
         for (choice, text) in Choice::ALL.into_iter().zip(&question.answers).filter(|_| full_answers) {
-            // A tokenizer may join the end of the prompt with the answer; what both have in common is read once
-            // and all that differs is the answer's.
+            // A tokenizer may join the end of the prompt with the answer. The tokens that both texts have in
+            // common belong to the prompt, all others to the answer.
             let whole = self.model.tokenizer.encode(&format!("{prompt} {text}"))?;
             let own = ids.iter().take(n_prompt).skip(n_begin);
             let common = own.zip(&whole).take_while(|(a, b)| a == b).count();

@@ -1,4 +1,4 @@
-//! What a slice of logits says about each token, reduced where the logits are.
+//! Reduction of a slice of logits to a few numbers for each token, on the device that holds the logits.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -9,18 +9,20 @@ use crate::kernels::threads;
 use crate::model::layers::head::HeadSlice;
 use crate::{Error, Result};
 
-/// The original's logits of a slice, in memory.
+/// Logits of the original for one slice of the vocabulary, in this process's memory.
 pub struct HostReference {
+    /// Row-major `[n_rows, width]`.
     logits: Vec<f32>,
-    /// Of each row, places within the slice.
+    /// Softmax of each row, with indices within the slice.
     softmax: Vec<RowSoftmax>,
 }
 
 impl HostReference {
-    /// Takes `[n_rows, width]` logits from the tensor and reduces each row.
+    /// Takes the logits `[n_rows, width]` from the tensor and reduces each row.
     ///
     /// # Errors
-    /// [`Error::Internal`](crate::Error::Internal) if the tensor has another shape.
+    /// [`Error::Internal`](crate::Error::Internal) if the tensor has another number of values, or is not
+    /// `f32`.
     pub fn new(z: Tensor<2>, n_rows: usize, width: usize) -> Result<Self> {
         let logits = rows_of(z, n_rows, width)?;
         let softmax = threads::map_rows(n_rows, |i| rowwise::row_softmax(row(&logits, i, width)));
@@ -28,30 +30,31 @@ impl HostReference {
     }
 }
 
-/// What a slice of logits says about one token.
+/// Sums of one token over a slice of the vocabulary.
 pub struct Row {
-    /// What the model's logits say; the place is one of the vocabulary.
+    /// Softmax of the model's logits; `argmax` is an index in the vocabulary.
     pub own: RowSoftmax,
-    /// The logit of the token that follows, if it is in the slice.
+    /// Model's logit of the target token, if the slice holds it.
     pub target: Option<f32>,
-    /// What the original's logits of the slice say.
+    /// Sums of the original's logits, if there is an original.
     pub reference: Option<ReferenceRow>,
 }
 
-/// What a slice of the original's logits says about one token.
+/// Sums of one token over a slice of the vocabulary, for the original's logits.
 pub struct ReferenceRow {
-    /// As [`Row::own`].
+    /// Softmax of the original's logits; `argmax` is an index in the vocabulary.
     pub softmax: RowSoftmax,
-    /// As [`Row::target`].
+    /// Original's logit of the target token, if the slice holds it.
     pub target: Option<f32>,
-    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
+    /// `sum_v exp(z_v - max z) (z_v - y_v)` for logits `z` of the original and `y` of the model.
     pub divergence: f32,
 }
 
-/// Reduces logits in memory, one pass over each row.
+/// Reduces the logits `y` `[targets.len(), slice.count]`, and the original's in `reference`, row by row in
+/// this process's memory.
 ///
 /// # Errors
-/// [`Error::Internal`] if the tensors have other shapes.
+/// [`Error::Internal`] if a tensor has another number of values, or is not `f32`.
 pub fn rows_on_host(
     y: Tensor<2>,
     reference: Option<&HostReference>,
@@ -79,7 +82,7 @@ pub fn rows_on_host(
     }))
 }
 
-/// The numbers of a tensor `[n_rows, width]` of the CPU.
+/// Returns the values of a CPU tensor `[n_rows, width]`.
 fn rows_of(x: Tensor<2>, n_rows: usize, width: usize) -> Result<Vec<f32>> {
     let values = rowwise::host(x)?;
     if values.len() != n_rows * width {
@@ -88,15 +91,16 @@ fn rows_of(x: Tensor<2>, n_rows: usize, width: usize) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Row `i`, which [`rows_of`] has seen to be there.
+/// Returns row `i`; [`rows_of`] has checked that it exists.
 fn row(values: &[f32], i: usize, width: usize) -> &[f32] {
     values.get(i * width..(i + 1) * width).unwrap_or_default()
 }
 
-/// Reduces logits on the device and reads back a few numbers for each row.
+/// Reduces the logits `y` and, of the original, `z`, both `[targets.len(), slice.count]`, on the device and
+/// copies a few numbers for each row to the host.
 ///
 /// # Errors
-/// [`Error::Device`](crate::Error::Device) if the device fails.
+/// Those of [`to_host`].
 pub async fn rows_on_device(
     y: Tensor<2>,
     z: Option<Tensor<2>>,
@@ -138,17 +142,17 @@ pub async fn rows_on_device(
     Ok(rows.collect())
 }
 
-/// Where the `i`-th target is in the slice.
+/// Returns the index of target `i` within the slice, if the slice holds this token.
 fn place_in(slice: &HeadSlice, targets: &[u32], i: usize) -> Option<usize> {
     let target = *targets.get(i)? as usize;
     target.checked_sub(slice.first).filter(|place| *place < slice.count)
 }
 
-/// Maximum, `sum exp(x - max)` and the place of the maximum of each row, as columns.
+/// Returns the maximum, `sum exp(x - max)` and the index of the maximum of each row, as columns `[n, 1]`.
 fn softmax_columns(x: &Tensor<2>) -> [Tensor<2>; 3] {
     let max = x.clone().max_dim(1);
     let sum = (x.clone() - max.clone()).exp().sum_dim(1);
-    // A slice has far fewer than 2^24 rows, so that its places are exact in f32.
+    // A slice has far fewer than 2^24 rows, so indices within it are exact in `f32`.
     let argmax = x.clone().argmax(1).float();
     [max, sum, argmax]
 }

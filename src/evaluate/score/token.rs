@@ -7,22 +7,24 @@ use crate::quality::Scores;
 /// Running sums of one token.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Token {
-    /// Of the model's logits.
+    /// Softmax of the model's logits.
     pub own: Softmax,
+    /// Softmax of the original's logits, if there is an original.
     reference: Option<Softmax>,
-    /// The logit of the token that follows.
+    /// Model's logit of the target token.
     pub target: f64,
+    /// Original's logit of the target token.
     reference_target: f64,
-    /// `sum_v exp(z_v - max z) (z_v - y_v)`.
+    /// `sum_v exp(z_v - max z) (z_v - y_v)` for logits `z` of the original and `y` of the model.
     divergence: f64,
 }
 
-/// A running softmax normaliser.
+/// Running maximum and sum of exponentials of a softmax.
 #[derive(Debug, Clone, Copy)]
 pub struct Softmax {
     max: f64,
     sum: f64,
-    /// Where it is, in the vocabulary.
+    /// Index of the maximum in the vocabulary.
     pub argmax: usize,
 }
 
@@ -33,8 +35,8 @@ impl Default for Softmax {
 }
 
 impl Softmax {
-    /// Takes in a slice; returns the factors by which what was summed before and what the slice sums are to
-    /// be scaled.
+    /// Adds a slice. Returns two factors: earlier sums are to be scaled by the first, the slice's sums by the
+    /// second.
     fn absorb(&mut self, slice: &RowSoftmax) -> (f64, f64) {
         let max = f64::from(slice.max);
         let larger = self.max.max(max);
@@ -47,14 +49,14 @@ impl Softmax {
         scales
     }
 
-    /// `ln sum_v exp(z_v)`.
+    /// Returns `ln sum_v exp(z_v)` over the slices so far.
     pub fn log_sum(&self) -> f64 {
         self.max + self.sum.ln()
     }
 }
 
 impl Token {
-    /// Takes in what a slice of the vocabulary says.
+    /// Adds the sums of a slice of the vocabulary.
     pub fn absorb(&mut self, row: &Row) {
         if let Some(target) = row.target {
             self.target = f64::from(target);
@@ -71,7 +73,7 @@ impl Token {
         }
     }
 
-    /// Adds the token, all of whose slices have been taken in.
+    /// Adds the token to `scores`, after all slices have been added to the token.
     pub fn add_to(&self, scores: &mut Scores) {
         scores.tokens += 1;
         scores.nll += self.own.log_sum() - self.target;

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
+#[cfg(feature = "gpu")]
 use crate::kernels::gpu::StoredRows;
 use crate::kernels::product::{host_tile_bytes, products};
 use crate::kernels::rowwise;
@@ -32,14 +33,30 @@ enum Weight {
 #[derive(Debug, Clone)]
 enum Rows {
     /// Encoded as they are stored; decoded for each product.
+    #[cfg(feature = "gpu")]
     Stored(StoredRows),
     /// Decoded to `f32`: an `[in, out_i]` view of `[out_i, in]`.
     Decoded(Tensor<2>),
 }
 
 impl Rows {
+    /// Uploads the rows `first .. first + count` of `n_in` values, as they are stored where a shader decodes them.
+    fn upload(weight: &Stored, first: usize, [count, n_in]: [usize; 2], device: &Device) -> Result<Self> {
+        #[cfg(feature = "gpu")]
+        {
+            let bytes = weight.row_bytes(first, count, n_in)?;
+            if let Some(rows) = StoredRows::upload(weight.element, bytes, [count, n_in], device) {
+                return Ok(Rows::Stored(rows));
+            }
+        }
+        let rows = weight.rows(first, count, n_in)?.into_owned();
+        let rows = Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device);
+        Ok(Rows::Decoded(rows.transpose()))
+    }
+
     fn transposed(&self) -> Tensor<2> {
         match self {
+            #[cfg(feature = "gpu")]
             Rows::Stored(rows) => rows.decode().transpose(),
             Rows::Decoded(rows) => rows.clone(),
         }
@@ -75,18 +92,9 @@ impl Linear {
             let piece_bytes = max_bytes.min(DECODED_BYTES);
             let max_rows =
                 usize::try_from(piece_bytes / (4 * n_in.max(1) as u64)).unwrap_or(usize::MAX).max(1);
-            let pieces = (0..n_out).step_by(max_rows).map(|first| {
-                let count = max_rows.min(n_out - first);
-                let bytes = weight.row_bytes(first, count, n_in)?;
-                Ok(match StoredRows::upload(weight.element, bytes, [count, n_in], device) {
-                    Some(rows) => Rows::Stored(rows),
-                    None => {
-                        let rows = weight.rows(first, count, n_in)?.into_owned();
-                        let rows = Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device);
-                        Rows::Decoded(rows.transpose())
-                    }
-                })
-            });
+            let pieces = (0..n_out)
+                .step_by(max_rows)
+                .map(|first| Rows::upload(&weight, first, [max_rows.min(n_out - first), n_in], device));
             Weight::Device(pieces.collect::<Result<_>>()?)
         };
         let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));

@@ -8,15 +8,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
-use laminate::device::Accelerator;
-use laminate::files::parts::PartStore;
-use laminate::files::sink::OutputFolder;
 use laminate::files::source::{MemorySource, SharedSource};
-use laminate::model::Model;
-use laminate::plan::PlanOptions;
-use laminate::protocol::events::{Event, Observer, Stage};
-use laminate::session::Session;
-use laminate::{Error, Result};
+use laminate::protocol::events::Stage;
+use laminate::{
+    Accelerator, Error, Event, Model, Observer, OutputFolder, PartStore, PlanOptions, Result, Session,
+};
 use serde_json::Value;
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminate::Result;
-use laminate::protocol::options::{CompareOptions, WriteOptions};
+use laminate::{CompareOptions, Result, WriteOptions};
 
 use super::{EvaluationArgs, output_type};
 

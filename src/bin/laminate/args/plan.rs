@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::format::Container;
 use laminate::format::element::Element;
-use laminate::plan::{Alpha, Method, Operator, PlanOptions, SEARCH_TOKENS, Selection};
-use laminate::protocol::options::WriteOptions;
-use laminate::{Error, Result};
+use laminate::plan::{Alpha, Operator, SEARCH_TOKENS, Selection};
+use laminate::{Error, Method, PlanOptions, Result, WriteOptions};
 
 use super::{EvaluationArgs, output_type, parse_size};
 

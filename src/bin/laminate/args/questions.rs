@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminate::protocol::options::QuestionOptions;
+use laminate::QuestionOptions;
 
 #[derive(Args)]
 pub struct QuestionArgs {

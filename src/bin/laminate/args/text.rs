@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use laminate::device::Preference;
 use laminate::maths::manifold::Normalise;
 use laminate::maths::similarity::Metric;
-use laminate::protocol::options::{CalibrationOptions, TextOptions};
 use laminate::protocol::text::{Draw, PointRule};
-use laminate::{Error, Result};
+use laminate::{CalibrationOptions, Error, Preference, Result, TextOptions};
 
 #[derive(Args)]
 pub struct TextArgs {
