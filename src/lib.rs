@@ -41,7 +41,7 @@
 //! | choose a method, or make or edit a plan by hand | [`plan`] |
 //! | set options, watch a run, read reports | [`protocol`] |
 //! | write elsewhere than to a directory | [`files::sink`] |
-//! | read and write GGUF and safetensors headers, encode and decode blocks | [`format`] |
+//! | read and write GGUF and safetensors headers, encode and decode blocks | [`mod@format`] |
 //! | use the mathematics alone: diffusion maps, similarities, least squares | [`maths`] |
 //!
 //! Features, both on by default: `gpu` (WebGPU, Vulkan, Metal or DirectX through `wgpu`) and `cli` (the program

@@ -1,8 +1,8 @@
-//! The door to the page: conversions between JavaScript and the engine, and no policy.
+//! Interface to the page: conversions between JavaScript and the engine, without policy.
 //!
-//! `www/engine/protocol/` describes the same door from the other side.
+//! `www/engine/protocol/` describes the same interface in TypeScript.
 
-// The attribute macro writes the glue that needs this.
+// The code that `#[wasm_bindgen]` generates is unsafe.
 #![allow(unsafe_code)]
 
 mod browser;
@@ -32,7 +32,7 @@ use crate::protocol::options::{CalibrationOptions, CompareOptions, WriteOptions}
 use crate::session::{RunOptions, Session};
 use crate::{Error, Result, demo};
 
-/// What a call into the engine gives: a value for JavaScript, or `{kind, message}`.
+/// Result of a call into the engine: a value for JavaScript, or an error `{kind, message}`.
 type JsResult = std::result::Result<JsValue, JsValue>;
 
 #[wasm_bindgen]
@@ -68,7 +68,7 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn abort(this: &JsFolder) -> std::result::Result<Promise, JsValue>;
 
-    /// `PartStore` of `protocol/files.ts`; a folder whose files also are listed and removed one by one.
+    /// `PartStore` of `protocol/files.ts`: a folder whose files can also be listed and removed one by one.
     #[wasm_bindgen(extends = JsFolder)]
     pub type JsParts;
     #[wasm_bindgen(method, catch)]
@@ -76,7 +76,7 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn remove(this: &JsParts, name: &str) -> std::result::Result<Promise, JsValue>;
 
-    /// `panels/kernel.rs` compiled with fused multiply-adds, which works in the engine's memory.
+    /// `panels/kernel.rs`, compiled with fused multiply-adds; it works in the memory of the engine.
     pub type JsKernel;
     #[wasm_bindgen(method, js_name = addProducts)]
     fn add_products(
@@ -94,7 +94,7 @@ extern "C" {
     );
 }
 
-/// Has all products added by a kernel from now on.
+/// Sets the kernel that adds the products of large blocks from now on.
 #[wasm_bindgen(js_name = addProductsBy)]
 pub fn add_products_by(kernel: JsKernel) {
     panels::add_products_by(move |block| {
@@ -117,13 +117,17 @@ pub fn add_products_by(kernel: JsKernel) {
     });
 }
 
-/// Runs when the module is loaded: a panic is a bug, and its message belongs in the console.
+/// Installs a hook when the module is loaded that writes the message of a panic, which is a bug, to the
+/// console.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// The engine: `WasmEngine` of `protocol/engine.ts`. One call at a time.
+/// The engine: `WasmEngine` of `protocol/engine.ts`. Only one call may be in progress at a time.
+///
+/// Methods fail with `{kind, message}`: kind `usage` if no model is open, another call is in progress or the
+/// arguments are not understood, else the error of the method of [`Session`] that they call.
 #[wasm_bindgen]
 pub struct Engine {
     accelerator: Accelerator,
@@ -132,25 +136,26 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Starts on the preferred device: "auto", "gpu" or "cpu".
+    /// Creates an engine on the preferred device: "auto", "gpu" or "cpu".
     pub async fn create(preference: String) -> std::result::Result<Engine, JsValue> {
         let preference: Preference = preference.parse().map_err(thrown)?;
         let accelerator = Accelerator::choose(preference).await.map_err(thrown)?;
         Ok(Engine { accelerator, session: RefCell::new(None) })
     }
 
-    /// What runs the arithmetic.
+    /// Returns the report of the device that runs the arithmetic.
     pub fn device(&self) -> JsResult {
         to_js(self.accelerator.report())
     }
 
-    /// Opens the embedded model.
+    /// Opens the embedded model and returns its report.
     #[wasm_bindgen(js_name = openDemo)]
     pub async fn open_demo(&self) -> JsResult {
         self.opened(demo::open().await)
     }
 
-    /// Opens the model whose files are given.
+    /// Opens the model with the given files and returns its report. Without `name`, the model is named after
+    /// its files.
     pub async fn open(&self, files: Vec<JsByteSource>, name: Option<String>) -> JsResult {
         let sources: Vec<SharedSource> =
             files.into_iter().map(|file| Rc::new(BrowserFile::new(file)) as SharedSource).collect();
@@ -165,13 +170,13 @@ impl Engine {
         Ok(report)
     }
 
-    /// What the similarity stage will need.
+    /// Estimates the memory and time of the similarity stage.
     pub async fn estimate(&self, options: JsValue) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;
         self.with_session(async |session| session.estimate(&options).await).await
     }
 
-    /// What a plan will need after the similarity stage; on `judge` what is fitted is measured.
+    /// Estimates a plan after the similarity stage. Fitted models are measured on the text `judge`.
     #[wasm_bindgen(js_name = estimatePlan)]
     pub async fn estimate_plan(&self, calibration: JsValue, plan: JsValue, judge: JsValue) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
@@ -183,7 +188,7 @@ impl Engine {
         .await
     }
 
-    /// What a comparison of methods will need after the similarity stage.
+    /// Estimates a comparison of methods after the similarity stage.
     #[wasm_bindgen(js_name = estimateCompare)]
     pub async fn estimate_compare(&self, calibration: JsValue, options: JsValue) -> JsResult {
         let (calibration, options): (CalibrationOptions, CompareOptions) =
@@ -191,7 +196,8 @@ impl Engine {
         self.with_session(async |session| session.estimate_compare(&calibration, &options).await).await
     }
 
-    /// As many sequences of the text as comparing and a plan manage in so many seconds.
+    /// Estimates the number of calibration sequences with which the similarity stage and a plan take at most
+    /// `seconds`. Fitted models are measured on the text `judge`.
     #[wasm_bindgen(js_name = sequencesWithin)]
     pub async fn sequences_within(
         &self,
@@ -209,7 +215,7 @@ impl Engine {
         .await
     }
 
-    /// The similarity stage, kept in `kept` where that is given.
+    /// Runs the similarity stage; finished layers are kept in `kept`, if given.
     pub async fn similarity(&self, options: JsValue, observe: Function, kept: Option<JsParts>) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;
         let observer = Page(observe);
@@ -217,15 +223,15 @@ impl Engine {
         self.with_session(async |session| session.similarity(&options, run).await).await
     }
 
-    /// Similarities by another metric; what plans rest on stays.
+    /// Computes similarities by another metric. Plans still use the metric of the similarity stage.
     #[wasm_bindgen(js_name = similarityBy)]
     pub async fn similarity_by(&self, metric: String) -> JsResult {
         let metric: Metric = metric.parse().map_err(thrown)?;
         self.with_session(async |session| session.similarity_by(metric)).await
     }
 
-    /// Measures a plan that exists already, each step of it where its weights say all; on `judge` what is fitted, which
-    /// is kept in `kept` where that is given.
+    /// Measures the model of an existing plan, after each step if the weights of the plan determine its
+    /// layers. Fitted models are measured on the text `judge`; finished work is kept in `kept`, if given.
     pub async fn measure(
         &self,
         plan: JsValue,
@@ -245,7 +251,7 @@ impl Engine {
         .await
     }
 
-    /// Maps of some layers with other parameters than those of the similarity stage.
+    /// Computes maps of some layers with other options than those of the similarity stage.
     #[wasm_bindgen(js_name = mapLayers)]
     pub fn map_layers(&self, options: JsValue) -> JsResult {
         let options: MapOptions = from_js(options)?;
@@ -254,8 +260,8 @@ impl Engine {
         to_js(&maps.iter().map(JsLayerMap::from).collect::<Vec<_>>())
     }
 
-    /// Chooses and measures merges, stored as `output` says; on `judge` what is fitted, which is kept in `kept` where
-    /// that is given.
+    /// Makes a plan and measures its model, stored as `output` says. Fitted models are measured on the text
+    /// `judge`; finished work is kept in `kept`, if given.
     pub async fn plan(
         &self,
         options: JsValue,
@@ -275,7 +281,8 @@ impl Engine {
         .await
     }
 
-    /// How good the model of a plan is when it is fitted to so many of the calibration sequences.
+    /// Fits a plan to each of `sizes` numbers of calibration sequences, and measures each model on the text
+    /// `judge`.
     #[wasm_bindgen(js_name = calibrationCurve)]
     pub async fn calibration_curve(
         &self,
@@ -294,18 +301,18 @@ impl Engine {
         .await
     }
 
-    /// The methods that have a name.
+    /// Returns the named methods.
     pub fn methods(&self) -> JsResult {
         to_js(&METHODS)
     }
 
-    /// Compares methods by models that are measured on another text than they are fitted to.
+    /// Compares methods by models that are measured on another text than the calibration text.
     pub async fn compare(&self, options: JsValue, observe: Function) -> JsResult {
         let options: CompareOptions = from_js(options)?;
         self.with_session(async |session| session.compare(&options, &Page(observe)).await).await
     }
 
-    /// Writes the model of a plan.
+    /// Writes the model of a plan into `folder`.
     pub async fn write(
         &self,
         plan: JsValue,
@@ -320,20 +327,20 @@ impl Engine {
         self.with_session(async |session| session.write(&plan, &options, &mut folder, &observer).await).await
     }
 
-    /// The built-in calibration text.
+    /// Returns the built-in calibration text and its name.
     #[wasm_bindgen(js_name = builtinText)]
     pub fn builtin_text(&self) -> JsResult {
         to_js(&Text { name: demo::TEXT_NAME, text: demo::TEXT })
     }
 
-    /// The built-in evaluation text.
+    /// Returns the built-in evaluation text and its name.
     #[wasm_bindgen(js_name = builtinEvaluation)]
     pub fn builtin_evaluation(&self) -> JsResult {
         to_js(&Text { name: demo::EVALUATION_NAME, text: demo::EVALUATION })
     }
 
-    /// Lends the session to `work`. Everything that `work` needs is read before: a call that fails to read its arguments
-    /// must not lose the session.
+    /// Lends the session to `work`. The arguments of a call are converted before: a call whose arguments are
+    /// not understood must not lose the session.
     async fn with_session<T: Serialize>(
         &self,
         work: impl AsyncFnOnce(&mut Session) -> Result<T>,
@@ -345,12 +352,12 @@ impl Engine {
     }
 }
 
-/// Thrown where the session is lent or was never opened.
+/// Makes the error of a call while the session is lent or no model was opened.
 fn no_session() -> JsValue {
     thrown(Error::Usage("no model is open, or a run is going on; open one or wait".to_owned()))
 }
 
-/// A store for as long as a run takes.
+/// Boxes the store of a run, if there is one.
 fn boxed(kept: Option<JsParts>) -> Option<Box<dyn PartStore>> {
     kept.map(|kept| Box::new(BrowserParts(kept)) as Box<dyn PartStore>)
 }
@@ -370,7 +377,7 @@ struct JsLayerMap {
     eigenvalues: Vec<f64>,
     disconnected: bool,
     dims: usize,
-    /// Point after point.
+    /// Coordinates `[n_points, dims]`, point after point.
     #[serde(with = "serde_wasm_bindgen::preserve")]
     coordinates: Float64Array,
 }
@@ -388,7 +395,7 @@ impl From<&LayerMap> for JsLayerMap {
     }
 }
 
-/// An error as JavaScript gets it: `EngineError` of `protocol/error.ts`.
+/// An error in the form that JavaScript gets: `EngineError` of `protocol/error.ts`.
 #[derive(Serialize, Deserialize)]
 struct Thrown {
     kind: String,
@@ -400,7 +407,7 @@ fn thrown(error: Error) -> JsValue {
     to_js(&thrown).unwrap_or_else(|_| JsValue::from_str(&thrown.message))
 }
 
-/// What JavaScript threw, as an error about `name`.
+/// Converts a value that JavaScript threw to an error about `name`.
 fn caught(name: &str, value: &JsValue) -> Error {
     if let Ok(Thrown { kind, message }) = serde_wasm_bindgen::from_value(value.clone()) {
         return match kind.as_str() {
@@ -428,12 +435,12 @@ fn from_js<T: DeserializeOwned>(value: JsValue) -> std::result::Result<T, JsValu
         .map_err(|e| thrown(Error::Usage(format!("the options are not understood ({e})"))))
 }
 
-/// What JavaScript gave, or the default for `null` and `undefined`.
+/// Converts a value from JavaScript; `null` and `undefined` become the default.
 fn or_default<T: DeserializeOwned + Default>(value: JsValue) -> std::result::Result<T, JsValue> {
     Ok(from_js::<Option<T>>(value)?.unwrap_or_default())
 }
 
-/// The words of a list that JavaScript gave about `name`.
+/// Converts a list of words from JavaScript; errors are about `name`.
 fn words(name: &str, list: JsValue) -> Result<Vec<String>> {
     serde_wasm_bindgen::from_value(list).map_err(|e| Error::Source(format!("{name}: {e}")))
 }

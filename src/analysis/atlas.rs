@@ -38,7 +38,7 @@ pub struct MapOptions {
 pub struct LayerMap {
     /// Index of the layer.
     pub layer: usize,
-    /// Map as a run with these options makes it, or a sketch of it.
+    /// Map as a run with these options makes it, or its sketch.
     pub map: DiffusionMap,
     /// Embedding of the map, rotated onto the run's picture of the layer.
     pub picture: Embedding,

@@ -154,8 +154,7 @@ impl LayerAnalysis {
         Ok(row)
     }
 
-    /// Appends an original layer that was measured before an interruption, and tells the observer of the
-    /// layer.
+    /// Appends an original layer that an interrupted run has measured, and tells the observer of the layer.
     ///
     /// # Errors
     /// Those of [`push`](LayerAnalysis::push) and [`tell`](LayerAnalysis::tell).
@@ -314,7 +313,7 @@ fn massive_layers(largest_rms: &[f64]) -> Vec<usize> {
         .collect()
 }
 
-/// The original on the calibration text, as the similarity stage found it. All methods start from it.
+/// The original on the calibration text, as the similarity stage found it: the starting point of all methods.
 #[derive(Clone, Copy)]
 pub struct Baseline<'a> {
     /// Layers of the original, with their hidden states.

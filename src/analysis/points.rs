@@ -9,8 +9,8 @@ use crate::{Error, Result};
 /// Number of tokens of text that are shown for a point.
 const POINT_CONTEXT_TOKENS: usize = 12;
 
-/// Checks before a run that there are enough points for the mutual-information estimator, which needs `4 *
-/// options.neighbours`.
+/// Checks before a run that there are enough points for the mutual-information estimator, which needs
+/// `4 * options.neighbours`.
 ///
 /// # Errors
 /// [`Error::Limit`], with the number that is needed, if there are fewer points; those of

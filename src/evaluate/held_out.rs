@@ -22,7 +22,7 @@ const SEEN_TOKENS: usize = 24;
 /// kind.
 const MOST_SEEN: f64 = 0.01;
 
-/// A text, the original's hidden states and scores on it, and the share of it that was calibrated on.
+/// A text, the original's hidden states and scores on it, and the share of it that calibration has seen.
 pub struct HeldOut {
     /// Token sequences of the text.
     pub sequences: Sequences,
@@ -58,7 +58,7 @@ impl HeldOut {
         Ok(Self { sequences, text, stream, scores, seen })
     }
 
-    /// Checks that a model of `operator` would not be judged on text that it was fitted to.
+    /// Checks that a model of `operator` would not be judged on text to which it was fitted.
     ///
     /// # Errors
     /// [`Error::Usage`] if `operator` fits to activations and more than 1 % of the text was seen in

@@ -14,14 +14,16 @@ use crate::protocol::options::TextOptions;
 use crate::quality::{Quality, is_collapsed};
 use crate::{Error, Result, memory};
 
-/// Measures the perplexity of `model` on the text of `options`. With an `original`, its perplexity, the KL
-/// divergence from it and the top-1 agreement with it are measured on the same tokens.
+/// Measures the perplexity of `model` on the text of `options`. With an `original`, the original's
+/// perplexity, the KL divergence from the original and the top-1 agreement with the original are measured on
+/// the same tokens.
 ///
 /// # Errors
 /// [`Error::Usage`] if the two models have different vocabularies or turn the text into different tokens, or
-/// if the options of the text are out of range; [`Error::Limit`] if the text does not fill a sequence or is
-/// larger than 64 MiB; [`Error::Numeric`] if weights are not finite; errors of reading weights, of the device
-/// and of the observer.
+/// if sequences of that length are not possible; [`Error::Limit`] if the text does not fill a sequence or is
+/// larger than 64 MiB; [`Error::Source`], [`Error::Format`] or [`Error::Shape`] if weights cannot be read or
+/// do not fit the configuration; [`Error::Numeric`] if a weight or a log-likelihood is not finite;
+/// [`Error::Device`] if the device fails; those of [`Observer::event`].
 pub async fn evaluate(
     model: &Model,
     original: Option<&Model>,

@@ -31,7 +31,7 @@ impl<'a> Reference<'a> {
     /// models will be stored as `output` says.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the layers of `stream` have not been run.
+    /// [`Error::Internal`] if the layers of `stream` have not been run.
     pub fn new(
         context: &'a Context<'a>,
         output: &'a WriteOptions,
@@ -43,8 +43,8 @@ impl<'a> Reference<'a> {
         Ok(Self { context, output, stored, unchanged: stream, original, perplexity })
     }
 
-    /// Runs the original layers as they will be stored, so that a compressed model is only run from the first
-    /// layer on in which it differs from them. Worth its cost for several models.
+    /// Runs the original layers as they will be stored, so that each compressed model is run only from its
+    /// first different layer on.
     ///
     /// # Errors
     /// Those of [`Stream::run`].
@@ -94,8 +94,8 @@ impl<'a> Reference<'a> {
         Ok(Quality::compressed(&scores, self.perplexity))
     }
 
-    /// Measures the model of `layers`, running it from the first layer on that differs from the stored
-    /// original.
+    /// Measures the model of `layers`. The layers before the first that differs from the stored original are
+    /// not run again.
     ///
     /// # Errors
     /// Those of [`Stream::run_and_score`].
@@ -103,8 +103,8 @@ impl<'a> Reference<'a> {
         Ok(Quality::compressed(&self.scores_of(layers).await?, self.perplexity))
     }
 
-    /// Scores the model of `layers` against the original, running it from the first layer on that differs
-    /// from the stored original.
+    /// Scores the model of `layers` against the original. The layers before the first that differs from the
+    /// stored original are not run again.
     ///
     /// # Errors
     /// Those of [`Stream::run_and_score`].
@@ -129,7 +129,7 @@ impl<'a> Reference<'a> {
         let Context { accelerator, sequences, model, observer, .. } = *self.context;
         let scores = score_all(accelerator, sequences, model, &states, Some(self.original), observer).await?;
         let qualities: Vec<_> = scores.iter().map(|s| Quality::compressed(s, self.perplexity)).collect();
-        qualities.try_into().map_err(|_| Error::Usage("a model was not measured".to_owned()))
+        qualities.try_into().map_err(|_| Error::internal("a model was not measured"))
     }
 
     /// Returns the stream of the model of `layers`, and the index of the first layer that differs from the

@@ -54,7 +54,7 @@ pub async fn score(
 ) -> Result<Scores> {
     let scores =
         score_through_head(accelerator, sequences, own.model, &[own.states], original, observer).await?;
-    scores.into_iter().next().ok_or_else(|| Error::Usage("there is nothing to score".to_owned()))
+    scores.into_iter().next().ok_or_else(|| Error::internal("a model was not scored"))
 }
 
 /// Scores several sets of hidden states. All of them, and the states of the `original`, belong to models with
@@ -221,8 +221,8 @@ async fn through_head(
     Ok(())
 }
 
-/// Returns the states that predict a token, which are all but the last of each sequence, as rows `[batch
-/// (tokens - 1), hidden]`.
+/// Returns the states that predict a token, which are all but the last of each sequence, as rows
+/// `[batch (tokens - 1), hidden]`.
 fn scored(states: &Tensor<3>) -> Tensor<2> {
     let [batch, tokens, hidden] = states.dims();
     states.clone().narrow(1, 0, tokens - 1).reshape([batch * (tokens - 1), hidden])

@@ -27,8 +27,8 @@ impl Sequences {
 
     /// Cuts `text_ids` into pieces that fill a sequence of `tokens` tokens each, and takes the `count` pieces
     /// that `draw` chooses, or all if there are fewer. With `T = tokens`, the sequence of piece `i` is BOS
-    /// followed by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`; without a BOS token it is `text_ids[i T .. (i +
-    /// 1) T]`.
+    /// followed by `text_ids[i (T - 1) .. (i + 1) (T - 1)]`; without a BOS token it is
+    /// `text_ids[i T .. (i + 1) T]`.
     ///
     /// # Errors
     /// [`Error::Usage`] if `tokens` is less than 2 or more than the model's context; [`Error::Limit`] if the

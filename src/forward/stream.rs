@@ -95,12 +95,12 @@ impl Stream {
     /// Returns the hidden states after the last layer.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the layers have not been run (see [`run`](Stream::run)).
+    /// [`Error::Internal`] if the layers have not been run (see [`run`](Stream::run)).
     pub fn last(&self) -> Result<&HiddenStates> {
         self.kept
             .last()
             .and_then(Option::as_ref)
-            .ok_or_else(|| Error::Usage("the layers have not been run yet".to_owned()))
+            .ok_or_else(|| Error::internal("the layers have not been run yet"))
     }
 
     /// Returns whether the hidden states that enter layer `place` (for the number of layers: that leave the
@@ -130,13 +130,13 @@ impl Stream {
     /// Returns the deepest layer up to `place` whose entering hidden states are kept, and these states.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no hidden states are kept up to `place`.
+    /// [`Error::Internal`] if no hidden states are kept up to `place`.
     pub fn nearest(&self, place: usize) -> Result<(usize, HiddenStates)> {
         let kept = |layer: usize| Some((layer, self.kept.get(layer)?.clone()?));
         (0..=place.min(self.layers.len()))
             .rev()
             .find_map(kept)
-            .ok_or_else(|| Error::Usage("the sequences have not been embedded".to_owned()))
+            .ok_or_else(|| Error::internal("the sequences have not been embedded"))
     }
 
     /// Runs the layers from `from` on, starting at the [nearest](Stream::nearest) hidden states that are

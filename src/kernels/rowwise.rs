@@ -27,7 +27,7 @@ pub fn is_host(device: &Device) -> bool {
 /// `[1, width]`.
 ///
 /// # Errors
-/// [`Error::Internal`] if a tensor is not `f32`.
+/// [`Error::Internal`] if a tensor of the CPU is not `f32`.
 pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor<2>> {
     let device = x.device();
     if !is_host(&device) {
@@ -50,7 +50,7 @@ pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor
 /// Computes `silu(gate) * up` element by element, with `silu(x) = x / (1 + exp(-x))`.
 ///
 /// # Errors
-/// [`Error::Internal`] if a tensor is not `f32`.
+/// [`Error::Internal`] if a tensor of the CPU is not `f32`.
 pub fn gated(gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>> {
     let device = gate.device();
     if !is_host(&device) {

@@ -1,5 +1,5 @@
-//! The second stage, in the words of the field: a selection rule says which layers become one, an operator makes the one
-//! layer that takes their place.
+//! Second stage: compression methods. A selection rule chooses the layers that become one layer, and an
+//! operator makes the layer that takes their place.
 
 pub mod kept;
 pub mod operators;

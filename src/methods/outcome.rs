@@ -1,4 +1,4 @@
-//! The second stage: which layers go, what becomes of them, and what that does to the model.
+//! The plan stage: layers are selected, spans become single layers, and the new model is measured.
 
 use super::kept::rounds::Rounds;
 use super::operators::build;
@@ -18,24 +18,27 @@ use crate::protocol::events::Event;
 use crate::protocol::options::WriteOptions;
 use crate::quality::Quality;
 
-/// A plan with its measurements.
+/// A plan, its layers and its measurements.
 pub struct Outcome {
-    /// The steps, each measured where the operator allows.
+    /// Plan, with a measurement after each step where the operator allows.
     pub plan: MergePlan,
-    /// The layers that it leads to.
+    /// Layers of the new model.
     pub layers: Vec<NewLayer>,
-    /// Quality after the last step.
+    /// Quality of the new model.
     pub merged: Quality,
-    /// Quality when the layers that were absorbed are dropped instead.
+    /// Quality of the model from which the absorbed layers are dropped instead.
     pub dropped: Quality,
-    /// Remarks.
+    /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// Chooses layers by `options`, joins them, and measures each step.
+/// Makes the plan of `options`, builds its layers and measures the new model on `judge`, or without a `judge`
+/// on the calibration text. If the weights of the plan determine its layers, the model is measured after each
+/// step. `baseline` is the original on the calibration text.
 ///
 /// # Errors
-/// [`Error::Usage`] for options that do not fit the model, and what running gives.
+/// Those of [`Reference::new`], [`Reference::for_many`], [`Selector::plan`], [`Reference::measured_step`],
+/// [`build`] and [`Reference::qualities_of`].
 pub async fn make_plan(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -62,11 +65,12 @@ pub async fn make_plan(
     finish(&reference, resources, judge, plan, warnings).await
 }
 
-/// Measures a plan that exists already, without choosing anything: one made by hand or repeated; each step of it if
-/// `steps` and where its weights say all.
+/// Builds the layers of an existing plan, made by hand or repeated, and measures the new model. With `steps`,
+/// the model is measured after each step, if the weights of the plan determine its layers.
 ///
 /// # Errors
-/// [`Error::Usage`] for a plan of another model, and what running gives.
+/// Those of [`MergePlan::validate_for`], [`Reference::new`], [`Reference::for_many`],
+/// [`Reference::measured_step`], [`build`] and [`Reference::qualities_of`].
 pub async fn measure_plan(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -77,7 +81,7 @@ pub async fn measure_plan(
     steps: bool,
 ) -> Result<Outcome> {
     plan.validate_for(baseline.stream.layers().len())?;
-    // What was measured on another text says nothing about this one.
+    // Measurements on another text say nothing about this text.
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
     let mut reference = Reference::new(context, output, baseline.stream, baseline.scores)?;
     if steps && !plan.operator.needs_activations() {
@@ -87,8 +91,8 @@ pub async fn measure_plan(
     finish(&reference, resources, judge, plan, Vec::new()).await
 }
 
-/// Measures the model after each step of a plan whose weights say all. Where the context keeps a plan, steps that were
-/// kept are not measured again.
+/// Measures the model after each step of a plan whose weights determine its layers. Steps in the store of
+/// `resources` are not measured again.
 async fn measure_steps(
     reference: &Reference<'_>,
     resources: &Resources<'_>,
@@ -109,8 +113,8 @@ async fn measure_steps(
     Ok(MergePlan { steps: measured, ..plan })
 }
 
-/// Builds the layers of `plan` and measures them on `judge`, or where there is none on the calibration text, of
-/// which `calibration` is.
+/// Builds the layers of `plan` and measures them on `judge`, or without a `judge` on the calibration text of
+/// `calibration`.
 async fn finish(
     calibration: &Reference<'_>,
     resources: &Resources<'_>,
@@ -145,8 +149,8 @@ async fn finish(
     Ok(Outcome { plan, layers, merged, dropped, warnings })
 }
 
-/// The qualities of the layers of `plan` and of those that are left where the others are dropped, and the
-/// perplexity of the original.
+/// Returns the quality of the model of `layers`, the quality of the model from which the absorbed layers of
+/// `plan` are dropped instead, and the perplexity of the original.
 async fn quality_of(
     reference: &Reference<'_>,
     plan: &MergePlan,
@@ -160,9 +164,9 @@ async fn quality_of(
     Ok((merged, dropped, reference.perplexity()))
 }
 
-/// The work of measuring a plan. Models whose tensors were fitted are measured once, on `judge_tokens` tokens of another
-/// text, beside the original and the model without the layers; the others after each step on the calibration text, each
-/// from its first changed layer on.
+/// Counts the work of measuring a plan. Models with fitted tensors are measured once, on `judge_tokens`
+/// tokens of another text, besides the original and the model without the absorbed layers. Other models are
+/// measured after each step on the calibration text, each from its first changed layer on.
 pub fn work(task: &Task<'_>, judge_tokens: usize) -> Work {
     let (n_layers, removed) = (task.n_layers(), task.removed());
     let options = task.options;
@@ -172,15 +176,16 @@ pub fn work(task: &Task<'_>, judge_tokens: usize) -> Work {
     }
     let changed: Work = (1..=removed).map(|step| Work::layers(n_changed(task, step))).sum();
     let predictions = Work::heads(2.0 * removed as f64);
-    // Where pairs are chosen one after the other, the merged model has run for the choice of the next pair.
+    // If pairs are chosen one after the other, the merged model has been run to choose the next pair.
     let iterates = options.selection == Selection::Mka && !options.one_shot;
     let merged = if iterates { predictions } else { changed + predictions };
     let drops = options.operator == Operator::Drop;
     if drops { merged } else { merged + changed + predictions }
 }
 
-/// Layers that run where a model of `step` layers less is measured: those after its first changed layer. Of layers that
-/// may be anywhere, the first is expected at `n / (step + 1)`.
+/// Returns the number of layers that are run to measure a model of which `step` layers were removed: the
+/// layers from its first changed layer on. If layers may be removed anywhere, the first is expected at
+/// `n / (step + 1)`.
 fn n_changed(task: &Task<'_>, step: usize) -> f64 {
     let (n_layers, step) = (task.n_layers(), step as f64);
     match task.options.selection {
@@ -190,7 +195,8 @@ fn n_changed(task: &Task<'_>, step: usize) -> f64 {
     }
 }
 
-/// The work of measuring a row of a comparison on `judge_tokens` tokens, beside the original's predictions.
+/// Counts the work of measuring one row of a comparison on `judge_tokens` tokens, including the original's
+/// predictions.
 pub fn row_work(task: &Task<'_>, judge_tokens: usize) -> Work {
     (Work::layers(task.n_layers() - task.removed() as f64) + Work::heads(2.0)).of_tokens(judge_tokens)
 }

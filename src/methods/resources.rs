@@ -1,20 +1,20 @@
-//! What a method may use beside passes over the layers.
+//! Resources of a method besides passes over the layers.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::kept::rounds::{KeptPlan, Rounds};
 
-/// [`Resources::fit_bytes`] unless told otherwise. A page has 4 GB for everything.
+/// Default of [`Resources::fit_bytes`]. A page in a browser has 4 GB for everything.
 pub const FIT_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 30 } else { 3 << 30 };
 
-/// Memory for fits, and a place where finished work is kept.
+/// Memory for fits, and a store of finished work.
 #[derive(Clone, Copy)]
 pub struct Resources<'a> {
-    /// Bytes that the least-squares problems of a span may need beside the states; operators fit less where they would
-    /// need more.
+    /// Bytes that the least-squares problems of a span may need besides the hidden states; operators that
+    /// would need more fit less.
     pub fit_bytes: u64,
-    /// Where finished rounds and fitted layers are kept, if they are.
+    /// Store of finished rounds and fitted layers, if they are kept.
     pub kept: Option<&'a KeptPlan>,
 }
 
@@ -25,25 +25,26 @@ impl Default for Resources<'_> {
 }
 
 impl Resources<'_> {
-    /// What the rounds before an interruption found (see [`KeptPlan::found`]); `None` where nothing is kept.
+    /// Returns the results of the rounds before an interruption (see [`KeptPlan::found`]); `None` without a
+    /// store.
     pub async fn found<T: DeserializeOwned>(&self, rounds: Rounds, key: &str) -> Option<T> {
         self.kept?.found(rounds, key).await
     }
 
-    /// Keeps what the rounds so far found (see [`KeptPlan::keep_found`]), where anything is kept.
+    /// Writes the results of the rounds so far (see [`KeptPlan::keep_found`]), if there is a store.
     pub async fn keep_found<T: Serialize>(&self, rounds: Rounds, key: &str, found: &T) {
         if let Some(kept) = self.kept {
             kept.keep_found(rounds, key, found).await;
         }
     }
 
-    /// What a reader should know of the keeping, in sentences.
+    /// Returns remarks on kept work to the reader, in sentences.
     pub fn remarks(&self) -> Vec<String> {
         self.kept.map(KeptPlan::remarks).unwrap_or_default()
     }
 }
 
-/// Bytes in words, such as "9.3 MB".
+/// Formats a number of bytes, such as "9.3 MB".
 pub fn megabytes(bytes: u64) -> String {
     match bytes {
         ..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),

@@ -1,8 +1,8 @@
-//! The work of a method, counted before it is done: layers that are uploaded, passes of tokens through layers and the
-//! head, least squares.
+//! Work of a method, counted before the method runs: layers uploaded, passes of tokens through layers and the
+//! head, and least squares.
 //!
-//! Each selection rule and each operator counts its own work in its own file. A test compares the counts with what the
-//! [`Tally`](crate::device::Tally) of the device saw.
+//! Each selection rule and each operator counts its own work in its own file. A test compares these counts
+//! with the [`Tally`](crate::device::Tally) of the device.
 
 use std::ops::Add;
 
@@ -11,42 +11,43 @@ use crate::maths::least_squares::{Normal, ridge_bytes};
 use crate::model::Config;
 use crate::plan::{PlanOptions, Selection};
 
-/// Layers of a span where no option says how long spans may be.
+/// Longest span, in layers, that is assumed if no option limits the spans.
 const USUAL_SPAN: usize = 4;
 
-/// A plan before its layers are chosen: all that its work follows from.
+/// Everything that the work of a plan depends on, before the layers of the plan are chosen.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
-    /// The original's configuration.
+    /// Configuration of the original model.
     pub config: &'a Config,
-    /// How layers are chosen and joined.
+    /// Selection rule and operator, with their options.
     pub options: &'a PlanOptions,
-    /// Sequences of calibration text.
+    /// Number of sequences of calibration text.
     pub sequences: usize,
-    /// Tokens in each.
+    /// Number of tokens in each sequence.
     pub tokens: usize,
-    /// [`Resources::fit_bytes`](super::Resources::fit_bytes).
+    /// Bytes that the fits of a span may need, as in [`Resources::fit_bytes`](super::Resources::fit_bytes).
     pub fit_bytes: u64,
 }
 
 impl Task<'_> {
-    /// Layers of the original.
+    /// Returns the number of layers of the original.
     pub fn n_layers(&self) -> f64 {
         self.config.n_layers as f64
     }
 
-    /// Layers that are removed. Where a similarity says when to stop, half of the layers is a guess.
+    /// Returns the number of layers that are removed. If a similarity says when to stop, half of the layers
+    /// is assumed.
     pub fn removed(&self) -> usize {
         let most = self.config.n_layers.saturating_sub(1);
         self.options.goal().unwrap_or(most.div_ceil(2)).min(most)
     }
 
-    /// Tokens of calibration text.
+    /// Returns the number of tokens of calibration text.
     pub fn n_rows(&self) -> usize {
         self.sequences * self.tokens
     }
 
-    /// The lengths of the spans, which are taken to be as long as they may be.
+    /// Returns the lengths of the spans, in layers. Spans are assumed to be as long as they may be.
     pub fn spans(&self) -> Vec<usize> {
         let longest = match self.options.selection {
             Selection::Angular | Selection::Tail | Selection::Reverse => self.removed() + 1,
@@ -67,36 +68,39 @@ impl Task<'_> {
 /// Work of a part of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Work {
-    /// Layers that are read and taken to the device.
+    /// Number of layers that are read and uploaded to the device.
     pub uploads: f64,
-    /// Layers that every token of the calibration text goes through; a part of a layer is a part of one.
+    /// Number of layers that every token of the calibration text passes through; part of a layer counts as a
+    /// fraction.
     pub passes: f64,
-    /// Products of every token of the calibration text with the head.
+    /// Number of products of every token of the calibration text with the head.
     pub heads: f64,
-    /// Layers that single tokens go through, summed over tokens whose number does not grow with the calibration text.
+    /// Number of layers that a token passes through, summed over tokens whose number does not grow with the
+    /// calibration text.
     pub token_passes: f64,
-    /// Products of such tokens with the head.
+    /// Number of products of the tokens of [`token_passes`](Self::token_passes) with the head.
     pub token_heads: f64,
-    /// Multiply-adds of sums for each token of the calibration text, in `f32`.
+    /// Multiply-adds in `f32`, for each token of the calibration text, that sum normal equations.
     pub sums: f64,
-    /// Multiply-adds of eliminations and solutions, in `f32`; what is solved in `f64` counts twice.
+    /// Multiply-adds in `f32` of eliminations and solutions; a multiply-add in `f64` counts as two.
     pub solutions: f64,
-    /// Bytes beside the states.
+    /// Bytes of memory beside the hidden states.
     pub bytes: u64,
 }
 
 impl Work {
-    /// Layers that are uploaded, and that every token of the calibration text goes through.
+    /// Returns the work of uploading `n` layers and passing every token of the calibration text through them.
     pub fn layers(n: f64) -> Self {
         Self { uploads: n, passes: n, ..Self::default() }
     }
 
-    /// Products of every token of the calibration text with the head.
+    /// Returns the work of `n` products of every token of the calibration text with the head.
     pub fn heads(n: f64) -> Self {
         Self { heads: n, ..Self::default() }
     }
 
-    /// The same passes and products of `tokens` tokens that do not belong to the calibration text.
+    /// Returns this work with its passes and head products counted for `tokens` tokens instead of for the
+    /// calibration text.
     #[must_use]
     pub fn of_tokens(self, tokens: usize) -> Self {
         let tokens = tokens as f64;
@@ -109,13 +113,15 @@ impl Work {
         }
     }
 
-    /// The sums of a problem of `m` regressors and `d` targets (see [`Normal::add`]).
+    /// Returns the work of summing the normal equations of `m` regressors and `d` targets (see
+    /// [`Normal::add`]).
     pub fn sums(m: usize, d: usize) -> Self {
         Self { sums: m as f64 * (m as f64 / 2.0 + d as f64), ..Self::default() }
     }
 
-    /// A ridge whose strength held-out rows choose, and once more on all rows (see
-    /// [`ridge`](crate::maths::least_squares::ridge())).
+    /// Returns the work of a ridge of `m` regressors and `d` targets: a solution for each strength that
+    /// held-out rows choose from, and one more on all rows (see
+    /// [`ridge_on_all`](crate::maths::least_squares::ridge_on_all)).
     pub fn ridge(m: usize, d: usize) -> Self {
         let (square, d) = ((m * m) as f64, d as f64);
         let strengths = (STRENGTHS.len() + 1) as f64;
@@ -123,12 +129,13 @@ impl Work {
         Self { solutions: single, ..Self::default() }
     }
 
-    /// The sums of two problems of `m` regressors, fitted and held out, and the ridge that they are for.
+    /// Returns the work of a fit of `m` regressors and `d` targets: the sums of the fitted and of the
+    /// held-out rows, and the [`ridge`](Self::ridge).
     pub fn fit(m: usize, d: usize) -> Self {
         Self { bytes: 2 * Normal::bytes(m, d) + ridge_bytes(m, d), ..Self::sums(m, d) + Self::ridge(m, d) }
     }
 
-    /// The work of `n` repetitions. Memory is reused, so it does not grow.
+    /// Returns the work of `n` repetitions. Memory is reused, so [`bytes`](Self::bytes) does not grow.
     #[must_use]
     pub fn times(self, n: f64) -> Self {
         Self {
@@ -144,7 +151,7 @@ impl Work {
     }
 }
 
-/// One part after the other: of the memory the larger.
+/// Work of two parts, one after the other: the sums of their counts, and the larger of their memory needs.
 impl Add for Work {
     type Output = Self;
 

@@ -1,4 +1,4 @@
-//! Quality against calibration: one plan, fitted to ever more text.
+//! Quality by amount of calibration text: one plan, fitted to more and more text.
 
 use web_time::Instant;
 
@@ -16,12 +16,13 @@ use crate::protocol::plan::CalibrationPoint;
 use crate::quality::Quality;
 use crate::{Error, Result};
 
-/// Fits `plan` to `sizes` sequences of the calibration text, evenly from all of it, one after the other, and measures
-/// each model on `judge`. Each point is told to the observer as soon as it is known; where that asks to stop, the points
-/// so far are what there is.
+/// Fits `plan` to each of `sizes` numbers of calibration sequences, spread evenly over the text, and measures
+/// each model on `judge`. The observer is told of each point as soon as it is measured. If the observer stops
+/// the run, the points so far are returned.
 ///
 /// # Errors
-/// [`Error::Usage`] for a plan of another model, and what running gives.
+/// Those of [`MergePlan::validate_for`], [`Reference::new`], [`Reference::for_many`], [`Stream::open`],
+/// [`build`], [`Reference::scores_of`] and [`Observer::event`](crate::protocol::events::Observer::event).
 pub async fn calibration_curve(
     context: &Context<'_>,
     resources: &Resources<'_>,

@@ -1,4 +1,4 @@
-//! Many methods side by side: one calibration, each method's models measured on another text.
+//! Comparison of methods: all are calibrated on one text, and the model of each is measured on another.
 
 use web_time::Instant;
 
@@ -17,23 +17,24 @@ use crate::quality::Quality;
 use crate::write::planned_bytes;
 use crate::{Error, Result};
 
-/// What a comparison found.
+/// Result of a comparison.
 pub struct Comparing {
-    /// The original on the evaluation text.
+    /// Quality of the original on the evaluation text.
     pub original: Quality,
-    /// In the order in which methods and numbers of layers were given.
+    /// One row for each method and number of removed layers, in the order of the options.
     pub rows: Vec<CompareRow>,
-    /// Whether it was stopped before its end; the rows that were done are kept.
+    /// Whether the observer stopped the comparison, in which case only the finished rows are returned.
     pub cancelled: bool,
 }
 
-/// Plans and builds a model by each method and number of layers on the calibration text, of which `calibrated`
-/// knows the original, and measures it on `held_out`. A method that fails becomes a row with its error; one that
-/// fits does where calibration has seen some of that text.
+/// Plans and builds a model for each method and number of removed layers on the calibration text, on which
+/// `baseline` is the original, and measures the model on `held_out`. A method that fails becomes a row with
+/// its error; a method that fits to activations fails if more than 1 % of `held_out` was seen in calibration.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unknown method or a number of layers that does not fit, and what reading the original
-/// gives.
+/// [`Error::Usage`] if no method or no number of layers is given, if a method does not exist, or if a number
+/// of layers does not fit the model; those of [`Reference::new`], [`Reference::for_many`] and
+/// [`Observer::event`](crate::protocol::events::Observer::event).
 pub async fn compare(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -90,7 +91,7 @@ fn methods(options: &CompareOptions, n_layers: usize) -> Result<Vec<Method>> {
     options.methods.iter().map(|name| Method::named(name)).collect()
 }
 
-/// One method at one number of layers.
+/// Builds and measures the model of one method at one number of removed layers, and fills in `row`.
 async fn measure(
     plans: &mut PlanCache<'_>,
     method: &Method,
@@ -118,12 +119,12 @@ async fn measure(
     Ok(())
 }
 
-/// Makes plans, each iteration of the same rule once.
+/// Maker of plans, which runs each iterative selection once.
 struct PlanCache<'a> {
     selector: Selector<'a>,
-    /// The largest number of layers that will be asked for.
+    /// Largest number of layers that will be removed.
     most: usize,
-    /// Iterative plans, whose first steps are the plans of fewer layers.
+    /// Iterative plans; the first steps of each are the plans that remove fewer layers.
     iterated: Vec<(PlanOptions, MergePlan)>,
 }
 

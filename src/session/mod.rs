@@ -1,4 +1,4 @@
-//! An opened model and what has been found out about it so far.
+//! Session: an opened model, and the results of the stages that have run.
 
 mod calibration_curve;
 pub mod compare;
@@ -30,36 +30,41 @@ use crate::protocol::text::TextReport;
 use crate::quality::Scores;
 use crate::{Error, Result};
 
-/// Sequences that a time always allows: fewer say nothing about layers, and fit nothing.
+/// Number of sequences that are used however short the time: fewer say nothing about layers, and fit nothing.
 const FEWEST_SEQUENCES: usize = 24;
 
 /// A model, a device, and the results of the stages that have run.
+///
+/// Methods that run layers can fail, besides for the reasons that they name, with [`Error::Source`] if a file
+/// cannot be read, [`Error::Format`] or [`Error::Shape`] if a tensor is missing or does not fit the
+/// configuration, [`Error::Numeric`] if a number is not finite, [`Error::Device`] if the device fails, and
+/// the error with which the observer stops the run.
 pub struct Session {
     model: Model,
     accelerator: Accelerator,
     calibrated: Option<Calibrated>,
-    /// What models that were fitted to the calibration text are measured on.
+    /// Text on which models that were fitted to the calibration text are measured.
     judge_on: TextOptions,
-    /// [`Resources::fit_bytes`].
+    /// Most bytes of the least-squares problems of a span (see `Resources::fit_bytes`).
     fit_bytes: u64,
-    /// What a layer was found to take, so that changing other options costs nothing.
+    /// Last measured time of a layer, so that estimates with other options need no measurement.
     timing: Cell<Option<LayerTiming>>,
-    /// What sums and solutions of least squares were.
+    /// Measured time of the sums and solutions of least squares.
     fit_timing: Cell<Option<FitTiming>>,
-    /// The last plan that was measured.
+    /// Last plan that was measured.
     planned: Option<Planned>,
 }
 
 /// A plan that was measured.
 struct Planned {
-    /// What led to it; `None` if it came from elsewhere.
+    /// Options that the plan was made with; `None` if the plan came from elsewhere.
     options: Option<PlanOptions>,
     report: PlanReport,
-    /// As [`PlanReport::output`] stores them.
+    /// Layers of the compressed model, stored as [`PlanReport::output`] says.
     layers: Vec<NewLayer>,
 }
 
-/// What the similarity stage leaves behind.
+/// Results of the similarity stage.
 struct Calibrated {
     options: CalibrationOptions,
     text: TextReport,
@@ -67,7 +72,7 @@ struct Calibrated {
     stream: Stream,
     analysis: LayerAnalysis,
     scores: Scores,
-    /// What was reported of it.
+    /// Report that the stage returned.
     report: SimilarityReport,
     atlas: Atlas,
 }
@@ -79,7 +84,7 @@ impl Calibrated {
 }
 
 impl Session {
-    /// Nothing has run yet.
+    /// Makes a session in which no stage has run.
     pub fn new(model: Model, accelerator: Accelerator) -> Self {
         Self {
             model,
@@ -93,37 +98,40 @@ impl Session {
         }
     }
 
-    /// Sets the text that models are measured on which were fitted to the calibration text: the built-in
-    /// evaluation text until then.
+    /// Sets the text on which models that were fitted to the calibration text are measured; the built-in
+    /// evaluation text by default.
     pub fn judge_on(&mut self, text: TextOptions) {
         self.judge_on = text;
     }
 
-    /// Sets how many bytes the least-squares problems of a run may need beside the states: where pooling needs more,
-    /// a run is refitted without it.
+    /// Sets how many bytes the least-squares problems of a span may need besides the hidden states. If
+    /// pooling a span needs more, the span is refitted without pooling.
     pub fn limit_fits(&mut self, bytes: u64) {
         self.fit_bytes = bytes;
     }
 
-    /// The model.
+    /// Returns the model.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The device.
+    /// Returns the device.
     pub fn accelerator(&self) -> &Accelerator {
         &self.accelerator
     }
 
-    /// What the similarity stage would need with these options.
+    /// Estimates the memory and time of the similarity stage with `options`. The first layer is run to
+    /// measure its time.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the text is too short, [`Error::Usage`] for impossible options.
+    /// [`Error::Limit`] if the text does not fill one sequence or is larger than 64 MiB; [`Error::Usage`] if
+    /// sequences of that length are not possible; those of running a layer (see [`Session`]).
     pub async fn estimate(&self, options: &CalibrationOptions) -> Result<Estimate> {
         Ok(self.estimated(options).await?.2)
     }
 
-    /// The text of the similarity stage with these options, what a layer takes for it, and what the stage needs.
+    /// Returns the sequences of the similarity stage with `options`, the time of a layer for them, and the
+    /// estimate.
     async fn estimated(&self, options: &CalibrationOptions) -> Result<(Sequences, LayerTiming, Estimate)> {
         let (sequences, _) = sequences(&self.model, &options.text_options())?;
         let timing = self.layer_timing(&sequences).await?;
@@ -131,7 +139,8 @@ impl Session {
         Ok((sequences, timing, needed))
     }
 
-    /// What [`plan`](Session::plan) would need, after a similarity stage with the options `calibration`.
+    /// Estimates the time of [`plan`](Session::plan) after a similarity stage with the options `calibration`,
+    /// and the peak memory of both.
     ///
     /// # Errors
     /// Those of [`estimate`](Session::estimate).
@@ -144,10 +153,11 @@ impl Session {
         Ok(self.basis(&sequences, plan).estimate(&similarity, timing, self.fit_timing()?))
     }
 
-    /// What [`compare`](Session::compare) would need, after a similarity stage with the options `calibration`.
+    /// Estimates the time of [`compare`](Session::compare) after a similarity stage with the options
+    /// `calibration`, and the peak memory of both.
     ///
     /// # Errors
-    /// Those of [`estimate`](Session::estimate), and [`Error::Usage`] for an unknown method.
+    /// [`Error::Usage`] if a method does not exist; those of [`estimate`](Session::estimate).
     pub async fn estimate_compare(
         &self,
         calibration: &CalibrationOptions,
@@ -162,7 +172,8 @@ impl Session {
             seconds: basis.original(timing, fit).of(count),
             peak_bytes: similarity.peak_bytes,
         };
-        // What a rule finds out once serves all methods and numbers of layers.
+        // The result of a selection rule serves all methods and numbers of layers, so it costs time only
+        // once.
         let mut chosen = Vec::new();
         for name in &options.methods {
             let method = Method::named(name)?;
@@ -180,9 +191,9 @@ impl Session {
         Ok(needed)
     }
 
-    /// As many sequences of the text of `calibration`, whatever it says of their number, as the similarity stage and
-    /// [`plan`](Session::plan) together are estimated to manage in so many seconds; a few at least, and no more than
-    /// the text holds.
+    /// Estimates the number of sequences with which the similarity stage and [`plan`](Session::plan) together
+    /// take at most `seconds`: at least 24 and at most all sequences of the text of `calibration`, of which
+    /// it may hold fewer than 24. The number of sequences in `calibration` is ignored.
     ///
     /// # Errors
     /// Those of [`estimate`](Session::estimate).
@@ -197,7 +208,7 @@ impl Session {
         let timing = self.layer_timing(&sequences).await?;
         let (fit, basis) = (self.fit_timing()?, self.basis(&sequences, plan));
         let takes = |n: usize| (timing.similarity(&self.model) + basis.duration(timing, fit, n)).of(n);
-        // The most sequences that do not take longer, by halving the interval that holds their number.
+        // Bisection for the largest number of sequences that takes at most `seconds`.
         let (mut fits, mut too_many) = (0, sequences.count() + 1);
         while fits + 1 < too_many {
             let middle = fits + (too_many - fits) / 2;

@@ -1,40 +1,42 @@
-//! How a stage is run.
+//! Observer and store of a stage.
 
 use crate::files::parts::PartStore;
 use crate::protocol::events::{Observer, Silent};
 
-/// Who watches a stage, and where its finished work is kept. A reference to an [`Observer`] alone is enough where
-/// nothing is kept: `session.similarity(&options, &observer)`.
+/// Observer of a stage, and store of its finished work. If nothing is kept, a reference to an [`Observer`] is
+/// enough: `session.similarity(&options, &observer)`.
 pub struct RunOptions<'a> {
-    /// Told of the progress; may pause the stage or stop it.
+    /// Observer that is told of the progress and may pause or stop the stage.
     pub observer: &'a dyn Observer,
-    /// Keeps finished layers and rounds, from which the same stage goes on after an interruption. The result is the
-    /// same, bit by bit on the same kind of device; a store that refuses ends the keeping and not the stage.
+    /// Store of finished layers and rounds, from which the same stage resumes after an interruption, with the
+    /// same result bit by bit on the same kind of device. If the store refuses a part, nothing more is kept,
+    /// but the stage goes on.
     pub store: Option<Box<dyn PartStore>>,
-    /// Whether a plan that exists already is measured after each of its steps, where its weights say all.
+    /// Whether [`measure`](super::Session::measure) measures the model after each step of the plan, if the
+    /// weights of the plan determine its layers.
     pub each_step: bool,
 }
 
 impl Default for RunOptions<'_> {
-    /// Nobody watches, nothing is kept.
+    /// No observer and no store.
     fn default() -> Self {
         Self { observer: &Silent, store: None, each_step: false }
     }
 }
 
 impl<'a> RunOptions<'a> {
-    /// Watched by `observer`; nothing is kept.
+    /// Makes options with an observer and without a store.
     pub fn watched_by(observer: &'a dyn Observer) -> Self {
         Self { observer, ..Self::default() }
     }
 
-    /// Finished work is kept in `store`, if there is one.
+    /// Sets the store of finished work, if there is one.
     #[must_use]
     pub fn kept_in(self, store: Option<Box<dyn PartStore>>) -> Self {
         Self { store, ..self }
     }
 
-    /// Each step of a plan is measured.
+    /// Measures the model after each step of a plan.
     #[must_use]
     pub fn measuring_each_step(self) -> Self {
         Self { each_step: true, ..self }

@@ -1,4 +1,4 @@
-//! The first stage: layers compared.
+//! The similarity stage of a session.
 
 use web_time::Instant;
 
@@ -23,11 +23,14 @@ use crate::quality::Scores;
 use crate::{Error, Result, memory};
 
 impl Session {
-    /// Captures every layer, maps it and compares it with the others. Where nothing but the metric differs from the
-    /// last time, the points of then are compared by it, and nothing is captured.
+    /// Captures the points of every layer, maps them and compares the layers. If only the metric differs from
+    /// that of the previous call and its points were kept, these points are compared by the new metric, and
+    /// no layer is run.
     ///
     /// # Errors
-    /// Whatever is wrong with the text, the options, the weights or the device.
+    /// [`Error::Limit`] if the text is larger than 64 MiB or gives too few sequences or points;
+    /// [`Error::Usage`] for an option out of range; [`Error::Numeric`] if points or maps of a layer have no
+    /// variance; those of running layers (see [`Session`]).
     pub async fn similarity(
         &mut self,
         options: &CalibrationOptions,
@@ -38,7 +41,7 @@ impl Session {
         if let Some(report) = self.compare_again(options, start)? {
             return Ok(report);
         }
-        // What was found with other options is of no use any more, and is memory.
+        // Results with other options are no longer of use, and take memory.
         self.calibrated = None;
         self.planned = None;
         let (sequences, text) = sequences(&self.model, &options.text_options())?;
@@ -110,12 +113,16 @@ impl Session {
         Ok(report)
     }
 
-    /// Maps of some layers with other parameters than the run's, after [`similarity`](Session::similarity). What
-    /// it found stays as it is.
+    /// Computes maps of some layers with other options than the run's, after
+    /// [`similarity`](Session::similarity), whose results stay unchanged.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage, [`Error::Limit`] after one of so many points that the distances
-    /// between them were not kept; else as [`Atlas::maps`].
+    /// - [`Error::Usage`] before the similarity stage, if a layer does not exist, or for an option out of
+    ///   range;
+    /// - [`Error::Limit`] if the similarity stage had so many points that the distances between them were not
+    ///   kept;
+    /// - those of [`diffusion_map`](crate::maths::manifold::diffusion_map) and
+    ///   [`align_onto`](crate::maths::manifold::align_onto).
     pub fn maps(&mut self, options: &MapOptions) -> Result<Vec<LayerMap>> {
         let n_layers = self.model.config.n_layers;
         let calibrated = self.calibrated.as_mut().ok_or_else(before_similarity)?;
@@ -129,7 +136,8 @@ impl Session {
         calibrated.atlas.maps(options)
     }
 
-    /// The report of the last run by another metric, if that is all that differs and its points are still there.
+    /// Returns the report of the previous run by another metric, if only the metric differs and the points
+    /// were kept.
     fn compare_again(
         &mut self,
         options: &CalibrationOptions,
@@ -158,10 +166,12 @@ impl Session {
         Ok(Some(report))
     }
 
-    /// Similarities by another metric, after [`similarity`](Session::similarity). What plans rest on stays as it is.
+    /// Computes similarities by another metric, after [`similarity`](Session::similarity). Plans still use
+    /// the metric of the similarity stage.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage; else as [`LayerAnalysis::by`].
+    /// [`Error::Usage`] before the similarity stage; [`Error::Limit`] if its points were too many to be kept;
+    /// those of [`SimilarityBuilder::push`](crate::maths::similarity::SimilarityBuilder::push).
     pub fn similarity_by(&self, metric: Metric) -> Result<MetricReport> {
         let analysis = self.calibrated()?.analysis.by(metric)?;
         Ok(MetricReport {
@@ -172,7 +182,7 @@ impl Session {
     }
 }
 
-/// The scores of the states that left the last layer; kept ones where no layer was run.
+/// Returns the scores of the hidden states after the last layer. Kept scores are used if no layer was run.
 async fn score_kept(
     context: &Context<'_>,
     stream: &Stream,
@@ -193,7 +203,7 @@ async fn score_kept(
     Ok(scores)
 }
 
-/// What a reader of the similarities should know, in sentences.
+/// Returns warnings to the reader of the similarities, in sentences.
 fn warnings(analysis: &LayerAnalysis, sequences: &Sequences, options: &CalibrationOptions) -> Vec<String> {
     let mut warnings = analysis.warnings();
     if sequences.count() < options.samples {

@@ -1,4 +1,4 @@
-//! What follows: plans, measured, compared and written.
+//! Later stages of a session: plans, measurements, comparisons and written models.
 
 use web_time::Instant;
 
@@ -27,12 +27,15 @@ use crate::write::{card, planned_bytes, write_model};
 use crate::{Error, Result, memory};
 
 impl Session {
-    /// Chooses and measures merges, after [`similarity`](Session::similarity). Nothing is written. Operators that
-    /// fit are measured on the text of [`judge_on`](Session::judge_on), others on the calibration text.
+    /// Makes a plan and measures its model, after [`similarity`](Session::similarity). Nothing is written.
+    /// Models whose operator fits to activations are measured on the text of [`judge_on`](Session::judge_on),
+    /// others on the calibration text.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage, for options that do not fit, or for an evaluation text that
-    /// calibration has seen.
+    /// [`Error::Usage`] before the similarity stage, for options that do not fit the model, if nothing may be
+    /// merged, or if the operator fits and calibration has seen more than 1 % of the text of
+    /// [`judge_on`](Session::judge_on); [`Error::Limit`] if that text does not fill a sequence; those of
+    /// running layers (see [`Session`]).
     pub async fn plan(
         &mut self,
         options: &PlanOptions,
@@ -54,10 +57,14 @@ impl Session {
         Ok(self.keep(planned))
     }
 
-    /// Measures a plan that was made by hand or comes from a recipe, like [`plan`](Session::plan).
+    /// Measures the model of a plan that was made by hand or comes from a recipe, on the same text as
+    /// [`plan`](Session::plan).
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage or for a plan of another model.
+    /// [`Error::Usage`] before the similarity stage, for a plan that is not valid or of another model, or if
+    /// the operator fits and calibration has seen more than 1 % of the text of
+    /// [`judge_on`](Session::judge_on); [`Error::Limit`] if that text does not fill a sequence; those of
+    /// running layers (see [`Session`]).
     pub async fn measure(
         &mut self,
         plan: &MergePlan,
@@ -85,18 +92,21 @@ impl Session {
         Ok(self.keep(planned))
     }
 
-    /// Keeps what was measured last, so that writing it need not build it again.
+    /// Keeps the plan that was measured last, so that its layers need not be built again to be written.
     fn keep(&mut self, planned: Planned) -> PlanReport {
         let report = planned.report.clone();
         self.planned = Some(planned);
         report
     }
 
-    /// Compares methods by models that are fitted to the calibration text and measured on another, after
-    /// [`similarity`](Session::similarity). Where the observer asks to stop, what is done is kept.
+    /// Compares methods by models that are made on the calibration text and measured on another text, after
+    /// [`similarity`](Session::similarity). If the observer stops the run, the finished rows are returned.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage and for options that do not fit.
+    /// [`Error::Usage`] before the similarity stage, if no method or no number of layers is given, if a
+    /// method does not exist, or if a number of layers does not fit the model; [`Error::Limit`] if the
+    /// evaluation text does not fill a sequence; those of running layers (see [`Session`]). A method that
+    /// fails is not an error.
     pub async fn compare(&self, options: &CompareOptions, observer: &dyn Observer) -> Result<CompareReport> {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
@@ -131,12 +141,14 @@ impl Session {
         })
     }
 
-    /// What the model of `plan` is worth when it is fitted to so many of the calibration sequences, for each of
-    /// `sizes`, measured on the text of [`judge_on`](Session::judge_on). For operators that fit.
+    /// Fits `plan` to each of `sizes` numbers of calibration sequences, and measures each model on the text
+    /// of [`judge_on`](Session::judge_on). Only for operators that fit to activations. If the observer stops
+    /// the run, the points so far are returned.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage, for a plan that fits nothing or is of another model, and for an
-    /// evaluation text that calibration has seen.
+    /// [`Error::Usage`] before the similarity stage, for a plan that fits nothing, is not valid or of another
+    /// model, or if calibration has seen more than 1 % of the text of [`judge_on`](Session::judge_on);
+    /// [`Error::Limit`] if that text does not fill a sequence; those of running layers (see [`Session`]).
     pub async fn calibration_curve(
         &self,
         plan: &MergePlan,
@@ -162,7 +174,7 @@ impl Session {
         .await
     }
 
-    /// Memory for fits; nothing is kept.
+    /// Returns resources without a store.
     fn resources(&self) -> Resources<'static> {
         Resources { fit_bytes: self.fit_bytes, kept: None }
     }
@@ -176,7 +188,8 @@ impl Session {
         HeldOut::run(&self.model, &self.accelerator, text, &calibrated.sequences, observer).await
     }
 
-    /// The text that a plan with `operator` is judged on, where that is not the calibration text.
+    /// Runs the original on the text on which models of `operator` are judged; `None` if that is the
+    /// calibration text.
     async fn judge(
         &self,
         calibrated: &Calibrated,
@@ -228,7 +241,8 @@ impl Session {
         Ok(Planned { options, report, layers })
     }
 
-    /// The layers of a plan: those that were measured, or built anew.
+    /// Returns the layers of `plan`: the layers that were measured last, if they are of this plan and are
+    /// stored alike, otherwise new ones.
     async fn layers(
         &self,
         plan: &MergePlan,
@@ -251,10 +265,15 @@ impl Session {
         Ok(build(&context, &self.resources(), plan, &calibrated.stream).await?.layers)
     }
 
-    /// Writes the model that `plan` describes.
+    /// Writes the model of `plan`, with its recipe and a model card, into `folder`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a plan of another model; else as [`write_model`].
+    /// - [`Error::Usage`] for a plan that is not valid or of another model, before the similarity stage for a
+    ///   plan that has to be fitted, or if `options` split a GGUF model into too many files;
+    /// - [`Error::Source`] if files cannot be written, or differ when they are read back;
+    /// - [`Error::Unsupported`] if the settings or the tokenizer of the model cannot be expressed in the
+    ///   files;
+    /// - those of running layers (see [`Session`]).
     pub async fn write(
         &self,
         plan: &MergePlan,
@@ -266,7 +285,7 @@ impl Session {
         let layers = self.layers(plan, options, observer).await?;
         let (calibration, text) = match &self.calibrated {
             Some(calibrated) => (calibrated.options.clone(), calibrated.text.clone()),
-            // A plan from elsewhere needs no text to be carried out.
+            // A plan from elsewhere can be carried out without a calibration text.
             None => (CalibrationOptions::default(), TextReport::none()),
         };
         let planned = self.planned.as_ref().filter(|planned| planned.report.plan == *plan);
@@ -291,7 +310,7 @@ impl Session {
     }
 }
 
-/// Where what a plan finishes in `context` is kept, if anywhere.
+/// Makes the store of finished work for plans in `context`, if there is a store.
 async fn keeping(store: Option<Box<dyn PartStore>>, context: &Context<'_>) -> Result<Option<KeptPlan>> {
     match store {
         Some(store) => Ok(Some(KeptPlan::new(store, context).await?)),

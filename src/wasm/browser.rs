@@ -1,4 +1,4 @@
-//! What the page hands over, as the engine sees it: files, folders, what is kept, and who is told.
+//! Objects of the page behind the traits of the engine: files, folders, kept parts, and the observer.
 
 use std::rc::Rc;
 
@@ -25,7 +25,7 @@ pub struct BrowserFile {
 }
 
 impl BrowserFile {
-    /// Asks for its name and size.
+    /// Wraps a file, and reads its name and size.
     pub fn new(file: JsByteSource) -> Self {
         Self { name: file.name(), size: file.size() as u64, file }
     }
@@ -41,7 +41,7 @@ impl ByteSource for BrowserFile {
     }
 
     fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
-        // Called here and not in the future, so that the browser begins at once.
+        // Called here and not in the future, so that the browser begins to read at once.
         let promise = self.file.read(offset as f64, length as f64);
         bytes(self.name.clone(), promise, length)
     }
@@ -66,10 +66,10 @@ fn bytes(
     })
 }
 
-/// A folder that the page writes.
+/// A folder into which the page writes.
 pub struct BrowserFolder(pub Rc<JsFolder>);
 
-/// A file that was just written.
+/// A file of the folder that was just written.
 struct WrittenFile {
     name: String,
     size: u64,
@@ -134,7 +134,7 @@ impl OutputFolder for BrowserFolder {
     }
 }
 
-/// Parts that the page keeps.
+/// A store of parts that the page keeps.
 pub struct BrowserParts(pub JsParts);
 
 impl PartStore for BrowserParts {
@@ -165,7 +165,7 @@ impl PartStore for BrowserParts {
     }
 }
 
-/// The page's `observe` function.
+/// The page's `observe` function; a promise of `true` stops the run.
 pub struct Page(pub Function);
 
 impl Observer for Page {

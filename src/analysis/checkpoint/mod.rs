@@ -28,8 +28,7 @@ use crate::{Error, Result};
 /// Seconds below which hidden states are written after every layer.
 const QUICK_SECONDS: f64 = 0.2;
 
-/// Largest share of a run's time that writing hidden states may take, if it takes longer than
-/// [`QUICK_SECONDS`].
+/// Largest share of a run's time for writing hidden states that take [`QUICK_SECONDS`] or longer.
 const SHARE: f64 = 0.2;
 
 /// How long the hidden states after a layer are kept.
@@ -39,7 +38,7 @@ pub enum Place {
     Passing,
     /// For good, because the stream keeps the states of their depth too.
     Kept,
-    /// For good, because they leave the last layer. They are written however long it takes.
+    /// For good, because they leave the last layer. The time of writing does not matter.
     Last,
 }
 
@@ -60,7 +59,7 @@ pub struct Checkpoint<'a> {
     layers: usize,
     /// Depth of the hidden states that the next ones replace.
     last: Option<usize>,
-    /// Time of the last write of hidden states, and how many seconds it took.
+    /// Time of the last write of hidden states, and its duration in seconds.
     written: Option<(Instant, f64)>,
     /// Number of layers from 0 on that another device computed, and its name.
     elsewhere: Option<(usize, String)>,

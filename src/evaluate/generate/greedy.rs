@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// `pass`, and returns the continuations without the prompts. A text ends early at EOS, or where the model's
 /// context is full.
 ///
-/// There is no key-value cache: each token costs a pass over all layers with all prompts, so the function is
+/// Without a key-value cache, each token costs a pass over all layers with all prompts, so the function is
 /// meant for small models and short prompts.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use crate::error::OrInternal;
 use crate::forward::pass::Pass;
 use crate::forward::runner::Runner;
 use crate::forward::sequences::Sequences;
-use crate::forward::states::HiddenStates;
+use crate::forward::states::{HiddenStates, sequences_per_chunk};
 use crate::maths::random::number;
 use crate::model::layers::attention::{Past, Positions};
 use crate::protocol::events::{Stage, Unit};
@@ -16,8 +16,8 @@ use crate::protocol::events::{Stage, Unit};
 const PAST_BYTES: usize = 256 << 20;
 
 /// Writes `count` texts of `tokens` tokens each, or as many tokens as the context of the model `pass` has,
-/// and joins them by empty lines. Each token is drawn with the probability that the model gives it; random
-/// numbers depend only on `seed`.
+/// and joins the texts by empty lines. Each token is drawn with the probability that the model gives to it;
+/// random numbers depend only on `seed`.
 ///
 /// A text begins with BOS, which is left out of the result, or with any token if the model has no BOS. BOS
 /// and EOS are not drawn. Each token costs a pass over all layers, for all texts whose keys and values fit in
@@ -32,7 +32,8 @@ pub async fn write_texts(pass: &Pass<'_>, count: usize, tokens: usize, seed: u64
     let config = &pass.model.config;
     let tokens = tokens.min(config.context);
     let past_bytes = 8 * tokens * config.n_kv_heads * config.head_dim * config.n_layers;
-    let at_once = (PAST_BYTES / past_bytes.max(1)).max(1);
+    // One token of each text is one chunk of the states.
+    let at_once = (PAST_BYTES / past_bytes.max(1)).clamp(1, sequences_per_chunk(1));
     let mut texts = Vec::with_capacity(count);
     for first in (0..count).step_by(at_once) {
         let mut writer = Writer::begin(pass, first..count.min(first + at_once), seed);

@@ -2,22 +2,23 @@
 
 use burn::tensor::Tensor;
 
-use crate::Result;
 use crate::device::Accelerator;
 use crate::forward::states::to_host;
 use crate::model::Model;
 use crate::model::layers::head::Head;
+use crate::{Error, Result};
 
 /// Draws one token after each of the hidden states `[n, hidden]` that left the last layer of `model`, with
-/// the probability that the model gives it among all tokens except `barred`. `noise(row, token)` must be
-/// independent uniform numbers in the open interval from 0 to 1.
+/// the model's probabilities of all tokens except `barred`. `noise(row, token)` must be independent uniform
+/// numbers in the open interval from 0 to 1.
 ///
 /// By the Gumbel-max trick, the token with the largest `logit - ln(-ln(noise))` is such a draw, so the
 /// vocabulary is processed slice by slice and no logits are kept.
 ///
 /// # Errors
 /// Those of [`Head::open`], [`Head::normalise`], [`Head::fetch`], [`Head::upload`],
-/// [`HeadSlice::logits`](crate::model::layers::head::HeadSlice::logits) and [`to_host`].
+/// [`HeadSlice::logits`](crate::model::layers::head::HeadSlice::logits) and [`to_host`], and [`Error::Numeric`] if all
+/// logits of a state are NaN or minus infinity.
 pub async fn sample(
     accelerator: &Accelerator,
     model: &Model,
@@ -42,6 +43,12 @@ pub async fn sample(
                 }
             }
         }
+    }
+    if best.iter().any(|(drawn, _)| *drawn == f64::NEG_INFINITY) {
+        return Err(Error::Numeric(
+            "no token can be drawn: the logits are not finite, because the model's weights are damaged"
+                .to_owned(),
+        ));
     }
     Ok(best.into_iter().map(|(_, token)| token).collect())
 }

@@ -68,7 +68,7 @@ impl Subject {
     /// prompt ends in `Answer:`.
     ///
     /// ```
-    /// # use laminate::evaluate::questions::{Subject, parse};
+    /// # use laminate::internals::evaluate::questions::{Subject, parse};
     /// let questions = parse("x_test.csv", b"1 + 1?,1,2,3,4,B\n").unwrap();
     /// let subject = Subject { name: "number_theory".into(), examples: vec![], questions };
     /// assert_eq!(

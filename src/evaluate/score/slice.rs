@@ -152,7 +152,7 @@ fn place_in(slice: &HeadSlice, targets: &[u32], i: usize) -> Option<usize> {
 fn softmax_columns(x: &Tensor<2>) -> [Tensor<2>; 3] {
     let max = x.clone().max_dim(1);
     let sum = (x.clone() - max.clone()).exp().sum_dim(1);
-    // A slice has far fewer than 2^24 rows, so indices within it are exact in `f32`.
+    // A slice has far fewer than 2^24 rows, so the indices of its rows are exact in `f32`.
     let argmax = x.clone().argmax(1).float();
     [max, sum, argmax]
 }

@@ -1,9 +1,10 @@
-//! Layers that an operator has fitted, kept one by one, so that a plan goes on after an interruption.
+//! Fitted layers, kept one by one so that a plan can resume after an interruption.
 //!
-//! A part is called `fitted-` and a hash of all that its layer follows from: the model and how the result is stored, the
-//! text, the operator, its version and its memory, and the groups of the plan up to the layer's own. So it serves every
-//! plan that begins alike, and no other. It holds the tensors that were computed, under the names of a Hugging Face
-//! model and as they will be stored, and what is to be said of them.
+//! The name of a part is `fitted-` and a hash of everything that its layer depends on: the model, the text,
+//! how the result is stored, the version of the program, the operator and its memory, and the groups of the
+//! plan up to the layer's own. A part therefore serves every plan that begins with the same groups, and no
+//! other plan. It holds the tensors that were computed, encoded for storage and named as in a Hugging Face
+//! model, and the remarks on the layer.
 
 use safetensors::Dtype;
 
@@ -22,15 +23,15 @@ use crate::{Error, Result};
 
 const PREFIX: &str = "fitted-";
 
-/// The tensor of a part that holds remarks, as JSON.
+/// Name of the tensor of a part that holds remarks, as JSON.
 const REMARKS: &str = "remarks";
 
-/// A layer that an operator made of a run.
+/// A layer that an operator made of a span.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
-    /// The layer that stays, some of its tensors [`computed`](NewLayer::computed).
+    /// Layer that stays, with some tensors [`computed`](NewLayer::computed).
     pub layer: NewLayer,
-    /// What a reader should know of it, in sentences.
+    /// Remarks on the layer to the reader, in sentences.
     pub remarks: Vec<String>,
 }
 
@@ -41,7 +42,8 @@ impl From<NewLayer> for Fitted {
 }
 
 impl KeptPlan {
-    /// The name of the part of each group of `plan`; parts that other plans left are removed.
+    /// Returns the name of the part of each group of `plan`, fitted with `fit_bytes` bytes of memory, and
+    /// removes the fitted layers of other plans.
     pub async fn begin(&self, plan: &MergePlan, fit_bytes: u64) -> Vec<String> {
         let mut hash = self.hash();
         hash.text(&format!("{} {fit_bytes}", plan.operator));
@@ -55,8 +57,8 @@ impl KeptPlan {
         names
     }
 
-    /// The layer in the part `name`, of which `stays` remains; `None` where it is not there, or damaged, so that it is
-    /// fitted anew.
+    /// Returns the layer of the part `name`, in which the original layer `stays` remains; `None` if the part
+    /// is missing or damaged, in which case the layer has to be fitted anew.
     pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
         let part = self.identity.open(&**self.store.lock().await, name).await.ok()?;
         let mut fitted = read(&part, model, stays).await.ok()?;
@@ -64,7 +66,7 @@ impl KeptPlan {
         Some(fitted)
     }
 
-    /// Keeps a layer as the part `name`.
+    /// Writes a fitted layer as the part `name`.
     pub async fn keep(&self, name: &str, fitted: &Fitted) {
         self.keeping(async |store| self.write(store, name, fitted).await).await;
     }
@@ -88,7 +90,7 @@ impl KeptPlan {
     }
 }
 
-/// What a tensor is called in a part: its type, and its name in layer 0.
+/// Returns the name of a tensor in a part: its element type, and its Hugging Face name in layer 0.
 fn title(role: Role, element: Element) -> Option<String> {
     Some(format!("{element} {}", TensorId::Layer(0, role).name(Container::Safetensors)?))
 }

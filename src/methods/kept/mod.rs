@@ -1,4 +1,4 @@
-//! What the stage of a plan has finished, kept in a store so that the stage goes on after an interruption.
+//! Finished work of a plan, kept in a store so that the plan can resume after an interruption.
 
 pub mod fitted;
 pub mod rounds;

@@ -1,8 +1,8 @@
-//! What the stage of a plan has finished, kept so that it goes on after an interruption: how far a search or the
-//! merging came, here, and the layers that were fitted ([`fitted`](super::fitted)).
+//! Progress of a search or of merging, kept so that a plan can resume after an interruption. Fitted layers
+//! are kept by [`fitted`](super::fitted).
 //!
-//! A part is called by its kind and a hash of all that it follows from, so that it is found by the plan that it is of
-//! and by no other.
+//! The name of a part is its kind and a hash of everything that its contents depend on, so that only the plan
+//! to which the part belongs finds it.
 
 use std::cell::RefCell;
 
@@ -20,15 +20,15 @@ use crate::model::weights::storage::Storage;
 use crate::protocol::text::PointRule;
 use crate::{Error, Result};
 
-/// The tensor of a part that holds what was found, as JSON.
+/// Name of the tensor of a part that holds the results, as JSON.
 const FOUND: &str = "found";
 
-/// What is found round by round, each round replacing the last.
+/// Kind of results that are found round by round, where each round replaces the results of the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
     /// Layers that a search removed.
     Searched,
-    /// Neighbours that were merged and measured.
+    /// Merges of neighbouring layers, and their measurements.
     Merged,
 }
 
@@ -41,21 +41,24 @@ impl Rounds {
     }
 }
 
-/// Where what a plan has finished is kept. A store that refuses ends the keeping and not the run.
+/// Store of the finished work of a plan. If the store refuses a part, nothing more is kept, but the run goes
+/// on.
 pub struct KeptPlan {
     pub(super) store: Mutex<Box<dyn PartStore>>,
     pub(super) identity: Identity,
     pub(super) device: String,
     storage: Storage,
+    /// Remark on the refusal of the store.
     refused: RefCell<Option<String>>,
+    /// Remark on results that another device found.
     elsewhere: RefCell<Option<String>>,
 }
 
 impl KeptPlan {
-    /// In `store`, for plans that are made in `context`.
+    /// Makes a store of finished work for plans that are made in `context`.
     ///
     /// # Errors
-    /// What reading samples of the weights gives.
+    /// Those of [`Identity::of`].
     pub async fn new(store: Box<dyn PartStore>, context: &Context<'_>) -> Result<Self> {
         let identity = Identity::of(context.model, context.sequences, PointRule::default()).await?;
         let device = context.accelerator.report().name.clone();
@@ -64,7 +67,7 @@ impl KeptPlan {
         Ok(Self { store: Mutex::new(store), identity, device, storage, refused, elsewhere })
     }
 
-    /// A hash of the version, the model, the text, how the model is stored, and what is written into it further.
+    /// Returns the hash of the version, the model, the text and the storage, to which more can be added.
     pub(super) fn hash(&self) -> Fnv {
         let mut hash = Fnv::default();
         hash.text(&self.identity.model);
@@ -73,8 +76,8 @@ impl KeptPlan {
         hash
     }
 
-    /// What the rounds so far found, of those that `key` tells from others; `None` where nothing was kept, or it is
-    /// damaged, so that they begin anew.
+    /// Returns the results of earlier rounds that were kept under `key`; `None` if nothing was kept or the
+    /// part is damaged, in which case the rounds begin anew.
     pub async fn found<T: DeserializeOwned>(&self, rounds: Rounds, key: &str) -> Option<T> {
         let name = self.name(rounds, key);
         let part = self.identity.open(&**self.store.lock().await, &name).await.ok()?;
@@ -85,7 +88,7 @@ impl KeptPlan {
         Some(found)
     }
 
-    /// Keeps what the rounds so far found, in place of what others of their kind did.
+    /// Writes the results of the rounds so far under `key`, and removes other results of this kind.
     pub async fn keep_found<T: Serialize>(&self, rounds: Rounds, key: &str, found: &T) {
         let name = self.name(rounds, key);
         self.remove_others(rounds.prefix(), std::slice::from_ref(&name)).await;
@@ -100,12 +103,12 @@ impl KeptPlan {
         .await;
     }
 
-    /// What a reader should know of the keeping, in sentences.
+    /// Returns remarks on kept work to the reader, in sentences.
     pub fn remarks(&self) -> Vec<String> {
         [&self.elsewhere, &self.refused].into_iter().filter_map(|said| said.borrow().clone()).collect()
     }
 
-    /// What is to be said of a part that another device has made, after what it did.
+    /// Returns a remark if another device made `part`; `did` is the beginning of its sentence.
     pub(super) fn said_of_elsewhere(&self, part: &Part, did: &str) -> Option<String> {
         (device_of(part) != self.device).then(|| {
             format!(
@@ -116,7 +119,7 @@ impl KeptPlan {
         })
     }
 
-    /// Writes by `write`, unless the store has refused before.
+    /// Writes with `write`, unless the store has refused before.
     pub(super) async fn keeping(&self, write: impl AsyncFnOnce(&mut dyn PartStore) -> Result<()>) {
         if self.refused.borrow().is_some() {
             return;
@@ -126,12 +129,12 @@ impl KeptPlan {
         self.refused.replace(said);
     }
 
-    /// Removes the parts whose names begin with `prefix`, but for `names`.
+    /// Removes the parts whose names begin with `prefix`, except `names`.
     pub(super) async fn remove_others(&self, prefix: &str, names: &[String]) {
         let mut store = self.store.lock().await;
         for name in store.names().await.unwrap_or_default() {
             if name.starts_with(prefix) && !names.contains(&name) {
-                // What cannot be removed is not used either; a full disk shows at the next part.
+                // A part that cannot be removed is not used either; a full disk shows at the next part.
                 let _ = store.remove(&name).await;
             }
         }

@@ -1,8 +1,9 @@
-//! FlattenGPT (arXiv 2602.08858): the layers of a run side by side on the same input, of which the most important
-//! heads and neurons stay.
+//! FlattenGPT (arXiv 2602.08858): the layers of a span side by side on the same input, of which the most
+//! important heads and neurons stay.
 //!
-//! Heads count by the norm of what they write to the stream, neurons by their ridge-leverage score; what the
-//! neurons that go have in common with those that stay is passed on by the Nystrom method.
+//! Groups of heads are ranked by the norm of what they write to the residual stream, neurons by their
+//! ridge-leverage score. The Nystrom method passes on to the kept neurons what the dropped neurons have in
+//! common with them.
 
 use super::span_tensors::{
     GroupShape, activations, assemble, columns, contexts, joined, read_span, side_by_side, upload_all,
@@ -26,13 +27,14 @@ use crate::model::tensors::Role;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
-/// The ridge of leverage scores and of the repair, in mean eigenvalues of the Gram matrix.
+/// Ridge of the leverage scores and of the Nystrom repair, in mean eigenvalues of the Gram matrix.
 const RIDGE: f64 = 10.0;
 
-/// The layers of the new model, one flattened for each run.
+/// Builds the layers of the new model, with one flattened layer for each span.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`walk`], [`read_span`], [`upload_all`], [`contexts`], [`activations`], [`Normal::add`],
+/// [`leverage_keep`], [`assemble`] and [`NewLayer::replacing`].
 pub async fn layers(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -50,7 +52,7 @@ pub async fn layers(
     .await
 }
 
-/// The work of a span of `n_layers`, beside walking through both models.
+/// Returns the work of a span of `n_layers` layers, without that of walking through both models.
 pub fn work(config: &Config, n_layers: usize) -> Work {
     let m = config.intermediate_size * n_layers;
     let kept = config.intermediate_size as f64;
@@ -75,7 +77,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     let width = heads * folded.len();
     let n_groups = shape.per_layer * folded.len();
     let norm = |group: usize| -> Result<f64> {
-        // Head by head, whatever two heads of a group write against each other.
+        // The norm is summed head by head: what two heads of a group write against each other does not count.
         let columns = shape.columns(&[group]);
         columns.chunks(config.head_dim.max(1)).map(|head| written(&contexts, &output, width, head)).sum()
     };
@@ -92,8 +94,8 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     NewLayer::original(span.stays).replacing(model, span.layers, walker.context.storage, tensors)
 }
 
-/// Gram matrices of the run's contexts and of its activations over all tokens but BOS, which carries massive
-/// activations that would drown the others.
+/// Sums the Gram matrices of the span's attention contexts and of its MLP activations over all tokens but
+/// BOS, whose massive activations would drown the other tokens.
 async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> Result<(Normal, Normal)> {
     let config = &walker.context.model.config;
     let sequences = walker.context.sequences;
@@ -115,7 +117,9 @@ async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> 
     Ok((heads, neurons))
 }
 
-/// `sum_t |z_t O'|^2` of the contexts' columns `chosen`: the trace of `O G O'`.
+/// Computes `sum_t |z_t O'|^2` over tokens `t`, where `z_t` are the columns `chosen` of the contexts and `O`
+/// the same columns of `output` `[hidden, width]`: the trace of `O G O'`, with `G` the Gram matrix of the
+/// `z_t`.
 fn written(contexts: &Normal, output: &[f32], width: usize, chosen: &[usize]) -> Result<f64> {
     let missing = "a column of the heads is missing";
     let mut sum = 0.0;

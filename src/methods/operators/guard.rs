@@ -1,5 +1,5 @@
-//! Whether a fitted layer serves the model better than no fit: what reproduces the stream well on average may still miss
-//! the few directions that later layers live on.
+//! Check that a fitted layer serves the model better than no fit. A layer that reproduces the residual stream
+//! well on average may still miss the few directions that later layers depend on.
 
 use crate::Result;
 use crate::error::OrInternal;
@@ -16,20 +16,20 @@ use crate::model::weights::storage::Storage;
 use crate::protocol::events::Stage;
 use crate::quality::{Scores, mean_and_error};
 
-/// Standard errors by which a fit may be worse than none on average before it is turned down.
+/// Number of standard errors by which a fit may be worse than none on average before it is turned down.
 const MARGIN: f64 = 2.0;
 
-/// What was fitted.
+/// Kind of a fitted layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FitKind {
-    /// A layer of the heads and neurons of all of a run.
+    /// Layer made of heads and neurons of all layers of a span.
     Pooled,
-    /// The one that stays.
+    /// Layer of the span that stays, with new output and down projections.
     Refitted,
 }
 
 impl FitKind {
-    /// What such a layer is, and what becomes of the run without it.
+    /// Returns the words of a remark for this kind of layer, and for what is done with the span instead.
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Pooled => ("pooled", "refitted without pooling"),
@@ -38,8 +38,9 @@ impl FitKind {
     }
 }
 
-/// Some of the held-out sequences, about 2000 tokens, and what leaves the original on them. The final fit has seen
-/// them too, which matters little beside what is looked for here.
+/// Some of the held-out sequences, about 2000 tokens, and the original's hidden states after its last layer
+/// on them. The final fit has seen these sequences too, which matters little beside the failures that the
+/// guard looks for.
 pub struct Guard {
     places: Vec<usize>,
     sequences: Sequences,
@@ -47,10 +48,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Runs the original on the sequences.
+    /// Chooses the sequences and runs the original on them.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::open_once`], [`Stream::run`] and [`Stream::last`].
     async fn new(walker: &Walker<'_>) -> Result<Self> {
         let context = &walker.context;
         let held_out: Vec<usize> = walker.held_out().collect();
@@ -66,7 +67,7 @@ impl Guard {
         Ok(Self { places, sequences, original })
     }
 
-    /// The guard in `slot`, which is made where it is empty: one serves all runs of a plan.
+    /// Returns the guard in `slot`, which is made if the slot is empty: one guard serves all spans of a plan.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -78,18 +79,18 @@ impl Guard {
         Ok(slot.insert(guard))
     }
 
-    /// Judges the layers that are fitted for `run`.
+    /// Begins a trial of the layers that are fitted for `span`.
     pub fn trial<'t, 'w>(&'t self, walker: &'t Walker<'w>, span: &'t Span<'t>) -> Trial<'t, 'w> {
         Trial { walker, span, guard: self, unfitted: None }
     }
 }
 
-/// The work of judging the fitted layers of all spans against the layers that stay, where each span may have
-/// `n_candidates` fitted layers. The original runs once; after a span, which on average lies in the middle, the rest of
-/// the model runs with either layer.
+/// Returns the work of judging the fitted layers of all spans, up to `n_candidates` for each span, against
+/// the layers that stay. The original runs once. After each span, which on average lies in the middle of the
+/// model, the rest of the model runs once with each of these layers.
 pub fn work(task: &Task<'_>, n_candidates: usize) -> Work {
     let (n_layers, candidates) = (task.n_layers(), n_candidates as f64);
-    // Spans may be shorter than allowed, and then there are more of them.
+    // Spans may be shorter than allowed, and are then more numerous.
     let spans = task.spans().len().max(task.removed().div_ceil(2)) as f64;
     let each = Work { uploads: n_layers / 2.0 + 1.0, passes: n_layers / 2.0 + 1.0, ..Work::heads(2.0) };
     let stays = Work { uploads: 1.0, passes: n_layers / 2.0 + 1.0, ..Work::heads(1.0) };
@@ -97,29 +98,31 @@ pub fn work(task: &Task<'_>, n_candidates: usize) -> Work {
     judged.of_tokens(n_guards(task.sequences, task.tokens) * task.tokens)
 }
 
-/// How many of `sequences` of `tokens` tokens judge.
+/// Returns how many of `sequences` sequences of `tokens` tokens the guard uses.
 fn n_guards(sequences: usize, tokens: usize) -> usize {
     sequences_per_chunk(tokens).min(n_held_out(sequences))
 }
 
-/// What is fitted for a run before a [`Guard`].
+/// Trial of the layers that are fitted for one span, before a [`Guard`].
 pub struct Trial<'t, 'w> {
-    /// Runs layers.
+    /// Walker that runs the layers.
     pub walker: &'t Walker<'w>,
-    /// What is fitted for.
+    /// Span that the layers are fitted for.
     pub span: &'t Span<'t>,
     guard: &'t Guard,
-    /// What the model gives in which the layer that stays of the run is as it was; the layers before it are the new ones,
-    /// those after it the original's.
+    /// Scores of the model with the unchanged layer that stays in place of the span, the new layers before it
+    /// and the original's after it; `None` before the first judgement.
     unfitted: Option<Scores>,
 }
 
 impl Trial<'_, '_> {
-    /// The layer of a fit, if with it the divergence from the original is at most as large as without any fit, by a
-    /// margin of noise; else a remark that says what was wrong with it.
+    /// Returns `layer` if the KL divergence from the original is at most as large with it as without any fit,
+    /// within a margin of noise. Otherwise returns `None` and adds to `remarks` why the layer was turned
+    /// down.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`HiddenStates::sequences`], [`Walker::upload`],
+    /// [`Runner::forward`](crate::forward::runner::Runner::forward) and [`score_all`].
     pub async fn judge(
         &mut self,
         kind: FitKind,
@@ -150,7 +153,7 @@ impl Trial<'_, '_> {
         Ok(None)
     }
 
-    /// Those of the model with each of `layers` in the place of the run.
+    /// Scores the model once for each of `layers`, with that layer in place of the span.
     async fn scores(&self, layers: &[&NewLayer]) -> Result<Vec<Scores>> {
         let Self { walker, span, guard, .. } = self;
         let Context { model, accelerator, observer, .. } = walker.context;
@@ -171,12 +174,13 @@ impl Trial<'_, '_> {
     }
 }
 
-/// Whether the mean of `a - b` is at most [`MARGIN`] of its standard errors above 0. Not where it is no number.
+/// Returns whether the mean of `a - b` is at most [`MARGIN`] of its standard errors above 0. Returns false if
+/// the mean is NaN.
 fn is_no_worse(a: &[f64], b: &[f64]) -> bool {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     match (mean_and_error(&differences), &differences[..]) {
         (Some((mean, error)), _) => mean <= MARGIN * error,
-        // One says nothing about the noise, and none nothing at all.
+        // A single difference says nothing about the noise, and no difference says nothing at all.
         (None, [only]) => *only <= 0.0,
         (None, _) => true,
     }

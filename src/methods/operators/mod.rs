@@ -1,8 +1,8 @@
-//! What becomes of the runs of a plan: the layers of the new model.
+//! Operators, which make the layers of the new model from the spans of a plan.
 //!
-//! Operators that look at activations walk through the model once, run by run, with the states of the original
-//! beside those of the new model ([`walk`]), and hold the layers of one run and one system of normal equations at
-//! a time.
+//! Operators that fit layers to activations walk once through the original and the new model, span by span,
+//! with the hidden states of both side by side (see [`walk`]). They hold the layers and the normal equations
+//! of only one span at a time.
 
 mod flatten;
 mod guard;
@@ -23,7 +23,7 @@ use crate::methods::work::{Task, Work};
 use crate::methods::{Resources, walk};
 use crate::plan::{MergePlan, Operator};
 
-/// The work of making the layers of the new model.
+/// Returns the work of making the layers of the new model.
 pub fn work(task: &Task<'_>) -> Work {
     let spans = task.spans();
     let of_spans = |of: &dyn Fn(usize) -> Work| walk::work(task) + spans.iter().map(|n| of(*n)).sum();
@@ -37,11 +37,18 @@ pub fn work(task: &Task<'_>) -> Work {
     }
 }
 
-/// Builds the layers that `plan` leads to. `stream` is of the original as it is, on the calibration text; what
-/// operators that need activations fit is to give its states in spite of how the rest will be stored.
+/// Builds the layers of the new model that `plan` describes. `stream` holds the hidden states of the original
+/// as it is stored, on the calibration text. Operators that fit layers to activations aim at these states,
+/// however the new model will be stored.
 ///
 /// # Errors
-/// What running gives.
+/// - Those of [`mixed_layers`] for operators that only mix weights;
+/// - those of [`Stream::visit_depths`] for [`Operator::Scale`];
+/// - those of [`walk::walk`] for the other operators, whose fits fail with
+///   [`Error::Numeric`](crate::Error::Numeric) if activations overflow and with
+///   [`Error::Limit`](crate::Error::Limit) if there is no memory for the normal equations;
+/// - [`Error::Device`](crate::Error::Device) if the device fails, and
+///   [`Error::Internal`](crate::Error::Internal) if the plan does not fit the model.
 pub async fn build(
     context: &Context<'_>,
     resources: &Resources<'_>,

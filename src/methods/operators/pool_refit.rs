@@ -1,12 +1,14 @@
-//! Pool-refit: heads and neurons of all layers of a run are pooled, the ones that are needed stay, and the output
-//! and down projections are solved for.
+//! Pool-refit: heads and neurons of all layers of a span are pooled, the ones that are needed stay, and the
+//! output and down projections are solved for.
 //!
-//! 1. Each layer reads the stream that enters the run in the new model; a linear map that takes it to what the
-//!    layer read in the original, where held-out sequences say that it helps, is folded into its projections.
-//! 2. As many groups of heads as one layer has are kept, by backward elimination of the group without which the
-//!    stream after the run, less what its MLPs wrote in the original, is still explained best; the output projection
-//!    is a ridge about the present one.
-//! 3. The same for neurons, and the down projection.
+//! 1. Each layer reads the residual stream that enters the span in the new model. A linear map from this
+//!    stream to the stream that the layer read in the original is folded into the projections of the layer,
+//!    if held-out sequences say that the map helps.
+//! 2. Backward elimination keeps as many groups of heads as one layer has. Each step removes the group
+//!    without which the other groups still explain best the stream after the span, less what the MLPs of the
+//!    span wrote in the original. The output projection is a ridge about the present one.
+//! 3. Backward elimination, in rounds, keeps as many neurons as one layer has, by the whole stream after the
+//!    span. The down projection is a ridge about the present one.
 //!
 //! Rows count by their relative error, and all tokens are in the fit.
 
@@ -31,10 +33,12 @@ use crate::model::Config;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
-/// The layers of the new model, one pooled for each run.
+/// Builds the layers of the new model, with one pooled layer for each span. A span is refitted without
+/// pooling if pooling needs too much memory or the pooled layer does not pass the guard.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`walk`], [`Guard::of`], [`Trial::judge`](super::guard::Trial::judge), [`refit::guarded`] and the
+/// methods of [`Pooling`].
 pub async fn layers(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -71,14 +75,14 @@ pub async fn layers(
     Ok(built)
 }
 
-/// Memory that pooling `n_layers` layers needs beside the states.
+/// Returns the bytes that pooling `n_layers` layers needs beside the hidden states.
 fn bytes(config: &Config, n_layers: usize) -> u64 {
     let (m, d) = (config.intermediate_size * n_layers, config.hidden_size);
     let weights = 4 * config.parameters_per_layer() * n_layers as u64;
     2 * Normal::bytes(m, d) + eliminate_bytes(m).max(ridge_bytes(m, d)) + weights
 }
 
-/// The work of a span of `n_layers`, beside walking through both models.
+/// Returns the work of a span of `n_layers` layers, without that of walking through both models.
 pub fn work(task: &Task<'_>, n_layers: usize) -> Work {
     let Task { config, fit_bytes, .. } = *task;
     let refit = refit::work(config, fit_bytes);
@@ -87,17 +91,18 @@ pub fn work(task: &Task<'_>, n_layers: usize) -> Work {
     }
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let of_span = n_layers as f64;
-    // Layers aligned for attention and again for the MLP; contexts twice and activations once.
+    // All layers are uploaded once aligned for attention and once aligned for the MLP. Contexts are computed
+    // twice, activations once.
     let aligned =
         Work { uploads: 2.0 * of_span, passes: (1.0 + attention_share(config)) * of_span, ..Work::default() };
-    // What the layers did in the original is watched as they are walked through, or, where there is no room to keep
-    // that, they are run again for both alignments and both choices.
+    // The inputs and outputs of the layers in the original are watched on the walk. If there is no room to
+    // keep them, the layers run again for each of the two alignments and for the choice of heads.
     let walked = match is_watched(config, n_layers, task.n_rows(), fit_bytes) {
         true => aligned,
         false => aligned + Work { uploads: of_span, passes: 3.0 * of_span, ..Work::default() },
     };
     let (all_heads, all_neurons) = ((heads(config) * n_layers) as f64, (inner * n_layers) as f64);
-    // What attention and what MLPs read.
+    // Alignments of the inputs of attention and of MLPs, then the choices of heads and of neurons.
     let sums = Work::sums(d, d).times(2.0 * of_span)
         + Work::sums(all_heads as usize, d)
         + Work::sums(all_neurons as usize, d);
@@ -112,14 +117,15 @@ pub fn work(task: &Task<'_>, n_layers: usize) -> Work {
     walked + sums + chosen + ridges + refit
 }
 
-/// Regressors at the beginning of each round of an elimination from `m` to `keep` (see [`eliminate`]).
+/// Returns the number of regressors at the beginning of each round of an elimination from `m` to `keep`
+/// regressors (see [`eliminate`](crate::maths::least_squares::eliminate())).
 fn eliminated(m: usize, keep: usize) -> impl Iterator<Item = f64> {
     let surplus = m.saturating_sub(keep);
     (0..ROUNDS).map(move |round| (keep + (surplus >> round)) as f64)
 }
 
-/// Whether what `n_layers` layers do with `n_rows` rows in the original is kept: where that takes no more than a third of
-/// the memory.
+/// Returns whether the inputs and outputs of `n_layers` layers on `n_rows` rows in the original are kept: if
+/// they take no more than a third of `fit_bytes`.
 fn is_watched(config: &Config, n_layers: usize, n_rows: usize, fit_bytes: u64) -> bool {
     Watched::bytes(n_layers, n_rows, config.hidden_size) <= fit_bytes / 3
 }
@@ -143,6 +149,7 @@ async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     let tensors = assemble(config, span, &folded, &groups, &neurons, &output, &down)?;
     let layer =
         NewLayer::original(span.stays).replacing(model, span.layers, walker.context.storage, tensors)?;
-    // Once more, on the layer as it will be stored, so that this fit makes up for the rounding of the others.
+    // Both projections are solved for once more on the layer as it will be stored: this fit makes up for the
+    // rounding of the other tensors.
     refit::solve(walker, span, layer, output, down).await
 }

@@ -1,4 +1,4 @@
-//! Which heads and neurons of the layers of a run become its one layer.
+//! Choice of the heads and neurons of a span's layers that become its one layer.
 
 use std::borrow::Cow;
 
@@ -16,25 +16,25 @@ use crate::methods::walk::walker::{Systems, Walker};
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 
-/// Rounds in which neurons go.
+/// Number of rounds in which neurons are eliminated.
 pub const ROUNDS: usize = 6;
 
-/// The ridge of eliminations, as a share of the mean of the diagonal.
+/// Ridge of eliminations, as a share of the mean of the diagonal of the Gram matrix.
 const RIDGE: f64 = 1e-2;
 
-/// Chooses for one run.
+/// Choice of heads and neurons for one span.
 pub struct Pooling<'c, 'a> {
     walker: &'c Walker<'a>,
     span: &'c Span<'c>,
-    /// The layers as they are in the original, where it is not known what they did there.
+    /// Layers of the span as they are in the original; empty if the span was watched.
     layers: Vec<DecoderLayer>,
 }
 
 impl<'c, 'a> Pooling<'c, 'a> {
-    /// For `run`.
+    /// Prepares the choice for `span`. Uploads the layers of the original if the span was not watched.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`Walker::original`].
     pub async fn new(walker: &'c Walker<'a>, span: &'c Span<'c>) -> Result<Self> {
         let mut layers = Vec::new();
         if !span.watched.is_known() {
@@ -49,28 +49,33 @@ impl<'c, 'a> Pooling<'c, 'a> {
         self.span.watched.on(self.walker, &self.layers, chunk).await
     }
 
-    /// Folds into each layer's queries, keys and values the map from what enters the run in the new model to what the
-    /// layer read in the original.
+    /// Folds a linear map into the query, key and value projections of each layer: from the residual stream
+    /// that enters the span in the new model to the stream that the layer read in the original.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Watched::on`](crate::methods::walk::seen::Watched::on), [`Walker::systems`],
+    /// [`Walker::add`] and [`Systems::solve`], and [`Error::Device`](crate::Error::Device) if the device
+    /// fails.
     pub async fn align_attention(&self, folded: &mut [Folded]) -> Result<()> {
         let entering: Vec<_> = self.span.chunks().map(|chunk| as_rows(chunk.entering)).collect();
         let systems = self.alignment(&entering, |read| &read.attention).await?;
         self.fold_maps(systems, folded, &[Role::Query, Role::Key, Role::Value]).await
     }
 
-    /// The same for gates and ups, from the stream after the chosen heads, `between` of each chunk.
+    /// Folds a linear map into the gate and up projections of each layer: from the residual stream after the
+    /// chosen heads, `between` `[n, hidden]` of each chunk, to the stream that the MLP of the layer read in
+    /// the original.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`align_attention`](Self::align_attention).
     pub async fn align_mlp(&self, between: &[Tensor<2>], folded: &mut [Folded]) -> Result<()> {
         let systems = self.alignment(between, |read| &read.mlp).await?;
         self.fold_maps(systems, folded, &[Role::Gate, Role::Up]).await
     }
 
-    /// For each layer of the run: what `part` of it read in the original, less what it reads now, by what it reads
-    /// now; all normalised. `now` is of each chunk.
+    /// Returns one problem for each layer of the span. The regressors are the rows `now` `[n, hidden]` of
+    /// each chunk, which the layer reads in the new model; the targets are the rows that `part` of the layer
+    /// read in the original, less the regressors. All rows are normalised.
     async fn alignment(&self, now: &[Tensor<2>], part: impl Fn(&Read) -> &[f16]) -> Result<Vec<Systems>> {
         let config = &self.walker.context.model.config;
         let width = config.hidden_size;
@@ -90,8 +95,9 @@ impl<'c, 'a> Pooling<'c, 'a> {
         Ok(systems)
     }
 
-    /// `W <- W (I + R)'`, where `R` explains the targets of each layer's system best: what the layer read in the
-    /// original less what it reads now.
+    /// Replaces the projections `roles` of each layer: `W <- W (I + R)'`, where `R` best explains the targets
+    /// of the layer's system, which are what the layer read in the original less what it reads now. A layer
+    /// stays as it is if no `R` is better than 0 on held-out rows.
     async fn fold_maps(&self, systems: Vec<Systems>, folded: &mut [Folded], roles: &[Role]) -> Result<()> {
         let context = &self.walker.context;
         let hidden = context.model.config.hidden_size;
@@ -102,7 +108,8 @@ impl<'c, 'a> Pooling<'c, 'a> {
                 continue;
             }
             map.b.iter_mut().step_by(hidden + 1).for_each(|x| *x += 1.0);
-            // Row-major `[targets, regressors]`: reading `n`, the layer would have read `map n`.
+            // Row-major `[targets, regressors]`: where the layer now reads `n`, it would have read `map n` in
+            // the original.
             let device = context.accelerator.device();
             let map = Tensor::<2>::from_data(TensorData::new(map.b, [hidden, hidden]), device);
             for role in roles {
@@ -116,10 +123,13 @@ impl<'c, 'a> Pooling<'c, 'a> {
         Ok(())
     }
 
-    /// The stream `[n, hidden]` of each chunk after the groups of heads `groups` of `layers`, which write by `output`.
+    /// Computes the residual stream between attention and MLP, `[n, hidden]` for each chunk, from the stream
+    /// that enters the span in the new model. The chosen `groups` of heads of `layers` write to the stream
+    /// through `output`, row-major `[hidden, columns of the groups]`; the output biases of all `layers` are
+    /// added.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`contexts`].
     pub fn after_attention(
         &self,
         layers: &[DecoderLayer],
@@ -148,10 +158,14 @@ impl<'c, 'a> Pooling<'c, 'a> {
         self.span.chunks().map(after).collect()
     }
 
-    /// The groups of heads that stay, and the output projection `[hidden, their columns]`.
+    /// Chooses the groups of heads that stay and returns their indices, counted through all layers, and the
+    /// output projection `[hidden, columns of the groups]`, row-major. `layers` and `folded` are the layers
+    /// of the span on the device and on the host, aligned for attention.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`contexts`], [`Watched::on`](crate::methods::walk::seen::Watched::on), [`Walker::systems`],
+    /// [`Walker::add`], [`eliminate_groups`], [`side_by_side`], [`columns`], [`Systems::subset`] and
+    /// [`Systems::solve`], and [`Error::Device`](crate::Error::Device) if the device fails.
     pub async fn heads(&self, layers: &[DecoderLayer], folded: &[Folded]) -> Result<(Vec<usize>, Vec<f32>)> {
         let walker = self.walker;
         let config = &walker.context.model.config;
@@ -163,7 +177,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
             let parts = contexts(layers, chunk.entering, walker)?;
             let seen = self.seen(&chunk).await?;
             let mut target = chunk.leaving - as_rows(chunk.entering);
-            // What MLPs added in the original is not for the heads to explain.
+            // Heads need not explain what the output biases add, nor what the MLPs added in the original.
             let written = seen.written.iter().chain(layers.iter().filter_map(|layer| layer.output().bias()));
             for part in written {
                 target = target - part.clone();
@@ -178,10 +192,15 @@ impl<'c, 'a> Pooling<'c, 'a> {
         Ok((groups, output))
     }
 
-    /// The neurons that stay, and the down projection `[hidden, their number]`.
+    /// Chooses the neurons that stay and returns their indices, counted through all layers, and the down
+    /// projection `[hidden, neurons]`, row-major. `layers` and `folded` are the layers of the span on the
+    /// device and on the host, aligned for the MLP. `between` is the residual stream `[n, hidden]` of each
+    /// chunk between attention and MLP.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`activations`], [`Walker::systems`], [`Walker::add`], [`eliminate`](eliminate()),
+    /// [`side_by_side`], [`columns`], [`Systems::subset`] and [`Systems::solve`], and
+    /// [`Error::Device`](crate::Error::Device) if the device fails.
     pub async fn neurons(
         &self,
         layers: &[DecoderLayer],

@@ -1,8 +1,10 @@
-//! Prune&Comp (arXiv 2507.18212): layers are dropped, and the magnitude that they added is made up for.
+//! Prune&Comp (arXiv 2507.18212): layers are dropped, and later layers are scaled to make up for the
+//! magnitude that the dropped layers added to the residual stream.
 //!
-//! The paper multiplies what comes before a cut by `s = mean_c(E|x_post,c| / E|x_pre,c|)`: the embedding and all
-//! output and down projections before it. RMSNorm forgets scale, so dividing what comes after the cut by `s` is the
-//! same model (but for the norm's epsilon), and leaves the embedding alone, to which a head may be tied.
+//! The paper multiplies the embedding and all output and down projections before a cut by
+//! `s = mean_c(E|x_post,c| / E|x_pre,c|)`. RMSNorm forgets scale, so dividing the output and down projections
+//! after the cut by `s` gives the same model (but for the norm's epsilon). The embedding, to which a head may
+//! be tied, then stays as it is.
 
 use crate::Result;
 use crate::error::OrInternal;
@@ -14,13 +16,14 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::Stage;
 
-/// The layers that stay, those after each cut scaled.
+/// Returns the layers that stay, with the layers after each cut scaled.
 ///
 /// # Errors
-/// What running gives.
+/// [`Error::Internal`](crate::Error::Internal) if the plan has more layers than the model or an empty group,
+/// [`Error::Device`](crate::Error::Device) if the device fails, and those of [`Stream::visit_depths`].
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
     let has_bos = context.sequences.has_bos();
-    // Mean magnitudes of each channel of what enters each layer, and of what leaves the last.
+    // Mean magnitude of each channel of the residual stream before each layer and after the last.
     let mut magnitudes = Vec::new();
     stream
         .visit_depths(context, Stage::Plan, async |states| {
@@ -49,14 +52,14 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
     Ok(layers)
 }
 
-/// `mean_c(after_c / before_c)` over channels that are not always zero.
+/// Returns `mean_c(after_c / before_c)` over the channels that are not always zero; 1 if there are none.
 fn mean_ratio(before: &[f64], after: &[f64]) -> f64 {
     let ratios = before.iter().zip(after).filter(|(before, _)| **before > 0.0).map(|(b, a)| a / b);
     let (sum, n) = ratios.fold((0.0, 0usize), |(sum, n), ratio| (sum + ratio, n + 1));
     if n > 0 && sum > 0.0 { sum / n as f64 } else { 1.0 }
 }
 
-/// `E |x_c|` over all tokens but BOS.
+/// Returns `E |x_c|` of each channel `c` over all tokens but BOS.
 async fn mean_magnitudes(states: &HiddenStates, has_bos: bool) -> Result<Vec<f64>> {
     let mut sums: Vec<f64> = Vec::new();
     let mut n = 0;
@@ -73,7 +76,7 @@ async fn mean_magnitudes(states: &HiddenStates, has_bos: bool) -> Result<Vec<f64
     Ok(sums)
 }
 
-/// The work: the magnitudes before and after every layer of the original.
+/// Returns the work of measuring the magnitudes before and after every layer of the original.
 pub fn work(task: &Task<'_>) -> Work {
     Work::layers(task.n_layers())
 }

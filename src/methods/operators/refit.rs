@@ -1,9 +1,11 @@
-//! Refit: one layer of a run stays, and its output and down projections are solved for by ridge least squares, so
-//! that on the calibration text the new model's stream after it is the original's after the run.
+//! Refit: one layer of a span stays. Its output and down projections are solved for by ridge least squares,
+//! so that on the calibration text the new model's residual stream after this layer is the original's after
+//! the span.
 //!
-//! First both projections together, of which the output projection is kept; then the down projection alone, on the
-//! activations that the new attention gives. Each is a ridge about the present weights whose strength is chosen
-//! by held-out sequences. All tokens are in the fit, the first included: leaving it out breaks attention sinks.
+//! Both projections are solved for together first, and the output projection is kept. The down projection is
+//! then solved for alone, on the activations that the new attention gives. Each solution is a ridge about the
+//! present weights whose strength is chosen by held-out sequences. All tokens are in the fit, the first
+//! included: leaving it out breaks attention sinks.
 
 use super::guard::{FitKind, Guard, Trial};
 use super::span_tensors::{columns, joined};
@@ -27,10 +29,10 @@ use crate::model::weights::fetch::read_f32;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
-/// The layers of the new model, one refitted for each run.
+/// Builds the layers of the new model, with one refitted layer for each span.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`walk`], [`Guard::of`] and [`guarded`].
 pub async fn layers(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -54,7 +56,7 @@ pub async fn layers(
     Ok(built)
 }
 
-/// Says where memory does not allow to solve for both projections.
+/// Returns a remark if memory does not suffice to solve for both projections together.
 pub fn remark(context: &Context<'_>, resources: &Resources<'_>) -> Option<String> {
     let needed = joint_bytes(&context.model.config);
     (needed > resources.fit_bytes).then(|| {
@@ -65,21 +67,22 @@ pub fn remark(context: &Context<'_>, resources: &Resources<'_>) -> Option<String
     })
 }
 
-/// Memory that a fit of both projections needs beside the states.
+/// Returns the bytes that a fit of both projections needs beside the hidden states.
 fn joint_bytes(config: &Config) -> u64 {
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let m = heads(config) + inner;
-    // Its part for the down projection is taken out of it and solved first.
+    // The problem of the down projection alone is copied out of the joint problem and solved first.
     2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::sums_bytes(inner, d) + ridge_bytes(inner, d))
 }
 
-/// The work of [`fit`] for one span.
+/// Returns the work of [`fit`] for one span.
 pub fn work(config: &Config, fit_bytes: u64) -> Work {
     let (inner, d) = (config.intermediate_size, config.hidden_size);
     let part = Work::layers(1.0);
     let down = part + Work::fit(inner, d);
     let joint = joint_bytes(config);
-    // The down projection twice: with the output projection as it was, a part of the joint fit, and with the new one.
+    // The down projection is solved for twice: as a part of the joint fit, with the output projection as it
+    // was, and with the new output projection.
     match joint <= fit_bytes {
         true => {
             let both = Work { bytes: joint, ..Work::fit(heads(config) + inner, d) };
@@ -89,11 +92,11 @@ pub fn work(config: &Config, fit_bytes: u64) -> Work {
     }
 }
 
-/// The layer of a run that stays, refitted where `trial` finds that no worse than dropping the others, else as it was,
-/// which is remarked after `remarks`.
+/// Refits the layer of the span that stays. If `trial` finds the model worse with the refitted layer than
+/// with the other layers of the span dropped, returns the layer unchanged and adds a remark to `remarks`.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`fit`] and [`Trial::judge`].
 pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Result<Fitted> {
     let (walker, span) = (trial.walker, trial.span);
     let refitted = fit(walker, span).await?;
@@ -101,10 +104,10 @@ pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Resu
     Ok(Fitted { layer: judged.unwrap_or_else(|| NewLayer::original(span.stays)), remarks })
 }
 
-/// The layer that stays, refitted.
+/// Refits the layer of the span that stays.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`read_f32`] and [`solve`].
 pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
     let (output, down) =
@@ -112,11 +115,14 @@ pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     solve(walker, span, NewLayer::original(span.stays), output, down).await
 }
 
-/// `layer` with its projections `output` `[hidden, heads head_dim]` and `down` `[hidden, intermediate]` solved for
-/// anew: where there is no memory for both, `down` alone.
+/// Solves anew for the projections `output` `[hidden, heads * head_dim]` and `down` `[hidden, intermediate]`
+/// of `layer`, and returns the layer with the new ones. If there is no memory for both, solves for `down`
+/// alone.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`Walker::upload`], [`DecoderLayer::forward`], [`Walker::systems`], [`Walker::add`],
+/// [`Systems::subset`], [`Systems::solve`] and [`NewLayer::replacing`], and
+/// [`Error::Device`](crate::Error::Device) if the device fails.
 pub async fn solve(
     walker: &Walker<'_>,
     span: &Span<'_>,
@@ -133,21 +139,22 @@ pub async fn solve(
         return replace(layer, Role::Down, alone.values);
     }
     let joint = fit_joint(walker, span, &uploaded, &output, &down).await?;
-    // As it will be stored, so that the second fit makes up for the rounding of the first.
+    // The new output projection as it will be stored, so that the second fit makes up for its rounding.
     let other = replace(layer.clone(), Role::Output, joint.output)?;
     let both = fit_down(walker, span, &walker.upload(&other).await?, &down).await?;
-    // Where attention makes most of the stream, as in a first layer, its MLP is not the same any more.
+    // If attention makes most of the residual stream, as in a first layer, a new output projection changes
+    // what the MLP reads, and the two fits together may be worse than the down projection alone.
     match both.error < joint.alone.error {
         true => replace(other, Role::Down, both.values),
         false => replace(layer, Role::Down, joint.alone.values),
     }
 }
 
-/// What a fit of both projections gives.
+/// Result of a fit of both projections together.
 struct Joint {
-    /// The output projection.
+    /// Output projection, row-major `[hidden, heads * head_dim]`.
     output: Vec<f32>,
-    /// The down projection for the output projection as it was.
+    /// Fit of the down projection with the output projection as it was.
     alone: Fit,
 }
 
@@ -182,7 +189,8 @@ async fn fit_joint(
     Ok(Joint { output: columns(&joint, heads + inner, &chosen)?, alone })
 }
 
-/// The down projection `[hidden, intermediate]` about `down`, which `layer` has now, on what `layer` activates.
+/// Fits the down projection `[hidden, intermediate]` to the activations of `layer`, as a ridge about its
+/// present down projection `down`.
 async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, down: &[f32]) -> Result<Fit> {
     let config = &walker.context.model.config;
     let mut systems = walker.systems(config.intermediate_size)?;
@@ -197,22 +205,24 @@ async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, do
     improve(&mut systems, down)
 }
 
-/// A weight, and what it leaves unexplained.
+/// Fitted weight and its error.
 struct Fit {
     values: Vec<f32>,
-    /// The weighted squared error of the stream on held-out sequences, before they were fitted to as well.
+    /// Weighted squared error of the residual stream on held-out sequences, before they were fitted to as
+    /// well.
     error: f64,
 }
 
-/// The weights of a ridge about `start`, from what `start` leaves unexplained: taken before the sums, where little
-/// would be left of its digits.
+/// Solves for the change of the weight `start` by a ridge about 0 and returns the changed weight. The targets
+/// in `systems` are what `start` leaves unexplained. They are subtracted row by row, because a difference of
+/// sums would keep few of its digits.
 fn improve(systems: &mut Systems, start: &[f32]) -> Result<Fit> {
     let change = systems.solve(&vec![0.0; start.len()])?;
     let values = start.iter().zip(&change.b).map(|(start, change)| start + change).collect();
     Ok(Fit { values, error: systems.held_out.target_energy() * (1.0 - change.gain) })
 }
 
-/// Rows of `a`, each followed by its row of `b`.
+/// Returns the rows of `a` `[n, a_width]`, each followed by the same row of `b` `[n, b_width]`.
 fn side_by_side(a: &[f32], a_width: usize, b: &[f32], b_width: usize) -> Vec<f32> {
     let rows = a.chunks(a_width.max(1)).zip(b.chunks(b_width.max(1)));
     rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()

@@ -1,9 +1,9 @@
 //! ReplaceMe (arXiv 2505.02819): a block of layers becomes a linear map of the MLP output before it.
 //!
-//! With `M` the MLP output of the layer that stays and `Y` what the block and that MLP add to the stream between
-//! them, `T = argmin |M T - Y|^2`, and the down projection becomes `T' W`. The paper fits without weights nor
-//! penalty; massive activations then decide everything, so rows here count by their relative error, and the
-//! strength of a ridge about `T = I` is chosen by held-out sequences.
+//! With `M` the MLP output of the layer that stays and `Y` the sum of what this MLP and the block add to the
+//! residual stream, `T = argmin |M T - Y|^2`, and the down projection `W` becomes `T' W`. The paper fits
+//! without weights or penalty, and massive activations then decide everything. Here rows count by their
+//! relative error, and held-out sequences choose the strength of a ridge about `T = I`.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -24,10 +24,14 @@ use crate::model::weights::fetch::read_f32;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
-/// The layers that stay, the one before each block with its map.
+/// Builds the layers of the new model: the layers that stay, with the map of each block in the layer before
+/// it.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`walk`], [`Walker::original`], [`Walker::upload`],
+/// [`Runner::forward`](crate::forward::runner::Runner::forward), [`Walker::systems`], [`Walker::add`],
+/// [`Systems::solve`](crate::methods::walk::walker::Systems::solve), [`read_f32`] and
+/// [`NewLayer::replacing`], and [`Error::Device`](crate::Error::Device) if the device fails.
 pub async fn layers(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -45,9 +49,9 @@ pub async fn layers(
     .await
 }
 
-/// The work of a span of `n_layers`, beside walking through both models.
+/// Returns the work of a span of `n_layers` layers, without that of walking through both models.
 pub fn work(config: &Config, n_layers: usize) -> Work {
-    // The layers up to the one that stays, at most, and that one in parts.
+    // At most all layers of the span: the layers before the layer that stays, and this layer in parts.
     Work::layers(n_layers as f64) + Work::fit(config.hidden_size, config.hidden_size)
 }
 
@@ -64,7 +68,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     for (x, chunk) in before.chunks.iter().zip(span.chunks()) {
         let between = layer.after_attention(x.clone(), walker.runner.positions())?;
         let mlp = layer.down().forward(layer.activations(between.clone())?)?;
-        // What the identity leaves, taken before the sums, where little would be left of its digits.
+        // Residual of the identity, subtracted row by row: a difference of sums would keep few of its digits.
         let residual = chunk.leaving - between - mlp.clone();
         walker.add(
             &mut systems,
@@ -88,7 +92,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     kept.replacing(walker.context.model, span.layers, walker.context.storage, tensors)
 }
 
-/// `map` `[n, n]` times `weight` `[n, width]`, row-major.
+/// Computes `map` `[n, n]` times `weight` `[n, width]`, all row-major.
 fn product(map: &[f32], weight: &[f32], n: usize, width: usize) -> Vec<f32> {
     let mut out = vec![0.0f32; n * width];
     matmul(

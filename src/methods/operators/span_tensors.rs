@@ -1,4 +1,4 @@
-//! The weights of all layers of a run, of which some heads and neurons become one layer.
+//! Weights of all layers of a span, and the layer that is made of some of their heads and neurons.
 
 use burn::tensor::Tensor;
 
@@ -13,20 +13,20 @@ use crate::model::tensors::Role;
 use crate::model::weights::fetch::read_f32;
 use crate::model::{Config, Model};
 
-/// One layer of a run in `f32`, its norms folded into the projections that read them: `norm(x) W'` of a plain
-/// RMSNorm is what the layer computes.
+/// Weights of a layer of a span in `f32`, with its norms folded into the projections that read them: the
+/// layer computes `norm(x) W'` with a plain RMSNorm.
 #[derive(Clone)]
 pub struct Folded {
     tensors: Vec<(Role, Vec<f32>)>,
-    /// The weights of the norms before attention and before the MLP.
+    /// Weights of the norms before attention and before the MLP.
     norms: [Vec<f32>; 2],
 }
 
 impl Folded {
-    /// Reads a layer.
+    /// Reads layer `layer` of `model` and folds its norms.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`read_f32`].
     pub async fn read(model: &Model, layer: usize) -> Result<Self> {
         let config = &model.config;
         let mut tensors = Vec::new();
@@ -51,7 +51,7 @@ impl Folded {
         Ok(folded)
     }
 
-    /// The tensor of a role that the model [requires](Role::required).
+    /// Returns the tensor of a role that the model [requires](Role::required), row-major.
     ///
     /// # Errors
     /// [`Error::Internal`](crate::Error::Internal) for any other role.
@@ -60,19 +60,19 @@ impl Folded {
         found.map(|(_, tensor)| tensor.as_slice()).or_internal("a tensor of a span's layer was not read")
     }
 
-    /// The tensor of a role, to be changed.
+    /// Returns the tensor of a role, to be changed.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     pub fn get_mut(&mut self, role: Role) -> Result<&mut Vec<f32>> {
         let found = self.tensors.iter_mut().find(|(each, _)| *each == role);
         found.map(|(_, tensor)| tensor).or_internal("a tensor of a span's layer was not read")
     }
 
-    /// Takes the layer to the device, with norms of ones.
+    /// Uploads the layer to the device, with norms of ones.
     ///
     /// # Errors
-    /// As [`DecoderLayer::upload`].
+    /// Those of [`DecoderLayer::upload`].
     pub fn upload(&self, walker: &Walker<'_>) -> Result<DecoderLayer> {
         let ones = vec![1.0f32; walker.context.model.config.hidden_size];
         let stored = |(role, tensor): &(Role, Vec<f32>)| match role {
@@ -86,31 +86,31 @@ impl Folded {
 /// Sizes of a group of heads that share keys and values.
 #[derive(Clone, Copy)]
 pub struct GroupShape {
-    /// Groups in a layer.
+    /// Number of groups in a layer.
     pub per_layer: usize,
-    /// Columns of contexts that a group gives: its query heads' widths.
+    /// Number of context columns of a group: the sum of the widths of its query heads.
     pub queries: usize,
-    /// Rows of its key and of its value projection.
+    /// Number of rows of the key projection, and of the value projection, of a group.
     pub keys: usize,
 }
 
 impl GroupShape {
-    /// Those of a model.
+    /// Returns the sizes for a model.
     pub fn new(config: &Config) -> Self {
         let per_layer = config.n_kv_heads.max(1);
         Self { per_layer, queries: config.n_heads / per_layer * config.head_dim, keys: config.head_dim }
     }
 
-    /// The columns of the run's contexts that belong to `groups`.
+    /// Returns the columns of the span's contexts that belong to `groups`, counted through all its layers.
     pub fn columns(self, groups: &[usize]) -> Vec<usize> {
         groups.iter().flat_map(|group| group * self.queries..(group + 1) * self.queries).collect()
     }
 }
 
-/// Reads all layers of a run.
+/// Reads all layers of a span.
 ///
 /// # Errors
-/// What reading gives.
+/// Those of [`Folded::read`].
 pub async fn read_span(walker: &Walker<'_>, span: &Span<'_>) -> Result<Vec<Folded>> {
     let mut folded = Vec::with_capacity(span.layers.len());
     for layer in span.layers {
@@ -119,37 +119,44 @@ pub async fn read_span(walker: &Walker<'_>, span: &Span<'_>) -> Result<Vec<Folde
     Ok(folded)
 }
 
-/// Takes all layers of a run to the device.
+/// Uploads all layers of a span to the device.
 ///
 /// # Errors
-/// As [`DecoderLayer::upload`].
+/// Those of [`Folded::upload`].
 pub fn upload_all(walker: &Walker<'_>, folded: &[Folded]) -> Result<Vec<DecoderLayer>> {
     folded.iter().map(|layer| layer.upload(walker)).collect()
 }
 
-/// What the heads of each layer gather from the same stream.
+/// Computes the outputs of the attention heads of each layer before its output projection,
+/// `[n, heads * head_dim]`, all from the same residual stream `x` `[sequences, tokens, hidden]`.
 ///
 /// # Errors
-/// As [`DecoderLayer::contexts`].
+/// Those of [`DecoderLayer::contexts`].
 pub fn contexts(layers: &[DecoderLayer], x: &Tensor<3>, walker: &Walker<'_>) -> Result<Vec<Tensor<2>>> {
     layers.iter().map(|layer| layer.contexts(x.clone(), walker.runner.positions())).collect()
 }
 
-/// What the neurons of each layer activate on the same stream.
+/// Computes the gated activations of the MLP of each layer, `[n, intermediate]`, all from the same residual
+/// stream `between` `[n, hidden]`.
 ///
 /// # Errors
-/// As [`DecoderLayer::activations`].
+/// Those of [`DecoderLayer::activations`].
 pub fn activations(layers: &[DecoderLayer], between: &Tensor<2>) -> Result<Vec<Tensor<2>>> {
     layers.iter().map(|layer| layer.activations(between.clone())).collect()
 }
 
-/// The tensors of the layer that has the given groups of heads and neurons of a run, counted through all its layers,
-/// and the given output and down projections. Its norms are those of the layer of the run that stays, taken out of the
-/// projections again: block types round alike what is alike in size, as the weights of a trained layer are. Biases of the output and down projections are the
-/// sums of the layers'.
+/// Assembles the tensors of the layer that has the given `groups` of heads and `neurons` of a span, both
+/// counted through all its layers, and the given projections `output` `[hidden, heads * head_dim]` and `down`
+/// `[hidden, intermediate]`.
+///
+/// The norms are those of the layer of the span that stays. Their weights are taken out of the projections
+/// again, because a quantisation block rounds all its values alike, which suits values alike in size, as the
+/// weights of a trained layer are. The biases of the output and down projections are the sums of the biases
+/// of all layers.
 ///
 /// # Errors
-/// [`Error::Internal`](crate::Error::Internal) for a head, a neuron or a tensor that none of the layers has.
+/// [`Error::Internal`](crate::Error::Internal) for a head, a neuron or a tensor that none of the layers has,
+/// and if the layer that stays is not in the span.
 pub fn assemble(
     config: &Config,
     span: &Span<'_>,
@@ -161,7 +168,8 @@ pub fn assemble(
 ) -> Result<Vec<(Role, Vec<f32>)>> {
     let shape = GroupShape::new(config);
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    // The rows of the chosen groups or neurons, of which each layer has `per_layer`, each of `width` numbers.
+    // Rows of the chosen groups or neurons. Each layer has `per_layer` groups or neurons, each with `width`
+    // numbers.
     let rows = |role: Role, per_layer: usize, chosen: &[usize], width: usize| -> Result<Vec<f32>> {
         let missing = "a chosen head or neuron is of none of the layers";
         let mut rows = Vec::with_capacity(chosen.len() * width);
@@ -209,7 +217,8 @@ pub fn assemble(
     Role::required(config).into_iter().map(|role| Ok((role, tensor(role)?))).collect()
 }
 
-/// Weights of a norm that can be divided by: none is closer to zero than a thousandth of the largest.
+/// Returns the weights of a norm, made safe to divide by: a weight closer to zero than a thousandth of the
+/// largest is replaced by that thousandth.
 fn usable(norm: &[f32]) -> Vec<f32> {
     let least = norm.iter().fold(0.0f32, |most, x| most.max(x.abs())) * 1e-3;
     norm.iter()
@@ -217,10 +226,12 @@ fn usable(norm: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// The matrices `[rows, width]` of a role of all layers side by side: `[rows, layers width]`.
+/// Puts the matrices `[rows, width]` of a role side by side, for all layers of a span: row-major
+/// `[rows, layers * width]`.
 ///
 /// # Errors
-/// [`Error::Internal`](crate::Error::Internal) if the layers' matrices differ in shape.
+/// [`Error::Internal`](crate::Error::Internal) if a layer lacks the tensor or has fewer rows than the first
+/// layer.
 pub fn side_by_side(span: &[Folded], role: Role, width: usize) -> Result<Vec<f32>> {
     let matrices = span.iter().map(|layer| layer.get(role)).collect::<Result<Vec<_>>>()?;
     let n_rows = matrices.first().map_or(0, |matrix| matrix.len() / width.max(1));
@@ -234,7 +245,7 @@ pub fn side_by_side(span: &[Folded], role: Role, width: usize) -> Result<Vec<f32
     Ok(joined)
 }
 
-/// The columns `chosen` of a row-major matrix of `width` columns.
+/// Returns the columns `chosen` of a row-major matrix of `width` columns, row-major.
 ///
 /// # Errors
 /// [`Error::Internal`](crate::Error::Internal) for a column that does not exist.
@@ -245,7 +256,7 @@ pub fn columns(matrix: &[f32], width: usize, chosen: &[usize]) -> Result<Vec<f32
     values.collect::<Option<_>>().or_internal("a chosen column is not there")
 }
 
-/// Tensors of equal rows side by side, on the host.
+/// Puts tensors of equally many rows side by side and copies them to the host, row-major.
 ///
 /// # Errors
 /// [`Error::Device`](crate::Error::Device) if the device fails.
@@ -253,12 +264,12 @@ pub async fn joined(parts: Vec<Tensor<2>>) -> Result<Vec<f32>> {
     to_host(Tensor::cat(parts, 1), "while fitting").await
 }
 
-/// Columns of the contexts of a layer.
+/// Returns the number of columns of the contexts of a layer.
 pub fn heads(config: &Config) -> usize {
     config.n_heads * config.head_dim
 }
 
-/// The share of a layer's parameters that belongs to its attention, 0 to 1.
+/// Returns the share of the parameters of a layer that belongs to its attention, 0 to 1.
 pub fn attention_share(config: &Config) -> f64 {
     let mlp = 3 * config.hidden_size as u64 * config.intermediate_size as u64;
     1.0 - mlp as f64 / config.parameters_per_layer().max(1) as f64

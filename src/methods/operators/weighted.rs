@@ -5,10 +5,11 @@ use crate::maths::mix::Mix;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
-/// The layers of a plan whose weights say all.
+/// Returns the layers of a plan whose weights determine every tensor.
 ///
 /// # Errors
-/// [`Error::Usage`] if the weights of a group do not sum to one.
+/// [`Error::Usage`](crate::Error::Usage) if a group is empty, or its weights are not finite or do not sum to
+/// one.
 pub fn mixed_layers(plan: &MergePlan) -> Result<Vec<NewLayer>> {
     let groups = plan.groups.iter().zip(&plan.weights);
     groups

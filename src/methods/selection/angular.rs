@@ -1,4 +1,4 @@
-//! How far blocks of layers turn the last token's state.
+//! Angles by which blocks of layers turn the hidden state of the last token.
 
 use crate::Result;
 use crate::forward::context::Context;
@@ -7,18 +7,19 @@ use crate::forward::stream::Stream;
 use crate::methods::work::{Task, Work};
 use crate::protocol::events::Stage;
 
-/// The last token's state of each sequence at each depth.
+/// Hidden state of the last token of each sequence at each depth.
 pub struct LastTokens {
     hidden: usize,
-    /// `depths[l]` enters layer `l`, the last leaves the model: rows of `hidden` values, one for each sequence.
+    /// `depths[l]` enters layer `l`, the last element leaves the model; row-major `[sequences, hidden]` each.
     depths: Vec<Vec<f32>>,
 }
 
 impl LastTokens {
-    /// Runs the original once more; keeps `4 (L + 1) sequences hidden` bytes.
+    /// Runs the original once more and keeps the hidden states of last tokens: `4 (L + 1) sequences hidden`
+    /// bytes for `L` layers.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::visit_depths`] and [`to_host`].
     pub async fn capture(context: &Context<'_>, stream: &Stream) -> Result<Self> {
         let mut depths = Vec::new();
         stream
@@ -30,8 +31,8 @@ impl LastTokens {
         Ok(Self { hidden: context.model.config.hidden_size, depths })
     }
 
-    /// For each layer `l` from which a block of `n` fits into the model, the mean over sequences of
-    /// `arccos(cos(x_l, x_{l+n})) / pi`, in 0..=1 (Gromov et al., arXiv 2403.17887).
+    /// Returns for each layer `l` at which a block of `n` layers can begin the mean over sequences of
+    /// `arccos(cos(x_l, x_{l+n})) / pi`, 0 to 1 (Gromov et al., arXiv 2403.17887).
     pub fn distances(&self, n: usize) -> Vec<f64> {
         let pairs = self.depths.iter().zip(self.depths.iter().skip(n));
         pairs.map(|(x, y)| self.mean_angle(x, y)).collect()
@@ -44,7 +45,7 @@ impl LastTokens {
                 a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
             };
             let cosine = dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
-            // A state of zeros has no direction; it counts as unturned.
+            // A hidden state of zeros has no direction; it counts as unturned.
             if cosine.is_nan() { 0.0 } else { cosine.clamp(-1.0, 1.0).acos() / std::f64::consts::PI }
         });
         let n = (x.len() / width).max(1);
@@ -61,7 +62,7 @@ async fn last_tokens(states: &HiddenStates) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// The work: the states at every depth of the original.
+/// Counts the work: one pass through the original.
 pub fn work(task: &Task<'_>) -> Work {
     Work::layers(task.n_layers())
 }

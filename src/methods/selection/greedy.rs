@@ -1,12 +1,12 @@
-//! Searching: in each round the layer goes whose removal harms least.
+//! Greedy search: each round removes the layer whose removal harms the model least.
 //!
-//! A round tries every layer that may go. All candidates walk through the layers together, so that each layer is
-//! read once a round: at layer `l` the candidate without `l` branches off the unchanged stream, and every
-//! candidate that branched off before goes through `l`. With `C` candidates in a model of `n` layers a round
-//! costs about `n C / 2` layers of the search tokens and `C` times the head; what lies before the first candidate
-//! is not run again. Where only some candidates are tried, they are the ones that did least harm when they were last
-//! tried: harm mostly grows as layers go, so that what was worse then is rarely best now (Minoux's accelerated greedy
-//! search, which is exact where the harm of a layer never falls).
+//! A round tries every layer that may go. All candidates run through the layers together, so that each layer
+//! is read once a round: at layer `l` the candidate without `l` branches off the unchanged stream, and every
+//! candidate that branched off before goes through `l`. With `C` candidates in a model of `n` layers, a round
+//! costs about `n C / 2` layers of the search tokens and `C` times the head; layers before the first
+//! candidate are not run again. If only some layers are tried, they are the layers that did least harm when
+//! they were last tried: harm mostly grows as layers go, so a layer that was worse then is rarely best now
+//! (Minoux's accelerated greedy search, which is exact if the harm of a layer never falls).
 
 use serde::{Deserialize, Serialize};
 
@@ -25,15 +25,16 @@ use crate::plan::{PlanOptions, Selection};
 use crate::protocol::events::{Stage, Unit};
 use crate::quality::Scores;
 
-/// States of candidates that exist at a time, in bytes, at most (but one candidate always).
+/// Most bytes of the hidden states of candidates that exist at a time; one candidate is always tried.
 const CANDIDATE_BYTES: u64 = 256 << 20;
 
-/// What the rounds so far found.
+/// Results of the rounds so far.
 #[derive(Serialize, Deserialize)]
 struct Searched {
-    /// The layers that went, in this order.
+    /// Layers that were removed, in this order.
     removed: Vec<usize>,
-    /// What the removal of each layer did when it was last tried, as bits: minus infinity where it never was.
+    /// Harm of removing each layer when it was last tried, as the bits of an `f64`; minus infinity if it was
+    /// never tried.
     harms: Vec<u64>,
 }
 
@@ -46,19 +47,21 @@ impl Searched {
         self.harms.iter().map(|bits| f64::from_bits(*bits)).collect()
     }
 
-    /// Whether it can be of a model of `n_layers`.
+    /// Returns whether the results can belong to a model of `n_layers` layers.
     fn fits(&self, n_layers: usize) -> bool {
         self.harms.len() == n_layers && self.removed.iter().all(|layer| *layer < n_layers)
     }
 }
 
-/// Removes `k` layers, or as many as may go, one after the other; each is the one without which the model's
-/// negative log-likelihood ([`Selection::GreedyNll`], first and last layer barred as in SLEB) or its KL divergence
-/// from the original is least on the search tokens. Of equal ones the deeper goes. Where the context keeps a plan,
-/// rounds that it has kept for `key` are not run again.
+/// Removes `k` layers one after the other, or as many as may go, and returns them in the order of their
+/// removal. Each is the layer without which the model has the least negative log-likelihood
+/// ([`Selection::GreedyNll`], first and last layer barred as in SLEB) or the least KL divergence from the
+/// original on the search tokens. Of equal layers the deeper goes. Rounds that the store of `resources` has
+/// under `key` are not run again.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`Stream::open`], [`Stream::run`], [`score_all`], [`Runner::forward`] and
+/// [`Observer::event`](crate::protocol::events::Observer::event).
 pub async fn search(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -122,7 +125,7 @@ pub async fn search(
     Ok(found.removed)
 }
 
-/// The stream of the layers `alive`, which from `place` on are others than those of `stream`.
+/// Runs the model of the layers `alive`, which differ from the layers of `stream` from index `place` on.
 async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place: usize) -> Result<Stream> {
     let layers = alive.iter().copied().map(NewLayer::original).collect();
     let mut stream = stream.with_layers(layers, place);
@@ -130,8 +133,9 @@ async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place:
     Ok(stream)
 }
 
-/// The places in `alive` of the layers to try, ascending: those that `may_go`, and of them the `most` of least
-/// `known` harm. Layers that were never tried have a harm of minus infinity, so that all are tried once.
+/// Returns the indices in `alive` of the layers to try, ascending: the layers that `may_go`, and of these the
+/// `most` layers of least `known` harm. The harm of a layer that was never tried is minus infinity, and as
+/// long as there is such a layer, all are tried.
 fn candidates(
     alive: &[usize],
     known: &[f64],
@@ -156,7 +160,7 @@ fn candidates(
     places.into_iter().map(|(place, _)| place).collect()
 }
 
-/// Scores of the model without each of the layers at `places` (ascending), one at a time.
+/// Scores, for each of the layers at the ascending indices `places`, the model without this layer.
 async fn without_each(
     context: &Context<'_>,
     stream: &Stream,
@@ -184,7 +188,8 @@ async fn without_each(
     Ok(scores)
 }
 
-/// What leaves the model without each of the layers at `places`.
+/// Returns, for each of the layers at the ascending indices `places`, the hidden states that leave the model
+/// without this layer.
 async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Result<Vec<HiddenStates>> {
     let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
     let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
@@ -210,8 +215,9 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
     Ok(branches)
 }
 
-/// The work, on the search tokens: in each round every candidate branches off in the middle of the model, on average,
-/// and the layers that all go through are uploaded once; the original's predictions are taken beside the candidates'.
+/// Counts the work on the search tokens. In each round, a candidate branches off in the middle of the model
+/// on average, and each layer is uploaded once for all candidates. The head computes the original's logits
+/// besides the candidates'.
 pub fn work(task: &Task<'_>) -> Work {
     let (n_layers, rounds) = (task.n_layers(), task.removed() as f64);
     let tried = task.options.candidates.map_or(n_layers, |most| most as f64).min(n_layers);
@@ -226,7 +232,7 @@ pub fn work(task: &Task<'_>) -> Work {
         .of_tokens(n_search_sequences(task.options, task.tokens).min(task.sequences) * task.tokens)
 }
 
-/// Sequences of `tokens` tokens that removals are tried on.
+/// Returns the number of sequences of `tokens` tokens on which removals are tried.
 fn n_search_sequences(options: &PlanOptions, tokens: usize) -> usize {
     (options.search_tokens / tokens.max(1)).max(1)
 }

@@ -13,25 +13,27 @@ use crate::model::layers::head::Head;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::Stage;
 
-/// Layers in a window, the first of which takes up the differences of the others: the paper's `C`.
+/// Number of layers in a window, the first of which absorbs the differences of the others: the paper's `C`.
 const WINDOW: usize = 4;
 
-/// Layers between the starts of two accepted windows: the paper's `I`.
+/// Number of layers between the starts of two accepted windows: the paper's `I`.
 const INTERVAL: usize = 2;
 
-/// The first similarity asked for, the paper's `T` for Llama-2-7B; what it is lowered by until enough layers went.
+/// Similarity that a window must exceed at first: the paper's `T` for Llama-2-7B.
 const THRESHOLD: f64 = 0.65;
+/// Amount by which the threshold is lowered until enough layers are removed.
 const LOWERED_BY: f64 = 0.1;
 
-/// Sequences that the last hidden states are compared on: the paper uses five sentences.
+/// Number of sequences on which the last hidden states are compared: the paper uses five sentences.
 const SEQUENCES: usize = 5;
 
-/// The layers that windows absorb until `k` went. The paper tunes its threshold for each model and ratio; here
-/// it begins with the paper's and is lowered until `k` layers went, so that the number can be chosen. The first
-/// layer takes part in no window, and the last window is as small as needed.
+/// Returns the layers that windows absorb, `k` if possible. The paper tunes its threshold for each model and
+/// ratio; here the threshold begins with the paper's and is lowered until `k` layers are removed, so that
+/// their number can be chosen. The first layer takes part in no window, and the last window is as small as
+/// needed.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`Stream::open`], [`Stream::run`], [`Head::open`], [`Head::normalise`] and [`to_host`].
 pub async fn collapse(
     context: &Context<'_>,
     reference: &Reference<'_>,
@@ -54,7 +56,7 @@ pub async fn collapse(
         let mut at = search.groups.len().saturating_sub(2);
         while at >= 1 && removed.len() < k {
             let size = WINDOW.min(k - removed.len() + 1).min(search.groups.len().saturating_sub(at));
-            // The layers that stand for their groups: those in them went before.
+            // A group counts as its first layer, because its other layers have been removed before.
             let window = search.groups.iter().skip(at + 1).take(size.saturating_sub(1));
             let window: Vec<usize> = window.filter_map(|group| group.first().copied()).collect();
             let may_go = size >= 2 && window.iter().all(|layer| may_go(*layer));
@@ -71,20 +73,22 @@ pub async fn collapse(
     Ok(removed)
 }
 
-/// The model as it is now, and what is known of its windows.
+/// The current model, and the windows that were tried on it.
 struct Search<'a> {
     context: &'a Context<'a>,
     head: Head<'a>,
-    /// What the head sees of the original.
+    /// Normalised last hidden states of the original, `[tokens hidden]` for each sequence.
     original: Vec<Vec<f32>>,
     groups: Vec<Vec<usize>>,
     stream: Stream,
-    /// Similarity by start and size, for the present groups: a lower threshold asks for the same windows again.
+    /// Similarities for the current groups, by start and size of the window: a lower threshold asks for the
+    /// same windows again.
     tried: BTreeMap<(usize, usize), f64>,
 }
 
 impl Search<'_> {
-    /// How similar the last hidden states stay to the original's if `size` groups from `at` on become one.
+    /// Returns the mean cosine between the last hidden states of the original and of the model in which
+    /// `size` groups from index `at` on become one.
     async fn similarity(&mut self, at: usize, size: usize) -> Result<f64> {
         if let Some(known) = self.tried.get(&(at, size)) {
             return Ok(*known);
@@ -112,6 +116,7 @@ impl Search<'_> {
     }
 }
 
+/// Returns the layer `theta_l + sum_k (theta_{l+k} - theta_l)` of a group.
 fn collapsed(group: &[usize]) -> Result<NewLayer> {
     let others = group.len().saturating_sub(1) as f64;
     let weight = |place: usize| if place == 0 { 1.0 - others } else { 1.0 };
@@ -119,7 +124,7 @@ fn collapsed(group: &[usize]) -> Result<NewLayer> {
     Ok(NewLayer::mixed(Mix::new(parts)?))
 }
 
-/// What the head sees, one vector for each sequence.
+/// Returns the last hidden states after the final norm, `[tokens hidden]` for each sequence.
 async fn normalised(head: &Head<'_>, states: &HiddenStates) -> Result<Vec<Vec<f32>>> {
     let mut sequences = Vec::new();
     for chunk in &states.chunks {
@@ -139,8 +144,8 @@ fn mean_cosine(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
     cosines.sum::<f64>() / a.len().max(1) as f64
 }
 
-/// The work, on a few sequences: for each layer that goes, the windows of about a third of the places are tried, each
-/// of which changes the model from the middle on.
+/// Counts the work on a few sequences. For each layer that is removed, windows at about a third of the places
+/// are tried, each of which changes the model from the middle on.
 pub fn work(task: &Task<'_>) -> Work {
     let (n_layers, removed) = (task.n_layers(), task.removed() as f64);
     let tried = n_layers / 3.0 * removed;

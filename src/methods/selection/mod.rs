@@ -1,4 +1,4 @@
-//! Selection rules: which layers become one, and in which order.
+//! Selection rules: the layers that become one, and the order in which they do.
 
 mod angular;
 mod greedy;
@@ -15,7 +15,7 @@ use crate::methods::selection::neighbours::merge_neighbours;
 use crate::methods::work::{Task, Work};
 use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rules};
 
-/// The work of choosing layers.
+/// Counts the work of selecting layers.
 pub fn work(task: &Task<'_>) -> Work {
     match task.options.selection {
         Selection::Mka | Selection::Redundancy => neighbours::work(task),
@@ -31,31 +31,32 @@ pub fn work(task: &Task<'_>) -> Work {
     }
 }
 
-/// Chooses layers of one model on one text and remembers what was expensive to find out, so that several methods
-/// and numbers of layers share it.
+/// Selector of layers of one model on one text. It remembers expensive results, so that several methods and
+/// numbers of layers share them.
 pub struct Selector<'a> {
     reference: &'a Reference<'a>,
     resources: &'a Resources<'a>,
     analysis: &'a LayerAnalysis,
     last_tokens: Option<LastTokens>,
-    /// The largest number of layers that will be asked for: a search goes that far at once, and fewer layers are the
-    /// first of it.
+    /// Largest number of layers that will be removed. A search goes as far at once, and its first layers are
+    /// the result for smaller numbers.
     most: usize,
+    /// Results of searches: layers in the order of their removal.
     searched: Vec<(SearchKey, Vec<usize>)>,
 }
 
-/// What the outcome of a search depends on.
+/// Everything that the result of a search depends on.
 #[derive(Debug, PartialEq)]
 struct SearchKey {
     selection: Selection,
     search_tokens: usize,
     candidates: Option<usize>,
-    /// Of each layer, whether it may go.
+    /// Whether each layer may be removed.
     may_go: Vec<bool>,
 }
 
 impl<'a> Selector<'a> {
-    /// Nothing is known yet; at most `most` layers will be asked for.
+    /// Makes a selector without results; at most `most` layers will be removed.
     pub fn new(
         reference: &'a Reference<'a>,
         resources: &'a Resources<'a>,
@@ -65,25 +66,28 @@ impl<'a> Selector<'a> {
         Self { reference, resources, analysis, last_tokens: None, most, searched: Vec::new() }
     }
 
-    /// The original and its states on the text.
+    /// Returns the original and its hidden states on the text.
     pub fn reference(&self) -> &'a Reference<'a> {
         self.reference
     }
 
-    /// Memory for fits, and where what is found is kept.
+    /// Returns the memory for fits, and the store of finished work.
     pub fn resources(&self) -> &'a Resources<'a> {
         self.resources
     }
 
-    /// Its layers, compared.
+    /// Returns the measurements of the original's layers.
     pub fn analysis(&self) -> &'a LayerAnalysis {
         self.analysis
     }
 
-    /// The plan that `options` lead to, and why it ends; measured step by step if `measured`.
+    /// Makes the plan of `options`, and returns it with the reason why it ends. With `measured`, a rule that
+    /// [merges neighbours](Selection::merges_neighbours) measures the model after each step (see
+    /// [`merge_neighbours`]).
     ///
     /// # Errors
-    /// [`Error::Usage`] for options that do not fit the model or where nothing may be merged, and what running gives.
+    /// [`Error::Usage`] if nothing may be merged; those of [`PlanOptions::check`], [`merge_neighbours`],
+    /// [`removed`](Self::removed) and [`MergePlan::absorbing`].
     pub async fn plan(&mut self, options: &PlanOptions, measured: bool) -> Result<(MergePlan, Stop)> {
         let n_layers = self.reference.stored().layers().len();
         let valid = options.clone().check(n_layers, &self.analysis.massive())?;
@@ -94,7 +98,8 @@ impl<'a> Selector<'a> {
                 let stop =
                     if removed.len() < options.goal().unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
                 if options.operator == Operator::Average && options.selection != Selection::Hand {
-                    // Runs are averaged from left to right, whatever the order in which a rule chose their layers.
+                    // Spans are averaged from left to right, whatever the order in which a rule chose their
+                    // layers.
                     removed.sort_unstable();
                 }
                 let matrix = self.analysis.matrix();
@@ -116,11 +121,12 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// The layers that go, the first to go first; fewer than asked where no more may. `options.selection` is any
-    /// that [does not merge neighbours](Selection::merges_neighbours).
+    /// Returns the layers to remove, in the order of their removal; fewer than asked for if no more may go.
+    /// Rules that [merge neighbours](Selection::merges_neighbours) give no layers here.
     ///
     /// # Errors
-    /// What running gives.
+    /// For rules that run the model, those of [`Stream::run`](crate::forward::stream::Stream::run),
+    /// [`score_all`](crate::evaluate::score_all) and [`Head::open`](crate::model::layers::head::Head::open).
     pub async fn removed(&mut self, options: &PlanOptions) -> Result<Vec<usize>> {
         let n_layers = self.reference.stored().layers().len();
         let k = options.goal().unwrap_or(0).min(n_layers.saturating_sub(1));

@@ -1,4 +1,4 @@
-//! The iterative method: similar neighbours merged in memory, compared anew, and merged again.
+//! Merging of similar neighbours: iteratively, with layers compared anew after each merge, or in one shot.
 
 use crate::Result;
 use crate::analysis::layers::LayerAnalysis;
@@ -13,16 +13,17 @@ use crate::plan::{
 };
 use crate::protocol::events::{Event, Stage};
 
-/// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any more.
+/// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any
+/// more. Returns the plan, and the reason why it ends.
 ///
-/// Where the context keeps a plan, steps that were measured and kept are not run again.
-///
-/// While it chooses, layers are averaged if that is the operator, else the second of each pair is dropped. The
-/// steps are measured if `measured` and the operator's layers are known from the plan. `comparison` is of the
-/// original and stays as it is.
+/// While pairs are chosen, their layers are averaged if that is the operator; otherwise the second layer of
+/// each pair is dropped. With `measured`, the model is measured after each step, unless the operator fits to
+/// activations. `analysis` is of the original and stays as it is. Steps in the store of `resources` are not
+/// run again.
 ///
 /// # Errors
-/// What running gives.
+/// Those of [`Planner::next_pair`], [`Planner::one_shot_pairs`], [`LayerAnalysis::measure`], [`Stream::run`],
+/// [`Reference::quality`] and [`Reference::measured_step`].
 pub async fn merge_neighbours(
     reference: &Reference<'_>,
     resources: &Resources<'_>,
@@ -49,14 +50,14 @@ pub async fn merge_neighbours(
     Ok((merger.planner.into_plan(), stop))
 }
 
-/// Shares that a search for the best one tries first.
+/// Shares of the first layer that a search tries first.
 const GRID: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 
 /// Steps of golden section around the best of [`GRID`], each of which tries two shares.
 const REFINEMENTS: usize = 4;
 
-/// The work of choosing: where pairs are chosen one after the other, the layers from each merge on are compared anew,
-/// on average half of the model. Searched shares are scored beside the original.
+/// Counts the work of selecting. If pairs are chosen one after the other, the layers from each merge on are
+/// compared anew, half of the model on average. Searched shares are scored besides the original.
 pub fn work(task: &Task<'_>) -> Work {
     let (n_layers, removed) = (task.n_layers(), task.removed() as f64);
     let options = task.options;
@@ -69,22 +70,22 @@ pub fn work(task: &Task<'_>) -> Work {
     compared + Work::layers(tries * n_layers / 2.0) + Work::heads(2.0 * tries)
 }
 
-/// Chooses and merges pairs of the current model.
+/// The plan so far, and the current model.
 struct Merger<'a> {
     reference: &'a Reference<'a>,
     resources: Resources<'a>,
-    /// Whether each step is measured.
+    /// Whether the model is measured after each step.
     measured: bool,
     alpha: Alpha,
     planner: Planner,
     stream: Stream,
     analysis: LayerAnalysis,
-    /// What tells these steps from others that are kept.
+    /// Key under which the steps are kept.
     key: String,
 }
 
 impl Merger<'_> {
-    /// Compare, merge the most similar pair, compare anew from there on, and again.
+    /// Merges the most similar pair and compares the layers from there on anew, until the planner stops.
     async fn iterate(&mut self) -> Result<Stop> {
         if let Some(from) = self.replay().await? {
             self.compare(from).await?;
@@ -106,7 +107,7 @@ impl Merger<'_> {
         self.analysis.measure(context, Stage::Plan, &mut self.stream, from, None).await
     }
 
-    /// Rank the pairs of the original once and merge the best.
+    /// Ranks the pairs of the original once and merges the best.
     async fn one_shot(&mut self, influence: Option<&[f64]>) -> Result<Stop> {
         let chosen = self.planner.one_shot_pairs(&self.analysis.matrix(), influence)?;
         let runs = self.measured || self.alpha == Alpha::Search;
@@ -123,13 +124,13 @@ impl Merger<'_> {
         Ok(chosen.stop)
     }
 
-    /// Runs the current model from `from` on.
+    /// Runs the layers of the current model from `from` on.
     async fn run(&mut self, from: usize) -> Result<()> {
         self.stream.run(self.reference.context(), Stage::Plan, from, async |_, _, _| Ok(())).await
     }
 
-    /// Takes over the steps that were kept, which the observer is told, and gives the first layer that they changed,
-    /// if they changed any. What follows from there on has yet to be run.
+    /// Repeats the steps that were kept, tells the observer of them, and returns the first layer that they
+    /// changed, if any. The layers from there on have not been run yet.
     async fn replay(&mut self) -> Result<Option<usize>> {
         let context = self.reference.context();
         let steps: Vec<MergeStep> = self.resources.found(Rounds::Merged, &self.key).await.unwrap_or_default();
@@ -157,7 +158,7 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// Measures the step made last, if steps are, and keeps the steps so far.
+    /// Measures the model after the last step, if steps are measured, and keeps the steps so far.
     async fn record(&mut self) -> Result<()> {
         if self.measured {
             let merged = self.reference.quality(self.stream.last()?).await?;
@@ -170,8 +171,9 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// The weight that minimises the divergence from the original: a coarse grid, because nothing
-    /// says that there is one minimum, then golden section around the best.
+    /// Returns the share of the first layer with the least KL divergence from the original. A coarse grid
+    /// comes first, because there may be several minima, then golden section around the best share of the
+    /// grid.
     async fn search(&self, pair: Pair) -> Result<f64> {
         let golden = (5f64.sqrt() - 1.0) / 2.0;
         let mut best = (0.5, f64::INFINITY);

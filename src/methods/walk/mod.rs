@@ -1,4 +1,5 @@
-//! The original and the new model side by side, run by run, and the rows of least squares that they give.
+//! Walk through the original and the new model side by side, span by span, which gives the rows of
+//! least-squares fits.
 
 pub mod original;
 pub mod seen;
@@ -21,12 +22,19 @@ use crate::plan::MergePlan;
 use crate::protocol::events::{Stage, Unit};
 use crate::{Error, Result};
 
-/// Builds the layers of `plan`: `fit` makes one of each run, unless it was kept, and the others stay. `stream` is of the
-/// original as it is, whose states are aimed at: where the rest is stored in fewer bits, fits make up for some of that.
-/// `watches` says whether a fit of so many layers wants to know what they read and wrote in the original.
+/// Builds the layers of the new model. `fit` makes one layer of each span of `plan`, unless an earlier run
+/// kept the fitted layer; layers outside spans stay.
+///
+/// `stream` holds the hidden states of the original as it is stored, and fits aim at these states: if the new
+/// model is stored in fewer bits, a fit makes up for some of the error of the layers before it. `watches`
+/// says whether the fit of a span of a given number of layers uses the inputs and MLP outputs of these layers
+/// in the original ([`Span::watched`]).
 ///
 /// # Errors
-/// [`Error::Limit`] if there are too few sequences to hold some out, and what running and `fit` give.
+/// - [`Error::Limit`] if the text has fewer than two sequences, so that none can be held out;
+/// - [`Error::Internal`] if a group of the plan has no layers;
+/// - those of [`Original::advance`], [`Original::watched_through`], [`Walker::upload`], [`Span::new`], `fit`
+///   and the observer.
 pub async fn walk<'a>(
     context: &Context<'a>,
     resources: &Resources<'a>,
@@ -45,7 +53,8 @@ pub async fn walk<'a>(
     }
     let walker = Walker::new(*context, *resources);
     let mut original = Original::at_the_first(stream)?;
-    // The original's states as long as nothing has changed, which storing in another type does from the first layer on.
+    // Hidden states of the new model; `None` while they equal the original's. Layers that are stored in
+    // another type change them from the first layer on.
     let mut new = context.storage.changes(context.model).then(|| original.states.clone());
     let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let names = match resources.kept {
@@ -59,7 +68,7 @@ pub async fn walk<'a>(
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
-        // What comes after the last run is not fitted to.
+        // No fit needs the hidden states after the last span.
         let goes_on = last_span.is_some_and(|last| place < last);
         if let [only] = group[..] {
             let layer = NewLayer::original(only);
@@ -76,7 +85,7 @@ pub async fn walk<'a>(
             Some((kept, name)) => kept.load(name, context.model, stays).await,
             None => None,
         };
-        // What is known needs the original only where nothing has changed before it.
+        // A restored layer needs the original's states only if every layer before it is unchanged.
         if known.is_none() || new.is_none() {
             original.advance(&walker, stream, *first).await?;
         }
@@ -111,7 +120,7 @@ pub async fn walk<'a>(
     Ok(built)
 }
 
-/// The work of walking through the original and the new model.
+/// Returns the work of walking through the original and the new model.
 pub fn work(task: &Task<'_>) -> Work {
     Work::layers(2.0 * task.n_layers() - task.removed() as f64)
 }

@@ -1,4 +1,4 @@
-//! The original as it is, walked through from run to run.
+//! Walk through the original as it is stored, from span to span.
 
 use super::seen::{Seen, Watched};
 use super::walker::Walker;
@@ -6,27 +6,29 @@ use crate::Result;
 use crate::forward::states::HiddenStates;
 use crate::forward::stream::Stream;
 
-/// The states that enter layer `place` of the original.
+/// Hidden states that enter layer `place` of the original.
 #[derive(Clone)]
 pub struct Original {
     place: usize,
-    /// `[sequences, tokens, hidden]` in chunks.
+    /// Hidden states in chunks, each `[sequences, tokens, hidden]`.
     pub states: HiddenStates,
 }
 
 impl Original {
-    /// What enters the first layer.
+    /// Returns the hidden states that enter the first layer.
     ///
     /// # Errors
-    /// As [`Stream::nearest`].
+    /// Those of [`Stream::nearest`].
     pub fn at_the_first(stream: &Stream) -> Result<Self> {
         Ok(Self { place: 0, states: stream.nearest(0)?.1 })
     }
 
-    /// Goes on to a deeper layer, from what `stream` keeps where that is closer.
+    /// Advances to the hidden states that enter layer `to`, starting from the states that `stream` keeps if
+    /// they are closer.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Stream::nearest`], [`Walker::original`] and
+    /// [`Runner::forward`](crate::forward::runner::Runner::forward).
     pub async fn advance(&mut self, walker: &Walker<'_>, stream: &Stream, to: usize) -> Result<()> {
         let (place, states) = stream.nearest(to)?;
         if place > self.place {
@@ -40,10 +42,11 @@ impl Original {
         Ok(())
     }
 
-    /// What leaves the last of `layers`, the first of which these states enter, and what they did.
+    /// Runs the neighbouring `layers`, the first of which these states enter. Returns the states after the
+    /// last of `layers`, and the inputs and MLP outputs of all of them.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Walker::original`] and [`Seen::pass`].
     pub async fn watched_through(&self, walker: &Walker<'_>, layers: &[usize]) -> Result<(Self, Watched)> {
         let mut leaving = self.clone();
         let mut seen = vec![Seen::default(); leaving.states.chunks.len()];

@@ -1,4 +1,4 @@
-//! What the layers of a run read and wrote in the original, which the choice of heads and neurons goes by.
+//! Inputs and MLP outputs of a span's layers in the original, by which heads and neurons are chosen.
 
 use std::borrow::Cow;
 
@@ -12,30 +12,31 @@ use crate::Result;
 use crate::forward::states::{as_rows, to_host};
 use crate::model::layers::decoder::DecoderLayer;
 
-/// What a layer reads on one chunk: rows `[n, hidden]`, each [`normed`], so that no entry is larger than the root of
-/// `hidden` and half precision is enough.
+/// Inputs of a layer on one chunk: rows `[n, hidden]`, each [`normed`], so that no entry is larger than the
+/// root of `hidden` and half precision is enough.
 #[derive(Clone)]
 pub struct Read {
-    /// What its attention does: the stream that enters it.
+    /// Input of attention: the residual stream before the layer.
     pub attention: Vec<f16>,
-    /// What its MLP does.
+    /// Input of the MLP: the residual stream between attention and MLP.
     pub mlp: Vec<f16>,
 }
 
-/// What the layers of a run did with one chunk.
+/// Inputs and MLP outputs of the layers of a span on one chunk.
 #[derive(Clone, Default)]
 pub struct Seen {
-    /// What each read, in order.
+    /// Inputs of each layer, in order.
     pub reads: Vec<Read>,
-    /// What their MLPs wrote, together, `[n, hidden]`; `None` before the first.
+    /// Sum of the MLP outputs of the layers so far, `[n, hidden]`; `None` before the first layer.
     pub written: Option<Tensor<2>>,
 }
 
 impl Seen {
-    /// Runs the next layer of the run on the stream `x`, and gives what leaves it.
+    /// Runs the next layer of the span on the residual stream `x` `[sequences, tokens, hidden]`, adds its
+    /// inputs and its MLP output to the record, and returns the stream after the layer.
     ///
     /// # Errors
-    /// As [`DecoderLayer::forward`].
+    /// Those of [`DecoderLayer::forward`], and [`Error::Device`](crate::Error::Device) if the device fails.
     pub async fn pass(
         &mut self,
         walker: &Walker<'_>,
@@ -57,25 +58,26 @@ impl Seen {
     }
 }
 
-/// The same for all chunks, where that was watched.
+/// Inputs and MLP outputs of the layers of a span on all chunks; nothing if the span was not watched.
 #[derive(Default)]
 pub struct Watched(Option<Vec<Seen>>);
 
 impl Watched {
-    /// Of all chunks, in order.
+    /// Makes the record of all chunks, in order.
     pub fn of(chunks: Vec<Seen>) -> Self {
         Self(Some(chunks))
     }
 
-    /// Whether it is known.
+    /// Returns whether the span was watched.
     pub fn is_known(&self) -> bool {
         self.0.is_some()
     }
 
-    /// That of `chunk`; where it was not watched, `layers` are run again.
+    /// Returns the inputs and outputs on `chunk`. If the span was not watched, runs `layers`, the layers of
+    /// the span in the original, once more.
     ///
     /// # Errors
-    /// What running gives.
+    /// Those of [`Seen::pass`].
     pub async fn on<'s>(
         &'s self,
         walker: &Walker<'_>,
@@ -93,14 +95,14 @@ impl Watched {
         Ok(Cow::Owned(seen))
     }
 
-    /// Bytes of what `n_layers` layers do with `n_rows` rows of width `hidden`.
+    /// Returns the bytes of the inputs and outputs of `n_layers` layers on `n_rows` rows of width `hidden`.
     pub fn bytes(n_layers: usize, n_rows: usize, hidden: usize) -> u64 {
         let of_layer = 2 * size_of::<f16>() as u64;
         (of_layer * n_layers as u64 + size_of::<f32>() as u64) * n_rows as u64 * hidden as u64
     }
 }
 
-/// Rows divided by their root mean square.
+/// Divides each row of `x` `[n, width]` by its root mean square, `sqrt(mean(x^2) + epsilon)`.
 pub fn normed(x: Tensor<2>, epsilon: f64) -> Tensor<2> {
     let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
     x * scale

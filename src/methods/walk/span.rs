@@ -1,4 +1,5 @@
-//! A span of neighbouring layers that becomes one layer, with the states around it in the original and in the new model.
+//! A span of neighbouring layers that becomes one layer, with the hidden states around it in the original and
+//! in the new model.
 
 use burn::tensor::Tensor;
 
@@ -7,41 +8,42 @@ use crate::Result;
 use crate::forward::states::{HiddenStates, as_rows, to_host};
 use crate::model::weights::new_layer::NewLayer;
 
-/// A run of layers that becomes one.
+/// Span: neighbouring layers that become one layer.
 pub struct Span<'r> {
-    /// The layers, which follow each other.
+    /// Indices of the layers in the original, in order.
     pub layers: &'r [usize],
-    /// The one that stays where the operator keeps one.
+    /// Index of the layer that stays if the operator keeps one.
     pub stays: usize,
-    /// What enters the first in the original.
+    /// Hidden states before the span in the original.
     pub original: &'r HiddenStates,
-    /// What enters the first in the new model.
+    /// Hidden states before the span in the new model.
     pub entering: &'r HiddenStates,
-    /// What leaves the last in the original: what the new layer should yield.
+    /// Hidden states after the span in the original, which the new layer should yield.
     pub leaving: &'r HiddenStates,
-    /// What the layers did in the original, where that was watched.
+    /// Inputs and MLP outputs of the layers in the original, if the span was watched.
     pub watched: Watched,
-    /// [`relative_weights`] of the rows of each chunk of `leaving`.
+    /// Weights of the rows of each chunk of `leaving`, made by [`relative_weights`].
     weights: Vec<Vec<f32>>,
 }
 
-/// Some sequences of a run.
+/// Hidden states around a span, for one chunk of sequences.
 pub struct SpanChunk<'r> {
-    /// Their place among the chunks of the text.
+    /// Index of the chunk among the chunks of the text.
     pub place: usize,
-    /// What enters in the original.
+    /// Hidden states before the span in the original, `[sequences, tokens, hidden]`.
     pub original: &'r Tensor<3>,
-    /// What enters in the new model.
+    /// Hidden states before the span in the new model, `[sequences, tokens, hidden]`.
     pub entering: &'r Tensor<3>,
-    /// What leaves in the original, as rows.
+    /// Hidden states after the span in the original, `[sequences * tokens, hidden]`.
     pub leaving: Tensor<2>,
-    /// How much each row counts.
+    /// Weight of each row of `leaving` in a fit.
     pub weights: &'r [f32],
 }
 
 impl<'r> Span<'r> {
-    /// A span of the neighbouring `layers`, of which `stays` is the one that an operator may keep, with the states that
-    /// enter it in the original and in the new model and that leave it in the original.
+    /// Makes a span of the neighbouring `layers`, of which an operator may keep `stays`. `original` and
+    /// `entering` are the hidden states before the span in the original and in the new model; `leaving` are
+    /// the hidden states after the span in the original.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the device fails.
@@ -61,7 +63,7 @@ impl<'r> Span<'r> {
         Ok(Self { layers, stays, original, entering, leaving, watched, weights })
     }
 
-    /// All chunks, in order.
+    /// Returns the hidden states of all chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = SpanChunk<'_>> {
         let states = self.original.chunks.iter().zip(&self.entering.chunks).zip(&self.leaving.chunks);
         states.zip(&self.weights).enumerate().map(|(place, (((original, entering), leaving), weights))| {
@@ -70,8 +72,9 @@ impl<'r> Span<'r> {
     }
 }
 
-/// `1 / rms` of each row, so that every token counts by its relative error and those that carry massive
-/// activations do not decide the fit alone, yet are in it. A row of zeros has no weight.
+/// Returns `1 / rms` of each row of `targets` `[n, width]`. With these weights, every token counts by its
+/// relative error, so that tokens with massive activations take part in a fit but do not decide it alone. A
+/// row of zeros has the weight 0.
 fn relative_weights(targets: &[f32], width: usize) -> Vec<f32> {
     let rms = |row: &[f32]| {
         let square: f64 = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
@@ -81,11 +84,11 @@ fn relative_weights(targets: &[f32], width: usize) -> Vec<f32> {
     targets.chunks(width.max(1)).map(|row| weight(rms(row))).collect()
 }
 
-/// The layers of a new model.
+/// Layers of a new model.
 pub struct Built {
-    /// In order.
+    /// Layers in order.
     pub layers: Vec<NewLayer>,
-    /// What a reader should know, in sentences.
+    /// Remarks for the reader of the result, each a sentence.
     pub remarks: Vec<String>,
 }
 

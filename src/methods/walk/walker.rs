@@ -1,5 +1,5 @@
-//! Runs layers of either model on the calibration text, and sorts the rows of fits into those that are fitted and those
-//! that are held out.
+//! Runs layers of either model on the calibration text, and divides the rows of fits into fitted and held-out
+//! rows.
 
 use crate::Result;
 use crate::error::{Error, OrInternal};
@@ -12,49 +12,52 @@ use crate::model::layers::decoder::DecoderLayer;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 
-/// Strengths of ridges that held-out sequences choose from, as shares of the mean of the diagonal of the Gram matrix:
-/// fits to some ten thousand tokens are best at 0.1 to 1, and flat around it.
+/// Ridge strengths that held-out sequences choose from, as shares of the mean of the diagonal of the Gram
+/// matrix. Fits to some ten thousand tokens are best at 0.1 to 1, where the error hardly depends on the
+/// strength.
 pub const STRENGTHS: [f64; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 
-/// Of this many sequences, one is held out.
+/// Number of sequences of which one is held out.
 const HELD_OUT: usize = 5;
 
-/// Runs layers and sorts their rows.
+/// Runner of layers that also divides the rows of fits into fitted and held-out rows.
 pub struct Walker<'a> {
-    /// The model, the text, and how the result is stored.
+    /// Model, text, and how the result is stored.
     pub context: Context<'a>,
-    /// Memory for fits, and where they are kept.
+    /// Memory for fits, and where fitted layers are kept.
     pub resources: Resources<'a>,
-    /// Runs layers.
+    /// Runner of layers, for sequences as long as those of the text.
     pub runner: Runner<'a>,
-    /// Of each sequence, whether it is held out from fits.
+    /// For each sequence, whether it is held out from fits.
     held_out: Vec<bool>,
 }
 
 impl<'a> Walker<'a> {
-    /// A walker through the sequences of `context`, a fifth of which it holds out.
+    /// Makes a walker through the sequences of `context`, a fifth of which is held out.
     pub fn new(context: Context<'a>, resources: Resources<'a>) -> Self {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
         Self { context, resources, runner, held_out: held_out(context.sequences.count()) }
     }
 
-    /// The sequences that are held out from fits.
+    /// Returns the indices of the sequences that are held out from fits, ascending.
     pub fn held_out(&self) -> impl Iterator<Item = usize> {
         self.held_out.iter().enumerate().filter(|(_, held_out)| **held_out).map(|(place, _)| place)
     }
 
-    /// Reads a layer and takes it to the device.
+    /// Reads `layer` in the element types in which the result is stored, and uploads it.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`Runner::fetch`], [`LayerFetch::finish`](crate::model::weights::fetch::LayerFetch::finish)
+    /// and [`Runner::upload`].
     pub async fn upload(&self, layer: &NewLayer) -> Result<DecoderLayer> {
         self.upload_stored(layer, self.context.storage).await
     }
 
-    /// The same for a layer of the original as it is, however the result is stored.
+    /// Reads layer `layer` of the original in its own element types, however the result is stored, and
+    /// uploads it.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of [`upload`](Self::upload).
     pub async fn original(&self, layer: usize) -> Result<DecoderLayer> {
         self.upload_stored(&NewLayer::original(layer), Storage::of(self.context.model)).await
     }
@@ -63,19 +66,23 @@ impl<'a> Walker<'a> {
         self.runner.upload(self.runner.fetch(layer, storage)?.finish().await?)
     }
 
-    /// Two empty systems of `m` regressors and as many targets as the stream is wide.
+    /// Creates the problems of the fitted and of the held-out rows, both still without rows, with `m`
+    /// regressors and `hidden` targets.
     ///
     /// # Errors
-    /// [`Error::Limit`] if there is no memory for them.
+    /// [`Error::Usage`] if `m` is 0, [`Error::Limit`] if there is no memory for the problems.
     pub fn systems(&self, m: usize) -> Result<Systems> {
         let d = self.context.model.config.hidden_size;
         Ok(Systems { fit: Normal::new(m, d)?, held_out: Normal::new(m, d)? })
     }
 
-    /// Adds the rows of chunk `place`: regressors `z` `[n, m]`, targets `y` `[n, hidden]`, weights `w` `[n]`.
+    /// Adds the rows of chunk `place`: regressors `z` `[n, m]`, targets `y` `[n, hidden]` and weights `w`
+    /// `[n]`, all row-major. Rows of held-out sequences go to the problem of the held-out rows, all others to
+    /// the problem of the fitted rows.
     ///
     /// # Errors
-    /// As [`Normal::add`].
+    /// [`Error::Internal`] if the chunk does not consist of whole sequences of the text or rows are missing,
+    /// and those of [`Normal::add`].
     pub fn add(&self, systems: &mut Systems, place: usize, z: &[f32], y: &[f32], w: &[f32]) -> Result<()> {
         let tokens = self.context.sequences.tokens();
         let first = place * sequences_per_chunk(tokens);
@@ -103,38 +110,41 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// The least-squares problems of the rows that are fitted and of those that choose how strongly.
+/// Least-squares problems of the fitted rows, and of the held-out rows, which choose the strength of the
+/// ridge.
 pub struct Systems {
-    /// Fitted.
+    /// Problem of the fitted rows.
     pub fit: Normal,
-    /// Held out.
+    /// Problem of the held-out rows.
     pub held_out: Normal,
 }
 
 impl Systems {
-    /// The ridge about `start`, as strong as the held-out rows say, on all rows.
+    /// Solves the ridge about `start` `[targets, m]`, row-major, on all rows, with the strength from
+    /// [`STRENGTHS`] that is best on the held-out rows.
     ///
     /// # Errors
-    /// As [`ridge_on_all`].
+    /// Those of [`ridge_on_all`].
     pub fn solve(&mut self, start: &[f32]) -> Result<Refit> {
         ridge_on_all(&mut self.fit, &self.held_out, start, &STRENGTHS)
     }
 
-    /// Both problems with the regressors `indices` only.
+    /// Returns both problems with only the regressors `indices`, in that order.
     ///
     /// # Errors
-    /// As [`Normal::subset`].
+    /// Those of [`Normal::subset`].
     pub fn subset(&self, indices: &[usize]) -> Result<Self> {
         Ok(Self { fit: self.fit.subset(indices)?, held_out: self.held_out.subset(indices)? })
     }
 }
 
-/// How many of `n` sequences are held out.
+/// Returns how many of `n` sequences are held out.
 pub fn n_held_out(n: usize) -> usize {
     (n / HELD_OUT).max(1)
 }
 
-/// One of [`HELD_OUT`] sequences, evenly spread from the first to the last; at least one, and not all.
+/// Returns for each of `n` sequences whether it is held out: one in [`HELD_OUT`] and at least one, evenly
+/// spread from the first to the last. Of two or more sequences, not all are held out.
 fn held_out(n: usize) -> Vec<bool> {
     let mut flags = vec![false; n];
     let n_held_out = n_held_out(n);

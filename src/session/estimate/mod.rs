@@ -1,4 +1,4 @@
-//! What a run will need, before it starts.
+//! Estimates of memory and time, before a stage is run.
 
 mod plan;
 
@@ -22,32 +22,34 @@ use crate::protocol::text::PointRule;
 
 pub use self::plan::{Duration, FitTiming, PlanBasis, PlanEstimate};
 
-/// Sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
+/// Number of sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
 const TIMED_SEQUENCES: usize = 8;
 
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Peak memory in bytes: a layer and the next one's bytes, activations, kept states, and the distances that
-    /// other maps are made from.
+    /// Peak memory in bytes: weights of a layer and the next, activations, kept hidden states, kept points,
+    /// and the distances from which other maps are made.
     pub peak_bytes: u64,
-    /// Of that, weights.
+    /// Part of the peak memory for weights.
     pub layer_bytes: u64,
-    /// Of that, hidden states kept between layers.
+    /// Part of the peak memory for hidden states kept between layers.
     pub state_bytes: u64,
-    /// Bytes of storage for finished layers, so that an interrupted run can go on: points of every layer, kept states.
+    /// Bytes of storage for finished layers, so that an interrupted run can resume: points of every layer,
+    /// and kept hidden states.
     pub checkpoint_bytes: u64,
     /// Floating-point operations of one pass over all layers and the head.
     pub flop: f64,
-    /// Seconds for that pass, from one layer timed on this device.
+    /// Time of this pass in seconds, from one layer timed on this device.
     pub seconds: f64,
-    /// Sequences that the text gives.
+    /// Number of sequences that the text gives.
     pub sequences: usize,
-    /// Tokens in all of them.
+    /// Number of tokens of all sequences.
     pub tokens: usize,
 }
 
-/// Estimates the similarity stage of sequences whose points `rule` chooses and of which a layer takes `timing`.
+/// Estimates the similarity stage of `sequences`, whose points `rule` chooses and for which a layer takes
+/// `timing`.
 pub fn estimate(
     model: &Model,
     accelerator: &Accelerator,
@@ -61,12 +63,12 @@ pub fn estimate(
     let head = head_layers(config, sequences.tokens());
 
     let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();
-    // Of a chunk: the gate, up and product of the MLP, and about six copies of the stream.
+    // For one chunk: gate, up and their product in the MLP, and about six copies of the residual stream.
     let activations = 4 * chunk as u64 * (3 * config.intermediate_size + 6 * config.hidden_size) as u64;
     let stored = (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0);
-    // One layer and the next, as they are stored, and the rows of it that are decoded at a time.
+    // One layer and the next as they are stored, and the rows that are decoded at a time.
     let layer_bytes = 2 * stored + decoded_bytes(accelerator);
-    // The kept ones, and one before and one after the layer that runs.
+    // The kept states, and the states before and after the layer that is run.
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
     let state_bytes = n_states * state_bytes(model, sequences);
 
@@ -87,29 +89,32 @@ pub fn estimate(
     }
 }
 
-/// Seconds that a layer takes on a device, for sequences of one length.
+/// Time that a layer takes on a device, for sequences of one length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerTiming {
-    /// Tokens in a sequence.
+    /// Number of tokens in a sequence.
     pub tokens: usize,
-    /// Reading and uploading the weights.
+    /// Seconds of reading and uploading the weights.
     upload: f64,
-    /// Running one sequence.
+    /// Seconds of running one sequence.
     per_sequence: f64,
 }
 
 impl LayerTiming {
-    /// The similarity stage. The head is one product, timed by its share of arithmetic.
+    /// Returns the time of the similarity stage. The head is one product, timed by its share of the
+    /// arithmetic of a layer.
     pub fn similarity(self, model: &Model) -> Duration {
         let n_layers = model.config.n_layers as f64;
         let head = head_layers(&model.config, self.tokens);
         Duration { fixed: n_layers * self.upload, per_sequence: (n_layers + head) * self.per_sequence }
     }
 
-    /// Reads the first layer and runs it on a few of the sequences.
+    /// Measures the time of reading the first layer, and of running it on a few of `sequences`.
     ///
     /// # Errors
-    /// What reading the layer and running it give.
+    /// Those of [`Runner::embed`], [`Runner::fetch`],
+    /// [`LayerFetch::finish`](crate::model::weights::fetch::LayerFetch::finish), [`Runner::upload`],
+    /// [`Runner::forward`] and [`to_host`].
     pub async fn measure(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Self> {
         let few = sequences.first(TIMED_SEQUENCES);
         let runner = Runner::new(model, accelerator, few.tokens());
@@ -121,12 +126,12 @@ impl LayerTiming {
         let run = async || -> Result<f64> {
             let start = Instant::now();
             for chunk in runner.forward(&layer, &states)?.chunks {
-                // Reading one number waits for the device.
+                // Copying one number to the host waits until the device has finished.
                 to_host(chunk.slice([0..1, 0..1, 0..1]), "at layer 0").await?;
             }
             Ok(start.elapsed().as_secs_f64())
         };
-        // The first run compiles the device's kernels.
+        // The first run compiles the kernels of the device.
         run().await?;
         Ok(Self { tokens: few.tokens(), upload, per_sequence: run().await? / few.count() as f64 })
     }

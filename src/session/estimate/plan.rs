@@ -1,7 +1,7 @@
-//! What choosing layers, joining them and measuring the result will need, before it starts.
+//! Estimates of the time and memory of a plan: selecting layers, merging them and measuring the result.
 //!
-//! Counted in passes over layers, sums and solutions; what one of each takes is timed on this device. The layers are
-//! not chosen yet, so runs are taken to be as long as they may be.
+//! Work is counted in passes over layers, sums and solutions ([`Work`]), and one of each is timed on this
+//! device. The layers are not selected yet, so spans are taken to be as long as they may be.
 
 use serde::Serialize;
 use web_time::Instant;
@@ -18,31 +18,31 @@ use crate::model::{Config, Model};
 use crate::plan::PlanOptions;
 use crate::protocol::options::TextOptions;
 
-/// Rows and columns of the sums that are timed: large enough for the speed of larger ones.
+/// Rows and columns of the sums that are timed: large enough for the speed of larger sums.
 const TIMED: usize = 1024;
 /// Regressors of the elimination that is timed.
 const TIMED_ELIMINATION: usize = 512;
 
-/// Time and memory of a plan: choosing, joining and measuring.
+/// Time and memory of a plan: selecting layers, merging them and measuring the result.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PlanEstimate {
-    /// Seconds.
+    /// Time in seconds.
     pub seconds: f64,
     /// Peak memory in bytes.
     pub peak_bytes: u64,
 }
 
-/// Seconds that grow with the number of sequences.
+/// Time that grows with the number of sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Duration {
-    /// Whatever their number.
+    /// Seconds that do not depend on the number of sequences.
     pub fixed: f64,
-    /// For each.
+    /// Seconds for each sequence.
     pub per_sequence: f64,
 }
 
 impl Duration {
-    /// For `n` sequences.
+    /// Returns the seconds for `n` sequences.
     pub fn of(self, n: usize) -> f64 {
         self.fixed + self.per_sequence * n as f64
     }
@@ -56,23 +56,23 @@ impl std::ops::Add for Duration {
     }
 }
 
-/// Seconds that least squares takes on this machine.
+/// Time of least-squares arithmetic on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitTiming {
-    /// A multiply-add of sums.
+    /// Seconds of a multiply-add in sums.
     sum: f64,
-    /// A multiply-add of a solution in `f32`.
+    /// Seconds of a multiply-add in a solution in `f32`.
     solution: f64,
 }
 
 impl FitTiming {
-    /// Sums and eliminates some numbers.
+    /// Measures the time of the sums and of an elimination on a small problem.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) where there is no memory even for that.
+    /// [`Error::Limit`](crate::Error::Limit) if there is no memory even for this problem.
     pub fn measure() -> Result<Self> {
         let time = |m: usize| -> Result<(Normal, f64)> {
-            // Anything that is not zero and has full rank with a ridge.
+            // Any values serve that are not zero and have full rank with a ridge.
             let rows: Vec<f32> = (0..TIMED * m).map(|i| ((i * 7919) % 1013) as f32 / 1013.0 - 0.5).collect();
             let mut normal = Normal::new(m, 1)?;
             let start = Instant::now();
@@ -89,24 +89,25 @@ impl FitTiming {
     }
 }
 
-/// What a plan is estimated from.
+/// Inputs of an estimate of a plan.
 pub struct PlanBasis<'a> {
-    /// The original.
+    /// Original model.
     pub model: &'a Model,
-    /// Where it runs.
+    /// Device that runs the arithmetic.
     pub accelerator: &'a Accelerator,
-    /// The calibration text.
+    /// Sequences of the calibration text.
     pub sequences: &'a Sequences,
-    /// How layers are chosen and joined.
+    /// Options by which layers are selected and merged.
     pub options: &'a PlanOptions,
-    /// What models that are fitted are measured on.
+    /// Text on which fitted models are measured.
     pub judge_on: &'a TextOptions,
-    /// [`Resources::fit_bytes`](crate::methods::Resources::fit_bytes).
+    /// Most bytes of the least-squares problems of a span (see
+    /// [`Resources::fit_bytes`](crate::methods::Resources::fit_bytes)).
     pub fit_bytes: u64,
 }
 
 impl PlanBasis<'_> {
-    /// Time and memory.
+    /// Returns the time of the plan, and the larger of its peak memory and that of the similarity stage.
     pub fn estimate(&self, similarity: &Estimate, layer: LayerTiming, fit: FitTiming) -> PlanEstimate {
         PlanEstimate {
             seconds: self.duration(layer, fit, self.sequences.count()).of(self.sequences.count()),
@@ -114,7 +115,7 @@ impl PlanBasis<'_> {
         }
     }
 
-    /// Time of choosing, joining and measuring with the first `n_sequences` of the sequences.
+    /// Returns the time of selecting, merging and measuring with the first `n_sequences` of the sequences.
     pub fn duration(&self, layer: LayerTiming, fit: FitTiming, n_sequences: usize) -> Duration {
         let task = Task { sequences: n_sequences, ..self.task() };
         let work =
@@ -122,7 +123,7 @@ impl PlanBasis<'_> {
         self.seconds(work, layer, fit)
     }
 
-    /// Time of a row of a comparison; the choice is in it if it is `chosen` there.
+    /// Returns the time of one row of a comparison, which includes the selection of layers if `chosen`.
     pub fn compared(&self, layer: LayerTiming, fit: FitTiming, chosen: bool) -> Duration {
         let task = self.task();
         let chosen = if chosen { selection::work(&task) } else { Work::default() };
@@ -130,13 +131,14 @@ impl PlanBasis<'_> {
         self.seconds(work, layer, fit)
     }
 
-    /// Time of the original on the text that judges.
+    /// Returns the time of running the original on the text that models are judged on.
     pub fn original(&self, layer: LayerTiming, fit: FitTiming) -> Duration {
         let work = Work::layers(self.model.config.n_layers as f64) + Work::heads(1.0);
         self.seconds(work.of_tokens(self.judge_tokens()), layer, fit)
     }
 
-    /// Memory at the peak, where that is in the fit of a span.
+    /// Returns the peak memory in bytes, 0 if no layer is removed. For operators that fit to activations, the
+    /// peak is in the fit of the longest span; for others, in the similarity stage.
     pub fn bytes(&self, similarity: &Estimate) -> u64 {
         let task = self.task();
         let Some(longest) = task.spans().into_iter().max() else { return 0 };
@@ -144,7 +146,8 @@ impl PlanBasis<'_> {
             return similarity.peak_bytes;
         }
         let states = state_bytes(self.model, self.sequences);
-        // The states around the span in both models, and what its layers read and wrote.
+        // The peak holds the hidden states around the span in both models (three times `states`), and the
+        // inputs and outputs of the layers of the span (`read`).
         let read = ((longest as u64 + 1) * states).min(self.fit_bytes / 3);
         let weights =
             8 * self.model.config.parameters_per_layer() * longest as u64 + decoded_bytes(self.accelerator);
@@ -165,7 +168,8 @@ impl PlanBasis<'_> {
         self.judge_on.samples.saturating_mul(self.judge_on.tokens)
     }
 
-    /// Seconds that `work` takes on this device. The head is one product, timed by its share of a layer's arithmetic.
+    /// Returns the time of `work` on this device. The head is one product, timed by its share of the
+    /// arithmetic of a layer.
     fn seconds(&self, work: Work, layer: LayerTiming, fit: FitTiming) -> Duration {
         let tokens = self.sequences.tokens();
         let head = head_layers(&self.model.config, tokens);
@@ -178,13 +182,13 @@ impl PlanBasis<'_> {
     }
 }
 
-/// Floating-point operations of a layer for each token, in sequences of `tokens`.
+/// Returns the floating-point operations of a layer for each token, in sequences of `tokens` tokens.
 pub fn layer_flop(config: &Config, tokens: usize) -> f64 {
     let attention = 4.0 * tokens as f64 * (config.n_heads * config.head_dim) as f64;
     2.0 * config.parameters_per_layer() as f64 + attention
 }
 
-/// What the head takes, in layers.
+/// Returns the arithmetic of the head, in layers.
 pub fn head_layers(config: &Config, tokens: usize) -> f64 {
     2.0 * (config.hidden_size * config.vocab_size) as f64 / layer_flop(config, tokens)
 }
