@@ -11,14 +11,14 @@ use crate::forward::context::Context;
 use crate::forward::identity::Identity;
 use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
-use crate::maths::manifold::align;
+use crate::maths::manifold::{Embedding, align};
 use crate::maths::similarity::Metric;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::Stage;
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::CalibrationOptions;
 use crate::protocol::similarity::{MetricReport, SimilarityReport};
-use crate::protocol::text::PointsReport;
+use crate::protocol::text::{PointsReport, TextReport};
 use crate::quality::Scores;
 use crate::{Error, Result, memory};
 
@@ -71,37 +71,18 @@ impl Session {
         let mut warnings = warnings(&analysis, &sequences, options);
         warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
         let pictures = align(analysis.maps())?;
-        let report = SimilarityReport {
-            model: ModelReport::new(&self.model),
-            layers: self.model.config.n_layers,
-            points: PointsReport {
-                rule: options.points.to_string(),
-                count: sequences.count() * options.points.per_sequence(),
-            },
-            point_list: point_list(&self.model, &sequences, options.points)?,
-            metric: options.metric.to_string(),
-            dims: options.dims,
-            options: CalibrationOptions { text: None, ..options.clone() },
+        let mut report = SimilarityReport {
             text: text.clone(),
-            epsilon: analysis.maps().iter().map(|m| m.epsilon()).collect(),
-            eigenvalues: analysis.maps().iter().map(|m| m.eigenvalues().to_vec()).collect(),
-            mutual_information: analysis.mutual_information(),
-            similarity: analysis.matrix().to_rows(),
-            embedding: pictures.iter().map(|e| e.to_rows()).collect(),
-            block_influence: analysis.block_influence().to_vec(),
-            massive: analysis.massive(),
-            disconnected: analysis.disconnected(),
             perplexity: scores.perplexity(),
             warnings,
-            device: self.accelerator.report().clone(),
-            seconds: start.elapsed().as_secs_f64(),
-            peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+            ..self.similarity_report(options, &sequences, &analysis, &pictures)?
         };
         let distances = analysis.take_distances();
         let atlas = Atlas::new(analysis.map_options(), distances, analysis.maps(), pictures);
-        let options = options.clone();
+        report.seconds = start.elapsed().as_secs_f64();
+        report.peak_memory_bytes = memory::peak_bytes().unwrap_or(0);
         self.calibrated = Some(Calibrated {
-            options,
+            options: options.clone(),
             text,
             sequences,
             stream,
@@ -111,6 +92,42 @@ impl Session {
             atlas,
         });
         Ok(report)
+    }
+
+    /// Returns the report of an analysis, whose text, perplexity, warnings, time and memory are still to be filled in.
+    fn similarity_report(
+        &self,
+        options: &CalibrationOptions,
+        sequences: &Sequences,
+        analysis: &LayerAnalysis,
+        pictures: &[Embedding],
+    ) -> Result<SimilarityReport> {
+        Ok(SimilarityReport {
+            model: ModelReport::new(&self.model),
+            layers: self.model.config.n_layers,
+            points: PointsReport {
+                rule: options.points.to_string(),
+                count: sequences.count() * options.points.per_sequence(),
+            },
+            point_list: point_list(&self.model, sequences, options.points)?,
+            metric: options.metric.to_string(),
+            dims: options.dims,
+            options: CalibrationOptions { text: None, ..options.clone() },
+            text: TextReport::none(),
+            epsilon: analysis.maps().iter().map(|m| m.epsilon()).collect(),
+            eigenvalues: analysis.maps().iter().map(|m| m.eigenvalues().to_vec()).collect(),
+            mutual_information: analysis.mutual_information(),
+            similarity: analysis.matrix().to_rows(),
+            embedding: pictures.iter().map(|e| e.to_rows()).collect(),
+            block_influence: analysis.block_influence().to_vec(),
+            massive: analysis.massive(),
+            disconnected: analysis.disconnected(),
+            perplexity: f64::NAN,
+            warnings: Vec::new(),
+            device: self.accelerator.report().clone(),
+            seconds: 0.0,
+            peak_memory_bytes: 0,
+        })
     }
 
     /// Computes maps of some layers with other options than the run's, after

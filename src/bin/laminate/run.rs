@@ -16,7 +16,7 @@ use laminate::internals::forward::pass::Pass;
 use laminate::internals::memory;
 use laminate::protocol::evaluate::{EvaluateReport, Sample};
 use laminate::protocol::model::ModelReport;
-use laminate::protocol::plan::{CompressReport, Recipe};
+use laminate::protocol::plan::{CalibrationPoint, CompressReport, PlanReport, Recipe, WriteReport};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{
     Accelerator, CalibrationOptions, Error, Model, PartStore, PlanEstimate, Result, RunOptions, Session,
@@ -239,7 +239,17 @@ async fn compress(
     };
     let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
     watch.clear();
-    Ok(CompressReport {
+    Ok(compress_report(planned, written, calibration_curve, start))
+}
+
+/// Puts the report of a compression together from those of its stages.
+fn compress_report(
+    planned: PlanReport,
+    written: WriteReport,
+    calibration_curve: Vec<CalibrationPoint>,
+    start: Instant,
+) -> CompressReport {
+    CompressReport {
         recipe: written.recipe,
         groups: planned.plan.groups,
         steps: planned.plan.steps,
@@ -256,7 +266,7 @@ async fn compress(
         device: planned.device,
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
-    })
+    }
 }
 
 /// Notes the estimated cost of a run before it begins: of the similarity stage, and of the stages `after` it.

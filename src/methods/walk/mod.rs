@@ -12,6 +12,7 @@ use self::span::Built;
 use super::kept::fitted::Fitted;
 use crate::error::OrInternal;
 use crate::forward::context::Context;
+use crate::forward::states::HiddenStates;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
 use crate::methods::walk::span::Span;
@@ -52,11 +53,10 @@ pub async fn walk<'a>(
         )));
     }
     let walker = Walker::new(*context, *resources);
-    let mut original = Original::at_the_first(stream)?;
-    // Hidden states of the new model; `None` while they equal the original's. Layers that are stored in
-    // another type change them from the first layer on.
-    let mut new = context.storage.changes(context.model).then(|| original.states.clone());
-    let mut built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
+    let original = Original::at_the_first(stream)?;
+    let new = context.storage.changes(context.model).then(|| original.states.clone());
+    let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
+    let mut walk = Walk { walker, stream, original, new, built };
     let names = match resources.kept {
         Some(kept) => kept.begin(plan, resources.fit_bytes).await,
         None => Vec::new(),
@@ -64,60 +64,98 @@ pub async fn walk<'a>(
     let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
     for (place, group) in plan.groups.iter().enumerate() {
         let stays = plan.survivor(place).or_internal("a group of the plan has no layer that stays")?;
-        let first = group.first().or_internal("a group of the plan has no layers")?;
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
         // No fit needs the hidden states after the last span.
         let goes_on = last_span.is_some_and(|last| place < last);
         if let [only] = group[..] {
-            let layer = NewLayer::original(only);
-            if let Some(states) = &mut new
-                && goes_on
-            {
-                *states = walker.runner.forward(&walker.upload(&layer).await?, states)?;
-            }
-            built.layers.push(layer);
-            continue;
+            walk.pass(only, goes_on).await?;
+        } else {
+            let name = names.get(place).map(String::as_str);
+            walk.join(group, stays, name, watches(group.len()), goes_on, &mut fit).await?;
         }
-        let kept = resources.kept.zip(names.get(place));
+    }
+    Ok(walk.built)
+}
+
+/// A walk on its way.
+struct Walk<'w, 'a> {
+    walker: Walker<'a>,
+    /// The original as it is stored.
+    stream: &'w Stream,
+    original: Original,
+    /// Hidden states of the new model; `None` while they equal the original's. Layers that are stored in
+    /// another type change them from the first layer on.
+    new: Option<HiddenStates>,
+    built: Built,
+}
+
+impl<'a> Walk<'_, 'a> {
+    /// Passes a layer that stays as it is. `goes_on` says whether a later span needs the states after it.
+    async fn pass(&mut self, layer: usize, goes_on: bool) -> Result<()> {
+        let layer = NewLayer::original(layer);
+        if let Some(states) = &mut self.new
+            && goes_on
+        {
+            *states = self.walker.runner.forward(&self.walker.upload(&layer).await?, states)?;
+        }
+        self.built.layers.push(layer);
+        Ok(())
+    }
+
+    /// Makes one layer of the span `group`, by `fit` or out of the part `name` that an earlier run kept.
+    async fn join(
+        &mut self,
+        group: &[usize],
+        stays: usize,
+        name: Option<&str>,
+        watches: bool,
+        goes_on: bool,
+        fit: &mut impl AsyncFnMut(&Walker<'a>, Span<'_>) -> Result<Fitted>,
+    ) -> Result<()> {
+        let first = *group.first().or_internal("a group of the plan has no layers")?;
+        let kept = self.walker.resources.kept.zip(name);
         let known = match kept {
-            Some((kept, name)) => kept.load(name, context.model, stays).await,
+            Some((kept, name)) => kept.load(name, self.walker.context.model, stays).await,
             None => None,
         };
         // A restored layer needs the original's states only if every layer before it is unchanged.
-        if known.is_none() || new.is_none() {
-            original.advance(&walker, stream, *first).await?;
+        if known.is_none() || self.new.is_none() {
+            self.original.advance(&self.walker, self.stream, first).await?;
         }
-        let entering = new.take().unwrap_or_else(|| original.states.clone());
+        let entering = self.new.take().unwrap_or_else(|| self.original.states.clone());
         let fitted = match known {
             Some(fitted) => fitted,
             None => {
-                let (leaving, watched) = match watches(group.len()) {
-                    true => original.watched_through(&walker, group).await?,
-                    false => {
-                        let mut leaving = original.clone();
-                        leaving.advance(&walker, stream, first + group.len()).await?;
-                        (leaving, Watched::default())
-                    }
-                };
-                let span =
-                    Span::new(group, stays, &original.states, &entering, &leaving.states, watched).await?;
-                let fitted = fit(&walker, span).await?;
+                let (leaving, watched) = self.through(group, first, watches).await?;
+                let states = [&self.original.states, &entering, &leaving.states];
+                let fitted = fit(&self.walker, Span::new(group, stays, states, watched).await?).await?;
                 if let Some((kept, name)) = kept {
                     kept.keep(name, &fitted).await;
                 }
-                original = leaving;
+                self.original = leaving;
                 fitted
             }
         };
         if goes_on {
-            new = Some(walker.runner.forward(&walker.upload(&fitted.layer).await?, &entering)?);
+            let layer = self.walker.upload(&fitted.layer).await?;
+            self.new = Some(self.walker.runner.forward(&layer, &entering)?);
         }
-        built.layers.push(fitted.layer);
-        built.remarks.extend(fitted.remarks);
+        self.built.layers.push(fitted.layer);
+        self.built.remarks.extend(fitted.remarks);
+        Ok(())
     }
-    Ok(built)
+
+    /// Runs the original through the span `group`, watching the layers if `watches`.
+    async fn through(&self, group: &[usize], first: usize, watches: bool) -> Result<(Original, Watched)> {
+        if watches {
+            return self.original.watched_through(&self.walker, group).await;
+        }
+        let mut leaving = self.original.clone();
+        leaving.advance(&self.walker, self.stream, first + group.len()).await?;
+        Ok((leaving, Watched::default()))
+    }
 }
 
 /// Returns the work of walking through the original and the new model.
@@ -136,7 +174,7 @@ mod tests {
     use crate::format::blocks::BlockType;
     use crate::format::element::Element;
     use crate::forward::sequences::Sequences;
-    use crate::forward::states::{HiddenStates, to_host};
+    use crate::forward::states::to_host;
     use crate::model::weights::storage::Storage;
     use crate::plan::Operator;
     use crate::protocol::events::Silent;

@@ -50,9 +50,7 @@ impl<'r> Span<'r> {
     pub async fn new(
         layers: &'r [usize],
         stays: usize,
-        original: &'r HiddenStates,
-        entering: &'r HiddenStates,
-        leaving: &'r HiddenStates,
+        [original, entering, leaving]: [&'r HiddenStates; 3],
         watched: Watched,
     ) -> Result<Self> {
         let mut weights = Vec::with_capacity(leaving.chunks.len());
