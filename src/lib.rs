@@ -52,6 +52,7 @@
 // From the ground up: a module names only modules that stand before it (`tests/invariants.rs`).
 mod error;
 mod memory;
+mod named;
 
 pub mod format;
 

@@ -5,20 +5,21 @@ extern crate self as laminate;
 
 #[path = "../../src/error.rs"]
 pub mod error;
+#[path = "../../src/named.rs"]
+mod named;
 #[path = "../planted/mod.rs"]
 mod planted;
 
-/// What the machine has: one thread.
+/// Threads, of which WebAssembly has one.
+#[path = "../../src/kernels"]
 pub mod kernels {
-    #[path = "../../../src/kernels/threads.rs"]
     pub mod threads;
 }
 
 /// The mathematics that is timed.
+#[path = "../../src/maths"]
 pub mod maths {
-    #[path = "../../../src/maths/manifold/mod.rs"]
     pub mod manifold;
-    #[path = "../../../src/maths/similarity/mod.rs"]
     pub mod similarity;
 }
 

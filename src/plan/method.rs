@@ -1,53 +1,12 @@
 //! Selections, operators, and the methods of the literature, each of which is a pair of them.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::options::PlanOptions;
 use crate::error::{Error, Result};
-
-/// Declares an enum whose variants each have a name, used on the command line and in JSON.
-macro_rules! named {
-    ($(#[$about:meta])* $enum:ident, $what:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-        pub enum $enum {
-            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
-        }
-
-        impl $enum {
-            /// All variants, in the order of this documentation.
-            pub const ALL: &[$enum] = &[$($enum::$variant),*];
-
-            /// Returns the name on the command line and in JSON.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $($enum::$variant => $name,)*
-                }
-            }
-        }
-
-        impl fmt::Display for $enum {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $enum {
-            type Err = Error;
-
-            fn from_str(name: &str) -> Result<Self> {
-                $enum::ALL.iter().copied().find(|each| each.name() == name).ok_or_else(|| {
-                    let names: Vec<_> = $enum::ALL.iter().map(|each| each.name()).collect();
-                    Error::Usage(format!("unknown {} \"{name}\": use one of {}", $what, names.join(", ")))
-                })
-            }
-        }
-    };
-}
+use crate::named::named;
 
 named! {
     /// Selection rule: which layers are absorbed into their neighbours.

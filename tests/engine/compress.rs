@@ -303,7 +303,7 @@ fn another_metric_is_taken_from_what_was_captured() {
     assert!(session.similarity_by(Metric::Cosine).is_err());
     similarity(&mut session, &by(Metric::MutualInformation));
     let maps = similarity(&mut session, &by(Metric::MutualInformation));
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let fresh = similarity(&mut crate::common::session(PLANTED), &by(metric));
         let report = session.similarity_by(metric).unwrap();
         assert_eq!(report.similarity, fresh.similarity, "{metric}");

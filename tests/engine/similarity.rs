@@ -41,7 +41,7 @@ fn drift(seed: u64, n_layers: usize, n: usize, dim: usize) -> Vec<Points> {
 #[test]
 fn is_symmetric_with_ones_on_the_diagonal_and_in_range() {
     let layers = drift(1, 5, 60, 20);
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let rows = matrix(metric, &layers).to_rows();
         for l in 0..5 {
             assert_eq!(rows[l][l], 1.0, "{metric}");
@@ -56,7 +56,7 @@ fn is_symmetric_with_ones_on_the_diagonal_and_in_range() {
 #[test]
 fn falls_with_distance_along_a_drift() {
     let layers = drift(2, 6, 200, 30);
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let matrix = matrix(metric, &layers);
         let (near, far) = (matrix.between(0, 1).unwrap(), matrix.between(0, 5).unwrap());
         assert!(near > far, "{metric}: {near} {far}");
@@ -68,7 +68,7 @@ fn equal_layers_have_similarity_one() {
     let one = drift(3, 1, 50, 12).remove(0);
     let mut layers = vec![one.clone(), one];
     layers.extend(drift(4, 2, 50, 12));
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let found = matrix(metric, &layers).between(0, 1).unwrap();
         assert!((found - 1.0).abs() < 1e-7, "{metric}: {found}");
     }
@@ -85,7 +85,7 @@ fn ignores_the_order_of_points() {
                 .unwrap()
         })
         .collect();
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let (a, b) = (matrix(metric, &layers).to_rows(), matrix(metric, &shuffled).to_rows());
         assert_rows_close(metric.name(), &a, &b, 1e-10, 0.0);
     }
@@ -101,7 +101,7 @@ fn duplicate_points_are_finite() {
             Points::from_f64(0, 64, 10, data).unwrap()
         })
         .collect();
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         for row in matrix(metric, &layers).to_rows() {
             assert!(row.iter().all(|s| (0.0..=1.0).contains(s)), "{metric}: {row:?}");
         }
@@ -110,7 +110,7 @@ fn duplicate_points_are_finite() {
 
 #[test]
 fn one_layer_is_a_matrix_of_one() {
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         assert_eq!(matrix(metric, &drift(8, 1, 40, 6)).to_rows(), [[1.0]], "{metric}");
     }
 }
@@ -121,7 +121,7 @@ fn one_layer_is_a_matrix_of_one() {
 fn rows_that_arrive_one_by_one_make_the_same_matrix() {
     let layers = drift(9, 5, 48, 11);
     let maps = maps_of(&layers);
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let whole = matrix(metric, &layers).to_rows();
         let mut builder = builder(metric);
         for (layer, (points, map)) in layers.iter().zip(&maps).enumerate() {
@@ -141,7 +141,7 @@ fn rows_that_arrive_one_by_one_make_the_same_matrix() {
 fn replacing_the_layers_from_a_merge_on_equals_starting_again() {
     let mut layers = drift(10, 6, 48, 11);
     let (maps, changed) = (maps_of(&layers), drift(11, 3, 48, 11));
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let mut builder = builder(metric);
         builder.extend(&layers, &maps).unwrap();
         builder.truncate(2);
@@ -259,7 +259,7 @@ fn every_metric_of_stored_points_matches_numpy_and_scipy() {
     for name in ["stories260K", "stories-planted-12L"] {
         let golden = Golden::load(name);
         let maps = maps_of(&golden.layers);
-        for metric in Metric::ALL {
+        for &metric in Metric::ALL {
             let mut builder = builder(metric);
             builder.extend(&golden.layers, &maps).unwrap();
             let what = format!("{metric} of {name}");
@@ -309,7 +309,7 @@ fn no_neighbours_is_bad_usage() {
 #[test]
 fn unknown_metric_lists_the_known_ones() {
     assert_error("jaccard".parse::<Metric>(), "usage", "mi, cosine, angular, euclidean, mahalanobis, cka");
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         assert_eq!(metric.to_string().parse::<Metric>().unwrap(), metric);
         assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{metric}\""));
     }
@@ -322,7 +322,7 @@ fn zero_point_names_the_layer() {
     let mut data: Vec<f64> = layers[1].rows().flatten().copied().collect();
     data[8..12].fill(0.0);
     layers[1] = Points::from_f64(1, 30, 4, data).unwrap();
-    for metric in Metric::ALL.into_iter().filter(|m| *m != Metric::MutualInformation) {
+    for &metric in Metric::ALL.iter().filter(|m| **m != Metric::MutualInformation) {
         assert_error(builder(metric).extend(&layers, &maps), "numeric", "layer 1: point 2");
     }
 }

@@ -9,7 +9,7 @@ use super::distance::{mean_euclidean, similarities};
 use super::mahalanobis::{CentredLayer, mean_mahalanobis};
 use super::matrix::SimilarityMatrix;
 use super::mutual_information::{Estimator, Sample};
-use crate::error::{Error, Result};
+use crate::error::{Error, OrInternal, Result};
 use crate::kernels::threads;
 use crate::maths::manifold::{DiffusionMap, Normalise, Points};
 
@@ -190,7 +190,7 @@ impl SimilarityBuilder {
         };
         let values = threads::map(&pairs, |&(l, m)| match (layer(l), layer(m)) {
             (Some(a), Some(b)) => compare(a, b, self.options.metric, estimator.as_ref(), l, m),
-            _ => Err(Error::Numeric(format!("similarity of layers {l} and {m}: not prepared"))),
+            _ => Err(Error::internal(format!("layers {l} and {m} were not prepared"))),
         });
         let mut values = values.into_iter();
         let rows = (first..first + prepared.len())
@@ -267,9 +267,9 @@ fn compare(
     l: usize,
     m: usize,
 ) -> Result<f64> {
-    let value = match (a, b, metric) {
-        (Prepared::Sample(a), Prepared::Sample(b), _) => {
-            let estimate = estimator.map_or(f64::NAN, |estimator| estimator.estimate(a, b));
+    let value = match (metric, a, b) {
+        (Metric::MutualInformation, Prepared::Sample(a), Prepared::Sample(b)) => {
+            let estimate = estimator.or_internal("no estimator was made")?.estimate(a, b);
             if l == m && estimate <= 0.0 {
                 return Err(Error::Numeric(format!(
                     "most points of layer {l} coincide with others, so that it has no information of its own; use \
@@ -278,15 +278,16 @@ fn compare(
             }
             estimate
         }
-        (Prepared::Points(_), Prepared::Points(_), Metric::Euclidean) if l == m => 0.0,
-        (Prepared::Points(a), Prepared::Points(b), Metric::Euclidean) => mean_euclidean(a, b),
-        (Prepared::Centred(_), Prepared::Centred(_), _) if l == m => 0.0,
-        (Prepared::Centred(a), Prepared::Centred(b), _) => mean_mahalanobis(a, b)?,
-        _ if l == m => 1.0,
-        (Prepared::Points(a), Prepared::Points(b), Metric::Angular) => 1.0 - mean_angle(a, b),
-        (Prepared::Points(a), Prepared::Points(b), _) => mean_cosine(a, b),
-        (Prepared::Gram(a), Prepared::Gram(b), _) => linear_cka(a, b),
-        _ => f64::NAN,
+        (Metric::Euclidean | Metric::Mahalanobis, ..) if l == m => 0.0,
+        (Metric::Cosine | Metric::Angular | Metric::Cka, ..) if l == m => 1.0,
+        (Metric::Euclidean, Prepared::Points(a), Prepared::Points(b)) => mean_euclidean(a, b),
+        (Metric::Mahalanobis, Prepared::Centred(a), Prepared::Centred(b)) => mean_mahalanobis(a, b)?,
+        (Metric::Angular, Prepared::Points(a), Prepared::Points(b)) => 1.0 - mean_angle(a, b),
+        (Metric::Cosine, Prepared::Points(a), Prepared::Points(b)) => mean_cosine(a, b),
+        (Metric::Cka, Prepared::Gram(a), Prepared::Gram(b)) => linear_cka(a, b),
+        _ => {
+            return Err(Error::internal(format!("layers {l} and {m} were not prepared for metric {metric}")));
+        }
     };
     if !value.is_finite() {
         return Err(Error::Numeric(format!("{metric} similarity of layers {l} and {m} is not finite")));

@@ -23,83 +23,35 @@ mod mahalanobis;
 mod matrix;
 mod mutual_information;
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, Result};
+use crate::named::named;
 
 pub use builder::{SimilarityBuilder, SimilarityOptions, ValidSimilarityOptions};
 pub use mahalanobis::SHRINKAGE;
 pub use matrix::SimilarityMatrix;
 pub use mutual_information::mutual_information;
 
-/// Measure of the similarity of two layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Metric {
-    /// Normalised mutual information of the diffusion maps (MKA).
-    #[serde(rename = "mi")]
-    MutualInformation,
-    /// Mean cosine of paired points.
-    #[serde(rename = "cosine")]
-    Cosine,
-    /// One minus the mean angle of paired points as a share of pi.
-    #[serde(rename = "angular")]
-    Angular,
-    /// Mean Euclidean distance of paired points, relative to the median over pairs of layers.
-    #[serde(rename = "euclidean")]
-    Euclidean,
-    /// Mean Mahalanobis distance of paired points, relative to the median over pairs of layers.
-    #[serde(rename = "mahalanobis")]
-    Mahalanobis,
-    /// Linear centred kernel alignment.
-    #[serde(rename = "cka")]
-    Cka,
+named! {
+    /// Measure of the similarity of two layers.
+    Metric, "metric" {
+        /// Normalised mutual information of the diffusion maps (MKA).
+        #[default]
+        MutualInformation = "mi",
+        /// Mean cosine of paired points.
+        Cosine = "cosine",
+        /// One minus the mean angle of paired points as a share of pi.
+        Angular = "angular",
+        /// Mean Euclidean distance of paired points, relative to the median over pairs of layers.
+        Euclidean = "euclidean",
+        /// Mean Mahalanobis distance of paired points, relative to the median over pairs of layers.
+        Mahalanobis = "mahalanobis",
+        /// Linear centred kernel alignment.
+        Cka = "cka",
+    }
 }
 
 impl Metric {
-    /// All metrics, in the order of the variants.
-    pub const ALL: [Metric; 6] = [
-        Metric::MutualInformation,
-        Metric::Cosine,
-        Metric::Angular,
-        Metric::Euclidean,
-        Metric::Mahalanobis,
-        Metric::Cka,
-    ];
-
     /// Returns whether no similarity is known before the last layer is.
     pub fn needs_all_layers(self) -> bool {
         matches!(self, Metric::Euclidean | Metric::Mahalanobis)
-    }
-
-    /// Returns the name on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::MutualInformation => "mi",
-            Metric::Cosine => "cosine",
-            Metric::Angular => "angular",
-            Metric::Euclidean => "euclidean",
-            Metric::Mahalanobis => "mahalanobis",
-            Metric::Cka => "cka",
-        }
-    }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        Metric::ALL.into_iter().find(|metric| metric.name() == s).ok_or_else(|| {
-            let names = Metric::ALL.map(Metric::name).join(", ");
-            Error::Usage(format!("unknown metric \"{s}\": use one of {names}"))
-        })
     }
 }
