@@ -42,6 +42,7 @@ impl std::str::FromStr for Preference {
 /// Kind of device that runs the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// A hardware GPU.
     Gpu,
@@ -53,6 +54,7 @@ pub enum DeviceKind {
 
 /// Description of the chosen device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DeviceReport {
     /// Kind of the device.
     pub kind: DeviceKind,

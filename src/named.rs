@@ -5,6 +5,7 @@ macro_rules! named {
     ($(#[$about:meta])* $enum:ident, $what:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+        #[non_exhaustive]
         pub enum $enum {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
         }

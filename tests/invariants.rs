@@ -1,4 +1,4 @@
-//! The architecture invariants of the README that a look at the source can hold.
+//! The architecture invariants of docs/ARCHITECTURE.md that a look at the source can hold.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use crate::{Error, Result};
 
 /// Element type of a tensor: a float type or a type of quantisation blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Element {
     /// IEEE 754 binary32.
     F32,

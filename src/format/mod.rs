@@ -10,6 +10,7 @@ pub mod stored;
 /// File format of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Container {
     /// A Hugging Face directory with safetensors files.
     Safetensors,

@@ -11,6 +11,7 @@ use crate::quality::{Quality, mean_and_error};
 
 /// Result of one method at one number of removed layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CompareRow {
     /// Name of the method.
     pub method: String,
@@ -89,6 +90,7 @@ impl Paired {
 
 /// Report of several methods, measured on the same text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CompareReport {
     /// The original model.
     pub model: ModelReport,

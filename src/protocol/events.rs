@@ -11,6 +11,7 @@ use crate::plan::MergeStep;
 /// A stage of the work, in the order of the data flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Stage {
     /// Reading headers, the tokenizer, the embedding.
     Read,
@@ -31,6 +32,7 @@ pub enum Stage {
 /// Unit in which progress is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Unit {
     /// Decoder layers.
     Layers,
@@ -89,6 +91,7 @@ pub struct Kept {
 /// Event that an [`Observer`] is told of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Event {
     /// A stage made progress.
     Progress(Progress),

@@ -9,6 +9,7 @@ use crate::model::tensors::TensorId;
 
 /// Settings, sizes and files of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ModelReport {
     /// Name under which the model was opened.
     pub name: String,

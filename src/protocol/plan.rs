@@ -21,6 +21,7 @@ pub struct BeforeAfter {
 
 /// A plan and its effect on the model, measured before anything is written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PlanReport {
     /// The plan, with the quality after each step.
     pub plan: MergePlan,
@@ -52,6 +53,7 @@ pub struct PlanReport {
 
 /// Report of a written model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct WriteReport {
     /// Recipe that is stored with the model, as `recipe.json` or in the metadata of a GGUF file.
     pub recipe: Recipe,
@@ -84,6 +86,7 @@ pub struct Recipe {
 
 /// Quality of a plan's model that is fitted to part of the calibration text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CalibrationPoint {
     /// Number of sequences that the model was fitted to, including those that chose the strength of fits.
     pub sequences: usize,

@@ -9,6 +9,7 @@ use crate::device::DeviceReport;
 
 /// Similarities by another metric than that of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MetricReport {
     /// Name of the metric.
     pub metric: String,
@@ -20,6 +21,7 @@ pub struct MetricReport {
 
 /// Result of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SimilarityReport {
     /// Model whose layers were compared.
     pub model: ModelReport,

@@ -1,4 +1,4 @@
-"""The two texts that the README's second model is trained on (see train_small.py): both free, and unlike each other.
+"""The two texts that the second model of docs/RESULTS.md is trained on (see train_small.py): both free, and unlike each other.
 
     python make_second_texts.py kjv.jsonl RUST_HTML OUT
 

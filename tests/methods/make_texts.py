@@ -1,4 +1,4 @@
-"""The two texts of the README's table, out of the validation part of WikiText-2 (CC BY-SA).
+"""The two texts of the tables in docs/RESULTS.md, out of the validation part of WikiText-2 (CC BY-SA).
 
     python make_texts.py wikitext2-valid.txt OUT
 

@@ -77,7 +77,7 @@ impl Observer for Terminal {
             Event::Kept(Kept { trouble: Some(why), .. }) => {
                 self.note(&format!("note: {why}"));
             }
-            Event::Layer(_) | Event::Step(_) | Event::Size(_) | Event::Kept(_) => {}
+            _ => {}
         }
         Box::pin(std::future::ready(Ok(())))
     }
@@ -92,6 +92,7 @@ fn verb(stage: Stage) -> &'static str {
         Stage::Evaluate => "scoring",
         Stage::Write => "writing",
         Stage::Check => "checking",
+        _ => "working",
     }
 }
 
@@ -117,6 +118,7 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
             Unit::Layers => format!("{rate:.1} layers/s"),
             Unit::Rows => format!("{rate:.0} rows/s"),
             Unit::Tokens => format!("{rate:.1} tokens/s"),
+            _ => format!("{rate:.1}/s"),
         };
         line.push_str(&format!(", {rate}, {left:.0} s left"));
     }

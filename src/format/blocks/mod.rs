@@ -32,6 +32,7 @@ use crate::{Error, Result};
 /// # Ok::<(), laminate::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BlockType {
     /// 4-bit codes; a scale per 32 weights.
     Q4_0,
