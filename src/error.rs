@@ -57,6 +57,16 @@ impl Error {
         }
     }
 
+    /// Returns the same error about the tensor `name`, which the encoders that it comes from do not know.
+    #[must_use]
+    pub fn in_tensor(self, name: &str) -> Self {
+        match self {
+            Error::Numeric(what) => Error::Numeric(format!("tensor {name}: {what}")),
+            Error::Shape(what) => Error::Shape(format!("tensor {name}: {what}")),
+            other => other,
+        }
+    }
+
     /// Makes an [`Error::Internal`]; `what` says in a clause what is wrong.
     pub fn internal(what: impl Into<String>) -> Self {
         Error::Internal(what.into())

@@ -38,7 +38,7 @@ impl<'a> Reference<'a> {
         stream: &'a Stream,
         scores: &Scores,
     ) -> Result<Self> {
-        let stored = context.as_stored(stream);
+        let stored = stream.as_stored(context);
         let (original, perplexity) = (stream.last()?, scores.perplexity());
         Ok(Self { context, output, stored, unchanged: stream, original, perplexity })
     }

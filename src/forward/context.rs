@@ -1,7 +1,6 @@
 //! Inputs of every pass over the layers: model, device, sequences, storage and observer.
 
 use super::sequences::Sequences;
-use super::stream::Stream;
 use crate::device::Accelerator;
 use crate::model::Model;
 use crate::model::weights::storage::Storage;
@@ -32,15 +31,5 @@ impl<'a> Context<'a> {
     ) -> Self {
         let storage = Storage::of(model);
         Self { model, accelerator, sequences, storage, observer }
-    }
-
-    /// Returns `stream` as [`storage`](Self::storage) will store its layers. If the storage changes the
-    /// element type of a tensor, only the embedded sequences are shared with `stream`, and the layers have
-    /// not been run yet.
-    pub fn as_stored(&self, stream: &Stream) -> Stream {
-        match self.storage.changes(self.model) {
-            true => stream.with_layers(stream.layers().to_vec(), 0),
-            false => stream.clone(),
-        }
     }
 }

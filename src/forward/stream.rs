@@ -65,6 +65,16 @@ impl Stream {
         Self { layers, kept, stride: self.stride }
     }
 
+    /// Returns the stream as the storage of `context` will store its layers. If the storage changes the element type of a
+    /// tensor, only the embedded sequences are shared with this stream, and the layers have not been run yet.
+    #[must_use]
+    pub fn as_stored(&self, context: &Context<'_>) -> Self {
+        match context.storage.changes(context.model) {
+            true => self.with_layers(self.layers.clone(), 0),
+            false => self.clone(),
+        }
+    }
+
     /// Runs all layers once more and calls `visit` with the hidden states at every depth, from the states
     /// that enter the first layer to the states that leave the last.
     ///

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::options::PlanOptions;
 use crate::error::{Error, Result};
 use crate::named::named;
 
@@ -106,10 +105,10 @@ pub struct Method {
     pub operator: Operator,
     /// Whether pairs are ranked only once, for [`Selection::Mka`].
     pub one_shot: bool,
-    /// Default of [`PlanOptions::longest_span`].
+    /// Default of [`PlanOptions::longest_span`](super::PlanOptions::longest_span).
     #[serde(rename = "longest_run")]
     pub longest_span: Option<usize>,
-    /// Default of [`PlanOptions::candidates`].
+    /// Default of [`PlanOptions::candidates`](super::PlanOptions::candidates).
     pub candidates: Option<usize>,
     /// Description in one sentence, with its source.
     pub about: &'static str,
@@ -277,21 +276,6 @@ impl Method {
                 names.join(", ")
             ))
         })
-    }
-
-    /// Returns the options that remove `remove` layers by this method, with `seed` and everything else at its
-    /// default.
-    pub fn options(&self, remove: usize, seed: u64) -> PlanOptions {
-        PlanOptions {
-            remove: Some(remove),
-            selection: self.selection,
-            operator: self.operator,
-            one_shot: self.one_shot,
-            longest_span: self.longest_span,
-            candidates: self.candidates,
-            seed,
-            ..PlanOptions::default()
-        }
     }
 }
 

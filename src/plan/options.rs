@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::method::{Operator, Selection};
+use super::method::{Method, Operator, Selection};
 use crate::error::{Error, Result};
 
 /// Default number of tokens on which searching rules try removals.
@@ -166,6 +166,23 @@ impl Default for PlanOptions {
             seed: 0,
             search_tokens: SEARCH_TOKENS,
             candidates: None,
+        }
+    }
+}
+
+impl Method {
+    /// Returns the options that remove `remove` layers by this method, with `seed` and everything else at its
+    /// default.
+    pub fn options(&self, remove: usize, seed: u64) -> PlanOptions {
+        PlanOptions {
+            remove: Some(remove),
+            selection: self.selection,
+            operator: self.operator,
+            one_shot: self.one_shot,
+            longest_span: self.longest_span,
+            candidates: self.candidates,
+            seed,
+            ..PlanOptions::default()
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::format::stored::Stored;
 use crate::model::Model;
 use crate::model::binding::reorder;
 use crate::model::open::TensorEntry;
-use crate::model::weights::fetch::{in_type, read_new, shard};
+use crate::model::weights::fetch::{in_type, read_new};
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::protocol::options::WriteOptions;
@@ -155,7 +155,7 @@ impl Writer<'_> {
     }
 
     async fn original(&mut self, model: &Model, entry: &TensorEntry, job: &Job<'_>) -> Result<()> {
-        let source = shard(model, entry)?;
+        let source = model.shard(entry)?;
         let row = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
         // A row is a whole number of quantisation blocks. To be reordered, the rows of a head have to be
         // together.

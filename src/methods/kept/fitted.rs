@@ -16,7 +16,6 @@ use crate::format::element::Element;
 use crate::format::stored::Stored;
 use crate::model::Model;
 use crate::model::tensors::{Role, TensorId};
-use crate::model::weights::fetch::entry;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::{Error, Result};
@@ -110,7 +109,7 @@ async fn read(part: &Part, model: &Model, stays: usize) -> Result<Fitted> {
     for title in part.names().filter(|name| *name != REMARKS) {
         let (role, element) = parse(title).ok_or_else(|| damaged("a tensor has a strange name"))?;
         let bytes = part.all_bytes(title).await?;
-        let values = entry(model, TensorId::Layer(stays, role))?.values();
+        let values = model.entry(TensorId::Layer(stays, role))?.values();
         if element.bytes(values) != Some(bytes.len() as u64) {
             return Err(damaged("a tensor has another shape"));
         }

@@ -46,7 +46,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
     }
 
     async fn seen(&self, chunk: &SpanChunk<'_>) -> Result<Cow<'c, Seen>> {
-        self.span.watched.on(self.walker, &self.layers, chunk).await
+        self.span.watched.on(self.walker, &self.layers, (chunk.place, chunk.original)).await
     }
 
     /// Folds a linear map into the query, key and value projections of each layer: from the residual stream

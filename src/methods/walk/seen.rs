@@ -6,7 +6,6 @@ use burn::tensor::Tensor;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::span::SpanChunk;
 use super::walker::Walker;
 use crate::Result;
 use crate::forward::states::{as_rows, to_host};
@@ -73,7 +72,8 @@ impl Watched {
         self.0.is_some()
     }
 
-    /// Returns the inputs and outputs on `chunk`. If the span was not watched, runs `layers`, the layers of
+    /// Returns the inputs and outputs on the chunk at `place`, whose states before the span in the original are
+    /// `original`. If the span was not watched, runs `layers`, the layers of
     /// the span in the original, once more.
     ///
     /// # Errors
@@ -82,13 +82,13 @@ impl Watched {
         &'s self,
         walker: &Walker<'_>,
         layers: &[DecoderLayer],
-        chunk: &SpanChunk<'_>,
+        (place, original): (usize, &Tensor<3>),
     ) -> Result<Cow<'s, Seen>> {
-        if let Some(seen) = self.0.as_ref().and_then(|chunks| chunks.get(chunk.place)) {
+        if let Some(seen) = self.0.as_ref().and_then(|chunks| chunks.get(place)) {
             return Ok(Cow::Borrowed(seen));
         }
         let mut seen = Seen::default();
-        let mut x = chunk.original.clone();
+        let mut x = original.clone();
         for layer in layers {
             x = seen.pass(walker, layer, &x).await?;
         }

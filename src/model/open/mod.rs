@@ -117,6 +117,26 @@ impl Model {
         self.places.get(&id).and_then(|place| self.tensors.get(*place))
     }
 
+    /// Returns the place of the tensor `id`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the model lacks the tensor.
+    pub fn entry(&self, id: TensorId) -> Result<&TensorEntry> {
+        self.tensor(id).ok_or_else(|| {
+            let name = id.describe(self.container());
+            Error::Format(format!("tensor {name} is in none of the weight files"))
+        })
+    }
+
+    /// Returns the file that holds a tensor.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file is missing.
+    pub fn shard(&self, entry: &TensorEntry) -> Result<&SharedSource> {
+        let missing = || Error::Format(format!("the shard of tensor {} is missing", entry.name));
+        self.shards.get(entry.shard).ok_or_else(missing)
+    }
+
     /// Returns the roles of all tensors of layer `layer` in ascending order, with buffers that are only
     /// carried along ([`Role::RotaryFrequencies`]).
     pub fn roles(&self, layer: usize) -> Vec<Role> {

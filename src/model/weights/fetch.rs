@@ -4,7 +4,7 @@ use futures::future::LocalBoxFuture;
 
 use super::new_layer::NewLayer;
 use super::storage::Storage;
-use crate::files::source::{SharedSource, read_checked};
+use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
@@ -45,8 +45,8 @@ impl<'a> LayerFetch<'a> {
         let mut early = Vec::new();
         if let Some(index) = layer.mix().unchanged() {
             for role in Role::required(&model.config).into_iter().filter(|role| layer.is_copied(*role)) {
-                let entry = entry(model, TensorId::Layer(index, role))?;
-                let shard = shard(model, entry)?;
+                let entry = model.entry(TensorId::Layer(index, role))?;
+                let shard = model.shard(entry)?;
                 let length = usize::try_from(entry.bytes)
                     .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
                 early.push((role, entry, shard.read(entry.offset, length)));
@@ -106,7 +106,8 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
             let stored = read_rows(model, id, first, count).await?;
             sum.add(&id.describe(model.container()), weight * factor, stored.to_f32()?)?;
         }
-        let encoded = encode(element, &sum.finish()?).map_err(|e| blame(&describe(model, layer, role), e))?;
+        let encoded =
+            encode(element, &sum.finish()?).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;
         bytes.extend(encoded);
         first += count;
     }
@@ -118,15 +119,6 @@ fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
     TensorId::Layer(layer, role).describe(model.container())
 }
 
-/// Adds the name of a tensor to an error of an encoder, which does not know the name.
-pub(super) fn blame(tensor: &str, error: Error) -> Error {
-    match error {
-        Error::Numeric(what) => Error::Numeric(format!("tensor {tensor}: {what}")),
-        Error::Shape(what) => Error::Shape(format!("tensor {tensor}: {what}")),
-        other => other,
-    }
-}
-
 /// Converts `stored` to `element`; a tensor of this type already is returned unchanged.
 ///
 /// # Errors
@@ -136,7 +128,7 @@ pub fn in_type(tensor: &str, stored: Stored, element: Element) -> Result<Stored>
         return Ok(stored);
     }
     let values = decode(tensor, stored.element, &stored.bytes)?;
-    let bytes = encode(element, &values).map_err(|e| blame(tensor, e))?;
+    let bytes = encode(element, &values).map_err(|e| e.in_tensor(tensor))?;
     Ok(Stored { element, bytes })
 }
 
@@ -161,13 +153,13 @@ impl<'a> RowsFetch<'a> {
     /// [`Error::Format`] if the model lacks the tensor, [`Error::Shape`] if the tensor has fewer than
     /// `first + count` rows.
     pub fn start(model: &'a Model, id: TensorId, first: u64, count: u64) -> Result<Self> {
-        let entry = entry(model, id)?;
+        let entry = model.entry(id)?;
         let rows = entry.shape.first().copied().unwrap_or(1).max(1);
         let row_bytes = entry.bytes / rows;
         let length = count.checked_mul(row_bytes).and_then(|n| usize::try_from(n).ok());
         match (first.checked_add(count), length) {
             (Some(end), Some(length)) if end <= rows => {
-                let bytes = shard(model, entry)?.read(entry.offset + first * row_bytes, length);
+                let bytes = model.shard(entry)?.read(entry.offset + first * row_bytes, length);
                 Ok(Self { entry, bytes })
             }
             _ => Err(Error::Shape(format!(
@@ -199,39 +191,20 @@ pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> R
 /// Reads a whole small tensor, such as a norm, in `f32`.
 ///
 /// # Errors
-/// Those of [`entry`], [`read_checked`] and [`decode`].
+/// Those of [`Model::entry`], [`read_checked`] and [`decode`].
 pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
-    let entry = entry(model, id)?;
-    let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    let entry = model.entry(id)?;
+    let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
     decode(&entry.name, entry.element, &bytes)
 }
 
 /// Reads a whole tensor of one layer in `f32`, a rotated projection in [`RowOrder::Halves`].
 ///
 /// # Errors
-/// Those of [`entry`], [`read_checked`], [`check_finite`] and [`reorder`].
+/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and [`reorder`].
 pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32>> {
-    let entry = entry(model, TensorId::Layer(layer, role))?;
-    let bytes = read_checked(shard(model, entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    let entry = model.entry(TensorId::Layer(layer, role))?;
+    let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
     check_finite(&entry.name, entry.element, &bytes)?;
     in_halves(model, role, Stored { element: entry.element, bytes })?.to_f32()
-}
-
-/// Looks up the tensor `id`.
-///
-/// # Errors
-/// [`Error::Format`] if no weight file holds the tensor.
-pub fn entry(model: &Model, id: TensorId) -> Result<&TensorEntry> {
-    model.tensor(id).ok_or_else(|| {
-        Error::Format(format!("tensor {} is in none of the weight files", id.describe(model.container())))
-    })
-}
-
-/// Returns the file that holds the tensor of `entry`.
-///
-/// # Errors
-/// [`Error::Format`] if the model has no such file.
-pub fn shard<'a>(model: &'a Model, entry: &TensorEntry) -> Result<&'a SharedSource> {
-    let missing = || Error::Format(format!("the shard of tensor {} is missing", entry.name));
-    model.shards.get(entry.shard).ok_or_else(missing)
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::fetch::entry;
 use super::storage::Storage;
 use crate::error::OrInternal;
 use crate::format::element::{Element, encode};
@@ -77,8 +76,8 @@ impl NewLayer {
                     id.describe(model.container())
                 )));
             }
-            let mut bytes = encode(element, &values)
-                .map_err(|e| super::fetch::blame(&id.describe(model.container()), e))?;
+            let mut bytes =
+                encode(element, &values).map_err(|e| e.in_tensor(&id.describe(model.container())))?;
             if let Some(heads) = model.paired_heads(role) {
                 bytes = reorder(&bytes, heads, model.config.head_dim, RowOrder::Pairs)?;
             }
@@ -136,7 +135,7 @@ impl NewLayer {
         let layers = self.mix.parts().iter().map(|(layer, _)| *layer);
         match self.mix.unchanged() {
             Some(layer) if self.is_copied(role) => {
-                let entry = entry(model, TensorId::Layer(layer, role))?;
+                let entry = model.entry(TensorId::Layer(layer, role))?;
                 Ok(storage.element(model, entry.id, entry.element, false))
             }
             _ => computed_element(model, layers, role, storage),
@@ -155,7 +154,7 @@ fn computed_element(
     let (mut first, mut widest) = (None, None);
     for layer in layers {
         first = first.or(Some(layer));
-        let element = entry(model, TensorId::Layer(layer, role))?.element;
+        let element = model.entry(TensorId::Layer(layer, role))?.element;
         widest = Some(widest.map_or(element, |wide: Element| wide.wider(element)));
     }
     let (first, widest) = first.zip(widest).or_internal("a merged layer has no parts")?;
