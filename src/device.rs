@@ -175,12 +175,13 @@ impl Accelerator {
 
     #[cfg(feature = "gpu")]
     async fn gpu() -> std::result::Result<Self, String> {
-        #[cfg(not(target_arch = "wasm32"))]
         if !adapter_exists().await {
-            return Err("there is no graphics adapter".to_owned());
+            return Err(NO_ADAPTER.to_owned());
         }
         let options = Device::wgpu_options();
-        let (device, setup) = options.init_with_setup_async().await.map_err(|e| format!("{e}"))?;
+        // The runtime's own error is the text of a structure, which says nothing to a user.
+        let started = options.init_with_setup_async().await;
+        let (device, setup) = started.map_err(|_| "no graphics adapter could be started".to_owned())?;
         let info = setup.adapter.get_info();
         let software = info.device_type == burn::tensor::wgpu::wgpu::DeviceType::Cpu
             || ["swiftshader", "llvmpipe", "lavapipe", "basic render"]
@@ -236,6 +237,21 @@ fn browser_name(setup: &burn::tensor::wgpu::WgpuSetup) -> String {
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 fn browser_name(_: &burn::tensor::wgpu::WgpuSetup) -> String {
     String::new()
+}
+
+/// The reason where there is no adapter.
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+const NO_ADAPTER: &str = "this browser offers no WebGPU";
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+const NO_ADAPTER: &str = "there is no graphics adapter";
+
+/// Returns whether the browser offers WebGPU.
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+async fn adapter_exists() -> bool {
+    use js_sys::Reflect;
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into());
+    let gpu = navigator.and_then(|navigator| Reflect::get(&navigator, &"gpu".into()));
+    gpu.is_ok_and(|gpu| !gpu.is_undefined() && !gpu.is_null())
 }
 
 /// Returns whether there is any adapter. The check comes before the runtime's start, which panics without
