@@ -30,6 +30,10 @@ use crate::plan::MergePlan;
 /// Ridge of the leverage scores and of the Nystrom repair, in mean eigenvalues of the Gram matrix.
 const RIDGE: f64 = 10.0;
 
+/// Version of what [`layers`] makes of the same input. Raise the number with every change of the result, so that fitted
+/// layers that are kept from before are not used.
+const VERSION: u32 = 1;
+
 /// Builds the layers of the new model, with one flattened layer for each span.
 ///
 /// # Errors
@@ -46,6 +50,7 @@ pub async fn layers(
         resources,
         plan,
         stream,
+        &[VERSION],
         |_| false,
         async |walker, span| fit(walker, span).await.map(Fitted::from),
     )

@@ -12,7 +12,7 @@
 //!
 //! Rows count by their relative error, and all tokens are in the fit.
 
-use super::guard::{FitKind, Guard};
+use super::guard::{self, FitKind, Guard};
 use super::pooling::{Pooling, ROUNDS};
 use super::refit;
 use super::span_tensors::{GroupShape, assemble, read_span, upload_all};
@@ -33,6 +33,10 @@ use crate::model::Config;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
+/// Version of what [`layers`] makes of the same input. Raise the number with every change of the result, so that fitted
+/// layers that are kept from before are not used.
+const VERSION: u32 = 1;
+
 /// Builds the layers of the new model, with one pooled layer for each span. A span is refitted without
 /// pooling if pooling needs too much memory or the pooled layer does not pass the guard.
 ///
@@ -52,7 +56,8 @@ pub async fn layers(
         bytes(config, n_layers) <= resources.fit_bytes
             && is_watched(config, n_layers, n_rows, resources.fit_bytes)
     };
-    let mut built = walk(context, resources, plan, stream, watches, async |walker, span| {
+    let versions = [VERSION, refit::VERSION, guard::VERSION];
+    let mut built = walk(context, resources, plan, stream, &versions, watches, async |walker, span| {
         let mut trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
         let mut remarks = Vec::new();
         let needed = bytes(&context.model.config, span.layers.len());
