@@ -63,7 +63,11 @@ pub fn work(config: &Config, n_layers: usize) -> Work {
     let kept = config.intermediate_size as f64;
     let scores = (m as f64).powi(3) / 3.0 + kept.powi(3) / 6.0 + kept * kept * (m as f64 - kept);
     let of_span = n_layers as f64;
-    let bytes = Normal::bytes(m, 0) + leverage_bytes(m) + 4 * config.parameters_per_layer() * n_layers as u64;
+    // The Gram matrix of the heads is there while that of the neurons is summed and ranked.
+    let bytes = Normal::bytes(m, 0)
+        + Normal::bytes(heads(config) * n_layers, 0)
+        + leverage_bytes(m)
+        + 4 * config.parameters_per_layer() * n_layers as u64;
     Work { uploads: of_span, passes: of_span, solutions: 2.0 * scores, bytes, ..Work::default() }
         + Work::sums(m, 0)
         + Work::sums(heads(config) * n_layers, 0)
