@@ -140,19 +140,11 @@ mod native {
         }
 
         fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
-            let (sender, receiver) = oneshot::channel();
             let file = Arc::clone(&self.file);
-            // The buffer is allocated here, because memory that many short-lived threads allocate is not
-            // given back.
-            let mut bytes = vec![0; length];
-            std::thread::spawn(move || {
-                let result = read_exact_at(&file, &mut bytes, offset).map(|()| bytes);
-                // The receiver is gone when the run was cancelled; nobody waits for the bytes then.
-                let _ = sender.send(result);
-            });
+            let read = read_apart(spawn, length, move |bytes| read_exact_at(&file, bytes, offset));
             let name = self.name.clone();
             Box::pin(async move {
-                match receiver.await {
+                match read.await {
                     Ok(Ok(bytes)) => Ok(bytes),
                     Ok(Err(e)) => {
                         Err(Error::Source(format!("{name}: reading {length} bytes at {offset} failed: {e}")))
@@ -160,6 +152,44 @@ mod native {
                     Err(_) => Err(Error::Source(format!("{name}: the reading thread died"))),
                 }
             })
+        }
+    }
+
+    /// Work for a thread.
+    pub(super) type Work = Box<dyn FnOnce() + Send>;
+
+    pub(super) fn spawn(work: Work) -> std::io::Result<()> {
+        std::thread::Builder::new().spawn(work).map(|_| ())
+    }
+
+    /// Bytes that were read, or the error of the system.
+    pub(super) type Bytes = std::io::Result<Vec<u8>>;
+
+    /// Fills `length` bytes by `read` on a thread that `spawn` starts, or here and now if the system grants none.
+    pub(super) fn read_apart(
+        spawn: impl FnOnce(Work) -> std::io::Result<()>,
+        length: usize,
+        read: impl Fn(&mut [u8]) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> oneshot::Receiver<Bytes> {
+        let (sender, receiver) = oneshot::channel();
+        let read = Arc::new(read);
+        // The buffer is allocated here, because memory that many short-lived threads allocate is not given back.
+        let mut bytes = vec![0; length];
+        let there = Arc::clone(&read);
+        let work = move || {
+            let result = there(&mut bytes).map(|()| bytes);
+            // The receiver is gone when the run was cancelled; nobody waits for the bytes then.
+            let _ = sender.send(result);
+        };
+        match spawn(Box::new(work)) {
+            Ok(()) => receiver,
+            // The work, and the sender with it, is gone.
+            Err(_) => {
+                let (sender, receiver) = oneshot::channel();
+                let mut bytes = vec![0; length];
+                let _ = sender.send(read(&mut bytes).map(|()| bytes));
+                receiver
+            }
         }
     }
 
@@ -250,5 +280,28 @@ mod native {
         }
         files.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::oneshot::Receiver;
+
+    use super::native::{Bytes, Work, read_apart, spawn};
+
+    fn count(bytes: &mut [u8]) -> std::io::Result<()> {
+        bytes.iter_mut().zip(7..).for_each(|(byte, n)| *byte = n);
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_are_read_where_the_system_grants_no_thread() {
+        let none = |_: Work| Err(std::io::Error::from(std::io::ErrorKind::WouldBlock));
+        let read =
+            |receiver: Receiver<Bytes>| futures::executor::block_on(receiver).map_err(|_| "nothing was sent");
+        assert_eq!(read(read_apart(none, 3, count)).unwrap().unwrap(), [7, 8, 9]);
+        assert_eq!(read(read_apart(spawn, 3, count)).unwrap().unwrap(), [7, 8, 9]);
+        let failing = |_: &mut [u8]| Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        assert!(read(read_apart(none, 3, failing)).unwrap().is_err());
     }
 }

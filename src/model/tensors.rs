@@ -72,12 +72,26 @@ const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
 ];
 
+/// Names of tensors of a layer in a GGUF file, after `blk.<n>.`, that hold the rows of three roles one after the other.
+const JOINED_NAMES: [(&str, [Role; 3]); 2] = [
+    ("attn_qkv.weight", [Role::Query, Role::Key, Role::Value]),
+    ("attn_qkv.bias", [Role::QueryBias, Role::KeyBias, Role::ValueBias]),
+];
+
 /// Returns the part of the name of a layer's tensor that comes before the layer number.
 fn layer_prefix(container: Container) -> &'static str {
     match container {
         Container::Safetensors => "model.layers.",
         Container::Gguf => "blk.",
     }
+}
+
+/// Splits the name of a layer's tensor in files of kind `container` into the number of the layer and the rest.
+fn in_layer(container: Container, name: &str) -> Option<(usize, &str)> {
+    let (layer, rest) = name.strip_prefix(layer_prefix(container))?.split_once('.')?;
+    // Canonical digits only, so that "01" is not a second name of layer 1.
+    let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
+    Some((index, rest))
 }
 
 fn pick<'a>(container: Container, hugging_face: &'a str, gguf: &'a str) -> &'a str {
@@ -113,11 +127,17 @@ impl TensorId {
         if let Some((id, ..)) = MODEL_NAMES.iter().find(|(_, a, b)| known(a, b) == name) {
             return Some(*id);
         }
-        let (layer, rest) = name.strip_prefix(layer_prefix(container))?.split_once('.')?;
+        let (layer, rest) = in_layer(container, name)?;
         let (role, ..) = LAYER_NAMES.iter().find(|(_, a, b)| !rest.is_empty() && known(a, b) == rest)?;
-        // Canonical digits only, so that "01" is not a second name of layer 1.
-        let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
-        Some(TensorId::Layer(index, *role))
+        Some(TensorId::Layer(layer, *role))
+    }
+
+    /// Identifies the tensors whose rows the tensor called `name` in a GGUF file holds one after the other; `None`
+    /// if it holds those of one tensor.
+    pub fn parse_joined(name: &str) -> Option<[Self; 3]> {
+        let (layer, rest) = in_layer(Container::Gguf, name)?;
+        let (_, roles) = JOINED_NAMES.iter().find(|(known, _)| *known == rest)?;
+        Some(roles.map(|role| TensorId::Layer(layer, role)))
     }
 
     /// Returns the name of the tensor in files of kind `container`; `None` if files of this kind do not hold

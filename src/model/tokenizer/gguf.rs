@@ -53,7 +53,6 @@ mod key {
     pub use crate::model::config::special::key::*;
 
     pub const PRE: &str = "tokenizer.ggml.pre";
-    pub const TOKENS: &str = "tokenizer.ggml.tokens";
     pub const SCORES: &str = "tokenizer.ggml.scores";
     pub const TYPES: &str = "tokenizer.ggml.token_type";
     pub const MERGES: &str = "tokenizer.ggml.merges";

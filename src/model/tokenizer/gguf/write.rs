@@ -132,7 +132,8 @@ fn special_tokens(
     let named = |json| name(json).and_then(by_name).and_then(|id| u32::try_from(id).ok());
     let unknown = file.model.unk_token.clone().map(Json::String).unwrap_or_default();
     let bos = special.bos.or_else(|| named(&config.bos_token));
-    let eos = special.eos.or_else(|| named(&config.eos_token));
+    // An EOS outside the vocabulary is never used; BOS begins every text.
+    let eos = special.eos.filter(|id| (*id as usize) < tokens.len()).or_else(|| named(&config.eos_token));
     for (key, id) in [
         (key::BOS, bos),
         (key::EOS, eos),
