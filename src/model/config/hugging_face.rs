@@ -76,6 +76,8 @@ impl Config {
             Upstream::Gguf(_) => self.new_object()?,
         };
         raw.insert("num_hidden_layers".into(), groups.len().into());
+        // It names the weight files of the original.
+        raw.shift_remove("transformers_weights");
         for (key, value) in &mut raw {
             if let Value::Array(list) = value
                 && list.len() == self.n_layers
@@ -83,6 +85,12 @@ impl Config {
             {
                 *list = super::regroup(key, list, groups)?;
             }
+        }
+        // A list that was not of the original's length, all of whose entries are equal (see `Config::parse`).
+        if let Some(Value::Array(types)) = raw.get_mut("layer_types")
+            && let Some(first) = types.first().cloned()
+        {
+            types.resize(groups.len(), first);
         }
         if let Some(dtype) = dtype {
             for key in ["dtype", "torch_dtype"] {
@@ -352,6 +360,18 @@ mod tests {
         assert_eq!(value["layer_types"], serde_json::json!(["a", "a"]));
         assert_eq!(value["eos_token_id"], serde_json::json!([2, 3, 4]));
         assert_eq!(value["torch_dtype"], "float16");
+    }
+
+    #[test]
+    fn keys_that_would_be_stale_are_put_right() {
+        let stale = config(|c| {
+            c.insert("layer_types".into(), serde_json::json!(["a", "a", "a", "a", "a", "a", "a"]));
+            c.insert("transformers_weights".into(), "weights.safetensors".into());
+        });
+        let written = stale.unwrap().to_config_json(&[vec![0], vec![1, 2]], None).unwrap();
+        let value: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(value["layer_types"], serde_json::json!(["a", "a"]));
+        assert_eq!(value.get("transformers_weights"), None);
     }
 
     #[test]

@@ -45,6 +45,9 @@ use crate::{Error, Result};
 pub use self::write::to_metadata;
 pub use crate::model::config::special::SpecialIds;
 
+/// Metadata key of the chat template.
+pub const CHAT_TEMPLATE_KEY: &str = key::CHAT_TEMPLATE;
+
 /// The character that SentencePiece writes for a space.
 const SPACE: &str = "▁";
 
