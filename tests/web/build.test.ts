@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -7,6 +7,7 @@ import { cargoCounts, closingLine, counts, nextestCounts, sum, unittestCounts, v
 import { filesUnder, fingerprint, isCurrent, markCurrent } from '../../www/build/fingerprint.mjs'
 import { atLeast, lockedCrate, missingPackages } from '../../www/build/lockfile.mjs'
 import { cacheControl, fileFor, serve } from '../../www/build/serve.mjs'
+import { chosen, testSteps } from '../../www/build/teststeps.mjs'
 
 const crate = (name: string, version: string) => `[[package]]\nname = "${name}"\nversion = "${version}"\nsource = "registry"\n\n`
 
@@ -93,6 +94,38 @@ describe('counts', () => {
 
   test('the closing line', () => {
     expect(closingLine(sum([counts(1, 2, 3), counts(10, 20, 30)]))).toBe('11 passed, 22 failed, 33 skipped')
+  })
+})
+
+describe('steps', () => {
+  const keys = (steps: typeof testSteps) => steps.map(({ key }) => key)
+
+  test('a step stands after those that it needs, and one that starts at once needs none', () => {
+    for (const [index, { key, needs = [], ahead }] of testSteps.entries()) {
+      expect(keys(testSteps.slice(0, index)), key).toEqual(expect.arrayContaining(needs))
+      if (ahead) expect(needs, key).toEqual([])
+    }
+    expect(new Set(keys(testSteps)).size).toBe(testSteps.length)
+  })
+
+  test('all of them leave out only what another one covers', () => {
+    const all = keys(chosen([]))
+    const left = testSteps.filter(({ key }) => !all.includes(key))
+    expect(keys(left)).toEqual(['rust-unit'])
+    for (const { key, coveredBy } of left) expect(all, key).toContain(coveredBy)
+  })
+
+  test('keys choose steps and what they need, in the order of the list', () => {
+    expect(keys(chosen(['unit', 'fmt']))).toEqual(['packages', 'rust', 'linters', 'fmt', 'unit'])
+    expect(keys(chosen(['rust-unit']))).toEqual(['rust', 'rust-unit'])
+    expect(() => chosen(['fmt', 'units'])).toThrow('There is no step units.')
+  })
+
+  test('the scripts of package.json name steps that there are', () => {
+    const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
+    const named = Object.values(scripts).flatMap(script => /^node www\/build\/test\.mjs (.*)/.exec(script)?.[1]!.split(' ') ?? [])
+    expect(named.length).toBeGreaterThan(6)
+    expect(chosen(named).length).toBeGreaterThan(0)
   })
 })
 

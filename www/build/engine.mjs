@@ -31,7 +31,8 @@ function enginePrint() {
 export async function buildEngine() {
   const print = enginePrint()
   if (isCurrent(enginePackage, print) && existsSync(namedModule)) return 'nothing changed'
-  await run('cargo', ['build', '--profile', 'wasm', '--target', WASM, '--lib'], { env: wasmEnv() })
+  // The crate itself is an ordinary library: a crate type for the browser in `Cargo.toml` would cost every native build a link.
+  await run('cargo', ['rustc', '--profile', 'wasm', '--target', WASM, '--lib', '--crate-type', 'cdylib'], { env: wasmEnv() })
   rmSync(enginePackage, { recursive: true, force: true })
   mkdirSync(enginePackage, { recursive: true })
   // Under a name of its own: the command line, compiled for tests, has the same as the library.

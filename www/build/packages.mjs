@@ -19,10 +19,10 @@ export async function installPackages() {
   await npm([existsSync(lock) ? 'ci' : 'install', '--include=dev', '--no-audit', '--no-fund'])
 }
 
-/** @param {string[]} args */
-export function npm(args) {
+/** @param {string[]} args @param {import('./command.mjs').Options} [options] */
+export function npm(args, options) {
   // Under `npm start` this is the very npm that was called; by name, Windows needs a shell for `npm.cmd`.
   const script = process.env.npm_execpath
-  if (script?.endsWith('.js')) return run(process.execPath, [script, ...args])
-  return process.platform === 'win32' ? run('cmd', ['/c', 'npm', ...args]) : run('npm', args)
+  if (script?.endsWith('.js')) return run(process.execPath, [script, ...args], options)
+  return process.platform === 'win32' ? run('cmd', ['/c', 'npm', ...args], options) : run('npm', args, options)
 }

@@ -2,31 +2,35 @@
 /**
  * `npm test`: installs what is needed and runs every test. A step that fails does not keep the others from
  * running, except those that need it. `npm test -- fmt unit` runs only these steps and what they need.
+ * `npm run check` names the quick ones.
  */
 import { describe, script, secondsSince } from './steps.mjs'
 import { CommandFailed } from './command.mjs'
 import { closingLine, counts, sum } from './counts.mjs'
 import { fail, skip } from './runners.mjs'
-import { testSteps } from './teststeps.mjs'
+import { chosen } from './teststeps.mjs'
 
 /** @typedef {import('./runners.mjs').Outcome} Outcome */
 /** @typedef {import('./teststeps.mjs').TestStep} TestStep */
 
-/** The steps with these keys and all that they need, in the given order. @param {string[]} keys */
-function chosen(keys) {
-  const unknown = keys.filter(key => !testSteps.some(step => step.key === key))
-  if (unknown.length > 0) throw new Error(`There is no step ${unknown.join(', ')}. The steps: ${testSteps.map(step => step.key).join(', ')}`)
-  const wanted = new Set(keys.length > 0 ? keys : testSteps.map(step => step.key))
-  for (const step of testSteps.toReversed()) if (wanted.has(step.key)) step.needs?.forEach(need => wanted.add(need))
-  return testSteps.filter(step => wanted.has(step.key))
+/**
+ * Starts the steps that mostly wait for a network; they go on beside the steps before them. A failure is told when the
+ * step's turn comes. @param {TestStep[]} steps @returns {Map<string, Promise<unknown>>}
+ */
+function startAhead(steps) {
+  return new Map(steps.filter(step => step.ahead).map(({ key, run }) => {
+    const running = Promise.resolve().then(run)
+    running.catch(() => {})
+    return [key, running]
+  }))
 }
 
-/** @param {TestStep} step @param {Map<string, Outcome>} done @returns {Promise<Outcome>} */
-async function outcomeOf({ needs = [], run }, done) {
+/** @param {TestStep} step @param {Map<string, Outcome>} done @param {Map<string, Promise<unknown>>} begun @returns {Promise<Outcome>} */
+async function outcomeOf({ key, needs = [], run }, done, begun) {
   const broken = needs.find(need => done.get(need)?.failure || done.get(need)?.blocked)
   if (broken) return { ...skip(`it needs "${broken}", which failed`), blocked: true }
   try {
-    const result = await run()
+    const result = await (begun.get(key) ?? run())
     if (typeof result === 'object' && result !== null) return /** @type {Outcome} */ (result)
     if (typeof result === 'string') console.log(`      ${result}`)
     return { counts: counts() }
@@ -47,10 +51,11 @@ await script(async () => {
   /** @type {Map<string, Outcome>} */
   const done = new Map()
   const lines = []
+  const begun = startAhead(steps)
   for (const [index, step] of steps.entries()) {
     console.log(`\n[${index + 1}/${steps.length}] ${step.name}`)
     const since = performance.now()
-    const outcome = await outcomeOf(step, done)
+    const outcome = await outcomeOf(step, done, begun)
     done.set(step.key, outcome)
     lines.push(`${step.name.padEnd(40)} ${secondsSince(since).padStart(7)} s   ${inWords(outcome)}`)
     console.log(`      ${inWords(outcome)}, ${secondsSince(since)} s`)

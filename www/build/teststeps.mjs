@@ -11,7 +11,7 @@ import { prepareLlama } from './llama.mjs'
 import { installPackages } from './packages.mjs'
 import { buildPage } from './page.mjs'
 import { nativeTarget, root } from './paths.mjs'
-import { findPython } from './python.mjs'
+import { preparePython } from './python.mjs'
 import { bindgen, cargoEnv, prepareBindgen, prepareLinters, prepareRust, WASM } from './rust.mjs'
 import { check, nodeCheck, nodeTest, skip, tests, unittest, vitest } from './runners.mjs'
 
@@ -20,14 +20,24 @@ const wasm = () => ({ env: wasmEnv() })
 const inCheckout = (/** @type {string} */ path) => existsSync(join(root, path))
 
 /** Tests that are functions, not documentation; benches and examples have commands of their own. */
-const testTargets = ['--lib', '--bins', '--tests']
+const allTargets = ['--lib', '--bins', '--tests']
 
-function rustTests() {
+/** The tests that need no integration test but the one that reads the sources. */
+const unitTargets = ['--lib', '--test', 'invariants']
+
+/** @param {string[]} targets */
+function rustTests(targets) {
   if (ask('cargo', ['nextest', '--version']) !== null) {
-    return tests('cargo', ['nextest', 'run', '--release', '--no-fail-fast', ...testTargets], nextestCounts, native())
+    return tests('cargo', ['nextest', 'run', '--release', '--no-fail-fast', ...targets], nextestCounts, native())
   }
-  return tests('cargo', ['test', '--release', '--no-fail-fast', ...testTargets], cargoCounts, native())
+  return tests('cargo', ['test', '--release', '--no-fail-fast', ...targets], cargoCounts, native())
 }
+
+/** Whoever uses the library without the command line and without a graphics card compiles it like this. */
+const clippyOfTheBareLibrary = () => check('cargo', ['clippy', '--release', '--lib', '--no-default-features', '--', '-D', 'warnings'], native())
+
+/** The documentation has no broken link. */
+const documentation = () => check('cargo', ['doc', '--release', '--no-deps', '--lib'], { env: cargoEnv(nativeTarget, { RUSTDOCFLAGS: '-D warnings' }) })
 
 /** The tests of `tests/wasm.rs`, compiled like the page's engine and run in the browser by its driver. */
 async function rustTestsInBrowser() {
@@ -56,8 +66,8 @@ const pageTests = () => vitest(['--config', 'tests/web/e2e/vitest.config.ts'], {
 
 /** What we write is loaded by the library that everybody uses; `LAMINATE` is the command line that writes it. */
 async function consumerTests() {
-  const python = findPython()
-  if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one)')
+  const python = await preparePython()
+  if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one; LAMINATE_CONSUMERS=install fetches them, 3 GB)')
   if (!inCheckout('tests/consumers')) return skip('there is no tests/consumers')
   return unittest(python, 'tests/consumers', { env: { LAMINATE: await commandLine(), PYTHONDONTWRITEBYTECODE: '1' } })
 }
@@ -76,7 +86,10 @@ async function commandLine() {
 
 /**
  * A step that gives an outcome is a test; one that gives words or nothing prepares for those that need it.
- * @typedef {{ key: string, name: string, needs?: string[], run: () => unknown }} TestStep
+ * `coveredBy` names the step that does the same and more, so that only who asks for this one by its key runs it.
+ * `ahead` starts a step at once, beside the steps before it: the step waits for a network, prints nothing and needs
+ * no other.
+ * @typedef {{ key: string, name: string, needs?: string[], coveredBy?: string, ahead?: boolean, run: () => unknown }} TestStep
  */
 
 /** @type {TestStep[]} */
@@ -90,15 +103,28 @@ export const testSteps = [
   { key: 'lint', name: 'Lint of the page', needs: ['packages'], run: () => nodeCheck('eslint/bin/eslint.js', ['--max-warnings', '0', '.']) },
   { key: 'unit', name: 'Unit tests of the page', needs: ['packages'], run: () => vitest([]) },
   { key: 'clippy', name: 'Rust lint', needs: ['linters'], run: () => check('cargo', ['clippy', '--release', '--all-targets', '--', '-D', 'warnings'], native()) },
-  { key: 'native', name: 'Rust tests, native', needs: ['rust'], run: rustTests },
-  { key: 'doc', name: 'Rust tests in the documentation', needs: ['rust'], run: () => tests('cargo', ['test', '--release', '--doc'], cargoCounts, native()) },
+  { key: 'features', name: 'Rust lint, library without features', needs: ['linters'], run: clippyOfTheBareLibrary },
+  { key: 'rustdoc', name: 'Rust documentation', needs: ['rust'], run: documentation },
   { key: 'clippy-wasm', name: 'Rust lint, WebAssembly', needs: ['linters'], run: () => check('cargo', ['clippy', '--profile', 'wasm', '--target', WASM, '--lib', '--', '-D', 'warnings'], wasm()) },
+  { key: 'rust-unit', name: 'Rust unit tests', needs: ['rust'], coveredBy: 'native', run: () => rustTests(unitTargets) },
+  { key: 'native', name: 'Rust tests, native', needs: ['rust'], run: () => rustTests(allTargets) },
+  { key: 'doc', name: 'Rust tests in the documentation', needs: ['rust'], run: () => tests('cargo', ['test', '--release', '--doc'], cargoCounts, native()) },
   { key: 'bindgen', name: 'wasm-bindgen and its test runner', needs: ['rust'], run: prepareBindgen },
-  { key: 'browser', name: 'Browser', run: prepareBrowser },
+  { key: 'browser', name: 'Browser', ahead: true, run: prepareBrowser },
   { key: 'engine', name: 'Engine: Rust to WebAssembly', needs: ['bindgen'], run: buildEngine },
   { key: 'wasm', name: 'Rust tests, WebAssembly in the browser', needs: ['bindgen', 'browser'], run: rustTestsInBrowser },
   { key: 'page', name: 'Page', needs: ['packages', 'engine'], run: buildPage },
   { key: 'e2e', name: 'Page in the browser', needs: ['packages', 'engine', 'browser'], run: pageTests },
-  { key: 'llama', name: 'Written models in llama.cpp', needs: ['rust'], run: llamaTests },
+  { key: 'llama-packages', name: 'llama.cpp', ahead: true, run: prepareLlama },
+  { key: 'llama', name: 'Written models in llama.cpp', needs: ['rust', 'llama-packages'], run: llamaTests },
   { key: 'consumers', name: 'Written models in transformers', needs: ['rust'], run: consumerTests },
 ]
+
+/** The steps with these keys and all that they need, in the order above; without keys every test there is. @param {string[]} keys */
+export function chosen(keys) {
+  const unknown = keys.filter(key => !testSteps.some(step => step.key === key))
+  if (unknown.length > 0) throw new Error(`There is no step ${unknown.join(', ')}. The steps: ${testSteps.map(step => step.key).join(', ')}`)
+  const wanted = new Set(keys.length > 0 ? keys : testSteps.filter(step => !step.coveredBy).map(step => step.key))
+  for (const step of testSteps.toReversed()) if (wanted.has(step.key)) step.needs?.forEach(need => wanted.add(need))
+  return testSteps.filter(step => wanted.has(step.key))
+}

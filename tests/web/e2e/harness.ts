@@ -1,13 +1,11 @@
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
 import { chromium, type Browser, type BrowserContextOptions, type Download, type Page } from 'playwright-core'
-import { build, preview, type PreviewServer } from 'vite'
+import { preview, type PreviewServer } from 'vite'
+import { inject } from 'vitest'
+import type { Pages } from './pages'
 
-export type Engine = 'mock' | 'real'
-
-/** The compiled engine, without which the page can only be built with the mock. */
-export const ENGINE = 'www/engine/pkg/laminate_bg.wasm'
+export { ENGINE } from './pages'
+export type Engine = keyof Pages
 
 /** The browser to test in: `CHROMIUM`, or where Linux distributions and macOS put one. */
 export function findBrowser(): string | null {
@@ -24,13 +22,9 @@ export interface Site {
   close(): Promise<void>
 }
 
-const modeOf = (engine: Engine) => (engine === 'mock' ? 'mock' : 'production')
-
-/** Builds the page into a folder of its own. */
+/** The folder of the built page. All test files have the same one, and none changes it. */
 export async function buildSite(engine: Engine): Promise<string> {
-  const outDir = mkdtempSync(join(tmpdir(), `laminate-${engine}-`))
-  await build({ mode: modeOf(engine), logLevel: 'warn', build: { outDir, emptyOutDir: true } })
-  return outDir
+  return inject('pages')[engine]
 }
 
 export function startBrowser(): Promise<Browser> {
@@ -39,11 +33,10 @@ export function startBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath, args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'] })
 }
 
-/** Builds the page, serves it as a visitor would get it, and starts a browser. */
+/** Serves the page as a visitor would get it, and starts a browser. */
 export async function openSite(engine: Engine): Promise<Site> {
   const outDir = await buildSite(engine)
-  const mode = modeOf(engine)
-  const server: PreviewServer = await preview({ mode, logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
+  const server: PreviewServer = await preview({ logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
   const url = server.resolvedUrls?.local[0]
   if (!url) throw new Error('no address')
   const browser = await startBrowser()

@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
-/** The page in a real browser. One file after the other: a browser and a build each, and few cores. */
+/** The page in a real browser, two files at a time: one computes while the other waits. */
 export default defineConfig({
   test: {
     root: new URL('../../..', import.meta.url).pathname,
     include: ['tests/web/e2e/**/*.e2e.ts'],
-    fileParallelism: false,
+    globalSetup: 'tests/web/e2e/pages.ts',
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 180_000,
     // A busy machine takes more than the second that is usual.
