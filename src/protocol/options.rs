@@ -245,7 +245,10 @@ impl WriteOptions {
     /// `-laminated` at its end. Characters other than letters, digits, `-`, `_` and `.` become `-`.
     pub fn stem(&self, model: &Model) -> String {
         let name = self.name.as_deref().unwrap_or(&model.name);
-        let name = name.strip_suffix(".gguf").unwrap_or(name);
+        let name = match name.rsplit_once('.') {
+            Some((stem, ending)) if ending.eq_ignore_ascii_case("gguf") => stem,
+            _ => name,
+        };
         let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         let name: String = name.chars().map(safe).collect();
         if self.name.is_some() { name } else { format!("{name}-laminated") }

@@ -15,7 +15,6 @@ use laminate::internals::evaluate::questions::ask::{ask, read_subjects};
 use laminate::internals::evaluate::questions::reading::Readings;
 use laminate::internals::forward::pass::Pass;
 use laminate::internals::memory;
-use laminate::plan::Operator;
 use laminate::protocol::evaluate::{EvaluateReport, Sample};
 use laminate::protocol::model::ModelReport;
 use laminate::protocol::plan::{CalibrationPoint, CompressReport, PlanReport, Recipe, WriteReport};
