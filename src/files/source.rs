@@ -97,7 +97,7 @@ pub use native::{FileSource, open_ending, open_path};
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
     use std::fs::File;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use futures::channel::oneshot;
 
@@ -243,8 +243,8 @@ mod native {
     /// holds it; for a `.gguf` file, the file alone, or all files of the split model that it belongs to.
     ///
     /// # Errors
-    /// [`Error::Source`] naming the path if it does not exist, is not a model or cannot be listed, and those
-    /// of [`FileSource::open`].
+    /// [`Error::Source`] naming the path if it does not exist, is not a model, has a model in a directory below
+    /// it only, holds a link into nowhere or cannot be listed, and those of [`FileSource::open`].
     pub fn open_path(path: &Path) -> Result<Vec<SharedSource>> {
         let blame = |e: &dyn std::fmt::Display| {
             Error::Source(format!(
@@ -252,6 +252,9 @@ mod native {
                 path.display()
             ))
         };
+        if let Some(error) = dangling(path) {
+            return Err(error);
+        }
         let metadata = std::fs::metadata(path).map_err(|e| blame(&e))?;
         let parent = || path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let own_name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -271,15 +274,60 @@ mod native {
         let mut files: Vec<SharedSource> = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(|e| blame(&e))? {
             let path = entry.map_err(|e| blame(&e))?.path();
-            if let Some(name) = path.file_name().and_then(|n| n.to_str())
-                && wanted(name)
-                && path.is_file()
-            {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|name| wanted(name)) else {
+                continue;
+            };
+            if path.is_file() {
                 files.push(Rc::new(FileSource::open(&path, name)?));
+            } else if OF_A_MODEL.iter().any(|end| name.ends_with(end))
+                && let Some(error) = dangling(&path)
+            {
+                return Err(error);
             }
+        }
+        let holds_model = |name: &str| name == MODEL_FILE || name.ends_with(".gguf");
+        if metadata.is_dir()
+            && !files.iter().any(|file| holds_model(file.name()))
+            && let Some(below) = model_below(path)
+        {
+            return Err(Error::Source(format!(
+                "{}: there is no model in it, but in a directory below; open {}",
+                path.display(),
+                below.display()
+            )));
         }
         files.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(files)
+    }
+
+    /// File that a directory with a Hugging Face model has.
+    const MODEL_FILE: &str = "config.json";
+
+    /// Endings of the names of files that belong to a model, and whose absence changes the result.
+    const OF_A_MODEL: [&str; 5] = [".safetensors", ".gguf", ".json", ".jinja", ".model"];
+
+    /// Makes the error for a link that points nowhere; `None` for any other path.
+    fn dangling(path: &Path) -> Option<Error> {
+        let target = std::fs::read_link(path).ok()?;
+        let error = || {
+            Error::Source(format!(
+                "{}: it is a link to {}, where nothing is; download the model again",
+                path.display(),
+                target.display()
+            ))
+        };
+        (!path.exists()).then(error)
+    }
+
+    /// Finds a model in a directory below `directory`: in the hub's cache it is in `snapshots/REVISION`.
+    fn model_below(directory: &Path) -> Option<PathBuf> {
+        let below = |directory: &Path| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            paths.sort_unstable();
+            paths.into_iter().find(|path| path.join(MODEL_FILE).symlink_metadata().is_ok())
+        };
+        below(&directory.join("snapshots")).or_else(|| below(directory))
     }
 }
 

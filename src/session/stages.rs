@@ -173,7 +173,7 @@ impl Session {
         let context = self.context(calibrated, &options.output, observer);
         let Comparing { original, rows, cancelled } =
             compare(&context, &self.resources(), options, calibrated.baseline(), &held_out).await?;
-        let mut warnings = Vec::new();
+        let mut warnings = self.model.notes.clone();
         if seen > 0.0 {
             warnings.push(format!(
                 "{:.1} % of the evaluation text was seen in calibration; a method that fits is not judged on more than 1 %.",
@@ -273,6 +273,7 @@ impl Session {
         start: Instant,
     ) -> Result<Planned> {
         let Outcome { plan, layers, merged, dropped, warnings } = outcome;
+        let warnings = self.model.notes.iter().cloned().chain(warnings).collect();
         let absorbed = plan.n_layers - plan.groups.len();
         let parameters = self.model.config.parameters_per_layer() * absorbed as u64;
         let bytes = planned_bytes(&self.model, &layers, output)?;

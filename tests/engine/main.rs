@@ -25,6 +25,7 @@ mod maps;
 mod methods;
 mod mmlu;
 mod mutual_information;
+mod open;
 mod output;
 mod picture;
 mod plan;

@@ -50,7 +50,7 @@ fn count(n: u64) -> String {
 /// Formats the description of a model.
 pub fn model(m: &ModelReport) -> String {
     let window = m.sliding_window.map_or("none".to_owned(), |w| format!("{w} tokens"));
-    format!(
+    let mut out = format!(
         "{} ({})\n\
          layers        {}, {} parameters and {}B each\n\
          hidden size   {}, MLP {}\n\
@@ -76,7 +76,9 @@ pub fn model(m: &ModelReport) -> String {
         count(m.parameters),
         count(m.bytes),
         m.files.join(", "),
-    )
+    );
+    warnings(&mut out, &m.notes);
+    out
 }
 
 /// Formats the similarity matrix, with the second eigenvalue and the Block Influence of each layer.
@@ -213,6 +215,7 @@ pub fn evaluation(r: &EvaluateReport) -> String {
     if r.collapsed {
         out.push_str("COLLAPSED: the perplexity is more than ten times the original's\n");
     }
+    warnings(&mut out, &r.model.notes);
     if let Some(mmlu) = &r.mmlu {
         out.push_str(&questions(mmlu, r.original_mmlu.as_ref()));
     }

@@ -1,6 +1,6 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
-use super::{Config, Upstream};
+use super::{Biases, Config, Upstream};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
 use crate::model::rope::RopeScaling;
@@ -59,10 +59,8 @@ pub struct Facts {
     pub vocab_size: u64,
     /// Whether the files hold no output head, so that the embedding serves as the head.
     pub tied_head: bool,
-    /// Whether the first layer has a bias of the query, key, value or output projection.
-    pub attention_bias: bool,
-    /// Whether the first layer has a bias of the gate, up or down projection.
-    pub mlp_bias: bool,
+    /// Projections that have biases in any layer.
+    pub biases: Biases,
     /// Divisors of the rotary frequencies, if the files hold any.
     pub rotary_divisors: Option<Vec<f32>>,
 }
@@ -100,8 +98,7 @@ impl Config {
             rope_theta: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: keys.rope_scaling(facts.rotary_divisors)?,
             tied_head: facts.tied_head,
-            attention_bias: facts.attention_bias,
-            mlp_bias: facts.mlp_bias,
+            biases: facts.biases,
             sliding_window: keys.optional_size("attention.sliding_window")?,
             bos_token_id: bos,
             eos_token_id: eos,

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, identify};
+use super::{Opened, TensorEntry, explained, identify};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::decode;
 use crate::format::gguf::{
     Header, MAX_HEADER_BYTES, parse_header, parse_metadata, parse_split_name, split_name,
 };
-use crate::model::config::Config;
 use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
-use crate::model::tensors::{Role, TensorId};
+use crate::model::config::{Biases, Config};
+use crate::model::tensors::TensorId;
 use crate::model::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -56,7 +56,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let config = Config::from_metadata(&first, metadata, facts)?;
     let tensors = parted(tensors, &shards, &config)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
-    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors })
+    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes: Vec::new() })
 }
 
 /// Returns `tensors` with each joined tensor in parts: queries, keys and values are rows of one tensor in some files.
@@ -111,7 +111,7 @@ fn one_model(files: &[SharedSource]) -> Result<Vec<SharedSource>> {
 async fn order(files: Vec<SharedSource>) -> Result<(Vec<SharedSource>, Vec<Header>)> {
     let mut read = Vec::new();
     for file in files {
-        let header = read_header(&file).await?;
+        let header = explained(&file, read_header(&file).await).await?;
         read.push((file, header));
     }
     read.sort_by_key(|(_, header)| header.split.map_or(0, |split| split.number));
@@ -197,7 +197,8 @@ async fn read_header(file: &SharedSource) -> Result<Header> {
 async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts> {
     let joined = tensors.iter().filter_map(|t| TensorId::parse_joined(&t.name)).flatten();
     let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).chain(joined).collect();
-    let any = |roles: &[Role]| roles.iter().any(|role| ids.contains(&TensorId::Layer(0, *role)));
+    // A bias that some layers have and others lack is found missing later.
+    let biases: HashSet<_> = ids.iter().filter_map(|id| id.role()).filter(|role| role.is_bias()).collect();
     let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
     // A missing embedding is reported here: later checks compare with the vocabulary and would blame other
     // keys.
@@ -224,8 +225,7 @@ async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts
     Ok(Facts {
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         tied_head: !ids.contains(&TensorId::Head),
-        attention_bias: any(&[Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias]),
-        mlp_bias: any(&[Role::GateBias, Role::UpBias, Role::DownBias]),
+        biases: Biases::of(|role| biases.contains(&role)),
         rotary_divisors,
     })
 }
