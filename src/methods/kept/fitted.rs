@@ -2,8 +2,8 @@
 //!
 //! The name of a part is `fitted-` and a hash of everything that its layer depends on: the model, the text,
 //! how the result is stored, the versions of the program and of the operator, the operator and its memory, and
-//! the groups of the plan up to the layer's own. A part therefore serves every plan that begins with the same groups, and no
-//! other plan. It holds the tensors that were computed, encoded for storage and named as in a Hugging Face
+//! the groups of the plan up to the layer's own. A part therefore serves every plan that begins with the same
+//! groups, and no other plan. It holds the tensors that were computed, encoded for storage and named as in a Hugging Face
 //! model, and the remarks on the layer.
 
 use safetensors::Dtype;

@@ -29,8 +29,8 @@ const TIMED_SEQUENCES: usize = 8;
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Peak memory in bytes: weights of a layer and the next, activations, attention scores, kept hidden states, kept points,
-    /// and the distances from which other maps are made.
+    /// Peak memory in bytes: weights of a layer and the next, activations, attention scores, kept hidden states,
+    /// kept points, and the distances from which other maps are made.
     pub peak_bytes: u64,
     /// Part of the peak memory for weights.
     pub layer_bytes: u64,
