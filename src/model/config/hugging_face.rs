@@ -287,7 +287,11 @@ impl Config {
             "torch_dtype": "float16",
         });
         match object {
-            Value::Object(object) => Ok(object.into_iter().filter(|(_, value)| !value.is_null()).collect()),
+            // A token id that is not there would be taken for the class's own; null says that there is no such token.
+            Value::Object(object) => {
+                let said = |(key, value): &(String, Value)| !value.is_null() || key.ends_with("_token_id");
+                Ok(object.into_iter().filter(said).collect())
+            }
             _ => Ok(Map::new()),
         }
     }

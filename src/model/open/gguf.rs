@@ -11,6 +11,7 @@ use crate::format::gguf::{
     Header, MAX_HEADER_BYTES, parse_header, parse_metadata, parse_split_name, split_name,
 };
 use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
+use crate::model::config::special::notes_on_ids;
 use crate::model::config::{Biases, Config};
 use crate::model::tensors::TensorId;
 use crate::model::tokenizer::Tokenizer;
@@ -53,10 +54,11 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
         (Some(first), Some(header)) => (first.name().to_owned(), header.metadata),
         _ => return Err(Error::Source("there is no .gguf file among the files".to_owned())),
     };
+    let notes = notes_on_ids(&metadata, usize::try_from(facts.vocab_size).unwrap_or(usize::MAX));
     let config = Config::from_metadata(&first, metadata, facts)?;
     let tensors = parted(tensors, &shards, &config)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
-    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes: Vec::new() })
+    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes })
 }
 
 /// Returns `tensors` with each joined tensor in parts: queries, keys and values are rows of one tensor in some files.
