@@ -299,7 +299,10 @@ fn stand_in(front: &[u8], is_foreign_text: bool) -> Option<String> {
     if ["<!doctype html", "<html"].iter().any(|start| lower.starts_with(start)) {
         return Some("it is a web page in place of the file; download the file itself".to_owned());
     }
-    let is_text = !text.is_empty() && !text.contains(|c: char| c.is_control() || c == '\u{fffd}');
+    // The letters that a GGUF file begins with are no text: such a file was cut off.
+    let is_text = !text.is_empty()
+        && !"GGUF".starts_with(text)
+        && !text.contains(|c: char| c.is_control() || c == '\u{fffd}');
     (is_foreign_text && is_text).then(|| {
         let start: String = text.chars().take(80).collect();
         format!("it holds the text {start:?} in place of the file; download the file itself")
