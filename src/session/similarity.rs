@@ -13,7 +13,6 @@ use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
 use crate::maths::manifold::{Embedding, align};
 use crate::maths::similarity::Metric;
-use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::Stage;
 use crate::protocol::model::ModelReport;
@@ -69,7 +68,7 @@ impl Session {
         stream.thin();
         let scores = score_kept(&context, &stream, from, checkpoint.as_mut()).await?;
 
-        let mut warnings = warnings(&self.model, &analysis, &sequences, options);
+        let mut warnings = warnings(&analysis, &sequences, options);
         warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
         let pictures = align(analysis.maps())?;
         let mut report = SimilarityReport {
@@ -173,7 +172,7 @@ impl Session {
             options: CalibrationOptions { text: None, ..options.clone() },
             mutual_information: analysis.mutual_information(),
             similarity: analysis.matrix().to_rows(),
-            warnings: warnings(&self.model, &analysis, &calibrated.sequences, options),
+            warnings: warnings(&analysis, &calibrated.sequences, options),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
             ..calibrated.report.clone()
@@ -222,14 +221,8 @@ async fn score_kept(
 }
 
 /// Returns warnings to the reader of the similarities, in sentences.
-fn warnings(
-    model: &Model,
-    analysis: &LayerAnalysis,
-    sequences: &Sequences,
-    options: &CalibrationOptions,
-) -> Vec<String> {
-    let mut warnings = model.notes.clone();
-    warnings.extend(analysis.warnings());
+fn warnings(analysis: &LayerAnalysis, sequences: &Sequences, options: &CalibrationOptions) -> Vec<String> {
+    let mut warnings = analysis.warnings();
     if sequences.count() < options.samples {
         warnings.push(format!(
             "The text holds {} sequences of {} tokens; {} were asked for.",

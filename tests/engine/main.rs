@@ -11,8 +11,6 @@ mod stored;
 mod bad_input;
 mod blocks;
 mod checkpoint;
-#[cfg(feature = "cli")]
-mod command_line;
 mod compare;
 mod compress;
 mod diffusion_map;
@@ -25,7 +23,6 @@ mod maps;
 mod methods;
 mod mmlu;
 mod mutual_information;
-mod open;
 mod output;
 mod picture;
 mod plan;

@@ -95,12 +95,9 @@ export class RemoteSource implements ByteSource {
  * storage until `release`.
  */
 export async function openRemote(files: RemoteFile[], net: Net, observe: Observe): Promise<{ sources: ByteSource[]; release(): Promise<void> }> {
-  const opening = (name: string, attempt: number, of: number) =>
-    void observe({ progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `${name}, attempt ${attempt} of ${of}` } })
-  const first: Net = { ...net, opening }
-  const downloads = new Downloads(first, observe)
+  const downloads = new Downloads(net, observe)
   try {
-    const probes = await Promise.all(files.map(file => probe(file, first)))
+    const probes = await Promise.all(files.map(file => probe(file, net)))
     const sources: ByteSource[] = []
     for (const [i, file] of files.entries()) {
       const known = probes[i]

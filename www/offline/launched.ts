@@ -1,6 +1,5 @@
 import type { Actions } from '../actions'
 import { fromFileList } from '../engine/source'
-import { openAnything } from '../share/open'
 
 /** How Chromium hands files to an installed page; not in the DOM library. */
 interface LaunchQueue {
@@ -13,7 +12,7 @@ export function openLaunched(actions: Actions): void {
   launchQueue?.setConsumer(async ({ files = [] }) => {
     if (files.length === 0) return
     try {
-      await openAnything(actions, fromFileList(await Promise.all(files.map(file => file.getFile()))))
+      await actions.open(fromFileList(await Promise.all(files.map(file => file.getFile()))))
     } catch (thrown) {
       actions.report(thrown, null)
     }

@@ -5,16 +5,14 @@ mod greedy;
 mod laco;
 pub mod neighbours;
 
-use serde::Serialize;
-
 use self::angular::LastTokens;
 use crate::Result;
 use crate::analysis::layers::LayerAnalysis;
 use crate::error::{Error, OrInternal};
 use crate::evaluate::reference::Reference;
+use crate::methods::Resources;
 use crate::methods::selection::neighbours::merge_neighbours;
 use crate::methods::work::{Task, Work};
-use crate::methods::{Resources, kept};
 use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rules};
 
 /// Counts the work of selecting layers.
@@ -48,7 +46,7 @@ pub struct Selector<'a> {
 }
 
 /// Everything that the result of a search depends on.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq)]
 struct SearchKey {
     selection: Selection,
     search_tokens: usize,
@@ -172,8 +170,9 @@ impl<'a> Selector<'a> {
             Some(place) => place,
             None => {
                 let (context, most) = (self.reference.context(), self.most.max(k));
-                let name = kept::rounds::key(&[greedy::VERSION], &key)?;
-                let found = greedy::search(context, self.resources, options, most, may_go, &name).await?;
+                let found =
+                    greedy::search(context, self.resources, options, most, may_go, &format!("{key:?}"))
+                        .await?;
                 self.searched.push((key, found));
                 self.searched.len() - 1
             }

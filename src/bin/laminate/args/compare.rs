@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::{CompareOptions, Result, WriteOptions};
 
-use super::{EvaluationArgs, output_type, whole, word};
+use super::{EvaluationArgs, output_type};
 
 #[derive(Args)]
 pub struct CompareArgs {
     /// Names of methods, separated by commas; all named methods if not given.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = word)]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     methods: Vec<String>,
     /// Numbers of layers to remove, separated by commas.
-    #[arg(long, value_name = "K", value_delimiter = ',', required = true, value_parser = whole)]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", value_delimiter = ',', required = true)]
     remove: Vec<usize>,
     #[command(flatten)]
     evaluation: EvaluationArgs,
@@ -39,12 +38,15 @@ impl CompareArgs {
     /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
     /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
     pub fn options(&self, tokens: usize) -> Result<CompareOptions> {
-        let dtype = output_type(&self.dtype)?;
+        let dtype = match self.dtype.as_str() {
+            "keep" => None,
+            name => Some(output_type(name)?),
+        };
         let all = CompareOptions::default();
         Ok(CompareOptions {
             methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
             remove: self.remove.clone(),
-            evaluation: self.evaluation.options(tokens, None)?,
+            evaluation: self.evaluation.options(tokens)?,
             seed: self.seed,
             output: WriteOptions { dtype, ..WriteOptions::default() },
         })
