@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use laminate::files::source::{MemorySource, SharedSource};
 use laminate::internals::analysis::observe::{LayerOutput, observe};
-use laminate::internals::device::Kind;
 use laminate::internals::forward::runner::Runner;
 use laminate::internals::forward::sequences::Sequences;
 use laminate::internals::memory;
@@ -15,8 +14,8 @@ use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
 use laminate::protocol::text::PointRule;
 use laminate::{
-    Accelerator, CalibrationOptions, Method, Model, PlanOptions, Preference, Session, Silent, WriteOptions,
-    demo, evaluate,
+    Accelerator, CalibrationOptions, DeviceKind, Method, Model, PlanOptions, Preference, Session, Silent,
+    WriteOptions, demo, evaluate,
 };
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -108,7 +107,7 @@ async fn webgpu_and_cpu_give_the_same_states() {
             return;
         }
     };
-    assert_ne!(gpu.report().kind, Kind::Cpu);
+    assert_ne!(gpu.report().kind, DeviceKind::Cpu);
     console_log!("on {}", gpu.report().name);
     stored::check_every_type(gpu.device()).await;
     for model in models().await {
