@@ -32,8 +32,8 @@ pub enum Error {
     /// An option is out of range or contradicts another: the caller must act.
     #[error("{0}")]
     Usage(String),
-    /// The user stopped the run.
-    #[error("cancelled; nothing was written")]
+    /// The user stopped the run. What was being written was removed.
+    #[error("cancelled")]
     Cancelled,
     /// The program has a fault, found before it could give a wrong number: we must act.
     #[error("{0}; this is a fault of Laminate itself: please report it with what you did")]

@@ -1,14 +1,14 @@
 import { countAbove, mostAlike } from './charts/neighbours'
 import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
-import { Failure, toEngineError } from './engine/errors'
+import { Failure, isCancelled, toEngineError } from './engine/errors'
 import { sweepJobs } from './engine/jobs'
 import type { CallName, Calls } from './engine/messages'
 import type { Moved } from './engine/meter'
 import type { DevicePreference } from './engine/protocol/device'
 import type { EngineEvent } from './engine/protocol/events'
 import type { LayerMap, MapOptions } from './engine/protocol/maps'
-import type { Opened } from './engine/source'
+import { refuseSomeParts, type Opened } from './engine/source'
 import { Estimates, NO_ESTIMATES } from './estimates'
 import { forget, type Results } from './forget'
 import { Held } from './held'
@@ -62,6 +62,7 @@ export class Actions {
   async openIn(run: Run, origin: 'demo' | Opened): Promise<void> {
     const { state } = this
     if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
+    if (origin !== 'demo') refuseSomeParts(origin)
     await this.held.ensureDevice(run)
     const model = await this.held.open(run, origin)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
@@ -106,7 +107,9 @@ export class Actions {
       await this.safety.guard(run, () => work(run))
       return true
     } catch (thrown) {
-      this.report(thrown, () => this.onCpu(() => void this.during(kind, work)))
+      // Only a step that writes has something to say of what is on the disk.
+      const stopped = kind !== 'write' && isCancelled(toEngineError(thrown))
+      this.report(stopped ? new Failure('cancelled', 'Cancelled.') : thrown, () => this.onCpu(() => void this.during(kind, work)))
       return false
     } finally {
       state.run = null
@@ -184,15 +187,17 @@ export class Actions {
     state.maps = { report, options, key }
     state.matrix.runs = remembered(state.matrix.runs, runOf(report, keyOf([report.model.name, key])))
     await this.safety.keeping.made()
-    if (hadMaps) return
-    Object.assign(state.planOptions, { remove: Math.max(1, countAbove(report.similarity, ALIKE)), min_similarity: null })
-    state.choice.counts = suggestedCounts(report.layers)
-    this.choosePair()
+    if (!hadMaps) this.propose()
   }
 
-  /** The two layers whose maps are shown first. */
-  choosePair(): void {
-    this.state.pair = mostAlike(this.state.maps?.report.similarity ?? [])
+  /** What similarities that the page did not show before suggest: how much to remove, unless a plan says that, and which two maps to look at. */
+  propose(planned = true): void {
+    const { state } = this
+    if (!state.maps) return
+    const { similarity, layers } = state.maps.report
+    if (planned) Object.assign(state.planOptions, { remove: Math.max(1, countAbove(similarity, ALIKE)), min_similarity: null })
+    state.choice.counts = suggestedCounts(layers)
+    state.pair = mostAlike(similarity)
   }
 
   private async onCpu(again: () => void): Promise<void> {

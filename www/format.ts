@@ -79,9 +79,10 @@ export function group(layers: number[]): string {
   return layers.length > 4 ? `${first} to ${last}` : layers.join(' ')
 }
 
-/** What the engine gives as a clause, standing alone. */
+/** What the engine gives as a clause, standing alone. A name at its beginning, such as that of a file or of a key, stays as it is written. */
 export function sentence(clause: string): string {
-  const text = clause.charAt(0).toUpperCase() + clause.slice(1)
+  const isWord = /^\p{Ll}+(['’-]\p{Ll}+)*[,;]?(\s|$)/u.test(clause)
+  const text = isWord ? clause.charAt(0).toUpperCase() + clause.slice(1) : clause
   return /[.!?]$/.test(text) ? text : `${text}.`
 }
 

@@ -57,6 +57,18 @@ export function mergesNeighbours(selection: Selection): boolean {
   return selection === 'mka' || selection === 'redundancy'
 }
 
+/** Whether the layers are compared again after each merge, so that a similarity is that of the moment (`Selection::Mka` without `one_shot` there); else it is the original's. */
+export function comparesAnew({ selection, one_shot }: Pick<PlanOptions, 'selection' | 'one_shot'>): boolean {
+  return selection === 'mka' && !one_shot
+}
+
+/** What the similarity beside each merge of a plan is; nothing where that is not known, as of a plan that came in a recipe. */
+export function mergesWords(options: Pick<PlanOptions, 'selection' | 'one_shot' | 'absorb'> | null): { order: string; of: string } {
+  // A plan that is repeated goes by hand and names no layers.
+  if (!options || (options.selection === 'hand' && options.absorb.length === 0)) return { order: '', of: '' }
+  return comparesAnew(options) ? { order: 'in the order they were made', of: 'of the two at that moment' } : { order: '', of: 'of the two neighbours in the original model' }
+}
+
 /** Whether it tries removals one by one, which takes many runs of the model. */
 export function isSearch({ selection }: Pick<NamedMethod, 'selection'>): boolean {
   return selection.startsWith('greedy-')

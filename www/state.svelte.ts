@@ -140,8 +140,8 @@ export class State {
   trial = $state.raw<Trial | null>(null)
   trialFiles: Record<Which, TrialFiles | null> = { original: null, compressed: null }
 
-  /** A stored result that is shown instead of the stages, and where it came from: "a link", or a file's name. */
-  viewing = $state.raw<{ result: Result; from: string } | null>(null)
+  /** A stored result that is shown instead of the stages, and where it came from: "a link", or a file's name; `link` is its fragment of the page's address. */
+  viewing = $state.raw<{ result: Result; from: string; link: string | null } | null>(null)
   /** This is the state of a stored result: what is known of it, without its model. */
   readOnly = $state(false)
 

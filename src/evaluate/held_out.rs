@@ -58,22 +58,40 @@ impl HeldOut {
         Ok(Self { sequences, text, stream, scores, seen })
     }
 
+    /// Checks before any layer runs that models of `operator` can be judged on the text of `options` after
+    /// calibration on `calibration`.
+    ///
+    /// # Errors
+    /// Those of [`sequences`] and [`check_judges`](HeldOut::check_judges).
+    pub fn check(
+        model: &Model,
+        options: &TextOptions,
+        calibration: &Sequences,
+        operator: Operator,
+    ) -> Result<()> {
+        let (sequences, text) = sequences(model, options)?;
+        check_seen(overlap(calibration, &sequences), &text.name, operator)
+    }
+
     /// Checks that a model of `operator` would not be judged on text to which it was fitted.
     ///
     /// # Errors
     /// [`Error::Usage`] if `operator` fits to activations and more than 1 % of the text was seen in
     /// calibration.
     pub fn check_judges(&self, operator: Operator) -> Result<()> {
-        if self.seen <= MOST_SEEN || !operator.needs_activations() {
-            return Ok(());
-        }
-        Err(Error::Usage(format!(
-            "{:.1} % of {} was seen in calibration, and a model looks better than it is on text that it was fitted \
-             to; give another text to judge on",
-            100.0 * self.seen,
-            self.text.name
-        )))
+        check_seen(self.seen, &self.text.name, operator)
     }
+}
+
+fn check_seen(seen: f64, name: &str, operator: Operator) -> Result<()> {
+    if seen <= MOST_SEEN || !operator.needs_activations() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{:.1} % of {name} was seen in calibration, and a model looks better than it is on text that it was fitted \
+         to; give another text to judge on",
+        100.0 * seen
+    )))
 }
 
 /// Returns the share, 0 to 1, of the tokens of `text` that lie in a passage of [`SEEN_TOKENS`] tokens which

@@ -52,8 +52,10 @@ pub use native::DirectoryFolder;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
+    use std::ffi::{OsStr, OsString};
     use std::fs::File;
-    use std::io::Write;
+    use std::hash::{BuildHasher, RandomState};
+    use std::io::{ErrorKind, Write};
     use std::path::{Path, PathBuf};
     use std::rc::Rc;
 
@@ -70,9 +72,15 @@ mod native {
         /// several names.
         is_file: bool,
         partial: PathBuf,
+        /// The hidden directory, locked for as long as this process lives. `None` where directories cannot be
+        /// locked.
+        _lock: Option<File>,
         open: Option<(PathBuf, File)>,
         committed: bool,
     }
+
+    /// Number of names that are tried for the hidden directory.
+    const TRIES: usize = 8;
 
     impl DirectoryFolder {
         /// Prepares to write the directory `target`, which must not exist or must be empty.
@@ -117,12 +125,36 @@ mod native {
                     target.display()
                 )));
             };
-            let mut hidden = std::ffi::OsString::from(".");
+            let mut hidden = OsString::from(".");
             hidden.push(name);
-            hidden.push(format!(".partial-{}", std::process::id()));
-            let partial = target.with_file_name(hidden);
-            std::fs::create_dir(&partial).map_err(|e| unwritable(target, &e))?;
-            Ok(Self { target: target.to_path_buf(), is_file, partial, open: None, committed: false })
+            hidden.push(".partial-");
+            remove_abandoned(target, &hidden);
+            let partial = make_hidden(target, &hidden).map_err(|e| {
+                Error::Source(format!(
+                    "{}: cannot be written: {e}; choose another place or make room",
+                    target.display()
+                ))
+            })?;
+            let lock = lock(&partial);
+            let target = target.to_path_buf();
+            Ok(Self { target, is_file, partial, _lock: lock, open: None, committed: false })
+        }
+
+        /// Returns the hidden directory that holds the files until they are whole.
+        pub fn partial(&self) -> &Path {
+            &self.partial
+        }
+
+        /// Removes the hidden directory `partial`, also while another thread writes into it, whose next step then
+        /// fails.
+        pub fn discard(partial: &Path) {
+            // First the name, so that nothing half removed can get its final name.
+            let mut gone = partial.as_os_str().to_owned();
+            gone.push("gone");
+            if std::fs::rename(partial, &gone).is_ok() {
+                // What is left after an error is removed by the next run that writes there.
+                let _ = std::fs::remove_dir_all(&gone);
+            }
         }
 
         fn remove(&mut self) -> std::io::Result<()> {
@@ -177,6 +209,48 @@ mod native {
         fn drop(&mut self) {
             // A run that ended in a panic is cleaned up here; other failures were reported by `abort`.
             let _ = self.remove();
+        }
+    }
+
+    /// Creates a directory beside `target` whose name begins with `hidden` and ends at random: the ids of
+    /// processes are the same in every container.
+    fn make_hidden(target: &Path, hidden: &OsStr) -> std::io::Result<PathBuf> {
+        let mut result = Err(ErrorKind::AlreadyExists.into());
+        for attempt in 0..TRIES {
+            let mut name = hidden.to_owned();
+            name.push(format!("{:016x}", RandomState::new().hash_one(attempt)));
+            let path = target.with_file_name(name);
+            result = std::fs::create_dir(&path).map(|()| path);
+            match &result {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                _ => break,
+            }
+        }
+        result
+    }
+
+    /// Locks a directory against [`remove_abandoned`]; the system frees the lock of a process that ends.
+    fn lock(directory: &Path) -> Option<File> {
+        let directory = File::open(directory).ok()?;
+        directory.try_lock().is_ok().then_some(directory)
+    }
+
+    /// Removes the directories beside `target` whose names begin with `hidden` and that no process holds: what
+    /// runs left behind that were killed. Errors are nothing to stop for.
+    fn remove_abandoned(target: &Path, hidden: &OsStr) {
+        let beside = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let Ok(entries) = std::fs::read_dir(beside.unwrap_or(Path::new("."))) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ending = name.as_encoded_bytes().strip_prefix(hidden.as_encoded_bytes());
+            let is_ours = ending.is_some_and(|ending| ending.iter().all(u8::is_ascii_alphanumeric));
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_ours
+                && is_directory
+                && let Some(_lock) = lock(&entry.path())
+            {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
         }
     }
 

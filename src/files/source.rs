@@ -97,7 +97,7 @@ pub use native::{FileSource, open_ending, open_path};
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
     use std::fs::File;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use futures::channel::oneshot;
 
@@ -140,19 +140,11 @@ mod native {
         }
 
         fn read(&self, offset: u64, length: usize) -> LocalBoxFuture<'static, Result<Vec<u8>>> {
-            let (sender, receiver) = oneshot::channel();
             let file = Arc::clone(&self.file);
-            // The buffer is allocated here, because memory that many short-lived threads allocate is not
-            // given back.
-            let mut bytes = vec![0; length];
-            std::thread::spawn(move || {
-                let result = read_exact_at(&file, &mut bytes, offset).map(|()| bytes);
-                // The receiver is gone when the run was cancelled; nobody waits for the bytes then.
-                let _ = sender.send(result);
-            });
+            let read = read_apart(spawn, length, move |bytes| read_exact_at(&file, bytes, offset));
             let name = self.name.clone();
             Box::pin(async move {
-                match receiver.await {
+                match read.await {
                     Ok(Ok(bytes)) => Ok(bytes),
                     Ok(Err(e)) => {
                         Err(Error::Source(format!("{name}: reading {length} bytes at {offset} failed: {e}")))
@@ -160,6 +152,44 @@ mod native {
                     Err(_) => Err(Error::Source(format!("{name}: the reading thread died"))),
                 }
             })
+        }
+    }
+
+    /// Work for a thread.
+    pub(super) type Work = Box<dyn FnOnce() + Send>;
+
+    pub(super) fn spawn(work: Work) -> std::io::Result<()> {
+        std::thread::Builder::new().spawn(work).map(|_| ())
+    }
+
+    /// Bytes that were read, or the error of the system.
+    pub(super) type Bytes = std::io::Result<Vec<u8>>;
+
+    /// Fills `length` bytes by `read` on a thread that `spawn` starts, or here and now if the system grants none.
+    pub(super) fn read_apart(
+        spawn: impl FnOnce(Work) -> std::io::Result<()>,
+        length: usize,
+        read: impl Fn(&mut [u8]) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> oneshot::Receiver<Bytes> {
+        let (sender, receiver) = oneshot::channel();
+        let read = Arc::new(read);
+        // The buffer is allocated here, because memory that many short-lived threads allocate is not given back.
+        let mut bytes = vec![0; length];
+        let there = Arc::clone(&read);
+        let work = move || {
+            let result = there(&mut bytes).map(|()| bytes);
+            // The receiver is gone when the run was cancelled; nobody waits for the bytes then.
+            let _ = sender.send(result);
+        };
+        match spawn(Box::new(work)) {
+            Ok(()) => receiver,
+            // The work, and the sender with it, is gone.
+            Err(_) => {
+                let (sender, receiver) = oneshot::channel();
+                let mut bytes = vec![0; length];
+                let _ = sender.send(read(&mut bytes).map(|()| bytes));
+                receiver
+            }
         }
     }
 
@@ -213,8 +243,8 @@ mod native {
     /// holds it; for a `.gguf` file, the file alone, or all files of the split model that it belongs to.
     ///
     /// # Errors
-    /// [`Error::Source`] naming the path if it does not exist, is not a model or cannot be listed, and those
-    /// of [`FileSource::open`].
+    /// [`Error::Source`] naming the path if it does not exist, is not a model, has a model in a directory below
+    /// it only, holds a link into nowhere or cannot be listed, and those of [`FileSource::open`].
     pub fn open_path(path: &Path) -> Result<Vec<SharedSource>> {
         let blame = |e: &dyn std::fmt::Display| {
             Error::Source(format!(
@@ -222,6 +252,9 @@ mod native {
                 path.display()
             ))
         };
+        if let Some(error) = dangling(path) {
+            return Err(error);
+        }
         let metadata = std::fs::metadata(path).map_err(|e| blame(&e))?;
         let parent = || path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let own_name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -241,14 +274,82 @@ mod native {
         let mut files: Vec<SharedSource> = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(|e| blame(&e))? {
             let path = entry.map_err(|e| blame(&e))?.path();
-            if let Some(name) = path.file_name().and_then(|n| n.to_str())
-                && wanted(name)
-                && path.is_file()
-            {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|name| wanted(name)) else {
+                continue;
+            };
+            if path.is_file() {
                 files.push(Rc::new(FileSource::open(&path, name)?));
+            } else if OF_A_MODEL.iter().any(|end| name.ends_with(end))
+                && let Some(error) = dangling(&path)
+            {
+                return Err(error);
             }
+        }
+        let holds_model = |name: &str| name == MODEL_FILE || name.ends_with(".gguf");
+        if metadata.is_dir()
+            && !files.iter().any(|file| holds_model(file.name()))
+            && let Some(below) = model_below(path)
+        {
+            return Err(Error::Source(format!(
+                "{}: there is no model in it, but in a directory below; open {}",
+                path.display(),
+                below.display()
+            )));
         }
         files.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(files)
+    }
+
+    /// File that a directory with a Hugging Face model has.
+    const MODEL_FILE: &str = "config.json";
+
+    /// Endings of the names of files that belong to a model, and whose absence changes the result.
+    const OF_A_MODEL: [&str; 5] = [".safetensors", ".gguf", ".json", ".jinja", ".model"];
+
+    /// Makes the error for a link that points nowhere; `None` for any other path.
+    fn dangling(path: &Path) -> Option<Error> {
+        let target = std::fs::read_link(path).ok()?;
+        let error = || {
+            Error::Source(format!(
+                "{}: it is a link to {}, where nothing is; download the model again",
+                path.display(),
+                target.display()
+            ))
+        };
+        (!path.exists()).then(error)
+    }
+
+    /// Finds a model in a directory below `directory`: in the hub's cache it is in `snapshots/REVISION`.
+    fn model_below(directory: &Path) -> Option<PathBuf> {
+        let below = |directory: &Path| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            paths.sort_unstable();
+            paths.into_iter().find(|path| path.join(MODEL_FILE).symlink_metadata().is_ok())
+        };
+        below(&directory.join("snapshots")).or_else(|| below(directory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::oneshot::Receiver;
+
+    use super::native::{Bytes, Work, read_apart, spawn};
+
+    fn count(bytes: &mut [u8]) -> std::io::Result<()> {
+        bytes.iter_mut().zip(7..).for_each(|(byte, n)| *byte = n);
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_are_read_where_the_system_grants_no_thread() {
+        let none = |_: Work| Err(std::io::Error::from(std::io::ErrorKind::WouldBlock));
+        let read =
+            |receiver: Receiver<Bytes>| futures::executor::block_on(receiver).map_err(|_| "nothing was sent");
+        assert_eq!(read(read_apart(none, 3, count)).unwrap().unwrap(), [7, 8, 9]);
+        assert_eq!(read(read_apart(spawn, 3, count)).unwrap().unwrap(), [7, 8, 9]);
+        let failing = |_: &mut [u8]| Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        assert!(read(read_apart(none, 3, failing)).unwrap().is_err());
     }
 }

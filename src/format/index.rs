@@ -15,8 +15,9 @@ pub const SINGLE_NAME: &str = "model.safetensors";
 /// Shard index in the format of `transformers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardIndex {
-    /// Free-form metadata, usually with `total_size`, the bytes of all tensors; empty if the file has none.
-    #[serde(default)]
+    /// Free-form metadata of a new index: `total_size`, the bytes of all tensors. That of a file is not read, because
+    /// generic JSON takes up to 16 times the memory of its text.
+    #[serde(skip_deserializing)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// File name of the shard that holds each tensor, by tensor name.
     pub weight_map: BTreeMap<String, String>,

@@ -9,9 +9,11 @@
 //! output of [`header_bytes`] with the crate.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use safetensors::Dtype;
-use serde::Deserialize;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::{Error, Result};
 
@@ -43,11 +45,84 @@ pub struct Header {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// Most dimensions of a tensor. A list without end would take many times the memory of its text.
+const MAX_DIMENSIONS: usize = 64;
+
+/// Key of the free-form metadata.
+const METADATA_KEY: &str = "__metadata__";
+
 #[derive(Deserialize)]
 struct RawInfo {
     dtype: Dtype,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: (u64, u64),
+}
+
+/// Dimensions, at most [`MAX_DIMENSIONS`].
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Dimensions;
+        impl<'de> Visitor<'de> for Dimensions {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MAX_DIMENSIONS} dimensions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Shape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(dimension) = list.next_element()? {
+                    if shape.len() == MAX_DIMENSIONS {
+                        return Err(de::Error::invalid_length(MAX_DIMENSIONS + 1, &self));
+                    }
+                    shape.push(dimension);
+                }
+                Ok(Shape(shape))
+            }
+        }
+        deserializer.deserialize_seq(Dimensions)
+    }
+}
+
+/// A header as its JSON has it. Entries are read as what they are, because generic JSON takes up to 16 times the memory
+/// of its text.
+#[derive(Default)]
+struct RawHeader {
+    tensors: BTreeMap<String, RawInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawHeader, A::Error> {
+                let mut header = RawHeader::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == METADATA_KEY {
+                        let bad =
+                            |e| de::Error::custom(format!("its {METADATA_KEY} is not a map of strings: {e}"));
+                        header.metadata = map.next_value().map_err(bad)?;
+                        continue;
+                    }
+                    let bad =
+                        |e| de::Error::custom(format!("the header entry of tensor {name} is malformed: {e}"));
+                    let info = map.next_value().map_err(bad)?;
+                    header.tensors.insert(name, info);
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
 }
 
 /// Reads the header's length in bytes from `first_bytes`, the first eight bytes of a file of `file_bytes`
@@ -84,19 +159,12 @@ pub fn header_length(file: &str, first_bytes: &[u8], file_bytes: u64) -> Result<
 /// shape.
 pub fn parse_header(file: &str, json: &[u8], file_bytes: u64) -> Result<Header> {
     let bad = |what: String| Error::Format(format!("{file}: {what}; download the file again"));
-    let value: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json)
+    let raw: RawHeader = serde_json::from_slice(json)
         .map_err(|e| bad(format!("its header is not the JSON of a safetensors file ({e})")))?;
     let data_start = LENGTH_BYTES + json.len() as u64;
     let data_bytes = file_bytes.saturating_sub(data_start);
-    let mut header = Header { tensors: Vec::new(), metadata: BTreeMap::new() };
-    for (name, value) in value {
-        if name == "__metadata__" {
-            header.metadata = serde_json::from_value(value)
-                .map_err(|e| bad(format!("its __metadata__ is not a map of strings ({e})")))?;
-            continue;
-        }
-        let raw: RawInfo = serde_json::from_value(value)
-            .map_err(|e| bad(format!("the header entry of tensor {name} is malformed ({e})")))?;
+    let mut header = Header { tensors: Vec::new(), metadata: raw.metadata };
+    for (name, raw) in raw.tensors {
         let info = checked_info(&name, raw, data_start, data_bytes).map_err(bad)?;
         header.tensors.push((name, info));
     }
@@ -122,25 +190,24 @@ fn checked_info(
     data_start: u64,
     data_bytes: u64,
 ) -> std::result::Result<TensorInfo, String> {
-    let (begin, end) = raw.data_offsets;
+    let RawInfo { dtype, shape: Shape(shape), data_offsets: (begin, end) } = raw;
     if begin > end || end > data_bytes {
         return Err(format!("tensor {name} claims bytes {begin} to {end} of {data_bytes} bytes of data"));
     }
-    let bits = raw
-        .shape
+    let bits = shape
         .iter()
-        .try_fold(raw.dtype.bitsize() as u64, |n, d| n.checked_mul(*d))
-        .ok_or_else(|| format!("tensor {name} has an impossible shape {:?}", raw.shape))?;
+        .try_fold(dtype.bitsize() as u64, |n, d| n.checked_mul(*d))
+        .ok_or_else(|| format!("tensor {name} has an impossible shape {shape:?}"))?;
     if bits % 8 != 0 || bits / 8 != end - begin {
         return Err(format!(
             "tensor {name} is {:?} of shape {:?}, which is {} bytes, but its data has {}",
-            raw.dtype,
-            raw.shape,
+            dtype,
+            shape,
             bits / 8,
             end - begin
         ));
     }
-    Ok(TensorInfo { dtype: raw.dtype, shape: raw.shape, offset: data_start + begin, bytes: end - begin })
+    Ok(TensorInfo { dtype, shape, offset: data_start + begin, bytes: end - begin })
 }
 
 /// Name, element type, shape and size of a tensor to be written.
@@ -261,6 +328,10 @@ mod tests {
         refused("[1,2]", 0, "not the JSON");
         refused(r#"{"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}}"#, 8, "tensor a is malformed");
         refused(r#"{"a":7}"#, 8, "tensor a is malformed");
+        refused(r#"{"__metadata__":{"a":1}}"#, 8, "__metadata__ is not a map of strings");
+        let long = vec!["1"; 100_000].join(",");
+        let json = format!(r#"{{"a":{{"dtype":"F32","shape":[{long}],"data_offsets":[0,4]}}}}"#);
+        refused(&json, 4, "at most 64 dimensions");
     }
 
     #[test]

@@ -31,14 +31,19 @@ impl Sequences {
     /// `text_ids[i T .. (i + 1) T]`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `tokens` is less than 2 or more than the model's context; [`Error::Limit`] if the
-    /// text does not fill one sequence; [`Error::Format`] if a token is outside the model's vocabulary.
+    /// [`Error::Usage`] if `count` is 0, or if `tokens` is less than 2 or more than the model's context;
+    /// [`Error::Limit`] if the text does not fill one sequence; [`Error::Format`] if a token is outside the model's vocabulary.
     pub fn draw(config: &Config, text_ids: &[u32], count: usize, tokens: usize, draw: Draw) -> Result<Self> {
         if tokens < 2 || tokens > config.context {
             return Err(Error::Usage(format!(
                 "sequences of {tokens} tokens are not possible; this model takes 2 to {}",
                 config.context
             )));
+        }
+        if count == 0 {
+            return Err(Error::Usage(
+                "no sequence is asked for: give a number of samples of at least 1".to_owned(),
+            ));
         }
         let from_text = tokens - usize::from(config.bos_token_id.is_some());
         let mut ids = Vec::new();

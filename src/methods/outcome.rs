@@ -1,6 +1,6 @@
 //! The plan stage: layers are selected, spans become single layers, and the new model is measured.
 
-use super::kept::rounds::Rounds;
+use super::kept::rounds::{Rounds, key};
 use super::operators::build;
 use super::selection::Selector;
 use super::walk::span::Built;
@@ -17,6 +17,10 @@ use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions, Selection};
 use crate::protocol::events::Event;
 use crate::protocol::options::WriteOptions;
 use crate::quality::Quality;
+
+/// Version of what [`measure_steps`] finds on the same input. Raise the number with every change of the result, so that
+/// measurements that are kept from before are not used.
+const VERSION: u32 = 1;
 
 /// A plan, its layers and its measurements.
 pub struct Outcome {
@@ -99,7 +103,7 @@ async fn measure_steps(
     plan: MergePlan,
 ) -> Result<MergePlan> {
     let context = reference.context();
-    let key = format!("{plan:?} {:?}", reference.output());
+    let key = key(&[VERSION], &(&plan, reference.output()))?;
     let mut measured: Vec<MergeStep> = resources.found(Rounds::Merged, &key).await.unwrap_or_default();
     for step in &measured {
         context.observer.event(Event::Step(step.clone())).await?;

@@ -1,8 +1,6 @@
 //! A fingerprint that tells models apart without reading them whole.
 
 use super::Model;
-use super::open::TensorEntry;
-use super::tensors::TensorId;
 use crate::Result;
 use crate::files::source::read_checked;
 
@@ -13,11 +11,10 @@ const SAMPLE_BYTES: u64 = 256;
 const READS: usize = 8;
 
 /// Computes a 64-bit hash of the model's settings, of the names, element types, shapes and positions of its
-/// tensors, and of some bytes from the middle of the largest tensor of each layer and of every tensor outside
-/// the layers.
+/// tensors, and of some bytes from the middle of every tensor.
 ///
 /// The names of the files do not matter: two files of the same weights have the same fingerprint. Models that
-/// differ in any layer, as a fine-tuned model does from its base, have different fingerprints, unless they
+/// differ in any tensor, as a fine-tuned model does from its base, have different fingerprints, unless they
 /// agree in all sampled bytes.
 ///
 /// # Errors
@@ -46,7 +43,8 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
             tensor.name, tensor.element, tensor.shape, tensor.shard, tensor.offset
         ));
     }
-    for group in sampled(model).chunks(READS) {
+    // A fine-tune may have changed one kind of tensor only, such as the query projections.
+    for group in model.tensors().chunks(READS) {
         // All reads of a group are in progress at the same time.
         let reads: Vec<_> = group
             .iter()
@@ -61,16 +59,6 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         }
     }
     Ok(hash.value())
-}
-
-/// Returns the tensors to sample: every tensor outside the layers, and the largest tensor of each layer.
-fn sampled(model: &Model) -> Vec<&TensorEntry> {
-    let outside = model.tensors().iter().filter(|t| !matches!(t.id, TensorId::Layer(..)));
-    let layers = (0..model.config.n_layers).filter_map(|layer| {
-        let of_layer = |t: &&TensorEntry| matches!(t.id, TensorId::Layer(l, _) if l == layer);
-        model.tensors().iter().filter(of_layer).max_by_key(|t| t.bytes)
-    });
-    outside.chain(layers).collect()
 }
 
 /// State of the 64-bit hash of Fowler, Noll and Vo, variant 1a (FNV-1a). The hash tells things apart; it is

@@ -1,6 +1,7 @@
 //! Roles of the tensors of a model, and their names in Hugging Face and GGUF files.
 
 use super::Config;
+use super::config::Biases;
 use crate::format::Container;
 
 /// Role of a tensor in a decoder layer.
@@ -72,12 +73,61 @@ const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
 ];
 
+/// Names of tensors of a layer in a GGUF file, after `blk.<n>.`, that hold the rows of three roles one after the other.
+const JOINED_NAMES: [(&str, [Role; 3]); 2] = [
+    ("attn_qkv.weight", [Role::Query, Role::Key, Role::Value]),
+    ("attn_qkv.bias", [Role::QueryBias, Role::KeyBias, Role::ValueBias]),
+];
+
+/// Roles of the biases of attention, in the order of [`Biases::attention`].
+const ATTENTION_BIASES: [Role; 4] = [Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias];
+
+/// Roles of the biases of the MLP, in the order of [`Biases::mlp`].
+const MLP_BIASES: [Role; 3] = [Role::GateBias, Role::UpBias, Role::DownBias];
+
+/// Beginning of the Hugging Face names of all tensors but the head.
+const BASE_PREFIX: &str = "model.";
+
+/// Last parts of the names of scales for a cache of keys and values in 8 bits. The cache is not used here, and
+/// transformers ignores the scales.
+const CACHE_SCALES: [&str; 4] = [".k_scale", ".v_scale", ".q_scale", ".prob_scale"];
+
+/// Whether the tensor called `name` in a Hugging Face model is a table of rotary positions, which follows from
+/// the configuration. transformers leaves such tensors out.
+pub fn is_rotary_table(name: &str) -> bool {
+    name.starts_with("rotary_emb.") || name.contains(".rotary_emb.")
+}
+
+/// Whether the tensor called `name` in a Hugging Face model is a scale for a cache of keys and values in 8 bits.
+pub fn is_cache_scale(name: &str) -> bool {
+    CACHE_SCALES.iter().any(|end| name.ends_with(end))
+}
+
+/// Returns the full Hugging Face name of a tensor that a model without an output head calls `name`.
+pub fn with_base_prefix(name: &str) -> String {
+    let is_head = MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && *full == name);
+    if is_head { name.to_owned() } else { format!("{BASE_PREFIX}{name}") }
+}
+
+/// Whether the tensor called `name` in a Hugging Face model is named as in a model with an output head.
+pub fn has_base_prefix(name: &str) -> bool {
+    name.starts_with(BASE_PREFIX)
+}
+
 /// Returns the part of the name of a layer's tensor that comes before the layer number.
 fn layer_prefix(container: Container) -> &'static str {
     match container {
         Container::Safetensors => "model.layers.",
         Container::Gguf => "blk.",
     }
+}
+
+/// Splits the name of a layer's tensor in files of kind `container` into the number of the layer and the rest.
+fn in_layer(container: Container, name: &str) -> Option<(usize, &str)> {
+    let (layer, rest) = name.strip_prefix(layer_prefix(container))?.split_once('.')?;
+    // Canonical digits only, so that "01" is not a second name of layer 1.
+    let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
+    Some((index, rest))
 }
 
 fn pick<'a>(container: Container, hugging_face: &'a str, gguf: &'a str) -> &'a str {
@@ -113,11 +163,17 @@ impl TensorId {
         if let Some((id, ..)) = MODEL_NAMES.iter().find(|(_, a, b)| known(a, b) == name) {
             return Some(*id);
         }
-        let (layer, rest) = name.strip_prefix(layer_prefix(container))?.split_once('.')?;
+        let (layer, rest) = in_layer(container, name)?;
         let (role, ..) = LAYER_NAMES.iter().find(|(_, a, b)| !rest.is_empty() && known(a, b) == rest)?;
-        // Canonical digits only, so that "01" is not a second name of layer 1.
-        let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
-        Some(TensorId::Layer(index, *role))
+        Some(TensorId::Layer(layer, *role))
+    }
+
+    /// Identifies the tensors whose rows the tensor called `name` in a GGUF file holds one after the other; `None`
+    /// if it holds those of one tensor.
+    pub fn parse_joined(name: &str) -> Option<[Self; 3]> {
+        let (layer, rest) = in_layer(Container::Gguf, name)?;
+        let (_, roles) = JOINED_NAMES.iter().find(|(known, _)| *known == rest)?;
+        Some(roles.map(|role| TensorId::Layer(layer, role)))
     }
 
     /// Returns the name of the tensor in files of kind `container`; `None` if files of this kind do not hold
@@ -135,6 +191,14 @@ impl TensorId {
         };
         let name = pick(container, hugging_face, gguf);
         (!name.is_empty()).then(|| prefix + name)
+    }
+
+    /// Returns the role of a layer's tensor; `None` for a tensor outside the layers.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            TensorId::Layer(_, role) => Some(role),
+            _ => None,
+        }
     }
 
     /// Returns a name of the tensor for messages: its name in files of kind `container`, or its identity if
@@ -180,15 +244,27 @@ impl Role {
 
     /// Returns the roles that every layer of a model with the configuration `config` must have.
     pub fn required(config: &Config) -> Vec<Role> {
-        let attention_bias = [Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias];
-        let mlp_bias = [Role::GateBias, Role::UpBias, Role::DownBias];
+        let roles = ATTENTION_BIASES.iter().chain(&MLP_BIASES);
+        let stored = config.biases.attention.iter().chain(&config.biases.mlp);
+        let without: Vec<Role> =
+            roles.zip(stored).filter(|(_, stored)| !**stored).map(|(role, _)| *role).collect();
         LAYER_NAMES
             .iter()
             .map(|(role, ..)| *role)
-            .filter(|role| *role != Role::RotaryFrequencies)
-            .filter(|role| config.attention_bias || !attention_bias.contains(role))
-            .filter(|role| config.mlp_bias || !mlp_bias.contains(role))
+            .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
             .collect()
+    }
+
+    /// Whether the role is that of a bias.
+    pub fn is_bias(self) -> bool {
+        ATTENTION_BIASES.contains(&self) || MLP_BIASES.contains(&self)
+    }
+}
+
+impl Biases {
+    /// Returns the biases for whose role `is_there` holds.
+    pub fn of(is_there: impl Fn(Role) -> bool) -> Self {
+        Self { attention: ATTENTION_BIASES.map(&is_there), mlp: MLP_BIASES.map(&is_there) }
     }
 }
 

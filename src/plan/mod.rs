@@ -286,7 +286,8 @@ impl MergePlan {
     /// Checks a plan that came from outside the program.
     ///
     /// Groups must be `0..n_layers` cut into spans. Weights must have the shape of the groups, lie in 0..=1
-    /// (be finite, for [`Operator::Collapse`]) and sum to 1 in each group. If there are steps, they must be
+    /// (be finite, for [`Operator::Collapse`]) and sum to 1 in each group; if the operator [mixes
+    /// nothing](Operator::is_weighted), one weight of each group is 1. If there are steps, they must be
     /// possible and lead to these groups and (except for [`Operator::Collapse`]) weights. A plan without
     /// steps is taken as its groups and weights say.
     ///
@@ -321,6 +322,14 @@ impl MergePlan {
             let sum: f64 = weights.iter().sum();
             if (sum - 1.0).abs() > WEIGHT_TOLERANCE {
                 return usage(format!("the weights of group {g} sum to {sum}, but must sum to 1"));
+            }
+            // Otherwise the weights would mix layers although the operator keeps or fits one.
+            if !self.operator.is_weighted() && weights.iter().any(|w| *w != 0.0 && *w != 1.0) {
+                return usage(format!(
+                    "group {g} has the weights {weights:?}, but operator {} averages nothing: one weight must be 1 \
+                     and all others 0",
+                    self.operator
+                ));
             }
         }
         if self.steps.is_empty() {

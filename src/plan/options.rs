@@ -213,7 +213,7 @@ impl PlanOptions {
     ///
     /// # Errors
     /// [`Error::Usage`] if not exactly one goal is set, if the goal is no layer or leaves none, if a number
-    /// is out of range, if a plan by hand merges a locked layer, if the selection needs a number of layers
+    /// is out of range, if a plan by hand merges a locked layer, if nothing may be merged, if the selection needs a number of layers
     /// that is not given, or if a layer is named that does not exist.
     pub fn check(self, n_layers: usize, massive: &[usize]) -> Result<ValidPlanOptions> {
         let usage = |message: String| Err(Error::Usage(message));
@@ -253,8 +253,35 @@ impl PlanOptions {
         if let Some(layer) = self.locked.iter().find(|&&layer| layer >= n_layers) {
             return usage(format!("layer {layer} cannot be locked: the model has {n_layers} layers"));
         }
+        if self.selection != Selection::Hand && !self.may_merge(n_layers) {
+            return usage(format!(
+                "nothing can be merged, because of the {n_layers} layers these are to be kept: {}; keep fewer",
+                self.kept(n_layers)
+            ));
+        }
         let massive = if self.release_massive { Vec::new() } else { massive.to_vec() };
         Ok(ValidPlanOptions { options: self, n_layers, protected: massive })
+    }
+
+    /// Returns whether any layer may be merged or removed, as far as locked layers decide that.
+    fn may_merge(&self, n_layers: usize) -> bool {
+        let free = |layer: usize| {
+            let kept = (self.keep_first && layer == 0) || (self.keep_last && layer + 1 == n_layers);
+            !kept && !self.locked.contains(&layer)
+        };
+        match self.selection.merges_neighbours() {
+            true => (1..n_layers).any(|layer| free(layer - 1) && free(layer)),
+            false => (0..n_layers).any(|layer| self.may_go(layer, n_layers)),
+        }
+    }
+
+    /// Lists the layers that are to be kept.
+    fn kept(&self, n_layers: usize) -> String {
+        let ends = [self.keep_first.then_some(0), self.keep_last.then_some(n_layers.saturating_sub(1))];
+        let mut kept: Vec<usize> = self.locked.iter().copied().chain(ends.into_iter().flatten()).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// Checks that the layers to be absorbed by hand can be.

@@ -51,6 +51,9 @@ pub struct ModelReport {
     pub sliding_window: Option<usize>,
     /// Names of the weight files and of the files that are copied.
     pub files: Vec<String>,
+    /// What the reader should know of how the files were read, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl ModelReport {
@@ -85,6 +88,7 @@ impl ModelReport {
             tied_head: config.tied_head,
             sliding_window: config.sliding_window,
             files: files.map(|f| f.name().to_owned()).collect(),
+            notes: model.notes.clone(),
         }
     }
 }

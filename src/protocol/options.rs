@@ -9,8 +9,10 @@ use crate::format::element::Element;
 use crate::maths::manifold::Normalise;
 use crate::maths::similarity::Metric;
 use crate::model::Model;
+use crate::model::fingerprint::Fnv;
 use crate::model::weights::storage::Storage;
 use crate::plan::METHODS;
+use crate::{Error, Result};
 
 /// Options of the similarity stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,14 +131,21 @@ impl Default for TextOptions {
 }
 
 impl TextOptions {
-    /// Returns the text and its name in reports.
+    /// Returns the text and its name in reports. A byte-order mark that begins a file is no part of its text.
     pub fn text_and_name(&self) -> (&str, &str) {
         let name = self.text_name.as_deref();
         match (&self.text, self.builtin) {
-            (Some(text), _) => (text, name.unwrap_or("your text")),
+            (Some(text), _) => (text.strip_prefix('\u{feff}').unwrap_or(text), name.unwrap_or("your text")),
             (None, BuiltIn::Calibration) => (demo::TEXT, name.unwrap_or(demo::TEXT_NAME)),
             (None, BuiltIn::Evaluation) => (demo::EVALUATION, name.unwrap_or(demo::EVALUATION_NAME)),
         }
+    }
+
+    /// Returns a hash of the text, as 16 hexadecimal digits, by which a recipe knows the text again.
+    pub fn hash(&self) -> String {
+        let mut hash = Fnv::default();
+        hash.text(self.text_and_name().0);
+        format!("{:016x}", hash.value())
     }
 }
 
@@ -210,11 +219,36 @@ impl WriteOptions {
         Storage { container: self.container.unwrap_or(model.container()), dtype: self.dtype }
     }
 
+    /// Checks that the files of `model` can hold the element type.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a quantised type in a Hugging Face folder, and for a type that can only be read.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let Some(Element::Block(block)) = self.dtype else { return Ok(()) };
+        let name = block.to_string().to_lowercase();
+        if self.storage(model).container == Container::Safetensors {
+            return Err(Error::Usage(format!(
+                "{name} is for GGUF files, and the result would be a Hugging Face folder: give a .gguf file, or \
+                 choose f16, bf16 or f32"
+            )));
+        }
+        if block.encodable() != block {
+            return Err(Error::Usage(format!(
+                "{name} can be read but not written; {} is the nearest that can",
+                block.encodable().to_string().to_lowercase()
+            )));
+        }
+        Ok(())
+    }
+
     /// Returns the name of a GGUF file without its ending: the chosen name, or the name of `model` with
     /// `-laminated` at its end. Characters other than letters, digits, `-`, `_` and `.` become `-`.
     pub fn stem(&self, model: &Model) -> String {
         let name = self.name.as_deref().unwrap_or(&model.name);
-        let name = name.strip_suffix(".gguf").unwrap_or(name);
+        let name = match name.rsplit_once('.') {
+            Some((stem, ending)) if ending.eq_ignore_ascii_case("gguf") => stem,
+            _ => name,
+        };
         let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         let name: String = name.chars().map(safe).collect();
         if self.name.is_some() { name } else { format!("{name}-laminated") }

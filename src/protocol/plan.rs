@@ -4,11 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{CalibrationOptions, WriteOptions};
+use super::options::{CalibrationOptions, TextOptions, WriteOptions};
+use crate::demo;
 use crate::device::DeviceReport;
 use crate::plan::{MergePlan, MergeStep, PlanOptions};
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
+use crate::{Error, Result};
 
 /// A number before and after compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -65,7 +67,8 @@ pub struct WriteReport {
     pub seconds: f64,
 }
 
-/// Everything that is needed to repeat a compression.
+/// Everything that is needed to repeat a compression but the model and the texts, which the recipe knows again
+/// by their hashes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Version of this program.
@@ -82,6 +85,60 @@ pub struct Recipe {
     pub plan: MergePlan,
     /// How the compressed model was stored.
     pub output: WriteOptions,
+    /// Hash of the calibration text ([`TextOptions::hash`]); `None` if the model was not calibrated, and in
+    /// recipes without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_hash: Option<String>,
+    /// Text that the fitted model was judged on; `None` if that was the calibration text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_on: Option<JudgingText>,
+    /// Most bytes of the least-squares problems of a span; `None` if nothing was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit_bytes: Option<u64>,
+}
+
+/// Text that a fitted model was judged on, as a recipe knows it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgingText {
+    /// Name of the text and its sequences; the text itself is left out.
+    pub options: TextOptions,
+    /// Hash of the text ([`TextOptions::hash`]).
+    pub hash: String,
+}
+
+impl JudgingText {
+    /// Describes the text of `options`.
+    pub fn of(options: &TextOptions) -> Self {
+        Self { options: TextOptions { text: None, ..options.clone() }, hash: options.hash() }
+    }
+}
+
+impl Recipe {
+    /// Checks that `text` is the text that the recipe was calibrated on: by its hash, or by its name if the
+    /// recipe has no hash.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], naming both texts, if `text` is another one.
+    pub fn check_text(&self, text: &TextOptions) -> Result<()> {
+        let given = text.text_and_name().1;
+        let wanted = match (&self.calibration.text_name, &self.text_hash) {
+            (Some(name), _) => name,
+            (None, Some(_)) => self.text.name.as_str(),
+            (None, None) => demo::TEXT_NAME,
+        };
+        match &self.text_hash {
+            Some(hash) if *hash == text.hash() => Ok(()),
+            // A recipe of a model that was not calibrated names no text.
+            None if given == wanted || self.text.sequences == 0 => Ok(()),
+            Some(_) if given == wanted => Err(Error::Usage(format!(
+                "{given} is not the text that the recipe was calibrated on, although it has its name; give the \
+                 text as it was then"
+            ))),
+            _ => Err(Error::Usage(format!(
+                "the recipe was calibrated on {wanted}, not on {given}; give that text, which a recipe does not hold"
+            ))),
+        }
+    }
 }
 
 /// Quality of a plan's model that is fitted to part of the calibration text.

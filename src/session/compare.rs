@@ -14,6 +14,7 @@ use crate::protocol::compare::CompareRow;
 use crate::protocol::events::Event;
 use crate::protocol::options::CompareOptions;
 use crate::quality::Quality;
+use crate::write::check::layers_apart;
 use crate::write::planned_bytes;
 use crate::{Error, Result};
 
@@ -49,7 +50,8 @@ pub async fn compare(
         Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)?.for_many().await?;
     let most = options.remove.iter().copied().max().unwrap_or(0);
     let selector = Selector::new(&calibration, resources, baseline.analysis, most);
-    let mut plans = PlanCache { selector, most, iterated: Vec::new() };
+    let apart = layers_apart(context.model, &options.output)?;
+    let mut plans = PlanCache { selector, most, apart, iterated: Vec::new() };
     let mut comparing =
         Comparing { original: Quality::original(&held_out.scores), rows: Vec::new(), cancelled: false };
     for method in &methods {
@@ -79,7 +81,12 @@ pub async fn compare(
     Ok(comparing)
 }
 
-fn methods(options: &CompareOptions, n_layers: usize) -> Result<Vec<Method>> {
+/// Returns the methods of the options, of a model of `n_layers` layers.
+///
+/// # Errors
+/// [`Error::Usage`] if no method or no number of layers is given, if a method does not exist, or if a number of
+/// layers does not fit the model.
+pub fn methods(options: &CompareOptions, n_layers: usize) -> Result<Vec<Method>> {
     if options.methods.is_empty() || options.remove.is_empty() {
         return Err(Error::Usage("name at least one method and one number of layers to remove".to_owned()));
     }
@@ -100,7 +107,8 @@ async fn measure(
     reference: &Reference<'_>,
     row: &mut CompareRow,
 ) -> Result<()> {
-    let plan = plans.plan(&method.options(remove, options.seed), remove).await?;
+    let locked = plans.apart.clone();
+    let plan = plans.plan(&PlanOptions { locked, ..method.options(remove, options.seed) }, remove).await?;
     row.groups.clone_from(&plan.groups);
     row.layers = plan.groups.len();
     if plan.steps.len() < remove {
@@ -124,6 +132,8 @@ struct PlanCache<'a> {
     selector: Selector<'a>,
     /// Largest number of layers that will be removed.
     most: usize,
+    /// Layers that cannot become one with a neighbour.
+    apart: Vec<usize>,
     /// Iterative plans; the first steps of each are the plans that remove fewer layers.
     iterated: Vec<(PlanOptions, MergePlan)>,
 }

@@ -24,7 +24,7 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{Method, PlanOptions};
 use crate::protocol::events::Observer;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
-use crate::protocol::plan::PlanReport;
+use crate::protocol::plan::{JudgingText, PlanReport};
 use crate::protocol::similarity::SimilarityReport;
 use crate::protocol::text::TextReport;
 use crate::quality::Scores;
@@ -62,6 +62,8 @@ struct Planned {
     report: PlanReport,
     /// Layers of the compressed model, stored as [`PlanReport::output`] says.
     layers: Vec<NewLayer>,
+    /// Text that the model was judged on; `None` for the calibration text.
+    judged_on: Option<JudgingText>,
 }
 
 /// Results of the similarity stage.

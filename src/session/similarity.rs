@@ -13,6 +13,7 @@ use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
 use crate::maths::manifold::{Embedding, align};
 use crate::maths::similarity::Metric;
+use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::Stage;
 use crate::protocol::model::ModelReport;
@@ -68,7 +69,7 @@ impl Session {
         stream.thin();
         let scores = score_kept(&context, &stream, from, checkpoint.as_mut()).await?;
 
-        let mut warnings = warnings(&analysis, &sequences, options);
+        let mut warnings = warnings(&self.model, &analysis, &sequences, options);
         warnings.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.warnings()));
         let pictures = align(analysis.maps())?;
         let mut report = SimilarityReport {
@@ -172,7 +173,7 @@ impl Session {
             options: CalibrationOptions { text: None, ..options.clone() },
             mutual_information: analysis.mutual_information(),
             similarity: analysis.matrix().to_rows(),
-            warnings: warnings(&analysis, &calibrated.sequences, options),
+            warnings: warnings(&self.model, &analysis, &calibrated.sequences, options),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
             ..calibrated.report.clone()
@@ -221,8 +222,14 @@ async fn score_kept(
 }
 
 /// Returns warnings to the reader of the similarities, in sentences.
-fn warnings(analysis: &LayerAnalysis, sequences: &Sequences, options: &CalibrationOptions) -> Vec<String> {
-    let mut warnings = analysis.warnings();
+fn warnings(
+    model: &Model,
+    analysis: &LayerAnalysis,
+    sequences: &Sequences,
+    options: &CalibrationOptions,
+) -> Vec<String> {
+    let mut warnings = model.notes.clone();
+    warnings.extend(analysis.warnings());
     if sequences.count() < options.samples {
         warnings.push(format!(
             "The text holds {} sequences of {} tokens; {} were asked for.",

@@ -3,12 +3,13 @@
 use web_time::Instant;
 
 use super::calibration_curve::calibration_curve;
-use super::compare::{Comparing, compare};
+use super::compare::{Comparing, compare, methods};
 use super::{Calibrated, Planned, RunOptions, Session};
 use crate::evaluate::held_out::HeldOut;
 use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
 use crate::forward::context::Context;
+use crate::forward::sequences::sequences;
 use crate::methods::Resources;
 use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
@@ -20,20 +21,63 @@ use crate::protocol::compare::CompareReport;
 use crate::protocol::events::Observer;
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
-use crate::protocol::plan::{BeforeAfter, CalibrationPoint, PlanReport, Recipe, WriteReport, WrittenFile};
+use crate::protocol::plan::{
+    BeforeAfter, CalibrationPoint, JudgingText, PlanReport, Recipe, WriteReport, WrittenFile,
+};
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
+use crate::write::check::{check_groups, check_output, layers_apart};
 use crate::write::{card, planned_bytes, write_model};
 use crate::{Error, Result, memory};
 
 impl Session {
+    /// Checks, before any layer runs, that the model can be written as `output` says. Returns what the files
+    /// will not hold, in sentences.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the files cannot hold the element type; [`Error::Unsupported`] if they cannot
+    /// express the settings or the tokenizer of the model; [`Error::Shape`] if a tensor is no whole number of
+    /// quantisation blocks; [`Error::Format`] and [`Error::Source`] for a small file that is damaged or cannot
+    /// be read.
+    pub async fn check_output(&self, output: &WriteOptions) -> Result<Vec<String>> {
+        check_output(&self.model, output).await
+    }
+
+    /// Checks, before any layer runs, that models of `operator` can be judged after a similarity stage with
+    /// `options`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for sequences that are not possible, or if the operator fits and calibration would see
+    /// more than 1 % of the text of [`judge_on`](Session::judge_on); [`Error::Limit`] if a text does not fill a
+    /// sequence or is larger than 64 MiB.
+    pub fn check_texts(&self, options: &CalibrationOptions, operator: Operator) -> Result<()> {
+        let (calibration, _) = sequences(&self.model, &options.text_options())?;
+        match operator.needs_activations() {
+            true => HeldOut::check(&self.model, &self.judge_on, &calibration, operator),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks, before any layer runs, the options of [`compare`](Session::compare).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if no method or no number of layers is given, if a method does not exist, if a number
+    /// of layers does not fit the model, if its files cannot hold the element type, or for sequences that are
+    /// not possible; [`Error::Limit`] if the evaluation text does not fill a sequence or is larger than 64
+    /// MiB.
+    pub fn check_compare(&self, options: &CompareOptions) -> Result<()> {
+        options.output.check(&self.model)?;
+        methods(options, self.model.config.n_layers)?;
+        sequences(&self.model, &options.evaluation).map(drop)
+    }
+
     /// Makes a plan and measures its model, after [`similarity`](Session::similarity). Nothing is written.
     /// Models whose operator fits to activations are measured on the text of [`judge_on`](Session::judge_on),
     /// others on the calibration text.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage, for options that do not fit the model, if nothing may be
-    /// merged, or if the operator fits and calibration has seen more than 1 % of the text of
+    /// Those of [`check_output`](Session::check_output); [`Error::Usage`] before the similarity stage, for
+    /// options that do not fit the model, if nothing may be merged, or if the operator fits and calibration has seen more than 1 % of the text of
     /// [`judge_on`](Session::judge_on); [`Error::Limit`] if that text does not fill a sequence; those of
     /// running layers (see [`Session`]).
     pub async fn plan(
@@ -46,14 +90,24 @@ impl Session {
         let start = Instant::now();
         self.planned = None;
         let calibrated = self.calibrated()?;
+        let mut notes = check_output(&self.model, output).await?;
+        let apart = layers_apart(&self.model, output)?;
+        let mut options = options.clone();
+        if !apart.is_empty() {
+            notes.push(format!(
+                "Layers {apart:?} take part in no merge, because lists in the model's settings have different \
+                 entries for neighbours."
+            ));
+            options.locked.extend(apart);
+        }
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
         let judge = self.judge(calibrated, options.operator, observer).await?;
-        let outcome =
-            make_plan(&context, &resources, options, output, calibrated.baseline(), judge.as_ref()).await?;
-        let planned =
-            self.report(calibrated, judge.as_ref(), Some(options.clone()), outcome, output, start)?;
+        let mut outcome =
+            make_plan(&context, &resources, &options, output, calibrated.baseline(), judge.as_ref()).await?;
+        outcome.warnings.extend(notes);
+        let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, output, start)?;
         Ok(self.keep(planned))
     }
 
@@ -61,6 +115,7 @@ impl Session {
     /// [`plan`](Session::plan).
     ///
     /// # Errors
+    /// Those of [`check_output`](Session::check_output), also for the layers that become one by the plan;
     /// [`Error::Usage`] before the similarity stage, for a plan that is not valid or of another model, or if
     /// the operator fits and calibration has seen more than 1 % of the text of
     /// [`judge_on`](Session::judge_on); [`Error::Limit`] if that text does not fill a sequence; those of
@@ -74,11 +129,14 @@ impl Session {
         let RunOptions { observer, store, each_step } = run.into();
         let start = Instant::now();
         let calibrated = self.calibrated()?;
+        plan.validate_for(self.model.config.n_layers)?;
+        let notes = check_output(&self.model, output).await?;
+        check_groups(&self.model, output, &plan.groups)?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
         let judge = self.judge(calibrated, plan.operator, observer).await?;
-        let outcome = measure_plan(
+        let mut outcome = measure_plan(
             &context,
             &resources,
             plan.clone(),
@@ -88,6 +146,7 @@ impl Session {
             each_step,
         )
         .await?;
+        outcome.warnings.extend(notes);
         let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
         Ok(self.keep(planned))
     }
@@ -103,19 +162,18 @@ impl Session {
     /// [`similarity`](Session::similarity). If the observer stops the run, the finished rows are returned.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the similarity stage, if no method or no number of layers is given, if a
-    /// method does not exist, or if a number of layers does not fit the model; [`Error::Limit`] if the
-    /// evaluation text does not fill a sequence; those of running layers (see [`Session`]). A method that
-    /// fails is not an error.
+    /// [`Error::Usage`] before the similarity stage; those of [`check_compare`](Session::check_compare) and of
+    /// running layers (see [`Session`]). A method that fails is not an error.
     pub async fn compare(&self, options: &CompareOptions, observer: &dyn Observer) -> Result<CompareReport> {
         let start = Instant::now();
         let calibrated = self.calibrated()?;
+        self.check_compare(options)?;
         let held_out = self.held_out(calibrated, &options.evaluation, observer).await?;
         let seen = held_out.seen;
         let context = self.context(calibrated, &options.output, observer);
         let Comparing { original, rows, cancelled } =
             compare(&context, &self.resources(), options, calibrated.baseline(), &held_out).await?;
-        let mut warnings = Vec::new();
+        let mut warnings = self.model.notes.clone();
         if seen > 0.0 {
             warnings.push(format!(
                 "{:.1} % of the evaluation text was seen in calibration; a method that fits is not judged on more than 1 %.",
@@ -157,6 +215,7 @@ impl Session {
         observer: &dyn Observer,
     ) -> Result<Vec<CalibrationPoint>> {
         let calibrated = self.calibrated()?;
+        output.check(&self.model)?;
         let Some(judge) = self.judge(calibrated, plan.operator, observer).await? else {
             return Err(Error::Usage(format!(
                 "operator {} is not fitted to text, so that more of it changes nothing",
@@ -214,6 +273,7 @@ impl Session {
         start: Instant,
     ) -> Result<Planned> {
         let Outcome { plan, layers, merged, dropped, warnings } = outcome;
+        let warnings = self.model.notes.iter().cloned().chain(warnings).collect();
         let absorbed = plan.n_layers - plan.groups.len();
         let parameters = self.model.config.parameters_per_layer() * absorbed as u64;
         let bytes = planned_bytes(&self.model, &layers, output)?;
@@ -238,7 +298,8 @@ impl Session {
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         };
-        Ok(Planned { options, report, layers })
+        let judged_on = judge.map(|_| JudgingText::of(&self.judge_on));
+        Ok(Planned { options, report, layers, judged_on })
     }
 
     /// Returns the layers of `plan`: the layers that were measured last, if they are of this plan and are
@@ -269,7 +330,7 @@ impl Session {
     ///
     /// # Errors
     /// - [`Error::Usage`] for a plan that is not valid or of another model, before the similarity stage for a
-    ///   plan that has to be fitted, or if `options` split a GGUF model into too many files;
+    ///   plan that has to be fitted, if the files cannot hold the element type, or if `options` split a GGUF model into too many files;
     /// - [`Error::Source`] if files cannot be written, or differ when they are read back;
     /// - [`Error::Unsupported`] if the settings or the tokenizer of the model cannot be expressed in the
     ///   files;
@@ -282,6 +343,7 @@ impl Session {
         observer: &dyn Observer,
     ) -> Result<WriteReport> {
         let start = Instant::now();
+        options.check(&self.model)?;
         let layers = self.layers(plan, options, observer).await?;
         let (calibration, text) = match &self.calibrated {
             Some(calibrated) => (calibrated.options.clone(), calibrated.text.clone()),
@@ -297,6 +359,9 @@ impl Session {
             options: planned.and_then(|planned| planned.options.clone()),
             plan: plan.clone(),
             output: options.clone(),
+            text_hash: self.calibrated.as_ref().map(|calibrated| calibrated.options.text_options().hash()),
+            judged_on: planned.and_then(|planned| planned.judged_on.clone()),
+            fit_bytes: plan.operator.needs_activations().then_some(self.fit_bytes),
         };
         let extra = card::files(&recipe, planned.map(|planned| &planned.report))?;
         let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;

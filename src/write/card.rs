@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::plan::{MergePlan, Operator, PlanOptions, Selection};
 use crate::protocol::plan::{PlanReport, Recipe};
 use crate::quality::Quality;
 use crate::{Error, Result};
@@ -27,8 +28,8 @@ pub fn files(recipe: &Recipe, report: Option<&PlanReport>) -> Result<Vec<ExtraFi
     ])
 }
 
-/// Makes the model card in Markdown: the hub's metadata on top, then the quality if there is a `report`, then
-/// the layers.
+/// Makes the model card in Markdown: the hub's metadata on top, then what was done, the quality if there is a
+/// `report`, and the layers.
 pub fn card(recipe: &Recipe, report: Option<&PlanReport>) -> String {
     let mut card = String::new();
     let plan = &recipe.plan;
@@ -37,29 +38,98 @@ pub fn card(recipe: &Recipe, report: Option<&PlanReport>) -> String {
     let _ = write!(
         card,
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- laminate\n- merge\n---\n\n\
-         # {} with {after} of {before} layers\n\n\
-         Made by Laminate {}: similar layers were merged into \
-         weighted averages (MKA, arXiv 2406.16330). `{RECIPE_NAME}` holds everything needed to repeat it.\n\n",
-        recipe.model, recipe.laminate
+         # {} with {after} of {before} layers\n\nMade by Laminate {}. {} {}\n\n`{RECIPE_NAME}` holds everything \
+         needed to repeat it, except for the original model and the texts.\n\n",
+        recipe.model,
+        recipe.laminate,
+        chosen_by(recipe),
+        made_by(plan.operator)
     );
     if let Some(report) = report {
-        quality_table(&mut card, report);
+        quality_table(&mut card, recipe, report);
     }
-    let _ = write!(card, "## Layers\n\n| new layer | original layers | weights |\n|---|---|---|\n");
-    for (place, (group, weights)) in plan.groups.iter().zip(&plan.weights).enumerate() {
-        let weights: Vec<String> = weights.iter().map(|w| format!("{w:.3}")).collect();
-        let layers: Vec<String> = group.iter().map(ToString::to_string).collect();
-        let _ = writeln!(card, "| {place} | {} | {} |", layers.join(", "), weights.join(", "));
-    }
+    layer_table(&mut card, plan);
     card
 }
 
-fn quality_table(card: &mut String, report: &PlanReport) {
+/// Says in a sentence how the layers were chosen.
+fn chosen_by(recipe: &Recipe) -> String {
+    let Some(options) = &recipe.options else {
+        return "The layers were chosen by hand or by another recipe.".to_owned();
+    };
+    let how = match options.selection {
+        Selection::Mka if options.one_shot => "the most similar neighbours, ranked once",
+        Selection::Mka => {
+            "the most similar neighbours, compared anew after each merge (MKA, arXiv 2406.16330)"
+        }
+        Selection::Redundancy => {
+            "the spans of layers that change the diffusion map and turn the residual stream least"
+        }
+        Selection::BlockInfluence => "the layers of least Block Influence (ShortGPT, arXiv 2403.03853)",
+        Selection::Angular => {
+            "the block of layers whose input and output differ least in angle (arXiv 2403.17887)"
+        }
+        Selection::Pairs => {
+            "pairs of neighbours whose first layer turns the residual stream least (FlattenGPT)"
+        }
+        Selection::GreedyNll => "the layers whose removal harms the likelihood least, one by one (SLEB)",
+        Selection::GreedyKl => "the layers whose removal changes the predictions least, one by one",
+        Selection::Windows => "windows of layers whose collapse preserves the last hidden states (LaCo)",
+        Selection::Tail => "the last layers",
+        Selection::Reverse => "the last layers before the very last",
+        Selection::Random => "layers drawn at random",
+        Selection::Hand => "layers that a person named",
+    };
+    format!("The rule `{}` chose {how}.", options.selection)
+}
+
+/// Says in a sentence how several layers became one.
+fn made_by(operator: Operator) -> String {
+    let how = match operator {
+        Operator::Average => "layers were merged into weighted averages of their tensors",
+        Operator::Drop => "one layer of each group stayed as it was, and the others were dropped",
+        Operator::Collapse => "the differences of the later layers were added to the first (LaCo)",
+        Operator::Scale => {
+            "one layer of each group stayed, and later layers were scaled to make up (Prune&Comp)"
+        }
+        Operator::ReplaceMe => {
+            "one layer of each group stayed, with a linear map fitted to the dropped ones (ReplaceMe)"
+        }
+        Operator::Flatten => {
+            "layers were put side by side, and their most important heads and neurons stayed"
+        }
+        Operator::Refit => {
+            "one layer of each group stayed, and its output and down projections were refitted by least squares"
+        }
+        Operator::PoolRefit => {
+            "heads and neurons of each group were pooled, and output and down projections refitted by least squares"
+        }
+    };
+    format!("By the operator `{operator}`, {how}.")
+}
+
+fn quality_table(card: &mut String, recipe: &Recipe, report: &PlanReport) {
     let text = &report.text;
+    let reads_text = |options: &PlanOptions| {
+        !matches!(
+            options.selection,
+            Selection::Tail | Selection::Reverse | Selection::Random | Selection::Hand
+        )
+    };
+    let what = if report.plan.operator.needs_activations() {
+        format!(
+            ", a text that nothing was chosen by or fitted to. The model was fitted to {} ({} sequences of {} tokens)",
+            recipe.text.name, recipe.text.sequences, recipe.text.tokens_per_sequence
+        )
+    } else if recipe.options.as_ref().is_some_and(reads_text) {
+        ", the text that the layers were chosen on".to_owned()
+    } else {
+        String::new()
+    };
     let _ = write!(
         card,
-        "## What it cost\n\nMeasured on {} ({} sequences of {} tokens), the text that the merges were \
-         chosen on.\n\n| model | perplexity | KL to the original, nats a token | same top token |\n|---|---|---|---|\n",
+        "## What it cost\n\nMeasured on {} ({} sequences of {} tokens){what}.\n\n\
+         | model | perplexity | KL to the original, nats a token | same top token |\n|---|---|---|---|\n",
         text.name, text.sequences, text.tokens_per_sequence
     );
     for (name, quality) in [
@@ -76,6 +146,27 @@ fn quality_table(card: &mut String, report: &PlanReport) {
     );
     if report.merged.collapsed {
         let _ = write!(card, "**Collapsed**: the perplexity is more than ten times the original's.\n\n");
+    }
+}
+
+/// Lists the new layers: with their weights if the operator mixes by them, with the layer that stays if one does.
+fn layer_table(card: &mut String, plan: &MergePlan) {
+    let pools = matches!(plan.operator, Operator::Flatten | Operator::PoolRefit);
+    let (head, line) = match (plan.operator.is_weighted(), pools) {
+        (true, _) => (" weights |", "---|"),
+        (false, false) => (" layer that stays |", "---|"),
+        (false, true) => ("", ""),
+    };
+    let _ = write!(card, "## Layers\n\n| new layer | original layers |{head}\n|---|---|{line}\n");
+    for (place, (group, weights)) in plan.groups.iter().zip(&plan.weights).enumerate() {
+        let layers: Vec<String> = group.iter().map(ToString::to_string).collect();
+        let weights: Vec<String> = weights.iter().map(|w| format!("{w:.3}")).collect();
+        let last = match (plan.operator.is_weighted(), pools) {
+            (true, _) => format!(" {} |", weights.join(", ")),
+            (false, false) => plan.survivor(place).map(|layer| format!(" {layer} |")).unwrap_or_default(),
+            (false, true) => String::new(),
+        };
+        let _ = writeln!(card, "| {place} | {} |{last}", layers.join(", "));
     }
 }
 

@@ -7,13 +7,16 @@ use crate::format::Container;
 use crate::format::gguf::{Metadata, OutputTensor, Value, header_bytes, padding, split_metadata, split_name};
 use crate::model::Model;
 use crate::model::config::special::SpecialIds;
-use crate::model::tokenizer::gguf::to_metadata;
+use crate::model::tokenizer::gguf::{CHAT_TEMPLATE_KEY, to_metadata};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME};
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
 
 /// Metadata key of the recipe, which is stored inside the GGUF file because the file may travel alone.
 const RECIPE_KEY: &str = "laminate.recipe";
+
+/// Names of the files of their own in which newer and older versions of transformers keep a chat template.
+const TEMPLATE_NAMES: [&str; 2] = ["chat_template.jinja", "chat_template.json"];
 
 /// Writes the model as one GGUF file, or as several if its tensors exceed the largest allowed size.
 pub async fn write(
@@ -49,7 +52,11 @@ fn output(job: &Job<'_>) -> OutputTensor {
     OutputTensor { name: job.name.clone(), element: job.element, shape: job.shape.clone(), bytes: job.bytes }
 }
 
-async fn metadata(
+/// Makes the metadata of the model that has one layer for each entry of `groups`, with the recipe among `extra`.
+///
+/// # Errors
+/// Those of [`Config::to_metadata`](crate::model::Config::to_metadata) and [`new_metadata`].
+pub async fn metadata(
     model: &Model,
     groups: &[Vec<usize>],
     options: &WriteOptions,
@@ -78,13 +85,46 @@ async fn new_metadata(model: &Model) -> Result<Vec<(String, Value)>> {
     if model.container() == Container::Gguf {
         return Ok(Vec::new());
     }
-    let mut files = [None, None];
-    for (slot, name) in files.iter_mut().zip([TOKENIZER_NAME, TOKENIZER_CONFIG_NAME]) {
-        if let Some(source) = model.companions.iter().find(|c| c.name().rsplit('/').next() == Some(name)) {
-            *slot = Some(read_checked(source.as_ref(), 0, source.size()).await?);
-        }
-    }
-    let [json, settings] = files;
+    let json = companion(model, TOKENIZER_NAME).await?;
+    let settings = companion(model, TOKENIZER_CONFIG_NAME).await?;
     let special = SpecialIds { bos: model.config.bos_token_id, eos: model.config.eos_token_id };
-    to_metadata(&json.unwrap_or_default(), settings.as_deref(), model.config.vocab_size, special)
+    let mut entries =
+        to_metadata(&json.unwrap_or_default(), settings.as_deref(), model.config.vocab_size, special)?;
+    // As in transformers, a file of its own comes before the tokenizer's settings.
+    if let Some(template) = template(model).await? {
+        entries.retain(|(key, _)| key != CHAT_TEMPLATE_KEY);
+        entries.push((CHAT_TEMPLATE_KEY.to_owned(), Value::String(template)));
+    }
+    Ok(entries)
+}
+
+/// Reads the small file `name` of a Hugging Face model, if it is there.
+async fn companion(model: &Model, name: &str) -> Result<Option<Vec<u8>>> {
+    match model.companions.iter().find(|c| c.name().rsplit('/').next() == Some(name)) {
+        Some(source) => read_checked(source.as_ref(), 0, source.size()).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads the chat template that a Hugging Face model keeps in a file of its own, if there is one.
+///
+/// # Errors
+/// [`Error::Format`], naming the file, if it is no text or no JSON object with a template, and those of
+/// [`read_checked`].
+async fn template(model: &Model) -> Result<Option<String>> {
+    for name in TEMPLATE_NAMES {
+        let Some(bytes) = companion(model, name).await? else { continue };
+        let bad = |why: String| Error::Format(format!("{name}: {why}; download it again or remove it"));
+        let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8 text".to_owned()))?;
+        if !name.ends_with(".json") {
+            return Ok(Some(text));
+        }
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| bad(format!("not JSON ({e})")))?;
+        let template = json.get("chat_template").unwrap_or(&json).as_str();
+        return template
+            .map(|text| Some(text.to_owned()))
+            .ok_or_else(|| bad("it holds no template".to_owned()));
+    }
+    Ok(None)
 }

@@ -1,6 +1,7 @@
 //! The last stage: writes the compressed model to files, reads it back and checks it.
 
 pub mod card;
+pub mod check;
 mod gguf;
 mod hugging_face;
 mod jobs;

@@ -349,3 +349,51 @@ fn layers_of_another_device_are_used_and_said() {
     let sentence = "The first 4 layers were computed on GPU (SIMD) before the run went on, on CPU (SIMD)";
     assert!(report.warnings.iter().any(|warning| warning.starts_with(sentence)), "{:?}", report.warnings);
 }
+
+/// Multiplies the first tensor whose name ends in `end` by 1.25 in all its values.
+fn change(files: &mut Files, end: &str) {
+    let bytes = files.get_mut("model.safetensors").unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let (_, tensor) = header.as_object().unwrap().iter().find(|(name, _)| name.ends_with(end)).unwrap();
+    let [from, to] = [0, 1].map(|i| 8 + length + tensor["data_offsets"][i].as_u64().unwrap() as usize);
+    for value in bytes[from..to].chunks_mut(4) {
+        let changed = 1.25 * f32::from_le_bytes(value.try_into().unwrap());
+        value.copy_from_slice(&changed.to_le_bytes());
+    }
+}
+
+#[test]
+fn a_fine_tune_of_any_kind_of_tensor_is_another_model() {
+    let options = options();
+    let opened = |files: &Files| Session::new(open_files(files).unwrap(), cpu());
+    let base = files("stories260K");
+    let store = MemoryParts::default();
+    run(opened(&base).similarity(&options, kept(&store, &Silent))).unwrap();
+    for end in [
+        "q_proj.weight",
+        "k_proj.weight",
+        "v_proj.weight",
+        "o_proj.weight",
+        "gate_proj.weight",
+        "up_proj.weight",
+        "down_proj.weight",
+        "input_layernorm.weight",
+        "post_attention_layernorm.weight",
+        "model.norm.weight",
+        "embed_tokens.weight",
+    ] {
+        let mut tuned = base.clone();
+        change(&mut tuned, end);
+        let fresh = found(&run(opened(&tuned).similarity(&options, &Silent)).unwrap());
+        let seen = Seen::default();
+        let own = store.parts.borrow().clone();
+        let kept_too = MemoryParts::default();
+        *kept_too.parts.borrow_mut() = own;
+        let report = run(opened(&tuned).similarity(&options, kept(&kept_too, &seen))).unwrap();
+        assert_eq!(seen.run.borrow().len(), 5, "{end}: layers of the base were taken");
+        let mut report = found(&report);
+        report["warnings"] = fresh["warnings"].clone();
+        assert_eq!(report, fresh, "{end}");
+    }
+}

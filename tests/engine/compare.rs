@@ -82,6 +82,32 @@ fn fewer_layers_of_a_search_are_the_first_of_more() {
 }
 
 #[test]
+fn a_comparison_says_what_it_cannot_do_before_it_begins() {
+    // Before the similarity stage, so that nothing has run.
+    let session = session(PLANTED);
+    let q4_0 = WriteOptions { dtype: Some("q4_0".parse().unwrap()), ..WriteOptions::default() };
+    let text = |samples, tokens| TextOptions { samples, tokens, ..TextOptions::default() };
+    for (asked, says) in [
+        (CompareOptions { output: q4_0.clone(), ..options(&["mka"], &[2]) }, "q4_0 is for GGUF files"),
+        (options(&["mka"], &[12]), "cannot remove 12 of 12"),
+        (options(&["magic"], &[1]), "magic"),
+        (CompareOptions { evaluation: text(0, 32), ..options(&["mka"], &[1]) }, "at least 1"),
+        (CompareOptions { evaluation: text(16, 1), ..options(&["mka"], &[1]) }, "sequences of 1 tokens"),
+    ] {
+        let error = session.check_compare(&asked).unwrap_err();
+        assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(says), "{error}");
+    }
+    let asked = CompareOptions { output: q4_0, ..options(&["shortgpt"], &[2]) };
+    let refused = run(calibrated(PLANTED).compare(&asked, &Silent)).unwrap_err();
+    assert!(refused.to_string().contains("q4_0 is for GGUF files"), "{refused}");
+    // In a GGUF file the type is the one that is measured: 18 bytes for 32 weights instead of 128.
+    let as_gguf =
+        CompareOptions { output: WriteOptions { container: Some(Container::Gguf), ..asked.output }, ..asked };
+    let report = compare(&calibrated(PLANTED), &as_gguf);
+    assert!(report.rows[0].bytes * 3 < report.bytes, "{} {}", report.rows[0].bytes, report.bytes);
+}
+
+#[test]
 fn a_text_that_was_calibrated_on_is_said_and_judges_no_fit() {
     let mut session = calibrated(PLANTED);
     let evaluation = TextOptions {

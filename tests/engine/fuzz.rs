@@ -90,6 +90,47 @@ fn gguf_files() {
     }
 }
 
+/// Headers that are right but for values: other numbers, other types, bytes that are no text.
+#[test]
+fn metadata_of_gguf_files() {
+    let name = "stories260K-Q4_0.gguf";
+    let bytes = std::fs::read(data(&format!("models/gguf/{name}"))).unwrap();
+    let header = gguf::parse_header(name, &bytes, bytes.len() as u64).unwrap().unwrap();
+    let start = header.tensors.iter().map(|tensor| tensor.offset).min().unwrap();
+    let output = |t: &gguf::TensorInfo| gguf::OutputTensor {
+        name: t.name.clone(),
+        element: t.element,
+        shape: t.shape.clone(),
+        bytes: t.bytes,
+    };
+    let outputs: Vec<_> = header.tensors.iter().map(output).collect();
+    let names = ["scaling.type", "scaling.factor", "scale_linear", "freq_base", "scaling.attn_factor"];
+    let rope = names.map(|name| (format!("llama.rope.{name}"), gguf::Value::F32(1.0)));
+    for seed in 0..CASES {
+        let mut random = Random(seed << 20);
+        let mut metadata = header.metadata.clone();
+        metadata.entries.extend(rope.clone());
+        for _ in 0..=random.below(3) {
+            let place = random.below(metadata.entries.len());
+            metadata.entries[place].1 = match random.below(8) {
+                0 => gguf::Value::U32(random.length() as u32),
+                1 => gguf::Value::I64(random.next() as i64),
+                2 => gguf::Value::F32(f32::from_bits(random.next() as u32)),
+                3 => gguf::Value::F32([0.0, -1.0, f32::NAN, f32::INFINITY][random.below(4)]),
+                4 => gguf::Value::Bool(random.below(2) == 0),
+                5 => gguf::Value::String(["none", "linear", "yarn", "llama", ""][random.below(5)].to_owned()),
+                6 => gguf::Value::Bytes(random.next().to_le_bytes().to_vec()),
+                _ => gguf::Value::strings((0..random.below(4)).map(|n| n.to_string())),
+            };
+        }
+        let mut damaged = gguf::header_bytes(&metadata, &outputs);
+        damaged.extend(&bytes[start as usize..]);
+        let files = Files::from([(name.to_owned(), damaged)]);
+        let opened = std::panic::catch_unwind(|| open(&files));
+        assert!(opened.is_ok(), "seed {seed}");
+    }
+}
+
 #[test]
 fn safetensors_files() {
     for front in [64, 5000] {

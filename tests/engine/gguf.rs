@@ -122,6 +122,194 @@ fn a_model_without_its_embedding_is_refused_by_the_name_of_the_tensor() {
     assert!(error.contains("tensor token_embd.weight is in none of the weight files"), "{error}");
 }
 
+/// stories260K in F16 with other metadata and tensors. Each tensor is its name, type, shape and bytes.
+type Parts = Vec<(String, Element, Vec<u64>, Vec<u8>)>;
+
+fn edited(edit: impl FnOnce(&mut Metadata, &mut Parts)) -> Files {
+    let bytes = gguf(&["stories260K-F16.gguf"]).remove("stories260K-F16.gguf").unwrap();
+    let Header { mut metadata, tensors, .. } = header(&bytes);
+    let part = |t: laminate::format::gguf::TensorInfo| {
+        let data = bytes[t.offset as usize..][..t.bytes as usize].to_vec();
+        (t.name, t.element, t.shape, data)
+    };
+    let mut parts: Parts = tensors.into_iter().map(part).collect();
+    edit(&mut metadata, &mut parts);
+    let output = |(name, element, shape, data): &(String, Element, Vec<u64>, Vec<u8>)| OutputTensor {
+        name: name.clone(),
+        element: *element,
+        shape: shape.clone(),
+        bytes: data.len() as u64,
+    };
+    let mut file = header_bytes(&metadata, &parts.iter().map(output).collect::<Vec<_>>());
+    for (.., data) in &parts {
+        file.extend(data);
+        file.resize(file.len().next_multiple_of(32), 0);
+    }
+    Files::from([("edited.gguf".to_owned(), file)])
+}
+
+fn with(entries: &[(&str, Value)]) -> Files {
+    edited(|metadata, _| entries.iter().for_each(|(key, value)| metadata.set(key, value.clone())))
+}
+
+fn divisors(values: &[f32]) -> (String, Element, Vec<u64>, Vec<u8>) {
+    let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    ("rope_freqs.weight".to_owned(), Element::F32, vec![values.len() as u64], bytes)
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+/// Perplexity on 16 sequences of 64 tokens, for which llama.cpp's numbers are known.
+fn llama_cpp_perplexity(files: &Files) -> f64 {
+    let options = CalibrationOptions { samples: 16, tokens: 64, ..CalibrationOptions::default() };
+    let model = open_files(files).unwrap();
+    run(evaluate(&model, None, &cpu(), &options.text_options(), &Silent)).unwrap().perplexity
+}
+
+#[track_caller]
+fn as_in_llama_cpp(files: &Files, theirs: f64) {
+    let ours = llama_cpp_perplexity(files);
+    // llama.cpp attends to keys and values in F16.
+    assert!((ours / theirs - 1.0).abs() < 1e-3, "{ours} where llama.cpp has {theirs}");
+}
+
+#[test]
+fn rotary_scaling_is_that_of_llama_cpp() {
+    let (kind, factor) = ("llama.rope.scaling.type", "llama.rope.scaling.factor");
+    as_in_llama_cpp(&with(&[]), 8.2310);
+    as_in_llama_cpp(&with(&[(kind, text("none")), (factor, Value::F32(4.0))]), 8.2310);
+    let both = |n: f32| {
+        edited(|metadata, parts| {
+            metadata.set(kind, text("linear"));
+            metadata.set(factor, Value::F32(n));
+            parts.push(divisors(&[1.0, 1.5, 2.0, 8.0]));
+        })
+    };
+    as_in_llama_cpp(&both(2.0), 38.934);
+    // What is written has key and divisors again.
+    let written = compress(&both(2.0), &unmerged(5), WriteOptions::default());
+    assert!((llama_cpp_perplexity(&written) / llama_cpp_perplexity(&both(2.0)) - 1.0).abs() < 1e-9);
+    let written = compress(
+        &with(&[(kind, text("none")), (factor, Value::F32(4.0))]),
+        &unmerged(5),
+        WriteOptions::default(),
+    );
+    as_in_llama_cpp(&written, 8.2310);
+}
+
+#[test]
+fn special_ids_outside_the_vocabulary_are_those_that_llama_cpp_takes() {
+    let key = |name: &str| format!("tokenizer.ggml.{name}_token_id");
+    for (name, id) in [("eos", 32_000), ("padding", 100_000), ("unknown", 512), ("bos", 100_000)] {
+        as_in_llama_cpp(&with(&[(&key(name), Value::U32(id))]), 8.2310);
+    }
+    // The ids travel as they are, and a directory has SentencePiece's own.
+    let foreign = with(&[(&key("bos"), Value::U32(100_000)), (&key("eos"), Value::U32(100_000))]);
+    let options = WriteOptions { container: Some(Container::Safetensors), ..WriteOptions::default() };
+    let folder = compress(&foreign, &unmerged(5), options);
+    let config: serde_json::Value = serde_json::from_slice(&folder["config.json"]).unwrap();
+    assert_eq!([&config["bos_token_id"], &config["eos_token_id"]], [1, 2]);
+    refused(&with(&[(&key("eos"), text("</s>"))]), &["eos_token_id", "not the number of a token"]);
+}
+
+#[test]
+fn queries_keys_and_values_in_one_tensor_are_parted() {
+    let joined = edited(|_, parts| {
+        for layer in 0..5 {
+            let name = |part: &str| format!("blk.{layer}.attn_{part}.weight");
+            let mut rows = (0, Vec::new());
+            for part in ["q", "k", "v"] {
+                let at = parts.iter().position(|(each, ..)| *each == name(part)).unwrap();
+                let (_, _, shape, data) = parts.remove(at);
+                rows = (rows.0 + shape[0], [rows.1, data].concat());
+            }
+            parts.push((name("qkv"), Element::F16, vec![rows.0, 64], rows.1));
+        }
+    });
+    as_in_llama_cpp(&joined, 8.2310);
+    let written = compress(&joined, &unmerged(5), WriteOptions::default());
+    assert_eq!(values(&written), values(&gguf(&["stories260K-F16.gguf"])));
+    let wrong = edited(|_, parts| {
+        let at = parts.iter().position(|(name, ..)| name == "blk.1.attn_q.weight").unwrap();
+        parts[at].0 = "blk.1.attn_qkv.weight".into();
+    });
+    refused(&wrong, &["edited.gguf", "blk.1.attn_qkv.weight", "[64, 64]", "cannot be parted"]);
+}
+
+#[test]
+fn metadata_that_nobody_reads_need_not_be_text() {
+    let latin = Value::Bytes(vec![0xff, 0xfe, 0xe9, 0x80]);
+    let files = with(&[("general.author", latin.clone())]);
+    as_in_llama_cpp(&files, 8.2310);
+    let written = compress(&files, &unmerged(5), WriteOptions::default());
+    assert_eq!(header(written.values().next().unwrap()).metadata.get("general.author"), Some(&latin));
+    for key in
+        ["general.architecture", "llama.rope.scaling.type", "tokenizer.ggml.model", "tokenizer.chat_template"]
+    {
+        refused(&with(&[(key, latin.clone())]), &["edited.gguf", key, "not UTF-8 text"]);
+    }
+    let bytes = small(|m, _| m.set("general.author", text("x")));
+    lie(&patched(bytes, b"general.author", 0, &[0xe9]), "a metadata key is not UTF-8 text");
+}
+
+#[test]
+fn the_architecture_is_judged_before_any_tensor() {
+    // The tensors are those of the architectures, which no Llama has, or of types that are not read.
+    let foreign = |architecture: &str, tensor: &str| {
+        let (architecture, tensor) = (text(architecture), tensor.to_owned());
+        edited(move |metadata, parts| {
+            metadata.set("general.architecture", architecture);
+            parts[0].0 = tensor;
+        })
+    };
+    for (architecture, tensor) in [
+        ("qwen3", "blk.0.attn_k_norm.weight"),
+        ("gemma2", "blk.0.post_attention_norm.weight"),
+        ("phi3", "blk.0.attn_qkv.weight"),
+        ("mamba", "blk.0.ssm_a"),
+        ("clip", "v.patch_embd.weight"),
+    ] {
+        let expected = format!("architecture {architecture} is not supported; llama is");
+        refused(&foreign(architecture, tensor), &["edited.gguf: ", &expected]);
+    }
+    let mut odd = foreign("deepseek2", "blk.0.x");
+    let bytes = odd.get_mut("edited.gguf").unwrap();
+    // Name, number of dimensions and dimensions come before the type, which becomes IQ1_S.
+    let name = b"blk.0.x";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
+    let n_dimensions = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let at = at + 4 + 8 * n_dimensions;
+    bytes[at..at + 4].copy_from_slice(&19u32.to_le_bytes());
+    refused(&odd, &["architecture deepseek2 is not supported"]);
+
+    let experts = edited(|metadata, parts| {
+        metadata.set("llama.expert_count", Value::U32(8));
+        parts[0].0 = "blk.0.ffn_gate_inp.weight".into();
+    });
+    refused(&experts, &["llama.expert_count is 8"]);
+    refused(&with(&[("general.type", text("adapter"))]), &["general.type is adapter", "whole model"]);
+    refused(
+        &edited(|metadata, _| metadata.remove("general.architecture")),
+        &["general.architecture is missing"],
+    );
+}
+
+#[test]
+fn rotary_divisors_that_cannot_be_are_named() {
+    let of = |values: &[f32]| {
+        let tensor = divisors(values);
+        edited(|_, parts| parts.push(tensor))
+    };
+    refused(&of(&[1.0, 0.0, 1.0, 1.0]), &["edited.gguf", "rotary divisors hold 0, which is not a positive"]);
+    refused(&of(&[1.0; 3]), &["rope_freqs.weight has shape [3]"]);
+    refused(&of(&[1.0; 1 << 17]), &["rope_freqs.weight has 131072 values"]);
+    let base = |x: f32| with(&[("llama.rope.freq_base", Value::F32(x))]);
+    refused(&base(0.0), &["llama.rope.freq_base is 0, not a positive number"]);
+    refused(&base(-1.0), &["llama.rope.freq_base is -1, not a positive number"]);
+}
+
 // Out.
 
 #[test]
@@ -342,6 +530,44 @@ fn a_header_that_is_right_is_read_from_any_prefix_that_holds_it() {
     }
 }
 
+/// A header of `metadata` alone, with a list of `n` items of `kind`, each of `size` zero bytes.
+fn long_list(kind: u32, n: u64, size: u64) -> Vec<u8> {
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend(1u64.to_le_bytes());
+    bytes.extend(4u64.to_le_bytes());
+    bytes.extend(b"list");
+    bytes.extend(9u32.to_le_bytes());
+    bytes.extend(kind.to_le_bytes());
+    bytes.extend(n.to_le_bytes());
+    bytes.resize(bytes.len() + (n * size) as usize, 0);
+    bytes
+}
+
+#[test]
+fn a_header_that_would_fill_the_memory_is_refused() {
+    let limit = laminate::format::gguf::MAX_HEADER_MEMORY;
+    let item = size_of::<Value>() as u64;
+    // Bytes, and empty strings.
+    for (kind, size) in [(0, 1), (8, 8)] {
+        let n = limit / item + 1;
+        let bytes = long_list(kind, n, size);
+        let error = parse_header("big.gguf", &bytes, bytes.len() as u64).unwrap_err();
+        assert!(matches!(error, Error::Limit(_)), "{error:?}");
+        let message = error.to_string();
+        assert!(
+            message.contains("big.gguf: up to metadata key list") && message.contains("512 MB"),
+            "{message}"
+        );
+        // A front that ends within the list asks for more bytes and reserves nothing.
+        assert_eq!(parse_header("big.gguf", &bytes[..1 << 20], bytes.len() as u64).unwrap(), None);
+    }
+    // A list that is long, and longer than any vocabulary, is read.
+    let bytes = long_list(0, 1 << 20, 1);
+    let read = header(&bytes);
+    assert_eq!(read.metadata.get("list").unwrap().as_array().unwrap().len(), 1 << 20);
+}
+
 #[test]
 fn wrong_magic_and_versions() {
     lie(b"GGML\0\0\0\0....................", "not a GGUF file");
@@ -371,7 +597,12 @@ fn lengths_of_strings_and_lists_beyond_the_file() {
 
 #[test]
 fn text_that_is_none_and_values_of_no_type() {
-    lie(&patched(small(|_, _| {}), b"llama", 0, &[0xff]), "not UTF-8");
+    let bytes = patched(small(|_, _| {}), b"llama", 0, &[0xff]);
+    assert_eq!(
+        header(&bytes).metadata.get("general.architecture"),
+        Some(&Value::Bytes(b"\xfflama".to_vec()))
+    );
+    lie(&patched(small(|_, t| t[0].name = "name".into()), b"name", 0, &[0xff]), "not UTF-8");
     lie(&patched(small(|_, _| {}), b"architecture", 12, &77u32.to_le_bytes()), "type 77");
     let bytes = small(|m, _| m.set("flag", Value::Bool(true)));
     lie(&patched(bytes, b"flag", 8, &[7]), "neither true nor false");

@@ -11,6 +11,8 @@ mod stored;
 mod bad_input;
 mod blocks;
 mod checkpoint;
+#[cfg(feature = "cli")]
+mod command_line;
 mod compare;
 mod compress;
 mod diffusion_map;
@@ -23,6 +25,7 @@ mod maps;
 mod methods;
 mod mmlu;
 mod mutual_information;
+mod open;
 mod output;
 mod picture;
 mod plan;

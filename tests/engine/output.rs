@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use laminate::files::sink::DirectoryFolder;
+use laminate::format::Container;
+use laminate::format::gguf::{Value, parse_header};
+use laminate::plan::Operator;
 use laminate::protocol::events::Stage;
 use laminate::protocol::plan::Recipe;
 use laminate::{
-    CalibrationOptions, Error, MergePlan, Observer, OutputFolder, Result, Session, Silent, WriteOptions,
+    CalibrationOptions, Error, MergePlan, Method, Observer, OutputFolder, Result, Session, Silent,
+    TextOptions, WriteOptions,
 };
 use safetensors::SafeTensors;
 
@@ -94,6 +98,262 @@ fn the_configuration_and_the_recipe_say_what_was_done() {
     let card = String::from_utf8(state.files["README.md"].clone()).unwrap();
     assert!(card.contains("5 of 12 layers"), "{card}");
     assert!(card.contains(&format!("{:.3}", report.merged.perplexity)), "{card}");
+}
+
+/// The model card and the recipe of a method that removes two layers.
+fn card(method: &str) -> (String, Recipe) {
+    let mut session = session(PLANTED);
+    let options = CalibrationOptions { samples: 40, tokens: 32, ..CalibrationOptions::default() };
+    run(session.similarity(&options, &Silent)).unwrap();
+    session.judge_on(TextOptions { samples: 16, tokens: 24, ..TextOptions::default() });
+    let plan = Method::named(method).unwrap().options(2, 0);
+    let (output, folder) = (WriteOptions::default(), MemoryFolder::default());
+    let report = run(session.plan(&plan, &output, &Silent)).unwrap();
+    run(session.write(&report.plan, &output, &mut folder.clone(), &Silent)).unwrap();
+    let files = &folder.state.borrow().files;
+    let card = String::from_utf8(files["README.md"].clone()).unwrap();
+    (card, serde_json::from_slice(&files["recipe.json"]).unwrap())
+}
+
+#[test]
+fn the_card_says_which_rule_and_operator_made_the_model_and_which_text_judged_it() {
+    let (calibration, evaluation) = (laminate::demo::TEXT_NAME, laminate::demo::EVALUATION_NAME);
+    for (method, rule, operator, pools) in [
+        ("mka", "`mka`", "`average`", false),
+        ("shortgpt", "`bi`", "`drop`", false),
+        ("laco", "`laco`", "`laco`", false),
+        ("mka-code", "`tail`", "`drop`", false),
+        ("bi+refit", "`bi`", "`refit`", false),
+        ("flatten", "`pairs`", "`flatten`", true),
+        ("laminate", "`redundancy`", "`pool-refit`", true),
+    ] {
+        let (card, recipe) = card(method);
+        let lines: Vec<&str> = card.lines().collect();
+        let of = |start: &str| *lines.iter().find(|line| line.starts_with(start)).unwrap();
+        assert!(of("Made by").contains(&format!("The rule {rule} chose")), "{card}");
+        assert!(of("Made by").contains(&format!("By the operator {operator},")), "{card}");
+        assert_eq!(card.contains("weighted averages"), method == "mka", "{card}");
+        assert_eq!(card.contains("2406.16330"), method == "mka", "{card}");
+        let fits = recipe.plan.operator.needs_activations();
+        let measured = of("Measured on");
+        let judge =
+            if fits { format!("{evaluation} (16 sequences of 24") } else { format!("{calibration} (40") };
+        assert!(measured.starts_with(&format!("Measured on {judge}")), "{measured}");
+        assert_eq!(measured.contains(&format!("fitted to {calibration} (40 sequences of 32 tokens)")), fits);
+        // The last layers go whatever the text.
+        let chosen_on_it = !fits && method != "mka-code";
+        assert_eq!(measured.contains("the text that the layers were chosen on"), chosen_on_it, "{measured}");
+        let table = of("| new layer");
+        assert_eq!(table.contains("weights"), matches!(method, "mka" | "laco"), "{table}");
+        assert_eq!(table.contains("stays"), !pools && !matches!(method, "mka" | "laco"), "{table}");
+        assert_eq!(recipe.judged_on.is_some(), fits);
+        assert_eq!(recipe.fit_bytes.is_some(), fits);
+    }
+}
+
+#[test]
+fn a_recipe_knows_its_texts_again() {
+    let (_, recipe) = card("laminate");
+    let texts = [TextOptions::default(), CalibrationOptions::default().text_options()];
+    let [evaluation, calibration] = &texts;
+    assert_eq!(recipe.judged_on.as_ref().unwrap().hash, evaluation.hash());
+    assert_eq!(recipe.judged_on.as_ref().unwrap().options.samples, 16);
+    assert_eq!(recipe.text_hash, Some(calibration.hash()));
+    assert_ne!(calibration.hash(), evaluation.hash());
+    assert_eq!(recipe.check_text(calibration), Ok(()));
+    let named = |name: &str, text: &str| TextOptions {
+        text: Some(text.to_owned()),
+        text_name: Some(name.to_owned()),
+        ..TextOptions::default()
+    };
+    // A copy of another name is the same text, with a byte-order mark too.
+    assert_eq!(recipe.check_text(&named("copy.txt", laminate::demo::TEXT)), Ok(()));
+    assert_eq!(recipe.check_text(&named("copy.txt", &format!("\u{feff}{}", laminate::demo::TEXT))), Ok(()));
+    let refused = |recipe: &Recipe, text: &TextOptions| recipe.check_text(text).unwrap_err().to_string();
+    let other = refused(&recipe, &named("b.txt", "another text"));
+    assert!(other.contains(laminate::demo::TEXT_NAME) && other.contains("not on b.txt"), "{other}");
+    let changed = refused(&recipe, &named(laminate::demo::TEXT_NAME, "another text"));
+    assert!(changed.contains("although it has its name"), "{changed}");
+    // Without a hash, the name is all there is to go by.
+    let mut old = Recipe { text_hash: None, ..recipe };
+    assert_eq!(old.check_text(calibration), Ok(()));
+    old.calibration.text_name = Some("b.txt".to_owned());
+    assert_eq!(old.check_text(&named("b.txt", "another text")), Ok(()));
+    assert!(refused(&old, calibration).contains("calibrated on b.txt"));
+}
+
+#[test]
+fn a_type_that_the_files_cannot_hold_is_refused_by_every_stage() {
+    let mut session = calibrated(PLANTED);
+    for (dtype, container, says) in [
+        ("q4_0", None, "q4_0 is for GGUF files"),
+        ("q4_0", Some(Container::Safetensors), "q4_0 is for GGUF files"),
+        ("q2_k", Some(Container::Gguf), "q2_k can be read but not written"),
+    ] {
+        let options =
+            WriteOptions { dtype: Some(dtype.parse().unwrap()), container, ..WriteOptions::default() };
+        let folder = MemoryFolder::default();
+        for error in [
+            run(session.check_output(&options)).unwrap_err(),
+            run(session.plan(&remove(1), &options, &Silent)).unwrap_err(),
+            run(session.measure(&plan(), &options, &Silent)).unwrap_err(),
+            run(session.calibration_curve(&plan(), &[12], &options, &Silent)).unwrap_err(),
+            write(&session, &options, &folder, &Silent).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(says), "{error}");
+        }
+        assert!(folder.state.borrow().files.is_empty());
+    }
+    let q4_0 = WriteOptions { dtype: Some("q4_0".parse().unwrap()), ..WriteOptions::default() };
+    let as_gguf = WriteOptions { container: Some(Container::Gguf), ..q4_0 };
+    run(session.check_output(&as_gguf)).unwrap();
+}
+
+/// The files of a model whose JSON file `name` is edited.
+fn edited(model: &str, name: &str, edit: impl FnOnce(&mut serde_json::Value)) -> Files {
+    let mut files = files(model);
+    let mut json = serde_json::from_slice(&files[name]).unwrap();
+    edit(&mut json);
+    files.insert(name.to_owned(), json.to_string().into_bytes());
+    files
+}
+
+fn to_gguf() -> WriteOptions {
+    WriteOptions { container: Some(Container::Gguf), name: Some("x".to_owned()), ..WriteOptions::default() }
+}
+
+#[test]
+fn what_the_files_cannot_say_is_found_before_any_layer_runs() {
+    let session = |files: &Files| Session::new(open_files(files).unwrap(), crate::common::cpu());
+    let composed = edited("stories260K", "tokenizer.json", |json| {
+        let steps = json["normalizer"]["normalizers"].as_array_mut().unwrap();
+        steps.insert(0, serde_json::json!({"type": "NFKC"}));
+    });
+    let error = run(session(&composed).check_output(&to_gguf())).unwrap_err();
+    assert!(error.to_string().starts_with("tokenizer.json"), "{error}");
+    run(session(&composed).check_output(&WriteOptions::default())).unwrap();
+
+    // Rotary divisors that follow from no rule, in a file made of a model with Llama 3.1's rule.
+    let (mut ruled, folder) = (session(&files("variants/rope-llama3")), MemoryFolder::default());
+    run(ruled.similarity(&CalibrationOptions { samples: 30, tokens: 24, ..Default::default() }, &Silent))
+        .unwrap();
+    let unmerged = MergePlan::unmerged(ruled.model().config.n_layers);
+    run(ruled.write(&unmerged, &to_gguf(), &mut folder.clone(), &Silent)).unwrap();
+    let mut bytes = folder.state.borrow().files["x.gguf"].clone();
+    let header = parse_header("x.gguf", &bytes, bytes.len() as u64).unwrap().unwrap();
+    let divisors = header.tensors.iter().find(|tensor| tensor.name == "rope_freqs.weight").unwrap();
+    let second = divisors.offset as usize + 4;
+    bytes[second..second + 4].copy_from_slice(&7.7f32.to_le_bytes());
+    let odd = Files::from([("x.gguf".to_owned(), bytes)]);
+    let as_folder = WriteOptions { container: Some(Container::Safetensors), ..WriteOptions::default() };
+    let error = run(session(&odd).check_output(&as_folder)).unwrap_err();
+    assert!(error.to_string().contains("rotary frequencies"), "{error}");
+    run(session(&odd).check_output(&WriteOptions::default())).unwrap();
+}
+
+#[test]
+fn layers_whose_entries_differ_are_kept_apart() {
+    // Layers 0 to 3 have one number, the others another: layers 3 and 4 cannot become one.
+    let differing = edited(PLANTED, "config.json", |json| {
+        json["numbers"] = (0..12).map(|layer| usize::from(layer > 3)).collect::<Vec<_>>().into();
+    });
+    let mut session = Session::new(open_files(&differing).unwrap(), crate::common::cpu());
+    run(session.similarity(&CalibrationOptions { samples: 40, ..Default::default() }, &Silent)).unwrap();
+    for method in ["mka", "tail+average", "greedy-kl"] {
+        let options = Method::named(method).unwrap().options(7, 0);
+        let (output, folder) = (WriteOptions::default(), MemoryFolder::default());
+        let report = run(session.plan(&options, &output, &Silent)).unwrap();
+        assert!(
+            report.plan.groups.iter().all(|g| !(g.contains(&3) && g.contains(&4))),
+            "{:?}",
+            report.plan.groups
+        );
+        assert!(
+            report.warnings.iter().any(|w| w.contains("[3, 4] take part in no merge")),
+            "{:?}",
+            report.warnings
+        );
+        run(session.write(&report.plan, &output, &mut folder.clone(), &Silent)).unwrap();
+        let config: serde_json::Value =
+            serde_json::from_slice(&folder.state.borrow().files["config.json"]).unwrap();
+        assert_eq!(config["numbers"].as_array().unwrap().len(), report.plan.groups.len());
+    }
+    let joins =
+        MergePlan { operator: Operator::Average, ..MergePlan::from_merges(12, &[([3, 4], 0.5)]).unwrap() };
+    let error = run(session.measure(&joins, &WriteOptions::default(), &Silent)).unwrap_err();
+    assert!(error.to_string().contains("numbers"), "{error}");
+}
+
+#[test]
+fn a_chat_template_of_its_own_file_goes_into_a_gguf_file() {
+    let template = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}";
+    let in_json = serde_json::json!({ "chat_template": format!("json {template}") }).to_string();
+    let in_settings = serde_json::json!({ "chat_template": "settings" }).to_string();
+    for (names, expected, notes) in [
+        (
+            vec!["chat_template.jinja", "chat_template.json", "tokenizer_config.json"],
+            Some(template.to_owned()),
+            0,
+        ),
+        (vec!["chat_template.json", "tokenizer_config.json"], Some(format!("json {template}")), 0),
+        (vec!["tokenizer_config.json"], Some("settings".to_owned()), 0),
+        (vec![], None, 1),
+    ] {
+        let mut files = files("variants/mistral-window");
+        for name in names {
+            let contents = match name {
+                "chat_template.jinja" => template.to_owned(),
+                "chat_template.json" => in_json.clone(),
+                _ => in_settings.clone(),
+            };
+            files.insert(name.to_owned(), contents.into_bytes());
+        }
+        let session = Session::new(open_files(&files).unwrap(), crate::common::cpu());
+        let told = run(session.check_output(&to_gguf())).unwrap();
+        assert_eq!(told.iter().filter(|note| note.contains("no chat template")).count(), notes, "{told:?}");
+        // llama.cpp reads no window of this architecture, whatever the file says.
+        let window = session.model().config.sliding_window.unwrap();
+        assert!(told.iter().any(|note| note.contains(&format!("beyond {window} tokens"))), "{told:?}");
+        assert_eq!(run(session.check_output(&WriteOptions::default())), Ok(vec![]));
+        let folder = MemoryFolder::default();
+        let unmerged = MergePlan::unmerged(session.model().config.n_layers);
+        run(session.write(&unmerged, &to_gguf(), &mut folder.clone(), &Silent)).unwrap();
+        let bytes = &folder.state.borrow().files["x.gguf"];
+        let metadata = parse_header("x.gguf", bytes, bytes.len() as u64).unwrap().unwrap().metadata;
+        assert_eq!(metadata.get("tokenizer.chat_template"), expected.map(Value::String).as_ref());
+    }
+}
+
+#[test]
+fn what_killed_runs_left_is_removed_and_what_runs_is_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(parent.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // Under the name that process 1 of a container had, of another target, and of no run at all.
+    for left in [".model.partial-1", ".other.partial-1", ".model.partial-my own"] {
+        std::fs::create_dir(parent.path().join(left)).unwrap();
+        std::fs::write(parent.path().join(left).join("half"), b"half").unwrap();
+    }
+    let target = parent.path().join("model");
+    let mut first = DirectoryFolder::create(&target).unwrap();
+    run(first.create("file")).unwrap();
+    if cfg!(unix) {
+        assert_eq!(names().iter().filter(|name| *name == ".model.partial-1").count(), 0, "{:?}", names());
+    }
+    let second = DirectoryFolder::create(&target).unwrap();
+    assert!(first.partial().is_dir() && second.partial().is_dir() && first.partial() != second.partial());
+    // As on a signal, in the middle of a file.
+    DirectoryFolder::discard(first.partial());
+    run(first.write(b"more")).unwrap();
+    assert!(run(first.commit()).is_err() && !target.exists());
+    drop((first, second));
+    assert!(names().starts_with(&[".model.partial-my own".to_owned()]), "{:?}", names());
+    assert_eq!(names().len(), if cfg!(unix) { 2 } else { 3 });
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_locked_layer_takes_part_in_no_merge() {
     let locked = |layers: &[usize]| PlanOptions { locked: layers.to_vec(), ..options() };
     assert_next(locked(&[2]), &[], &adjacent, Some(3));
     assert_next(locked(&[2, 4]), &[], &adjacent, Some(0));
-    assert_next(locked(&[0, 2, 4]), &[], &adjacent, None);
+    assert_next(locked(&[0, 2]), &[4, 5], &adjacent, None);
     // In one pass too, up to the end.
     let options = PlanOptions { one_shot: true, remove: Some(5), ..locked(&[2]) };
     let chosen = planner(options, 6, &[]).one_shot_pairs(&neighbours(&adjacent), None).unwrap();
@@ -432,6 +432,55 @@ fn edited_plans_are_checked() {
     assert_edit_fails(|p| p.steps[1].merged = [0, 1], "step 1");
     assert_edit_fails(|p| p.steps[1].layers = 2, "step 1");
     assert_edit_fails(|p| drop(p.steps.pop()), "groups");
+}
+
+#[test]
+fn a_plan_whose_operator_averages_nothing_has_no_shares() {
+    for operator in Operator::ALL.iter().filter(|operator| **operator != Operator::Collapse) {
+        let plan = |weights: &[f64]| MergePlan {
+            operator: *operator,
+            groups: vec![vec![0], vec![1, 2], vec![3]],
+            weights: vec![vec![1.0], weights.to_vec(), vec![1.0]],
+            ..MergePlan::unmerged(4)
+        };
+        for whole in [[1.0, 0.0], [0.0, 1.0]] {
+            assert_eq!(plan(&whole).validate(), Ok(()), "{operator}");
+        }
+        for shares in [[0.5, 0.5], [0.999_999_5, 5e-7]] {
+            match operator {
+                Operator::Average => assert_eq!(plan(&shares).validate(), Ok(())),
+                _ => assert_usage(plan(&shares).validate(), "group 1 has the weights"),
+            }
+        }
+    }
+    // The steps of such a plan give no shares either.
+    let average = MergePlan::from_merges(3, &[([0, 1], 0.5)]).unwrap();
+    assert_usage(
+        MergePlan { operator: Operator::Drop, ..average }.validate(),
+        "operator drop averages nothing",
+    );
+}
+
+#[test]
+fn layers_of_which_none_may_go_are_refused_at_once() {
+    let check = |options: PlanOptions| options.check(5, &[]).map(drop);
+    let keep = |locked: &[usize], selection| PlanOptions {
+        locked: locked.to_vec(),
+        remove: Some(1),
+        selection,
+        ..PlanOptions::default()
+    };
+    for selection in Selection::ALL.iter().filter(|selection| **selection != Selection::Hand) {
+        assert_usage(check(keep(&[4, 0, 1, 2, 3], *selection)), "are to be kept: 0, 1, 2, 3, 4;");
+        assert_eq!(check(keep(&[0, 1, 2], *selection)), Ok(()), "{selection}");
+    }
+    // Layers 1 and 3 have no neighbour to be merged with, nor a layer that may absorb them.
+    assert_usage(check(keep(&[0, 2, 4], Selection::Mka)), "to be kept: 0, 2, 4;");
+    assert_usage(check(keep(&[0, 2, 4], Selection::BlockInfluence)), "to be kept: 0, 2, 4;");
+    let dropped = PlanOptions { operator: Operator::Drop, ..keep(&[0, 2, 4], Selection::BlockInfluence) };
+    assert_eq!(check(dropped), Ok(()));
+    let ends = PlanOptions { keep_first: true, keep_last: true, ..keep(&[2], Selection::Mka) };
+    assert_usage(check(ends), "to be kept: 0, 2, 4;");
 }
 
 #[test]

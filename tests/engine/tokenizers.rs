@@ -433,12 +433,30 @@ fn a_file_without_types_has_its_special_tokens() {
 #[test]
 fn ids_out_of_range() {
     for key in ["bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_id"] {
-        for id in [Value::U32(4), Value::U64(1 << 40), Value::I32(-2), Value::String("3".to_owned())] {
-            refused(small_bpe(), key, Some(id), &[key, "4 tokens"]);
+        for id in [Value::I32(-2), Value::String("3".to_owned())] {
+            refused(small_bpe(), key, Some(id), &[key, "not the number of a token"]);
         }
-        let mut metadata = small_bpe();
-        metadata.set(&format!("tokenizer.ggml.{key}"), Value::U32(u32::MAX));
-        from_metadata("m", &metadata).expect("-1 is what converters write for none");
+        // llama.cpp ignores an id outside the vocabulary; -1 is what converters write for none.
+        for id in [Value::U32(u32::MAX), Value::U32(7), Value::U64(1 << 40)] {
+            let with = |mut metadata: Metadata| {
+                metadata.set(&format!("tokenizer.ggml.{key}"), id.clone());
+                metadata
+            };
+            let ids = |metadata: &Metadata| {
+                from_metadata("m", metadata).unwrap().encode("aa b", true).unwrap().get_ids().to_vec()
+            };
+            let unnamed = |mut metadata: Metadata| {
+                metadata.remove(&format!("tokenizer.ggml.{key}"));
+                metadata
+            };
+            // SentencePiece has an id of its own for each.
+            assert_eq!(ids(&with(small_spm())), ids(&unnamed(small_spm())), "{key} {id}");
+            if key == "bos_token_id" && id != Value::U32(u32::MAX) {
+                refused(small_bpe(), key, Some(id), &[key, "4 tokens"]);
+            } else {
+                assert_eq!(ids(&with(small_bpe())), ids(&unnamed(small_bpe())), "{key} {id}");
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest'
-import { toEngineError } from '../../www/engine/errors'
+import { saying, toEngineError, withoutDebug } from '../../www/engine/errors'
 import { preferenceFrom } from '../../www/engine/features'
 import { DirectoryFolder, newFolder, PrivateFolder, SingleFile } from '../../www/engine/sink'
 import { FileSource, fromFileList, withoutCommonFolder } from '../../www/engine/source'
@@ -207,6 +207,17 @@ describe('writing a zip', () => {
 })
 
 describe('errors and addresses', () => {
+  test('an error of the engine is shown as a sentence', () => {
+    expect(saying({ kind: 'cancelled', message: 'cancelled; nothing was written' })).toBe('Cancelled; nothing was written.')
+    expect(saying({ kind: 'format', message: 'model.safetensors: the header is cut short' })).toBe('model.safetensors: the header is cut short.')
+    expect(saying(new TypeError('x is undefined'))).toBe('The engine stopped unexpectedly (x is undefined). Its state was discarded; run the step again.')
+  })
+  test('what a graphics library prints of itself stays out', () => {
+    expect(withoutDebug('no GPU can be used: RequestAdapterError { active_backends: BROWSER_WEBGPU }')).toBe('no GPU can be used')
+    expect(saying({ kind: 'device', message: 'no GPU can be used (RequestAdapterError(NotFound { x: (1) })); choose the CPU' })).toBe('No GPU can be used; choose the CPU.')
+    expect(withoutDebug('no GPU can be used: there is no graphics adapter')).toBe('no GPU can be used: there is no graphics adapter')
+    expect(withoutDebug('you chose the CPU')).toBe('you chose the CPU')
+  })
   test('what is thrown becomes one sentence', () => {
     expect(toEngineError(new DOMException('', 'QuotaExceededError')).kind).toBe('limit')
     expect(toEngineError(new DOMException('', 'AbortError')).kind).toBe('cancelled')

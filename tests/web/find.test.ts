@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { toEngineError } from '../../www/engine/errors'
 import { fileUrl, parseAddress, parseEndpoint } from '../../www/remote/address'
-import { modelsAmong, shardNames } from '../../www/remote/candidates'
+import { refuseSomeParts, shardNames } from '../../www/engine/source'
+import { modelsAmong } from '../../www/remote/candidates'
 import { find, opened } from '../../www/remote/find'
 import { Hub } from './hub'
 
@@ -66,6 +67,14 @@ describe('which files make a model', () => {
   test('split names', () => {
     expect(shardNames('m-00002-of-00003.gguf')).toEqual(['m-00001-of-00003.gguf', 'm-00002-of-00003.gguf', 'm-00003-of-00003.gguf'])
     expect(shardNames('m.gguf')).toEqual(['m.gguf'])
+  })
+  test('of a model in parts all are chosen together, as a part cannot be added', () => {
+    const files = (...names: string[]) => ({ folder: undefined, files: names.map(name => ({ name, file: new File([], name) })) })
+    const [one, two, three] = shardNames('m-00001-of-00003.gguf') as [string, string, string]
+    expect(() => refuseSomeParts(files(one))).toThrow('This is one part of a model in 3. Choose or drop all 3 together: m-00001-of-00003.gguf to m-00003-of-00003.gguf.')
+    expect(() => refuseSomeParts(files(three, one))).toThrow('These are 2 parts of a model in 3.')
+    expect(() => refuseSomeParts(files('config.json', 'model-00002-of-00002.safetensors'))).toThrow('Choose or drop both together: model-00001-of-00002.safetensors to model-00002-of-00002.safetensors, with the files beside them.')
+    for (const whole of [files(three, one, two), files('m.gguf'), files(), { ...files(one), folder: 'm' }]) expect(() => refuseSomeParts(whole)).not.toThrow()
   })
   test('a folder of safetensors: what the engine reads, and no other layout of the same weights', () => {
     expect(sets(['README.md', 'config.json', 'model.safetensors', 'consolidated.safetensors', 'pytorch_model.bin', 'tokenizer.json', 'onnx/config.json', 'onnx/model.onnx']))

@@ -3,7 +3,8 @@ import { begun, changed, redone, travelKey, undone } from '../../www/plan/histor
 import { absorbedBy, cannotMerge, groupsOf, isMerged, lockedTo, lockToggled, optionsWith, parseLayers, toggled, UNTOUCHED } from '../../www/plan/hand'
 import { mergekitYaml, whyNoMergekit } from '../../www/plan/mergekit'
 import { neighbours } from '../../www/charts/neighbours'
-import { readPlan, recipeOf } from '../../www/plan/recipe'
+import { readPlan } from '../../www/plan/recipe'
+import { PROGRAM, recipeOf } from '../../www/share/result'
 import { PLAN } from '../../www/defaults'
 import { goldenPlan, planOptions, stored } from './stored'
 
@@ -67,7 +68,8 @@ describe('undo and redo', () => {
 describe('recipes', () => {
   test('out and in again is the same plan', async () => {
     const report = await goldenPlan(7)
-    const recipe = recipeOf(stored, report, planOptions)
+    const recipe = recipeOf({ model: stored.model, maps: stored, plan: report, options: planOptions })!
+    expect(recipe.laminate).toBe(PROGRAM)
     expect(recipe.calibration).not.toHaveProperty('text')
     const { plan, model } = await readPlan(file(recipe), 12)
     expect(plan).toEqual(report.plan)

@@ -20,6 +20,8 @@ describe('a square in words', () => {
     expect(cellWords({ ...matrix, values: [] }, 3, 4)).toBe('layers 3 and 4: not computed yet')
     expect(meaning(matrix, 1, 2)).toMatch(/^Knowing the map of one tells nearly all of the other: they do almost the same. More alike than \d+\s% of the other pairs.$/)
     expect(meaning(matrix, 2, 3)).toMatch(/The most alike of all pairs.$/)
+    // Where no two layers are alike, the most alike of them are not said to have nothing in common.
+    expect(meaning({ values: [[1], [0.31, 1], [0.27, 0.492, 1]], metric: 'mi', shared: [] }, 1, 2)).toBe('They share about as much as layers that both work usually do. No other pair is more alike.')
     expect(meaning({ ...matrix, metric: 'cosine' }, 1, 2)).toMatch(/^By cosine the order says more than the number./)
     expect(meaning(matrix, 4, 4)).toMatch(/by definition/)
   })

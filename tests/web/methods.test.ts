@@ -3,7 +3,7 @@ import type { Actions } from '../../www/actions'
 import { compareMethods, tick } from '../../www/compare'
 import { PLAN } from '../../www/defaults'
 import type { Operator } from '../../www/engine/protocol/method'
-import { chosenComparison, isFitted, isSearch, makingOf, methodOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
+import { chosenComparison, comparesAnew, isFitted, isSearch, makingOf, mergesWords, methodOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
 import { comparisonState } from '../../www/stages'
 import type { State } from '../../www/state.svelte'
 import { acting } from './acting'
@@ -34,6 +34,16 @@ describe('named methods', () => {
   test('the defaults are MKA, and every method is found by what it is', () => {
     expect(methodOf(METHODS, PLAN)?.name).toBe('mka')
     for (const method of METHODS) expect(methodOf(METHODS, method)).toBe(method)
+  })
+  test('the similarity beside a merge is of that moment only where layers are compared again after each', () => {
+    const now = { order: 'in the order they were made', of: 'of the two at that moment' }
+    const first = { order: '', of: 'of the two neighbours in the original model' }
+    expect(mergesWords(PLAN)).toEqual(now)
+    const named = (name: string) => ({ ...PLAN, ...makingOf(METHODS.find(method => method.name === name)!) })
+    expect([named('laminate'), { ...PLAN, one_shot: true }, { ...PLAN, selection: 'bi' as const }, { ...PLAN, selection: 'hand' as const, absorb: [3] }].map(mergesWords)).toEqual([first, first, first, first])
+    // A plan from a recipe, and one whose options are not known.
+    expect([{ ...PLAN, selection: 'hand' as const }, null].map(mergesWords)).toEqual([{ order: '', of: '' }, { order: '', of: '' }])
+    expect(METHODS.filter(comparesAnew).map(({ name }) => name)).toEqual(['mka'])
   })
   test('a pair without a name has none; one pass matters to the similarity alone', () => {
     expect(methodOf(METHODS, { ...PLAN, one_shot: true })).toBeNull()

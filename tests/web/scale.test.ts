@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { pixelsOf, rectangles } from '../../www/charts/pixels'
-import { divergingScale, offDiagonal, sequentialScale } from '../../www/charts/scale'
+import { divergingScale, offDiagonal, sequentialScale, SIDES, signColour } from '../../www/charts/scale'
 import { similarityElbow } from '../../www/charts/elbow'
 import { similarityCurve } from '../../www/charts/similarities'
 import { neighbours } from '../../www/charts/neighbours'
-import { around, block, cellSide, contains, fitted, following, rangeTicks, whole, zoomed } from '../../www/charts/view'
+import { around, block, cellSide, contains, fitted, following, partSide, rangeTicks, whole, zoomed } from '../../www/charts/view'
 import { goldenPlan, rounded, stored } from './stored'
 
 describe('scales', () => {
@@ -42,6 +42,16 @@ describe('scales', () => {
     // Orange has more red than blue, purple more blue than red.
     expect([less[0]! > less[2]!, more[0]! > more[2]!]).toEqual([true, false])
     expect(scale.labels[2]!.text).toBe('0')
+  })
+  test('the words for the two sides are those of the colours, on a scale and of a single value', () => {
+    /** Orange has more red than blue, purple more blue than red. */
+    const word = (colour: string) => { const [red, , blue] = colour.match(/\d+/g)!.map(Number); return red! > blue! ? 'orange' : 'purple' }
+    expect([signColour(0.5, 0.5), signColour(-0.5, 0.5)].map(word)).toEqual([SIDES.above, SIDES.below])
+    const scale = divergingScale('linear', [-0.5, 0.5])
+    expect([scale.colour(0.5), scale.colour(-0.5)].map(word)).toEqual([SIDES.above, SIDES.below])
+    expect(signColour(9, 0.5)).toBe(signColour(0.5, 0.5))
+    const [red, green, blue] = signColour(0, 0.5).match(/\d+/g)!.map(Number)
+    expect(Math.min(red!, green!, blue!)).toBeGreaterThan(230)
   })
   test('each pair once', () => {
     expect(offDiagonal([[1], [0.5, 1], [], [0.1, 0.2, 0.3, 1]])).toEqual([0.5, 0.1, 0.2, 0.3])
@@ -106,6 +116,10 @@ describe('the part that is shown', () => {
     expect(cellSide(580, whole(128), 2)).toBe(4.5)
     expect(cellSide(300, whole(1000), 1)).toBe(0.3)
     expect(cellSide(580, whole(2), 1)).toBe(56)
+    // A part is drawn in the room of the whole, whatever is zoomed to: closer is larger.
+    const sides = [12, 8, 5, 3, 2].map(cells => partSide(580, fitted({ row: 0, col: 0, rows: cells, cols: cells }, 12), 12, 1))
+    expect(sides).toEqual([48, 72, 115, 192, 288])
+    expect([5, 2].map(cells => partSide(580, fitted({ row: 0, col: 0, rows: cells, cols: cells }, 5), 5, 1))).toEqual([56, 140])
   })
   test('ticks of a part are multiples that lie in it', () => {
     expect(rangeTicks(3, 6, 20)).toEqual([3, 4, 5, 6, 7, 8])

@@ -28,6 +28,13 @@ describe('numbers as a person reads them', () => {
   test.each([[6.745, '6.75'], [41, '41.0'], [852.3, '852'], [30120.4, '30,120'], [9.05e8, '905 million'], [Infinity, 'not finite']])('perplexity %d', (n, words) => {
     expect(format.perplexity(n)).toBe(words)
   })
+  test.each([
+    ['cancelled; nothing was written', 'Cancelled; nothing was written.'], ['the file is cut short.', 'The file is cut short.'], ['out-of-range numbers', 'Out-of-range numbers.'],
+    // Names are not written otherwise.
+    ['config.json: this is no JSON', 'config.json: this is no JSON.'], ['rope_scaling is not read', 'rope_scaling is not read.'], ['blk.0.attn_k: wrong shape', 'blk.0.attn_k: wrong shape.'], ['stories260K holds none', 'stories260K holds none.'],
+  ])('a clause that stands alone: %s', (clause, words) => {
+    expect(format.sentence(clause)).toBe(words)
+  })
   test('change, groups, nats', () => {
     expect(format.change(6.745, 7.055)).toBe('4.6 % more than')
     expect(format.change(2, 1)).toBe('50 % less than')

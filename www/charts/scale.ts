@@ -20,7 +20,8 @@ export interface ColourScale {
 }
 
 const SEQUENTIAL = { viridis: interpolateViridis, cividis: interpolateCividis }
-/** Orange below, purple above: told apart by every kind of colour vision. */
+/** Which side of zero has which colour; told apart by every kind of colour vision. Sentences take the words from here. */
+export const SIDES = { below: 'orange', above: 'purple' } as const
 const DIVERGING = (t: number) => interpolatePuOr(1 - t)
 const STEPS = 256
 /** A clipped scale leaves this share of the values at each end outside. */
@@ -50,6 +51,11 @@ export function divergingScale(kind: ScaleKind, values: readonly number[]): Colo
   const beyond = extent < furthest
   return made(DIVERGING, between(-extent, extent), [-extent, -extent / 2, 0, extent / 2, extent].map((value, i) => ({ at: i / 4, text: signed(value) })),
     beyond ? [`${signed(-extent)} and less`, `${signed(extent)} and more`] : [signed(-extent), signed(extent)], 0.5)
+}
+
+/** The colour of a signed value: white is zero, and `limit` is the end of both sides. */
+export function signColour(value: number, limit: number): string {
+  return DIVERGING(0.5 + 0.5 * Math.max(-1, Math.min(1, value / limit)))
 }
 
 /** The values off the diagonal, each pair once; rows may end at the diagonal or be empty. */

@@ -68,12 +68,18 @@ export function around(centre: number, from: number, length: number, most: numbe
 
 /**
  * Side of a cell in CSS pixels: a whole number of the screen's own pixels where there is one, so that no
- * seams show, and never larger than a number needs.
+ * seams show, and not larger than `most`, which is what a number needs.
  */
 export function cellSide(room: number, view: View, density: number, most = 56): number {
   const fit = room / Math.max(view.rows, view.cols)
   const snapped = Math.floor(fit * density) / density
   return Math.min(most, snapped >= 1 / density ? snapped : fit)
+}
+
+/** Side of a cell of a part: the longer side of the part fills the picture of the whole, which keeps its size. */
+export function partSide(room: number, view: View, n: number, density: number): number {
+  const all = cellSide(room, whole(n), density)
+  return isWhole(view, n) ? all : cellSide(all * n, view, density, Infinity)
 }
 
 /** Layers of a range that get a number: each where there is room, otherwise every 2nd, 5th, 10th... */

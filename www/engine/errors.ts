@@ -1,3 +1,4 @@
+import { sentence } from '../format'
 import type { EngineError, ErrorKind } from './protocol/error'
 
 const KINDS: readonly ErrorKind[] = [
@@ -9,6 +10,16 @@ export class Failure extends Error implements EngineError {
     super(message)
     this.name = 'Failure'
   }
+}
+
+/** The sentence of whatever was thrown, as the page shows it. */
+export function saying(thrown: unknown): string {
+  return sentence(withoutDebug(toEngineError(thrown).message))
+}
+
+/** The engine's clause about a device, without what its graphics library prints of itself. */
+export function withoutDebug(clause: string): string {
+  return clause.replace(/(no GPU can be used)(?: \((.*)\)|: (.*))/s, (whole: string, plain: string, inside?: string, after?: string) => (/[{}]|::|Error\b/.test(inside ?? after ?? '') ? plain : whole))
 }
 
 /**

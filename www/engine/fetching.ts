@@ -20,6 +20,11 @@ export interface Net {
   /** The user's "stop", at the moment of asking: one source serves many calls. */
   signal(): AbortSignal | null
   patience: Patience
+  /**
+   * While a model is being looked up and opened: told of each further attempt. Nothing is lost then by giving up, so
+   * that without a network nothing is tried again; in the middle of a run it may come back.
+   */
+  opening?: (name: string, attempt: number, of: number) => void
 }
 
 /** Something that may be over when it is tried again. */
@@ -45,11 +50,18 @@ export async function persist<T>(name: string, net: Net, attempt: () => Promise<
       if (reached() - before >= PROGRESS_BYTES) failed = 1
       before = reached()
       const wait = thrown.waitMs ?? pauseMs * 2 ** (failed - 1)
+      if (isOffline() && (net.opening || failed >= tries)) throw new Failure(thrown.kind, `${name}: this device has no network connection. Connect it, then run the step again; the demo and models on your disk work without one.`)
       if (wait > longestPauseMs) throw new Failure(thrown.kind, `${name}: ${thrown.why} and asks to wait ${minutes(wait)}. Run the step again then.`)
       if (failed >= tries) throw new Failure(thrown.kind, `${name}: ${thrown.why}, ${tries} times in a row. ${thrown.advice}`)
       await pause(wait, net.signal())
+      net.opening?.(name, failed + 1, tries)
     }
   }
+}
+
+/** Whether the browser knows that there is no network; that there is one it cannot know. */
+function isOffline(): boolean {
+  return typeof navigator === 'object' && navigator.onLine === false
 }
 
 /** One request; `use` reads the answer and calls `moved` whenever something arrived. Unread rest is dropped. */

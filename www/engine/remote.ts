@@ -95,9 +95,12 @@ export class RemoteSource implements ByteSource {
  * storage until `release`.
  */
 export async function openRemote(files: RemoteFile[], net: Net, observe: Observe): Promise<{ sources: ByteSource[]; release(): Promise<void> }> {
-  const downloads = new Downloads(net, observe)
+  const opening = (name: string, attempt: number, of: number) =>
+    void observe({ progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `${name}, attempt ${attempt} of ${of}` } })
+  const first: Net = { ...net, opening }
+  const downloads = new Downloads(first, observe)
   try {
-    const probes = await Promise.all(files.map(file => probe(file, net)))
+    const probes = await Promise.all(files.map(file => probe(file, first)))
     const sources: ByteSource[] = []
     for (const [i, file] of files.entries()) {
       const known = probes[i]

@@ -103,6 +103,29 @@ export function withoutCommonFolder(files: LocalFile[]): Opened {
   return { folder: first, files: visible.map(({ name, file }) => ({ name: name.slice(first.length + 1), file })) }
 }
 
+export const SHARD = /^(.*)-(\d{5})-of-(\d{5})\.(gguf|safetensors)$/i
+
+/** The names of all parts of a split file, from any one of them; of an unsplit one its own. */
+export function shardNames(name: string): string[] {
+  const match = SHARD.exec(name)
+  if (!match) return [name]
+  const [, stem, , total = '', extension] = match
+  return Array.from({ length: Number(total) }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${total}.${extension}`)
+}
+
+/**
+ * Refuses files that were chosen one by one where they are some of the parts of a model: what is opened next takes
+ * their place, so that a part cannot be added. Of a folder the engine says what it lacks.
+ */
+export function refuseSomeParts({ folder, files }: Opened): void {
+  const names = files.map(({ name }) => name)
+  const parts = shardNames(names.find(name => SHARD.test(name)) ?? '')
+  const here = parts.filter(name => names.includes(name)).length
+  if (folder !== undefined || here === 0 || here === parts.length) return
+  const all = parts.length === 2 ? 'both' : `all ${parts.length}`
+  throw new Failure('source', `${here === 1 ? 'This is one part' : `These are ${here} parts`} of a model in ${parts.length}. Choose or drop ${all} together: ${parts[0]} to ${parts.at(-1)}${/gguf$/i.test(parts[0]!) ? '' : ', with the files beside them'}.`)
+}
+
 function refuseTooMany(count: number): void {
   if (count > MAX_FILES) throw new Failure('usage', `That folder holds more than ${MAX_FILES} files. Open the folder of one model.`)
 }

@@ -1,4 +1,4 @@
-import { toEngineError } from '../engine/errors'
+import { saying } from '../engine/errors'
 import type { LayerMap, MapOptions } from '../engine/protocol/maps'
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import { mapsOf, parametersOf, sameParameters, type Parameters } from './maps'
@@ -74,7 +74,7 @@ export class Atlas {
         else await this.take(step)
       }
     } catch (thrown) {
-      this.problem = toEngineError(thrown).message
+      this.problem = saying(thrown)
     } finally {
       this.working = false
     }

@@ -27,11 +27,11 @@ export function cellWords({ values, shared }: Matrix, row: number, col: number):
   return `${pairWords(row, col)}: similarity ${similarity(value)}${nat === null ? '' : `, ${nats(nat)} shared`}`
 }
 
-/** Of similarities of maps, from which on a sentence holds. Planted copies score above 0.9, layers that all work 0.3 to 0.7. */
+/** Of similarities of maps, from which on a sentence holds. Planted copies score above 0.9, layers that all work 0.3 to 0.7; how a pair ranks is said after it, and may not contradict it. */
 const GRADES: readonly (readonly [number, string])[] = [
   [0.9, 'Knowing the map of one tells nearly all of the other: they do almost the same.'],
   [0.75, 'Their maps agree in most of what can be measured.'],
-  [0.5, 'They share about as much as layers that both work usually do.'],
+  [0.3, 'They share about as much as layers that both work usually do.'],
   [-Infinity, 'Each arranges the texts in its own way.'],
 ]
 
@@ -42,7 +42,7 @@ export function meaning({ values, metric }: Matrix, row: number, col: number): s
   if (row === col) return 'A layer is all that it can be like itself: 1, by definition.'
   const others = offDiagonal(values)
   const below = others.filter(other => other < value).length
-  const place = others.length < 2 ? '' : below === 0 ? 'The least alike of all pairs.' : below >= others.length - 1 ? 'The most alike of all pairs.' : `More alike than ${percent(below / (others.length - 1))} of the other pairs.`
+  const place = others.length < 2 ? '' : below === 0 ? 'The least alike of all pairs.' : below >= others.length - 1 ? (value < GRADES[1]![0] ? 'No other pair is more alike.' : 'The most alike of all pairs.') : `More alike than ${percent(below / (others.length - 1))} of the other pairs.`
   const grade = metric === 'mi' ? GRADES.find(([least]) => value >= least)![1] : `By ${METRICS[metric].word} the order says more than the number.`
   return `${grade} ${place}`.trim()
 }

@@ -1,5 +1,6 @@
 import type { Actions } from '../actions'
 import { fromFileList } from '../engine/source'
+import { openAnything } from '../share/open'
 
 /** How Chromium hands files to an installed page; not in the DOM library. */
 interface LaunchQueue {
@@ -12,7 +13,7 @@ export function openLaunched(actions: Actions): void {
   launchQueue?.setConsumer(async ({ files = [] }) => {
     if (files.length === 0) return
     try {
-      await actions.open(fromFileList(await Promise.all(files.map(file => file.getFile()))))
+      await openAnything(actions, fromFileList(await Promise.all(files.map(file => file.getFile()))))
     } catch (thrown) {
       actions.report(thrown, null)
     }

@@ -1,29 +1,9 @@
-/** Recipes out of the page and into it: the JSON that `laminate compress --recipe` reads. */
+/** Recipes into the page; out of it they go by `recipeOf` in `share/result.ts`. */
 import { Failure } from '../engine/errors'
-import type { WriteOptions } from '../engine/protocol/output'
-import type { MergePlan, PlanOptions, PlanReport } from '../engine/protocol/plan'
-import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
+import type { MergePlan, PlanOptions } from '../engine/protocol/plan'
+import type { Recipe } from '../share/result'
 
-/** `Recipe` of `src/report.rs`. */
-export interface Recipe {
-  laminate: string
-  model: string
-  calibration: Omit<CalibrationOptions, 'text'>
-  text: PlanReport['text']
-  options: PlanOptions | null
-  plan: MergePlan
-  output: WriteOptions
-}
-
-/** Where the engine writes its version; only it knows that. */
-const PROGRAM = 'web page'
 const LARGEST_FILE = 16e6
-
-/** The calibration text stays out, as in the recipe that travels with a model. */
-export function recipeOf(maps: SimilarityReport, report: PlanReport, options: PlanOptions | null): Recipe {
-  const { text: _, ...calibration } = maps.options
-  return { laminate: PROGRAM, model: maps.model.name, calibration, text: report.text, options, plan: report.plan, output: report.output }
-}
 
 /** A plan from a recipe, or a plan alone, for a model of `n` layers. What it says is checked by the engine too, when it is measured. */
 export async function readPlan(file: Pick<File, 'name' | 'size' | 'text'>, n: number): Promise<{ plan: MergePlan; options: Partial<PlanOptions> | null; model: string | null }> {

@@ -1,4 +1,5 @@
 import type { RemoteFile } from '../engine/messages'
+import { SHARD, shardNames } from '../engine/source'
 import type { Container } from '../engine/protocol/model'
 
 /** A file of a listing. */
@@ -22,21 +23,12 @@ export interface Candidate {
 
 export type ModelSet = Pick<Candidate, 'label' | 'container' | 'missing'> & { files: Listed[] }
 
-const SHARD = /^(.*)-(\d{5})-of-(\d{5})\.(gguf|safetensors)$/i
 const INDEX = 'model.safetensors.index.json'
 /** What the engine reads or copies beside the weights. */
 export const COMPANIONS = [
   'config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'tokenizer.model',
   'vocab.json', 'merges.txt', 'generation_config.json', 'chat_template.jinja', 'chat_template.json',
 ]
-
-/** The names of all parts of a split file, from any one of them; of an unsplit one its own. */
-export function shardNames(name: string): string[] {
-  const match = SHARD.exec(name)
-  if (!match) return [name]
-  const [, stem, , total = '', extension] = match
-  return Array.from({ length: Number(total) }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${total}.${extension}`)
-}
 
 /** The models among the files of a repository, below `path` where one is given: folders of safetensors first. */
 export function modelsAmong(files: Listed[], path: string): ModelSet[] {

@@ -1,14 +1,16 @@
 import { Failure } from '../engine/errors'
 import { PATIENCE, type Net, type Patience } from '../engine/fetching'
-import type { Opened } from '../engine/source'
+import { shardNames, type Opened } from '../engine/source'
 import { fileUrl, parseAddress, parseEndpoint, type Repository } from './address'
-import { base, COMPANIONS, folderOf, modelsAmong, shardNames, type Candidate, type ModelSet } from './candidates'
+import { base, COMPANIONS, folderOf, modelsAmong, type Candidate, type ModelSet } from './candidates'
 
 export interface Network {
   endpoint: string
   token: string
   signal: AbortSignal | null
   patience?: Patience
+  /** Told of each further attempt to get the list of files. */
+  again?: (attempt: number, of: number) => void
 }
 
 export interface Found {
@@ -18,12 +20,12 @@ export interface Found {
 }
 
 /** The models at what the user named, at least one. */
-export async function find(text: string, { endpoint, token, signal, patience = PATIENCE }: Network): Promise<Found> {
+export async function find(text: string, { endpoint, token, signal, patience = PATIENCE, again }: Network): Promise<Found> {
   const address = parseAddress(text, endpoint)
   // The token belongs to the endpoint. No other server gets it, whatever is named.
   const own = (url: string) => (new URL(url).origin === new URL(parseEndpoint(endpoint)).origin && token.trim()) || undefined
   if (address.kind === 'file') return { where: address.url.host, candidates: [atAddress(address.url, own(address.url.href))] }
-  const net: Net = { signal: () => signal, patience }
+  const net: Net = { signal: () => signal, patience, opening: (_, attempt, of) => again?.(attempt, of) }
   const { list } = await import('./hub').catch(() => {
     throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')
   })

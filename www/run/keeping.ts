@@ -5,7 +5,7 @@ import type { PlanOptions } from '../engine/protocol/plan'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { Opened } from '../engine/source'
 import { NO_ESTIMATES } from '../estimates'
-import { suggestedCounts } from '../methods'
+import { isLinked } from '../share/open'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
 import { isTaken } from './turn'
@@ -23,8 +23,8 @@ export class Keeping {
   /** Shows what an earlier page left: a result, or where a run stopped. */
   async start(): Promise<void> {
     const { state } = this.actions
-    // An address that carries a result of its own is what the visitor wants to see.
-    if (location.hash.length > 1) return
+    // An address that carries a result of its own is what the visitor wants to see; any other fragment is a place on the page.
+    if (isLinked()) return
     const run = await readKept()
     if (!run || state.model || state.run) return
     const layers = await keptLayers()
@@ -155,9 +155,8 @@ export class Keeping {
     if (planning) state.remark = STOPPED
     if (judge) Object.assign(state.choice.evaluation, judge)
     state.writeOptions.container = model.container
-    state.choice.counts = suggestedCounts(maps.report.layers)
     // The demo is part of the engine; anything else is opened when a step needs it, and not before.
     Object.assign(state, { model, origin: origin.kind === 'demo' ? 'demo' : null, maps, plan, steps: plan?.report.plan.steps ?? [], restored: true })
-    this.actions.choosePair()
+    this.actions.propose(!plan && !planning)
   }
 }

@@ -7,23 +7,33 @@ import { detectFeatures, preferenceFrom } from '../engine/features'
 import type { Opened } from '../engine/source'
 import { ownTask } from '../later'
 import { keyOf, State } from '../state.svelte'
+import { screenAt } from '../teach/screens'
 import type { Result } from './result'
 
 /** A single file that holds a result is shown; everything else is opened as a model. */
 export async function openAnything(actions: Actions, opened: Opened): Promise<void> {
+  refuseInRun(actions)
   const [only, another] = opened.files
   const result = only && !another && 'file' in only ? await (await reading()).readResult(only.file, only.name) : null
-  if (result) show(actions, result, only?.name ?? '')
+  if (result) show(actions, result, only?.name ?? '', null)
   else await actions.open(opened)
 }
 
 /** A file that must be a result, or a link as text. */
 export async function openResult(actions: Actions, from: File | string): Promise<void> {
+  refuseInRun(actions)
   const { readLink, readResult } = await reading()
-  if (typeof from === 'string') return show(actions, await readLink(from), 'a link')
+  if (typeof from === 'string') return show(actions, await readLink(from), 'a link', from === location.href ? location.hash : null)
   const result = await readResult(from, from.name)
   if (!result) throw new Failure('format', `${from.name} holds no result of Laminate. A report, similarity.json, a recipe, or the matrix as CSV or NPY can be opened here.`)
-  show(actions, result, from.name)
+  show(actions, result, from.name, null)
+}
+
+/** What comes in while a step runs is refused aloud: it would otherwise be lost without a word. */
+export const IN_RUN = 'A step is running. Wait for it or cancel it, then open this again.'
+
+function refuseInRun({ state }: Actions): void {
+  if (state.run) throw new Failure('usage', IN_RUN)
 }
 
 export const isLinked = (): boolean => location.hash.startsWith('#result=')
@@ -46,11 +56,20 @@ export async function startPage(actions: Actions): Promise<void> {
   if (!state.viewing) await actions.start()
 }
 
-/** The result in the address, which a pasted link changes without a reload. */
-export async function openLinked(actions: Actions): Promise<void> {
-  if (!isLinked()) return
+/**
+ * The address has changed without a reload: by a link that was pasted, by Back and Forward, or by a click that leads
+ * elsewhere on the page. A result from the address is shown as long as the address says so, or the walk lies over it.
+ */
+export async function followAddress(actions: Actions): Promise<void> {
+  const shown = actions.state.viewing?.link ?? null
+  if (isLinked()) {
+    if (location.hash !== shown) await openLinked(actions)
+  } else if (shown && !screenAt(location.hash)) closeResult(actions)
+}
+
+/** The result in the address. */
+async function openLinked(actions: Actions): Promise<void> {
   try {
-    if (actions.state.run) throw new Failure('usage', 'A step is running; cancel it before opening a result.')
     await openResult(actions, location.href)
   } catch (thrown) {
     forgetLink()
@@ -66,6 +85,7 @@ export function forgetLink(): void {
 /** Back to what was there before: nothing of it was touched. */
 export function closeResult(actions: Actions): void {
   actions.state.viewing = null
+  forgetLink()
   if (!actions.state.device) void actions.start()
 }
 
@@ -87,9 +107,11 @@ function comparedAs(rows: readonly { method: string; removed: number }[]) {
   return { methods: [...new Set(rows.map(row => row.method))], remove: [...new Set(rows.map(row => row.removed))], evaluation: { text: null, text_name: null, samples: 0, tokens: 0 }, seed: 0 }
 }
 
-function show({ state }: Actions, result: Result, from: string): void {
+/** `link` is the fragment of the address that it came from; null where it came from elsewhere. */
+function show({ state }: Actions, result: Result, from: string, link: string | null): void {
   state.notice = null
-  state.viewing = { result, from }
+  state.viewing = { result, from, link }
+  if (!link) forgetLink()
 }
 
 /** What reads files and links is loaded when there is one. */

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use laminate::format::element::Element;
 use laminate::{Error, Result, demo};
 
+/// Result of a parser of one argument, whose error is a sentence.
+type Parsed<T> = std::result::Result<T, String>;
+
 pub use self::compare::CompareArgs;
 pub use self::plan::PlanArgs;
 pub use self::questions::{GenerationArgs, QuestionArgs};
@@ -96,19 +99,25 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
-/// Parses the argument `--dtype`, an element type that can be written.
-fn output_type(name: &str) -> Result<Element> {
-    let element: Element = name.parse().map_err(|e| Error::Usage(format!("--dtype: {e}")))?;
-    match element {
-        Element::Block(block) if block.encodable() != block => Err(Error::Usage(format!(
-            "--dtype {name} can be read but not written; {} is the nearest that can",
-            block.encodable()
-        ))),
-        other => Ok(other),
+/// Parses the argument `--dtype`: an element type, or `keep`.
+fn output_type(name: &str) -> Result<Option<Element>> {
+    match name {
+        "keep" => Ok(None),
+        name => name.parse().map(Some).map_err(|e| Error::Usage(format!("--dtype: {e}"))),
     }
 }
 
-/// Parses the size of the argument `name` in bytes: `5GB`, `500MB`, `4GiB` or plain bytes.
+/// Parses a whole number, such as a layer in a list. Spaces around the number do not count.
+fn whole(text: &str) -> Parsed<usize> {
+    text.trim().parse().map_err(|_| "this is not a whole number from 0 up".to_owned())
+}
+
+/// Parses a word in a list. Spaces around the word do not count.
+fn word(text: &str) -> Parsed<String> {
+    Ok(text.trim().to_owned())
+}
+
+/// Parses the size of the argument `name` in bytes: `5GB`, `1.5GB`, `500MB`, `4GiB` or plain bytes.
 fn parse_size(name: &str, size: &str) -> Result<u64> {
     let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match size.strip_prefix(digits).unwrap_or("").to_ascii_lowercase().as_str() {
@@ -121,7 +130,11 @@ fn parse_size(name: &str, size: &str) -> Result<u64> {
         "gib" => Some(1 << 30),
         _ => None,
     };
-    let bytes = digits.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
+    let is_decimal = digits.contains('.') && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let bytes = match digits.parse::<f64>() {
+        Ok(n) if is_decimal => factor.filter(|f| *f > 1).map(|f| (n * f as f64) as u64),
+        _ => digits.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f)),
+    };
     bytes
         .filter(|n| *n > 0)
         .ok_or_else(|| Error::Usage(format!("{name} {size} is not a size such as 5GB or 500MB")))
@@ -133,10 +146,12 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        for (text, bytes) in [("5GB", 5_000_000_000), ("1kib", 1024), ("7", 7)] {
+        for (text, bytes) in
+            [("5GB", 5_000_000_000), ("1.5GB", 1_500_000_000), (".5KiB", 512), ("1kib", 1024), ("7", 7)]
+        {
             assert_eq!(parse_size("--size", text), Ok(bytes));
         }
-        for text in ["", "GB", "0", "-1MB", "5XB", "99999999999999999999"] {
+        for text in ["", "GB", "0", "-1MB", "5XB", "99999999999999999999", "1.5", "1.5.1GB", ".GB", "1e3kB"] {
             assert!(parse_size("--size", text).is_err(), "{text}");
         }
     }

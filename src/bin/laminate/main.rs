@@ -10,6 +10,10 @@ mod print;
 #[cfg(not(target_arch = "wasm32"))]
 mod run;
 #[cfg(not(target_arch = "wasm32"))]
+mod signals;
+#[cfg(not(target_arch = "wasm32"))]
+mod table;
+#[cfg(not(target_arch = "wasm32"))]
 mod watch;
 
 fn main() -> std::process::ExitCode {

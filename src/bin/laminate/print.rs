@@ -1,5 +1,6 @@
 //! Prints reports, as text for people or as JSON for programs.
 
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use laminate::protocol::answers::{Accuracy, Marks, MmluReport};
@@ -14,16 +15,26 @@ use serde::Serialize;
 /// Prints `report` as one JSON document if `json` is set, else the text that `text` makes.
 ///
 /// # Errors
-/// [`Error::Numeric`] if the report cannot be written as JSON.
+/// [`Error::Numeric`] if the report cannot be written as JSON, [`Error::Source`] if standard output takes no more.
 pub fn report<T: Serialize>(json: bool, report: &T, text: impl FnOnce() -> String) -> Result<()> {
     if json {
         let json = serde_json::to_string(report)
             .map_err(|e| Error::Numeric(format!("the report cannot be written as JSON ({e})")))?;
-        println!("{json}");
+        output(&(json + "\n"))
     } else {
-        print!("{}", text());
+        output(&text())
     }
-    Ok(())
+}
+
+/// Writes `text` to standard output. If whoever reads it has gone away, nobody misses the rest.
+fn output(text: &str) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::Source(format!("standard output: {e}; the report could not be printed")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Formats a count with a unit, such as `134.5 M`.
@@ -39,7 +50,7 @@ fn count(n: u64) -> String {
 /// Formats the description of a model.
 pub fn model(m: &ModelReport) -> String {
     let window = m.sliding_window.map_or("none".to_owned(), |w| format!("{w} tokens"));
-    format!(
+    let mut out = format!(
         "{} ({})\n\
          layers        {}, {} parameters and {}B each\n\
          hidden size   {}, MLP {}\n\
@@ -65,7 +76,9 @@ pub fn model(m: &ModelReport) -> String {
         count(m.parameters),
         count(m.bytes),
         m.files.join(", "),
-    )
+    );
+    warnings(&mut out, &m.notes);
+    out
 }
 
 /// Formats the similarity matrix, with the second eigenvalue and the Block Influence of each layer.
@@ -202,6 +215,7 @@ pub fn evaluation(r: &EvaluateReport) -> String {
     if r.collapsed {
         out.push_str("COLLAPSED: the perplexity is more than ten times the original's\n");
     }
+    warnings(&mut out, &r.model.notes);
     if let Some(mmlu) = &r.mmlu {
         out.push_str(&questions(mmlu, r.original_mmlu.as_ref()));
     }

@@ -1,10 +1,11 @@
 //! The commands: arguments in, report or exit code out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use laminate::files::parts::DirectoryParts;
 use laminate::files::sink::DirectoryFolder;
 use laminate::files::source::{SharedSource, open_ending, open_path};
@@ -19,27 +20,56 @@ use laminate::protocol::model::ModelReport;
 use laminate::protocol::plan::{CalibrationPoint, CompressReport, PlanReport, Recipe, WriteReport};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{
-    Accelerator, CalibrationOptions, Error, Model, PartStore, PlanEstimate, Result, RunOptions, Session,
-    demo, evaluate,
+    Accelerator, CalibrationOptions, Error, Model, PartStore, PlanEstimate, PlanOptions, Result, RunOptions,
+    Session, demo, evaluate,
 };
 
 use crate::args::{CalibrationArgs, Cli, Command, GenerationArgs, PlanArgs, QuestionArgs, TextArgs};
 use crate::print;
-use crate::watch::Terminal;
+use crate::signals;
+use crate::table::{check_table, write_table};
+use crate::watch::{Terminal, say};
+
+/// Arguments of the calibration, which a recipe brings along.
+const OF_A_CALIBRATION: [&str; 11] = [
+    "samples",
+    "tokens",
+    "draw",
+    "points",
+    "metric",
+    "dims",
+    "time",
+    "density",
+    "normalise",
+    "bandwidth",
+    "neighbours",
+];
 
 /// Parses the arguments, runs the command and turns an error into one line and an exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match futures::executor::block_on(run(cli.command)) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    match futures::executor::block_on(run(cli.command, &given(&matches))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("laminate: {e}");
+            say(&format!("laminate: {e}\n"));
             ExitCode::from(e.exit_code())
         }
     }
 }
 
-async fn run(command: Command) -> Result<()> {
+/// Lists the arguments of the calibration that the user gave.
+fn given(matches: &ArgMatches) -> Vec<&'static str> {
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let of_user = |name: &&str| {
+        matches!(matches.try_contains_id(name), Ok(true))
+            && matches.value_source(name) == Some(ValueSource::CommandLine)
+    };
+    OF_A_CALIBRATION.into_iter().filter(of_user).collect()
+}
+
+/// Runs a command, for which the user gave the arguments `given` of the calibration.
+async fn run(command: Command, given: &[&str]) -> Result<()> {
     match command {
         Command::Inspect { model, output } => {
             let report = ModelReport::new(&open(&model.model).await?);
@@ -54,23 +84,29 @@ async fn run(command: Command) -> Result<()> {
             print::report(output.json, &report, || print::similarity(&report))
         }
         Command::Compress { model, calibration, plan, output } => {
-            let report = compress(&model.model, &calibration, &plan).await?;
-            print::report(output.json, &report, || print::compress(&report, &plan.out))
+            let (report, target) = compress(&model.model, &calibration, &plan, given).await?;
+            print::report(output.json, &report, || print::compress(&report, &target))
         }
         Command::Compare { model, calibration, compare, output } => {
             let mut session = session(&model.model, &calibration.text).await?;
             let watch = Terminal::new();
+            // All errors in the arguments are found before the first long stage.
             let options = compare.options(calibration.text.tokens)?;
-            let calibrated =
-                with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
+            session.check_compare(&options)?;
+            let calibrated = calibration.options()?;
+            check_table(compare.csv.as_deref())?;
+            check_table(compare.markdown.as_deref())?;
+            let calibrated = with_own_text(&session, &calibration.text, calibrated, &watch).await?;
             let needed = session.estimate_compare(&calibrated, &options).await?;
             foretell(&session, &calibrated, &needed, &watch).await?;
             similarity(&mut session, &calibrated, &calibration, &watch).await?;
             let report = session.compare(&options, &watch).await?;
             watch.clear();
-            write_table(compare.csv.as_deref(), || report.to_csv())?;
-            write_table(compare.markdown.as_deref(), || report.to_markdown())?;
-            print::report(output.json, &report, || print::comparison(&report))
+            // The report is printed whatever becomes of the tables.
+            let printed = print::report(output.json, &report, || print::comparison(&report));
+            let csv = write_table(compare.csv.as_deref(), || report.to_csv());
+            let markdown = write_table(compare.markdown.as_deref(), || report.to_markdown());
+            printed.and(csv).and(markdown)
         }
         Command::Evaluate { model, against, questions, generation, text, output } => {
             let report = judge(&model.model, against.as_deref(), &questions, &generation, &text).await?;
@@ -178,36 +214,30 @@ async fn samples(
     Ok(prompts.iter().zip(texts).zip(originals).map(sample).collect())
 }
 
-fn write_table(path: Option<&Path>, table: impl FnOnce() -> String) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, table())
-        .map_err(|e| Error::Source(format!("{}: {e}; choose another place for the table", path.display())))
-}
-
+/// Compresses a model; returns the report and the path of the directory or file that was written.
 async fn compress(
     model: &str,
     calibration: &CalibrationArgs,
     arguments: &PlanArgs,
-) -> Result<CompressReport> {
+    given: &[&str],
+) -> Result<(CompressReport, PathBuf)> {
     let start = Instant::now();
     let mut session = session(model, &calibration.text).await?;
-    let output = arguments.write_options()?;
-    let recipe = arguments.recipe.as_deref().map(read_recipe).transpose()?;
+    let watch = Terminal::new();
     // All errors in the arguments are found before the first long stage.
-    let options = match &recipe {
-        Some(_) => None,
-        None => {
-            let options = arguments.options(session.model().config.n_layers)?;
-            options.clone().check(session.model().config.n_layers, &[])?;
-            Some(options)
-        }
+    let recipe = arguments.recipe.as_deref().map(read_recipe).transpose()?;
+    let goal = goal(&session, arguments, recipe)?;
+    let (recipe, operator) = match &goal {
+        Goal::Repeat(recipe) => (Some(recipe.as_ref()), recipe.plan.operator),
+        Goal::Plan(options) => (None, options.operator),
     };
-    let options_used = calibration_options(calibration, recipe.as_ref())?;
-    let mut folder = match arguments.writes_gguf() {
-        true => DirectoryFolder::beside(&arguments.out)?,
-        false => DirectoryFolder::create(&arguments.out)?,
-    };
-    if let Some(bytes) = arguments.fit_bytes()? {
+    if let (Some(_), [first, ..]) = (recipe, given) {
+        watch.note(&format!("note: the recipe says how to calibrate; --{first} and the like are not used"));
+    }
+    let output = arguments.write_options(recipe)?;
+    session.check_output(&output).await?;
+    arguments.check_sizes(operator)?;
+    if let Some(bytes) = arguments.fit_bytes(recipe)? {
         session.limit_fits(bytes);
     }
     let seconds = arguments.seconds()?;
@@ -216,30 +246,79 @@ async fn compress(
             "--minutes needs a text that is there already; give --text a file".to_owned(),
         ));
     }
-    let watch = Terminal::new();
-    let mut options_used = with_own_text(&session, &calibration.text, options_used, &watch).await?;
-    session.judge_on(arguments.evaluation.options(options_used.tokens)?);
-    if let Some(plan) = &options {
-        if let Some(seconds) = seconds {
-            options_used.samples = session.sequences_within(seconds, &options_used, plan).await?;
-        }
-        let needed = session.estimate_plan(&options_used, plan).await?;
-        foretell(&session, &options_used, &needed, &watch).await?;
+    let mut options = calibration_options(calibration, arguments, recipe)?;
+    let writes_itself = calibration.text.by_itself().is_some();
+    if let Some(recipe) = recipe.filter(|_| !writes_itself) {
+        recipe.check_text(&options.text_options())?;
     }
-    similarity(&mut session, &options_used, calibration, &watch).await?;
-    let run = RunOptions::watched_by(&watch).kept_in(store(calibration)?);
-    let planned = match (recipe, options) {
-        (Some(recipe), _) => session.measure(&recipe.plan, &output, run).await?,
-        (None, Some(options)) => session.plan(&options, &output, run).await?,
-        (None, None) => return Err(Error::Usage("say how many layers to remove".to_owned())),
+    let judged_on = recipe.and_then(|recipe| recipe.judged_on.as_ref());
+    session.judge_on(arguments.evaluation.options(options.tokens, judged_on)?);
+    let target = match arguments.writes_gguf() {
+        true => arguments.out.with_file_name(format!("{}.gguf", output.stem(session.model()))),
+        false => arguments.out.clone(),
     };
+    if !writes_itself {
+        session.check_texts(&options, operator)?;
+    }
+    let mut folder = match arguments.writes_gguf() {
+        true => DirectoryFolder::beside(&target)?,
+        false => DirectoryFolder::create(&target)?,
+    };
+    signals::clean_up(&folder);
+    if writes_itself {
+        options = with_own_text(&session, &calibration.text, options, &watch).await?;
+        if let Some(recipe) = recipe {
+            recipe.check_text(&options.text_options())?;
+        }
+        session.check_texts(&options, operator)?;
+    }
+    if let Goal::Plan(plan) = &goal {
+        if let Some(seconds) = seconds {
+            options.samples = session.sequences_within(seconds, &options, plan).await?;
+        }
+        let needed = session.estimate_plan(&options, plan).await?;
+        foretell(&session, &options, &needed, &watch).await?;
+    }
+    similarity(&mut session, &options, calibration, &watch).await?;
+    let run = RunOptions::watched_by(&watch).kept_in(store(calibration)?);
+    let mut planned = match &goal {
+        Goal::Repeat(recipe) => session.measure(&recipe.plan, &output, run).await?,
+        Goal::Plan(options) => session.plan(options, &output, run).await?,
+    };
+    // The model comes first: what more is measured may fail.
+    let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
     let calibration_curve = match arguments.calibration_sizes.as_slice() {
         [] => Vec::new(),
-        sizes => session.calibration_curve(&planned.plan, sizes, &output, &watch).await?,
+        sizes => match session.calibration_curve(&planned.plan, sizes, &output, &watch).await {
+            Ok(points) => points,
+            Err(e) => {
+                planned.warnings.push(format!("--calibration-sizes could not be measured: {e}."));
+                Vec::new()
+            }
+        },
     };
-    let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
     watch.clear();
-    Ok(compress_report(planned, written, calibration_curve, start))
+    Ok((compress_report(planned, written, calibration_curve, start), target))
+}
+
+/// What a compression is to do.
+enum Goal {
+    /// Carry out the plan of a recipe.
+    Repeat(Box<Recipe>),
+    /// Make a plan.
+    Plan(PlanOptions),
+}
+
+/// Returns what the arguments ask for, checked against the model.
+fn goal(session: &Session, arguments: &PlanArgs, recipe: Option<Recipe>) -> Result<Goal> {
+    let n_layers = session.model().config.n_layers;
+    if let Some(recipe) = recipe {
+        recipe.plan.validate_for(n_layers)?;
+        return Ok(Goal::Repeat(Box::new(recipe)));
+    }
+    let options = arguments.options(n_layers)?;
+    options.clone().check(n_layers, &[])?;
+    Ok(Goal::Plan(options))
 }
 
 /// Puts the report of a compression together from those of its stages.
@@ -282,11 +361,29 @@ async fn foretell(
 
 /// Returns the calibration options of the recipe, or those of the arguments without a recipe. The text always
 /// comes from the arguments, because a recipe does not hold it.
-fn calibration_options(arguments: &CalibrationArgs, recipe: Option<&Recipe>) -> Result<CalibrationOptions> {
+///
+/// # Errors
+/// [`Error::Source`] for a text that cannot be read, [`Error::Usage`] if it would be read twice from standard
+/// input.
+fn calibration_options(
+    arguments: &CalibrationArgs,
+    plan: &PlanArgs,
+    recipe: Option<&Recipe>,
+) -> Result<CalibrationOptions> {
+    let standard_input = Some(Path::new("-"));
+    if arguments.text.text.as_deref() == standard_input
+        && plan.evaluation.eval_text.as_deref() == standard_input
+    {
+        return Err(Error::Usage(
+            "--text and --eval-text cannot both be standard input; give one of them a file".to_owned(),
+        ));
+    }
     let given = arguments.options()?;
     Ok(match recipe {
         None => given,
-        Some(recipe) => CalibrationOptions { text: given.text, ..recipe.calibration.clone() },
+        Some(recipe) => {
+            CalibrationOptions { text: given.text, text_name: given.text_name, ..recipe.calibration.clone() }
+        }
     })
 }
 

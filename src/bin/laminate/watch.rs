@@ -36,14 +36,14 @@ impl Terminal {
     /// Removes the progress line.
     pub fn clear(&self) {
         if self.interactive {
-            eprint!("\r\x1b[K");
+            say("\r\x1b[K");
         }
     }
 
     /// Prints a sentence that stays on the terminal.
     pub fn note(&self, sentence: &str) {
         self.clear();
-        eprintln!("{sentence}");
+        say(&format!("{sentence}\n"));
     }
 
     fn show(&self, progress: &Progress) {
@@ -55,12 +55,10 @@ impl Terminal {
         }
         if !self.interactive {
             if state.stage != Some(progress.stage) {
-                eprintln!("{} ...", verb(progress.stage));
+                say(&format!("{} ...\n", verb(progress.stage)));
             }
         } else if new_stage || state.shown.is_none_or(|t| now - t > INTERVAL) {
-            eprint!("\r\x1b[K{}", line(progress, now - state.began));
-            // A terminal that went away is no reason to stop the run.
-            let _ = std::io::stderr().flush();
+            say(&format!("\r\x1b[K{}", line(progress, now - state.began)));
             state.shown = Some(now);
         }
         state.stage = Some(progress.stage);
@@ -81,6 +79,12 @@ impl Observer for Terminal {
         }
         Box::pin(std::future::ready(Ok(())))
     }
+}
+
+/// Writes `text` to standard error. A terminal or pipe that went away is no reason to stop the run.
+pub fn say(text: &str) {
+    let mut errors = std::io::stderr().lock();
+    let _ = errors.write_all(text.as_bytes()).and_then(|()| errors.flush());
 }
 
 fn verb(stage: Stage) -> &'static str {

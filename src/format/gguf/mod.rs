@@ -32,6 +32,9 @@ pub const VERSION: u32 = 3;
 /// Longest header that is read, in bytes. The largest vocabularies in use take about 20 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
 
+/// Most bytes of memory for the contents of a header. The largest vocabularies in use take less than 100 MB.
+pub const MAX_HEADER_MEMORY: u64 = 512 << 20;
+
 /// Alignment of tensors in bytes, unless the file specifies another.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 
@@ -121,18 +124,42 @@ pub fn is_gguf(first_bytes: &[u8]) -> bool {
 /// [`Error::Format`], with the name `file` and the key or tensor, if counts, lengths or offsets exceed the
 /// file, if a value type is unknown, a key or tensor occurs twice, tensors overlap or are not aligned, if the
 /// alignment is not a power of two, or if the header is longer than [`MAX_HEADER_BYTES`];
-/// [`Error::Unsupported`] for a version or tensor type that is not handled.
+/// [`Error::Unsupported`] for a version or tensor type that is not handled; [`Error::Limit`], naming the key or
+/// tensor, if the contents of the header would take more than [`MAX_HEADER_MEMORY`].
 pub fn parse_header(file: &str, front: &[u8], file_bytes: u64) -> Result<Option<Header>> {
+    let whole = |cursor: &mut Cursor<'_>| read_header(cursor);
+    parse(file, front, file_bytes, whole)?.map(|raw| raw.check(file, file_bytes)).transpose()
+}
+
+/// Parses the metadata of a file as [`parse_header`] does, and looks at no tensor.
+///
+/// # Errors
+/// Those of [`parse_header`] that are not about tensors.
+pub fn parse_metadata(file: &str, front: &[u8], file_bytes: u64) -> Result<Option<Metadata>> {
+    parse(file, front, file_bytes, |cursor| read_metadata(cursor).map(|(metadata, _)| metadata))
+}
+
+/// Reads the first bytes of a file, `front`, by `read`; `None` if they end too early.
+fn parse<T>(
+    file: &str,
+    front: &[u8],
+    file_bytes: u64,
+    read: impl FnOnce(&mut Cursor<'_>) -> std::result::Result<T, Problem>,
+) -> Result<Option<T>> {
     let bad = |what: String| Error::Format(format!("{file}: {what}; download the file again"));
     if front.len() as u64 >= MAX_HEADER_BYTES {
         return Err(bad(format!("its header is longer than {} MB", MAX_HEADER_BYTES >> 20)));
     }
-    let mut cursor = Cursor::new(front, file_bytes);
-    match read_header(&mut cursor) {
-        Ok(raw) => raw.check(file, file_bytes).map(Some),
+    match read(&mut Cursor::new(front, file_bytes, MAX_HEADER_MEMORY)) {
+        Ok(read) => Ok(Some(read)),
         Err(Problem::Trouble(Trouble::Short)) if (front.len() as u64) < file_bytes => Ok(None),
         Err(Problem::Trouble(Trouble::Short)) => Err(bad("it ends within its header".to_owned())),
         Err(Problem::Trouble(Trouble::Lie(what))) => Err(bad(what)),
+        Err(Problem::Trouble(Trouble::Large(what))) => Err(Error::Limit(format!(
+            "{file}: up to {what}, its header takes more than {} MB of memory, which no model needs; convert the \
+             model anew",
+            MAX_HEADER_MEMORY >> 20
+        ))),
         Err(Problem::Unsupported(what)) => Err(Error::Unsupported(format!("{file}: {what}"))),
     }
 }
@@ -164,6 +191,16 @@ struct RawHeader {
 }
 
 fn read_header(cursor: &mut Cursor<'_>) -> std::result::Result<RawHeader, Problem> {
+    let (metadata, n_tensors) = read_metadata(cursor)?;
+    let mut tensors = Vec::new();
+    for index in 0..n_tensors {
+        tensors.push(read_tensor(cursor, index)?);
+    }
+    Ok(RawHeader { metadata, tensors, end: cursor.position() })
+}
+
+/// Reads everything before the list of tensors, and returns it with the number of tensors.
+fn read_metadata(cursor: &mut Cursor<'_>) -> std::result::Result<(Metadata, usize), Problem> {
     let magic = cursor.u32("its magic number")?.to_le_bytes();
     if magic != MAGIC {
         return Err(Trouble::Lie("it is not a GGUF file".to_owned()).into());
@@ -183,22 +220,24 @@ fn read_header(cursor: &mut Cursor<'_>) -> std::result::Result<RawHeader, Proble
     let mut seen = HashSet::new();
     for _ in 0..n_entries {
         let key = cursor.string("a metadata key")?;
-        let value = cursor.typed_value(&format!("metadata key {key}"))?;
+        let what = format!("metadata key {key}");
+        // The key is there twice while keys are compared.
+        cursor.spend(size_of::<(String, Value)>() + size_of::<String>() + key.len(), &what)?;
+        let value = cursor.typed_value(&what)?;
         if !seen.insert(key.clone()) {
             return Err(Trouble::Lie(format!("metadata key {key} occurs twice")).into());
         }
         metadata.entries.push((key, value));
     }
-    let mut tensors = Vec::new();
-    for index in 0..n_tensors {
-        tensors.push(read_tensor(cursor, index)?);
-    }
-    Ok(RawHeader { metadata, tensors, end: cursor.position() })
+    Ok((metadata, n_tensors))
 }
 
 fn read_tensor(cursor: &mut Cursor<'_>, index: usize) -> std::result::Result<RawTensor, Problem> {
     let name = cursor.string(&format!("the name of tensor {index}"))?;
     let what = format!("tensor {name}");
+    // Name and dimensions are there twice when the entry is checked.
+    let lists = 2 * MAX_DIMENSIONS as usize * size_of::<u64>();
+    cursor.spend(size_of::<RawTensor>() + size_of::<TensorInfo>() + lists + name.len(), &what)?;
     let n_dimensions = cursor.u32(&what)?;
     if n_dimensions > MAX_DIMENSIONS {
         return Err(Trouble::Lie(format!("{what} claims {n_dimensions} dimensions")).into());

@@ -29,6 +29,8 @@ pub enum Value {
     Bool(bool),
     /// `string`: `u64` length, then UTF-8.
     String(String),
+    /// `string` whose bytes are not UTF-8. The bytes are kept as they are.
+    Bytes(Vec<u8>),
     /// `array`: item type, `u64` length, then the items.
     Array(Array),
 }
@@ -111,7 +113,7 @@ impl Value {
             Value::F32(_) => ValueType::F32,
             Value::F64(_) => ValueType::F64,
             Value::Bool(_) => ValueType::Bool,
-            Value::String(_) => ValueType::String,
+            Value::String(_) | Value::Bytes(_) => ValueType::String,
             Value::Array(_) => ValueType::Array,
         }
     }
@@ -194,7 +196,8 @@ impl Value {
             Value::F32(x) => out.extend(x.to_le_bytes()),
             Value::F64(x) => out.extend(x.to_le_bytes()),
             Value::Bool(x) => out.push(u8::from(*x)),
-            Value::String(x) => write_string(x, out),
+            Value::String(x) => write_string(x.as_bytes(), out),
+            Value::Bytes(x) => write_string(x, out),
             Value::Array(Array { of, items }) => {
                 out.extend((*of as u32).to_le_bytes());
                 out.extend((items.len() as u64).to_le_bytes());
@@ -220,14 +223,15 @@ impl fmt::Display for Value {
             Value::F64(x) => write!(f, "{x}"),
             Value::Bool(x) => write!(f, "{x}"),
             Value::String(x) => write!(f, "{x:?}"),
+            Value::Bytes(x) => write!(f, "{} bytes that are not UTF-8 text", x.len()),
             Value::Array(array) => write!(f, "a list of {}", array.items.len()),
         }
     }
 }
 
-pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_string(text: &[u8], out: &mut Vec<u8>) {
     out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+    out.extend(text);
 }
 
 /// Reason why reading stopped.
@@ -237,6 +241,8 @@ pub(super) enum Trouble {
     Short,
     /// The file is inconsistent; the message does not have the file's name.
     Lie(String),
+    /// What is named takes more memory than is left for the header.
+    Large(String),
 }
 
 /// Deepest nesting of arrays that is accepted.
@@ -247,14 +253,28 @@ pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     file_bytes: u64,
+    /// Bytes of memory that what is read may still take.
+    memory: u64,
 }
 
 type Read<T> = std::result::Result<T, Trouble>;
 
 impl<'a> Cursor<'a> {
-    /// Starts at the first byte of a file of `file_bytes` bytes that begins with `bytes`.
-    pub fn new(bytes: &'a [u8], file_bytes: u64) -> Self {
-        Self { bytes, at: 0, file_bytes }
+    /// Starts at the first byte of a file of `file_bytes` bytes that begins with `bytes`. What is read may take
+    /// `memory` bytes of memory.
+    pub fn new(bytes: &'a [u8], file_bytes: u64, memory: u64) -> Self {
+        Self { bytes, at: 0, file_bytes, memory }
+    }
+
+    /// Takes `bytes` from the memory that is left for what is read.
+    pub fn spend(&mut self, bytes: usize, what: &str) -> Read<()> {
+        match self.memory.checked_sub(bytes as u64) {
+            Some(left) => {
+                self.memory = left;
+                Ok(())
+            }
+            None => Err(Trouble::Large(what.to_owned())),
+        }
     }
 
     /// Returns the number of bytes read so far.
@@ -302,11 +322,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a `string`.
-    pub fn string(&mut self, what: &str) -> Read<String> {
+    /// Reads the bytes of a `string`, and takes them from the memory.
+    fn string_bytes(&mut self, what: &str) -> Read<&'a [u8]> {
         let length = self.u64(what)?;
         let bytes = self.take(length, what)?;
-        match std::str::from_utf8(bytes) {
+        self.spend(bytes.len(), what)?;
+        Ok(bytes)
+    }
+
+    /// Reads a `string`, which must be text.
+    pub fn string(&mut self, what: &str) -> Read<String> {
+        match std::str::from_utf8(self.string_bytes(what)?) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(Trouble::Lie(format!("{what} is not UTF-8 text"))),
         }
@@ -341,19 +367,30 @@ impl<'a> Cursor<'a> {
                 [1] => Value::Bool(true),
                 [other] => return Err(Trouble::Lie(format!("{what} is {other}, neither true nor false"))),
             },
-            ValueType::String => Value::String(self.string(what)?),
+            ValueType::String => {
+                let bytes = self.string_bytes(what)?;
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => Value::String(text.to_owned()),
+                    Err(_) => Value::Bytes(bytes.to_vec()),
+                }
+            }
             ValueType::Array if depth == MAX_DEPTH => {
                 return Err(Trouble::Lie(format!("{what} nests lists more than {MAX_DEPTH} deep")));
             }
             ValueType::Array => {
                 let of = self.value_type(what)?;
                 let count = self.count(of.least_bytes(), what)?;
-                // The list grows as items arrive: a wrong count alone must not reserve memory.
+                // A wrong count alone must not reserve memory: the bytes of the items must be at hand.
+                let at_hand = self.bytes.len().saturating_sub(self.at) as u64 / of.least_bytes();
+                if (count as u64) > at_hand {
+                    return Err(Trouble::Short);
+                }
+                self.spend(count.saturating_mul(size_of::<Value>()), what)?;
                 let mut items = Vec::new();
+                items.try_reserve_exact(count).map_err(|_| Trouble::Large(what.to_owned()))?;
                 for _ in 0..count {
                     items.push(self.value(of, what, depth + 1)?);
                 }
-                items.shrink_to_fit();
                 Value::Array(Array { of, items })
             }
         })

@@ -26,13 +26,13 @@ pub fn header_bytes(metadata: &Metadata, tensors: &[OutputTensor]) -> Vec<u8> {
     out.extend((tensors.len() as u64).to_le_bytes());
     out.extend((metadata.entries.len() as u64).to_le_bytes());
     for (key, value) in &metadata.entries {
-        write_string(key, &mut out);
+        write_string(key.as_bytes(), &mut out);
         out.extend((value.kind() as u32).to_le_bytes());
         value.write(&mut out);
     }
     let mut offset = 0u64;
     for tensor in tensors {
-        write_string(&tensor.name, &mut out);
+        write_string(tensor.name.as_bytes(), &mut out);
         out.extend((tensor.shape.len() as u32).to_le_bytes());
         tensor.shape.iter().rev().for_each(|n| out.extend(n.to_le_bytes()));
         out.extend(id_of(tensor.element).to_le_bytes());

@@ -1,14 +1,14 @@
 //! Fitted layers, kept one by one so that a plan can resume after an interruption.
 //!
 //! The name of a part is `fitted-` and a hash of everything that its layer depends on: the model, the text,
-//! how the result is stored, the version of the program, the operator and its memory, and the groups of the
-//! plan up to the layer's own. A part therefore serves every plan that begins with the same groups, and no
-//! other plan. It holds the tensors that were computed, encoded for storage and named as in a Hugging Face
+//! how the result is stored, the versions of the program and of the operator, the operator and its memory, and
+//! the groups of the plan up to the layer's own. A part therefore serves every plan that begins with the same
+//! groups, and no other plan. It holds the tensors that were computed, encoded for storage and named as in a Hugging Face
 //! model, and the remarks on the layer.
 
 use safetensors::Dtype;
 
-use super::rounds::KeptPlan;
+use super::rounds::{KeptPlan, key};
 use crate::files::part::{Part, PartWriter, damaged};
 use crate::files::parts::PartStore;
 use crate::format::Container;
@@ -41,19 +41,21 @@ impl From<NewLayer> for Fitted {
 }
 
 impl KeptPlan {
-    /// Returns the name of the part of each group of `plan`, fitted with `fit_bytes` bytes of memory, and
-    /// removes the fitted layers of other plans.
-    pub async fn begin(&self, plan: &MergePlan, fit_bytes: u64) -> Vec<String> {
-        let mut hash = self.hash();
-        hash.text(&format!("{} {fit_bytes}", plan.operator));
-        let names: Vec<String> = (plan.groups.iter().enumerate())
-            .map(|(place, group)| {
-                hash.text(&format!("{group:?} {:?}", plan.survivor(place)));
-                format!("{PREFIX}{:016x}", hash.value())
-            })
-            .collect();
+    /// Returns the name of the part of each group of `plan`, fitted with `fit_bytes` bytes of memory by code of
+    /// the given `versions`, and removes the fitted layers of other plans.
+    ///
+    /// # Errors
+    /// Those of [`key`].
+    pub async fn begin(&self, plan: &MergePlan, versions: &[u32], fit_bytes: u64) -> Result<Vec<String>> {
+        let mut hash = self.hash()?;
+        hash.text(&key(versions, &(plan.operator, fit_bytes))?);
+        let mut names = Vec::with_capacity(plan.groups.len());
+        for (place, group) in plan.groups.iter().enumerate() {
+            hash.text(&key(&[], &(group, plan.survivor(place)))?);
+            names.push(format!("{PREFIX}{:016x}", hash.value()));
+        }
         self.remove_others(PREFIX, &names).await;
-        names
+        Ok(names)
     }
 
     /// Returns the layer of the part `name`, in which the original layer `stays` remains; `None` if the part

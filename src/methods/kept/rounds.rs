@@ -68,18 +68,23 @@ impl KeptPlan {
     }
 
     /// Returns the hash of the version, the model, the text and the storage, to which more can be added.
-    pub(super) fn hash(&self) -> Fnv {
+    ///
+    /// # Errors
+    /// Those of [`key`].
+    pub(super) fn hash(&self) -> Result<Fnv> {
         let mut hash = Fnv::default();
         hash.text(&self.identity.model);
         hash.text(&self.identity.text);
-        hash.text(&format!("{} {:?}", env!("CARGO_PKG_VERSION"), self.storage));
-        hash
+        hash.text(env!("CARGO_PKG_VERSION"));
+        let Storage { container, dtype } = self.storage;
+        hash.text(&key(&[], &(container, dtype.map(|element| element.to_string())))?);
+        Ok(hash)
     }
 
     /// Returns the results of earlier rounds that were kept under `key`; `None` if nothing was kept or the
     /// part is damaged, in which case the rounds begin anew.
     pub async fn found<T: DeserializeOwned>(&self, rounds: Rounds, key: &str) -> Option<T> {
-        let name = self.name(rounds, key);
+        let name = self.name(rounds, key).ok()?;
         let part = self.identity.open(&**self.store.lock().await, &name).await.ok()?;
         let found = serde_json::from_slice(&part.all_bytes(FOUND).await.ok()?).ok()?;
         if let Some(said) = self.said_of_elsewhere(&part, "The plan was begun") {
@@ -90,7 +95,7 @@ impl KeptPlan {
 
     /// Writes the results of the rounds so far under `key`, and removes other results of this kind.
     pub async fn keep_found<T: Serialize>(&self, rounds: Rounds, key: &str, found: &T) {
-        let name = self.name(rounds, key);
+        let Ok(name) = self.name(rounds, key) else { return };
         self.remove_others(rounds.prefix(), std::slice::from_ref(&name)).await;
         self.keeping(async |store| {
             let json = serde_json::to_vec(found).map_err(|e| Error::Format(e.to_string()))?;
@@ -140,9 +145,37 @@ impl KeptPlan {
         }
     }
 
-    fn name(&self, rounds: Rounds, key: &str) -> String {
-        let mut hash = self.hash();
+    fn name(&self, rounds: Rounds, key: &str) -> Result<String> {
+        let mut hash = self.hash()?;
         hash.text(key);
-        format!("{}{:016x}", rounds.prefix(), hash.value())
+        Ok(format!("{}{:016x}", rounds.prefix(), hash.value()))
+    }
+}
+
+/// Makes the key of results that code of the given `versions` makes of the data `of`, as JSON: a key must not depend on
+/// names within the code, nor on the compiler.
+///
+/// # Errors
+/// [`Error::Internal`] if the data cannot be written as JSON.
+pub fn key<T: Serialize>(versions: &[u32], of: &T) -> Result<String> {
+    serde_json::to_string(&(versions, of)).map_err(|e| Error::internal(format!("a key of kept results: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Operator, PlanOptions};
+
+    #[test]
+    fn keys_are_versions_and_the_data_as_they_travel() {
+        assert_eq!(key(&[1, 2], &(Operator::Refit, [0.1, 2.0])).unwrap(), r#"[[1,2],["refit",[0.1,2.0]]]"#);
+        let options = PlanOptions::default();
+        let of = |version: u32, options: &PlanOptions| key(&[version], options).unwrap();
+        assert_eq!(of(1, &options), of(1, &options.clone()));
+        assert_ne!(of(1, &options), of(2, &options), "the code has changed");
+        assert_ne!(
+            of(1, &options),
+            of(1, &PlanOptions { keep_first: !options.keep_first, ..options.clone() })
+        );
     }
 }

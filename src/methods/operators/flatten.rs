@@ -30,6 +30,10 @@ use crate::plan::MergePlan;
 /// Ridge of the leverage scores and of the Nystrom repair, in mean eigenvalues of the Gram matrix.
 const RIDGE: f64 = 10.0;
 
+/// Version of what [`layers`] makes of the same input. Raise the number with every change of the result, so that fitted
+/// layers that are kept from before are not used.
+const VERSION: u32 = 1;
+
 /// Builds the layers of the new model, with one flattened layer for each span.
 ///
 /// # Errors
@@ -46,6 +50,7 @@ pub async fn layers(
         resources,
         plan,
         stream,
+        &[VERSION],
         |_| false,
         async |walker, span| fit(walker, span).await.map(Fitted::from),
     )
@@ -58,7 +63,11 @@ pub fn work(config: &Config, n_layers: usize) -> Work {
     let kept = config.intermediate_size as f64;
     let scores = (m as f64).powi(3) / 3.0 + kept.powi(3) / 6.0 + kept * kept * (m as f64 - kept);
     let of_span = n_layers as f64;
-    let bytes = Normal::bytes(m, 0) + leverage_bytes(m) + 4 * config.parameters_per_layer() * n_layers as u64;
+    // The Gram matrix of the heads is there while that of the neurons is summed and ranked.
+    let bytes = Normal::bytes(m, 0)
+        + Normal::bytes(heads(config) * n_layers, 0)
+        + leverage_bytes(m)
+        + 4 * config.parameters_per_layer() * n_layers as u64;
     Work { uploads: of_span, passes: of_span, solutions: 2.0 * scores, bytes, ..Work::default() }
         + Work::sums(m, 0)
         + Work::sums(heads(config) * n_layers, 0)

@@ -16,6 +16,10 @@ use crate::model::weights::storage::Storage;
 use crate::protocol::events::Stage;
 use crate::quality::{Scores, mean_and_error};
 
+/// Version of what a [`Trial`] decides on the same input. Raise the number with every change of the result, so that
+/// fitted layers that are kept from before are not used.
+pub const VERSION: u32 = 1;
+
 /// Number of standard errors by which a fit may be worse than none on average before it is turned down.
 const MARGIN: f64 = 2.0;
 
@@ -221,6 +225,7 @@ mod tests {
             &resources,
             &plan,
             &stream,
+            &[super::VERSION],
             |_| false,
             async |walker, span| {
                 let mut slot = None;

@@ -12,14 +12,14 @@
 //!
 //! Rows count by their relative error, and all tokens are in the fit.
 
-use super::guard::{FitKind, Guard};
+use super::guard::{self, FitKind, Guard};
 use super::pooling::{Pooling, ROUNDS};
 use super::refit;
 use super::span_tensors::{GroupShape, assemble, read_span, upload_all};
 use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
-use crate::maths::least_squares::{Normal, eliminate_bytes, ridge_bytes};
+use crate::maths::least_squares::{Normal, eliminate_bytes, eliminate_groups_bytes, ridge_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::fitted::Fitted;
 use crate::methods::operators::span_tensors::{attention_share, heads};
@@ -32,6 +32,10 @@ use crate::methods::work::{Task, Work};
 use crate::model::Config;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
+
+/// Version of what [`layers`] makes of the same input. Raise the number with every change of the result, so that fitted
+/// layers that are kept from before are not used.
+const VERSION: u32 = 1;
 
 /// Builds the layers of the new model, with one pooled layer for each span. A span is refitted without
 /// pooling if pooling needs too much memory or the pooled layer does not pass the guard.
@@ -52,7 +56,8 @@ pub async fn layers(
         bytes(config, n_layers) <= resources.fit_bytes
             && is_watched(config, n_layers, n_rows, resources.fit_bytes)
     };
-    let mut built = walk(context, resources, plan, stream, watches, async |walker, span| {
+    let versions = [VERSION, refit::VERSION, guard::VERSION];
+    let mut built = walk(context, resources, plan, stream, &versions, watches, async |walker, span| {
         let mut trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
         let mut remarks = Vec::new();
         let needed = bytes(&context.model.config, span.layers.len());
@@ -75,11 +80,38 @@ pub async fn layers(
     Ok(built)
 }
 
-/// Returns the bytes that pooling `n_layers` layers needs beside the hidden states.
+/// Returns the bytes that pooling `n_layers` layers needs beside the hidden states: the weights of the layers, and the
+/// most that one of the three stages needs.
 fn bytes(config: &Config, n_layers: usize) -> u64 {
-    let (m, d) = (config.intermediate_size * n_layers, config.hidden_size);
     let weights = 4 * config.parameters_per_layer() * n_layers as u64;
-    2 * Normal::bytes(m, d) + eliminate_bytes(m).max(ridge_bytes(m, d)) + weights
+    alignment_bytes(config, n_layers)
+        .max(heads_bytes(config, n_layers))
+        .max(neurons_bytes(config, n_layers))
+        .saturating_add(weights)
+}
+
+/// Returns the bytes of the alignments: the problems of the fitted and of the held-out rows, `hidden x hidden`, for all
+/// layers at once, and the solution of one of them about a map of zeros.
+fn alignment_bytes(config: &Config, n_layers: usize) -> u64 {
+    let d = config.hidden_size;
+    let problems = Normal::sums_bytes(d, d).saturating_mul(2 * n_layers as u64);
+    let block = Normal::bytes(d, d) - Normal::sums_bytes(d, d);
+    let zeros = 4 * (d as u64).pow(2);
+    problems.saturating_add(block.max(ridge_bytes(d, d) + zeros))
+}
+
+/// Returns the bytes of the choice of heads, whose elimination is in `f64`.
+fn heads_bytes(config: &Config, n_layers: usize) -> u64 {
+    let (kept, d) = (heads(config), config.hidden_size);
+    let m = kept * n_layers;
+    let solution = 2 * Normal::sums_bytes(kept, d) + ridge_bytes(kept, d);
+    (2 * Normal::bytes(m, d)).saturating_add(eliminate_groups_bytes(m, d).max(solution))
+}
+
+/// Returns the bytes of the choice of neurons.
+fn neurons_bytes(config: &Config, n_layers: usize) -> u64 {
+    let (m, d) = (config.intermediate_size * n_layers, config.hidden_size);
+    (2 * Normal::bytes(m, d)).saturating_add(eliminate_bytes(m).max(ridge_bytes(m, d)))
 }
 
 /// Returns the work of a span of `n_layers` layers, without that of walking through both models.
@@ -152,4 +184,37 @@ async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     // Both projections are solved for once more on the layer as it will be stored: this fit makes up for the
     // rounding of the other tensors.
     refit::solve(walker, span, layer, output, down).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::demo;
+
+    /// Every stage counts where it is the largest: models with few neurons need their memory for the heads, and models
+    /// with few heads as well for the alignments.
+    #[test]
+    fn memory_is_that_of_the_largest_stage() {
+        let mut config = block_on(demo::open()).unwrap().config;
+        let n = 4;
+        let weights = |config: &Config| 4 * config.parameters_per_layer() * n as u64;
+        let of = |config: &Config| bytes(config, n) - weights(config);
+        // Two problems of `m x m` and `m x d`, and blocks of 1024 rows, in f32.
+        let problems = |m: u64, d: u64| 2 * (4 * m * (m + d) + 4096 * (m + d));
+
+        (config.hidden_size, config.n_heads, config.head_dim, config.intermediate_size) = (64, 8, 8, 256);
+        assert_eq!(of(&config), problems(4 * 256, 64) + eliminate_bytes(4 * 256));
+
+        // The inverse is `m x m` twice and the solution `m x d` twice, in f64.
+        config.intermediate_size = 32;
+        assert_eq!(of(&config), problems(4 * 64, 64) + 16 * 256 * (256 + 64));
+
+        // Two problems of `d x d` and `d x d` for each of four layers.
+        (config.n_heads, config.n_kv_heads, config.head_dim, config.intermediate_size) = (1, 1, 2, 2);
+        config.hidden_size = 4096;
+        let d = 4096;
+        assert_eq!(of(&config), 2 * 4 * (4 * d * 2 * d) + ridge_bytes(4096, 4096) + 4 * d * d);
+    }
 }

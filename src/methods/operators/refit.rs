@@ -7,7 +7,7 @@
 //! present weights whose strength is chosen by held-out sequences. All tokens are in the fit, the first
 //! included: leaving it out breaks attention sinks.
 
-use super::guard::{FitKind, Guard, Trial};
+use super::guard::{self, FitKind, Guard, Trial};
 use super::span_tensors::{columns, joined};
 use crate::Result;
 use crate::forward::context::Context;
@@ -29,6 +29,10 @@ use crate::model::weights::fetch::read_f32;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
+/// Version of what [`layers`] makes of the same input. Raise the number with every change of the result, so that fitted
+/// layers that are kept from before are not used.
+pub const VERSION: u32 = 1;
+
 /// Builds the layers of the new model, with one refitted layer for each span.
 ///
 /// # Errors
@@ -45,6 +49,7 @@ pub async fn layers(
         resources,
         plan,
         stream,
+        &[VERSION, guard::VERSION],
         |_| false,
         async |walker, span| {
             let trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);

@@ -24,6 +24,10 @@ use crate::model::weights::fetch::read_f32;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 
+/// Version of what [`layers`] makes of the same input. Raise the number with every change of the result, so that fitted
+/// layers that are kept from before are not used.
+const VERSION: u32 = 1;
+
 /// Builds the layers of the new model: the layers that stay, with the map of each block in the layer before
 /// it.
 ///
@@ -43,6 +47,7 @@ pub async fn layers(
         resources,
         plan,
         stream,
+        &[VERSION],
         |_| false,
         async |walker, span| fit(walker, span).await.map(Fitted::from),
     )

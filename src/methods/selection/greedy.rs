@@ -25,6 +25,10 @@ use crate::plan::{PlanOptions, Selection};
 use crate::protocol::events::{Stage, Unit};
 use crate::quality::Scores;
 
+/// Version of what [`search`] finds on the same input. Raise the number with every change of the result, so that rounds
+/// that are kept from before are not used.
+pub const VERSION: u32 = 1;
+
 /// Most bytes of the hidden states of candidates that exist at a time; one candidate is always tried.
 const CANDIDATE_BYTES: u64 = 256 << 20;
 

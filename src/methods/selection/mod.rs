@@ -5,14 +5,16 @@ mod greedy;
 mod laco;
 pub mod neighbours;
 
+use serde::Serialize;
+
 use self::angular::LastTokens;
 use crate::Result;
 use crate::analysis::layers::LayerAnalysis;
 use crate::error::{Error, OrInternal};
 use crate::evaluate::reference::Reference;
-use crate::methods::Resources;
 use crate::methods::selection::neighbours::merge_neighbours;
 use crate::methods::work::{Task, Work};
+use crate::methods::{Resources, kept};
 use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rules};
 
 /// Counts the work of selecting layers.
@@ -46,7 +48,7 @@ pub struct Selector<'a> {
 }
 
 /// Everything that the result of a search depends on.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize)]
 struct SearchKey {
     selection: Selection,
     search_tokens: usize,
@@ -170,9 +172,8 @@ impl<'a> Selector<'a> {
             Some(place) => place,
             None => {
                 let (context, most) = (self.reference.context(), self.most.max(k));
-                let found =
-                    greedy::search(context, self.resources, options, most, may_go, &format!("{key:?}"))
-                        .await?;
+                let name = kept::rounds::key(&[greedy::VERSION], &key)?;
+                let found = greedy::search(context, self.resources, options, most, may_go, &name).await?;
                 self.searched.push((key, found));
                 self.searched.len() - 1
             }

@@ -5,13 +5,17 @@ use crate::analysis::layers::LayerAnalysis;
 use crate::evaluate::reference::Reference;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
-use crate::methods::kept::rounds::Rounds;
+use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{
     Alpha, MergePlan, MergeStep, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions,
 };
 use crate::protocol::events::{Event, Stage};
+
+/// Version of the steps that [`merge_neighbours`] makes of the same input. Raise the number with every change of the
+/// result, so that steps that are kept from before are not used.
+const VERSION: u32 = 1;
 
 /// Merges the most similar neighbours until the goal of `options` is reached or no pair may be merged any
 /// more. Returns the plan, and the reason why it ends.
@@ -31,7 +35,8 @@ pub async fn merge_neighbours(
     analysis: &LayerAnalysis,
     measured: bool,
 ) -> Result<(MergePlan, Stop)> {
-    let key = format!("{:?} {:?} {:?}", options.options(), reference.output(), analysis.matrix());
+    let of = (options.options(), reference.output(), analysis.matrix().to_rows());
+    let key = key(&[VERSION], &of)?;
     let averages = options.options().operator == Operator::Average;
     let by_redundancy = options.options().selection == Selection::Redundancy;
     let one_shot = options.options().one_shot || by_redundancy;

@@ -29,7 +29,8 @@ use crate::{Error, Result};
 /// `stream` holds the hidden states of the original as it is stored, and fits aim at these states: if the new
 /// model is stored in fewer bits, a fit makes up for some of the error of the layers before it. `watches`
 /// says whether the fit of a span of a given number of layers uses the inputs and MLP outputs of these layers
-/// in the original ([`Span::watched`]).
+/// in the original ([`Span::watched`]). `versions` are those of the code of `fit`: a layer that another version
+/// fitted is not used.
 ///
 /// # Errors
 /// - [`Error::Limit`] if the text has fewer than two sequences, so that none can be held out;
@@ -41,6 +42,7 @@ pub async fn walk<'a>(
     resources: &Resources<'a>,
     plan: &MergePlan,
     stream: &Stream,
+    versions: &[u32],
     watches: impl Fn(usize) -> bool,
     mut fit: impl AsyncFnMut(&Walker<'a>, Span<'_>) -> Result<Fitted>,
 ) -> Result<Built> {
@@ -58,7 +60,7 @@ pub async fn walk<'a>(
     let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let mut walk = Walk { walker, stream, original, new, built };
     let names = match resources.kept {
-        Some(kept) => kept.begin(plan, resources.fit_bytes).await,
+        Some(kept) => kept.begin(plan, versions, resources.fit_bytes).await?,
         None => Vec::new(),
     };
     let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
@@ -201,6 +203,7 @@ mod tests {
                 &Resources::default(),
                 &plan,
                 &stream,
+                &[1],
                 |_| false,
                 async |_, span| {
                     assert_eq!(span.layers, [4, 5]);

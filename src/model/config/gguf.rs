@@ -1,6 +1,6 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
-use super::{Config, Upstream};
+use super::{Biases, Config, Upstream};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
 use crate::model::rope::RopeScaling;
@@ -8,6 +8,9 @@ use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
 
 const ARCHITECTURE_KEY: &str = "general.architecture";
+
+/// Key of what a file holds, and its value for a whole model. Adapters and image encoders have other values.
+const TYPE: (&str, &str) = ("general.type", "model");
 
 /// The only supported architecture: Llama 1 to 3, Mistral and similar models.
 const LLAMA: &str = "llama";
@@ -28,6 +31,27 @@ const NEUTRAL: [(&str, f64); 5] = [
     ("attention.clamp_kqv", 0.0),
 ];
 
+/// Keys below `rope.` that are read, and keys that say nothing where frequencies are scaled by none or linearly.
+const ROPE: [&str; 10] = [
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scale_linear",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_log_multiplier",
+];
+
+/// Keys below `rope.` that llama.cpp obeys whatever the type of scaling, each with the value that changes nothing.
+const NEUTRAL_ROPE: [(&str, f64); 3] = [
+    ("rope.scaling.attn_factor", 1.0),
+    ("rope.scaling.yarn_attn_factor", 1.0),
+    ("rope.scaling.yarn_ext_factor", 0.0),
+];
+
 /// Settings that follow from the tensors and that the metadata do not declare.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
@@ -35,10 +59,8 @@ pub struct Facts {
     pub vocab_size: u64,
     /// Whether the files hold no output head, so that the embedding serves as the head.
     pub tied_head: bool,
-    /// Whether the first layer has a bias of the query, key, value or output projection.
-    pub attention_bias: bool,
-    /// Whether the first layer has a bias of the gate, up or down projection.
-    pub mlp_bias: bool,
+    /// Projections that have biases in any layer.
+    pub biases: Biases,
     /// Divisors of the rotary frequencies, if the files hold any.
     pub rotary_divisors: Option<Vec<f32>>,
 }
@@ -48,11 +70,11 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Format`], naming the key or the setting, if a required key is missing or a value is senseless
-    /// or contradicts another; [`Error::Unsupported`], naming the setting, for another architecture, experts,
-    /// a rope scaling other than none and linear, or sizes that differ between layers.
+    /// or contradicts another; [`Error::Unsupported`], naming the setting, for a rope scaling other than none
+    /// and linear, or sizes that differ between layers; those of [`check_architecture`].
     pub fn from_metadata(file: &str, metadata: Metadata, facts: Facts) -> Result<Self> {
+        check_architecture(file, &metadata)?;
         let keys = Keys { file, metadata: &metadata };
-        keys.check_architecture()?;
         let n_heads = keys.size("attention.head_count")?;
         let hidden_size = keys.size("embedding_length")?;
         let head_dim = match keys.optional_size("attention.key_length")? {
@@ -73,11 +95,10 @@ impl Config {
             vocab_size,
             context: keys.optional_size("context_length")?.unwrap_or(2048),
             norm_epsilon: keys.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
-            rope_theta: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
+            rope_theta: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: keys.rope_scaling(facts.rotary_divisors)?,
             tied_head: facts.tied_head,
-            attention_bias: facts.attention_bias,
-            mlp_bias: facts.mlp_bias,
+            biases: facts.biases,
             sliding_window: keys.optional_size("attention.sliding_window")?,
             bos_token_id: bos,
             eos_token_id: eos,
@@ -152,6 +173,22 @@ impl Config {
     }
 }
 
+/// Returns whether `metadata` name an architecture, as the first file of a model does.
+pub fn names_architecture(metadata: &Metadata) -> bool {
+    metadata.get(ARCHITECTURE_KEY).is_some()
+}
+
+/// Checks that `metadata`, of the GGUF file `file`, are of a whole model of a supported architecture. No tensor need
+/// be known.
+///
+/// # Errors
+/// [`Error::Format`] if the metadata name no architecture; [`Error::Unsupported`], naming the key and its value, for
+/// another architecture, for a file that is no whole model, such as an adapter, and for experts, clamped or scaled
+/// activations and attention that is not causal.
+pub fn check_architecture(file: &str, metadata: &Metadata) -> Result<()> {
+    Keys { file, metadata }.check_architecture()
+}
+
 fn key(name: &str) -> String {
     format!("{LLAMA}.{name}")
 }
@@ -175,6 +212,15 @@ fn file_type(element: Element) -> Option<u32> {
     known.iter().find(|(each, _)| *each == name).map(|(_, number)| *number)
 }
 
+fn not_positive(name: &str, number: f64) -> String {
+    format!("{} is {number}, not a positive number; convert the model anew", key(name))
+}
+
+/// Returns a float or an integer as a number; `None` for other values.
+fn number_of(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_i64().map(|n| n as f64))
+}
+
 /// Typed look-ups in the metadata; errors name the file and the key.
 struct Keys<'a> {
     file: &'a str,
@@ -183,21 +229,29 @@ struct Keys<'a> {
 
 impl Keys<'_> {
     fn check_architecture(&self) -> Result<()> {
-        match self.metadata.get(ARCHITECTURE_KEY).map(|value| value.as_str()) {
-            Some(Some(LLAMA)) => {}
-            Some(Some(other)) => {
+        match self.text(ARCHITECTURE_KEY)? {
+            Some(LLAMA) => {}
+            Some(other) => {
                 return self.refuse(format!("architecture {other} is not supported; {LLAMA} is"));
             }
-            _ => return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model"))),
+            None => return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model"))),
+        }
+        let (key_of_type, whole) = TYPE;
+        if let Some(other) = self.text(key_of_type)?
+            && other != whole
+        {
+            return self.refuse(format!(
+                "{key_of_type} is {other}, which is no whole model; open the model that it belongs to"
+            ));
         }
         for (name, neutral) in NEUTRAL {
             if let Some(value) = self.metadata.get(&key(name))
-                && value.as_f64().or_else(|| value.as_u64().map(|n| n as f64)) != Some(neutral)
+                && number_of(value) != Some(neutral)
             {
                 return self.refuse(format!("{} is {value}, which is not supported", key(name)));
             }
         }
-        if self.metadata.get(&key("attention.causal")) == Some(&Value::Bool(false)) {
+        if self.metadata.get(&key("attention.causal")).is_some_and(|value| *value != Value::Bool(true)) {
             return self.refuse("attention that is not causal is not supported".to_owned());
         }
         Ok(())
@@ -217,21 +271,64 @@ impl Keys<'_> {
         Ok(())
     }
 
+    /// Reads the change of the rotary frequencies as llama.cpp does: where the type is `none`, a factor says
+    /// nothing; without a type a factor is linear; a factor of 0 is none; and divisors apply in any case.
     fn rope_scaling(&self, divisors: Option<Vec<f32>>) -> Result<RopeScaling> {
-        let kind = self.metadata.get(&key("rope.scaling.type")).and_then(Value::as_str).unwrap_or("none");
-        let factor = match self.number("rope.scaling.factor")? {
-            Some(factor) => Some(factor),
-            None => self.number("rope.scale_linear")?,
+        self.check_rope()?;
+        let factor = match self.text(&key("rope.scaling.type"))? {
+            Some("none") => 1.0,
+            None | Some("linear") => self.rope_factor()?,
+            Some(other) => {
+                self.refuse(format!("rope scaling of type {other} is not supported; none and linear are"))?;
+                1.0
+            }
         };
-        match (kind, factor, divisors) {
-            ("none", None | Some(1.0), None) => Ok(RopeScaling::None),
-            ("none", None | Some(1.0), Some(divisors)) => Ok(RopeScaling::Divisors(divisors)),
-            ("linear" | "none", Some(factor), None) if factor > 0.0 => Ok(RopeScaling::Linear { factor }),
-            (kind, _, _) => {
-                self.refuse(format!("rope scaling of type {kind} is not supported; none and linear are"))?;
-                Ok(RopeScaling::None)
+        if let Some(divisor) = divisors.iter().flatten().find(|d| !(d.is_finite() && **d > 0.0)) {
+            return Err(self.bad(format!(
+                "the rotary divisors hold {divisor}, which is not a positive number; convert the model anew"
+            )));
+        }
+        Ok(match divisors {
+            None if factor == 1.0 => RopeScaling::None,
+            None => RopeScaling::Linear { factor },
+            Some(divisors) => RopeScaling::Divisors(divisors.iter().map(|d| d * factor as f32).collect()),
+        })
+    }
+
+    /// Reads the divisor of all rotary frequencies, under its present key or else under its old one.
+    fn rope_factor(&self) -> Result<f64> {
+        for name in ["rope.scaling.factor", "rope.scale_linear"] {
+            match self.number(name)? {
+                None => {}
+                Some(0.0) => return Ok(1.0),
+                Some(factor) if factor > 0.0 && (factor as f32).is_finite() => return Ok(factor),
+                Some(factor) => return Err(self.bad(not_positive(name, factor))),
             }
         }
+        Ok(1.0)
+    }
+
+    /// Checks that every key below `rope.` is one that is read or that changes nothing.
+    fn check_rope(&self) -> Result<()> {
+        let prefix = key("");
+        for (full, value) in &self.metadata.entries {
+            let Some(name) = full.strip_prefix(&prefix).filter(|name| name.starts_with("rope.")) else {
+                continue;
+            };
+            let neutral = NEUTRAL_ROPE.iter().find(|(each, _)| *each == name).map(|(_, neutral)| *neutral);
+            if !ROPE.contains(&name) && (neutral.is_none() || number_of(value) != neutral) {
+                return self.refuse(format!("{full} is {value}, which is not supported"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads text under the whole key `key`; `None` if the key is absent.
+    fn text(&self, key: &str) -> Result<Option<&str>> {
+        let Some(value) = self.metadata.get(key) else {
+            return Ok(None);
+        };
+        value.as_str().map(Some).ok_or_else(|| self.bad(format!("{key} is {value}, not text")))
     }
 
     fn bad(&self, what: String) -> Error {
@@ -264,6 +361,13 @@ impl Keys<'_> {
         match single.as_u64().and_then(super::sensible_size) {
             Some(size) => Ok(Some(size)),
             None => Err(self.bad(format!("{} is {value}, not a sensible size", key(name)))),
+        }
+    }
+
+    fn positive(&self, name: &str) -> Result<Option<f64>> {
+        match self.number(name)? {
+            Some(number) if number <= 0.0 => Err(self.bad(not_positive(name, number))),
+            number => Ok(number),
         }
     }
 
@@ -317,6 +421,62 @@ mod tests {
         refused("rope.scaling.type", Value::String("yarn".into()), "yarn");
         refused("rope.dimension_count", Value::U32(4), "rope.dimension_count is 4");
         refused("attention.causal", Value::Bool(false), "not causal");
+        let message =
+            parse(|m| m.set("general.type", Value::String("adapter".into()))).unwrap_err().to_string();
+        assert!(message.contains("general.type is adapter"), "{message}");
+    }
+
+    #[test]
+    fn every_key_of_rope_is_obeyed_or_refused() {
+        let with = |entries: &[(&str, Value)], divisors: Option<&[f32]>| {
+            let mut metadata = self::entries();
+            entries.iter().for_each(|(name, value)| metadata.set(&key(name), value.clone()));
+            let rotary_divisors = divisors.map(<[f32]>::to_vec);
+            let facts = Facts { vocab_size: 512, rotary_divisors, ..Facts::default() };
+            Config::from_metadata("m.gguf", metadata, facts).map(|config| config.rope_scaling)
+        };
+        let kind = |name: &str| ("rope.scaling.type", Value::String(name.into()));
+        let factor = |x: f32| ("rope.scaling.factor", Value::F32(x));
+        let old_factor = |x: f32| ("rope.scale_linear", Value::F32(x));
+        let linear = |factor: f64| RopeScaling::Linear { factor };
+        for (entries, scaling) in [
+            (vec![kind("none"), factor(4.0)], RopeScaling::None),
+            (vec![kind("none"), old_factor(4.0)], RopeScaling::None),
+            (vec![kind("linear")], RopeScaling::None),
+            (vec![kind("linear"), factor(0.0), old_factor(4.0)], RopeScaling::None),
+            (vec![kind("linear"), factor(4.0), old_factor(2.0)], linear(4.0)),
+            (vec![factor(4.0)], linear(4.0)),
+            (vec![old_factor(2.0)], linear(2.0)),
+            (
+                vec![
+                    ("rope.scaling.attn_factor", Value::F32(1.0)),
+                    ("rope.scaling.yarn_beta_fast", Value::F32(32.0)),
+                    ("rope.scaling.original_context_length", Value::U32(8192)),
+                ],
+                RopeScaling::None,
+            ),
+        ] {
+            assert_eq!(with(&entries, None).unwrap(), scaling, "{entries:?}");
+        }
+        // llama.cpp divides by the divisors and by the factor.
+        let both = with(&[kind("linear"), factor(2.0)], Some(&[1.0, 1.5, 2.0, 8.0])).unwrap();
+        assert_eq!(both, RopeScaling::Divisors(vec![2.0, 3.0, 4.0, 16.0]));
+        let alone = with(&[kind("none"), factor(2.0)], Some(&[1.0, 1.5, 2.0, 8.0])).unwrap();
+        assert_eq!(alone, RopeScaling::Divisors(vec![1.0, 1.5, 2.0, 8.0]));
+
+        refused("rope.scaling.type", Value::U32(1), "rope.scaling.type is 1, not text");
+        refused("rope.scaling.type", Value::String("longrope".into()), "of type longrope");
+        refused("rope.scaling.factor", Value::F32(-2.0), "rope.scaling.factor is -2, not a positive number");
+        refused("rope.scaling.attn_factor", Value::F32(0.5), "rope.scaling.attn_factor is 0.5");
+        refused("rope.scaling.yarn_ext_factor", Value::F32(1.0), "yarn_ext_factor is 1");
+        refused("rope.scaling.alpha", Value::F32(1000.0), "rope.scaling.alpha is 1000");
+        for base in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            refused("rope.freq_base", Value::F32(base), "rope.freq_base is ");
+        }
+        for divisor in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let message = with(&[], Some(&[1.0, divisor, 1.0, 1.0])).unwrap_err().to_string();
+            assert!(message.contains("the rotary divisors hold"), "{message}");
+        }
     }
 
     #[test]
@@ -368,8 +528,19 @@ mod tests {
             of(&|m| [bos, eos].into_iter().for_each(|key| m.set(key, Value::U32(u32::MAX)))),
             (None, None)
         );
-        let message = parse(|m| m.set(eos, Value::U32(100_000))).unwrap_err().to_string();
-        assert!(message.contains(eos) && message.contains("100000"), "{message}");
+        // An id outside the vocabulary names no token: SentencePiece's own id stands for it, as in llama.cpp.
+        let foreign = |key: &'static str| move |m: &mut Metadata| m.set(key, Value::U32(100_000));
+        for key in [bos, eos] {
+            let named = |m: &mut Metadata| {
+                sentence_piece(m);
+                foreign(key)(m);
+            };
+            assert_eq!(of(&named), (Some(1), Some(2)), "{key}");
+        }
+        assert_eq!(of(&foreign(eos)), (None, None));
+        // llama.cpp has no BOS of its own for a byte-level vocabulary but the one of GPT-2.
+        let message = parse(foreign(bos)).unwrap_err().to_string();
+        assert!(message.contains(bos) && message.contains("100000"), "{message}");
     }
 
     #[test]

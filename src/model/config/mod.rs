@@ -18,8 +18,8 @@ use crate::{Error, Result};
 /// the key heads, and every setting that changes the arithmetic is supported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Name of the architecture as the model's files spell it, such as `LlamaForCausalLM`, or `llama` in a
-    /// GGUF file.
+    /// Name of the architecture: that of the class in transformers, such as `LlamaForCausalLM`, or `llama` in
+    /// a GGUF file.
     pub architecture: String,
     /// Number of decoder layers, L.
     pub n_layers: usize,
@@ -45,10 +45,8 @@ pub struct Config {
     pub rope_scaling: RopeScaling,
     /// Whether the output head shares its weights with the embedding.
     pub tied_head: bool,
-    /// Whether the query, key, value and output projections have biases.
-    pub attention_bias: bool,
-    /// Whether the gate, up and down projections have biases.
-    pub mlp_bias: bool,
+    /// Projections that have biases.
+    pub biases: Biases,
     /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
     pub sliding_window: Option<usize>,
     /// Id of the token that begins every sequence; `None` if the model has none.
@@ -57,6 +55,15 @@ pub struct Config {
     pub eos_token_id: Option<u32>,
     /// Settings as the model's own file declares them, kept to write the settings of a compressed model.
     pub(crate) upstream: Upstream,
+}
+
+/// Projections of a layer that have biases. The bias of any other projection is zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Whether the query, key, value and output projections have one, in this order.
+    pub attention: [bool; 4],
+    /// Whether the gate, up and down projections have one, in this order.
+    pub mlp: [bool; 3],
 }
 
 /// Settings as the model's own file declares them.
@@ -116,9 +123,10 @@ impl Config {
         ]
         .map(|n| n as u64);
         let attention = 2 * d * h + 2 * d * kv;
-        let attention_bias = if self.attention_bias { h + 2 * kv + d } else { 0 };
-        let mlp_bias = if self.mlp_bias { 2 * i + d } else { 0 };
-        attention + attention_bias + 3 * d * i + mlp_bias + 2 * d
+        let lengths = [h, kv, kv, d, i, i, d];
+        let stored = self.biases.attention.iter().chain(&self.biases.mlp);
+        let biases: u64 = lengths.iter().zip(stored).filter(|(_, stored)| **stored).map(|(n, _)| n).sum();
+        attention + 3 * d * i + biases + 2 * d
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::device::GUARANTEED_BINDING_BYTES;
 use crate::kernels::attention::{self, Heads, Tables};
 use crate::kernels::rowwise::{self, is_host};
 use crate::model::{Config, rope};
@@ -13,6 +14,32 @@ use crate::{Error, Result};
 /// Value of a masked attention score. Its exponential is zero, but the value is finite, because shader
 /// compilers may assume that all values are.
 const MASKED: f32 = -1e30;
+
+/// Copies of the scores of a block of queries that exist at a time: before the mask, the mask or the masked scores,
+/// and the weights.
+const SCORES: u64 = 3;
+
+/// Returns the bytes of attention scores that exist at a time for `batch` sequences of `tokens` tokens: all
+/// sequences, heads and keys of a block of queries. The CPU holds a few queries of one head at a time, which is next to
+/// nothing.
+pub fn scores_bytes(config: &Config, batch: usize, tokens: usize, device: &Device) -> u64 {
+    if is_host(device) {
+        return 0;
+    }
+    let of_query = bytes_of_query(batch * config.n_heads, tokens);
+    SCORES * of_query * queries_in_block(of_query, tokens, GUARANTEED_BINDING_BYTES) as u64
+}
+
+/// Returns the bytes of the scores of one query of each of `rows` heads, all heads of all sequences, for `keys` keys.
+fn bytes_of_query(rows: usize, keys: usize) -> u64 {
+    4 * rows as u64 * keys as u64
+}
+
+/// Returns the number of queries whose scores of `of_query` bytes each are at most `most` bytes together, at least 1
+/// and at most `tokens`.
+fn queries_in_block(of_query: u64, tokens: usize, most: u64) -> usize {
+    usize::try_from(most / of_query.max(1)).unwrap_or(usize::MAX).clamp(1, tokens.max(1))
+}
 
 /// Positions of the tokens of sequences of one length: rotary tables and the causal mask.
 #[derive(Debug, Clone)]
@@ -26,12 +53,19 @@ enum Layout {
     Device(Arc<Rotation>),
 }
 
-/// Rotary tables `[1, 1, tokens, head_dim]` and mask `[1, 1, tokens, keys]` on a device.
+/// Rotary tables `[1, 1, tokens, head_dim]` on a device, and what tells which keys a query sees.
 #[derive(Debug, Clone)]
 struct Rotation {
     cos: Tensor<4>,
     sin: Tensor<4>,
-    mask: Tensor<4>,
+    /// Position of each query, `[1, 1, tokens, 1]`. Positions are whole numbers below 2^24, which `f32` holds.
+    queries: Tensor<4>,
+    /// Position of each key, `[1, 1, 1, keys]`.
+    keys: Tensor<4>,
+    /// Number of positions that a position attends to at most, if that is fewer than all.
+    window: Option<usize>,
+    /// Most bytes of the scores that exist at a time.
+    most: u64,
 }
 
 impl Positions {
@@ -48,20 +82,25 @@ impl Positions {
     /// Makes the tables for `n_tokens` positions that follow `n_past` earlier ones and attend to the earlier
     /// ones as well.
     pub fn after(config: &Config, n_past: usize, n_tokens: usize, device: &Device) -> Self {
+        Self::in_blocks(config, n_past, n_tokens, GUARANTEED_BINDING_BYTES, device)
+    }
+
+    /// Makes the tables of [`after`](Self::after), for scores of at most `most` bytes at a time.
+    fn in_blocks(config: &Config, n_past: usize, n_tokens: usize, most: u64, device: &Device) -> Self {
         let n_all = n_past + n_tokens;
         let (cos, sin) = tables(config, n_all);
-        let window = window(config);
-        let seen = |query: usize, key: usize| key <= query && query - key < window;
-        let mask: Vec<f32> = (n_past..n_all)
-            .flat_map(|q| (0..n_all).map(move |k| if seen(q, k) { 0.0 } else { MASKED }))
-            .collect();
-        let on_device =
-            |values, columns| Tensor::from_data(TensorData::new(values, [1, 1, n_tokens, columns]), device);
+        let on_device = |values: Vec<f32>, rows, columns| {
+            Tensor::from_data(TensorData::new(values, [1, 1, rows, columns]), device)
+        };
         let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
+        let places = |range: std::ops::Range<usize>| range.map(|place| place as f32).collect();
         Self(Layout::Device(Arc::new(Rotation {
-            cos: on_device(new(cos), config.head_dim),
-            sin: on_device(new(sin), config.head_dim),
-            mask: on_device(mask, n_all),
+            cos: on_device(new(cos), n_tokens, config.head_dim),
+            sin: on_device(new(sin), n_tokens, config.head_dim),
+            queries: on_device(places(n_past..n_all), n_tokens, 1),
+            keys: on_device(places(0..n_all), 1, n_all),
+            window: config.sliding_window.filter(|window| *window < n_all),
+            most,
         })))
     }
 }
@@ -82,6 +121,20 @@ impl Rotation {
         let half = x.dims()[3] / 2;
         let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
         x * self.cos.clone() + swapped * self.sin.clone()
+    }
+
+    /// Returns what is added to the scores of `n` queries from `first` on, `[1, 1, n, keys]`: [`MASKED`] where a key
+    /// comes after the query or lies before its window, and nothing elsewhere. The mask of all queries at once may
+    /// be too large for a device.
+    fn mask(&self, first: usize, n: usize) -> Tensor<4> {
+        let distance = self.queries.clone().narrow(2, first, n) - self.keys.clone();
+        // Distances are whole numbers, so that what is beyond a bound is at least 1 beyond it.
+        let after = distance.clone().neg().clamp(0.0, 1.0);
+        let hidden = match self.window {
+            Some(window) => after + distance.sub_scalar(window as f32 - 1.0).clamp(0.0, 1.0),
+            None => after,
+        };
+        hidden.mul_scalar(MASKED)
     }
 }
 
@@ -146,7 +199,8 @@ pub fn gather(
 
 /// Computes the outputs of the attention heads, `[batch, heads, tokens, head_dim]`, on any device. `queries`
 /// are `[batch, heads, tokens, head_dim]`, `keys` and `values` `[batch, key heads, tokens, head_dim]`. With a
-/// `past`, the tokens follow the tokens in the cache.
+/// `past`, the tokens follow the tokens in the cache. Queries go in blocks, because the scores of all of them grow with
+/// the square of the tokens, beyond what a device binds at once.
 fn attend(
     [queries, keys, values]: [Tensor<4>; 3],
     rotation: &Rotation,
@@ -160,14 +214,20 @@ fn attend(
         None => [keys, values],
     };
     let n_keys = keys.dims()[2];
-    // The query heads of a group share their key head: stacking them along the token axis turns each group
-    // into one product, without repeating keys and values.
-    let stacked = [batch, kv_heads, heads / kv_heads * tokens, width];
-    let queries = queries.mul_scalar(1.0 / (width as f64).sqrt()).reshape(stacked);
-    let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, tokens, n_keys]);
-    let weights = softmax(scores + rotation.mask.clone(), 3);
-    let mixed = weights.reshape([batch, kv_heads, heads / kv_heads * tokens, n_keys]).matmul(values);
-    mixed.reshape([batch, heads, tokens, width])
+    let (keys, groups) = (keys.swap_dims(2, 3), heads / kv_heads);
+    let queries = queries.mul_scalar(1.0 / (width as f64).sqrt());
+    let of_block = |first: usize, n: usize| {
+        // The query heads of a group share their key head: stacking them along the token axis turns each group
+        // into one product, without repeating keys and values.
+        let stacked = queries.clone().narrow(2, first, n).reshape([batch, kv_heads, groups * n, width]);
+        let scores = stacked.matmul(keys.clone()).reshape([batch, heads, n, n_keys]);
+        let weights = softmax(scores + rotation.mask(first, n), 3);
+        let mixed = weights.reshape([batch, kv_heads, groups * n, n_keys]).matmul(values.clone());
+        mixed.reshape([batch, heads, n, width])
+    };
+    let block = queries_in_block(bytes_of_query(batch * heads, n_keys), tokens, rotation.most);
+    let blocks = (0..tokens).step_by(block).map(|first| of_block(first, block.min(tokens - first)));
+    Tensor::cat(blocks.collect(), 2)
 }
 
 #[cfg(test)]
@@ -195,10 +255,59 @@ mod tests {
             let positions = Positions::new(&config, tokens, &device);
             let theirs = Positions::after(&config, 0, tokens, &device);
             let ours = rowwise::host(gather(parts.clone(), shape, &positions, None).unwrap()).unwrap();
-            let theirs = rowwise::host(gather(parts, shape, &theirs, None).unwrap()).unwrap();
-            for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-                assert!((a - b).abs() < 1e-5, "{tokens} tokens, window {window:?}: {a} {b} at {i}");
+            let theirs = rowwise::host(gather(parts.clone(), shape, &theirs, None).unwrap()).unwrap();
+            let equal = |theirs: &[f32], how: &str| {
+                assert_eq!(ours.len(), theirs.len());
+                for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+                    assert!(
+                        (a - b).abs() < 1e-5,
+                        "{tokens} tokens, window {window:?}, {how}: {a} {b} at {i}"
+                    );
+                }
+            };
+            equal(&theirs, "at once");
+            // In blocks of 1 query, of 7, and of all but one.
+            for queries in [1, 7, tokens.saturating_sub(1).max(1)] {
+                let most = bytes_of_query(batch * heads, tokens) * queries as u64;
+                let positions = Positions::in_blocks(&config, 0, tokens, most, &device);
+                let gathered = gather(parts.clone(), shape, &positions, None).unwrap();
+                equal(&rowwise::host(gathered).unwrap(), &format!("{queries} queries at a time"));
             }
+            // The tokens from the fifth on follow those before them, in blocks of 3 queries.
+            let past_tokens = 5;
+            if tokens <= past_tokens {
+                continue;
+            }
+            let part = |y: &Tensor<2>, first: usize, n: usize| {
+                let [_, columns] = y.dims();
+                let rows = y.clone().reshape([batch, tokens, columns]).narrow(1, first, n);
+                rows.reshape([batch * n, columns])
+            };
+            let mut past = Past::default();
+            let mut gathered = Vec::new();
+            for (first, n) in [(0, past_tokens), (past_tokens, tokens - past_tokens)] {
+                let most = bytes_of_query(batch * heads, first + n) * 3;
+                let positions = Positions::in_blocks(&config, first, n, most, &device);
+                let parts = parts.each_ref().map(|y| part(y, first, n));
+                let of_part =
+                    gather(parts, Heads { tokens: n, ..shape }, &positions, Some(&mut past)).unwrap();
+                gathered.push(of_part.reshape([batch, n, heads * width]));
+            }
+            let gathered = Tensor::cat(gathered, 1).reshape([batch * tokens, heads * width]);
+            equal(&rowwise::host(gathered).unwrap(), "after others");
         }
+    }
+
+    /// The shapes of an 8B model with 1024 tokens: all scores of a chunk of two sequences are 256 MiB.
+    #[test]
+    fn scores_fit_what_a_device_binds() {
+        let of_query = bytes_of_query(2 * 32, 1024);
+        assert_eq!(of_query * 1024, 256 << 20);
+        assert_eq!(queries_in_block(of_query, 1024, GUARANTEED_BINDING_BYTES), 512);
+        assert_eq!(queries_in_block(bytes_of_query(4 * 32, 512), 512, GUARANTEED_BINDING_BYTES), 512);
+        assert_eq!(queries_in_block(bytes_of_query(32, 1 << 20), 1 << 20, GUARANTEED_BINDING_BYTES), 1);
+        assert_eq!(queries_in_block(u64::MAX, 8, GUARANTEED_BINDING_BYTES), 1);
+        let config = futures::executor::block_on(demo::open()).unwrap().config;
+        assert_eq!(scores_bytes(&config, 2, 1024, &Device::flex()), 0);
     }
 }

@@ -3,28 +3,43 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, identify};
+use super::{Opened, TensorEntry, explained, identify};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::decode;
-use crate::format::gguf::{Header, MAX_HEADER_BYTES, parse_header, parse_split_name, split_name};
-use crate::model::config::Config;
-use crate::model::config::gguf::Facts;
-use crate::model::tensors::{Role, TensorId};
+use crate::format::gguf::{
+    Header, MAX_HEADER_BYTES, parse_header, parse_metadata, parse_split_name, split_name,
+};
+use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
+use crate::model::config::special::notes_on_ids;
+use crate::model::config::{Biases, Config};
+use crate::model::tensors::TensorId;
 use crate::model::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Bytes of the first read of a header: in most files, all but the vocabulary fits.
 const FIRST_BYTES: u64 = 1 << 20;
 
-/// Reads the headers of all files, and the configuration and the tokenizer from the metadata of the first.
+/// Most rotary divisors that are read. No head is as wide as twice this number.
+const MAX_DIVISORS: u64 = 1 << 16;
+
+/// Reads the headers of all files, and the configuration and the tokenizer from the metadata of the first. The
+/// architecture is judged before any tensor.
 pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let (shards, headers) = order(one_model(files)?).await?;
+    if let (Some(first), Some(header)) = (shards.first(), headers.first()) {
+        check_architecture(first.name(), &header.metadata)?;
+    }
     let mut tensors = Vec::new();
     for (shard, (source, header)) in shards.iter().zip(&headers).enumerate() {
         for info in &header.tensors {
+            let id = match TensorId::parse_joined(&info.name) {
+                // Until the sizes are known, the tensor goes by the first of its parts.
+                Some([first, ..]) => first,
+                None => identify(Container::Gguf, source.name(), &info.name)?,
+            };
             tensors.push(TensorEntry {
-                id: identify(Container::Gguf, source.name(), &info.name)?,
+                id,
                 name: info.name.clone(),
                 element: info.element,
                 shape: info.shape.clone(),
@@ -39,9 +54,43 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
         (Some(first), Some(header)) => (first.name().to_owned(), header.metadata),
         _ => return Err(Error::Source("there is no .gguf file among the files".to_owned())),
     };
+    let notes = notes_on_ids(&metadata, usize::try_from(facts.vocab_size).unwrap_or(usize::MAX));
     let config = Config::from_metadata(&first, metadata, facts)?;
+    let tensors = parted(tensors, &shards, &config)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
-    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors })
+    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes })
+}
+
+/// Returns `tensors` with each joined tensor in parts: queries, keys and values are rows of one tensor in some files.
+fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -> Result<Vec<TensorEntry>> {
+    let mut all = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let Some(ids) = TensorId::parse_joined(&tensor.name) else {
+            all.push(tensor);
+            continue;
+        };
+        let shapes = ids.map(|id| id.shape(config));
+        let rows: u64 = shapes.iter().filter_map(|shape| shape.first()).sum();
+        let mut expected = vec![rows];
+        expected.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
+        let sizes = shapes.iter().map(|shape| tensor.element.bytes(shape.iter().product()));
+        let sizes = sizes.collect::<Option<Vec<u64>>>().filter(|_| tensor.shape == expected);
+        let Some(sizes) = sizes else {
+            let file = shards.get(tensor.shard).map_or("", |shard| shard.name());
+            return Err(Error::Shape(format!(
+                "{file}: tensor {} of shape {:?} cannot be parted into queries, keys and values, which the \
+                 configuration demands to be of shapes {shapes:?}",
+                tensor.name, tensor.shape
+            )));
+        };
+        let mut offset = tensor.offset;
+        for ((id, shape), bytes) in ids.into_iter().zip(shapes).zip(sizes) {
+            let name = id.describe(Container::Gguf);
+            all.push(TensorEntry { id, name, shape, offset, bytes, ..tensor.clone() });
+            offset += bytes;
+        }
+    }
+    Ok(all)
 }
 
 /// Returns the `.gguf` files, or an error if their names belong to more than one model.
@@ -64,7 +113,7 @@ fn one_model(files: &[SharedSource]) -> Result<Vec<SharedSource>> {
 async fn order(files: Vec<SharedSource>) -> Result<(Vec<SharedSource>, Vec<Header>)> {
     let mut read = Vec::new();
     for file in files {
-        let header = read_header(&file).await?;
+        let header = explained(&file, read_header(&file).await).await?;
         read.push((file, header));
     }
     read.sort_by_key(|(_, header)| header.split.map_or(0, |split| split.number));
@@ -128,8 +177,19 @@ async fn read_header(file: &SharedSource) -> Result<Header> {
     let mut length = FIRST_BYTES.min(size);
     loop {
         let front = read_checked(file.as_ref(), 0, length).await?;
-        if let Some(header) = parse_header(file.name(), &front, size)? {
-            return Ok(header);
+        match parse_header(file.name(), &front, size) {
+            Ok(Some(header)) => return Ok(header),
+            Ok(None) => {}
+            Err(refused @ Error::Unsupported(_)) => {
+                // A type of tensor that is not read, in a model of another architecture: the architecture is said.
+                if let Ok(Some(metadata)) = parse_metadata(file.name(), &front, size)
+                    && names_architecture(&metadata)
+                {
+                    check_architecture(file.name(), &metadata)?;
+                }
+                return Err(refused);
+            }
+            Err(other) => return Err(other),
         }
         length = (4 * length).min(size).min(MAX_HEADER_BYTES);
     }
@@ -137,8 +197,10 @@ async fn read_header(file: &SharedSource) -> Result<Header> {
 
 /// Derives the settings that follow from the tensors: vocabulary size, tied head, biases and rotary divisors.
 async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts> {
-    let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).collect();
-    let any = |roles: &[Role]| roles.iter().any(|role| ids.contains(&TensorId::Layer(0, *role)));
+    let joined = tensors.iter().filter_map(|t| TensorId::parse_joined(&t.name)).flatten();
+    let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).chain(joined).collect();
+    // A bias that some layers have and others lack is found missing later.
+    let biases: HashSet<_> = ids.iter().filter_map(|id| id.role()).filter(|role| role.is_bias()).collect();
     let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
     // A missing embedding is reported here: later checks compare with the vocabulary and would blame other
     // keys.
@@ -146,6 +208,14 @@ async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts
         find(TensorId::Embedding).ok_or_else(|| super::missing(TensorId::Embedding, Container::Gguf))?;
     let rotary_divisors = match find(TensorId::RotaryDivisors) {
         Some(entry) => match shards.get(entry.shard) {
+            Some(shard) if entry.values() > MAX_DIVISORS => {
+                return Err(Error::Shape(format!(
+                    "{}: tensor {} has {} values, more than any head has frequencies",
+                    shard.name(),
+                    entry.name,
+                    entry.values()
+                )));
+            }
             Some(shard) => {
                 let bytes = read_checked(shard.as_ref(), entry.offset, entry.bytes).await?;
                 Some(decode(&entry.name, entry.element, &bytes)?)
@@ -157,8 +227,7 @@ async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts
     Ok(Facts {
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         tied_head: !ids.contains(&TensorId::Head),
-        attention_bias: any(&[Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias]),
-        mlp_bias: any(&[Role::GateBias, Role::UpBias, Role::DownBias]),
+        biases: Biases::of(|role| biases.contains(&role)),
         rotary_divisors,
     })
 }

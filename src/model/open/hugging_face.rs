@@ -1,18 +1,33 @@
 //! Opening of a Hugging Face model: a folder with `config.json`, `tokenizer.json` and safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, identify, read_small};
+use super::{Opened, TensorEntry, explained, identify, read_small};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
-use crate::format::element::Element;
-use crate::format::index::{INDEX_NAME, ShardIndex};
-use crate::format::safetensors::{Header, LENGTH_BYTES, header_length, parse_header};
-use crate::model::config::Config;
+use crate::format::element::{Element, decode};
+use crate::format::index::{INDEX_NAME, SINGLE_NAME, ShardIndex};
+use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length, parse_header};
 use crate::model::config::hugging_face::CONFIG_NAME;
-use crate::model::tokenizer::{TOKENIZER_NAME, Tokenizer};
+use crate::model::config::{Biases, Config};
+use crate::model::tensors::{
+    Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix,
+};
+use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
 use crate::{Error, Result};
+
+/// Ending of the names of weight files.
+const ENDING: &str = ".safetensors";
+
+/// Endings of the names of weight files that are not read.
+const OTHER_WEIGHTS: [&str; 7] = [".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz"];
+
+/// Names of tokenizer files that are not read, although they are enough for transformers.
+const OTHER_TOKENIZERS: [&str; 4] = ["tokenizer.model", "vocab.json", "tekken.json", "spiece.model"];
+
+/// Values of two tensors that are compared at a time.
+const COMPARED_VALUES: u64 = 4 << 20;
 
 /// Names of the small files of a model that are copied unchanged into a compressed one.
 const COMPANIONS: [&str; 10] = [
@@ -60,15 +75,22 @@ pub fn folder(files: &[SharedSource]) -> Result<Option<Folder>> {
 
 /// Reads the configuration, the tokenizer and the headers of all shards.
 pub async fn open(files: &Folder) -> Result<Opened> {
-    let config = Config::parse(&read_small(require(files, CONFIG_NAME)?).await?)?;
-    let shards = find_shards(files).await?;
-    let tokenizer = Tokenizer::parse(&read_small(require(files, TOKENIZER_NAME)?).await?, &config)?;
-    let mut tensors = Vec::new();
+    let mut notes = Vec::new();
+    let source = require(files, CONFIG_NAME)?;
+    let config = Config::parse_noting(&read_small(source).await?, &mut notes);
+    let mut config = explained(source, config).await?;
+    let shards = find_shards(files, &config, &mut notes).await?;
+    let tokenizer = open_tokenizer(files, &mut config, &mut notes).await?;
+    let mut named = Vec::new();
     for (shard, source) in shards.iter().enumerate() {
-        tensors.extend(entries(source.name(), shard, read_header(source).await?)?);
+        let header = explained(source, read_header(source).await).await?;
+        named.extend(header.tensors.into_iter().map(|(name, info)| (shard, name, info)));
     }
+    let mut tensors = entries(&shards, named, &mut notes)?;
+    settle_biases(&mut config, &mut tensors, &mut notes);
+    settle_head(&mut config, &tensors, &shards, &mut notes).await?;
     let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
-    Ok(Opened { config, tokenizer, shards, companions, tensors })
+    Ok(Opened { config, tokenizer, shards, companions, tensors, notes })
 }
 
 fn require<'a>(files: &'a Folder, name: &str) -> Result<&'a SharedSource> {
@@ -77,32 +99,66 @@ fn require<'a>(files: &'a Folder, name: &str) -> Result<&'a SharedSource> {
     })
 }
 
-async fn find_shards(files: &Folder) -> Result<Vec<SharedSource>> {
+/// Opens the tokenizer, and completes the special tokens of `config` by it.
+async fn open_tokenizer(files: &Folder, config: &mut Config, notes: &mut Vec<String>) -> Result<Tokenizer> {
+    let other = OTHER_TOKENIZERS.iter().find(|name| files.contains_key(**name));
+    if let (None, Some(other)) = (files.get(TOKENIZER_NAME), other) {
+        return Err(Error::Source(format!(
+            "{TOKENIZER_NAME} is missing, and {other} is not read; make {TOKENIZER_NAME} by transformers: \
+             AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )));
+    }
+    let source = require(files, TOKENIZER_NAME)?;
+    let parsed = Tokenizer::parse(&read_small(source).await?, config);
+    let mut tokenizer = explained(source, parsed).await?;
+    let around = match files.get(TOKENIZER_CONFIG_NAME) {
+        Some(source) => {
+            let settings = read_small(source).await?;
+            explained(source, tokenizer.around_text(Some(&settings))).await?
+        }
+        None => tokenizer.around_text(None)?,
+    };
+    config.complete_special_tokens(around, notes);
+    Ok(tokenizer)
+}
+
+/// Finds the weight files in the order of transformers: the file or index that `config.json` names, then
+/// [`SINGLE_NAME`], then the shards of [`INDEX_NAME`]. A single file of another name is the model if there is
+/// none of these.
+async fn find_shards(files: &Folder, config: &Config, notes: &mut Vec<String>) -> Result<Vec<SharedSource>> {
+    if let Some(name) = config.weights_name() {
+        let source = files.get(name).ok_or_else(|| {
+            Error::Source(format!("{name}, which {CONFIG_NAME} names, is missing; add it to the folder"))
+        })?;
+        return match name.ends_with(".json") {
+            true => shards_of(files, name, &read_index(source).await?),
+            false => Ok(vec![Rc::clone(source)]),
+        };
+    }
+    if let Some(single) = files.get(SINGLE_NAME) {
+        let Some(index) = files.get(INDEX_NAME) else {
+            return Ok(vec![Rc::clone(single)]);
+        };
+        // An index that does not name the single file was left from another save.
+        return match read_index(index).await {
+            Ok(index) if index.shards().contains(&SINGLE_NAME) => shards_of(files, INDEX_NAME, &index),
+            _ => {
+                notes.push(format!(
+                    "{SINGLE_NAME} is the model, as in transformers; {INDEX_NAME}, which does not name it, is \
+                     ignored."
+                ));
+                Ok(vec![Rc::clone(single)])
+            }
+        };
+    }
     if let Some(index) = files.get(INDEX_NAME) {
-        let index = ShardIndex::parse(INDEX_NAME, &read_small(index).await?)?;
-        let shards = index.shards();
-        return shards
-            .iter()
-            .map(|name| {
-                files.get(*name).cloned().ok_or_else(|| {
-                    Error::Source(format!(
-                        "shard {name} is missing ({} of {} are here); add it to the folder",
-                        shards.iter().filter(|n| files.contains_key(**n)).count(),
-                        shards.len()
-                    ))
-                })
-            })
-            .collect();
+        return shards_of(files, INDEX_NAME, &read_index(index).await?);
     }
     let weights: Vec<&SharedSource> =
-        files.iter().filter(|(n, _)| n.ends_with(".safetensors")).map(|(_, f)| f).collect();
+        files.iter().filter(|(n, _)| n.ends_with(ENDING)).map(|(_, f)| f).collect();
     match weights.as_slice() {
         [single] => Ok(vec![Rc::clone(single)]),
-        [] => Err(Error::Source(
-            "there is no .safetensors file among the files; open the whole folder of a Hugging Face \
-             model"
-                .to_owned(),
-        )),
+        [] => Err(no_weights(files)),
         [first, ..] => Err(Error::Source(format!(
             "{INDEX_NAME} is missing, so it is not known how {} and the other {} weight files belong \
              together; add it to the folder",
@@ -110,6 +166,132 @@ async fn find_shards(files: &Folder) -> Result<Vec<SharedSource>> {
             weights.len() - 1
         ))),
     }
+}
+
+async fn read_index(source: &SharedSource) -> Result<ShardIndex> {
+    let index = ShardIndex::parse(source.name(), &read_small(source).await?);
+    explained(source, index).await
+}
+
+/// Returns the files that the index called `name` names.
+fn shards_of(files: &Folder, name: &str, index: &ShardIndex) -> Result<Vec<SharedSource>> {
+    let shards = index.shards();
+    if shards.is_empty() {
+        return Err(Error::Format(format!("{name}: it names no weight file; download it again")));
+    }
+    shards
+        .iter()
+        .map(|name| {
+            files.get(*name).cloned().ok_or_else(|| {
+                Error::Source(format!(
+                    "shard {name} is missing ({} of {} are here); add it to the folder",
+                    shards.iter().filter(|n| files.contains_key(**n)).count(),
+                    shards.len()
+                ))
+            })
+        })
+        .collect()
+}
+
+/// Makes the error for a folder without a safetensors file, which says what to do with the files that are there.
+fn no_weights(files: &Folder) -> Error {
+    let find = |endings: &[&str]| files.keys().find(|name| endings.iter().any(|end| name.ends_with(end)));
+    Error::Source(match (find(&[".gguf"]), find(&OTHER_WEIGHTS)) {
+        (Some(gguf), _) => {
+            format!("there is no {ENDING} file beside {CONFIG_NAME}, but {gguf}; open that file itself")
+        }
+        (None, Some(other)) => format!(
+            "the weights are in {other}, which is not read; save them as safetensors by transformers: \
+             AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+        ),
+        (None, None) => format!(
+            "there is no {ENDING} file among the files; open the whole folder of a Hugging Face model"
+        ),
+    })
+}
+
+/// Leaves out the biases that `config` does not have, and notes those that `config` has and no file: transformers
+/// sets them to zero.
+fn settle_biases(config: &mut Config, tensors: &mut Vec<TensorEntry>, notes: &mut Vec<String>) {
+    let stored: HashSet<Role> =
+        tensors.iter().filter_map(|t| t.id.role()).filter(|role| role.is_bias()).collect();
+    let wanted: HashSet<Role> = Role::required(config).into_iter().filter(|role| role.is_bias()).collect();
+    let described = |roles: Vec<&Role>| {
+        let mut roles = roles;
+        roles.sort_unstable();
+        let names = roles.iter().map(|role| TensorId::Layer(0, **role).describe(Container::Safetensors));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let unused: Vec<&Role> = stored.difference(&wanted).collect();
+    if !unused.is_empty() {
+        notes.push(format!(
+            "{CONFIG_NAME} has no such biases as {} and their likes in other layers; they are left out, as in \
+             transformers.",
+            described(unused)
+        ));
+    }
+    let absent: Vec<&Role> = wanted.difference(&stored).collect();
+    if !absent.is_empty() {
+        notes.push(format!(
+            "{} and their likes in other layers are in none of the weight files; they are zero, as in \
+             transformers.",
+            described(absent)
+        ));
+    }
+    tensors.retain(|t| t.id.role().is_none_or(|role| !role.is_bias() || wanted.contains(&role)));
+    config.biases = Biases::of(|role| wanted.contains(&role) && stored.contains(&role));
+}
+
+/// Decides whether the head is tied where the configuration says so and the files hold a head: transformers ties
+/// it only if it equals the embedding.
+async fn settle_head(
+    config: &mut Config,
+    tensors: &[TensorEntry],
+    shards: &[SharedSource],
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
+    if let (true, Some(head), Some(embedding)) =
+        (config.tied_head, find(TensorId::Head), find(TensorId::Embedding))
+        && head.shape == embedding.shape
+        && differ(head, embedding, shards).await?
+    {
+        config.tied_head = false;
+        notes.push(format!(
+            "{CONFIG_NAME} says that the head is the embedding, but {} differs from it; the head that is stored \
+             counts, as in transformers 5, and a model that is written says so.",
+            head.name
+        ));
+    }
+    Ok(())
+}
+
+/// Whether two tensors of equal shapes differ in any value. Reads them until they do.
+async fn differ(a: &TensorEntry, b: &TensorEntry, shards: &[SharedSource]) -> Result<bool> {
+    let values = a.values();
+    let mut first = 0;
+    while first < values {
+        let count = COMPARED_VALUES.min(values - first);
+        let mut pieces = Vec::with_capacity(2);
+        for tensor in [a, b] {
+            let width = tensor.bytes / values;
+            let bytes = match shards.get(tensor.shard) {
+                Some(shard) => {
+                    read_checked(shard.as_ref(), tensor.offset + first * width, count * width).await?
+                }
+                None => Vec::new(),
+            };
+            pieces.push((tensor, bytes));
+        }
+        if let [(a, a_bytes), (b, b_bytes)] = pieces.as_slice()
+            && (a.element != b.element || a_bytes != b_bytes)
+            && decode(&a.name, a.element, a_bytes)? != decode(&b.name, b.element, b_bytes)?
+        {
+            return Ok(true);
+        }
+        first += count;
+    }
+    Ok(false)
 }
 
 async fn read_header(source: &SharedSource) -> Result<Header> {
@@ -120,21 +302,53 @@ async fn read_header(source: &SharedSource) -> Result<Header> {
     parse_header(source.name(), &json, size)
 }
 
-fn entries(file: &str, shard: usize, header: Header) -> Result<Vec<TensorEntry>> {
-    header
-        .tensors
-        .into_iter()
-        .map(|(name, info)| {
-            let id = identify(Container::Safetensors, file, &name)?;
-            let dtype = format!("{:?}", info.dtype);
-            let element = Element::FLOATS.into_iter().find(|e| e.to_string().eq_ignore_ascii_case(&dtype));
-            let Some(element) = element else {
-                return Err(Error::Unsupported(format!(
-                    "{file}: tensor {name} is of type {dtype}; F32, F16 and BF16 are supported"
-                )));
-            };
-            let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
-            Ok(TensorEntry { id, name, element, shape, shard, offset, bytes })
-        })
-        .collect()
+/// Makes the entries of all tensors, given by shard and name. Names that all lack the prefix of the base model
+/// are read as if they had it. Tables and scales that nothing depends on are left out.
+fn entries(
+    shards: &[SharedSource],
+    named: Vec<(usize, String, TensorInfo)>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<TensorEntry>> {
+    let parse = |name: &str| TensorId::parse(Container::Safetensors, name);
+    let has_prefix = named.iter().any(|(_, name, _)| has_base_prefix(name));
+    let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);
+    let is_base = !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
+    let mut scales = 0;
+    let mut tensors = Vec::with_capacity(named.len());
+    for (shard, name, info) in named {
+        let file = shards.get(shard).map_or("", |shard| shard.name());
+        let parsed = if is_base { parse(&with_base_prefix(&name)) } else { parse(&name) };
+        let id = match parsed {
+            Some(id) => id,
+            None if is_cache_scale(&name) => {
+                scales += 1;
+                continue;
+            }
+            None if is_rotary_table(&name) => continue,
+            None => identify(Container::Safetensors, file, &name)?,
+        };
+        let dtype = format!("{:?}", info.dtype);
+        let element = Element::FLOATS.into_iter().find(|e| e.to_string().eq_ignore_ascii_case(&dtype));
+        let Some(element) = element else {
+            return Err(Error::Unsupported(format!(
+                "{file}: tensor {name} is of type {dtype}; F32, F16 and BF16 are supported"
+            )));
+        };
+        let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
+        tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes });
+    }
+    if is_base {
+        notes.push(
+            "The names of the tensors lack the prefix \"model.\", as those of a model without an output head; \
+             a model that is written has the full names."
+                .to_owned(),
+        );
+    }
+    if scales > 0 {
+        notes.push(format!(
+            "{scales} scales for an 8-bit cache of keys and values are ignored, as in transformers, and are not \
+             written."
+        ));
+    }
+    Ok(tensors)
 }

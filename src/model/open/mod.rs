@@ -55,6 +55,8 @@ pub struct Model {
     pub shards: Vec<SharedSource>,
     /// Small files that are copied unchanged into a compressed model; none for a GGUF file.
     pub companions: Vec<SharedSource>,
+    /// What the reader should know of how the files were read, in sentences.
+    pub notes: Vec<String>,
     /// Tensors in the order of the files.
     tensors: Vec<TensorEntry>,
     places: HashMap<TensorId, usize>,
@@ -85,7 +87,16 @@ impl Model {
     }
 
     fn new(name: String, parts: Opened) -> Result<Self> {
-        let Opened { config, tokenizer, shards, companions, tensors } = parts;
+        let Opened { config, tokenizer, shards, companions, tensors, mut notes } = parts;
+        notes.extend(note_on_bos(config.bos_token_id, tokenizer.begins_with()));
+        if let [first, ..] = tokenizer.beyond_vocabulary() {
+            notes.push(format!(
+                "{} special tokens of the tokenizer, {first} among them, are outside the vocabulary of {}; no text \
+                 gives them, and a GGUF file leaves them out.",
+                tokenizer.beyond_vocabulary().len(),
+                config.vocab_size
+            ));
+        }
         let mut places = HashMap::new();
         for (place, entry) in tensors.iter().enumerate() {
             let shard = shards.get(entry.shard).map_or("", |shard| shard.name());
@@ -97,7 +108,7 @@ impl Model {
                 )));
             }
         }
-        let model = Self { name, config, tokenizer, shards, companions, tensors, places };
+        let model = Self { name, config, tokenizer, shards, companions, notes, tensors, places };
         model.check_complete()?;
         Ok(model)
     }
@@ -154,7 +165,7 @@ impl Model {
 
     /// Returns the tensor that holds the output head: the embedding if the head is tied.
     pub fn head(&self) -> TensorId {
-        // Some tied checkpoints carry a stale copy of the head; transformers ignores the copy, and so do we.
+        // A tied checkpoint may carry a copy of the embedding as its head; a head that differs is not tied.
         if self.config.tied_head { TensorId::Embedding } else { TensorId::Head }
     }
 
@@ -230,6 +241,72 @@ struct Opened {
     shards: Vec<SharedSource>,
     companions: Vec<SharedSource>,
     tensors: Vec<TensorEntry>,
+    notes: Vec<String>,
+}
+
+/// Makes a note if the token before each sequence is another than the one that the model's own tokenizer puts
+/// before a text.
+fn note_on_bos(bos: Option<u32>, own: Option<u32>) -> Option<String> {
+    match (bos, own) {
+        (Some(bos), None) => Some(format!(
+            "BOS (token {bos}) is put before each sequence, although the model's own tokenizer puts nothing \
+             before a text."
+        )),
+        (Some(bos), Some(own)) if bos != own => Some(format!(
+            "BOS (token {bos}) is put before each sequence, although the model's own tokenizer puts token {own} \
+             before a text."
+        )),
+        (None, Some(own)) => Some(format!(
+            "No BOS is put before a sequence, because the configuration says that there is none, although the \
+             model's own tokenizer puts token {own} before a text."
+        )),
+        _ => None,
+    }
+}
+
+/// Bytes at the front of a file that tell what the file is.
+const FRONT_BYTES: u64 = 512;
+
+/// Returns `result`. If `source` is not what its name says, the error says what `source` is instead, where its
+/// front tells: a git-lfs pointer, a web page, or a short text.
+async fn explained<T>(source: &SharedSource, result: Result<T>) -> Result<T> {
+    let Err(Error::Format(_)) = result else {
+        return result;
+    };
+    let length = FRONT_BYTES.min(source.size());
+    let Ok(front) = read_checked(source.as_ref(), 0, length).await else {
+        return result;
+    };
+    let is_whole = source.size() <= FRONT_BYTES;
+    match stand_in(&front, is_whole && !source.name().ends_with(".json")) {
+        Some(what) => Err(Error::Source(format!("{}: {what}", source.name()))),
+        None => result,
+    }
+}
+
+/// Says what the file that begins with `front` is, if it only stands for another one. `is_foreign_text` says
+/// that `front` is a whole file, which is not meant to be text.
+fn stand_in(front: &[u8], is_foreign_text: bool) -> Option<String> {
+    let text = String::from_utf8_lossy(front);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.starts_with("version https://git-lfs.github.com/") {
+        return Some(
+            "it is a git-lfs pointer in place of the file; run `git lfs pull` or download the file itself"
+                .to_owned(),
+        );
+    }
+    let lower = text.to_ascii_lowercase();
+    if ["<!doctype html", "<html"].iter().any(|start| lower.starts_with(start)) {
+        return Some("it is a web page in place of the file; download the file itself".to_owned());
+    }
+    // The letters that a GGUF file begins with are no text: such a file was cut off.
+    let is_text = !text.is_empty()
+        && !"GGUF".starts_with(text)
+        && !text.contains(|c: char| c.is_control() || c == '\u{fffd}');
+    (is_foreign_text && is_text).then(|| {
+        let start: String = text.chars().take(80).collect();
+        format!("it holds the text {start:?} in place of the file; download the file itself")
+    })
 }
 
 /// Identifies a tensor of `file` by its name.

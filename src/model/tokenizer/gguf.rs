@@ -45,6 +45,9 @@ use crate::{Error, Result};
 pub use self::write::to_metadata;
 pub use crate::model::config::special::SpecialIds;
 
+/// Metadata key of the chat template.
+pub const CHAT_TEMPLATE_KEY: &str = key::CHAT_TEMPLATE;
+
 /// The character that SentencePiece writes for a space.
 const SPACE: &str = "▁";
 
@@ -53,7 +56,6 @@ mod key {
     pub use crate::model::config::special::key::*;
 
     pub const PRE: &str = "tokenizer.ggml.pre";
-    pub const TOKENS: &str = "tokenizer.ggml.tokens";
     pub const SCORES: &str = "tokenizer.ggml.scores";
     pub const TYPES: &str = "tokenizer.ggml.token_type";
     pub const MERGES: &str = "tokenizer.ggml.merges";

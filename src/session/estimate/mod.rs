@@ -15,6 +15,7 @@ use crate::forward::sequences::Sequences;
 use crate::forward::states::{sequences_per_chunk, to_host};
 use crate::forward::stream::{n_kept_states, state_bytes};
 use crate::model::Model;
+use crate::model::layers::attention::scores_bytes;
 use crate::model::layers::linear::decoded_bytes;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
@@ -28,8 +29,8 @@ const TIMED_SEQUENCES: usize = 8;
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Peak memory in bytes: weights of a layer and the next, activations, kept hidden states, kept points,
-    /// and the distances from which other maps are made.
+    /// Peak memory in bytes: weights of a layer and the next, activations, attention scores, kept hidden states,
+    /// kept points, and the distances from which other maps are made.
     pub peak_bytes: u64,
     /// Part of the peak memory for weights.
     pub layer_bytes: u64,
@@ -65,6 +66,9 @@ pub fn estimate(
     let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();
     // For one chunk: gate, up and their product in the MLP, and about six copies of the residual stream.
     let activations = 4 * chunk as u64 * (3 * config.intermediate_size + 6 * config.hidden_size) as u64;
+    // Attention and the MLP follow each other, but a device may keep the memory of both.
+    let in_chunk = chunk / sequences.tokens().max(1);
+    let scores = scores_bytes(config, in_chunk, sequences.tokens(), accelerator.device());
     let stored = (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0);
     // One layer and the next as they are stored, and the rows that are decoded at a time.
     let layer_bytes = 2 * stored + decoded_bytes(accelerator);
@@ -78,7 +82,7 @@ pub fn estimate(
     let distances = Atlas::bytes(config.n_layers, n_points).unwrap_or(0);
 
     Estimate {
-        peak_bytes: layer_bytes + activations + state_bytes + kept_points + distances,
+        peak_bytes: layer_bytes + activations + scores + state_bytes + kept_points + distances,
         layer_bytes,
         state_bytes,
         checkpoint_bytes: points + state_bytes,

@@ -40,6 +40,39 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     expect(errors).toEqual([])
   })
 
+  test('the focus is never lost: it goes with the run, and back to what started it or to the result', async () => {
+    const { page } = await visit(site)
+    await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
+    const has = () => page.evaluate(() => `${document.activeElement!.tagName} ${document.activeElement!.id || (document.activeElement as HTMLElement).getAttribute('aria-label') || document.activeElement!.textContent!.trim()}`)
+    /** Whatever has the focus from now on: a run may be short. */
+    const been = await page.evaluateHandle(() => {
+      const names: string[] = []
+      addEventListener('focusin', ({ target }) => names.push((target as HTMLElement).getAttribute('aria-label') ?? ''))
+      return names
+    })
+    const went = async () => (await been.jsonValue()).splice(0).filter(name => name === 'The step that runs').length
+    await tabTo(page, 'Run the demo')
+    await page.keyboard.press('Enter')
+    await expect.poll(went).toBeGreaterThan(0)
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
+    // The button is gone; what it asked for is there.
+    await expect.poll(has).toBe('H2 see-heading')
+    await page.getByTestId('remove').fill('3')
+    await tabTo(page, 'Compress')
+    const before = await went()
+    await page.keyboard.press('Enter')
+    await expect.poll(went).toBeGreaterThan(before)
+    await page.getByTestId('verdict').waitFor()
+    await expect.poll(has).toBe('BUTTON Compress again')
+    // A button that goes away when it is pressed.
+    await page.getByLabel('Sequences').fill('512')
+    await page.getByLabel('Sequences').press('Tab')
+    await tabTo(page, 'Back to the defaults')
+    await page.keyboard.press('Enter')
+    await page.getByRole('button', { name: 'Back to the defaults' }).waitFor({ state: 'detached' })
+    await expect.poll(has).not.toMatch(/^BODY/)
+  })
+
   test('a stage is reached from the bar, and its heading is at the top', async () => {
     const { page } = await visit(site, '', { reducedMotion: 'reduce' })
     await runDemo(page)
@@ -60,7 +93,7 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     await page.getByText(/^Running layer/).waitFor()
     expect(await violations(page)).toEqual([])
     await page.getByRole('button', { name: 'Cancel' }).click()
-    await page.getByText('Cancelled; nothing was written.').waitFor()
+    await page.getByText('Cancelled.', { exact: true }).waitFor()
     await page.getByRole('button', { name: 'Back to the defaults' }).click()
     await page.getByLabel('Text', { exact: true }).selectOption('own')
     await page.getByLabel('Text to run through the model').fill('too short')

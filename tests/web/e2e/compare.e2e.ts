@@ -86,6 +86,39 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     }
   })
 
+  test('headings end where their figures do', async () => {
+    const { page } = await visit(site)
+    await runDemo(page)
+    await page.getByRole('button', { name: 'Compare the methods' }).click()
+    await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
+    const ends = () => page.getByTestId('comparison').evaluate(table => {
+      const right = (cell: Element) => {
+        const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode()!
+        const range = document.createRange()
+        range.selectNode(text)
+        return Math.round(range.getBoundingClientRect().right)
+      }
+      const [head, row] = [table.querySelector('thead tr')!, table.querySelector('tbody tr:not(.reference, .failed)')!]
+      return [1, 2, 3, 4, 5, 6].map(column => [right(head.children[column]!), right(row.children[column]!)])
+    })
+    for (const [head, figure] of await ends()) expect(Math.abs(head! - figure!)).toBeLessThanOrEqual(1)
+    await page.getByRole('button', { name: 'KL' }).last().click()
+    for (const [head, figure] of await ends()) expect(Math.abs(head! - figure!)).toBeLessThanOrEqual(1)
+  })
+
+  test('the caption of the merges says what their similarities are, as the plan does', async () => {
+    const { page } = await visit(site)
+    await runDemo(page)
+    await page.locator('#plan').getByText('One pass: the plan is made from these numbers alone.').waitFor()
+    await compress(page, 3)
+    expect(await page.locator('#compress figcaption').innerText()).toContain('each row below is one merge, with the similarity of the two neighbours in the original model.')
+    await page.locator('#plan').getByText('each merge of the plan').waitFor()
+    await choosePublished(page)
+    await compress(page, 2)
+    expect(await page.locator('#compress figcaption').innerText()).toContain('in the order they were made, with the similarity of the two at that moment.')
+    await page.locator('#plan').getByText('each merge when it was made').waitFor()
+  })
+
   test('a stop keeps the rows that are done', async () => {
     const { page } = await visit(site)
     await runDemo(page)

@@ -151,7 +151,7 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
     await name(page, 'org/tiny')
     await page.getByText('Reading the list of files of org/tiny').waitFor()
     await page.getByRole('button', { name: 'Cancel' }).click()
-    await page.getByText('Cancelled; nothing was written.').waitFor()
+    await page.getByText('Cancelled.', { exact: true }).waitFor()
   })
 
   const openGguf = async (page: Page) => {

@@ -92,7 +92,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
     await page.getByText(/^Running layer [2-9] of 12/).waitFor()
     await page.getByRole('button', { name: 'Cancel' }).click()
-    await page.getByText('Cancelled; nothing was written.').waitFor()
+    await page.getByText('Cancelled.', { exact: true }).waitFor()
     await page.getByRole('button', { name: 'Back to the defaults' }).click()
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
     await page.getByRole('button', { name: 'Cancel' }).waitFor({ state: 'detached' })

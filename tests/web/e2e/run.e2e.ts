@@ -119,6 +119,30 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     expect(errors).toEqual([])
   })
 
+  test('a result is there after a reload at any place of the page, and in the walk, with what it proposed', async () => {
+    const { page, errors } = await visit(site)
+    await runDemo(page)
+    expect(await page.getByTestId('remove').inputValue()).toBe('7')
+    const proposed = await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')
+    await page.getByRole('link', { name: /^Plan/ }).click()
+    await reload(page)
+    await page.getByTestId('restored').waitFor()
+    expect(new URL(page.url()).hash).toBe('#plan')
+    expect(await page.getByTestId('remove').inputValue()).toBe('7')
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(proposed)
+    await page.goto(`${site.url}#walk/kernel`)
+    await reload(page)
+    await page.getByRole('button', { name: 'Back to the page' }).waitFor()
+    await page.keyboard.press('Escape')
+    await page.getByTestId('restored').waitFor()
+    // A plan that was made stays, whatever the similarities would propose.
+    await compress(page, 3)
+    await reload(page)
+    await page.getByTestId('restored').waitFor()
+    expect(await page.getByTestId('remove').inputValue()).toBe('3')
+    expect(errors).toEqual([])
+  })
+
   test('a model that the browser cannot open by itself is asked for, and recognised', async () => {
     const { page } = await visit(site)
     await page.getByTestId('folder').setInputFiles(MODEL)

@@ -59,6 +59,24 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     expect(errors).toEqual([])
   })
 
+  test('zooming enlarges, and moves nothing else', async () => {
+    const { page } = await visit(site, '', { reducedMotion: 'reduce' })
+    await runDemo(page)
+    const tools = page.getByRole('group', { name: 'Zoom and undo' })
+    const square = async () => (await grid(page).getByRole('gridcell').first().boundingBox())!.width
+    const below = () => tools.evaluate(element => Math.round(element.getBoundingClientRect().top + scrollY))
+    const [place, sides] = [await below(), [await square()]]
+    for (let press = 0; press < 4; press++) {
+      await tools.getByRole('button', { name: 'Zoom in' }).click()
+      sides.push(await square())
+      expect(await below()).toBe(place)
+    }
+    expect(sides).toEqual(sides.toSorted((a, b) => a - b))
+    expect(sides.at(-1)! / sides[0]!).toBeGreaterThan(3.5)
+    // A closer part is as wide as the whole was, but for less than a pixel a cell.
+    expect(Math.abs((await grid(page).boundingBox())!.width - 44 - 12 * sides[0]!)).toBeLessThanOrEqual(12)
+  })
+
   test('by keyboard: a block, zoom, merge, undo, redo', async () => {
     const { page, errors } = await visit(site)
     await runDemo(page)

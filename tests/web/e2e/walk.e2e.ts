@@ -102,6 +102,60 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.getByText('0.00 of this').waitFor()
   })
 
+  test('the corners of the weights have the colours that their caption names', async () => {
+    const { page } = await visit(site, '#walk/merge')
+    await page.getByRole('img', { name: 'Weights of the merged layer' }).waitFor()
+    const said = page.locator('dialog .read')
+    const [, positive, negative] = /; (\w+) is positive, (\w+) negative/.exec(await said.innerText())!
+    const corner = page.getByRole('img', { name: 'Weights of the merged layer' }).locator('rect[role=presentation]')
+    // The strongest squares of both colours: orange has more red than blue, purple more blue than red.
+    const leans = await corner.evaluateAll(rects => rects.map(rect => { const [red, , blue] = rect.getAttribute('fill')!.match(/\d+/g)!.map(Number); return red! - blue! }))
+    for (const [hue, lean] of [['orange', Math.max(...leans)], ['purple', Math.min(...leans)]] as const) {
+      await corner.nth(leans.indexOf(lean)).hover({ force: true })
+      const value = / = ([+−]?[\d.]+)$/.exec((await said.innerText()).trim())![1]!
+      expect([hue, value.startsWith('−') ? negative : positive]).toEqual([hue, hue])
+    }
+  })
+
+  test("a presenter's remote turns the page on a small projector, and reads first where a window cannot hold it", async () => {
+    const { page } = await visit(site, '#walk', { viewport: { width: 1280, height: 720 } })
+    for (const { id } of SCREENS) {
+      await arrived(page, id)
+      await page.keyboard.press('PageDown')
+    }
+    await arrived(page, 'guess')
+    await page.keyboard.press('PageUp')
+    await arrived(page, 'cost')
+    const narrow = await visit(site, '#walk', { viewport: { width: 390, height: 600 }, reducedMotion: 'reduce' })
+    await arrived(narrow.page, 'tokens')
+    await narrow.page.keyboard.press('PageDown')
+    await narrow.page.waitForTimeout(300)
+    await arrived(narrow.page, 'tokens')
+    await expect.poll(async () => {
+      await narrow.page.keyboard.press('PageDown')
+      await narrow.page.waitForTimeout(300)
+      return new URL(narrow.page.url()).hash
+    }).not.toBe('#walk')
+  })
+
+  test('a box stays beside its words', async () => {
+    const { page } = await visit(site, '#walk')
+    for (const id of ['tokens', 'walk', 'two-maps', 'guess'] as const) {
+      await page.evaluate(id => { location.hash = `#walk/${id}` }, id)
+      await arrived(page, id)
+      const box = page.locator('dialog label input[type=checkbox]').first()
+      const [it, words] = [(await box.boundingBox())!, (await box.locator('..').boundingBox())!]
+      // In the first line of words, or in the middle of two.
+      expect([id, words.height < 48, it.x - words.x < 2]).toEqual([id, true, true])
+      expect(await box.evaluate(element => {
+        const range = document.createRange()
+        range.selectNodeContents(element.parentElement!)
+        range.setStartAfter(element)
+        return range.getBoundingClientRect().left > element.getBoundingClientRect().right
+      })).toBe(true)
+    }
+  })
+
   test('the random walk steps, plays, pauses and starts again; with reduced motion it only steps', async () => {
     const { page } = await visit(site, '#walk/walk')
     const said = page.locator('.read')

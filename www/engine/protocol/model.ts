@@ -30,4 +30,6 @@ export interface ModelReport {
   container: Container
   /** Files that were recognised and will be read or copied. */
   files: string[]
+  /** What the reader should know of how the files were read, in sentences; absent where there is nothing. */
+  notes?: string[]
 }

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::{CompareOptions, Result, WriteOptions};
 
-use super::{EvaluationArgs, output_type};
+use super::{EvaluationArgs, output_type, whole, word};
 
 #[derive(Args)]
 pub struct CompareArgs {
     /// Names of methods, separated by commas; all named methods if not given.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = word)]
     methods: Vec<String>,
     /// Numbers of layers to remove, separated by commas.
-    #[arg(long, value_name = "K", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "K", value_delimiter = ',', required = true, value_parser = whole)]
+    #[arg(allow_negative_numbers = true)]
     remove: Vec<usize>,
     #[command(flatten)]
     evaluation: EvaluationArgs,
@@ -38,15 +39,12 @@ impl CompareArgs {
     /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
     /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
     pub fn options(&self, tokens: usize) -> Result<CompareOptions> {
-        let dtype = match self.dtype.as_str() {
-            "keep" => None,
-            name => Some(output_type(name)?),
-        };
+        let dtype = output_type(&self.dtype)?;
         let all = CompareOptions::default();
         Ok(CompareOptions {
             methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
             remove: self.remove.clone(),
-            evaluation: self.evaluation.options(tokens)?,
+            evaluation: self.evaluation.options(tokens, None)?,
             seed: self.seed,
             output: WriteOptions { dtype, ..WriteOptions::default() },
         })

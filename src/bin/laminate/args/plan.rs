@@ -4,11 +4,36 @@ use std::path::PathBuf;
 
 use clap::Args;
 use laminate::format::Container;
-use laminate::format::element::Element;
 use laminate::plan::{Alpha, Operator, SEARCH_TOKENS, Selection};
+use laminate::protocol::plan::Recipe;
 use laminate::{Error, Method, PlanOptions, Result, WriteOptions};
 
-use super::{EvaluationArgs, output_type, parse_size};
+use super::{EvaluationArgs, output_type, parse_size, whole};
+
+/// Endings of names of files, with which no directory is made: whoever gives one expects a file.
+const ENDINGS_OF_FILES: [&str; 12] =
+    ["safetensors", "bin", "pt", "pth", "ckpt", "onnx", "ggml", "ggjt", "npz", "json", "zip", "tar"];
+
+/// Arguments that choose a plan, which a recipe brings along.
+const OF_A_PLAN: [&str; 14] = [
+    "method",
+    "selection",
+    "operator",
+    "longest_span",
+    "keep",
+    "seed",
+    "search_tokens",
+    "candidates",
+    "alpha",
+    "one_shot",
+    "release_massive",
+    "keep_first",
+    "keep_last",
+    "minutes",
+];
+
+/// Fewest sequences that a plan can be fitted to: one to fit to and one to choose the strength by.
+const FEWEST_FITTED: usize = 2;
 
 #[derive(Args)]
 pub struct PlanArgs {
@@ -18,16 +43,18 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub evaluation: EvaluationArgs,
     /// Number of layers to remove.
-    #[arg(long, value_name = "K", group = "goal")]
+    #[arg(long, value_name = "K", group = "goal", value_parser = whole, allow_negative_numbers = true)]
     remove: Option<usize>,
     /// Share of the layers to keep, 0 to 1.
-    #[arg(long, value_name = "R", group = "goal")]
+    #[arg(long, value_name = "R", group = "goal", allow_negative_numbers = true)]
     keep_ratio: Option<f64>,
     /// Merge while the most similar pair is at least this similar.
-    #[arg(long, value_name = "S", group = "goal")]
+    #[arg(long, value_name = "S", group = "goal", allow_negative_numbers = true)]
     min_similarity: Option<f64>,
-    /// Repeat the plan of this recipe.json instead of choosing one.
-    #[arg(long, value_name = "FILE", group = "goal")]
+    /// Repeat the plan of this recipe.json instead of choosing one, on the same text, which must be given again
+    /// if it is not built in. Element type, file size, evaluation and --fit-memory are those of the recipe if
+    /// not given.
+    #[arg(long, value_name = "FILE", group = "goal", conflicts_with_all = OF_A_PLAN)]
     pub recipe: Option<PathBuf>,
     /// Method that selects and merges layers: mka, mka-code, shortgpt, pruneme, sleb, greedy-kl, laco,
     /// prunecomp, replaceme, flatten, random, laminate or laminate-search.
@@ -42,30 +69,32 @@ pub struct PlanArgs {
     #[arg(long)]
     operator: Option<Operator>,
     /// Most neighbouring layers that may become one, where layers are selected by similarity.
-    #[arg(long = "longest-run", value_name = "N")]
+    #[arg(long = "longest-run", value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     longest_span: Option<usize>,
     /// Merge exactly these layers, in this order, each into the layer before it, such as 2,3,6.
-    #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal")]
+    #[arg(long, value_name = "L,L", value_delimiter = ',', group = "goal", value_parser = whole)]
+    #[arg(allow_negative_numbers = true)]
     absorb: Vec<usize>,
     /// Layers that take part in no merge, such as 3,11.
-    #[arg(long, value_name = "L,L", value_delimiter = ',')]
+    #[arg(long, value_name = "L,L", value_delimiter = ',', value_parser = whole)]
+    #[arg(allow_negative_numbers = true)]
     keep: Vec<usize>,
     /// Seed of random choices.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Tokens on which a selection that searches tries each removal.
-    #[arg(long, default_value_t = SEARCH_TOKENS)]
+    #[arg(long, default_value_t = SEARCH_TOKENS, value_parser = whole, allow_negative_numbers = true)]
     search_tokens: usize,
     /// Number of layers that a selection that searches tries in each round but the first; if not given, ten
     /// for laminate-search and all otherwise.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     candidates: Option<usize>,
     /// Weight of the first of two averaged layers: similarity, search or a number from 0 to 1.
-    #[arg(long, default_value = "similarity")]
+    #[arg(long, default_value = "similarity", allow_negative_numbers = true)]
     alpha: Alpha,
     /// Take as many sequences of the text as comparing and merging manage in about M minutes, whatever
     /// `--samples` says.
-    #[arg(long, value_name = "M", conflicts_with = "recipe")]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
     minutes: Option<f64>,
     /// Memory that least squares may need beside the hidden states, such as 3GB: a span that would need more
     /// is refitted without pooling.
@@ -73,7 +102,8 @@ pub struct PlanArgs {
     fit_memory: Option<String>,
     /// Also fit the plan to each of these numbers of sequences, such as 12,24,48, to see whether more text
     /// would help.
-    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = whole)]
+    #[arg(allow_negative_numbers = true)]
     pub calibration_sizes: Vec<usize>,
     /// Rank the pairs once instead of comparing again after each merge.
     #[arg(long)]
@@ -88,12 +118,12 @@ pub struct PlanArgs {
     #[arg(long)]
     keep_last: bool,
     /// Element type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q4_k, q5_1,
-    /// q5_0, q4_1, q4_0.
-    #[arg(long, default_value = "keep")]
-    dtype: String,
-    /// Most tensor data in a file, such as 5GB or 500MB.
-    #[arg(long, default_value = "5GB")]
-    max_shard_size: String,
+    /// q5_0, q4_1, q4_0; keep if not given.
+    #[arg(long)]
+    dtype: Option<String>,
+    /// Most tensor data in a file, such as 5GB or 500MB; 5GB if not given.
+    #[arg(long)]
+    max_shard_size: Option<String>,
 }
 
 impl PlanArgs {
@@ -104,14 +134,12 @@ impl PlanArgs {
     pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
         let method = Method::named(&self.method)?;
         let selection = self.selection.or((!self.absorb.is_empty()).then_some(Selection::Hand));
-        let method = match (selection, self.operator) {
-            (None, None) => method,
-            (selection, operator) => {
-                let (selection, operator) =
-                    (selection.unwrap_or(method.selection), operator.unwrap_or(method.operator));
-                let one_shot = method.one_shot;
-                Method { one_shot, ..Method::pair(selection, operator) }
-            }
+        let selection = selection.unwrap_or(method.selection);
+        let operator = self.operator.unwrap_or(method.operator);
+        // The same pair is the same method, however it was named.
+        let method = match (selection, operator) == (method.selection, method.operator) {
+            true => method,
+            false => Method::pair(selection, operator),
         };
         let options = method.options(0, self.seed);
         let remove = match self.keep_ratio {
@@ -153,35 +181,65 @@ impl PlanArgs {
         }
     }
 
-    /// Returns the memory in bytes that least squares may need beside the hidden states, if it is limited.
+    /// Returns the memory in bytes that least squares may need beside the hidden states, if it is limited here
+    /// or in `recipe`.
     ///
     /// # Errors
     /// [`Error::Usage`] if the argument is not a size.
-    pub fn fit_bytes(&self) -> Result<Option<u64>> {
-        self.fit_memory.as_deref().map(|size| parse_size("--fit-memory", size)).transpose()
+    pub fn fit_bytes(&self, recipe: Option<&Recipe>) -> Result<Option<u64>> {
+        match &self.fit_memory {
+            Some(size) => parse_size("--fit-memory", size).map(Some),
+            None => Ok(recipe.and_then(|recipe| recipe.fit_bytes)),
+        }
     }
 
-    /// Makes the options by which the result is stored.
+    /// Checks that a plan of `operator` can be fitted to `--calibration-sizes`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown type, for a quantised type in a Hugging Face folder, and for an
-    /// argument that is not a size.
-    pub fn write_options(&self) -> Result<WriteOptions> {
-        let dtype = match self.dtype.as_str() {
-            "keep" => None,
-            name => Some(output_type(name)?),
+    /// [`Error::Usage`] if sizes are given and `operator` fits nothing, and for a size of which nothing could
+    /// be held out.
+    pub fn check_sizes(&self, operator: Operator) -> Result<()> {
+        if !self.calibration_sizes.is_empty() && !operator.needs_activations() {
+            return Err(Error::Usage(format!(
+                "--calibration-sizes: operator {operator} is not fitted to text, so that more of it changes nothing; \
+                 leave the sizes out, or choose an operator such as pool-refit"
+            )));
+        }
+        match self.calibration_sizes.iter().find(|size| **size < FEWEST_FITTED) {
+            Some(size) => Err(Error::Usage(format!(
+                "--calibration-sizes: nothing can be fitted to {size} sequences; give at least {FEWEST_FITTED}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the options by which the result is stored; what is not given is as in `recipe`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown type, for an argument that is not a size, and for a directory that is
+    /// named like a file.
+    pub fn write_options(&self, recipe: Option<&Recipe>) -> Result<WriteOptions> {
+        let usual = recipe.map_or_else(WriteOptions::default, |recipe| recipe.output.clone());
+        let dtype = match &self.dtype {
+            Some(name) => output_type(name)?,
+            None => usual.dtype,
+        };
+        let max_shard_bytes = match &self.max_shard_size {
+            Some(size) => parse_size("--max-shard-size", size)?,
+            None => usual.max_shard_bytes,
         };
         let is_gguf = self.writes_gguf();
-        if !is_gguf && matches!(dtype, Some(Element::Block(_))) {
+        if let Some(ending) = ENDINGS_OF_FILES.into_iter().find(|ending| self.ends_in(ending)) {
             return Err(Error::Usage(format!(
-                "--dtype {} is for .gguf files: give --out a name that ends in .gguf",
-                self.dtype
+                "--out {} would be a directory, although its name ends in .{ending}: give the name of a directory, or \
+                 of a .gguf file",
+                self.out.display()
             )));
         }
         let stem = self.out.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
         Ok(WriteOptions {
             dtype,
-            max_shard_bytes: parse_size("--max-shard-size", &self.max_shard_size)?,
+            max_shard_bytes,
             container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
             name: stem.filter(|_| is_gguf),
         })
@@ -189,6 +247,11 @@ impl PlanArgs {
 
     /// Whether the result is a GGUF file and not a directory.
     pub fn writes_gguf(&self) -> bool {
-        self.out.extension().is_some_and(|extension| extension == "gguf")
+        self.ends_in("gguf")
+    }
+
+    /// Whether the name of the result ends in `.` and `ending`, in letters of either case.
+    fn ends_in(&self, ending: &str) -> bool {
+        self.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
     }
 }

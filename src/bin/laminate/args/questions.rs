@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::QuestionOptions;
 
+use super::word;
+
 #[derive(Args)]
 pub struct QuestionArgs {
     /// Ask the questions of MMLU: a directory that has test/ and dev/ with CSV files.
     #[arg(long, value_name = "DIR")]
     pub mmlu: Option<PathBuf>,
     /// Subjects to ask, such as anatomy,virology; all if not given.
-    #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "mmlu")]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = word, requires = "mmlu")]
     subjects: Vec<String>,
     /// Solved examples before each question, 0 to 5 in MMLU's own files.
     #[arg(long, value_name = "K", default_value_t = 5, requires = "mmlu")]

@@ -59,6 +59,8 @@ impl<'a> Vocabulary<'a> {
         let unknown = special::id_or(file, metadata, key::UNKNOWN, 0, tokens.len())?;
         let padding = special::id(file, metadata, key::PADDING, tokens.len())?;
         let kinds = reader.kinds(&tokens, [bos, eos, unknown, padding])?;
+        // A template that is no text would be lost on the way to a Hugging Face folder.
+        reader.text(key::CHAT_TEMPLATE)?;
         if let Some(long) = tokens.iter().position(|token| token.len() > MAX_PIECE_BYTES)
             && sentence_piece
         {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value as Json;
 
-use super::hugging_face::{Config, File, bad, unsupported};
+use super::hugging_face::{Added, Config, File, bad, unsupported};
 use super::kind::Kind;
 use super::{SpecialIds, key, merges};
 use crate::format::gguf::{Array, Value, ValueType};
@@ -12,7 +12,8 @@ use crate::model::config::special::SENTENCE_PIECE;
 use crate::{Error, Result};
 
 /// Makes the GGUF metadata that describe a Hugging Face tokenizer to llama.cpp, for a model whose embedding
-/// has `vocab_size` rows. Rows without a token get an unused token.
+/// has `vocab_size` rows. Rows without a token get an unused token, and special tokens without a row are left
+/// out.
 ///
 /// From plain text, llama.cpp with `parse_special = false` makes the same tokens as the tokenizer, up to the
 /// differences that [`super`] names. Two properties are lost, as in llama.cpp's own converter, because the
@@ -85,7 +86,9 @@ fn tokens_and_kinds(file: &File, vocab_size: usize) -> Result<(Vec<String>, Vec<
         let is_byte = file.model.byte_fallback && is_byte(token);
         (token.as_str(), *id, if is_byte { Kind::Byte } else { Kind::Normal })
     });
-    let added = file.added_tokens.iter().map(|token| {
+    // A special token without a row comes out of no text, so that a model does without it.
+    let has_use = |token: &&Added| !token.special || (token.id as usize) < vocab_size;
+    let added = file.added_tokens.iter().filter(has_use).map(|token| {
         let kind = if token.special { Kind::Control } else { Kind::UserDefined };
         (token.content.as_str(), token.id, kind)
     });
@@ -132,7 +135,8 @@ fn special_tokens(
     let named = |json| name(json).and_then(by_name).and_then(|id| u32::try_from(id).ok());
     let unknown = file.model.unk_token.clone().map(Json::String).unwrap_or_default();
     let bos = special.bos.or_else(|| named(&config.bos_token));
-    let eos = special.eos.or_else(|| named(&config.eos_token));
+    // An EOS outside the vocabulary is never used; BOS begins every text.
+    let eos = special.eos.filter(|id| (*id as usize) < tokens.len()).or_else(|| named(&config.eos_token));
     for (key, id) in [
         (key::BOS, bos),
         (key::EOS, eos),
