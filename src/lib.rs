@@ -73,6 +73,8 @@ pub mod demo;
 
 pub mod protocol;
 
+pub mod prose;
+
 mod forward;
 
 mod write;
@@ -100,7 +102,7 @@ pub use protocol::events::{Event, Observer, Silent};
 pub use protocol::options::{CalibrationOptions, CompareOptions, QuestionOptions, TextOptions, WriteOptions};
 pub use quality::Quality;
 pub use session::estimate::{Estimate, PlanEstimate};
-pub use session::{RunOptions, Session};
+pub use session::{Next, RunOptions, Session};
 
 /// The modules that are no promise, for the tests and benchmarks of this crate.
 #[doc(hidden)]

@@ -29,7 +29,7 @@ use crate::model::open::name_of;
 use crate::plan::{METHODS, MergePlan, PlanOptions};
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, WriteOptions};
-use crate::session::{RunOptions, Session};
+use crate::session::{Next, RunOptions, Session};
 use crate::{Error, Result, demo};
 
 /// Result of a call into the engine: a value for JavaScript, or an error `{kind, message}`.
@@ -210,7 +210,7 @@ impl Engine {
         let judge = from_js(judge)?;
         self.with_session(async |session| {
             session.judge_on(judge);
-            session.sequences_within(seconds, &calibration, &plan).await
+            session.sequences_within(seconds, &calibration, Next::Plan(&plan)).await
         })
         .await
     }

@@ -44,9 +44,9 @@ fn absent(words: &[&str], within: impl Fn(&str) -> bool) {
 }
 
 /// The storeys of the engine, from the ground up. A file may name what stands before its own folder, and its own folder.
-const STOREYS: [&str; 20] = [
+const STOREYS: [&str; 21] = [
     "error", "memory", "named", "format", "quality", "kernels", "maths", "plan", "device", "files", "model",
-    "demo", "protocol", "forward", "write", "evaluate", "analysis", "methods", "session", "wasm",
+    "demo", "protocol", "prose", "forward", "write", "evaluate", "analysis", "methods", "session", "wasm",
 ];
 
 /// The folder or file below `src` that a file lies in.

@@ -17,6 +17,7 @@ import { take } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { startAgain } from './plan/edit'
+import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from './texts'
 import { dropTrialFiles } from './try/files'
 
 /** Layers this alike are suggested for merging. */
@@ -69,6 +70,7 @@ export class Actions {
     dropTrialFiles(state, 'original')
     Object.assign(state, { model, origin, ...NO_ESTIMATES, found: null, viewing: null })
     startAgain(state)
+    beginWith(state, origin === 'demo' ? USUAL_DEMO : usualOf(model))
     state.writeOptions.container = model.container
   }
 
@@ -86,7 +88,7 @@ export class Actions {
       await this.ensureMaps(run)
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
-      const [output, judge] = [{ ...state.writeOptions }, { ...state.choice.evaluation }]
+      const [output, judge] = [{ ...state.writeOptions }, await evaluationOf(state)]
       const keeps = await this.safety.keeping.planning(options)
       const report = exact ? await this.call(run, 'measure', [exact, output, judge, keeps]) : await this.call(run, 'plan', [options, output, judge, keeps])
       state.steps = report.plan.steps
@@ -175,12 +177,14 @@ export class Actions {
 
   private async compareNow(run: Run): Promise<void> {
     const { state } = this
+    await limitSequences(state, (...args) => this.call(run, 'sequencesWithin', args))
     const options = { ...state.calibration }
+    const told = await calibrationOf(state)
     const hadMaps = state.maps !== null
     // With another metric alone, the engine compares what it kept; the picture stays until it has.
     const metricAlone = this.held.maps && state.maps !== null && state.maps.options.metric !== options.metric && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
     state.live = metricAlone ? null : { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
-    const report = await this.call(run, 'similarity', metricAlone ? [options] : [options, await this.safety.keeping.begin(options)])
+    const report = await this.call(run, 'similarity', metricAlone ? [told] : [told, await this.safety.keeping.begin(options)])
     const key = keyOf(options)
     this.held.gotMaps()
     if (state.maps?.key !== key && !metricAlone) this.forget('plan')

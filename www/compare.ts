@@ -1,6 +1,7 @@
 import type { Actions } from './actions'
 import { chosenComparison, type Choice } from './methods'
 import { keyOf } from './state.svelte'
+import { evaluationOf } from './texts'
 
 /**
  * Runs what is chosen and keeps what it gives. A stop keeps the rows that are done; so does a failure, though
@@ -14,7 +15,7 @@ export function compareMethods(actions: Actions): Promise<boolean> {
     await actions.ensureMaps(run)
     state.rows = []
     try {
-      const report = await actions.call(run, 'compare', [options])
+      const report = await actions.call(run, 'compare', [{ ...options, evaluation: await evaluationOf(state, options.evaluation) }])
       Object.assign(state, { rows: report.rows, comparison: { report, options, key: keyOf([state.maps?.key, options]) } })
     } catch (thrown) {
       if (state.rows.length > 0) state.comparison = null

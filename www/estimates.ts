@@ -2,6 +2,7 @@ import type { EngineClient } from './engine/client'
 import type { CompareOptions } from './engine/protocol/compare'
 import { toEngineError } from './engine/errors'
 import type { State } from './state.svelte'
+import { calibrationOf, evaluationOf, limitSequences } from './texts'
 
 /** Nothing is known of a model that has just been opened. */
 export const NO_ESTIMATES = { estimate: null, planEstimate: null, compareEstimate: null }
@@ -26,7 +27,8 @@ export class Estimates {
   /** Memory and time of the next comparison of layers. */
   async similarity(): Promise<void> {
     await this.ask('similarity', async still => {
-      const estimate = await this.client.call(null, 'estimate', [{ ...this.state.calibration }])
+      await limitSequences(this.state, (...args) => this.client.call(null, 'sequencesWithin', args), still)
+      const estimate = await this.client.call(null, 'estimate', [await calibrationOf(this.state)])
       if (still()) Object.assign(this.state, { estimate, estimateError: null })
     }, thrown => Object.assign(this.state, { estimate: null, estimateError: toEngineError(thrown) }))
   }
@@ -37,8 +39,7 @@ export class Estimates {
     // A plan as it came is measured, whatever it takes; nothing is chosen.
     if (this.state.hand.present.exact) return void none()
     await this.ask('plan', async still => {
-      const { calibration, chosenPlan, choice } = this.state
-      const planEstimate = await this.client.call(null, 'estimatePlan', [{ ...calibration }, chosenPlan, { ...choice.evaluation }])
+      const planEstimate = await this.client.call(null, 'estimatePlan', [await calibrationOf(this.state), this.state.chosenPlan, await evaluationOf(this.state)])
       if (still()) Object.assign(this.state, { planEstimate })
     }, none)
   }
@@ -46,16 +47,15 @@ export class Estimates {
   /** Takes as many sequences of the text as comparing the layers and the plan manage in so many seconds. */
   async allow(seconds: number): Promise<void> {
     await this.ask('plan', async still => {
-      const { calibration, chosenPlan, choice } = this.state
-      const samples = await this.client.call(null, 'sequencesWithin', [seconds, { ...calibration }, chosenPlan, { ...choice.evaluation }])
-      if (still()) calibration.samples = samples
+      const samples = await this.client.call(null, 'sequencesWithin', [seconds, await calibrationOf(this.state), this.state.chosenPlan, await evaluationOf(this.state)])
+      if (still()) this.state.calibration.samples = samples
     }, thrown => Object.assign(this.state, { estimateError: toEngineError(thrown) }))
   }
 
   /** Memory and time of the next comparison of methods. */
   async compare(options: CompareOptions): Promise<void> {
     await this.ask('compare', async still => {
-      const compareEstimate = await this.client.call(null, 'estimateCompare', [{ ...this.state.calibration }, options])
+      const compareEstimate = await this.client.call(null, 'estimateCompare', [await calibrationOf(this.state), { ...options, evaluation: await evaluationOf(this.state, options.evaluation) }])
       if (still()) Object.assign(this.state, { compareEstimate })
     }, () => Object.assign(this.state, { compareEstimate: null }))
   }

@@ -70,8 +70,7 @@ export class Held {
   /** What the engine brings along. */
   private async learn(): Promise<void> {
     const { actions: { state }, client } = this
-    state.builtinText = await client.call(null, 'builtinText', [])
-    state.builtinEvaluation = await client.call(null, 'builtinEvaluation', [])
+    state.stories = { calibration: await client.call(null, 'builtinText', []), evaluation: await client.call(null, 'builtinEvaluation', []) }
     state.methods = await client.call(null, 'methods', [])
     const recommended = state.methods.find(method => method.name === RECOMMENDED)
     // What an earlier page planned stays as it was.

@@ -3,6 +3,7 @@ import type { Actions } from './actions'
 import { isCancelled, toEngineError } from './engine/errors'
 import type { CalibrationPoint } from './engine/protocol/quality'
 import { percent } from './format'
+import { evaluationOf } from './texts'
 
 /** Smaller changes of KL are not told from chance. */
 const NOTHING = 0.02
@@ -26,7 +27,7 @@ export function measureSizes(actions: Actions): Promise<boolean> {
     const wanted = sizesFor(maps.report.text.sequences)
     state.sizes = { key: plan.key, wanted, points: [] }
     try {
-      const points = await actions.call(run, 'calibrationCurve', [plan.report.plan, wanted, plan.report.output, { ...state.choice.evaluation }])
+      const points = await actions.call(run, 'calibrationCurve', [plan.report.plan, wanted, plan.report.output, await evaluationOf(state)])
       state.sizes = points.length > 0 ? { key: plan.key, wanted, points } : null
     } catch (thrown) {
       const points = state.sizes?.points.length ?? 0

@@ -27,6 +27,7 @@ import type { KeptRun } from './run/record'
 import type { Turn } from './run/turn'
 import type { Result } from './share/result'
 import { ALL_DONE, comparisonState, stageStates, type Facts, type Freshness } from './stages'
+import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from './texts'
 
 export type RunKind = NonNullable<Facts['running']>
 
@@ -108,8 +109,12 @@ export class State {
   estimateError = $state.raw<EngineError | null>(null)
   planEstimate = $state.raw<PlanEstimate | null>(null)
   compareEstimate = $state.raw<PlanEstimate | null>(null)
-  builtinText = $state.raw<{ name: string; text: string } | null>(null)
-  builtinEvaluation = $state.raw<{ name: string; text: string } | null>(null)
+  /** The texts of the demo, which the engine has. */
+  stories = $state.raw<BuiltIns | null>(null)
+  /** The texts of any other model, once one was opened. */
+  prose = $state.raw<BuiltIns | null>(null)
+  /** What the model that is open began with. */
+  usual = $state.raw<Usual>(USUAL_DEMO)
   /** Those that have a name. */
   methods = $state.raw<NamedMethod[]>([])
 
@@ -166,6 +171,8 @@ export class State {
   /** The two layers whose maps are shown. */
   pair = $state.raw<readonly [number, number]>([0, 1])
 
+  /** The texts that are used where none is given. */
+  readonly builtin: BuiltIns | null = $derived(this.usual === USUAL_DEMO ? this.stories : (this.prose ?? UNREAD))
   readonly mapsFresh = $derived(this.fresh(this.maps, keyOf(this.calibration), true))
   /** What a plan would be made with now. */
   readonly chosenPlan = $derived(optionsWith(this.planOptions, this.hand.present))

@@ -11,7 +11,7 @@ pub use self::run::RunOptions;
 
 use std::cell::Cell;
 
-use self::estimate::{Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
+use self::estimate::{ComparedPlan, Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
 use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::{Baseline, LayerAnalysis};
 use crate::device::Accelerator;
@@ -53,6 +53,17 @@ pub struct Session {
     fit_timing: Cell<Option<FitTiming>>,
     /// Last plan that was measured.
     planned: Option<Planned>,
+}
+
+/// Stage that follows the similarity stage, for an estimate of the time of both.
+#[derive(Debug, Clone, Copy)]
+pub enum Next<'a> {
+    /// No other stage.
+    Nothing,
+    /// [`Session::plan`] with these options.
+    Plan(&'a PlanOptions),
+    /// [`Session::compare`] with these options.
+    Compare(&'a CompareOptions),
 }
 
 /// A plan that was measured.
@@ -166,50 +177,48 @@ impl Session {
         options: &CompareOptions,
     ) -> Result<PlanEstimate> {
         let (sequences, timing, similarity) = self.estimated(calibration).await?;
-        let (fit, count) = (self.fit_timing()?, sequences.count());
-        let any = PlanOptions::default();
+        let rows = compared_plans(options)?;
+        let (any, fit) = (PlanOptions::default(), self.fit_timing()?);
         let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any) };
-        let most = options.remove.iter().copied().max().unwrap_or(0);
-        let mut needed = PlanEstimate {
-            seconds: basis.original(timing, fit).of(count),
-            peak_bytes: similarity.peak_bytes,
-        };
-        // The result of a selection rule serves all methods and numbers of layers, so it costs time only
-        // once.
-        let mut chosen = Vec::new();
-        for name in &options.methods {
-            let method = Method::named(name)?;
-            for &remove in &options.remove {
-                let plan = method.options(remove, options.seed);
-                let basis = PlanBasis { options: &plan, ..basis };
-                let first = remove == most && !chosen.contains(&method.selection);
-                if first {
-                    chosen.push(method.selection);
-                }
-                needed.seconds += basis.compared(timing, fit, first).of(count);
-                needed.peak_bytes = needed.peak_bytes.max(basis.bytes(&similarity));
-            }
-        }
-        Ok(needed)
+        let bytes = rows.iter().map(|row| PlanBasis { options: &row.plan, ..basis }.bytes(&similarity));
+        Ok(PlanEstimate {
+            seconds: basis.compare(&rows, timing, fit, sequences.count()),
+            peak_bytes: bytes.fold(similarity.peak_bytes, u64::max),
+        })
     }
 
-    /// Estimates the number of sequences with which the similarity stage and [`plan`](Session::plan) together
-    /// take at most `seconds`: at least 24 and at most all sequences of the text of `calibration`, of which
-    /// it may hold fewer than 24. The number of sequences in `calibration` is ignored.
+    /// Estimates the number of sequences with which the similarity stage and the stage `next` together take
+    /// at most `seconds`: at least 24 and at most all sequences of the text of `calibration`, of which it may
+    /// hold fewer than 24. The number of sequences in `calibration` is ignored.
     ///
     /// # Errors
-    /// Those of [`estimate`](Session::estimate).
+    /// [`Error::Usage`] if a method does not exist; those of [`estimate`](Session::estimate).
     pub async fn sequences_within(
         &self,
         seconds: f64,
         calibration: &CalibrationOptions,
-        plan: &PlanOptions,
+        next: Next<'_>,
     ) -> Result<usize> {
         let all = TextOptions { samples: usize::MAX, ..calibration.text_options() };
         let (sequences, _) = sequences(&self.model, &all)?;
         let timing = self.layer_timing(&sequences).await?;
-        let (fit, basis) = (self.fit_timing()?, self.basis(&sequences, plan));
-        let takes = |n: usize| (timing.similarity(&self.model) + basis.duration(timing, fit, n)).of(n);
+        let fit = self.fit_timing()?;
+        let any = PlanOptions::default();
+        let basis = self.basis(&sequences, &any);
+        let rows = match next {
+            Next::Compare(options) => compared_plans(options)?,
+            Next::Nothing | Next::Plan(_) => Vec::new(),
+        };
+        let takes = |n: usize| {
+            timing.similarity(&self.model).of(n)
+                + match next {
+                    Next::Nothing => 0.0,
+                    Next::Plan(options) => PlanBasis { options, ..basis }.duration(timing, fit, n).of(n),
+                    Next::Compare(CompareOptions { evaluation, .. }) => {
+                        PlanBasis { judge_on: evaluation, ..basis }.compare(&rows, timing, fit, n)
+                    }
+                }
+        };
         // Bisection for the largest number of sequences that takes at most `seconds`.
         let (mut fits, mut too_many) = (0, sequences.count() + 1);
         while fits + 1 < too_many {
@@ -263,6 +272,25 @@ impl Session {
     fn calibrated(&self) -> Result<&Calibrated> {
         self.calibrated.as_ref().ok_or_else(before_similarity)
     }
+}
+
+/// Lists the plans of a comparison. The result of a selection rule serves all methods and numbers of layers, so it costs
+/// time only once.
+fn compared_plans(options: &CompareOptions) -> Result<Vec<ComparedPlan>> {
+    let most = options.remove.iter().copied().max().unwrap_or(0);
+    let mut chosen = Vec::new();
+    let mut plans = Vec::new();
+    for name in &options.methods {
+        let method = Method::named(name)?;
+        for &remove in &options.remove {
+            let selects = remove == most && !chosen.contains(&method.selection);
+            if selects {
+                chosen.push(method.selection);
+            }
+            plans.push(ComparedPlan { plan: method.options(remove, options.seed), selects });
+        }
+    }
+    Ok(plans)
 }
 
 fn before_similarity() -> Error {

@@ -225,7 +225,8 @@ fn a_plan_is_estimated_and_text_is_taken_as_time_allows() {
     assert!(of("laminate", 6, 128).peak_bytes > of("mka", 6, 128).peak_bytes);
 
     let laminate = Method::named("laminate").unwrap().options(6, 0);
-    let within = |seconds| run(session.sequences_within(seconds, &calibration, &laminate)).unwrap();
+    let within =
+        |seconds| run(session.sequences_within(seconds, &calibration, Next::Plan(&laminate))).unwrap();
     let takes = |samples| {
         let options = CalibrationOptions { samples, ..calibration.clone() };
         let similarity = run(session.estimate(&options)).unwrap().seconds;

@@ -121,7 +121,7 @@ describe('a comparison', () => {
 
   test('the engine says what methods there are; those that search are left to the user', () => {
     expect(state.methods).toEqual(METHODS)
-    expect(state.builtinEvaluation?.name).toContain('evaluation')
+    expect(state.stories?.evaluation.name).toContain('evaluation')
     state.choice.methods = []
     expect(METHODS.filter(isSearch).map(method => method.name)).toEqual(['sleb', 'greedy-kl', 'laminate-search'])
   })

@@ -1,8 +1,8 @@
 // @ts-check
 /** Which files of the built page a first visit takes, and what that may cost. */
 
-/** llama.cpp is larger than all the rest and loaded by few: kept once it has been used. */
-const LATER = /^assets\/(llama|wllama)[^/]*$/
+/** llama.cpp is larger than all the rest and loaded by few, and the demo needs no prose: kept once they have been used. */
+const LATER = /^assets\/((llama|wllama)[^/]*|(calibration|evaluation)-[^/]*\.txt)$/
 /** Browsers fetch service workers themselves, past any of them. */
 const NEVER = /^(assets\/service-[^/]*|offline\.js)$/
 

@@ -6,6 +6,7 @@ import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { Opened } from '../engine/source'
 import { NO_ESTIMATES } from '../estimates'
 import { isLinked } from '../share/open'
+import { USUAL_DEMO, usualOf } from '../texts'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
 import { isTaken } from './turn'
@@ -105,6 +106,8 @@ export class Keeping {
       return this.actions.report(thrown, null)
     }
     Object.assign(state.calibration, kept.calibration)
+    // As many sequences as then, whatever the machine manages now.
+    if (state.usual.seconds !== null) state.usual = { ...state.usual, seconds: null }
     await this.actions.compare()
   }
 
@@ -150,6 +153,7 @@ export class Keeping {
   private show({ origin, model, calibration, maps, plan, planning, judge }: KeptRun): void {
     const { state } = this.actions
     if (!maps) return
+    state.usual = origin.kind === 'demo' ? USUAL_DEMO : { ...usualOf(model), seconds: null }
     Object.assign(state.calibration, calibration, maps.options)
     if (plan ?? planning) Object.assign(state.planOptions, planning ?? plan?.options)
     if (planning) state.remark = STOPPED

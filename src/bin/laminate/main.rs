@@ -14,6 +14,8 @@ mod signals;
 #[cfg(not(target_arch = "wasm32"))]
 mod table;
 #[cfg(not(target_arch = "wasm32"))]
+mod usual;
+#[cfg(not(target_arch = "wasm32"))]
 mod watch;
 
 fn main() -> std::process::ExitCode {

@@ -3,13 +3,14 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use laminate::plan::METHODS;
 use laminate::protocol::answers::{Accuracy, Marks, MmluReport};
 use laminate::protocol::compare::CompareReport;
 use laminate::protocol::evaluate::EvaluateReport;
 use laminate::protocol::model::ModelReport;
 use laminate::protocol::plan::CompressReport;
 use laminate::protocol::similarity::SimilarityReport;
-use laminate::{Error, Estimate, PlanEstimate, Quality, Result};
+use laminate::{Error, Estimate, PlanEstimate, PlanOptions, Quality, Result, TextOptions};
 use serde::Serialize;
 
 /// Prints `report` as one JSON document if `json` is set, else the text that `text` makes.
@@ -111,16 +112,33 @@ pub fn similarity(r: &SimilarityReport) -> String {
     out
 }
 
-/// Formats the estimated time and memory of a run as a sentence.
-pub fn estimate(similarity: &Estimate, plan: &PlanEstimate) -> String {
-    format!(
-        "{} sequences, {} tokens: about {} to compare the layers and {} to make and measure models, {}B of memory",
-        similarity.sequences,
-        similarity.tokens,
-        duration(similarity.seconds),
-        duration(plan.seconds),
-        count(plan.peak_bytes)
-    )
+/// Formats the method of a plan as a line.
+pub fn method(options: &PlanOptions) -> String {
+    let (selection, operator) = (options.selection, options.operator);
+    let named = METHODS.iter().find(|m| (m.selection, m.operator) == (selection, operator));
+    let name = named.map_or("method", |method| &method.name);
+    format!("{name}: layers are selected by {selection}, and spans become one layer by {operator}")
+}
+
+/// Formats the text that `doing` uses, and how much of it: `sequences` of the text, as many as `seconds` allow if they
+/// decided.
+pub fn text(doing: &str, text: &TextOptions, sequences: usize, seconds: Option<f64>) -> String {
+    let allowed = seconds.map_or(String::new(), |s| format!(", as many as about {} allow", duration(s)));
+    format!("{doing} {}: {sequences} sequences of {} tokens{allowed}", text.text_and_name().1, text.tokens)
+}
+
+/// Formats the estimated time and memory of a run: of the similarity stage, and of the stages after it if there are
+/// any.
+pub fn estimate(similarity: &Estimate, after: Option<&PlanEstimate>) -> String {
+    let compared = format!("about {} to compare the layers", duration(similarity.seconds));
+    match after {
+        None => format!("{compared}, {}B of memory", count(similarity.peak_bytes)),
+        Some(plan) => format!(
+            "{compared} and {} to make and measure models, {}B of memory",
+            duration(plan.seconds),
+            count(plan.peak_bytes)
+        ),
+    }
 }
 
 /// Formats a time, such as `3 s` or `4 min`.

@@ -15,19 +15,23 @@ use laminate::internals::evaluate::questions::ask::{ask, read_subjects};
 use laminate::internals::evaluate::questions::reading::Readings;
 use laminate::internals::forward::pass::Pass;
 use laminate::internals::memory;
+use laminate::protocol::compare::CompareReport;
 use laminate::protocol::evaluate::{EvaluateReport, Sample};
 use laminate::protocol::model::ModelReport;
 use laminate::protocol::plan::{CalibrationPoint, CompressReport, PlanReport, Recipe, WriteReport};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{
-    Accelerator, CalibrationOptions, Error, Model, PartStore, PlanEstimate, PlanOptions, Result, RunOptions,
-    Session, demo, evaluate,
+    Accelerator, CalibrationOptions, Error, Model, Next, PartStore, PlanEstimate, PlanOptions, Result,
+    RunOptions, Session, TextOptions, demo, evaluate,
 };
 
-use crate::args::{CalibrationArgs, Cli, Command, GenerationArgs, PlanArgs, QuestionArgs, TextArgs};
+use crate::args::{
+    CalibrationArgs, Cli, Command, CompareArgs, GenerationArgs, PlanArgs, QuestionArgs, TextArgs,
+};
 use crate::print;
 use crate::signals;
 use crate::table::{check_table, write_table};
+use crate::usual::{self, Usual};
 use crate::watch::{Terminal, say};
 
 /// Arguments of the calibration, which a recipe brings along.
@@ -76,36 +80,19 @@ async fn run(command: Command, given: &[&str]) -> Result<()> {
             print::report(output.json, &report, || print::model(&report))
         }
         Command::Similarity { model, calibration, output } => {
-            let mut session = session(&model.model, &calibration.text).await?;
-            let watch = Terminal::new();
-            let options = with_own_text(&session, &calibration.text, calibration.options()?, &watch).await?;
-            let report = similarity(&mut session, &options, &calibration, &watch).await?;
-            watch.clear();
+            let report = similarity(&model.model, &calibration).await?;
             print::report(output.json, &report, || print::similarity(&report))
         }
         Command::Compress { model, calibration, plan, output } => {
             let (report, target) = compress(&model.model, &calibration, &plan, given).await?;
             print::report(output.json, &report, || print::compress(&report, &target))
         }
-        Command::Compare { model, calibration, compare, output } => {
-            let mut session = session(&model.model, &calibration.text).await?;
-            let watch = Terminal::new();
-            // All errors in the arguments are found before the first long stage.
-            let options = compare.options(calibration.text.tokens)?;
-            session.check_compare(&options)?;
-            let calibrated = calibration.options()?;
-            check_table(compare.csv.as_deref())?;
-            check_table(compare.markdown.as_deref())?;
-            let calibrated = with_own_text(&session, &calibration.text, calibrated, &watch).await?;
-            let needed = session.estimate_compare(&calibrated, &options).await?;
-            foretell(&session, &calibrated, &needed, &watch).await?;
-            similarity(&mut session, &calibrated, &calibration, &watch).await?;
-            let report = session.compare(&options, &watch).await?;
-            watch.clear();
+        Command::Compare { model, calibration, compare: arguments, output } => {
+            let report = compare(&model.model, &calibration, &arguments).await?;
             // The report is printed whatever becomes of the tables.
             let printed = print::report(output.json, &report, || print::comparison(&report));
-            let csv = write_table(compare.csv.as_deref(), || report.to_csv());
-            let markdown = write_table(compare.markdown.as_deref(), || report.to_markdown());
+            let csv = write_table(arguments.csv.as_deref(), || report.to_csv());
+            let markdown = write_table(arguments.markdown.as_deref(), || report.to_markdown());
             printed.and(csv).and(markdown)
         }
         Command::Evaluate { model, against, questions, generation, text, output } => {
@@ -113,6 +100,45 @@ async fn run(command: Command, given: &[&str]) -> Result<()> {
             print::report(output.json, &report, || print::evaluation(&report))
         }
     }
+}
+
+/// Compares the layers of a model.
+async fn similarity(model: &str, arguments: &CalibrationArgs) -> Result<SimilarityReport> {
+    let (mut session, usual) = session(model, &arguments.text).await?;
+    let watch = Terminal::new();
+    let options = arguments.options(usual.calibration.clone())?;
+    let seconds = arguments.seconds(usual.is_demo, usual::MINUTES)?;
+    let mut options = with_own_text(&session, &arguments.text, options, &watch).await?;
+    let limited = limit(&session, &mut options, arguments, seconds, Next::Nothing).await?;
+    foretell(&session, &options, limited, None, &watch).await?;
+    let report = compare_layers(&mut session, &options, arguments, &watch).await?;
+    watch.clear();
+    Ok(report)
+}
+
+/// Compares methods on a model.
+async fn compare(
+    model: &str,
+    calibration: &CalibrationArgs,
+    arguments: &CompareArgs,
+) -> Result<CompareReport> {
+    let (mut session, usual) = session(model, &calibration.text).await?;
+    let watch = Terminal::new();
+    // All errors in the arguments are found before the first long stage.
+    let calibrated = calibration.options(usual.calibration.clone())?;
+    let seconds = calibration.seconds(usual.is_demo, usual::COMPARING_MINUTES)?;
+    let options = arguments.options(usual.judging(&calibrated))?;
+    session.check_compare(&options)?;
+    check_table(arguments.csv.as_deref())?;
+    check_table(arguments.markdown.as_deref())?;
+    let mut calibrated = with_own_text(&session, &calibration.text, calibrated, &watch).await?;
+    let limited = limit(&session, &mut calibrated, calibration, seconds, Next::Compare(&options)).await?;
+    let needed = session.estimate_compare(&calibrated, &options).await?;
+    foretell(&session, &calibrated, limited, Some((&needed, &options.evaluation)), &watch).await?;
+    compare_layers(&mut session, &calibrated, calibration, &watch).await?;
+    let report = session.compare(&options, &watch).await?;
+    watch.clear();
+    Ok(report)
 }
 
 async fn judge(
@@ -124,14 +150,13 @@ async fn judge(
 ) -> Result<EvaluateReport> {
     let start = Instant::now();
     let watch = Terminal::new();
-    let options = text.options()?;
     let accelerator = Accelerator::choose(text.device).await?;
-    let model = open(model).await?;
+    let (argument, model) = (model, open(model).await?);
+    let options = text.options(Usual::of(argument, &model).evaluation)?;
     let options = match text.by_itself() {
         None => options,
         Some(seed) => own_text(&Pass::original(&model, &accelerator, &watch), options, seed).await?,
     };
-    let options = options.text_options();
     let original = match against {
         Some(path) => Some(open(path).await?),
         None => None,
@@ -172,17 +197,19 @@ async fn with_own_text(
     match arguments.by_itself() {
         None => Ok(options),
         Some(seed) => {
-            own_text(&Pass::original(session.model(), session.accelerator(), watch), options, seed).await
+            let pass = Pass::original(session.model(), session.accelerator(), watch);
+            let TextOptions { text, text_name, .. } = own_text(&pass, options.text_options(), seed).await?;
+            Ok(CalibrationOptions { text, text_name, ..options })
         }
     }
 }
 
-async fn own_text(pass: &Pass<'_>, options: CalibrationOptions, seed: u64) -> Result<CalibrationOptions> {
-    let CalibrationOptions { samples, tokens, .. } = options;
+async fn own_text(pass: &Pass<'_>, options: TextOptions, seed: u64) -> Result<TextOptions> {
+    let TextOptions { samples, tokens, .. } = options;
     // More texts than sequences, because texts do not end where sequences do.
     let text = write_texts(pass, samples + samples / 8 + 1, tokens, seed).await?;
     let name = format!("text by {} itself, seed {seed}", pass.model.name);
-    Ok(CalibrationOptions { text: Some(text), text_name: Some(name), ..options })
+    Ok(TextOptions { text: Some(text), text_name: Some(name), ..options })
 }
 
 /// Opens the question files in the directory test of `folder` and, if examples are wanted, in its directory
@@ -222,7 +249,7 @@ async fn compress(
     given: &[&str],
 ) -> Result<(CompressReport, PathBuf)> {
     let start = Instant::now();
-    let mut session = session(model, &calibration.text).await?;
+    let (mut session, usual) = session(model, &calibration.text).await?;
     let watch = Terminal::new();
     // All errors in the arguments are found before the first long stage.
     let recipe = arguments.recipe.as_deref().map(read_recipe).transpose()?;
@@ -240,19 +267,18 @@ async fn compress(
     if let Some(bytes) = arguments.fit_bytes(recipe)? {
         session.limit_fits(bytes);
     }
-    let seconds = arguments.seconds()?;
-    if seconds.is_some() && calibration.text.by_itself().is_some() {
-        return Err(Error::Usage(
-            "--minutes needs a text that is there already; give --text a file".to_owned(),
-        ));
-    }
-    let mut options = calibration_options(calibration, arguments, recipe)?;
+    let mut options = calibration_options(calibration, arguments, &usual, recipe)?;
+    let seconds = match recipe {
+        None => calibration.seconds(usual.is_demo, usual::MINUTES)?,
+        Some(_) => None,
+    };
     let writes_itself = calibration.text.by_itself().is_some();
     if let Some(recipe) = recipe.filter(|_| !writes_itself) {
         recipe.check_text(&options.text_options())?;
     }
     let judged_on = recipe.and_then(|recipe| recipe.judged_on.as_ref());
-    session.judge_on(arguments.evaluation.options(options.tokens, judged_on)?);
+    let judging = arguments.evaluation.options(usual.judging(&options), judged_on)?;
+    session.judge_on(judging.clone());
     let target = match arguments.writes_gguf() {
         true => arguments.out.with_file_name(format!("{}.gguf", output.stem(session.model()))),
         false => arguments.out.clone(),
@@ -273,13 +299,13 @@ async fn compress(
         session.check_texts(&options, operator)?;
     }
     if let Goal::Plan(plan) = &goal {
-        if let Some(seconds) = seconds {
-            options.samples = session.sequences_within(seconds, &options, plan).await?;
-        }
+        let limited = limit(&session, &mut options, calibration, seconds, Next::Plan(plan)).await?;
+        watch.note(&print::method(plan));
         let needed = session.estimate_plan(&options, plan).await?;
-        foretell(&session, &options, &needed, &watch).await?;
+        let judged = if operator.needs_activations() { judging } else { options.text_options() };
+        foretell(&session, &options, limited, Some((&needed, &judged)), &watch).await?;
     }
-    similarity(&mut session, &options, calibration, &watch).await?;
+    compare_layers(&mut session, &options, calibration, &watch).await?;
     let run = RunOptions::watched_by(&watch).kept_in(store(calibration)?);
     let mut planned = match &goal {
         Goal::Repeat(recipe) => session.measure(&recipe.plan, &output, run).await?,
@@ -348,19 +374,43 @@ fn compress_report(
     }
 }
 
-/// Notes the estimated cost of a run before it begins: of the similarity stage, and of the stages `after` it.
+/// Lowers the number of sequences of `options`, or chooses the number if `--minutes` is given, so that comparing layers
+/// and the stage `next` take at most `seconds`. Returns `seconds` if they decided the number.
+async fn limit(
+    session: &Session,
+    options: &mut CalibrationOptions,
+    arguments: &CalibrationArgs,
+    seconds: Option<f64>,
+    next: Next<'_>,
+) -> Result<Option<f64>> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    let within = session.sequences_within(seconds, options, next).await?;
+    let most = arguments.most_sequences(options.samples);
+    options.samples = within.min(most);
+    Ok((within < most).then_some(seconds))
+}
+
+/// Notes what a run uses and its estimated cost, before the run begins: the text to calibrate on, the time `limited`
+/// if it decided how much of the text is used, and the cost of the stages after the similarity stage with the text
+/// that they judge on.
 async fn foretell(
     session: &Session,
     calibration: &CalibrationOptions,
-    after: &PlanEstimate,
+    limited: Option<f64>,
+    after: Option<(&PlanEstimate, &TextOptions)>,
     watch: &Terminal,
 ) -> Result<()> {
-    watch.note(&print::estimate(&session.estimate(calibration).await?, after));
+    let similarity = session.estimate(calibration).await?;
+    watch.note(&print::text("calibrating on", &calibration.text_options(), similarity.sequences, limited));
+    if let Some((_, judged)) = after {
+        watch.note(&print::text("judging on", judged, judged.samples, None));
+    }
+    watch.note(&print::estimate(&similarity, after.map(|(needed, _)| needed)));
     Ok(())
 }
 
-/// Returns the calibration options of the recipe, or those of the arguments without a recipe. The text always
-/// comes from the arguments, because a recipe does not hold it.
+/// Returns the calibration options of the recipe, or those of the arguments without a recipe. The text of a recipe comes
+/// from the arguments, because a recipe does not hold it, unless the text is built in.
 ///
 /// # Errors
 /// [`Error::Source`] for a text that cannot be read, [`Error::Usage`] if it would be read twice from standard
@@ -368,6 +418,7 @@ async fn foretell(
 fn calibration_options(
     arguments: &CalibrationArgs,
     plan: &PlanArgs,
+    usual: &Usual,
     recipe: Option<&Recipe>,
 ) -> Result<CalibrationOptions> {
     let standard_input = Some(Path::new("-"));
@@ -378,17 +429,23 @@ fn calibration_options(
             "--text and --eval-text cannot both be standard input; give one of them a file".to_owned(),
         ));
     }
-    let given = arguments.options()?;
+    let given = arguments.options(usual.calibration.clone())?;
     Ok(match recipe {
         None => given,
-        Some(recipe) => {
-            CalibrationOptions { text: given.text, text_name: given.text_name, ..recipe.calibration.clone() }
+        // The recipe of a run on stories, whatever the model.
+        Some(Recipe { calibration, .. })
+            if arguments.text.text.is_none() && calibration.text_name != usual.calibration.text_name =>
+        {
+            CalibrationOptions { text_name: None, ..calibration.clone() }
+        }
+        Some(Recipe { calibration, .. }) => {
+            CalibrationOptions { text: given.text, text_name: given.text_name, ..calibration.clone() }
         }
     })
 }
 
 /// Runs the similarity stage, and keeps its layers in the directory `--checkpoint` if the arguments name one.
-async fn similarity(
+async fn compare_layers(
     session: &mut Session,
     options: &CalibrationOptions,
     arguments: &CalibrationArgs,
@@ -411,10 +468,12 @@ fn read_recipe(path: &Path) -> Result<Recipe> {
         .map_err(|e| Error::Format(format!("{}: not a recipe ({e})", path.display())))
 }
 
-async fn session(model: &str, text: &TextArgs) -> Result<Session> {
-    let model = open(model).await?;
+/// Opens a model and a device, and returns what is usual for the model.
+async fn session(argument: &str, text: &TextArgs) -> Result<(Session, Usual)> {
+    let model = open(argument).await?;
+    let usual = Usual::of(argument, &model);
     let accelerator = Accelerator::choose(text.device).await?;
-    Ok(Session::new(model, accelerator))
+    Ok((Session::new(model, accelerator), usual))
 }
 
 async fn open(model: &str) -> Result<Model> {

@@ -21,7 +21,7 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::protocol::text::PointRule;
 
-pub use self::plan::{Duration, FitTiming, PlanBasis, PlanEstimate};
+pub use self::plan::{ComparedPlan, Duration, FitTiming, PlanBasis, PlanEstimate};
 
 /// Number of sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
 const TIMED_SEQUENCES: usize = 8;

@@ -89,7 +89,16 @@ impl FitTiming {
     }
 }
 
+/// A row of a comparison of methods.
+pub struct ComparedPlan {
+    /// Options by which its layers are selected and merged.
+    pub plan: PlanOptions,
+    /// Whether the row's time includes the selection of layers, which no earlier row has made.
+    pub selects: bool,
+}
+
 /// Inputs of an estimate of a plan.
+#[derive(Clone, Copy)]
 pub struct PlanBasis<'a> {
     /// Original model.
     pub model: &'a Model,
@@ -123,18 +132,25 @@ impl PlanBasis<'_> {
         self.seconds(work, layer, fit)
     }
 
-    /// Returns the time of one row of a comparison, which includes the selection of layers if `chosen`.
-    pub fn compared(&self, layer: LayerTiming, fit: FitTiming, chosen: bool) -> Duration {
-        let task = self.task();
-        let chosen = if chosen { selection::work(&task) } else { Work::default() };
-        let work = chosen + operators::work(&task) + outcome::row_work(&task, self.judge_tokens());
-        self.seconds(work, layer, fit)
-    }
-
-    /// Returns the time of running the original on the text that models are judged on.
-    pub fn original(&self, layer: LayerTiming, fit: FitTiming) -> Duration {
-        let work = Work::layers(self.model.config.n_layers as f64) + Work::heads(1.0);
-        self.seconds(work.of_tokens(self.judge_tokens()), layer, fit)
+    /// Returns the seconds of a comparison of `plans` with the first `n_sequences` of the sequences, of which the
+    /// original's run on the evaluation text is a part.
+    pub fn compare(
+        &self,
+        plans: &[ComparedPlan],
+        layer: LayerTiming,
+        fit: FitTiming,
+        n_sequences: usize,
+    ) -> f64 {
+        let original = Work::layers(self.model.config.n_layers as f64) + Work::heads(1.0);
+        let original = self.seconds(original.of_tokens(self.judge_tokens()), layer, fit);
+        let rows = plans.iter().map(|ComparedPlan { plan, selects }| {
+            let basis = PlanBasis { options: plan, ..*self };
+            let task = Task { sequences: n_sequences, ..basis.task() };
+            let selection = if *selects { selection::work(&task) } else { Work::default() };
+            let work = selection + operators::work(&task) + outcome::row_work(&task, self.judge_tokens());
+            self.seconds(work, layer, fit)
+        });
+        rows.fold(original, |sum, row| sum + row).of(n_sequences)
     }
 
     /// Returns the peak memory in bytes, 0 if no layer is removed. For operators that fit to activations, the

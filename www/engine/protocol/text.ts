@@ -12,6 +12,8 @@ export interface TextOptions {
   samples: number
   /** Tokens in each, BOS included. */
   tokens: number
+  /** `first` where it is not said. */
+  draw?: Draw
 }
 
 export interface TextReport {

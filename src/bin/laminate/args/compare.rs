@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminate::{CompareOptions, Result, WriteOptions};
+use laminate::{CompareOptions, Result, TextOptions, WriteOptions};
 
 use super::{EvaluationArgs, output_type, whole, word};
 
@@ -33,18 +33,18 @@ pub struct CompareArgs {
 }
 
 impl CompareArgs {
-    /// Makes the options of a comparison, for calibration sequences of `tokens` tokens.
+    /// Makes the options of a comparison. What is not given of the evaluation text is as in `usual`.
     ///
     /// # Errors
     /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
     /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
-    pub fn options(&self, tokens: usize) -> Result<CompareOptions> {
+    pub fn options(&self, usual: TextOptions) -> Result<CompareOptions> {
         let dtype = output_type(&self.dtype)?;
         let all = CompareOptions::default();
         Ok(CompareOptions {
             methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
             remove: self.remove.clone(),
-            evaluation: self.evaluation.options(tokens, None)?,
+            evaluation: self.evaluation.options(usual, None)?,
             seed: self.seed,
             output: WriteOptions { dtype, ..WriteOptions::default() },
         })

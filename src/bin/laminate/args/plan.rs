@@ -32,6 +32,9 @@ const OF_A_PLAN: [&str; 14] = [
     "minutes",
 ];
 
+/// Method without `--method`: the page's, too.
+const RECOMMENDED: &str = "laminate";
+
 /// Fewest sequences that a plan can be fitted to: one to fit to and one to choose the strength by.
 const FEWEST_FITTED: usize = 2;
 
@@ -58,7 +61,7 @@ pub struct PlanArgs {
     pub recipe: Option<PathBuf>,
     /// Method that selects and merges layers: mka, mka-code, shortgpt, pruneme, sleb, greedy-kl, laco,
     /// prunecomp, replaceme, flatten, random, laminate or laminate-search.
-    #[arg(long, default_value = "mka")]
+    #[arg(long, default_value = RECOMMENDED)]
     method: String,
     /// Selection of layers, if not the method's: mka, redundancy, bi, angular, pairs, greedy-nll, greedy-kl,
     /// laco, tail, reverse, random or hand.
@@ -89,13 +92,10 @@ pub struct PlanArgs {
     /// for laminate-search and all otherwise.
     #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     candidates: Option<usize>,
-    /// Weight of the first of two averaged layers: similarity, search or a number from 0 to 1.
-    #[arg(long, default_value = "similarity", allow_negative_numbers = true)]
-    alpha: Alpha,
-    /// Take as many sequences of the text as comparing and merging manage in about M minutes, whatever
-    /// `--samples` says.
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
-    minutes: Option<f64>,
+    /// Weight of the first of two averaged layers: similarity, search or a number from 0 to 1; similarity if
+    /// not given.
+    #[arg(long, allow_negative_numbers = true)]
+    alpha: Option<Alpha>,
     /// Memory that least squares may need beside the hidden states, such as 3GB: a span that would need more
     /// is refitted without pooling.
     #[arg(long, value_name = "SIZE")]
@@ -130,7 +130,8 @@ impl PlanArgs {
     /// Makes the options of a plan, for a model of `n_layers` layers.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown method and for a ratio that is not between 0 and 1.
+    /// [`Error::Usage`] for an unknown method, for a ratio that is not between 0 and 1, and for a weight of averages
+    /// with an operator that makes none.
     pub fn options(&self, n_layers: usize) -> Result<PlanOptions> {
         let method = Method::named(&self.method)?;
         let selection = self.selection.or((!self.absorb.is_empty()).then_some(Selection::Hand));
@@ -141,6 +142,12 @@ impl PlanArgs {
             true => method,
             false => Method::pair(selection, operator),
         };
+        if self.alpha.is_some() && operator != Operator::Average {
+            return Err(Error::Usage(format!(
+                "--alpha weighs layers that are averaged, and operator {operator} averages none; leave --alpha out, or \
+                 give --method mka or --operator average"
+            )));
+        }
         let options = method.options(0, self.seed);
         let remove = match self.keep_ratio {
             None => self.remove,
@@ -154,7 +161,7 @@ impl PlanArgs {
         Ok(PlanOptions {
             remove,
             min_similarity: self.min_similarity,
-            alpha: self.alpha,
+            alpha: self.alpha.unwrap_or(options.alpha),
             one_shot: self.one_shot || options.one_shot,
             release_massive: self.release_massive,
             keep_first: self.keep_first,
@@ -166,19 +173,6 @@ impl PlanArgs {
             candidates: self.candidates.or(options.candidates),
             ..options
         })
-    }
-
-    /// Returns the time in seconds that comparing and merging may take, if it is limited.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the time is not a positive number.
-    pub fn seconds(&self) -> Result<Option<f64>> {
-        match self.minutes {
-            Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
-                Err(Error::Usage(format!("--minutes {minutes} is not a time; give a number above 0")))
-            }
-            minutes => Ok(minutes.map(|minutes| 60.0 * minutes)),
-        }
     }
 
     /// Returns the memory in bytes that least squares may need beside the hidden states, if it is limited here

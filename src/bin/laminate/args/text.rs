@@ -16,19 +16,21 @@ const STANDARD_INPUT: &str = "-";
 
 #[derive(Args)]
 pub struct TextArgs {
-    /// Text to run through the model; the built-in TinyStories text if not given. With `self` or `self:SEED`
-    /// the model writes the text; `-` is standard input.
+    /// Text to run through the model; built-in Wikipedia articles, or stories for the demo, if not given. With
+    /// `self` or `self:SEED` the model writes the text; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
-    /// Number of sequences to cut from the text.
-    #[arg(long, default_value_t = 128, value_parser = whole, allow_negative_numbers = true)]
-    pub samples: usize,
-    /// Number of tokens in each sequence, BOS included.
-    #[arg(long, default_value_t = 48, value_parser = whole, allow_negative_numbers = true)]
-    pub tokens: usize,
-    /// Parts of a longer text that become sequences: first, spread (evenly from all of it) or random:SEED.
-    #[arg(long, default_value = "first")]
-    pub draw: Draw,
+    /// Number of sequences to cut from the text; 96, or 128 for the demo, if not given, and 32 or 64 in
+    /// `evaluate`.
+    #[arg(long, value_parser = whole, allow_negative_numbers = true)]
+    samples: Option<usize>,
+    /// Number of tokens in each sequence, BOS included; 256, or 48 for the demo, if not given.
+    #[arg(long, value_parser = whole, allow_negative_numbers = true)]
+    tokens: Option<usize>,
+    /// Parts of a longer text that become sequences: first, spread (evenly from all of it) or random:SEED;
+    /// spread, or first for the demo, if not given.
+    #[arg(long)]
+    draw: Option<Draw>,
     /// Device: auto, gpu or cpu.
     #[arg(long, default_value = "auto")]
     pub device: Preference,
@@ -43,20 +45,29 @@ impl TextArgs {
         }
     }
 
-    /// Makes the options of calibration, with everything but the text at its default.
+    /// Whether the number of sequences is given.
+    pub fn counts(&self) -> bool {
+        self.samples.is_some()
+    }
+
+    /// Makes the options of a text to measure on; what is not given is as in `usual`.
     ///
     /// # Errors
     /// [`Error::Source`] for a text that cannot be read, [`Error::Usage`] for no sequences.
-    pub fn options(&self) -> Result<CalibrationOptions> {
+    pub fn options(&self, usual: TextOptions) -> Result<TextOptions> {
         at_least_one("--samples", self.samples)?;
-        let file = self.text.as_deref().filter(|_| self.by_itself().is_none());
-        Ok(CalibrationOptions {
-            text: file.map(read_text).transpose()?,
-            text_name: file.and_then(file_name),
-            samples: self.samples,
-            tokens: self.tokens,
-            draw: self.draw,
-            ..CalibrationOptions::default()
+        let own = self.text.as_deref().filter(|_| self.by_itself().is_none());
+        let (text, text_name) = match own {
+            Some(path) => (Some(read_text(path)?), file_name(path)),
+            None => (usual.text, usual.text_name),
+        };
+        Ok(TextOptions {
+            text,
+            text_name,
+            samples: self.samples.unwrap_or(usual.samples),
+            tokens: self.tokens.unwrap_or(usual.tokens),
+            draw: self.draw.unwrap_or(usual.draw),
+            ..usual
         })
     }
 }
@@ -65,9 +76,9 @@ impl TextArgs {
 pub struct CalibrationArgs {
     #[command(flatten)]
     pub text: TextArgs,
-    /// Hidden states that are points: last, mean or tokens:K.
-    #[arg(long, default_value = "last")]
-    points: PointRule,
+    /// Hidden states that are points: last, mean or tokens:K; tokens:8, or last for the demo, if not given.
+    #[arg(long)]
+    points: Option<PointRule>,
     /// Metric of similarity: mi, cosine, angular, euclidean, mahalanobis or cka.
     #[arg(long, default_value = "mi")]
     metric: Metric,
@@ -89,15 +100,30 @@ pub struct CalibrationArgs {
     /// Neighbours of the mutual-information estimator.
     #[arg(long, default_value_t = 5, value_parser = whole, allow_negative_numbers = true)]
     neighbours: usize,
+    /// Take as many sequences of the text as the run manages in about M minutes, whatever `--samples` says. If
+    /// neither is given and the model is not the demo: 5, and 20 in `compare`, for at most 96 sequences.
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    minutes: Option<f64>,
     /// Keep finished layers in this directory, and resume from the layers of the same run that it holds.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
 }
 
 impl CalibrationArgs {
-    pub fn options(&self) -> Result<CalibrationOptions> {
+    /// Makes the options of calibration; what is not given is as in `usual`.
+    ///
+    /// # Errors
+    /// [`Error::Source`] for a text that cannot be read, [`Error::Usage`] for no sequences.
+    pub fn options(&self, usual: CalibrationOptions) -> Result<CalibrationOptions> {
+        let TextOptions { text, text_name, samples, tokens, draw, .. } =
+            self.text.options(usual.text_options())?;
         Ok(CalibrationOptions {
-            points: self.points,
+            text,
+            text_name,
+            samples,
+            tokens,
+            draw,
+            points: self.points.unwrap_or(usual.points),
             metric: self.metric,
             dims: self.dims,
             time: self.time,
@@ -105,18 +131,47 @@ impl CalibrationArgs {
             normalise: self.normalise,
             bandwidth: self.bandwidth,
             neighbours: self.neighbours,
-            ..self.text.options()?
         })
+    }
+
+    /// Returns the time in seconds that the run may take, by which the number of sequences is chosen; `None`
+    /// if that number does not depend on time. Without arguments that say one or the other, a model that is
+    /// not the demo gets `usual` minutes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the time is not a positive number, or if the model writes the text itself.
+    pub fn seconds(&self, is_demo: bool, usual: f64) -> Result<Option<f64>> {
+        let minutes = match self.minutes {
+            Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
+                return Err(Error::Usage(format!(
+                    "--minutes {minutes} is not a time; give a number above 0"
+                )));
+            }
+            Some(_) if self.text.by_itself().is_some() => {
+                return Err(Error::Usage(
+                    "--minutes needs a text that is there already; give --text a file".to_owned(),
+                ));
+            }
+            Some(minutes) => Some(minutes),
+            None if is_demo || self.text.counts() || self.text.by_itself().is_some() => None,
+            None => Some(usual),
+        };
+        Ok(minutes.map(|minutes| 60.0 * minutes))
+    }
+
+    /// Returns the most sequences that a time may allow: no more than usual, unless the time is given.
+    pub fn most_sequences(&self, usual: usize) -> usize {
+        if self.minutes.is_some() { usize::MAX } else { usual }
     }
 }
 
 #[derive(Args)]
 pub struct EvaluationArgs {
-    /// Text to measure on, which must not be the calibration text; the built-in evaluation text, or that of
-    /// the recipe, if not given. `-` is standard input.
+    /// Text to measure on, which must not be the calibration text; other built-in articles or stories, or the
+    /// text of the recipe, if not given. `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub eval_text: Option<PathBuf>,
-    /// Number of sequences to measure on; 64, or as many as in the recipe, if not given.
+    /// Number of sequences to measure on; 32, 64 for the demo, or as many as in the recipe, if not given.
     #[arg(long, value_parser = whole, allow_negative_numbers = true)]
     eval_samples: Option<usize>,
     /// Number of tokens in each sequence of the evaluation text; as many as in the recipe or in calibration if
@@ -129,15 +184,18 @@ pub struct EvaluationArgs {
 }
 
 impl EvaluationArgs {
-    /// Makes the options of the evaluation text, for calibration sequences of `tokens` tokens. What is not given
-    /// is as in `recipe`, if that says on what its model was judged.
+    /// Makes the options of the evaluation text. What is not given is as in `recipe`, if that says on what its
+    /// model was judged, and as in `usual` otherwise.
     ///
     /// # Errors
     /// [`Error::Source`] for a text that cannot be read; [`Error::Usage`] for no sequences, and if the text of
     /// the recipe is neither given nor replaced by one of another name.
-    pub fn options(&self, tokens: usize, recipe: Option<&JudgingText>) -> Result<TextOptions> {
-        let usual = TextOptions { tokens, ..TextOptions::default() };
+    pub fn options(&self, usual: TextOptions, recipe: Option<&JudgingText>) -> Result<TextOptions> {
+        let built_in = (usual.text.clone(), usual.text_name.clone());
         let mut options = recipe.map_or(usual, |judge| judge.options.clone());
+        if options.text.is_none() && options.text_name == built_in.1 {
+            options.text = built_in.0;
+        }
         if let Some(path) = &self.eval_text {
             options.text = Some(read_text(path)?);
             options.text_name = file_name(path);
@@ -160,14 +218,14 @@ impl EvaluationArgs {
         options.samples = self.eval_samples.unwrap_or(options.samples);
         options.tokens = self.eval_tokens.unwrap_or(options.tokens);
         options.draw = self.eval_draw.unwrap_or(options.draw);
-        at_least_one("--eval-samples", options.samples)?;
+        at_least_one("--eval-samples", self.eval_samples)?;
         Ok(options)
     }
 }
 
-fn at_least_one(argument: &str, samples: usize) -> Result<()> {
+fn at_least_one(argument: &str, samples: Option<usize>) -> Result<()> {
     match samples {
-        0 => Err(Error::Usage(format!("{argument} is 0, but must be at least 1"))),
+        Some(0) => Err(Error::Usage(format!("{argument} is 0, but must be at least 1"))),
         _ => Ok(()),
     }
 }
