@@ -32,7 +32,8 @@ fn main() {
         std::fs::copy(&tokenizer, model.join("tokenizer.json")).unwrap();
         let bytes = write_model(&model, depth);
         let output = Command::new(env!("CARGO_BIN_EXE_laminate"))
-            .args(["compress", "--remove", "2", "--json", "--device", "cpu", "--out"])
+            .args(["compress", "--remove", "2", "--method", "mka", "--json", "--device", "cpu"])
+            .args(["--samples", "128", "--tokens", "48", "--points", "last", "--out"])
             .arg(folder.path().join(format!("{depth}-out")))
             .arg(&model)
             .output()

@@ -57,7 +57,8 @@ fn main() {
     laminate(&model, &[&["similarity"], &few[..], &points[..]].concat());
     let out = folder.join("merged.gguf");
     let _ = std::fs::remove_file(&out);
-    let compress = ["compress", "--remove", "1", "--out", out.to_str().unwrap(), "--max-shard-size", "9GB"];
+    let compress = ["compress", "--remove", "1", "--method", "mka", "--out", out.to_str().unwrap()];
+    let compress = [&compress[..], &["--max-shard-size", "9GB"]].concat();
     laminate(&model, &[&compress[..], &few[..], &points[..]].concat());
     std::fs::remove_file(out).unwrap();
 }

@@ -27,7 +27,7 @@ const partOf = name => PARTS.find(([, crates]) => crates.test(crateOf(name)))?.[
 const brotli = content => brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24 } }).length
 const line = (name, bytes, compressed, functions) => console.log(`  ${name.padEnd(44)} ${inMb(bytes).padStart(10)} ${inMb(compressed).padStart(10)} ${functions.toLocaleString('en-GB').padStart(9)}`)
 
-await buildPage()
+await buildPage(false)
 const lengths = await compressFolder(dist)
 console.log('A first visit, in Brotli:')
 for (const [path, length] of [...lengths].filter(([path]) => isFirst(path)).sort((a, b) => b[1] - a[1])) console.log(`  ${path.padEnd(44)} ${inMb(length).padStart(10)}`)

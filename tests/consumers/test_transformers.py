@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "src/demo/text.txt").read_text()
 DATA = ROOT / "tests/data/models"
+# What `perplexity` runs, as arguments.
+STORIES = ("--text", ROOT / "src/demo/text.txt", "--samples", 128, "--tokens", 48, "--draw", "first")
 
 
 def laminate(*arguments):
@@ -44,24 +46,32 @@ class Transformers(unittest.TestCase):
         self.assertLess(abs(theirs / reported - 1), 1e-3, f"{theirs} against {reported}")
 
     def test_the_compressed_demo(self):
-        report = laminate("compress", "demo", "--remove", 7, "--out", self.out("x"))
+        report = laminate("compress", "demo", "--remove", 7, "--method", "mka", "--out", self.out("x"))
         self.assertEqual(report["groups"], [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
         self.check(self.out("x"), 5, report["steps"][-1]["perplexity"])
-        self.check(self.out("x"), 5, laminate("evaluate", self.out("x"))["perplexity"])
+        self.check(self.out("x"), 5, laminate("evaluate", self.out("x"), *STORIES)["perplexity"])
+
+    def test_what_nothing_is_asked_for(self):
+        for source, layers in (("demo", 9), (DATA / "stories260K", 4)):
+            out = self.out(layers)
+            report = laminate("compress", source, "--remove", 3 if source == "demo" else 1, "--out", out)
+            self.assertEqual(report["recipe"]["plan"]["operator"], "pool-refit")
+            self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
 
     def test_shards_and_another_dtype(self):
         report = laminate("compress", DATA / "stories-planted-12L", "--remove", 2, "--dtype", "bf16",
                           "--max-shard-size", "200KB", "--out", self.out("x"))
         self.assertGreater(sum(f["name"].endswith(".safetensors") for f in report["files"]), 2)
-        self.check(self.out("x"), 10, laminate("evaluate", self.out("x"))["perplexity"])
+        self.check(self.out("x"), 10, laminate("evaluate", self.out("x"), *STORIES)["perplexity"])
 
     def test_folders_made_of_quantised_gguf_files(self):
         for kind in ("Q8_0", "Q4_K_M"):
             source = DATA / f"gguf/stories260K-{kind}.gguf"
-            report = laminate("compress", source, "--remove", 1, "--out", self.out(kind))
+            report = laminate("compress", source, "--remove", 1, "--method", "mka", *STORIES, "--out",
+                              self.out(kind))
             # Quantised weights become F16, which is measured as it is written.
             self.check(self.out(kind), 4, report["steps"][-1]["perplexity"])
-            self.check(self.out(kind), 4, laminate("evaluate", self.out(kind))["perplexity"])
+            self.check(self.out(kind), 4, laminate("evaluate", self.out(kind), *STORIES)["perplexity"])
 
     def test_fitted_layers(self):
         for method in ("laminate", "laminate-search", "replaceme", "prunecomp", "flatten"):
@@ -69,7 +79,7 @@ class Transformers(unittest.TestCase):
                 out = self.out(method)
                 laminate("compress", "demo", "--remove", 4, "--method", method, "--dtype", "f32", "--out", out)
                 theirs, n_layers = perplexity(out)
-                ours = laminate("evaluate", out)["perplexity"]
+                ours = laminate("evaluate", out, *STORIES)["perplexity"]
                 self.assertEqual(n_layers, 8)
                 self.assertLess(abs(theirs / ours - 1), 1e-5, f"{theirs} against {ours}")
 

@@ -124,19 +124,108 @@ fn a_recipe_is_repeated_with_its_texts_and_settings_or_not_at_all() {
     assert_eq!(anew["recipe"]["fit_bytes"], 1_000_000_000);
 }
 
+/// What a run uses is said before any layer runs.
+#[track_caller]
+fn said_first(output: &Output, sentences: &[&str]) {
+    let said = said(output);
+    let first = said.split("capturing").next().unwrap();
+    for sentence in sentences {
+        assert!(first.contains(sentence), "{sentence}: {first}");
+    }
+}
+
+#[test]
+fn a_model_is_refitted_and_judged_on_prose_where_nothing_else_is_asked_for() {
+    use laminate::prose::{CALIBRATION_NAME, EVALUATION_NAME};
+
+    let place = Place::new();
+    let (small, x, y) = (model("stories260K"), place.path("x"), place.path("y"));
+    let output = done(&format!("compress {small} --remove 1 --device cpu --out {x} --json"));
+    said_first(
+        &output,
+        &[
+            "laminate: layers are selected by redundancy, and spans become one layer by pool-refit",
+            &format!("calibrating on {CALIBRATION_NAME}: 96 sequences of 256 tokens"),
+            &format!("judging on {EVALUATION_NAME}: 32 sequences of 256 tokens"),
+        ],
+    );
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let recipe = &made["recipe"];
+    assert_eq!(recipe["plan"]["operator"], "pool-refit");
+    assert_eq!(recipe["calibration"]["text_name"], CALIBRATION_NAME);
+    assert_eq!(recipe["calibration"]["points"], "tokens:8");
+    assert_eq!(recipe["calibration"]["draw"], "spread");
+    assert_eq!(made["text"]["name"], EVALUATION_NAME);
+
+    // The text is built in: a recipe finds it again.
+    let repeated = json(&format!("compress {small} --recipe {x}/recipe.json --device cpu --out {y}"));
+    assert_eq!(repeated["merged"], made["merged"]);
+    let weights = |folder: &str| fs::read(Path::new(folder).join("model.safetensors")).unwrap();
+    assert!(weights(&x) == weights(&y), "the weights differ");
+
+    let judged = json(&format!("evaluate {x} --against {small} --device cpu"));
+    assert_eq!(judged["text"], made["text"]);
+    let (kl, known) = (judged["kl"].as_f64().unwrap(), made["merged"]["kl"].as_f64().unwrap());
+    assert!((kl / known - 1.0).abs() < 1e-3, "{kl}, not {known}");
+}
+
+#[test]
+fn the_demo_keeps_its_stories() {
+    let place = Place::new();
+    let output = done(&format!("compress demo --remove 7 --device cpu --out {} --json", place.path("x")));
+    said_first(
+        &output,
+        &["calibrating on TinyStories, held-out part (built in): 128 sequences of 48 tokens"],
+    );
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(made["text"]["name"], laminate::demo::EVALUATION_NAME);
+    assert!(made["merged"]["kl"].as_f64().unwrap() < 0.002);
+    let judged = json("evaluate demo --device cpu");
+    assert_eq!(judged["text"]["name"], laminate::demo::EVALUATION_NAME);
+    assert_eq!(judged["text"]["sequences"], 64);
+}
+
+#[test]
+fn as_much_text_is_used_as_the_time_allows() {
+    let (small, planted) = (model("stories260K"), model("stories-planted-12L"));
+    // The fewest that say anything, of a time in which nothing can be done; all there are, of one that is endless.
+    for (command, minutes, sequences) in [
+        (format!("similarity {small}"), "0.0001", 24),
+        (format!("similarity {small} --samples 40"), "0.0001", 24),
+        (format!("compare {small} --remove 1 --methods shortgpt,laminate"), "0.0001", 24),
+        (format!("similarity {planted} --tokens 512"), "600", 100),
+    ] {
+        let output = done(&format!("{command} --points last --minutes {minutes} --device cpu --json"));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = if report["calibration"].is_null() { &report["text"] } else { &report["calibration"] };
+        let used = text["sequences"].as_u64().unwrap();
+        if minutes == "600" {
+            assert!(used > sequences, "{used}");
+        } else {
+            assert_eq!(used, sequences);
+        }
+        said_first(&output, &["as many as about"]);
+    }
+    // A number that is given stays.
+    let report = json(&format!("similarity {small} --samples 30 --device cpu"));
+    assert_eq!(report["text"]["sequences"], 30);
+}
+
 #[test]
 fn what_cannot_be_done_is_said_before_any_layer_runs() {
     let place = Place::new();
     let (small, x) = (model("stories260K"), place.path("x"));
     let compress = format!("compress {small} --out {x} {QUICK}");
-    refused(2, &format!("{compress} --remove 1 --calibration-sizes 12"), "operator average is not fitted");
+    let sizes = format!("{compress} --remove 1 --method mka --calibration-sizes 12");
+    refused(2, &sizes, "operator average is not fitted");
+    refused(2, &format!("{compress} --remove 1 --alpha 0.5"), "give --method mka");
     for size in ["0", "1"] {
         let sizes = format!("{compress} --remove 1 --method laminate --calibration-sizes 12,{size}");
         refused(2, &sizes, &format!("nothing can be fitted to {size} sequences"));
     }
     refused(2, &format!("{compress} --remove 1 --keep 0,1,2,3,4"), "to be kept: 0, 1, 2, 3, 4");
     refused(2, &format!("{compress} --remove 1 --dtype q4_0"), "q4_0 is for GGUF files");
-    let ours = place.file("ours.txt", laminate::demo::TEXT);
+    let ours = place.file("ours.txt", laminate::prose::CALIBRATION);
     let judged = format!("{compress} --remove 1 --method laminate --eval-text {ours}");
     refused(2, &judged, "ours.txt was seen in calibration");
     refused(
@@ -144,6 +233,8 @@ fn what_cannot_be_done_is_said_before_any_layer_runs() {
         &format!("{compress} --remove 1").replace("--eval-samples 8", "--eval-samples 0"),
         "--eval-samples",
     );
+    refused(2, &format!("{compress} --remove 1 --minutes 0"), "not a time");
+    refused(2, &format!("similarity {small} --minutes 1 --text self"), "give --text a file");
     for name in ["x.safetensors", "x.BIN", "x.json"] {
         refused(
             2,
@@ -178,11 +269,14 @@ fn what_cannot_be_done_is_said_before_any_layer_runs() {
 fn bad_numbers_are_answered_and_lists_may_have_spaces() {
     let place = Place::new();
     let compress = |more: &[&str]| {
-        let output =
-            program(&format!("compress {} --out {} {QUICK} --json", model("stories260K"), place.path("o")))
-                .args(more)
-                .output()
-                .unwrap();
+        let output = program(&format!(
+            "compress {} --method mka --out {} {QUICK} --json",
+            model("stories260K"),
+            place.path("o")
+        ))
+        .args(more)
+        .output()
+        .unwrap();
         (output.status.code(), said(&output), output.stdout)
     };
     for (more, says) in [
@@ -225,8 +319,10 @@ fn a_text_comes_from_standard_input_and_without_its_byte_order_mark() {
     let text: String = laminate::demo::TEXT.chars().take(60_000).collect();
     let plain = place.file("plain.txt", &text);
     let marked = place.file("bom.txt", &format!("\u{feff}{text}"));
-    let evaluate =
-        format!("evaluate {} --samples 8 --tokens 48 --device cpu --json --text", model("stories260K"));
+    let evaluate = format!(
+        "evaluate {} --samples 8 --tokens 48 --draw first --device cpu --json --text",
+        model("stories260K")
+    );
     let piped = program(&format!("{evaluate} -")).stdin(fs::File::open(&marked).unwrap()).output().unwrap();
     for (output, name) in [
         (done(&format!("{evaluate} {plain}")), "plain.txt"),
@@ -255,7 +351,7 @@ fn the_same_pair_is_the_same_method_in_compress_and_compare() {
         json(&format!("compress {planted} --remove 3 {method} --out {out} {QUICK}"))
     };
     let [inherited, named, iterative] = [
-        compress("a", "--operator refit"),
+        compress("a", "--method mka --operator refit"),
         compress("b", "--method mka+refit"),
         compress("c", "--method mka+refit+iterative"),
     ];
@@ -265,7 +361,7 @@ fn the_same_pair_is_the_same_method_in_compress_and_compare() {
     let compared = json(&format!("compare {planted} --remove 3 --methods mka+refit {QUICK}"));
     assert_eq!(inherited["groups"], compared["rows"][0]["groups"]);
     assert_eq!(named["groups"], compared["rows"][0]["groups"]);
-    let published = compress("d", "--operator average");
+    let published = compress("d", "--method mka");
     assert_eq!(published["recipe"]["options"]["one_shot"], false);
 }
 

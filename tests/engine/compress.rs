@@ -8,7 +8,7 @@ use laminate::plan::{Alpha, METHODS, Selection};
 use laminate::protocol::plan::PlanReport;
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{
-    Accelerator, CalibrationOptions, Event, Method, Observer, PlanOptions, Result, RunOptions, Session,
+    Accelerator, CalibrationOptions, Event, Method, Next, Observer, PlanOptions, Result, RunOptions, Session,
     Silent, WriteOptions,
 };
 

@@ -1,12 +1,23 @@
 //! Damaged files of both formats, at random: an error or a model, and never a panic. The seed of a case is in the
 //! message where one fails.
 
+use std::panic::AssertUnwindSafe;
+
 use laminate::format::gguf;
 use laminate::format::safetensors::{LENGTH_BYTES, header_length};
+use laminate::protocol::plan::Recipe;
+use laminate::{CalibrationOptions, Error, Method, Silent, TextOptions, WriteOptions};
+use serde_json::{Value, json};
 
-use crate::common::{Files, data, files, open_files};
+use crate::common::{Files, MemoryFolder, data, files, open_files, run, session};
 
+/// Cases of a kind, unless `LAMINATE_FUZZ_CASES` says how many.
 const CASES: u64 = 3000;
+
+fn cases() -> u64 {
+    std::env::var("LAMINATE_FUZZ_CASES")
+        .map_or(CASES, |n| n.parse().expect("LAMINATE_FUZZ_CASES is no number"))
+}
 
 /// A hash of a counter (SplitMix64): the same on every machine.
 struct Random(u64);
@@ -64,7 +75,7 @@ impl Random {
 
 /// Damages one file of a model in many ways and opens it each time.
 fn damaged(model: &Files, name: &str, front: usize) {
-    for seed in 0..CASES {
+    for seed in 0..cases() {
         let mut files = model.clone();
         Random(seed << 20).damage(files.get_mut(name).unwrap(), front);
         let opened = std::panic::catch_unwind(|| open(&files));
@@ -106,7 +117,7 @@ fn metadata_of_gguf_files() {
     let outputs: Vec<_> = header.tensors.iter().map(output).collect();
     let names = ["scaling.type", "scaling.factor", "scale_linear", "freq_base", "scaling.attn_factor"];
     let rope = names.map(|name| (format!("llama.rope.{name}"), gguf::Value::F32(1.0)));
-    for seed in 0..CASES {
+    for seed in 0..cases() {
         let mut random = Random(seed << 20);
         let mut metadata = header.metadata.clone();
         metadata.entries.extend(rope.clone());
@@ -143,9 +154,95 @@ fn configurations() {
     damaged(&files("stories260K"), "config.json", 2000);
 }
 
+/// A value of JSON, as likely to be of the kind that is wanted as not.
+fn any_json(random: &mut Random) -> Value {
+    match random.below(10) {
+        0 => Value::Null,
+        1 => json!(random.below(2) == 0),
+        2 => json!(random.below(14)),
+        3 => json!(random.length()),
+        4 => json!(-(random.below(9) as i64)),
+        5 => json!([0.0, 0.5, 1.5, -0.5, 1e308][random.below(5)]),
+        6 => json!(["average", "drop", "pool-refit", "mka", "keep", "q4_k", "spread", ""][random.below(8)]),
+        7 => json!([]),
+        8 => json!([[0, 1], [2]]),
+        _ => json!({}),
+    }
+}
+
+/// Replaces, repeats or removes one value anywhere in `value`.
+fn damage_json(value: &mut Value, random: &mut Random) {
+    let inner = match value {
+        Value::Array(items) if !items.is_empty() => {
+            let at = random.below(items.len());
+            match random.below(8) {
+                0 => return drop(items.remove(at)),
+                1 => return items.insert(at, items[at].clone()),
+                _ => items.get_mut(at),
+            }
+        }
+        Value::Object(fields) if !fields.is_empty() => {
+            let key = fields.keys().nth(random.below(fields.len())).unwrap().clone();
+            match random.below(12) {
+                0 => return drop(fields.remove(&key)),
+                _ => fields.get_mut(&key),
+            }
+        }
+        _ => None,
+    };
+    match inner {
+        Some(inner) if random.below(6) > 0 => damage_json(inner, random),
+        Some(inner) => *inner = any_json(random),
+        None => *value = any_json(random),
+    }
+}
+
+/// Recipes whose JSON is damaged: refused, or carried out.
+#[test]
+fn recipes() {
+    let mut session = session("stories260K");
+    let calibration = CalibrationOptions { samples: 24, tokens: 8, ..CalibrationOptions::default() };
+    run(session.similarity(&calibration, &Silent)).unwrap();
+    session.judge_on(TextOptions { samples: 4, tokens: 8, ..TextOptions::default() });
+    let (mut read, mut carried) = (0, 0);
+    for method in ["mka", "laminate", "laco"] {
+        let output = WriteOptions::default();
+        let options = Method::named(method).unwrap().options(2, 0);
+        let plan = run(session.plan(&options, &output, &Silent)).unwrap().plan;
+        let written = run(session.write(&plan, &output, &mut MemoryFolder::default(), &Silent)).unwrap();
+        let recipe = serde_json::to_value(&written.recipe).unwrap();
+        for seed in 0..cases() {
+            let mut random = Random(seed << 20);
+            let mut damaged = recipe.clone();
+            for _ in 0..=random.below(3) {
+                damage_json(&mut damaged, &mut random);
+            }
+            let mut bytes = damaged.to_string().into_bytes();
+            if random.below(8) == 0 {
+                let front = bytes.len();
+                random.damage(&mut bytes, front);
+            }
+            let Ok(recipe) = serde_json::from_slice::<Recipe>(&bytes) else { continue };
+            read += 1;
+            let repeat = AssertUnwindSafe(|| {
+                recipe.plan.validate_for(session.model().config.n_layers)?;
+                recipe.check_text(&calibration.text_options())?;
+                run(session.measure(&recipe.plan, &recipe.output, &Silent)).map(drop)
+            });
+            match std::panic::catch_unwind(repeat) {
+                Ok(Ok(())) => carried += 1,
+                Ok(Err(Error::Internal(what))) => panic!("{method} with seed {seed}: {what}"),
+                Ok(Err(error)) => assert!(!error.to_string().contains('\n'), "{error}"),
+                Err(_) => panic!("{method} with seed {seed}"),
+            }
+        }
+    }
+    assert!(read > 0 && carried > 0 && carried < read, "{carried} of {read}");
+}
+
 #[test]
 fn bytes_that_are_no_file_at_all() {
-    for seed in 0..CASES {
+    for seed in 0..cases() {
         let mut random = Random(seed << 20);
         let mut bytes: Vec<u8> = (0..random.below(400)).map(|_| random.next() as u8).collect();
         if random.below(2) == 0 {

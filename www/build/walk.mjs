@@ -42,13 +42,15 @@ function fromHalf(bits) {
 
 /** The first rows and columns of the attention output projection of each layer, from the demo's own file. */
 export function corners() {
-  const file = readFileSync(join(root, 'src/demo/model.safetensors'))
+  const file = readFileSync(join(root, 'src/demo/model.safetensors.planes'))
   const start = 8 + Number(file.readBigUInt64LE(0))
   const header = JSON.parse(file.subarray(8, start).toString())
+  const [high, low] = [file.subarray(start, (start + file.length) / 2), file.subarray((start + file.length) / 2)]
+  const halfAt = (/** @type {number} */ index) => fromHalf(((high[index] ?? 0) << 8) | (low[index] ?? 0))
   return Array.from({ length: LAYERS }, (_, layer) => {
     const { shape, data_offsets: [at] } = header[`model.layers.${layer}.self_attn.o_proj.weight`]
     return Array.from({ length: CORNER }, (_, row) =>
-      Array.from({ length: CORNER }, (_, col) => Number(fromHalf(file.readUInt16LE(start + at + 2 * (row * shape[1] + col))).toPrecision(5))))
+      Array.from({ length: CORNER }, (_, col) => Number(halfAt(at / 2 + row * shape[1] + col).toPrecision(5))))
   })
 }
 
@@ -56,7 +58,7 @@ export function corners() {
 function merges(laminate) {
   const folder = mkdtempSync(join(tmpdir(), 'laminate-walk-'))
   try {
-    const printed = ask(laminate, ['compress', 'demo', '--remove', String(MERGES), '--out', join(folder, 'smaller'), '--device', 'cpu', '--json'])
+    const printed = ask(laminate, ['compress', 'demo', '--remove', String(MERGES), '--method', 'mka', '--out', join(folder, 'smaller'), '--device', 'cpu', '--json'])
     if (!printed) throw new Error(`${laminate} did not compress the demo`)
     const { original, steps } = JSON.parse(printed)
     let groups = Array.from({ length: LAYERS }, (_, layer) => [layer])

@@ -48,7 +48,7 @@ impl Seen {
             attention: halves(normed(as_rows(x), epsilon)).await?,
             mlp: halves(normed(between.clone(), epsilon)).await?,
         });
-        let written = layer.down().forward(layer.activations(between.clone())?)?;
+        let written = layer.mlp(between.clone())?;
         self.written = Some(match self.written.take() {
             Some(before) => before + written.clone(),
             None => written.clone(),

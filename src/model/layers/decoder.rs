@@ -35,6 +35,8 @@ pub struct DecoderLayer {
     gate: Linear,
     up: Linear,
     down: Linear,
+    /// Rows that go through the MLP at once.
+    mlp_rows: usize,
 }
 
 impl DecoderLayer {
@@ -60,6 +62,7 @@ impl DecoderLayer {
             gate: parts.linear(Role::Gate, Role::GateBias)?,
             up: parts.linear(Role::Up, Role::UpBias)?,
             down: parts.linear(Role::Down, Role::DownBias)?,
+            mlp_rows: mlp_rows(config.intermediate_size, accelerator.max_binding_bytes()),
         })
     }
 
@@ -71,7 +74,7 @@ impl DecoderLayer {
     pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
         let shape = x.dims();
         let x = self.after_attention(x, positions)?;
-        let mlp = self.down.forward(self.activations(x.clone())?)?;
+        let mlp = self.mlp(x.clone())?;
         Ok((x + mlp).reshape(shape))
     }
 
@@ -84,7 +87,7 @@ impl DecoderLayer {
     pub fn forward_after(&self, x: Tensor<3>, positions: &Positions, past: &mut Past) -> Result<Tensor<3>> {
         let shape = x.dims();
         let x = self.attended(x, positions, Some(past))?;
-        let mlp = self.down.forward(self.activations(x.clone())?)?;
+        let mlp = self.mlp(x.clone())?;
         Ok((x + mlp).reshape(shape))
     }
 
@@ -123,6 +126,22 @@ impl DecoderLayer {
         gather(parts, heads, positions, past)
     }
 
+    /// Computes the output of the MLP, `[n, hidden]`, from the residual stream `x` `[n, hidden]` between
+    /// attention and MLP. Rows go in blocks whose activations fit in a binding of the device.
+    ///
+    /// # Errors
+    /// Those of [`activations`](Self::activations) and [`Linear::forward`].
+    pub fn mlp(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let [n, _] = x.dims();
+        let block = |x| self.down.forward(self.activations(x)?);
+        if n <= self.mlp_rows {
+            return block(x);
+        }
+        let first = (0..n).step_by(self.mlp_rows);
+        let parts = first.map(|first| block(x.clone().narrow(0, first, self.mlp_rows.min(n - first))));
+        Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 0))
+    }
+
     /// Computes the gated activations of the MLP before the down projection, `[n, intermediate]`, from the
     /// residual stream `x` `[n, hidden]` between attention and MLP.
     ///
@@ -142,6 +161,16 @@ impl DecoderLayer {
     /// Returns the down projection of the MLP.
     pub fn down(&self) -> &Linear {
         &self.down
+    }
+}
+
+/// Returns the number of rows of `intermediate` activations in f32 that a binding of `max_binding_bytes` holds, at least
+/// 1; 0 bytes are no limit.
+fn mlp_rows(intermediate: usize, max_binding_bytes: u64) -> usize {
+    let of_row = (4 * intermediate as u64).max(1);
+    match max_binding_bytes {
+        0 => usize::MAX,
+        most => usize::try_from(most / of_row).unwrap_or(usize::MAX).max(1),
     }
 }
 
@@ -189,5 +218,46 @@ impl TensorsByRole<'_> {
             self.accelerator.max_binding_bytes(),
             self.accelerator.device(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::demo;
+    use crate::device::GUARANTEED_BINDING_BYTES;
+    use crate::model::weights::fetch::LayerFetch;
+    use crate::model::weights::new_layer::NewLayer;
+    use crate::model::weights::storage::Storage;
+
+    #[test]
+    fn rows_of_the_mlp_fit_in_a_binding() {
+        assert_eq!(mlp_rows(14_336, GUARANTEED_BINDING_BYTES), 2340);
+        assert_eq!(mlp_rows(28_672, GUARANTEED_BINDING_BYTES), 1170);
+        assert_eq!(mlp_rows(1 << 40, GUARANTEED_BINDING_BYTES), 1);
+        assert_eq!(mlp_rows(14_336, 0), usize::MAX);
+    }
+
+    /// An MLP in blocks of any number of rows gives the bits of the whole.
+    #[test]
+    fn blocks_of_rows_change_nothing() {
+        let model = block_on(demo::open()).unwrap();
+        let fetch = LayerFetch::start(&model, &NewLayer::original(3), Storage::of(&model)).unwrap();
+        let accelerator = Accelerator::cpu("a test");
+        let tensors = block_on(fetch.finish()).unwrap();
+        let mut layer = DecoderLayer::upload(&model.config, tensors, &accelerator).unwrap();
+        assert!(layer.mlp_rows > 1 << 20);
+        let (rows, width) = (37, model.config.hidden_size);
+        let values: Vec<f32> = (0..rows * width).map(|i| ((i * 7919) % 1013) as f32 / 506.0 - 1.0).collect();
+        let x = Tensor::<2>::from_data(TensorData::new(values, [rows, width]), accelerator.device());
+        let whole = rowwise::host(layer.mlp(x.clone()).unwrap()).unwrap();
+        for block in [1, 8, 36, 37] {
+            layer.mlp_rows = block;
+            let parts = rowwise::host(layer.mlp(x.clone()).unwrap()).unwrap();
+            assert_eq!(parts, whole, "{block} rows at a time");
+        }
     }
 }

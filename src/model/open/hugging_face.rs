@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, explained, identify, read_small};
+use super::{MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, identify, read_whole};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::{Element, decode};
@@ -77,7 +77,7 @@ pub fn folder(files: &[SharedSource]) -> Result<Option<Folder>> {
 pub async fn open(files: &Folder) -> Result<Opened> {
     let mut notes = Vec::new();
     let source = require(files, CONFIG_NAME)?;
-    let config = Config::parse_noting(&read_small(source).await?, &mut notes);
+    let config = Config::parse_noting(&read_whole(source, MAX_SETTINGS_BYTES).await?, &mut notes);
     let mut config = explained(source, config).await?;
     let shards = find_shards(files, &config, &mut notes).await?;
     let tokenizer = open_tokenizer(files, &mut config, &mut notes).await?;
@@ -109,11 +109,11 @@ async fn open_tokenizer(files: &Folder, config: &mut Config, notes: &mut Vec<Str
         )));
     }
     let source = require(files, TOKENIZER_NAME)?;
-    let parsed = Tokenizer::parse(&read_small(source).await?, config);
+    let parsed = Tokenizer::parse(&read_whole(source, MAX_TABLE_BYTES).await?, config);
     let mut tokenizer = explained(source, parsed).await?;
     let around = match files.get(TOKENIZER_CONFIG_NAME) {
         Some(source) => {
-            let settings = read_small(source).await?;
+            let settings = read_whole(source, MAX_SETTINGS_BYTES).await?;
             explained(source, tokenizer.around_text(Some(&settings))).await?
         }
         None => tokenizer.around_text(None)?,
@@ -169,7 +169,7 @@ async fn find_shards(files: &Folder, config: &Config, notes: &mut Vec<String>) -
 }
 
 async fn read_index(source: &SharedSource) -> Result<ShardIndex> {
-    let index = ShardIndex::parse(source.name(), &read_small(source).await?);
+    let index = ShardIndex::parse(source.name(), &read_whole(source, MAX_TABLE_BYTES).await?);
     explained(source, index).await
 }
 

@@ -14,8 +14,12 @@ use crate::format::element::Element;
 use crate::format::gguf::parse_split_name;
 use crate::{Error, Result};
 
-/// Largest size in bytes of a small file (configuration, tokenizer, index), which is read whole.
-const MAX_SMALL_FILE_BYTES: u64 = 256 << 20;
+/// Largest size in bytes of a configuration. Its JSON takes up to 16 times as much memory, whatever is in it; a real one
+/// has at most a few megabytes.
+const MAX_SETTINGS_BYTES: u64 = 16 << 20;
+
+/// Largest size in bytes of a tokenizer or of an index of shards. The largest real ones have 35 MB.
+const MAX_TABLE_BYTES: u64 = 64 << 20;
 
 /// A tensor in the files of a model: its identity, element type, shape and position.
 #[derive(Debug, Clone)]
@@ -339,12 +343,17 @@ fn check_entry(file: &str, entry: &TensorEntry, config: &Config) -> Result<()> {
     Ok(())
 }
 
-async fn read_small(source: &SharedSource) -> Result<Vec<u8>> {
-    if source.size() > MAX_SMALL_FILE_BYTES {
-        return Err(Error::Format(format!(
-            "{}: {} bytes are too many for such a file; is it the right one?",
+/// Reads a file that is parsed as a whole, of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Limit`] if the file is larger; those of [`read_checked`].
+async fn read_whole(source: &SharedSource, limit: u64) -> Result<Vec<u8>> {
+    if source.size() > limit {
+        return Err(Error::Limit(format!(
+            "{}: it has {} MB, and at most {} MB can be read of such a file; look whether it is the right one",
             source.name(),
-            source.size()
+            source.size() >> 20,
+            limit >> 20
         )));
     }
     read_checked(source.as_ref(), 0, source.size()).await

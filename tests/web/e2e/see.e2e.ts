@@ -33,6 +33,23 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   beforeAll(async () => { site = await openSite('mock') })
   afterAll(() => site?.close())
 
+  test.each([[1440, 900], [1280, 720]])('at %i x %i the value of every square is in sight', async (width, height) => {
+    const { page } = await visit(site, '', { viewport: { width, height } })
+    await runDemo(page)
+    for (const [row, col] of [[0, 11], [6, 2], [11, 8]] as const) {
+      const square = page.getByRole('gridcell', { name: new RegExp(`^Layers ${Math.min(row, col)} and ${Math.max(row, col)}:`) }).first()
+      await square.scrollIntoViewIfNeeded()
+      const { x, y } = await middle(page, row, col)
+      await page.mouse.move(x, y)
+      await expect.poll(() => readout(page).innerText()).toMatch(new RegExp(`^Layers ${Math.min(row, col)} and ${Math.max(row, col)}: similarity 0`))
+      const box = (await readout(page).boundingBox())!
+      const bar = (await page.getByRole('region', { name: 'Where you are' }).boundingBox())!
+      expect(box.y).toBeGreaterThanOrEqual(bar.y + bar.height)
+      expect(box.y + box.height).toBeLessThanOrEqual(height)
+      expect(await page.evaluate(({ x, y }) => document.elementFromPoint(x, y)?.textContent ?? '', { x: box.x + 8, y: box.y + box.height / 2 })).toMatch(/^Layers/)
+    }
+  })
+
   test('by mouse: read, stay, zoom to a block, back', async () => {
     const { page, errors } = await visit(site)
     await runDemo(page)
@@ -115,7 +132,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     await page.locator('#see').getByLabel('Scale').selectOption('rank')
     await expect.poll(() => colourAt(page, 1, 2)).not.toEqual(linear)
     await page.getByLabel('side by side').check()
-    expect(await page.locator('#see').getByRole('grid').count()).toBe(2)
+    await expect.poll(() => page.locator('#see').getByRole('grid').count()).toBe(2)
     // A run of a smaller model, from a file: no difference square by square.
     const small = { metric: 'mi', model: { name: 'small' }, similarity: [[1, 0.5, 0.2], [0.5, 1, 0.6], [0.2, 0.6, 1]] }
     await page.getByTestId('similarity-file').setInputFiles({ name: 'small.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(small)) })
