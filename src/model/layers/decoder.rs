@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(mlp_rows(14_336, 0), usize::MAX);
     }
 
-    /// An MLP in blocks of any number of rows gives the bits of the whole.
+    /// An MLP in blocks of any number of rows is the whole but for rounding: a few rows have a kernel of their own.
     #[test]
     fn blocks_of_rows_change_nothing() {
         let model = block_on(demo::open()).unwrap();
@@ -257,7 +257,9 @@ mod tests {
         for block in [1, 8, 36, 37] {
             layer.mlp_rows = block;
             let parts = rowwise::host(layer.mlp(x.clone()).unwrap()).unwrap();
-            assert_eq!(parts, whole, "{block} rows at a time");
+            assert_eq!(parts.len(), whole.len());
+            let apart = parts.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart < 1e-7, "{block} rows at a time: {apart}");
         }
     }
 }
