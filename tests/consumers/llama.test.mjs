@@ -18,7 +18,7 @@ const text = readFileSync(join(root, 'src/demo/text.txt'), 'utf8')
 const [SEQUENCES, TOKENS] = [4, 48]
 
 /** Enough points to choose merges by, where it does not matter which. */
-const QUICK = ['--samples', 20]
+const QUICK = ['--samples', 20, '--method', 'mka']
 
 let folder, llama
 before(async () => {
@@ -65,7 +65,7 @@ async function byLlama(modelPath) {
 
 /** llama.cpp rounds activations where weights are quantised, so that its numbers differ a little from exact ones. */
 async function check(file, layers, tolerance) {
-  const ours = laminate('evaluate', file, '--samples', SEQUENCES, '--tokens', TOKENS).perplexity
+  const ours = laminate('evaluate', file, '--text', join(root, 'src/demo/text.txt'), '--draw', 'first', '--samples', SEQUENCES, '--tokens', TOKENS).perplexity
   const theirs = await byLlama(file)
   assert.equal(theirs.layers, layers)
   assert.ok(Math.abs(theirs.perplexity / ours - 1) < tolerance, `${theirs.perplexity} against ${ours}`)
@@ -82,7 +82,7 @@ test('quantised files, merged and written in their own types', async () => {
 
 test('a Hugging Face model, merged and written as GGUF', async () => {
   const file = join(folder, 'demo.gguf')
-  const report = laminate('compress', 'demo', '--remove', 7, '--out', file)
+  const report = laminate('compress', 'demo', '--remove', 7, '--method', 'mka', '--out', file)
   assert.deepEqual(report.groups, [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
   await check(file, 5, 0.002)
 })
@@ -93,7 +93,7 @@ test('layers that were fitted, written in floats and in blocks', async () => {
     const file = join(folder, `${method.replace('+', '-')}-${type}.gguf`)
     const [selection, operator] = method.split('+')
     const how = operator ? ['--selection', selection, '--operator', operator] : ['--method', method]
-    laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, ...how, '--out', file, ...QUICK)
+    laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, ...how, '--out', file, '--samples', 20)
     await check(file, 4, tolerance)
   }
 })
@@ -104,6 +104,13 @@ test('every type that can be asked for', async () => {
     laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--out', file, ...QUICK)
     await check(file, 5, 0.06)
   }
+})
+
+test('what nothing else was asked for', async () => {
+  const file = join(folder, 'default.gguf')
+  const report = laminate('compress', join(models, 'gguf/stories260K-F16.gguf'), '--remove', 1, '--out', file)
+  assert.equal(report.recipe.plan.operator, 'pool-refit')
+  await check(file, 4, 0.002)
 })
 
 test('a result in several files', async () => {
