@@ -50,6 +50,10 @@ impl<'a> Runner<'a> {
                 for id in ids {
                     values.extend_from_slice(rows.row(*id)?);
                 }
+                let scale = self.model.config.scales.embedding as f32;
+                if scale != 1.0 {
+                    values.iter_mut().for_each(|value| *value *= scale);
+                }
                 let shape = [ids.len() / sequences.tokens(), sequences.tokens(), hidden];
                 Ok(Tensor::from_data(TensorData::new(values, shape), self.accelerator.device()))
             })

@@ -23,9 +23,9 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
     let mut hash = Fnv::default();
     let config = &model.config;
     hash.text(&format!(
-        "{:?} {} {} {} {} {} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {} {} {} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         model.container(),
-        config.architecture,
+        config.architecture_name(),
         config.n_layers,
         config.n_heads,
         config.n_kv_heads,
@@ -35,6 +35,8 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         config.rope_scaling,
         config.tied_head,
         config.sliding_window,
+        config.rotated,
+        config.scales,
         config.bos_token_id,
     ));
     for tensor in model.tensors() {

@@ -1,5 +1,6 @@
 //! A Llama-family model: configuration, tensors, tokenizer, weights, and the arithmetic of one layer.
 
+pub mod architectures;
 pub mod binding;
 pub mod config;
 pub mod fingerprint;

@@ -25,6 +25,10 @@ pub enum Role {
     Output,
     /// Bias of the attention output projection.
     OutputBias,
+    /// RMSNorm of each query head, before rotation.
+    QueryNorm,
+    /// RMSNorm of each key head, before rotation.
+    KeyNorm,
     /// RMSNorm before the MLP.
     MlpNorm,
     /// Gate projection.
@@ -45,7 +49,7 @@ pub enum Role {
 
 /// Names of the tensors of a layer: role, name after `model.layers.<n>.` in a Hugging Face model, and name
 /// after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold the tensor.
-const LAYER_NAMES: [(Role, &str, &str); 17] = [
+const LAYER_NAMES: [(Role, &str, &str); 19] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -55,6 +59,8 @@ const LAYER_NAMES: [(Role, &str, &str); 17] = [
     (Role::ValueBias, "self_attn.v_proj.bias", "attn_v.bias"),
     (Role::Output, "self_attn.o_proj.weight", "attn_output.weight"),
     (Role::OutputBias, "self_attn.o_proj.bias", "attn_output.bias"),
+    (Role::QueryNorm, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    (Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
     (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
     (Role::Gate, "mlp.gate_proj.weight", "ffn_gate.weight"),
     (Role::GateBias, "mlp.gate_proj.bias", "ffn_gate.bias"),
@@ -72,6 +78,9 @@ const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
     (TensorId::Head, "lm_head.weight", "output.weight"),
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
 ];
+
+/// Other names of tensors of a layer in GGUF files of some architectures, after `blk.<n>.`.
+const OTHER_GGUF_NAMES: [(&str, Role); 1] = [("post_attention_norm.weight", Role::MlpNorm)];
 
 /// Names of tensors of a layer in a GGUF file, after `blk.<n>.`, that hold the rows of three roles one after the other.
 const JOINED_NAMES: [(&str, [Role; 3]); 2] = [
@@ -164,6 +173,11 @@ impl TensorId {
             return Some(*id);
         }
         let (layer, rest) = in_layer(container, name)?;
+        if let Some((_, role)) = OTHER_GGUF_NAMES.iter().find(|(other, _)| *other == rest)
+            && container == Container::Gguf
+        {
+            return Some(TensorId::Layer(layer, *role));
+        }
         let (role, ..) = LAYER_NAMES.iter().find(|(_, a, b)| !rest.is_empty() && known(a, b) == rest)?;
         Some(TensorId::Layer(layer, *role))
     }
@@ -191,6 +205,17 @@ impl TensorId {
         };
         let name = pick(container, hugging_face, gguf);
         (!name.is_empty()).then(|| prefix + name)
+    }
+
+    /// Returns the name of the tensor in files of kind `container` that hold a model of the architecture of `config`;
+    /// `None` if files of this kind do not hold the tensor.
+    pub fn name_in(self, container: Container, config: &Config) -> Option<String> {
+        match (container, self) {
+            (Container::Gguf, TensorId::Layer(layer, Role::MlpNorm)) => {
+                Some(format!("{}{layer}.{}", layer_prefix(container), config.architecture.gguf_mlp_norm))
+            }
+            _ => self.name(container),
+        }
     }
 
     /// Returns the role of a layer's tensor; `None` for a tensor outside the layers.
@@ -230,6 +255,7 @@ impl Role {
         let keys = config.n_kv_heads * config.head_dim;
         match self {
             Role::AttentionNorm | Role::MlpNorm | Role::OutputBias | Role::DownBias => vec![hidden],
+            Role::QueryNorm | Role::KeyNorm => vec![config.head_dim],
             Role::Query => vec![queries, hidden],
             Role::QueryBias => vec![queries],
             Role::Key | Role::Value => vec![keys, hidden],
@@ -252,6 +278,9 @@ impl Role {
             .iter()
             .map(|(role, ..)| *role)
             .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
+            .filter(|role| {
+                config.architecture.norms_heads || !matches!(role, Role::QueryNorm | Role::KeyNorm)
+            })
             .collect()
     }
 
@@ -283,7 +312,7 @@ mod tests {
                     n += 1;
                 }
             }
-            assert_eq!(n, 20);
+            assert_eq!(n, 22);
         }
     }
 

@@ -127,6 +127,10 @@ pub struct PlanOptions {
     /// Layers that take part in no merge: nothing absorbs them, and they stay unchanged.
     #[serde(default)]
     pub locked: Vec<usize>,
+    /// Layers that never become one with the layer before them, because the two are of different kinds. A session adds
+    /// those of its model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<usize>,
     /// For [`Selection::Hand`]: the layers to be absorbed into the layer before them, in this order.
     #[serde(default)]
     pub absorb: Vec<usize>,
@@ -162,6 +166,7 @@ impl Default for PlanOptions {
             keep_last: false,
             longest_span: None,
             locked: Vec::new(),
+            apart: Vec::new(),
             absorb: Vec::new(),
             seed: 0,
             search_tokens: SEARCH_TOKENS,
@@ -200,12 +205,15 @@ impl PlanOptions {
     ///
     /// A locked layer stays. A layer also stays if the layer that would absorb it, the layer before, is
     /// locked; the first layer would be absorbed by whichever layer comes next, so it stays if any layer is
-    /// locked. With [`Operator::Drop`] the absorber stays unchanged, so it may be locked.
+    /// locked. With [`Operator::Drop`] the absorber stays unchanged, so it may be locked. A layer that never becomes one
+    /// with the layer before it stays as well.
     pub fn may_go(&self, layer: usize, n_layers: usize) -> bool {
         let locked = |layer: usize| self.locked.contains(&layer);
         let kept = (self.keep_first && layer == 0) || (self.keep_last && layer + 1 == n_layers);
         let absorber = layer.checked_sub(1).map_or(!self.locked.is_empty(), locked);
-        !(kept || locked(layer) || (self.operator != Operator::Drop && absorber))
+        // The first layer goes into the one that follows.
+        let apart = self.apart.contains(&layer.max(1));
+        !(kept || apart || locked(layer) || (self.operator != Operator::Drop && absorber))
     }
 
     /// Checks the options against a model of `n_layers` layers, of which the layers in `massive` write a
@@ -254,13 +262,20 @@ impl PlanOptions {
             return usage(format!("layer {layer} cannot be locked: the model has {n_layers} layers"));
         }
         if self.selection != Selection::Hand && !self.may_merge(n_layers) {
+            if self.locked.is_empty() && !self.apart.is_empty() {
+                return usage(
+                    "nothing can be merged: no two neighbours of this model are of one kind that the files can say"
+                        .to_owned(),
+                );
+            }
             return usage(format!(
                 "nothing can be merged, because of the {n_layers} layers these are to be kept: {}; keep fewer",
                 self.kept(n_layers)
             ));
         }
-        let massive = if self.release_massive { Vec::new() } else { massive.to_vec() };
-        Ok(ValidPlanOptions { options: self, n_layers, protected: massive })
+        let mut protected = if self.release_massive { Vec::new() } else { massive.to_vec() };
+        protected.extend(&self.apart);
+        Ok(ValidPlanOptions { options: self, n_layers, protected })
     }
 
     /// Returns whether any layer may be merged or removed, as far as locked layers decide that.
@@ -270,7 +285,7 @@ impl PlanOptions {
             !kept && !self.locked.contains(&layer)
         };
         match self.selection.merges_neighbours() {
-            true => (1..n_layers).any(|layer| free(layer - 1) && free(layer)),
+            true => (1..n_layers).any(|layer| free(layer - 1) && free(layer) && !self.apart.contains(&layer)),
             false => (0..n_layers).any(|layer| self.may_go(layer, n_layers)),
         }
     }
@@ -311,6 +326,11 @@ impl PlanOptions {
             }
             if self.absorb.iter().take(place).any(|other| other == layer) {
                 return usage(format!("layer {layer} cannot be absorbed twice"));
+            }
+            if self.apart.contains(layer) {
+                return usage(format!(
+                    "layer {layer} cannot be absorbed into the one before it: the two are of different kinds"
+                ));
             }
             let in_a_merge = |locked: &&usize| *locked == layer || layer.checked_sub(1) == Some(**locked);
             if let Some(locked) = self.locked.iter().find(in_a_merge) {

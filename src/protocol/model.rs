@@ -67,7 +67,7 @@ impl ModelReport {
         Self {
             name: model.name.clone(),
             container: model.container(),
-            architecture: config.architecture.clone(),
+            architecture: config.architecture_name().to_owned(),
             layers: config.n_layers,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,

@@ -107,8 +107,8 @@ async fn measure(
     reference: &Reference<'_>,
     row: &mut CompareRow,
 ) -> Result<()> {
-    let locked = plans.apart.clone();
-    let plan = plans.plan(&PlanOptions { locked, ..method.options(remove, options.seed) }, remove).await?;
+    let apart = plans.apart.clone();
+    let plan = plans.plan(&PlanOptions { apart, ..method.options(remove, options.seed) }, remove).await?;
     row.groups.clone_from(&plan.groups);
     row.layers = plan.groups.len();
     if plan.steps.len() < remove {
@@ -132,7 +132,7 @@ struct PlanCache<'a> {
     selector: Selector<'a>,
     /// Largest number of layers that will be removed.
     most: usize,
-    /// Layers that cannot become one with a neighbour.
+    /// Layers that cannot become one with the layer before them.
     apart: Vec<usize>,
     /// Iterative plans; the first steps of each are the plans that remove fewer layers.
     iterated: Vec<(PlanOptions, MergePlan)>,

@@ -95,10 +95,10 @@ impl Session {
         let mut options = options.clone();
         if !apart.is_empty() {
             notes.push(format!(
-                "Layers {apart:?} take part in no merge, because lists in the model's settings have different \
-                 entries for neighbours."
+                "Layers {apart:?} do not become one with the layer before them, because the model's settings have \
+                 different entries for the two."
             ));
-            options.locked.extend(apart);
+            options.apart.extend(apart);
         }
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;

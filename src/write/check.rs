@@ -41,6 +41,7 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
         }
     }
     jobs(model, &NewLayer::originals(model), storage)?;
+    layers_apart(model, options)?;
     Ok(notes)
 }
 
@@ -56,8 +57,8 @@ pub fn check_groups(model: &Model, options: &WriteOptions, groups: &[Vec<usize>]
     }
 }
 
-/// Returns the layers that cannot become one with a neighbour, because a list of the settings has another entry
-/// for it; none for most models.
+/// Returns the layers that cannot become one with the layer before them, because a list of the settings has different
+/// entries for the two; none for most models.
 ///
 /// # Errors
 /// Those of [`check_groups`] other than for such lists.
@@ -72,10 +73,18 @@ pub fn layers_apart(model: &Model, options: &WriteOptions) -> Result<Vec<usize>>
         let pair = |other| if other + 1 == layer { vec![other, layer] } else { vec![other] };
         match check_groups(model, options, &single.map(pair).collect::<Vec<_>>()) {
             Ok(()) => {}
-            Err(Error::Unsupported(_)) => apart.extend([layer - 1, layer]),
+            Err(Error::Unsupported(_)) => apart.push(layer),
             Err(other) => return Err(other),
         }
     }
-    apart.dedup();
-    Ok(apart)
+    match check_groups(model, options, &(0..n).map(|layer| vec![layer]).collect::<Vec<_>>()) {
+        // Where a removal anywhere makes the files say something else, the reason is said.
+        Ok(()) if apart.len() + 1 == n => check_groups(model, options, &shortened(n)).map(|()| apart),
+        _ => Ok(apart),
+    }
+}
+
+/// Returns the groups of a model of `n` layers that has lost its first layer.
+fn shortened(n: usize) -> Vec<Vec<usize>> {
+    (0..n).skip(1).map(|layer| if layer == 1 { vec![0, 1] } else { vec![layer] }).collect()
 }

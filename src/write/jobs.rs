@@ -49,7 +49,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let Some((id, content)) = content(model, layers, source) else {
             continue;
         };
-        let Some(name) = id.name(storage.container) else {
+        let Some(name) = id.name_in(storage.container, &model.config) else {
             continue;
         };
         let element = match content {
@@ -105,11 +105,8 @@ fn row_order(model: &Model, role: Role, container: Container) -> Option<(usize, 
         Role::Key | Role::KeyBias => model.config.n_kv_heads,
         _ => return None,
     };
-    match (model.container(), container) {
-        (Container::Safetensors, Container::Gguf) => Some((heads, RowOrder::Pairs)),
-        (Container::Gguf, Container::Safetensors) => Some((heads, RowOrder::Halves)),
-        _ => None,
-    }
+    let order = model.config.row_order(container);
+    (order != model.config.row_order(model.container())).then_some((heads, order))
 }
 
 /// Returns the rotary divisors that express Llama 3.1's rule in a GGUF file; `None` if no such conversion is

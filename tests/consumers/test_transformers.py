@@ -83,6 +83,16 @@ class Transformers(unittest.TestCase):
                 self.assertEqual(n_layers, 8)
                 self.assertLess(abs(theirs / ours - 1), 1e-5, f"{theirs} against {ours}")
 
+    def test_every_architecture(self):
+        for name, layers in (("qwen2", 2), ("qwen3", 2), ("smollm3", 4), ("granite", 2), ("seed_oss", 2), ("ernie4_5", 2)):
+            for source in ("hf", "model.gguf"):
+                for method in ("shortgpt", "mka", "laminate"):
+                    with self.subTest(f"{name}, {source}, {method}"):
+                        out = self.out(f"{name}-{source}-{method}")
+                        laminate("compress", ROOT / "tests/data/architectures" / name / source, "--remove", 1, "--method",
+                                 method, "--dtype", "f32", "--samples", 24, "--tokens", 32, "--out", out)
+                        self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
+
     def test_a_repeated_recipe_gives_the_same_bytes(self):
         for method in ("mka", "laminate"):
             one, two = self.out(method), self.out(method + "-again")

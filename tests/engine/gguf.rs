@@ -265,13 +265,13 @@ fn the_architecture_is_judged_before_any_tensor() {
         })
     };
     for (architecture, tensor) in [
-        ("qwen3", "blk.0.attn_k_norm.weight"),
+        ("olmo2", "blk.0.attn_k_norm.weight"),
         ("gemma2", "blk.0.post_attention_norm.weight"),
         ("phi3", "blk.0.attn_qkv.weight"),
         ("mamba", "blk.0.ssm_a"),
         ("clip", "v.patch_embd.weight"),
     ] {
-        let expected = format!("architecture {architecture} is not supported; llama is");
+        let expected = format!("architecture {architecture} is not supported; llama, qwen2, ");
         refused(&foreign(architecture, tensor), &["edited.gguf: ", &expected]);
     }
     let mut odd = foreign("deepseek2", "blk.0.x");

@@ -8,6 +8,7 @@ mod geometry;
 #[path = "../stored/mod.rs"]
 mod stored;
 
+mod architectures;
 mod bad_input;
 mod blocks;
 mod checkpoint;

@@ -191,7 +191,7 @@ impl Case {
 
     fn tensor(&self, layer: &NewLayer, role: Role) -> Vec<f32> {
         let tensors = run(LayerFetch::start(&self.model, layer, self.storage()).unwrap().finish()).unwrap();
-        let (_, stored) = tensors.into_iter().find(|(each, _)| *each == role).unwrap();
+        let (_, stored) = tensors.tensors.into_iter().find(|(each, _)| *each == role).unwrap();
         stored.to_f32().unwrap()
     }
 }

@@ -269,7 +269,7 @@ fn layers_whose_entries_differ_are_kept_apart() {
             report.plan.groups
         );
         assert!(
-            report.warnings.iter().any(|w| w.contains("[3, 4] take part in no merge")),
+            report.warnings.iter().any(|w| w.contains("do not become one with the layer before them")),
             "{:?}",
             report.warnings
         );

@@ -6,7 +6,8 @@
 //! common with them.
 
 use super::span_tensors::{
-    GroupShape, activations, assemble, columns, contexts, joined, read_span, side_by_side, upload_all,
+    GroupShape, activations, assemble, bound_groups, columns, contexts, joined, read_span, side_by_side,
+    upload_all,
 };
 use crate::Result;
 use crate::error::OrInternal;
@@ -95,6 +96,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let mut groups: Vec<usize> = ranked.into_iter().map(|(group, _)| group).take(shape.per_layer).collect();
     groups.sort_unstable();
+    let groups = bound_groups(config, &span)?.unwrap_or(groups);
 
     let repair = leverage_keep(&activations, inner, RIDGE)?;
     let down = repair.apply(&side_by_side(&folded, Role::Down, inner)?)?;

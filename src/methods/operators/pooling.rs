@@ -6,7 +6,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::span_tensors::{Folded, GroupShape, activations, columns, contexts, joined, side_by_side};
+use super::span_tensors::{
+    Folded, GroupShape, activations, bound_groups, columns, contexts, joined, side_by_side,
+};
 use crate::Result;
 use crate::forward::states::{as_rows, to_host};
 use crate::maths::least_squares::{eliminate, eliminate_groups};
@@ -185,7 +187,10 @@ impl<'c, 'a> Pooling<'c, 'a> {
             let (z, y) = (joined(parts).await?, to_host(target, "while fitting").await?);
             walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
         }
-        let groups = eliminate_groups(&systems.fit, shape.queries, shape.per_layer, RIDGE)?;
+        let groups = match bound_groups(config, self.span)? {
+            Some(groups) => groups,
+            None => eliminate_groups(&systems.fit, shape.queries, shape.per_layer, RIDGE)?,
+        };
         let chosen = shape.columns(&groups);
         let start = columns(&side_by_side(folded, Role::Output, heads)?, width, &chosen)?;
         let output = systems.subset(&chosen)?.solve(&start)?.b;

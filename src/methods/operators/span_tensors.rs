@@ -10,7 +10,7 @@ use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
-use crate::model::weights::fetch::read_f32;
+use crate::model::weights::fetch::{LayerTensors, read_f32};
 use crate::model::{Config, Model};
 
 /// Weights of a layer of a span in `f32`, with its norms folded into the projections that read them: the
@@ -20,6 +20,8 @@ pub struct Folded {
     tensors: Vec<(Role, Vec<f32>)>,
     /// Weights of the norms before attention and before the MLP.
     norms: [Vec<f32>; 2],
+    /// Whether the layer rotates its queries and keys.
+    rotated: bool,
 }
 
 impl Folded {
@@ -33,7 +35,8 @@ impl Folded {
         for role in Role::required(config) {
             tensors.push((role, read_f32(model, layer, role).await?));
         }
-        let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()] };
+        let rotated = config.rotated.get(layer).copied().or_internal("a layer of a span does not exist")?;
+        let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()], rotated };
         let attention = std::mem::take(folded.get_mut(Role::AttentionNorm)?);
         let mlp = std::mem::take(folded.get_mut(Role::MlpNorm)?);
         for (role, norm) in [
@@ -79,7 +82,8 @@ impl Folded {
             Role::AttentionNorm | Role::MlpNorm => (*role, Stored::from_f32(&ones)),
             _ => (*role, Stored::from_f32(tensor)),
         };
-        walker.runner.upload(self.tensors.iter().map(stored).collect())
+        let tensors = self.tensors.iter().map(stored).collect();
+        walker.runner.upload(LayerTensors { tensors, rotated: self.rotated })
     }
 }
 
@@ -105,6 +109,21 @@ impl GroupShape {
     pub fn columns(self, groups: &[usize]) -> Vec<usize> {
         groups.iter().flat_map(|group| group * self.queries..(group + 1) * self.queries).collect()
     }
+}
+
+/// Returns the groups of heads, counted through all layers of a span, that can be in one layer only as they are in the
+/// layer that stays: all of its own, if heads are normalised by weights that a layer has once. `None` if any will do.
+///
+/// # Errors
+/// [`Error::Internal`](crate::Error::Internal) if the layer that stays is not in the span.
+pub fn bound_groups(config: &Config, span: &Span<'_>) -> Result<Option<Vec<usize>>> {
+    if !config.architecture.norms_heads {
+        return Ok(None);
+    }
+    let n = GroupShape::new(config).per_layer;
+    let place = span.layers.iter().position(|layer| *layer == span.stays);
+    let place = place.or_internal("the layer that stays is not of the span")?;
+    Ok(Some((place * n..(place + 1) * n).collect()))
 }
 
 /// Reads all layers of a span.
@@ -211,6 +230,7 @@ pub fn assemble(
             Role::OutputBias | Role::DownBias => summed(role)?,
             Role::AttentionNorm => attention.clone(),
             Role::MlpNorm => mlp.clone(),
+            Role::QueryNorm | Role::KeyNorm => stays.get(role)?.to_vec(),
             Role::RotaryFrequencies => vec![1.0; config.head_dim / 2],
         })
     };

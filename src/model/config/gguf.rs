@@ -1,8 +1,9 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
-use super::{Biases, Config, Upstream};
+use super::{Biases, Config, Scales, Upstream};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
+use crate::model::architectures::{self, Architecture, Window};
 use crate::model::rope::RopeScaling;
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
@@ -12,9 +13,6 @@ const ARCHITECTURE_KEY: &str = "general.architecture";
 /// Key of what a file holds, and its value for a whole model. Adapters and image encoders have other values.
 const TYPE: (&str, &str) = ("general.type", "model");
 
-/// The only supported architecture: Llama 1 to 3, Mistral and similar models.
-const LLAMA: &str = "llama";
-
 /// Key of llama.cpp's number for the element type of most tensors.
 const FILE_TYPE_KEY: &str = "general.file_type";
 
@@ -23,13 +21,14 @@ const FILE_TYPE_KEY: &str = "general.file_type";
 const QUANTIZATION_VERSION: (&str, Value) = ("general.quantization_version", Value::U32(2));
 
 /// Keys that can change the arithmetic, each with the value that leaves it unchanged.
-const NEUTRAL: [(&str, f64); 5] = [
-    ("expert_count", 0.0),
-    ("embedding_scale", 1.0),
-    ("residual_scale", 1.0),
-    ("logit_scale", 1.0),
-    ("attention.clamp_kqv", 0.0),
-];
+const NEUTRAL: [(&str, f64); 2] = [("expert_count", 0.0), ("attention.clamp_kqv", 0.0)];
+
+/// Keys of the factors of embeddings and residuals, and of the divisor of logits. An architecture without scales has
+/// 1 there.
+const SCALES: [&str; 3] = ["embedding_scale", "residual_scale", "logit_scale"];
+
+/// Key of the factor of the attention scores.
+const SCORE_SCALE: &str = "attention.scale";
 
 /// Keys below `rope.` that are read, and keys that say nothing where frequencies are scaled by none or linearly.
 const ROPE: [&str; 10] = [
@@ -73,8 +72,8 @@ impl Config {
     /// or contradicts another; [`Error::Unsupported`], naming the setting, for a rope scaling other than none
     /// and linear, or sizes that differ between layers; those of [`check_architecture`].
     pub fn from_metadata(file: &str, metadata: Metadata, facts: Facts) -> Result<Self> {
-        check_architecture(file, &metadata)?;
-        let keys = Keys { file, metadata: &metadata };
+        let architecture = check_architecture(file, &metadata)?;
+        let keys = Keys { file, metadata: &metadata, prefix: architecture.gguf };
         let n_heads = keys.size("attention.head_count")?;
         let hidden_size = keys.size("embedding_length")?;
         let head_dim = match keys.optional_size("attention.key_length")? {
@@ -84,9 +83,12 @@ impl Config {
         keys.check_heads(head_dim)?;
         let vocab_size = usize::try_from(facts.vocab_size).unwrap_or(usize::MAX);
         let SpecialIds { bos, eos } = SpecialIds::read(file, &metadata, vocab_size)?;
+        let n_layers = keys.size("block_count")?;
         let config = Self {
-            architecture: LLAMA.to_owned(),
-            n_layers: keys.size("block_count")?,
+            architecture,
+            n_layers,
+            rotated: architecture.unrotated.in_gguf(n_layers),
+            scales: if architecture.has_scales { keys.scales()? } else { Scales::default() },
             hidden_size,
             intermediate_size: keys.size("feed_forward_length")?,
             n_heads,
@@ -99,7 +101,10 @@ impl Config {
             rope_scaling: keys.rope_scaling(facts.rotary_divisors)?,
             tied_head: facts.tied_head,
             biases: facts.biases,
-            sliding_window: keys.optional_size("attention.sliding_window")?,
+            sliding_window: match architecture.window {
+                Window::Off => None,
+                Window::Never | Window::Key(_) => keys.optional_size("attention.sliding_window")?,
+            },
             bos_token_id: bos,
             eos_token_id: eos,
             upstream: Upstream::Gguf(metadata),
@@ -125,13 +130,14 @@ impl Config {
         }
         for (key, value) in &mut metadata.entries {
             if let Value::Array(list) = value
-                && key.starts_with("llama.")
+                && key.strip_prefix(self.architecture.gguf).is_some_and(|rest| rest.starts_with('.'))
                 && list.items.len() == self.n_layers
             {
                 list.items = super::regroup(key, &list.items, groups)?;
             }
         }
-        metadata.set(&key("block_count"), Value::U32(groups.len() as u32));
+        self.check_rotated(groups)?;
+        metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
         if let Some(kind) = element.and_then(file_type) {
             metadata.set(FILE_TYPE_KEY, Value::U32(kind));
         }
@@ -145,7 +151,7 @@ impl Config {
     fn new_metadata(&self) -> Metadata {
         let size = |n: usize| Value::U32(u32::try_from(n).unwrap_or(u32::MAX));
         let mut metadata = Metadata::default();
-        metadata.set(ARCHITECTURE_KEY, Value::String(LLAMA.to_owned()));
+        metadata.set(ARCHITECTURE_KEY, Value::String(self.architecture.gguf.to_owned()));
         for (name, value) in [
             ("vocab_size", size(self.vocab_size)),
             ("context_length", size(self.context)),
@@ -160,16 +166,45 @@ impl Config {
             ("rope.dimension_count", size(self.head_dim)),
             ("rope.freq_base", Value::F32(self.rope_theta as f32)),
         ] {
-            metadata.set(&key(name), value);
+            metadata.set(&self.key(name), value);
+        }
+        if self.architecture.has_scales {
+            let Scales { embedding, residual, logits, .. } = self.scales;
+            for (name, scale) in SCALES.iter().zip([embedding, residual, 1.0 / logits]) {
+                metadata.set(&self.key(name), Value::F32(scale as f32));
+            }
+            metadata.set(&self.key(SCORE_SCALE), Value::F32(self.score_scale() as f32));
         }
         if let RopeScaling::Linear { factor } = self.rope_scaling {
-            metadata.set(&key("rope.scaling.type"), Value::String("linear".to_owned()));
-            metadata.set(&key("rope.scaling.factor"), Value::F32(factor as f32));
+            metadata.set(&self.key("rope.scaling.type"), Value::String("linear".to_owned()));
+            metadata.set(&self.key("rope.scaling.factor"), Value::F32(factor as f32));
         }
         if let Some(window) = self.sliding_window {
-            metadata.set(&key("attention.sliding_window"), size(window));
+            metadata.set(&self.key("attention.sliding_window"), size(window));
         }
         metadata
+    }
+
+    /// Returns the whole key of the setting `name` of the model.
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture.gguf)
+    }
+
+    /// Checks that the layers which are rotated are those that every GGUF file of the architecture rotates, when the
+    /// model has one layer for each entry of `groups`.
+    fn check_rotated(&self, groups: &[Vec<usize>]) -> Result<()> {
+        let rotated = super::regroup("the rotation of layers", &self.rotated, groups)?;
+        let theirs = self.architecture.unrotated.in_gguf(groups.len());
+        match rotated.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some(layer) => Err(Error::Unsupported(format!(
+                "a GGUF file of the architecture {} {} its layer {layer}, and the model {}; remove whole periods of \
+                 layers, or write a Hugging Face folder",
+                self.architecture.gguf,
+                if rotated.get(layer) == Some(&true) { "does not rotate" } else { "rotates" },
+                if rotated.get(layer) == Some(&true) { "does" } else { "does not" },
+            ))),
+        }
     }
 }
 
@@ -185,12 +220,8 @@ pub fn names_architecture(metadata: &Metadata) -> bool {
 /// [`Error::Format`] if the metadata name no architecture; [`Error::Unsupported`], naming the key and its value, for
 /// another architecture, for a file that is no whole model, such as an adapter, and for experts, clamped or scaled
 /// activations and attention that is not causal.
-pub fn check_architecture(file: &str, metadata: &Metadata) -> Result<()> {
-    Keys { file, metadata }.check_architecture()
-}
-
-fn key(name: &str) -> String {
-    format!("{LLAMA}.{name}")
+pub fn check_architecture(file: &str, metadata: &Metadata) -> Result<&'static Architecture> {
+    Keys { file, metadata, prefix: "" }.check_architecture()
 }
 
 /// Returns llama.cpp's number for files whose tensors are mostly of type `element`; `None` if it has none.
@@ -212,8 +243,8 @@ fn file_type(element: Element) -> Option<u32> {
     known.iter().find(|(each, _)| *each == name).map(|(_, number)| *number)
 }
 
-fn not_positive(name: &str, number: f64) -> String {
-    format!("{} is {number}, not a positive number; convert the model anew", key(name))
+fn not_positive(key: &str, number: f64) -> String {
+    format!("{key} is {number}, not a positive number; convert the model anew")
 }
 
 /// Returns a float or an integer as a number; `None` for other values.
@@ -225,17 +256,29 @@ fn number_of(value: &Value) -> Option<f64> {
 struct Keys<'a> {
     file: &'a str,
     metadata: &'a Metadata,
+    /// Name of the architecture, with which the keys of settings begin.
+    prefix: &'a str,
 }
 
 impl Keys<'_> {
-    fn check_architecture(&self) -> Result<()> {
-        match self.text(ARCHITECTURE_KEY)? {
-            Some(LLAMA) => {}
-            Some(other) => {
-                return self.refuse(format!("architecture {other} is not supported; {LLAMA} is"));
-            }
-            None => return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model"))),
-        }
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn check_architecture(&self) -> Result<&'static Architecture> {
+        let Some(name) = self.text(ARCHITECTURE_KEY)? else {
+            return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model")));
+        };
+        let Some(architecture) = architectures::by_gguf(name) else {
+            let supported = architectures::listed(|architecture| architecture.gguf);
+            return self.refuse(format!("architecture {name} is not supported; {supported} are"));
+        };
+        Keys { prefix: architecture.gguf, ..*self }.check_settings(architecture)?;
+        Ok(architecture)
+    }
+
+    /// Checks that the file holds a whole model, and that its settings have no arithmetic of their own.
+    fn check_settings(&self, architecture: &Architecture) -> Result<()> {
         let (key_of_type, whole) = TYPE;
         if let Some(other) = self.text(key_of_type)?
             && other != whole
@@ -244,14 +287,16 @@ impl Keys<'_> {
                 "{key_of_type} is {other}, which is no whole model; open the model that it belongs to"
             ));
         }
-        for (name, neutral) in NEUTRAL {
-            if let Some(value) = self.metadata.get(&key(name))
+        let unscaled = SCALES.iter().filter(|_| !architecture.has_scales).map(|name| (*name, 1.0));
+        for (name, neutral) in NEUTRAL.into_iter().chain(unscaled) {
+            let key = self.key(name);
+            if let Some(value) = self.metadata.get(&key)
                 && number_of(value) != Some(neutral)
             {
-                return self.refuse(format!("{} is {value}, which is not supported", key(name)));
+                return self.refuse(format!("{key} is {value}, which is not supported"));
             }
         }
-        if self.metadata.get(&key("attention.causal")).is_some_and(|value| *value != Value::Bool(true)) {
+        if self.metadata.get(&self.key("attention.causal")).is_some_and(|value| *value != Value::Bool(true)) {
             return self.refuse("attention that is not causal is not supported".to_owned());
         }
         Ok(())
@@ -264,18 +309,31 @@ impl Keys<'_> {
             {
                 return self.refuse(format!(
                     "{} is {other} where heads are {head_dim} wide, which is not supported",
-                    key(name)
+                    self.key(name)
                 ));
             }
         }
         Ok(())
     }
 
+    /// Reads the constants that activations are multiplied by. 0 stands for a score scale that is not given, as in
+    /// llama.cpp.
+    fn scales(&self) -> Result<Scales> {
+        let [embedding, residual, logits] = SCALES;
+        let number = |name: &str| Ok::<_, Error>(self.number(name)?.filter(|n| *n != 0.0));
+        Ok(Scales {
+            embedding: number(embedding)?.unwrap_or(1.0),
+            scores: number(SCORE_SCALE)?,
+            residual: number(residual)?.unwrap_or(1.0),
+            logits: 1.0 / number(logits)?.unwrap_or(1.0),
+        })
+    }
+
     /// Reads the change of the rotary frequencies as llama.cpp does: where the type is `none`, a factor says
     /// nothing; without a type a factor is linear; a factor of 0 is none; and divisors apply in any case.
     fn rope_scaling(&self, divisors: Option<Vec<f32>>) -> Result<RopeScaling> {
         self.check_rope()?;
-        let factor = match self.text(&key("rope.scaling.type"))? {
+        let factor = match self.text(&self.key("rope.scaling.type"))? {
             Some("none") => 1.0,
             None | Some("linear") => self.rope_factor()?,
             Some(other) => {
@@ -302,7 +360,7 @@ impl Keys<'_> {
                 None => {}
                 Some(0.0) => return Ok(1.0),
                 Some(factor) if factor > 0.0 && (factor as f32).is_finite() => return Ok(factor),
-                Some(factor) => return Err(self.bad(not_positive(name, factor))),
+                Some(factor) => return Err(self.bad(not_positive(&self.key(name), factor))),
             }
         }
         Ok(1.0)
@@ -310,7 +368,7 @@ impl Keys<'_> {
 
     /// Checks that every key below `rope.` is one that is read or that changes nothing.
     fn check_rope(&self) -> Result<()> {
-        let prefix = key("");
+        let prefix = self.key("");
         for (full, value) in &self.metadata.entries {
             let Some(name) = full.strip_prefix(&prefix).filter(|name| name.starts_with("rope.")) else {
                 continue;
@@ -335,24 +393,27 @@ impl Keys<'_> {
         Error::Format(format!("{}: {what}", self.file))
     }
 
-    fn refuse(&self, what: String) -> Result<()> {
+    fn refuse<T>(&self, what: String) -> Result<T> {
         Err(Error::Unsupported(format!("{}: {what}", self.file)))
     }
 
     fn size(&self, name: &str) -> Result<usize> {
-        self.optional_size(name)?.ok_or_else(|| self.bad(format!("{} is missing", key(name))))
+        self.optional_size(name)?.ok_or_else(|| self.bad(format!("{} is missing", self.key(name))))
     }
 
     /// Reads a size that is given as one number, or as a list of equal numbers with one entry per layer.
     fn optional_size(&self, name: &str) -> Result<Option<usize>> {
-        let Some(value) = self.metadata.get(&key(name)) else {
+        let Some(value) = self.metadata.get(&self.key(name)) else {
             return Ok(None);
         };
         let single = match value {
             Value::Array(Array { items, .. }) => match items.split_first() {
                 Some((first, rest)) if rest.iter().all(|item| item == first) => first,
                 _ => {
-                    self.refuse(format!("{} differs between layers, which is not supported", key(name)))?;
+                    self.refuse(format!(
+                        "{} differs between layers, which is not supported",
+                        self.key(name)
+                    ))?;
                     value
                 }
             },
@@ -360,24 +421,24 @@ impl Keys<'_> {
         };
         match single.as_u64().and_then(super::sensible_size) {
             Some(size) => Ok(Some(size)),
-            None => Err(self.bad(format!("{} is {value}, not a sensible size", key(name)))),
+            None => Err(self.bad(format!("{} is {value}, not a sensible size", self.key(name)))),
         }
     }
 
     fn positive(&self, name: &str) -> Result<Option<f64>> {
         match self.number(name)? {
-            Some(number) if number <= 0.0 => Err(self.bad(not_positive(name, number))),
+            Some(number) if number <= 0.0 => Err(self.bad(not_positive(&self.key(name), number))),
             number => Ok(number),
         }
     }
 
     fn number(&self, name: &str) -> Result<Option<f64>> {
-        let Some(value) = self.metadata.get(&key(name)) else {
+        let Some(value) = self.metadata.get(&self.key(name)) else {
             return Ok(None);
         };
         match value.as_f64().filter(|x| x.is_finite()) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.bad(format!("{} is {value}, not a number", key(name)))),
+            None => Err(self.bad(format!("{} is {value}, not a number", self.key(name)))),
         }
     }
 }
@@ -385,6 +446,12 @@ impl Keys<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LLAMA: &str = "llama";
+
+    fn key(name: &str) -> String {
+        format!("{LLAMA}.{name}")
+    }
 
     fn entries() -> Metadata {
         let mut metadata = Metadata::default();
@@ -551,7 +618,7 @@ mod tests {
         let mut again = Config::parse(&json).unwrap();
         let metadata = again.to_metadata(&groups, Some(Element::F16)).unwrap();
         assert_eq!(metadata.get(FILE_TYPE_KEY), Some(&Value::U32(1)));
-        again.architecture = config.architecture.clone();
+        again.architecture = config.architecture;
         again.upstream = config.upstream.clone();
         assert_eq!(again, config);
         let facts = Facts { vocab_size: 512, ..Facts::default() };

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Biases, Config, Upstream};
+use super::{Biases, Config, Scales, Upstream};
+use crate::model::architectures::{self, Architecture, Presence, Unrotated, Window};
 use crate::model::rope::RopeScaling;
 use crate::{Error, Result};
 
@@ -15,55 +16,8 @@ const WEIGHTS_KEY: &str = "transformers_weights";
 /// Key of the list of the kinds of the layers, of which transformers demands one entry per layer.
 const LAYER_TYPES_KEY: &str = "layer_types";
 
-/// Class of transformers: its names, and the settings that it has where `config.json` lacks the key.
-#[derive(Debug, PartialEq)]
-struct Class {
-    /// Name of the class with an output head.
-    architecture: &'static str,
-    /// Name of the class without an output head.
-    base: &'static str,
-    /// Name by which transformers finds the class.
-    model_type: &'static str,
-    intermediate_size: usize,
-    /// Number of key and value heads; `None` is the number of query heads.
-    n_kv_heads: Option<usize>,
-    context: usize,
-    /// Tokens that a position attends to; `None` for a class that knows no window, whatever the key says.
-    sliding_window: Option<usize>,
-    /// Whether the class knows biases.
-    has_biases: bool,
-}
-
-/// The supported classes, with the defaults of `configuration_llama.py` and `configuration_mistral.py` in
-/// transformers 5.
-const CLASSES: [Class; 2] = [
-    Class {
-        architecture: "LlamaForCausalLM",
-        base: "LlamaModel",
-        model_type: "llama",
-        intermediate_size: 11_008,
-        n_kv_heads: None,
-        context: 2048,
-        sliding_window: None,
-        has_biases: true,
-    },
-    Class {
-        architecture: "MistralForCausalLM",
-        base: "MistralModel",
-        model_type: "mistral",
-        intermediate_size: 14_336,
-        n_kv_heads: Some(8),
-        context: 131_072,
-        sliding_window: Some(4096),
-        has_biases: false,
-    },
-];
-
-/// Default of both classes for the id of the token that begins a text.
-const USUAL_BOS: u32 = 1;
-
-/// Default of both classes for the id of the token that ends a text.
-const USUAL_EOS: u32 = 2;
+/// Key of the list that says which layers are rotated, by 1, and which are not, by 0.
+const ROTATED_KEY: &str = "no_rope_layers";
 
 /// What the files of a tokenizer say about the tokens around a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,44 +54,49 @@ impl Config {
     pub fn parse_noting(json: &[u8], notes: &mut Vec<String>) -> Result<Self> {
         let raw = object(json)?;
         let keys = Keys(&raw);
-        let class = keys.class(notes)?;
+        let architecture = keys.architecture(notes)?;
+        let usual = &architecture.usual;
         keys.refuse_unknown_arithmetic()?;
-        let n_layers = keys.size_or("num_hidden_layers", 32)?;
+        let n_layers = keys.size_or("num_hidden_layers", usual.n_layers)?;
         keys.check_layer_types(n_layers, notes)?;
-        let n_heads = keys.size_or("num_attention_heads", 32)?;
-        let hidden_size = keys.size_or("hidden_size", 4096)?;
-        let vocab_size = keys.size_or("vocab_size", 32_000)?;
-        let context = keys.size_or("max_position_embeddings", class.context)?;
-        let head_dim = match keys.optional_size("head_dim")? {
+        let n_heads = keys.size_or("num_attention_heads", usual.n_heads)?;
+        let hidden_size = keys.size_or("hidden_size", usual.hidden_size)?;
+        let vocab_size = keys.size_or("vocab_size", usual.vocab_size)?;
+        let context = keys.size_or("max_position_embeddings", usual.context)?;
+        let head_dim = match keys.size_or_null("head_dim", usual.head_dim)? {
             Some(head_dim) => head_dim,
             None => hidden_size / n_heads,
         };
-        let (rope_theta, rope_scaling) = keys.rope(context, notes)?;
+        let (rope_theta, rope_scaling) = keys.rope(context, usual.rope_theta, notes)?;
+        let input = keys.presence(architecture.input_biases)?;
         let biases = Biases {
-            attention: [class.has_biases && keys.flag("attention_bias")?; 4],
-            mlp: [class.has_biases && keys.flag("mlp_bias")?; 3],
+            attention: [input, input, input, keys.presence(architecture.output_bias)?],
+            mlp: [keys.presence(architecture.mlp_biases)?; 3],
         };
         let config = Self {
             n_layers,
             hidden_size,
-            intermediate_size: keys.size_or("intermediate_size", class.intermediate_size)?,
+            intermediate_size: keys.size_or("intermediate_size", usual.intermediate_size)?,
             n_heads,
-            n_kv_heads: keys.size_or_null("num_key_value_heads", class.n_kv_heads)?.unwrap_or(n_heads),
+            n_kv_heads: keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads),
             head_dim,
             vocab_size,
             context,
-            norm_epsilon: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
+            norm_epsilon: keys.number("rms_norm_eps")?.unwrap_or(usual.norm_epsilon),
             rope_theta,
             rope_scaling,
-            tied_head: keys.flag("tie_word_embeddings")?,
+            tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
             biases,
-            sliding_window: match class.sliding_window {
-                Some(usual) => keys.size_or_null("sliding_window", Some(usual))?,
-                None => None,
+            rotated: keys.rotated(architecture.unrotated, n_layers)?,
+            scales: if architecture.has_scales { keys.scales()? } else { Scales::default() },
+            sliding_window: match architecture.window {
+                Window::Key(usual) => keys.size_or_null("sliding_window", Some(usual))?,
+                Window::Never => None,
+                Window::Off => keys.no_window()?,
             },
-            bos_token_id: keys.token("bos_token_id", USUAL_BOS, vocab_size)?,
-            eos_token_id: keys.token("eos_token_id", USUAL_EOS, vocab_size)?,
-            architecture: class.architecture.to_owned(),
+            bos_token_id: keys.token("bos_token_id", usual.bos, vocab_size)?,
+            eos_token_id: keys.token("eos_token_id", usual.eos, vocab_size)?,
+            architecture,
             upstream: Upstream::HuggingFace(raw),
         };
         config.check(CONFIG_NAME)
@@ -208,6 +167,10 @@ impl Config {
                 *list = super::regroup(key, list, groups)?;
             }
         }
+        if self.architecture.unrotated != Unrotated::None {
+            let rotated: Vec<u8> = self.rotated.iter().map(|rotated| u8::from(*rotated)).collect();
+            raw.insert(ROTATED_KEY.into(), super::regroup(ROTATED_KEY, &rotated, groups)?.into());
+        }
         // A list that was not of the original's length, all of whose entries are equal (see `Config::parse`).
         if let Some(Value::Array(types)) = raw.get_mut("layer_types")
             && let Some(first) = types.first().cloned()
@@ -236,14 +199,12 @@ impl Config {
     /// list of layer types of another length than the model.
     fn consistent(&self, mut raw: Map<String, Value>) -> Map<String, Value> {
         raw.remove(WEIGHTS_KEY);
-        if let Some(class) = CLASSES.iter().find(|class| class.architecture == self.architecture) {
-            let named = raw.get("architectures").map(|list| list == &json!([class.architecture]));
-            if named == Some(false) {
-                raw.insert("architectures".into(), json!([class.architecture]));
-            }
-            if !raw.get("model_type").is_some_and(Value::is_string) {
-                raw.insert("model_type".into(), class.model_type.into());
-            }
+        let Architecture { class, model_type, .. } = self.architecture;
+        if raw.get("architectures").is_some_and(|list| list != &json!([class])) {
+            raw.insert("architectures".into(), json!([class]));
+        }
+        if !raw.get("model_type").is_some_and(Value::is_string) {
+            raw.insert("model_type".into(), (*model_type).into());
         }
         if !self.tied_head && raw.get("tie_word_embeddings") == Some(&Value::Bool(true)) {
             raw.insert("tie_word_embeddings".into(), false.into());
@@ -258,10 +219,7 @@ impl Config {
 
     /// Makes the object of `config.json` from the settings.
     fn new_object(&self) -> Result<Map<String, Value>> {
-        let (architecture, kind) = match self.sliding_window {
-            Some(_) => ("MistralForCausalLM", "mistral"),
-            None => ("LlamaForCausalLM", "llama"),
-        };
+        let architecture = self.hugging_face_architecture();
         let scaling = match &self.rope_scaling {
             RopeScaling::Divisors(divisors) => {
                 RopeScaling::llama3_of(divisors, self.head_dim, self.rope_theta).ok_or_else(|| {
@@ -274,25 +232,62 @@ impl Config {
             other => other.clone(),
         };
         let object = json!({
-            "architectures": [architecture], "model_type": kind, "hidden_act": "silu",
+            "architectures": [architecture.class], "model_type": architecture.model_type, "hidden_act": "silu",
             "num_hidden_layers": self.n_layers, "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size, "num_attention_heads": self.n_heads,
             "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim, "vocab_size": self.vocab_size,
             "max_position_embeddings": self.context, "rms_norm_eps": self.norm_epsilon,
             "rope_theta": self.rope_theta, "tie_word_embeddings": self.tied_head,
-            "attention_bias": self.biases.attention.contains(&true),
-            "mlp_bias": self.biases.mlp.contains(&true),
             "sliding_window": self.sliding_window, "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_id, "rope_scaling": scaling_object(&scaling),
+            "eos_token_id": self.eos_token_id, "pad_token_id": Value::Null, "rope_scaling": scaling_object(&scaling),
             "torch_dtype": "float16",
         });
         match object {
-            // A token id that is not there would be taken for the class's own; null says that there is no such token.
-            Value::Object(object) => {
+            Value::Object(mut object) => {
+                self.say_architecture(architecture, &mut object);
+                // A token id that is not there would be taken for the class's own; null says that there is no such
+                // token.
                 let said = |(key, value): &(String, Value)| !value.is_null() || key.ends_with("_token_id");
                 Ok(object.into_iter().filter(said).collect())
             }
             _ => Ok(Map::new()),
+        }
+    }
+}
+
+impl Config {
+    /// Returns the architecture of the class that computes a GGUF model in transformers: of several architectures of
+    /// one name in GGUF files, the one that knows a window if the model has one.
+    fn hugging_face_architecture(&self) -> &'static Architecture {
+        let has_window =
+            |a: &&Architecture| matches!(a.window, Window::Key(_)) == self.sliding_window.is_some();
+        let mut alike = architectures::ALL.into_iter().filter(|a| a.gguf == self.architecture.gguf);
+        alike.find(has_window).unwrap_or(self.architecture)
+    }
+
+    /// Adds the keys to `object` that only some architectures have.
+    fn say_architecture(&self, architecture: &Architecture, object: &mut Map<String, Value>) {
+        let [query, key, value, output] = self.biases.attention;
+        for (presence, is_there) in [
+            (architecture.output_bias, output),
+            (architecture.input_biases, query || key || value),
+            (architecture.mlp_biases, self.biases.mlp.contains(&true)),
+        ] {
+            if let Presence::Key(key, _) = presence {
+                let before = object.get(key) == Some(&Value::Bool(true));
+                object.insert(key.into(), (before || is_there).into());
+            }
+        }
+        if architecture.has_scales {
+            let Scales { embedding, residual, logits, .. } = self.scales;
+            for (key, scale) in [
+                ("embedding_multiplier", embedding),
+                ("attention_multiplier", self.score_scale()),
+                ("residual_multiplier", residual),
+                ("logits_scaling", 1.0 / logits),
+            ] {
+                object.insert(key.into(), scale.into());
+            }
         }
     }
 }
@@ -375,22 +370,17 @@ impl Keys<'_> {
         self.0.get(key).filter(|v| !v.is_null())
     }
 
-    /// Returns the class of the model, which transformers finds by `model_type`. `architectures` decides only
+    /// Returns the architecture of the model, which transformers finds by `model_type`. `architectures` decides only
     /// where there is no `model_type`.
-    fn class(&self, notes: &mut Vec<String>) -> Result<&'static Class> {
+    fn architecture(&self, notes: &mut Vec<String>) -> Result<&'static Architecture> {
         let text = |value: Option<&Value>| value.map(first).and_then(Value::as_str).map(str::to_owned);
         let name = text(self.present("architectures"));
         let kind = text(self.present("model_type"));
-        let by_kind = kind.as_ref().map(|kind| CLASSES.iter().find(|class| class.model_type == kind));
-        // The capitals of the name have changed over time.
-        let fits = |class: &&Class, name: &str| {
-            [class.architecture, class.base].iter().any(|each| each.eq_ignore_ascii_case(name))
-        };
-        let by_name = name.as_ref().map(|name| CLASSES.iter().find(|class| fits(class, name)));
+        let by_kind = kind.as_ref().map(|kind| architectures::by_model_type(kind));
+        let by_name = name.as_ref().map(|name| architectures::by_class(name));
         let refuse = |what: String| {
-            Err(Error::Unsupported(format!(
-                "{CONFIG_NAME}: {what} is not supported; LlamaForCausalLM and MistralForCausalLM are"
-            )))
+            let supported = architectures::listed(|architecture| architecture.class);
+            Err(Error::Unsupported(format!("{CONFIG_NAME}: {what} is not supported; {supported} are")))
         };
         let (name, kind) = (name.unwrap_or_default(), kind.unwrap_or_default());
         match (by_kind, by_name) {
@@ -401,11 +391,11 @@ impl Keys<'_> {
                 notes.push(format!(
                     "{CONFIG_NAME}: model_type is {kind}, but architectures names {name}; the model is read as \
                      {}, because transformers goes by model_type.",
-                    by_kind.architecture
+                    by_kind.class
                 ));
                 Ok(by_kind)
             }
-            (Some(Some(class)), _) | (None, Some(Some(class))) => Ok(class),
+            (Some(Some(found)), _) | (None, Some(Some(found))) => Ok(found),
             (None, None) => Err(Error::Format(format!("{CONFIG_NAME}: it names no architecture"))),
         }
     }
@@ -464,9 +454,9 @@ impl Keys<'_> {
 
     /// Reads base and scaling of the rotary frequencies in the order of transformers 5
     /// (`convert_rope_params_to_dict`): `rope_scaling`, which older files have and users add, then
-    /// `rope_parameters`. A base outside of the object that is taken is `rope_theta`. The original context
+    /// `rope_parameters`. A base outside of the object that is taken is `rope_theta`, or else `usual`. The original context
     /// of llama3 is `context` if it is not given.
-    fn rope(&self, context: usize, notes: &mut Vec<String>) -> Result<(f64, RopeScaling)> {
+    fn rope(&self, context: usize, usual: f64, notes: &mut Vec<String>) -> Result<(f64, RopeScaling)> {
         // Python takes an empty object for none.
         let given = |key: &str| self.present(key).filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
         let (key, value) = match (given("rope_scaling"), given("rope_parameters")) {
@@ -492,7 +482,7 @@ impl Keys<'_> {
         };
         let theta = match object.and_then(|o| o.get("rope_theta")) {
             Some(theta) => theta.as_f64(),
-            None => self.number("rope_theta")?.or(Some(10_000.0)),
+            None => self.number("rope_theta")?.or(Some(usual)),
         };
         let theta = theta
             .filter(|t| t.is_finite() && *t > 0.0)
@@ -586,8 +576,60 @@ impl Keys<'_> {
             .transpose()
     }
 
-    fn flag(&self, key: &str) -> Result<bool> {
-        self.present(key).map_or(Ok(false), |value| {
+    /// Reads whether layers have a part.
+    fn presence(&self, presence: Presence) -> Result<bool> {
+        match presence {
+            Presence::Never => Ok(false),
+            Presence::Always => Ok(true),
+            Presence::Key(key, usual) => self.flag_or(key, usual),
+        }
+    }
+
+    /// Reads which layers rotate their queries and keys. An empty list counts as none, as in Python.
+    fn rotated(&self, rule: Unrotated, n_layers: usize) -> Result<Vec<bool>> {
+        let Unrotated::Every(usual) = rule else { return Ok(vec![true; n_layers]) };
+        let bad = |what: String| Error::Format(format!("{CONFIG_NAME}: {ROTATED_KEY} {what}"));
+        match self.present(ROTATED_KEY) {
+            Some(Value::Array(list)) if list.len() == n_layers => list
+                .iter()
+                .map(|entry| match entry {
+                    Value::Bool(rotated) => Ok(*rotated),
+                    Value::Number(number) if number.as_f64().is_some_and(|n| n == 0.0 || n == 1.0) => {
+                        Ok(number.as_f64() == Some(1.0))
+                    }
+                    other => Err(bad(format!("has {}, which is neither 0 nor 1", shown(other)))),
+                })
+                .collect(),
+            Some(Value::Array(list)) => Err(bad(format!("has {} entries for {n_layers} layers", list.len()))),
+            Some(other) => Err(bad(format!("is {}, not a list", shown(other)))),
+            None => Ok(architectures::every(n_layers, self.size_or("no_rope_layer_interval", usual)?)),
+        }
+    }
+
+    /// Reads the constants that activations are multiplied by.
+    fn scales(&self) -> Result<Scales> {
+        let number = |key: &str| Ok::<_, Error>(self.number(key)?.unwrap_or(1.0));
+        Ok(Scales {
+            embedding: number("embedding_multiplier")?,
+            scores: Some(number("attention_multiplier")?),
+            residual: number("residual_multiplier")?,
+            logits: 1.0 / number("logits_scaling")?,
+        })
+    }
+
+    /// Refuses a window that is switched on.
+    fn no_window(&self) -> Result<Option<usize>> {
+        match self.flag_or("use_sliding_window", false)? {
+            false => Ok(None),
+            true => Err(Error::Unsupported(format!(
+                "{CONFIG_NAME}: use_sliding_window is true, which is not supported; a model of this architecture is \
+                 read without a window"
+            ))),
+        }
+    }
+
+    fn flag_or(&self, key: &str, usual: bool) -> Result<bool> {
+        self.present(key).map_or(Ok(usual), |value| {
             value.as_bool().ok_or_else(|| {
                 Error::Format(format!("{CONFIG_NAME}: {key} is {}, not true or false", shown(value)))
             })
@@ -596,10 +638,10 @@ impl Keys<'_> {
 
     /// Reads the id of a special token: `usual` if the key is absent, `None` if it is null or the id is outside
     /// the vocabulary. The first of several ids counts.
-    fn token(&self, key: &str, usual: u32, vocab_size: usize) -> Result<Option<u32>> {
+    fn token(&self, key: &str, usual: Option<u32>, vocab_size: usize) -> Result<Option<u32>> {
         let fits = |id: &u32| (*id as usize) < vocab_size;
         match self.0.get(key).map(first) {
-            None => Ok(Some(usual).filter(fits)),
+            None => Ok(usual.filter(fits)),
             Some(Value::Null) => Ok(None),
             Some(id) if id.is_i64() || id.is_u64() => {
                 Ok(id.as_u64().and_then(|id| u32::try_from(id).ok()).filter(fits))

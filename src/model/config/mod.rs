@@ -9,6 +9,8 @@ pub mod special;
 
 use serde_json::{Map, Value};
 
+use super::architectures::Architecture;
+use super::binding::RowOrder;
 use super::rope::RopeScaling;
 use crate::format::Container;
 use crate::format::gguf::Metadata;
@@ -18,9 +20,8 @@ use crate::{Error, Result};
 /// the key heads, and every setting that changes the arithmetic is supported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Name of the architecture: that of the class in transformers, such as `LlamaForCausalLM`, or `llama` in
-    /// a GGUF file.
-    pub architecture: String,
+    /// Architecture: what the family of the model has that others have not.
+    pub architecture: &'static Architecture,
     /// Number of decoder layers, L.
     pub n_layers: usize,
     /// Width of the residual stream, D.
@@ -47,6 +48,10 @@ pub struct Config {
     pub tied_head: bool,
     /// Projections that have biases.
     pub biases: Biases,
+    /// Whether each layer rotates its queries and keys by position. One entry for each layer.
+    pub rotated: Vec<bool>,
+    /// Constants that activations are multiplied by.
+    pub scales: Scales,
     /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
     pub sliding_window: Option<usize>,
     /// Id of the token that begins every sequence; `None` if the model has none.
@@ -55,6 +60,25 @@ pub struct Config {
     pub eos_token_id: Option<u32>,
     /// Settings as the model's own file declares them, kept to write the settings of a compressed model.
     pub(crate) upstream: Upstream,
+}
+
+/// Constants that activations are multiplied by. All are 1 for most models, but that of the scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scales {
+    /// Factor of the embeddings.
+    pub embedding: f64,
+    /// Factor of the attention scores; `None` is `head_dim^-1/2`.
+    pub scores: Option<f64>,
+    /// Factor of what attention and the MLP add to the residual stream.
+    pub residual: f64,
+    /// Factor of the logits.
+    pub logits: f64,
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self { embedding: 1.0, scores: None, residual: 1.0, logits: 1.0 }
+    }
 }
 
 /// Projections of a layer that have biases. The bias of any other projection is zero.
@@ -104,6 +128,17 @@ impl Config {
         {
             return bad(format!("BOS token {bos} is outside the vocabulary of {}", self.vocab_size));
         }
+        let Scales { embedding, scores, residual, logits } = self.scales;
+        for (name, scale) in [
+            ("embeddings", embedding),
+            ("scores", scores.unwrap_or(1.0)),
+            ("residuals", residual),
+            ("logits", logits),
+        ] {
+            if !(scale.is_finite() && scale > 0.0 && (scale as f32) > 0.0 && (scale as f32).is_finite()) {
+                return bad(format!("{name} are scaled by {scale}, which is not a positive number"));
+            }
+        }
         if !(self.norm_epsilon.is_finite() && self.norm_epsilon >= 0.0) {
             return bad(format!(
                 "the epsilon of the norms is {}, not a small positive number",
@@ -111,6 +146,28 @@ impl Config {
             ));
         }
         Ok(self)
+    }
+
+    /// Returns the factor of the attention scores.
+    pub fn score_scale(&self) -> f64 {
+        self.scales.scores.unwrap_or_else(|| (self.head_dim as f64).sqrt().recip())
+    }
+
+    /// Returns the name of the architecture in files of the model's own kind: that of the class in transformers, such
+    /// as `LlamaForCausalLM`, or `llama` in a GGUF file.
+    pub fn architecture_name(&self) -> &'static str {
+        match self.container() {
+            Container::Safetensors => self.architecture.class,
+            Container::Gguf => self.architecture.gguf,
+        }
+    }
+
+    /// Returns the order of the rows of query and key projections in files of kind `container`.
+    pub fn row_order(&self, container: Container) -> RowOrder {
+        match container {
+            Container::Safetensors => self.architecture.hugging_face_rows,
+            Container::Gguf => self.architecture.gguf_rows,
+        }
     }
 
     /// Returns the number of parameters of one layer, norms and biases included.
@@ -126,7 +183,8 @@ impl Config {
         let lengths = [h, kv, kv, d, i, i, d];
         let stored = self.biases.attention.iter().chain(&self.biases.mlp);
         let biases: u64 = lengths.iter().zip(stored).filter(|(_, stored)| **stored).map(|(n, _)| n).sum();
-        attention + 3 * d * i + biases + 2 * d
+        let head_norms = if self.architecture.norms_heads { 2 * self.head_dim as u64 } else { 0 };
+        attention + 3 * d * i + biases + 2 * d + head_norms
     }
 }
 

@@ -43,8 +43,14 @@ fn queries_in_block(of_query: u64, tokens: usize, most: u64) -> usize {
 
 /// Positions of the tokens of sequences of one length: rotary tables and the causal mask.
 #[derive(Debug, Clone)]
-pub struct Positions(Layout);
+pub struct Positions {
+    /// For layers that rotate queries and keys.
+    rotated: Layout,
+    /// For layers that do not, if the model has any.
+    plain: Option<Layout>,
+}
 
+/// Rotary tables and causal mask, where the arithmetic of a device needs them.
 #[derive(Debug, Clone)]
 enum Layout {
     /// For whole sequences on the CPU, whose kernel skips masked keys by position and needs no mask.
@@ -75,8 +81,23 @@ impl Positions {
         if !is_host(device) {
             return Self::after(config, 0, n_tokens, device);
         }
-        let (cos, sin) = tables(config, n_tokens);
-        Self(Layout::Host(Arc::new(Tables { cos, sin, window: window(config) })))
+        Self::both(config, |rotates| {
+            let (cos, sin) = tables(config, n_tokens, rotates);
+            Layout::Host(Arc::new(Tables { cos, sin, window: window(config) }))
+        })
+    }
+
+    /// Makes a layout for layers that rotate, and one for layers that do not if the model has any.
+    fn both(config: &Config, layout: impl Fn(bool) -> Layout) -> Self {
+        Self { rotated: layout(true), plain: config.rotated.contains(&false).then(|| layout(false)) }
+    }
+
+    /// Returns the layout for a layer that rotates its queries and keys, or for one that does not.
+    fn of_layer(&self, rotated: bool) -> &Layout {
+        match &self.plain {
+            Some(plain) if !rotated => plain,
+            _ => &self.rotated,
+        }
     }
 
     /// Makes the tables for `n_tokens` positions that follow `n_past` earlier ones and attend to the earlier
@@ -87,26 +108,33 @@ impl Positions {
 
     /// Makes the tables of [`after`](Self::after), for scores of at most `most` bytes at a time.
     fn in_blocks(config: &Config, n_past: usize, n_tokens: usize, most: u64, device: &Device) -> Self {
-        let n_all = n_past + n_tokens;
-        let (cos, sin) = tables(config, n_all);
-        let on_device = |values: Vec<f32>, rows, columns| {
-            Tensor::from_data(TensorData::new(values, [1, 1, rows, columns]), device)
-        };
-        let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
-        let places = |range: std::ops::Range<usize>| range.map(|place| place as f32).collect();
-        Self(Layout::Device(Arc::new(Rotation {
-            cos: on_device(new(cos), n_tokens, config.head_dim),
-            sin: on_device(new(sin), n_tokens, config.head_dim),
-            queries: on_device(places(n_past..n_all), n_tokens, 1),
-            keys: on_device(places(0..n_all), 1, n_all),
-            window: config.sliding_window.filter(|window| *window < n_all),
-            most,
-        })))
+        Self::both(config, |rotates| {
+            let n_all = n_past + n_tokens;
+            let (cos, sin) = tables(config, n_all, rotates);
+            let on_device = |values: Vec<f32>, rows, columns| {
+                Tensor::from_data(TensorData::new(values, [1, 1, rows, columns]), device)
+            };
+            let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
+            let places = |range: std::ops::Range<usize>| range.map(|place| place as f32).collect();
+            Layout::Device(Arc::new(Rotation {
+                cos: on_device(new(cos), n_tokens, config.head_dim),
+                sin: on_device(new(sin), n_tokens, config.head_dim),
+                queries: on_device(places(n_past..n_all), n_tokens, 1),
+                keys: on_device(places(0..n_all), 1, n_all),
+                window: config.sliding_window.filter(|window| *window < n_all),
+                most,
+            }))
+        })
     }
 }
 
-/// Returns the cosines and sines of the first `n_tokens` positions, each row-major `[n_tokens, head_dim]`.
-fn tables(config: &Config, n_tokens: usize) -> (Vec<f32>, Vec<f32>) {
+/// Returns the cosines and sines of the first `n_tokens` positions, each row-major `[n_tokens, head_dim]`; those of the
+/// angle 0 for layers that do not rotate.
+fn tables(config: &Config, n_tokens: usize, rotates: bool) -> (Vec<f32>, Vec<f32>) {
+    if !rotates {
+        let n = n_tokens * config.head_dim;
+        return (vec![1.0; n], vec![0.0; n]);
+    }
     rope::tables(n_tokens, &rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling))
 }
 
@@ -163,7 +191,7 @@ impl Past {
 /// `[batch * tokens, heads * head_dim]`.
 ///
 /// `queries` are `[batch * tokens, heads * head_dim]`, `keys` and `values`
-/// `[batch * tokens, key heads * head_dim]`, all before rotation. With a `past`, the tokens follow the tokens
+/// `[batch * tokens, key heads * head_dim]`, all before rotation. They are rotated if `rotated`. With a `past`, the tokens follow the tokens
 /// in the cache, and `positions` must be [`Positions::after`] the number of tokens in the cache.
 ///
 /// # Errors
@@ -173,11 +201,12 @@ pub fn gather(
     [queries, keys, values]: [Tensor<2>; 3],
     heads: Heads,
     positions: &Positions,
+    rotated: bool,
     past: Option<&mut Past>,
 ) -> Result<Tensor<2>> {
     let Heads { batch, tokens, width, .. } = heads;
     let shape = [batch * tokens, heads.heads * width];
-    match (&positions.0, past) {
+    match (positions.of_layer(rotated), past) {
         (Layout::Host(_), Some(_)) => {
             Err(Error::Shape("tokens that follow others were given positions of whole sequences".to_owned()))
         }
@@ -254,8 +283,8 @@ mod tests {
             let parts = [noise(heads, 37), noise(kv_heads, 59), noise(kv_heads, 83)];
             let positions = Positions::new(&config, tokens, &device);
             let theirs = Positions::after(&config, 0, tokens, &device);
-            let ours = rowwise::host(gather(parts.clone(), shape, &positions, None).unwrap()).unwrap();
-            let theirs = rowwise::host(gather(parts.clone(), shape, &theirs, None).unwrap()).unwrap();
+            let ours = rowwise::host(gather(parts.clone(), shape, &positions, true, None).unwrap()).unwrap();
+            let theirs = rowwise::host(gather(parts.clone(), shape, &theirs, true, None).unwrap()).unwrap();
             let equal = |theirs: &[f32], how: &str| {
                 assert_eq!(ours.len(), theirs.len());
                 for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
@@ -270,7 +299,7 @@ mod tests {
             for queries in [1, 7, tokens.saturating_sub(1).max(1)] {
                 let most = bytes_of_query(batch * heads, tokens) * queries as u64;
                 let positions = Positions::in_blocks(&config, 0, tokens, most, &device);
-                let gathered = gather(parts.clone(), shape, &positions, None).unwrap();
+                let gathered = gather(parts.clone(), shape, &positions, true, None).unwrap();
                 equal(&rowwise::host(gathered).unwrap(), &format!("{queries} queries at a time"));
             }
             // The tokens from the fifth on follow those before them, in blocks of 3 queries.
@@ -290,7 +319,7 @@ mod tests {
                 let positions = Positions::in_blocks(&config, first, n, most, &device);
                 let parts = parts.each_ref().map(|y| part(y, first, n));
                 let of_part =
-                    gather(parts, Heads { tokens: n, ..shape }, &positions, Some(&mut past)).unwrap();
+                    gather(parts, Heads { tokens: n, ..shape }, &positions, true, Some(&mut past)).unwrap();
                 gathered.push(of_part.reshape([batch, n, heads * width]));
             }
             let gathered = Tensor::cat(gathered, 1).reshape([batch * tokens, heads * width]);

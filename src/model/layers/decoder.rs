@@ -27,6 +27,14 @@ pub struct DecoderLayer {
     n_kv_heads: usize,
     head_dim: usize,
     attention_norm: RmsNorm,
+    /// Norms of each query head and of each key head, before rotation.
+    head_norms: Option<[RmsNorm; 2]>,
+    /// Whether queries and keys are rotated by position.
+    rotated: bool,
+    /// Factor of the queries, so that scores are scaled as the model says and not by `head_dim^-1/2`.
+    query_scale: f64,
+    /// Factor of what attention and the MLP add to the residual stream.
+    residual_scale: f64,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -46,7 +54,12 @@ impl DecoderLayer {
     /// [`Error::Shape`], naming the role, if a tensor is missing or has the wrong number of values; those of
     /// [`Linear::new`].
     pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
+        let LayerTensors { tensors, rotated } = tensors;
         let mut parts = TensorsByRole { config, tensors, accelerator };
+        let head_norms = match config.architecture.norms_heads {
+            true => Some([parts.norm(Role::QueryNorm)?, parts.norm(Role::KeyNorm)?]),
+            false => None,
+        };
         accelerator.tally().add_upload();
         Ok(Self {
             tally: accelerator.tally().clone(),
@@ -54,6 +67,10 @@ impl DecoderLayer {
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
             attention_norm: parts.norm(Role::AttentionNorm)?,
+            head_norms,
+            rotated,
+            query_scale: config.score_scale() * (config.head_dim as f64).sqrt(),
+            residual_scale: config.scales.residual,
             query: parts.linear(Role::Query, Role::QueryBias)?,
             key: parts.linear(Role::Key, Role::KeyBias)?,
             value: parts.linear(Role::Value, Role::ValueBias)?,
@@ -106,7 +123,7 @@ impl DecoderLayer {
         Ok(x.reshape([batch * tokens, hidden]) + attention)
     }
 
-    /// Computes the outputs of the attention heads before the output projection,
+    /// Computes the outputs of the attention heads before the output projection, scaled as residuals are,
     /// `[batch * tokens, heads * head_dim]`, from the residual stream `x` `[batch, tokens, hidden]` before
     /// the layer.
     ///
@@ -122,8 +139,16 @@ impl DecoderLayer {
         let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]))?;
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let parts = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        gather(parts, heads, positions, past)
+        let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let (queries, keys) = match &self.head_norms {
+            Some([query_norm, key_norm]) => {
+                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?)
+            }
+            None => (queries, keys),
+        };
+        let queries = scaled(queries, self.query_scale);
+        let contexts = gather([queries, keys, values], heads, positions, self.rotated, past)?;
+        Ok(scaled(contexts, self.residual_scale))
     }
 
     /// Computes the output of the MLP, `[n, hidden]`, from the residual stream `x` `[n, hidden]` between
@@ -142,15 +167,15 @@ impl DecoderLayer {
         Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 0))
     }
 
-    /// Computes the gated activations of the MLP before the down projection, `[n, intermediate]`, from the
-    /// residual stream `x` `[n, hidden]` between attention and MLP.
+    /// Computes the gated activations of the MLP before the down projection, scaled as residuals are,
+    /// `[n, intermediate]`, from the residual stream `x` `[n, hidden]` between attention and MLP.
     ///
     /// # Errors
     /// Those of [`Linear::forward`], [`RmsNorm::forward`] and [`rowwise::gated`].
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_mlp(x.dims()[0]);
         let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x)?)?;
-        rowwise::gated(gate, up)
+        Ok(scaled(rowwise::gated(gate, up)?, self.residual_scale))
     }
 
     /// Returns the output projection of attention.
@@ -174,10 +199,21 @@ fn mlp_rows(intermediate: usize, max_binding_bytes: u64) -> usize {
     }
 }
 
+/// Normalises each head of `x` `[n, heads * width]`.
+fn each_head(norm: &RmsNorm, x: Tensor<2>, width: usize) -> Result<Tensor<2>> {
+    let [n, columns] = x.dims();
+    Ok(norm.forward(x.reshape([n * columns / width.max(1), width]))?.reshape([n, columns]))
+}
+
+/// Multiplies `x` by `scale`. 1 changes nothing and costs nothing.
+fn scaled<const D: usize>(x: Tensor<D>, scale: f64) -> Tensor<D> {
+    if scale == 1.0 { x } else { x.mul_scalar(scale) }
+}
+
 /// Tensors of a layer, which are taken out by role and uploaded.
 struct TensorsByRole<'a> {
     config: &'a Config,
-    tensors: LayerTensors,
+    tensors: Vec<(Role, Stored)>,
     accelerator: &'a Accelerator,
 }
 
@@ -209,12 +245,16 @@ impl TensorsByRole<'_> {
             return Err(Error::Shape(format!("{weight:?} is not a matrix")));
         };
         let values = self.require(weight)?;
-        let bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
+        let mut values_of_bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
+        if matches!(bias, Role::OutputBias | Role::DownBias) {
+            let scale = self.config.scales.residual as f32;
+            values_of_bias.iter_mut().flatten().for_each(|value| *value *= scale);
+        }
         Linear::new(
             values,
             n_out,
             n_in,
-            bias,
+            values_of_bias,
             self.accelerator.max_binding_bytes(),
             self.accelerator.device(),
         )

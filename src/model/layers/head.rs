@@ -38,6 +38,8 @@ pub struct HeadSlice {
     /// Number of rows.
     pub count: usize,
     rows: Linear,
+    /// Factor of the logits.
+    scale: f64,
     tally: Arc<Tally>,
 }
 
@@ -48,7 +50,8 @@ impl HeadSlice {
     /// Those of [`Linear::forward`].
     pub fn logits(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_head(states.dims()[0], self.count);
-        self.rows.forward(states)
+        let logits = self.rows.forward(states)?;
+        Ok(if self.scale == 1.0 { logits } else { logits.mul_scalar(self.scale) })
     }
 }
 
@@ -118,6 +121,7 @@ impl<'a> Head<'a> {
             self.accelerator.max_binding_bytes(),
             self.accelerator.device(),
         )?;
-        Ok(HeadSlice { first, count, rows, tally: self.accelerator.tally().clone() })
+        let scale = self.model.config.scales.logits;
+        Ok(HeadSlice { first, count, rows, scale, tally: self.accelerator.tally().clone() })
     }
 }

@@ -5,6 +5,7 @@ mod hugging_face;
 
 use std::collections::HashMap;
 
+use super::binding::RowOrder;
 use super::config::Config;
 use super::tensors::{Role, TensorId};
 use super::tokenizer::Tokenizer;
@@ -174,12 +175,12 @@ impl Model {
     }
 
     /// Returns the number of heads of the projection `role` if its rows must be reordered for the arithmetic:
-    /// llama.cpp rotates neighbouring rows, we rotate halves. `None` for a projection that is not rotated, or
-    /// that is stored in halves already. See [`RowOrder`](super::binding::RowOrder).
+    /// some files hold rows in the order in which neighbours are rotated together, and we rotate halves. `None` for a
+    /// projection that is not rotated, or that is stored in halves already. See [`RowOrder`].
     pub fn paired_heads(&self, role: Role) -> Option<usize> {
-        match (self.container(), role) {
-            (Container::Gguf, Role::Query | Role::QueryBias) => Some(self.config.n_heads),
-            (Container::Gguf, Role::Key | Role::KeyBias) => Some(self.config.n_kv_heads),
+        match (self.config.row_order(self.container()), role) {
+            (RowOrder::Pairs, Role::Query | Role::QueryBias) => Some(self.config.n_heads),
+            (RowOrder::Pairs, Role::Key | Role::KeyBias) => Some(self.config.n_kv_heads),
             _ => None,
         }
     }

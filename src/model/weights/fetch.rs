@@ -4,6 +4,7 @@ use futures::future::LocalBoxFuture;
 
 use super::new_layer::NewLayer;
 use super::storage::Storage;
+use crate::error::OrInternal;
 use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
 use crate::format::stored::Stored;
@@ -13,8 +14,13 @@ use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
 use crate::{Error, Result};
 
-/// Tensors of one layer by role, encoded as they are stored, rotated projections in [`RowOrder::Halves`].
-pub type LayerTensors = Vec<(Role, Stored)>;
+/// Tensors of one layer, and what the layer does that its tensors do not say.
+pub struct LayerTensors {
+    /// Tensors by role, encoded as they are stored, query and key projections in [`RowOrder::Halves`].
+    pub tensors: Vec<(Role, Stored)>,
+    /// Whether the layer rotates its queries and keys by position.
+    pub rotated: bool,
+}
 
 /// Values of a matrix that are mixed at a time, in whole rows.
 const MIXED_VALUES: u64 = 4 << 20;
@@ -78,8 +84,14 @@ impl<'a> LayerFetch<'a> {
             let stored = read_new(model, &layer, role, element).await?;
             tensors.push((role, in_halves(model, role, stored)?));
         }
-        Ok(tensors)
+        Ok(LayerTensors { tensors, rotated: rotated(model, &layer)? })
     }
+}
+
+/// Returns whether `layer` rotates its queries and keys: as the first of the layers that it is made of.
+fn rotated(model: &Model, layer: &NewLayer) -> Result<bool> {
+    let first = layer.mix().parts().first().or_internal("a layer is made of no layers")?;
+    model.config.rotated.get(first.0).copied().or_internal("a layer is made of one that does not exist")
 }
 
 /// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in

@@ -33,6 +33,8 @@ export interface PlanOptions {
   seed: number
   /** Layers that are never merged. */
   locked: number[]
+  /** Layers that never become one with the layer before them; the engine adds those of its model. */
+  apart?: number[]
   /** For the selection `hand`: the layers that are absorbed into what is before them, in this order. */
   absorb: number[]
 }

@@ -1,0 +1,168 @@
+//! Tiny models of every architecture, as Hugging Face directories and as GGUF files, against transformers.
+
+use laminate::files::source::open_path;
+use laminate::format::Container;
+use laminate::format::element::Element;
+use laminate::internals::evaluate::predict;
+use laminate::internals::forward::runner::Runner;
+use laminate::internals::forward::sequences::Sequences;
+use laminate::internals::forward::states::to_host;
+use laminate::internals::model::architectures::ALL;
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::internals::model::weights::storage::Storage;
+use laminate::{
+    Accelerator, CalibrationOptions, Error, Method, Model, Session, Silent, TextOptions, WriteOptions,
+};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+
+use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
+
+/// Largest difference from transformers in a state, and in the likelihood of a token.
+const TOLERANCE: f32 = 1e-4;
+
+const FIXTURES: [&str; 6] = ["qwen2", "qwen3", "smollm3", "granite", "seed_oss", "ernie4_5"];
+
+/// The files of a Hugging Face directory; `config.json` is the one called `config`.
+fn hugging_face(name: &str, config: &str) -> Files {
+    let folder = data(&format!("architectures/{name}/hf"));
+    let read = |file: &str| (file.to_owned(), std::fs::read(folder.join(file)).unwrap());
+    let mut files = Files::from(
+        ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"].map(read),
+    );
+    files.insert("config.json".to_owned(), std::fs::read(folder.join(config)).unwrap());
+    files
+}
+
+fn gguf(name: &str) -> Model {
+    let path = data(&format!("architectures/{name}/model.gguf"));
+    run(Model::open(name, &open_path(&path).unwrap())).unwrap()
+}
+
+/// The same model from all kinds of files.
+fn models(name: &str) -> [(&'static str, Model); 3] {
+    [
+        ("config of transformers 4", open_files(&hugging_face(name, "config.json")).unwrap()),
+        ("config of transformers 5", open_files(&hugging_face(name, "config.v5.json")).unwrap()),
+        ("GGUF", gguf(name)),
+    ]
+}
+
+fn values(view: &TensorView<'_>) -> Vec<f32> {
+    view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+fn close(what: &str, ours: &[f32], theirs: &[f32]) {
+    assert!(ours.len() >= theirs.len() && !theirs.is_empty(), "{what}");
+    for (place, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        let apart = (ours - theirs).abs() / theirs.abs().max(1.0);
+        assert!(apart <= TOLERANCE, "{what}, number {place}: {ours}, not {theirs}");
+    }
+}
+
+fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &SafeTensors<'_>) {
+    let ids = golden.tensor("token_ids").unwrap();
+    let tokens = ids.shape()[1];
+    let all: Vec<u32> =
+        ids.data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+    let rows: Vec<Vec<u32>> = all.chunks(tokens).map(<[u32]>::to_vec).collect();
+    let sequences = Sequences::padded(&model.config, &rows, 0).unwrap();
+    let states_of = |name: &str| values(&golden.tensor(name).unwrap());
+    run(async {
+        let runner = Runner::new(model, accelerator, tokens);
+        let mut states = runner.embed(&sequences).await.unwrap();
+        let host = async |states: &laminate::internals::forward::states::HiddenStates| {
+            to_host(states.chunks[0].clone(), "in a test").await.unwrap()
+        };
+        close(&format!("{what}: embedding"), &host(&states).await, &states_of("embedding"));
+        for layer in 0..model.config.n_layers {
+            let fetch = runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap();
+            let layer_on_device = runner.upload(fetch.finish().await.unwrap()).unwrap();
+            states = runner.forward(&layer_on_device, &states).unwrap();
+            close(
+                &format!("{what}: layer {layer}"),
+                &host(&states).await,
+                &states_of(&format!("layer_{layer}")),
+            );
+        }
+        let places: Vec<(usize, usize)> =
+            (0..rows.len()).flat_map(|row| (0..tokens - 1).map(move |token| (row, token))).collect();
+        let targets: Vec<u32> = places.iter().map(|(row, token)| rows[*row][token + 1]).collect();
+        let last = states.rows(&places).unwrap();
+        let predictions = predict(accelerator, model, last, &targets, &Silent).await.unwrap();
+        let ours: Vec<f32> = predictions.iter().map(|p| -p.log_probability as f32).collect();
+        close(&format!("{what}: likelihoods"), &ours, &states_of("nll"));
+    });
+}
+
+#[test]
+fn states_and_likelihoods_are_those_of_transformers() {
+    for name in FIXTURES {
+        let bytes = std::fs::read(data(&format!("architectures/{name}/golden.safetensors"))).unwrap();
+        let golden = SafeTensors::deserialize(&bytes).unwrap();
+        for (kind, model) in models(name) {
+            check(&format!("{name}, {kind}"), &model, &cpu(), &golden);
+        }
+    }
+}
+
+#[test]
+fn every_architecture_has_a_fixture() {
+    let names: Vec<&str> = FIXTURES.iter().map(|name| gguf(name).config.architecture.class).collect();
+    for architecture in ALL {
+        let is_old = ["LlamaForCausalLM", "MistralForCausalLM"].contains(&architecture.class);
+        assert!(is_old || names.contains(&architecture.class), "{} has none", architecture.class);
+    }
+}
+
+/// Removes one layer by `operator` and returns the report's perplexity and that of the written files.
+fn written(model: Model, method: &str, output: &WriteOptions) -> laminate::Result<(f64, f64, Files)> {
+    let mut session = Session::new(model, cpu());
+    let calibration = CalibrationOptions { samples: 24, tokens: 16, ..CalibrationOptions::default() };
+    run(session.check_output(output))?;
+    run(session.similarity(&calibration, &Silent))?;
+    let judged = TextOptions { samples: 8, tokens: 16, ..TextOptions::default() };
+    session.judge_on(judged.clone());
+    let options = Method::named(method)?.options(1, 0);
+    let fitted = options.operator.needs_activations();
+    let report = run(session.plan(&options, output, &Silent))?;
+    let mut folder = MemoryFolder::default();
+    run(session.write(&report.plan, output, &mut folder, &Silent))?;
+    let files = folder.state.borrow().files.clone();
+    let again = run(Model::open("written", &sources(&files)))?;
+    assert_eq!(again.config.n_layers, session.model().config.n_layers - 1);
+    let text = if fitted { judged } else { calibration.text_options() };
+    let measured = run(laminate::evaluate(&again, None, &cpu(), &text, &Silent))?;
+    Ok((report.merged.perplexity, measured.perplexity, files))
+}
+
+#[test]
+fn what_is_written_is_what_was_measured() {
+    for name in FIXTURES {
+        for container in [Container::Safetensors, Container::Gguf] {
+            for method in ["mka", "shortgpt", "laminate", "flatten", "replaceme", "prunecomp"] {
+                for from_gguf in [false, true] {
+                    let model = match from_gguf {
+                        true => gguf(name),
+                        false => open_files(&hugging_face(name, "config.json")).unwrap(),
+                    };
+                    let output = WriteOptions {
+                        container: Some(container),
+                        dtype: Some(Element::F32),
+                        ..WriteOptions::default()
+                    };
+                    let what = format!("{name} by {method} to {container:?}, from GGUF: {from_gguf}");
+                    match written(model, method, &output) {
+                        Ok((said, measured, _)) => {
+                            assert!((said / measured - 1.0).abs() < 1e-4, "{what}: {said}, not {measured}");
+                        }
+                        Err(Error::Unsupported(why)) if name == "smollm3" && container == Container::Gguf => {
+                            assert!(why.contains("write a Hugging Face folder"), "{what}: {why}");
+                        }
+                        Err(error) => panic!("{what}: {error}"),
+                    }
+                }
+            }
+        }
+    }
+}
