@@ -53,7 +53,7 @@ class Transformers(unittest.TestCase):
 
     def test_what_nothing_is_asked_for(self):
         for source, layers in (("demo", 9), (DATA / "stories260K", 4)):
-            out = self.out(layers)
+            out = self.out(str(layers))
             report = laminate("compress", source, "--remove", 3 if source == "demo" else 1, "--out", out)
             self.assertEqual(report["recipe"]["plan"]["operator"], "pool-refit")
             self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
