@@ -83,7 +83,14 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     const tools = page.getByRole('group', { name: 'Zoom and undo' })
     const square = async () => (await grid(page).getByRole('gridcell').first().boundingBox())!.width
     const below = () => tools.evaluate(element => Math.round(element.getBoundingClientRect().top + scrollY))
-    const [place, sides] = [await below(), [await square()]]
+    // What the next run would take is said a moment after this one.
+    let last = Number.NaN
+    await expect.poll(async () => {
+      const before = last
+      last = await below()
+      return last === before
+    }, { interval: 500 }).toBe(true)
+    const [place, sides] = [last, [await square()]]
     for (let press = 0; press < 4; press++) {
       await tools.getByRole('button', { name: 'Zoom in' }).click()
       sides.push(await square())
