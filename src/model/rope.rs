@@ -24,12 +24,77 @@ pub enum RopeScaling {
         /// Context of the first training, in tokens.
         original_context: f64,
     },
+    /// YaRN (Peng et al., [2309.00071](https://arxiv.org/abs/2309.00071)): frequencies that turn often within the context
+    /// of the first training are kept, those that turn seldom are divided by `factor`, and a ramp joins the two.
+    Yarn(Yarn),
     /// Each of the `head_dim / 2` frequencies is divided by a divisor of its own, as GGUF files store Llama
     /// 3.1's rule.
     Divisors(Vec<f32>),
 }
 
+/// Parameters of YaRN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Yarn {
+    /// Divisor of the frequencies that turn seldom.
+    pub factor: f64,
+    /// Factor of cosines and sines.
+    pub attention_factor: f64,
+    /// Turns within the original context above which a frequency is kept.
+    pub fast_turns: f64,
+    /// Turns within the original context below which a frequency is divided.
+    pub slow_turns: f64,
+    /// Context of the first training, in tokens.
+    pub original_context: f64,
+    /// Whether the ends of the ramp are rounded outwards to whole places.
+    pub rounds: bool,
+}
+
+impl Yarn {
+    /// Turns above which a frequency is kept, where nothing else is said.
+    pub const FAST_TURNS: f64 = 32.0;
+    /// Turns below which a frequency is divided, where nothing else is said.
+    pub const SLOW_TURNS: f64 = 1.0;
+
+    /// Returns the factor of cosines and sines that goes with `factor`, where nothing else is said.
+    pub fn usual_attention_factor(factor: f64) -> f64 {
+        if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 }
+    }
+
+    /// Returns the place among the frequencies of one that makes `turns` turns within the original context.
+    fn place(&self, turns: f64, head_dim: usize, theta: f64) -> f64 {
+        head_dim as f64 * (self.original_context / (turns * TAU)).ln() / (2.0 * theta.ln())
+    }
+
+    /// Returns the `head_dim / 2` frequencies (`_compute_yarn_parameters` of transformers).
+    fn frequencies(&self, head_dim: usize, theta: f64) -> Vec<f64> {
+        let (mut low, mut high) =
+            (self.place(self.fast_turns, head_dim, theta), self.place(self.slow_turns, head_dim, theta));
+        if self.rounds {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, mut high) = (low.max(0.0), high.min(head_dim as f64 - 1.0));
+        if low == high {
+            high += 1e-3;
+        }
+        let plain = frequencies(head_dim, theta, &RopeScaling::None).into_iter().enumerate();
+        plain
+            .map(|(place, frequency)| {
+                let divided = ((place as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                divided * frequency / self.factor + (1.0 - divided) * frequency
+            })
+            .collect()
+    }
+}
+
 impl RopeScaling {
+    /// Returns the factor of cosines and sines.
+    pub fn magnitude(&self) -> f64 {
+        match self {
+            RopeScaling::Yarn(yarn) => yarn.attention_factor,
+            _ => 1.0,
+        }
+    }
+
     /// Recovers the parameters of Llama 3.1's rule from the `head_dim / 2` divisors that it gave; `None` if
     /// no parameters give these divisors.
     ///
@@ -84,12 +149,15 @@ impl RopeScaling {
 /// Returns the `head_dim / 2` angular frequencies `theta^(-2i / head_dim)`, changed by `scaling`, in radians
 /// per token.
 pub fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Vec<f64> {
+    if let RopeScaling::Yarn(yarn) = scaling {
+        return yarn.frequencies(head_dim, theta);
+    }
     (0..head_dim / 2).map(|i| scaled(i, theta.powf(-2.0 * i as f64 / head_dim as f64), scaling)).collect()
 }
 
 fn scaled(place: usize, frequency: f64, scaling: &RopeScaling) -> f64 {
     match *scaling {
-        RopeScaling::None => frequency,
+        RopeScaling::None | RopeScaling::Yarn(_) => frequency,
         RopeScaling::Divisors(ref divisors) => frequency / divisors.get(place).map_or(1.0, |d| f64::from(*d)),
         RopeScaling::Linear { factor } => frequency / factor,
         RopeScaling::Llama3 {
@@ -113,8 +181,8 @@ fn scaled(place: usize, frequency: f64, scaling: &RopeScaling) -> f64 {
 
 /// Computes cosines and sines for the positions `0..n_tokens`, each row-major `[n_tokens, head_dim]`, in the
 /// "rotate half" layout: columns `j` and `j + head_dim / 2` share frequency `j`, and the first half of the
-/// sines is negated, so that `rotated = x * cos + swap_halves(x) * sin`.
-pub fn tables(n_tokens: usize, frequencies: &[f64]) -> (Vec<f32>, Vec<f32>) {
+/// sines is negated, so that `rotated = x * cos + swap_halves(x) * sin`. All are multiplied by `magnitude`.
+pub fn tables(n_tokens: usize, frequencies: &[f64], magnitude: f64) -> (Vec<f32>, Vec<f32>) {
     let half = frequencies.len();
     let mut cos = Vec::with_capacity(n_tokens * half * 2);
     let mut sin = Vec::with_capacity(n_tokens * half * 2);
@@ -122,8 +190,8 @@ pub fn tables(n_tokens: usize, frequencies: &[f64]) -> (Vec<f32>, Vec<f32>) {
         for sign in [-1.0, 1.0] {
             for frequency in frequencies {
                 let angle = position as f64 * frequency;
-                cos.push(angle.cos() as f32);
-                sin.push((sign * angle.sin()) as f32);
+                cos.push((magnitude * angle.cos()) as f32);
+                sin.push((magnitude * sign * angle.sin()) as f32);
             }
         }
     }
@@ -166,7 +234,7 @@ mod tests {
 
     #[test]
     fn tables_rotate_by_the_angle() {
-        let (cos, sin) = tables(3, &frequencies(4, 10_000.0, &RopeScaling::None));
+        let (cos, sin) = tables(3, &frequencies(4, 10_000.0, &RopeScaling::None), 1.0);
         assert_eq!(cos[..4], [1.0; 4]);
         assert_eq!(sin[..4], [0.0, 0.0, 0.0, 0.0]);
         assert!((cos[8] - 2f32.cos()).abs() < 1e-7);

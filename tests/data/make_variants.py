@@ -23,6 +23,12 @@ VARIANTS = {
     "rope-linear": (LlamaForCausalLM, LlamaConfig, dict(rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=4.0))),
     "mistral-window": (MistralForCausalLM, MistralConfig, dict(sliding_window=7, tie_word_embeddings=False)),
     "bf16-shards": (LlamaForCausalLM, LlamaConfig, dict()),
+    "rope-yarn": (LlamaForCausalLM, LlamaConfig,
+        dict(rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=32, beta_fast=4.0))),
+    "rope-yarn-odd": (LlamaForCausalLM, LlamaConfig,
+        dict(rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=64, attention_factor=0.9, truncate=False))),
+    "rope-dynamic": (LlamaForCausalLM, LlamaConfig,
+        dict(rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, factor=4.0))),
 }
 
 out = pathlib.Path(sys.argv[1])

@@ -133,9 +133,9 @@ fn an_unknown_architecture() {
 }
 
 #[test]
-fn dynamic_rope() {
-    let rope = serde_json::json!({"type": "dynamic", "factor": 2.0});
-    refused(&damaged(|f| edit_config(f, "rope_scaling", rope)), &["dynamic"]);
+fn a_rope_that_is_not_read() {
+    let rope = serde_json::json!({"type": "longrope", "factor": 2.0});
+    refused(&damaged(|f| edit_config(f, "rope_scaling", rope)), &["longrope"]);
 }
 
 #[test]

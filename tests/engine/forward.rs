@@ -127,6 +127,21 @@ fn linear_rope_scaling_agrees() {
 }
 
 #[test]
+fn yarn_rope_scaling_agrees() {
+    check_variant("rope-yarn");
+}
+
+#[test]
+fn yarn_between_places_with_an_attention_factor_of_its_own_agrees() {
+    check_variant("rope-yarn-odd");
+}
+
+#[test]
+fn dynamic_rope_scaling_agrees_within_the_context() {
+    check_variant("rope-dynamic");
+}
+
+#[test]
 fn mistral_with_a_sliding_window_agrees() {
     check_variant("mistral-window");
 }

@@ -4,9 +4,15 @@ use super::{Biases, Config, Scales, Upstream};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
 use crate::model::architectures::{self, Architecture, Window};
-use crate::model::rope::RopeScaling;
+use crate::model::rope::{RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
+
+/// Key of the share of YaRN in the frequencies.
+const EXTRAPOLATION: &str = "rope.scaling.yarn_ext_factor";
+
+/// Name of YaRN among the types of rope scaling.
+const YARN: &str = "yarn";
 
 const ARCHITECTURE_KEY: &str = "general.architecture";
 
@@ -45,11 +51,8 @@ const ROPE: [&str; 10] = [
 ];
 
 /// Keys below `rope.` that llama.cpp obeys whatever the type of scaling, each with the value that changes nothing.
-const NEUTRAL_ROPE: [(&str, f64); 3] = [
-    ("rope.scaling.attn_factor", 1.0),
-    ("rope.scaling.yarn_attn_factor", 1.0),
-    ("rope.scaling.yarn_ext_factor", 0.0),
-];
+const NEUTRAL_ROPE: [(&str, f64); 3] =
+    [("rope.scaling.attn_factor", 1.0), ("rope.scaling.yarn_attn_factor", 1.0), (EXTRAPOLATION, 0.0)];
 
 /// Settings that follow from the tensors and that the metadata do not declare.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -137,6 +140,7 @@ impl Config {
             }
         }
         self.check_rotated(groups)?;
+        self.check_yarn()?;
         metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
         if let Some(kind) = element.and_then(file_type) {
             metadata.set(FILE_TYPE_KEY, Value::U32(kind));
@@ -179,10 +183,33 @@ impl Config {
             metadata.set(&self.key("rope.scaling.type"), Value::String("linear".to_owned()));
             metadata.set(&self.key("rope.scaling.factor"), Value::F32(factor as f32));
         }
+        if let RopeScaling::Yarn(yarn) = self.rope_scaling {
+            metadata.set(&self.key("rope.scaling.type"), Value::String(YARN.to_owned()));
+            metadata.set(&self.key("rope.scaling.factor"), Value::F32(yarn.factor as f32));
+            metadata
+                .set(&self.key("rope.scaling.original_context_length"), size(yarn.original_context as usize));
+            metadata.set(&self.key("rope.scaling.yarn_beta_fast"), Value::F32(yarn.fast_turns as f32));
+            metadata.set(&self.key("rope.scaling.yarn_beta_slow"), Value::F32(yarn.slow_turns as f32));
+        }
         if let Some(window) = self.sliding_window {
             metadata.set(&self.key("attention.sliding_window"), size(window));
         }
         metadata
+    }
+
+    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places and the usual factor of
+    /// cosines and sines.
+    fn check_yarn(&self) -> Result<()> {
+        let RopeScaling::Yarn(yarn) = self.rope_scaling else { return Ok(()) };
+        let usual = Yarn::usual_attention_factor(yarn.factor);
+        if yarn.rounds && (yarn.attention_factor / usual - 1.0).abs() < 1e-6 {
+            return Ok(());
+        }
+        Err(Error::Unsupported(
+            "a GGUF file cannot say a YaRN scaling with a ramp between whole places or with a factor of attention of \
+             its own; write a Hugging Face folder"
+                .to_owned(),
+        ))
     }
 
     /// Returns the whole key of the setting `name` of the model.
@@ -335,9 +362,12 @@ impl Keys<'_> {
         self.check_rope()?;
         let factor = match self.text(&self.key("rope.scaling.type"))? {
             Some("none") => 1.0,
+            Some(YARN) if divisors.is_none() => return self.yarn(),
             None | Some("linear") => self.rope_factor()?,
             Some(other) => {
-                self.refuse(format!("rope scaling of type {other} is not supported; none and linear are"))?;
+                self.refuse(format!(
+                    "rope scaling of type {other} is not supported; none, linear and yarn are"
+                ))?;
                 1.0
             }
         };
@@ -351,6 +381,27 @@ impl Keys<'_> {
             None => RopeScaling::Linear { factor },
             Some(divisors) => RopeScaling::Divisors(divisors.iter().map(|d| d * factor as f32).collect()),
         })
+    }
+
+    /// Reads the parameters of YaRN. The original context is that of the model if it is not given, as in llama.cpp.
+    fn yarn(&self) -> Result<RopeScaling> {
+        let multiplier = "rope.scaling.yarn_log_multiplier";
+        if let Some(other) = self.number(multiplier)?.filter(|m| *m != 0.0) {
+            return self.refuse(format!("{} is {other}, which is not supported", self.key(multiplier)));
+        }
+        let factor = self.rope_factor()?;
+        let context = match self.optional_size("rope.scaling.original_context_length")? {
+            Some(context) => context,
+            None => self.optional_size("context_length")?.unwrap_or(2048),
+        };
+        Ok(RopeScaling::Yarn(Yarn {
+            factor,
+            attention_factor: Yarn::usual_attention_factor(factor),
+            fast_turns: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(Yarn::FAST_TURNS),
+            slow_turns: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(Yarn::SLOW_TURNS),
+            original_context: context as f64,
+            rounds: true,
+        }))
     }
 
     /// Reads the divisor of all rotary frequencies, under its present key or else under its old one.
@@ -373,7 +424,12 @@ impl Keys<'_> {
             let Some(name) = full.strip_prefix(&prefix).filter(|name| name.starts_with("rope.")) else {
                 continue;
             };
-            let neutral = NEUTRAL_ROPE.iter().find(|(each, _)| *each == name).map(|(_, neutral)| *neutral);
+            let mut neutral =
+                NEUTRAL_ROPE.iter().find(|(each, _)| *each == name).map(|(_, neutral)| *neutral);
+            // The share of YaRN: all of it where the type is YaRN, nothing elsewhere.
+            if name == EXTRAPOLATION && self.text(&self.key("rope.scaling.type"))? == Some(YARN) {
+                neutral = Some(1.0);
+            }
             if !ROPE.contains(&name) && (neutral.is_none() || number_of(value) != neutral) {
                 return self.refuse(format!("{full} is {value}, which is not supported"));
             }
@@ -485,12 +541,47 @@ mod tests {
         let message = parse(|m| m.set(ARCHITECTURE_KEY, Value::String("mamba".into()))).unwrap_err();
         assert!(message.to_string().contains("mamba"), "{message}");
         refused("expert_count", Value::U32(8), "expert_count is 8");
-        refused("rope.scaling.type", Value::String("yarn".into()), "yarn");
+        refused("rope.scaling.type", Value::String("longrope".into()), "longrope");
         refused("rope.dimension_count", Value::U32(4), "rope.dimension_count is 4");
         refused("attention.causal", Value::Bool(false), "not causal");
         let message =
             parse(|m| m.set("general.type", Value::String("adapter".into()))).unwrap_err().to_string();
         assert!(message.contains("general.type is adapter"), "{message}");
+    }
+
+    #[test]
+    fn yarn_goes_into_metadata_and_back_where_they_can_say_it() {
+        let with = |entries: &[(&str, Value)]| {
+            let mut metadata = self::entries();
+            metadata.set(&key("rope.scaling.type"), Value::String(YARN.into()));
+            metadata.set(&key("rope.scaling.factor"), Value::F32(4.0));
+            entries.iter().for_each(|(name, value)| metadata.set(&key(name), value.clone()));
+            let facts = Facts { vocab_size: 512, ..Facts::default() };
+            Config::from_metadata("m.gguf", metadata, facts)
+        };
+        let yarn = |config: &Config| match config.rope_scaling {
+            RopeScaling::Yarn(yarn) => yarn,
+            ref other => panic!("{other:?}"),
+        };
+        let fast = [
+            ("rope.scaling.yarn_beta_fast", Value::F32(4.0)),
+            ("rope.scaling.original_context_length", Value::U32(64)),
+            (EXTRAPOLATION, Value::F32(1.0)),
+        ];
+        let config = with(&fast).unwrap();
+        assert_eq!((yarn(&config).fast_turns, yarn(&config).original_context), (4.0, 64.0));
+        let json = config.to_config_json(&[vec![0], vec![1], vec![2]], None).unwrap();
+        let mut again = Config::parse(&json).unwrap();
+        assert_eq!(yarn(&again), yarn(&config));
+        let groups = [vec![0], vec![1], vec![2]];
+        let written = again.to_metadata(&groups, None).unwrap();
+        assert_eq!(written.get(&key("rope.scaling.yarn_beta_fast")), Some(&Value::F32(4.0)));
+        again.rope_scaling = RopeScaling::Yarn(Yarn { attention_factor: 0.9, ..yarn(&again) });
+        assert!(again.to_metadata(&groups, None).unwrap_err().to_string().contains("YaRN"));
+        for (name, value) in [(EXTRAPOLATION, 0.0), ("rope.scaling.yarn_log_multiplier", 0.1)] {
+            let message = with(&[(name, Value::F32(value))]).unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Biases, Config, Scales, Upstream};
 use crate::model::architectures::{self, Architecture, Presence, Unrotated, Window};
-use crate::model::rope::RopeScaling;
+use crate::model::rope::{RopeScaling, Yarn};
 use crate::{Error, Result};
 
 /// Name of the configuration file of a Hugging Face model.
@@ -296,6 +296,11 @@ fn scaling_object(scaling: &RopeScaling) -> Value {
     match scaling {
         RopeScaling::None | RopeScaling::Divisors(_) => Value::Null,
         RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+        RopeScaling::Yarn(yarn) => json!({
+            "rope_type": "yarn", "factor": yarn.factor, "attention_factor": yarn.attention_factor,
+            "beta_fast": yarn.fast_turns, "beta_slow": yarn.slow_turns, "truncate": yarn.rounds,
+            "original_max_position_embeddings": yarn.original_context as u64,
+        }),
         RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context } => {
             json!({
                 "rope_type": "llama3", "factor": factor, "low_freq_factor": low_frequency_factor,
@@ -520,17 +525,66 @@ impl Keys<'_> {
                 high_frequency_factor: number("high_freq_factor")?,
                 original_context: self.original_context(object, context)?,
             },
+            "yarn" => RopeScaling::Yarn(self.yarn(object, context, number("factor")?)?),
+            // Up to the context nothing changes, and no sequence is longer.
+            "dynamic" if !object.contains_key("alpha") => {
+                notes.push(format!(
+                    "{CONFIG_NAME}: rope scaling of type dynamic begins beyond the context of {context} tokens, and \
+                     changes nothing here; a GGUF file cannot say it."
+                ));
+                RopeScaling::None
+            }
             other => {
                 return Err(Error::Unsupported(format!(
-                    "{CONFIG_NAME}: rope scaling of type {other} is not supported; default, linear \
-                     and llama3 are"
+                    "{CONFIG_NAME}: rope scaling of type {other} is not supported; default, linear, dynamic, llama3 \
+                     and yarn are"
                 )));
             }
         };
         Ok((theta, scaling))
     }
 
-    /// Reads the context that llama3 rope was made for: `original_max_position_embeddings` of the rope object,
+    /// Reads the parameters of YaRN from `object` (`_compute_yarn_parameters` of transformers).
+    fn yarn(&self, object: &Map<String, Value>, context: usize, factor: f64) -> Result<Yarn> {
+        // Python takes 0 for none.
+        let number = |key: &str| match object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64().filter(|x| x.is_finite() && *x >= 0.0) {
+                Some(x) => Ok(Some(x).filter(|x| *x > 0.0)),
+                None => Err(Error::Format(format!(
+                    "{CONFIG_NAME}: {key} of the rope scaling is {}, not a positive number",
+                    shown(value)
+                ))),
+            },
+        };
+        let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+        let attention_factor =
+            match (number("attention_factor")?, number("mscale")?, number("mscale_all_dim")?) {
+                (Some(given), ..) => given,
+                (None, Some(m), Some(all)) => scale(m) / scale(all),
+                _ => Yarn::usual_attention_factor(factor),
+            };
+        let rounds = match object.get("truncate") {
+            None => true,
+            Some(Value::Bool(rounds)) => *rounds,
+            Some(other) => {
+                return Err(Error::Format(format!(
+                    "{CONFIG_NAME}: truncate of the rope scaling is {}, not true or false",
+                    shown(other)
+                )));
+            }
+        };
+        Ok(Yarn {
+            factor,
+            attention_factor,
+            fast_turns: number("beta_fast")?.unwrap_or(Yarn::FAST_TURNS),
+            slow_turns: number("beta_slow")?.unwrap_or(Yarn::SLOW_TURNS),
+            original_context: self.original_context(object, context)?,
+            rounds,
+        })
+    }
+
+    /// Reads the context that llama3 rope or YaRN was made for: `original_max_position_embeddings` of the rope object,
     /// or `context`. Versions of transformers differ in whether the same key outside of the object counts.
     fn original_context(&self, object: &Map<String, Value>, context: usize) -> Result<f64> {
         let key = "original_max_position_embeddings";
@@ -680,9 +734,42 @@ mod tests {
     }
 
     #[test]
-    fn dynamic_rope_is_refused_by_name() {
-        refused("rope_scaling", serde_json::json!({"type": "dynamic", "factor": 2.0}), "type dynamic");
-        refused("rope_parameters", serde_json::json!({"rope_type": "yarn"}), "type yarn");
+    fn other_rope_is_refused_by_name() {
+        refused("rope_scaling", serde_json::json!({"type": "longrope", "factor": 2.0}), "type longrope");
+        // Stretched from the first token on.
+        refused(
+            "rope_scaling",
+            serde_json::json!({"type": "dynamic", "factor": 2.0, "alpha": 50.0}),
+            "dynamic",
+        );
+        refused("rope_parameters", serde_json::json!({"rope_type": "yarn"}), "lacks a positive factor");
+        let yarn = serde_json::json!({"rope_type": "yarn", "factor": 2.0, "truncate": 1});
+        refused("rope_parameters", yarn, "truncate of the rope scaling is 1");
+    }
+
+    #[test]
+    fn dynamic_rope_is_noted() {
+        let mut notes = Vec::new();
+        let json = serde_json::json!({
+            "model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 99
+        });
+        let config = Config::parse_noting(json.to_string().as_bytes(), &mut notes).unwrap();
+        assert_eq!(config.rope_scaling, RopeScaling::None);
+        assert!(notes.iter().any(|note| note.contains("beyond the context of 99 tokens")), "{notes:?}");
+    }
+
+    #[test]
+    fn yarn_has_the_values_of_transformers() {
+        let yarn = |object: Value| match config(|c| drop(c.insert("rope_scaling".into(), object))) {
+            Ok(Config { rope_scaling: RopeScaling::Yarn(yarn), .. }) => yarn,
+            other => panic!("{other:?}"),
+        };
+        let plain = yarn(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}));
+        assert!((plain.attention_factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+        assert_eq!((plain.fast_turns, plain.slow_turns, plain.rounds), (32.0, 1.0, true));
+        let scaled =
+            json!({"type": "yarn", "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 0});
+        assert_eq!((yarn(scaled.clone()).attention_factor, yarn(scaled).fast_turns), (1.0, 32.0));
     }
 
     #[test]

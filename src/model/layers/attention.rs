@@ -135,7 +135,8 @@ fn tables(config: &Config, n_tokens: usize, rotates: bool) -> (Vec<f32>, Vec<f32
         let n = n_tokens * config.head_dim;
         return (vec![1.0; n], vec![0.0; n]);
     }
-    rope::tables(n_tokens, &rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling))
+    let frequencies = rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling);
+    rope::tables(n_tokens, &frequencies, config.rope_scaling.magnitude())
 }
 
 /// Returns the number of positions that a position attends to at most, itself included.
