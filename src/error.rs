@@ -1,5 +1,7 @@
 //! Error type of the whole engine, with variants by who must act.
 
+use std::fmt::{self, Write};
+
 /// Error of the engine. The message is one sentence that names the file, tensor or layer and says what to do.
 ///
 /// The variants answer "who must act", not "which function failed": a user reads the message, a program
@@ -8,36 +10,49 @@
 #[non_exhaustive]
 pub enum Error {
     /// Bytes could not be read or written: the disk, the network or the browser must act.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Source(String),
     /// A file contradicts its own format: whoever made the file must act.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Format(String),
     /// A well-formed model is not handled by this engine: we must act.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Unsupported(String),
     /// Tensors have an element type or shape that does not fit the configuration, or sizes do not fit one
     /// another.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Shape(String),
     /// Arithmetic has no meaningful result, as with a NaN weight or identical points.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Numeric(String),
     /// The accelerator failed or went away.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Device(String),
     /// More memory, storage or text is needed than there is.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Limit(String),
     /// An option is out of range or contradicts another: the caller must act.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Usage(String),
     /// The user stopped the run. What was being written was removed.
     #[error("cancelled")]
     Cancelled,
     /// The program has a fault, found before it could give a wrong number: we must act.
-    #[error("{0}; this is a fault of Laminate itself: please report it with what you did")]
+    #[error("{}; this is a fault of Laminate itself: please report it with what you did", OneLine(.0))]
     Internal(String),
+}
+
+/// A message in one line: names in it may come from a damaged file, and have any characters. Those that are no text, such
+/// as line breaks and the codes by which a terminal is controlled, are escaped.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
+    }
 }
 
 impl Error {
@@ -98,3 +113,15 @@ impl<T> OrInternal<T> for Option<T> {
 
 /// Result of the engine's functions.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_a_file_calls_its_parts() {
+        let error = Error::Format("m.gguf: key a\nb\u{1b}[31mé is unknown".to_owned());
+        assert_eq!(error.to_string(), "m.gguf: key a\\nb\\u{1b}[31mé is unknown");
+        assert!(Error::internal("x\ny").to_string().starts_with("x\\ny; this is a fault"));
+    }
+}
