@@ -120,6 +120,11 @@ pub fn host<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
         .map_err(|e| Error::internal(format!("a tensor of the CPU is not f32 ({e:?})")))
 }
 
+/// Multiplies `x` by `scale`, on any device. 1 changes nothing and costs nothing.
+pub fn scaled<const D: usize>(x: Tensor<D>, scale: f64) -> Tensor<D> {
+    if scale == 1.0 { x } else { x.mul_scalar(scale) }
+}
+
 /// Applies `f` to each row of `width` elements, on all cores.
 fn for_rows(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync + Send) {
     let width = width.max(1);

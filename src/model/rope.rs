@@ -55,9 +55,10 @@ impl Yarn {
     /// Turns below which a frequency is divided, where nothing else is said.
     pub const SLOW_TURNS: f64 = 1.0;
 
-    /// Returns the factor of cosines and sines that goes with `factor`, where nothing else is said.
-    pub fn usual_attention_factor(factor: f64) -> f64 {
-        if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 }
+    /// Returns the factor of cosines and sines that goes with `factor`: for a `multiplier` of 1 where nothing else is
+    /// said.
+    pub fn attention_factor(factor: f64, multiplier: f64) -> f64 {
+        if factor <= 1.0 { 1.0 } else { 0.1 * multiplier * factor.ln() + 1.0 }
     }
 
     /// Returns the place among the frequencies of one that makes `turns` turns within the original context.

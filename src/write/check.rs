@@ -61,30 +61,28 @@ pub fn check_groups(model: &Model, options: &WriteOptions, groups: &[Vec<usize>]
 /// entries for the two; none for most models.
 ///
 /// # Errors
-/// Those of [`check_groups`] other than for such lists.
+/// Those of [`check_groups`] other than for such lists, and [`Error::Unsupported`] if no two neighbours can become one.
 pub fn layers_apart(model: &Model, options: &WriteOptions) -> Result<Vec<usize>> {
     let n = model.config.n_layers;
     if check_groups(model, options, &[(0..n).collect()]).is_ok() {
         return Ok(Vec::new());
     }
-    let mut apart = Vec::new();
+    let (mut apart, mut first_reason) = (Vec::new(), None);
     for layer in 1..n {
         let single = (0..n).filter(|other| *other != layer);
         let pair = |other| if other + 1 == layer { vec![other, layer] } else { vec![other] };
         match check_groups(model, options, &single.map(pair).collect::<Vec<_>>()) {
             Ok(()) => {}
-            Err(Error::Unsupported(_)) => apart.push(layer),
+            Err(reason @ Error::Unsupported(_)) => {
+                apart.push(layer);
+                first_reason.get_or_insert(reason);
+            }
             Err(other) => return Err(other),
         }
     }
-    match check_groups(model, options, &(0..n).map(|layer| vec![layer]).collect::<Vec<_>>()) {
-        // Where a removal anywhere makes the files say something else, the reason is said.
-        Ok(()) if apart.len() + 1 == n => check_groups(model, options, &shortened(n)).map(|()| apart),
+    match first_reason {
+        // Where no two neighbours can become one, the reason is said.
+        Some(reason) if apart.len() + 1 == n => Err(reason),
         _ => Ok(apart),
     }
-}
-
-/// Returns the groups of a model of `n` layers that has lost its first layer.
-fn shortened(n: usize) -> Vec<Vec<usize>> {
-    (0..n).skip(1).map(|layer| if layer == 1 { vec![0, 1] } else { vec![layer] }).collect()
 }

@@ -179,17 +179,23 @@ impl Config {
             }
             metadata.set(&self.key(SCORE_SCALE), Value::F32(self.score_scale() as f32));
         }
-        if let RopeScaling::Linear { factor } = self.rope_scaling {
-            metadata.set(&self.key("rope.scaling.type"), Value::String("linear".to_owned()));
+        let scaled = match self.rope_scaling {
+            RopeScaling::Linear { factor } => Some(("linear", factor)),
+            RopeScaling::Yarn(Yarn { factor, .. }) => Some((YARN, factor)),
+            _ => None,
+        };
+        if let Some((kind, factor)) = scaled {
+            metadata.set(&self.key("rope.scaling.type"), Value::String(kind.to_owned()));
             metadata.set(&self.key("rope.scaling.factor"), Value::F32(factor as f32));
         }
         if let RopeScaling::Yarn(yarn) = self.rope_scaling {
-            metadata.set(&self.key("rope.scaling.type"), Value::String(YARN.to_owned()));
-            metadata.set(&self.key("rope.scaling.factor"), Value::F32(yarn.factor as f32));
-            metadata
-                .set(&self.key("rope.scaling.original_context_length"), size(yarn.original_context as usize));
-            metadata.set(&self.key("rope.scaling.yarn_beta_fast"), Value::F32(yarn.fast_turns as f32));
-            metadata.set(&self.key("rope.scaling.yarn_beta_slow"), Value::F32(yarn.slow_turns as f32));
+            for (name, value) in [
+                ("rope.scaling.original_context_length", size(yarn.original_context as usize)),
+                ("rope.scaling.yarn_beta_fast", Value::F32(yarn.fast_turns as f32)),
+                ("rope.scaling.yarn_beta_slow", Value::F32(yarn.slow_turns as f32)),
+            ] {
+                metadata.set(&self.key(name), value);
+            }
         }
         if let Some(window) = self.sliding_window {
             metadata.set(&self.key("attention.sliding_window"), size(window));
@@ -201,7 +207,7 @@ impl Config {
     /// cosines and sines.
     fn check_yarn(&self) -> Result<()> {
         let RopeScaling::Yarn(yarn) = self.rope_scaling else { return Ok(()) };
-        let usual = Yarn::usual_attention_factor(yarn.factor);
+        let usual = Yarn::attention_factor(yarn.factor, 1.0);
         if yarn.rounds && (yarn.attention_factor / usual - 1.0).abs() < 1e-6 {
             return Ok(());
         }
@@ -222,16 +228,16 @@ impl Config {
     fn check_rotated(&self, groups: &[Vec<usize>]) -> Result<()> {
         let rotated = super::regroup("the rotation of layers", &self.rotated, groups)?;
         let theirs = self.architecture.unrotated.in_gguf(groups.len());
-        match rotated.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs) {
-            None => Ok(()),
-            Some(layer) => Err(Error::Unsupported(format!(
-                "a GGUF file of the architecture {} {} its layer {layer}, and the model {}; remove whole periods of \
-                 layers, or write a Hugging Face folder",
-                self.architecture.gguf,
-                if rotated.get(layer) == Some(&true) { "does not rotate" } else { "rotates" },
-                if rotated.get(layer) == Some(&true) { "does" } else { "does not" },
-            ))),
-        }
+        let mut layers = rotated.iter().zip(&theirs).enumerate();
+        let Some((layer, (ours, _))) = layers.find(|(_, (ours, theirs))| ours != theirs) else {
+            return Ok(());
+        };
+        let (says, does) = if *ours { ("does not rotate", "does") } else { ("rotates", "does not") };
+        Err(Error::Unsupported(format!(
+            "a GGUF file of the architecture {} {says} its layer {layer}, and the model {does}; remove whole periods \
+             of layers, or write a Hugging Face folder",
+            self.architecture.gguf
+        )))
     }
 }
 
@@ -396,7 +402,7 @@ impl Keys<'_> {
         };
         Ok(RopeScaling::Yarn(Yarn {
             factor,
-            attention_factor: Yarn::usual_attention_factor(factor),
+            attention_factor: Yarn::attention_factor(factor, 1.0),
             fast_turns: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(Yarn::FAST_TURNS),
             slow_turns: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(Yarn::SLOW_TURNS),
             original_context: context as f64,

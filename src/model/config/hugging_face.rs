@@ -157,8 +157,6 @@ impl Config {
             Upstream::Gguf(_) => self.new_object()?,
         };
         raw.insert("num_hidden_layers".into(), groups.len().into());
-        // It names the weight files of the original.
-        raw.shift_remove("transformers_weights");
         for (key, value) in &mut raw {
             if let Value::Array(list) = value
                 && list.len() == self.n_layers
@@ -170,12 +168,6 @@ impl Config {
         if self.architecture.unrotated != Unrotated::None {
             let rotated: Vec<u8> = self.rotated.iter().map(|rotated| u8::from(*rotated)).collect();
             raw.insert(ROTATED_KEY.into(), super::regroup(ROTATED_KEY, &rotated, groups)?.into());
-        }
-        // A list that was not of the original's length, all of whose entries are equal (see `Config::parse`).
-        if let Some(Value::Array(types)) = raw.get_mut("layer_types")
-            && let Some(first) = types.first().cloned()
-        {
-            types.resize(groups.len(), first);
         }
         if let Some(dtype) = dtype {
             for key in ["dtype", "torch_dtype"] {
@@ -198,7 +190,7 @@ impl Config {
     /// overrules, the name of weight files that will have another name, a tied head that is not tied, and a
     /// list of layer types of another length than the model.
     fn consistent(&self, mut raw: Map<String, Value>) -> Map<String, Value> {
-        raw.remove(WEIGHTS_KEY);
+        raw.shift_remove(WEIGHTS_KEY);
         let Architecture { class, model_type, .. } = self.architecture;
         if raw.get("architectures").is_some_and(|list| list != &json!([class])) {
             raw.insert("architectures".into(), json!([class]));
@@ -557,12 +549,13 @@ impl Keys<'_> {
                 ))),
             },
         };
-        let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
         let attention_factor =
             match (number("attention_factor")?, number("mscale")?, number("mscale_all_dim")?) {
                 (Some(given), ..) => given,
-                (None, Some(m), Some(all)) => scale(m) / scale(all),
-                _ => Yarn::usual_attention_factor(factor),
+                (None, Some(m), Some(all)) => {
+                    Yarn::attention_factor(factor, m) / Yarn::attention_factor(factor, all)
+                }
+                _ => Yarn::attention_factor(factor, 1.0),
             };
         let rounds = match object.get("truncate") {
             None => true,

@@ -146,9 +146,9 @@ impl DecoderLayer {
             }
             None => (queries, keys),
         };
-        let queries = scaled(queries, self.query_scale);
+        let queries = rowwise::scaled(queries, self.query_scale);
         let contexts = gather([queries, keys, values], heads, positions, self.rotated, past)?;
-        Ok(scaled(contexts, self.residual_scale))
+        Ok(rowwise::scaled(contexts, self.residual_scale))
     }
 
     /// Computes the output of the MLP, `[n, hidden]`, from the residual stream `x` `[n, hidden]` between
@@ -175,7 +175,7 @@ impl DecoderLayer {
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_mlp(x.dims()[0]);
         let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x)?)?;
-        Ok(scaled(rowwise::gated(gate, up)?, self.residual_scale))
+        Ok(rowwise::scaled(rowwise::gated(gate, up)?, self.residual_scale))
     }
 
     /// Returns the output projection of attention.
@@ -203,11 +203,6 @@ fn mlp_rows(intermediate: usize, max_binding_bytes: u64) -> usize {
 fn each_head(norm: &RmsNorm, x: Tensor<2>, width: usize) -> Result<Tensor<2>> {
     let [n, columns] = x.dims();
     Ok(norm.forward(x.reshape([n * columns / width.max(1), width]))?.reshape([n, columns]))
-}
-
-/// Multiplies `x` by `scale`. 1 changes nothing and costs nothing.
-fn scaled<const D: usize>(x: Tensor<D>, scale: f64) -> Tensor<D> {
-    if scale == 1.0 { x } else { x.mul_scalar(scale) }
 }
 
 /// Tensors of a layer, which are taken out by role and uploaded.

@@ -9,6 +9,7 @@ use super::linear::Linear;
 use super::norm::RmsNorm;
 use crate::Result;
 use crate::device::{Accelerator, Tally};
+use crate::kernels::rowwise;
 use crate::model::open::Model;
 use crate::model::tensors::TensorId;
 use crate::model::weights::fetch::{RowsFetch, read_rows, read_whole};
@@ -50,8 +51,7 @@ impl HeadSlice {
     /// Those of [`Linear::forward`].
     pub fn logits(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_head(states.dims()[0], self.count);
-        let logits = self.rows.forward(states)?;
-        Ok(if self.scale == 1.0 { logits } else { logits.mul_scalar(self.scale) })
+        Ok(rowwise::scaled(self.rows.forward(states)?, self.scale))
     }
 }
 
