@@ -39,7 +39,7 @@ async fn the_planted_groups_are_found_on_the_cpu() {
 async fn layers(model: &Model, accelerator: &Accelerator) -> Vec<LayerOutput> {
     let ids = model.tokenizer.encode(&demo::TEXT[..2000]).unwrap();
     let sequences = Sequences::cut(&model.config, &ids, 6, 16).unwrap();
-    let runner = Runner::new(model, accelerator, 16);
+    let runner = Runner::new(model, accelerator, 16).unwrap();
     let mut states = runner.embed(&sequences).await.unwrap();
     let mut outputs = Vec::new();
     for layer in 0..model.config.n_layers {

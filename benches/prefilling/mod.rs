@@ -32,7 +32,7 @@ impl Prefill {
         let ids = (0..(SEQUENCES * TOKENS) as u32).map(|i| 5 + i * 7919 % 40_000);
         let ids: Vec<u32> = ids.map(|id| id % model.config.vocab_size as u32).collect();
         let sequences = Sequences::cut(&model.config, &ids, SEQUENCES, TOKENS).unwrap();
-        let runner = Runner::new(&model, accelerator, TOKENS);
+        let runner = Runner::new(&model, accelerator, TOKENS).unwrap();
         let layers: Vec<NewLayer> = (0..model.config.n_layers).map(NewLayer::original).collect();
         let mut seconds = Vec::new();
         for _ in 0..REPEATS {

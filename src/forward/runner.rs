@@ -23,9 +23,12 @@ pub struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// Makes a runner for sequences of `tokens` tokens.
-    pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Self {
-        let positions = Positions::new(&model.config, tokens, accelerator.device());
-        Self { model, accelerator, positions }
+    ///
+    /// # Errors
+    /// Those of [`Positions::new`].
+    pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Result<Self> {
+        let positions = Positions::new(&model.config, tokens, accelerator.device())?;
+        Ok(Self { model, accelerator, positions })
     }
 
     /// Returns the rotary tables and the causal mask of the sequences.

@@ -36,7 +36,7 @@ impl Stream {
     /// # Errors
     /// Those of [`Runner::embed`].
     pub async fn open(context: &Context<'_>, layers: Vec<NewLayer>) -> Result<Self> {
-        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
         let embedded = runner.embed(context.sequences).await?;
         let stride = stride(context.model, context.sequences, layers.len());
         let mut kept = vec![None; layers.len() + 1];
@@ -164,7 +164,7 @@ impl Stream {
         mut visit: impl AsyncFnMut(usize, &HiddenStates, &HiddenStates) -> Result<()>,
     ) -> Result<()> {
         let n_layers = self.layers.len();
-        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
         let (start, mut states) = self.nearest(from)?;
         let mut layers = runner.ahead(self.layers.get(start..).unwrap_or_default(), context.storage)?;
         let mut kept = Vec::new();

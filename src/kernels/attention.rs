@@ -9,7 +9,7 @@ use std::ops::Range;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::rowwise::exponentials;
+use super::rowwise::{capped, exponentials};
 use super::threads::map_all;
 use crate::{Error, Result};
 
@@ -25,6 +25,19 @@ pub struct Tables {
     pub sin: Vec<f32>,
     /// Number of positions that a position attends to, counted backwards from itself.
     pub window: usize,
+    /// Factor of the query at each position, `[tokens]`; empty if it is 1 everywhere.
+    pub growth: Vec<f32>,
+}
+
+/// How queries and keys become scores.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring<'a> {
+    /// Factor of the scores.
+    pub scale: f64,
+    /// Cap `c` of the scores `s`, which become `c tanh(s / c)`.
+    pub cap: Option<f64>,
+    /// Factors of the numbers of each query after it is rotated, `[head_dim]`; empty if they are 1.
+    pub weights: &'a [f32],
 }
 
 /// Computes the attention output of all heads, row-major `[batch tokens, heads head_dim]`. Queries are
@@ -32,31 +45,40 @@ pub struct Tables {
 /// queries and keys are not rotated yet.
 ///
 /// # Errors
-/// [`Error::Internal`] if the lengths of queries, keys, values or tables do not fit `heads`.
-pub fn gather([queries, keys, values]: [&[f32]; 3], heads: Heads, tables: &Tables) -> Result<Vec<f32>> {
+/// [`Error::Internal`] if the lengths of queries, keys, values, weights or tables do not fit `heads`.
+pub fn gather(
+    [queries, keys, values]: [&[f32]; 3],
+    heads: Heads,
+    tables: &Tables,
+    scoring: Scoring<'_>,
+) -> Result<Vec<f32>> {
     let Heads { batch, tokens, heads: n_heads, kv_heads, width } = heads;
     let rows = batch * tokens;
     let sizes = [queries.len(), keys.len(), values.len(), tables.cos.len(), tables.sin.len()];
     let table = tokens * width;
+    let fits = |n: usize, expected: usize| n == 0 || n == expected;
+    if !fits(scoring.weights.len(), width) || !fits(tables.growth.len(), tokens) {
+        return Err(Error::internal(format!("attention of {heads:?} was given factors of another size")));
+    }
     if sizes != [rows * n_heads * width, rows * kv_heads * width, rows * kv_heads * width, table, table] {
         return Err(Error::internal(format!("attention of {heads:?} was given {sizes:?} numbers")));
     }
     let per_group = n_heads / kv_heads.max(1);
     let key_head = |place: usize| {
         let (sequence, group) = (place / kv_heads, place % kv_heads);
-        let scale = 1.0 / (width as f32).sqrt();
         let of = |rows, n, head| HeadRows {
             rows,
             stride: n * width,
             first: sequence * tokens,
             column: head * width,
         };
-        let keys = of(keys, kv_heads, group).rotated(tokens, width, tables, 1.0);
+        let keys = of(keys, kv_heads, group).rotated(tokens, width, tables);
         let values = of(values, kv_heads, group).view(tokens, width);
         let query_heads = group * per_group..(group + 1) * per_group;
         let gathered = query_heads.map(|head| {
-            let queries = of(queries, n_heads, head).rotated(tokens, width, tables, scale);
-            attend(&queries, &keys, values, tables.window)
+            let mut queries = of(queries, n_heads, head).rotated(tokens, width, tables);
+            scale_queries(&mut queries, width, tables, scoring);
+            attend(&queries, &keys, values, tables.window, scoring.cap)
         });
         gathered.collect::<Vec<_>>()
     };
@@ -99,8 +121,8 @@ impl<'a> HeadRows<'a> {
             .subcols(self.column, width)
     }
 
-    /// Returns the head's rows `[tokens, width]`, each rotated by its position and multiplied by `scale`.
-    fn rotated(&self, tokens: usize, width: usize, tables: &Tables, scale: f32) -> Vec<f32> {
+    /// Returns the head's rows `[tokens, width]`, each rotated by its position.
+    fn rotated(&self, tokens: usize, width: usize, tables: &Tables) -> Vec<f32> {
         let mut rotated = vec![0.0f32; tokens * width];
         let tables = tables.cos.chunks(width).zip(tables.sin.chunks(width));
         for (token, (to, (cos, sin))) in rotated.chunks_mut(width).zip(tables).enumerate() {
@@ -110,16 +132,34 @@ impl<'a> HeadRows<'a> {
             for ((to, (x, swapped)), (cos, sin)) in
                 to.iter_mut().zip(row.iter().zip(swapped)).zip(cos.iter().zip(sin))
             {
-                *to = (x * cos + swapped * sin) * scale;
+                *to = x * cos + swapped * sin;
             }
         }
         rotated
     }
 }
 
+/// Multiplies the rotated queries `[tokens, width]` of one head by all their factors.
+fn scale_queries(queries: &mut [f32], width: usize, tables: &Tables, scoring: Scoring<'_>) {
+    let scale = scoring.scale as f32;
+    for (token, row) in queries.chunks_mut(width.max(1)).enumerate() {
+        let scale = scale * tables.growth.get(token).copied().unwrap_or(1.0);
+        match scoring.weights {
+            [] => row.iter_mut().for_each(|x| *x *= scale),
+            weights => row.iter_mut().zip(weights).for_each(|(x, weight)| *x *= scale * weight),
+        }
+    }
+}
+
 /// Computes the output of one head, `[tokens, width]`. `queries` and `keys` are `[tokens, width]` and
-/// rotated, the queries also scaled.
-fn attend(queries: &[f32], keys: &[f32], values: MatRef<'_, f32>, window: usize) -> Vec<f32> {
+/// rotated, the queries also scaled; `cap` is that of the scores.
+fn attend(
+    queries: &[f32],
+    keys: &[f32],
+    values: MatRef<'_, f32>,
+    window: usize,
+    cap: Option<f64>,
+) -> Vec<f32> {
     let (tokens, width) = (values.nrows(), values.ncols());
     let queries = MatRef::from_row_major_slice(queries, tokens, width);
     let keys = MatRef::from_row_major_slice(keys, tokens, width);
@@ -132,6 +172,9 @@ fn attend(queries: &[f32], keys: &[f32], values: MatRef<'_, f32>, window: usize)
         let products = MatMut::from_row_major_slice_mut(scores, n, seen.len());
         let keys = keys.subrows(seen.start, seen.len());
         matmul(products, Accum::Replace, queries.subrows(first, n), keys.transpose(), 1.0, Par::Seq);
+        if let Some(cap) = cap {
+            capped(scores, cap as f32);
+        }
         let sums = soften(scores, first, &seen, window);
         let Some(rows) = gathered.get_mut(first * width..(first + n) * width) else { break };
         let weights = MatRef::from_row_major_slice(scores, n, seen.len());

@@ -5,7 +5,7 @@
 //! expression is a single pass, vectorised for the processor at hand and spread over all its cores. On a GPU
 //! the same functions call burn's operations.
 
-use burn::tensor::activation::silu;
+use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Device, Tensor, TensorData};
 use pulp::Arch;
 
@@ -47,22 +47,77 @@ pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor
     Ok(Tensor::from_data(TensorData::new(values, [n_rows, width]), &device))
 }
 
-/// Computes `silu(gate) * up` element by element, with `silu(x) = x / (1 + exp(-x))`.
+/// Function of the gate of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, which is `x / (1 + exp(-2 u))`.
+    GeluTanh,
+}
+
+/// Twice the factor of the inner polynomial of [`Activation::GeluTanh`], and the factor of its cube.
+const GELU: [f32; 2] = [2.0 * 0.797_884_6, 0.044_715];
+
+/// Computes `f(gate) * up` element by element, with the function `f` of the gate.
 ///
 /// # Errors
 /// [`Error::Internal`] if a tensor of the CPU is not `f32`.
-pub fn gated(gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>> {
+pub fn gated(f: Activation, gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>> {
     let device = gate.device();
+    let [outer, inner] = GELU;
     if !is_host(&device) {
-        return Ok(silu(gate) * up);
+        return Ok(match f {
+            Activation::Silu => silu(gate) * up,
+            Activation::GeluTanh => {
+                let twice = (gate.clone() + gate.clone().powi_scalar(3).mul_scalar(inner)).mul_scalar(outer);
+                gate * sigmoid(twice) * up
+            }
+        });
     }
     let shape = gate.dims();
     let (mut values, up) = (host(gate)?, host(up)?);
-    for_pairs(&mut values, &up, |gate, up| {
-        for (g, u) in gate.iter_mut().zip(up) {
-            *g *= u / (1.0 + exp(-*g));
-        }
-    });
+    match f {
+        Activation::Silu => for_pairs(&mut values, &up, |gate, up| {
+            for (g, u) in gate.iter_mut().zip(up) {
+                *g *= u / (1.0 + exp(-*g));
+            }
+        }),
+        Activation::GeluTanh => for_pairs(&mut values, &up, |gate, up| {
+            for (g, u) in gate.iter_mut().zip(up) {
+                *g *= u / (1.0 + exp(-outer * (*g + inner * *g * *g * *g)));
+            }
+        }),
+    }
+    Ok(Tensor::from_data(TensorData::new(values, shape), &device))
+}
+
+/// Replaces each number `x` by `cap tanh(x / cap)`.
+pub fn capped(values: &mut [f32], cap: f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            // tanh(y) = 1 - 2 / (exp(2 y) + 1).
+            values.iter_mut().for_each(|x| *x = cap - 2.0 * cap / (exp(*x * (2.0 / cap)) + 1.0));
+        },
+    );
+}
+
+/// Replaces each number `x` of a tensor by `cap tanh(x / cap)`, on any device; `None` changes nothing.
+///
+/// # Errors
+/// [`Error::Internal`] if a tensor of the CPU is not `f32`.
+pub fn capped_at<const D: usize>(x: Tensor<D>, cap: Option<f64>) -> Result<Tensor<D>> {
+    let Some(cap) = cap else { return Ok(x) };
+    let device = x.device();
+    if !is_host(&device) {
+        // The same form as on the CPU; far from zero, exponentials beyond f32 would make it infinite.
+        let twice = x.mul_scalar(2.0 / cap).clamp(-80.0, 80.0);
+        return Ok((twice.exp() + 1.0).recip().mul_scalar(-2.0 * cap).add_scalar(cap));
+    }
+    let shape = x.dims();
+    let mut values = host(x)?;
+    for_pieces(values.chunks_mut(PIECE), |piece| capped(piece, cap as f32));
     Ok(Tensor::from_data(TensorData::new(values, shape), &device))
 }
 
@@ -250,9 +305,17 @@ mod tests {
         let (x, up, weight) =
             (tensor(7 * 33, 31, [7, 33]), tensor(7 * 33, 57, [7, 33]), tensor(33, 7, [1, 33]));
         let scale = (x.clone().square().mean_dim(1) + 1e-5).sqrt().recip();
+        let gelu = |x: Tensor<2>| {
+            let inner = (x.clone() + x.clone().powi_scalar(3).mul_scalar(0.044_715))
+                .mul_scalar((2.0 / std::f64::consts::PI).sqrt());
+            x * (inner.tanh() + 1.0) / 2.0
+        };
+        let capped_by_burn = x.clone().div_scalar(3.0).tanh().mul_scalar(3.0);
         let pairs = [
             (rms_norm(x.clone(), &weight, 1e-5).unwrap(), x.clone() * scale * weight),
-            (gated(x.clone(), up.clone()).unwrap(), silu(x) * up),
+            (gated(Activation::Silu, x.clone(), up.clone()).unwrap(), silu(x.clone()) * up.clone()),
+            (gated(Activation::GeluTanh, x.clone(), up.clone()).unwrap(), gelu(x.clone()) * up),
+            (capped_at(x.reshape([7, 33]), Some(3.0)).unwrap(), capped_by_burn),
         ];
         for (ours, theirs) in pairs {
             for (i, (a, b)) in host(ours).unwrap().iter().zip(host(theirs).unwrap()).enumerate() {

@@ -1,7 +1,7 @@
 //! The plan stage: layers are selected, spans become single layers, and the new model is measured.
 
 use super::kept::rounds::{Rounds, key};
-use super::operators::build;
+use super::operators::{build, kept_groups};
 use super::selection::Selector;
 use super::walk::span::Built;
 use crate::Result;
@@ -17,6 +17,7 @@ use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions, Selection};
 use crate::protocol::events::Event;
 use crate::protocol::options::WriteOptions;
 use crate::quality::Quality;
+use crate::write::check::check_groups;
 
 /// Version of what [`measure_steps`] finds on the same input. Raise the number with every change of the result, so that
 /// measurements that are kept from before are not used.
@@ -127,6 +128,7 @@ async fn finish(
     mut warnings: Vec<String>,
 ) -> Result<Outcome> {
     let context = calibration.context();
+    check_groups(context.model, calibration.output(), &kept_groups(&plan, &context.model.config))?;
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());

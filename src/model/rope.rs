@@ -2,6 +2,28 @@
 
 use std::f64::consts::TAU;
 
+/// Rotation of queries and keys by position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies: positive.
+    pub theta: f64,
+    /// Change of the frequencies for long contexts.
+    pub scaling: RopeScaling,
+}
+
+impl Rope {
+    /// Computes cosines and sines for the positions `0..n_tokens` of heads of `head_dim` numbers, of which `width` are
+    /// rotated, each row-major `[n_tokens, head_dim]`, as [`tables`] does. What is not rotated has the angle 0.
+    pub fn tables(&self, n_tokens: usize, head_dim: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
+        let frequencies = self.scaling.frequencies(width, self.theta, n_tokens);
+        let magnitude = self.scaling.magnitude();
+        tables(n_tokens, head_dim / 2, |place| match frequencies.get(place) {
+            Some(frequency) => (*frequency, magnitude),
+            None => (0.0, 1.0),
+        })
+    }
+}
+
 /// Change of the rotary frequencies for contexts longer than the model was first trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
@@ -27,9 +49,34 @@ pub enum RopeScaling {
     /// YaRN (Peng et al., [2309.00071](https://arxiv.org/abs/2309.00071)): frequencies that turn often within the context
     /// of the first training are kept, those that turn seldom are divided by `factor`, and a ramp joins the two.
     Yarn(Yarn),
+    /// LongRoPE (Ding et al., [2402.13753](https://arxiv.org/abs/2402.13753)): each frequency is divided by a divisor of
+    /// its own.
+    Long(LongRope),
     /// Each of the `head_dim / 2` frequencies is divided by a divisor of its own, as GGUF files store Llama
     /// 3.1's rule.
     Divisors(Vec<f32>),
+}
+
+/// Parameters of LongRoPE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRope {
+    /// Divisors for sequences of at most `original_context` tokens.
+    pub short: Vec<f32>,
+    /// Divisors for longer sequences.
+    pub long: Vec<f32>,
+    /// Context of the first training, in tokens.
+    pub original_context: f64,
+    /// Factor of cosines and sines, whatever the length of the sequence.
+    pub attention_factor: f64,
+}
+
+impl LongRope {
+    /// Returns the factor of cosines and sines where nothing else is said: `sqrt(1 + ln s / ln o)` for contexts of `s`
+    /// times the original context `o`, and 1 for no longer ones.
+    pub fn attention_factor(context: f64, original_context: f64) -> f64 {
+        let longer = context / original_context;
+        if longer <= 1.0 { 1.0 } else { (1.0 + longer.ln() / original_context.ln()).sqrt() }
+    }
 }
 
 /// Parameters of YaRN.
@@ -77,7 +124,7 @@ impl Yarn {
         if low == high {
             high += 1e-3;
         }
-        let plain = frequencies(head_dim, theta, &RopeScaling::None).into_iter().enumerate();
+        let plain = plain(head_dim, theta).into_iter().enumerate();
         plain
             .map(|(place, frequency)| {
                 let divided = ((place as f64 - low) / (high - low)).clamp(0.0, 1.0);
@@ -92,6 +139,7 @@ impl RopeScaling {
     pub fn magnitude(&self) -> f64 {
         match self {
             RopeScaling::Yarn(yarn) => yarn.attention_factor,
+            RopeScaling::Long(long) => long.attention_factor,
             _ => 1.0,
         }
     }
@@ -105,7 +153,7 @@ impl RopeScaling {
     /// the high-frequency factor is taken to be 4, also as in all published models.
     pub fn llama3_of(divisors: &[f32], head_dim: usize, theta: f64) -> Option<Self> {
         let factor = f64::from(*divisors.last()?);
-        let frequencies = frequencies(head_dim, theta, &RopeScaling::None);
+        let frequencies = plain(head_dim, theta);
         // Points (1 / wavelength, share of the plain frequency that is kept) of the frequencies on the ramp.
         let ramp: Vec<(f64, f64)> = frequencies
             .iter()
@@ -140,26 +188,39 @@ impl RopeScaling {
         Self::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context }
     }
 
-    /// Returns the divisor of each of the `head_dim / 2` frequencies.
+    /// Returns the divisor of each of the `head_dim / 2` frequencies, for short sequences.
     pub fn divisors(&self, head_dim: usize, theta: f64) -> Vec<f32> {
-        let plain = frequencies(head_dim, theta, &RopeScaling::None);
-        plain.iter().zip(frequencies(head_dim, theta, self)).map(|(a, b)| (a / b) as f32).collect()
+        let plain = plain(head_dim, theta);
+        plain.iter().zip(self.frequencies(head_dim, theta, 0)).map(|(a, b)| (a / b) as f32).collect()
+    }
+
+    /// Returns the `head_dim / 2` angular frequencies `theta^(-2i / head_dim)`, changed as this scaling says for
+    /// sequences of `n_tokens` tokens, in radians per token. Only [`Long`](Self::Long) depends on the number of tokens.
+    pub fn frequencies(&self, head_dim: usize, theta: f64, n_tokens: usize) -> Vec<f64> {
+        let changed = |divisors: &[f32]| {
+            let divisor = |place: usize| divisors.get(place).map_or(1.0, |d| f64::from(*d));
+            plain(head_dim, theta).into_iter().enumerate().map(|(place, f)| f / divisor(place)).collect()
+        };
+        match self {
+            RopeScaling::Yarn(yarn) => yarn.frequencies(head_dim, theta),
+            RopeScaling::Long(long) if n_tokens as f64 > long.original_context => changed(&long.long),
+            RopeScaling::Long(long) => changed(&long.short),
+            RopeScaling::Divisors(divisors) => changed(divisors),
+            other => plain(head_dim, theta).into_iter().map(|frequency| scaled(frequency, other)).collect(),
+        }
     }
 }
 
-/// Returns the `head_dim / 2` angular frequencies `theta^(-2i / head_dim)`, changed by `scaling`, in radians
-/// per token.
-pub fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Vec<f64> {
-    if let RopeScaling::Yarn(yarn) = scaling {
-        return yarn.frequencies(head_dim, theta);
-    }
-    (0..head_dim / 2).map(|i| scaled(i, theta.powf(-2.0 * i as f64 / head_dim as f64), scaling)).collect()
+/// Returns the `head_dim / 2` angular frequencies `theta^(-2i / head_dim)`, in radians per token.
+fn plain(head_dim: usize, theta: f64) -> Vec<f64> {
+    (0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect()
 }
 
-fn scaled(place: usize, frequency: f64, scaling: &RopeScaling) -> f64 {
+fn scaled(frequency: f64, scaling: &RopeScaling) -> f64 {
     match *scaling {
-        RopeScaling::None | RopeScaling::Yarn(_) => frequency,
-        RopeScaling::Divisors(ref divisors) => frequency / divisors.get(place).map_or(1.0, |d| f64::from(*d)),
+        RopeScaling::None | RopeScaling::Yarn(_) | RopeScaling::Long(_) | RopeScaling::Divisors(_) => {
+            frequency
+        }
         RopeScaling::Linear { factor } => frequency / factor,
         RopeScaling::Llama3 {
             factor,
@@ -180,16 +241,16 @@ fn scaled(place: usize, frequency: f64, scaling: &RopeScaling) -> f64 {
     }
 }
 
-/// Computes cosines and sines for the positions `0..n_tokens`, each row-major `[n_tokens, head_dim]`, in the
-/// "rotate half" layout: columns `j` and `j + head_dim / 2` share frequency `j`, and the first half of the
-/// sines is negated, so that `rotated = x * cos + swap_halves(x) * sin`. All are multiplied by `magnitude`.
-pub fn tables(n_tokens: usize, frequencies: &[f64], magnitude: f64) -> (Vec<f32>, Vec<f32>) {
-    let half = frequencies.len();
+/// Computes cosines and sines for the positions `0..n_tokens`, each row-major `[n_tokens, 2 half]`, in the "rotate half"
+/// layout: columns `j` and `j + half` share the frequency and the magnitude that `turn` gives for `j`, and the first half
+/// of the sines is negated, so that `rotated = x * cos + swap_halves(x) * sin`.
+fn tables(n_tokens: usize, half: usize, turn: impl Fn(usize) -> (f64, f64)) -> (Vec<f32>, Vec<f32>) {
+    let turns: Vec<(f64, f64)> = (0..half).map(turn).collect();
     let mut cos = Vec::with_capacity(n_tokens * half * 2);
     let mut sin = Vec::with_capacity(n_tokens * half * 2);
     for position in 0..n_tokens {
         for sign in [-1.0, 1.0] {
-            for frequency in frequencies {
+            for (frequency, magnitude) in &turns {
                 let angle = position as f64 * frequency;
                 cos.push((magnitude * angle.cos()) as f32);
                 sin.push((magnitude * sign * angle.sin()) as f32);
@@ -212,8 +273,8 @@ mod tests {
             high_frequency_factor: 4.0,
             original_context: 8192.0,
         };
-        let plain = frequencies(128, 500_000.0, &RopeScaling::None);
-        let scaled = frequencies(128, 500_000.0, &scaling);
+        let plain = RopeScaling::None.frequencies(128, 500_000.0, 4);
+        let scaled = scaling.frequencies(128, 500_000.0, 4);
         assert_eq!(plain[0], scaled[0]);
         assert!((scaled[63] - plain[63] / 8.0).abs() < 1e-18);
         let between: Vec<_> =
@@ -225,8 +286,8 @@ mod tests {
     fn divisors_say_the_same_as_the_rule_and_tell_it_back() {
         let rule = RopeScaling::llama3([32.0, 1.0, 4.0, 8192.0]);
         let divisors = rule.divisors(64, 500_000.0);
-        let by_divisors = frequencies(64, 500_000.0, &RopeScaling::Divisors(divisors.clone()));
-        for (a, b) in by_divisors.iter().zip(frequencies(64, 500_000.0, &rule)) {
+        let by_divisors = RopeScaling::Divisors(divisors.clone()).frequencies(64, 500_000.0, 4);
+        for (a, b) in by_divisors.iter().zip(rule.frequencies(64, 500_000.0, 4)) {
             assert!((a / b - 1.0).abs() < 1e-6);
         }
         assert_eq!(RopeScaling::llama3_of(&divisors, 64, 500_000.0), Some(rule));
@@ -235,11 +296,30 @@ mod tests {
 
     #[test]
     fn tables_rotate_by_the_angle() {
-        let (cos, sin) = tables(3, &frequencies(4, 10_000.0, &RopeScaling::None), 1.0);
+        let rope = Rope { theta: 10_000.0, scaling: RopeScaling::None };
+        let (cos, sin) = rope.tables(3, 4, 4);
         assert_eq!(cos[..4], [1.0; 4]);
         assert_eq!(sin[..4], [0.0, 0.0, 0.0, 0.0]);
         assert!((cos[8] - 2f32.cos()).abs() < 1e-7);
         assert!((sin[8] + 2f32.sin()).abs() < 1e-7);
         assert!((sin[10] - 2f32.sin()).abs() < 1e-7);
+    }
+    #[test]
+    fn what_is_not_rotated_has_the_angle_zero() {
+        let long = LongRope {
+            short: vec![2.0],
+            long: vec![4.0],
+            original_context: 2.0,
+            attention_factor: LongRope::attention_factor(4.0, 2.0),
+        };
+        assert!((long.attention_factor - 2f64.sqrt()).abs() < 1e-12);
+        let rope = Rope { theta: 10_000.0, scaling: RopeScaling::Long(long) };
+        // Heads of four, of which two are rotated: columns 0 and 2.
+        for (n_tokens, divisor) in [(2, 2f32), (3, 4f32)] {
+            let (cos, sin) = rope.tables(n_tokens, 4, 2);
+            assert_eq!((cos[5], sin[5], cos[7], sin[7]), (1.0, 0.0, 1.0, 0.0));
+            assert!((cos[4] - 2f32.sqrt() * divisor.recip().cos()).abs() < 1e-6);
+            assert!((sin[6] - 2f32.sqrt() * divisor.recip().sin()).abs() < 1e-6);
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! Roles of the tensors of a model, and their names in Hugging Face and GGUF files.
 
 use super::Config;
+use super::architectures::{Architecture, HeadNorms};
 use super::config::Biases;
 use crate::format::Container;
 
 /// Role of a tensor in a decoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// RMSNorm before attention.
+    /// RMSNorm of what attention reads.
     AttentionNorm,
     /// Query projection.
     Query,
@@ -25,11 +26,13 @@ pub enum Role {
     Output,
     /// Bias of the attention output projection.
     OutputBias,
-    /// RMSNorm of each query head, before rotation.
+    /// RMSNorm of the query heads.
     QueryNorm,
-    /// RMSNorm of each key head, before rotation.
+    /// RMSNorm of the key heads.
     KeyNorm,
-    /// RMSNorm before the MLP.
+    /// RMSNorm of what attention adds to the residual stream.
+    AttentionAfterNorm,
+    /// RMSNorm of what the MLP reads.
     MlpNorm,
     /// Gate projection.
     Gate,
@@ -43,13 +46,16 @@ pub enum Role {
     Down,
     /// Bias of the down projection.
     DownBias,
+    /// RMSNorm of what the MLP adds to the residual stream.
+    MlpAfterNorm,
     /// Rotary frequencies that old checkpoints store; never read, only carried along.
     RotaryFrequencies,
 }
 
-/// Names of the tensors of a layer: role, name after `model.layers.<n>.` in a Hugging Face model, and name
-/// after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold the tensor.
-const LAYER_NAMES: [(Role, &str, &str); 19] = [
+/// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
+/// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
+/// the tensor.
+const LAYER_NAMES: [(Role, &str, &str); 21] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -61,6 +67,7 @@ const LAYER_NAMES: [(Role, &str, &str); 19] = [
     (Role::OutputBias, "self_attn.o_proj.bias", "attn_output.bias"),
     (Role::QueryNorm, "self_attn.q_norm.weight", "attn_q_norm.weight"),
     (Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+    (Role::AttentionAfterNorm, "post_self_attn_layernorm.weight", "post_attention_norm.weight"),
     (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
     (Role::Gate, "mlp.gate_proj.weight", "ffn_gate.weight"),
     (Role::GateBias, "mlp.gate_proj.bias", "ffn_gate.bias"),
@@ -68,24 +75,35 @@ const LAYER_NAMES: [(Role, &str, &str); 19] = [
     (Role::UpBias, "mlp.up_proj.bias", "ffn_up.bias"),
     (Role::Down, "mlp.down_proj.weight", "ffn_down.weight"),
     (Role::DownBias, "mlp.down_proj.bias", "ffn_down.bias"),
+    (Role::MlpAfterNorm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
     (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
 ];
 
 /// Names of the tensors outside the layers: identity, name in a Hugging Face model, and name in a GGUF file.
-const MODEL_NAMES: [(TensorId, &str, &str); 4] = [
+const MODEL_NAMES: [(TensorId, &str, &str); 6] = [
     (TensorId::Embedding, "model.embed_tokens.weight", "token_embd.weight"),
     (TensorId::FinalNorm, "model.norm.weight", "output_norm.weight"),
     (TensorId::Head, "lm_head.weight", "output.weight"),
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
+    (TensorId::ShortDivisors, "", "rope_factors_short.weight"),
+    (TensorId::LongDivisors, "", "rope_factors_long.weight"),
 ];
 
-/// Other names of tensors of a layer in GGUF files of some architectures, after `blk.<n>.`.
-const OTHER_GGUF_NAMES: [(&str, Role); 1] = [("post_attention_norm.weight", Role::MlpNorm)];
+/// Tensors of a layer that hold the rows of several roles one after the other in some GGUF files of any architecture:
+/// llama.cpp reads the roles together or apart. See [`Architecture::joined`].
+const JOINED_NAMES: [(&[Role], &str, &str); 2] = [
+    (&[Role::Query, Role::Key, Role::Value], "", "attn_qkv.weight"),
+    (&[Role::QueryBias, Role::KeyBias, Role::ValueBias], "", "attn_qkv.bias"),
+];
 
-/// Names of tensors of a layer in a GGUF file, after `blk.<n>.`, that hold the rows of three roles one after the other.
-const JOINED_NAMES: [(&str, [Role; 3]); 2] = [
-    ("attn_qkv.weight", [Role::Query, Role::Key, Role::Value]),
-    ("attn_qkv.bias", [Role::QueryBias, Role::KeyBias, Role::ValueBias]),
+/// Roles of the norms.
+const NORMS: [Role; 6] = [
+    Role::AttentionNorm,
+    Role::QueryNorm,
+    Role::KeyNorm,
+    Role::AttentionAfterNorm,
+    Role::MlpNorm,
+    Role::MlpAfterNorm,
 ];
 
 /// Roles of the biases of attention, in the order of [`Biases::attention`].
@@ -155,16 +173,20 @@ pub enum TensorId {
     FinalNorm,
     /// Output head, `[vocab, hidden]`; absent where it is tied to the embedding.
     Head,
-    /// Divisors of the rotary frequencies, `[head_dim / 2]`; in GGUF files only.
+    /// Divisors of the rotary frequencies, half as many as numbers of a head are rotated; in GGUF files only.
     RotaryDivisors,
+    /// Divisors for contexts as long as those of the first training, and for longer ones, likewise.
+    ShortDivisors,
+    /// See [`ShortDivisors`](Self::ShortDivisors).
+    LongDivisors,
     /// Tensor with this role in the layer with this index, from 0.
     Layer(usize, Role),
 }
 
 impl TensorId {
-    /// Identifies the tensor called `name` in files of kind `container`; `None` for a name that no
-    /// Llama-family model has.
-    pub fn parse(container: Container, name: &str) -> Option<Self> {
+    /// Identifies the tensor called `name` in files of kind `container` that hold a model of `architecture`; `None` for
+    /// a name that no such model has.
+    pub fn parse(container: Container, architecture: &Architecture, name: &str) -> Option<Self> {
         let known = |hugging_face, gguf| pick(container, hugging_face, gguf);
         if name.is_empty() {
             return None;
@@ -173,49 +195,50 @@ impl TensorId {
             return Some(*id);
         }
         let (layer, rest) = in_layer(container, name)?;
-        if let Some((_, role)) = OTHER_GGUF_NAMES.iter().find(|(other, _)| *other == rest)
-            && container == Container::Gguf
-        {
-            return Some(TensorId::Layer(layer, *role));
-        }
-        let (role, ..) = LAYER_NAMES.iter().find(|(_, a, b)| !rest.is_empty() && known(a, b) == rest)?;
-        Some(TensorId::Layer(layer, *role))
+        let role = Role::of_architecture(architecture)
+            .find(|role| !rest.is_empty() && role.name_in(container, architecture) == rest)?;
+        Some(TensorId::Layer(layer, role))
     }
 
-    /// Identifies the tensors whose rows the tensor called `name` in a GGUF file holds one after the other; `None`
-    /// if it holds those of one tensor.
-    pub fn parse_joined(name: &str) -> Option<[Self; 3]> {
-        let (layer, rest) = in_layer(Container::Gguf, name)?;
-        let (_, roles) = JOINED_NAMES.iter().find(|(known, _)| *known == rest)?;
-        Some(roles.map(|role| TensorId::Layer(layer, role)))
+    /// Identifies the tensors whose rows the tensor called `name` holds one after the other, in files of kind
+    /// `container` that hold a model of `architecture`; `None` if the tensor holds the rows of one only.
+    pub fn parse_joined(container: Container, architecture: &Architecture, name: &str) -> Option<Vec<Self>> {
+        let (layer, rest) = in_layer(container, name)?;
+        let mut all = architecture.joined.iter().chain(&JOINED_NAMES);
+        let (roles, ..) = all.find(|(_, a, b)| !rest.is_empty() && pick(container, a, b) == rest)?;
+        Some(roles.iter().map(|role| TensorId::Layer(layer, *role)).collect())
     }
 
-    /// Returns the name of the tensor in files of kind `container`; `None` if files of this kind do not hold
-    /// the tensor.
-    pub fn name(self, container: Container) -> Option<String> {
-        let (hugging_face, gguf, prefix) = match self {
+    /// Returns the name of the tensor that holds the rows of this tensor among those of others, and all the tensors
+    /// whose rows it holds, in files of kind `container` that hold a model of `architecture`; `None` if such files hold
+    /// this tensor by itself.
+    pub fn joined(self, container: Container, architecture: &Architecture) -> Option<(String, Vec<Self>)> {
+        let TensorId::Layer(layer, role) = self else { return None };
+        let mut all = architecture.joined.iter();
+        let (roles, a, b) =
+            all.find(|(roles, a, b)| roles.contains(&role) && !pick(container, a, b).is_empty())?;
+        let name = format!("{}{layer}.{}", layer_prefix(container), pick(container, a, b));
+        Some((name, roles.iter().map(|role| TensorId::Layer(layer, *role)).collect()))
+    }
+
+    /// Returns the name of the tensor in files of kind `container` that hold a model of `architecture`; `None` if such
+    /// files do not hold the tensor.
+    pub fn name(self, container: Container, architecture: &Architecture) -> Option<String> {
+        let (name, prefix) = match self {
             TensorId::Layer(layer, role) => {
-                let (_, a, b) = LAYER_NAMES.iter().find(|(each, ..)| *each == role)?;
-                (a, b, format!("{}{layer}.", layer_prefix(container)))
+                (role.name_in(container, architecture), format!("{}{layer}.", layer_prefix(container)))
             }
             other => {
                 let (_, a, b) = MODEL_NAMES.iter().find(|(each, ..)| *each == other)?;
-                (a, b, String::new())
+                (pick(container, a, b), String::new())
             }
         };
-        let name = pick(container, hugging_face, gguf);
         (!name.is_empty()).then(|| prefix + name)
     }
 
-    /// Returns the name of the tensor in files of kind `container` that hold a model of the architecture of `config`;
-    /// `None` if files of this kind do not hold the tensor.
-    pub fn name_in(self, container: Container, config: &Config) -> Option<String> {
-        match (container, self) {
-            (Container::Gguf, TensorId::Layer(layer, Role::MlpNorm)) => {
-                Some(format!("{}{layer}.{}", layer_prefix(container), config.architecture.gguf_mlp_norm))
-            }
-            _ => self.name(container),
-        }
+    /// Returns the role of a layer's tensor in words; the identity of any other.
+    pub fn describe_role(self) -> String {
+        self.role().map_or_else(|| format!("{self:?}"), |role| format!("{role:?}"))
     }
 
     /// Returns the role of a layer's tensor; `None` for a tensor outside the layers.
@@ -226,10 +249,12 @@ impl TensorId {
         }
     }
 
-    /// Returns a name of the tensor for messages: its name in files of kind `container`, or its identity if
-    /// it has none.
-    pub fn describe(self, container: Container) -> String {
-        self.name(container).unwrap_or_else(|| format!("{self:?}"))
+    /// Returns a name of the tensor for messages: its name in files of kind `container` that hold a model of
+    /// `architecture`, or its identity if it has none.
+    pub fn describe(self, container: Container, architecture: &Architecture) -> String {
+        let joined = || self.joined(container, architecture).map(|(name, _)| name);
+        let name = self.name(container, architecture).or_else(joined);
+        name.unwrap_or_else(|| format!("{self:?}"))
     }
 
     /// Returns the shape that the configuration demands, outermost dimension first.
@@ -239,7 +264,9 @@ impl TensorId {
                 vec![config.vocab_size as u64, config.hidden_size as u64]
             }
             TensorId::FinalNorm => vec![config.hidden_size as u64],
-            TensorId::RotaryDivisors => vec![config.head_dim as u64 / 2],
+            TensorId::RotaryDivisors | TensorId::ShortDivisors | TensorId::LongDivisors => {
+                vec![config.rotated_width as u64 / 2]
+            }
             TensorId::Layer(_, role) => role.shape(config).iter().map(|n| *n as u64).collect(),
         }
     }
@@ -254,7 +281,14 @@ impl Role {
         let queries = config.n_heads * config.head_dim;
         let keys = config.n_kv_heads * config.head_dim;
         match self {
-            Role::AttentionNorm | Role::MlpNorm | Role::OutputBias | Role::DownBias => vec![hidden],
+            Role::AttentionNorm
+            | Role::AttentionAfterNorm
+            | Role::MlpNorm
+            | Role::MlpAfterNorm
+            | Role::OutputBias
+            | Role::DownBias => vec![hidden],
+            Role::QueryNorm if config.architecture.head_norms == HeadNorms::All => vec![queries],
+            Role::KeyNorm if config.architecture.head_norms == HeadNorms::All => vec![keys],
             Role::QueryNorm | Role::KeyNorm => vec![config.head_dim],
             Role::Query => vec![queries, hidden],
             Role::QueryBias => vec![queries],
@@ -268,20 +302,45 @@ impl Role {
         }
     }
 
+    /// Returns the roles that a layer of `architecture` may have.
+    fn of_architecture(architecture: &Architecture) -> impl Iterator<Item = Role> {
+        let has = |role: &Role| match role {
+            Role::AttentionNorm | Role::MlpNorm => architecture.norms_before(),
+            Role::AttentionAfterNorm | Role::MlpAfterNorm => architecture.norms_after(),
+            Role::QueryNorm | Role::KeyNorm => architecture.head_norms != HeadNorms::None,
+            _ => true,
+        };
+        LAYER_NAMES.iter().map(|(role, ..)| *role).filter(has)
+    }
+
+    /// Returns the name after the prefix of the layer, in files of kind `container` that hold a model of `architecture`;
+    /// empty if such files do not hold the role by itself.
+    fn name_in(self, container: Container, architecture: &Architecture) -> &'static str {
+        let joined = architecture
+            .joined
+            .iter()
+            .find(|(roles, a, b)| roles.contains(&self) && !pick(container, a, b).is_empty());
+        let mut all = architecture.names.iter().chain(&LAYER_NAMES);
+        match (joined, all.find(|(role, ..)| *role == self)) {
+            (None, Some((_, a, b))) => pick(container, a, b),
+            _ => "",
+        }
+    }
+
     /// Returns the roles that every layer of a model with the configuration `config` must have.
     pub fn required(config: &Config) -> Vec<Role> {
         let roles = ATTENTION_BIASES.iter().chain(&MLP_BIASES);
         let stored = config.biases.attention.iter().chain(&config.biases.mlp);
         let without: Vec<Role> =
             roles.zip(stored).filter(|(_, stored)| !**stored).map(|(role, _)| *role).collect();
-        LAYER_NAMES
-            .iter()
-            .map(|(role, ..)| *role)
+        Role::of_architecture(config.architecture)
             .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
-            .filter(|role| {
-                config.architecture.norms_heads || !matches!(role, Role::QueryNorm | Role::KeyNorm)
-            })
             .collect()
+    }
+
+    /// Whether the role is that of a norm.
+    pub fn is_norm(self) -> bool {
+        NORMS.contains(&self)
     }
 
     /// Whether the role is that of a bias.
@@ -300,31 +359,47 @@ impl Biases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::architectures::{ALL, by_gguf};
 
     #[test]
     fn names_and_roles_are_one_to_one() {
-        for container in [Container::Safetensors, Container::Gguf] {
-            let of_layer = LAYER_NAMES.into_iter().map(|(role, ..)| TensorId::Layer(17, role));
-            let mut n = 0;
-            for id in of_layer.chain(MODEL_NAMES.map(|(id, ..)| id)) {
-                if let Some(name) = id.name(container) {
-                    assert_eq!(TensorId::parse(container, &name), Some(id), "{name}");
-                    n += 1;
+        for architecture in ALL {
+            for container in [Container::Safetensors, Container::Gguf] {
+                let of_layer = Role::of_architecture(architecture).map(|role| TensorId::Layer(17, role));
+                for id in of_layer.chain(MODEL_NAMES.map(|(id, ..)| id)) {
+                    match (id.name(container, architecture), id.joined(container, architecture)) {
+                        (Some(name), None) => {
+                            assert_eq!(TensorId::parse(container, architecture, &name), Some(id), "{name}");
+                        }
+                        (None, Some((name, all))) => {
+                            assert_eq!(TensorId::parse(container, architecture, &name), None, "{name}");
+                            let parsed = TensorId::parse_joined(container, architecture, &name);
+                            assert!(all.contains(&id) && parsed == Some(all), "{name}");
+                        }
+                        (None, None) => {}
+                        both => panic!("{both:?}"),
+                    }
                 }
             }
-            assert_eq!(n, 22);
         }
     }
 
     #[test]
     fn foreign_names_have_no_role() {
-        for name in
-            ["model.layers.x.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", "lm_head.bias", ""]
-        {
-            assert_eq!(TensorId::parse(Container::Safetensors, name), None, "{name}");
+        let llama = by_gguf("llama").unwrap();
+        for name in [
+            "model.layers.x.mlp.up_proj.weight",
+            "model.layers.01.mlp.up_proj.weight",
+            "model.layers.0.self_attn.q_norm.weight",
+            "lm_head.bias",
+            "",
+        ] {
+            assert_eq!(TensorId::parse(Container::Safetensors, llama, name), None, "{name}");
         }
-        for name in ["blk.0.", "blk.0.attn_qkv.weight", "model.norm.weight", ""] {
-            assert_eq!(TensorId::parse(Container::Gguf, name), None, "{name}");
+        for name in
+            ["blk.0.", "blk.0.attn_qkv.weight", "blk.0.post_attention_norm.weight", "model.norm.weight", ""]
+        {
+            assert_eq!(TensorId::parse(Container::Gguf, llama, name), None, "{name}");
         }
     }
 }

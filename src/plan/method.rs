@@ -86,6 +86,12 @@ impl Operator {
         !matches!(self, Operator::Average | Operator::Drop | Operator::Collapse)
     }
 
+    /// Returns whether the new layer of a span has parts of several layers of the span, which must then be of one kind.
+    /// Other operators keep one layer of the span.
+    pub fn combines_layers(self) -> bool {
+        matches!(self, Operator::Average | Operator::Collapse | Operator::Flatten | Operator::PoolRefit)
+    }
+
     /// Returns whether the weights of a plan say how its layers are mixed.
     pub fn is_weighted(self) -> bool {
         matches!(self, Operator::Average | Operator::Collapse)

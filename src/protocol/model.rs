@@ -86,7 +86,7 @@ impl ModelReport {
             },
             dtypes: dtypes(model),
             tied_head: config.tied_head,
-            sliding_window: config.sliding_window,
+            sliding_window: config.window(),
             files: files.map(|f| f.name().to_owned()).collect(),
             notes: model.notes.clone(),
         }

@@ -8,13 +8,14 @@ use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::methods::Resources;
 use crate::methods::operators::build;
+use crate::methods::operators::{combines_layers, kept_groups, supports};
 use crate::methods::selection::Selector;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
 use crate::protocol::compare::CompareRow;
 use crate::protocol::events::Event;
 use crate::protocol::options::CompareOptions;
 use crate::quality::Quality;
-use crate::write::check::layers_apart;
+use crate::write::check::{check_groups, layers_apart};
 use crate::write::planned_bytes;
 use crate::{Error, Result};
 
@@ -50,8 +51,7 @@ pub async fn compare(
         Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)?.for_many().await?;
     let most = options.remove.iter().copied().max().unwrap_or(0);
     let selector = Selector::new(&calibration, resources, baseline.analysis, most);
-    let apart = layers_apart(context.model, &options.output)?;
-    let mut plans = PlanCache { selector, most, apart, iterated: Vec::new() };
+    let mut plans = PlanCache { selector, most, iterated: Vec::new() };
     let mut comparing =
         Comparing { original: Quality::original(&held_out.scores), rows: Vec::new(), cancelled: false };
     for method in &methods {
@@ -107,8 +107,11 @@ async fn measure(
     reference: &Reference<'_>,
     row: &mut CompareRow,
 ) -> Result<()> {
-    let apart = plans.apart.clone();
+    let model = plans.selector.reference().context().model;
+    supports(method.operator, &model.config)?;
+    let apart = layers_apart(model, &options.output, combines_layers(method.operator, &model.config))?;
     let plan = plans.plan(&PlanOptions { apart, ..method.options(remove, options.seed) }, remove).await?;
+    check_groups(model, &options.output, &kept_groups(&plan, &model.config))?;
     row.groups.clone_from(&plan.groups);
     row.layers = plan.groups.len();
     if plan.steps.len() < remove {
@@ -132,8 +135,6 @@ struct PlanCache<'a> {
     selector: Selector<'a>,
     /// Largest number of layers that will be removed.
     most: usize,
-    /// Layers that cannot become one with the layer before them.
-    apart: Vec<usize>,
     /// Iterative plans; the first steps of each are the plans that remove fewer layers.
     iterated: Vec<(PlanOptions, MergePlan)>,
 }

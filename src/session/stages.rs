@@ -14,6 +14,7 @@ use crate::methods::Resources;
 use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
+use crate::methods::operators::{combines_layers, kept_groups, supports};
 use crate::methods::outcome::{Outcome, make_plan, measure_plan};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Operator, PlanOptions};
@@ -91,13 +92,19 @@ impl Session {
         self.planned = None;
         let calibrated = self.calibrated()?;
         let mut notes = check_output(&self.model, output).await?;
-        let apart = layers_apart(&self.model, output)?;
+        supports(options.operator, &self.model.config)?;
+        let combines = combines_layers(options.operator, &self.model.config);
+        let apart = layers_apart(&self.model, output, combines)?;
         let mut options = options.clone();
         if !apart.is_empty() {
-            notes.push(format!(
-                "Layers {apart:?} do not become one with the layer before them, because the model's settings have \
-                 different entries for the two."
-            ));
+            notes.push(match combines {
+                true => format!(
+                    "Layers {apart:?} do not become one with the layer before them, which is of another kind."
+                ),
+                false => format!(
+                    "Layers {apart:?} stay, because files of this kind cannot say the rest without them."
+                ),
+            });
             options.apart.extend(apart);
         }
         let context = self.context(calibrated, output, observer);
@@ -131,7 +138,8 @@ impl Session {
         let calibrated = self.calibrated()?;
         plan.validate_for(self.model.config.n_layers)?;
         let notes = check_output(&self.model, output).await?;
-        check_groups(&self.model, output, &plan.groups)?;
+        supports(plan.operator, &self.model.config)?;
+        check_groups(&self.model, output, &kept_groups(plan, &self.model.config))?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };

@@ -3,6 +3,7 @@
 use super::{gguf, jobs::jobs};
 use crate::format::Container;
 use crate::model::Model;
+use crate::model::architectures::Windows;
 use crate::model::tokenizer::gguf::CHAT_TEMPLATE_KEY;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::options::WriteOptions;
@@ -31,7 +32,9 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
             if model.container() == Container::Safetensors && metadata.get(CHAT_TEMPLATE_KEY).is_none() {
                 notes.push("The model has no chat template, so the GGUF file has none.".to_owned());
             }
-            if let Some(window) = model.config.sliding_window {
+            if let (Some(window), Windows::Never | Windows::All(_)) =
+                (model.config.window(), model.config.architecture.windows)
+            {
                 notes.push(format!(
                     "llama.cpp and transformers read a GGUF file of this architecture without its sliding window: \
                      beyond {window} tokens they compute something else than was measured here. A Hugging Face \
@@ -41,7 +44,7 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
         }
     }
     jobs(model, &NewLayer::originals(model), storage)?;
-    layers_apart(model, options)?;
+    layers_apart(model, options, false)?;
     Ok(notes)
 }
 
@@ -57,21 +60,22 @@ pub fn check_groups(model: &Model, options: &WriteOptions, groups: &[Vec<usize>]
     }
 }
 
-/// Returns the layers that cannot become one with the layer before them, because a list of the settings has different
-/// entries for the two; none for most models.
+/// Returns the layers that cannot go: by becoming one with the layer before them if `combines`, because the settings have
+/// different entries for the two, or by being dropped, because the settings cannot say what would stay. None for most
+/// models.
 ///
 /// # Errors
-/// Those of [`check_groups`] other than for such lists, and [`Error::Unsupported`] if no two neighbours can become one.
-pub fn layers_apart(model: &Model, options: &WriteOptions) -> Result<Vec<usize>> {
+/// Those of [`check_groups`] other than for these reasons, and [`Error::Unsupported`] if no layer can go.
+pub fn layers_apart(model: &Model, options: &WriteOptions, combines: bool) -> Result<Vec<usize>> {
     let n = model.config.n_layers;
     if check_groups(model, options, &[(0..n).collect()]).is_ok() {
         return Ok(Vec::new());
     }
     let (mut apart, mut first_reason) = (Vec::new(), None);
     for layer in 1..n {
-        let single = (0..n).filter(|other| *other != layer);
-        let pair = |other| if other + 1 == layer { vec![other, layer] } else { vec![other] };
-        match check_groups(model, options, &single.map(pair).collect::<Vec<_>>()) {
+        let others = (0..n).filter(|other| *other != layer);
+        let group = |other| if combines && other + 1 == layer { vec![other, layer] } else { vec![other] };
+        match check_groups(model, options, &others.map(group).collect::<Vec<_>>()) {
             Ok(()) => {}
             Err(reason @ Error::Unsupported(_)) => {
                 apart.push(layer);
@@ -81,7 +85,7 @@ pub fn layers_apart(model: &Model, options: &WriteOptions) -> Result<Vec<usize>>
         }
     }
     match first_reason {
-        // Where no two neighbours can become one, the reason is said.
+        // Where no layer can go, the reason is said.
         Some(reason) if apart.len() + 1 == n => Err(reason),
         _ => Ok(apart),
     }

@@ -4,7 +4,7 @@ use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode};
 use crate::model::Model;
-use crate::model::binding::RowOrder;
+use crate::model::binding::Form;
 use crate::model::open::TensorEntry;
 use crate::model::rope::RopeScaling;
 use crate::model::tensors::{Role, TensorId};
@@ -20,6 +20,8 @@ pub enum Content<'a> {
     Computed(&'a NewLayer, Role),
     /// Values that are made here, encoded.
     New(Vec<u8>),
+    /// Tensors whose rows follow each other in one.
+    Joined(Vec<Job<'a>>),
 }
 
 /// One tensor of the compressed model.
@@ -28,8 +30,8 @@ pub struct Job<'a> {
     pub content: Content<'a>,
     /// Element type in which the tensor is stored.
     pub element: Element,
-    /// Number of heads and the order to bring their rows into; `None` if the row order stays.
-    pub reorder: Option<(usize, RowOrder)>,
+    /// How the original's files hold the tensor, and how the new ones will.
+    pub forms: [Form; 2],
     /// Name of the tensor in the new file.
     pub name: String,
     /// Dimensions, outermost first.
@@ -44,33 +46,86 @@ pub struct Job<'a> {
 /// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] if the values of a tensor are not a whole
 /// number of quantisation blocks.
 pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> Result<Vec<Job<'a>>> {
+    let (container, config) = (storage.container, &model.config);
+    let architecture = match container {
+        Container::Safetensors => config.hugging_face_architecture(),
+        Container::Gguf => config.architecture,
+    };
     let mut jobs = Vec::new();
+    let mut joined: Vec<JoinedParts<'a>> = Vec::new();
     for source in model.tensors() {
         let Some((id, content)) = content(model, layers, source) else {
             continue;
         };
-        let Some(name) = id.name_in(storage.container, &model.config) else {
+        let whole = id.joined(container, architecture);
+        let name = whole.as_ref().map(|(name, _)| name.clone());
+        let Some(name) = name.or_else(|| id.name(container, architecture)) else {
             continue;
         };
         let element = match content {
             Content::Computed(layer, role) => layer.element(model, role, storage)?,
             _ => storage.element(model, source.id, source.element, false),
         };
-        let reorder = match id {
-            TensorId::Layer(_, role) => row_order(model, role, storage.container),
-            _ => None,
-        };
+        let forms = [model.form(source.id), config.form(container, source.id)];
         let shape = source.shape.clone();
-        jobs.push(Job { content, element, reorder, bytes: size(&name, element, &shape)?, name, shape });
+        let bytes = size(&name, element, &shape)?;
+        let job = Job { content, element, forms, bytes, name, shape };
+        let Some((name, ids)) = whole else {
+            jobs.push(job);
+            continue;
+        };
+        match joined.iter_mut().find(|parts| parts.name == name) {
+            Some(parts) => parts.found.push((id, job)),
+            None => joined.push(JoinedParts { name, ids, found: vec![(id, job)], place: jobs.len() }),
+        }
     }
-    if let Some(divisors) = rotary_divisors(model, storage.container) {
+    // From the last place to the first, so that places stay what they are.
+    for parts in joined.into_iter().rev() {
+        jobs.insert(parts.place, parts.finish()?);
+    }
+    for (id, divisors) in new_divisors(model, container)? {
         let (element, shape) = (Element::F32, vec![divisors.len() as u64]);
-        let name = TensorId::RotaryDivisors.name(storage.container);
+        let name = id.name(container, architecture);
         let name = name.or_internal("rotary divisors have no name in such a file")?;
         let content = Content::New(encode(element, &divisors)?);
-        jobs.push(Job { content, element, reorder: None, bytes: size(&name, element, &shape)?, name, shape });
+        let bytes = size(&name, element, &shape)?;
+        jobs.push(Job { content, element, forms: [Form::Plain; 2], bytes, name, shape });
     }
     Ok(jobs)
+}
+
+/// Parts of a tensor that holds the rows of several.
+struct JoinedParts<'a> {
+    name: String,
+    /// Identities of the parts, in order.
+    ids: Vec<TensorId>,
+    /// Parts that were found so far, in the order of the original's files.
+    found: Vec<(TensorId, Job<'a>)>,
+    /// Place among the other jobs.
+    place: usize,
+}
+
+impl<'a> JoinedParts<'a> {
+    /// Makes the job of the whole tensor, in the widest of the element types of its parts.
+    fn finish(self) -> Result<Job<'a>> {
+        let Self { name, ids, mut found, .. } = self;
+        let widest = found.iter().map(|(_, job)| job.element).reduce(Element::wider);
+        let element = widest.or_internal("a joined tensor has no parts")?;
+        let mut parts = Vec::with_capacity(ids.len());
+        for id in ids {
+            let place = found.iter().position(|(each, _)| *each == id);
+            let place = place.or_internal("a part of a joined tensor is missing")?;
+            let (_, part) = found.swap_remove(place);
+            let bytes = size(&name, element, &part.shape)?;
+            parts.push(Job { element, bytes, ..part });
+        }
+        let mut shape = parts.first().map(|part| part.shape.clone()).unwrap_or_default();
+        if let Some(rows) = shape.first_mut() {
+            *rows = parts.iter().filter_map(|part| part.shape.first()).sum();
+        }
+        let bytes = parts.iter().map(|part| part.bytes).sum();
+        Ok(Job { content: Content::Joined(parts), element, forms: [Form::Plain; 2], name, shape, bytes })
+    }
 }
 
 /// Finds what becomes of the tensor `source`; `None` if its layer was absorbed into another, or if `source`
@@ -90,34 +145,28 @@ fn content<'a>(
     let id = TensorId::Layer(place, role);
     match layers.get(place) {
         // Buffers that old checkpoints carry are the same in every layer, so they are copied, not mixed.
-        Some(new) if !new.is_copied(role) && role != Role::RotaryFrequencies => {
+        Some(new) if !new.is_copied(role, &model.config) && role != Role::RotaryFrequencies => {
             Some((id, Content::Computed(new, role)))
         }
         _ => Some((id, Content::Original(source))),
     }
 }
 
-/// Returns the number of heads and the new row order of a projection whose rows must be reordered for
-/// `container`; `None` if the order stays.
-fn row_order(model: &Model, role: Role, container: Container) -> Option<(usize, RowOrder)> {
-    let heads = match role {
-        Role::Query | Role::QueryBias => model.config.n_heads,
-        Role::Key | Role::KeyBias => model.config.n_kv_heads,
-        _ => return None,
-    };
-    let order = model.config.row_order(container);
-    (order != model.config.row_order(model.container())).then_some((heads, order))
-}
-
-/// Returns the rotary divisors that express Llama 3.1's rule in a GGUF file; `None` if no such conversion is
-/// needed.
-fn rotary_divisors(model: &Model, container: Container) -> Option<Vec<f32>> {
-    match (model.container(), container, &model.config.rope_scaling) {
-        (Container::Safetensors, Container::Gguf, scaling @ RopeScaling::Llama3 { .. }) => {
-            Some(scaling.divisors(model.config.head_dim, model.config.rope_theta))
-        }
-        _ => None,
+/// Returns the rotary divisors that say in a file of kind `container` what the model's own files say in their settings.
+fn new_divisors(model: &Model, container: Container) -> Result<Vec<(TensorId, Vec<f32>)>> {
+    if (model.container(), container) != (Container::Safetensors, Container::Gguf) {
+        return Ok(Vec::new());
     }
+    let rope = model.config.rope()?;
+    Ok(match &rope.scaling {
+        scaling @ RopeScaling::Llama3 { .. } => {
+            vec![(TensorId::RotaryDivisors, scaling.divisors(model.config.rotated_width, rope.theta))]
+        }
+        RopeScaling::Long(long) => {
+            vec![(TensorId::LongDivisors, long.long.clone()), (TensorId::ShortDivisors, long.short.clone())]
+        }
+        _ => Vec::new(),
+    })
 }
 
 fn size(name: &str, element: Element, shape: &[u64]) -> Result<u64> {

@@ -13,7 +13,6 @@ use crate::format::Container;
 use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::model::Model;
-use crate::model::binding::reorder;
 use crate::model::open::TensorEntry;
 use crate::model::weights::fetch::{in_type, read_new};
 use crate::model::weights::new_layer::NewLayer;
@@ -144,15 +143,28 @@ impl Writer<'_> {
     /// Writes the data of one tensor.
     async fn tensor(&mut self, model: &Model, file: &str, job: &Job<'_>) -> Result<()> {
         match &job.content {
-            Content::New(bytes) => self.append(bytes).await?,
-            Content::Computed(layer, role) => {
-                let stored = read_new(model, layer, *role, job.element).await?;
-                self.append(&in_order(model, job, stored)?.bytes).await?;
+            Content::Joined(parts) => {
+                for part in parts {
+                    self.values(model, part).await?;
+                }
             }
-            Content::Original(entry) => self.original(model, entry, job).await?,
+            _ => self.values(model, job).await?,
         }
         self.done += job.bytes;
         self.progress(Stage::Write, self.done, self.total, format!("{file}: {}", job.name)).await
+    }
+
+    /// Writes the values of a tensor that is not joined of others.
+    async fn values(&mut self, model: &Model, job: &Job<'_>) -> Result<()> {
+        match &job.content {
+            Content::New(bytes) => self.append(bytes).await,
+            Content::Computed(layer, role) => {
+                let stored = read_new(model, layer, *role, job.element).await?;
+                self.append(&in_form(job, stored)?.bytes).await
+            }
+            Content::Original(entry) => self.original(model, entry, job).await,
+            Content::Joined(_) => Err(Error::internal("a part of a joined tensor is joined itself")),
+        }
     }
 
     async fn original(&mut self, model: &Model, entry: &TensorEntry, job: &Job<'_>) -> Result<()> {
@@ -160,16 +172,13 @@ impl Writer<'_> {
         let row = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
         // A row is a whole number of quantisation blocks. To be reordered, the rows of a head have to be
         // together.
-        let piece = match job.reorder {
-            Some(_) => entry.bytes,
-            None => (PIECE_BYTES / row.max(1)).max(1) * row,
-        };
+        let is_whole = job.forms.iter().any(|form| form.needs_all_rows());
+        let piece = if is_whole { entry.bytes } else { (PIECE_BYTES / row.max(1)).max(1) * row };
         let mut at = 0;
         while at < entry.bytes {
             let length = piece.min(entry.bytes - at);
             let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
-            let stored = Stored { element: entry.element, bytes };
-            let stored = in_type(&entry.name, in_order(model, job, stored)?, job.element)?;
+            let stored = in_form(job, Stored { element: entry.element, bytes })?;
             self.append(&stored.bytes).await?;
             at += length;
         }
@@ -242,10 +251,9 @@ impl Writer<'_> {
     }
 }
 
-fn in_order(model: &Model, job: &Job<'_>, stored: Stored) -> Result<Stored> {
-    let Some((heads, order)) = job.reorder else {
-        return Ok(stored);
-    };
-    let bytes = reorder(&stored.bytes, heads, model.config.head_dim, order)?;
-    Ok(Stored { bytes, ..stored })
+/// Changes values from how the original's files hold them to how the new files will, encoded as `job` says.
+fn in_form(job: &Job<'_>, stored: Stored) -> Result<Stored> {
+    let [from, to] = job.forms;
+    let stored = if from == to { stored } else { to.write(from.read(stored)?)? };
+    in_type(&job.name, stored, job.element)
 }

@@ -3,7 +3,7 @@
 usage: pack_architectures.py SOURCE TARGET NAME...
 
 SOURCE/NAME holds a random model as a Hugging Face directory (`hf`, with `config.json` as transformers 4 and
-`config.v5.json` as transformers 5 spells it), as `model.gguf`, and `golden.json` and `states.npz` by transformers.
+`config.v5.json` as transformers 5 spells it), as `model.gguf` where llama.cpp can compute the model, and `golden.json` and `states.npz` by transformers.
 TARGET/NAME gets the models as they are and one file `golden.safetensors`: the token ids, the negative log-likelihood of
 each token but the first, and the states of the first sequences after the embedding and after each layer.
 """
@@ -19,7 +19,9 @@ for name in names:
     (made / "hf").mkdir(parents=True)
     for file in (given / "hf").iterdir():
         shutil.copyfile(file, made / "hf" / file.name)
-    shutil.copyfile(given / "model.gguf", made / "model.gguf")
+    # llama.cpp cannot compute every model.
+    if (given / "model.gguf").exists():
+        shutil.copyfile(given / "model.gguf", made / "model.gguf")
     golden, states = json.loads((given / "golden.json").read_text()), np.load(given / "states.npz")
     tensors = {"token_ids": np.array(golden["token_ids"], np.int32), "nll": np.array(golden["nll"], np.float32)}
     tensors |= {key: np.ascontiguousarray(states[key]) for key in states.files if key != "final"}

@@ -21,7 +21,25 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 6] = ["qwen2", "qwen3", "smollm3", "granite", "seed_oss", "ernie4_5"];
+const FIXTURES: [&str; 17] = [
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "granite",
+    "granite4",
+    "seed_oss",
+    "ernie4_5",
+    "ministral3",
+    "olmo2",
+    "olmo3",
+    "exaone4",
+    "exaone4_hybrid",
+    "hunyuan",
+    "glm4",
+    "gemma2",
+    "gemma3",
+    "phi3",
+];
 
 /// The files of a Hugging Face directory; `config.json` is the one called `config`.
 fn hugging_face(name: &str, config: &str) -> Files {
@@ -34,18 +52,20 @@ fn hugging_face(name: &str, config: &str) -> Files {
     files
 }
 
-fn gguf(name: &str) -> Model {
+/// The model of a GGUF file; `None` if llama.cpp cannot compute the model, so that there is no such file.
+fn gguf(name: &str) -> Option<Model> {
     let path = data(&format!("architectures/{name}/model.gguf"));
-    run(Model::open(name, &open_path(&path).unwrap())).unwrap()
+    path.exists().then(|| run(Model::open(name, &open_path(&path).unwrap())).unwrap())
 }
 
 /// The same model from all kinds of files.
-fn models(name: &str) -> [(&'static str, Model); 3] {
-    [
+fn models(name: &str) -> Vec<(&'static str, Model)> {
+    let mut models = vec![
         ("config of transformers 4", open_files(&hugging_face(name, "config.json")).unwrap()),
         ("config of transformers 5", open_files(&hugging_face(name, "config.v5.json")).unwrap()),
-        ("GGUF", gguf(name)),
-    ]
+    ];
+    models.extend(gguf(name).map(|model| ("GGUF", model)));
+    models
 }
 
 fn values(view: &TensorView<'_>) -> Vec<f32> {
@@ -69,7 +89,7 @@ fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &SafeTens
     let sequences = Sequences::padded(&model.config, &rows, 0).unwrap();
     let states_of = |name: &str| values(&golden.tensor(name).unwrap());
     run(async {
-        let runner = Runner::new(model, accelerator, tokens);
+        let runner = Runner::new(model, accelerator, tokens).unwrap();
         let mut states = runner.embed(&sequences).await.unwrap();
         let host = async |states: &laminate::internals::forward::states::HiddenStates| {
             to_host(states.chunks[0].clone(), "in a test").await.unwrap()
@@ -108,7 +128,9 @@ fn states_and_likelihoods_are_those_of_transformers() {
 
 #[test]
 fn every_architecture_has_a_fixture() {
-    let names: Vec<&str> = FIXTURES.iter().map(|name| gguf(name).config.architecture.class).collect();
+    let class =
+        |name: &&str| open_files(&hugging_face(name, "config.json")).unwrap().config.architecture.class;
+    let names: Vec<&str> = FIXTURES.iter().map(class).collect();
     for architecture in ALL {
         let is_old = ["LlamaForCausalLM", "MistralForCausalLM"].contains(&architecture.class);
         assert!(is_old || names.contains(&architecture.class), "{} has none", architecture.class);
@@ -136,6 +158,19 @@ fn written(model: Model, method: &str, output: &WriteOptions) -> laminate::Resul
     Ok((report.merged.perplexity, measured.perplexity, files))
 }
 
+/// Returns a part of the message by which a plan is refused; `None` if it has to be possible.
+fn refused(name: &str, method: &str, container: Container) -> Option<&'static str> {
+    let normalises_after =
+        ["olmo2", "olmo3", "exaone4", "exaone4_hybrid", "glm4", "gemma2", "gemma3"].contains(&name);
+    match (name, method, container) {
+        ("smollm3" | "exaone4_hybrid", _, Container::Gguf) => Some("write a Hugging Face folder"),
+        (_, "flatten" | "replaceme", _) if normalises_after => Some("is not defined for"),
+        // Windows alternate: no neighbours are of one kind.
+        ("gemma2", "mka", _) => Some("cannot become one"),
+        _ => None,
+    }
+}
+
 #[test]
 fn what_is_written_is_what_was_measured() {
     for name in FIXTURES {
@@ -144,8 +179,9 @@ fn what_is_written_is_what_was_measured() {
                 for from_gguf in [false, true] {
                     let model = match from_gguf {
                         true => gguf(name),
-                        false => open_files(&hugging_face(name, "config.json")).unwrap(),
+                        false => Some(open_files(&hugging_face(name, "config.json")).unwrap()),
                     };
+                    let Some(model) = model else { continue };
                     let output = WriteOptions {
                         container: Some(container),
                         dtype: Some(Element::F32),
@@ -156,8 +192,10 @@ fn what_is_written_is_what_was_measured() {
                         Ok((said, measured, _)) => {
                             assert!((said / measured - 1.0).abs() < 1e-4, "{what}: {said}, not {measured}");
                         }
-                        Err(Error::Unsupported(why)) if name == "smollm3" && container == Container::Gguf => {
-                            assert!(why.contains("write a Hugging Face folder"), "{what}: {why}");
+                        Err(Error::Unsupported(why)) => {
+                            let expected =
+                                refused(name, method, container).unwrap_or_else(|| panic!("{what}: {why}"));
+                            assert!(why.contains(expected), "{what}: {why}");
                         }
                         Err(error) => panic!("{what}: {error}"),
                     }

@@ -134,8 +134,8 @@ fn an_unknown_architecture() {
 
 #[test]
 fn a_rope_that_is_not_read() {
-    let rope = serde_json::json!({"type": "longrope", "factor": 2.0});
-    refused(&damaged(|f| edit_config(f, "rope_scaling", rope)), &["longrope"]);
+    let rope = serde_json::json!({"type": "longer", "factor": 2.0});
+    refused(&damaged(|f| edit_config(f, "rope_scaling", rope)), &["type longer"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::common::{cpu, json, numbers, open, run};
 fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {
     run(async {
         let accelerator = cpu();
-        let runner = Runner::new(model, &accelerator, sequences.tokens());
+        let runner = Runner::new(model, &accelerator, sequences.tokens()).unwrap();
         let mut states: HiddenStates = runner.embed(sequences).await.unwrap();
         let mut outputs = Vec::new();
         for layer in 0..model.config.n_layers {

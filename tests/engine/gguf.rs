@@ -265,16 +265,15 @@ fn the_architecture_is_judged_before_any_tensor() {
         })
     };
     for (architecture, tensor) in [
-        ("olmo2", "blk.0.attn_k_norm.weight"),
-        ("gemma2", "blk.0.post_attention_norm.weight"),
-        ("phi3", "blk.0.attn_qkv.weight"),
-        ("mamba", "blk.0.ssm_a"),
+        ("bert", "blk.0.attn_output_norm.weight"),
+        ("falcon", "blk.0.attn_qkv.weight"),
+        ("rwkv7", "blk.0.time_mix_w0.weight"),
         ("clip", "v.patch_embd.weight"),
     ] {
-        let expected = format!("architecture {architecture} is not supported; llama, qwen2, ");
+        let expected = format!("architecture {architecture} is not supported; Llama, Mistral, ");
         refused(&foreign(architecture, tensor), &["edited.gguf: ", &expected]);
     }
-    let mut odd = foreign("deepseek2", "blk.0.x");
+    let mut odd = foreign("bert", "blk.0.x");
     let bytes = odd.get_mut("edited.gguf").unwrap();
     // Name, number of dimensions and dimensions come before the type, which becomes IQ1_S.
     let name = b"blk.0.x";
@@ -282,7 +281,7 @@ fn the_architecture_is_judged_before_any_tensor() {
     let n_dimensions = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
     let at = at + 4 + 8 * n_dimensions;
     bytes[at..at + 4].copy_from_slice(&19u32.to_le_bytes());
-    refused(&odd, &["architecture deepseek2 is not supported"]);
+    refused(&odd, &["architecture bert is not supported"]);
 
     let experts = edited(|metadata, parts| {
         metadata.set("llama.expert_count", Value::U32(8));

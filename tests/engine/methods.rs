@@ -13,6 +13,7 @@ use laminate::internals::forward::stream::Stream;
 use laminate::internals::methods::Resources;
 use laminate::internals::methods::operators::build;
 use laminate::internals::methods::selection::Selector;
+use laminate::internals::model::architectures::by_gguf;
 use laminate::internals::model::tensors::{Role, TensorId};
 use laminate::internals::model::weights::fetch::LayerFetch;
 use laminate::internals::model::weights::new_layer::NewLayer;
@@ -142,7 +143,12 @@ impl Case {
 
         for tensor in expected["tensors"].as_array().unwrap() {
             let tensor_name = tensor[0].as_str().unwrap();
-            let id = TensorId::parse(laminate::format::Container::Safetensors, tensor_name).unwrap();
+            let id = TensorId::parse(
+                laminate::format::Container::Safetensors,
+                by_gguf("llama").unwrap(),
+                tensor_name,
+            )
+            .unwrap();
             let TensorId::Layer(layer, role) = id else { panic!("{tensor_name}") };
             let mut values = self.tensor(&layers[layer], role);
             let norm = match role {

@@ -25,7 +25,7 @@ fn what_is_remembered_stands_for_what_was_read() {
         let ids: Vec<u32> = (0..24).map(|i| (7 * i + 3) % model.config.vocab_size as u32).collect();
         let sequences = Sequences::cut(&model.config, &ids, 2, 10).unwrap();
         let accelerator = cpu();
-        let runner = Runner::new(&model, &accelerator, 10);
+        let runner = Runner::new(&model, &accelerator, 10).unwrap();
         let fetched = runner.fetch(&NewLayer::original(0), Storage::of(&model)).unwrap();
         let layer = runner.upload(run(fetched.finish()).unwrap()).unwrap();
         let embedded = run(runner.embed(&sequences)).unwrap();
@@ -34,7 +34,7 @@ fn what_is_remembered_stands_for_what_was_read() {
             let mut past = Past::default();
             for first in (0..10).step_by(piece) {
                 let n = piece.min(10 - first);
-                let positions = Positions::after(&model.config, first, n, accelerator.device());
+                let positions = Positions::after(&model.config, first, n, accelerator.device()).unwrap();
                 let x = embedded.chunks[0].clone().narrow(1, first, n);
                 let y = layer.forward_after(x, &positions, &mut past).unwrap();
                 let error = (y - whole.clone().narrow(1, first, n)).abs().max().into_scalar::<f32>();

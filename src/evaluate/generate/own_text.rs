@@ -78,8 +78,8 @@ impl<'a> Writer<'a> {
         let config = &model.config;
         let last: Vec<Vec<u32>> =
             self.ids.iter().map(|ids| ids.last().copied().into_iter().collect()).collect();
-        let runner = Runner::new(model, accelerator, 1);
-        let positions = Positions::after(config, place - 1, 1, accelerator.device());
+        let runner = Runner::new(model, accelerator, 1)?;
+        let positions = Positions::after(config, place - 1, 1, accelerator.device())?;
         let mut states = runner.embed(&Sequences::padded(config, &last, 0)?).await?;
         let mut layers = runner.ahead(&self.pass.layers, storage)?;
         for past in &mut self.pasts {

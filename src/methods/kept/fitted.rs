@@ -3,15 +3,14 @@
 //! The name of a part is `fitted-` and a hash of everything that its layer depends on: the model, the text,
 //! how the result is stored, the versions of the program and of the operator, the operator and its memory, and
 //! the groups of the plan up to the layer's own. A part therefore serves every plan that begins with the same
-//! groups, and no other plan. It holds the tensors that were computed, encoded for storage and named as in a Hugging Face
-//! model, and the remarks on the layer.
+//! groups, and no other plan. It holds the tensors that were computed, encoded for storage and named by their roles, and the
+//! remarks on the layer.
 
 use safetensors::Dtype;
 
 use super::rounds::{KeptPlan, key};
 use crate::files::part::{Part, PartWriter, damaged};
 use crate::files::parts::PartStore;
-use crate::format::Container;
 use crate::format::element::Element;
 use crate::format::stored::Stored;
 use crate::model::Model;
@@ -74,11 +73,10 @@ impl KeptPlan {
 
     async fn write<'f>(&self, store: &mut dyn PartStore, name: &str, fitted: &'f Fitted) -> Result<()> {
         let remarks = serde_json::to_vec(&fitted.remarks).map_err(|e| Error::Format(e.to_string()))?;
-        let nameless = || Error::Format("a tensor has no name".to_owned());
-        let named = |(role, stored): &'f (Role, Stored)| -> Result<(String, &'f [u8])> {
-            Ok((title(*role, stored.element).ok_or_else(nameless)?, &stored.bytes))
+        let named = |(role, stored): &'f (Role, Stored)| -> (String, &'f [u8]) {
+            (title(*role, stored.element), &stored.bytes)
         };
-        let named = fitted.layer.computed().iter().map(named).collect::<Result<Vec<_>>>()?;
+        let named: Vec<_> = fitted.layer.computed().iter().map(named).collect();
         let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
         tensors
             .extend(named.iter().map(|(name, bytes)| (name.as_str(), Dtype::U8, vec![bytes.len() as u64])));
@@ -91,17 +89,15 @@ impl KeptPlan {
     }
 }
 
-/// Returns the name of a tensor in a part: its element type, and its Hugging Face name in layer 0.
-fn title(role: Role, element: Element) -> Option<String> {
-    Some(format!("{element} {}", TensorId::Layer(0, role).name(Container::Safetensors)?))
+/// Returns the name of a tensor in a part: its element type, and its role.
+fn title(role: Role, element: Element) -> String {
+    format!("{element} {role:?}")
 }
 
-fn parse(title: &str) -> Option<(Role, Element)> {
+fn parse(title: &str, model: &Model) -> Option<(Role, Element)> {
     let (element, name) = title.split_once(' ')?;
-    match TensorId::parse(Container::Safetensors, name)? {
-        TensorId::Layer(0, role) => Some((role, element.parse().ok()?)),
-        _ => None,
-    }
+    let role = Role::required(&model.config).into_iter().find(|role| format!("{role:?}") == name)?;
+    Some((role, element.parse().ok()?))
 }
 
 async fn read(part: &Part, model: &Model, stays: usize) -> Result<Fitted> {
@@ -109,7 +105,7 @@ async fn read(part: &Part, model: &Model, stays: usize) -> Result<Fitted> {
         .map_err(|_| damaged("its remarks cannot be read"))?;
     let mut tensors = Vec::new();
     for title in part.names().filter(|name| *name != REMARKS) {
-        let (role, element) = parse(title).ok_or_else(|| damaged("a tensor has a strange name"))?;
+        let (role, element) = parse(title, model).ok_or_else(|| damaged("a tensor has a strange name"))?;
         let bytes = part.all_bytes(title).await?;
         let values = model.entry(TensorId::Layer(stays, role))?.values();
         if element.bytes(values) != Some(bytes.len() as u64) {

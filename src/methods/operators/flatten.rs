@@ -116,7 +116,7 @@ async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> 
         let parts = contexts(layers, x, walker)?;
         let mut between = as_rows(x);
         for (layer, part) in layers.iter().zip(&parts) {
-            between = between + layer.output().forward(part.clone())?;
+            between = between + layer.attention_written(part.clone())?;
         }
         let gated = activations(layers, &between)?;
         let n_rows = between.dims()[0];

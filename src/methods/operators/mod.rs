@@ -15,13 +15,46 @@ mod span_tensors;
 pub mod weighted;
 
 use self::weighted::mixed_layers;
-use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::methods::walk::span::Built;
 use crate::methods::work::{Task, Work};
 use crate::methods::{Resources, walk};
+use crate::model::Config;
 use crate::plan::{MergePlan, Operator};
+use crate::{Error, Result};
+
+/// Checks that an operator is defined for models with the configuration `config`.
+///
+/// # Errors
+/// [`Error::Unsupported`], which names operators that are.
+pub fn supports(operator: Operator, config: &Config) -> Result<()> {
+    if !matches!(operator, Operator::Flatten | Operator::ReplaceMe) || !config.architecture.norms_after() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "operator {operator} is not defined for {}, whose layers normalise what they add to the residual stream; {}, {} \
+         and {} are",
+        config.architecture_name(),
+        Operator::PoolRefit,
+        Operator::Scale,
+        Operator::Drop
+    )))
+}
+
+/// Returns whether the new layer of a span has parts of several layers of the span, in models with the configuration
+/// `config`.
+pub fn combines_layers(operator: Operator, config: &Config) -> bool {
+    operator.combines_layers() && (operator != Operator::PoolRefit || pool_refit::pools(config))
+}
+
+/// Returns, for each layer of the model of `plan`, the original layers that it has parts of.
+pub fn kept_groups(plan: &MergePlan, config: &Config) -> Vec<Vec<usize>> {
+    match combines_layers(plan.operator, config) {
+        true => plan.groups.clone(),
+        false => (0..plan.groups.len()).map(|place| plan.survivor(place).into_iter().collect()).collect(),
+    }
+}
 
 /// Returns the work of making the layers of the new model.
 pub fn work(task: &Task<'_>) -> Work {

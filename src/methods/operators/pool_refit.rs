@@ -53,7 +53,8 @@ pub async fn layers(
     let n_rows = context.sequences.count() * context.sequences.tokens();
     let watches = |n_layers| {
         let config = &context.model.config;
-        bytes(config, n_layers) <= resources.fit_bytes
+        pools(config)
+            && bytes(config, n_layers) <= resources.fit_bytes
             && is_watched(config, n_layers, n_rows, resources.fit_bytes)
     };
     let versions = [VERSION, refit::VERSION, guard::VERSION];
@@ -61,7 +62,9 @@ pub async fn layers(
         let mut trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
         let mut remarks = Vec::new();
         let needed = bytes(&context.model.config, span.layers.len());
-        if needed > resources.fit_bytes {
+        if !pools(&context.model.config) {
+            // The remark is made once, below.
+        } else if needed > resources.fit_bytes {
             remarks.push(format!(
                 "Layers {:?} were refitted without pooling, which would need {} of memory.",
                 span.layers,
@@ -76,8 +79,20 @@ pub async fn layers(
         refit::guarded(trial, remarks).await
     })
     .await?;
+    if !pools(&context.model.config) {
+        built.remarks.push(
+            "Spans were refitted without pooling, because the model's layers normalise what they add to the residual \
+             stream: heads and neurons of several layers do not add up behind one norm."
+                .to_owned(),
+        );
+    }
     built.remarks.extend(refit::remark(context, resources));
     Ok(built)
+}
+
+/// Returns whether heads and neurons of several layers can be in one: not behind a norm of their sum.
+pub fn pools(config: &Config) -> bool {
+    !config.architecture.norms_after()
 }
 
 /// Returns the bytes that pooling `n_layers` layers needs beside the hidden states: the weights of the layers, and the

@@ -8,7 +8,7 @@
 //! included: leaving it out breaks attention sinks.
 
 use super::guard::{self, FitKind, Guard, Trial};
-use super::span_tensors::{columns, joined};
+use super::span_tensors::{columns, joined, usable};
 use crate::Result;
 use crate::forward::context::Context;
 use crate::forward::states::{as_rows, to_host};
@@ -115,14 +115,57 @@ pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Resu
 /// Those of [`read_f32`] and [`solve`].
 pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
-    let (output, down) =
-        (read_f32(model, span.stays, Role::Output).await?, read_f32(model, span.stays, Role::Down).await?);
+    let mut weights = Vec::with_capacity(2);
+    for part in [Part::Attention, Part::Mlp] {
+        let mut weight = read_f32(model, span.stays, part.projection()).await?;
+        if model.config.architecture.norms_after() {
+            let norm = read_f32(model, span.stays, part.norm()).await?;
+            scale_rows(&mut weight, &norm, |w, n| w * n);
+        }
+        weights.push(weight);
+    }
+    let down = weights.pop().unwrap_or_default();
+    let output = weights.pop().unwrap_or_default();
     solve(walker, span, NewLayer::original(span.stays), output, down).await
+}
+
+/// Part of a layer that adds to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Attention,
+    Mlp,
+}
+
+impl Part {
+    /// Returns the role of the projection that writes to the residual stream.
+    fn projection(self) -> Role {
+        match self {
+            Part::Attention => Role::Output,
+            Part::Mlp => Role::Down,
+        }
+    }
+
+    /// Returns the role of the norm after the projection.
+    fn norm(self) -> Role {
+        match self {
+            Part::Attention => Role::AttentionAfterNorm,
+            Part::Mlp => Role::MlpAfterNorm,
+        }
+    }
+}
+
+/// Applies `f` to each number of a row of `weight` and the number of `factors` for the row.
+fn scale_rows(weight: &mut [f32], factors: &[f32], f: impl Fn(f32, f32) -> f32) {
+    let width = weight.len() / factors.len().max(1);
+    for (row, factor) in weight.chunks_mut(width.max(1)).zip(factors) {
+        row.iter_mut().for_each(|w| *w = f(*w, *factor));
+    }
 }
 
 /// Solves anew for the projections `output` `[hidden, heads * head_dim]` and `down` `[hidden, intermediate]`
 /// of `layer`, and returns the layer with the new ones. If there is no memory for both, solves for `down`
-/// alone.
+/// alone. Where the layer normalises what it adds to the residual stream, the projections have the weights of the norms
+/// in their rows.
 ///
 /// # Errors
 /// Those of [`Walker::upload`], [`DecoderLayer::forward`], [`Walker::systems`], [`Walker::add`],
@@ -135,24 +178,67 @@ pub async fn solve(
     output: Vec<f32>,
     down: Vec<f32>,
 ) -> Result<NewLayer> {
-    let (model, storage) = (walker.context.model, walker.context.storage);
-    let replace =
-        |layer: NewLayer, role, values| layer.replacing(model, span.layers, storage, vec![(role, values)]);
     let uploaded = walker.upload(&layer).await?;
-    if joint_bytes(&model.config) > walker.resources.fit_bytes {
+    if joint_bytes(&walker.context.model.config) > walker.resources.fit_bytes {
         let alone = fit_down(walker, span, &uploaded, &down).await?;
-        return replace(layer, Role::Down, alone.values);
+        return replaced(walker, span, layer, &uploaded, Part::Mlp, alone.values).await;
     }
     let joint = fit_joint(walker, span, &uploaded, &output, &down).await?;
     // The new output projection as it will be stored, so that the second fit makes up for its rounding.
-    let other = replace(layer.clone(), Role::Output, joint.output)?;
-    let both = fit_down(walker, span, &walker.upload(&other).await?, &down).await?;
+    let other = replaced(walker, span, layer.clone(), &uploaded, Part::Attention, joint.output).await?;
+    let other_uploaded = walker.upload(&other).await?;
+    let both = fit_down(walker, span, &other_uploaded, &down).await?;
     // If attention makes most of the residual stream, as in a first layer, a new output projection changes
     // what the MLP reads, and the two fits together may be worse than the down projection alone.
     match both.error < joint.alone.error {
-        true => replace(other, Role::Down, both.values),
-        false => replace(layer, Role::Down, joint.alone.values),
+        true => replaced(walker, span, other, &other_uploaded, Part::Mlp, both.values).await,
+        false => replaced(walker, span, layer, &uploaded, Part::Mlp, joint.alone.values).await,
     }
+}
+
+/// Returns `layer`, which is on the device as `uploaded`, with the projection of `part` replaced by `values`.
+///
+/// Where the layer normalises what the part adds, `values` map the part's output, divided by its root mean square after
+/// the present projection, to the sum: `values = diag(w) W` with the weights `w` of the norm. `W` keeps its direction
+/// only, because the norm takes its length; `w` is multiplied by the geometric mean, over the text, of how much longer
+/// the new projection makes the output.
+async fn replaced(
+    walker: &Walker<'_>,
+    span: &Span<'_>,
+    layer: NewLayer,
+    uploaded: &DecoderLayer,
+    part: Part,
+    mut values: Vec<f32>,
+) -> Result<NewLayer> {
+    let (model, storage) = (walker.context.model, walker.context.storage);
+    let replace =
+        |layer: NewLayer, role, values| layer.replacing(model, span.layers, storage, vec![(role, values)]);
+    if !model.config.architecture.norms_after() {
+        return replace(layer, part.projection(), values);
+    }
+    let mut norm = read_f32(model, span.stays, part.norm()).await?;
+    scale_rows(&mut values, &usable(&norm), |value, n| value / n);
+    let layer = replace(layer, part.projection(), values)?;
+    let new = walker.upload(&layer).await?;
+    let (mut sum, mut n) = (0.0, 0usize);
+    for chunk in span.chunks() {
+        let lengths = match part {
+            Part::Attention => {
+                let contexts = uploaded.contexts(chunk.entering.clone(), walker.runner.positions())?;
+                new.output().forward(contexts)?
+            }
+            Part::Mlp => {
+                let between = uploaded.after_attention(chunk.entering.clone(), walker.runner.positions())?;
+                new.down().forward(uploaded.activations(between)?)?
+            }
+        };
+        let squares = to_host(lengths.square().mean_dim(1), "while fitting").await?;
+        sum += squares.iter().map(|square| 0.5 * f64::from(square.max(f32::MIN_POSITIVE)).ln()).sum::<f64>();
+        n += squares.len();
+    }
+    let longer = (sum / n.max(1) as f64).exp() as f32;
+    norm.iter_mut().for_each(|w| *w *= longer);
+    replace(layer, part.norm(), norm)
 }
 
 /// Result of a fit of both projections together.
@@ -175,9 +261,9 @@ async fn fit_joint(
     let mut systems = walker.systems(heads + inner)?;
     for chunk in span.chunks() {
         let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
-        let between = as_rows(chunk.entering) + layer.output().forward(contexts.clone())?;
+        let between = as_rows(chunk.entering) + layer.attention_written(contexts.clone())?;
         let activations = layer.activations(between.clone())?;
-        let residual = chunk.leaving - between - layer.down().forward(activations.clone())?;
+        let residual = chunk.leaving - between - layer.mlp_written(activations.clone())?;
         let regressors = joined(vec![contexts, activations]).await?;
         walker.add(
             &mut systems,
@@ -202,7 +288,7 @@ async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, do
     for chunk in span.chunks() {
         let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions())?;
         let activations = layer.activations(between.clone())?;
-        let residual = chunk.leaving - between - layer.down().forward(activations.clone())?;
+        let residual = chunk.leaving - between - layer.mlp_written(activations.clone())?;
         let (z, y) =
             (to_host(activations, "while fitting").await?, to_host(residual, "while fitting").await?);
         walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;

@@ -2,16 +2,18 @@
 
 use burn::tensor::Tensor;
 
-use crate::Result;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::forward::states::to_host;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
+use crate::model::architectures::HeadNorms;
+use crate::model::config::LayerKind;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
 use crate::model::{Config, Model};
+use crate::{Error, Result};
 
 /// Weights of a layer of a span in `f32`, with its norms folded into the projections that read them: the
 /// layer computes `norm(x) W'` with a plain RMSNorm.
@@ -20,8 +22,7 @@ pub struct Folded {
     tensors: Vec<(Role, Vec<f32>)>,
     /// Weights of the norms before attention and before the MLP.
     norms: [Vec<f32>; 2],
-    /// Whether the layer rotates its queries and keys.
-    rotated: bool,
+    kind: LayerKind,
 }
 
 impl Folded {
@@ -35,8 +36,8 @@ impl Folded {
         for role in Role::required(config) {
             tensors.push((role, read_f32(model, layer, role).await?));
         }
-        let rotated = config.rotated.get(layer).copied().or_internal("a layer of a span does not exist")?;
-        let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()], rotated };
+        let kind = config.kind(layer)?;
+        let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()], kind };
         let attention = std::mem::take(folded.get_mut(Role::AttentionNorm)?);
         let mlp = std::mem::take(folded.get_mut(Role::MlpNorm)?);
         for (role, norm) in [
@@ -83,7 +84,7 @@ impl Folded {
             _ => (*role, Stored::from_f32(tensor)),
         };
         let tensors = self.tensors.iter().map(stored).collect();
-        walker.runner.upload(LayerTensors { tensors, rotated: self.rotated })
+        walker.runner.upload(LayerTensors { tensors, kind: self.kind })
     }
 }
 
@@ -117,7 +118,7 @@ impl GroupShape {
 /// # Errors
 /// [`Error::Internal`](crate::Error::Internal) if the layer that stays is not in the span.
 pub fn bound_groups(config: &Config, span: &Span<'_>) -> Result<Option<Vec<usize>>> {
-    if !config.architecture.norms_heads {
+    if config.architecture.head_norms == HeadNorms::None {
         return Ok(None);
     }
     let n = GroupShape::new(config).per_layer;
@@ -228,6 +229,9 @@ pub fn assemble(
             Role::Output => output.to_vec(),
             Role::Down => down.to_vec(),
             Role::OutputBias | Role::DownBias => summed(role)?,
+            Role::AttentionAfterNorm | Role::MlpAfterNorm => {
+                return Err(Error::internal("layers that normalise what they write cannot be pooled"));
+            }
             Role::AttentionNorm => attention.clone(),
             Role::MlpNorm => mlp.clone(),
             Role::QueryNorm | Role::KeyNorm => stays.get(role)?.to_vec(),
@@ -239,7 +243,7 @@ pub fn assemble(
 
 /// Returns the weights of a norm, made safe to divide by: a weight closer to zero than a thousandth of the
 /// largest is replaced by that thousandth.
-fn usable(norm: &[f32]) -> Vec<f32> {
+pub fn usable(norm: &[f32]) -> Vec<f32> {
     let least = norm.iter().fold(0.0f32, |most, x| most.max(x.abs())) * 1e-3;
     norm.iter()
         .map(|x| if x.abs() >= least && *x != 0.0 { *x } else { least.max(f32::MIN_POSITIVE) })

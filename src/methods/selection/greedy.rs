@@ -196,7 +196,7 @@ async fn without_each(
 /// without this layer.
 async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Result<Vec<HiddenStates>> {
     let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
-    let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
+    let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
     let (start, mut unchanged) = stream.nearest(*first)?;
     let n_layers = stream.layers().len();
     let mut layers = runner.ahead(stream.layers().get(start..).unwrap_or_default(), context.storage)?;

@@ -54,7 +54,7 @@ pub async fn walk<'a>(
             context.sequences.count()
         )));
     }
-    let walker = Walker::new(*context, *resources);
+    let walker = Walker::new(*context, *resources)?;
     let original = Original::at_the_first(stream)?;
     let new = context.storage.changes(context.model).then(|| original.states.clone());
     let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };

@@ -34,9 +34,12 @@ pub struct Walker<'a> {
 
 impl<'a> Walker<'a> {
     /// Makes a walker through the sequences of `context`, a fifth of which is held out.
-    pub fn new(context: Context<'a>, resources: Resources<'a>) -> Self {
-        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens());
-        Self { context, resources, runner, held_out: held_out(context.sequences.count()) }
+    ///
+    /// # Errors
+    /// Those of [`Runner::new`].
+    pub fn new(context: Context<'a>, resources: Resources<'a>) -> Result<Self> {
+        let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
+        Ok(Self { context, resources, runner, held_out: held_out(context.sequences.count()) })
     }
 
     /// Returns the indices of the sequences that are held out from fits, ascending.

@@ -6,6 +6,7 @@ use crate::model::binding::RowOrder;
 
 /// ERNIE 4.5, dense.
 pub const ERNIE_4_5: Architecture = Architecture {
+    name: "ERNIE 4.5",
     class: "Ernie4_5ForCausalLM",
     base: "Ernie4_5Model",
     model_type: "ernie4_5",

@@ -1,10 +1,12 @@
 //! Llama 1 to 3 and what is built alike, and Mistral, which adds a window.
 
-use super::{Architecture, Presence, Unrotated, Usual, Window};
+use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windows};
+use crate::kernels::rowwise::Activation;
 use crate::model::binding::RowOrder;
 
 /// Llama 1 to 3, SmolLM 1 and 2, TinyLlama and many others.
 pub const LLAMA: Architecture = Architecture {
+    name: "Llama",
     class: "LlamaForCausalLM",
     base: "LlamaModel",
     model_type: "llama",
@@ -22,6 +24,7 @@ pub const LLAMA: Architecture = Architecture {
         context: 2048,
         norm_epsilon: 1e-6,
         rope_theta: 10_000.0,
+        rotated_share: None,
         tied_head: false,
         bos: Some(1),
         eos: Some(2),
@@ -29,15 +32,22 @@ pub const LLAMA: Architecture = Architecture {
     input_biases: Presence::Key("attention_bias", false),
     output_bias: Presence::Key("attention_bias", false),
     mlp_biases: Presence::Key("mlp_bias", false),
-    norms_heads: false,
-    window: Window::Never,
-    unrotated: Unrotated::None,
-    has_scales: false,
-    gguf_mlp_norm: "ffn_norm.weight",
+    norms: Norms::Before,
+    head_norms: HeadNorms::None,
+    norm_offset: 0.0,
+    activation: Activation::Silu,
+    windows: Windows::Never,
+    rotation: Rotation::All,
+    scaling: Scaling::None,
+    alpha_stretches: false,
+    mlp_width: "intermediate_size",
+    names: &[],
+    joined: &[],
 };
 
 /// Mistral 7B and its fine-tunes.
 pub const MISTRAL: Architecture = Architecture {
+    name: "Mistral",
     class: "MistralForCausalLM",
     base: "MistralModel",
     model_type: "mistral",
@@ -45,6 +55,6 @@ pub const MISTRAL: Architecture = Architecture {
     input_biases: Presence::Never,
     output_bias: Presence::Never,
     mlp_biases: Presence::Never,
-    window: Window::Key(4096),
+    windows: Windows::All(Some(4096)),
     ..LLAMA
 };

@@ -6,22 +6,42 @@
 //! transformers and llama.cpp.
 
 mod ernie;
+mod exaone;
+mod gemma;
+mod glm;
 mod granite;
+mod hunyuan;
 mod llama;
+mod ministral;
+mod olmo;
+mod phi;
 mod qwen;
 mod seed_oss;
 mod smollm3;
 
 use super::binding::RowOrder;
+use super::tensors::Role;
+use crate::kernels::rowwise::Activation;
 
-/// The supported architectures. Where several have one name in GGUF files, the first is meant there.
-pub static ALL: [&Architecture; 8] = [
+/// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
+/// can say all that the others can.
+pub static ALL: [&Architecture; 18] = [
     &llama::LLAMA,
     &llama::MISTRAL,
+    &ministral::MINISTRAL3,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi::PHI3,
     &smollm3::SMOLLM3,
+    &granite::GRANITE4,
     &granite::GRANITE,
+    &olmo::OLMO3,
+    &olmo::OLMO2,
+    &glm::GLM4,
+    &exaone::EXAONE4,
+    &hunyuan::HUNYUAN,
     &seed_oss::SEED_OSS,
     &ernie::ERNIE_4_5,
 ];
@@ -30,6 +50,8 @@ pub static ALL: [&Architecture; 8] = [
 /// family are in [`Config`](super::Config).
 #[derive(Debug, PartialEq)]
 pub struct Architecture {
+    /// Name of the family in words.
+    pub name: &'static str,
     /// Name of the class with an output head in transformers.
     pub class: &'static str,
     /// Name of the class without an output head.
@@ -50,16 +72,86 @@ pub struct Architecture {
     pub output_bias: Presence,
     /// Whether the projections of the MLP have biases.
     pub mlp_biases: Presence,
-    /// Whether each head of queries and keys is normalised before it is rotated.
-    pub norms_heads: bool,
+    /// Where a layer normalises what its attention and its MLP read or write.
+    pub norms: Norms,
+    /// How queries and keys are normalised.
+    pub head_norms: HeadNorms,
+    /// What is added to the stored weights of all norms in Hugging Face models, 0 or 1. GGUF files hold the sum.
+    pub norm_offset: f32,
+    /// Function of the gate of the MLP.
+    pub activation: Activation,
     /// Number of tokens that a position attends to.
-    pub window: Window,
-    /// Layers whose queries and keys are not rotated.
-    pub unrotated: Unrotated,
-    /// Whether `config.json` scales embeddings, scores, residuals and logits.
-    pub has_scales: bool,
-    /// Name of the norm before the MLP in a GGUF file, after `blk.<n>.`.
-    pub gguf_mlp_norm: &'static str,
+    pub windows: Windows,
+    /// How layers rotate queries and keys.
+    pub rotation: Rotation,
+    /// Factors and caps of activations.
+    pub scaling: Scaling,
+    /// Whether `alpha` of a rope scaling of type `dynamic` stretches the base of the frequencies from the first token on.
+    pub alpha_stretches: bool,
+    /// Key of the width of the MLP in `config.json`.
+    pub mlp_width: &'static str,
+    /// Names of tensors of a layer that are not Llama's: role, name after `model.layers.<n>.` in a Hugging Face model,
+    /// and name after `blk.<n>.` in a GGUF file.
+    pub names: &'static [(Role, &'static str, &'static str)],
+    /// Tensors of a layer that hold the rows of several roles one after the other: the roles, and the names as in
+    /// [`names`](Self::names). An empty name says that files of this kind hold the roles apart.
+    pub joined: &'static [(&'static [Role], &'static str, &'static str)],
+}
+
+impl Architecture {
+    /// Returns whether a layer normalises what attention and the MLP read.
+    pub fn norms_before(&self) -> bool {
+        self.norms != Norms::After
+    }
+
+    /// Returns whether a layer normalises what attention and the MLP add to the residual stream.
+    pub fn norms_after(&self) -> bool {
+        self.norms != Norms::Before
+    }
+}
+
+/// Where a layer normalises. `f` is attention or the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// `x + f(norm(x))`.
+    Before,
+    /// `x + norm(f(x))`.
+    After,
+    /// `x + norm(f(norm(x)))`, with norms of their own before and after.
+    Around,
+}
+
+/// How queries and keys are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// Not at all.
+    None,
+    /// Each head by itself, before it is rotated.
+    Each,
+    /// Each head by itself, after it is rotated.
+    EachRotated,
+    /// All heads as one vector, before they are rotated.
+    All,
+}
+
+/// Factors and caps of activations.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling {
+    /// None but the usual factor of the attention scores.
+    None,
+    /// Factors of embeddings, scores, residuals and logits, as `config.json` says.
+    Factors,
+    /// Embeddings are multiplied by the root of their width, scores by the root of 1 / `query_pre_attn_scalar`, and
+    /// both scores and logits may be capped.
+    Gemma {
+        /// `query_pre_attn_scalar` where `config.json` lacks the key.
+        scalar: f64,
+        /// Caps of scores and of logits where `config.json` lacks their keys.
+        caps: [Option<f64>; 2],
+        /// Number of layers for which llama.cpp takes the width of the stream for each head in the place of
+        /// `query_pre_attn_scalar`, which a GGUF file cannot hold; for any other number, it takes the width of a head.
+        largest: usize,
+    },
 }
 
 /// Settings of a class in transformers where `config.json` lacks their key.
@@ -85,6 +177,8 @@ pub struct Usual {
     pub norm_epsilon: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// Share of each head that is rotated; `None` means all of it, whatever `config.json` says.
+    pub rotated_share: Option<f64>,
     /// Whether the output head is the embedding.
     pub tied_head: bool,
     /// Id of the token that begins a text.
@@ -106,34 +200,58 @@ pub enum Presence {
 
 /// Rule for the number of tokens that a position attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
+pub enum Windows {
     /// All tokens before the position, whatever `config.json` says.
     Never,
-    /// As `sliding_window` says; the number is what its absence means.
-    Key(usize),
+    /// In all layers as `sliding_window` says, which llama.cpp does not obey; the number is what its absence means.
+    All(Option<usize>),
     /// All tokens before the position, unless `use_sliding_window` is true, which is refused.
     Off,
+    /// As `sliding_window` says, but in some layers all tokens before the position.
+    Some(Windowed),
 }
 
-/// Rule for the layers whose queries and keys are not rotated.
+/// Rule for the layers that have a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unrotated {
-    /// Every layer is rotated.
-    None,
-    /// Layers with 0 in the list `no_rope_layers` are not rotated; without the list, every `n`-th layer is not, where
-    /// `n` is `no_rope_layer_interval` or else this number. In a GGUF file every `n`-th layer is not rotated, for this
-    /// number `n`, whatever the metadata say.
-    Every(usize),
+pub struct Windowed {
+    /// Window where `sliding_window` is absent.
+    pub usual: usize,
+    /// Every so manyth layer has no window, counted from 1, where no list names the layers.
+    pub every: usize,
+    /// Key in `config.json` that replaces `every`.
+    pub every_key: Option<&'static str>,
+    /// Window where a GGUF file gives none.
+    pub gguf_usual: Option<usize>,
+    /// The only number of layers with which llama.cpp uses the window of a GGUF file; `None` if it always does.
+    pub gguf_layers: Option<usize>,
 }
 
-impl Unrotated {
-    /// Returns, for each of `n_layers` layers, whether a GGUF file's model rotates it.
-    pub fn in_gguf(self, n_layers: usize) -> Vec<bool> {
-        match self {
-            Unrotated::None => vec![true; n_layers],
-            Unrotated::Every(n) => every(n_layers, n),
-        }
+impl Windowed {
+    /// Returns, for each of `n_layers` layers, whether the layer has a window where no list says so.
+    pub fn usual_layers(&self, n_layers: usize) -> Vec<bool> {
+        every(n_layers, self.every)
     }
+}
+
+/// Rule for the rotation of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rotation {
+    /// Every layer rotates alike.
+    All,
+    /// Every layer rotates if `position_embedding_type` is `rope`, none otherwise. In a GGUF file
+    /// `rope.scaling.finetuned` says so, and its absence means that every layer rotates.
+    Switched,
+    /// Layers with 0 in the list `no_rope_layers` do not rotate; without the list, every `n`-th layer does not, where
+    /// `n` is `no_rope_layer_interval` or else this number. In a GGUF file every `n`-th layer does not rotate, for this
+    /// number `n`, whatever the metadata say.
+    AllBut(usize),
+    /// Layers with a window rotate by frequencies of their own, whose base is `rope_local_base_freq` or else this
+    /// number; scalings are of the other layers.
+    LocalBase(f64),
+    /// Layers with a window rotate without the scaling of the others.
+    LocalUnscaled,
+    /// Only layers with a window rotate, or all if none has a window.
+    Windowed,
 }
 
 /// Returns `false` for every `n`-th of `n_layers` layers, and `true` for the others.
@@ -157,12 +275,10 @@ pub fn by_gguf(name: &str) -> Option<&'static Architecture> {
     ALL.into_iter().find(|a| a.gguf == name)
 }
 
-/// Lists names for a message: `a, b and c`.
-pub fn listed(name: impl Fn(&Architecture) -> &'static str) -> String {
-    let mut names: Vec<&str> = ALL.iter().map(|a| name(a)).collect();
-    names.dedup();
+/// Lists the names of the families for a message: `a, b and c`.
+pub fn listed() -> String {
+    let names = ALL.map(|architecture| architecture.name);
     match names.split_last() {
-        Some((last, [])) => (*last).to_owned(),
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
         None => String::new(),
     }
@@ -181,12 +297,16 @@ mod tests {
             assert_eq!(by_gguf(architecture.gguf).unwrap().gguf, architecture.gguf);
         }
         assert_eq!(by_gguf("llama").unwrap().class, "LlamaForCausalLM");
-        assert_eq!(listed(|a| a.gguf), "llama, qwen2, qwen3, smollm3, granite, seed_oss and ernie4_5");
+        let names = listed();
+        assert!(
+            names.starts_with("Llama, Mistral, ") && names.ends_with("Seed-OSS and ERNIE 4.5"),
+            "{names}"
+        );
     }
 
     #[test]
     fn every_fourth_layer_counts_from_one() {
         assert_eq!(every(5, 4), [true, true, true, false, true]);
-        assert_eq!(Unrotated::None.in_gguf(2), [true, true]);
+        assert_eq!(every(2, 0), [true, true]);
     }
 }

@@ -1,11 +1,12 @@
 //! Qwen2, which adds biases, and Qwen3, which normalises each head.
 
 use super::llama::LLAMA;
-use super::{Architecture, Presence, Usual, Window};
+use super::{Architecture, HeadNorms, Presence, Usual, Windows};
 use crate::model::binding::RowOrder;
 
 /// Qwen2 and Qwen2.5.
 pub const QWEN2: Architecture = Architecture {
+    name: "Qwen2",
     class: "Qwen2ForCausalLM",
     base: "Qwen2Model",
     model_type: "qwen2",
@@ -23,12 +24,13 @@ pub const QWEN2: Architecture = Architecture {
     input_biases: Presence::Always,
     output_bias: Presence::Never,
     mlp_biases: Presence::Never,
-    window: Window::Off,
+    windows: Windows::Off,
     ..LLAMA
 };
 
 /// Qwen3, dense.
 pub const QWEN3: Architecture = Architecture {
+    name: "Qwen3",
     class: "Qwen3ForCausalLM",
     base: "Qwen3Model",
     model_type: "qwen3",
@@ -36,6 +38,6 @@ pub const QWEN3: Architecture = Architecture {
     usual: Usual { head_dim: Some(128), ..QWEN2.usual },
     input_biases: Presence::Key("attention_bias", false),
     output_bias: Presence::Key("attention_bias", false),
-    norms_heads: true,
+    head_norms: HeadNorms::Each,
     ..QWEN2
 };

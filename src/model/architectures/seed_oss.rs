@@ -1,10 +1,12 @@
 //! Seed-OSS: Qwen2 with wider heads.
 
 use super::qwen::QWEN2;
-use super::{Architecture, Presence, Usual, Window};
+use super::{Architecture, Presence, Usual, Windows};
+use crate::model::tensors::Role;
 
 /// Seed-OSS.
 pub const SEED_OSS: Architecture = Architecture {
+    name: "Seed-OSS",
     class: "SeedOssForCausalLM",
     base: "SeedOssModel",
     model_type: "seed_oss",
@@ -24,7 +26,7 @@ pub const SEED_OSS: Architecture = Architecture {
     input_biases: Presence::Key("attention_bias", true),
     output_bias: Presence::Key("attention_out_bias", false),
     mlp_biases: Presence::Key("mlp_bias", false),
-    window: Window::Never,
-    gguf_mlp_norm: "post_attention_norm.weight",
+    windows: Windows::Never,
+    names: &[(Role::MlpNorm, "post_attention_layernorm.weight", "post_attention_norm.weight")],
     ..QWEN2
 };

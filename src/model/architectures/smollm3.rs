@@ -1,10 +1,11 @@
 //! SmolLM3, some of whose layers know no positions.
 
 use super::llama::LLAMA;
-use super::{Architecture, Unrotated, Usual, Window};
+use super::{Architecture, Rotation, Usual, Windows};
 
 /// SmolLM3: every fourth layer of the published models is not rotated ("NoPE").
 pub const SMOLLM3: Architecture = Architecture {
+    name: "SmolLM3",
     class: "SmolLM3ForCausalLM",
     base: "SmolLM3Model",
     model_type: "smollm3",
@@ -22,7 +23,7 @@ pub const SMOLLM3: Architecture = Architecture {
         eos: Some(128_001),
         ..LLAMA.usual
     },
-    window: Window::Off,
-    unrotated: Unrotated::Every(4),
+    windows: Windows::Off,
+    rotation: Rotation::AllBut(4),
     ..LLAMA
 };

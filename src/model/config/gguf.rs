@@ -1,10 +1,10 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
-use super::{Biases, Config, Scales, Upstream};
+use super::{Biases, Config, LayerKind, QueryGrowth, Scales, Upstream, gguf_score_scale, gguf_windows};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
-use crate::model::architectures::{self, Architecture, Window};
-use crate::model::rope::{RopeScaling, Yarn};
+use crate::model::architectures::{self, Architecture, Rotation, Scaling, Windows};
+use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
 
@@ -36,23 +36,52 @@ const SCALES: [&str; 3] = ["embedding_scale", "residual_scale", "logit_scale"];
 /// Key of the factor of the attention scores.
 const SCORE_SCALE: &str = "attention.scale";
 
+/// Keys of the caps of attention scores and of logits.
+const CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
+
+/// Key of the window, where some layers have one or all.
+const WINDOW: &str = "attention.sliding_window";
+
+/// Key of the list that says which layers have a window, or of the number of layers of which the last has none.
+const WINDOWED_LAYERS: &str = "attention.sliding_window_pattern";
+
+/// Key of the base of the rotary frequencies of layers with a window.
+const LOCAL_BASE: &str = "rope.freq_base_swa";
+
+/// Key of the context of the first training, in tokens.
+const ORIGINAL_CONTEXT: &str = "rope.scaling.original_context_length";
+
+/// Key of a factor of cosines and sines beside that of YaRN.
+const ATTENTION_FACTOR: &str = "rope.scaling.attn_factor";
+
+/// Key that says that YaRN's factor of cosines and sines is divided by that of this multiplier.
+const LOG_MULTIPLIER: &str = "rope.scaling.yarn_log_multiplier";
+
+/// Key that says whether layers rotate at all, where an architecture can do without.
+const ROTATES: &str = "rope.scaling.finetuned";
+
+/// Key of the growth of queries.
+const GROWTH: &str = "attention.temperature_scale";
+
 /// Keys below `rope.` that are read, and keys that say nothing where frequencies are scaled by none or linearly.
-const ROPE: [&str; 10] = [
+const ROPE: [&str; 11] = [
     "rope.dimension_count",
     "rope.freq_base",
+    LOCAL_BASE,
     "rope.scale_linear",
     "rope.scaling.type",
     "rope.scaling.factor",
-    "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
+    ORIGINAL_CONTEXT,
+    ROTATES,
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
-    "rope.scaling.yarn_log_multiplier",
+    LOG_MULTIPLIER,
 ];
 
-/// Keys below `rope.` that llama.cpp obeys whatever the type of scaling, each with the value that changes nothing.
+/// Keys below `rope.` that llama.cpp obeys whatever the type of scaling, each with the value that changes nothing. The
+/// second is what converters write beside YaRN, where llama.cpp has its own.
 const NEUTRAL_ROPE: [(&str, f64); 3] =
-    [("rope.scaling.attn_factor", 1.0), ("rope.scaling.yarn_attn_factor", 1.0), (EXTRAPOLATION, 0.0)];
+    [(ATTENTION_FACTOR, 1.0), ("rope.scaling.yarn_attn_factor", 1.0), (EXTRAPOLATION, 0.0)];
 
 /// Settings that follow from the tensors and that the metadata do not declare.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -65,6 +94,8 @@ pub struct Facts {
     pub biases: Biases,
     /// Divisors of the rotary frequencies, if the files hold any.
     pub rotary_divisors: Option<Vec<f32>>,
+    /// Divisors of the rotary frequencies for short sequences and for long ones, if the files hold any.
+    pub long_divisors: Option<[Vec<f32>; 2]>,
 }
 
 impl Config {
@@ -84,14 +115,26 @@ impl Config {
             None => hidden_size / n_heads,
         };
         keys.check_heads(head_dim)?;
+        let rotated_width = keys.optional_size("rope.dimension_count")?.unwrap_or(head_dim);
+        if rotated_width != head_dim && architecture.usual.rotated_share.is_none() {
+            return keys.refuse(format!(
+                "{} is {rotated_width} where heads are {head_dim} wide, which is not supported",
+                keys.key("rope.dimension_count")
+            ));
+        }
         let vocab_size = usize::try_from(facts.vocab_size).unwrap_or(usize::MAX);
         let SpecialIds { bos, eos } = SpecialIds::read(file, &metadata, vocab_size)?;
         let n_layers = keys.size("block_count")?;
-        let config = Self {
+        let ropes = keys.ropes(architecture, facts.rotary_divisors, facts.long_divisors)?;
+        let layers = keys.kinds(architecture, n_layers, ropes.len())?;
+        let mut config = Self {
             architecture,
             n_layers,
-            rotated: architecture.unrotated.in_gguf(n_layers),
-            scales: if architecture.has_scales { keys.scales()? } else { Scales::default() },
+            ropes,
+            rotated_width,
+            layers,
+            query_growth: keys.query_growth()?,
+            scales: keys.scales(architecture.scaling, hidden_size)?,
             hidden_size,
             intermediate_size: keys.size("feed_forward_length")?,
             n_heads,
@@ -100,18 +143,15 @@ impl Config {
             vocab_size,
             context: keys.optional_size("context_length")?.unwrap_or(2048),
             norm_epsilon: keys.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
-            rope_theta: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scaling: keys.rope_scaling(facts.rotary_divisors)?,
             tied_head: facts.tied_head,
             biases: facts.biases,
-            sliding_window: match architecture.window {
-                Window::Off => None,
-                Window::Never | Window::Key(_) => keys.optional_size("attention.sliding_window")?,
-            },
             bos_token_id: bos,
             eos_token_id: eos,
             upstream: Upstream::Gguf(metadata),
         };
+        if let Some(scale) = gguf_score_scale(&config, n_layers) {
+            config.scales.scores = Some(scale);
+        }
         config.check(file)
     }
 
@@ -139,9 +179,17 @@ impl Config {
                 list.items = super::regroup(key, &list.items, groups)?;
             }
         }
-        self.check_rotated(groups)?;
+        self.check_kinds(groups)?;
+        self.check_score_scale(groups.len())?;
         self.check_yarn()?;
         metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
+        if gguf_windows(self.architecture, groups.len()) && self.window().is_some() {
+            let windowed: Vec<bool> = self.layers.iter().map(|layer| layer.window.is_some()).collect();
+            let windowed = super::regroup(WINDOWED_LAYERS, &windowed, groups)?;
+            let items = windowed.into_iter().map(Value::Bool).collect();
+            let list = Array { of: crate::format::gguf::ValueType::Bool, items };
+            metadata.set(&self.key(WINDOWED_LAYERS), Value::Array(list));
+        }
         if let Some(kind) = element.and_then(file_type) {
             metadata.set(FILE_TYPE_KEY, Value::U32(kind));
         }
@@ -167,55 +215,73 @@ impl Config {
             ("attention.key_length", size(self.head_dim)),
             ("attention.value_length", size(self.head_dim)),
             ("attention.layer_norm_rms_epsilon", Value::F32(self.norm_epsilon as f32)),
-            ("rope.dimension_count", size(self.head_dim)),
-            ("rope.freq_base", Value::F32(self.rope_theta as f32)),
+            ("rope.dimension_count", size(self.rotated_width)),
         ] {
             metadata.set(&self.key(name), value);
         }
-        if self.architecture.has_scales {
-            let Scales { embedding, residual, logits, .. } = self.scales;
+        let float = |number: f64| Value::F32(number as f32);
+        let Scales { embedding, residual, logits, score_cap, logit_cap, .. } = self.scales;
+        if self.architecture.scaling == Scaling::Factors {
             for (name, scale) in SCALES.iter().zip([embedding, residual, 1.0 / logits]) {
-                metadata.set(&self.key(name), Value::F32(scale as f32));
+                metadata.set(&self.key(name), float(scale));
             }
-            metadata.set(&self.key(SCORE_SCALE), Value::F32(self.score_scale() as f32));
+            metadata.set(&self.key(SCORE_SCALE), float(self.score_scale()));
         }
-        let scaled = match self.rope_scaling {
-            RopeScaling::Linear { factor } => Some(("linear", factor)),
-            RopeScaling::Yarn(Yarn { factor, .. }) => Some((YARN, factor)),
-            _ => None,
-        };
-        if let Some((kind, factor)) = scaled {
-            metadata.set(&self.key("rope.scaling.type"), Value::String(kind.to_owned()));
-            metadata.set(&self.key("rope.scaling.factor"), Value::F32(factor as f32));
+        for (name, cap) in CAPS.iter().zip([score_cap, logit_cap]) {
+            if let Some(cap) = cap {
+                metadata.set(&self.key(name), float(cap));
+            }
         }
-        if let RopeScaling::Yarn(yarn) = self.rope_scaling {
-            for (name, value) in [
-                ("rope.scaling.original_context_length", size(yarn.original_context as usize)),
-                ("rope.scaling.yarn_beta_fast", Value::F32(yarn.fast_turns as f32)),
-                ("rope.scaling.yarn_beta_slow", Value::F32(yarn.slow_turns as f32)),
-            ] {
+        if let Some(QueryGrowth { beta, context }) = self.query_growth {
+            metadata.set(&self.key(GROWTH), float(beta));
+            metadata.set(&self.key(ORIGINAL_CONTEXT), size(context as usize));
+        }
+        if self.architecture.rotation == Rotation::Switched {
+            let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
+            metadata.set(&self.key(ROTATES), Value::Bool(rotates));
+        }
+        for (rope, name) in self.ropes.iter().zip(["rope.freq_base", LOCAL_BASE]) {
+            metadata.set(&self.key(name), float(rope.theta));
+        }
+        if let (Rotation::LocalBase(_) | Rotation::LocalUnscaled, [rope]) =
+            (self.architecture.rotation, self.ropes.as_slice())
+        {
+            metadata.set(&self.key(LOCAL_BASE), float(rope.theta));
+        }
+        if let Some(rope) = self.ropes.first() {
+            for (name, value) in scaling_entries(rope) {
                 metadata.set(&self.key(name), value);
             }
         }
-        if let Some(window) = self.sliding_window {
-            metadata.set(&self.key("attention.sliding_window"), size(window));
+        if let Some(window) = self.window() {
+            metadata.set(&self.key(WINDOW), size(window));
         }
         metadata
     }
 
-    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places and the usual factor of
-    /// cosines and sines.
-    fn check_yarn(&self) -> Result<()> {
-        let RopeScaling::Yarn(yarn) = self.rope_scaling else { return Ok(()) };
-        let usual = Yarn::attention_factor(yarn.factor, 1.0);
-        if yarn.rounds && (yarn.attention_factor / usual - 1.0).abs() < 1e-6 {
+    /// Checks that the attention scores are scaled as llama.cpp scales those of a file with `n_layers` layers.
+    fn check_score_scale(&self, n_layers: usize) -> Result<()> {
+        let Scaling::Gemma { .. } = self.architecture.scaling else { return Ok(()) };
+        let theirs = gguf_score_scale(self, n_layers).unwrap_or_else(|| (self.head_dim as f64).powf(-0.5));
+        if (self.score_scale() / theirs - 1.0).abs() < 1e-6 {
             return Ok(());
         }
-        Err(Error::Unsupported(
-            "a GGUF file cannot say a YaRN scaling with a ramp between whole places or with a factor of attention of \
-             its own; write a Hugging Face folder"
-                .to_owned(),
-        ))
+        Err(Error::Unsupported(format!(
+            "llama.cpp goes by the number of layers for the scale of this architecture's attention scores, and with \
+             {n_layers} layers takes {theirs:.5} in the place of {:.5}; write a Hugging Face folder",
+            self.score_scale()
+        )))
+    }
+
+    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places.
+    fn check_yarn(&self) -> Result<()> {
+        match self.rope()?.scaling {
+            RopeScaling::Yarn(Yarn { rounds: false, .. }) => Err(Error::Unsupported(
+                "a GGUF file cannot say a YaRN scaling with a ramp between whole places; write a Hugging Face folder"
+                    .to_owned(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the whole key of the setting `name` of the model.
@@ -223,21 +289,73 @@ impl Config {
         format!("{}.{name}", self.architecture.gguf)
     }
 
-    /// Checks that the layers which are rotated are those that every GGUF file of the architecture rotates, when the
-    /// model has one layer for each entry of `groups`.
-    fn check_rotated(&self, groups: &[Vec<usize>]) -> Result<()> {
-        let rotated = super::regroup("the rotation of layers", &self.rotated, groups)?;
-        let theirs = self.architecture.unrotated.in_gguf(groups.len());
-        let mut layers = rotated.iter().zip(&theirs).enumerate();
-        let Some((layer, (ours, _))) = layers.find(|(_, (ours, theirs))| ours != theirs) else {
-            return Ok(());
+    /// Checks that a GGUF file can say which layers rotate and which have windows, when the model has one layer for each
+    /// entry of `groups`: llama.cpp derives from the architecture and the number of layers what no key says.
+    fn check_kinds(&self, groups: &[Vec<usize>]) -> Result<()> {
+        let kinds = super::regroup("the kinds of layers", &self.layers, groups)?;
+        let unsaid = |layer: usize, does: &str, says: &str| {
+            Err(Error::Unsupported(format!(
+                "a GGUF file of the architecture {} {says} its layer {layer}, and the model {does}; remove whole \
+                 periods of layers, or write a Hugging Face folder",
+                self.architecture.gguf
+            )))
         };
-        let (says, does) = if *ours { ("does not rotate", "does") } else { ("rotates", "does not") };
-        Err(Error::Unsupported(format!(
-            "a GGUF file of the architecture {} {says} its layer {layer}, and the model {does}; remove whole periods \
-             of layers, or write a Hugging Face folder",
-            self.architecture.gguf
-        )))
+        let n = kinds.len();
+        let has_windows = kinds.iter().any(|kind| kind.window.is_some() || kind.rope.is_none());
+        if let Windows::Some(_) = self.architecture.windows
+            && has_windows
+            && !gguf_windows(self.architecture, n)
+        {
+            return Err(Error::Unsupported(format!(
+                "llama.cpp uses the windows of the architecture {} only with another number of layers than {n}; write \
+                 a Hugging Face folder",
+                self.architecture.gguf
+            )));
+        }
+        let theirs = match self.architecture.rotation {
+            Rotation::AllBut(every) => architectures::every(n, every),
+            _ => return Ok(()),
+        };
+        let mut layers = kinds.iter().zip(&theirs).enumerate();
+        match layers.find(|(_, (ours, theirs))| ours.rope.is_some() != **theirs) {
+            None => Ok(()),
+            Some((layer, (ours, _))) if ours.rope.is_some() => unsaid(layer, "does", "does not rotate"),
+            Some((layer, _)) => unsaid(layer, "does not", "rotates"),
+        }
+    }
+}
+
+/// Returns the keys and values that say how the frequencies of `rope` are changed.
+fn scaling_entries(rope: &Rope) -> Vec<(&'static str, Value)> {
+    let size = |n: f64| Value::U32(n as u32);
+    let float = |number: f64| Value::F32(number as f32);
+    let kind = |name: &str| ("rope.scaling.type", Value::String(name.to_owned()));
+    match &rope.scaling {
+        RopeScaling::Linear { factor } => vec![kind("linear"), ("rope.scaling.factor", float(*factor))],
+        RopeScaling::Yarn(yarn) => {
+            let mut entries = vec![
+                kind(YARN),
+                ("rope.scaling.factor", float(yarn.factor)),
+                (ORIGINAL_CONTEXT, size(yarn.original_context)),
+                ("rope.scaling.yarn_beta_fast", float(yarn.fast_turns)),
+                ("rope.scaling.yarn_beta_slow", float(yarn.slow_turns)),
+            ];
+            let usual = Yarn::attention_factor(yarn.factor, 1.0);
+            let alike = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-6;
+            if alike(yarn.attention_factor, 1.0) {
+                entries.push((LOG_MULTIPLIER, float(1.0)));
+            } else if !alike(yarn.attention_factor, usual) {
+                entries.push((ATTENTION_FACTOR, float(yarn.attention_factor / usual)));
+            }
+            entries
+        }
+        RopeScaling::Long(long) => {
+            vec![
+                (ORIGINAL_CONTEXT, size(long.original_context)),
+                (ATTENTION_FACTOR, float(long.attention_factor)),
+            ]
+        }
+        RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_) => Vec::new(),
     }
 }
 
@@ -303,7 +421,7 @@ impl Keys<'_> {
             return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model")));
         };
         let Some(architecture) = architectures::by_gguf(name) else {
-            let supported = architectures::listed(|architecture| architecture.gguf);
+            let supported = architectures::listed();
             return self.refuse(format!("architecture {name} is not supported; {supported} are"));
         };
         Keys { prefix: architecture.gguf, ..*self }.check_settings(architecture)?;
@@ -320,8 +438,11 @@ impl Keys<'_> {
                 "{key_of_type} is {other}, which is no whole model; open the model that it belongs to"
             ));
         }
-        let unscaled = SCALES.iter().filter(|_| !architecture.has_scales).map(|name| (*name, 1.0));
-        for (name, neutral) in NEUTRAL.into_iter().chain(unscaled) {
+        let unscaled =
+            SCALES.iter().filter(|_| architecture.scaling != Scaling::Factors).map(|name| (*name, 1.0));
+        let is_capped = matches!(architecture.scaling, Scaling::Gemma { .. });
+        let uncapped = CAPS.iter().filter(|_| !is_capped).map(|name| (*name, 0.0));
+        for (name, neutral) in NEUTRAL.into_iter().chain(unscaled).chain(uncapped) {
             let key = self.key(name);
             if let Some(value) = self.metadata.get(&key)
                 && number_of(value) != Some(neutral)
@@ -336,37 +457,156 @@ impl Keys<'_> {
     }
 
     fn check_heads(&self, head_dim: usize) -> Result<()> {
-        for name in ["attention.value_length", "rope.dimension_count"] {
-            if let Some(other) = self.optional_size(name)?
-                && other != head_dim
-            {
-                return self.refuse(format!(
-                    "{} is {other} where heads are {head_dim} wide, which is not supported",
-                    self.key(name)
-                ));
-            }
+        let name = "attention.value_length";
+        match self.optional_size(name)? {
+            Some(other) if other != head_dim => self.refuse(format!(
+                "{} is {other} where heads are {head_dim} wide, which is not supported",
+                self.key(name)
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Reads the constants that activations are multiplied by. 0 stands for a score scale that is not given, as in
-    /// llama.cpp.
-    fn scales(&self) -> Result<Scales> {
-        let [embedding, residual, logits] = SCALES;
+    /// Reads the constants that activations are multiplied by, and their caps. 0 stands for a score scale that is not
+    /// given, as in llama.cpp.
+    fn scales(&self, scaling: Scaling, hidden_size: usize) -> Result<Scales> {
         let number = |name: &str| Ok::<_, Error>(self.number(name)?.filter(|n| *n != 0.0));
-        Ok(Scales {
-            embedding: number(embedding)?.unwrap_or(1.0),
-            scores: number(SCORE_SCALE)?,
-            residual: number(residual)?.unwrap_or(1.0),
-            logits: 1.0 / number(logits)?.unwrap_or(1.0),
-        })
+        match scaling {
+            Scaling::None => Ok(Scales::default()),
+            Scaling::Factors => {
+                let [embedding, residual, logits] = SCALES;
+                Ok(Scales {
+                    embedding: number(embedding)?.unwrap_or(1.0),
+                    scores: number(SCORE_SCALE)?,
+                    residual: number(residual)?.unwrap_or(1.0),
+                    logits: 1.0 / number(logits)?.unwrap_or(1.0),
+                    ..Scales::default()
+                })
+            }
+            Scaling::Gemma { caps: [usual_of_scores, usual_of_logits], .. } => {
+                let [scores, logits] = CAPS;
+                Ok(Scales {
+                    embedding: (hidden_size as f64).sqrt(),
+                    score_cap: number(scores)?.or(usual_of_scores),
+                    logit_cap: number(logits)?.or(usual_of_logits),
+                    ..Scales::default()
+                })
+            }
+        }
+    }
+
+    /// Reads the growth of queries with their positions.
+    fn query_growth(&self) -> Result<Option<QueryGrowth>> {
+        match self.number(GROWTH)?.filter(|beta| *beta != 0.0) {
+            None => Ok(None),
+            Some(beta) => Ok(Some(QueryGrowth { beta, context: self.size(ORIGINAL_CONTEXT)? as f64 })),
+        }
+    }
+
+    /// Reads what tells the layers apart: windows, and the place of the rotation among `n_ropes`.
+    fn kinds(&self, architecture: &Architecture, n_layers: usize, n_ropes: usize) -> Result<Vec<LayerKind>> {
+        // 0 stands for no window.
+        let none = self.metadata.get(&self.key(WINDOW)).and_then(|value| value.as_u64()) == Some(0);
+        let window = if none { None } else { self.optional_size(WINDOW)? };
+        let windows = match architecture.windows {
+            Windows::Off => vec![None; n_layers],
+            Windows::Never | Windows::All(_) => vec![window; n_layers],
+            Windows::Some(_) if !gguf_windows(architecture, n_layers) || none => vec![None; n_layers],
+            Windows::Some(rule) => {
+                let window = window.or(rule.gguf_usual);
+                let has_window = self.windowed_layers(n_layers, rule.every)?;
+                has_window.into_iter().map(|has| window.filter(|_| has)).collect()
+            }
+        };
+        let is_mixed = windows.iter().any(Option::is_some);
+        let rotated = match architecture.rotation {
+            Rotation::AllBut(every) => architectures::every(n_layers, every),
+            Rotation::Switched => {
+                let switch = self.metadata.get(&self.key(ROTATES));
+                vec![switch != Some(&Value::Bool(false)); n_layers]
+            }
+            Rotation::Windowed if is_mixed => windows.iter().map(Option::is_some).collect(),
+            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
+                vec![true; n_layers]
+            }
+        };
+        let kind = |(window, rotates): (Option<usize>, bool)| LayerKind {
+            rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
+            window,
+        };
+        Ok(windows.into_iter().zip(rotated).map(kind).collect())
+    }
+
+    /// Reads which layers have a window: all but every `usual`-th, unless a list or another number says otherwise.
+    fn windowed_layers(&self, n_layers: usize, usual: usize) -> Result<Vec<bool>> {
+        let key = self.key(WINDOWED_LAYERS);
+        let bad = |value: &Value| {
+            self.bad(format!("{key} is {value}, not a list of {n_layers} entries or a number"))
+        };
+        match self.metadata.get(&key) {
+            None => Ok(architectures::every(n_layers, usual)),
+            Some(value @ Value::Array(Array { items, .. })) if items.len() == n_layers => items
+                .iter()
+                .map(|item| match item {
+                    Value::Bool(windowed) => Ok(*windowed),
+                    other => other.as_u64().map(|n| n != 0).ok_or_else(|| bad(value)),
+                })
+                .collect(),
+            Some(value) => {
+                let every = value.as_u64().and_then(super::sensible_size).ok_or_else(|| bad(value))?;
+                Ok(architectures::every(n_layers, every))
+            }
+        }
+    }
+
+    /// Reads the rotations of layers without a window and with one (one rotation if they are alike).
+    fn ropes(
+        &self,
+        architecture: &Architecture,
+        divisors: Option<Vec<f32>>,
+        long: Option<[Vec<f32>; 2]>,
+    ) -> Result<Vec<Rope>> {
+        let theta = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
+        let local = match architecture.rotation {
+            Rotation::LocalBase(usual) => Some(usual),
+            Rotation::LocalUnscaled => Some(theta),
+            _ => None,
+        };
+        let mut ropes = vec![Rope { theta, scaling: self.rope_scaling(divisors, long)? }];
+        if let Some(usual) = local {
+            let theta = self.positive(LOCAL_BASE)?.unwrap_or(usual);
+            ropes.push(Rope { theta, scaling: RopeScaling::None });
+            ropes.dedup();
+        }
+        Ok(ropes)
     }
 
     /// Reads the change of the rotary frequencies as llama.cpp does: where the type is `none`, a factor says
     /// nothing; without a type a factor is linear; a factor of 0 is none; and divisors apply in any case.
-    fn rope_scaling(&self, divisors: Option<Vec<f32>>) -> Result<RopeScaling> {
-        self.check_rope()?;
-        let factor = match self.text(&self.key("rope.scaling.type"))? {
+    fn rope_scaling(&self, divisors: Option<Vec<f32>>, long: Option<[Vec<f32>; 2]>) -> Result<RopeScaling> {
+        self.check_rope(long.is_some())?;
+        for divisor in divisors.iter().chain(long.iter().flatten()).flatten() {
+            if !(divisor.is_finite() && *divisor > 0.0) {
+                return Err(self.bad(format!(
+                    "the rotary divisors hold {divisor}, which is not a positive number; convert the model anew"
+                )));
+            }
+        }
+        let kind = self.text(&self.key("rope.scaling.type"))?;
+        if let Some([short, long]) = long {
+            return match kind {
+                None | Some("none" | "longrope") => Ok(RopeScaling::Long(LongRope {
+                    short,
+                    long,
+                    original_context: self.size(ORIGINAL_CONTEXT)? as f64,
+                    attention_factor: self.positive(ATTENTION_FACTOR)?.unwrap_or(1.0),
+                })),
+                Some(other) => self.refuse(format!(
+                    "rope scaling of type {other} beside divisors for short and long sequences is not supported"
+                )),
+            };
+        }
+        let factor = match kind {
             Some("none") => 1.0,
             Some(YARN) if divisors.is_none() => return self.yarn(),
             None | Some("linear") => self.rope_factor()?,
@@ -377,11 +617,6 @@ impl Keys<'_> {
                 1.0
             }
         };
-        if let Some(divisor) = divisors.iter().flatten().find(|d| !(d.is_finite() && **d > 0.0)) {
-            return Err(self.bad(format!(
-                "the rotary divisors hold {divisor}, which is not a positive number; convert the model anew"
-            )));
-        }
         Ok(match divisors {
             None if factor == 1.0 => RopeScaling::None,
             None => RopeScaling::Linear { factor },
@@ -391,18 +626,20 @@ impl Keys<'_> {
 
     /// Reads the parameters of YaRN. The original context is that of the model if it is not given, as in llama.cpp.
     fn yarn(&self) -> Result<RopeScaling> {
-        let multiplier = "rope.scaling.yarn_log_multiplier";
-        if let Some(other) = self.number(multiplier)?.filter(|m| *m != 0.0) {
-            return self.refuse(format!("{} is {other}, which is not supported", self.key(multiplier)));
-        }
         let factor = self.rope_factor()?;
-        let context = match self.optional_size("rope.scaling.original_context_length")? {
+        let context = match self.optional_size(ORIGINAL_CONTEXT)? {
             Some(context) => context,
             None => self.optional_size("context_length")?.unwrap_or(2048),
         };
+        let usual = Yarn::attention_factor(factor, 1.0);
+        // The multiplier comes before the factor.
+        let attention_factor = match self.number(LOG_MULTIPLIER)?.filter(|m| *m != 0.0) {
+            Some(multiplier) => usual / Yarn::attention_factor(factor, multiplier),
+            None => usual * self.positive(ATTENTION_FACTOR)?.unwrap_or(1.0),
+        };
         Ok(RopeScaling::Yarn(Yarn {
             factor,
-            attention_factor: Yarn::attention_factor(factor, 1.0),
+            attention_factor,
             fast_turns: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(Yarn::FAST_TURNS),
             slow_turns: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(Yarn::SLOW_TURNS),
             original_context: context as f64,
@@ -423,9 +660,11 @@ impl Keys<'_> {
         Ok(1.0)
     }
 
-    /// Checks that every key below `rope.` is one that is read or that changes nothing.
-    fn check_rope(&self) -> Result<()> {
+    /// Checks that every key below `rope.` is one that is read or that changes nothing. `is_long` says that the frequencies
+    /// have divisors for short and long sequences.
+    fn check_rope(&self, is_long: bool) -> Result<()> {
         let prefix = self.key("");
+        let is_yarn = self.text(&self.key("rope.scaling.type"))? == Some(YARN);
         for (full, value) in &self.metadata.entries {
             let Some(name) = full.strip_prefix(&prefix).filter(|name| name.starts_with("rope.")) else {
                 continue;
@@ -433,10 +672,12 @@ impl Keys<'_> {
             let mut neutral =
                 NEUTRAL_ROPE.iter().find(|(each, _)| *each == name).map(|(_, neutral)| *neutral);
             // The share of YaRN: all of it where the type is YaRN, nothing elsewhere.
-            if name == EXTRAPOLATION && self.text(&self.key("rope.scaling.type"))? == Some(YARN) {
+            if name == EXTRAPOLATION && is_yarn {
                 neutral = Some(1.0);
             }
-            if !ROPE.contains(&name) && (neutral.is_none() || number_of(value) != neutral) {
+            // Factors of cosines and sines: one is read beside YaRN and long divisors, the other is not.
+            let is_factor = neutral.is_some() && name != EXTRAPOLATION && (is_yarn || is_long);
+            if !ROPE.contains(&name) && !is_factor && (neutral.is_none() || number_of(value) != neutral) {
                 return self.refuse(format!("{full} is {value}, which is not supported"));
             }
         }
@@ -565,7 +806,7 @@ mod tests {
             let facts = Facts { vocab_size: 512, ..Facts::default() };
             Config::from_metadata("m.gguf", metadata, facts)
         };
-        let yarn = |config: &Config| match config.rope_scaling {
+        let yarn = |config: &Config| match config.ropes[0].scaling {
             RopeScaling::Yarn(yarn) => yarn,
             ref other => panic!("{other:?}"),
         };
@@ -582,12 +823,17 @@ mod tests {
         let groups = [vec![0], vec![1], vec![2]];
         let written = again.to_metadata(&groups, None).unwrap();
         assert_eq!(written.get(&key("rope.scaling.yarn_beta_fast")), Some(&Value::F32(4.0)));
-        again.rope_scaling = RopeScaling::Yarn(Yarn { attention_factor: 0.9, ..yarn(&again) });
-        assert!(again.to_metadata(&groups, None).unwrap_err().to_string().contains("YaRN"));
-        for (name, value) in [(EXTRAPOLATION, 0.0), ("rope.scaling.yarn_log_multiplier", 0.1)] {
-            let message = with(&[(name, Value::F32(value))]).unwrap_err().to_string();
-            assert!(message.contains(name), "{message}");
+        for attention_factor in [1.0, 0.9] {
+            again.ropes[0].scaling = RopeScaling::Yarn(Yarn { attention_factor, ..yarn(&again) });
+            let facts = Facts { vocab_size: 512, ..Facts::default() };
+            let metadata = again.to_metadata(&groups, None).unwrap();
+            let third = yarn(&Config::from_metadata("m.gguf", metadata, facts).unwrap());
+            assert!((third.attention_factor - attention_factor).abs() < 1e-6, "{third:?}");
         }
+        again.ropes[0].scaling = RopeScaling::Yarn(Yarn { rounds: false, ..yarn(&again) });
+        assert!(again.to_metadata(&groups, None).unwrap_err().to_string().contains("YaRN"));
+        let message = with(&[(EXTRAPOLATION, Value::F32(0.0))]).unwrap_err().to_string();
+        assert!(message.contains(EXTRAPOLATION), "{message}");
     }
 
     #[test]
@@ -597,7 +843,7 @@ mod tests {
             entries.iter().for_each(|(name, value)| metadata.set(&key(name), value.clone()));
             let rotary_divisors = divisors.map(<[f32]>::to_vec);
             let facts = Facts { vocab_size: 512, rotary_divisors, ..Facts::default() };
-            Config::from_metadata("m.gguf", metadata, facts).map(|config| config.rope_scaling)
+            Config::from_metadata("m.gguf", metadata, facts).map(|config| config.ropes[0].scaling.clone())
         };
         let kind = |name: &str| ("rope.scaling.type", Value::String(name.into()));
         let factor = |x: f32| ("rope.scaling.factor", Value::F32(x));

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Biases, Config, Scales, Upstream};
-use crate::model::architectures::{self, Architecture, Presence, Unrotated, Window};
-use crate::model::rope::{RopeScaling, Yarn};
+use super::{Biases, Config, LayerKind, QueryGrowth, Scales, Upstream};
+use crate::kernels::rowwise::Activation;
+use crate::model::architectures::{self, Architecture, Presence, Rotation, Scaling, Windows};
+use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::{Error, Result};
 
 /// Name of the configuration file of a Hugging Face model.
@@ -15,6 +16,21 @@ const WEIGHTS_KEY: &str = "transformers_weights";
 
 /// Key of the list of the kinds of the layers, of which transformers demands one entry per layer.
 const LAYER_TYPES_KEY: &str = "layer_types";
+
+/// Entry of the list of kinds for a layer that attends to all tokens before a position.
+const FULL: &str = "full_attention";
+
+/// Entry of the list of kinds for a layer with a window.
+const WINDOWED: &str = "sliding_attention";
+
+/// Old name of [`FULL`].
+const PLAIN_ATTENTION: &str = "attention";
+
+/// Key of the base of the frequencies of layers with a window.
+const LOCAL_BASE_KEY: &str = "rope_local_base_freq";
+
+/// Name of the gated activation by a sigmoid, and of that by a Gaussian as the hyperbolic tangent approximates it.
+const ACTIVATIONS: [&str; 2] = ["silu", "gelu_pytorch_tanh"];
 
 /// Key of the list that says which layers are rotated, by 1, and which are not, by 0.
 const ROTATED_KEY: &str = "no_rope_layers";
@@ -56,9 +72,9 @@ impl Config {
         let keys = Keys(&raw);
         let architecture = keys.architecture(notes)?;
         let usual = &architecture.usual;
-        keys.refuse_unknown_arithmetic()?;
+        keys.refuse_unknown_arithmetic(architecture)?;
         let n_layers = keys.size_or("num_hidden_layers", usual.n_layers)?;
-        keys.check_layer_types(n_layers, notes)?;
+        keys.check_layer_types(architecture, n_layers, notes)?;
         let n_heads = keys.size_or("num_attention_heads", usual.n_heads)?;
         let hidden_size = keys.size_or("hidden_size", usual.hidden_size)?;
         let vocab_size = keys.size_or("vocab_size", usual.vocab_size)?;
@@ -67,7 +83,8 @@ impl Config {
             Some(head_dim) => head_dim,
             None => hidden_size / n_heads,
         };
-        let (rope_theta, rope_scaling) = keys.rope(context, usual.rope_theta, notes)?;
+        let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
+        let layers = keys.kinds(architecture, n_layers, ropes.len())?;
         let input = keys.presence(architecture.input_biases)?;
         let biases = Biases {
             attention: [input, input, input, keys.presence(architecture.output_bias)?],
@@ -76,24 +93,20 @@ impl Config {
         let config = Self {
             n_layers,
             hidden_size,
-            intermediate_size: keys.size_or("intermediate_size", usual.intermediate_size)?,
+            intermediate_size: keys.size_or(architecture.mlp_width, usual.intermediate_size)?,
             n_heads,
             n_kv_heads: keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads),
             head_dim,
             vocab_size,
             context,
             norm_epsilon: keys.number("rms_norm_eps")?.unwrap_or(usual.norm_epsilon),
-            rope_theta,
-            rope_scaling,
+            ropes,
+            rotated_width: (head_dim as f64 * share) as usize,
+            layers,
+            query_growth,
             tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
             biases,
-            rotated: keys.rotated(architecture.unrotated, n_layers)?,
-            scales: if architecture.has_scales { keys.scales()? } else { Scales::default() },
-            sliding_window: match architecture.window {
-                Window::Key(usual) => keys.size_or_null("sliding_window", Some(usual))?,
-                Window::Never => None,
-                Window::Off => keys.no_window()?,
-            },
+            scales: keys.scales(architecture.scaling, hidden_size)?,
             bos_token_id: keys.token("bos_token_id", usual.bos, vocab_size)?,
             eos_token_id: keys.token("eos_token_id", usual.eos, vocab_size)?,
             architecture,
@@ -165,9 +178,17 @@ impl Config {
                 *list = super::regroup(key, list, groups)?;
             }
         }
-        if self.architecture.unrotated != Unrotated::None {
-            let rotated: Vec<u8> = self.rotated.iter().map(|rotated| u8::from(*rotated)).collect();
+        let of_layers =
+            |entry: &dyn Fn(&LayerKind) -> Value| self.layers.iter().map(entry).collect::<Vec<_>>();
+        if let Rotation::AllBut(_) = self.architecture.rotation {
+            let rotated = of_layers(&|layer| u8::from(layer.rope.is_some()).into());
             raw.insert(ROTATED_KEY.into(), super::regroup(ROTATED_KEY, &rotated, groups)?.into());
+        }
+        if let Windows::Some(windowed) = self.hugging_face_architecture().windows {
+            let types = of_layers(&|layer| if layer.window.is_some() { WINDOWED } else { FULL }.into());
+            raw.insert(LAYER_TYPES_KEY.into(), super::regroup(LAYER_TYPES_KEY, &types, groups)?.into());
+            // The list comes before a period, and a period that does not fit confuses.
+            windowed.every_key.and_then(|key| raw.shift_remove(key));
         }
         if let Some(dtype) = dtype {
             for key in ["dtype", "torch_dtype"] {
@@ -212,9 +233,10 @@ impl Config {
     /// Makes the object of `config.json` from the settings.
     fn new_object(&self) -> Result<Map<String, Value>> {
         let architecture = self.hugging_face_architecture();
-        let scaling = match &self.rope_scaling {
+        let rope = self.rope()?;
+        let scaling = match &rope.scaling {
             RopeScaling::Divisors(divisors) => {
-                RopeScaling::llama3_of(divisors, self.head_dim, self.rope_theta).ok_or_else(|| {
+                RopeScaling::llama3_of(divisors, self.rotated_width, rope.theta).ok_or_else(|| {
                     Error::Unsupported(format!(
                         "the model's rotary frequencies are changed in a way that {CONFIG_NAME} cannot say; \
                          write a .gguf file instead"
@@ -224,37 +246,91 @@ impl Config {
             other => other.clone(),
         };
         let object = json!({
-            "architectures": [architecture.class], "model_type": architecture.model_type, "hidden_act": "silu",
+            "architectures": [architecture.class], "model_type": architecture.model_type,
             "num_hidden_layers": self.n_layers, "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size, "num_attention_heads": self.n_heads,
-            "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim, "vocab_size": self.vocab_size,
-            "max_position_embeddings": self.context, "rms_norm_eps": self.norm_epsilon,
-            "rope_theta": self.rope_theta, "tie_word_embeddings": self.tied_head,
-            "sliding_window": self.sliding_window, "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_id, "pad_token_id": Value::Null, "rope_scaling": scaling_object(&scaling),
-            "torch_dtype": "float16",
+            "num_attention_heads": self.n_heads, "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim,
+            "vocab_size": self.vocab_size, "max_position_embeddings": self.context,
+            "rms_norm_eps": self.norm_epsilon, "tie_word_embeddings": self.tied_head,
+            "sliding_window": self.window(), "bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id,
+            "pad_token_id": Value::Null, "torch_dtype": "float16",
         });
-        match object {
-            Value::Object(mut object) => {
-                self.say_architecture(architecture, &mut object);
-                // A token id that is not there would be taken for the class's own; null says that there is no such
-                // token.
-                let said = |(key, value): &(String, Value)| !value.is_null() || key.ends_with("_token_id");
-                Ok(object.into_iter().filter(said).collect())
-            }
-            _ => Ok(Map::new()),
-        }
+        let Value::Object(object) = object else { return Ok(Map::new()) };
+        // A token id that is not there would be taken for the class's own; null says that there is no such token. The
+        // same is true of a window.
+        let needed = |key: &str| {
+            key.ends_with("_token_id") || architecture.windows != Windows::Never && key == "sliding_window"
+        };
+        let mut object: Map<_, _> =
+            object.into_iter().filter(|(key, value)| !value.is_null() || needed(key)).collect();
+        object.insert(architecture.mlp_width.into(), self.intermediate_size.into());
+        let [silu, gelu] = ACTIVATIONS;
+        match architecture.activation {
+            Activation::Silu => object.insert("hidden_act".into(), silu.into()),
+            Activation::GeluTanh => object.insert("hidden_activation".into(), gelu.into()),
+        };
+        self.say_rope(architecture, rope.theta, &scaling, &mut object);
+        self.say_architecture(architecture, &mut object);
+        Ok(object)
     }
 }
 
 impl Config {
-    /// Returns the architecture of the class that computes a GGUF model in transformers: of several architectures of
-    /// one name in GGUF files, the one that knows a window if the model has one.
-    fn hugging_face_architecture(&self) -> &'static Architecture {
-        let has_window =
-            |a: &&Architecture| matches!(a.window, Window::Key(_)) == self.sliding_window.is_some();
+    /// Returns the architecture of the class that computes the model in transformers: of several architectures of one
+    /// name in GGUF files, the one that has no more than the model needs.
+    pub fn hugging_face_architecture(&self) -> &'static Architecture {
+        if let Upstream::HuggingFace(_) = self.upstream {
+            return self.architecture;
+        }
+        let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
+        let fits = |a: &&Architecture| {
+            let windows = match a.windows {
+                Windows::Some(_) => self.mixes_windows(),
+                Windows::All(_) => self.window().is_some() && !self.mixes_windows(),
+                Windows::Never | Windows::Off => self.window().is_none(),
+            };
+            windows && (a.rotation != Rotation::Switched || !rotates)
+        };
         let mut alike = architectures::ALL.into_iter().filter(|a| a.gguf == self.architecture.gguf);
-        alike.find(has_window).unwrap_or(self.architecture)
+        alike.find(fits).unwrap_or(self.architecture)
+    }
+
+    /// Adds the base and the `scaling` of the rotary frequencies, and all that goes with them.
+    fn say_rope(
+        &self,
+        architecture: &Architecture,
+        theta: f64,
+        scaling: &RopeScaling,
+        object: &mut Map<String, Value>,
+    ) {
+        object.insert("rope_theta".into(), theta.into());
+        let mut scaled = scaling_object(scaling);
+        if let (Some(QueryGrowth { beta, context }), Value::Object(scaled)) = (self.query_growth, &mut scaled)
+        {
+            // This class reads all of its rope from one object.
+            scaled.insert("llama_4_scaling_beta".into(), beta.into());
+            scaled.insert("original_max_position_embeddings".into(), (context as u64).into());
+        }
+        if !scaled.is_null() {
+            object.insert("rope_scaling".into(), scaled);
+        }
+        if let RopeScaling::Long(long) = scaling {
+            object.insert("original_max_position_embeddings".into(), (long.original_context as u64).into());
+        }
+        if architecture.usual.rotated_share.is_some() {
+            let share = self.rotated_width as f64 / self.head_dim as f64;
+            object.insert("partial_rotary_factor".into(), share.into());
+        }
+        match architecture.rotation {
+            Rotation::LocalBase(usual) => {
+                let theta = self.ropes.get(1).map_or(usual, |rope| rope.theta);
+                object.insert(LOCAL_BASE_KEY.into(), theta.into());
+            }
+            Rotation::Switched => {
+                let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
+                object.insert("position_embedding_type".into(), if rotates { "rope" } else { "nope" }.into());
+            }
+            Rotation::All | Rotation::AllBut(_) | Rotation::LocalUnscaled | Rotation::Windowed => {}
+        }
     }
 
     /// Adds the keys to `object` that only some architectures have.
@@ -270,16 +346,27 @@ impl Config {
                 object.insert(key.into(), (before || is_there).into());
             }
         }
-        if architecture.has_scales {
-            let Scales { embedding, residual, logits, .. } = self.scales;
-            for (key, scale) in [
-                ("embedding_multiplier", embedding),
-                ("attention_multiplier", self.score_scale()),
-                ("residual_multiplier", residual),
-                ("logits_scaling", 1.0 / logits),
-            ] {
-                object.insert(key.into(), scale.into());
-            }
+        let Scales { embedding, residual, logits, score_cap, logit_cap, .. } = self.scales;
+        match architecture.scaling {
+            Scaling::None => {}
+            Scaling::Factors => object.extend([
+                ("embedding_multiplier".to_owned(), json!(embedding)),
+                ("attention_multiplier".to_owned(), json!(self.score_scale())),
+                ("residual_multiplier".to_owned(), json!(residual)),
+                ("logits_scaling".to_owned(), json!(1.0 / logits)),
+            ]),
+            Scaling::Gemma { .. } => object.extend([
+                ("query_pre_attn_scalar".to_owned(), json!(self.score_scale().powi(-2).round() as u64)),
+                ("attn_logit_softcapping".to_owned(), json!(score_cap)),
+                ("final_logit_softcapping".to_owned(), json!(logit_cap)),
+            ]),
+        }
+        if architecture.mlp_width != "intermediate_size" {
+            object.extend([
+                ("num_local_experts".to_owned(), json!(0)),
+                ("num_experts_per_tok".to_owned(), json!(0)),
+                (LAYER_TYPES_KEY.to_owned(), json!(vec![PLAIN_ATTENTION; self.n_layers])),
+            ]);
         }
     }
 }
@@ -288,6 +375,10 @@ fn scaling_object(scaling: &RopeScaling) -> Value {
     match scaling {
         RopeScaling::None | RopeScaling::Divisors(_) => Value::Null,
         RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+        RopeScaling::Long(long) => json!({
+            "type": "longrope", "short_factor": long.short, "long_factor": long.long,
+            "attention_factor": long.attention_factor,
+        }),
         RopeScaling::Yarn(yarn) => json!({
             "rope_type": "yarn", "factor": yarn.factor, "attention_factor": yarn.attention_factor,
             "beta_fast": yarn.fast_turns, "beta_slow": yarn.slow_turns, "truncate": yarn.rounds,
@@ -359,6 +450,11 @@ fn first(value: &Value) -> &Value {
     }
 }
 
+/// Returns the factor that stretches the base of the rotary frequencies from the first token on.
+fn alpha(object: Option<&Map<String, Value>>) -> Option<f64> {
+    object?.get("alpha")?.as_f64().filter(|alpha| alpha.is_finite() && *alpha > 0.0)
+}
+
 /// Typed look-ups in the JSON object; errors name the key.
 struct Keys<'a>(&'a Map<String, Value>);
 
@@ -376,7 +472,7 @@ impl Keys<'_> {
         let by_kind = kind.as_ref().map(|kind| architectures::by_model_type(kind));
         let by_name = name.as_ref().map(|name| architectures::by_class(name));
         let refuse = |what: String| {
-            let supported = architectures::listed(|architecture| architecture.class);
+            let supported = architectures::listed();
             Err(Error::Unsupported(format!("{CONFIG_NAME}: {what} is not supported; {supported} are")))
         };
         let (name, kind) = (name.unwrap_or_default(), kind.unwrap_or_default());
@@ -397,28 +493,97 @@ impl Keys<'_> {
         }
     }
 
-    /// Notes a list of layer types of another length than the model.
-    fn check_layer_types(&self, n_layers: usize, notes: &mut Vec<String>) -> Result<()> {
+    /// Notes a list of layer types of another length than the model, and refuses it where it decides.
+    fn check_layer_types(
+        &self,
+        architecture: &Architecture,
+        n_layers: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let decides = matches!(architecture.windows, Windows::Some(_));
         match self.present(LAYER_TYPES_KEY) {
-            Some(Value::Array(types)) if types.len() != n_layers => notes.push(format!(
-                "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {} entries for {n_layers} layers, which transformers \
-                 refuses; a model that is written has one entry per layer.",
+            Some(Value::Array(types)) if types.len() != n_layers && decides => Err(Error::Format(format!(
+                "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {} entries for {n_layers} layers",
                 types.len()
-            )),
-            Some(Value::Array(_)) | None => {}
-            Some(other) => {
-                return Err(Error::Format(format!(
-                    "{CONFIG_NAME}: {LAYER_TYPES_KEY} is {}, not a list",
-                    shown(other)
-                )));
+            ))),
+            Some(Value::Array(types)) if types.len() != n_layers => {
+                notes.push(format!(
+                    "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {} entries for {n_layers} layers, which transformers \
+                     refuses; a model that is written has one entry per layer.",
+                    types.len()
+                ));
+                Ok(())
             }
+            Some(Value::Array(_)) | None => Ok(()),
+            Some(other) => Err(Error::Format(format!(
+                "{CONFIG_NAME}: {LAYER_TYPES_KEY} is {}, not a list",
+                shown(other)
+            ))),
         }
-        Ok(())
+    }
+
+    /// Reads what tells the layers apart: windows, and the place of the rotation among `n_ropes`.
+    fn kinds(&self, architecture: &Architecture, n_layers: usize, n_ropes: usize) -> Result<Vec<LayerKind>> {
+        let windows = match architecture.windows {
+            Windows::Never => vec![None; n_layers],
+            Windows::All(usual) => vec![self.size_or_null("sliding_window", usual)?; n_layers],
+            Windows::Off => vec![self.no_window()?; n_layers],
+            Windows::Some(rule) => {
+                let window = self.size_or_null("sliding_window", Some(rule.usual))?;
+                let has_window = match (window, self.present(LAYER_TYPES_KEY)) {
+                    (_, Some(Value::Array(types))) => types
+                        .iter()
+                        .map(|kind| match kind.as_str() {
+                            Some(WINDOWED) if window.is_some() => Ok(true),
+                            Some(FULL) => Ok(false),
+                            _ => Err(Error::Unsupported(format!(
+                                "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {}, which is not supported beside a \
+                                 sliding_window of {window:?}; {FULL} and {WINDOWED} are",
+                                shown(kind)
+                            ))),
+                        })
+                        .collect::<Result<Vec<_>>>()?,
+                    (None, _) => vec![false; n_layers],
+                    (Some(_), _) => architectures::every(n_layers, self.every(rule.every_key, rule.every)?),
+                };
+                has_window.into_iter().map(|has| window.filter(|_| has)).collect()
+            }
+        };
+        let rotated = match architecture.rotation {
+            Rotation::AllBut(usual) => self.rotated(usual, n_layers)?,
+            Rotation::Switched => {
+                let kind = self.present("position_embedding_type").and_then(Value::as_str);
+                vec![kind == Some("rope"); n_layers]
+            }
+            Rotation::Windowed if windows.iter().any(Option::is_some) => {
+                windows.iter().map(Option::is_some).collect()
+            }
+            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
+                vec![true; n_layers]
+            }
+        };
+        let kind = |(window, rotates): (Option<usize>, bool)| LayerKind {
+            rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
+            window,
+        };
+        Ok(windows.into_iter().zip(rotated).map(kind).collect())
+    }
+
+    /// Reads how many layers follow each other of which the last has no window, from the number or the pattern under
+    /// `key`.
+    fn every(&self, key: Option<&str>, usual: usize) -> Result<usize> {
+        let Some((key, value)) = key.and_then(|key| Some((key, self.present(key)?))) else {
+            return Ok(usual);
+        };
+        let pattern = value.as_str().map(|pattern| pattern.len() as u64);
+        value.as_u64().or(pattern).and_then(super::sensible_size).ok_or_else(|| {
+            Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a number of layers", shown(value)))
+        })
     }
 
     /// Refuses every setting that transformers reads, that changes the arithmetic, and that is not
     /// implemented here.
-    fn refuse_unknown_arithmetic(&self) -> Result<()> {
+    fn refuse_unknown_arithmetic(&self, architecture: &Architecture) -> Result<()> {
         let refuse = |what: String| Err(Error::Unsupported(format!("{CONFIG_NAME}: {what}")));
         if let Some(quantization) = self.present("quantization_config") {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
@@ -427,33 +592,133 @@ impl Keys<'_> {
                  F16 or BF16 weights"
             ));
         }
-        match self.present("hidden_act").map(Value::as_str) {
-            None | Some(Some("silu" | "swish")) => {}
+        let [silu, gelu] = ACTIVATIONS;
+        let (key, known) = match architecture.activation {
+            Activation::Silu => ("hidden_act", [silu, "swish"]),
+            Activation::GeluTanh => ("hidden_activation", [gelu, gelu]),
+        };
+        match self.present(key).map(Value::as_str) {
+            None => {}
+            Some(Some(given)) if known.contains(&given) => {}
             Some(other) => {
                 return refuse(format!(
-                    "hidden_act {} is not supported; silu is",
-                    other.unwrap_or("of an unknown kind")
+                    "{key} {} is not supported; {} is",
+                    other.unwrap_or("of an unknown kind"),
+                    known[0]
                 ));
             }
         }
-        if let Some(factor) = self.number("partial_rotary_factor")?
-            && factor != 1.0
-        {
-            return refuse(format!("partial_rotary_factor {factor} is not supported; 1 is"));
+        for key in ["use_bidirectional_attention", "num_local_experts", "num_experts"] {
+            let neutral = |value: &Value| value.as_bool() == Some(false) || value.as_u64() == Some(0);
+            if let Some(value) = self.present(key)
+                && !neutral(value)
+            {
+                return refuse(format!("{key} {} is not supported", shown(value)));
+            }
         }
-        if let Some(Value::Array(types)) = self.present("layer_types")
-            && let Some(other) = types.iter().find(|t| Some(*t) != types.first())
-        {
-            return refuse(format!("layer_types mixes {} and {other}", types[0]));
+        if matches!(architecture.windows, Windows::Some(_)) {
+            return Ok(());
         }
-        Ok(())
+        let mut types = self.present(LAYER_TYPES_KEY).and_then(Value::as_array).into_iter().flatten();
+        let first = types.next();
+        if let (Some(first), Some(other)) = (first, types.find(|kind| Some(*kind) != first)) {
+            return refuse(format!("{LAYER_TYPES_KEY} mixes {first} and {other}"));
+        }
+        match (architecture.rotation, first.and_then(Value::as_str)) {
+            (Rotation::Switched, Some(kind)) if ![FULL, PLAIN_ATTENTION].contains(&kind) => {
+                refuse(format!("layers of type {kind} are not supported; {FULL} is"))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Reads base and scaling of the rotary frequencies in the order of transformers 5
-    /// (`convert_rope_params_to_dict`): `rope_scaling`, which older files have and users add, then
-    /// `rope_parameters`. A base outside of the object that is taken is `rope_theta`, or else `usual`. The original context
-    /// of llama3 is `context` if it is not given.
-    fn rope(&self, context: usize, usual: f64, notes: &mut Vec<String>) -> Result<(f64, RopeScaling)> {
+    /// Reads the rotations of layers without a window and with one (one rotation if they are alike), the share of each
+    /// head that is rotated, and the growth of queries.
+    fn ropes(
+        &self,
+        architecture: &Architecture,
+        context: usize,
+        head_dim: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<Rope>, f64, Option<QueryGrowth>)> {
+        let (key, object) = self.rope_object(notes)?;
+        let of_kind = |kind: &str| object.and_then(|object| object.get(kind)).and_then(Value::as_object);
+        let is_local = matches!(architecture.rotation, Rotation::LocalBase(_) | Rotation::LocalUnscaled);
+        let by_kind = is_local && of_kind(FULL).is_some();
+        let full = if by_kind { of_kind(FULL) } else { object };
+        let theta = |object: Option<&Map<String, Value>>, usual: f64| match object
+            .and_then(|o| o.get("rope_theta"))
+        {
+            Some(theta) => theta
+                .as_f64()
+                .filter(|t| t.is_finite() && *t > 0.0)
+                .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: rope_theta is not a positive number"))),
+            None => Ok(usual),
+        };
+        let positive = |key: &str, usual: f64| match self.number(key)? {
+            None => Ok(usual),
+            Some(number) if number.is_finite() && number > 0.0 => Ok(number),
+            Some(_) => Err(Error::Format(format!("{CONFIG_NAME}: {key} is not a positive number"))),
+        };
+        let usual = positive("rope_theta", architecture.usual.rope_theta)?;
+        let (theta_of_full, mut scaling) =
+            (theta(full, usual)?, self.rope_scaling(architecture, key, full, context, notes)?);
+        let mut base = theta_of_full;
+        if let (true, Some(alpha)) = (architecture.alpha_stretches, alpha(full)) {
+            base *= alpha.powf(head_dim as f64 / (head_dim as f64 - 2.0));
+            scaling = RopeScaling::None;
+        }
+        let mut ropes = vec![Rope { theta: base, scaling }];
+        let local = match architecture.rotation {
+            Rotation::LocalBase(usual) => Some(positive(LOCAL_BASE_KEY, usual)?),
+            Rotation::LocalUnscaled => Some(theta_of_full),
+            _ => None,
+        };
+        if let Some(usual) = local {
+            let object = if by_kind { of_kind(WINDOWED) } else { None };
+            let scaling = self.rope_scaling(architecture, key, object, context, notes)?;
+            ropes.push(Rope { theta: theta(object, usual)?, scaling });
+            ropes.dedup();
+        }
+        Ok((ropes, self.rotated_share(architecture, full)?, self.query_growth(full)?))
+    }
+
+    /// Reads the share of each head that is rotated.
+    fn rotated_share(&self, architecture: &Architecture, object: Option<&Map<String, Value>>) -> Result<f64> {
+        let key = "partial_rotary_factor";
+        let given = object.and_then(|object| object.get(key)).or(self.present(key)).filter(|v| !v.is_null());
+        let share = match given {
+            None => return Ok(architecture.usual.rotated_share.unwrap_or(1.0)),
+            Some(value) => value.as_f64().filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| {
+                Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a share of a head", shown(value)))
+            })?,
+        };
+        match architecture.usual.rotated_share {
+            None if share != 1.0 => {
+                Err(Error::Unsupported(format!("{CONFIG_NAME}: {key} {share} is not supported; 1 is")))
+            }
+            _ => Ok(share),
+        }
+    }
+
+    /// Reads the growth of queries with their positions (`get_llama_4_attn_scale` of transformers).
+    fn query_growth(&self, object: Option<&Map<String, Value>>) -> Result<Option<QueryGrowth>> {
+        let number = |key: &str| object.and_then(|object| object.get(key)).and_then(Value::as_f64);
+        match number("llama_4_scaling_beta") {
+            None | Some(0.0) => Ok(None),
+            Some(beta) => match number("original_max_position_embeddings").filter(|context| *context > 0.0) {
+                Some(context) => Ok(Some(QueryGrowth { beta, context })),
+                None => Err(Error::Format(format!(
+                    "{CONFIG_NAME}: llama_4_scaling_beta is {beta}, but no original_max_position_embeddings says \
+                     where queries begin to grow"
+                ))),
+            },
+        }
+    }
+
+    /// Finds the object that says how queries and keys are rotated, in the order of transformers 5
+    /// (`convert_rope_params_to_dict`): `rope_scaling`, which older files have and users add, then `rope_parameters`.
+    fn rope_object(&self, notes: &mut Vec<String>) -> Result<(&'static str, Option<&Map<String, Value>>)> {
         // Python takes an empty object for none.
         let given = |key: &str| self.present(key).filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
         let (key, value) = match (given("rope_scaling"), given("rope_parameters")) {
@@ -467,35 +732,29 @@ impl Keys<'_> {
             }
             (None, parameters) => ("rope_parameters", parameters),
         };
-        let object = match value.map(|value| (value.as_object(), value)) {
-            None => None,
-            Some((Some(object), _)) => Some(object),
+        match value.map(|value| (value.as_object(), value)) {
+            None => Ok((key, None)),
+            Some((Some(object), _)) => Ok((key, Some(object))),
             Some((None, value)) => {
-                return Err(Error::Format(format!(
-                    "{CONFIG_NAME}: {key} is {}, not an object",
-                    shown(value)
-                )));
+                Err(Error::Format(format!("{CONFIG_NAME}: {key} is {}, not an object", shown(value))))
             }
-        };
-        let theta = match object.and_then(|o| o.get("rope_theta")) {
-            Some(theta) => theta.as_f64(),
-            None => self.number("rope_theta")?.or(Some(usual)),
-        };
-        let theta = theta
-            .filter(|t| t.is_finite() && *t > 0.0)
-            .ok_or_else(|| Error::Format(format!("{CONFIG_NAME}: rope_theta is not a positive number")))?;
-        let Some(object) = object else {
-            return Ok((theta, RopeScaling::None));
-        };
+        }
+    }
+
+    /// Reads the change of the rotary frequencies from `object`, the value of `key` or a part of it. The original context
+    /// of llama3 is `context` if it is not given.
+    fn rope_scaling(
+        &self,
+        architecture: &Architecture,
+        key: &str,
+        object: Option<&Map<String, Value>>,
+        context: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<RopeScaling> {
+        let Some(object) = object else { return Ok(RopeScaling::None) };
         let unsupported = |what: String| Error::Unsupported(format!("{CONFIG_NAME}: {key}: {what}"));
         if let Some((name, _)) = object.iter().find(|(_, value)| value.is_object()) {
             return Err(unsupported(format!("rope of its own for {name} is not supported")));
-        }
-        if let Some(factor) = object.get("partial_rotary_factor").filter(|f| f.as_f64() != Some(1.0)) {
-            return Err(unsupported(format!(
-                "partial_rotary_factor {} is not supported; 1 is",
-                shown(factor)
-            )));
         }
         let number =
             |key: &str| {
@@ -508,7 +767,7 @@ impl Keys<'_> {
             Some(Value::String(kind)) => Some(kind.as_str()),
             Some(other) => return Err(unsupported(format!("type {} is not supported", shown(other)))),
         };
-        let scaling = match kind.unwrap_or("default") {
+        Ok(match kind.unwrap_or("default") {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear { factor: number("factor")? },
             "llama3" => RopeScaling::Llama3 {
@@ -518,8 +777,13 @@ impl Keys<'_> {
                 original_context: self.original_context(object, context)?,
             },
             "yarn" => RopeScaling::Yarn(self.yarn(object, context, number("factor")?)?),
+            "longrope" | "su" => RopeScaling::Long(self.long_rope(object, context)?),
             // Up to the context nothing changes, and no sequence is longer.
-            "dynamic" if !object.contains_key("alpha") => {
+            "dynamic" if architecture.alpha_stretches || !object.contains_key("alpha") => {
+                // What stretches the base from the first token on is not this scaling.
+                if alpha(Some(object)).is_some() {
+                    return Ok(RopeScaling::None);
+                }
                 notes.push(format!(
                     "{CONFIG_NAME}: rope scaling of type dynamic begins beyond the context of {context} tokens, and \
                      changes nothing here; a GGUF file cannot say it."
@@ -528,12 +792,41 @@ impl Keys<'_> {
             }
             other => {
                 return Err(Error::Unsupported(format!(
-                    "{CONFIG_NAME}: rope scaling of type {other} is not supported; default, linear, dynamic, llama3 \
-                     and yarn are"
+                    "{CONFIG_NAME}: rope scaling of type {other} is not supported; default, linear, dynamic, llama3, \
+                     yarn and longrope are"
                 )));
             }
+        })
+    }
+
+    /// Reads the parameters of LongRoPE from `object` (`_compute_longrope_parameters` of transformers).
+    fn long_rope(&self, object: &Map<String, Value>, context: usize) -> Result<LongRope> {
+        let bad =
+            |key: &str, what: &str| Error::Format(format!("{CONFIG_NAME}: {key} of the rope scaling {what}"));
+        let divisors = |key: &str| {
+            let list = object.get(key).and_then(Value::as_array).ok_or_else(|| bad(key, "is not a list"))?;
+            let number = |value: &Value| {
+                let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+                number.map(|x| x as f32).ok_or_else(|| bad(key, "has an entry that is not a positive number"))
+            };
+            list.iter().map(number).collect::<Result<Vec<f32>>>()
         };
-        Ok((theta, scaling))
+        let original_context = match object.get("original_max_position_embeddings").and_then(Value::as_f64) {
+            Some(inside) => inside,
+            None => self.number("original_max_position_embeddings")?.unwrap_or(context as f64),
+        };
+        if !(original_context.is_finite() && original_context > 1.0) {
+            return Err(bad("original_max_position_embeddings", "is not a number of tokens"));
+        }
+        let attention_factor = match object.get("attention_factor").filter(|value| !value.is_null()) {
+            None => LongRope::attention_factor(context as f64, original_context),
+            Some(value) => value
+                .as_f64()
+                .filter(|x| x.is_finite() && *x > 0.0)
+                .ok_or_else(|| bad("attention_factor", "is not a positive number"))?,
+        };
+        let (short, long) = (divisors("short_factor")?, divisors("long_factor")?);
+        Ok(LongRope { short, long, original_context, attention_factor })
     }
 
     /// Reads the parameters of YaRN from `object` (`_compute_yarn_parameters` of transformers).
@@ -632,9 +925,9 @@ impl Keys<'_> {
         }
     }
 
-    /// Reads which layers rotate their queries and keys. An empty list counts as none, as in Python.
-    fn rotated(&self, rule: Unrotated, n_layers: usize) -> Result<Vec<bool>> {
-        let Unrotated::Every(usual) = rule else { return Ok(vec![true; n_layers]) };
+    /// Reads which layers rotate their queries and keys: without a list, all but every `usual`-th. An empty list counts as
+    /// none, as in Python.
+    fn rotated(&self, usual: usize, n_layers: usize) -> Result<Vec<bool>> {
         let bad = |what: String| Error::Format(format!("{CONFIG_NAME}: {ROTATED_KEY} {what}"));
         match self.present(ROTATED_KEY) {
             Some(Value::Array(list)) if list.len() == n_layers => list
@@ -653,15 +946,28 @@ impl Keys<'_> {
         }
     }
 
-    /// Reads the constants that activations are multiplied by.
-    fn scales(&self) -> Result<Scales> {
-        let number = |key: &str| Ok::<_, Error>(self.number(key)?.unwrap_or(1.0));
-        Ok(Scales {
-            embedding: number("embedding_multiplier")?,
-            scores: Some(number("attention_multiplier")?),
-            residual: number("residual_multiplier")?,
-            logits: 1.0 / number("logits_scaling")?,
-        })
+    /// Reads the constants that activations are multiplied by, and their caps.
+    fn scales(&self, scaling: Scaling, hidden_size: usize) -> Result<Scales> {
+        let number = |key: &str, usual: f64| Ok::<_, Error>(self.number(key)?.unwrap_or(usual));
+        // Null says that there is no cap, which is not the same as an absent key.
+        let cap = |key: &str, usual| if self.0.contains_key(key) { self.number(key) } else { Ok(usual) };
+        match scaling {
+            Scaling::None => Ok(Scales::default()),
+            Scaling::Factors => Ok(Scales {
+                embedding: number("embedding_multiplier", 1.0)?,
+                scores: Some(number("attention_multiplier", 1.0)?),
+                residual: number("residual_multiplier", 1.0)?,
+                logits: 1.0 / number("logits_scaling", 1.0)?,
+                ..Scales::default()
+            }),
+            Scaling::Gemma { scalar, caps: [scores, logits], .. } => Ok(Scales {
+                embedding: (hidden_size as f64).sqrt(),
+                scores: Some(number("query_pre_attn_scalar", scalar)?.powf(-0.5)),
+                score_cap: cap("attn_logit_softcapping", scores)?,
+                logit_cap: cap("final_logit_softcapping", logits)?,
+                ..Scales::default()
+            }),
+        }
     }
 
     /// Refuses a window that is switched on.
@@ -728,7 +1034,9 @@ mod tests {
 
     #[test]
     fn other_rope_is_refused_by_name() {
-        refused("rope_scaling", serde_json::json!({"type": "longrope", "factor": 2.0}), "type longrope");
+        refused("rope_scaling", serde_json::json!({"type": "longer", "factor": 2.0}), "type longer");
+        let long = serde_json::json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 0.0]});
+        refused("rope_scaling", long, "long_factor of the rope scaling has an entry");
         // Stretched from the first token on.
         refused(
             "rope_scaling",
@@ -747,14 +1055,17 @@ mod tests {
             "model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 99
         });
         let config = Config::parse_noting(json.to_string().as_bytes(), &mut notes).unwrap();
-        assert_eq!(config.rope_scaling, RopeScaling::None);
+        assert_eq!(config.ropes[0].scaling, RopeScaling::None);
         assert!(notes.iter().any(|note| note.contains("beyond the context of 99 tokens")), "{notes:?}");
     }
 
     #[test]
     fn yarn_has_the_values_of_transformers() {
         let yarn = |object: Value| match config(|c| drop(c.insert("rope_scaling".into(), object))) {
-            Ok(Config { rope_scaling: RopeScaling::Yarn(yarn), .. }) => yarn,
+            Ok(Config { ropes, .. }) => match ropes[0].scaling {
+                RopeScaling::Yarn(yarn) => yarn,
+                ref other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         };
         let plain = yarn(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}));
@@ -801,7 +1112,7 @@ mod tests {
     fn the_base_of_rope_scaling_is_its_own_or_the_top_level_one() {
         let rope = |edits: Value| {
             let edited = config(|c| c.extend(edits.as_object().unwrap().clone())).unwrap();
-            (edited.rope_theta, edited.rope_scaling)
+            (edited.ropes[0].theta, edited.ropes[0].scaling.clone())
         };
         let linear = RopeScaling::Linear { factor: 2.0 };
         let parameters = json!({"rope_type": "default", "rope_theta": 5e5});
@@ -824,7 +1135,7 @@ mod tests {
             c.insert("rope_parameters".into(), llama3.clone());
             c.insert("max_position_embeddings".into(), 256.into());
         });
-        let RopeScaling::Llama3 { original_context, .. } = edited.unwrap().rope_scaling else { panic!() };
+        let RopeScaling::Llama3 { original_context, .. } = edited.unwrap().ropes[0].scaling else { panic!() };
         assert_eq!(original_context, 256.0);
         let both = config(|c| {
             c.insert("rope_parameters".into(), llama3);
@@ -872,7 +1183,7 @@ mod tests {
                 c.insert("sliding_window".into(), 16.into());
             })
             .unwrap()
-            .sliding_window
+            .window()
         };
         assert_eq!(window("MistralForCausalLM"), Some(16));
         assert_eq!(window("LlamaForCausalLM"), None);

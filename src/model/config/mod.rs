@@ -9,14 +9,16 @@ pub mod special;
 
 use serde_json::{Map, Value};
 
-use super::architectures::Architecture;
-use super::binding::RowOrder;
-use super::rope::RopeScaling;
+use super::architectures::{Architecture, HeadNorms, Scaling, Windows};
+use super::binding::{Form, HeadRows};
+use super::rope::Rope;
+use super::tensors::{Role, TensorId};
+use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::gguf::Metadata;
 use crate::{Error, Result};
 
-/// Settings of a Llama-family decoder, checked: every size is at least one, the query heads are a multiple of
+/// Settings of a decoder, checked: every size is at least one, the query heads are a multiple of
 /// the key heads, and every setting that changes the arithmetic is supported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -40,20 +42,21 @@ pub struct Config {
     pub context: usize,
     /// Epsilon of RMSNorm, added to the mean square.
     pub norm_epsilon: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Change of the rotary frequencies for long contexts.
-    pub rope_scaling: RopeScaling,
+    /// Rotations of queries and keys, to which [`LayerKind::rope`] points; at least one. The first is that of the layers
+    /// without a window, if layers differ.
+    pub ropes: Vec<Rope>,
+    /// Numbers of each head that are rotated, its first in files; even.
+    pub rotated_width: usize,
+    /// What tells the layers apart. One entry for each layer.
+    pub layers: Vec<LayerKind>,
+    /// Growth of queries with their positions, if any.
+    pub query_growth: Option<QueryGrowth>,
     /// Whether the output head shares its weights with the embedding.
     pub tied_head: bool,
     /// Projections that have biases.
     pub biases: Biases,
-    /// Whether each layer rotates its queries and keys by position. One entry for each layer.
-    pub rotated: Vec<bool>,
-    /// Constants that activations are multiplied by.
+    /// Constants that activations are multiplied by, and their caps.
     pub scales: Scales,
-    /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
-    pub sliding_window: Option<usize>,
     /// Id of the token that begins every sequence; `None` if the model has none.
     pub bos_token_id: Option<u32>,
     /// Id of the token that ends a text; the first id if the model names several.
@@ -62,7 +65,27 @@ pub struct Config {
     pub(crate) upstream: Upstream,
 }
 
-/// Constants that activations are multiplied by. All are 1 for most models, but that of the scores.
+/// What tells the layers of a model apart. Layers of different kinds are not made into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LayerKind {
+    /// Place in [`Config::ropes`] of the rotation of queries and keys by position; `None` if there is none.
+    pub rope: Option<usize>,
+    /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
+    pub window: Option<usize>,
+}
+
+/// Growth of queries with their positions: the query at position `i`, from 0, is multiplied by
+/// `1 + beta ln(1 + floor(i / context))`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGrowth {
+    /// Factor of the logarithm.
+    pub beta: f64,
+    /// Tokens up to which nothing grows.
+    pub context: f64,
+}
+
+/// Constants that activations are multiplied by, and their caps. All factors are 1 for most models, but that of the
+/// scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scales {
     /// Factor of the embeddings.
@@ -73,11 +96,15 @@ pub struct Scales {
     pub residual: f64,
     /// Factor of the logits.
     pub logits: f64,
+    /// Cap `c` of the attention scores `s`, which become `c tanh(s / c)`.
+    pub score_cap: Option<f64>,
+    /// Cap of the logits, likewise.
+    pub logit_cap: Option<f64>,
 }
 
 impl Default for Scales {
     fn default() -> Self {
-        Self { embedding: 1.0, scores: None, residual: 1.0, logits: 1.0 }
+        Self { embedding: 1.0, scores: None, residual: 1.0, logits: 1.0, score_cap: None, logit_cap: None }
     }
 }
 
@@ -128,15 +155,30 @@ impl Config {
         {
             return bad(format!("BOS token {bos} is outside the vocabulary of {}", self.vocab_size));
         }
-        let Scales { embedding, scores, residual, logits } = self.scales;
-        for (name, scale) in [
-            ("embeddings", embedding),
-            ("scores", scores.unwrap_or(1.0)),
-            ("residuals", residual),
-            ("logits", logits),
+        if self.rotated_width == 0
+            || self.rotated_width > self.head_dim
+            || !self.rotated_width.is_multiple_of(2)
+        {
+            return bad(format!(
+                "{} numbers of heads of width {} cannot be rotated: it must be a positive even number",
+                self.rotated_width, self.head_dim
+            ));
+        }
+        if self.layers.len() != self.n_layers {
+            return Err(Error::internal(format!("{} kinds of {} layers", self.layers.len(), self.n_layers)));
+        }
+        let Scales { embedding, scores, residual, logits, score_cap, logit_cap } = self.scales;
+        for (name, number) in [
+            ("embeddings are scaled by", Some(embedding)),
+            ("scores are scaled by", scores),
+            ("residuals are scaled by", Some(residual)),
+            ("logits are scaled by", Some(logits)),
+            ("scores are capped at", score_cap),
+            ("logits are capped at", logit_cap),
         ] {
-            if !(scale.is_finite() && scale > 0.0 && (scale as f32) > 0.0 && (scale as f32).is_finite()) {
-                return bad(format!("{name} are scaled by {scale}, which is not a positive number"));
+            let number = number.unwrap_or(1.0);
+            if !(number.is_finite() && number > 0.0 && (number as f32) > 0.0 && (number as f32).is_finite()) {
+                return bad(format!("{name} {number}, which is not a positive number"));
             }
         }
         if !(self.norm_epsilon.is_finite() && self.norm_epsilon >= 0.0) {
@@ -162,12 +204,53 @@ impl Config {
         }
     }
 
-    /// Returns the order of the rows of query and key projections in files of kind `container`.
-    pub fn row_order(&self, container: Container) -> RowOrder {
-        match container {
-            Container::Safetensors => self.architecture.hugging_face_rows,
-            Container::Gguf => self.architecture.gguf_rows,
+    /// Returns how files of kind `container` hold the tensor `id`, next to how the arithmetic reads it.
+    pub fn form(&self, container: Container, id: TensorId) -> Form {
+        let architecture = self.architecture;
+        let is_norm = id == TensorId::FinalNorm || id.role().is_some_and(Role::is_norm);
+        if is_norm && container == Container::Safetensors && architecture.norm_offset != 0.0 {
+            return Form::Less(architecture.norm_offset);
         }
+        let order = match container {
+            Container::Safetensors => architecture.hugging_face_rows,
+            Container::Gguf => architecture.gguf_rows,
+        };
+        let per_norm = |heads: usize| if architecture.head_norms == HeadNorms::All { heads } else { 1 };
+        let heads = match id.role() {
+            Some(Role::Query | Role::QueryBias) => self.n_heads,
+            Some(Role::Key | Role::KeyBias) => self.n_kv_heads,
+            Some(Role::QueryNorm) => per_norm(self.n_heads),
+            Some(Role::KeyNorm) => per_norm(self.n_kv_heads),
+            _ => return Form::Plain,
+        };
+        HeadRows { heads, width: self.head_dim, rotated: self.rotated_width }.form(order)
+    }
+
+    /// Returns what tells the layer `layer` apart.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if there is no such layer.
+    pub fn kind(&self, layer: usize) -> Result<LayerKind> {
+        self.layers.get(layer).copied().or_internal("a layer is asked for that does not exist")
+    }
+
+    /// Returns the rotation of the layers without a window, or of all layers.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if there is none.
+    pub fn rope(&self) -> Result<&Rope> {
+        self.ropes.first().or_internal("the configuration has no rope")
+    }
+
+    /// Returns the number of tokens that a position attends to in the layers that have a window; `None` if no layer has
+    /// one.
+    pub fn window(&self) -> Option<usize> {
+        self.layers.iter().find_map(|layer| layer.window)
+    }
+
+    /// Returns whether some layers have a window and others have none.
+    pub fn mixes_windows(&self) -> bool {
+        self.window().is_some() && self.layers.iter().any(|layer| layer.window.is_none())
     }
 
     /// Returns the number of parameters of one layer, norms and biases included.
@@ -183,8 +266,12 @@ impl Config {
         let lengths = [h, kv, kv, d, i, i, d];
         let stored = self.biases.attention.iter().chain(&self.biases.mlp);
         let biases: u64 = lengths.iter().zip(stored).filter(|(_, stored)| **stored).map(|(n, _)| n).sum();
-        let head_norms = if self.architecture.norms_heads { 2 * self.head_dim as u64 } else { 0 };
-        attention + 3 * d * i + biases + 2 * d + head_norms
+        let norms: usize = Role::required(self)
+            .into_iter()
+            .filter(|role| role.is_norm())
+            .map(|role| role.shape(self).iter().product::<usize>())
+            .sum();
+        attention + 3 * d * i + biases + norms as u64
     }
 }
 
@@ -192,6 +279,25 @@ impl Config {
 /// bits and catches garbage early.
 fn sensible_size(given: u64) -> Option<usize> {
     usize::try_from(given).ok().filter(|n| (1..=1 << 28).contains(n))
+}
+
+/// Returns the factor of the attention scores that llama.cpp takes for a file of `n_layers` layers, where it is not that
+/// of the width of a head.
+fn gguf_score_scale(config: &Config, n_layers: usize) -> Option<f64> {
+    match config.architecture.scaling {
+        Scaling::Gemma { largest, .. } if n_layers == largest => {
+            Some((config.hidden_size as f64 / config.n_heads as f64).powf(-0.5))
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether llama.cpp uses the windows of a GGUF file of `architecture` with `n_layers` layers.
+fn gguf_windows(architecture: &Architecture, n_layers: usize) -> bool {
+    match architecture.windows {
+        Windows::Some(windowed) => windowed.gguf_layers.is_none_or(|only| only == n_layers),
+        Windows::All(_) | Windows::Never | Windows::Off => false,
+    }
 }
 
 /// Reduces `list`, which has one entry per layer, to one entry per group. The layers of a group must have

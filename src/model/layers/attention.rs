@@ -6,9 +6,11 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::device::GUARANTEED_BINDING_BYTES;
-use crate::kernels::attention::{self, Heads, Tables};
+use crate::error::OrInternal;
+use crate::kernels::attention::{self, Heads, Scoring, Tables};
 use crate::kernels::rowwise::{self, is_host};
-use crate::model::{Config, rope};
+use crate::model::Config;
+use crate::model::config::LayerKind;
 use crate::{Error, Result};
 
 /// Value of a masked attention score. Its exponential is zero, but the value is finite, because shader
@@ -41,14 +43,10 @@ fn queries_in_block(of_query: u64, tokens: usize, most: u64) -> usize {
     usize::try_from(most / of_query.max(1)).unwrap_or(usize::MAX).clamp(1, tokens.max(1))
 }
 
-/// Positions of the tokens of sequences of one length: rotary tables and the causal mask.
+/// Positions of the tokens of sequences of one length: rotary tables and causal masks, for every kind of layer that the
+/// model has.
 #[derive(Debug, Clone)]
-pub struct Positions {
-    /// For layers that rotate queries and keys.
-    rotated: Layout,
-    /// For layers that do not, if the model has any.
-    plain: Option<Layout>,
-}
+pub struct Positions(Vec<(LayerKind, Layout)>);
 
 /// Rotary tables and causal mask, where the arithmetic of a device needs them.
 #[derive(Debug, Clone)]
@@ -68,6 +66,8 @@ struct Rotation {
     queries: Tensor<4>,
     /// Position of each key, `[1, 1, 1, keys]`.
     keys: Tensor<4>,
+    /// Factor of the query at each position, `[1, 1, tokens, 1]`, if any is not 1.
+    growth: Option<Tensor<4>>,
     /// Number of positions that a position attends to at most, if that is fewer than all.
     window: Option<usize>,
     /// Most bytes of the scores that exist at a time.
@@ -77,71 +77,93 @@ struct Rotation {
 impl Positions {
     /// Makes the tables for sequences of `n_tokens` tokens. Position `i` attends to the positions `0 ..= i`,
     /// or within a sliding window of `w` tokens to `i - w + 1 ..= i`.
-    pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if a layer points to a rotation that the configuration has not.
+    pub fn new(config: &Config, n_tokens: usize, device: &Device) -> Result<Self> {
         if !is_host(device) {
             return Self::after(config, 0, n_tokens, device);
         }
-        Self::both(config, |rotates| {
-            let (cos, sin) = tables(config, n_tokens, rotates);
-            Layout::Host(Arc::new(Tables { cos, sin, window: window(config) }))
+        Self::of_kinds(config, |kind| {
+            let (cos, sin) = tables(config, n_tokens, kind)?;
+            let window = kind.window.unwrap_or(usize::MAX);
+            Ok(Layout::Host(Arc::new(Tables { cos, sin, window, growth: growth(config, 0, n_tokens) })))
         })
     }
 
-    /// Makes a layout for layers that rotate, and one for layers that do not if the model has any.
-    fn both(config: &Config, layout: impl Fn(bool) -> Layout) -> Self {
-        Self { rotated: layout(true), plain: config.rotated.contains(&false).then(|| layout(false)) }
+    /// Makes a layout for each kind of layer.
+    fn of_kinds(config: &Config, layout: impl Fn(LayerKind) -> Result<Layout>) -> Result<Self> {
+        let mut layouts: Vec<(LayerKind, Layout)> = Vec::new();
+        for kind in &config.layers {
+            if !layouts.iter().any(|(known, _)| known == kind) {
+                layouts.push((*kind, layout(*kind)?));
+            }
+        }
+        Ok(Self(layouts))
     }
 
-    /// Returns the layout for a layer that rotates its queries and keys, or for one that does not.
-    fn of_layer(&self, rotated: bool) -> &Layout {
-        match &self.plain {
-            Some(plain) if !rotated => plain,
-            _ => &self.rotated,
-        }
+    /// Returns the layout for a layer of the kind `kind`.
+    fn of_kind(&self, kind: LayerKind) -> Result<&Layout> {
+        let found = self.0.iter().find(|(known, _)| *known == kind);
+        found.map(|(_, layout)| layout).or_internal("a layer is of a kind that the model has not")
     }
 
     /// Makes the tables for `n_tokens` positions that follow `n_past` earlier ones and attend to the earlier
     /// ones as well.
-    pub fn after(config: &Config, n_past: usize, n_tokens: usize, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn after(config: &Config, n_past: usize, n_tokens: usize, device: &Device) -> Result<Self> {
         Self::in_blocks(config, n_past, n_tokens, GUARANTEED_BINDING_BYTES, device)
     }
 
     /// Makes the tables of [`after`](Self::after), for scores of at most `most` bytes at a time.
-    fn in_blocks(config: &Config, n_past: usize, n_tokens: usize, most: u64, device: &Device) -> Self {
-        Self::both(config, |rotates| {
+    fn in_blocks(
+        config: &Config,
+        n_past: usize,
+        n_tokens: usize,
+        most: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::of_kinds(config, |kind| {
             let n_all = n_past + n_tokens;
-            let (cos, sin) = tables(config, n_all, rotates);
+            let (cos, sin) = tables(config, n_all, kind)?;
             let on_device = |values: Vec<f32>, rows, columns| {
                 Tensor::from_data(TensorData::new(values, [1, 1, rows, columns]), device)
             };
             let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
             let places = |range: std::ops::Range<usize>| range.map(|place| place as f32).collect();
-            Layout::Device(Arc::new(Rotation {
+            let growth = growth(config, n_past, n_tokens);
+            Ok(Layout::Device(Arc::new(Rotation {
                 cos: on_device(new(cos), n_tokens, config.head_dim),
                 sin: on_device(new(sin), n_tokens, config.head_dim),
                 queries: on_device(places(n_past..n_all), n_tokens, 1),
                 keys: on_device(places(0..n_all), 1, n_all),
-                window: config.sliding_window.filter(|window| *window < n_all),
+                growth: (!growth.is_empty()).then(|| on_device(growth, n_tokens, 1)),
+                window: kind.window.filter(|window| *window < n_all),
                 most,
-            }))
+            })))
         })
     }
 }
 
 /// Returns the cosines and sines of the first `n_tokens` positions, each row-major `[n_tokens, head_dim]`; those of the
 /// angle 0 for layers that do not rotate.
-fn tables(config: &Config, n_tokens: usize, rotates: bool) -> (Vec<f32>, Vec<f32>) {
-    if !rotates {
+fn tables(config: &Config, n_tokens: usize, kind: LayerKind) -> Result<(Vec<f32>, Vec<f32>)> {
+    let Some(rope) = kind.rope else {
         let n = n_tokens * config.head_dim;
-        return (vec![1.0; n], vec![0.0; n]);
-    }
-    let frequencies = rope::frequencies(config.head_dim, config.rope_theta, &config.rope_scaling);
-    rope::tables(n_tokens, &frequencies, config.rope_scaling.magnitude())
+        return Ok((vec![1.0; n], vec![0.0; n]));
+    };
+    let rope = config.ropes.get(rope).or_internal("a layer rotates as the configuration does not say")?;
+    Ok(rope.tables(n_tokens, config.head_dim, config.rotated_width))
 }
 
-/// Returns the number of positions that a position attends to at most, itself included.
-fn window(config: &Config) -> usize {
-    config.sliding_window.unwrap_or(usize::MAX)
+/// Returns the factor of the query at each of `n_tokens` positions from `first` on; nothing if all are 1.
+fn growth(config: &Config, first: usize, n_tokens: usize) -> Vec<f32> {
+    let Some(growth) = config.query_growth else { return Vec::new() };
+    let at = |position: usize| 1.0 + growth.beta * (1.0 + (position as f64 / growth.context).floor()).ln();
+    let factors: Vec<f32> = (first..first + n_tokens).map(|position| at(position) as f32).collect();
+    if factors.iter().all(|factor| *factor == 1.0) { Vec::new() } else { factors }
 }
 
 impl Rotation {
@@ -192,22 +214,24 @@ impl Past {
 /// `[batch * tokens, heads * head_dim]`.
 ///
 /// `queries` are `[batch * tokens, heads * head_dim]`, `keys` and `values`
-/// `[batch * tokens, key heads * head_dim]`, all before rotation. They are rotated if `rotated`. With a `past`, the tokens follow the tokens
-/// in the cache, and `positions` must be [`Positions::after`] the number of tokens in the cache.
+/// `[batch * tokens, key heads * head_dim]`, all before rotation. `kind` says how they are rotated, and `scoring` how they
+/// become scores. With a `past`, the tokens follow the tokens in the cache, and `positions` must be [`Positions::after`]
+/// the number of tokens in the cache.
 ///
 /// # Errors
-/// [`Error::Shape`] if `past` is given with the positions of whole sequences on the CPU, and those of
-/// [`rowwise::host`] and [`attention::gather`].
+/// [`Error::Shape`] if `past` is given with the positions of whole sequences on the CPU, [`Error::Internal`] if the model
+/// has no layer of `kind`, and those of [`rowwise::host`] and [`attention::gather`].
 pub fn gather(
     [queries, keys, values]: [Tensor<2>; 3],
     heads: Heads,
     positions: &Positions,
-    rotated: bool,
+    kind: LayerKind,
+    scoring: Scoring<'_>,
     past: Option<&mut Past>,
 ) -> Result<Tensor<2>> {
     let Heads { batch, tokens, width, .. } = heads;
     let shape = [batch * tokens, heads.heads * width];
-    match (positions.of_layer(rotated), past) {
+    match (positions.of_kind(kind)?, past) {
         (Layout::Host(_), Some(_)) => {
             Err(Error::Shape("tokens that follow others were given positions of whole sequences".to_owned()))
         }
@@ -215,13 +239,13 @@ pub fn gather(
             let device = queries.device();
             let (queries, keys, values) =
                 (rowwise::host(queries)?, rowwise::host(keys)?, rowwise::host(values)?);
-            let gathered = attention::gather([&queries, &keys, &values], heads, tables)?;
+            let gathered = attention::gather([&queries, &keys, &values], heads, tables, scoring)?;
             Ok(Tensor::from_data(TensorData::new(gathered, shape), &device))
         }
         (Layout::Device(rotation), past) => {
             let split = |y: Tensor<2>, n| y.reshape([batch, tokens, n, width]).swap_dims(1, 2);
             let parts = [(queries, heads.heads), (keys, heads.kv_heads), (values, heads.kv_heads)];
-            let gathered = attend(parts.map(|(y, n)| split(y, n)), rotation, past);
+            let gathered = attend(parts.map(|(y, n)| split(y, n)), rotation, scoring, past)?;
             Ok(gathered.swap_dims(1, 2).reshape(shape))
         }
     }
@@ -234,8 +258,9 @@ pub fn gather(
 fn attend(
     [queries, keys, values]: [Tensor<4>; 3],
     rotation: &Rotation,
+    scoring: Scoring<'_>,
     past: Option<&mut Past>,
-) -> Tensor<4> {
+) -> Result<Tensor<4>> {
     let [batch, heads, tokens, width] = queries.dims();
     let kv_heads = keys.dims()[1];
     let (queries, keys) = (rotation.rotate(queries), rotation.rotate(keys));
@@ -245,19 +270,27 @@ fn attend(
     };
     let n_keys = keys.dims()[2];
     let (keys, groups) = (keys.swap_dims(2, 3), heads / kv_heads);
-    let queries = queries.mul_scalar(1.0 / (width as f64).sqrt());
-    let of_block = |first: usize, n: usize| {
+    let mut queries = queries.mul_scalar(scoring.scale);
+    if let Some(growth) = &rotation.growth {
+        queries = queries * growth.clone();
+    }
+    if !scoring.weights.is_empty() {
+        let weights = TensorData::new(scoring.weights.to_vec(), [1, 1, 1, width]);
+        queries = queries * Tensor::from_data(weights, &keys.device());
+    }
+    let of_block = |first: usize, n: usize| -> Result<Tensor<4>> {
         // The query heads of a group share their key head: stacking them along the token axis turns each group
         // into one product, without repeating keys and values.
         let stacked = queries.clone().narrow(2, first, n).reshape([batch, kv_heads, groups * n, width]);
         let scores = stacked.matmul(keys.clone()).reshape([batch, heads, n, n_keys]);
+        let scores = rowwise::capped_at(scores, scoring.cap)?;
         let weights = softmax(scores + rotation.mask(first, n), 3);
         let mixed = weights.reshape([batch, kv_heads, groups * n, n_keys]).matmul(values.clone());
-        mixed.reshape([batch, heads, n, width])
+        Ok(mixed.reshape([batch, heads, n, width]))
     };
     let block = queries_in_block(bytes_of_query(batch * heads, n_keys), tokens, rotation.most);
     let blocks = (0..tokens).step_by(block).map(|first| of_block(first, block.min(tokens - first)));
-    Tensor::cat(blocks.collect(), 2)
+    Ok(Tensor::cat(blocks.collect::<Result<_>>()?, 2))
 }
 
 #[cfg(test)]
@@ -272,7 +305,10 @@ mod tests {
         let device = Device::flex();
         let mut config = futures::executor::block_on(demo::open()).unwrap().config;
         for (tokens, window) in [(1, None), (7, None), (150, None), (150, Some(3)), (150, Some(100))] {
-            config.sliding_window = window;
+            config.layers.iter_mut().for_each(|kind| kind.window = window);
+            let kind = config.layers[0];
+            let scoring =
+                Scoring { scale: 0.3, cap: Some(2.0), weights: &[0.5, 1.5, 1.0, 1.0, 2.0, 1.0, 0.1, 1.0] };
             let (batch, heads, kv_heads, width) = (2, 6, 3, config.head_dim);
             let shape = Heads { batch, tokens, heads, kv_heads, width };
             let noise = |n: usize, seed: usize| {
@@ -282,10 +318,12 @@ mod tests {
                 Tensor::<2>::from_data(TensorData::new(values, [batch * tokens, n * width]), &device)
             };
             let parts = [noise(heads, 37), noise(kv_heads, 59), noise(kv_heads, 83)];
-            let positions = Positions::new(&config, tokens, &device);
-            let theirs = Positions::after(&config, 0, tokens, &device);
-            let ours = rowwise::host(gather(parts.clone(), shape, &positions, true, None).unwrap()).unwrap();
-            let theirs = rowwise::host(gather(parts.clone(), shape, &theirs, true, None).unwrap()).unwrap();
+            let positions = Positions::new(&config, tokens, &device).unwrap();
+            let theirs = Positions::after(&config, 0, tokens, &device).unwrap();
+            let ours = rowwise::host(gather(parts.clone(), shape, &positions, kind, scoring, None).unwrap())
+                .unwrap();
+            let theirs =
+                rowwise::host(gather(parts.clone(), shape, &theirs, kind, scoring, None).unwrap()).unwrap();
             let equal = |theirs: &[f32], how: &str| {
                 assert_eq!(ours.len(), theirs.len());
                 for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
@@ -299,8 +337,8 @@ mod tests {
             // In blocks of 1 query, of 7, and of all but one.
             for queries in [1, 7, tokens.saturating_sub(1).max(1)] {
                 let most = bytes_of_query(batch * heads, tokens) * queries as u64;
-                let positions = Positions::in_blocks(&config, 0, tokens, most, &device);
-                let gathered = gather(parts.clone(), shape, &positions, true, None).unwrap();
+                let positions = Positions::in_blocks(&config, 0, tokens, most, &device).unwrap();
+                let gathered = gather(parts.clone(), shape, &positions, kind, scoring, None).unwrap();
                 equal(&rowwise::host(gathered).unwrap(), &format!("{queries} queries at a time"));
             }
             // The tokens from the fifth on follow those before them, in blocks of 3 queries.
@@ -317,10 +355,10 @@ mod tests {
             let mut gathered = Vec::new();
             for (first, n) in [(0, past_tokens), (past_tokens, tokens - past_tokens)] {
                 let most = bytes_of_query(batch * heads, first + n) * 3;
-                let positions = Positions::in_blocks(&config, first, n, most, &device);
+                let positions = Positions::in_blocks(&config, first, n, most, &device).unwrap();
                 let parts = parts.each_ref().map(|y| part(y, first, n));
-                let of_part =
-                    gather(parts, Heads { tokens: n, ..shape }, &positions, true, Some(&mut past)).unwrap();
+                let shape = Heads { tokens: n, ..shape };
+                let of_part = gather(parts, shape, &positions, kind, scoring, Some(&mut past)).unwrap();
                 gathered.push(of_part.reshape([batch, n, heads * width]));
             }
             let gathered = Tensor::cat(gathered, 1).reshape([batch * tokens, heads * width]);

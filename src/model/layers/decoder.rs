@@ -1,7 +1,7 @@
 //! Arithmetic of one decoder layer, on the device that holds its weights.
 //!
-//! Pre-norm Llama: `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped-query attention,
-//! rotary positions and a SiLU-gated MLP.
+//! `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped queries, rotary positions and a gated MLP. Some
+//! architectures normalise what attention and the MLP write, too, or only that.
 
 use std::sync::Arc;
 
@@ -10,9 +10,11 @@ use burn::tensor::Tensor;
 use super::attention::{Past, Positions, gather};
 use crate::device::{Accelerator, Tally};
 use crate::format::stored::Stored;
-use crate::kernels::attention::Heads;
-use crate::kernels::rowwise;
+use crate::kernels::attention::{Heads, Scoring};
+use crate::kernels::rowwise::{self, Activation};
 use crate::model::Config;
+use crate::model::architectures::HeadNorms;
+use crate::model::config::LayerKind;
 use crate::model::layers::linear::Linear;
 use crate::model::layers::norm::RmsNorm;
 use crate::model::tensors::Role;
@@ -26,25 +28,40 @@ pub struct DecoderLayer {
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
-    attention_norm: RmsNorm,
-    /// Norms of each query head and of each key head, before rotation.
-    head_norms: Option<[RmsNorm; 2]>,
-    /// Whether queries and keys are rotated by position.
-    rotated: bool,
-    /// Factor of the queries, so that scores are scaled as the model says and not by `head_dim^-1/2`.
-    query_scale: f64,
+    kind: LayerKind,
+    /// Norms of what attention reads and of what it writes.
+    attention_norms: [Option<RmsNorm>; 2],
+    head_norms: HeadWeights,
+    /// Factor of the attention scores, and their cap.
+    score_scale: f64,
+    score_cap: Option<f64>,
     /// Factor of what attention and the MLP add to the residual stream.
     residual_scale: f64,
     query: Linear,
     key: Linear,
     value: Linear,
     output: Linear,
-    mlp_norm: RmsNorm,
+    /// Norms of what the MLP reads and of what it writes.
+    mlp_norms: [Option<RmsNorm>; 2],
+    activation: Activation,
     gate: Linear,
     up: Linear,
     down: Linear,
     /// Rows that go through the MLP at once.
     mlp_rows: usize,
+}
+
+/// Weights by which queries and keys are normalised.
+#[derive(Debug, Clone)]
+enum HeadWeights {
+    None,
+    /// Of each query head and of each key head.
+    Each([RmsNorm; 2]),
+    /// Of each head, which is rotated between the norm and its weights: norms without weights, and the products of the
+    /// weights of queries and keys, which may all be of the queries.
+    EachRotated([RmsNorm; 2], Vec<f32>),
+    /// Of all query heads together and of all key heads together.
+    All([RmsNorm; 2]),
 }
 
 impl DecoderLayer {
@@ -54,28 +71,36 @@ impl DecoderLayer {
     /// [`Error::Shape`], naming the role, if a tensor is missing or has the wrong number of values; those of
     /// [`Linear::new`].
     pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
-        let LayerTensors { tensors, rotated } = tensors;
+        let LayerTensors { tensors, kind } = tensors;
+        let architecture = config.architecture;
         let mut parts = TensorsByRole { config, tensors, accelerator };
-        let head_norms = match config.architecture.norms_heads {
-            true => Some([parts.norm(Role::QueryNorm)?, parts.norm(Role::KeyNorm)?]),
-            false => None,
+        let head_norms = parts.head_norms()?;
+        let mut norms = |before, after| -> Result<[Option<RmsNorm>; 2]> {
+            Ok([
+                architecture.norms_before().then(|| parts.norm(before)).transpose()?,
+                architecture.norms_after().then(|| parts.norm(after)).transpose()?,
+            ])
         };
+        let attention_norms = norms(Role::AttentionNorm, Role::AttentionAfterNorm)?;
+        let mlp_norms = norms(Role::MlpNorm, Role::MlpAfterNorm)?;
         accelerator.tally().add_upload();
         Ok(Self {
             tally: accelerator.tally().clone(),
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
-            attention_norm: parts.norm(Role::AttentionNorm)?,
+            kind,
+            attention_norms,
             head_norms,
-            rotated,
-            query_scale: config.score_scale() * (config.head_dim as f64).sqrt(),
+            score_scale: config.score_scale(),
+            score_cap: config.scales.score_cap,
             residual_scale: config.scales.residual,
             query: parts.linear(Role::Query, Role::QueryBias)?,
             key: parts.linear(Role::Key, Role::KeyBias)?,
             value: parts.linear(Role::Value, Role::ValueBias)?,
             output: parts.linear(Role::Output, Role::OutputBias)?,
-            mlp_norm: parts.norm(Role::MlpNorm)?,
+            mlp_norms,
+            activation: architecture.activation,
             gate: parts.linear(Role::Gate, Role::GateBias)?,
             up: parts.linear(Role::Up, Role::UpBias)?,
             down: parts.linear(Role::Down, Role::DownBias)?,
@@ -120,34 +145,67 @@ impl DecoderLayer {
     fn attended(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
         let attention = self.output.forward(self.gathered(x.clone(), positions, past)?)?;
-        Ok(x.reshape([batch * tokens, hidden]) + attention)
+        let [_, after] = &self.attention_norms;
+        Ok(x.reshape([batch * tokens, hidden]) + normed(after.as_ref(), attention)?)
     }
 
-    /// Computes the outputs of the attention heads before the output projection, scaled as residuals are,
-    /// `[batch * tokens, heads * head_dim]`, from the residual stream `x` `[batch, tokens, hidden]` before
-    /// the layer.
+    /// Computes what [`attention_written`](Self::attention_written) makes the output of attention of,
+    /// `[batch * tokens, heads * head_dim]`, from the residual stream `x` `[batch, tokens, hidden]` before the layer: the
+    /// outputs of the attention heads before the output projection, scaled as residuals are, and divided by the root mean
+    /// square of each row after the output projection if the layer normalises that.
     ///
     /// # Errors
     /// Those of [`gather`] and [`Linear::forward`].
     pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
-        self.gathered(x, positions, None)
+        let contexts = self.gathered(x, positions, None)?;
+        let [_, after] = &self.attention_norms;
+        divided(after.as_ref(), contexts, &self.output)
+    }
+
+    /// Computes what attention adds to the residual stream, `[n, hidden]`, from [`contexts`](Self::contexts)
+    /// `[n, heads * head_dim]`. The sum is linear in them.
+    ///
+    /// # Errors
+    /// Those of [`Linear::forward`].
+    pub fn attention_written(&self, contexts: Tensor<2>) -> Result<Tensor<2>> {
+        let [_, after] = &self.attention_norms;
+        Ok(weighted(after.as_ref(), self.output.forward(contexts)?))
+    }
+
+    /// Computes what the MLP adds to the residual stream, `[n, hidden]`, from [`activations`](Self::activations)
+    /// `[n, intermediate]`. The sum is linear in them.
+    ///
+    /// # Errors
+    /// Those of [`Linear::forward`].
+    pub fn mlp_written(&self, activations: Tensor<2>) -> Result<Tensor<2>> {
+        let [_, after] = &self.mlp_norms;
+        Ok(weighted(after.as_ref(), self.down.forward(activations)?))
     }
 
     fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
         let [batch, tokens, hidden] = x.dims();
         self.tally.add_attention(batch * tokens);
-        let x = self.attention_norm.forward(x.reshape([batch * tokens, hidden]))?;
+        let [before, _] = &self.attention_norms;
+        let x = normed(before.as_ref(), x.reshape([batch * tokens, hidden]))?;
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
         let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        let (queries, keys) = match &self.head_norms {
-            Some([query_norm, key_norm]) => {
-                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?)
+        let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
+            HeadWeights::None => (queries, keys, &[]),
+            HeadWeights::Each([query_norm, key_norm]) => {
+                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
             }
-            None => (queries, keys),
+            HeadWeights::EachRotated([query_norm, key_norm], weights) => (
+                each_head(query_norm, queries, heads.width)?,
+                each_head(key_norm, keys, heads.width)?,
+                weights,
+            ),
+            HeadWeights::All([query_norm, key_norm]) => {
+                (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
+            }
         };
-        let queries = rowwise::scaled(queries, self.query_scale);
-        let contexts = gather([queries, keys, values], heads, positions, self.rotated, past)?;
+        let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
+        let contexts = gather([queries, keys, values], heads, positions, self.kind, scoring, past)?;
         Ok(rowwise::scaled(contexts, self.residual_scale))
     }
 
@@ -158,7 +216,8 @@ impl DecoderLayer {
     /// Those of [`activations`](Self::activations) and [`Linear::forward`].
     pub fn mlp(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         let [n, _] = x.dims();
-        let block = |x| self.down.forward(self.activations(x)?);
+        let [_, after] = &self.mlp_norms;
+        let block = |x| normed(after.as_ref(), self.down.forward(self.gated(x)?)?);
         if n <= self.mlp_rows {
             return block(x);
         }
@@ -167,15 +226,24 @@ impl DecoderLayer {
         Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 0))
     }
 
-    /// Computes the gated activations of the MLP before the down projection, scaled as residuals are,
-    /// `[n, intermediate]`, from the residual stream `x` `[n, hidden]` between attention and MLP.
+    /// Computes what [`mlp_written`](Self::mlp_written) makes the output of the MLP of, `[n, intermediate]`, from the
+    /// residual stream `x` `[n, hidden]` between attention and MLP: the gated activations before the down projection,
+    /// scaled as residuals are, and divided by the root mean square of each row after the down projection if the layer
+    /// normalises that.
     ///
     /// # Errors
     /// Those of [`Linear::forward`], [`RmsNorm::forward`] and [`rowwise::gated`].
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let gated = self.gated(x)?;
+        let [_, after] = &self.mlp_norms;
+        divided(after.as_ref(), gated, &self.down)
+    }
+
+    fn gated(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_mlp(x.dims()[0]);
-        let [gate, up] = Linear::forward_all([&self.gate, &self.up], self.mlp_norm.forward(x)?)?;
-        Ok(rowwise::scaled(rowwise::gated(gate, up)?, self.residual_scale))
+        let [before, _] = &self.mlp_norms;
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], normed(before.as_ref(), x)?)?;
+        Ok(rowwise::scaled(rowwise::gated(self.activation, gate, up)?, self.residual_scale))
     }
 
     /// Returns the output projection of attention.
@@ -186,6 +254,30 @@ impl DecoderLayer {
     /// Returns the down projection of the MLP.
     pub fn down(&self) -> &Linear {
         &self.down
+    }
+}
+
+/// Normalises each row of `x` if there is a norm.
+fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Result<Tensor<2>> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => Ok(x),
+    }
+}
+
+/// Multiplies each row of `x` by the weights of the norm if there is one.
+fn weighted(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+    match norm {
+        Some(norm) => norm.weighted(x),
+        None => x,
+    }
+}
+
+/// Divides each row of `x` by the root mean square of the row after `projection`, if there is a norm after it.
+fn divided(norm: Option<&RmsNorm>, x: Tensor<2>, projection: &Linear) -> Result<Tensor<2>> {
+    match norm {
+        Some(norm) => Ok(x.clone() * norm.factors(projection.forward(x)?)),
+        None => Ok(x),
     }
 }
 
@@ -231,7 +323,27 @@ impl TensorsByRole<'_> {
     }
 
     fn norm(&mut self, role: Role) -> Result<RmsNorm> {
-        Ok(RmsNorm::new(self.require(role)?.to_f32()?, self.config.norm_epsilon, self.accelerator.device()))
+        let weight = self.require(role)?.to_f32()?;
+        Ok(self.norm_of(weight))
+    }
+
+    fn norm_of(&self, weight: Vec<f32>) -> RmsNorm {
+        RmsNorm::new(weight, self.config.norm_epsilon, self.accelerator.device())
+    }
+
+    fn head_norms(&mut self) -> Result<HeadWeights> {
+        Ok(match self.config.architecture.head_norms {
+            HeadNorms::None => HeadWeights::None,
+            HeadNorms::Each => HeadWeights::Each([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
+            HeadNorms::All => HeadWeights::All([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
+            HeadNorms::EachRotated => {
+                let (queries, keys) =
+                    (self.require(Role::QueryNorm)?.to_f32()?, self.require(Role::KeyNorm)?.to_f32()?);
+                let ones = || self.norm_of(vec![1.0; queries.len()]);
+                let weights = queries.iter().zip(&keys).map(|(query, key)| query * key).collect();
+                HeadWeights::EachRotated([ones(), ones()], weights)
+            }
+        })
     }
 
     fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {

@@ -10,6 +10,7 @@ use super::norm::RmsNorm;
 use crate::Result;
 use crate::device::{Accelerator, Tally};
 use crate::kernels::rowwise;
+use crate::model::config::Scales;
 use crate::model::open::Model;
 use crate::model::tensors::TensorId;
 use crate::model::weights::fetch::{RowsFetch, read_rows, read_whole};
@@ -39,8 +40,9 @@ pub struct HeadSlice {
     /// Number of rows.
     pub count: usize,
     rows: Linear,
-    /// Factor of the logits.
+    /// Factor of the logits, and their cap.
     scale: f64,
+    cap: Option<f64>,
     tally: Arc<Tally>,
 }
 
@@ -51,7 +53,7 @@ impl HeadSlice {
     /// Those of [`Linear::forward`].
     pub fn logits(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_head(states.dims()[0], self.count);
-        Ok(rowwise::scaled(self.rows.forward(states)?, self.scale))
+        rowwise::capped_at(rowwise::scaled(self.rows.forward(states)?, self.scale), self.cap)
     }
 }
 
@@ -121,7 +123,7 @@ impl<'a> Head<'a> {
             self.accelerator.max_binding_bytes(),
             self.accelerator.device(),
         )?;
-        let scale = self.model.config.scales.logits;
-        Ok(HeadSlice { first, count, rows, scale, tally: self.accelerator.tally().clone() })
+        let Scales { logits: scale, logit_cap: cap, .. } = self.model.config.scales;
+        Ok(HeadSlice { first, count, rows, scale, cap, tally: self.accelerator.tally().clone() })
     }
 }

@@ -26,4 +26,13 @@ impl RmsNorm {
     pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         rowwise::rms_norm(x, &self.weight, self.epsilon)
     }
+    /// Returns the factor of each row of `x` `[n, width]` before the weights, `1 / sqrt(mean(x^2) + epsilon)`, `[n, 1]`.
+    pub fn factors(&self, x: Tensor<2>) -> Tensor<2> {
+        (x.square().mean_dim(1) + self.epsilon).sqrt().recip()
+    }
+
+    /// Multiplies each row of `x` `[n, width]` by the weights alone.
+    pub fn weighted(&self, x: Tensor<2>) -> Tensor<2> {
+        x * self.weight.clone()
+    }
 }

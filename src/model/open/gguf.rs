@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, explained, identify};
+use super::{Opened, TensorEntry, explained, foreign, parted};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::decode;
 use crate::format::gguf::{
     Header, MAX_HEADER_BYTES, parse_header, parse_metadata, parse_split_name, split_name,
 };
+use crate::model::architectures::Architecture;
 use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
 use crate::model::config::special::notes_on_ids;
 use crate::model::config::{Biases, Config};
@@ -27,17 +28,18 @@ const MAX_DIVISORS: u64 = 1 << 16;
 /// architecture is judged before any tensor.
 pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let (shards, headers) = order(one_model(files)?).await?;
-    if let (Some(first), Some(header)) = (shards.first(), headers.first()) {
-        check_architecture(first.name(), &header.metadata)?;
-    }
+    let (Some(first), Some(header)) = (shards.first(), headers.first()) else {
+        return Err(Error::Source("there is no .gguf file among the files".to_owned()));
+    };
+    let architecture = check_architecture(first.name(), &header.metadata)?;
     let mut tensors = Vec::new();
     for (shard, (source, header)) in shards.iter().zip(&headers).enumerate() {
         for info in &header.tensors {
-            let id = match TensorId::parse_joined(&info.name) {
-                // Until the sizes are known, the tensor goes by the first of its parts.
-                Some([first, ..]) => first,
-                None => identify(Container::Gguf, source.name(), &info.name)?,
-            };
+            // Until the sizes are known, a tensor of several parts goes by the first.
+            let joined = TensorId::parse_joined(Container::Gguf, architecture, &info.name);
+            let id = joined.and_then(|parts| parts.first().copied());
+            let id = id.or_else(|| TensorId::parse(Container::Gguf, architecture, &info.name));
+            let id = id.ok_or_else(|| foreign(source.name(), &info.name, architecture))?;
             tensors.push(TensorEntry {
                 id,
                 name: info.name.clone(),
@@ -49,7 +51,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
             });
         }
     }
-    let facts = facts(&tensors, &shards).await?;
+    let facts = facts(architecture, &tensors, &shards).await?;
     let (first, metadata) = match (shards.first(), headers.into_iter().next()) {
         (Some(first), Some(header)) => (first.name().to_owned(), header.metadata),
         _ => return Err(Error::Source("there is no .gguf file among the files".to_owned())),
@@ -59,38 +61,6 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let tensors = parted(tensors, &shards, &config)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
     Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes })
-}
-
-/// Returns `tensors` with each joined tensor in parts: queries, keys and values are rows of one tensor in some files.
-fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -> Result<Vec<TensorEntry>> {
-    let mut all = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let Some(ids) = TensorId::parse_joined(&tensor.name) else {
-            all.push(tensor);
-            continue;
-        };
-        let shapes = ids.map(|id| id.shape(config));
-        let rows: u64 = shapes.iter().filter_map(|shape| shape.first()).sum();
-        let mut expected = vec![rows];
-        expected.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
-        let sizes = shapes.iter().map(|shape| tensor.element.bytes(shape.iter().product()));
-        let sizes = sizes.collect::<Option<Vec<u64>>>().filter(|_| tensor.shape == expected);
-        let Some(sizes) = sizes else {
-            let file = shards.get(tensor.shard).map_or("", |shard| shard.name());
-            return Err(Error::Shape(format!(
-                "{file}: tensor {} of shape {:?} cannot be parted into queries, keys and values, which the \
-                 configuration demands to be of shapes {shapes:?}",
-                tensor.name, tensor.shape
-            )));
-        };
-        let mut offset = tensor.offset;
-        for ((id, shape), bytes) in ids.into_iter().zip(shapes).zip(sizes) {
-            let name = id.describe(Container::Gguf);
-            all.push(TensorEntry { id, name, shape, offset, bytes, ..tensor.clone() });
-            offset += bytes;
-        }
-    }
-    Ok(all)
 }
 
 /// Returns the `.gguf` files, or an error if their names belong to more than one model.
@@ -196,38 +166,46 @@ async fn read_header(file: &SharedSource) -> Result<Header> {
 }
 
 /// Derives the settings that follow from the tensors: vocabulary size, tied head, biases and rotary divisors.
-async fn facts(tensors: &[TensorEntry], shards: &[SharedSource]) -> Result<Facts> {
-    let joined = tensors.iter().filter_map(|t| TensorId::parse_joined(&t.name)).flatten();
+async fn facts(
+    architecture: &Architecture,
+    tensors: &[TensorEntry],
+    shards: &[SharedSource],
+) -> Result<Facts> {
+    let parts = |tensor: &TensorEntry| TensorId::parse_joined(Container::Gguf, architecture, &tensor.name);
+    let joined = tensors.iter().filter_map(parts).flatten();
     let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).chain(joined).collect();
     // A bias that some layers have and others lack is found missing later.
     let biases: HashSet<_> = ids.iter().filter_map(|id| id.role()).filter(|role| role.is_bias()).collect();
     let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
     // A missing embedding is reported here: later checks compare with the vocabulary and would blame other
     // keys.
-    let embedding =
-        find(TensorId::Embedding).ok_or_else(|| super::missing(TensorId::Embedding, Container::Gguf))?;
-    let rotary_divisors = match find(TensorId::RotaryDivisors) {
-        Some(entry) => match shards.get(entry.shard) {
-            Some(shard) if entry.values() > MAX_DIVISORS => {
-                return Err(Error::Shape(format!(
-                    "{}: tensor {} has {} values, more than any head has frequencies",
-                    shard.name(),
-                    entry.name,
-                    entry.values()
-                )));
-            }
+    let embedding = find(TensorId::Embedding)
+        .ok_or_else(|| super::missing(&TensorId::Embedding.describe(Container::Gguf, architecture)))?;
+    let divisors = async |id: TensorId| -> Result<Option<Vec<f32>>> {
+        let Some(entry) = find(id) else { return Ok(None) };
+        match shards.get(entry.shard) {
+            Some(shard) if entry.values() > MAX_DIVISORS => Err(Error::Shape(format!(
+                "{}: tensor {} has {} values, more than any head has frequencies",
+                shard.name(),
+                entry.name,
+                entry.values()
+            ))),
             Some(shard) => {
                 let bytes = read_checked(shard.as_ref(), entry.offset, entry.bytes).await?;
-                Some(decode(&entry.name, entry.element, &bytes)?)
+                Ok(Some(decode(&entry.name, entry.element, &bytes)?))
             }
-            None => None,
-        },
-        None => None,
+            None => Ok(None),
+        }
     };
+    let short_and_long = (divisors(TensorId::ShortDivisors).await?, divisors(TensorId::LongDivisors).await?);
     Ok(Facts {
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         tied_head: !ids.contains(&TensorId::Head),
         biases: Biases::of(|role| biases.contains(&role)),
-        rotary_divisors,
+        rotary_divisors: divisors(TensorId::RotaryDivisors).await?,
+        long_divisors: match short_and_long {
+            (Some(short), Some(long)) => Some([short, long]),
+            _ => None,
+        },
     })
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, identify, read_whole};
+use super::{
+    MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign, parted, read_whole,
+};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::{Element, decode};
@@ -86,7 +88,8 @@ pub async fn open(files: &Folder) -> Result<Opened> {
         let header = explained(source, read_header(source).await).await?;
         named.extend(header.tensors.into_iter().map(|(name, info)| (shard, name, info)));
     }
-    let mut tensors = entries(&shards, named, &mut notes)?;
+    let tensors = entries(&config, &shards, named, &mut notes)?;
+    let mut tensors = parted(tensors, &shards, &config)?;
     settle_biases(&mut config, &mut tensors, &mut notes);
     settle_head(&mut config, &tensors, &shards, &mut notes).await?;
     let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
@@ -219,7 +222,9 @@ fn settle_biases(config: &mut Config, tensors: &mut Vec<TensorEntry>, notes: &mu
     let described = |roles: Vec<&Role>| {
         let mut roles = roles;
         roles.sort_unstable();
-        let names = roles.iter().map(|role| TensorId::Layer(0, **role).describe(Container::Safetensors));
+        let names = roles
+            .iter()
+            .map(|role| TensorId::Layer(0, **role).describe(Container::Safetensors, config.architecture));
         names.collect::<Vec<_>>().join(", ")
     };
     let unused: Vec<&Role> = stored.difference(&wanted).collect();
@@ -305,11 +310,18 @@ async fn read_header(source: &SharedSource) -> Result<Header> {
 /// Makes the entries of all tensors, given by shard and name. Names that all lack the prefix of the base model
 /// are read as if they had it. Tables and scales that nothing depends on are left out.
 fn entries(
+    config: &Config,
     shards: &[SharedSource],
     named: Vec<(usize, String, TensorInfo)>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<TensorEntry>> {
-    let parse = |name: &str| TensorId::parse(Container::Safetensors, name);
+    let architecture = config.architecture;
+    let parse = |name: &str| {
+        // A tensor of several parts goes by the first, until it is parted.
+        let joined = TensorId::parse_joined(Container::Safetensors, architecture, name);
+        let first = joined.and_then(|parts| parts.first().copied());
+        first.or_else(|| TensorId::parse(Container::Safetensors, architecture, name))
+    };
     let has_prefix = named.iter().any(|(_, name, _)| has_base_prefix(name));
     let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);
     let is_base = !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
@@ -325,7 +337,7 @@ fn entries(
                 continue;
             }
             None if is_rotary_table(&name) => continue,
-            None => identify(Container::Safetensors, file, &name)?,
+            None => return Err(foreign(file, &name, architecture)),
         };
         let dtype = format!("{:?}", info.dtype);
         let element = Element::FLOATS.into_iter().find(|e| e.to_string().eq_ignore_ascii_case(&dtype));

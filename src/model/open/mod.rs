@@ -5,9 +5,10 @@ mod hugging_face;
 
 use std::collections::HashMap;
 
-use super::binding::RowOrder;
+use super::architectures::Architecture;
+use super::binding::Form;
 use super::config::Config;
-use super::tensors::{Role, TensorId};
+use super::tensors::{Role, TensorId, has_base_prefix, with_base_prefix};
 use super::tokenizer::Tokenizer;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
@@ -139,7 +140,7 @@ impl Model {
     /// [`Error::Format`] if the model lacks the tensor.
     pub fn entry(&self, id: TensorId) -> Result<&TensorEntry> {
         self.tensor(id).ok_or_else(|| {
-            let name = id.describe(self.container());
+            let name = self.describe(id);
             Error::Format(format!("tensor {name} is in none of the weight files"))
         })
     }
@@ -174,15 +175,14 @@ impl Model {
         if self.config.tied_head { TensorId::Embedding } else { TensorId::Head }
     }
 
-    /// Returns the number of heads of the projection `role` if its rows must be reordered for the arithmetic:
-    /// some files hold rows in the order in which neighbours are rotated together, and we rotate halves. `None` for a
-    /// projection that is not rotated, or that is stored in halves already. See [`RowOrder`].
-    pub fn paired_heads(&self, role: Role) -> Option<usize> {
-        match (self.config.row_order(self.container()), role) {
-            (RowOrder::Pairs, Role::Query | Role::QueryBias) => Some(self.config.n_heads),
-            (RowOrder::Pairs, Role::Key | Role::KeyBias) => Some(self.config.n_kv_heads),
-            _ => None,
-        }
+    /// Returns how the model's files hold the tensor `id`, next to how the arithmetic reads it.
+    pub fn form(&self, id: TensorId) -> Form {
+        self.config.form(self.container(), id)
+    }
+
+    /// Returns a name of the tensor for messages.
+    pub fn describe(&self, id: TensorId) -> String {
+        id.describe(self.container(), self.config.architecture)
     }
 
     /// Returns the stored size of all tensors in bytes.
@@ -212,7 +212,7 @@ impl Model {
         }
         for id in needed {
             if !self.places.contains_key(&id) {
-                return Err(missing(id, self.container()));
+                return Err(missing(&self.describe(id)));
             }
         }
         Ok(())
@@ -220,10 +220,9 @@ impl Model {
 }
 
 /// Makes the error for a required tensor that no weight file holds.
-fn missing(id: TensorId, container: Container) -> Error {
+fn missing(name: &str) -> Error {
     Error::Format(format!(
-        "tensor {} is in none of the weight files; a shard is missing or the configuration belongs to another model",
-        id.describe(container)
+        "tensor {name} is in none of the weight files; a shard is missing or the configuration belongs to another model"
     ))
 }
 
@@ -314,14 +313,53 @@ fn stand_in(front: &[u8], is_foreign_text: bool) -> Option<String> {
     })
 }
 
-/// Identifies a tensor of `file` by its name.
-fn identify(container: Container, file: &str, name: &str) -> Result<TensorId> {
-    TensorId::parse(container, name).ok_or_else(|| {
-        Error::Unsupported(format!(
-            "{file}: tensor {name} belongs to no Llama-family model; the model has parts that are not \
-             supported"
-        ))
-    })
+/// Makes the error for a tensor of `file` that no model of `architecture` has.
+fn foreign(file: &str, name: &str, architecture: &Architecture) -> Error {
+    Error::Unsupported(format!(
+        "{file}: tensor {name} belongs to no {} that is known here; the model has parts that are not supported",
+        architecture.class
+    ))
+}
+
+/// Parts tensors that hold the rows of several one after the other, such as queries, keys and values, into tensors of
+/// their own, which share the bytes of the file.
+fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -> Result<Vec<TensorEntry>> {
+    let (container, architecture) = (config.container(), config.architecture);
+    let mut all = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let name = match container {
+            Container::Safetensors if !has_base_prefix(&tensor.name) => with_base_prefix(&tensor.name),
+            _ => tensor.name.clone(),
+        };
+        let Some(ids) = TensorId::parse_joined(container, architecture, &name) else {
+            all.push(tensor);
+            continue;
+        };
+        let shapes: Vec<Vec<u64>> = ids.iter().map(|id| id.shape(config)).collect();
+        let rows: u64 = shapes.iter().filter_map(|shape| shape.first()).sum();
+        let mut expected = vec![rows];
+        expected.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
+        let sizes = shapes.iter().map(|shape| tensor.element.bytes(shape.iter().product()));
+        let sizes = sizes.collect::<Option<Vec<u64>>>().filter(|_| tensor.shape == expected);
+        let Some(sizes) = sizes else {
+            let file = shards.get(tensor.shard).map_or("", |shard| shard.name());
+            return Err(Error::Shape(format!(
+                "{file}: tensor {} of shape {:?} cannot be parted into tensors of shapes {shapes:?}, which the \
+                 configuration demands",
+                tensor.name, tensor.shape
+            )));
+        };
+        let mut offset = tensor.offset;
+        for ((id, shape), bytes) in ids.into_iter().zip(shapes).zip(sizes) {
+            let name = match id.name(container, architecture) {
+                Some(name) => name,
+                None => format!("{} ({})", tensor.name, id.describe_role()),
+            };
+            all.push(TensorEntry { id, name, shape, offset, bytes, ..tensor.clone() });
+            offset += bytes;
+        }
+    }
+    Ok(all)
 }
 
 fn check_entry(file: &str, entry: &TensorEntry, config: &Config) -> Result<()> {

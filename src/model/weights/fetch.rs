@@ -9,17 +9,19 @@ use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
-use crate::model::binding::{RowOrder, reorder};
+use crate::model::binding::Form;
+use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
 use crate::{Error, Result};
 
 /// Tensors of one layer, and what the layer does that its tensors do not say.
 pub struct LayerTensors {
-    /// Tensors by role, encoded as they are stored, query and key projections in [`RowOrder::Halves`].
+    /// Tensors by role, encoded as they are stored, as the arithmetic reads them
+    /// ([`Form::read`](crate::model::binding::Form::read)).
     pub tensors: Vec<(Role, Stored)>,
-    /// Whether the layer rotates its queries and keys by position.
-    pub rotated: bool,
+    /// What tells the layer apart from others.
+    pub kind: LayerKind,
 }
 
 /// Values of a matrix that are mixed at a time, in whole rows.
@@ -50,7 +52,9 @@ impl<'a> LayerFetch<'a> {
     pub fn start(model: &'a Model, layer: &NewLayer, storage: Storage) -> Result<Self> {
         let mut early = Vec::new();
         if let Some(index) = layer.mix().unchanged() {
-            for role in Role::required(&model.config).into_iter().filter(|role| layer.is_copied(*role)) {
+            for role in
+                Role::required(&model.config).into_iter().filter(|role| layer.is_copied(*role, &model.config))
+            {
                 let entry = model.entry(TensorId::Layer(index, role))?;
                 let shard = model.shard(entry)?;
                 let length = usize::try_from(entry.bytes)
@@ -68,7 +72,7 @@ impl<'a> LayerFetch<'a> {
     /// - [`Error::Source`] if a read fails;
     /// - [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
     /// - [`Error::Format`] if the model lacks a tensor;
-    /// - those of [`in_type`], [`reorder`] and [`read_new`].
+    /// - those of [`in_type`], [`Form::read`](crate::model::binding::Form::read) and [`read_new`].
     pub async fn finish(self) -> Result<LayerTensors> {
         let Self { model, layer, storage, early } = self;
         let mut tensors = Vec::new();
@@ -77,21 +81,19 @@ impl<'a> LayerFetch<'a> {
             check_finite(&entry.name, entry.element, &bytes)?;
             let stored = Stored { element: entry.element, bytes };
             let stored = in_type(&entry.name, stored, layer.element(model, role, storage)?)?;
-            tensors.push((role, in_halves(model, role, stored)?));
+            tensors.push((role, as_read(model, role, stored)?));
         }
-        for role in Role::required(&model.config).into_iter().filter(|role| !layer.is_copied(*role)) {
+        for role in
+            Role::required(&model.config).into_iter().filter(|role| !layer.is_copied(*role, &model.config))
+        {
             let element = layer.element(model, role, storage)?;
             let stored = read_new(model, &layer, role, element).await?;
-            tensors.push((role, in_halves(model, role, stored)?));
+            tensors.push((role, as_read(model, role, stored)?));
         }
-        Ok(LayerTensors { tensors, rotated: rotated(model, &layer)? })
+        // All layers that a layer is made of are of one kind.
+        let (first, _) = layer.mix().parts().first().or_internal("a layer is made of no layers")?;
+        Ok(LayerTensors { tensors, kind: model.config.kind(*first)? })
     }
-}
-
-/// Returns whether `layer` rotates its queries and keys: as the first of the layers that it is made of.
-fn rotated(model: &Model, layer: &NewLayer) -> Result<bool> {
-    let first = layer.mix().parts().first().or_internal("a layer is made of no layers")?;
-    model.config.rotated.get(first.0).copied().or_internal("a layer is made of one that does not exist")
 }
 
 /// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in
@@ -107,7 +109,10 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
     // A vector is mixed whole, a matrix a few rows at a time: in f32 a matrix is as large as a layer.
     let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
-    let factor = layer.factor(role);
+    let factor = layer.factor(role, &model.config);
+    // Numbers that are stored less another number are mixed with that number.
+    let form = model.form(TensorId::Layer(0, role));
+    let is_moved = matches!(form, Form::Less(_));
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
@@ -116,10 +121,14 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
         for (part, weight) in layer.mix().parts() {
             let id = TensorId::Layer(*part, role);
             let stored = read_rows(model, id, first, count).await?;
-            sum.add(&id.describe(model.container()), weight * factor, stored.to_f32()?)?;
+            let stored = if is_moved { form.read(stored)? } else { stored };
+            sum.add(&model.describe(id), weight * factor, stored.to_f32()?)?;
         }
-        let encoded =
-            encode(element, &sum.finish()?).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;
+        let mut values = sum.finish()?;
+        if is_moved {
+            values = form.write(Stored::from_f32(&values))?.to_f32()?;
+        }
+        let encoded = encode(element, &values).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;
         bytes.extend(encoded);
         first += count;
     }
@@ -128,7 +137,7 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
 
 fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
     let layer = layer.mix().parts().first().map_or(0, |(layer, _)| *layer);
-    TensorId::Layer(layer, role).describe(model.container())
+    model.describe(TensorId::Layer(layer, role))
 }
 
 /// Converts `stored` to `element`; a tensor of this type already is returned unchanged.
@@ -144,12 +153,8 @@ pub fn in_type(tensor: &str, stored: Stored, element: Element) -> Result<Stored>
     Ok(Stored { element, bytes })
 }
 
-fn in_halves(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
-    let Some(heads) = model.paired_heads(role) else {
-        return Ok(stored);
-    };
-    let bytes = reorder(&stored.bytes, heads, model.config.head_dim, RowOrder::Halves)?;
-    Ok(Stored { bytes, ..stored })
+fn as_read(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
+    model.form(TensorId::Layer(0, role)).read(stored)
 }
 
 /// Rows of a tensor that are being read.
@@ -200,23 +205,25 @@ pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> R
     RowsFetch::start(model, id, first, count)?.finish().await
 }
 
-/// Reads a whole small tensor, such as a norm, in `f32`.
+/// Reads a whole small tensor, such as a norm, in `f32`, as the arithmetic reads it.
 ///
 /// # Errors
-/// Those of [`Model::entry`], [`read_checked`] and [`decode`].
+/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and [`Form::read`].
 pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
     let entry = model.entry(id)?;
     let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
-    decode(&entry.name, entry.element, &bytes)
+    check_finite(&entry.name, entry.element, &bytes)?;
+    model.form(id).read(Stored { element: entry.element, bytes })?.to_f32()
 }
 
-/// Reads a whole tensor of one layer in `f32`, a rotated projection in [`RowOrder::Halves`].
+/// Reads a whole tensor of one layer in `f32`, as the arithmetic reads it.
 ///
 /// # Errors
-/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and [`reorder`].
+/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and
+/// [`Form::read`](crate::model::binding::Form::read).
 pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32>> {
     let entry = model.entry(TensorId::Layer(layer, role))?;
     let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
     check_finite(&entry.name, entry.element, &bytes)?;
-    in_halves(model, role, Stored { element: entry.element, bytes })?.to_f32()
+    as_read(model, role, Stored { element: entry.element, bytes })?.to_f32()
 }

@@ -7,9 +7,8 @@ use crate::error::OrInternal;
 use crate::format::element::{Element, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
-use crate::model::Model;
-use crate::model::binding::{RowOrder, reorder};
 use crate::model::tensors::{Role, TensorId};
+use crate::model::{Config, Model};
 use crate::{Error, Result};
 
 /// A layer of a compressed model.
@@ -42,19 +41,19 @@ impl NewLayer {
     }
 
     /// Multiplies by `scale` what the layer adds to the residual stream: its output and down projections and
-    /// their biases.
+    /// their biases, or the norms after attention and the MLP.
     #[must_use]
     pub fn scaled(mut self, scale: f64) -> Self {
         self.scale *= scale;
         self
     }
 
-    /// Replaces tensors of the layer by computed ones, which are row-major, rotated projections in
-    /// [`RowOrder::Halves`]. Their element type is that of a merge of the layers `span` under `storage`.
+    /// Replaces tensors of the layer by computed ones, which are row-major and as the arithmetic reads them. Their
+    /// element type is that of a merge of the layers `span` under `storage`.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if `span` is empty or a tensor has
-    /// the wrong number of values, and those of [`encode`] and [`reorder`].
+    /// the wrong number of values, and those of [`encode`] and [`Form::write`](crate::model::binding::Form::write).
     pub fn replacing(
         mut self,
         model: &Model,
@@ -73,14 +72,11 @@ impl NewLayer {
                 return Err(Error::internal(format!(
                     "{} values were computed for tensor {}, which has {expected}",
                     values.len(),
-                    id.describe(model.container())
+                    model.describe(id)
                 )));
             }
-            let mut bytes =
-                encode(element, &values).map_err(|e| e.in_tensor(&id.describe(model.container())))?;
-            if let Some(heads) = model.paired_heads(role) {
-                bytes = reorder(&bytes, heads, model.config.head_dim, RowOrder::Pairs)?;
-            }
+            let stored = model.form(id).write(Stored::from_f32(&values))?;
+            let bytes = encode(element, &stored.to_f32()?).map_err(|e| e.in_tensor(&model.describe(id)))?;
             replaced.push((role, Stored { element, bytes }));
         }
         self.replaced = Arc::new(replaced);
@@ -104,13 +100,18 @@ impl NewLayer {
         &self.mix
     }
 
-    /// Returns the factor by which the tensor of `role` is multiplied: the scale of the layer for the output
-    /// and down projections and their biases, 1 otherwise.
-    pub fn factor(&self, role: Role) -> f64 {
-        match role {
-            Role::Output | Role::OutputBias | Role::Down | Role::DownBias => self.scale,
-            _ => 1.0,
-        }
+    /// Returns the factor by which the tensor of `role` is multiplied: the scale of the layer for what decides how much
+    /// the layer adds to the residual stream, 1 otherwise. That is the weight of the norms after attention and the MLP
+    /// where a layer has them, and else the output and down projections and their biases.
+    pub fn factor(&self, role: Role, config: &Config) -> f64 {
+        let decides = match role {
+            Role::AttentionAfterNorm | Role::MlpAfterNorm => true,
+            Role::Output | Role::OutputBias | Role::Down | Role::DownBias => {
+                !config.architecture.norms_after()
+            }
+            _ => false,
+        };
+        if decides { self.scale } else { 1.0 }
     }
 
     /// Returns the computed tensor for `role`; `None` if the tensor is not computed.
@@ -120,8 +121,8 @@ impl NewLayer {
 
     /// Whether the tensor of `role` is a copy of an original tensor, byte for byte if the element type stays
     /// the same.
-    pub fn is_copied(&self, role: Role) -> bool {
-        self.mix.unchanged().is_some() && self.factor(role) == 1.0 && self.replaced(role).is_none()
+    pub fn is_copied(&self, role: Role, config: &Config) -> bool {
+        self.mix.unchanged().is_some() && self.factor(role, config) == 1.0 && self.replaced(role).is_none()
     }
 
     /// Returns the element type in which the tensor of `role` is stored.
@@ -134,7 +135,7 @@ impl NewLayer {
         }
         let layers = self.mix.parts().iter().map(|(layer, _)| *layer);
         match self.mix.unchanged() {
-            Some(layer) if self.is_copied(role) => {
+            Some(layer) if self.is_copied(role, &model.config) => {
                 let entry = model.entry(TensorId::Layer(layer, role))?;
                 Ok(storage.element(model, entry.id, entry.element, false))
             }

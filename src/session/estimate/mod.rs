@@ -121,7 +121,7 @@ impl LayerTiming {
     /// [`Runner::forward`] and [`to_host`].
     pub async fn measure(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Self> {
         let few = sequences.first(TIMED_SEQUENCES);
-        let runner = Runner::new(model, accelerator, few.tokens());
+        let runner = Runner::new(model, accelerator, few.tokens())?;
         let states = runner.embed(&few).await?;
         let start = Instant::now();
         let layer =

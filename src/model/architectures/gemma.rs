@@ -1,0 +1,69 @@
+//! Gemma 2 and 3: norms around attention and MLP, whose stored weights are less one, windows in most layers, GELU.
+
+use super::llama::LLAMA;
+use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows};
+use crate::kernels::rowwise::Activation;
+use crate::model::binding::RowOrder;
+use crate::model::tensors::Role;
+
+/// Gemma 2, whose scores and logits are capped.
+pub const GEMMA2: Architecture = Architecture {
+    name: "Gemma 2",
+    class: "Gemma2ForCausalLM",
+    base: "Gemma2Model",
+    model_type: "gemma2",
+    gguf: "gemma2",
+    gguf_rows: RowOrder::Halves,
+    usual: Usual {
+        n_layers: 26,
+        hidden_size: 2304,
+        intermediate_size: 9216,
+        n_heads: 8,
+        n_kv_heads: Some(4),
+        head_dim: Some(256),
+        vocab_size: 256_000,
+        context: 8192,
+        tied_head: true,
+        bos: Some(2),
+        eos: Some(1),
+        ..LLAMA.usual
+    },
+    mlp_biases: Presence::Never,
+    norms: Norms::Around,
+    norm_offset: 1.0,
+    activation: Activation::GeluTanh,
+    windows: Windows::Some(Windowed {
+        usual: 4096,
+        every: 2,
+        every_key: None,
+        gguf_usual: Some(4096),
+        gguf_layers: None,
+    }),
+    scaling: Scaling::Gemma { scalar: 256.0, caps: [Some(50.0), Some(30.0)], largest: 46 },
+    names: &[
+        (Role::AttentionAfterNorm, "post_attention_layernorm.weight", "post_attention_norm.weight"),
+        (Role::MlpNorm, "pre_feedforward_layernorm.weight", "ffn_norm.weight"),
+    ],
+    ..LLAMA
+};
+
+/// Gemma 3, text: each head is normalised, and layers with a window rotate by frequencies of their own.
+pub const GEMMA3: Architecture = Architecture {
+    name: "Gemma 3",
+    class: "Gemma3ForCausalLM",
+    base: "Gemma3TextModel",
+    model_type: "gemma3_text",
+    gguf: "gemma3",
+    usual: Usual { vocab_size: 262_208, context: 131_072, rope_theta: 1_000_000.0, ..GEMMA2.usual },
+    head_norms: HeadNorms::Each,
+    windows: Windows::Some(Windowed {
+        usual: 4096,
+        every: 6,
+        every_key: Some("sliding_window_pattern"),
+        gguf_usual: None,
+        gguf_layers: None,
+    }),
+    rotation: Rotation::LocalBase(10_000.0),
+    scaling: Scaling::Gemma { scalar: 256.0, caps: [None, None], largest: 62 },
+    ..GEMMA2
+};
