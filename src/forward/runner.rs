@@ -5,12 +5,13 @@ use burn::tensor::{Tensor, TensorData};
 use super::sequences::Sequences;
 use crate::Result;
 use crate::device::Accelerator;
+use crate::error::OrInternal;
 use crate::forward::embedding::EmbeddingRows;
-use crate::forward::states::{HiddenStates, sequences_per_chunk};
+use crate::forward::states::{HiddenStates, sequences_per_chunk, to_host};
 use crate::model::Model;
-use crate::model::layers::attention::Positions;
+use crate::model::layers::attention::{Past, Positions};
 use crate::model::layers::decoder::DecoderLayer;
-use crate::model::weights::fetch::{LayerFetch, LayerTensors};
+use crate::model::weights::fetch::{ExpertFetch, LayerFetch, LayerTensors};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 
@@ -93,10 +94,75 @@ impl<'a> Runner<'a> {
     /// Runs all sequences through one layer and returns the hidden states after the layer.
     ///
     /// # Errors
-    /// Those of [`DecoderLayer::forward`].
-    pub fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> Result<HiddenStates> {
-        let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
-        Ok(HiddenStates { chunks: states.chunks.iter().map(through).collect::<Result<_>>()? })
+    /// Those of [`DecoderLayer::forward`] and [`mlp`](Self::mlp).
+    pub async fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> Result<HiddenStates> {
+        if layer.experts().is_none() {
+            let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
+            return Ok(HiddenStates { chunks: states.chunks.iter().map(through).collect::<Result<_>>()? });
+        }
+        let between = states.chunks.iter().map(|x| layer.after_attention(x.clone(), &self.positions));
+        let between: Vec<Tensor<2>> = between.collect::<Result<_>>()?;
+        let shapes = states.chunks.iter().map(|x| x.dims());
+        let added = self.mlp(layer, &between).await?;
+        let after = between.into_iter().zip(added).zip(shapes).map(|((x, y), shape)| (x + y).reshape(shape));
+        Ok(HiddenStates { chunks: after.collect() })
+    }
+
+    /// Runs tokens that follow the tokens in the cache `past` through one layer, and appends their keys and values to the
+    /// cache: from the residual stream `x` `[batch, tokens, hidden]` before the layer to the stream after it. `positions`
+    /// must be [`Positions::after`] the number of tokens in the cache.
+    ///
+    /// # Errors
+    /// Those of [`DecoderLayer::after_attention_with`] and [`mlp`](Self::mlp).
+    pub async fn forward_after(
+        &self,
+        layer: &DecoderLayer,
+        x: Tensor<3>,
+        positions: &Positions,
+        past: &mut Past,
+    ) -> Result<Tensor<3>> {
+        let shape = x.dims();
+        let between = layer.after_attention_with(x, positions, past)?;
+        let added = self.mlp(layer, std::slice::from_ref(&between)).await?.pop();
+        Ok((between + added.or_internal("a chunk went into a layer and none came out")?).reshape(shape))
+    }
+
+    /// Computes what the MLP or the experts of a layer add to the residual stream, from the stream between attention and
+    /// MLP: one tensor `[n, hidden]` for each chunk of `between`, which are `[n, hidden]`. Tokens are routed first; then
+    /// experts are read one after the other, the next while one works, and only those that tokens were routed to.
+    ///
+    /// # Errors
+    /// Those of [`DecoderLayer::mlp`], [`Experts::route`](crate::model::layers::experts::Experts::route),
+    /// [`ExpertFetch::start`], [`ExpertFetch::finish`] and
+    /// [`Experts::upload`](crate::model::layers::experts::Experts::upload), and
+    /// [`Error::Device`](crate::Error::Device) if the device fails.
+    pub async fn mlp(&self, layer: &DecoderLayer, between: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+        let Some(experts) = layer.experts() else {
+            return between.iter().map(|x| layer.mlp(x.clone())).collect();
+        };
+        let mut chunks = Vec::with_capacity(between.len());
+        for x in between {
+            let x = layer.mlp_input(x.clone())?;
+            let scores = to_host(experts.router.forward(x.clone())?, "while routing").await?;
+            let sum = experts.shared(&x)?.unwrap_or_else(|| x.zeros_like());
+            chunks.push((x, experts.route(&scores)?, sum));
+        }
+        let is_needed = |e: &usize| {
+            chunks.iter().any(|(_, routed, _)| routed.get(*e).is_some_and(|routed| !routed.rows.is_empty()))
+        };
+        let needed: Vec<usize> = (0..experts.sizes.count).filter(is_needed).collect();
+        let start = |e: usize| ExpertFetch::start(self.model, experts.layer, e, experts.storage);
+        let mut next = needed.first().map(|e| start(*e)).transpose()?;
+        for (place, e) in needed.iter().enumerate() {
+            let fetched = next.take().or_internal("an expert was not read")?.finish().await?;
+            next = needed.get(place + 1).map(|e| start(*e)).transpose()?;
+            let expert = experts.upload(fetched, self.model.config.hidden_size, self.accelerator)?;
+            for (x, routed, sum) in &mut chunks {
+                let routed = routed.get(*e).or_internal("an expert is of no layer")?;
+                *sum = routed.add(sum.clone(), x, &expert)?;
+            }
+        }
+        chunks.into_iter().map(|(_, _, sum)| layer.mlp_output(sum)).collect()
     }
 }
 

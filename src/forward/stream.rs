@@ -173,7 +173,7 @@ impl Stream {
             let (done, total) = ((layer - start) as u64, (n_layers - start) as u64);
             context.observer.progress(stage, done, total, Unit::Layers, detail).await?;
             let uploaded = layers.next().await?.or_internal("a layer of the model was not read")?;
-            let after = runner.forward(&uploaded, &states)?;
+            let after = runner.forward(&uploaded, &states).await?;
             if layer >= from {
                 visit(layer, &states, &after).await?;
             }

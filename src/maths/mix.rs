@@ -60,6 +60,15 @@ impl Mix {
         &self.parts
     }
 
+    /// Returns the layer of largest weight; of equal weights, the first.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the mix has no parts.
+    pub fn survivor(&self) -> Result<usize> {
+        let best = self.parts.iter().reduce(|best, each| if each.1 > best.1 { each } else { best });
+        best.map(|(layer, _)| *layer).or_internal("a mix has no parts")
+    }
+
     /// Returns the original layer that the mix consists of, if it has only one.
     pub fn unchanged(&self) -> Option<usize> {
         match self.parts.as_slice() {

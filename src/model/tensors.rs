@@ -1,8 +1,9 @@
 //! Roles of the tensors of a model, and their names in Hugging Face and GGUF files.
 
 use super::Config;
-use super::architectures::{Architecture, HeadNorms};
+use super::architectures::{Architecture, ExpertNames, HeadNorms};
 use super::config::Biases;
+use super::config::FeedForward;
 use crate::format::Container;
 
 /// Role of a tensor in a decoder layer.
@@ -34,6 +35,8 @@ pub enum Role {
     AttentionAfterNorm,
     /// RMSNorm of what the MLP reads.
     MlpNorm,
+    /// Router, whose rows score the experts.
+    Router,
     /// Gate projection.
     Gate,
     /// Bias of the gate projection.
@@ -46,6 +49,14 @@ pub enum Role {
     Down,
     /// Bias of the down projection.
     DownBias,
+    /// Gate projection of the expert that serves every token.
+    SharedGate,
+    /// Up projection of the expert that serves every token.
+    SharedUp,
+    /// Down projection of the expert that serves every token.
+    SharedDown,
+    /// Row that says how much the expert that serves every token adds.
+    SharedRouter,
     /// RMSNorm of what the MLP adds to the residual stream.
     MlpAfterNorm,
     /// Rotary frequencies that old checkpoints store; never read, only carried along.
@@ -55,7 +66,7 @@ pub enum Role {
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
 /// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
 /// the tensor.
-const LAYER_NAMES: [(Role, &str, &str); 21] = [
+const LAYER_NAMES: [(Role, &str, &str); 26] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -69,12 +80,17 @@ const LAYER_NAMES: [(Role, &str, &str); 21] = [
     (Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
     (Role::AttentionAfterNorm, "post_self_attn_layernorm.weight", "post_attention_norm.weight"),
     (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    (Role::Router, "mlp.gate.weight", "ffn_gate_inp.weight"),
     (Role::Gate, "mlp.gate_proj.weight", "ffn_gate.weight"),
     (Role::GateBias, "mlp.gate_proj.bias", "ffn_gate.bias"),
     (Role::Up, "mlp.up_proj.weight", "ffn_up.weight"),
     (Role::UpBias, "mlp.up_proj.bias", "ffn_up.bias"),
     (Role::Down, "mlp.down_proj.weight", "ffn_down.weight"),
     (Role::DownBias, "mlp.down_proj.bias", "ffn_down.bias"),
+    (Role::SharedGate, "mlp.shared_expert.gate_proj.weight", "ffn_gate_shexp.weight"),
+    (Role::SharedUp, "mlp.shared_expert.up_proj.weight", "ffn_up_shexp.weight"),
+    (Role::SharedDown, "mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight"),
+    (Role::SharedRouter, "mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"),
     (Role::MlpAfterNorm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
     (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
 ];
@@ -94,6 +110,26 @@ const MODEL_NAMES: [(TensorId, &str, &str); 6] = [
 const JOINED_NAMES: [(&[Role], &str, &str); 2] = [
     (&[Role::Query, Role::Key, Role::Value], "", "attn_qkv.weight"),
     (&[Role::QueryBias, Role::KeyBias, Role::ValueBias], "", "attn_qkv.bias"),
+];
+
+/// Roles of the projections of an expert.
+pub const OF_EXPERTS: [Role; 3] = [Role::Gate, Role::Up, Role::Down];
+
+/// Roles of what decides between experts, and of the expert that serves every token.
+const AROUND_EXPERTS: [Role; 5] =
+    [Role::Router, Role::SharedGate, Role::SharedUp, Role::SharedDown, Role::SharedRouter];
+
+/// Roles of the gate and up projections of an expert, whose rows lie one after the other in some files.
+const GATE_AND_UP: [Role; 2] = [Role::Gate, Role::Up];
+
+/// Names of tensors that hold projections of all experts: the roles, the name in Hugging Face models of any architecture
+/// with experts, which are read but not written, and the name in GGUF files.
+const EXPERT_NAMES: [(&[Role], &str, &str); 5] = [
+    (&[Role::Gate], "", "ffn_gate_exps.weight"),
+    (&[Role::Up], "", "ffn_up_exps.weight"),
+    (&[Role::Down], "", "ffn_down_exps.weight"),
+    (&GATE_AND_UP, "mlp.experts.gate_up_proj", ""),
+    (&[Role::Down], "mlp.experts.down_proj", ""),
 ];
 
 /// Roles of the norms.
@@ -164,6 +200,30 @@ fn pick<'a>(container: Container, hugging_face: &'a str, gguf: &'a str) -> &'a s
     }
 }
 
+/// Identifies the projection of an expert that is called `rest` after the prefix of its layer.
+fn expert(container: Container, architecture: &Architecture, rest: &str) -> Option<(usize, Role)> {
+    let (Container::Safetensors, ExpertNames::Apart(prefix, names)) =
+        (container, architecture.experts?.names)
+    else {
+        return None;
+    };
+    let (number, name) = rest.strip_prefix(prefix)?.split_once('.')?;
+    let e: usize = number.parse().ok().filter(|e: &usize| e.to_string() == number)?;
+    let place = names.iter().position(|each| *each == name)?;
+    Some((e, *OF_EXPERTS.get(place)?))
+}
+
+/// Returns the tensors of Hugging Face models of `architecture` that hold projections of all experts, as in
+/// [`EXPERT_NAMES`].
+fn stacked(architecture: &Architecture) -> Vec<(&'static [Role], &'static str, &'static str)> {
+    match architecture.experts.map(|experts| experts.names) {
+        Some(ExpertNames::Stacked(gate_and_up, down)) => {
+            vec![(&GATE_AND_UP, gate_and_up, ""), (&[Role::Down], down, "")]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Identity of a tensor in the model, whatever the files call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorId {
@@ -181,6 +241,58 @@ pub enum TensorId {
     LongDivisors,
     /// Tensor with this role in the layer with this index, from 0.
     Layer(usize, Role),
+    /// Projection of an expert, one of [`OF_EXPERTS`]: layer, expert, both from 0, and role.
+    Expert(usize, usize, Role),
+}
+
+/// A tensor of a layer that holds the rows of several, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    layer: usize,
+    roles: &'static [Role],
+    /// Whether it holds the roles of all experts, those of one expert after the other.
+    of_experts: bool,
+}
+
+impl Joined {
+    /// Returns the first of the tensors whose rows it holds.
+    pub fn first(self) -> TensorId {
+        let role = self.roles.first().copied().unwrap_or(Role::Query);
+        if self.of_experts {
+            TensorId::Expert(self.layer, 0, role)
+        } else {
+            TensorId::Layer(self.layer, role)
+        }
+    }
+
+    /// Returns the tensors whose rows it holds, in order; nothing if they are of experts.
+    pub fn of_layer(self) -> Vec<TensorId> {
+        let roles = if self.of_experts { &[] } else { self.roles };
+        roles.iter().map(|role| TensorId::Layer(self.layer, *role)).collect()
+    }
+
+    /// Returns the tensors whose rows it holds in a model with the configuration `config`, in order.
+    pub fn ids(self, config: &Config) -> Vec<TensorId> {
+        let Self { layer, roles, of_experts } = self;
+        if !of_experts {
+            return roles.iter().map(|role| TensorId::Layer(layer, *role)).collect();
+        }
+        let n = config.experts.map_or(0, |experts| experts.count);
+        (0..n).flat_map(|e| roles.iter().map(move |role| TensorId::Expert(layer, e, *role))).collect()
+    }
+
+    /// Returns its shape in a model with the configuration `config`, outermost dimension first.
+    pub fn shape(self, config: &Config) -> Vec<u64> {
+        let shapes: Vec<Vec<u64>> = self.ids(config).iter().map(|id| id.shape(config)).collect();
+        let n = if self.of_experts { shapes.len() / self.roles.len().max(1) } else { 1 };
+        let rows: u64 = shapes.iter().filter_map(|shape| shape.first()).sum();
+        let mut shape = vec![rows / (n as u64).max(1)];
+        if self.of_experts {
+            shape.insert(0, n as u64);
+        }
+        shape.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
+        shape
+    }
 }
 
 impl TensorId {
@@ -195,53 +307,89 @@ impl TensorId {
             return Some(*id);
         }
         let (layer, rest) = in_layer(container, name)?;
+        let of_expert =
+            || expert(container, architecture, rest).map(|(e, role)| TensorId::Expert(layer, e, role));
         let role = Role::of_architecture(architecture)
-            .find(|role| !rest.is_empty() && role.name_in(container, architecture) == rest)?;
-        Some(TensorId::Layer(layer, role))
+            .find(|role| !rest.is_empty() && role.name_in(container, architecture) == rest);
+        role.map(|role| TensorId::Layer(layer, role)).or_else(of_expert)
     }
 
-    /// Identifies the tensors whose rows the tensor called `name` holds one after the other, in files of kind
-    /// `container` that hold a model of `architecture`; `None` if the tensor holds the rows of one only.
-    pub fn parse_joined(container: Container, architecture: &Architecture, name: &str) -> Option<Vec<Self>> {
+    /// Identifies the tensor called `name` as one that holds the rows of several, in files of kind `container` that hold
+    /// a model of `architecture`; `None` if it holds the rows of one only.
+    pub fn parse_joined(container: Container, architecture: &Architecture, name: &str) -> Option<Joined> {
         let (layer, rest) = in_layer(container, name)?;
-        let mut all = architecture.joined.iter().chain(&JOINED_NAMES);
-        let (roles, ..) = all.find(|(_, a, b)| !rest.is_empty() && pick(container, a, b) == rest)?;
-        Some(roles.iter().map(|role| TensorId::Layer(layer, *role)).collect())
+        let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
+        if let Some((roles, ..)) = architecture.joined.iter().chain(&JOINED_NAMES).find(|each| is_it(each)) {
+            return Some(Joined { layer, roles, of_experts: false });
+        }
+        let stacked = stacked(architecture);
+        let (roles, ..) = stacked.iter().chain(&EXPERT_NAMES).find(|each| is_it(each))?;
+        architecture.experts.map(|_| Joined { layer, roles, of_experts: true })
     }
 
-    /// Returns the name of the tensor that holds the rows of this tensor among those of others, and all the tensors
-    /// whose rows it holds, in files of kind `container` that hold a model of `architecture`; `None` if such files hold
-    /// this tensor by itself.
-    pub fn joined(self, container: Container, architecture: &Architecture) -> Option<(String, Vec<Self>)> {
-        let TensorId::Layer(layer, role) = self else { return None };
-        let mut all = architecture.joined.iter();
-        let (roles, a, b) =
-            all.find(|(roles, a, b)| roles.contains(&role) && !pick(container, a, b).is_empty())?;
-        let name = format!("{}{layer}.{}", layer_prefix(container), pick(container, a, b));
-        Some((name, roles.iter().map(|role| TensorId::Layer(layer, *role)).collect()))
+    /// Returns the tensor that holds the rows of this tensor among those of others, and its name, in files of kind
+    /// `container` that hold a model of `architecture`; `None` if such files hold this tensor by itself.
+    pub fn joined(self, container: Container, architecture: &Architecture) -> Option<(String, Joined)> {
+        let find = |all: &[(&'static [Role], &'static str, &'static str)], role: Role| {
+            let named = |(roles, a, b): &&(&[Role], &str, &str)| {
+                roles.contains(&role) && !pick(container, a, b).is_empty()
+            };
+            all.iter().find(named).map(|(roles, a, b)| (*roles, pick(container, a, b)))
+        };
+        let (layer, of_experts, (roles, name)) = match self {
+            TensorId::Layer(layer, role) => (layer, false, find(architecture.joined, role)?),
+            TensorId::Expert(layer, _, role) => {
+                let own = find(&stacked(architecture), role);
+                let gguf = || if container == Container::Gguf { find(&EXPERT_NAMES, role) } else { None };
+                (layer, true, own.or_else(gguf)?)
+            }
+            _ => return None,
+        };
+        let name = format!("{}{layer}.{name}", layer_prefix(container));
+        Some((name, Joined { layer, roles, of_experts }))
     }
 
     /// Returns the name of the tensor in files of kind `container` that hold a model of `architecture`; `None` if such
-    /// files do not hold the tensor.
+    /// files do not hold the tensor, or not by itself.
     pub fn name(self, container: Container, architecture: &Architecture) -> Option<String> {
-        let (name, prefix) = match self {
+        match self {
             TensorId::Layer(layer, role) => {
-                (role.name_in(container, architecture), format!("{}{layer}.", layer_prefix(container)))
+                let name = role.name_in(container, architecture);
+                (!name.is_empty()).then(|| format!("{}{layer}.{name}", layer_prefix(container)))
             }
+            TensorId::Expert(layer, e, role) => match (container, architecture.experts?.names) {
+                (Container::Safetensors, ExpertNames::Apart(prefix, names)) => {
+                    let place = OF_EXPERTS.iter().position(|each| *each == role)?;
+                    Some(format!("{}{layer}.{prefix}{e}.{}", layer_prefix(container), names.get(place)?))
+                }
+                _ => None,
+            },
             other => {
                 let (_, a, b) = MODEL_NAMES.iter().find(|(each, ..)| *each == other)?;
-                (pick(container, a, b), String::new())
+                let name = pick(container, a, b);
+                (!name.is_empty()).then(|| name.to_owned())
             }
-        };
-        (!name.is_empty()).then(|| prefix + name)
+        }
     }
 
     /// Returns the role of a layer's tensor in words; the identity of any other.
     pub fn describe_role(self) -> String {
-        self.role().map_or_else(|| format!("{self:?}"), |role| format!("{role:?}"))
+        match self {
+            TensorId::Layer(_, role) => format!("{role:?}"),
+            TensorId::Expert(_, e, role) => format!("{role:?} of expert {e}"),
+            other => format!("{other:?}"),
+        }
     }
 
-    /// Returns the role of a layer's tensor; `None` for a tensor outside the layers.
+    /// Returns the layer of the tensor, from 0; `None` for a tensor outside the layers.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            TensorId::Layer(layer, _) | TensorId::Expert(layer, ..) => Some(layer),
+            _ => None,
+        }
+    }
+
+    /// Returns the role of a layer's tensor; `None` for a tensor outside the layers and for one of an expert.
     pub fn role(self) -> Option<Role> {
         match self {
             TensorId::Layer(_, role) => Some(role),
@@ -268,6 +416,11 @@ impl TensorId {
                 vec![config.rotated_width as u64 / 2]
             }
             TensorId::Layer(_, role) => role.shape(config).iter().map(|n| *n as u64).collect(),
+            TensorId::Expert(_, _, role) => {
+                let inner = config.experts.map_or(0, |experts| experts.width) as u64;
+                let hidden = config.hidden_size as u64;
+                if role == Role::Down { vec![hidden, inner] } else { vec![inner, hidden] }
+            }
         }
     }
 }
@@ -278,6 +431,7 @@ impl Role {
     pub fn shape(self, config: &Config) -> Vec<usize> {
         let hidden = config.hidden_size;
         let inner = config.intermediate_size;
+        let (experts, shared) = config.experts.map_or((0, 0), |e| (e.count, e.shared_width.unwrap_or(0)));
         let queries = config.n_heads * config.head_dim;
         let keys = config.n_kv_heads * config.head_dim;
         match self {
@@ -295,6 +449,10 @@ impl Role {
             Role::Key | Role::Value => vec![keys, hidden],
             Role::KeyBias | Role::ValueBias => vec![keys],
             Role::Output => vec![hidden, queries],
+            Role::Router => vec![experts, hidden],
+            Role::SharedRouter => vec![1, hidden],
+            Role::SharedGate | Role::SharedUp => vec![shared, hidden],
+            Role::SharedDown => vec![hidden, shared],
             Role::Gate | Role::Up => vec![inner, hidden],
             Role::GateBias | Role::UpBias => vec![inner],
             Role::Down => vec![hidden, inner],
@@ -308,6 +466,10 @@ impl Role {
             Role::AttentionNorm | Role::MlpNorm => architecture.norms_before(),
             Role::AttentionAfterNorm | Role::MlpAfterNorm => architecture.norms_after(),
             Role::QueryNorm | Role::KeyNorm => architecture.head_norms != HeadNorms::None,
+            Role::Router => architecture.experts.is_some(),
+            Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
+                architecture.experts.is_some_and(|experts| experts.shared.is_some())
+            }
             _ => true,
         };
         LAYER_NAMES.iter().map(|(role, ..)| *role).filter(has)
@@ -327,15 +489,42 @@ impl Role {
         }
     }
 
-    /// Returns the roles that every layer of a model with the configuration `config` must have.
-    pub fn required(config: &Config) -> Vec<Role> {
+    /// Returns the roles that layers of a model with the configuration `config` must have, experts aside: those of layers
+    /// whose feed-forward part is `feed_forward`.
+    pub fn required(config: &Config, feed_forward: FeedForward) -> Vec<Role> {
         let roles = ATTENTION_BIASES.iter().chain(&MLP_BIASES);
         let stored = config.biases.attention.iter().chain(&config.biases.mlp);
         let without: Vec<Role> =
             roles.zip(stored).filter(|(_, stored)| !**stored).map(|(role, _)| *role).collect();
+        let other: &[Role] = match feed_forward {
+            FeedForward::Mlp => &AROUND_EXPERTS,
+            FeedForward::Experts => &OF_EXPERTS,
+        };
         Role::of_architecture(config.architecture)
-            .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
+            .filter(|role| {
+                *role != Role::RotaryFrequencies && !without.contains(role) && !other.contains(role)
+            })
             .collect()
+    }
+
+    /// Returns the roles that some layers of a model with the configuration `config` must have, experts aside.
+    pub fn required_anywhere(config: &Config) -> Vec<Role> {
+        let mut roles: Vec<Role> =
+            config.layers.iter().flat_map(|kind| Self::required(config, kind.feed_forward)).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Whether the role is that of a router or of the expert that serves every token. Like the experts, such tensors of
+    /// several layers are not mixed: the experts of one layer have nothing to do with those of another.
+    pub fn goes_with_experts(self) -> bool {
+        AROUND_EXPERTS.contains(&self)
+    }
+
+    /// Whether the role is that of a router.
+    pub fn is_router(self) -> bool {
+        matches!(self, Role::Router | Role::SharedRouter)
     }
 
     /// Whether the role is that of a norm.
@@ -366,15 +555,17 @@ mod tests {
         for architecture in ALL {
             for container in [Container::Safetensors, Container::Gguf] {
                 let of_layer = Role::of_architecture(architecture).map(|role| TensorId::Layer(17, role));
+                let experts = OF_EXPERTS.map(|role| TensorId::Expert(17, 3, role));
+                let of_layer = of_layer.chain(architecture.experts.into_iter().flat_map(|_| experts));
                 for id in of_layer.chain(MODEL_NAMES.map(|(id, ..)| id)) {
                     match (id.name(container, architecture), id.joined(container, architecture)) {
                         (Some(name), None) => {
                             assert_eq!(TensorId::parse(container, architecture, &name), Some(id), "{name}");
                         }
-                        (None, Some((name, all))) => {
+                        (None, Some((name, joined))) => {
                             assert_eq!(TensorId::parse(container, architecture, &name), None, "{name}");
                             let parsed = TensorId::parse_joined(container, architecture, &name);
-                            assert!(all.contains(&id) && parsed == Some(all), "{name}");
+                            assert_eq!(parsed, Some(joined), "{name}");
                         }
                         (None, None) => {}
                         both => panic!("{both:?}"),
@@ -386,7 +577,7 @@ mod tests {
 
     #[test]
     fn foreign_names_have_no_role() {
-        let llama = by_gguf("llama").unwrap();
+        let llama = by_gguf("llama", false).unwrap();
         for name in [
             "model.layers.x.mlp.up_proj.weight",
             "model.layers.01.mlp.up_proj.weight",

@@ -3,13 +3,13 @@
 use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode};
-use crate::model::Model;
 use crate::model::binding::Form;
 use crate::model::open::TensorEntry;
 use crate::model::rope::RopeScaling;
-use crate::model::tensors::{Role, TensorId};
+use crate::model::tensors::{Joined, Role, TensorId};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
+use crate::model::{Config, Model};
 use crate::{Error, Result};
 
 /// Source of the values of a tensor.
@@ -70,18 +70,18 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let shape = source.shape.clone();
         let bytes = size(&name, element, &shape)?;
         let job = Job { content, element, forms, bytes, name, shape };
-        let Some((name, ids)) = whole else {
+        let Some((name, whole)) = whole else {
             jobs.push(job);
             continue;
         };
         match joined.iter_mut().find(|parts| parts.name == name) {
             Some(parts) => parts.found.push((id, job)),
-            None => joined.push(JoinedParts { name, ids, found: vec![(id, job)], place: jobs.len() }),
+            None => joined.push(JoinedParts { name, whole, found: vec![(id, job)], place: jobs.len() }),
         }
     }
     // From the last place to the first, so that places stay what they are.
     for parts in joined.into_iter().rev() {
-        jobs.insert(parts.place, parts.finish()?);
+        jobs.insert(parts.place, parts.finish(config)?);
     }
     for (id, divisors) in new_divisors(model, container)? {
         let (element, shape) = (Element::F32, vec![divisors.len() as u64]);
@@ -97,8 +97,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
 /// Parts of a tensor that holds the rows of several.
 struct JoinedParts<'a> {
     name: String,
-    /// Identities of the parts, in order.
-    ids: Vec<TensorId>,
+    whole: Joined,
     /// Parts that were found so far, in the order of the original's files.
     found: Vec<(TensorId, Job<'a>)>,
     /// Place among the other jobs.
@@ -107,22 +106,19 @@ struct JoinedParts<'a> {
 
 impl<'a> JoinedParts<'a> {
     /// Makes the job of the whole tensor, in the widest of the element types of its parts.
-    fn finish(self) -> Result<Job<'a>> {
-        let Self { name, ids, mut found, .. } = self;
+    fn finish(self, config: &Config) -> Result<Job<'a>> {
+        let Self { name, whole, mut found, .. } = self;
         let widest = found.iter().map(|(_, job)| job.element).reduce(Element::wider);
         let element = widest.or_internal("a joined tensor has no parts")?;
-        let mut parts = Vec::with_capacity(ids.len());
-        for id in ids {
+        let mut parts = Vec::new();
+        for id in whole.ids(config) {
             let place = found.iter().position(|(each, _)| *each == id);
             let place = place.or_internal("a part of a joined tensor is missing")?;
             let (_, part) = found.swap_remove(place);
             let bytes = size(&name, element, &part.shape)?;
             parts.push(Job { element, bytes, ..part });
         }
-        let mut shape = parts.first().map(|part| part.shape.clone()).unwrap_or_default();
-        if let Some(rows) = shape.first_mut() {
-            *rows = parts.iter().filter_map(|part| part.shape.first()).sum();
-        }
+        let shape = whole.shape(config);
         let bytes = parts.iter().map(|part| part.bytes).sum();
         Ok(Job { content: Content::Joined(parts), element, forms: [Form::Plain; 2], name, shape, bytes })
     }
@@ -135,17 +131,28 @@ fn content<'a>(
     layers: &'a [NewLayer],
     source: &'a TensorEntry,
 ) -> Option<(TensorId, Content<'a>)> {
-    let TensorId::Layer(layer, role) = source.id else {
+    let Some(layer) = source.id.layer() else {
         // A stale copy of a tied head would be taken for a head that is not tied.
         let stale = source.id == TensorId::Head && model.config.tied_head;
         return (!stale).then_some((source.id, Content::Original(source)));
     };
+    let survives = |new: &NewLayer| new.mix().survivor().is_ok_and(|survivor| survivor == layer);
+    let role = match source.id {
+        TensorId::Expert(_, expert, role) => {
+            let place = layers.iter().position(survives)?;
+            return Some((TensorId::Expert(place, expert, role), Content::Original(source)));
+        }
+        other => other.role()?,
+    };
     let leads = |new: &NewLayer| new.mix().parts().first().is_some_and(|(first, _)| *first == layer);
-    let place = layers.iter().position(leads)?;
+    let place = match role.goes_with_experts() {
+        true => layers.iter().position(survives)?,
+        false => layers.iter().position(leads)?,
+    };
     let id = TensorId::Layer(place, role);
     match layers.get(place) {
         // Buffers that old checkpoints carry are the same in every layer, so they are copied, not mixed.
-        Some(new) if !new.is_copied(role, &model.config) && role != Role::RotaryFrequencies => {
+        Some(new) if new.copied_from(role, &model.config).is_none() && role != Role::RotaryFrequencies => {
             Some((id, Content::Computed(new, role)))
         }
         _ => Some((id, Content::Original(source))),

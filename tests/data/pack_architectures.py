@@ -5,7 +5,8 @@ usage: pack_architectures.py SOURCE TARGET NAME...
 SOURCE/NAME holds a random model as a Hugging Face directory (`hf`, with `config.json` as transformers 4 and
 `config.v5.json` as transformers 5 spells it), as `model.gguf` where llama.cpp can compute the model, and `golden.json` and `states.npz` by transformers.
 TARGET/NAME gets the models as they are and one file `golden.safetensors`: the token ids, the negative log-likelihood of
-each token but the first, and the states of the first sequences after the embedding and after each layer.
+each token but the first, the states of the first sequences after the embedding and after each layer, and, where layers have
+experts, those that were chosen for each token, and their gates.
 """
 import json, pathlib, shutil, sys
 
@@ -24,5 +25,8 @@ for name in names:
         shutil.copyfile(given / "model.gguf", made / "model.gguf")
     golden, states = json.loads((given / "golden.json").read_text()), np.load(given / "states.npz")
     tensors = {"token_ids": np.array(golden["token_ids"], np.int32), "nll": np.array(golden["nll"], np.float32)}
+    for layer, tokens in golden.get("experts", {}).items():
+        tensors[f"experts_{layer}"] = np.array([token["experts"] for token in tokens], np.int32)
+        tensors[f"gates_{layer}"] = np.array([token["gates"] for token in tokens], np.float32)
     tensors |= {key: np.ascontiguousarray(states[key]) for key in states.files if key != "final"}
     save_file(tensors, made / "golden.safetensors")

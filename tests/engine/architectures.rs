@@ -21,7 +21,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 17] = [
+const FIXTURES: [&str; 21] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -39,6 +39,10 @@ const FIXTURES: [&str; 17] = [
     "gemma2",
     "gemma3",
     "phi3",
+    "mixtral",
+    "qwen2moe",
+    "qwen3moe",
+    "granitemoe",
 ];
 
 /// The files of a Hugging Face directory; `config.json` is the one called `config`.
@@ -98,7 +102,26 @@ fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &SafeTens
         for layer in 0..model.config.n_layers {
             let fetch = runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap();
             let layer_on_device = runner.upload(fetch.finish().await.unwrap()).unwrap();
-            states = runner.forward(&layer_on_device, &states).unwrap();
+            if let Some(experts) = layer_on_device.experts() {
+                let between =
+                    layer_on_device.after_attention(states.chunks[0].clone(), runner.positions()).unwrap();
+                let input = layer_on_device.mlp_input(between).unwrap();
+                let scores = to_host(experts.router.forward(input).unwrap(), "in a test").await.unwrap();
+                let chosen = golden.tensor(&format!("experts_{layer}")).unwrap();
+                let gates = states_of(&format!("gates_{layer}"));
+                let routed = experts.route(&scores).unwrap();
+                for (place, e) in chosen.data().chunks_exact(4).enumerate() {
+                    let (token, e) = (place / chosen.shape()[1], e[0] as usize);
+                    let found = routed[e].rows.iter().position(|row| *row as usize == token);
+                    let found =
+                        found.unwrap_or_else(|| panic!("{what}, layer {layer}: token {token}, expert {e}"));
+                    let what = format!("{what}, layer {layer}: gate of token {token}");
+                    close(&what, &[routed[e].gates[found]], &[gates[place]]);
+                }
+                let n_routed: usize = routed.iter().map(|routed| routed.rows.len()).sum();
+                assert_eq!(n_routed, chosen.shape()[1] * rows.len() * tokens);
+            }
+            states = runner.forward(&layer_on_device, &states).await.unwrap();
             close(
                 &format!("{what}: layer {layer}"),
                 &host(&states).await,
@@ -165,6 +188,9 @@ fn refused(name: &str, method: &str, container: Container) -> Option<&'static st
     match (name, method, container) {
         ("smollm3" | "exaone4_hybrid", _, Container::Gguf) => Some("write a Hugging Face folder"),
         (_, "flatten" | "replaceme", _) if normalises_after => Some("is not defined for"),
+        ("mixtral" | "qwen2moe" | "qwen3moe" | "granitemoe", "flatten" | "replaceme" | "prunecomp", _) => {
+            Some("is not defined for")
+        }
         // Windows alternate: no neighbours are of one kind.
         ("gemma2", "mka", _) => Some("cannot become one"),
         _ => None,

@@ -23,7 +23,7 @@ fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {
         for layer in 0..model.config.n_layers {
             let tensors =
                 runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
-            let after = runner.forward(&runner.upload(tensors).unwrap(), &states).unwrap();
+            let after = runner.forward(&runner.upload(tensors).unwrap(), &states).await.unwrap();
             outputs.push(observe(layer, &states, &after, PointRule::Last, true).await.unwrap());
             states = after;
         }

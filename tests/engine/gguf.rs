@@ -235,7 +235,10 @@ fn queries_keys_and_values_in_one_tensor_are_parted() {
         let at = parts.iter().position(|(name, ..)| name == "blk.1.attn_q.weight").unwrap();
         parts[at].0 = "blk.1.attn_qkv.weight".into();
     });
-    refused(&wrong, &["edited.gguf", "blk.1.attn_qkv.weight", "[64, 64]", "cannot be parted"]);
+    refused(
+        &wrong,
+        &["edited.gguf", "blk.1.attn_qkv.weight", "[64, 64]", "the configuration demands [128, 64]"],
+    );
 }
 
 #[test]
@@ -283,11 +286,8 @@ fn the_architecture_is_judged_before_any_tensor() {
     bytes[at..at + 4].copy_from_slice(&19u32.to_le_bytes());
     refused(&odd, &["architecture bert is not supported"]);
 
-    let experts = edited(|metadata, parts| {
-        metadata.set("llama.expert_count", Value::U32(8));
-        parts[0].0 = "blk.0.ffn_gate_inp.weight".into();
-    });
-    refused(&experts, &["llama.expert_count is 8"]);
+    let experts = with(&[("llama.expert_count", Value::U32(8))]);
+    refused(&experts, &["llama.expert_used_count is missing"]);
     refused(&with(&[("general.type", text("adapter"))]), &["general.type is adapter", "whole model"]);
     refused(
         &edited(|metadata, _| metadata.remove("general.architecture")),

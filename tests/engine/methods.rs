@@ -145,7 +145,7 @@ impl Case {
             let tensor_name = tensor[0].as_str().unwrap();
             let id = TensorId::parse(
                 laminate::format::Container::Safetensors,
-                by_gguf("llama").unwrap(),
+                by_gguf("llama", false).unwrap(),
                 tensor_name,
             )
             .unwrap();

@@ -85,8 +85,11 @@ impl<'a> Writer<'a> {
         for past in &mut self.pasts {
             let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
             // The new tokens of all texts are one chunk.
-            let chunks = states.chunks.into_iter().map(|x| layer.forward_after(x, &positions, past));
-            states = HiddenStates { chunks: chunks.collect::<Result<_>>()? };
+            let mut chunks = Vec::with_capacity(1);
+            for x in states.chunks {
+                chunks.push(runner.forward_after(&layer, x, &positions, past).await?);
+            }
+            states = HiddenStates { chunks };
         }
         let rows: Vec<(usize, usize)> = (0..self.ids.len()).map(|text| (text, 0)).collect();
         let (seed, first) = (self.seed, self.places.start);

@@ -96,7 +96,7 @@ fn title(role: Role, element: Element) -> String {
 
 fn parse(title: &str, model: &Model) -> Option<(Role, Element)> {
     let (element, name) = title.split_once(' ')?;
-    let role = Role::required(&model.config).into_iter().find(|role| format!("{role:?}") == name)?;
+    let role = Role::required_anywhere(&model.config).into_iter().find(|role| format!("{role:?}") == name)?;
     Some((role, element.parse().ok()?))
 }
 

@@ -164,13 +164,13 @@ impl Trial<'_, '_> {
         let entering = span.entering.sequences(&guard.places)?;
         let mut streams = Vec::with_capacity(layers.len());
         for layer in layers {
-            streams.push(walker.runner.forward(&walker.upload(layer).await?, &entering)?);
+            streams.push(walker.runner.forward(&walker.upload(layer).await?, &entering).await?);
         }
         let after = span.layers.last().or_internal("a span has no layers")? + 1;
         for layer in after..model.config.n_layers {
             let layer = walker.upload(&NewLayer::original(layer)).await?;
             for stream in &mut streams {
-                *stream = walker.runner.forward(&layer, stream)?;
+                *stream = walker.runner.forward(&layer, stream).await?;
             }
         }
         let streams: Vec<&HiddenStates> = streams.iter().collect();

@@ -29,15 +29,18 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Unsupported`], which names operators that are.
 pub fn supports(operator: Operator, config: &Config) -> Result<()> {
-    if !matches!(operator, Operator::Flatten | Operator::ReplaceMe) || !config.architecture.norms_after() {
-        return Ok(());
-    }
+    let whose = match operator {
+        Operator::Flatten | Operator::ReplaceMe if config.architecture.norms_after() => {
+            "normalise what they add to the residual stream"
+        }
+        Operator::Flatten | Operator::ReplaceMe | Operator::Scale if config.has_experts() => "have experts",
+        _ => return Ok(()),
+    };
     Err(Error::Unsupported(format!(
-        "operator {operator} is not defined for {}, whose layers normalise what they add to the residual stream; {}, {} \
-         and {} are",
+        "operator {operator} is not defined for {}, whose layers {whose}; {}, {} and {} are",
         config.architecture_name(),
         Operator::PoolRefit,
-        Operator::Scale,
+        Operator::Average,
         Operator::Drop
     )))
 }

@@ -80,19 +80,24 @@ pub async fn layers(
     })
     .await?;
     if !pools(&context.model.config) {
-        built.remarks.push(
-            "Spans were refitted without pooling, because the model's layers normalise what they add to the residual \
-             stream: heads and neurons of several layers do not add up behind one norm."
-                .to_owned(),
-        );
+        built.remarks.push(format!(
+            "Spans were refitted without pooling, because the model's layers {}.",
+            match context.model.config.has_experts() {
+                true => "have experts, and those of different layers have nothing to do with each other",
+                false =>
+                    "normalise what they add to the residual stream: heads and neurons of several layers do not add \
+                     up behind one norm",
+            }
+        ));
     }
     built.remarks.extend(refit::remark(context, resources));
     Ok(built)
 }
 
-/// Returns whether heads and neurons of several layers can be in one: not behind a norm of their sum.
+/// Returns whether heads and neurons of several layers can be in one: not behind a norm of their sum, and not where neurons
+/// are of experts.
 pub fn pools(config: &Config) -> bool {
-    !config.architecture.norms_after()
+    !config.architecture.norms_after() && !config.has_experts()
 }
 
 /// Returns the bytes that pooling `n_layers` layers needs beside the hidden states: the weights of the layers, and the

@@ -218,7 +218,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
         for (chunk, between) in self.span.chunks().zip(between) {
             let gated = activations(layers, between)?;
             let mut target = chunk.leaving - between.clone();
-            for bias in layers.iter().filter_map(|layer| layer.down().bias()) {
+            for bias in layers.iter().filter_map(|layer| layer.down().ok()?.bias()) {
                 target = target - bias.clone();
             }
             let (z, y) = (joined(gated).await?, to_host(target, "while fitting").await?);

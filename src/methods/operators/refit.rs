@@ -1,6 +1,6 @@
 //! Refit: one layer of a span stays. Its output and down projections are solved for by ridge least squares,
 //! so that on the calibration text the new model's residual stream after this layer is the original's after
-//! the span.
+//! the span. Of a layer with experts, only the output projection of attention is solved for.
 //!
 //! Both projections are solved for together first, and the output projection is kept. The down projection is
 //! then solved for alone, on the activations that the new attention gives. Each solution is a ridge about the
@@ -23,6 +23,7 @@ use crate::methods::walk::walk;
 use crate::methods::walk::walker::{Systems, Walker};
 use crate::methods::work::Work;
 use crate::model::Config;
+use crate::model::config::FeedForward;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::read_f32;
@@ -115,8 +116,10 @@ pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Resu
 /// Those of [`read_f32`] and [`solve`].
 pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
+    let has_experts = model.config.kind(span.stays)?.feed_forward == FeedForward::Experts;
+    let parts: &[Part] = if has_experts { &[Part::Attention] } else { &[Part::Attention, Part::Mlp] };
     let mut weights = Vec::with_capacity(2);
-    for part in [Part::Attention, Part::Mlp] {
+    for part in parts {
         let mut weight = read_f32(model, span.stays, part.projection()).await?;
         if model.config.architecture.norms_after() {
             let norm = read_f32(model, span.stays, part.norm()).await?;
@@ -124,9 +127,15 @@ pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
         }
         weights.push(weight);
     }
-    let down = weights.pop().unwrap_or_default();
-    let output = weights.pop().unwrap_or_default();
-    solve(walker, span, NewLayer::original(span.stays), output, down).await
+    let mut weights = weights.into_iter();
+    let (output, down) = (weights.next().unwrap_or_default(), weights.next().unwrap_or_default());
+    let layer = NewLayer::original(span.stays);
+    if has_experts {
+        let uploaded = walker.upload(&layer).await?;
+        let fit = fit_attention(walker, span, &uploaded, &output).await?;
+        return replaced(walker, span, layer, &uploaded, Part::Attention, fit.values).await;
+    }
+    solve(walker, span, layer, output, down).await
 }
 
 /// Part of a layer that adds to the residual stream.
@@ -229,7 +238,7 @@ async fn replaced(
             }
             Part::Mlp => {
                 let between = uploaded.after_attention(chunk.entering.clone(), walker.runner.positions())?;
-                new.down().forward(uploaded.activations(between)?)?
+                new.down()?.forward(uploaded.activations(between)?)?
             }
         };
         let squares = to_host(lengths.square().mean_dim(1), "while fitting").await?;
@@ -294,6 +303,31 @@ async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, do
         walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
     }
     improve(&mut systems, down)
+}
+
+/// Fits the output projection of attention `[hidden, heads * head_dim]` of a layer with experts, as a ridge about its
+/// present output projection `output`. What the experts add is taken as it is with the present one.
+async fn fit_attention(
+    walker: &Walker<'_>,
+    span: &Span<'_>,
+    layer: &DecoderLayer,
+    output: &[f32],
+) -> Result<Fit> {
+    let mut systems = walker.systems(heads(&walker.context.model.config))?;
+    let mut chunks = Vec::new();
+    let mut between = Vec::new();
+    for chunk in span.chunks() {
+        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
+        between.push(as_rows(chunk.entering) + layer.attention_written(contexts.clone())?);
+        chunks.push((chunk, contexts));
+    }
+    let added = walker.runner.mlp(layer, &between).await?;
+    for (((chunk, contexts), between), added) in chunks.into_iter().zip(between).zip(added) {
+        let residual = chunk.leaving - between - added;
+        let (z, y) = (to_host(contexts, "while fitting").await?, to_host(residual, "while fitting").await?);
+        walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
+    }
+    improve(&mut systems, output)
 }
 
 /// Fitted weight and its error.

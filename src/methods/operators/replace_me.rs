@@ -65,7 +65,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     let hidden = config.hidden_size;
     let mut before = span.original.clone();
     for layer in span.layers.iter().take_while(|layer| **layer != span.stays) {
-        before = walker.runner.forward(&walker.original(*layer).await?, &before)?;
+        before = walker.runner.forward(&walker.original(*layer).await?, &before).await?;
     }
     let kept = NewLayer::original(span.stays);
     let layer = walker.upload(&kept).await?;
@@ -89,7 +89,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
 
     let mut tensors = Vec::new();
     for (role, width) in [(Role::Down, config.intermediate_size), (Role::DownBias, 1)] {
-        if Role::required(config).contains(&role) {
+        if Role::required_anywhere(config).contains(&role) {
             let weight = read_f32(walker.context.model, span.stays, role).await?;
             tensors.push((role, product(&map, &weight, hidden, width)));
         }

@@ -8,7 +8,7 @@ use crate::forward::states::to_host;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::model::architectures::HeadNorms;
-use crate::model::config::LayerKind;
+use crate::model::config::{FeedForward, LayerKind};
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
@@ -33,7 +33,7 @@ impl Folded {
     pub async fn read(model: &Model, layer: usize) -> Result<Self> {
         let config = &model.config;
         let mut tensors = Vec::new();
-        for role in Role::required(config) {
+        for role in Role::required(config, FeedForward::Mlp) {
             tensors.push((role, read_f32(model, layer, role).await?));
         }
         let kind = config.kind(layer)?;
@@ -84,7 +84,12 @@ impl Folded {
             _ => (*role, Stored::from_f32(tensor)),
         };
         let tensors = self.tensors.iter().map(stored).collect();
-        walker.runner.upload(LayerTensors { tensors, kind: self.kind })
+        walker.runner.upload(LayerTensors {
+            tensors,
+            kind: self.kind,
+            experts: 0,
+            storage: walker.context.storage,
+        })
     }
 }
 
@@ -229,8 +234,16 @@ pub fn assemble(
             Role::Output => output.to_vec(),
             Role::Down => down.to_vec(),
             Role::OutputBias | Role::DownBias => summed(role)?,
-            Role::AttentionAfterNorm | Role::MlpAfterNorm => {
-                return Err(Error::internal("layers that normalise what they write cannot be pooled"));
+            Role::AttentionAfterNorm
+            | Role::MlpAfterNorm
+            | Role::Router
+            | Role::SharedGate
+            | Role::SharedUp
+            | Role::SharedDown
+            | Role::SharedRouter => {
+                return Err(Error::internal(
+                    "layers with experts, or that normalise what they write, cannot be pooled",
+                ));
             }
             Role::AttentionNorm => attention.clone(),
             Role::MlpNorm => mlp.clone(),
@@ -238,7 +251,7 @@ pub fn assemble(
             Role::RotaryFrequencies => vec![1.0; config.head_dim / 2],
         })
     };
-    Role::required(config).into_iter().map(|role| Ok((role, tensor(role)?))).collect()
+    Role::required(config, FeedForward::Mlp).into_iter().map(|role| Ok((role, tensor(role)?))).collect()
 }
 
 /// Returns the weights of a norm, made safe to divide by: a weight closer to zero than a thousandth of the

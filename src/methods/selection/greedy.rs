@@ -204,13 +204,13 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
     for place in start..n_layers {
         let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
         for branch in &mut branches {
-            *branch = runner.forward(&layer, branch)?;
+            *branch = runner.forward(&layer, branch).await?;
         }
         if places.contains(&place) {
             branches.push(unchanged.clone());
         }
         if place < *last {
-            unchanged = runner.forward(&layer, &unchanged)?;
+            unchanged = runner.forward(&layer, &unchanged).await?;
         }
         let detail = format!("layer {} of {n_layers}, {} candidates", place + 1, branches.len());
         let (done, total) = ((place + 1 - start) as u64, (n_layers - start) as u64);

@@ -100,7 +100,7 @@ impl<'a> Walk<'_, 'a> {
         if let Some(states) = &mut self.new
             && goes_on
         {
-            *states = self.walker.runner.forward(&self.walker.upload(&layer).await?, states)?;
+            *states = self.walker.runner.forward(&self.walker.upload(&layer).await?, states).await?;
         }
         self.built.layers.push(layer);
         Ok(())
@@ -142,7 +142,7 @@ impl<'a> Walk<'_, 'a> {
         };
         if goes_on {
             let layer = self.walker.upload(&fitted.layer).await?;
-            self.new = Some(self.walker.runner.forward(&layer, &entering)?);
+            self.new = Some(self.walker.runner.forward(&layer, &entering).await?);
         }
         self.built.layers.push(fitted.layer);
         self.built.remarks.extend(fitted.remarks);

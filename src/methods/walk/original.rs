@@ -36,7 +36,7 @@ impl Original {
         }
         while self.place < to {
             let layer = walker.original(self.place).await?;
-            self.states = walker.runner.forward(&layer, &self.states)?;
+            self.states = walker.runner.forward(&layer, &self.states).await?;
             self.place += 1;
         }
         Ok(())

@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::walker::Walker;
 use crate::Result;
+use crate::error::OrInternal;
 use crate::forward::states::{as_rows, to_host};
 use crate::model::layers::decoder::DecoderLayer;
 
@@ -48,7 +49,8 @@ impl Seen {
             attention: halves(normed(as_rows(x), epsilon)).await?,
             mlp: halves(normed(between.clone(), epsilon)).await?,
         });
-        let written = layer.mlp(between.clone())?;
+        let added = walker.runner.mlp(layer, std::slice::from_ref(&between)).await?.pop();
+        let written = added.or_internal("a chunk went into a layer and none came out")?;
         self.written = Some(match self.written.take() {
             Some(before) => before + written.clone(),
             None => written.clone(),

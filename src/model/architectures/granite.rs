@@ -1,7 +1,7 @@
 //! Granite, whose embeddings, scores, residuals and logits are scaled.
 
 use super::llama::LLAMA;
-use super::{Architecture, Presence, Rotation, Scaling, Usual};
+use super::{Architecture, ExpertNames, Experts, Gates, Presence, Rotation, Scaling, Usual};
 use crate::model::tensors::Role;
 
 /// Granite 3, dense.
@@ -27,5 +27,30 @@ pub const GRANITE4: Architecture = Architecture {
     mlp_width: "shared_intermediate_size",
     names: &[(Role::Down, "shared_mlp.output_linear.weight", "ffn_down.weight")],
     joined: &[(&[Role::Gate, Role::Up], "shared_mlp.input_linear.weight", "")],
+    ..GRANITE
+};
+
+/// Granite 3 with experts.
+pub const GRANITE_MOE: Architecture = Architecture {
+    name: "Granite 3 MoE",
+    class: "GraniteMoeForCausalLM",
+    base: "GraniteMoeModel",
+    model_type: "granitemoe",
+    gguf: "granitemoe",
+    mlp_biases: Presence::Never,
+    experts: Some(Experts {
+        count: ["num_local_experts", "num_experts"],
+        usual: 8,
+        usual_used: 2,
+        width: None,
+        gates: Gates::Normalised,
+        shared: None,
+        skips_layers: false,
+        names: ExpertNames::Stacked(
+            "block_sparse_moe.input_linear.weight",
+            "block_sparse_moe.output_linear.weight",
+        ),
+    }),
+    names: &[(Role::Router, "block_sparse_moe.router.layer.weight", "ffn_gate_inp.weight")],
     ..GRANITE
 };

@@ -40,6 +40,7 @@ pub const LLAMA: Architecture = Architecture {
     rotation: Rotation::All,
     scaling: Scaling::None,
     alpha_stretches: false,
+    experts: None,
     mlp_width: "intermediate_size",
     names: &[],
     joined: &[],

@@ -13,6 +13,7 @@ mod granite;
 mod hunyuan;
 mod llama;
 mod ministral;
+mod mixtral;
 mod olmo;
 mod phi;
 mod qwen;
@@ -25,18 +26,22 @@ use crate::kernels::rowwise::Activation;
 
 /// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
 /// can say all that the others can.
-pub static ALL: [&Architecture; 18] = [
+pub static ALL: [&Architecture; 22] = [
     &llama::LLAMA,
     &llama::MISTRAL,
+    &mixtral::MIXTRAL,
     &ministral::MINISTRAL3,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN2_MOE,
+    &qwen::QWEN3_MOE,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &phi::PHI3,
     &smollm3::SMOLLM3,
     &granite::GRANITE4,
     &granite::GRANITE,
+    &granite::GRANITE_MOE,
     &olmo::OLMO3,
     &olmo::OLMO2,
     &glm::GLM4,
@@ -88,6 +93,8 @@ pub struct Architecture {
     pub scaling: Scaling,
     /// Whether `alpha` of a rope scaling of type `dynamic` stretches the base of the frequencies from the first token on.
     pub alpha_stretches: bool,
+    /// Experts in the place of the MLP, in some layers or all; `None` if no layer has any.
+    pub experts: Option<Experts>,
     /// Key of the width of the MLP in `config.json`.
     pub mlp_width: &'static str,
     /// Names of tensors of a layer that are not Llama's: role, name after `model.layers.<n>.` in a Hugging Face model,
@@ -108,6 +115,53 @@ impl Architecture {
     pub fn norms_after(&self) -> bool {
         self.norms != Norms::Before
     }
+}
+
+/// How a layer mixes experts, MLPs of which a router chooses some for each token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Experts {
+    /// Keys of the number of experts in `config.json`: the one that is written, and another spelling.
+    pub count: [&'static str; 2],
+    /// Number of experts where `config.json` lacks the keys.
+    pub usual: usize,
+    /// Number of experts that are chosen for a token where `config.json` lacks `num_experts_per_tok`.
+    pub usual_used: usize,
+    /// Key of the width of an expert in `config.json`, and the width where the key is absent. `None`: the experts are as
+    /// wide as an MLP.
+    pub width: Option<(&'static str, usize)>,
+    /// Gates of the experts that were chosen.
+    pub gates: Gates,
+    /// Key of the width of the expert that serves every token in `config.json`, and the width where the key is absent;
+    /// `None` if there is no such expert. A gate of its own, a sigmoid, multiplies what it adds.
+    pub shared: Option<(&'static str, usize)>,
+    /// Whether `mlp_only_layers` and `decoder_sparse_step` say which layers have an MLP instead.
+    pub skips_layers: bool,
+    /// Names in Hugging Face models.
+    pub names: ExpertNames,
+}
+
+/// Gates by which the outputs of the experts that were chosen for a token are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gates {
+    /// Softmax over the experts that were chosen.
+    Normalised,
+    /// Softmax over all experts.
+    Raw,
+    /// As `norm_topk_prob` says: [`Normalised`](Self::Normalised) if it is true, [`Raw`](Self::Raw) if it is false or
+    /// absent. llama.cpp takes the former, whatever a file says.
+    Asked,
+    /// As `norm_topk_prob` says, but llama.cpp takes [`Raw`](Self::Raw).
+    AskedRaw,
+}
+
+/// Names of the tensors of experts in Hugging Face models, after `model.layers.<n>.`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertNames {
+    /// One tensor for each projection of each expert: `<prefix><expert>.<name>`, with the names of gate, up and down.
+    Apart(&'static str, [&'static str; 3]),
+    /// One tensor for the gate and up projections of all experts, those of one expert after the other, and one for the
+    /// down projections.
+    Stacked(&'static str, &'static str),
 }
 
 /// Where a layer normalises. `f` is attention or the MLP.
@@ -270,9 +324,12 @@ pub fn by_model_type(model_type: &str) -> Option<&'static Architecture> {
     ALL.into_iter().find(|a| a.model_type == model_type)
 }
 
-/// Returns the architecture that GGUF files call `name`.
-pub fn by_gguf(name: &str) -> Option<&'static Architecture> {
-    ALL.into_iter().find(|a| a.gguf == name)
+/// Returns the architecture that GGUF files call `name`; of several, one with experts if `has_experts`, and one without
+/// otherwise.
+pub fn by_gguf(name: &str, has_experts: bool) -> Option<&'static Architecture> {
+    let mut alike = ALL.into_iter().filter(|a| a.gguf == name);
+    let first = alike.clone().next();
+    alike.find(|a| a.experts.is_some() == has_experts).or(first)
 }
 
 /// Lists the names of the families for a message: `a, b and c`.
@@ -294,9 +351,14 @@ mod tests {
             assert_eq!(by_class(architecture.class), Some(architecture));
             assert_eq!(by_class(&architecture.base.to_uppercase()), Some(architecture));
             assert_eq!(by_model_type(architecture.model_type), Some(architecture));
-            assert_eq!(by_gguf(architecture.gguf).unwrap().gguf, architecture.gguf);
+            let found = by_gguf(architecture.gguf, architecture.experts.is_some()).unwrap();
+            assert_eq!(
+                (found.gguf, found.experts.is_some()),
+                (architecture.gguf, architecture.experts.is_some())
+            );
         }
-        assert_eq!(by_gguf("llama").unwrap().class, "LlamaForCausalLM");
+        assert_eq!(by_gguf("llama", false).unwrap().class, "LlamaForCausalLM");
+        assert_eq!(by_gguf("llama", true).unwrap().class, "MixtralForCausalLM");
         let names = listed();
         assert!(
             names.starts_with("Llama, Mistral, ") && names.ends_with("Seed-OSS and ERNIE 4.5"),

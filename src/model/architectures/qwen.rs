@@ -1,7 +1,7 @@
-//! Qwen2, which adds biases, and Qwen3, which normalises each head.
+//! Qwen2, which adds biases, and Qwen3, which normalises each head; both also with experts.
 
 use super::llama::LLAMA;
-use super::{Architecture, HeadNorms, Presence, Usual, Windows};
+use super::{Architecture, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual, Windows};
 use crate::model::binding::RowOrder;
 
 /// Qwen2 and Qwen2.5.
@@ -40,4 +40,62 @@ pub const QWEN3: Architecture = Architecture {
     output_bias: Presence::Key("attention_bias", false),
     head_norms: HeadNorms::Each,
     ..QWEN2
+};
+
+/// Qwen1.5 and Qwen2 with experts, one of which serves every token.
+pub const QWEN2_MOE: Architecture = Architecture {
+    name: "Qwen2-MoE",
+    class: "Qwen2MoeForCausalLM",
+    base: "Qwen2MoeModel",
+    model_type: "qwen2_moe",
+    gguf: "qwen2moe",
+    usual: Usual {
+        n_layers: 24,
+        hidden_size: 2048,
+        intermediate_size: 5632,
+        n_heads: 16,
+        n_kv_heads: Some(16),
+        ..QWEN2.usual
+    },
+    input_biases: Presence::Key("qkv_bias", true),
+    experts: Some(QWEN_EXPERTS),
+    ..QWEN2
+};
+
+/// Experts of [`QWEN2_MOE`].
+const QWEN_EXPERTS: Experts = Experts {
+    count: ["num_experts", "num_local_experts"],
+    usual: 60,
+    usual_used: 4,
+    width: Some(("moe_intermediate_size", 1408)),
+    gates: Gates::AskedRaw,
+    shared: Some(("shared_expert_intermediate_size", 5632)),
+    skips_layers: true,
+    names: ExpertNames::Apart("mlp.experts.", ["gate_proj.weight", "up_proj.weight", "down_proj.weight"]),
+};
+
+/// Qwen3 with experts.
+pub const QWEN3_MOE: Architecture = Architecture {
+    name: "Qwen3-MoE",
+    class: "Qwen3MoeForCausalLM",
+    base: "Qwen3MoeModel",
+    model_type: "qwen3_moe",
+    gguf: "qwen3moe",
+    usual: Usual {
+        n_layers: 24,
+        hidden_size: 2048,
+        intermediate_size: 6144,
+        n_kv_heads: Some(4),
+        head_dim: None,
+        ..QWEN3.usual
+    },
+    experts: Some(Experts {
+        usual: 128,
+        usual_used: 8,
+        width: Some(("moe_intermediate_size", 768)),
+        gates: Gates::Asked,
+        shared: None,
+        ..QWEN_EXPERTS
+    }),
+    ..QWEN3
 };

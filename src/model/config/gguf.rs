@@ -1,9 +1,12 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
-use super::{Biases, Config, LayerKind, QueryGrowth, Scales, Upstream, gguf_score_scale, gguf_windows};
+use super::{
+    Biases, Config, ExpertSizes, FeedForward, LayerKind, QueryGrowth, Scales, Upstream, gguf_score_scale,
+    gguf_windows,
+};
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
-use crate::model::architectures::{self, Architecture, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, Experts, Gates, Rotation, Scaling, Windows};
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
@@ -27,7 +30,13 @@ const FILE_TYPE_KEY: &str = "general.file_type";
 const QUANTIZATION_VERSION: (&str, Value) = ("general.quantization_version", Value::U32(2));
 
 /// Keys that can change the arithmetic, each with the value that leaves it unchanged.
-const NEUTRAL: [(&str, f64); 2] = [("expert_count", 0.0), ("attention.clamp_kqv", 0.0)];
+const NEUTRAL: [(&str, f64); 1] = [("attention.clamp_kqv", 0.0)];
+
+/// Keys of the number of experts and of those that are chosen for each token.
+const EXPERTS: [&str; 2] = ["expert_count", "expert_used_count"];
+
+/// Keys of the width of an expert, and of that of the expert that serves every token.
+const EXPERT_WIDTHS: [&str; 2] = ["expert_feed_forward_length", "expert_shared_feed_forward_length"];
 
 /// Keys of the factors of embeddings and residuals, and of the divisor of logits. An architecture without scales has
 /// 1 there.
@@ -127,6 +136,7 @@ impl Config {
         let n_layers = keys.size("block_count")?;
         let ropes = keys.ropes(architecture, facts.rotary_divisors, facts.long_divisors)?;
         let layers = keys.kinds(architecture, n_layers, ropes.len())?;
+        let intermediate_size = keys.size("feed_forward_length")?;
         let mut config = Self {
             architecture,
             n_layers,
@@ -136,7 +146,8 @@ impl Config {
             query_growth: keys.query_growth()?,
             scales: keys.scales(architecture.scaling, hidden_size)?,
             hidden_size,
-            intermediate_size: keys.size("feed_forward_length")?,
+            intermediate_size,
+            experts: architecture.experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?,
             n_heads,
             n_kv_heads: keys.optional_size("attention.head_count_kv")?.unwrap_or(n_heads),
             head_dim,
@@ -240,6 +251,17 @@ impl Config {
             let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
             metadata.set(&self.key(ROTATES), Value::Bool(rotates));
         }
+        if let (Some(rule), Some(sizes)) = (self.architecture.experts, self.experts) {
+            let ([count, used], [width, shared]) = (EXPERTS, EXPERT_WIDTHS);
+            metadata.set(&self.key(count), size(sizes.count));
+            metadata.set(&self.key(used), size(sizes.used));
+            if rule.width.is_some() {
+                metadata.set(&self.key(width), size(sizes.width));
+            }
+            if let Some(of_shared) = sizes.shared_width {
+                metadata.set(&self.key(shared), size(of_shared));
+            }
+        }
         for (rope, name) in self.ropes.iter().zip(["rope.freq_base", LOCAL_BASE]) {
             metadata.set(&self.key(name), float(rope.theta));
         }
@@ -301,6 +323,24 @@ impl Config {
             )))
         };
         let n = kinds.len();
+        if let (Some(rule), Some(sizes)) = (self.architecture.experts, self.experts) {
+            let theirs = matches!(rule.gates, Gates::Normalised | Gates::Asked);
+            if sizes.normalised != theirs {
+                return Err(Error::Unsupported(format!(
+                    "llama.cpp {} the gates of the chosen experts of the architecture {}, and the model does not agree; \
+                     write a Hugging Face folder",
+                    if theirs { "normalises" } else { "does not normalise" },
+                    self.architecture.gguf
+                )));
+            }
+            if let Some(layer) = kinds.iter().position(|kind| kind.feed_forward == FeedForward::Mlp) {
+                return Err(Error::Unsupported(format!(
+                    "a GGUF file of the architecture {} has experts in every layer, and layer {layer} has none; write a \
+                     Hugging Face folder",
+                    self.architecture.gguf
+                )));
+            }
+        }
         let has_windows = kinds.iter().any(|kind| kind.window.is_some() || kind.rope.is_none());
         if let Windows::Some(_) = self.architecture.windows
             && has_windows
@@ -420,7 +460,10 @@ impl Keys<'_> {
         let Some(name) = self.text(ARCHITECTURE_KEY)? else {
             return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model")));
         };
-        let Some(architecture) = architectures::by_gguf(name) else {
+        let [count, _] = EXPERTS;
+        let n_experts = self.metadata.get(&format!("{name}.{count}")).and_then(number_of);
+        let has_experts = n_experts.is_some_and(|n| n != 0.0);
+        let Some(architecture) = architectures::by_gguf(name, has_experts) else {
             let supported = architectures::listed();
             return self.refuse(format!("architecture {name} is not supported; {supported} are"));
         };
@@ -442,7 +485,9 @@ impl Keys<'_> {
             SCALES.iter().filter(|_| architecture.scaling != Scaling::Factors).map(|name| (*name, 1.0));
         let is_capped = matches!(architecture.scaling, Scaling::Gemma { .. });
         let uncapped = CAPS.iter().filter(|_| !is_capped).map(|name| (*name, 0.0));
-        for (name, neutral) in NEUTRAL.into_iter().chain(unscaled).chain(uncapped) {
+        let [count, _] = EXPERTS;
+        let without_experts = architecture.experts.is_none().then_some((count, 0.0));
+        for (name, neutral) in NEUTRAL.into_iter().chain(unscaled).chain(uncapped).chain(without_experts) {
             let key = self.key(name);
             if let Some(value) = self.metadata.get(&key)
                 && number_of(value) != Some(neutral)
@@ -495,6 +540,21 @@ impl Keys<'_> {
         }
     }
 
+    /// Reads the sizes of the experts; an MLP is `mlp_width` wide.
+    fn experts(&self, rule: Experts, mlp_width: usize) -> Result<ExpertSizes> {
+        let ([count, used], [width, shared]) = (EXPERTS, EXPERT_WIDTHS);
+        Ok(ExpertSizes {
+            count: self.size(count)?,
+            used: self.size(used)?,
+            width: match rule.width {
+                Some(_) => self.size(width)?,
+                None => mlp_width,
+            },
+            normalised: matches!(rule.gates, Gates::Normalised | Gates::Asked),
+            shared_width: rule.shared.map(|_| self.size(shared)).transpose()?,
+        })
+    }
+
     /// Reads the growth of queries with their positions.
     fn query_growth(&self) -> Result<Option<QueryGrowth>> {
         match self.number(GROWTH)?.filter(|beta| *beta != 0.0) {
@@ -530,9 +590,12 @@ impl Keys<'_> {
                 vec![true; n_layers]
             }
         };
+        let feed_forward =
+            if architecture.experts.is_some() { FeedForward::Experts } else { FeedForward::Mlp };
         let kind = |(window, rotates): (Option<usize>, bool)| LayerKind {
             rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
             window,
+            feed_forward,
         };
         Ok(windows.into_iter().zip(rotated).map(kind).collect())
     }
@@ -787,7 +850,7 @@ mod tests {
     fn what_changes_the_arithmetic_is_refused_by_name() {
         let message = parse(|m| m.set(ARCHITECTURE_KEY, Value::String("mamba".into()))).unwrap_err();
         assert!(message.to_string().contains("mamba"), "{message}");
-        refused("expert_count", Value::U32(8), "expert_count is 8");
+        refused("expert_count", Value::U32(8), "expert_used_count is missing");
         refused("rope.scaling.type", Value::String("longrope".into()), "longrope");
         refused("rope.dimension_count", Value::U32(4), "rope.dimension_count is 4");
         refused("attention.causal", Value::Bool(false), "not causal");

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Biases, Config, LayerKind, QueryGrowth, Scales, Upstream};
+use super::{Biases, Config, ExpertSizes, FeedForward, LayerKind, QueryGrowth, Scales, Upstream};
 use crate::kernels::rowwise::Activation;
-use crate::model::architectures::{self, Architecture, Presence, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, Experts, Gates, Presence, Rotation, Scaling, Windows};
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::{Error, Result};
 
@@ -25,6 +25,18 @@ const WINDOWED: &str = "sliding_attention";
 
 /// Old name of [`FULL`].
 const PLAIN_ATTENTION: &str = "attention";
+
+/// Key of the list of the layers that have an MLP where the others have experts.
+const MLP_LAYERS_KEY: &str = "mlp_only_layers";
+
+/// Key of the number of layers of which the last has experts.
+const EXPERT_STEP_KEY: &str = "decoder_sparse_step";
+
+/// Key of the number of experts that are chosen for each token.
+const USED_EXPERTS_KEY: &str = "num_experts_per_tok";
+
+/// Key that says whether the gates of the chosen experts add up to 1.
+const NORMALISED_KEY: &str = "norm_topk_prob";
 
 /// Key of the base of the frequencies of layers with a window.
 const LOCAL_BASE_KEY: &str = "rope_local_base_freq";
@@ -48,7 +60,8 @@ pub struct AroundText {
 }
 
 /// Keys of lists that are not per layer, although they may have as many entries as the model has layers.
-const NOT_PER_LAYER: [&str; 5] = ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "tags"];
+const NOT_PER_LAYER: [&str; 6] =
+    [MLP_LAYERS_KEY, "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "tags"];
 
 impl Config {
     /// Parses and checks `config.json`. Every setting has the value that transformers gives it.
@@ -84,6 +97,8 @@ impl Config {
             None => hidden_size / n_heads,
         };
         let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
+        let intermediate_size = keys.size_or(architecture.mlp_width, usual.intermediate_size)?;
+        let experts = architecture.experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?;
         let layers = keys.kinds(architecture, n_layers, ropes.len())?;
         let input = keys.presence(architecture.input_biases)?;
         let biases = Biases {
@@ -93,7 +108,7 @@ impl Config {
         let config = Self {
             n_layers,
             hidden_size,
-            intermediate_size: keys.size_or(architecture.mlp_width, usual.intermediate_size)?,
+            intermediate_size,
             n_heads,
             n_kv_heads: keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads),
             head_dim,
@@ -104,6 +119,7 @@ impl Config {
             rotated_width: (head_dim as f64 * share) as usize,
             layers,
             query_growth,
+            experts,
             tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
             biases,
             scales: keys.scales(architecture.scaling, hidden_size)?,
@@ -183,6 +199,14 @@ impl Config {
         if let Rotation::AllBut(_) = self.architecture.rotation {
             let rotated = of_layers(&|layer| u8::from(layer.rope.is_some()).into());
             raw.insert(ROTATED_KEY.into(), super::regroup(ROTATED_KEY, &rotated, groups)?.into());
+        }
+        if self.architecture.experts.is_some_and(|experts| experts.skips_layers) {
+            // A list of layers, not of entries for layers: those that have no experts, as they are numbered now.
+            let feed_forward: Vec<FeedForward> = self.layers.iter().map(|layer| layer.feed_forward).collect();
+            let kept = super::regroup(MLP_LAYERS_KEY, &feed_forward, groups)?;
+            let without = kept.iter().enumerate().filter(|(_, kind)| **kind == FeedForward::Mlp);
+            raw.insert(MLP_LAYERS_KEY.into(), without.map(|(layer, _)| layer).collect::<Vec<_>>().into());
+            raw.insert(EXPERT_STEP_KEY.into(), 1.into());
         }
         if let Windows::Some(windowed) = self.hugging_face_architecture().windows {
             let types = of_layers(&|layer| if layer.window.is_some() { WINDOWED } else { FULL }.into());
@@ -288,7 +312,8 @@ impl Config {
                 Windows::All(_) => self.window().is_some() && !self.mixes_windows(),
                 Windows::Never | Windows::Off => self.window().is_none(),
             };
-            windows && (a.rotation != Rotation::Switched || !rotates)
+            let experts = a.experts.is_some() == self.experts.is_some();
+            windows && experts && (a.rotation != Rotation::Switched || !rotates)
         };
         let mut alike = architectures::ALL.into_iter().filter(|a| a.gguf == self.architecture.gguf);
         alike.find(fits).unwrap_or(self.architecture)
@@ -360,6 +385,20 @@ impl Config {
                 ("attn_logit_softcapping".to_owned(), json!(score_cap)),
                 ("final_logit_softcapping".to_owned(), json!(logit_cap)),
             ]),
+        }
+        if let (Some(rule), Some(sizes)) = (architecture.experts, self.experts) {
+            let [count, _] = rule.count;
+            object.insert(count.into(), sizes.count.into());
+            object.insert(USED_EXPERTS_KEY.into(), sizes.used.into());
+            if let Some((key, _)) = rule.width {
+                object.insert(key.into(), sizes.width.into());
+            }
+            if let Some(((key, _), width)) = rule.shared.zip(sizes.shared_width) {
+                object.insert(key.into(), width.into());
+            }
+            if matches!(rule.gates, Gates::Asked | Gates::AskedRaw) {
+                object.insert(NORMALISED_KEY.into(), sizes.normalised.into());
+            }
         }
         if architecture.mlp_width != "intermediate_size" {
             object.extend([
@@ -562,11 +601,65 @@ impl Keys<'_> {
                 vec![true; n_layers]
             }
         };
-        let kind = |(window, rotates): (Option<usize>, bool)| LayerKind {
+        let kind = |((window, rotates), feed_forward): ((Option<usize>, bool), FeedForward)| LayerKind {
             rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
             window,
+            feed_forward,
         };
-        Ok(windows.into_iter().zip(rotated).map(kind).collect())
+        let feed_forward = self.feed_forward(architecture.experts, n_layers)?;
+        Ok(windows.into_iter().zip(rotated).zip(feed_forward).map(kind).collect())
+    }
+
+    /// Reads which layers have experts.
+    fn feed_forward(&self, experts: Option<Experts>, n_layers: usize) -> Result<Vec<FeedForward>> {
+        let Some(rule) = experts else { return Ok(vec![FeedForward::Mlp; n_layers]) };
+        let mut all = vec![FeedForward::Experts; n_layers];
+        if !rule.skips_layers {
+            return Ok(all);
+        }
+        let step = self.size_or(EXPERT_STEP_KEY, 1)?;
+        let bad = |value: &Value| {
+            Error::Format(format!(
+                "{CONFIG_NAME}: {MLP_LAYERS_KEY} is {}, not a list of layers",
+                shown(value)
+            ))
+        };
+        let mut without: Vec<usize> =
+            (0..n_layers).filter(|layer| !(layer + 1).is_multiple_of(step)).collect();
+        if let Some(value) = self.present(MLP_LAYERS_KEY) {
+            for layer in value.as_array().ok_or_else(|| bad(value))? {
+                without.push(layer.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| bad(value))?);
+            }
+        }
+        for layer in without {
+            if let Some(slot) = all.get_mut(layer) {
+                *slot = FeedForward::Mlp;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads the sizes of the experts; an MLP is `mlp_width` wide.
+    fn experts(&self, rule: Experts, mlp_width: usize) -> Result<ExpertSizes> {
+        let [first, second] = rule.count;
+        let count = match self.optional_size(first)? {
+            Some(count) => count,
+            None => self.size_or(second, rule.usual)?,
+        };
+        Ok(ExpertSizes {
+            count,
+            used: self.size_or(USED_EXPERTS_KEY, rule.usual_used)?,
+            width: match rule.width {
+                Some((key, usual)) => self.size_or(key, usual)?,
+                None => mlp_width,
+            },
+            normalised: match rule.gates {
+                Gates::Normalised => true,
+                Gates::Raw => false,
+                Gates::Asked | Gates::AskedRaw => self.flag_or(NORMALISED_KEY, false)?,
+            },
+            shared_width: rule.shared.map(|(key, usual)| self.size_or(key, usual)).transpose()?,
+        })
     }
 
     /// Reads how many layers follow each other of which the last has no window, from the number or the pattern under
@@ -608,7 +701,8 @@ impl Keys<'_> {
                 ));
             }
         }
-        for key in ["use_bidirectional_attention", "num_local_experts", "num_experts"] {
+        let of_experts = architecture.experts.is_none().then_some(["num_local_experts", "num_experts"]);
+        for key in of_experts.into_iter().flatten().chain(["use_bidirectional_attention"]) {
             let neutral = |value: &Value| value.as_bool() == Some(false) || value.as_u64() == Some(0);
             if let Some(value) = self.present(key)
                 && !neutral(value)

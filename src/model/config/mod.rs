@@ -57,6 +57,8 @@ pub struct Config {
     pub biases: Biases,
     /// Constants that activations are multiplied by, and their caps.
     pub scales: Scales,
+    /// Sizes of the experts, if any layer has experts.
+    pub experts: Option<ExpertSizes>,
     /// Id of the token that begins every sequence; `None` if the model has none.
     pub bos_token_id: Option<u32>,
     /// Id of the token that ends a text; the first id if the model names several.
@@ -72,6 +74,32 @@ pub struct LayerKind {
     pub rope: Option<usize>,
     /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
     pub window: Option<usize>,
+    /// What comes after attention.
+    pub feed_forward: FeedForward,
+}
+
+/// Part of a layer that comes after attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FeedForward {
+    /// An MLP.
+    Mlp,
+    /// Experts, of which a router chooses some for each token.
+    Experts,
+}
+
+/// Sizes of the experts of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertSizes {
+    /// Number of experts.
+    pub count: usize,
+    /// Number of experts that are chosen for each token; at most `count`.
+    pub used: usize,
+    /// Width of an expert between its up and down projections.
+    pub width: usize,
+    /// Whether the gates of the chosen experts add up to 1; otherwise those of all experts do.
+    pub normalised: bool,
+    /// Width of the expert that serves every token, if there is one.
+    pub shared_width: Option<usize>,
 }
 
 /// Growth of queries with their positions: the query at position `i`, from 0, is multiplied by
@@ -167,6 +195,11 @@ impl Config {
         if self.layers.len() != self.n_layers {
             return Err(Error::internal(format!("{} kinds of {} layers", self.layers.len(), self.n_layers)));
         }
+        if let Some(ExpertSizes { count, used, .. }) = self.experts
+            && used > count
+        {
+            return bad(format!("{used} experts are to be chosen for a token, but there are {count}"));
+        }
         let Scales { embedding, scores, residual, logits, score_cap, logit_cap } = self.scales;
         for (name, number) in [
             ("embeddings are scaled by", Some(embedding)),
@@ -253,25 +286,33 @@ impl Config {
         self.window().is_some() && self.layers.iter().any(|layer| layer.window.is_none())
     }
 
-    /// Returns the number of parameters of one layer, norms and biases included.
+    /// Returns the number of parameters of a layer, norms, biases and experts included, averaged over the layers.
     pub fn parameters_per_layer(&self) -> u64 {
-        let [d, i, h, kv] = [
-            self.hidden_size,
-            self.intermediate_size,
-            self.n_heads * self.head_dim,
-            self.n_kv_heads * self.head_dim,
-        ]
-        .map(|n| n as u64);
-        let attention = 2 * d * h + 2 * d * kv;
-        let lengths = [h, kv, kv, d, i, i, d];
-        let stored = self.biases.attention.iter().chain(&self.biases.mlp);
-        let biases: u64 = lengths.iter().zip(stored).filter(|(_, stored)| **stored).map(|(n, _)| n).sum();
-        let norms: usize = Role::required(self)
-            .into_iter()
-            .filter(|role| role.is_norm())
-            .map(|role| role.shape(self).iter().product::<usize>())
-            .sum();
-        attention + 3 * d * i + biases + norms as u64
+        self.mean_parameters(|experts| experts.count)
+    }
+
+    /// Returns the number of parameters of a layer that work on a token, averaged over the layers: of the experts only
+    /// those that are chosen.
+    pub fn active_parameters_per_layer(&self) -> u64 {
+        self.mean_parameters(|experts| experts.used)
+    }
+
+    fn mean_parameters(&self, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
+        let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
+        let of_layer = |kind: &LayerKind| -> u64 {
+            let roles: u64 = Role::required(self, kind.feed_forward).into_iter().map(size).sum();
+            let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
+            let of_experts = experts.map_or(0, |experts| {
+                counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
+            });
+            roles + of_experts
+        };
+        self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)
+    }
+
+    /// Returns whether any layer has experts.
+    pub fn has_experts(&self) -> bool {
+        self.layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts)
     }
 }
 

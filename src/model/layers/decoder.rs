@@ -9,16 +9,20 @@ use burn::tensor::Tensor;
 
 use super::attention::{Past, Positions, gather};
 use crate::device::{Accelerator, Tally};
+use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::attention::{Heads, Scoring};
-use crate::kernels::rowwise::{self, Activation};
+use crate::kernels::rowwise;
 use crate::model::Config;
 use crate::model::architectures::HeadNorms;
-use crate::model::config::LayerKind;
+use crate::model::config::{FeedForward, LayerKind};
+use crate::model::layers::experts::Experts;
 use crate::model::layers::linear::Linear;
+use crate::model::layers::mlp::{Mlp, mlp_rows};
 use crate::model::layers::norm::RmsNorm;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::LayerTensors;
+use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
 
 /// Weights of a decoder layer on a device.
@@ -43,12 +47,14 @@ pub struct DecoderLayer {
     output: Linear,
     /// Norms of what the MLP reads and of what it writes.
     mlp_norms: [Option<RmsNorm>; 2],
-    activation: Activation,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    /// Rows that go through the MLP at once.
-    mlp_rows: usize,
+    feed_forward: Feed,
+}
+
+/// Part of a layer that comes after attention.
+#[derive(Debug, Clone)]
+enum Feed {
+    Mlp(Mlp),
+    Experts(Experts),
 }
 
 /// Weights by which queries and keys are normalised.
@@ -71,7 +77,7 @@ impl DecoderLayer {
     /// [`Error::Shape`], naming the role, if a tensor is missing or has the wrong number of values; those of
     /// [`Linear::new`].
     pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
-        let LayerTensors { tensors, kind } = tensors;
+        let LayerTensors { tensors, kind, experts, storage } = tensors;
         let architecture = config.architecture;
         let mut parts = TensorsByRole { config, tensors, accelerator };
         let head_norms = parts.head_norms()?;
@@ -100,11 +106,16 @@ impl DecoderLayer {
             value: parts.linear(Role::Value, Role::ValueBias)?,
             output: parts.linear(Role::Output, Role::OutputBias)?,
             mlp_norms,
-            activation: architecture.activation,
-            gate: parts.linear(Role::Gate, Role::GateBias)?,
-            up: parts.linear(Role::Up, Role::UpBias)?,
-            down: parts.linear(Role::Down, Role::DownBias)?,
-            mlp_rows: mlp_rows(config.intermediate_size, accelerator.max_binding_bytes()),
+            feed_forward: match kind.feed_forward {
+                FeedForward::Mlp => Feed::Mlp(Mlp::new(
+                    architecture.activation,
+                    parts.linear(Role::Gate, Role::GateBias)?,
+                    parts.linear(Role::Up, Role::UpBias)?,
+                    parts.linear(Role::Down, Role::DownBias)?,
+                    mlp_rows(config.intermediate_size, accelerator.max_binding_bytes()),
+                )),
+                FeedForward::Experts => Feed::Experts(parts.experts(experts, storage)?),
+            },
         })
     }
 
@@ -112,7 +123,8 @@ impl DecoderLayer {
     /// which has the same shape.
     ///
     /// # Errors
-    /// Those of [`gather`] and [`Linear::forward`].
+    /// [`Error::Internal`] for a layer with experts, which
+    /// [`Runner::forward`](crate::forward::runner::Runner::forward) runs; those of [`gather`] and [`Linear::forward`].
     pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
         let shape = x.dims();
         let x = self.after_attention(x, positions)?;
@@ -120,17 +132,19 @@ impl DecoderLayer {
         Ok((x + mlp).reshape(shape))
     }
 
-    /// Computes the residual stream after this layer as [`forward`](Self::forward) does, for tokens that
-    /// follow the tokens in the cache `past`, and appends their keys and values to the cache. `positions`
-    /// must be [`Positions::after`] the number of tokens in the cache.
+    /// Computes the residual stream `[batch * tokens, hidden]` between attention and MLP as
+    /// [`after_attention`](Self::after_attention) does, for tokens that follow the tokens in the cache `past`, and appends
+    /// their keys and values to the cache. `positions` must be [`Positions::after`] the number of tokens in the cache.
     ///
     /// # Errors
     /// Those of [`gather`] and [`Linear::forward`].
-    pub fn forward_after(&self, x: Tensor<3>, positions: &Positions, past: &mut Past) -> Result<Tensor<3>> {
-        let shape = x.dims();
-        let x = self.attended(x, positions, Some(past))?;
-        let mlp = self.mlp(x.clone())?;
-        Ok((x + mlp).reshape(shape))
+    pub fn after_attention_with(
+        &self,
+        x: Tensor<3>,
+        positions: &Positions,
+        past: &mut Past,
+    ) -> Result<Tensor<2>> {
+        self.attended(x, positions, Some(past))
     }
 
     /// Computes the residual stream `[batch * tokens, hidden]` between attention and MLP from the stream `x`
@@ -179,7 +193,7 @@ impl DecoderLayer {
     /// Those of [`Linear::forward`].
     pub fn mlp_written(&self, activations: Tensor<2>) -> Result<Tensor<2>> {
         let [_, after] = &self.mlp_norms;
-        Ok(weighted(after.as_ref(), self.down.forward(activations)?))
+        Ok(weighted(after.as_ref(), self.own_mlp()?.down.forward(activations)?))
     }
 
     fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
@@ -209,21 +223,53 @@ impl DecoderLayer {
         Ok(rowwise::scaled(contexts, self.residual_scale))
     }
 
-    /// Computes the output of the MLP, `[n, hidden]`, from the residual stream `x` `[n, hidden]` between
+    /// Computes what the MLP adds to the residual stream, `[n, hidden]`, from the stream `x` `[n, hidden]` between
     /// attention and MLP. Rows go in blocks whose activations fit in a binding of the device.
     ///
     /// # Errors
-    /// Those of [`activations`](Self::activations) and [`Linear::forward`].
+    /// [`Error::Internal`] for a layer with experts, which [`Runner::mlp`](crate::forward::runner::Runner::mlp) reads one
+    /// by one; those of [`Linear::forward`] and [`RmsNorm::forward`].
     pub fn mlp(&self, x: Tensor<2>) -> Result<Tensor<2>> {
-        let [n, _] = x.dims();
+        self.tally.add_mlp(x.dims()[0]);
+        let y = self.own_mlp()?.forward(self.mlp_input(x)?, self.residual_scale)?;
         let [_, after] = &self.mlp_norms;
-        let block = |x| normed(after.as_ref(), self.down.forward(self.gated(x)?)?);
-        if n <= self.mlp_rows {
-            return block(x);
+        normed(after.as_ref(), y)
+    }
+
+    /// Returns what the MLP, the router and the experts read, `[n, hidden]`: the stream `x` `[n, hidden]` between attention
+    /// and MLP, normalised if the layer does so.
+    ///
+    /// # Errors
+    /// Those of [`RmsNorm::forward`].
+    pub fn mlp_input(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let [before, _] = &self.mlp_norms;
+        normed(before.as_ref(), x)
+    }
+
+    /// Normalises what the experts add to the residual stream, `[n, hidden]`, if the layer does so, and scales it as
+    /// residuals are.
+    ///
+    /// # Errors
+    /// Those of [`RmsNorm::forward`].
+    pub fn mlp_output(&self, y: Tensor<2>) -> Result<Tensor<2>> {
+        self.tally.add_mlp(y.dims()[0]);
+        let [_, after] = &self.mlp_norms;
+        normed(after.as_ref(), rowwise::scaled(y, self.residual_scale))
+    }
+
+    /// Returns the experts of the layer, if it has experts and no MLP.
+    pub fn experts(&self) -> Option<&Experts> {
+        match &self.feed_forward {
+            Feed::Experts(experts) => Some(experts),
+            Feed::Mlp(_) => None,
         }
-        let first = (0..n).step_by(self.mlp_rows);
-        let parts = first.map(|first| block(x.clone().narrow(0, first, self.mlp_rows.min(n - first))));
-        Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    fn own_mlp(&self) -> Result<&Mlp> {
+        match &self.feed_forward {
+            Feed::Mlp(mlp) => Ok(mlp),
+            Feed::Experts(_) => Err(Error::internal("a layer with experts was asked for its MLP")),
+        }
     }
 
     /// Computes what [`mlp_written`](Self::mlp_written) makes the output of the MLP of, `[n, intermediate]`, from the
@@ -236,14 +282,12 @@ impl DecoderLayer {
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         let gated = self.gated(x)?;
         let [_, after] = &self.mlp_norms;
-        divided(after.as_ref(), gated, &self.down)
+        divided(after.as_ref(), gated, &self.own_mlp()?.down)
     }
 
     fn gated(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_mlp(x.dims()[0]);
-        let [before, _] = &self.mlp_norms;
-        let [gate, up] = Linear::forward_all([&self.gate, &self.up], normed(before.as_ref(), x)?)?;
-        Ok(rowwise::scaled(rowwise::gated(self.activation, gate, up)?, self.residual_scale))
+        self.own_mlp()?.gated(self.mlp_input(x)?, self.residual_scale)
     }
 
     /// Returns the output projection of attention.
@@ -252,8 +296,11 @@ impl DecoderLayer {
     }
 
     /// Returns the down projection of the MLP.
-    pub fn down(&self) -> &Linear {
-        &self.down
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a layer with experts.
+    pub fn down(&self) -> Result<&Linear> {
+        Ok(&self.own_mlp()?.down)
     }
 }
 
@@ -278,16 +325,6 @@ fn divided(norm: Option<&RmsNorm>, x: Tensor<2>, projection: &Linear) -> Result<
     match norm {
         Some(norm) => Ok(x.clone() * norm.factors(projection.forward(x)?)),
         None => Ok(x),
-    }
-}
-
-/// Returns the number of rows of `intermediate` activations in f32 that a binding of `max_binding_bytes` holds, at least
-/// 1; 0 bytes are no limit.
-fn mlp_rows(intermediate: usize, max_binding_bytes: u64) -> usize {
-    let of_row = (4 * intermediate as u64).max(1);
-    match max_binding_bytes {
-        0 => usize::MAX,
-        most => usize::try_from(most / of_row).unwrap_or(usize::MAX).max(1),
     }
 }
 
@@ -346,6 +383,38 @@ impl TensorsByRole<'_> {
         })
     }
 
+    /// Takes out the router and the expert that serves every token. The other experts are those of the original's layer
+    /// `layer`, stored as `storage` says.
+    fn experts(&mut self, layer: usize, storage: Storage) -> Result<Experts> {
+        let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
+        let activation = self.config.architecture.activation;
+        let router = self.projection(Role::Router)?;
+        let shared = match sizes.shared_width {
+            Some(width) => Some((
+                Mlp::new(
+                    activation,
+                    self.projection(Role::SharedGate)?,
+                    self.projection(Role::SharedUp)?,
+                    self.projection(Role::SharedDown)?,
+                    mlp_rows(width, self.accelerator.max_binding_bytes()),
+                ),
+                self.projection(Role::SharedRouter)?,
+            )),
+            None => None,
+        };
+        Ok(Experts { layer, storage, sizes, activation, router, shared })
+    }
+
+    fn projection(&mut self, weight: Role) -> Result<Linear> {
+        let shape = weight.shape(self.config);
+        let [n_out, n_in] = shape[..] else {
+            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
+        };
+        let values = self.require(weight)?;
+        let most = self.accelerator.max_binding_bytes();
+        Linear::new(values, n_out, n_in, None, most, self.accelerator.device())
+    }
+
     fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
         let shape = weight.shape(self.config);
         let [n_out, n_in] = shape[..] else {
@@ -375,18 +444,9 @@ mod tests {
 
     use super::*;
     use crate::demo;
-    use crate::device::GUARANTEED_BINDING_BYTES;
     use crate::model::weights::fetch::LayerFetch;
     use crate::model::weights::new_layer::NewLayer;
     use crate::model::weights::storage::Storage;
-
-    #[test]
-    fn rows_of_the_mlp_fit_in_a_binding() {
-        assert_eq!(mlp_rows(14_336, GUARANTEED_BINDING_BYTES), 2340);
-        assert_eq!(mlp_rows(28_672, GUARANTEED_BINDING_BYTES), 1170);
-        assert_eq!(mlp_rows(1 << 40, GUARANTEED_BINDING_BYTES), 1);
-        assert_eq!(mlp_rows(14_336, 0), usize::MAX);
-    }
 
     /// An MLP in blocks of any number of rows is the whole but for rounding: a few rows have a kernel of their own.
     #[test]
@@ -396,13 +456,15 @@ mod tests {
         let accelerator = Accelerator::cpu("a test");
         let tensors = block_on(fetch.finish()).unwrap();
         let mut layer = DecoderLayer::upload(&model.config, tensors, &accelerator).unwrap();
-        assert!(layer.mlp_rows > 1 << 20);
+        assert!(matches!(&layer.feed_forward, Feed::Mlp(mlp) if mlp.rows > 1 << 20));
         let (rows, width) = (37, model.config.hidden_size);
         let values: Vec<f32> = (0..rows * width).map(|i| ((i * 7919) % 1013) as f32 / 506.0 - 1.0).collect();
         let x = Tensor::<2>::from_data(TensorData::new(values, [rows, width]), accelerator.device());
         let whole = rowwise::host(layer.mlp(x.clone()).unwrap()).unwrap();
         for block in [1, 8, 36, 37] {
-            layer.mlp_rows = block;
+            if let Feed::Mlp(mlp) = &mut layer.feed_forward {
+                mlp.rows = block;
+            }
             let parts = rowwise::host(layer.mlp(x.clone()).unwrap()).unwrap();
             assert_eq!(parts.len(), whole.len());
             let apart = parts.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

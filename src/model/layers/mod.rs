@@ -2,6 +2,8 @@
 
 pub mod attention;
 pub mod decoder;
+pub mod experts;
 pub mod head;
 pub mod linear;
+pub mod mlp;
 pub mod norm;

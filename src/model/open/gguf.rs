@@ -14,7 +14,7 @@ use crate::model::architectures::Architecture;
 use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
 use crate::model::config::special::notes_on_ids;
 use crate::model::config::{Biases, Config};
-use crate::model::tensors::TensorId;
+use crate::model::tensors::{Joined, TensorId};
 use crate::model::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
         for info in &header.tensors {
             // Until the sizes are known, a tensor of several parts goes by the first.
             let joined = TensorId::parse_joined(Container::Gguf, architecture, &info.name);
-            let id = joined.and_then(|parts| parts.first().copied());
+            let id = joined.map(Joined::first);
             let id = id.or_else(|| TensorId::parse(Container::Gguf, architecture, &info.name));
             let id = id.ok_or_else(|| foreign(source.name(), &info.name, architecture))?;
             tensors.push(TensorEntry {
@@ -172,7 +172,7 @@ async fn facts(
     shards: &[SharedSource],
 ) -> Result<Facts> {
     let parts = |tensor: &TensorEntry| TensorId::parse_joined(Container::Gguf, architecture, &tensor.name);
-    let joined = tensors.iter().filter_map(parts).flatten();
+    let joined = tensors.iter().filter_map(parts).flat_map(Joined::of_layer);
     let ids: HashSet<TensorId> = tensors.iter().map(|t| t.id).chain(joined).collect();
     // A bias that some layers have and others lack is found missing later.
     let biases: HashSet<_> = ids.iter().filter_map(|id| id.role()).filter(|role| role.is_bias()).collect();

@@ -14,7 +14,7 @@ use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::config::{Biases, Config};
 use crate::model::tensors::{
-    Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix,
+    Joined, Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix,
 };
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
 use crate::{Error, Result};
@@ -218,7 +218,8 @@ fn no_weights(files: &Folder) -> Error {
 fn settle_biases(config: &mut Config, tensors: &mut Vec<TensorEntry>, notes: &mut Vec<String>) {
     let stored: HashSet<Role> =
         tensors.iter().filter_map(|t| t.id.role()).filter(|role| role.is_bias()).collect();
-    let wanted: HashSet<Role> = Role::required(config).into_iter().filter(|role| role.is_bias()).collect();
+    let wanted: HashSet<Role> =
+        Role::required_anywhere(config).into_iter().filter(|role| role.is_bias()).collect();
     let described = |roles: Vec<&Role>| {
         let mut roles = roles;
         roles.sort_unstable();
@@ -319,8 +320,7 @@ fn entries(
     let parse = |name: &str| {
         // A tensor of several parts goes by the first, until it is parted.
         let joined = TensorId::parse_joined(Container::Safetensors, architecture, name);
-        let first = joined.and_then(|parts| parts.first().copied());
-        first.or_else(|| TensorId::parse(Container::Safetensors, architecture, name))
+        joined.map(Joined::first).or_else(|| TensorId::parse(Container::Safetensors, architecture, name))
     };
     let has_prefix = named.iter().any(|(_, name, _)| has_base_prefix(name));
     let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);

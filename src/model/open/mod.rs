@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use super::architectures::Architecture;
 use super::binding::Form;
-use super::config::Config;
-use super::tensors::{Role, TensorId, has_base_prefix, with_base_prefix};
+use super::config::{Config, FeedForward};
+use super::tensors::{OF_EXPERTS, Role, TensorId, has_base_prefix, with_base_prefix};
 use super::tokenizer::Tokenizer;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
@@ -197,8 +197,21 @@ impl Model {
 
     /// Returns the stored size of the tensors of layer `layer` in bytes.
     pub fn layer_bytes(&self, layer: usize) -> u64 {
-        let of_layer = |t: &&TensorEntry| matches!(t.id, TensorId::Layer(l, _) if l == layer);
-        self.tensors.iter().filter(of_layer).map(|t| t.bytes).sum()
+        self.tensors.iter().filter(|t| t.id.layer() == Some(layer)).map(|t| t.bytes).sum()
+    }
+
+    /// Returns the stored size in bytes of what is held of layer `layer` while it is run: all its tensors, but of its
+    /// experts only one, and the next one, which is on its way.
+    pub fn held_bytes(&self, layer: usize) -> u64 {
+        let of_layer = self.tensors.iter().filter(|t| t.id.layer() == Some(layer));
+        let (mut held, mut experts) = (0, HashMap::<usize, u64>::new());
+        for tensor in of_layer {
+            match tensor.id {
+                TensorId::Expert(_, expert, _) => *experts.entry(expert).or_default() += tensor.bytes,
+                _ => held += tensor.bytes,
+            }
+        }
+        held + 2 * experts.into_values().max().unwrap_or(0)
     }
 
     fn check_complete(&self) -> Result<()> {
@@ -206,9 +219,14 @@ impl Model {
         if !self.config.tied_head {
             needed.push(TensorId::Head);
         }
-        let roles = Role::required(&self.config);
-        for layer in 0..self.config.n_layers {
-            needed.extend(roles.iter().map(|role| TensorId::Layer(layer, *role)));
+        let n_experts = self.config.experts.map_or(0, |experts| experts.count);
+        for (layer, kind) in self.config.layers.iter().enumerate() {
+            let roles = Role::required(&self.config, kind.feed_forward);
+            needed.extend(roles.into_iter().map(|role| TensorId::Layer(layer, role)));
+            if kind.feed_forward == FeedForward::Experts {
+                let of_expert = |e| OF_EXPERTS.map(|role| TensorId::Expert(layer, e, role));
+                needed.extend((0..n_experts).flat_map(of_expert));
+            }
         }
         for id in needed {
             if !self.places.contains_key(&id) {
@@ -331,21 +349,19 @@ fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -
             Container::Safetensors if !has_base_prefix(&tensor.name) => with_base_prefix(&tensor.name),
             _ => tensor.name.clone(),
         };
-        let Some(ids) = TensorId::parse_joined(container, architecture, &name) else {
+        let Some(joined) = TensorId::parse_joined(container, architecture, &name) else {
             all.push(tensor);
             continue;
         };
+        let ids = joined.ids(config);
         let shapes: Vec<Vec<u64>> = ids.iter().map(|id| id.shape(config)).collect();
-        let rows: u64 = shapes.iter().filter_map(|shape| shape.first()).sum();
-        let mut expected = vec![rows];
-        expected.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
+        let expected = joined.shape(config);
         let sizes = shapes.iter().map(|shape| tensor.element.bytes(shape.iter().product()));
         let sizes = sizes.collect::<Option<Vec<u64>>>().filter(|_| tensor.shape == expected);
         let Some(sizes) = sizes else {
             let file = shards.get(tensor.shard).map_or("", |shard| shard.name());
             return Err(Error::Shape(format!(
-                "{file}: tensor {} of shape {:?} cannot be parted into tensors of shapes {shapes:?}, which the \
-                 configuration demands",
+                "{file}: tensor {} has shape {:?}, but the configuration demands {expected:?}",
                 tensor.name, tensor.shape
             )));
         };
@@ -364,12 +380,20 @@ fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -
 
 fn check_entry(file: &str, entry: &TensorEntry, config: &Config) -> Result<()> {
     let name = &entry.name;
-    if let TensorId::Layer(layer, _) = entry.id
+    if let Some(layer) = entry.id.layer()
         && layer >= config.n_layers
     {
         return Err(Error::Shape(format!(
             "{file}: tensor {name} is of layer {layer}, but the configuration has {} layers",
             config.n_layers
+        )));
+    }
+    if let TensorId::Expert(_, expert, _) = entry.id
+        && config.experts.is_none_or(|experts| expert >= experts.count)
+    {
+        return Err(Error::Shape(format!(
+            "{file}: tensor {name} is of expert {expert}, but the configuration has {} experts",
+            config.experts.map_or(0, |experts| experts.count)
         )));
     }
     let expected = entry.id.shape(config);

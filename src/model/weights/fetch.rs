@@ -12,7 +12,7 @@ use crate::maths::mix::Accumulator;
 use crate::model::binding::Form;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
-use crate::model::tensors::{Role, TensorId};
+use crate::model::tensors::{OF_EXPERTS, Role, TensorId};
 use crate::{Error, Result};
 
 /// Tensors of one layer, and what the layer does that its tensors do not say.
@@ -22,6 +22,10 @@ pub struct LayerTensors {
     pub tensors: Vec<(Role, Stored)>,
     /// What tells the layer apart from others.
     pub kind: LayerKind,
+    /// Layer of the original whose experts the layer has, if it has any.
+    pub experts: usize,
+    /// How the layer is stored, and with it its experts.
+    pub storage: Storage,
 }
 
 /// Values of a matrix that are mixed at a time, in whole rows.
@@ -51,15 +55,10 @@ impl<'a> LayerFetch<'a> {
     /// address space.
     pub fn start(model: &'a Model, layer: &NewLayer, storage: Storage) -> Result<Self> {
         let mut early = Vec::new();
-        if let Some(index) = layer.mix().unchanged() {
-            for role in
-                Role::required(&model.config).into_iter().filter(|role| layer.is_copied(*role, &model.config))
-            {
+        for role in roles(model, layer)? {
+            if let Some(index) = layer.copied_from(role, &model.config) {
                 let entry = model.entry(TensorId::Layer(index, role))?;
-                let shard = model.shard(entry)?;
-                let length = usize::try_from(entry.bytes)
-                    .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
-                early.push((role, entry, shard.read(entry.offset, length)));
+                early.push((role, entry, whole(model, entry)?));
             }
         }
         Ok(Self { model, layer: layer.clone(), storage, early })
@@ -83,16 +82,70 @@ impl<'a> LayerFetch<'a> {
             let stored = in_type(&entry.name, stored, layer.element(model, role, storage)?)?;
             tensors.push((role, as_read(model, role, stored)?));
         }
-        for role in
-            Role::required(&model.config).into_iter().filter(|role| !layer.is_copied(*role, &model.config))
-        {
-            let element = layer.element(model, role, storage)?;
-            let stored = read_new(model, &layer, role, element).await?;
-            tensors.push((role, as_read(model, role, stored)?));
+        for role in roles(model, &layer)? {
+            if layer.copied_from(role, &model.config).is_none() {
+                let element = layer.element(model, role, storage)?;
+                let stored = read_new(model, &layer, role, element).await?;
+                tensors.push((role, as_read(model, role, stored)?));
+            }
         }
-        // All layers that a layer is made of are of one kind.
-        let (first, _) = layer.mix().parts().first().or_internal("a layer is made of no layers")?;
-        Ok(LayerTensors { tensors, kind: model.config.kind(*first)? })
+        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts: layer.mix().survivor()?, storage })
+    }
+}
+
+/// Returns what tells `layer` apart: all layers that a layer is made of are of one kind.
+fn kind(model: &Model, layer: &NewLayer) -> Result<LayerKind> {
+    let (first, _) = layer.mix().parts().first().or_internal("a layer is made of no layers")?;
+    model.config.kind(*first)
+}
+
+/// Returns the roles that `layer` must have, experts aside.
+fn roles(model: &Model, layer: &NewLayer) -> Result<Vec<Role>> {
+    Ok(Role::required(&model.config, kind(model, layer)?.feed_forward))
+}
+
+/// Begins to read a whole tensor.
+fn whole(model: &Model, entry: &TensorEntry) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
+    let length = usize::try_from(entry.bytes)
+        .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
+    Ok(model.shard(entry)?.read(entry.offset, length))
+}
+
+/// An expert whose projections are being read: gate, up and down, in the order of [`OF_EXPERTS`].
+pub struct ExpertFetch<'a> {
+    model: &'a Model,
+    storage: Storage,
+    reads: Vec<(&'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>,
+}
+
+impl<'a> ExpertFetch<'a> {
+    /// Begins to read expert `expert` of the original's layer `layer`. The weights will have the element types of
+    /// `storage`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
+    pub fn start(model: &'a Model, layer: usize, expert: usize, storage: Storage) -> Result<Self> {
+        let read = |role: Role| {
+            let entry = model.entry(TensorId::Expert(layer, expert, role))?;
+            Ok((entry, whole(model, entry)?))
+        };
+        Ok(Self { model, storage, reads: OF_EXPERTS.into_iter().map(read).collect::<Result<_>>()? })
+    }
+
+    /// Waits for the projections.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if a read fails; [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
+    /// those of [`in_type`].
+    pub async fn finish(self) -> Result<[Stored; 3]> {
+        let mut projections = Vec::with_capacity(3);
+        for (entry, bytes) in self.reads {
+            let stored = Stored { element: entry.element, bytes: bytes.await? };
+            check_finite(&entry.name, stored.element, &stored.bytes)?;
+            let element = self.storage.element(self.model, entry.id, entry.element, false);
+            projections.push(in_type(&entry.name, stored, element)?);
+        }
+        projections.try_into().map_err(|_| Error::internal("an expert has not three projections"))
     }
 }
 
@@ -118,7 +171,7 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     while first < rows {
         let count = piece.min(rows - first);
         let mut sum = Accumulator::default();
-        for (part, weight) in layer.mix().parts() {
+        for (part, weight) in layer.mix_of(role)?.parts() {
             let id = TensorId::Layer(*part, role);
             let stored = read_rows(model, id, first, count).await?;
             let stored = if is_moved { form.read(stored)? } else { stored };

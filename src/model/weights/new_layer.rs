@@ -119,10 +119,20 @@ impl NewLayer {
         self.replaced.iter().find(|(each, _)| *each == role).map(|(_, stored)| stored)
     }
 
-    /// Whether the tensor of `role` is a copy of an original tensor, byte for byte if the element type stays
-    /// the same.
-    pub fn is_copied(&self, role: Role, config: &Config) -> bool {
-        self.mix.unchanged().is_some() && self.factor(role, config) == 1.0 && self.replaced(role).is_none()
+    /// Returns the original layers in the mix of the tensor of `role` and their weights: what goes with experts is that
+    /// of the layer of largest weight.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the layer is made of no layers.
+    pub fn mix_of(&self, role: Role) -> Result<Mix> {
+        if role.goes_with_experts() { self.mix.survivor().map(Mix::original) } else { Ok(self.mix.clone()) }
+    }
+
+    /// Returns the layer of the original of which the tensor of `role` is a copy, byte for byte if the element type stays
+    /// the same; `None` if the tensor is computed.
+    pub fn copied_from(&self, role: Role, config: &Config) -> Option<usize> {
+        let source = self.mix_of(role).ok()?.unchanged();
+        source.filter(|_| self.factor(role, config) == 1.0 && self.replaced(role).is_none())
     }
 
     /// Returns the element type in which the tensor of `role` is stored.
@@ -133,13 +143,15 @@ impl NewLayer {
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
         }
-        let layers = self.mix.parts().iter().map(|(layer, _)| *layer);
-        match self.mix.unchanged() {
-            Some(layer) if self.is_copied(role, &model.config) => {
+        match self.copied_from(role, &model.config) {
+            Some(layer) => {
                 let entry = model.entry(TensorId::Layer(layer, role))?;
                 Ok(storage.element(model, entry.id, entry.element, false))
             }
-            _ => computed_element(model, layers, role, storage),
+            None => {
+                let mix = self.mix_of(role)?;
+                computed_element(model, mix.parts().iter().map(|(layer, _)| *layer), role, storage)
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::format::blocks::BlockType;
 use crate::format::element::Element;
 use crate::model::Model;
 use crate::model::open::TensorEntry;
-use crate::model::tensors::TensorId;
+use crate::model::tensors::{Role, TensorId};
 
 /// Kind of file and element type of a compressed model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Storage {
     /// Whether any tensor of a layer that is not merged changes its element type.
     pub fn changes(&self, model: &Model) -> bool {
         let changed = |t: &TensorEntry| {
-            matches!(t.id, TensorId::Layer(..)) && self.element(model, t.id, t.element, false) != t.element
+            t.id.layer().is_some() && self.element(model, t.id, t.element, false) != t.element
         };
         model.tensors().iter().any(changed)
     }
@@ -34,7 +34,7 @@ impl Storage {
     /// Returns the element type of tensor `id`, whose parts are stored as `parts` (the widest type, if the
     /// parts differ). `computed`: the tensor is not copied but calculated, so it must be encoded.
     ///
-    /// - Vectors (norms and biases) are never quantised. In GGUF files, vectors are always `F32`, because
+    /// - Vectors (norms and biases) and routers are never quantised. In GGUF files, vectors are always `F32`, because
     ///   llama.cpp multiplies by no other type.
     /// - safetensors files have no quantisation blocks: quantised weights become `F16`.
     /// - A computed tensor whose type has no encoder is stored in the nearest type that has one.
@@ -43,7 +43,8 @@ impl Storage {
     pub fn element(&self, model: &Model, id: TensorId, parts: Element, computed: bool) -> Element {
         let shape = id.shape(&model.config);
         let row = shape.last().copied().unwrap_or(1);
-        let is_vector = shape.len() < 2;
+        // llama.cpp keeps routers as exact as vectors.
+        let is_vector = shape.len() < 2 || id.role().is_some_and(Role::is_router);
         match (self.container, self.dtype) {
             (Container::Gguf, _) if is_vector => Element::F32,
             (Container::Safetensors, Some(Element::Block(_))) if is_vector => parts,

@@ -69,7 +69,7 @@ pub fn estimate(
     // Attention and the MLP follow each other, but a device may keep the memory of both.
     let in_chunk = chunk / sequences.tokens().max(1);
     let scores = scores_bytes(config, in_chunk, sequences.tokens(), accelerator.device());
-    let stored = (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0);
+    let stored = (0..config.n_layers).map(|l| model.held_bytes(l)).max().unwrap_or(0);
     // One layer and the next as they are stored, and the rows that are decoded at a time.
     let layer_bytes = 2 * stored + decoded_bytes(accelerator);
     // The kept states, and the states before and after the layer that is run.
@@ -129,7 +129,7 @@ impl LayerTiming {
         let upload = start.elapsed().as_secs_f64();
         let run = async || -> Result<f64> {
             let start = Instant::now();
-            for chunk in runner.forward(&layer, &states)?.chunks {
+            for chunk in runner.forward(&layer, &states).await?.chunks {
                 // Copying one number to the host waits until the device has finished.
                 to_host(chunk.slice([0..1, 0..1, 0..1]), "at layer 0").await?;
             }

@@ -201,7 +201,7 @@ impl PlanBasis<'_> {
 /// Returns the floating-point operations of a layer for each token, in sequences of `tokens` tokens.
 pub fn layer_flop(config: &Config, tokens: usize) -> f64 {
     let attention = 4.0 * tokens as f64 * (config.n_heads * config.head_dim) as f64;
-    2.0 * config.parameters_per_layer() as f64 + attention
+    2.0 * config.active_parameters_per_layer() as f64 + attention
 }
 
 /// Returns the arithmetic of the head, in layers.

@@ -1,0 +1,75 @@
+//! Gated MLPs: those of layers, and those that are experts.
+
+use burn::tensor::Tensor;
+
+use super::linear::Linear;
+use crate::Result;
+use crate::kernels::rowwise::{self, Activation};
+
+/// Gated MLP: `down(f(gate x) * up x)`.
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    activation: Activation,
+    gate: Linear,
+    up: Linear,
+    /// Down projection.
+    pub down: Linear,
+    /// Rows that go through the MLP at once.
+    pub rows: usize,
+}
+
+impl Mlp {
+    /// Makes an MLP of its projections, through which `rows` rows go at once.
+    pub fn new(activation: Activation, gate: Linear, up: Linear, down: Linear, rows: usize) -> Self {
+        Self { activation, gate, up, down, rows }
+    }
+
+    /// Computes the output `[n, hidden]` of `x` `[n, hidden]`, whose activations are multiplied by `scale`. Rows go in
+    /// blocks whose activations fit in a binding of the device.
+    ///
+    /// # Errors
+    /// Those of [`gated`](Self::gated) and [`Linear::forward`].
+    pub fn forward(&self, x: Tensor<2>, scale: f64) -> Result<Tensor<2>> {
+        let [n, _] = x.dims();
+        let block = |x| self.down.forward(self.gated(x, scale)?);
+        if n <= self.rows {
+            return block(x);
+        }
+        let first = (0..n).step_by(self.rows);
+        let parts = first.map(|first| block(x.clone().narrow(0, first, self.rows.min(n - first))));
+        Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// Computes the activations before the down projection, `[n, intermediate]`, multiplied by `scale`.
+    ///
+    /// # Errors
+    /// Those of [`Linear::forward_all`] and [`rowwise::gated`].
+    pub fn gated(&self, x: Tensor<2>, scale: f64) -> Result<Tensor<2>> {
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?;
+        Ok(rowwise::scaled(rowwise::gated(self.activation, gate, up)?, scale))
+    }
+}
+
+/// Returns the number of rows of `intermediate` activations in f32 that a binding of `max_binding_bytes` holds, at least
+/// 1; 0 bytes are no limit.
+pub fn mlp_rows(intermediate: usize, max_binding_bytes: u64) -> usize {
+    let of_row = (4 * intermediate as u64).max(1);
+    match max_binding_bytes {
+        0 => usize::MAX,
+        most => usize::try_from(most / of_row).unwrap_or(usize::MAX).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::GUARANTEED_BINDING_BYTES;
+
+    #[test]
+    fn rows_of_the_mlp_fit_in_a_binding() {
+        assert_eq!(mlp_rows(14_336, GUARANTEED_BINDING_BYTES), 2340);
+        assert_eq!(mlp_rows(28_672, GUARANTEED_BINDING_BYTES), 1170);
+        assert_eq!(mlp_rows(1 << 40, GUARANTEED_BINDING_BYTES), 1);
+        assert_eq!(mlp_rows(14_336, 0), usize::MAX);
+    }
+}
