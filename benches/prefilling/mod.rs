@@ -40,7 +40,7 @@ impl Prefill {
             let mut states = runner.embed(&sequences).await.unwrap();
             let mut ahead = runner.ahead(&layers, Storage::of(&model)).unwrap();
             while let Some(layer) = ahead.next().await.unwrap() {
-                states = block_on(runner.forward(&layer, &states)).unwrap();
+                states = runner.forward(&layer, &states).await.unwrap();
             }
             let of_layers = start.elapsed().as_secs_f64();
             let output = Output { model: &model, states: &states };

@@ -7,6 +7,7 @@
 pub mod attention;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod mamba;
 pub mod panels;
 pub mod product;
 pub mod rowwise;

@@ -2,7 +2,6 @@
 //! norms whose weights are stored less one.
 
 use crate::error::OrInternal;
-use crate::format::element::Element;
 use crate::format::stored::Stored;
 use crate::{Error, Result};
 
@@ -38,6 +37,8 @@ pub enum Form {
     Rows(HeadRows, RowOrder),
     /// Less this number.
     Less(f32),
+    /// The logarithm of the negative number.
+    Logarithm,
 }
 
 impl HeadRows {
@@ -100,7 +101,8 @@ impl Form {
             Form::Rows(rows, order) => {
                 Ok(Stored { bytes: rows.reorder(&stored.bytes, order, true)?, ..stored })
             }
-            Form::Less(number) => Ok(Stored::from_f32(&shifted(&stored, number)?)),
+            Form::Less(number) => changed(&stored, |x| x + number),
+            Form::Logarithm => changed(&stored, |x| -x.exp()),
         }
     }
 
@@ -114,7 +116,8 @@ impl Form {
             Form::Rows(rows, order) => {
                 Ok(Stored { bytes: rows.reorder(&stored.bytes, order, false)?, ..stored })
             }
-            Form::Less(number) => Ok(Stored::from_f32(&shifted(&stored, -number)?)),
+            Form::Less(number) => changed(&stored, |x| x - number),
+            Form::Logarithm => changed(&stored, |x| (-x).ln()),
         }
     }
 
@@ -122,20 +125,17 @@ impl Form {
     pub fn needs_all_rows(self) -> bool {
         matches!(self, Form::Rows(..))
     }
-
-    /// Returns the element type of numbers that are stored as `element`, after they were changed.
-    pub fn element(self, element: Element) -> Element {
-        if matches!(self, Form::Less(_)) { Element::F32 } else { element }
-    }
 }
 
-fn shifted(stored: &Stored, number: f32) -> Result<Vec<f32>> {
-    Ok(stored.to_f32()?.iter().map(|x| x + number).collect())
+fn changed(stored: &Stored, f: impl Fn(f32) -> f32) -> Result<Stored> {
+    let values: Vec<f32> = stored.to_f32()?.into_iter().map(f).collect();
+    Ok(Stored::from_f32(&values))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::element::Element;
 
     fn bytes(form: Form, bytes: &[u8], write: bool) -> Vec<u8> {
         let stored = Stored { element: Element::F32, bytes: bytes.to_vec() };
@@ -168,6 +168,15 @@ mod tests {
             assert_eq!(bytes(form, &of_file, false), ours);
             assert_eq!(bytes(form, &ours, true), of_file);
         }
+    }
+
+    #[test]
+    fn decays_are_stored_as_logarithms() {
+        let stored = Stored::from_f32(&[0.0, 2f32.ln()]);
+        let read = Form::Logarithm.read(stored.clone()).unwrap().to_f32().unwrap();
+        assert!((read[0] + 1.0).abs() < 1e-6 && (read[1] + 2.0).abs() < 1e-6);
+        let back = Form::Logarithm.write(Stored::from_f32(&read)).unwrap().to_f32().unwrap();
+        assert!(back.iter().zip(stored.to_f32().unwrap()).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 
     #[test]

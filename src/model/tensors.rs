@@ -3,7 +3,7 @@
 use super::Config;
 use super::architectures::{Architecture, ExpertNames, HeadNorms};
 use super::config::Biases;
-use super::config::FeedForward;
+use super::config::{FeedForward, LayerKind, Mixer};
 use crate::format::Container;
 
 /// Role of a tensor in a decoder layer.
@@ -31,6 +31,30 @@ pub enum Role {
     QueryNorm,
     /// RMSNorm of the key heads.
     KeyNorm,
+    /// Projection to the inputs and gates of the channels of a Mamba mixer.
+    MambaInput,
+    /// Taps of the convolution of a Mamba mixer.
+    MambaConvolution,
+    /// Bias of the convolution of a Mamba mixer.
+    MambaConvolutionBias,
+    /// Projection of the channels of a Mamba mixer to step, `B` and `C`.
+    MambaSelection,
+    /// RMSNorm of the step of a Mamba mixer.
+    MambaStepNorm,
+    /// RMSNorm of `B` of a Mamba mixer.
+    MambaBNorm,
+    /// RMSNorm of `C` of a Mamba mixer.
+    MambaCNorm,
+    /// Projection of the step of a Mamba mixer to the channels.
+    MambaStep,
+    /// Bias of the projection of the step of a Mamba mixer.
+    MambaStepBias,
+    /// Decays `A` of the states of a Mamba mixer.
+    MambaDecay,
+    /// What goes past the states of a Mamba mixer, `D`.
+    MambaPast,
+    /// Output projection of a Mamba mixer.
+    MambaOutput,
     /// RMSNorm of what attention adds to the residual stream.
     AttentionAfterNorm,
     /// RMSNorm of what the MLP reads.
@@ -66,7 +90,7 @@ pub enum Role {
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
 /// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
 /// the tensor.
-const LAYER_NAMES: [(Role, &str, &str); 26] = [
+const LAYER_NAMES: [(Role, &str, &str); 38] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -78,6 +102,18 @@ const LAYER_NAMES: [(Role, &str, &str); 26] = [
     (Role::OutputBias, "self_attn.o_proj.bias", "attn_output.bias"),
     (Role::QueryNorm, "self_attn.q_norm.weight", "attn_q_norm.weight"),
     (Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+    (Role::MambaInput, "mamba.in_proj.weight", "ssm_in.weight"),
+    (Role::MambaConvolution, "mamba.conv1d.weight", "ssm_conv1d.weight"),
+    (Role::MambaConvolutionBias, "mamba.conv1d.bias", "ssm_conv1d.bias"),
+    (Role::MambaSelection, "mamba.x_proj.weight", "ssm_x.weight"),
+    (Role::MambaStepNorm, "mamba.dt_layernorm.weight", "ssm_dt_norm.weight"),
+    (Role::MambaBNorm, "mamba.b_layernorm.weight", "ssm_b_norm.weight"),
+    (Role::MambaCNorm, "mamba.c_layernorm.weight", "ssm_c_norm.weight"),
+    (Role::MambaStep, "mamba.dt_proj.weight", "ssm_dt.weight"),
+    (Role::MambaStepBias, "mamba.dt_proj.bias", "ssm_dt.bias"),
+    (Role::MambaDecay, "mamba.A_log", "ssm_a"),
+    (Role::MambaPast, "mamba.D", "ssm_d"),
+    (Role::MambaOutput, "mamba.out_proj.weight", "ssm_out.weight"),
     (Role::AttentionAfterNorm, "post_self_attn_layernorm.weight", "post_attention_norm.weight"),
     (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
     (Role::Router, "mlp.gate.weight", "ffn_gate_inp.weight"),
@@ -112,6 +148,36 @@ const JOINED_NAMES: [(&[Role], &str, &str); 2] = [
     (&[Role::QueryBias, Role::KeyBias, Role::ValueBias], "", "attn_qkv.bias"),
 ];
 
+/// Roles of attention.
+const OF_ATTENTION: [Role; 10] = [
+    Role::Query,
+    Role::QueryBias,
+    Role::Key,
+    Role::KeyBias,
+    Role::Value,
+    Role::ValueBias,
+    Role::Output,
+    Role::OutputBias,
+    Role::QueryNorm,
+    Role::KeyNorm,
+];
+
+/// Roles of a Mamba mixer.
+const OF_MAMBA: [Role; 12] = [
+    Role::MambaInput,
+    Role::MambaConvolution,
+    Role::MambaConvolutionBias,
+    Role::MambaSelection,
+    Role::MambaStepNorm,
+    Role::MambaBNorm,
+    Role::MambaCNorm,
+    Role::MambaStep,
+    Role::MambaStepBias,
+    Role::MambaDecay,
+    Role::MambaPast,
+    Role::MambaOutput,
+];
+
 /// Roles of the projections of an expert.
 pub const OF_EXPERTS: [Role; 3] = [Role::Gate, Role::Up, Role::Down];
 
@@ -133,7 +199,10 @@ const EXPERT_NAMES: [(&[Role], &str, &str); 5] = [
 ];
 
 /// Roles of the norms.
-const NORMS: [Role; 6] = [
+const NORMS: [Role; 9] = [
+    Role::MambaStepNorm,
+    Role::MambaBNorm,
+    Role::MambaCNorm,
     Role::AttentionNorm,
     Role::QueryNorm,
     Role::KeyNorm,
@@ -299,12 +368,10 @@ impl TensorId {
     /// Identifies the tensor called `name` in files of kind `container` that hold a model of `architecture`; `None` for
     /// a name that no such model has.
     pub fn parse(container: Container, architecture: &Architecture, name: &str) -> Option<Self> {
-        let known = |hugging_face, gguf| pick(container, hugging_face, gguf);
-        if name.is_empty() {
-            return None;
-        }
-        if let Some((id, ..)) = MODEL_NAMES.iter().find(|(_, a, b)| known(a, b) == name) {
-            return Some(*id);
+        let of_model = MODEL_NAMES.iter().map(|(id, ..)| *id);
+        let is_it = |id: &TensorId| id.name(container, architecture).is_some_and(|known| known == name);
+        if let Some(id) = of_model.into_iter().find(is_it) {
+            return Some(id);
         }
         let (layer, rest) = in_layer(container, name)?;
         let of_expert =
@@ -364,6 +431,9 @@ impl TensorId {
                 }
                 _ => None,
             },
+            TensorId::FinalNorm if container == Container::Safetensors => {
+                Some(architecture.final_norm.to_owned())
+            }
             other => {
                 let (_, a, b) = MODEL_NAMES.iter().find(|(each, ..)| *each == other)?;
                 let name = pick(container, a, b);
@@ -405,6 +475,16 @@ impl TensorId {
         name.unwrap_or_else(|| format!("{self:?}"))
     }
 
+    /// Returns the shape in files of kind `container`, outermost dimension first: [`shape`](Self::shape), but for a
+    /// dimension of 1 that Hugging Face models have in convolutions.
+    pub fn shape_in(self, container: Container, config: &Config) -> Vec<u64> {
+        let mut shape = self.shape(config);
+        if container == Container::Safetensors && self.role() == Some(Role::MambaConvolution) {
+            shape.insert(1, 1);
+        }
+        shape
+    }
+
     /// Returns the shape that the configuration demands, outermost dimension first.
     pub fn shape(self, config: &Config) -> Vec<u64> {
         match self {
@@ -432,6 +512,7 @@ impl Role {
         let hidden = config.hidden_size;
         let inner = config.intermediate_size;
         let (experts, shared) = config.experts.map_or((0, 0), |e| (e.count, e.shared_width.unwrap_or(0)));
+        let mamba = config.mamba.unwrap_or_default();
         let queries = config.n_heads * config.head_dim;
         let keys = config.n_kv_heads * config.head_dim;
         match self {
@@ -449,6 +530,15 @@ impl Role {
             Role::Key | Role::Value => vec![keys, hidden],
             Role::KeyBias | Role::ValueBias => vec![keys],
             Role::Output => vec![hidden, queries],
+            Role::MambaInput => vec![2 * mamba.channels, hidden],
+            Role::MambaConvolution => vec![mamba.channels, mamba.taps],
+            Role::MambaSelection => vec![mamba.rank + 2 * mamba.states, mamba.channels],
+            Role::MambaStepNorm => vec![mamba.rank],
+            Role::MambaBNorm | Role::MambaCNorm => vec![mamba.states],
+            Role::MambaStep => vec![mamba.channels, mamba.rank],
+            Role::MambaConvolutionBias | Role::MambaStepBias | Role::MambaPast => vec![mamba.channels],
+            Role::MambaDecay => vec![mamba.channels, mamba.states],
+            Role::MambaOutput => vec![hidden, mamba.channels],
             Role::Router => vec![experts, hidden],
             Role::SharedRouter => vec![1, hidden],
             Role::SharedGate | Role::SharedUp => vec![shared, hidden],
@@ -466,6 +556,7 @@ impl Role {
             Role::AttentionNorm | Role::MlpNorm => architecture.norms_before(),
             Role::AttentionAfterNorm | Role::MlpAfterNorm => architecture.norms_after(),
             Role::QueryNorm | Role::KeyNorm => architecture.head_norms != HeadNorms::None,
+            role if OF_MAMBA.contains(role) => architecture.mamba.is_some(),
             Role::Router => architecture.experts.is_some(),
             Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
                 architecture.experts.is_some_and(|experts| experts.shared.is_some())
@@ -489,28 +580,30 @@ impl Role {
         }
     }
 
-    /// Returns the roles that layers of a model with the configuration `config` must have, experts aside: those of layers
-    /// whose feed-forward part is `feed_forward`.
-    pub fn required(config: &Config, feed_forward: FeedForward) -> Vec<Role> {
+    /// Returns the roles that layers of the kind `kind` of a model with the configuration `config` must have, experts aside.
+    pub fn required(config: &Config, kind: LayerKind) -> Vec<Role> {
         let roles = ATTENTION_BIASES.iter().chain(&MLP_BIASES);
         let stored = config.biases.attention.iter().chain(&config.biases.mlp);
         let without: Vec<Role> =
             roles.zip(stored).filter(|(_, stored)| !**stored).map(|(role, _)| *role).collect();
-        let other: &[Role] = match feed_forward {
+        let other_mixer: &[Role] = match kind.mixer {
+            Mixer::Attention => &OF_MAMBA,
+            Mixer::Mamba => &OF_ATTENTION,
+        };
+        let other: &[Role] = match kind.feed_forward {
             FeedForward::Mlp => &AROUND_EXPERTS,
             FeedForward::Experts => &OF_EXPERTS,
         };
         Role::of_architecture(config.architecture)
-            .filter(|role| {
-                *role != Role::RotaryFrequencies && !without.contains(role) && !other.contains(role)
-            })
+            .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
+            .filter(|role| !other.contains(role) && !other_mixer.contains(role))
             .collect()
     }
 
     /// Returns the roles that some layers of a model with the configuration `config` must have, experts aside.
     pub fn required_anywhere(config: &Config) -> Vec<Role> {
         let mut roles: Vec<Role> =
-            config.layers.iter().flat_map(|kind| Self::required(config, kind.feed_forward)).collect();
+            config.layers.iter().flat_map(|kind| Self::required(config, *kind)).collect();
         roles.sort_unstable();
         roles.dedup();
         roles
@@ -525,6 +618,11 @@ impl Role {
     /// Whether the role is that of a router.
     pub fn is_router(self) -> bool {
         matches!(self, Role::Router | Role::SharedRouter)
+    }
+
+    /// Whether llama.cpp reads the role in no other type than F32: that of a router, and what is small in a Mamba mixer.
+    pub fn is_small(self) -> bool {
+        self.is_router() || matches!(self, Role::MambaConvolution | Role::MambaDecay)
     }
 
     /// Whether the role is that of a norm.

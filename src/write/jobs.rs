@@ -67,7 +67,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             _ => storage.element(model, source.id, source.element, false),
         };
         let forms = [model.form(source.id), config.form(container, source.id)];
-        let shape = source.shape.clone();
+        let shape = id.shape_in(container, config);
         let bytes = size(&name, element, &shape)?;
         let job = Job { content, element, forms, bytes, name, shape };
         let Some((name, whole)) = whole else {

@@ -21,7 +21,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 21] = [
+const FIXTURES: [&str; 22] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -43,6 +43,7 @@ const FIXTURES: [&str; 21] = [
     "qwen2moe",
     "qwen3moe",
     "granitemoe",
+    "jamba",
 ];
 
 /// The files of a Hugging Face directory; `config.json` is the one called `config`.
@@ -191,8 +192,9 @@ fn refused(name: &str, method: &str, container: Container) -> Option<&'static st
         ("mixtral" | "qwen2moe" | "qwen3moe" | "granitemoe", "flatten" | "replaceme" | "prunecomp", _) => {
             Some("is not defined for")
         }
-        // Windows alternate: no neighbours are of one kind.
-        ("gemma2", "mka", _) => Some("cannot become one"),
+        // Windows alternate, or experts do: no neighbours are of one kind.
+        ("gemma2" | "jamba", "mka", _) => Some("cannot become one"),
+        ("jamba", "flatten" | "replaceme" | "prunecomp", _) => Some("is not defined for"),
         _ => None,
     }
 }

@@ -82,11 +82,15 @@ pub async fn layers(
     if !pools(&context.model.config) {
         built.remarks.push(format!(
             "Spans were refitted without pooling, because the model's layers {}.",
-            match context.model.config.has_experts() {
-                true => "have experts, and those of different layers have nothing to do with each other",
-                false =>
+            match &context.model.config {
+                config if config.has_mamba() => "have mixers of different kinds",
+                config if config.has_experts() => {
+                    "have experts, and those of different layers have nothing to do with each other"
+                }
+                _ => {
                     "normalise what they add to the residual stream: heads and neurons of several layers do not add \
-                     up behind one norm",
+                     up behind one norm"
+                }
             }
         ));
     }
@@ -97,7 +101,7 @@ pub async fn layers(
 /// Returns whether heads and neurons of several layers can be in one: not behind a norm of their sum, and not where neurons
 /// are of experts.
 pub fn pools(config: &Config) -> bool {
-    !config.architecture.norms_after() && !config.has_experts()
+    !config.architecture.norms_after() && !config.has_experts() && !config.has_mamba()
 }
 
 /// Returns the bytes that pooling `n_layers` layers needs beside the hidden states: the weights of the layers, and the

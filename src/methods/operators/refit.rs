@@ -23,7 +23,7 @@ use crate::methods::walk::walk;
 use crate::methods::walk::walker::{Systems, Walker};
 use crate::methods::work::Work;
 use crate::model::Config;
-use crate::model::config::FeedForward;
+use crate::model::config::{FeedForward, LayerKind, Mixer};
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::read_f32;
@@ -116,11 +116,12 @@ pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Resu
 /// Those of [`read_f32`] and [`solve`].
 pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     let model = walker.context.model;
-    let has_experts = model.config.kind(span.stays)?.feed_forward == FeedForward::Experts;
+    let kind = model.config.kind(span.stays)?;
+    let has_experts = kind.feed_forward == FeedForward::Experts;
     let parts: &[Part] = if has_experts { &[Part::Attention] } else { &[Part::Attention, Part::Mlp] };
     let mut weights = Vec::with_capacity(2);
     for part in parts {
-        let mut weight = read_f32(model, span.stays, part.projection()).await?;
+        let mut weight = read_f32(model, span.stays, part.projection(kind)).await?;
         if model.config.architecture.norms_after() {
             let norm = read_f32(model, span.stays, part.norm()).await?;
             scale_rows(&mut weight, &norm, |w, n| w * n);
@@ -146,11 +147,12 @@ enum Part {
 }
 
 impl Part {
-    /// Returns the role of the projection that writes to the residual stream.
-    fn projection(self) -> Role {
-        match self {
-            Part::Attention => Role::Output,
-            Part::Mlp => Role::Down,
+    /// Returns the role of the projection that writes to the residual stream, in layers of the kind `kind`.
+    fn projection(self, kind: LayerKind) -> Role {
+        match (self, kind.mixer) {
+            (Part::Attention, Mixer::Attention) => Role::Output,
+            (Part::Attention, Mixer::Mamba) => Role::MambaOutput,
+            (Part::Mlp, _) => Role::Down,
         }
     }
 
@@ -220,14 +222,15 @@ async fn replaced(
     mut values: Vec<f32>,
 ) -> Result<NewLayer> {
     let (model, storage) = (walker.context.model, walker.context.storage);
+    let kind = model.config.kind(span.stays)?;
     let replace =
         |layer: NewLayer, role, values| layer.replacing(model, span.layers, storage, vec![(role, values)]);
     if !model.config.architecture.norms_after() {
-        return replace(layer, part.projection(), values);
+        return replace(layer, part.projection(kind), values);
     }
     let mut norm = read_f32(model, span.stays, part.norm()).await?;
     scale_rows(&mut values, &usable(&norm), |value, n| value / n);
-    let layer = replace(layer, part.projection(), values)?;
+    let layer = replace(layer, part.projection(kind), values)?;
     let new = walker.upload(&layer).await?;
     let (mut sum, mut n) = (0.0, 0usize);
     for chunk in span.chunks() {
@@ -266,7 +269,7 @@ async fn fit_joint(
     down: &[f32],
 ) -> Result<Joint> {
     let config = &walker.context.model.config;
-    let (inner, heads) = (config.intermediate_size, heads(config));
+    let (inner, heads) = (config.intermediate_size, config.mixer_width(config.kind(span.stays)?));
     let mut systems = walker.systems(heads + inner)?;
     for chunk in span.chunks() {
         let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
@@ -313,7 +316,8 @@ async fn fit_attention(
     layer: &DecoderLayer,
     output: &[f32],
 ) -> Result<Fit> {
-    let mut systems = walker.systems(heads(&walker.context.model.config))?;
+    let config = &walker.context.model.config;
+    let mut systems = walker.systems(config.mixer_width(config.kind(span.stays)?))?;
     let mut chunks = Vec::new();
     let mut between = Vec::new();
     for chunk in span.chunks() {

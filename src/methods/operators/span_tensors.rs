@@ -8,7 +8,7 @@ use crate::forward::states::to_host;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::model::architectures::HeadNorms;
-use crate::model::config::{FeedForward, LayerKind};
+use crate::model::config::LayerKind;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
@@ -33,10 +33,10 @@ impl Folded {
     pub async fn read(model: &Model, layer: usize) -> Result<Self> {
         let config = &model.config;
         let mut tensors = Vec::new();
-        for role in Role::required(config, FeedForward::Mlp) {
+        let kind = config.kind(layer)?;
+        for role in Role::required(config, kind) {
             tensors.push((role, read_f32(model, layer, role).await?));
         }
-        let kind = config.kind(layer)?;
         let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()], kind };
         let attention = std::mem::take(folded.get_mut(Role::AttentionNorm)?);
         let mlp = std::mem::take(folded.get_mut(Role::MlpNorm)?);
@@ -234,24 +234,14 @@ pub fn assemble(
             Role::Output => output.to_vec(),
             Role::Down => down.to_vec(),
             Role::OutputBias | Role::DownBias => summed(role)?,
-            Role::AttentionAfterNorm
-            | Role::MlpAfterNorm
-            | Role::Router
-            | Role::SharedGate
-            | Role::SharedUp
-            | Role::SharedDown
-            | Role::SharedRouter => {
-                return Err(Error::internal(
-                    "layers with experts, or that normalise what they write, cannot be pooled",
-                ));
-            }
             Role::AttentionNorm => attention.clone(),
             Role::MlpNorm => mlp.clone(),
             Role::QueryNorm | Role::KeyNorm => stays.get(role)?.to_vec(),
             Role::RotaryFrequencies => vec![1.0; config.head_dim / 2],
+            other => return Err(Error::internal(format!("layers with {other:?} cannot be pooled"))),
         })
     };
-    Role::required(config, FeedForward::Mlp).into_iter().map(|role| Ok((role, tensor(role)?))).collect()
+    Role::required(config, stays.kind).into_iter().map(|role| Ok((role, tensor(role)?))).collect()
 }
 
 /// Returns the weights of a norm, made safe to divide by: a weight closer to zero than a thousandth of the
@@ -301,9 +291,9 @@ pub async fn joined(parts: Vec<Tensor<2>>) -> Result<Vec<f32>> {
     to_host(Tensor::cat(parts, 1), "while fitting").await
 }
 
-/// Returns the number of columns of the contexts of a layer.
+/// Returns the number of columns of the contexts of a layer, the most if layers differ.
 pub fn heads(config: &Config) -> usize {
-    config.n_heads * config.head_dim
+    config.layers.iter().map(|kind| config.mixer_width(*kind)).max().unwrap_or(0)
 }
 
 /// Returns the share of the parameters of a layer that belongs to its attention, 0 to 1.

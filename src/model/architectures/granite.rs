@@ -1,7 +1,7 @@
 //! Granite, whose embeddings, scores, residuals and logits are scaled.
 
 use super::llama::LLAMA;
-use super::{Architecture, ExpertNames, Experts, Gates, Presence, Rotation, Scaling, Usual};
+use super::{Architecture, ExpertLayers, ExpertNames, Experts, Gates, Presence, Rotation, Scaling, Usual};
 use crate::model::tensors::Role;
 
 /// Granite 3, dense.
@@ -45,7 +45,7 @@ pub const GRANITE_MOE: Architecture = Architecture {
         width: None,
         gates: Gates::Normalised,
         shared: None,
-        skips_layers: false,
+        layers: ExpertLayers::All,
         names: ExpertNames::Stacked(
             "block_sparse_moe.input_linear.weight",
             "block_sparse_moe.output_linear.weight",

@@ -41,6 +41,8 @@ pub const LLAMA: Architecture = Architecture {
     scaling: Scaling::None,
     alpha_stretches: false,
     experts: None,
+    mamba: None,
+    final_norm: "model.norm.weight",
     mlp_width: "intermediate_size",
     names: &[],
     joined: &[],

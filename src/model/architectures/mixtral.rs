@@ -1,7 +1,7 @@
 //! Mixtral: Mistral with experts. GGUF files call it llama.
 
 use super::llama::{LLAMA, MISTRAL};
-use super::{Architecture, ExpertNames, Experts, Gates, Usual, Windows};
+use super::{Architecture, ExpertLayers, ExpertNames, Experts, Gates, Usual, Windows};
 use crate::model::tensors::Role;
 
 /// Mixtral.
@@ -19,7 +19,7 @@ pub const MIXTRAL: Architecture = Architecture {
         width: None,
         gates: Gates::Normalised,
         shared: None,
-        skips_layers: false,
+        layers: ExpertLayers::All,
         names: ExpertNames::Apart("block_sparse_moe.experts.", ["w1.weight", "w3.weight", "w2.weight"]),
     }),
     names: &[(Role::Router, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight")],

@@ -11,6 +11,7 @@ mod gemma;
 mod glm;
 mod granite;
 mod hunyuan;
+mod jamba;
 mod llama;
 mod ministral;
 mod mixtral;
@@ -26,10 +27,11 @@ use crate::kernels::rowwise::Activation;
 
 /// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
 /// can say all that the others can.
-pub static ALL: [&Architecture; 22] = [
+pub static ALL: [&Architecture; 23] = [
     &llama::LLAMA,
     &llama::MISTRAL,
     &mixtral::MIXTRAL,
+    &jamba::JAMBA,
     &ministral::MINISTRAL3,
     &qwen::QWEN2,
     &qwen::QWEN3,
@@ -95,6 +97,10 @@ pub struct Architecture {
     pub alpha_stretches: bool,
     /// Experts in the place of the MLP, in some layers or all; `None` if no layer has any.
     pub experts: Option<Experts>,
+    /// Mamba mixers in the place of attention, in some layers; `None` if all layers have attention.
+    pub mamba: Option<MambaLayers>,
+    /// Name of the norm before the head in Hugging Face models.
+    pub final_norm: &'static str,
     /// Key of the width of the MLP in `config.json`.
     pub mlp_width: &'static str,
     /// Names of tensors of a layer that are not Llama's: role, name after `model.layers.<n>.` in a Hugging Face model,
@@ -134,10 +140,43 @@ pub struct Experts {
     /// Key of the width of the expert that serves every token in `config.json`, and the width where the key is absent;
     /// `None` if there is no such expert. A gate of its own, a sigmoid, multiplies what it adds.
     pub shared: Option<(&'static str, usize)>,
-    /// Whether `mlp_only_layers` and `decoder_sparse_step` say which layers have an MLP instead.
-    pub skips_layers: bool,
+    /// Which layers have experts; the others have an MLP.
+    pub layers: ExpertLayers,
     /// Names in Hugging Face models.
     pub names: ExpertNames,
+}
+
+/// Which layers have experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertLayers {
+    /// All.
+    All,
+    /// Every `decoder_sparse_step`-th, but not those in the list `mlp_only_layers`. A GGUF file has experts in all.
+    Listed,
+    /// Those whose number is `expert_layer_offset` when it is divided by `expert_layer_period`; without such keys, these
+    /// two. In a GGUF file, those that have a router.
+    Periodic {
+        /// Period where its key is absent.
+        period: usize,
+        /// Offset where its key is absent.
+        offset: usize,
+    },
+}
+
+/// Mamba mixers in the place of attention: in all layers but those whose number is `attn_layer_offset` when it is divided
+/// by `attn_layer_period`. In a GGUF file, layers without key heads have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MambaLayers {
+    /// Period of the layers with attention where its key is absent.
+    pub period: usize,
+    /// Offset of the layers with attention where its key is absent.
+    pub offset: usize,
+    /// Numbers of the state of a channel where `mamba_d_state` is absent.
+    pub states: usize,
+    /// Taps of the convolution where `mamba_d_conv` is absent.
+    pub taps: usize,
+    /// Channels for each number of the stream where `mamba_expand` is absent.
+    pub expand: usize,
 }
 
 /// Gates by which the outputs of the experts that were chosen for a token are multiplied.
@@ -292,6 +331,8 @@ impl Windowed {
 pub enum Rotation {
     /// Every layer rotates alike.
     All,
+    /// No layer rotates.
+    Never,
     /// Every layer rotates if `position_embedding_type` is `rope`, none otherwise. In a GGUF file
     /// `rope.scaling.finetuned` says so, and its absence means that every layer rotates.
     Switched,

@@ -1,7 +1,7 @@
 //! Qwen2, which adds biases, and Qwen3, which normalises each head; both also with experts.
 
 use super::llama::LLAMA;
-use super::{Architecture, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual, Windows};
+use super::{Architecture, ExpertLayers, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual, Windows};
 use crate::model::binding::RowOrder;
 
 /// Qwen2 and Qwen2.5.
@@ -70,7 +70,7 @@ const QWEN_EXPERTS: Experts = Experts {
     width: Some(("moe_intermediate_size", 1408)),
     gates: Gates::AskedRaw,
     shared: Some(("shared_expert_intermediate_size", 5632)),
-    skips_layers: true,
+    layers: ExpertLayers::Listed,
     names: ExpertNames::Apart("mlp.experts.", ["gate_proj.weight", "up_proj.weight", "down_proj.weight"]),
 };
 

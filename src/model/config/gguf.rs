@@ -1,12 +1,14 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only here.
 
 use super::{
-    Biases, Config, ExpertSizes, FeedForward, LayerKind, QueryGrowth, Scales, Upstream, gguf_score_scale,
-    gguf_windows,
+    Biases, Config, ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
+    gguf_score_scale, gguf_windows,
 };
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value};
-use crate::model::architectures::{self, Architecture, Experts, Gates, Rotation, Scaling, Windows};
+use crate::model::architectures::{
+    self, Architecture, ExpertLayers, Experts, Gates, Rotation, Scaling, Windows,
+};
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
@@ -31,6 +33,12 @@ const QUANTIZATION_VERSION: (&str, Value) = ("general.quantization_version", Val
 
 /// Keys that can change the arithmetic, each with the value that leaves it unchanged.
 const NEUTRAL: [(&str, f64); 1] = [("attention.clamp_kqv", 0.0)];
+
+/// Key of the number of key and value heads, or of the list of such numbers.
+const KEY_HEADS: &str = "attention.head_count_kv";
+
+/// Keys of the sizes of Mamba mixers: channels, numbers of a state, width of the step, taps of the convolution.
+const MAMBA: [&str; 4] = ["ssm.inner_size", "ssm.state_size", "ssm.time_step_rank", "ssm.conv_kernel"];
 
 /// Keys of the number of experts and of those that are chosen for each token.
 const EXPERTS: [&str; 2] = ["expert_count", "expert_used_count"];
@@ -103,6 +111,8 @@ pub struct Facts {
     pub biases: Biases,
     /// Divisors of the rotary frequencies, if the files hold any.
     pub rotary_divisors: Option<Vec<f32>>,
+    /// Layers that have a router.
+    pub routed: Vec<usize>,
     /// Divisors of the rotary frequencies for short sequences and for long ones, if the files hold any.
     pub long_divisors: Option<[Vec<f32>; 2]>,
 }
@@ -135,7 +145,7 @@ impl Config {
         let SpecialIds { bos, eos } = SpecialIds::read(file, &metadata, vocab_size)?;
         let n_layers = keys.size("block_count")?;
         let ropes = keys.ropes(architecture, facts.rotary_divisors, facts.long_divisors)?;
-        let layers = keys.kinds(architecture, n_layers, ropes.len())?;
+        let layers = keys.kinds(architecture, n_layers, ropes.len(), &facts.routed)?;
         let intermediate_size = keys.size("feed_forward_length")?;
         let mut config = Self {
             architecture,
@@ -149,7 +159,15 @@ impl Config {
             intermediate_size,
             experts: architecture.experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?,
             n_heads,
-            n_kv_heads: keys.optional_size("attention.head_count_kv")?.unwrap_or(n_heads),
+            n_kv_heads: match keys.list(KEY_HEADS).filter(|_| architecture.mamba.is_some()) {
+                // A layer without heads has a Mamba mixer.
+                Some(list) => match list.iter().filter_map(Value::as_u64).find(|n| *n > 0) {
+                    Some(heads) => super::sensible_size(heads).unwrap_or(n_heads),
+                    None => n_heads,
+                },
+                None => keys.optional_size(KEY_HEADS)?.unwrap_or(n_heads),
+            },
+            mamba: architecture.mamba.map(|_| keys.mamba()).transpose()?,
             head_dim,
             vocab_size,
             context: keys.optional_size("context_length")?.unwrap_or(2048),
@@ -247,6 +265,15 @@ impl Config {
             metadata.set(&self.key(GROWTH), float(beta));
             metadata.set(&self.key(ORIGINAL_CONTEXT), size(context as usize));
         }
+        if let Some(MambaSizes { channels, states, rank, taps }) = self.mamba {
+            for (name, n) in MAMBA.iter().zip([channels, states, rank, taps]) {
+                metadata.set(&self.key(name), size(n));
+            }
+            let heads = |kind: &LayerKind| if kind.mixer == Mixer::Mamba { 0 } else { self.n_kv_heads };
+            let items = self.layers.iter().map(|kind| size(heads(kind))).collect();
+            let list = Array { of: crate::format::gguf::ValueType::U32, items };
+            metadata.set(&self.key(KEY_HEADS), Value::Array(list));
+        }
         if self.architecture.rotation == Rotation::Switched {
             let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
             metadata.set(&self.key(ROTATES), Value::Bool(rotates));
@@ -262,8 +289,12 @@ impl Config {
                 metadata.set(&self.key(shared), size(of_shared));
             }
         }
-        for (rope, name) in self.ropes.iter().zip(["rope.freq_base", LOCAL_BASE]) {
-            metadata.set(&self.key(name), float(rope.theta));
+        if self.architecture.rotation == Rotation::Never {
+            metadata.remove(&self.key("rope.dimension_count"));
+        } else {
+            for (rope, name) in self.ropes.iter().zip(["rope.freq_base", LOCAL_BASE]) {
+                metadata.set(&self.key(name), float(rope.theta));
+            }
         }
         if let (Rotation::LocalBase(_) | Rotation::LocalUnscaled, [rope]) =
             (self.architecture.rotation, self.ropes.as_slice())
@@ -333,7 +364,9 @@ impl Config {
                     self.architecture.gguf
                 )));
             }
-            if let Some(layer) = kinds.iter().position(|kind| kind.feed_forward == FeedForward::Mlp) {
+            let needs_all = !matches!(rule.layers, ExpertLayers::Periodic { .. });
+            let without = kinds.iter().position(|kind| kind.feed_forward == FeedForward::Mlp);
+            if let Some(layer) = without.filter(|_| needs_all) {
                 return Err(Error::Unsupported(format!(
                     "a GGUF file of the architecture {} has experts in every layer, and layer {layer} has none; write a \
                      Hugging Face folder",
@@ -351,6 +384,23 @@ impl Config {
                  a Hugging Face folder",
                 self.architecture.gguf
             )));
+        }
+        if let Some(mamba) = self.mamba {
+            let n_mamba = kinds.iter().filter(|kind| kind.mixer == Mixer::Mamba).count();
+            if n_mamba == 0 || n_mamba == n {
+                return Err(Error::Unsupported(
+                    "llama.cpp cannot open a model of this architecture without at least one layer with attention and \
+                     one without; keep both, or write a Hugging Face folder"
+                        .to_owned(),
+                ));
+            }
+            if mamba.channels != 2 * self.hidden_size {
+                return Err(Error::Unsupported(format!(
+                    "llama.cpp demands twice as many channels of a Mamba mixer as the stream is wide, and there are {}; \
+                     write a Hugging Face folder",
+                    mamba.channels
+                )));
+            }
         }
         let theirs = match self.architecture.rotation {
             Rotation::AllBut(every) => architectures::every(n, every),
@@ -540,6 +590,22 @@ impl Keys<'_> {
         }
     }
 
+    /// Returns the entries of the list under `name`; `None` if there is no list.
+    fn list(&self, name: &str) -> Option<&[Value]> {
+        self.metadata.get(&self.key(name)).and_then(|value| value.as_array())
+    }
+
+    /// Reads the sizes of the Mamba mixers.
+    fn mamba(&self) -> Result<MambaSizes> {
+        let [channels, states, rank, taps] = MAMBA;
+        Ok(MambaSizes {
+            channels: self.size(channels)?,
+            states: self.size(states)?,
+            rank: self.size(rank)?,
+            taps: self.size(taps)?,
+        })
+    }
+
     /// Reads the sizes of the experts; an MLP is `mlp_width` wide.
     fn experts(&self, rule: Experts, mlp_width: usize) -> Result<ExpertSizes> {
         let ([count, used], [width, shared]) = (EXPERTS, EXPERT_WIDTHS);
@@ -563,8 +629,15 @@ impl Keys<'_> {
         }
     }
 
-    /// Reads what tells the layers apart: windows, and the place of the rotation among `n_ropes`.
-    fn kinds(&self, architecture: &Architecture, n_layers: usize, n_ropes: usize) -> Result<Vec<LayerKind>> {
+    /// Reads what tells the layers apart: windows, the place of the rotation among `n_ropes`, mixers, and experts, which the
+    /// layers `routed` have where some have none.
+    fn kinds(
+        &self,
+        architecture: &Architecture,
+        n_layers: usize,
+        n_ropes: usize,
+        routed: &[usize],
+    ) -> Result<Vec<LayerKind>> {
         // 0 stands for no window.
         let none = self.metadata.get(&self.key(WINDOW)).and_then(|value| value.as_u64()) == Some(0);
         let window = if none { None } else { self.optional_size(WINDOW)? };
@@ -586,18 +659,27 @@ impl Keys<'_> {
                 vec![switch != Some(&Value::Bool(false)); n_layers]
             }
             Rotation::Windowed if is_mixed => windows.iter().map(Option::is_some).collect(),
+            Rotation::Never => vec![false; n_layers],
             Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
                 vec![true; n_layers]
             }
         };
-        let feed_forward =
-            if architecture.experts.is_some() { FeedForward::Experts } else { FeedForward::Mlp };
-        let kind = |(window, rotates): (Option<usize>, bool)| LayerKind {
-            rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
-            window,
-            feed_forward,
+        let heads = self.list(KEY_HEADS).filter(|_| architecture.mamba.is_some());
+        let kind = |(layer, (window, rotates)): (usize, (Option<usize>, bool))| {
+            let has_experts = match architecture.experts.map(|rule| rule.layers) {
+                None => false,
+                Some(ExpertLayers::Periodic { .. }) => routed.contains(&layer),
+                Some(ExpertLayers::All | ExpertLayers::Listed) => true,
+            };
+            let heads = heads.and_then(|list| list.get(layer)?.as_u64());
+            LayerKind {
+                rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
+                window,
+                mixer: if heads == Some(0) { Mixer::Mamba } else { Mixer::Attention },
+                feed_forward: if has_experts { FeedForward::Experts } else { FeedForward::Mlp },
+            }
         };
-        Ok(windows.into_iter().zip(rotated).map(kind).collect())
+        Ok(windows.into_iter().zip(rotated).enumerate().map(kind).collect())
     }
 
     /// Reads which layers have a window: all but every `usual`-th, unless a list or another number says otherwise.

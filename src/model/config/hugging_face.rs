@@ -2,9 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Biases, Config, ExpertSizes, FeedForward, LayerKind, QueryGrowth, Scales, Upstream};
+use super::{
+    Biases, Config, ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
+};
 use crate::kernels::rowwise::Activation;
-use crate::model::architectures::{self, Architecture, Experts, Gates, Presence, Rotation, Scaling, Windows};
+use crate::model::architectures::{
+    self, Architecture, ExpertLayers, Experts, Gates, MambaLayers, Presence, Rotation, Scaling, Windows,
+};
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::{Error, Result};
 
@@ -37,6 +41,21 @@ const USED_EXPERTS_KEY: &str = "num_experts_per_tok";
 
 /// Key that says whether the gates of the chosen experts add up to 1.
 const NORMALISED_KEY: &str = "norm_topk_prob";
+
+/// Keys of the period and the offset of the layers with attention where the others have Mamba mixers.
+const ATTENTION_PERIOD: [&str; 2] = ["attn_layer_period", "attn_layer_offset"];
+
+/// Keys of the period and the offset of the layers with experts.
+const EXPERT_PERIOD: [&str; 2] = ["expert_layer_period", "expert_layer_offset"];
+
+/// Key of the width of the step of a Mamba mixer.
+const STEP_RANK_KEY: &str = "mamba_dt_rank";
+
+/// Key of the numbers of the state of a channel of a Mamba mixer.
+const STATES_KEY: &str = "mamba_d_state";
+
+/// Key of the taps of the convolution of a Mamba mixer.
+const TAPS_KEY: &str = "mamba_d_conv";
 
 /// Key of the base of the frequencies of layers with a window.
 const LOCAL_BASE_KEY: &str = "rope_local_base_freq";
@@ -120,6 +139,7 @@ impl Config {
             layers,
             query_growth,
             experts,
+            mamba: architecture.mamba.map(|rule| keys.mamba(rule, hidden_size)).transpose()?,
             tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
             biases,
             scales: keys.scales(architecture.scaling, hidden_size)?,
@@ -200,7 +220,8 @@ impl Config {
             let rotated = of_layers(&|layer| u8::from(layer.rope.is_some()).into());
             raw.insert(ROTATED_KEY.into(), super::regroup(ROTATED_KEY, &rotated, groups)?.into());
         }
-        if self.architecture.experts.is_some_and(|experts| experts.skips_layers) {
+        self.say_periods(&mut raw, groups)?;
+        if self.architecture.experts.is_some_and(|experts| experts.layers == ExpertLayers::Listed) {
             // A list of layers, not of entries for layers: those that have no experts, as they are numbered now.
             let feed_forward: Vec<FeedForward> = self.layers.iter().map(|layer| layer.feed_forward).collect();
             let kept = super::regroup(MLP_LAYERS_KEY, &feed_forward, groups)?;
@@ -299,6 +320,42 @@ impl Config {
 }
 
 impl Config {
+    /// Writes the periods of the kinds of layers into `object`, for the model that has one layer for each entry of
+    /// `groups`.
+    fn say_periods(&self, object: &mut Map<String, Value>, groups: &[Vec<usize>]) -> Result<()> {
+        let say = |object: &mut Map<String, Value>, keys: [&str; 2], what: &str, flags: Vec<bool>| {
+            let flags = super::regroup(what, &flags, groups)?;
+            let (period, offset) = period(&flags).ok_or_else(|| {
+                let layers: Vec<usize> = (0..flags.len()).filter(|layer| flags.get(*layer) == Some(&true)).collect();
+                Error::Unsupported(format!(
+                    "{CONFIG_NAME} can say layers with {what} only at equal distances, and they would be {layers:?} of \
+                     {}; remove as many layers from each period, or write a .gguf file",
+                    flags.len()
+                ))
+            })?;
+            let [period_key, offset_key] = keys;
+            object.insert(period_key.into(), period.into());
+            object.insert(offset_key.into(), offset.into());
+            Ok::<_, Error>(())
+        };
+        let of_layers = |f: &dyn Fn(&LayerKind) -> bool| self.layers.iter().map(f).collect();
+        if self.architecture.mamba.is_some() {
+            say(object, ATTENTION_PERIOD, "attention", of_layers(&|kind| kind.mixer == Mixer::Attention))?;
+            // transformers makes these lists of the periods, and cannot load a file that has them.
+            object.shift_remove("layers_block_type");
+            object.shift_remove(LAYER_TYPES_KEY);
+        }
+        if let Some(Experts { layers: ExpertLayers::Periodic { .. }, .. }) = self.architecture.experts {
+            say(
+                object,
+                EXPERT_PERIOD,
+                "experts",
+                of_layers(&|kind| kind.feed_forward == FeedForward::Experts),
+            )?;
+        }
+        Ok(())
+    }
+
     /// Returns the architecture of the class that computes the model in transformers: of several architectures of one
     /// name in GGUF files, the one that has no more than the model needs.
     pub fn hugging_face_architecture(&self) -> &'static Architecture {
@@ -327,6 +384,9 @@ impl Config {
         scaling: &RopeScaling,
         object: &mut Map<String, Value>,
     ) {
+        if architecture.rotation == Rotation::Never {
+            return;
+        }
         object.insert("rope_theta".into(), theta.into());
         let mut scaled = scaling_object(scaling);
         if let (Some(QueryGrowth { beta, context }), Value::Object(scaled)) = (self.query_growth, &mut scaled)
@@ -354,7 +414,11 @@ impl Config {
                 let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
                 object.insert("position_embedding_type".into(), if rotates { "rope" } else { "nope" }.into());
             }
-            Rotation::All | Rotation::AllBut(_) | Rotation::LocalUnscaled | Rotation::Windowed => {}
+            Rotation::All
+            | Rotation::Never
+            | Rotation::AllBut(_)
+            | Rotation::LocalUnscaled
+            | Rotation::Windowed => {}
         }
     }
 
@@ -400,6 +464,14 @@ impl Config {
                 object.insert(NORMALISED_KEY.into(), sizes.normalised.into());
             }
         }
+        if let Some(MambaSizes { channels, states, rank, taps }) = self.mamba {
+            object.extend([
+                ("mamba_expand".to_owned(), json!(channels / self.hidden_size)),
+                (STATES_KEY.to_owned(), json!(states)),
+                (STEP_RANK_KEY.to_owned(), json!(rank)),
+                (TAPS_KEY.to_owned(), json!(taps)),
+            ]);
+        }
         if architecture.mlp_width != "intermediate_size" {
             object.extend([
                 ("num_local_experts".to_owned(), json!(0)),
@@ -408,6 +480,17 @@ impl Config {
             ]);
         }
     }
+}
+
+/// Finds a period and an offset, less than the period, so that the flags are set of the layers whose number is the offset
+/// when it is divided by the period; `None` if there are none.
+fn period(flags: &[bool]) -> Option<(usize, usize)> {
+    let n = flags.len();
+    let candidates = (1..=n + 1).flat_map(|period| (0..period).map(move |offset| (period, offset)));
+    let says = |(period, offset): &(usize, usize)| {
+        flags.iter().enumerate().all(|(layer, flag)| *flag == (layer % period == *offset))
+    };
+    candidates.into_iter().find(says)
 }
 
 fn scaling_object(scaling: &RopeScaling) -> Value {
@@ -597,25 +680,90 @@ impl Keys<'_> {
             Rotation::Windowed if windows.iter().any(Option::is_some) => {
                 windows.iter().map(Option::is_some).collect()
             }
+            Rotation::Never => vec![false; n_layers],
             Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
                 vec![true; n_layers]
             }
         };
-        let kind = |((window, rotates), feed_forward): ((Option<usize>, bool), FeedForward)| LayerKind {
-            rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
-            window,
-            feed_forward,
-        };
+        let mixers = self.mixers(architecture.mamba, n_layers)?;
         let feed_forward = self.feed_forward(architecture.experts, n_layers)?;
-        Ok(windows.into_iter().zip(rotated).zip(feed_forward).map(kind).collect())
+        let parts = mixers.into_iter().zip(feed_forward);
+        let kind =
+            |((window, rotates), (mixer, feed_forward)): ((Option<usize>, bool), (Mixer, FeedForward))| {
+                let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });
+                LayerKind { rope, window, mixer, feed_forward }
+            };
+        Ok(windows.into_iter().zip(rotated).zip(parts).map(kind).collect())
+    }
+
+    /// Reads which layers have Mamba mixers.
+    fn mixers(&self, mamba: Option<MambaLayers>, n_layers: usize) -> Result<Vec<Mixer>> {
+        let Some(rule) = mamba else { return Ok(vec![Mixer::Attention; n_layers]) };
+        let attends = self.periodic(ATTENTION_PERIOD, [rule.period, rule.offset], n_layers)?;
+        Ok(attends.into_iter().map(|attends| if attends { Mixer::Attention } else { Mixer::Mamba }).collect())
+    }
+
+    /// Reads a period and an offset under `keys` (`usual` where they are absent), and returns for each layer whether its
+    /// number is the offset when it is divided by the period.
+    fn periodic(&self, keys: [&str; 2], usual: [usize; 2], n_layers: usize) -> Result<Vec<bool>> {
+        let ([period_key, offset_key], [period, offset]) = (keys, usual);
+        let period = self.size_or(period_key, period)?;
+        let offset = match self.present(offset_key) {
+            None => offset,
+            Some(value) => value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| {
+                Error::Format(format!(
+                    "{CONFIG_NAME}: {offset_key} is {}, not a number of layers",
+                    shown(value)
+                ))
+            })?,
+        };
+        if offset >= period {
+            return Err(Error::Format(format!(
+                "{CONFIG_NAME}: {offset_key} is {offset}, which must be less than {period_key}, {period}"
+            )));
+        }
+        Ok((0..n_layers).map(|layer| layer % period == offset).collect())
+    }
+
+    /// Reads the sizes of the Mamba mixers.
+    fn mamba(&self, rule: MambaLayers, hidden_size: usize) -> Result<MambaSizes> {
+        for (key, neutral) in [("mamba_conv_bias", true), ("mamba_proj_bias", false)] {
+            if self.flag_or(key, neutral)? != neutral {
+                return Err(Error::Unsupported(format!(
+                    "{CONFIG_NAME}: {key} {} is not supported",
+                    !neutral
+                )));
+            }
+        }
+        let rank = match self.present(STEP_RANK_KEY).and_then(Value::as_str) {
+            Some("auto") => hidden_size.div_ceil(16),
+            _ => self.size_or(STEP_RANK_KEY, hidden_size.div_ceil(16))?,
+        };
+        let channels = self.size_or("mamba_expand", rule.expand)?.saturating_mul(hidden_size);
+        Ok(MambaSizes {
+            channels,
+            states: self.size_or(STATES_KEY, rule.states)?,
+            rank,
+            taps: self.size_or(TAPS_KEY, rule.taps)?,
+        })
     }
 
     /// Reads which layers have experts.
     fn feed_forward(&self, experts: Option<Experts>, n_layers: usize) -> Result<Vec<FeedForward>> {
         let Some(rule) = experts else { return Ok(vec![FeedForward::Mlp; n_layers]) };
         let mut all = vec![FeedForward::Experts; n_layers];
-        if !rule.skips_layers {
-            return Ok(all);
+        match rule.layers {
+            ExpertLayers::All => return Ok(all),
+            ExpertLayers::Listed => {}
+            ExpertLayers::Periodic { period, offset } => {
+                let has = self.periodic(EXPERT_PERIOD, [period, offset], n_layers)?;
+                // One expert is no choice: the layers have MLPs.
+                let [first, second] = rule.count;
+                let is_one =
+                    [first, second].iter().any(|key| self.present(key).and_then(Value::as_u64) == Some(1));
+                let kind = |has| if has && !is_one { FeedForward::Experts } else { FeedForward::Mlp };
+                return Ok(has.into_iter().map(kind).collect());
+            }
         }
         let step = self.size_or(EXPERT_STEP_KEY, 1)?;
         let bad = |value: &Value| {
@@ -1119,6 +1267,23 @@ mod tests {
     fn refused(key: &str, value: Value, expected: &str) {
         let message = config(|c| drop(c.insert(key.into(), value))).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn periods_are_found_where_there_are_any() {
+        let flags = |text: &str| text.chars().map(|c| c == 'x').collect::<Vec<_>>();
+        for (text, expected) in [
+            ("--x---x-", Some((4, 2))),
+            ("xxx", Some((1, 0))),
+            ("---", Some((4, 3))),
+            ("-x", Some((2, 1))),
+            ("x-", Some((2, 0))),
+            ("-x-x-", Some((2, 1))),
+            ("xx-", None),
+            ("x-xx", None),
+        ] {
+            assert_eq!(period(&flags(text)), expected, "{text}");
+        }
     }
 
     #[test]

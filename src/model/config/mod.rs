@@ -59,6 +59,8 @@ pub struct Config {
     pub scales: Scales,
     /// Sizes of the experts, if any layer has experts.
     pub experts: Option<ExpertSizes>,
+    /// Sizes of the Mamba mixers, if any layer has one.
+    pub mamba: Option<MambaSizes>,
     /// Id of the token that begins every sequence; `None` if the model has none.
     pub bos_token_id: Option<u32>,
     /// Id of the token that ends a text; the first id if the model names several.
@@ -74,11 +76,35 @@ pub struct LayerKind {
     pub rope: Option<usize>,
     /// Number of tokens that a position attends to, itself included; `None` means itself and all before it.
     pub window: Option<usize>,
-    /// What comes after attention.
+    /// What mixes the tokens.
+    pub mixer: Mixer,
+    /// What comes after the mixer.
     pub feed_forward: FeedForward,
 }
 
-/// Part of a layer that comes after attention.
+/// Part of a layer that mixes the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mixer {
+    /// Attention.
+    Attention,
+    /// A state-space model.
+    Mamba,
+}
+
+/// Sizes of a Mamba mixer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MambaSizes {
+    /// Number of channels.
+    pub channels: usize,
+    /// Numbers of the state of a channel.
+    pub states: usize,
+    /// Width of the step before it is projected to the channels.
+    pub rank: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+}
+
+/// Part of a layer that comes after the mixer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FeedForward {
     /// An MLP.
@@ -240,6 +266,9 @@ impl Config {
     /// Returns how files of kind `container` hold the tensor `id`, next to how the arithmetic reads it.
     pub fn form(&self, container: Container, id: TensorId) -> Form {
         let architecture = self.architecture;
+        if container == Container::Safetensors && id.role() == Some(Role::MambaDecay) {
+            return Form::Logarithm;
+        }
         let is_norm = id == TensorId::FinalNorm || id.role().is_some_and(Role::is_norm);
         if is_norm && container == Container::Safetensors && architecture.norm_offset != 0.0 {
             return Form::Less(architecture.norm_offset);
@@ -300,7 +329,7 @@ impl Config {
     fn mean_parameters(&self, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
         let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
         let of_layer = |kind: &LayerKind| -> u64 {
-            let roles: u64 = Role::required(self, kind.feed_forward).into_iter().map(size).sum();
+            let roles: u64 = Role::required(self, *kind).into_iter().map(size).sum();
             let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
             let of_experts = experts.map_or(0, |experts| {
                 counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
@@ -308,6 +337,19 @@ impl Config {
             roles + of_experts
         };
         self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)
+    }
+
+    /// Returns whether any layer has a Mamba mixer.
+    pub fn has_mamba(&self) -> bool {
+        self.layers.iter().any(|kind| kind.mixer == Mixer::Mamba)
+    }
+
+    /// Returns the number of columns of what the output projection of the mixer of a layer of the kind `kind` reads.
+    pub fn mixer_width(&self, kind: LayerKind) -> usize {
+        match kind.mixer {
+            Mixer::Attention => self.n_heads * self.head_dim,
+            Mixer::Mamba => self.mamba.map_or(0, |mamba| mamba.channels),
+        }
     }
 
     /// Returns whether any layer has experts.

@@ -10,7 +10,7 @@ use crate::error::OrInternal;
 use crate::kernels::attention::{self, Heads, Scoring, Tables};
 use crate::kernels::rowwise::{self, is_host};
 use crate::model::Config;
-use crate::model::config::LayerKind;
+use crate::model::config::{LayerKind, Mixer};
 use crate::{Error, Result};
 
 /// Value of a masked attention score. Its exponential is zero, but the value is finite, because shader
@@ -46,7 +46,10 @@ fn queries_in_block(of_query: u64, tokens: usize, most: u64) -> usize {
 /// Positions of the tokens of sequences of one length: rotary tables and causal masks, for every kind of layer that the
 /// model has.
 #[derive(Debug, Clone)]
-pub struct Positions(Vec<(LayerKind, Layout)>);
+pub struct Positions(Vec<(Kind, Layout)>);
+
+/// What tells the attention of layers apart: the place of the rotation and the window, as in [`LayerKind`].
+type Kind = (Option<usize>, Option<usize>);
 
 /// Rotary tables and causal mask, where the arithmetic of a device needs them.
 #[derive(Debug, Clone)]
@@ -93,10 +96,11 @@ impl Positions {
 
     /// Makes a layout for each kind of layer.
     fn of_kinds(config: &Config, layout: impl Fn(LayerKind) -> Result<Layout>) -> Result<Self> {
-        let mut layouts: Vec<(LayerKind, Layout)> = Vec::new();
-        for kind in &config.layers {
-            if !layouts.iter().any(|(known, _)| known == kind) {
-                layouts.push((*kind, layout(*kind)?));
+        let mut layouts: Vec<(Kind, Layout)> = Vec::new();
+        for kind in config.layers.iter().filter(|kind| kind.mixer == Mixer::Attention) {
+            let own = (kind.rope, kind.window);
+            if !layouts.iter().any(|(known, _)| *known == own) {
+                layouts.push((own, layout(*kind)?));
             }
         }
         Ok(Self(layouts))
@@ -104,7 +108,7 @@ impl Positions {
 
     /// Returns the layout for a layer of the kind `kind`.
     fn of_kind(&self, kind: LayerKind) -> Result<&Layout> {
-        let found = self.0.iter().find(|(known, _)| *known == kind);
+        let found = self.0.iter().find(|(known, _)| *known == (kind.rope, kind.window));
         found.map(|(_, layout)| layout).or_internal("a layer is of a kind that the model has not")
     }
 
@@ -192,11 +196,11 @@ impl Rotation {
 /// Key-value cache of one layer: rotated keys and values of all tokens so far,
 /// `[batch, key heads, tokens, head_dim]` each.
 #[derive(Debug, Clone, Default)]
-pub struct Past {
+pub struct KeysAndValues {
     keys_and_values: Option<[Tensor<4>; 2]>,
 }
 
-impl Past {
+impl KeysAndValues {
     /// Appends the keys and values of new tokens to the cache and returns the keys and values of all tokens.
     fn with(&mut self, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let all = match self.keys_and_values.take() {
@@ -227,7 +231,7 @@ pub fn gather(
     positions: &Positions,
     kind: LayerKind,
     scoring: Scoring<'_>,
-    past: Option<&mut Past>,
+    past: Option<&mut KeysAndValues>,
 ) -> Result<Tensor<2>> {
     let Heads { batch, tokens, width, .. } = heads;
     let shape = [batch * tokens, heads.heads * width];
@@ -259,7 +263,7 @@ fn attend(
     [queries, keys, values]: [Tensor<4>; 3],
     rotation: &Rotation,
     scoring: Scoring<'_>,
-    past: Option<&mut Past>,
+    past: Option<&mut KeysAndValues>,
 ) -> Result<Tensor<4>> {
     let [batch, heads, tokens, width] = queries.dims();
     let kv_heads = keys.dims()[1];
@@ -351,7 +355,7 @@ mod tests {
                 let rows = y.clone().reshape([batch, tokens, columns]).narrow(1, first, n);
                 rows.reshape([batch * n, columns])
             };
-            let mut past = Past::default();
+            let mut past = KeysAndValues::default();
             let mut gathered = Vec::new();
             for (first, n) in [(0, past_tokens), (past_tokens, tokens - past_tokens)] {
                 let most = bytes_of_query(batch * heads, first + n) * 3;

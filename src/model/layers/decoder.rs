@@ -1,13 +1,15 @@
 //! Arithmetic of one decoder layer, on the device that holds its weights.
 //!
 //! `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped queries, rotary positions and a gated MLP. Some
-//! architectures normalise what attention and the MLP write, too, or only that.
+//! architectures normalise what attention and the MLP write, too, or only that; some have a Mamba mixer in the place of
+//! attention, or experts in the place of the MLP.
 
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::attention::{Past, Positions, gather};
+use super::attention::{KeysAndValues, Positions, gather};
+use super::mamba::{Mamba, Memory};
 use crate::device::{Accelerator, Tally};
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
@@ -15,7 +17,7 @@ use crate::kernels::attention::{Heads, Scoring};
 use crate::kernels::rowwise;
 use crate::model::Config;
 use crate::model::architectures::HeadNorms;
-use crate::model::config::{FeedForward, LayerKind};
+use crate::model::config::{FeedForward, LayerKind, Mixer};
 use crate::model::layers::experts::Experts;
 use crate::model::layers::linear::Linear;
 use crate::model::layers::mlp::{Mlp, mlp_rows};
@@ -29,28 +31,42 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct DecoderLayer {
     tally: Arc<Tally>,
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    kind: LayerKind,
-    /// Norms of what attention reads and of what it writes.
+    /// Norms of what the mixer reads and of what it writes.
     attention_norms: [Option<RmsNorm>; 2],
-    head_norms: HeadWeights,
-    /// Factor of the attention scores, and their cap.
-    score_scale: f64,
-    score_cap: Option<f64>,
+    mixer: Mixing,
     /// Factor of what attention and the MLP add to the residual stream.
     residual_scale: f64,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    /// Output projection of the mixer.
     output: Linear,
     /// Norms of what the MLP reads and of what it writes.
     mlp_norms: [Option<RmsNorm>; 2],
     feed_forward: Feed,
 }
 
-/// Part of a layer that comes after attention.
+/// Part of a layer that mixes the tokens, without its output projection.
+#[derive(Debug, Clone)]
+enum Mixing {
+    Attention(Attention),
+    Mamba(Mamba),
+}
+
+/// Weights of attention without its output projection.
+#[derive(Debug, Clone)]
+struct Attention {
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+    kind: LayerKind,
+    head_norms: HeadWeights,
+    /// Factor of the attention scores, and their cap.
+    score_scale: f64,
+    score_cap: Option<f64>,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+}
+
+/// Part of a layer that comes after the mixer.
 #[derive(Debug, Clone)]
 enum Feed {
     Mlp(Mlp),
@@ -80,7 +96,6 @@ impl DecoderLayer {
         let LayerTensors { tensors, kind, experts, storage } = tensors;
         let architecture = config.architecture;
         let mut parts = TensorsByRole { config, tensors, accelerator };
-        let head_norms = parts.head_norms()?;
         let mut norms = |before, after| -> Result<[Option<RmsNorm>; 2]> {
             Ok([
                 architecture.norms_before().then(|| parts.norm(before)).transpose()?,
@@ -90,21 +105,30 @@ impl DecoderLayer {
         let attention_norms = norms(Role::AttentionNorm, Role::AttentionAfterNorm)?;
         let mlp_norms = norms(Role::MlpNorm, Role::MlpAfterNorm)?;
         accelerator.tally().add_upload();
+        let (mixer, output) = match kind.mixer {
+            Mixer::Attention => {
+                let attention = Attention {
+                    n_heads: config.n_heads,
+                    n_kv_heads: config.n_kv_heads,
+                    head_dim: config.head_dim,
+                    kind,
+                    head_norms: parts.head_norms()?,
+                    score_scale: config.score_scale(),
+                    score_cap: config.scales.score_cap,
+                    query: parts.linear(Role::Query, Role::QueryBias)?,
+                    key: parts.linear(Role::Key, Role::KeyBias)?,
+                    value: parts.linear(Role::Value, Role::ValueBias)?,
+                };
+                (Mixing::Attention(attention), parts.linear(Role::Output, Role::OutputBias)?)
+            }
+            Mixer::Mamba => (Mixing::Mamba(parts.mamba()?), parts.projection(Role::MambaOutput)?),
+        };
         Ok(Self {
             tally: accelerator.tally().clone(),
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-            head_dim: config.head_dim,
-            kind,
             attention_norms,
-            head_norms,
-            score_scale: config.score_scale(),
-            score_cap: config.scales.score_cap,
+            mixer,
             residual_scale: config.scales.residual,
-            query: parts.linear(Role::Query, Role::QueryBias)?,
-            key: parts.linear(Role::Key, Role::KeyBias)?,
-            value: parts.linear(Role::Value, Role::ValueBias)?,
-            output: parts.linear(Role::Output, Role::OutputBias)?,
+            output,
             mlp_norms,
             feed_forward: match kind.feed_forward {
                 FeedForward::Mlp => Feed::Mlp(Mlp::new(
@@ -201,25 +225,13 @@ impl DecoderLayer {
         self.tally.add_attention(batch * tokens);
         let [before, _] = &self.attention_norms;
         let x = normed(before.as_ref(), x.reshape([batch * tokens, hidden]))?;
-        let heads =
-            Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
-            HeadWeights::None => (queries, keys, &[]),
-            HeadWeights::Each([query_norm, key_norm]) => {
-                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
+        let contexts = match &self.mixer {
+            Mixing::Attention(attention) => {
+                let past = past.map(|past| &mut past.attention);
+                attention.contexts(x, [batch, tokens], positions, past)?
             }
-            HeadWeights::EachRotated([query_norm, key_norm], weights) => (
-                each_head(query_norm, queries, heads.width)?,
-                each_head(key_norm, keys, heads.width)?,
-                weights,
-            ),
-            HeadWeights::All([query_norm, key_norm]) => {
-                (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
-            }
+            Mixing::Mamba(mamba) => mamba.forward(x, batch, past.map(|past| &mut past.mamba))?,
         };
-        let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
-        let contexts = gather([queries, keys, values], heads, positions, self.kind, scoring, past)?;
         Ok(rowwise::scaled(contexts, self.residual_scale))
     }
 
@@ -302,6 +314,45 @@ impl DecoderLayer {
     pub fn down(&self) -> Result<&Linear> {
         Ok(&self.own_mlp()?.down)
     }
+}
+
+impl Attention {
+    /// Computes the outputs of the heads, `[batch * tokens, heads * head_dim]`, from normalised hidden states `x`
+    /// `[batch * tokens, hidden]`.
+    fn contexts(
+        &self,
+        x: Tensor<2>,
+        [batch, tokens]: [usize; 2],
+        positions: &Positions,
+        past: Option<&mut KeysAndValues>,
+    ) -> Result<Tensor<2>> {
+        let heads =
+            Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
+        let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
+            HeadWeights::None => (queries, keys, &[]),
+            HeadWeights::Each([query_norm, key_norm]) => {
+                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
+            }
+            HeadWeights::EachRotated([query_norm, key_norm], weights) => (
+                each_head(query_norm, queries, heads.width)?,
+                each_head(key_norm, keys, heads.width)?,
+                weights,
+            ),
+            HeadWeights::All([query_norm, key_norm]) => {
+                (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
+            }
+        };
+        let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
+        gather([queries, keys, values], heads, positions, self.kind, scoring, past)
+    }
+}
+
+/// What a layer remembers of the tokens so far: keys and values, or the memory of a Mamba mixer.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    attention: KeysAndValues,
+    mamba: Option<Memory>,
 }
 
 /// Normalises each row of `x` if there is a norm.
@@ -403,6 +454,25 @@ impl TensorsByRole<'_> {
             None => None,
         };
         Ok(Experts { layer, storage, sizes, activation, router, shared })
+    }
+
+    fn mamba(&mut self) -> Result<Mamba> {
+        let sizes = self.config.mamba.or_internal("a layer has a Mamba mixer, but the model has none")?;
+        let values = |parts: &mut Self, role: Role| parts.require(role)?.to_f32();
+        Ok(Mamba {
+            sizes,
+            input: self.projection(Role::MambaInput)?,
+            convolution: [values(self, Role::MambaConvolution)?, values(self, Role::MambaConvolutionBias)?],
+            selection: self.projection(Role::MambaSelection)?,
+            norms: [
+                self.norm(Role::MambaStepNorm)?,
+                self.norm(Role::MambaBNorm)?,
+                self.norm(Role::MambaCNorm)?,
+            ],
+            step: self.linear(Role::MambaStep, Role::MambaStepBias)?,
+            decay: values(self, Role::MambaDecay)?,
+            past: values(self, Role::MambaPast)?,
+        })
     }
 
     fn projection(&mut self, weight: Role) -> Result<Linear> {

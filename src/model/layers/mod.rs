@@ -5,5 +5,6 @@ pub mod decoder;
 pub mod experts;
 pub mod head;
 pub mod linear;
+pub mod mamba;
 pub mod mlp;
 pub mod norm;

@@ -14,7 +14,7 @@ use crate::model::architectures::Architecture;
 use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
 use crate::model::config::special::notes_on_ids;
 use crate::model::config::{Biases, Config};
-use crate::model::tensors::{Joined, TensorId};
+use crate::model::tensors::{Joined, Role, TensorId};
 use crate::model::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -202,6 +202,11 @@ async fn facts(
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         tied_head: !ids.contains(&TensorId::Head),
         biases: Biases::of(|role| biases.contains(&role)),
+        routed: tensors
+            .iter()
+            .filter(|t| t.id.role() == Some(Role::Router))
+            .filter_map(|t| t.id.layer())
+            .collect(),
         rotary_divisors: divisors(TensorId::RotaryDivisors).await?,
         long_divisors: match short_and_long {
             (Some(short), Some(long)) => Some([short, long]),

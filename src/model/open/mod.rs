@@ -221,7 +221,7 @@ impl Model {
         }
         let n_experts = self.config.experts.map_or(0, |experts| experts.count);
         for (layer, kind) in self.config.layers.iter().enumerate() {
-            let roles = Role::required(&self.config, kind.feed_forward);
+            let roles = Role::required(&self.config, *kind);
             needed.extend(roles.into_iter().map(|role| TensorId::Layer(layer, role)));
             if kind.feed_forward == FeedForward::Experts {
                 let of_expert = |e| OF_EXPERTS.map(|role| TensorId::Expert(layer, e, role));
@@ -396,7 +396,7 @@ fn check_entry(file: &str, entry: &TensorEntry, config: &Config) -> Result<()> {
             config.experts.map_or(0, |experts| experts.count)
         )));
     }
-    let expected = entry.id.shape(config);
+    let expected = entry.id.shape_in(config.container(), config);
     if entry.shape != expected {
         return Err(Error::Shape(format!(
             "{file}: tensor {name} has shape {:?}, but the configuration demands {expected:?}",

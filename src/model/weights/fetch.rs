@@ -101,7 +101,7 @@ fn kind(model: &Model, layer: &NewLayer) -> Result<LayerKind> {
 
 /// Returns the roles that `layer` must have, experts aside.
 fn roles(model: &Model, layer: &NewLayer) -> Result<Vec<Role>> {
-    Ok(Role::required(&model.config, kind(model, layer)?.feed_forward))
+    Ok(Role::required(&model.config, kind(model, layer)?))
 }
 
 /// Begins to read a whole tensor.
@@ -163,9 +163,15 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     // A vector is mixed whole, a matrix a few rows at a time: in f32 a matrix is as large as a layer.
     let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
     let factor = layer.factor(role, &model.config);
-    // Numbers that are stored less another number are mixed with that number.
+    // Numbers that are stored less another number are mixed with that number, and decays as logarithms, however a file
+    // holds them.
     let form = model.form(TensorId::Layer(0, role));
     let is_moved = matches!(form, Form::Less(_));
+    let to_mix = |stored: Stored| match (role, form) {
+        (Role::MambaDecay, Form::Plain) => Form::Logarithm.write(stored),
+        _ if is_moved => form.read(stored),
+        _ => Ok(stored),
+    };
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
@@ -174,11 +180,13 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
         for (part, weight) in layer.mix_of(role)?.parts() {
             let id = TensorId::Layer(*part, role);
             let stored = read_rows(model, id, first, count).await?;
-            let stored = if is_moved { form.read(stored)? } else { stored };
+            let stored = to_mix(stored)?;
             sum.add(&model.describe(id), weight * factor, stored.to_f32()?)?;
         }
         let mut values = sum.finish()?;
-        if is_moved {
+        if role == Role::MambaDecay && form == Form::Plain {
+            values = Form::Logarithm.read(Stored::from_f32(&values))?.to_f32()?;
+        } else if is_moved {
             values = form.write(Stored::from_f32(&values))?.to_f32()?;
         }
         let encoded = encode(element, &values).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;

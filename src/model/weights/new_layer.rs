@@ -106,7 +106,7 @@ impl NewLayer {
     pub fn factor(&self, role: Role, config: &Config) -> f64 {
         let decides = match role {
             Role::AttentionAfterNorm | Role::MlpAfterNorm => true,
-            Role::Output | Role::OutputBias | Role::Down | Role::DownBias => {
+            Role::Output | Role::MambaOutput | Role::OutputBias | Role::Down | Role::DownBias => {
                 !config.architecture.norms_after()
             }
             _ => false,
@@ -166,10 +166,12 @@ fn computed_element(
 ) -> Result<Element> {
     let (mut first, mut widest) = (None, None);
     for layer in layers {
+        // Layers of other kinds lack the tensor.
+        let Some(entry) = model.tensor(TensorId::Layer(layer, role)) else { continue };
         first = first.or(Some(layer));
-        let element = model.entry(TensorId::Layer(layer, role))?.element;
+        let element = entry.element;
         widest = Some(widest.map_or(element, |wide: Element| wide.wider(element)));
     }
-    let (first, widest) = first.zip(widest).or_internal("a merged layer has no parts")?;
+    let (first, widest) = first.zip(widest).or_internal("no part of a merged layer has a tensor of it")?;
     Ok(storage.element(model, TensorId::Layer(first, role), widest, true))
 }

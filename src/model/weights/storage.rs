@@ -34,7 +34,7 @@ impl Storage {
     /// Returns the element type of tensor `id`, whose parts are stored as `parts` (the widest type, if the
     /// parts differ). `computed`: the tensor is not copied but calculated, so it must be encoded.
     ///
-    /// - Vectors (norms and biases) and routers are never quantised. In GGUF files, vectors are always `F32`, because
+    /// - Vectors (norms and biases) and small tensors such as routers are never quantised. In GGUF files, vectors are always `F32`, because
     ///   llama.cpp multiplies by no other type.
     /// - safetensors files have no quantisation blocks: quantised weights become `F16`.
     /// - A computed tensor whose type has no encoder is stored in the nearest type that has one.
@@ -43,8 +43,8 @@ impl Storage {
     pub fn element(&self, model: &Model, id: TensorId, parts: Element, computed: bool) -> Element {
         let shape = id.shape(&model.config);
         let row = shape.last().copied().unwrap_or(1);
-        // llama.cpp keeps routers as exact as vectors.
-        let is_vector = shape.len() < 2 || id.role().is_some_and(Role::is_router);
+        // llama.cpp keeps routers and their likes as exact as vectors.
+        let is_vector = shape.len() < 2 || id.role().is_some_and(Role::is_small);
         match (self.container, self.dtype) {
             (Container::Gguf, _) if is_vector => Element::F32,
             (Container::Safetensors, Some(Element::Block(_))) if is_vector => parts,
