@@ -148,10 +148,10 @@ impl Engine {
         to_js(self.accelerator.report())
     }
 
-    /// Opens the embedded model and returns its report.
+    /// Opens the demo's model, whose weights are the bytes of `src/demo/model.safetensors.planes`, and returns its report.
     #[wasm_bindgen(js_name = openDemo)]
-    pub async fn open_demo(&self) -> JsResult {
-        self.opened(demo::open().await)
+    pub async fn open_demo(&self, weights: Vec<u8>) -> JsResult {
+        self.opened(demo::open_with(&weights).await)
     }
 
     /// Opens the model with the given files and returns its report. Without `name`, the model is named after

@@ -21,9 +21,14 @@ use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_config
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
+/// The demo, whose weights the page loads as a file of its own.
+async fn open_demo() -> Model {
+    demo::open_with(include_bytes!("../src/demo/model.safetensors.planes")).await.unwrap()
+}
+
 #[wasm_bindgen_test]
 async fn the_planted_groups_are_found_on_the_cpu() {
-    let mut session = Session::new(demo::open().await.unwrap(), Accelerator::cpu("test"));
+    let mut session = Session::new(open_demo().await, Accelerator::cpu("test"));
     let report = session.similarity(&CalibrationOptions::default(), &Silent).await.unwrap();
     assert!((report.perplexity / 6.745 - 1.0).abs() < 1e-3, "{}", report.perplexity);
     let options = PlanOptions { remove: Some(7), ..PlanOptions::default() };
@@ -61,7 +66,7 @@ async fn gguf(name: &str, bytes: &'static [u8]) -> Model {
 /// Models whose layers are stored as F16, Q4_0, Q8_0 and a mixture.
 async fn models() -> Vec<Model> {
     vec![
-        demo::open().await.unwrap(),
+        open_demo().await,
         gguf("Q4_0", include_bytes!("data/models/gguf/stories260K-Q4_0.gguf")).await,
         gguf("Q8_0", include_bytes!("data/models/gguf/stories260K-Q8_0.gguf")).await,
         gguf("Q4_K_M", include_bytes!("data/models/gguf/stories260K-Q4_K_M.gguf")).await,
@@ -88,7 +93,7 @@ async fn layers_are_pooled_and_refitted_on_every_device() {
                 continue;
             }
         };
-        let mut session = Session::new(demo::open().await.unwrap(), accelerator);
+        let mut session = Session::new(open_demo().await, accelerator);
         let few = CalibrationOptions { samples: 40, tokens: 12, ..CalibrationOptions::default() };
         session.similarity(&few, &Silent).await.unwrap();
         let options = Method::named("laminate").unwrap().options(5, 0);

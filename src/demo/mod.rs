@@ -38,19 +38,27 @@ const FILES: [(&str, &[u8]); 5] = [
     ("tokenizer_config.json", include_bytes!("tokenizer_config.json")),
 ];
 
-/// The file `model.safetensors`, whose F16 tensors are stored in two planes: 115 kB less to transfer to a page.
+/// The file `model.safetensors`, whose F16 tensors are stored in two planes: 115 kB less to transfer to a page. A page
+/// loads it as a file of its own, when the demo is opened: most visitors bring a model.
+#[cfg(not(target_arch = "wasm32"))]
 const WEIGHTS: &[u8] = include_bytes!("model.safetensors.planes");
 
 /// Returns the demo's files.
 ///
 /// # Errors
 /// [`Error::Internal`](crate::Error::Internal) if the embedded weights are not what they should be.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn files() -> Result<Vec<SharedSource>> {
+    files_with(WEIGHTS)
+}
+
+/// Returns the demo's files, of which `weights` holds the weights as `model.safetensors.planes` does.
+fn files_with(weights: &[u8]) -> Result<Vec<SharedSource>> {
     let mut files: Vec<SharedSource> = Vec::new();
     for (name, bytes) in FILES {
         files.push(Rc::new(MemorySource::new(name, bytes)));
     }
-    files.push(Rc::new(MemorySource::new("model.safetensors", planes::joined(WEIGHTS)?)));
+    files.push(Rc::new(MemorySource::new("model.safetensors", planes::joined(weights)?)));
     Ok(files)
 }
 
@@ -58,6 +66,15 @@ pub fn files() -> Result<Vec<SharedSource>> {
 ///
 /// # Errors
 /// Those of [`Model::open`], none of which a user could cause here.
+#[cfg(not(target_arch = "wasm32"))]
 pub async fn open() -> Result<Model> {
     Model::open(MODEL_NAME, &files()?).await
+}
+
+/// Opens the demo's model, of which `weights` holds the weights as `model.safetensors.planes` does.
+///
+/// # Errors
+/// [`Error::Internal`](crate::Error::Internal) if `weights` is not that file; those of [`Model::open`].
+pub async fn open_with(weights: &[u8]) -> Result<Model> {
+    Model::open(MODEL_NAME, &files_with(weights)?).await
 }

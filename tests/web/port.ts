@@ -6,7 +6,7 @@ import { serve } from '../../www/engine/serve'
 /** A worker without a thread: the real dispatcher behind a message channel, as the browser would have it. */
 export function inProcess(create: () => WasmEngine): WorkerPort & { ended: boolean } {
   const { port1, port2 } = new MessageChannel()
-  serve(port2 as never, async () => create())
+  serve(port2 as never, async () => create(), async () => new Uint8Array())
   const worker = {
     ended: false,
     onmessage: null as WorkerPort['onmessage'],

@@ -9,20 +9,20 @@ import { serve } from '../../www/build/serve.mjs'
 import { crateOf, demangled, grouped, partsOf, sections } from '../../www/build/wasmparts.mjs'
 
 describe('what a first visit takes', () => {
-  test('everything but llama.cpp, and the workers that browsers fetch themselves', () => {
+  test('everything but llama.cpp, prose, the demo, and the workers that browsers fetch themselves', () => {
     for (const path of ['index.html', 'assets/index-Ab12.js', 'assets/laminate_bg-x.wasm', 'assets/worker-x.js', 'icons/192.png']) expect(isFirst(path), path).toBe(true)
-    for (const path of ['assets/wllama-x.wasm', 'assets/llama-x.js', 'assets/llama.worker-x.js']) expect([isKept(path), isFirst(path)], path).toEqual([true, false])
+    for (const path of ['assets/wllama-x.wasm', 'assets/llama-x.js', 'assets/llama.worker-x.js', 'assets/calibration-x.txt', 'assets/model.safetensors-x.planes']) expect([isKept(path), isFirst(path)], path).toEqual([true, false])
     for (const path of ['assets/service-x.js', 'offline.js']) expect(isKept(path), path).toBe(false)
   })
 
   test('is summed with and without the engine', () => {
     const lengths = new Map([['index.html', 1], ['assets/index-x.js', 10], ['assets/find-x.js', 20], ['assets/laminate_bg-x.wasm', 100], ['assets/wllama-x.wasm', 1000], ['icons/512.png', 10_000]])
-    expect(firstVisit(lengths, '<script src="./assets/index-x.js"></script>')).toEqual({ demo: 131, page: 11 })
+    expect(firstVisit(lengths, '<script src="./assets/index-x.js"></script>')).toEqual({ visit: 131, page: 11 })
   })
 
   test('has limits that end the build', () => {
     expect(() => withinBudget({ ...BUDGET })).not.toThrow()
-    expect(() => withinBudget({ ...BUDGET, demo: BUDGET.demo + 1 })).toThrow('The demo transfers 4.00 MB')
+    expect(() => withinBudget({ ...BUDGET, visit: BUDGET.visit + 1 })).toThrow('The visit transfers 4.00 MB')
     expect(() => withinBudget({ ...BUDGET, page: 300_000 })).toThrow('The page transfers 0.30 MB')
   })
 })

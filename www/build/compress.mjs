@@ -12,7 +12,7 @@ import { filesUnder } from './fingerprint.mjs'
 import { isFirst } from './kept.mjs'
 import { cache } from './paths.mjs'
 
-const KINDS = new Set(['.css', '.html', '.js', '.json', '.svg', '.txt', '.wasm', '.webmanifest'])
+const KINDS = new Set(['.css', '.html', '.js', '.json', '.planes', '.svg', '.txt', '.wasm', '.webmanifest'])
 
 /** Smaller files are compressed again in less time than it takes to tell. */
 const KEPT_FROM_BYTES = 500_000

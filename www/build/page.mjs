@@ -12,7 +12,7 @@ import { dist, enginePackage, nodeProgram, root } from './paths.mjs'
 function pagePrint() {
   const settings = readdirSync(root).filter(name => /\.(html|json|[jt]s)$/.test(name))
   const own = ['compress.mjs', 'icons.mjs', 'kept.mjs'].map(name => join(root, 'www', 'build', name))
-  const files = [...filesUnder([...settings, 'www', 'src/prose'].map(path => join(root, path)), [join(root, 'www', 'build'), enginePackage]), ...own]
+  const files = [...filesUnder([...settings, 'www', 'src/prose', 'src/demo'].map(path => join(root, path)), [join(root, 'www', 'build'), enginePackage]), ...own]
   const engine = readFileSync(join(enginePackage, '.fingerprint'), 'utf8')
   return fingerprint(root, files, [engine, process.version])
 }
@@ -27,7 +27,7 @@ export async function buildPage(limited = true) {
     withinBudget(visit)
     markCurrent(dist, print)
   }
-  return `a first visit transfers ${inMb(visit.demo)}, ${inMb(visit.page)} of it before the page can be used`
+  return `a first visit transfers ${inMb(visit.visit)}, ${inMb(visit.page)} of it before the page can be used`
 }
 
 /** @param {string[]} args */

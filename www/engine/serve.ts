@@ -15,7 +15,9 @@ const NO_STORAGE = 'finished layers are not kept, because this browser gives the
  * Answers the page's calls with an engine, one at a time: the engine is a single mutable thing, and a
  * second call into it while the first awaits would be refused by wasm-bindgen.
  */
-export function serve(port: Port<FromWorker, ToWorker>, create: (preference: DevicePreference, observe: Observe) => Promise<WasmEngine>): void {
+export function serve(
+  port: Port<FromWorker, ToWorker>, create: (preference: DevicePreference, observe: Observe) => Promise<WasmEngine>, demoWeights: () => Promise<Uint8Array>,
+): void {
   const cancelled = new Set<number>()
   let engine: WasmEngine | null = null
   let queue: Promise<void> = Promise.resolve()
@@ -114,7 +116,7 @@ export function serve(port: Port<FromWorker, ToWorker>, create: (preference: Dev
   }
 
   async function openDemo(engine: WasmEngine) {
-    const report = await engine.openDemo()
+    const report = await engine.openDemo(await demoWeights())
     await keep(async () => {})
     return report
   }

@@ -1,3 +1,4 @@
+import { demoWeights } from './demo'
 import { watchDevices, type Gpu } from './lost'
 import type { FromWorker, Port, ToWorker } from './messages'
 import { serve } from './serve'
@@ -10,4 +11,4 @@ self.addEventListener('unhandledrejection', event => {
 
 watchDevices((navigator as { gpu?: Gpu }).gpu, why => self.postMessage({ lost: why } satisfies FromWorker))
 
-serve(self as unknown as Port<FromWorker, ToWorker>, createEngine)
+serve(self as unknown as Port<FromWorker, ToWorker>, createEngine, demoWeights)

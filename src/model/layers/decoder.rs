@@ -46,8 +46,8 @@ pub struct DecoderLayer {
 /// Part of a layer that mixes the tokens, without its output projection.
 #[derive(Debug, Clone)]
 enum Mixing {
-    Attention(Attention),
-    Mamba(Mamba),
+    Attention(Box<Attention>),
+    Mamba(Box<Mamba>),
 }
 
 /// Weights of attention without its output projection.
@@ -69,8 +69,8 @@ struct Attention {
 /// Part of a layer that comes after the mixer.
 #[derive(Debug, Clone)]
 enum Feed {
-    Mlp(Mlp),
-    Experts(Experts),
+    Mlp(Box<Mlp>),
+    Experts(Box<Experts>),
 }
 
 /// Weights by which queries and keys are normalised.
@@ -119,9 +119,9 @@ impl DecoderLayer {
                     key: parts.linear(Role::Key, Role::KeyBias)?,
                     value: parts.linear(Role::Value, Role::ValueBias)?,
                 };
-                (Mixing::Attention(attention), parts.linear(Role::Output, Role::OutputBias)?)
+                (Mixing::Attention(Box::new(attention)), parts.linear(Role::Output, Role::OutputBias)?)
             }
-            Mixer::Mamba => (Mixing::Mamba(parts.mamba()?), parts.projection(Role::MambaOutput)?),
+            Mixer::Mamba => (Mixing::Mamba(Box::new(parts.mamba()?)), parts.projection(Role::MambaOutput)?),
         };
         Ok(Self {
             tally: accelerator.tally().clone(),
@@ -131,14 +131,14 @@ impl DecoderLayer {
             output,
             mlp_norms,
             feed_forward: match kind.feed_forward {
-                FeedForward::Mlp => Feed::Mlp(Mlp::new(
+                FeedForward::Mlp => Feed::Mlp(Box::new(Mlp::new(
                     architecture.activation,
                     parts.linear(Role::Gate, Role::GateBias)?,
                     parts.linear(Role::Up, Role::UpBias)?,
                     parts.linear(Role::Down, Role::DownBias)?,
                     mlp_rows(config.intermediate_size, accelerator.max_binding_bytes()),
-                )),
-                FeedForward::Experts => Feed::Experts(parts.experts(experts, storage)?),
+                ))),
+                FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, storage)?)),
             },
         })
     }

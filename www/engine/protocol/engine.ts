@@ -27,7 +27,8 @@ import type { TextOptions } from './text'
  */
 export interface WasmEngine {
   device(): DeviceReport
-  openDemo(): Promise<ModelReport>
+  /** `weights` is the file `src/demo/model.safetensors.planes`. */
+  openDemo(weights: Uint8Array): Promise<ModelReport>
   /** `name` is the opened folder's, where there is one; an engine may ignore it. */
   open(files: ByteSource[], name?: string): Promise<ModelReport>
   estimate(options: CalibrationOptions): Promise<Estimate>
