@@ -66,14 +66,23 @@ fn write_model(folder: &Path, n_layers: usize) -> usize {
     let config = Config::parse(json.as_bytes()).unwrap();
     let mut ids = vec![TensorId::Embedding, TensorId::FinalNorm];
     for layer in 0..n_layers {
-        ids.extend(Role::required(&config, config.kind(layer).unwrap()).into_iter().map(|role| TensorId::Layer(layer, role)));
+        ids.extend(
+            Role::required(&config, config.kind(layer).unwrap())
+                .into_iter()
+                .map(|role| TensorId::Layer(layer, role)),
+        );
     }
     let tensors: Vec<OutputTensor> = ids
         .iter()
         .map(|id| {
             let shape = id.shape(&config);
             let bytes = 2 * shape.iter().product::<u64>();
-            OutputTensor { name: id.name(Container::Safetensors, config.architecture).unwrap(), dtype: Dtype::F16, shape, bytes }
+            OutputTensor {
+                name: id.name(Container::Safetensors, config.architecture).unwrap(),
+                dtype: Dtype::F16,
+                shape,
+                bytes,
+            }
         })
         .collect();
     let mut file = header_bytes(&tensors);

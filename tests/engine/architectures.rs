@@ -21,7 +21,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 22] = [
+const FIXTURES: [&str; 28] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -44,6 +44,12 @@ const FIXTURES: [&str; 22] = [
     "qwen3moe",
     "granitemoe",
     "jamba",
+    "qwen3moe_mixed",
+    "qwen3moe_step",
+    "granite4_nope",
+    "olmo2_bias",
+    "jamba_dense",
+    "gemma3_cap",
 ];
 
 /// The files of a Hugging Face directory; `config.json` is the one called `config`.
@@ -184,17 +190,21 @@ fn written(model: Model, method: &str, output: &WriteOptions) -> laminate::Resul
 
 /// Returns a part of the message by which a plan is refused; `None` if it has to be possible.
 fn refused(name: &str, method: &str, container: Container) -> Option<&'static str> {
-    let normalises_after =
-        ["olmo2", "olmo3", "exaone4", "exaone4_hybrid", "glm4", "gemma2", "gemma3"].contains(&name);
-    match (name, method, container) {
-        ("smollm3" | "exaone4_hybrid", _, Container::Gguf) => Some("write a Hugging Face folder"),
-        (_, "flatten" | "replaceme", _) if normalises_after => Some("is not defined for"),
-        ("mixtral" | "qwen2moe" | "qwen3moe" | "granitemoe", "flatten" | "replaceme" | "prunecomp", _) => {
+    let begins = |names: &[&str]| names.iter().any(|each| name.starts_with(each));
+    let normalises_after = begins(&["olmo", "exaone4", "glm4", "gemma"]);
+    let has_experts = begins(&["mixtral", "qwen2moe", "qwen3moe", "granitemoe"]) || name == "jamba";
+    // What no GGUF file can say, or llama.cpp takes otherwise: kinds of layers, gates, scores.
+    let hugging_face_only =
+        begins(&["smollm3", "exaone4_hybrid", "qwen3moe_mixed", "qwen3moe_step", "gemma3_cap"]);
+    match (method, container) {
+        (_, Container::Gguf) if hugging_face_only => Some("write a Hugging Face folder"),
+        ("flatten", _) if normalises_after || has_experts || name == "jamba_dense" => {
             Some("is not defined for")
         }
+        ("replaceme", _) if normalises_after || has_experts => Some("is not defined for"),
+        ("prunecomp", _) if has_experts => Some("is not defined for"),
         // Windows alternate, or experts do: no neighbours are of one kind.
-        ("gemma2" | "jamba", "mka", _) => Some("cannot become one"),
-        ("jamba", "flatten" | "replaceme" | "prunecomp", _) => Some("is not defined for"),
+        ("mka", _) if begins(&["gemma2", "qwen3moe_step"]) || name == "jamba" => Some("cannot become one"),
         _ => None,
     }
 }

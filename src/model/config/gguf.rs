@@ -147,6 +147,8 @@ impl Config {
         let ropes = keys.ropes(architecture, facts.rotary_divisors, facts.long_divisors)?;
         let layers = keys.kinds(architecture, n_layers, ropes.len(), &facts.routed)?;
         let intermediate_size = keys.size("feed_forward_length")?;
+        let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
+        let rule = architecture.experts.filter(|_| has_experts);
         let mut config = Self {
             architecture,
             n_layers,
@@ -157,7 +159,7 @@ impl Config {
             scales: keys.scales(architecture.scaling, hidden_size)?,
             hidden_size,
             intermediate_size,
-            experts: architecture.experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?,
+            experts: rule.map(|rule| keys.experts(rule, intermediate_size)).transpose()?,
             n_heads,
             n_kv_heads: match keys.list(KEY_HEADS).filter(|_| architecture.mamba.is_some()) {
                 // A layer without heads has a Mamba mixer.

@@ -117,8 +117,10 @@ impl Config {
         };
         let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
         let intermediate_size = keys.size_or(architecture.mlp_width, usual.intermediate_size)?;
-        let experts = architecture.experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?;
         let layers = keys.kinds(architecture, n_layers, ropes.len())?;
+        let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
+        let experts = architecture.experts.filter(|_| has_experts);
+        let experts = experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?;
         let input = keys.presence(architecture.input_biases)?;
         let biases = Biases {
             attention: [input, input, input, keys.presence(architecture.output_bias)?],
@@ -369,7 +371,7 @@ impl Config {
                 Windows::All(_) => self.window().is_some() && !self.mixes_windows(),
                 Windows::Never | Windows::Off => self.window().is_none(),
             };
-            let experts = a.experts.is_some() == self.experts.is_some();
+            let experts = a.experts.is_some() == self.architecture.experts.is_some();
             windows && experts && (a.rotation != Rotation::Switched || !rotates)
         };
         let mut alike = architectures::ALL.into_iter().filter(|a| a.gguf == self.architecture.gguf);
