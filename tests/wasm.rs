@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use laminate::files::source::{MemorySource, SharedSource};
 use laminate::internals::analysis::observe::{LayerOutput, observe};
+use laminate::internals::evaluate::predict;
+use laminate::internals::forward::pass::Pass;
 use laminate::internals::forward::runner::Runner;
 use laminate::internals::forward::sequences::Sequences;
 use laminate::internals::memory;
@@ -17,6 +19,7 @@ use laminate::{
     Accelerator, CalibrationOptions, DeviceKind, Method, Model, PlanOptions, Preference, Session, Silent,
     WriteOptions, demo, evaluate,
 };
+use safetensors::SafeTensors;
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -123,6 +126,65 @@ async fn webgpu_and_cpu_give_the_same_states() {
             let worst = a.points.iter().zip(&b.points).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
             assert!(worst < 2e-5 * scale, "{name}, layer {layer}: {worst} apart at a scale of {scale}");
             assert!((a.block_influence - b.block_influence).abs() < 1e-5, "{name}, layer {layer}");
+        }
+    }
+}
+
+/// Model and golden numbers of an architecture.
+macro_rules! fixture {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!("data/architectures/", $name, "/model.gguf")) as &[u8],
+            include_bytes!(concat!("data/architectures/", $name, "/golden.safetensors")) as &[u8],
+        )
+    };
+}
+
+/// One architecture for each thing that layers do: windows, caps, norms after, norms after rotation, partial rotation,
+/// queries that grow, experts, Mamba mixers.
+#[wasm_bindgen_test]
+async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
+    for preference in [Preference::Cpu, Preference::Gpu] {
+        let accelerator = match Accelerator::choose(preference).await {
+            Ok(accelerator) => accelerator,
+            Err(why) => {
+                console_log!("skipped: {why}");
+                continue;
+            }
+        };
+        for (name, file, golden) in [
+            fixture!("gemma2"),
+            fixture!("gemma3"),
+            fixture!("olmo2"),
+            fixture!("hunyuan"),
+            fixture!("glm4"),
+            fixture!("phi3"),
+            fixture!("ministral3"),
+            fixture!("qwen2moe"),
+            fixture!("jamba"),
+        ] {
+            let source: SharedSource = Rc::new(MemorySource::new("model.gguf", file));
+            let model = Model::open(name, &[source]).await.unwrap();
+            let golden = SafeTensors::deserialize(golden).unwrap();
+            let (ids, nll) = (golden.tensor("token_ids").unwrap(), golden.tensor("nll").unwrap());
+            let tokens = ids.shape()[1];
+            let all: Vec<u32> =
+                ids.data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+            let rows: Vec<Vec<u32>> = all.chunks(tokens).map(<[u32]>::to_vec).collect();
+            let sequences = Sequences::padded(&model.config, &rows, 0).unwrap();
+            let states =
+                Pass::original(&model, &accelerator, &Silent).run(&sequences, &Silent).await.unwrap();
+            let places: Vec<(usize, usize)> =
+                (0..rows.len()).flat_map(|row| (0..tokens - 1).map(move |token| (row, token))).collect();
+            let targets: Vec<u32> = places.iter().map(|(row, token)| rows[*row][token + 1]).collect();
+            let last = states.rows(&places).unwrap();
+            let predictions = predict(&accelerator, &model, last, &targets, &Silent).await.unwrap();
+            let theirs = nll.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            let apart =
+                predictions.iter().zip(theirs).map(|(p, nll)| (-p.log_probability as f32 - nll).abs());
+            let worst = apart.fold(0.0, f32::max);
+            assert!(worst < 2e-4, "{name} on {preference:?}: {worst}");
         }
     }
 }

@@ -102,7 +102,7 @@ impl Session {
                     "Layers {apart:?} do not become one with the layer before them, which is of another kind."
                 ),
                 false => format!(
-                    "Layers {apart:?} stay, because files of this kind cannot say the rest without them."
+                    "Layers {apart:?} stay, because files of this kind cannot say the rest without them; files of the other kind may."
                 ),
             });
             options.apart.extend(apart);

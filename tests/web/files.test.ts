@@ -86,7 +86,7 @@ describe('writing into a folder', () => {
   test('a folder that cannot be written is named', async () => {
     const { plan } = await goldenPlan(1)
     const engine = new MockEngine('cpu')
-    await engine.openDemo(new Uint8Array())
+    await engine.openDemo()
     const folder = await newFolder(parent.handle, 'small')
     parent.directory('small').locked = true
     const error = await writeTo(engine, [plan, { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' }, { kind: 'directory', parent: parent.handle, folder }], async () => false).catch(toEngineError)
@@ -147,7 +147,7 @@ describe('writing a zip', () => {
   const options = { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' } as const
   const engineWithDemo = async () => {
     const engine = new MockEngine('cpu')
-    await engine.openDemo(new Uint8Array())
+    await engine.openDemo()
     return engine
   }
 

@@ -73,7 +73,9 @@ pub fn estimate(
     // One layer and the next as they are stored, and the rows that are decoded at a time.
     let layer_bytes = 2 * stored + decoded_bytes(accelerator);
     // The kept states, and the states before and after the layer that is run.
-    let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2;
+    // Between attention and experts, three more: the stream, what experts read, and what they add.
+    let of_experts = if config.has_experts() { 3 } else { 0 };
+    let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2 + of_experts;
     let state_bytes = n_states * state_bytes(model, sequences);
 
     let n_points = sequences.count() * rule.per_sequence();
