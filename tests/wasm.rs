@@ -53,7 +53,7 @@ async fn layers(model: &Model, accelerator: &Accelerator) -> Vec<LayerOutput> {
     for layer in 0..model.config.n_layers {
         let tensors =
             runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap().finish().await.unwrap();
-        let after = runner.forward(&runner.upload(tensors).unwrap(), &states).unwrap();
+        let after = runner.forward(&runner.upload(tensors).unwrap(), &states).await.unwrap();
         outputs.push(observe(layer, &states, &after, PointRule::Tokens(4), true).await.unwrap());
         states = after;
     }
