@@ -1,20 +1,15 @@
-//! Settings in the metadata of GGUF files. The key names of the settings occur only here.
+//! Settings in the metadata of GGUF files. The key names of the settings occur only in this folder: read here, in [`kinds`]
+//! and in [`rope`], written in [`writing`].
 
-use super::{
-    Biases, Config, ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
-    gguf_score_scale, gguf_windows,
-};
-use crate::format::element::Element;
+mod kinds;
+mod rope;
+mod writing;
+
+use super::{Biases, Config, FeedForward, QueryGrowth, Scales, Upstream, gguf_score_scale};
 use crate::format::gguf::{Array, Metadata, Value};
-use crate::model::architectures::{
-    self, Architecture, ExpertLayers, Experts, Gates, Rotation, Scaling, Windows,
-};
-use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
+use crate::model::architectures::{self, Architecture, Scaling};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
-
-/// Key of the share of YaRN in the frequencies.
-const EXTRAPOLATION: &str = "rope.scaling.yarn_ext_factor";
 
 /// Name of YaRN among the types of rope scaling.
 const YARN: &str = "yarn";
@@ -79,26 +74,6 @@ const ROTATES: &str = "rope.scaling.finetuned";
 
 /// Key of the growth of queries.
 const GROWTH: &str = "attention.temperature_scale";
-
-/// Keys below `rope.` that are read, and keys that say nothing where frequencies are scaled by none or linearly.
-const ROPE: [&str; 11] = [
-    "rope.dimension_count",
-    "rope.freq_base",
-    LOCAL_BASE,
-    "rope.scale_linear",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    ORIGINAL_CONTEXT,
-    ROTATES,
-    "rope.scaling.yarn_beta_fast",
-    "rope.scaling.yarn_beta_slow",
-    LOG_MULTIPLIER,
-];
-
-/// Keys below `rope.` that llama.cpp obeys whatever the type of scaling, each with the value that changes nothing. The
-/// second is what converters write beside YaRN, where llama.cpp has its own.
-const NEUTRAL_ROPE: [(&str, f64); 3] =
-    [(ATTENTION_FACTOR, 1.0), ("rope.scaling.yarn_attn_factor", 1.0), (EXTRAPOLATION, 0.0)];
 
 /// Settings that follow from the tensors and that the metadata do not declare.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -185,270 +160,6 @@ impl Config {
         }
         config.check(file)
     }
-
-    /// Makes the GGUF metadata of the model that has one layer for each entry of `groups`.
-    ///
-    /// `groups[i]` are the original layers that became layer `i`. Every list with one entry per layer is
-    /// reduced to one entry per group. `element` is the type of most tensors; `None` leaves it as before. A
-    /// Hugging Face model gets new metadata, without a tokenizer.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`], naming the list, if the layers of a group have different entries.
-    pub fn to_metadata(&self, groups: &[Vec<usize>], element: Option<Element>) -> Result<Metadata> {
-        let mut metadata = match &self.upstream {
-            Upstream::Gguf(metadata) => metadata.clone(),
-            Upstream::HuggingFace(_) => self.new_metadata(),
-        };
-        for key in crate::format::gguf::SPLIT_KEYS {
-            metadata.remove(key);
-        }
-        for (key, value) in &mut metadata.entries {
-            if let Value::Array(list) = value
-                && key.strip_prefix(self.architecture.gguf).is_some_and(|rest| rest.starts_with('.'))
-                && list.items.len() == self.n_layers
-            {
-                list.items = super::regroup(key, &list.items, groups)?;
-            }
-        }
-        self.check_kinds(groups)?;
-        self.check_score_scale(groups.len())?;
-        self.check_yarn()?;
-        metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
-        if gguf_windows(self.architecture, groups.len()) && self.window().is_some() {
-            let windowed: Vec<bool> = self.layers.iter().map(|layer| layer.window.is_some()).collect();
-            let windowed = super::regroup(WINDOWED_LAYERS, &windowed, groups)?;
-            let items = windowed.into_iter().map(Value::Bool).collect();
-            let list = Array { of: crate::format::gguf::ValueType::Bool, items };
-            metadata.set(&self.key(WINDOWED_LAYERS), Value::Array(list));
-        }
-        if let Some(kind) = element.and_then(file_type) {
-            metadata.set(FILE_TYPE_KEY, Value::U32(kind));
-        }
-        if matches!(element, Some(Element::Block(_))) {
-            metadata.set(QUANTIZATION_VERSION.0, QUANTIZATION_VERSION.1);
-        }
-        Ok(metadata)
-    }
-
-    /// Makes GGUF metadata from the settings.
-    fn new_metadata(&self) -> Metadata {
-        let size = |n: usize| Value::U32(u32::try_from(n).unwrap_or(u32::MAX));
-        let mut metadata = Metadata::default();
-        metadata.set(ARCHITECTURE_KEY, Value::String(self.architecture.gguf.to_owned()));
-        for (name, value) in [
-            ("vocab_size", size(self.vocab_size)),
-            ("context_length", size(self.context)),
-            ("embedding_length", size(self.hidden_size)),
-            ("block_count", size(self.n_layers)),
-            ("feed_forward_length", size(self.intermediate_size)),
-            ("attention.head_count", size(self.n_heads)),
-            ("attention.head_count_kv", size(self.n_kv_heads)),
-            ("attention.key_length", size(self.head_dim)),
-            ("attention.value_length", size(self.head_dim)),
-            ("attention.layer_norm_rms_epsilon", Value::F32(self.norm_epsilon as f32)),
-            ("rope.dimension_count", size(self.rotated_width)),
-        ] {
-            metadata.set(&self.key(name), value);
-        }
-        let float = |number: f64| Value::F32(number as f32);
-        let Scales { embedding, residual, logits, score_cap, logit_cap, .. } = self.scales;
-        if self.architecture.scaling == Scaling::Factors {
-            for (name, scale) in SCALES.iter().zip([embedding, residual, 1.0 / logits]) {
-                metadata.set(&self.key(name), float(scale));
-            }
-            metadata.set(&self.key(SCORE_SCALE), float(self.score_scale()));
-        }
-        for (name, cap) in CAPS.iter().zip([score_cap, logit_cap]) {
-            if let Some(cap) = cap {
-                metadata.set(&self.key(name), float(cap));
-            }
-        }
-        if let Some(QueryGrowth { beta, context }) = self.query_growth {
-            metadata.set(&self.key(GROWTH), float(beta));
-            metadata.set(&self.key(ORIGINAL_CONTEXT), size(context as usize));
-        }
-        if let Some(MambaSizes { channels, states, rank, taps }) = self.mamba {
-            for (name, n) in MAMBA.iter().zip([channels, states, rank, taps]) {
-                metadata.set(&self.key(name), size(n));
-            }
-            let heads = |kind: &LayerKind| if kind.mixer == Mixer::Mamba { 0 } else { self.n_kv_heads };
-            let items = self.layers.iter().map(|kind| size(heads(kind))).collect();
-            let list = Array { of: crate::format::gguf::ValueType::U32, items };
-            metadata.set(&self.key(KEY_HEADS), Value::Array(list));
-        }
-        if self.architecture.rotation == Rotation::Switched {
-            let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
-            metadata.set(&self.key(ROTATES), Value::Bool(rotates));
-        }
-        if let (Some(rule), Some(sizes)) = (self.architecture.experts, self.experts) {
-            let ([count, used], [width, shared]) = (EXPERTS, EXPERT_WIDTHS);
-            metadata.set(&self.key(count), size(sizes.count));
-            metadata.set(&self.key(used), size(sizes.used));
-            if rule.width.is_some() {
-                metadata.set(&self.key(width), size(sizes.width));
-            }
-            if let Some(of_shared) = sizes.shared_width {
-                metadata.set(&self.key(shared), size(of_shared));
-            }
-        }
-        if self.architecture.rotation == Rotation::Never {
-            metadata.remove(&self.key("rope.dimension_count"));
-        } else {
-            for (rope, name) in self.ropes.iter().zip(["rope.freq_base", LOCAL_BASE]) {
-                metadata.set(&self.key(name), float(rope.theta));
-            }
-        }
-        if let (Rotation::LocalBase(_) | Rotation::LocalUnscaled, [rope]) =
-            (self.architecture.rotation, self.ropes.as_slice())
-        {
-            metadata.set(&self.key(LOCAL_BASE), float(rope.theta));
-        }
-        if let Some(rope) = self.ropes.first() {
-            for (name, value) in scaling_entries(rope) {
-                metadata.set(&self.key(name), value);
-            }
-        }
-        if let Some(window) = self.window() {
-            metadata.set(&self.key(WINDOW), size(window));
-        }
-        metadata
-    }
-
-    /// Checks that the attention scores are scaled as llama.cpp scales those of a file with `n_layers` layers.
-    fn check_score_scale(&self, n_layers: usize) -> Result<()> {
-        let Scaling::Gemma { .. } = self.architecture.scaling else { return Ok(()) };
-        let theirs = gguf_score_scale(self, n_layers).unwrap_or_else(|| (self.head_dim as f64).powf(-0.5));
-        if (self.score_scale() / theirs - 1.0).abs() < 1e-6 {
-            return Ok(());
-        }
-        Err(Error::Unsupported(format!(
-            "llama.cpp goes by the number of layers for the scale of this architecture's attention scores, and with \
-             {n_layers} layers takes {theirs:.5} in the place of {:.5}; write a Hugging Face folder",
-            self.score_scale()
-        )))
-    }
-
-    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places.
-    fn check_yarn(&self) -> Result<()> {
-        match self.rope()?.scaling {
-            RopeScaling::Yarn(Yarn { rounds: false, .. }) => Err(Error::Unsupported(
-                "a GGUF file cannot say a YaRN scaling with a ramp between whole places; write a Hugging Face folder"
-                    .to_owned(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the whole key of the setting `name` of the model.
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture.gguf)
-    }
-
-    /// Checks that a GGUF file can say which layers rotate and which have windows, when the model has one layer for each
-    /// entry of `groups`: llama.cpp derives from the architecture and the number of layers what no key says.
-    fn check_kinds(&self, groups: &[Vec<usize>]) -> Result<()> {
-        let kinds = super::regroup("the kinds of layers", &self.layers, groups)?;
-        let unsaid = |layer: usize, does: &str, says: &str| {
-            Err(Error::Unsupported(format!(
-                "a GGUF file of the architecture {} {says} its layer {layer}, and the model {does}; remove whole \
-                 periods of layers, or write a Hugging Face folder",
-                self.architecture.gguf
-            )))
-        };
-        let n = kinds.len();
-        if let (Some(rule), Some(sizes)) = (self.architecture.experts, self.experts) {
-            let theirs = matches!(rule.gates, Gates::Normalised | Gates::Asked);
-            if sizes.normalised != theirs {
-                return Err(Error::Unsupported(format!(
-                    "llama.cpp {} the gates of the chosen experts of the architecture {}, and the model does not agree; \
-                     write a Hugging Face folder",
-                    if theirs { "normalises" } else { "does not normalise" },
-                    self.architecture.gguf
-                )));
-            }
-            let needs_all = !matches!(rule.layers, ExpertLayers::Periodic { .. });
-            let without = kinds.iter().position(|kind| kind.feed_forward == FeedForward::Mlp);
-            if let Some(layer) = without.filter(|_| needs_all) {
-                return Err(Error::Unsupported(format!(
-                    "a GGUF file of the architecture {} has experts in every layer, and layer {layer} has none; write a \
-                     Hugging Face folder",
-                    self.architecture.gguf
-                )));
-            }
-        }
-        let has_windows = kinds.iter().any(|kind| kind.window.is_some() || kind.rope.is_none());
-        if let Windows::Some(_) = self.architecture.windows
-            && has_windows
-            && !gguf_windows(self.architecture, n)
-        {
-            return Err(Error::Unsupported(format!(
-                "llama.cpp uses the windows of the architecture {} only with another number of layers than {n}; write \
-                 a Hugging Face folder",
-                self.architecture.gguf
-            )));
-        }
-        if let Some(mamba) = self.mamba {
-            let n_mamba = kinds.iter().filter(|kind| kind.mixer == Mixer::Mamba).count();
-            if n_mamba == 0 || n_mamba == n {
-                return Err(Error::Unsupported(
-                    "llama.cpp cannot open a model of this architecture without at least one layer with attention and \
-                     one without; keep both, or write a Hugging Face folder"
-                        .to_owned(),
-                ));
-            }
-            if mamba.channels != 2 * self.hidden_size {
-                return Err(Error::Unsupported(format!(
-                    "llama.cpp demands twice as many channels of a Mamba mixer as the stream is wide, and there are {}; \
-                     write a Hugging Face folder",
-                    mamba.channels
-                )));
-            }
-        }
-        let theirs = match self.architecture.rotation {
-            Rotation::AllBut(every) => architectures::every(n, every),
-            _ => return Ok(()),
-        };
-        let mut layers = kinds.iter().zip(&theirs).enumerate();
-        match layers.find(|(_, (ours, theirs))| ours.rope.is_some() != **theirs) {
-            None => Ok(()),
-            Some((layer, (ours, _))) if ours.rope.is_some() => unsaid(layer, "does", "does not rotate"),
-            Some((layer, _)) => unsaid(layer, "does not", "rotates"),
-        }
-    }
-}
-
-/// Returns the keys and values that say how the frequencies of `rope` are changed.
-fn scaling_entries(rope: &Rope) -> Vec<(&'static str, Value)> {
-    let size = |n: f64| Value::U32(n as u32);
-    let float = |number: f64| Value::F32(number as f32);
-    let kind = |name: &str| ("rope.scaling.type", Value::String(name.to_owned()));
-    match &rope.scaling {
-        RopeScaling::Linear { factor } => vec![kind("linear"), ("rope.scaling.factor", float(*factor))],
-        RopeScaling::Yarn(yarn) => {
-            let mut entries = vec![
-                kind(YARN),
-                ("rope.scaling.factor", float(yarn.factor)),
-                (ORIGINAL_CONTEXT, size(yarn.original_context)),
-                ("rope.scaling.yarn_beta_fast", float(yarn.fast_turns)),
-                ("rope.scaling.yarn_beta_slow", float(yarn.slow_turns)),
-            ];
-            let usual = Yarn::attention_factor(yarn.factor, 1.0);
-            let alike = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-6;
-            if alike(yarn.attention_factor, 1.0) {
-                entries.push((LOG_MULTIPLIER, float(1.0)));
-            } else if !alike(yarn.attention_factor, usual) {
-                entries.push((ATTENTION_FACTOR, float(yarn.attention_factor / usual)));
-            }
-            entries
-        }
-        RopeScaling::Long(long) => {
-            vec![
-                (ORIGINAL_CONTEXT, size(long.original_context)),
-                (ATTENTION_FACTOR, float(long.attention_factor)),
-            ]
-        }
-        RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_) => Vec::new(),
-    }
 }
 
 /// Returns whether `metadata` name an architecture, as the first file of a model does.
@@ -465,25 +176,6 @@ pub fn names_architecture(metadata: &Metadata) -> bool {
 /// activations and attention that is not causal.
 pub fn check_architecture(file: &str, metadata: &Metadata) -> Result<&'static Architecture> {
     Keys { file, metadata, prefix: "" }.check_architecture()
-}
-
-/// Returns llama.cpp's number for files whose tensors are mostly of type `element`; `None` if it has none.
-fn file_type(element: Element) -> Option<u32> {
-    let name = element.to_string();
-    let known = [
-        ("F32", 0),
-        ("F16", 1),
-        ("Q4_0", 2),
-        ("Q4_1", 3),
-        ("Q8_0", 7),
-        ("Q5_0", 8),
-        ("Q5_1", 9),
-        ("Q4_K", 14),
-        ("Q5_K", 16),
-        ("Q6_K", 18),
-        ("BF16", 32),
-    ];
-    known.iter().find(|(each, _)| *each == name).map(|(_, number)| *number)
 }
 
 fn not_positive(key: &str, number: f64) -> String {
@@ -592,243 +284,12 @@ impl Keys<'_> {
         }
     }
 
-    /// Returns the entries of the list under `name`; `None` if there is no list.
-    fn list(&self, name: &str) -> Option<&[Value]> {
-        self.metadata.get(&self.key(name)).and_then(|value| value.as_array())
-    }
-
-    /// Reads the sizes of the Mamba mixers.
-    fn mamba(&self) -> Result<MambaSizes> {
-        let [channels, states, rank, taps] = MAMBA;
-        Ok(MambaSizes {
-            channels: self.size(channels)?,
-            states: self.size(states)?,
-            rank: self.size(rank)?,
-            taps: self.size(taps)?,
-        })
-    }
-
-    /// Reads the sizes of the experts; an MLP is `mlp_width` wide.
-    fn experts(&self, rule: Experts, mlp_width: usize) -> Result<ExpertSizes> {
-        let ([count, used], [width, shared]) = (EXPERTS, EXPERT_WIDTHS);
-        Ok(ExpertSizes {
-            count: self.size(count)?,
-            used: self.size(used)?,
-            width: match rule.width {
-                Some(_) => self.size(width)?,
-                None => mlp_width,
-            },
-            normalised: matches!(rule.gates, Gates::Normalised | Gates::Asked),
-            shared_width: rule.shared.map(|_| self.size(shared)).transpose()?,
-        })
-    }
-
     /// Reads the growth of queries with their positions.
     fn query_growth(&self) -> Result<Option<QueryGrowth>> {
         match self.number(GROWTH)?.filter(|beta| *beta != 0.0) {
             None => Ok(None),
             Some(beta) => Ok(Some(QueryGrowth { beta, context: self.size(ORIGINAL_CONTEXT)? as f64 })),
         }
-    }
-
-    /// Reads what tells the layers apart: windows, the place of the rotation among `n_ropes`, mixers, and experts, which the
-    /// layers `routed` have where some have none.
-    fn kinds(
-        &self,
-        architecture: &Architecture,
-        n_layers: usize,
-        n_ropes: usize,
-        routed: &[usize],
-    ) -> Result<Vec<LayerKind>> {
-        // 0 stands for no window.
-        let none = self.metadata.get(&self.key(WINDOW)).and_then(|value| value.as_u64()) == Some(0);
-        let window = if none { None } else { self.optional_size(WINDOW)? };
-        let windows = match architecture.windows {
-            Windows::Off => vec![None; n_layers],
-            Windows::Never | Windows::All(_) => vec![window; n_layers],
-            Windows::Some(_) if !gguf_windows(architecture, n_layers) || none => vec![None; n_layers],
-            Windows::Some(rule) => {
-                let window = window.or(rule.gguf_usual);
-                let has_window = self.windowed_layers(n_layers, rule.every)?;
-                has_window.into_iter().map(|has| window.filter(|_| has)).collect()
-            }
-        };
-        let is_mixed = windows.iter().any(Option::is_some);
-        let rotated = match architecture.rotation {
-            Rotation::AllBut(every) => architectures::every(n_layers, every),
-            Rotation::Switched => {
-                let switch = self.metadata.get(&self.key(ROTATES));
-                vec![switch != Some(&Value::Bool(false)); n_layers]
-            }
-            Rotation::Windowed if is_mixed => windows.iter().map(Option::is_some).collect(),
-            Rotation::Never => vec![false; n_layers],
-            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
-                vec![true; n_layers]
-            }
-        };
-        let heads = self.list(KEY_HEADS).filter(|_| architecture.mamba.is_some());
-        let kind = |(layer, (window, rotates)): (usize, (Option<usize>, bool))| {
-            let has_experts = match architecture.experts.map(|rule| rule.layers) {
-                None => false,
-                Some(ExpertLayers::Periodic { .. }) => routed.contains(&layer),
-                Some(ExpertLayers::All | ExpertLayers::Listed) => true,
-            };
-            let heads = heads.and_then(|list| list.get(layer)?.as_u64());
-            LayerKind {
-                rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
-                window,
-                mixer: if heads == Some(0) { Mixer::Mamba } else { Mixer::Attention },
-                feed_forward: if has_experts { FeedForward::Experts } else { FeedForward::Mlp },
-            }
-        };
-        Ok(windows.into_iter().zip(rotated).enumerate().map(kind).collect())
-    }
-
-    /// Reads which layers have a window: all but every `usual`-th, unless a list or another number says otherwise.
-    fn windowed_layers(&self, n_layers: usize, usual: usize) -> Result<Vec<bool>> {
-        let key = self.key(WINDOWED_LAYERS);
-        let bad = |value: &Value| {
-            self.bad(format!("{key} is {value}, not a list of {n_layers} entries or a number"))
-        };
-        match self.metadata.get(&key) {
-            None => Ok(architectures::every(n_layers, usual)),
-            Some(value @ Value::Array(Array { items, .. })) if items.len() == n_layers => items
-                .iter()
-                .map(|item| match item {
-                    Value::Bool(windowed) => Ok(*windowed),
-                    other => other.as_u64().map(|n| n != 0).ok_or_else(|| bad(value)),
-                })
-                .collect(),
-            Some(value) => {
-                let every = value.as_u64().and_then(super::sensible_size).ok_or_else(|| bad(value))?;
-                Ok(architectures::every(n_layers, every))
-            }
-        }
-    }
-
-    /// Reads the rotations of layers without a window and with one (one rotation if they are alike).
-    fn ropes(
-        &self,
-        architecture: &Architecture,
-        divisors: Option<Vec<f32>>,
-        long: Option<[Vec<f32>; 2]>,
-    ) -> Result<Vec<Rope>> {
-        let theta = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
-        let local = match architecture.rotation {
-            Rotation::LocalBase(usual) => Some(usual),
-            Rotation::LocalUnscaled => Some(theta),
-            _ => None,
-        };
-        let mut ropes = vec![Rope { theta, scaling: self.rope_scaling(divisors, long)? }];
-        if let Some(usual) = local {
-            let theta = self.positive(LOCAL_BASE)?.unwrap_or(usual);
-            ropes.push(Rope { theta, scaling: RopeScaling::None });
-            ropes.dedup();
-        }
-        Ok(ropes)
-    }
-
-    /// Reads the change of the rotary frequencies as llama.cpp does: where the type is `none`, a factor says
-    /// nothing; without a type a factor is linear; a factor of 0 is none; and divisors apply in any case.
-    fn rope_scaling(&self, divisors: Option<Vec<f32>>, long: Option<[Vec<f32>; 2]>) -> Result<RopeScaling> {
-        self.check_rope(long.is_some())?;
-        for divisor in divisors.iter().chain(long.iter().flatten()).flatten() {
-            if !(divisor.is_finite() && *divisor > 0.0) {
-                return Err(self.bad(format!(
-                    "the rotary divisors hold {divisor}, which is not a positive number; convert the model anew"
-                )));
-            }
-        }
-        let kind = self.text(&self.key("rope.scaling.type"))?;
-        if let Some([short, long]) = long {
-            return match kind {
-                None | Some("none" | "longrope") => Ok(RopeScaling::Long(LongRope {
-                    short,
-                    long,
-                    original_context: self.size(ORIGINAL_CONTEXT)? as f64,
-                    attention_factor: self.positive(ATTENTION_FACTOR)?.unwrap_or(1.0),
-                })),
-                Some(other) => self.refuse(format!(
-                    "rope scaling of type {other} beside divisors for short and long sequences is not supported"
-                )),
-            };
-        }
-        let factor = match kind {
-            Some("none") => 1.0,
-            Some(YARN) if divisors.is_none() => return self.yarn(),
-            None | Some("linear") => self.rope_factor()?,
-            Some(other) => {
-                self.refuse(format!(
-                    "rope scaling of type {other} is not supported; none, linear and yarn are"
-                ))?;
-                1.0
-            }
-        };
-        Ok(match divisors {
-            None if factor == 1.0 => RopeScaling::None,
-            None => RopeScaling::Linear { factor },
-            Some(divisors) => RopeScaling::Divisors(divisors.iter().map(|d| d * factor as f32).collect()),
-        })
-    }
-
-    /// Reads the parameters of YaRN. The original context is that of the model if it is not given, as in llama.cpp.
-    fn yarn(&self) -> Result<RopeScaling> {
-        let factor = self.rope_factor()?;
-        let context = match self.optional_size(ORIGINAL_CONTEXT)? {
-            Some(context) => context,
-            None => self.optional_size("context_length")?.unwrap_or(2048),
-        };
-        let usual = Yarn::attention_factor(factor, 1.0);
-        // The multiplier comes before the factor.
-        let attention_factor = match self.number(LOG_MULTIPLIER)?.filter(|m| *m != 0.0) {
-            Some(multiplier) => usual / Yarn::attention_factor(factor, multiplier),
-            None => usual * self.positive(ATTENTION_FACTOR)?.unwrap_or(1.0),
-        };
-        Ok(RopeScaling::Yarn(Yarn {
-            factor,
-            attention_factor,
-            fast_turns: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(Yarn::FAST_TURNS),
-            slow_turns: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(Yarn::SLOW_TURNS),
-            original_context: context as f64,
-            rounds: true,
-        }))
-    }
-
-    /// Reads the divisor of all rotary frequencies, under its present key or else under its old one.
-    fn rope_factor(&self) -> Result<f64> {
-        for name in ["rope.scaling.factor", "rope.scale_linear"] {
-            match self.number(name)? {
-                None => {}
-                Some(0.0) => return Ok(1.0),
-                Some(factor) if factor > 0.0 && (factor as f32).is_finite() => return Ok(factor),
-                Some(factor) => return Err(self.bad(not_positive(&self.key(name), factor))),
-            }
-        }
-        Ok(1.0)
-    }
-
-    /// Checks that every key below `rope.` is one that is read or that changes nothing. `is_long` says that the frequencies
-    /// have divisors for short and long sequences.
-    fn check_rope(&self, is_long: bool) -> Result<()> {
-        let prefix = self.key("");
-        let is_yarn = self.text(&self.key("rope.scaling.type"))? == Some(YARN);
-        for (full, value) in &self.metadata.entries {
-            let Some(name) = full.strip_prefix(&prefix).filter(|name| name.starts_with("rope.")) else {
-                continue;
-            };
-            let mut neutral =
-                NEUTRAL_ROPE.iter().find(|(each, _)| *each == name).map(|(_, neutral)| *neutral);
-            // The share of YaRN: all of it where the type is YaRN, nothing elsewhere.
-            if name == EXTRAPOLATION && is_yarn {
-                neutral = Some(1.0);
-            }
-            // Factors of cosines and sines: one is read beside YaRN and long divisors, the other is not.
-            let is_factor = neutral.is_some() && name != EXTRAPOLATION && (is_yarn || is_long);
-            if !ROPE.contains(&name) && !is_factor && (neutral.is_none() || number_of(value) != neutral) {
-                return self.refuse(format!("{full} is {value}, which is not supported"));
-            }
-        }
-        Ok(())
     }
 
     /// Reads text under the whole key `key`; `None` if the key is absent.
@@ -895,7 +356,10 @@ impl Keys<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::rope::EXTRAPOLATION;
     use super::*;
+    use crate::format::element::Element;
+    use crate::model::rope::{RopeScaling, Yarn};
 
     const LLAMA: &str = "llama";
 

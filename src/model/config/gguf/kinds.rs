@@ -1,0 +1,117 @@
+//! What tells the layers of a model apart, in the metadata of GGUF files.
+
+use super::{EXPERT_WIDTHS, EXPERTS, KEY_HEADS, Keys, MAMBA, ROTATES, WINDOW, WINDOWED_LAYERS};
+use crate::Result;
+use crate::format::gguf::{Array, Value};
+use crate::model::architectures::{self, Architecture, ExpertLayers, Experts, Gates, Rotation, Windows};
+use crate::model::config::{
+    ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, gguf_windows, sensible_size,
+};
+
+impl Keys<'_> {
+    /// Reads what tells the layers apart: windows, the place of the rotation among `n_ropes`, mixers, and experts, which the
+    /// layers `routed` have where some have none.
+    pub(super) fn kinds(
+        &self,
+        architecture: &Architecture,
+        n_layers: usize,
+        n_ropes: usize,
+        routed: &[usize],
+    ) -> Result<Vec<LayerKind>> {
+        // 0 stands for no window.
+        let none = self.metadata.get(&self.key(WINDOW)).and_then(|value| value.as_u64()) == Some(0);
+        let window = if none { None } else { self.optional_size(WINDOW)? };
+        let windows = match architecture.windows {
+            Windows::Off => vec![None; n_layers],
+            Windows::Never | Windows::All(_) => vec![window; n_layers],
+            Windows::Some(_) if !gguf_windows(architecture, n_layers) || none => vec![None; n_layers],
+            Windows::Some(rule) => {
+                let window = window.or(rule.gguf_usual);
+                let has_window = self.windowed_layers(n_layers, rule.every)?;
+                has_window.into_iter().map(|has| window.filter(|_| has)).collect()
+            }
+        };
+        let is_mixed = windows.iter().any(Option::is_some);
+        let rotated = match architecture.rotation {
+            Rotation::AllBut(every) => architectures::every(n_layers, every),
+            Rotation::Switched => {
+                let switch = self.metadata.get(&self.key(ROTATES));
+                vec![switch != Some(&Value::Bool(false)); n_layers]
+            }
+            Rotation::Windowed if is_mixed => windows.iter().map(Option::is_some).collect(),
+            Rotation::Never => vec![false; n_layers],
+            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
+                vec![true; n_layers]
+            }
+        };
+        let heads = self.list(KEY_HEADS).filter(|_| architecture.mamba.is_some());
+        let kind = |(layer, (window, rotates)): (usize, (Option<usize>, bool))| {
+            let has_experts = match architecture.experts.map(|rule| rule.layers) {
+                None => false,
+                Some(ExpertLayers::Periodic { .. }) => routed.contains(&layer),
+                Some(ExpertLayers::All | ExpertLayers::Listed) => true,
+            };
+            let heads = heads.and_then(|list| list.get(layer)?.as_u64());
+            LayerKind {
+                rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
+                window,
+                mixer: if heads == Some(0) { Mixer::Mamba } else { Mixer::Attention },
+                feed_forward: if has_experts { FeedForward::Experts } else { FeedForward::Mlp },
+            }
+        };
+        Ok(windows.into_iter().zip(rotated).enumerate().map(kind).collect())
+    }
+
+    /// Reads which layers have a window: all but every `usual`-th, unless a list or another number says otherwise.
+    pub(super) fn windowed_layers(&self, n_layers: usize, usual: usize) -> Result<Vec<bool>> {
+        let key = self.key(WINDOWED_LAYERS);
+        let bad = |value: &Value| {
+            self.bad(format!("{key} is {value}, not a list of {n_layers} entries or a number"))
+        };
+        match self.metadata.get(&key) {
+            None => Ok(architectures::every(n_layers, usual)),
+            Some(value @ Value::Array(Array { items, .. })) if items.len() == n_layers => items
+                .iter()
+                .map(|item| match item {
+                    Value::Bool(windowed) => Ok(*windowed),
+                    other => other.as_u64().map(|n| n != 0).ok_or_else(|| bad(value)),
+                })
+                .collect(),
+            Some(value) => {
+                let every = value.as_u64().and_then(sensible_size).ok_or_else(|| bad(value))?;
+                Ok(architectures::every(n_layers, every))
+            }
+        }
+    }
+
+    /// Returns the entries of the list under `name`; `None` if there is no list.
+    pub(super) fn list(&self, name: &str) -> Option<&[Value]> {
+        self.metadata.get(&self.key(name)).and_then(|value| value.as_array())
+    }
+
+    /// Reads the sizes of the Mamba mixers.
+    pub(super) fn mamba(&self) -> Result<MambaSizes> {
+        let [channels, states, rank, taps] = MAMBA;
+        Ok(MambaSizes {
+            channels: self.size(channels)?,
+            states: self.size(states)?,
+            rank: self.size(rank)?,
+            taps: self.size(taps)?,
+        })
+    }
+
+    /// Reads the sizes of the experts; an MLP is `mlp_width` wide.
+    pub(super) fn experts(&self, rule: Experts, mlp_width: usize) -> Result<ExpertSizes> {
+        let ([count, used], [width, shared]) = (EXPERTS, EXPERT_WIDTHS);
+        Ok(ExpertSizes {
+            count: self.size(count)?,
+            used: self.size(used)?,
+            width: match rule.width {
+                Some(_) => self.size(width)?,
+                None => mlp_width,
+            },
+            normalised: matches!(rule.gates, Gates::Normalised | Gates::Asked),
+            shared_width: rule.shared.map(|_| self.size(shared)).transpose()?,
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! What tells the layers of a model apart, in `config.json`.
+
+use serde_json::Value;
+
+use super::json::shown;
+use super::{
+    ATTENTION_PERIOD, CONFIG_NAME, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, Keys, LAYER_TYPES_KEY,
+    MLP_LAYERS_KEY, NORMALISED_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY,
+    WINDOWED,
+};
+use crate::model::architectures::{
+    self, Architecture, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
+};
+use crate::model::config::{ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, sensible_size};
+use crate::{Error, Result};
+
+impl Keys<'_> {
+    /// Notes a list of layer types of another length than the model, and refuses it where it decides.
+    pub(super) fn check_layer_types(
+        &self,
+        architecture: &Architecture,
+        n_layers: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let decides = matches!(architecture.windows, Windows::Some(_));
+        match self.present(LAYER_TYPES_KEY) {
+            Some(Value::Array(types)) if types.len() != n_layers && decides => Err(Error::Format(format!(
+                "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {} entries for {n_layers} layers",
+                types.len()
+            ))),
+            Some(Value::Array(types)) if types.len() != n_layers => {
+                notes.push(format!(
+                    "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {} entries for {n_layers} layers, which transformers \
+                     refuses; a model that is written has one entry per layer.",
+                    types.len()
+                ));
+                Ok(())
+            }
+            Some(Value::Array(_)) | None => Ok(()),
+            Some(other) => Err(Error::Format(format!(
+                "{CONFIG_NAME}: {LAYER_TYPES_KEY} is {}, not a list",
+                shown(other)
+            ))),
+        }
+    }
+
+    /// Reads what tells the layers apart: windows, and the place of the rotation among `n_ropes`.
+    pub(super) fn kinds(
+        &self,
+        architecture: &Architecture,
+        n_layers: usize,
+        n_ropes: usize,
+    ) -> Result<Vec<LayerKind>> {
+        let windows = match architecture.windows {
+            Windows::Never => vec![None; n_layers],
+            Windows::All(usual) => vec![self.size_or_null("sliding_window", usual)?; n_layers],
+            Windows::Off => vec![self.no_window()?; n_layers],
+            Windows::Some(rule) => {
+                let window = self.size_or_null("sliding_window", Some(rule.usual))?;
+                let has_window = match (window, self.present(LAYER_TYPES_KEY)) {
+                    (_, Some(Value::Array(types))) => types
+                        .iter()
+                        .map(|kind| match kind.as_str() {
+                            Some(WINDOWED) if window.is_some() => Ok(true),
+                            Some(FULL) => Ok(false),
+                            _ => Err(Error::Unsupported(format!(
+                                "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {}, which is not supported beside a \
+                                 sliding_window of {window:?}; {FULL} and {WINDOWED} are",
+                                shown(kind)
+                            ))),
+                        })
+                        .collect::<Result<Vec<_>>>()?,
+                    (None, _) => vec![false; n_layers],
+                    (Some(_), _) => architectures::every(n_layers, self.every(rule.every_key, rule.every)?),
+                };
+                has_window.into_iter().map(|has| window.filter(|_| has)).collect()
+            }
+        };
+        let rotated = match architecture.rotation {
+            Rotation::AllBut(usual) => self.rotated(usual, n_layers)?,
+            Rotation::Switched => {
+                let kind = self.present("position_embedding_type").and_then(Value::as_str);
+                vec![kind == Some("rope"); n_layers]
+            }
+            Rotation::Windowed if windows.iter().any(Option::is_some) => {
+                windows.iter().map(Option::is_some).collect()
+            }
+            Rotation::Never => vec![false; n_layers],
+            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
+                vec![true; n_layers]
+            }
+        };
+        let mixers = self.mixers(architecture.mamba, n_layers)?;
+        let feed_forward = self.feed_forward(architecture.experts, n_layers)?;
+        let parts = mixers.into_iter().zip(feed_forward);
+        let kind =
+            |((window, rotates), (mixer, feed_forward)): ((Option<usize>, bool), (Mixer, FeedForward))| {
+                let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });
+                LayerKind { rope, window, mixer, feed_forward }
+            };
+        Ok(windows.into_iter().zip(rotated).zip(parts).map(kind).collect())
+    }
+
+    /// Reads which layers have Mamba mixers.
+    pub(super) fn mixers(&self, mamba: Option<MambaLayers>, n_layers: usize) -> Result<Vec<Mixer>> {
+        let Some(rule) = mamba else { return Ok(vec![Mixer::Attention; n_layers]) };
+        let attends = self.periodic(ATTENTION_PERIOD, [rule.period, rule.offset], n_layers)?;
+        Ok(attends.into_iter().map(|attends| if attends { Mixer::Attention } else { Mixer::Mamba }).collect())
+    }
+
+    /// Reads a period and an offset under `keys` (`usual` where they are absent), and returns for each layer whether its
+    /// number is the offset when it is divided by the period.
+    pub(super) fn periodic(&self, keys: [&str; 2], usual: [usize; 2], n_layers: usize) -> Result<Vec<bool>> {
+        let ([period_key, offset_key], [period, offset]) = (keys, usual);
+        let period = self.size_or(period_key, period)?;
+        let offset = match self.present(offset_key) {
+            None => offset,
+            Some(value) => value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| {
+                Error::Format(format!(
+                    "{CONFIG_NAME}: {offset_key} is {}, not a number of layers",
+                    shown(value)
+                ))
+            })?,
+        };
+        if offset >= period {
+            return Err(Error::Format(format!(
+                "{CONFIG_NAME}: {offset_key} is {offset}, which must be less than {period_key}, {period}"
+            )));
+        }
+        Ok((0..n_layers).map(|layer| layer % period == offset).collect())
+    }
+
+    /// Reads the sizes of the Mamba mixers.
+    pub(super) fn mamba(&self, rule: MambaLayers, hidden_size: usize) -> Result<MambaSizes> {
+        for (key, neutral) in [("mamba_conv_bias", true), ("mamba_proj_bias", false)] {
+            if self.flag_or(key, neutral)? != neutral {
+                return Err(Error::Unsupported(format!(
+                    "{CONFIG_NAME}: {key} {} is not supported",
+                    !neutral
+                )));
+            }
+        }
+        let rank = match self.present(STEP_RANK_KEY).and_then(Value::as_str) {
+            Some("auto") => hidden_size.div_ceil(16),
+            _ => self.size_or(STEP_RANK_KEY, hidden_size.div_ceil(16))?,
+        };
+        let channels = self.size_or("mamba_expand", rule.expand)?.saturating_mul(hidden_size);
+        Ok(MambaSizes {
+            channels,
+            states: self.size_or(STATES_KEY, rule.states)?,
+            rank,
+            taps: self.size_or(TAPS_KEY, rule.taps)?,
+        })
+    }
+
+    /// Reads which layers have experts.
+    pub(super) fn feed_forward(&self, experts: Option<Experts>, n_layers: usize) -> Result<Vec<FeedForward>> {
+        let Some(rule) = experts else { return Ok(vec![FeedForward::Mlp; n_layers]) };
+        let mut all = vec![FeedForward::Experts; n_layers];
+        match rule.layers {
+            ExpertLayers::All => return Ok(all),
+            ExpertLayers::Listed => {}
+            ExpertLayers::Periodic { period, offset } => {
+                let has = self.periodic(EXPERT_PERIOD, [period, offset], n_layers)?;
+                // One expert is no choice: the layers have MLPs.
+                let [first, second] = rule.count;
+                let is_one =
+                    [first, second].iter().any(|key| self.present(key).and_then(Value::as_u64) == Some(1));
+                let kind = |has| if has && !is_one { FeedForward::Experts } else { FeedForward::Mlp };
+                return Ok(has.into_iter().map(kind).collect());
+            }
+        }
+        let step = self.size_or(EXPERT_STEP_KEY, 1)?;
+        let bad = |value: &Value| {
+            Error::Format(format!(
+                "{CONFIG_NAME}: {MLP_LAYERS_KEY} is {}, not a list of layers",
+                shown(value)
+            ))
+        };
+        let mut without: Vec<usize> =
+            (0..n_layers).filter(|layer| !(layer + 1).is_multiple_of(step)).collect();
+        if let Some(value) = self.present(MLP_LAYERS_KEY) {
+            for layer in value.as_array().ok_or_else(|| bad(value))? {
+                without.push(layer.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| bad(value))?);
+            }
+        }
+        for layer in without {
+            if let Some(slot) = all.get_mut(layer) {
+                *slot = FeedForward::Mlp;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads the sizes of the experts; an MLP is `mlp_width` wide.
+    pub(super) fn experts(&self, rule: Experts, mlp_width: usize) -> Result<ExpertSizes> {
+        let [first, second] = rule.count;
+        let count = match self.optional_size(first)? {
+            Some(count) => count,
+            None => self.size_or(second, rule.usual)?,
+        };
+        Ok(ExpertSizes {
+            count,
+            used: self.size_or(USED_EXPERTS_KEY, rule.usual_used)?,
+            width: match rule.width {
+                Some((key, usual)) => self.size_or(key, usual)?,
+                None => mlp_width,
+            },
+            normalised: match rule.gates {
+                Gates::Normalised => true,
+                Gates::Raw => false,
+                Gates::Asked | Gates::AskedRaw => self.flag_or(NORMALISED_KEY, false)?,
+            },
+            shared_width: rule.shared.map(|(key, usual)| self.size_or(key, usual)).transpose()?,
+        })
+    }
+
+    /// Reads how many layers follow each other of which the last has no window, from the number or the pattern under
+    /// `key`.
+    pub(super) fn every(&self, key: Option<&str>, usual: usize) -> Result<usize> {
+        let Some((key, value)) = key.and_then(|key| Some((key, self.present(key)?))) else {
+            return Ok(usual);
+        };
+        let pattern = value.as_str().map(|pattern| pattern.len() as u64);
+        value.as_u64().or(pattern).and_then(sensible_size).ok_or_else(|| {
+            Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a number of layers", shown(value)))
+        })
+    }
+
+    /// Reads which layers rotate their queries and keys: without a list, all but every `usual`-th. An empty list counts as
+    /// none, as in Python.
+    pub(super) fn rotated(&self, usual: usize, n_layers: usize) -> Result<Vec<bool>> {
+        let bad = |what: String| Error::Format(format!("{CONFIG_NAME}: {ROTATED_KEY} {what}"));
+        match self.present(ROTATED_KEY) {
+            Some(Value::Array(list)) if list.len() == n_layers => list
+                .iter()
+                .map(|entry| match entry {
+                    Value::Bool(rotated) => Ok(*rotated),
+                    Value::Number(number) if number.as_f64().is_some_and(|n| n == 0.0 || n == 1.0) => {
+                        Ok(number.as_f64() == Some(1.0))
+                    }
+                    other => Err(bad(format!("has {}, which is neither 0 nor 1", shown(other)))),
+                })
+                .collect(),
+            Some(Value::Array(list)) => Err(bad(format!("has {} entries for {n_layers} layers", list.len()))),
+            Some(other) => Err(bad(format!("is {}, not a list", shown(other)))),
+            None => Ok(architectures::every(n_layers, self.size_or("no_rope_layer_interval", usual)?)),
+        }
+    }
+
+    /// Refuses a window that is switched on.
+    pub(super) fn no_window(&self) -> Result<Option<usize>> {
+        match self.flag_or("use_sliding_window", false)? {
+            false => Ok(None),
+            true => Err(Error::Unsupported(format!(
+                "{CONFIG_NAME}: use_sliding_window is true, which is not supported; a model of this architecture is \
+                 read without a window"
+            ))),
+        }
+    }
+}

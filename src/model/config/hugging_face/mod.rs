@@ -1,0 +1,575 @@
+//! Settings in `config.json`. Its key names occur only in this folder: read here, in [`kinds`] and in [`rope`], written in
+//! [`writing`].
+
+mod json;
+mod kinds;
+mod rope;
+mod writing;
+
+use serde_json::{Map, Value};
+
+use self::json::{first, object, shown};
+use super::{Biases, Config, FeedForward, Scales, Upstream};
+use crate::kernels::rowwise::Activation;
+use crate::model::architectures::{self, Architecture, Presence, Rotation, Scaling, Windows};
+use crate::{Error, Result};
+
+/// Name of the configuration file of a Hugging Face model.
+pub const CONFIG_NAME: &str = "config.json";
+
+/// Key of the name of the file that holds the weights, or of their index.
+const WEIGHTS_KEY: &str = "transformers_weights";
+
+/// Key of the list of the kinds of the layers, of which transformers demands one entry per layer.
+const LAYER_TYPES_KEY: &str = "layer_types";
+
+/// Entry of the list of kinds for a layer that attends to all tokens before a position.
+const FULL: &str = "full_attention";
+
+/// Entry of the list of kinds for a layer with a window.
+const WINDOWED: &str = "sliding_attention";
+
+/// Old name of [`FULL`].
+const PLAIN_ATTENTION: &str = "attention";
+
+/// Key of the list of the layers that have an MLP where the others have experts.
+const MLP_LAYERS_KEY: &str = "mlp_only_layers";
+
+/// Key of the number of layers of which the last has experts.
+const EXPERT_STEP_KEY: &str = "decoder_sparse_step";
+
+/// Key of the number of experts that are chosen for each token.
+const USED_EXPERTS_KEY: &str = "num_experts_per_tok";
+
+/// Key that says whether the gates of the chosen experts add up to 1.
+const NORMALISED_KEY: &str = "norm_topk_prob";
+
+/// Keys of the period and the offset of the layers with attention where the others have Mamba mixers.
+const ATTENTION_PERIOD: [&str; 2] = ["attn_layer_period", "attn_layer_offset"];
+
+/// Keys of the period and the offset of the layers with experts.
+const EXPERT_PERIOD: [&str; 2] = ["expert_layer_period", "expert_layer_offset"];
+
+/// Key of the width of the step of a Mamba mixer.
+const STEP_RANK_KEY: &str = "mamba_dt_rank";
+
+/// Key of the numbers of the state of a channel of a Mamba mixer.
+const STATES_KEY: &str = "mamba_d_state";
+
+/// Key of the taps of the convolution of a Mamba mixer.
+const TAPS_KEY: &str = "mamba_d_conv";
+
+/// Key of the base of the frequencies of layers with a window.
+const LOCAL_BASE_KEY: &str = "rope_local_base_freq";
+
+/// Name of the gated activation by a sigmoid, and of that by a Gaussian as the hyperbolic tangent approximates it.
+const ACTIVATIONS: [&str; 2] = ["silu", "gelu_pytorch_tanh"];
+
+/// Key of the list that says which layers are rotated, by 1, and which are not, by 0.
+const ROTATED_KEY: &str = "no_rope_layers";
+
+/// What the files of a tokenizer say about the tokens around a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AroundText {
+    /// Id of the token that the tokenizer puts before a text; `None` if it puts none.
+    pub begins_with: Option<u32>,
+    /// Id of the token that the tokenizer's settings call BOS; `None` if they say nothing, `Some(None)` if
+    /// they say that there is none.
+    pub bos: Option<Option<u32>>,
+    /// The same for EOS.
+    pub eos: Option<Option<u32>>,
+}
+
+impl Config {
+    /// Parses and checks `config.json`. Every setting has the value that transformers gives it.
+    ///
+    /// # Errors
+    /// Those of [`parse_noting`](Config::parse_noting).
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        Self::parse_noting(json, &mut Vec::new())
+    }
+
+    /// Parses and checks `config.json` as [`parse`](Config::parse) does, and adds to `notes`, in sentences,
+    /// what in it contradicts itself and how it is read.
+    ///
+    /// # Errors
+    /// [`Error::Format`], naming the key or the setting, if `json` is not a JSON object, or a value is
+    /// senseless or contradicts another; [`Error::Unsupported`], naming the setting, for another
+    /// architecture, activation, rope type or quantisation, for partial rotation and for layers of several
+    /// types.
+    pub fn parse_noting(json: &[u8], notes: &mut Vec<String>) -> Result<Self> {
+        let raw = object(json)?;
+        let keys = Keys(&raw);
+        let architecture = keys.architecture(notes)?;
+        let usual = &architecture.usual;
+        keys.refuse_unknown_arithmetic(architecture)?;
+        let n_layers = keys.size_or("num_hidden_layers", usual.n_layers)?;
+        keys.check_layer_types(architecture, n_layers, notes)?;
+        let n_heads = keys.size_or("num_attention_heads", usual.n_heads)?;
+        let hidden_size = keys.size_or("hidden_size", usual.hidden_size)?;
+        let vocab_size = keys.size_or("vocab_size", usual.vocab_size)?;
+        let context = keys.size_or("max_position_embeddings", usual.context)?;
+        let head_dim = match keys.size_or_null("head_dim", usual.head_dim)? {
+            Some(head_dim) => head_dim,
+            None => hidden_size / n_heads,
+        };
+        let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
+        let intermediate_size = keys.size_or(architecture.mlp_width, usual.intermediate_size)?;
+        let layers = keys.kinds(architecture, n_layers, ropes.len())?;
+        let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
+        let experts = architecture.experts.filter(|_| has_experts);
+        let experts = experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?;
+        let input = keys.presence(architecture.input_biases)?;
+        let biases = Biases {
+            attention: [input, input, input, keys.presence(architecture.output_bias)?],
+            mlp: [keys.presence(architecture.mlp_biases)?; 3],
+        };
+        let config = Self {
+            n_layers,
+            hidden_size,
+            intermediate_size,
+            n_heads,
+            n_kv_heads: keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads),
+            head_dim,
+            vocab_size,
+            context,
+            norm_epsilon: keys.number("rms_norm_eps")?.unwrap_or(usual.norm_epsilon),
+            ropes,
+            rotated_width: (head_dim as f64 * share) as usize,
+            layers,
+            query_growth,
+            experts,
+            mamba: architecture.mamba.map(|rule| keys.mamba(rule, hidden_size)).transpose()?,
+            tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
+            biases,
+            scales: keys.scales(architecture.scaling, hidden_size)?,
+            bos_token_id: keys.token("bos_token_id", usual.bos, vocab_size)?,
+            eos_token_id: keys.token("eos_token_id", usual.eos, vocab_size)?,
+            architecture,
+            upstream: Upstream::HuggingFace(raw),
+        };
+        config.check(CONFIG_NAME)
+    }
+
+    /// Returns the name of the file that holds the weights, or of their index, if `config.json` names it.
+    pub fn weights_name(&self) -> Option<&str> {
+        match &self.upstream {
+            Upstream::HuggingFace(raw) => raw.get(WEIGHTS_KEY).and_then(Value::as_str),
+            Upstream::Gguf(_) => None,
+        }
+    }
+
+    /// Decides on BOS and EOS where `config.json` does not name them, or names an id outside the vocabulary,
+    /// by what the tokenizer says. BOS is the token that the tokenizer puts before a text, else the token
+    /// that its settings call BOS. Where these say nothing either, the default of the class stays. A key that
+    /// is null means that there is no such token. Changes nothing in a GGUF model.
+    pub fn complete_special_tokens(&mut self, tokenizer: AroundText, notes: &mut Vec<String>) {
+        let Upstream::HuggingFace(raw) = &self.upstream else {
+            return;
+        };
+        let vocab_size = self.vocab_size;
+        let fits = |id: &u32| (*id as usize) < vocab_size;
+        let mut complete = |key: &str, mut id: Option<u32>, said: Option<Option<u32>>| {
+            match raw.get(key).map(first) {
+                None => id = said.unwrap_or(id).filter(fits),
+                Some(given) if !given.is_null() && id.is_none() => {
+                    id = said.flatten().filter(fits);
+                    notes.push(format!(
+                        "{CONFIG_NAME}: {key} {given} is outside the vocabulary of {vocab_size}; {}.",
+                        match id {
+                            Some(id) => format!("token {id} of the tokenizer is taken instead"),
+                            None => "the model is read without such a token".to_owned(),
+                        }
+                    ));
+                }
+                Some(_) => {}
+            }
+            id
+        };
+        let bos = tokenizer.begins_with.map(Some).or(tokenizer.bos);
+        self.bos_token_id = complete("bos_token_id", self.bos_token_id, bos);
+        self.eos_token_id = complete("eos_token_id", self.eos_token_id, tokenizer.eos);
+    }
+}
+
+/// Typed look-ups in the JSON object; errors name the key.
+struct Keys<'a>(&'a Map<String, Value>);
+
+impl Keys<'_> {
+    fn present(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|v| !v.is_null())
+    }
+
+    /// Returns the architecture of the model, which transformers finds by `model_type`. `architectures` decides only
+    /// where there is no `model_type`.
+    fn architecture(&self, notes: &mut Vec<String>) -> Result<&'static Architecture> {
+        let text = |value: Option<&Value>| value.map(first).and_then(Value::as_str).map(str::to_owned);
+        let name = text(self.present("architectures"));
+        let kind = text(self.present("model_type"));
+        let by_kind = kind.as_ref().map(|kind| architectures::by_model_type(kind));
+        let by_name = name.as_ref().map(|name| architectures::by_class(name));
+        let refuse = |what: String| {
+            let supported = architectures::listed();
+            Err(Error::Unsupported(format!("{CONFIG_NAME}: {what} is not supported; {supported} are")))
+        };
+        let (name, kind) = (name.unwrap_or_default(), kind.unwrap_or_default());
+        match (by_kind, by_name) {
+            (_, Some(None)) => refuse(format!("architecture {name}")),
+            (Some(None), None) => refuse(format!("model_type {kind}")),
+            (Some(None), Some(_)) => refuse(format!("model_type {kind}, by which transformers goes,")),
+            (Some(Some(by_kind)), Some(Some(by_name))) if by_kind != by_name => {
+                notes.push(format!(
+                    "{CONFIG_NAME}: model_type is {kind}, but architectures names {name}; the model is read as \
+                     {}, because transformers goes by model_type.",
+                    by_kind.class
+                ));
+                Ok(by_kind)
+            }
+            (Some(Some(found)), _) | (None, Some(Some(found))) => Ok(found),
+            (None, None) => Err(Error::Format(format!("{CONFIG_NAME}: it names no architecture"))),
+        }
+    }
+
+    /// Refuses every setting that transformers reads, that changes the arithmetic, and that is not
+    /// implemented here.
+    fn refuse_unknown_arithmetic(&self, architecture: &Architecture) -> Result<()> {
+        let refuse = |what: String| Err(Error::Unsupported(format!("{CONFIG_NAME}: {what}")));
+        if let Some(quantization) = self.present("quantization_config") {
+            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+            return refuse(format!(
+                "its weights are quantised ({method}), which is not supported; use the original F32, \
+                 F16 or BF16 weights"
+            ));
+        }
+        let [silu, gelu] = ACTIVATIONS;
+        let (key, known) = match architecture.activation {
+            Activation::Silu => ("hidden_act", [silu, "swish"]),
+            Activation::GeluTanh => ("hidden_activation", [gelu, gelu]),
+        };
+        match self.present(key).map(Value::as_str) {
+            None => {}
+            Some(Some(given)) if known.contains(&given) => {}
+            Some(other) => {
+                return refuse(format!(
+                    "{key} {} is not supported; {} is",
+                    other.unwrap_or("of an unknown kind"),
+                    known[0]
+                ));
+            }
+        }
+        let of_experts = architecture.experts.is_none().then_some(["num_local_experts", "num_experts"]);
+        for key in of_experts.into_iter().flatten().chain(["use_bidirectional_attention"]) {
+            let neutral = |value: &Value| value.as_bool() == Some(false) || value.as_u64() == Some(0);
+            if let Some(value) = self.present(key)
+                && !neutral(value)
+            {
+                return refuse(format!("{key} {} is not supported", shown(value)));
+            }
+        }
+        if matches!(architecture.windows, Windows::Some(_)) {
+            return Ok(());
+        }
+        let mut types = self.present(LAYER_TYPES_KEY).and_then(Value::as_array).into_iter().flatten();
+        let first = types.next();
+        if let (Some(first), Some(other)) = (first, types.find(|kind| Some(*kind) != first)) {
+            return refuse(format!("{LAYER_TYPES_KEY} mixes {first} and {other}"));
+        }
+        match (architecture.rotation, first.and_then(Value::as_str)) {
+            (Rotation::Switched, Some(kind)) if ![FULL, PLAIN_ATTENTION].contains(&kind) => {
+                refuse(format!("layers of type {kind} are not supported; {FULL} is"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn size_or(&self, key: &str, usual: usize) -> Result<usize> {
+        Ok(self.optional_size(key)?.unwrap_or(usual))
+    }
+
+    /// Reads a size that may be null, which is not the same as an absent key: that means `usual`.
+    fn size_or_null(&self, key: &str, usual: Option<usize>) -> Result<Option<usize>> {
+        if self.0.contains_key(key) { self.optional_size(key) } else { Ok(usual) }
+    }
+
+    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
+        self.present(key)
+            .map(|value| {
+                value.as_u64().and_then(super::sensible_size).ok_or_else(|| {
+                    Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a sensible size", shown(value)))
+                })
+            })
+            .transpose()
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.present(key)
+            .map(|value| {
+                value.as_f64().ok_or_else(|| {
+                    Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a number", shown(value)))
+                })
+            })
+            .transpose()
+    }
+
+    /// Reads whether layers have a part.
+    fn presence(&self, presence: Presence) -> Result<bool> {
+        match presence {
+            Presence::Never => Ok(false),
+            Presence::Always => Ok(true),
+            Presence::Key(key, usual) => self.flag_or(key, usual),
+        }
+    }
+
+    /// Reads the constants that activations are multiplied by, and their caps.
+    fn scales(&self, scaling: Scaling, hidden_size: usize) -> Result<Scales> {
+        let number = |key: &str, usual: f64| Ok::<_, Error>(self.number(key)?.unwrap_or(usual));
+        // Null says that there is no cap, which is not the same as an absent key.
+        let cap = |key: &str, usual| if self.0.contains_key(key) { self.number(key) } else { Ok(usual) };
+        match scaling {
+            Scaling::None => Ok(Scales::default()),
+            Scaling::Factors => Ok(Scales {
+                embedding: number("embedding_multiplier", 1.0)?,
+                scores: Some(number("attention_multiplier", 1.0)?),
+                residual: number("residual_multiplier", 1.0)?,
+                logits: 1.0 / number("logits_scaling", 1.0)?,
+                ..Scales::default()
+            }),
+            Scaling::Gemma { scalar, caps: [scores, logits], .. } => Ok(Scales {
+                embedding: (hidden_size as f64).sqrt(),
+                scores: Some(number("query_pre_attn_scalar", scalar)?.powf(-0.5)),
+                score_cap: cap("attn_logit_softcapping", scores)?,
+                logit_cap: cap("final_logit_softcapping", logits)?,
+                ..Scales::default()
+            }),
+        }
+    }
+
+    fn flag_or(&self, key: &str, usual: bool) -> Result<bool> {
+        self.present(key).map_or(Ok(usual), |value| {
+            value.as_bool().ok_or_else(|| {
+                Error::Format(format!("{CONFIG_NAME}: {key} is {}, not true or false", shown(value)))
+            })
+        })
+    }
+
+    /// Reads the id of a special token: `usual` if the key is absent, `None` if it is null or the id is outside
+    /// the vocabulary. The first of several ids counts.
+    fn token(&self, key: &str, usual: Option<u32>, vocab_size: usize) -> Result<Option<u32>> {
+        let fits = |id: &u32| (*id as usize) < vocab_size;
+        match self.0.get(key).map(first) {
+            None => Ok(usual.filter(fits)),
+            Some(Value::Null) => Ok(None),
+            Some(id) if id.is_i64() || id.is_u64() => {
+                Ok(id.as_u64().and_then(|id| u32::try_from(id).ok()).filter(fits))
+            }
+            Some(other) => {
+                Err(Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a token id", shown(other))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::writing::period;
+    use super::*;
+    use crate::model::rope::RopeScaling;
+
+    fn config(edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Config> {
+        let mut value = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 3, "hidden_size": 64,
+            "intermediate_size": 172, "num_attention_heads": 8, "num_key_value_heads": 4,
+            "vocab_size": 512, "bos_token_id": 1, "eos_token_id": [2, 3, 4], "rms_norm_eps": 1e-5,
+            "hidden_act": "silu", "layer_types": ["a", "a", "a"], "torch_dtype": "float32"
+        });
+        edit(value.as_object_mut().unwrap());
+        Config::parse(value.to_string().as_bytes())
+    }
+
+    #[track_caller]
+    fn refused(key: &str, value: Value, expected: &str) {
+        let message = config(|c| drop(c.insert(key.into(), value))).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn periods_are_found_where_there_are_any() {
+        let flags = |text: &str| text.chars().map(|c| c == 'x').collect::<Vec<_>>();
+        for (text, expected) in [
+            ("--x---x-", Some((4, 2))),
+            ("xxx", Some((1, 0))),
+            ("---", Some((4, 3))),
+            ("-x", Some((2, 1))),
+            ("x-", Some((2, 0))),
+            ("-x-x-", Some((2, 1))),
+            ("xx-", None),
+            ("x-xx", None),
+        ] {
+            assert_eq!(period(&flags(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn another_architecture_is_refused_by_name() {
+        refused("architectures", serde_json::json!(["GPT2LMHeadModel"]), "GPT2LMHeadModel");
+    }
+
+    #[test]
+    fn other_rope_is_refused_by_name() {
+        refused("rope_scaling", serde_json::json!({"type": "longer", "factor": 2.0}), "type longer");
+        let long = serde_json::json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 0.0]});
+        refused("rope_scaling", long, "long_factor of the rope scaling has an entry");
+        // Stretched from the first token on.
+        refused(
+            "rope_scaling",
+            serde_json::json!({"type": "dynamic", "factor": 2.0, "alpha": 50.0}),
+            "dynamic",
+        );
+        refused("rope_parameters", serde_json::json!({"rope_type": "yarn"}), "lacks a positive factor");
+        let yarn = serde_json::json!({"rope_type": "yarn", "factor": 2.0, "truncate": 1});
+        refused("rope_parameters", yarn, "truncate of the rope scaling is 1");
+    }
+
+    #[test]
+    fn dynamic_rope_is_noted() {
+        let mut notes = Vec::new();
+        let json = serde_json::json!({
+            "model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 99
+        });
+        let config = Config::parse_noting(json.to_string().as_bytes(), &mut notes).unwrap();
+        assert_eq!(config.ropes[0].scaling, RopeScaling::None);
+        assert!(notes.iter().any(|note| note.contains("beyond the context of 99 tokens")), "{notes:?}");
+    }
+
+    #[test]
+    fn yarn_has_the_values_of_transformers() {
+        let yarn = |object: Value| match config(|c| drop(c.insert("rope_scaling".into(), object))) {
+            Ok(Config { ropes, .. }) => match ropes[0].scaling {
+                RopeScaling::Yarn(yarn) => yarn,
+                ref other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        let plain = yarn(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}));
+        assert!((plain.attention_factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+        assert_eq!((plain.fast_turns, plain.slow_turns, plain.rounds), (32.0, 1.0, true));
+        let scaled =
+            json!({"type": "yarn", "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 0});
+        assert_eq!((yarn(scaled.clone()).attention_factor, yarn(scaled).fast_turns), (1.0, 32.0));
+    }
+
+    #[test]
+    fn quantised_weights_and_other_activations_are_refused_by_name() {
+        refused("quantization_config", serde_json::json!({"quant_method": "gptq"}), "gptq");
+        refused("hidden_act", "gelu".into(), "gelu");
+        refused("layer_types", serde_json::json!(["a", "b", "a"]), "mixes");
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        refused("hidden_size", 0.into(), "hidden_size");
+        refused("num_key_value_heads", 3.into(), "multiple");
+        refused("head_dim", 7.into(), "even");
+        refused("vocab_size", (1u64 << 40).into(), "vocab_size");
+        refused("bos_token_id", "one".into(), "not a token id");
+        refused("rope_theta", (-1).into(), "rope_theta");
+    }
+
+    #[test]
+    fn special_tokens_have_the_defaults_of_the_class_and_null_means_none() {
+        let of = |value: Option<Value>| {
+            let edited = config(|c| match value {
+                Some(value) => drop(c.insert("bos_token_id".into(), value)),
+                None => drop(c.remove("bos_token_id")),
+            });
+            edited.unwrap().bos_token_id
+        };
+        assert_eq!(of(None), Some(1));
+        assert_eq!(of(Some(Value::Null)), None);
+        assert_eq!(of(Some(7.into())), Some(7));
+        assert_eq!([of(Some(512.into())), of(Some((-1).into()))], [None, None]);
+    }
+
+    #[test]
+    fn the_base_of_rope_scaling_is_its_own_or_the_top_level_one() {
+        let rope = |edits: Value| {
+            let edited = config(|c| c.extend(edits.as_object().unwrap().clone())).unwrap();
+            (edited.ropes[0].theta, edited.ropes[0].scaling.clone())
+        };
+        let linear = RopeScaling::Linear { factor: 2.0 };
+        let parameters = json!({"rope_type": "default", "rope_theta": 5e5});
+        let scaling = json!({"type": "linear", "factor": 2.0});
+        let both = json!({"rope_scaling": scaling, "rope_parameters": parameters});
+        assert_eq!(rope(both.clone()), (1e4, linear.clone()));
+        let mut with_theta = both;
+        with_theta["rope_theta"] = 7e4.into();
+        assert_eq!(rope(with_theta), (7e4, linear.clone()));
+        assert_eq!(rope(json!({"rope_parameters": parameters, "rope_theta": 7e4})), (5e5, RopeScaling::None));
+        let own = json!({"type": "linear", "factor": 2.0, "rope_theta": 3e4});
+        assert_eq!(rope(json!({"rope_scaling": own, "rope_theta": 7e4})), (3e4, linear));
+    }
+
+    #[test]
+    fn the_original_context_of_llama3_is_the_context_where_it_is_not_given() {
+        let llama3 =
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+        let edited = config(|c| {
+            c.insert("rope_parameters".into(), llama3.clone());
+            c.insert("max_position_embeddings".into(), 256.into());
+        });
+        let RopeScaling::Llama3 { original_context, .. } = edited.unwrap().ropes[0].scaling else { panic!() };
+        assert_eq!(original_context, 256.0);
+        let both = config(|c| {
+            c.insert("rope_parameters".into(), llama3);
+            c.insert("original_max_position_embeddings".into(), 64.into());
+        });
+        assert!(both.unwrap_err().to_string().contains("original_max_position_embeddings is 64"));
+    }
+
+    #[test]
+    fn per_layer_lists_follow_the_groups_and_token_lists_stay() {
+        let written =
+            config(|_| {}).unwrap().to_config_json(&[vec![0], vec![1, 2]], Some("float16")).unwrap();
+        let value: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(value["num_hidden_layers"], 2);
+        assert_eq!(value["layer_types"], serde_json::json!(["a", "a"]));
+        assert_eq!(value["eos_token_id"], serde_json::json!([2, 3, 4]));
+        assert_eq!(value["torch_dtype"], "float16");
+    }
+
+    #[test]
+    fn keys_that_would_be_stale_are_put_right() {
+        let stale = config(|c| {
+            c.insert("layer_types".into(), serde_json::json!(["a", "a", "a", "a", "a", "a", "a"]));
+            c.insert("transformers_weights".into(), "weights.safetensors".into());
+        });
+        let written = stale.unwrap().to_config_json(&[vec![0], vec![1, 2]], None).unwrap();
+        let value: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(value["layer_types"], serde_json::json!(["a", "a"]));
+        assert_eq!(value.get("transformers_weights"), None);
+    }
+
+    #[test]
+    fn per_layer_lists_that_differ_within_a_group_are_refused() {
+        let config = config(|c| drop(c.insert("windows".into(), serde_json::json!([1, 2, 2])))).unwrap();
+        assert!(config.to_config_json(&[vec![0], vec![1, 2]], None).is_ok());
+        let message = config.to_config_json(&[vec![0, 1], vec![2]], None).unwrap_err().to_string();
+        assert!(message.contains("windows"), "{message}");
+    }
+
+    #[test]
+    fn sliding_window_counts_for_mistral_only() {
+        let window = |architecture: &str| {
+            config(|c| {
+                c.insert("architectures".into(), serde_json::json!([architecture]));
+                c.insert("sliding_window".into(), 16.into());
+            })
+            .unwrap()
+            .window()
+        };
+        assert_eq!(window("MistralForCausalLM"), Some(16));
+        assert_eq!(window("LlamaForCausalLM"), None);
+    }
+}
