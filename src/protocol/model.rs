@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::format::Container;
-use crate::model::Model;
+use crate::model::config::{FeedForward, LayerKind, Mixer};
 use crate::model::open::TensorEntry;
 use crate::model::tensors::TensorId;
+use crate::model::{Config, Model};
 
 /// Settings, sizes and files of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,6 +50,12 @@ pub struct ModelReport {
     pub tied_head: bool,
     /// Number of tokens that a position attends to, itself included, if limited.
     pub sliding_window: Option<usize>,
+    /// What each layer is, in words; empty if all layers are alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+    /// Number of experts in a layer that has experts, and how many of them serve each token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<[usize; 2]>,
     /// Names of the weight files and of the files that are copied.
     pub files: Vec<String>,
     /// What the reader should know of how the files were read, in sentences.
@@ -87,9 +94,30 @@ impl ModelReport {
             dtypes: dtypes(model),
             tied_head: config.tied_head,
             sliding_window: config.window(),
+            kinds: kinds(config),
+            experts: config.experts.map(|experts| [experts.count, experts.used]),
             files: files.map(|f| f.name().to_owned()).collect(),
             notes: model.notes.clone(),
         }
+    }
+}
+
+/// Returns what each layer is, in words; nothing if all layers are alike.
+fn kinds(config: &Config) -> Vec<String> {
+    let rotates = config.layers.iter().any(|kind| kind.rope.is_some());
+    let words = |kind: &LayerKind| {
+        let mixer = match (kind.mixer, kind.window, kind.rope) {
+            (Mixer::Mamba, ..) => "Mamba",
+            (Mixer::Attention, Some(_), _) => "attention with a window",
+            (Mixer::Attention, None, None) if rotates => "attention without positions",
+            (Mixer::Attention, None, _) => "attention",
+        };
+        let experts = if kind.feed_forward == FeedForward::Experts { " and experts" } else { "" };
+        format!("{mixer}{experts}")
+    };
+    match config.layers.iter().all(|kind| config.layers.first() == Some(kind)) {
+        true => Vec::new(),
+        false => config.layers.iter().map(words).collect(),
     }
 }
 

@@ -128,7 +128,7 @@ test('a GGUF file of which a Hugging Face folder was made, and back', async () =
   await check(join(folder, 'back.gguf'), 3, 0.002)
 })
 
-test('every architecture, with a layer dropped, a pair averaged, and a span pooled and refitted', async () => {
+test('every architecture, with a layer dropped, a pair averaged, and a span pooled and refitted, and in 8 bits', async () => {
   const layers = {
     qwen2: 2, qwen3: 2, granite: 2, granite4: 2, seed_oss: 2, ernie4_5: 2, ministral3: 2, olmo2: 2, olmo3: 3, exaone4: 2, hunyuan: 2,
     glm4: 2, gemma2: 3, gemma3: 5, phi3: 2, mixtral: 2, qwen2moe: 2, qwen3moe: 2, granitemoe: 2, jamba: 7,
@@ -144,5 +144,9 @@ test('every architecture, with a layer dropped, a pair averaged, and a span pool
         await check(file, n, 0.002, false)
       }
     }
+    // In 8 bits llama.cpp rounds activations, and a state that lives on through all tokens takes that hardest.
+    const file = join(folder, `${name}-q8_0.gguf`)
+    laminate('compress', join(root, 'tests/data/architectures', name, 'hf'), '--remove', 1, '--method', 'shortgpt', '--dtype', 'q8_0', '--samples', 24, '--tokens', 32, '--out', file)
+    await check(file, n, name === 'jamba' ? 0.04 : 0.02, false)
   }
 })

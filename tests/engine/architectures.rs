@@ -10,6 +10,7 @@ use laminate::internals::forward::states::to_host;
 use laminate::internals::model::architectures::ALL;
 use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
+use laminate::protocol::model::ModelReport;
 use laminate::{
     Accelerator, CalibrationOptions, Error, Method, Model, Session, Silent, TextOptions, WriteOptions,
 };
@@ -165,6 +166,20 @@ fn every_architecture_has_a_fixture() {
         let is_old = ["LlamaForCausalLM", "MistralForCausalLM"].contains(&architecture.class);
         assert!(is_old || names.contains(&architecture.class), "{} has none", architecture.class);
     }
+}
+
+#[test]
+fn what_layers_are_is_said_where_they_differ() {
+    let report = |name: &str| ModelReport::new(&open_files(&hugging_face(name, "config.json")).unwrap());
+    let [window, full] = ["attention with a window", "attention"];
+    assert_eq!(report("gemma3").kinds, [window, window, window, window, window, full]);
+    let jamba = report("jamba");
+    let [mamba, routed] = ["Mamba", "Mamba and experts"];
+    assert_eq!(jamba.kinds, [mamba, routed, full, routed, mamba, routed, full, routed]);
+    assert_eq!(jamba.experts, Some([4, 2]));
+    assert_eq!(report("smollm3").kinds[3], "attention without positions");
+    assert_eq!((report("mixtral").kinds.len(), report("mixtral").experts), (0, Some([4, 2])));
+    assert_eq!((report("qwen2").kinds.len(), report("qwen2").experts), (0, None));
 }
 
 /// Removes one layer by `operator` and returns the report's perplexity and that of the written files.

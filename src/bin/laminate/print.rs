@@ -78,6 +78,20 @@ pub fn model(m: &ModelReport) -> String {
         count(m.bytes),
         m.files.join(", "),
     );
+    if let Some([experts, used]) = m.experts {
+        out.push_str(&format!("experts       {experts} in a layer, {used} for each token\n"));
+    }
+    if !m.kinds.is_empty() {
+        let mut counted: Vec<(&str, usize)> = Vec::new();
+        for kind in &m.kinds {
+            match counted.iter_mut().find(|(known, _)| known == kind) {
+                Some((_, n)) => *n += 1,
+                None => counted.push((kind, 1)),
+            }
+        }
+        let counted: Vec<String> = counted.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        out.push_str(&format!("kinds         {}\n", counted.join(", ")));
+    }
     warnings(&mut out, &m.notes);
     out
 }

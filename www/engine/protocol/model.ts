@@ -26,6 +26,10 @@ export interface ModelReport {
   dtypes: string[]
   tied_head: boolean
   sliding_window: number | null
+  /** What each layer is, in words; absent where all layers are alike. */
+  kinds?: string[]
+  /** Experts in a layer that has experts, and how many of them serve each token; absent where there are none. */
+  experts?: [number, number]
   /** What it was read from. */
   container: Container
   /** Files that were recognised and will be read or copied. */
