@@ -32,7 +32,7 @@ describe('a network that is not there', () => {
   test('where the browser knows that there is none, that is said at once', async () => {
     vi.stubGlobal('navigator', { onLine: false })
     const told: string[] = []
-    expect(await said(opening(told))).toBe('source: model.gguf: this device has no network connection. Connect it, then run the step again; the demo and models on your disk work without one.')
+    expect(await said(opening(told))).toBe('source: model.gguf: this device has no network connection. Connect it, then run the step again; models on your disk work without one, and the demo does once it has run.')
     expect(told).toEqual([])
   })
   test('in the middle of a run it is waited for', async () => {

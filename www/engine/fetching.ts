@@ -50,7 +50,7 @@ export async function persist<T>(name: string, net: Net, attempt: () => Promise<
       if (reached() - before >= PROGRESS_BYTES) failed = 1
       before = reached()
       const wait = thrown.waitMs ?? pauseMs * 2 ** (failed - 1)
-      if (isOffline() && (net.opening || failed >= tries)) throw new Failure(thrown.kind, `${name}: this device has no network connection. Connect it, then run the step again; the demo and models on your disk work without one.`)
+      if (isOffline() && (net.opening || failed >= tries)) throw new Failure(thrown.kind, `${name}: this device has no network connection. Connect it, then run the step again; models on your disk work without one, and the demo does once it has run.`)
       if (wait > longestPauseMs) throw new Failure(thrown.kind, `${name}: ${thrown.why} and asks to wait ${minutes(wait)}. Run the step again then.`)
       if (failed >= tries) throw new Failure(thrown.kind, `${name}: ${thrown.why}, ${tries} times in a row. ${thrown.advice}`)
       await pause(wait, net.signal())

@@ -27,8 +27,7 @@ const PAST_BYTES: usize = 256 << 20;
 /// # Errors
 /// Those of [`Sequences::padded`], [`Runner::embed`], [`Runner::ahead`],
 /// [`Ahead::next`](crate::forward::runner::Ahead::next),
-/// [`DecoderLayer::forward_after`](crate::model::layers::decoder::DecoderLayer::forward_after), [`sample()`]
-/// and [`Observer::event`](crate::protocol::events::Observer::event).
+/// [`Runner::forward_after`], [`sample()`] and [`Observer::event`](crate::protocol::events::Observer::event).
 pub async fn write_texts(pass: &Pass<'_>, count: usize, tokens: usize, seed: u64) -> Result<String> {
     let config = &pass.model.config;
     let tokens = tokens.min(config.context);
