@@ -1,5 +1,5 @@
-//! Settings in the metadata of GGUF files. The key names of the settings occur only in this folder: read here, in [`kinds`]
-//! and in [`rope`], written in [`writing`].
+//! Settings in the metadata of GGUF files. The key names of the settings occur only in this folder: read here, in `kinds.rs`
+//! and in `rope.rs`, written in `writing.rs`.
 
 mod kinds;
 mod rope;

@@ -1,5 +1,5 @@
-//! Settings in `config.json`. Its key names occur only in this folder: read here, in [`kinds`] and in [`rope`], written in
-//! [`writing`].
+//! Settings in `config.json`. Its key names occur only in this folder: read here, in `kinds.rs` and in `rope.rs`, written in
+//! `writing.rs`.
 
 mod json;
 mod kinds;
