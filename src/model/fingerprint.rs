@@ -1,6 +1,8 @@
 //! A fingerprint that tells models apart without reading them whole.
 
 use super::Model;
+use super::open::TensorEntry;
+use super::tensors::TensorId;
 use crate::Result;
 use crate::files::source::read_checked;
 
@@ -23,7 +25,7 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
     let mut hash = Fnv::default();
     let config = &model.config;
     hash.text(&format!(
-        "{:?} {} {} {} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {} {} {} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         model.container(),
         config.architecture_name(),
         config.n_layers,
@@ -36,6 +38,7 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         config.tied_head,
         config.rotated_width,
         config.query_growth,
+        config.experts,
         config.scales,
         config.bos_token_id,
     ));
@@ -46,7 +49,11 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         ));
     }
     // A fine-tune may have changed one kind of tensor only, such as the query projections.
-    for group in model.tensors().chunks(READS) {
+    // Of many experts, the first of each layer stands for all.
+    let is_sampled =
+        |tensor: &&TensorEntry| !matches!(tensor.id, TensorId::Expert(_, expert, _) if expert > 0);
+    let sampled: Vec<&TensorEntry> = model.tensors().iter().filter(is_sampled).collect();
+    for group in sampled.chunks(READS) {
         // All reads of a group are in progress at the same time.
         let reads: Vec<_> = group
             .iter()
