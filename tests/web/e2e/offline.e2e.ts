@@ -38,6 +38,8 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     return { page, errors }
   }
   const kept = (page: Page) => page.getByTestId('kept').waitFor({ timeout: 10_000 })
+  /** Runs the demo, of which an earlier run may be back already. */
+  const compareAnew = (page: Page) => page.getByRole('button', { name: /^(Run the demo|Compare the layers again)$/ }).first().click()
   const version = (page: Page) => page.evaluate(() => getComputedStyle(document.documentElement).getPropertyValue('--version').trim())
 
   test('after one visit with the demo it needs no network, from opening to download', async () => {
@@ -52,8 +54,7 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     host.down = true
     await page.close()
     const again = await visit('?device=cpu#anything')
-    // The run of the first visit is back; its model is opened again for the next step.
-    await again.page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
+    await compareAnew(again.page)
     await compress(again.page, 7)
     expect(await again.page.getByTestId('device').textContent()).toContain('CPU')
     const downloading = again.page.waitForEvent('download')
@@ -168,6 +169,7 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     await runDemo(page)
     host.down = true
     await page.reload()
-    await runDemo(page)
+    await compareAnew(page)
+    await compress(page, 7)
   })
 })
