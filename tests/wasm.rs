@@ -60,6 +60,18 @@ async fn layers(model: &Model, accelerator: &Accelerator) -> Vec<LayerOutput> {
     outputs
 }
 
+/// Returns the CPU and, where there is one, the GPU.
+async fn accelerators() -> Vec<(Preference, Accelerator)> {
+    let mut found = Vec::new();
+    for preference in [Preference::Cpu, Preference::Gpu] {
+        match Accelerator::choose(preference).await {
+            Ok(accelerator) => found.push((preference, accelerator)),
+            Err(why) => console_log!("skipped: {why}"),
+        }
+    }
+    found
+}
+
 async fn gguf(name: &str, bytes: &'static [u8]) -> Model {
     Model::open(name, &[Rc::new(MemorySource::new(format!("{name}.gguf"), bytes)) as SharedSource])
         .await
@@ -88,14 +100,7 @@ async fn a_quantised_model_scores_as_it_does_natively() {
 /// Least squares on what a device computed: pooled layers of the planted model lose next to nothing.
 #[wasm_bindgen_test]
 async fn layers_are_pooled_and_refitted_on_every_device() {
-    for preference in [Preference::Cpu, Preference::Gpu] {
-        let accelerator = match Accelerator::choose(preference).await {
-            Ok(accelerator) => accelerator,
-            Err(why) => {
-                console_log!("skipped: {why}");
-                continue;
-            }
-        };
+    for (preference, accelerator) in accelerators().await {
         let mut session = Session::new(open_demo().await, accelerator);
         let few = CalibrationOptions { samples: 40, tokens: 12, ..CalibrationOptions::default() };
         session.similarity(&few, &Silent).await.unwrap();
@@ -145,14 +150,7 @@ macro_rules! fixture {
 /// queries that grow, experts, Mamba mixers.
 #[wasm_bindgen_test]
 async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
-    for preference in [Preference::Cpu, Preference::Gpu] {
-        let accelerator = match Accelerator::choose(preference).await {
-            Ok(accelerator) => accelerator,
-            Err(why) => {
-                console_log!("skipped: {why}");
-                continue;
-            }
-        };
+    for (preference, accelerator) in accelerators().await {
         for (name, file, golden) in [
             fixture!("gemma2"),
             fixture!("gemma3"),

@@ -5,10 +5,12 @@
 //! graphics card computes it.
 
 pub mod attention;
+pub mod convolution;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod mamba;
 pub mod panels;
 pub mod product;
+pub mod recurrence;
 pub mod rowwise;
 pub mod threads;

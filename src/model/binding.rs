@@ -3,6 +3,7 @@
 
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
+use crate::model::tensors::Role;
 use crate::{Error, Result};
 
 /// Order of the rows of a rotated (query or key) projection within a head of which `2 n` rows are rotated.
@@ -119,6 +120,24 @@ impl Form {
             Form::Less(number) => changed(&stored, |x| x - number),
             Form::Logarithm => changed(&stored, |x| (-x).ln()),
         }
+    }
+
+    /// Returns how the numbers stand in which tensors of several layers are mixed, of what `role` is: as a file holds them,
+    /// but with what they are stored less, and the negative decays of a Mamba mixer as logarithms.
+    pub fn mixed(self, role: Role) -> Form {
+        match self {
+            Form::Less(_) => Form::Plain,
+            Form::Plain if role == Role::MambaDecay => Form::Logarithm,
+            form => form,
+        }
+    }
+
+    /// Changes numbers in this form to numbers in the form `to`.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn change(self, stored: Stored, to: Form) -> Result<Stored> {
+        if self == to { Ok(stored) } else { to.write(self.read(stored)?) }
     }
 
     /// Returns whether the numbers of a file can be changed only all together, not a few rows at a time.

@@ -1,5 +1,7 @@
 //! The tensors of a compressed model: where each comes from and how it is stored.
 
+use std::collections::HashMap;
+
 use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode};
@@ -74,7 +76,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             jobs.push(job);
             continue;
         };
-        match joined.iter_mut().find(|parts| parts.name == name) {
+        match joined.iter_mut().rfind(|parts| parts.name == name) {
             Some(parts) => parts.found.push((id, job)),
             None => joined.push(JoinedParts { name, whole, found: vec![(id, job)], place: jobs.len() }),
         }
@@ -107,14 +109,13 @@ struct JoinedParts<'a> {
 impl<'a> JoinedParts<'a> {
     /// Makes the job of the whole tensor, in the widest of the element types of its parts.
     fn finish(self, config: &Config) -> Result<Job<'a>> {
-        let Self { name, whole, mut found, .. } = self;
+        let Self { name, whole, found, .. } = self;
         let widest = found.iter().map(|(_, job)| job.element).reduce(Element::wider);
         let element = widest.or_internal("a joined tensor has no parts")?;
+        let mut found: HashMap<TensorId, Job<'a>> = found.into_iter().collect();
         let mut parts = Vec::new();
         for id in whole.ids(config) {
-            let place = found.iter().position(|(each, _)| *each == id);
-            let place = place.or_internal("a part of a joined tensor is missing")?;
-            let (_, part) = found.swap_remove(place);
+            let part = found.remove(&id).or_internal("a part of a joined tensor is missing")?;
             let bytes = size(&name, element, &part.shape)?;
             parts.push(Job { element, bytes, ..part });
         }

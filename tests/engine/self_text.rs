@@ -5,7 +5,7 @@ use laminate::internals::forward::pass::Pass;
 use laminate::internals::forward::runner::Runner;
 use laminate::internals::forward::sequences::Sequences;
 use laminate::internals::model::layers::attention::Positions;
-use laminate::internals::model::layers::decoder::Past;
+use laminate::internals::model::layers::mixer::Past;
 use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
 use laminate::{Silent, TextOptions, evaluate};

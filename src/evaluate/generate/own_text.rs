@@ -10,7 +10,7 @@ use crate::forward::sequences::Sequences;
 use crate::forward::states::{HiddenStates, sequences_per_chunk};
 use crate::maths::random::number;
 use crate::model::layers::attention::Positions;
-use crate::model::layers::decoder::Past;
+use crate::model::layers::mixer::Past;
 use crate::protocol::events::{Stage, Unit};
 
 /// Most bytes of the key-value caches of all layers together; one sequence is always cached.

@@ -34,7 +34,7 @@ pub fn supports(operator: Operator, config: &Config) -> Result<()> {
             "normalise what they add to the residual stream"
         }
         Operator::Flatten | Operator::ReplaceMe | Operator::Scale if config.has_experts() => "have experts",
-        Operator::Flatten if config.has_mamba() => "have mixers of different kinds",
+        Operator::Flatten if config.has_other_mixers() => "have mixers of different kinds",
         _ => return Ok(()),
     };
     Err(Error::Unsupported(format!(

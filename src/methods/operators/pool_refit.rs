@@ -57,51 +57,53 @@ pub async fn layers(
             && bytes(config, n_layers) <= resources.fit_bytes
             && is_watched(config, n_layers, n_rows, resources.fit_bytes)
     };
+    let pooled = pools(&context.model.config);
     let versions = [VERSION, refit::VERSION, guard::VERSION];
     let mut built = walk(context, resources, plan, stream, &versions, watches, async |walker, span| {
         let mut trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
         let mut remarks = Vec::new();
         let needed = bytes(&context.model.config, span.layers.len());
-        if !pools(&context.model.config) {
-            // The remark is made once, below.
-        } else if needed > resources.fit_bytes {
+        if pooled && needed > resources.fit_bytes {
             remarks.push(format!(
                 "Layers {:?} were refitted without pooling, which would need {} of memory.",
                 span.layers,
                 megabytes(needed)
             ));
-        } else {
-            let pooled = fit(walker, &span).await?;
-            if let Some(layer) = trial.judge(FitKind::Pooled, pooled, &mut remarks).await? {
+        } else if pooled {
+            let fitted = fit(walker, &span).await?;
+            if let Some(layer) = trial.judge(FitKind::Pooled, fitted, &mut remarks).await? {
                 return Ok(Fitted { layer, remarks });
             }
         }
         refit::guarded(trial, remarks).await
     })
     .await?;
-    if !pools(&context.model.config) {
-        built.remarks.push(format!(
-            "Spans were refitted without pooling, because the model's layers {}.",
-            match &context.model.config {
-                config if config.has_mamba() => "have mixers of different kinds",
-                config if config.has_experts() => {
-                    "have experts, and those of different layers have nothing to do with each other"
-                }
-                _ => {
-                    "normalise what they add to the residual stream: heads and neurons of several layers do not add \
-                     up behind one norm"
-                }
-            }
-        ));
+    if let Some(why) = why_not_pooled(&context.model.config) {
+        built.remarks.push(format!("Spans were refitted without pooling, because the model's layers {why}."));
     }
-    built.remarks.extend(refit::remark(context, resources));
     Ok(built)
 }
 
-/// Returns whether heads and neurons of several layers can be in one: not behind a norm of their sum, and not where neurons
-/// are of experts.
+/// Returns whether heads and neurons of several layers can be in one.
 pub fn pools(config: &Config) -> bool {
-    !config.architecture.norms_after() && !config.has_experts() && !config.has_mamba()
+    why_not_pooled(config).is_none()
+}
+
+/// Returns what about the layers keeps heads and neurons of several of them from being in one, to follow "the layers";
+/// `None` if they can be.
+fn why_not_pooled(config: &Config) -> Option<&'static str> {
+    if config.has_other_mixers() {
+        Some("have mixers of different kinds")
+    } else if config.has_experts() {
+        Some("have experts, and those of different layers have nothing to do with each other")
+    } else if config.architecture.norms_after() {
+        Some(
+            "normalise what they add to the residual stream: heads and neurons of several layers do not add up behind \
+              one norm",
+        )
+    } else {
+        None
+    }
 }
 
 /// Returns the bytes that pooling `n_layers` layers needs beside the hidden states: the weights of the layers, and the

@@ -1,7 +1,8 @@
 //! Granite, whose embeddings, scores, residuals and logits are scaled.
 
 use super::llama::LLAMA;
-use super::{Architecture, ExpertLayers, ExpertNames, Experts, Gates, Presence, Rotation, Scaling, Usual};
+use super::mixtral::MIXTRAL_EXPERTS;
+use super::{Architecture, ExpertNames, Experts, Presence, Rotation, Scaling, Usual};
 use crate::model::tensors::Role;
 
 /// Granite 3, dense.
@@ -39,17 +40,11 @@ pub const GRANITE_MOE: Architecture = Architecture {
     gguf: "granitemoe",
     mlp_biases: Presence::Never,
     experts: Some(Experts {
-        count: ["num_local_experts", "num_experts"],
-        usual: 8,
-        usual_used: 2,
-        width: None,
-        gates: Gates::Normalised,
-        shared: None,
-        layers: ExpertLayers::All,
         names: ExpertNames::Stacked(
             "block_sparse_moe.input_linear.weight",
             "block_sparse_moe.output_linear.weight",
         ),
+        ..MIXTRAL_EXPERTS
     }),
     names: &[(Role::Router, "block_sparse_moe.router.layer.weight", "ffn_gate_inp.weight")],
     ..GRANITE

@@ -12,17 +12,20 @@ pub const MIXTRAL: Architecture = Architecture {
     model_type: "mixtral",
     usual: Usual { norm_epsilon: 1e-5, rope_theta: 1_000_000.0, ..MISTRAL.usual },
     windows: Windows::All(None),
-    experts: Some(Experts {
-        count: ["num_local_experts", "num_experts"],
-        usual: 8,
-        usual_used: 2,
-        width: None,
-        gates: Gates::Normalised,
-        shared: None,
-        layers: ExpertLayers::All,
-        names: ExpertNames::Apart("block_sparse_moe.experts.", ["w1.weight", "w3.weight", "w2.weight"]),
-    }),
+    experts: Some(MIXTRAL_EXPERTS),
     names: &[(Role::Router, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight")],
     gguf: LLAMA.gguf,
     ..MISTRAL
+};
+
+/// Experts of [`MIXTRAL`].
+pub const MIXTRAL_EXPERTS: Experts = Experts {
+    count: ["num_local_experts", "num_experts"],
+    usual: 8,
+    usual_used: 2,
+    width: None,
+    gates: Gates::Normalised,
+    shared: None,
+    layers: ExpertLayers::All,
+    names: ExpertNames::Apart("block_sparse_moe.experts.", ["w1.weight", "w3.weight", "w2.weight"]),
 };

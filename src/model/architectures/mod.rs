@@ -193,6 +193,13 @@ pub enum Gates {
     AskedRaw,
 }
 
+impl Gates {
+    /// Returns whether llama.cpp takes the softmax over the experts that were chosen, whatever a file says.
+    pub fn gguf_normalised(self) -> bool {
+        matches!(self, Gates::Normalised | Gates::Asked)
+    }
+}
+
 /// Names of the tensors of experts in Hugging Face models, after `model.layers.<n>.`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpertNames {

@@ -9,7 +9,7 @@ pub mod special;
 
 use serde_json::{Map, Value};
 
-use super::architectures::{Architecture, HeadNorms, Scaling, Windows};
+use super::architectures::{Architecture, HeadNorms, Rotation, Scaling, Windows};
 use super::binding::{Form, HeadRows};
 use super::rope::Rope;
 use super::tensors::{Role, TensorId};
@@ -339,9 +339,9 @@ impl Config {
         self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)
     }
 
-    /// Returns whether any layer has a Mamba mixer.
-    pub fn has_mamba(&self) -> bool {
-        self.layers.iter().any(|kind| kind.mixer == Mixer::Mamba)
+    /// Returns whether any layer has a mixer other than attention.
+    pub fn has_other_mixers(&self) -> bool {
+        self.layers.iter().any(|kind| kind.mixer != Mixer::Attention)
     }
 
     /// Returns the number of columns of what the output projection of the mixer of a layer of the kind `kind` reads.
@@ -362,6 +362,37 @@ impl Config {
 /// bits and catches garbage early.
 fn sensible_size(given: u64) -> Option<usize> {
     usize::try_from(given).ok().filter(|n| (1..=1 << 28).contains(n))
+}
+
+/// What a file says about the parts of each layer.
+struct LayerParts {
+    rotation: Rotation,
+    /// Which layers rotate, where the file says so.
+    rotated: Option<Vec<bool>>,
+    windows: Vec<Option<usize>>,
+    mixers: Vec<Mixer>,
+    feed_forward: Vec<FeedForward>,
+}
+
+impl LayerParts {
+    /// Returns the kinds of the layers; of `n_ropes` rotations, the last is that of layers with a window.
+    fn kinds(self, n_ropes: usize) -> Vec<LayerKind> {
+        let Self { rotation, rotated, windows, mixers, feed_forward } = self;
+        let has_windows = windows.iter().any(Option::is_some);
+        let n_layers = windows.len();
+        let rotated = match (rotation, rotated) {
+            (Rotation::Never, _) => vec![false; n_layers],
+            (Rotation::Windowed, _) if has_windows => windows.iter().map(Option::is_some).collect(),
+            (_, Some(rotated)) => rotated,
+            (_, None) => vec![true; n_layers],
+        };
+        let parts = windows.into_iter().zip(rotated).zip(mixers.into_iter().zip(feed_forward));
+        let kind = |((window, rotates), (mixer, feed_forward)): ((Option<usize>, bool), _)| {
+            let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });
+            LayerKind { rope, window, mixer, feed_forward }
+        };
+        parts.map(kind).collect()
+    }
 }
 
 /// Returns the factor of the attention scores that llama.cpp takes for a file of `n_layers` layers, where it is not that

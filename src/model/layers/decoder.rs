@@ -8,23 +8,19 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::attention::{KeysAndValues, Positions, gather};
-use super::mamba::{Mamba, Memory};
+use super::attention::Positions;
+use super::experts::Experts;
+use super::linear::Linear;
+use super::mixer::{Mixing, Past};
+use super::mlp::Mlp;
+use super::norm::RmsNorm;
+use super::upload::TensorsByRole;
 use crate::device::{Accelerator, Tally};
-use crate::error::OrInternal;
-use crate::format::stored::Stored;
-use crate::kernels::attention::{Heads, Scoring};
 use crate::kernels::rowwise;
 use crate::model::Config;
-use crate::model::architectures::HeadNorms;
-use crate::model::config::{FeedForward, LayerKind, Mixer};
-use crate::model::layers::experts::Experts;
-use crate::model::layers::linear::Linear;
-use crate::model::layers::mlp::{Mlp, mlp_rows};
-use crate::model::layers::norm::RmsNorm;
+use crate::model::config::FeedForward;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::LayerTensors;
-use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
 
 /// Weights of a decoder layer on a device.
@@ -43,47 +39,11 @@ pub struct DecoderLayer {
     feed_forward: Feed,
 }
 
-/// Part of a layer that mixes the tokens, without its output projection.
-#[derive(Debug, Clone)]
-enum Mixing {
-    Attention(Box<Attention>),
-    Mamba(Box<Mamba>),
-}
-
-/// Weights of attention without its output projection.
-#[derive(Debug, Clone)]
-struct Attention {
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    kind: LayerKind,
-    head_norms: HeadWeights,
-    /// Factor of the attention scores, and their cap.
-    score_scale: f64,
-    score_cap: Option<f64>,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-}
-
 /// Part of a layer that comes after the mixer.
 #[derive(Debug, Clone)]
 enum Feed {
     Mlp(Box<Mlp>),
     Experts(Box<Experts>),
-}
-
-/// Weights by which queries and keys are normalised.
-#[derive(Debug, Clone)]
-enum HeadWeights {
-    None,
-    /// Of each query head and of each key head.
-    Each([RmsNorm; 2]),
-    /// Of each head, which is rotated between the norm and its weights: norms without weights, and the products of the
-    /// weights of queries and keys, which may all be of the queries.
-    EachRotated([RmsNorm; 2], Vec<f32>),
-    /// Of all query heads together and of all key heads together.
-    All([RmsNorm; 2]),
 }
 
 impl DecoderLayer {
@@ -105,24 +65,7 @@ impl DecoderLayer {
         let attention_norms = norms(Role::AttentionNorm, Role::AttentionAfterNorm)?;
         let mlp_norms = norms(Role::MlpNorm, Role::MlpAfterNorm)?;
         accelerator.tally().add_upload();
-        let (mixer, output) = match kind.mixer {
-            Mixer::Attention => {
-                let attention = Attention {
-                    n_heads: config.n_heads,
-                    n_kv_heads: config.n_kv_heads,
-                    head_dim: config.head_dim,
-                    kind,
-                    head_norms: parts.head_norms()?,
-                    score_scale: config.score_scale(),
-                    score_cap: config.scales.score_cap,
-                    query: parts.linear(Role::Query, Role::QueryBias)?,
-                    key: parts.linear(Role::Key, Role::KeyBias)?,
-                    value: parts.linear(Role::Value, Role::ValueBias)?,
-                };
-                (Mixing::Attention(Box::new(attention)), parts.linear(Role::Output, Role::OutputBias)?)
-            }
-            Mixer::Mamba => (Mixing::Mamba(Box::new(parts.mamba()?)), parts.projection(Role::MambaOutput)?),
-        };
+        let (mixer, output) = parts.mixer(kind)?;
         Ok(Self {
             tally: accelerator.tally().clone(),
             attention_norms,
@@ -131,13 +74,7 @@ impl DecoderLayer {
             output,
             mlp_norms,
             feed_forward: match kind.feed_forward {
-                FeedForward::Mlp => Feed::Mlp(Box::new(Mlp::new(
-                    architecture.activation,
-                    parts.linear(Role::Gate, Role::GateBias)?,
-                    parts.linear(Role::Up, Role::UpBias)?,
-                    parts.linear(Role::Down, Role::DownBias)?,
-                    mlp_rows(config.intermediate_size, accelerator.max_binding_bytes()),
-                ))),
+                FeedForward::Mlp => Feed::Mlp(Box::new(parts.mlp()?)),
                 FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, storage)?)),
             },
         })
@@ -148,7 +85,7 @@ impl DecoderLayer {
     ///
     /// # Errors
     /// [`Error::Internal`] for a layer with experts, which
-    /// [`Runner::forward`](crate::forward::runner::Runner::forward) runs; those of [`gather`] and [`Linear::forward`].
+    /// [`Runner::forward`](crate::forward::runner::Runner::forward) runs; those of [`Mixing::forward`] and [`Linear::forward`].
     pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
         let shape = x.dims();
         let x = self.after_attention(x, positions)?;
@@ -161,7 +98,7 @@ impl DecoderLayer {
     /// their keys and values to the cache. `positions` must be [`Positions::after`] the number of tokens in the cache.
     ///
     /// # Errors
-    /// Those of [`gather`] and [`Linear::forward`].
+    /// Those of [`Mixing::forward`] and [`Linear::forward`].
     pub fn after_attention_with(
         &self,
         x: Tensor<3>,
@@ -175,7 +112,7 @@ impl DecoderLayer {
     /// `[batch, tokens, hidden]` before the layer.
     ///
     /// # Errors
-    /// Those of [`gather`] and [`Linear::forward`].
+    /// Those of [`Mixing::forward`] and [`Linear::forward`].
     pub fn after_attention(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
         self.attended(x, positions, None)
     }
@@ -193,7 +130,7 @@ impl DecoderLayer {
     /// square of each row after the output projection if the layer normalises that.
     ///
     /// # Errors
-    /// Those of [`gather`] and [`Linear::forward`].
+    /// Those of [`Mixing::forward`] and [`Linear::forward`].
     pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
         let contexts = self.gathered(x, positions, None)?;
         let [_, after] = &self.attention_norms;
@@ -225,13 +162,7 @@ impl DecoderLayer {
         self.tally.add_attention(batch * tokens);
         let [before, _] = &self.attention_norms;
         let x = normed(before.as_ref(), x.reshape([batch * tokens, hidden]))?;
-        let contexts = match &self.mixer {
-            Mixing::Attention(attention) => {
-                let past = past.map(|past| &mut past.attention);
-                attention.contexts(x, [batch, tokens], positions, past)?
-            }
-            Mixing::Mamba(mamba) => mamba.forward(x, batch, past.map(|past| &mut past.mamba))?,
-        };
+        let contexts = self.mixer.forward(x, [batch, tokens], positions, past)?;
         Ok(rowwise::scaled(contexts, self.residual_scale))
     }
 
@@ -316,45 +247,6 @@ impl DecoderLayer {
     }
 }
 
-impl Attention {
-    /// Computes the outputs of the heads, `[batch * tokens, heads * head_dim]`, from normalised hidden states `x`
-    /// `[batch * tokens, hidden]`.
-    fn contexts(
-        &self,
-        x: Tensor<2>,
-        [batch, tokens]: [usize; 2],
-        positions: &Positions,
-        past: Option<&mut KeysAndValues>,
-    ) -> Result<Tensor<2>> {
-        let heads =
-            Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
-        let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
-            HeadWeights::None => (queries, keys, &[]),
-            HeadWeights::Each([query_norm, key_norm]) => {
-                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
-            }
-            HeadWeights::EachRotated([query_norm, key_norm], weights) => (
-                each_head(query_norm, queries, heads.width)?,
-                each_head(key_norm, keys, heads.width)?,
-                weights,
-            ),
-            HeadWeights::All([query_norm, key_norm]) => {
-                (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
-            }
-        };
-        let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
-        gather([queries, keys, values], heads, positions, self.kind, scoring, past)
-    }
-}
-
-/// What a layer remembers of the tokens so far: keys and values, or the memory of a Mamba mixer.
-#[derive(Debug, Clone, Default)]
-pub struct Past {
-    attention: KeysAndValues,
-    mamba: Option<Memory>,
-}
-
 /// Normalises each row of `x` if there is a norm.
 fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Result<Tensor<2>> {
     match norm {
@@ -376,134 +268,6 @@ fn divided(norm: Option<&RmsNorm>, x: Tensor<2>, projection: &Linear) -> Result<
     match norm {
         Some(norm) => Ok(x.clone() * norm.factors(projection.forward(x)?)),
         None => Ok(x),
-    }
-}
-
-/// Normalises each head of `x` `[n, heads * width]`.
-fn each_head(norm: &RmsNorm, x: Tensor<2>, width: usize) -> Result<Tensor<2>> {
-    let [n, columns] = x.dims();
-    Ok(norm.forward(x.reshape([n * columns / width.max(1), width]))?.reshape([n, columns]))
-}
-
-/// Tensors of a layer, which are taken out by role and uploaded.
-struct TensorsByRole<'a> {
-    config: &'a Config,
-    tensors: Vec<(Role, Stored)>,
-    accelerator: &'a Accelerator,
-}
-
-impl TensorsByRole<'_> {
-    fn take(&mut self, role: Role) -> Option<Stored> {
-        let place = self.tensors.iter().position(|(r, _)| *r == role)?;
-        Some(self.tensors.swap_remove(place).1)
-    }
-
-    fn require(&mut self, role: Role) -> Result<Stored> {
-        let expected: usize = role.shape(self.config).iter().product();
-        match self.take(role) {
-            Some(stored) if stored.len() == expected => Ok(stored),
-            Some(stored) => Err(Error::Shape(format!(
-                "a layer's {role:?} has {} elements, but the configuration demands {expected}",
-                stored.len()
-            ))),
-            None => Err(Error::Shape(format!("a layer has no {role:?} tensor"))),
-        }
-    }
-
-    fn norm(&mut self, role: Role) -> Result<RmsNorm> {
-        let weight = self.require(role)?.to_f32()?;
-        Ok(self.norm_of(weight))
-    }
-
-    fn norm_of(&self, weight: Vec<f32>) -> RmsNorm {
-        RmsNorm::new(weight, self.config.norm_epsilon, self.accelerator.device())
-    }
-
-    fn head_norms(&mut self) -> Result<HeadWeights> {
-        Ok(match self.config.architecture.head_norms {
-            HeadNorms::None => HeadWeights::None,
-            HeadNorms::Each => HeadWeights::Each([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
-            HeadNorms::All => HeadWeights::All([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
-            HeadNorms::EachRotated => {
-                let (queries, keys) =
-                    (self.require(Role::QueryNorm)?.to_f32()?, self.require(Role::KeyNorm)?.to_f32()?);
-                let ones = || self.norm_of(vec![1.0; queries.len()]);
-                let weights = queries.iter().zip(&keys).map(|(query, key)| query * key).collect();
-                HeadWeights::EachRotated([ones(), ones()], weights)
-            }
-        })
-    }
-
-    /// Takes out the router and the expert that serves every token. The other experts are those of the original's layer
-    /// `layer`, stored as `storage` says.
-    fn experts(&mut self, layer: usize, storage: Storage) -> Result<Experts> {
-        let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
-        let activation = self.config.architecture.activation;
-        let router = self.projection(Role::Router)?;
-        let shared = match sizes.shared_width {
-            Some(width) => Some((
-                Mlp::new(
-                    activation,
-                    self.projection(Role::SharedGate)?,
-                    self.projection(Role::SharedUp)?,
-                    self.projection(Role::SharedDown)?,
-                    mlp_rows(width, self.accelerator.max_binding_bytes()),
-                ),
-                self.projection(Role::SharedRouter)?,
-            )),
-            None => None,
-        };
-        Ok(Experts { layer, storage, sizes, activation, router, shared })
-    }
-
-    fn mamba(&mut self) -> Result<Mamba> {
-        let sizes = self.config.mamba.or_internal("a layer has a Mamba mixer, but the model has none")?;
-        let values = |parts: &mut Self, role: Role| parts.require(role)?.to_f32();
-        Ok(Mamba {
-            sizes,
-            input: self.projection(Role::MambaInput)?,
-            convolution: [values(self, Role::MambaConvolution)?, values(self, Role::MambaConvolutionBias)?],
-            selection: self.projection(Role::MambaSelection)?,
-            norms: [
-                self.norm(Role::MambaStepNorm)?,
-                self.norm(Role::MambaBNorm)?,
-                self.norm(Role::MambaCNorm)?,
-            ],
-            step: self.linear(Role::MambaStep, Role::MambaStepBias)?,
-            decay: values(self, Role::MambaDecay)?,
-            past: values(self, Role::MambaPast)?,
-        })
-    }
-
-    fn projection(&mut self, weight: Role) -> Result<Linear> {
-        let shape = weight.shape(self.config);
-        let [n_out, n_in] = shape[..] else {
-            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
-        };
-        let values = self.require(weight)?;
-        let most = self.accelerator.max_binding_bytes();
-        Linear::new(values, n_out, n_in, None, most, self.accelerator.device())
-    }
-
-    fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
-        let shape = weight.shape(self.config);
-        let [n_out, n_in] = shape[..] else {
-            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
-        };
-        let values = self.require(weight)?;
-        let mut values_of_bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
-        if matches!(bias, Role::OutputBias | Role::DownBias) {
-            let scale = self.config.scales.residual as f32;
-            values_of_bias.iter_mut().flatten().for_each(|value| *value *= scale);
-        }
-        Linear::new(
-            values,
-            n_out,
-            n_in,
-            values_of_bias,
-            self.accelerator.max_binding_bytes(),
-            self.accelerator.device(),
-        )
     }
 }
 

@@ -1,10 +1,14 @@
 //! The arithmetic of a decoder layer and of the head, on the device that holds the weights.
 
 pub mod attention;
+mod convolution;
 pub mod decoder;
 pub mod experts;
 pub mod head;
+mod heads;
 pub mod linear;
-pub mod mamba;
+mod mamba;
+pub mod mixer;
 pub mod mlp;
 pub mod norm;
+mod upload;

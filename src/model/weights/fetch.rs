@@ -9,7 +9,6 @@ use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
-use crate::model::binding::Form;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{OF_EXPERTS, Role, TensorId};
@@ -163,32 +162,20 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     // A vector is mixed whole, a matrix a few rows at a time: in f32 a matrix is as large as a layer.
     let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };
     let factor = layer.factor(role, &model.config);
-    // Numbers that are stored less another number are mixed with that number, and decays as logarithms, however a file
-    // holds them.
     let form = model.form(TensorId::Layer(0, role));
-    let is_moved = matches!(form, Form::Less(_));
-    let to_mix = |stored: Stored| match (role, form) {
-        (Role::MambaDecay, Form::Plain) => Form::Logarithm.write(stored),
-        _ if is_moved => form.read(stored),
-        _ => Ok(stored),
-    };
+    let mixed = form.mixed(role);
+    let mix = layer.mix_of(role)?;
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
         let count = piece.min(rows - first);
         let mut sum = Accumulator::default();
-        for (part, weight) in layer.mix_of(role)?.parts() {
+        for (part, weight) in mix.parts() {
             let id = TensorId::Layer(*part, role);
-            let stored = read_rows(model, id, first, count).await?;
-            let stored = to_mix(stored)?;
+            let stored = form.change(read_rows(model, id, first, count).await?, mixed)?;
             sum.add(&model.describe(id), weight * factor, stored.to_f32()?)?;
         }
-        let mut values = sum.finish()?;
-        if role == Role::MambaDecay && form == Form::Plain {
-            values = Form::Logarithm.read(Stored::from_f32(&values))?.to_f32()?;
-        } else if is_moved {
-            values = form.write(Stored::from_f32(&values))?.to_f32()?;
-        }
+        let values = mixed.change(Stored::from_f32(&sum.finish()?), form)?.to_f32()?;
         let encoded = encode(element, &values).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;
         bytes.extend(encoded);
         first += count;

@@ -3,9 +3,9 @@
 use super::{EXPERT_WIDTHS, EXPERTS, KEY_HEADS, Keys, MAMBA, ROTATES, WINDOW, WINDOWED_LAYERS};
 use crate::Result;
 use crate::format::gguf::{Array, Value};
-use crate::model::architectures::{self, Architecture, ExpertLayers, Experts, Gates, Rotation, Windows};
+use crate::model::architectures::{self, Architecture, ExpertLayers, Experts, Rotation, Windows};
 use crate::model::config::{
-    ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, gguf_windows, sensible_size,
+    ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, gguf_windows, sensible_size,
 };
 
 impl Keys<'_> {
@@ -31,35 +31,32 @@ impl Keys<'_> {
                 has_window.into_iter().map(|has| window.filter(|_| has)).collect()
             }
         };
-        let is_mixed = windows.iter().any(Option::is_some);
         let rotated = match architecture.rotation {
-            Rotation::AllBut(every) => architectures::every(n_layers, every),
+            Rotation::AllBut(every) => Some(architectures::every(n_layers, every)),
             Rotation::Switched => {
                 let switch = self.metadata.get(&self.key(ROTATES));
-                vec![switch != Some(&Value::Bool(false)); n_layers]
+                Some(vec![switch != Some(&Value::Bool(false)); n_layers])
             }
-            Rotation::Windowed if is_mixed => windows.iter().map(Option::is_some).collect(),
-            Rotation::Never => vec![false; n_layers],
-            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
-                vec![true; n_layers]
-            }
+            _ => None,
         };
         let heads = self.list(KEY_HEADS).filter(|_| architecture.mamba.is_some());
-        let kind = |(layer, (window, rotates)): (usize, (Option<usize>, bool))| {
-            let has_experts = match architecture.experts.map(|rule| rule.layers) {
-                None => false,
-                Some(ExpertLayers::Periodic { .. }) => routed.contains(&layer),
-                Some(ExpertLayers::All | ExpertLayers::Listed) => true,
-            };
-            let heads = heads.and_then(|list| list.get(layer)?.as_u64());
-            LayerKind {
-                rope: rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 }),
-                window,
-                mixer: if heads == Some(0) { Mixer::Mamba } else { Mixer::Attention },
-                feed_forward: if has_experts { FeedForward::Experts } else { FeedForward::Mlp },
-            }
+        let mixer = |layer: usize| match heads.and_then(|list| list.get(layer)?.as_u64()) {
+            Some(0) => Mixer::Mamba,
+            _ => Mixer::Attention,
         };
-        Ok(windows.into_iter().zip(rotated).enumerate().map(kind).collect())
+        let feed_forward = |layer: usize| match architecture.experts.map(|rule| rule.layers) {
+            Some(ExpertLayers::All | ExpertLayers::Listed) => FeedForward::Experts,
+            Some(ExpertLayers::Periodic { .. }) if routed.contains(&layer) => FeedForward::Experts,
+            Some(ExpertLayers::Periodic { .. }) | None => FeedForward::Mlp,
+        };
+        let parts = LayerParts {
+            rotation: architecture.rotation,
+            rotated,
+            windows,
+            mixers: (0..n_layers).map(mixer).collect(),
+            feed_forward: (0..n_layers).map(feed_forward).collect(),
+        };
+        Ok(parts.kinds(n_ropes))
     }
 
     /// Reads which layers have a window: all but every `usual`-th, unless a list or another number says otherwise.
@@ -110,7 +107,7 @@ impl Keys<'_> {
                 Some(_) => self.size(width)?,
                 None => mlp_width,
             },
-            normalised: matches!(rule.gates, Gates::Normalised | Gates::Asked),
+            normalised: rule.gates.gguf_normalised(),
             shared_width: rule.shared.map(|_| self.size(shared)).transpose()?,
         })
     }

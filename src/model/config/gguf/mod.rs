@@ -1,12 +1,14 @@
 //! Settings in the metadata of GGUF files. The key names of the settings occur only in this folder: read here, in `kinds.rs`
 //! and in `rope.rs`, written in `writing.rs`.
 
+mod keys;
 mod kinds;
 mod rope;
 mod writing;
 
+use self::keys::{Keys, number_of};
 use super::{Biases, Config, FeedForward, QueryGrowth, Scales, Upstream, gguf_score_scale};
-use crate::format::gguf::{Array, Metadata, Value};
+use crate::format::gguf::{Metadata, Value};
 use crate::model::architectures::{self, Architecture, Scaling};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
@@ -178,28 +180,7 @@ pub fn check_architecture(file: &str, metadata: &Metadata) -> Result<&'static Ar
     Keys { file, metadata, prefix: "" }.check_architecture()
 }
 
-fn not_positive(key: &str, number: f64) -> String {
-    format!("{key} is {number}, not a positive number; convert the model anew")
-}
-
-/// Returns a float or an integer as a number; `None` for other values.
-fn number_of(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_i64().map(|n| n as f64))
-}
-
-/// Typed look-ups in the metadata; errors name the file and the key.
-struct Keys<'a> {
-    file: &'a str,
-    metadata: &'a Metadata,
-    /// Name of the architecture, with which the keys of settings begin.
-    prefix: &'a str,
-}
-
 impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
-    }
-
     fn check_architecture(&self) -> Result<&'static Architecture> {
         let Some(name) = self.text(ARCHITECTURE_KEY)? else {
             return Err(self.bad(format!("{ARCHITECTURE_KEY} is missing; it is no language model")));
@@ -291,67 +272,6 @@ impl Keys<'_> {
             Some(beta) => Ok(Some(QueryGrowth { beta, context: self.size(ORIGINAL_CONTEXT)? as f64 })),
         }
     }
-
-    /// Reads text under the whole key `key`; `None` if the key is absent.
-    fn text(&self, key: &str) -> Result<Option<&str>> {
-        let Some(value) = self.metadata.get(key) else {
-            return Ok(None);
-        };
-        value.as_str().map(Some).ok_or_else(|| self.bad(format!("{key} is {value}, not text")))
-    }
-
-    fn bad(&self, what: String) -> Error {
-        Error::Format(format!("{}: {what}", self.file))
-    }
-
-    fn refuse<T>(&self, what: String) -> Result<T> {
-        Err(Error::Unsupported(format!("{}: {what}", self.file)))
-    }
-
-    fn size(&self, name: &str) -> Result<usize> {
-        self.optional_size(name)?.ok_or_else(|| self.bad(format!("{} is missing", self.key(name))))
-    }
-
-    /// Reads a size that is given as one number, or as a list of equal numbers with one entry per layer.
-    fn optional_size(&self, name: &str) -> Result<Option<usize>> {
-        let Some(value) = self.metadata.get(&self.key(name)) else {
-            return Ok(None);
-        };
-        let single = match value {
-            Value::Array(Array { items, .. }) => match items.split_first() {
-                Some((first, rest)) if rest.iter().all(|item| item == first) => first,
-                _ => {
-                    self.refuse(format!(
-                        "{} differs between layers, which is not supported",
-                        self.key(name)
-                    ))?;
-                    value
-                }
-            },
-            other => other,
-        };
-        match single.as_u64().and_then(super::sensible_size) {
-            Some(size) => Ok(Some(size)),
-            None => Err(self.bad(format!("{} is {value}, not a sensible size", self.key(name)))),
-        }
-    }
-
-    fn positive(&self, name: &str) -> Result<Option<f64>> {
-        match self.number(name)? {
-            Some(number) if number <= 0.0 => Err(self.bad(not_positive(&self.key(name), number))),
-            number => Ok(number),
-        }
-    }
-
-    fn number(&self, name: &str) -> Result<Option<f64>> {
-        let Some(value) = self.metadata.get(&self.key(name)) else {
-            return Ok(None);
-        };
-        match value.as_f64().filter(|x| x.is_finite()) {
-            Some(number) => Ok(Some(number)),
-            None => Err(self.bad(format!("{} is {value}, not a number", self.key(name)))),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -359,6 +279,7 @@ mod tests {
     use super::rope::EXTRAPOLATION;
     use super::*;
     use crate::format::element::Element;
+    use crate::format::gguf::Array;
     use crate::model::rope::{RopeScaling, Yarn};
 
     const LLAMA: &str = "llama";

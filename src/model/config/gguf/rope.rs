@@ -1,9 +1,7 @@
 //! How queries and keys are rotated, in the metadata of GGUF files.
 
-use super::{
-    ATTENTION_FACTOR, Keys, LOCAL_BASE, LOG_MULTIPLIER, ORIGINAL_CONTEXT, ROTATES, YARN, not_positive,
-    number_of,
-};
+use super::keys::not_positive;
+use super::{ATTENTION_FACTOR, Keys, LOCAL_BASE, LOG_MULTIPLIER, ORIGINAL_CONTEXT, ROTATES, YARN, number_of};
 use crate::Result;
 use crate::model::architectures::{Architecture, Rotation};
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value, ValueType};
-use crate::model::architectures::{self, ExpertLayers, Gates, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, ExpertLayers, Rotation, Scaling, Windows};
 use crate::model::config::{
     Config, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, gguf_score_scale,
     gguf_windows, regroup,
@@ -182,7 +182,7 @@ impl Config {
         };
         let n = kinds.len();
         if let (Some(rule), Some(sizes)) = (self.architecture.experts, self.experts) {
-            let theirs = matches!(rule.gates, Gates::Normalised | Gates::Asked);
+            let theirs = rule.gates.gguf_normalised();
             if sizes.normalised != theirs {
                 return Err(Error::Unsupported(format!(
                     "llama.cpp {} the gates of the chosen experts of the architecture {}, and the model does not agree; \

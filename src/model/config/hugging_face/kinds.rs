@@ -11,7 +11,9 @@ use super::{
 use crate::model::architectures::{
     self, Architecture, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
 };
-use crate::model::config::{ExpertSizes, FeedForward, LayerKind, MambaSizes, Mixer, sensible_size};
+use crate::model::config::{
+    ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, sensible_size,
+};
 use crate::{Error, Result};
 
 impl Keys<'_> {
@@ -77,28 +79,21 @@ impl Keys<'_> {
             }
         };
         let rotated = match architecture.rotation {
-            Rotation::AllBut(usual) => self.rotated(usual, n_layers)?,
+            Rotation::AllBut(usual) => Some(self.rotated(usual, n_layers)?),
             Rotation::Switched => {
                 let kind = self.present("position_embedding_type").and_then(Value::as_str);
-                vec![kind == Some("rope"); n_layers]
+                Some(vec![kind == Some("rope"); n_layers])
             }
-            Rotation::Windowed if windows.iter().any(Option::is_some) => {
-                windows.iter().map(Option::is_some).collect()
-            }
-            Rotation::Never => vec![false; n_layers],
-            Rotation::All | Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::Windowed => {
-                vec![true; n_layers]
-            }
+            _ => None,
         };
-        let mixers = self.mixers(architecture.mamba, n_layers)?;
-        let feed_forward = self.feed_forward(architecture.experts, n_layers)?;
-        let parts = mixers.into_iter().zip(feed_forward);
-        let kind =
-            |((window, rotates), (mixer, feed_forward)): ((Option<usize>, bool), (Mixer, FeedForward))| {
-                let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });
-                LayerKind { rope, window, mixer, feed_forward }
-            };
-        Ok(windows.into_iter().zip(rotated).zip(parts).map(kind).collect())
+        let parts = LayerParts {
+            rotation: architecture.rotation,
+            rotated,
+            windows,
+            mixers: self.mixers(architecture.mamba, n_layers)?,
+            feed_forward: self.feed_forward(architecture.experts, n_layers)?,
+        };
+        Ok(parts.kinds(n_ropes))
     }
 
     /// Reads which layers have Mamba mixers.

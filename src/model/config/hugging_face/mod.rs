@@ -2,16 +2,18 @@
 //! `writing.rs`.
 
 mod json;
+mod keys;
 mod kinds;
 mod rope;
 mod writing;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use self::json::{first, object, shown};
+use self::keys::Keys;
 use super::{Biases, Config, FeedForward, Scales, Upstream};
 use crate::kernels::rowwise::Activation;
-use crate::model::architectures::{self, Architecture, Presence, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, Rotation, Scaling, Windows};
 use crate::{Error, Result};
 
 /// Name of the configuration file of a Hugging Face model.
@@ -192,14 +194,7 @@ impl Config {
     }
 }
 
-/// Typed look-ups in the JSON object; errors name the key.
-struct Keys<'a>(&'a Map<String, Value>);
-
 impl Keys<'_> {
-    fn present(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|v| !v.is_null())
-    }
-
     /// Returns the architecture of the model, which transformers finds by `model_type`. `architectures` decides only
     /// where there is no `model_type`.
     fn architecture(&self, notes: &mut Vec<String>) -> Result<&'static Architecture> {
@@ -282,44 +277,6 @@ impl Keys<'_> {
         }
     }
 
-    fn size_or(&self, key: &str, usual: usize) -> Result<usize> {
-        Ok(self.optional_size(key)?.unwrap_or(usual))
-    }
-
-    /// Reads a size that may be null, which is not the same as an absent key: that means `usual`.
-    fn size_or_null(&self, key: &str, usual: Option<usize>) -> Result<Option<usize>> {
-        if self.0.contains_key(key) { self.optional_size(key) } else { Ok(usual) }
-    }
-
-    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
-        self.present(key)
-            .map(|value| {
-                value.as_u64().and_then(super::sensible_size).ok_or_else(|| {
-                    Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a sensible size", shown(value)))
-                })
-            })
-            .transpose()
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.present(key)
-            .map(|value| {
-                value.as_f64().ok_or_else(|| {
-                    Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a number", shown(value)))
-                })
-            })
-            .transpose()
-    }
-
-    /// Reads whether layers have a part.
-    fn presence(&self, presence: Presence) -> Result<bool> {
-        match presence {
-            Presence::Never => Ok(false),
-            Presence::Always => Ok(true),
-            Presence::Key(key, usual) => self.flag_or(key, usual),
-        }
-    }
-
     /// Reads the constants that activations are multiplied by, and their caps.
     fn scales(&self, scaling: Scaling, hidden_size: usize) -> Result<Scales> {
         let number = |key: &str, usual: f64| Ok::<_, Error>(self.number(key)?.unwrap_or(usual));
@@ -343,35 +300,11 @@ impl Keys<'_> {
             }),
         }
     }
-
-    fn flag_or(&self, key: &str, usual: bool) -> Result<bool> {
-        self.present(key).map_or(Ok(usual), |value| {
-            value.as_bool().ok_or_else(|| {
-                Error::Format(format!("{CONFIG_NAME}: {key} is {}, not true or false", shown(value)))
-            })
-        })
-    }
-
-    /// Reads the id of a special token: `usual` if the key is absent, `None` if it is null or the id is outside
-    /// the vocabulary. The first of several ids counts.
-    fn token(&self, key: &str, usual: Option<u32>, vocab_size: usize) -> Result<Option<u32>> {
-        let fits = |id: &u32| (*id as usize) < vocab_size;
-        match self.0.get(key).map(first) {
-            None => Ok(usual.filter(fits)),
-            Some(Value::Null) => Ok(None),
-            Some(id) if id.is_i64() || id.is_u64() => {
-                Ok(id.as_u64().and_then(|id| u32::try_from(id).ok()).filter(fits))
-            }
-            Some(other) => {
-                Err(Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a token id", shown(other))))
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::writing::period;
     use super::*;

@@ -1,0 +1,93 @@
+//! Attention of a layer: projections of the stream to heads, and norms of the heads.
+
+use burn::tensor::Tensor;
+
+use super::attention::{KeysAndValues, Positions, gather};
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use crate::Result;
+use crate::kernels::attention::{Heads, Scoring};
+use crate::model::config::LayerKind;
+
+/// Weights of attention without its output projection.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key and value heads.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Kind of the layer: its rotation and its window.
+    pub kind: LayerKind,
+    /// How queries and keys are normalised.
+    pub head_norms: HeadWeights,
+    /// Factor of the attention scores.
+    pub score_scale: f64,
+    /// Cap of the attention scores.
+    pub score_cap: Option<f64>,
+    /// Query projection.
+    pub query: Linear,
+    /// Key projection.
+    pub key: Linear,
+    /// Value projection.
+    pub value: Linear,
+}
+
+/// Weights by which queries and keys are normalised.
+#[derive(Debug, Clone)]
+pub enum HeadWeights {
+    /// None: they are not normalised.
+    None,
+    /// Of each query head and of each key head.
+    Each([RmsNorm; 2]),
+    /// Of each head, which is rotated between the norm and its weights: norms without weights, and the products of the
+    /// weights of queries and keys, which may all be of the queries.
+    EachRotated([RmsNorm; 2], Vec<f32>),
+    /// Of all query heads together and of all key heads together.
+    All([RmsNorm; 2]),
+}
+
+impl Attention {
+    /// Computes the outputs of the heads, `[batch * tokens, heads * head_dim]`, from normalised hidden states `x`
+    /// `[batch * tokens, hidden]`. With `past`, the tokens follow those whose keys and values are there.
+    ///
+    /// # Errors
+    /// Those of [`gather`], [`Linear::forward`] and [`RmsNorm::forward`].
+    pub fn contexts(
+        &self,
+        x: Tensor<2>,
+        [batch, tokens]: [usize; 2],
+        positions: &Positions,
+        past: Option<&mut KeysAndValues>,
+    ) -> Result<Tensor<2>> {
+        let heads =
+            Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
+        let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
+            HeadWeights::None => (queries, keys, &[]),
+            HeadWeights::Each([query_norm, key_norm]) => {
+                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
+            }
+            HeadWeights::EachRotated([query_norm, key_norm], weights) => (
+                each_head(query_norm, queries, heads.width)?,
+                each_head(key_norm, keys, heads.width)?,
+                weights,
+            ),
+            HeadWeights::All([query_norm, key_norm]) => {
+                (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
+            }
+        };
+        let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
+        gather([queries, keys, values], heads, positions, self.kind, scoring, past)
+    }
+}
+
+/// Normalises each head of `x` `[n, heads * width]`.
+///
+/// # Errors
+/// Those of [`RmsNorm::forward`].
+pub fn each_head(norm: &RmsNorm, x: Tensor<2>, width: usize) -> Result<Tensor<2>> {
+    let [n, columns] = x.dims();
+    Ok(norm.forward(x.reshape([n * columns / width.max(1), width]))?.reshape([n, columns]))
+}

@@ -1,0 +1,57 @@
+//! Mixer of a layer: the part that lets tokens see those before them.
+
+use burn::tensor::Tensor;
+
+use super::attention::{KeysAndValues, Positions};
+use super::heads::Attention;
+use super::mamba::Mamba;
+use crate::Result;
+
+/// Mixer of a layer, without its output projection.
+#[derive(Debug, Clone)]
+pub enum Mixing {
+    /// Attention.
+    Attention(Box<Attention>),
+    /// A state-space model.
+    Mamba(Box<Mamba>),
+}
+
+/// What a layer remembers of the tokens so far.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    /// Keys and values of attention.
+    attention: KeysAndValues,
+    /// Memory of a mixer that goes through the tokens one after the other.
+    memory: Memory,
+}
+
+/// What a mixer that goes through the tokens one after the other remembers of those so far; nothing at first.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Last inputs of the convolution, `[batch, taps - 1, channels]`.
+    pub tail: Option<Tensor<3>>,
+    /// States: `[batch, channels, states]`.
+    pub states: Option<Tensor<3>>,
+}
+
+impl Mixing {
+    /// Computes what the output projection reads, `[batch * tokens, width]`, from normalised hidden states `x`
+    /// `[batch * tokens, hidden]`. With `past`, the tokens follow those that it is of.
+    ///
+    /// # Errors
+    /// Those of [`Attention::contexts`] and [`Mamba::forward`].
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        [batch, tokens]: [usize; 2],
+        positions: &Positions,
+        past: Option<&mut Past>,
+    ) -> Result<Tensor<2>> {
+        match self {
+            Mixing::Attention(attention) => {
+                attention.contexts(x, [batch, tokens], positions, past.map(|past| &mut past.attention))
+            }
+            Mixing::Mamba(mamba) => mamba.forward(x, batch, past.map(|past| &mut past.memory)),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Tensors of a layer, taken out by role and uploaded.
+
+use super::convolution::Convolution;
+use super::experts::Experts;
+use super::heads::{Attention, HeadWeights};
+use super::linear::Linear;
+use super::mamba::Mamba;
+use super::mixer::Mixing;
+use super::mlp::{Mlp, mlp_rows};
+use super::norm::RmsNorm;
+use crate::device::Accelerator;
+use crate::error::OrInternal;
+use crate::format::stored::Stored;
+use crate::model::Config;
+use crate::model::architectures::HeadNorms;
+use crate::model::config::{LayerKind, Mixer};
+use crate::model::tensors::Role;
+use crate::model::weights::storage::Storage;
+use crate::{Error, Result};
+
+/// Tensors of a layer, which are taken out by role and uploaded.
+pub(super) struct TensorsByRole<'a> {
+    pub(super) config: &'a Config,
+    pub(super) tensors: Vec<(Role, Stored)>,
+    pub(super) accelerator: &'a Accelerator,
+}
+
+impl TensorsByRole<'_> {
+    fn take(&mut self, role: Role) -> Option<Stored> {
+        let place = self.tensors.iter().position(|(r, _)| *r == role)?;
+        Some(self.tensors.swap_remove(place).1)
+    }
+
+    fn require(&mut self, role: Role) -> Result<Stored> {
+        let expected: usize = role.shape(self.config).iter().product();
+        match self.take(role) {
+            Some(stored) if stored.len() == expected => Ok(stored),
+            Some(stored) => Err(Error::Shape(format!(
+                "a layer's {role:?} has {} elements, but the configuration demands {expected}",
+                stored.len()
+            ))),
+            None => Err(Error::Shape(format!("a layer has no {role:?} tensor"))),
+        }
+    }
+
+    pub(super) fn norm(&mut self, role: Role) -> Result<RmsNorm> {
+        let weight = self.values(role)?;
+        Ok(self.norm_of(weight))
+    }
+
+    /// Takes out the mixer of a layer of the kind `kind`, and its output projection.
+    pub(super) fn mixer(&mut self, kind: LayerKind) -> Result<(Mixing, Linear)> {
+        Ok(match kind.mixer {
+            Mixer::Attention => (
+                Mixing::Attention(Box::new(self.attention(kind)?)),
+                self.linear(Role::Output, Role::OutputBias)?,
+            ),
+            Mixer::Mamba => (Mixing::Mamba(Box::new(self.mamba()?)), self.projection(Role::MambaOutput)?),
+        })
+    }
+
+    fn attention(&mut self, kind: LayerKind) -> Result<Attention> {
+        let config = self.config;
+        Ok(Attention {
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            kind,
+            head_norms: self.head_norms()?,
+            score_scale: config.score_scale(),
+            score_cap: config.scales.score_cap,
+            query: self.linear(Role::Query, Role::QueryBias)?,
+            key: self.linear(Role::Key, Role::KeyBias)?,
+            value: self.linear(Role::Value, Role::ValueBias)?,
+        })
+    }
+
+    /// Takes out the MLP.
+    pub(super) fn mlp(&mut self) -> Result<Mlp> {
+        Ok(Mlp::new(
+            self.config.architecture.activation,
+            self.linear(Role::Gate, Role::GateBias)?,
+            self.linear(Role::Up, Role::UpBias)?,
+            self.linear(Role::Down, Role::DownBias)?,
+            mlp_rows(self.config.intermediate_size, self.accelerator.max_binding_bytes()),
+        ))
+    }
+
+    fn norm_of(&self, weight: Vec<f32>) -> RmsNorm {
+        RmsNorm::new(weight, self.config.norm_epsilon, self.accelerator.device())
+    }
+
+    fn head_norms(&mut self) -> Result<HeadWeights> {
+        Ok(match self.config.architecture.head_norms {
+            HeadNorms::None => HeadWeights::None,
+            HeadNorms::Each => HeadWeights::Each([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
+            HeadNorms::All => HeadWeights::All([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
+            HeadNorms::EachRotated => {
+                let (queries, keys) = (self.values(Role::QueryNorm)?, self.values(Role::KeyNorm)?);
+                let ones = || self.norm_of(vec![1.0; queries.len()]);
+                let weights = queries.iter().zip(&keys).map(|(query, key)| query * key).collect();
+                HeadWeights::EachRotated([ones(), ones()], weights)
+            }
+        })
+    }
+
+    /// Takes out the router and the expert that serves every token. The other experts are those of the original's layer
+    /// `layer`, stored as `storage` says.
+    pub(super) fn experts(&mut self, layer: usize, storage: Storage) -> Result<Experts> {
+        let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
+        let activation = self.config.architecture.activation;
+        let router = self.projection(Role::Router)?;
+        let shared = match sizes.shared_width {
+            Some(width) => Some((
+                Mlp::new(
+                    activation,
+                    self.projection(Role::SharedGate)?,
+                    self.projection(Role::SharedUp)?,
+                    self.projection(Role::SharedDown)?,
+                    mlp_rows(width, self.accelerator.max_binding_bytes()),
+                ),
+                self.projection(Role::SharedRouter)?,
+            )),
+            None => None,
+        };
+        Ok(Experts { layer, storage, sizes, activation, router, shared })
+    }
+
+    fn mamba(&mut self) -> Result<Mamba> {
+        let sizes = self.config.mamba.or_internal("a layer has a Mamba mixer, but the model has none")?;
+        Ok(Mamba {
+            sizes,
+            input: self.projection(Role::MambaInput)?,
+            convolution: Convolution {
+                weight: self.values(Role::MambaConvolution)?,
+                bias: self.values(Role::MambaConvolutionBias)?,
+                channels: sizes.channels,
+                taps: sizes.taps,
+                activated: true,
+            },
+            selection: self.projection(Role::MambaSelection)?,
+            norms: [
+                self.norm(Role::MambaStepNorm)?,
+                self.norm(Role::MambaBNorm)?,
+                self.norm(Role::MambaCNorm)?,
+            ],
+            step: self.linear(Role::MambaStep, Role::MambaStepBias)?,
+            decay: self.values(Role::MambaDecay)?,
+            past: self.values(Role::MambaPast)?,
+        })
+    }
+
+    /// Takes out a tensor that is not multiplied by, in `f32`.
+    fn values(&mut self, role: Role) -> Result<Vec<f32>> {
+        self.require(role)?.to_f32()
+    }
+
+    fn projection(&mut self, weight: Role) -> Result<Linear> {
+        let shape = weight.shape(self.config);
+        let [n_out, n_in] = shape[..] else {
+            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
+        };
+        let values = self.require(weight)?;
+        let most = self.accelerator.max_binding_bytes();
+        Linear::new(values, n_out, n_in, None, most, self.accelerator.device())
+    }
+
+    fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
+        let shape = weight.shape(self.config);
+        let [n_out, n_in] = shape[..] else {
+            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
+        };
+        let values = self.require(weight)?;
+        let mut values_of_bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
+        if matches!(bias, Role::OutputBias | Role::DownBias) {
+            let scale = self.config.scales.residual as f32;
+            values_of_bias.iter_mut().flatten().for_each(|value| *value *= scale);
+        }
+        Linear::new(
+            values,
+            n_out,
+            n_in,
+            values_of_bias,
+            self.accelerator.max_binding_bytes(),
+            self.accelerator.device(),
+        )
+    }
+}

@@ -1,0 +1,274 @@
+//! Tensors of a model: their identity and shape, whatever files call them, and their names in Hugging Face and GGUF files.
+
+mod names;
+mod role;
+
+use self::names::{EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, expert, in_layer, layer_prefix, pick, stacked};
+use super::Config;
+use super::architectures::{Architecture, ExpertNames};
+use crate::format::Container;
+
+pub use self::names::{has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix};
+pub use self::role::{OF_EXPERTS, Role};
+
+/// Identity of a tensor in the model, whatever the files call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TensorId {
+    /// Token embedding, `[vocab, hidden]`.
+    Embedding,
+    /// RMSNorm before the head, `[hidden]`.
+    FinalNorm,
+    /// Output head, `[vocab, hidden]`; absent where it is tied to the embedding.
+    Head,
+    /// Divisors of the rotary frequencies, half as many as numbers of a head are rotated; in GGUF files only.
+    RotaryDivisors,
+    /// Divisors for contexts as long as those of the first training, and for longer ones, likewise.
+    ShortDivisors,
+    /// See [`ShortDivisors`](Self::ShortDivisors).
+    LongDivisors,
+    /// Tensor with this role in the layer with this index, from 0.
+    Layer(usize, Role),
+    /// Projection of an expert, one of [`OF_EXPERTS`]: layer, expert, both from 0, and role.
+    Expert(usize, usize, Role),
+}
+
+/// A tensor of a layer that holds the rows of several, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    layer: usize,
+    roles: &'static [Role],
+    /// Whether it holds the roles of all experts, those of one expert after the other.
+    of_experts: bool,
+}
+
+impl Joined {
+    /// Returns the first of the tensors whose rows it holds.
+    pub fn first(self) -> TensorId {
+        let role = self.roles.first().copied().unwrap_or(Role::Query);
+        if self.of_experts {
+            TensorId::Expert(self.layer, 0, role)
+        } else {
+            TensorId::Layer(self.layer, role)
+        }
+    }
+
+    /// Returns the tensors whose rows it holds, in order; nothing if they are of experts.
+    pub fn of_layer(self) -> Vec<TensorId> {
+        let roles = if self.of_experts { &[] } else { self.roles };
+        roles.iter().map(|role| TensorId::Layer(self.layer, *role)).collect()
+    }
+
+    /// Returns the tensors whose rows it holds in a model with the configuration `config`, in order.
+    pub fn ids(self, config: &Config) -> Vec<TensorId> {
+        let Self { layer, roles, of_experts } = self;
+        if !of_experts {
+            return roles.iter().map(|role| TensorId::Layer(layer, *role)).collect();
+        }
+        let n = config.experts.map_or(0, |experts| experts.count);
+        (0..n).flat_map(|e| roles.iter().map(move |role| TensorId::Expert(layer, e, *role))).collect()
+    }
+
+    /// Returns its shape in a model with the configuration `config`, outermost dimension first.
+    pub fn shape(self, config: &Config) -> Vec<u64> {
+        let shapes: Vec<Vec<u64>> = self.ids(config).iter().map(|id| id.shape(config)).collect();
+        let n = if self.of_experts { shapes.len() / self.roles.len().max(1) } else { 1 };
+        let rows: u64 = shapes.iter().filter_map(|shape| shape.first()).sum();
+        let mut shape = vec![rows / (n as u64).max(1)];
+        if self.of_experts {
+            shape.insert(0, n as u64);
+        }
+        shape.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
+        shape
+    }
+}
+
+impl TensorId {
+    /// Identifies the tensor called `name` in files of kind `container` that hold a model of `architecture`; `None` for
+    /// a name that no such model has.
+    pub fn parse(container: Container, architecture: &Architecture, name: &str) -> Option<Self> {
+        let of_model = MODEL_NAMES.iter().map(|(id, ..)| *id);
+        let is_it = |id: &TensorId| id.name(container, architecture).is_some_and(|known| known == name);
+        if let Some(id) = of_model.into_iter().find(is_it) {
+            return Some(id);
+        }
+        let (layer, rest) = in_layer(container, name)?;
+        let of_expert =
+            || expert(container, architecture, rest).map(|(e, role)| TensorId::Expert(layer, e, role));
+        let role = Role::of_architecture(architecture)
+            .find(|role| !rest.is_empty() && role.name_in(container, architecture) == rest);
+        role.map(|role| TensorId::Layer(layer, role)).or_else(of_expert)
+    }
+
+    /// Identifies the tensor called `name` as one that holds the rows of several, in files of kind `container` that hold
+    /// a model of `architecture`; `None` if it holds the rows of one only.
+    pub fn parse_joined(container: Container, architecture: &Architecture, name: &str) -> Option<Joined> {
+        let (layer, rest) = in_layer(container, name)?;
+        let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
+        if let Some((roles, ..)) = architecture.joined.iter().chain(&JOINED_NAMES).find(|each| is_it(each)) {
+            return Some(Joined { layer, roles, of_experts: false });
+        }
+        let stacked = stacked(architecture);
+        let (roles, ..) = stacked.iter().chain(&EXPERT_NAMES).find(|each| is_it(each))?;
+        architecture.experts.map(|_| Joined { layer, roles, of_experts: true })
+    }
+
+    /// Returns the tensor that holds the rows of this tensor among those of others, and its name, in files of kind
+    /// `container` that hold a model of `architecture`; `None` if such files hold this tensor by itself.
+    pub fn joined(self, container: Container, architecture: &Architecture) -> Option<(String, Joined)> {
+        let find = |all: &[(&'static [Role], &'static str, &'static str)], role: Role| {
+            let named = |(roles, a, b): &&(&[Role], &str, &str)| {
+                roles.contains(&role) && !pick(container, a, b).is_empty()
+            };
+            all.iter().find(named).map(|(roles, a, b)| (*roles, pick(container, a, b)))
+        };
+        let (layer, of_experts, (roles, name)) = match self {
+            TensorId::Layer(layer, role) => (layer, false, find(architecture.joined, role)?),
+            TensorId::Expert(layer, _, role) => {
+                let own = find(&stacked(architecture), role);
+                let gguf = || if container == Container::Gguf { find(&EXPERT_NAMES, role) } else { None };
+                (layer, true, own.or_else(gguf)?)
+            }
+            _ => return None,
+        };
+        let name = format!("{}{layer}.{name}", layer_prefix(container));
+        Some((name, Joined { layer, roles, of_experts }))
+    }
+
+    /// Returns the name of the tensor in files of kind `container` that hold a model of `architecture`; `None` if such
+    /// files do not hold the tensor, or not by itself.
+    pub fn name(self, container: Container, architecture: &Architecture) -> Option<String> {
+        match self {
+            TensorId::Layer(layer, role) => {
+                let name = role.name_in(container, architecture);
+                (!name.is_empty()).then(|| format!("{}{layer}.{name}", layer_prefix(container)))
+            }
+            TensorId::Expert(layer, e, role) => match (container, architecture.experts?.names) {
+                (Container::Safetensors, ExpertNames::Apart(prefix, names)) => {
+                    let place = OF_EXPERTS.iter().position(|each| *each == role)?;
+                    Some(format!("{}{layer}.{prefix}{e}.{}", layer_prefix(container), names.get(place)?))
+                }
+                _ => None,
+            },
+            TensorId::FinalNorm if container == Container::Safetensors => {
+                Some(architecture.final_norm.to_owned())
+            }
+            other => {
+                let (_, a, b) = MODEL_NAMES.iter().find(|(each, ..)| *each == other)?;
+                let name = pick(container, a, b);
+                (!name.is_empty()).then(|| name.to_owned())
+            }
+        }
+    }
+
+    /// Returns the role of a layer's tensor in words; the identity of any other.
+    pub fn describe_role(self) -> String {
+        match self {
+            TensorId::Layer(_, role) => format!("{role:?}"),
+            TensorId::Expert(_, e, role) => format!("{role:?} of expert {e}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Returns the layer of the tensor, from 0; `None` for a tensor outside the layers.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            TensorId::Layer(layer, _) | TensorId::Expert(layer, ..) => Some(layer),
+            _ => None,
+        }
+    }
+
+    /// Returns the role of a layer's tensor; `None` for a tensor outside the layers and for one of an expert.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            TensorId::Layer(_, role) => Some(role),
+            _ => None,
+        }
+    }
+
+    /// Returns a name of the tensor for messages: its name in files of kind `container` that hold a model of
+    /// `architecture`, or its identity if it has none.
+    pub fn describe(self, container: Container, architecture: &Architecture) -> String {
+        let joined = || self.joined(container, architecture).map(|(name, _)| name);
+        let name = self.name(container, architecture).or_else(joined);
+        name.unwrap_or_else(|| format!("{self:?}"))
+    }
+
+    /// Returns the shape in files of kind `container`, outermost dimension first: [`shape`](Self::shape), but for a
+    /// dimension of 1 that Hugging Face models have in convolutions.
+    pub fn shape_in(self, container: Container, config: &Config) -> Vec<u64> {
+        let mut shape = self.shape(config);
+        if container == Container::Safetensors && self.role() == Some(Role::MambaConvolution) {
+            shape.insert(1, 1);
+        }
+        shape
+    }
+
+    /// Returns the shape that the configuration demands, outermost dimension first.
+    pub fn shape(self, config: &Config) -> Vec<u64> {
+        match self {
+            TensorId::Embedding | TensorId::Head => {
+                vec![config.vocab_size as u64, config.hidden_size as u64]
+            }
+            TensorId::FinalNorm => vec![config.hidden_size as u64],
+            TensorId::RotaryDivisors | TensorId::ShortDivisors | TensorId::LongDivisors => {
+                vec![config.rotated_width as u64 / 2]
+            }
+            TensorId::Layer(_, role) => role.shape(config).iter().map(|n| *n as u64).collect(),
+            TensorId::Expert(_, _, role) => {
+                let inner = config.experts.map_or(0, |experts| experts.width) as u64;
+                let hidden = config.hidden_size as u64;
+                if role == Role::Down { vec![hidden, inner] } else { vec![inner, hidden] }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::architectures::{ALL, by_gguf};
+
+    #[test]
+    fn names_and_roles_are_one_to_one() {
+        for architecture in ALL {
+            for container in [Container::Safetensors, Container::Gguf] {
+                let of_layer = Role::of_architecture(architecture).map(|role| TensorId::Layer(17, role));
+                let experts = OF_EXPERTS.map(|role| TensorId::Expert(17, 3, role));
+                let of_layer = of_layer.chain(architecture.experts.into_iter().flat_map(|_| experts));
+                for id in of_layer.chain(MODEL_NAMES.map(|(id, ..)| id)) {
+                    match (id.name(container, architecture), id.joined(container, architecture)) {
+                        (Some(name), None) => {
+                            assert_eq!(TensorId::parse(container, architecture, &name), Some(id), "{name}");
+                        }
+                        (None, Some((name, joined))) => {
+                            assert_eq!(TensorId::parse(container, architecture, &name), None, "{name}");
+                            let parsed = TensorId::parse_joined(container, architecture, &name);
+                            assert_eq!(parsed, Some(joined), "{name}");
+                        }
+                        (None, None) => {}
+                        both => panic!("{both:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_names_have_no_role() {
+        let llama = by_gguf("llama", false).unwrap();
+        for name in [
+            "model.layers.x.mlp.up_proj.weight",
+            "model.layers.01.mlp.up_proj.weight",
+            "model.layers.0.self_attn.q_norm.weight",
+            "lm_head.bias",
+            "",
+        ] {
+            assert_eq!(TensorId::parse(Container::Safetensors, llama, name), None, "{name}");
+        }
+        for name in
+            ["blk.0.", "blk.0.attn_qkv.weight", "blk.0.post_attention_norm.weight", "model.norm.weight", ""]
+        {
+            assert_eq!(TensorId::parse(Container::Gguf, llama, name), None, "{name}");
+        }
+    }
+}

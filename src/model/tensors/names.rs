@@ -1,0 +1,153 @@
+//! Names of tensors in Hugging Face and GGUF files.
+
+use super::TensorId;
+use super::role::{GATE_AND_UP, OF_EXPERTS, Role};
+use crate::format::Container;
+use crate::model::architectures::{Architecture, ExpertNames};
+
+/// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
+/// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
+/// the tensor.
+pub(super) const LAYER_NAMES: [(Role, &str, &str); 38] = [
+    (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
+    (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
+    (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
+    (Role::Key, "self_attn.k_proj.weight", "attn_k.weight"),
+    (Role::KeyBias, "self_attn.k_proj.bias", "attn_k.bias"),
+    (Role::Value, "self_attn.v_proj.weight", "attn_v.weight"),
+    (Role::ValueBias, "self_attn.v_proj.bias", "attn_v.bias"),
+    (Role::Output, "self_attn.o_proj.weight", "attn_output.weight"),
+    (Role::OutputBias, "self_attn.o_proj.bias", "attn_output.bias"),
+    (Role::QueryNorm, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    (Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+    (Role::MambaInput, "mamba.in_proj.weight", "ssm_in.weight"),
+    (Role::MambaConvolution, "mamba.conv1d.weight", "ssm_conv1d.weight"),
+    (Role::MambaConvolutionBias, "mamba.conv1d.bias", "ssm_conv1d.bias"),
+    (Role::MambaSelection, "mamba.x_proj.weight", "ssm_x.weight"),
+    (Role::MambaStepNorm, "mamba.dt_layernorm.weight", "ssm_dt_norm.weight"),
+    (Role::MambaBNorm, "mamba.b_layernorm.weight", "ssm_b_norm.weight"),
+    (Role::MambaCNorm, "mamba.c_layernorm.weight", "ssm_c_norm.weight"),
+    (Role::MambaStep, "mamba.dt_proj.weight", "ssm_dt.weight"),
+    (Role::MambaStepBias, "mamba.dt_proj.bias", "ssm_dt.bias"),
+    (Role::MambaDecay, "mamba.A_log", "ssm_a"),
+    (Role::MambaPast, "mamba.D", "ssm_d"),
+    (Role::MambaOutput, "mamba.out_proj.weight", "ssm_out.weight"),
+    (Role::AttentionAfterNorm, "post_self_attn_layernorm.weight", "post_attention_norm.weight"),
+    (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    (Role::Router, "mlp.gate.weight", "ffn_gate_inp.weight"),
+    (Role::Gate, "mlp.gate_proj.weight", "ffn_gate.weight"),
+    (Role::GateBias, "mlp.gate_proj.bias", "ffn_gate.bias"),
+    (Role::Up, "mlp.up_proj.weight", "ffn_up.weight"),
+    (Role::UpBias, "mlp.up_proj.bias", "ffn_up.bias"),
+    (Role::Down, "mlp.down_proj.weight", "ffn_down.weight"),
+    (Role::DownBias, "mlp.down_proj.bias", "ffn_down.bias"),
+    (Role::SharedGate, "mlp.shared_expert.gate_proj.weight", "ffn_gate_shexp.weight"),
+    (Role::SharedUp, "mlp.shared_expert.up_proj.weight", "ffn_up_shexp.weight"),
+    (Role::SharedDown, "mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight"),
+    (Role::SharedRouter, "mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"),
+    (Role::MlpAfterNorm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
+    (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
+];
+
+/// Names of the tensors outside the layers: identity, name in a Hugging Face model, and name in a GGUF file.
+pub(super) const MODEL_NAMES: [(TensorId, &str, &str); 6] = [
+    (TensorId::Embedding, "model.embed_tokens.weight", "token_embd.weight"),
+    (TensorId::FinalNorm, "model.norm.weight", "output_norm.weight"),
+    (TensorId::Head, "lm_head.weight", "output.weight"),
+    (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
+    (TensorId::ShortDivisors, "", "rope_factors_short.weight"),
+    (TensorId::LongDivisors, "", "rope_factors_long.weight"),
+];
+
+/// Tensors of a layer that hold the rows of several roles one after the other in some GGUF files of any architecture:
+/// llama.cpp reads the roles together or apart. See [`Architecture::joined`].
+pub(super) const JOINED_NAMES: [(&[Role], &str, &str); 2] = [
+    (&[Role::Query, Role::Key, Role::Value], "", "attn_qkv.weight"),
+    (&[Role::QueryBias, Role::KeyBias, Role::ValueBias], "", "attn_qkv.bias"),
+];
+
+/// Names of tensors that hold projections of all experts: the roles, the name in Hugging Face models of any architecture
+/// with experts, which are read but not written, and the name in GGUF files.
+pub(super) const EXPERT_NAMES: [(&[Role], &str, &str); 5] = [
+    (&[Role::Gate], "", "ffn_gate_exps.weight"),
+    (&[Role::Up], "", "ffn_up_exps.weight"),
+    (&[Role::Down], "", "ffn_down_exps.weight"),
+    (&GATE_AND_UP, "mlp.experts.gate_up_proj", ""),
+    (&[Role::Down], "mlp.experts.down_proj", ""),
+];
+
+/// Beginning of the Hugging Face names of all tensors but the head.
+const BASE_PREFIX: &str = "model.";
+
+/// Last parts of the names of scales for a cache of keys and values in 8 bits. The cache is not used here, and
+/// transformers ignores the scales.
+const CACHE_SCALES: [&str; 4] = [".k_scale", ".v_scale", ".q_scale", ".prob_scale"];
+
+/// Whether the tensor called `name` in a Hugging Face model is a table of rotary positions, which follows from
+/// the configuration. transformers leaves such tensors out.
+pub fn is_rotary_table(name: &str) -> bool {
+    name.starts_with("rotary_emb.") || name.contains(".rotary_emb.")
+}
+
+/// Whether the tensor called `name` in a Hugging Face model is a scale for a cache of keys and values in 8 bits.
+pub fn is_cache_scale(name: &str) -> bool {
+    CACHE_SCALES.iter().any(|end| name.ends_with(end))
+}
+
+/// Returns the full Hugging Face name of a tensor that a model without an output head calls `name`.
+pub fn with_base_prefix(name: &str) -> String {
+    let is_head = MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && *full == name);
+    if is_head { name.to_owned() } else { format!("{BASE_PREFIX}{name}") }
+}
+
+/// Whether the tensor called `name` in a Hugging Face model is named as in a model with an output head.
+pub fn has_base_prefix(name: &str) -> bool {
+    name.starts_with(BASE_PREFIX)
+}
+
+/// Returns the part of the name of a layer's tensor that comes before the layer number.
+pub(super) fn layer_prefix(container: Container) -> &'static str {
+    match container {
+        Container::Safetensors => "model.layers.",
+        Container::Gguf => "blk.",
+    }
+}
+
+/// Splits the name of a layer's tensor in files of kind `container` into the number of the layer and the rest.
+pub(super) fn in_layer(container: Container, name: &str) -> Option<(usize, &str)> {
+    let (layer, rest) = name.strip_prefix(layer_prefix(container))?.split_once('.')?;
+    // Canonical digits only, so that "01" is not a second name of layer 1.
+    let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
+    Some((index, rest))
+}
+
+pub(super) fn pick<'a>(container: Container, hugging_face: &'a str, gguf: &'a str) -> &'a str {
+    match container {
+        Container::Safetensors => hugging_face,
+        Container::Gguf => gguf,
+    }
+}
+
+/// Identifies the projection of an expert that is called `rest` after the prefix of its layer.
+pub(super) fn expert(container: Container, architecture: &Architecture, rest: &str) -> Option<(usize, Role)> {
+    let (Container::Safetensors, ExpertNames::Apart(prefix, names)) =
+        (container, architecture.experts?.names)
+    else {
+        return None;
+    };
+    let (number, name) = rest.strip_prefix(prefix)?.split_once('.')?;
+    let e: usize = number.parse().ok().filter(|e: &usize| e.to_string() == number)?;
+    let place = names.iter().position(|each| *each == name)?;
+    Some((e, *OF_EXPERTS.get(place)?))
+}
+
+/// Returns the tensors of Hugging Face models of `architecture` that hold projections of all experts, as in
+/// [`EXPERT_NAMES`].
+pub(super) fn stacked(architecture: &Architecture) -> Vec<(&'static [Role], &'static str, &'static str)> {
+    match architecture.experts.map(|experts| experts.names) {
+        Some(ExpertNames::Stacked(gate_and_up, down)) => {
+            vec![(&GATE_AND_UP, gate_and_up, ""), (&[Role::Down], down, "")]
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,286 @@
+//! Roles of the tensors of a layer, and their shapes.
+
+use super::names::{LAYER_NAMES, pick};
+use crate::format::Container;
+use crate::model::Config;
+use crate::model::architectures::{Architecture, HeadNorms};
+use crate::model::config::{Biases, FeedForward, LayerKind, Mixer};
+
+/// Role of a tensor in a decoder layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// RMSNorm of what attention reads.
+    AttentionNorm,
+    /// Query projection.
+    Query,
+    /// Bias of the query projection.
+    QueryBias,
+    /// Key projection.
+    Key,
+    /// Bias of the key projection.
+    KeyBias,
+    /// Value projection.
+    Value,
+    /// Bias of the value projection.
+    ValueBias,
+    /// Attention output projection.
+    Output,
+    /// Bias of the attention output projection.
+    OutputBias,
+    /// RMSNorm of the query heads.
+    QueryNorm,
+    /// RMSNorm of the key heads.
+    KeyNorm,
+    /// Projection to the inputs and gates of the channels of a Mamba mixer.
+    MambaInput,
+    /// Taps of the convolution of a Mamba mixer.
+    MambaConvolution,
+    /// Bias of the convolution of a Mamba mixer.
+    MambaConvolutionBias,
+    /// Projection of the channels of a Mamba mixer to step, `B` and `C`.
+    MambaSelection,
+    /// RMSNorm of the step of a Mamba mixer.
+    MambaStepNorm,
+    /// RMSNorm of `B` of a Mamba mixer.
+    MambaBNorm,
+    /// RMSNorm of `C` of a Mamba mixer.
+    MambaCNorm,
+    /// Projection of the step of a Mamba mixer to the channels.
+    MambaStep,
+    /// Bias of the projection of the step of a Mamba mixer.
+    MambaStepBias,
+    /// Decays `A` of the states of a Mamba mixer.
+    MambaDecay,
+    /// What goes past the states of a Mamba mixer, `D`.
+    MambaPast,
+    /// Output projection of a Mamba mixer.
+    MambaOutput,
+    /// RMSNorm of what attention adds to the residual stream.
+    AttentionAfterNorm,
+    /// RMSNorm of what the MLP reads.
+    MlpNorm,
+    /// Router, whose rows score the experts.
+    Router,
+    /// Gate projection.
+    Gate,
+    /// Bias of the gate projection.
+    GateBias,
+    /// Up projection.
+    Up,
+    /// Bias of the up projection.
+    UpBias,
+    /// Down projection.
+    Down,
+    /// Bias of the down projection.
+    DownBias,
+    /// Gate projection of the expert that serves every token.
+    SharedGate,
+    /// Up projection of the expert that serves every token.
+    SharedUp,
+    /// Down projection of the expert that serves every token.
+    SharedDown,
+    /// Row that says how much the expert that serves every token adds.
+    SharedRouter,
+    /// RMSNorm of what the MLP adds to the residual stream.
+    MlpAfterNorm,
+    /// Rotary frequencies that old checkpoints store; never read, only carried along.
+    RotaryFrequencies,
+}
+
+/// Roles of attention.
+const OF_ATTENTION: [Role; 10] = [
+    Role::Query,
+    Role::QueryBias,
+    Role::Key,
+    Role::KeyBias,
+    Role::Value,
+    Role::ValueBias,
+    Role::Output,
+    Role::OutputBias,
+    Role::QueryNorm,
+    Role::KeyNorm,
+];
+
+/// Roles of a Mamba mixer.
+const OF_MAMBA: [Role; 12] = [
+    Role::MambaInput,
+    Role::MambaConvolution,
+    Role::MambaConvolutionBias,
+    Role::MambaSelection,
+    Role::MambaStepNorm,
+    Role::MambaBNorm,
+    Role::MambaCNorm,
+    Role::MambaStep,
+    Role::MambaStepBias,
+    Role::MambaDecay,
+    Role::MambaPast,
+    Role::MambaOutput,
+];
+
+/// Roles of the projections of an expert.
+pub const OF_EXPERTS: [Role; 3] = [Role::Gate, Role::Up, Role::Down];
+
+/// Roles of what decides between experts, and of the expert that serves every token.
+const AROUND_EXPERTS: [Role; 5] =
+    [Role::Router, Role::SharedGate, Role::SharedUp, Role::SharedDown, Role::SharedRouter];
+
+/// Roles of the gate and up projections of an expert, whose rows lie one after the other in some files.
+pub(super) const GATE_AND_UP: [Role; 2] = [Role::Gate, Role::Up];
+
+/// Roles of the norms.
+const NORMS: [Role; 9] = [
+    Role::MambaStepNorm,
+    Role::MambaBNorm,
+    Role::MambaCNorm,
+    Role::AttentionNorm,
+    Role::QueryNorm,
+    Role::KeyNorm,
+    Role::AttentionAfterNorm,
+    Role::MlpNorm,
+    Role::MlpAfterNorm,
+];
+
+/// Roles of the biases of attention, in the order of [`Biases::attention`].
+pub(super) const ATTENTION_BIASES: [Role; 4] =
+    [Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::OutputBias];
+
+/// Roles of the biases of the MLP, in the order of [`Biases::mlp`].
+pub(super) const MLP_BIASES: [Role; 3] = [Role::GateBias, Role::UpBias, Role::DownBias];
+
+impl Role {
+    /// Returns the shape that the configuration demands: `[out, in]` for a projection, one dimension for
+    /// norms and biases.
+    pub fn shape(self, config: &Config) -> Vec<usize> {
+        let hidden = config.hidden_size;
+        let inner = config.intermediate_size;
+        let (experts, shared) = config.experts.map_or((0, 0), |e| (e.count, e.shared_width.unwrap_or(0)));
+        let mamba = config.mamba.unwrap_or_default();
+        let queries = config.n_heads * config.head_dim;
+        let keys = config.n_kv_heads * config.head_dim;
+        match self {
+            Role::AttentionNorm
+            | Role::AttentionAfterNorm
+            | Role::MlpNorm
+            | Role::MlpAfterNorm
+            | Role::OutputBias
+            | Role::DownBias => vec![hidden],
+            Role::QueryNorm if config.architecture.head_norms == HeadNorms::All => vec![queries],
+            Role::KeyNorm if config.architecture.head_norms == HeadNorms::All => vec![keys],
+            Role::QueryNorm | Role::KeyNorm => vec![config.head_dim],
+            Role::Query => vec![queries, hidden],
+            Role::QueryBias => vec![queries],
+            Role::Key | Role::Value => vec![keys, hidden],
+            Role::KeyBias | Role::ValueBias => vec![keys],
+            Role::Output => vec![hidden, queries],
+            Role::MambaInput => vec![2 * mamba.channels, hidden],
+            Role::MambaConvolution => vec![mamba.channels, mamba.taps],
+            Role::MambaSelection => vec![mamba.rank + 2 * mamba.states, mamba.channels],
+            Role::MambaStepNorm => vec![mamba.rank],
+            Role::MambaBNorm | Role::MambaCNorm => vec![mamba.states],
+            Role::MambaStep => vec![mamba.channels, mamba.rank],
+            Role::MambaConvolutionBias | Role::MambaStepBias | Role::MambaPast => vec![mamba.channels],
+            Role::MambaDecay => vec![mamba.channels, mamba.states],
+            Role::MambaOutput => vec![hidden, mamba.channels],
+            Role::Router => vec![experts, hidden],
+            Role::SharedRouter => vec![1, hidden],
+            Role::SharedGate | Role::SharedUp => vec![shared, hidden],
+            Role::SharedDown => vec![hidden, shared],
+            Role::Gate | Role::Up => vec![inner, hidden],
+            Role::GateBias | Role::UpBias => vec![inner],
+            Role::Down => vec![hidden, inner],
+            Role::RotaryFrequencies => vec![config.head_dim / 2],
+        }
+    }
+
+    /// Returns the roles that a layer of `architecture` may have.
+    pub(super) fn of_architecture(architecture: &Architecture) -> impl Iterator<Item = Role> {
+        let has = |role: &Role| match role {
+            Role::AttentionNorm | Role::MlpNorm => architecture.norms_before(),
+            Role::AttentionAfterNorm | Role::MlpAfterNorm => architecture.norms_after(),
+            Role::QueryNorm | Role::KeyNorm => architecture.head_norms != HeadNorms::None,
+            role if OF_MAMBA.contains(role) => architecture.mamba.is_some(),
+            Role::Router => architecture.experts.is_some(),
+            Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
+                architecture.experts.is_some_and(|experts| experts.shared.is_some())
+            }
+            _ => true,
+        };
+        LAYER_NAMES.iter().map(|(role, ..)| *role).filter(has)
+    }
+
+    /// Returns the name after the prefix of the layer, in files of kind `container` that hold a model of `architecture`;
+    /// empty if such files do not hold the role by itself.
+    pub(super) fn name_in(self, container: Container, architecture: &Architecture) -> &'static str {
+        let joined = architecture
+            .joined
+            .iter()
+            .find(|(roles, a, b)| roles.contains(&self) && !pick(container, a, b).is_empty());
+        let mut all = architecture.names.iter().chain(&LAYER_NAMES);
+        match (joined, all.find(|(role, ..)| *role == self)) {
+            (None, Some((_, a, b))) => pick(container, a, b),
+            _ => "",
+        }
+    }
+
+    /// Returns the roles that layers of the kind `kind` of a model with the configuration `config` must have, experts aside.
+    pub fn required(config: &Config, kind: LayerKind) -> Vec<Role> {
+        let roles = ATTENTION_BIASES.iter().chain(&MLP_BIASES);
+        let stored = config.biases.attention.iter().chain(&config.biases.mlp);
+        let without: Vec<Role> =
+            roles.zip(stored).filter(|(_, stored)| !**stored).map(|(role, _)| *role).collect();
+        let other_mixer: &[Role] = match kind.mixer {
+            Mixer::Attention => &OF_MAMBA,
+            Mixer::Mamba => &OF_ATTENTION,
+        };
+        let other: &[Role] = match kind.feed_forward {
+            FeedForward::Mlp => &AROUND_EXPERTS,
+            FeedForward::Experts => &OF_EXPERTS,
+        };
+        Role::of_architecture(config.architecture)
+            .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
+            .filter(|role| !other.contains(role) && !other_mixer.contains(role))
+            .collect()
+    }
+
+    /// Returns the roles that some layers of a model with the configuration `config` must have, experts aside.
+    pub fn required_anywhere(config: &Config) -> Vec<Role> {
+        let mut roles: Vec<Role> =
+            config.layers.iter().flat_map(|kind| Self::required(config, *kind)).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Whether the role is that of a router or of the expert that serves every token. Like the experts, such tensors of
+    /// several layers are not mixed: the experts of one layer have nothing to do with those of another.
+    pub fn goes_with_experts(self) -> bool {
+        AROUND_EXPERTS.contains(&self)
+    }
+
+    /// Whether the role is that of a router.
+    pub fn is_router(self) -> bool {
+        matches!(self, Role::Router | Role::SharedRouter)
+    }
+
+    /// Whether llama.cpp reads the role in no other type than F32: that of a router, and what is small in a Mamba mixer.
+    pub fn is_small(self) -> bool {
+        self.is_router() || matches!(self, Role::MambaConvolution | Role::MambaDecay)
+    }
+
+    /// Whether the role is that of a norm.
+    pub fn is_norm(self) -> bool {
+        NORMS.contains(&self)
+    }
+
+    /// Whether the role is that of a bias.
+    pub fn is_bias(self) -> bool {
+        ATTENTION_BIASES.contains(&self) || MLP_BIASES.contains(&self)
+    }
+}
+
+impl Biases {
+    /// Returns the biases for whose role `is_there` holds.
+    pub fn of(is_there: impl Fn(Role) -> bool) -> Self {
+        Self { attention: ATTENTION_BIASES.map(&is_there), mlp: MLP_BIASES.map(&is_there) }
+    }
+}
