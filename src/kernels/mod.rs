@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod convolution;
+pub mod delta_rule;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod mamba;

@@ -24,18 +24,67 @@ pub struct HeadRows {
     pub width: usize,
     /// Rows of each head that are rotated, which are its first in files; even.
     pub rotated: usize,
+    /// Rows that follow those of each head and are no part of it.
+    pub followed_by: usize,
 }
 
-/// How a file holds the numbers of a tensor.
+/// Value heads of a gated delta net, of which each key head serves as many: the place of head `i` of those of key head `j`,
+/// of `n` key heads with `r` value heads each, is `j r + i` ([`ByKey`](HeadOrder::ByKey)) or `i n + j`
+/// ([`InTurns`](HeadOrder::InTurns)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueHeads {
+    /// Number of key heads.
+    pub key_heads: usize,
+    /// Number of value heads of each key head.
+    pub of_each: usize,
+    /// Rows or columns of a value head.
+    pub width: usize,
+    /// Rows before those of the value heads.
+    pub after: usize,
+    /// Whether the heads are columns of each row instead of rows; the rows are as long as the heads together.
+    pub columns: bool,
+    /// Order in the file; the arithmetic reads the other.
+    pub order: HeadOrder,
+}
+
+/// Order of the value heads of a gated delta net. See [`ValueHeads`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeadOrder {
+    /// Those of one key head after those of another, as in transformers.
+    #[default]
+    ByKey,
+    /// The first of each key head, then the second of each, as in llama.cpp.
+    InTurns,
+}
+
+/// How a file holds a tensor: in which order, and by which numbers.
 ///
 /// The arithmetic rotates row `j` of a head together with row `j + width / 2`, and rotates rows that are not to be
 /// rotated by an angle of zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Form {
-    /// As the arithmetic reads the tensor.
+pub struct Form {
+    /// Order of rows or columns.
+    pub order: Order,
+    /// What numbers stand for.
+    pub numbers: Numbers,
+}
+
+/// Order in which a file holds the rows or columns of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// That in which the arithmetic reads them.
     Plain,
     /// Rows of heads in this order, those that are not rotated after the others.
     Rows(HeadRows, RowOrder),
+    /// Value heads of a gated delta net in the other order.
+    ValueHeads(ValueHeads),
+}
+
+/// By which numbers a file holds those of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Numbers {
+    /// As the arithmetic reads them.
+    Plain,
     /// Less this number.
     Less(f32),
     /// The logarithm of the negative number.
@@ -43,11 +92,11 @@ pub enum Form {
 }
 
 impl HeadRows {
-    /// Returns how a file holds rows in `order`.
-    pub fn form(self, order: RowOrder) -> Form {
+    /// Returns the order in which a file holds rows in `order`.
+    pub fn order(self, order: RowOrder) -> Order {
         match order {
-            RowOrder::Halves if self.rotated == self.width => Form::Plain,
-            _ => Form::Rows(self, order),
+            RowOrder::Halves if self.rotated == self.width => Order::Plain,
+            _ => Order::Rows(self, order),
         }
     }
 
@@ -62,87 +111,145 @@ impl HeadRows {
             // Those that are not rotated stay in order: first the one half of them, then the other.
             (j, side) => 2 * turning + (j - turning) + side * (half - turning),
         };
-        (0..self.width).map(place).collect()
+        (0..self.width).map(place).chain(self.width..self.width + self.followed_by).collect()
+    }
+}
+
+impl ValueHeads {
+    /// Returns, for each head in the order of the arithmetic, its place in the file.
+    fn places(self) -> Vec<usize> {
+        let Self { key_heads, of_each, order, .. } = self;
+        let place = |head: usize| match order {
+            // The arithmetic reads them in turns.
+            HeadOrder::ByKey => head % key_heads * of_each + head / key_heads,
+            HeadOrder::InTurns => head % of_each * key_heads + head / of_each,
+        };
+        (0..key_heads * of_each).map(place).collect()
+    }
+}
+
+impl Order {
+    /// Reorders from the order of the arithmetic to that of the file, or back if `back`. Rows of quantised weights are
+    /// moved without being decoded, since a row is a whole number of quantisation blocks; columns are decoded.
+    fn reorder(self, stored: Stored, back: bool) -> Result<Stored> {
+        let (places, heads, width, after) = match self {
+            Order::Plain => return Ok(stored),
+            Order::Rows(rows, order) => {
+                let HeadRows { heads, width, rotated, followed_by } = rows;
+                if !(width.is_multiple_of(2) && rotated.is_multiple_of(2) && rotated <= width) {
+                    return Err(Error::Shape(format!("{rows:?} cannot be rotated")));
+                }
+                // Single rows change places within each head.
+                return permuted(stored, heads * (width + followed_by), 0, 1, &rows.places(order), back);
+            }
+            Order::ValueHeads(heads) => {
+                (heads.places(), heads.key_heads * heads.of_each, heads.width, heads.after)
+            }
+        };
+        match self {
+            Order::ValueHeads(ValueHeads { columns: true, .. }) => {
+                let values = Stored::from_f32(&stored.to_f32()?);
+                let rows = values.len() / (heads * width).max(1);
+                permuted(values, rows * heads, 0, 1, &places, back)
+            }
+            _ => permuted(stored, after + heads * width, after, width, &places, back),
+        }
+    }
+}
+
+/// Moves groups of `width` of the `n` equal parts of `stored`, but for the first `after` parts: of every `places.len()`
+/// groups, group `i` goes to place `places[i]`, or back.
+fn permuted(
+    stored: Stored,
+    n: usize,
+    after: usize,
+    width: usize,
+    places: &[usize],
+    back: bool,
+) -> Result<Stored> {
+    let bytes = &stored.bytes;
+    let block = places.len() * width;
+    if n == 0 || block == 0 || !bytes.len().is_multiple_of(n) || !(n - after.min(n)).is_multiple_of(block) {
+        return Err(Error::Shape(format!("{} bytes are not {n} rows of heads", bytes.len())));
+    }
+    let part = bytes.len() / n;
+    let (kept, moved) = bytes.split_at_checked(after * part).or_internal("rows before heads are missing")?;
+    let group = width * part;
+    let mut out = vec![0; moved.len()];
+    for (from, to) in moved.chunks(block * part).zip(out.chunks_mut(block * part)) {
+        for (ours, theirs) in places.iter().enumerate() {
+            let (read, write) = if back { (*theirs, ours) } else { (ours, *theirs) };
+            let from = from.get(read * group..(read + 1) * group);
+            let to = to.get_mut(write * group..(write + 1) * group);
+            let (to, from) = to.zip(from).or_internal("a row of a head is missing")?;
+            to.copy_from_slice(from);
+        }
+    }
+    Ok(Stored { bytes: [kept, &out].concat(), ..stored })
+}
+
+impl Numbers {
+    fn read(self, stored: Stored) -> Result<Stored> {
+        match self {
+            Numbers::Plain => Ok(stored),
+            Numbers::Less(number) => changed(&stored, |x| x + number),
+            Numbers::Logarithm => changed(&stored, |x| -x.exp()),
+        }
     }
 
-    /// Reorders rows from the order of the arithmetic to `order`, or back if `back`. A row is a whole number of
-    /// quantisation blocks, so quantised weights are moved without being decoded.
-    fn reorder(self, bytes: &[u8], order: RowOrder, back: bool) -> Result<Vec<u8>> {
-        let n_rows = self.heads * self.width;
-        let even =
-            self.width.is_multiple_of(2) && self.rotated.is_multiple_of(2) && self.rotated <= self.width;
-        if n_rows == 0 || !bytes.len().is_multiple_of(n_rows) || !even {
-            return Err(Error::Shape(format!("{} bytes are not the rows of {self:?}", bytes.len())));
+    fn write(self, stored: Stored) -> Result<Stored> {
+        match self {
+            Numbers::Plain => Ok(stored),
+            Numbers::Less(number) => changed(&stored, |x| x - number),
+            Numbers::Logarithm => changed(&stored, |x| (-x).ln()),
         }
-        let row = bytes.len() / n_rows;
-        let places = self.places(order);
-        let mut out = vec![0; bytes.len()];
-        for (from, to) in bytes.chunks(self.width * row).zip(out.chunks_mut(self.width * row)) {
-            for (ours, theirs) in places.iter().enumerate() {
-                let (read, write) = if back { (*theirs, ours) } else { (ours, *theirs) };
-                let from = from.get(read * row..(read + 1) * row);
-                let to = to.get_mut(write * row..(write + 1) * row);
-                let (to, from) = to.zip(from).or_internal("a row of a head is missing")?;
-                to.copy_from_slice(from);
-            }
-        }
-        Ok(out)
     }
 }
 
 impl Form {
-    /// Changes numbers as a file holds them to numbers as the arithmetic reads them.
+    /// As the arithmetic reads the tensor.
+    pub const PLAIN: Form = Form { order: Order::Plain, numbers: Numbers::Plain };
+
+    /// Changes a tensor as a file holds it to one as the arithmetic reads it.
     ///
     /// # Errors
     /// [`Error::Shape`] if the bytes are not a whole number of equal rows, or a head has an odd number of rows; those of
     /// [`Stored::to_f32`].
     pub fn read(self, stored: Stored) -> Result<Stored> {
-        match self {
-            Form::Plain => Ok(stored),
-            Form::Rows(rows, order) => {
-                Ok(Stored { bytes: rows.reorder(&stored.bytes, order, true)?, ..stored })
-            }
-            Form::Less(number) => changed(&stored, |x| x + number),
-            Form::Logarithm => changed(&stored, |x| -x.exp()),
-        }
+        self.numbers.read(self.order.reorder(stored, true)?)
     }
 
-    /// Changes numbers as the arithmetic reads them to numbers as a file holds them.
+    /// Changes a tensor as the arithmetic reads it to one as a file holds it.
     ///
     /// # Errors
     /// Those of [`read`](Self::read).
     pub fn write(self, stored: Stored) -> Result<Stored> {
-        match self {
-            Form::Plain => Ok(stored),
-            Form::Rows(rows, order) => {
-                Ok(Stored { bytes: rows.reorder(&stored.bytes, order, false)?, ..stored })
-            }
-            Form::Less(number) => changed(&stored, |x| x - number),
-            Form::Logarithm => changed(&stored, |x| (-x).ln()),
-        }
+        self.order.reorder(self.numbers.write(stored)?, false)
     }
 
-    /// Returns how the numbers stand in which tensors of several layers are mixed, of what `role` is: as a file holds them,
-    /// but with what they are stored less, and the negative decays of a Mamba mixer as logarithms.
+    /// Returns the form in which the tensors of `role` of several layers are mixed: in the order of the file, but with what
+    /// their numbers are stored less, and negative decays as logarithms.
     pub fn mixed(self, role: Role) -> Form {
-        match self {
-            Form::Less(_) => Form::Plain,
-            Form::Plain if role == Role::MambaDecay => Form::Logarithm,
-            form => form,
-        }
+        Form { numbers: if role.is_decay() { Numbers::Logarithm } else { Numbers::Plain }, ..self }
     }
 
-    /// Changes numbers in this form to numbers in the form `to`.
+    /// Changes a tensor in this form to one in the form `to`.
     ///
     /// # Errors
     /// Those of [`read`](Self::read).
     pub fn change(self, stored: Stored, to: Form) -> Result<Stored> {
-        if self == to { Ok(stored) } else { to.write(self.read(stored)?) }
+        if self == to {
+            return Ok(stored);
+        }
+        if self.order == to.order {
+            return to.numbers.write(self.numbers.read(stored)?);
+        }
+        to.write(self.read(stored)?)
     }
 
-    /// Returns whether the numbers of a file can be changed only all together, not a few rows at a time.
+    /// Returns whether a file's tensor can be changed only as a whole, not a few rows at a time.
     pub fn needs_all_rows(self) -> bool {
-        matches!(self, Form::Rows(..))
+        self.order != Order::Plain
     }
 }
 
@@ -156,7 +263,8 @@ mod tests {
     use super::*;
     use crate::format::element::Element;
 
-    fn bytes(form: Form, bytes: &[u8], write: bool) -> Vec<u8> {
+    fn bytes(order: Order, bytes: &[u8], write: bool) -> Vec<u8> {
+        let form = Form { order, ..Form::PLAIN };
         let stored = Stored { element: Element::F32, bytes: bytes.to_vec() };
         if write { form.write(stored).unwrap().bytes } else { form.read(stored).unwrap().bytes }
     }
@@ -165,25 +273,25 @@ mod tests {
     fn orders_of_rows_undo_each_other() {
         // Two heads of four one-byte rows: in the order `Halves` (0 1 2 3), row j is rotated with row j + 2.
         let halves: Vec<u8> = (0..8).collect();
-        let rows = HeadRows { heads: 2, width: 4, rotated: 4 };
-        assert_eq!(rows.form(RowOrder::Halves), Form::Plain);
-        let form = rows.form(RowOrder::Pairs);
+        let rows = HeadRows { heads: 2, width: 4, rotated: 4, followed_by: 0 };
+        assert_eq!(rows.order(RowOrder::Halves), Order::Plain);
+        let form = rows.order(RowOrder::Pairs);
         let pairs = bytes(form, &halves, true);
         assert_eq!(pairs, [0, 2, 1, 3, 4, 6, 5, 7]);
         assert_eq!(bytes(form, &pairs, false), halves);
-        let three = HeadRows { heads: 3, ..rows }.form(RowOrder::Pairs);
+        let three = Form { order: HeadRows { heads: 3, ..rows }.order(RowOrder::Pairs), ..Form::PLAIN };
         assert!(three.read(Stored { element: Element::F32, bytes: halves }).is_err());
     }
 
     #[test]
     fn rows_that_are_not_rotated_share_the_halves() {
         // Of eight rows, the first four are rotated.
-        let rows = HeadRows { heads: 1, width: 8, rotated: 4 };
+        let rows = HeadRows { heads: 1, width: 8, rotated: 4, followed_by: 0 };
         let of_file: Vec<u8> = (0..8).collect();
         for (order, ours) in
             [(RowOrder::Halves, [0, 1, 4, 5, 2, 3, 6, 7]), (RowOrder::Pairs, [0, 2, 4, 5, 1, 3, 6, 7])]
         {
-            let form = rows.form(order);
+            let form = rows.order(order);
             assert_eq!(bytes(form, &of_file, false), ours);
             assert_eq!(bytes(form, &ours, true), of_file);
         }
@@ -192,17 +300,50 @@ mod tests {
     #[test]
     fn decays_are_stored_as_logarithms() {
         let stored = Stored::from_f32(&[0.0, 2f32.ln()]);
-        let read = Form::Logarithm.read(stored.clone()).unwrap().to_f32().unwrap();
+        let read = Numbers::Logarithm.read(stored.clone()).unwrap().to_f32().unwrap();
         assert!((read[0] + 1.0).abs() < 1e-6 && (read[1] + 2.0).abs() < 1e-6);
-        let back = Form::Logarithm.write(Stored::from_f32(&read)).unwrap().to_f32().unwrap();
+        let back = Numbers::Logarithm.write(Stored::from_f32(&read)).unwrap().to_f32().unwrap();
         assert!(back.iter().zip(stored.to_f32().unwrap()).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 
     #[test]
     fn norms_less_one_are_read_with_it() {
         let stored = Stored::from_f32(&[-0.25, 0.5]);
-        let read = Form::Less(1.0).read(stored.clone()).unwrap();
+        let read = Numbers::Less(1.0).read(stored.clone()).unwrap();
         assert_eq!(read.to_f32().unwrap(), [0.75, 1.5]);
-        assert_eq!(Form::Less(1.0).write(read).unwrap().bytes, stored.bytes);
+        assert_eq!(Numbers::Less(1.0).write(read).unwrap().bytes, stored.bytes);
+    }
+
+    #[test]
+    fn rows_that_follow_a_head_stay() {
+        let rows = HeadRows { heads: 2, width: 4, rotated: 4, followed_by: 2 };
+        let pairs = bytes(rows.order(RowOrder::Pairs), &(0..12).collect::<Vec<u8>>(), true);
+        assert_eq!(pairs, [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
+    }
+
+    #[test]
+    fn value_heads_change_places_and_back() {
+        // Two key heads with three value heads of two rows each, after one row. By key: a0 a1 a2 b0 b1 b2.
+        let heads = ValueHeads {
+            key_heads: 2,
+            of_each: 3,
+            width: 2,
+            after: 1,
+            columns: false,
+            order: HeadOrder::InTurns,
+        };
+        let by_key: Vec<u8> = (0..13).collect();
+        let in_turns = bytes(Order::ValueHeads(heads), &by_key, true);
+        assert_eq!(in_turns, [0, 1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12]);
+        assert_eq!(bytes(Order::ValueHeads(heads), &in_turns, false), by_key);
+        let other = ValueHeads { order: HeadOrder::ByKey, ..heads };
+        assert_eq!(bytes(Order::ValueHeads(other), &in_turns, true), by_key);
+        // The same as columns of two rows.
+        let columns = ValueHeads { after: 0, columns: true, width: 1, ..heads };
+        let form = Form { order: Order::ValueHeads(columns), ..Form::PLAIN };
+        let values: Vec<f32> = (0..12u8).map(f32::from).collect();
+        let moved = form.write(Stored::from_f32(&values)).unwrap();
+        assert_eq!(moved.to_f32().unwrap(), [0., 3., 1., 4., 2., 5., 6., 9., 7., 10., 8., 11.]);
+        assert_eq!(form.read(moved).unwrap().to_f32().unwrap(), values);
     }
 }

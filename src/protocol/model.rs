@@ -108,6 +108,8 @@ fn kinds(config: &Config) -> Vec<String> {
     let words = |kind: &LayerKind| {
         let mixer = match (kind.mixer, kind.window, kind.rope) {
             (Mixer::Mamba, ..) => "Mamba",
+            (Mixer::ShortConvolution, ..) => "short convolution",
+            (Mixer::DeltaNet, ..) => "delta net",
             (Mixer::Attention, Some(_), _) => "attention with a window",
             (Mixer::Attention, None, None) if rotates => "attention without positions",
             (Mixer::Attention, None, _) => "attention",

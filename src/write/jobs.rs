@@ -91,7 +91,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let name = name.or_internal("rotary divisors have no name in such a file")?;
         let content = Content::New(encode(element, &divisors)?);
         let bytes = size(&name, element, &shape)?;
-        jobs.push(Job { content, element, forms: [Form::Plain; 2], bytes, name, shape });
+        jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape });
     }
     Ok(jobs)
 }
@@ -121,7 +121,7 @@ impl<'a> JoinedParts<'a> {
         }
         let shape = whole.shape(config);
         let bytes = parts.iter().map(|part| part.bytes).sum();
-        Ok(Job { content: Content::Joined(parts), element, forms: [Form::Plain; 2], name, shape, bytes })
+        Ok(Job { content: Content::Joined(parts), element, forms: [Form::PLAIN; 2], name, shape, bytes })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 28] = [
+const FIXTURES: [&str; 30] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -45,6 +45,8 @@ const FIXTURES: [&str; 28] = [
     "qwen3moe",
     "granitemoe",
     "jamba",
+    "lfm2",
+    "qwen3_5",
     "qwen3moe_mixed",
     "qwen3moe_step",
     "granite4_nope",
@@ -213,7 +215,7 @@ fn refused(name: &str, method: &str, container: Container) -> Option<&'static st
         begins(&["smollm3", "exaone4_hybrid", "qwen3moe_mixed", "qwen3moe_step", "gemma3_cap"]);
     match (method, container) {
         (_, Container::Gguf) if hugging_face_only => Some("write a Hugging Face folder"),
-        ("flatten", _) if normalises_after || has_experts || name == "jamba_dense" => {
+        ("flatten", _) if normalises_after || has_experts || begins(&["jamba_dense", "lfm2", "qwen3_5"]) => {
             Some("is not defined for")
         }
         ("replaceme", _) if normalises_after || has_experts => Some("is not defined for"),

@@ -81,6 +81,7 @@ pub async fn layers(
     if let Some(why) = why_not_pooled(&context.model.config) {
         built.remarks.push(format!("Spans were refitted without pooling, because the model's layers {why}."));
     }
+    built.remarks.extend(refit::remark(context, resources));
     Ok(built)
 }
 
@@ -94,6 +95,8 @@ pub fn pools(config: &Config) -> bool {
 fn why_not_pooled(config: &Config) -> Option<&'static str> {
     if config.has_other_mixers() {
         Some("have mixers of different kinds")
+    } else if config.architecture.gated_heads {
+        Some("multiply the outputs of their heads by gates")
     } else if config.has_experts() {
         Some("have experts, and those of different layers have nothing to do with each other")
     } else if config.architecture.norms_after() {

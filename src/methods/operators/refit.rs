@@ -23,7 +23,7 @@ use crate::methods::walk::walk;
 use crate::methods::walk::walker::{Systems, Walker};
 use crate::methods::work::Work;
 use crate::model::Config;
-use crate::model::config::{FeedForward, LayerKind, Mixer};
+use crate::model::config::{FeedForward, LayerKind};
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::read_f32;
@@ -150,8 +150,7 @@ impl Part {
     /// Returns the role of the projection that writes to the residual stream, in layers of the kind `kind`.
     fn projection(self, kind: LayerKind) -> Role {
         match (self, kind.mixer) {
-            (Part::Attention, Mixer::Attention) => Role::Output,
-            (Part::Attention, Mixer::Mamba) => Role::MambaOutput,
+            (Part::Attention, mixer) => Role::output_of(mixer),
             (Part::Mlp, _) => Role::Down,
         }
     }

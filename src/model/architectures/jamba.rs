@@ -40,7 +40,7 @@ pub const JAMBA: Architecture = Architecture {
         ),
     }),
     mamba: Some(MambaLayers { period: 8, offset: 4, states: 16, taps: 4, expand: 2 }),
-    final_norm: "model.final_layernorm.weight",
+    final_norm: ("model.final_layernorm.weight", LLAMA.final_norm.1),
     names: &[
         (Role::MlpNorm, "pre_ff_layernorm.weight", "ffn_norm.weight"),
         (Role::Router, "feed_forward.router.weight", "ffn_gate_inp.weight"),

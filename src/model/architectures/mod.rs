@@ -12,6 +12,7 @@ mod glm;
 mod granite;
 mod hunyuan;
 mod jamba;
+mod lfm;
 mod llama;
 mod ministral;
 mod mixtral;
@@ -21,13 +22,15 @@ mod qwen;
 mod seed_oss;
 mod smollm3;
 
-use super::binding::RowOrder;
+use super::binding::{HeadOrder, RowOrder};
+use super::config::Mixer;
 use super::tensors::Role;
+use crate::format::Container;
 use crate::kernels::rowwise::Activation;
 
 /// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
 /// can say all that the others can.
-pub static ALL: [&Architecture; 23] = [
+pub static ALL: [&Architecture; 25] = [
     &llama::LLAMA,
     &llama::MISTRAL,
     &mixtral::MIXTRAL,
@@ -37,6 +40,8 @@ pub static ALL: [&Architecture; 23] = [
     &qwen::QWEN3,
     &qwen::QWEN2_MOE,
     &qwen::QWEN3_MOE,
+    &qwen::QWEN3_5,
+    &lfm::LFM2,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &phi::PHI3,
@@ -99,10 +104,24 @@ pub struct Architecture {
     pub experts: Option<Experts>,
     /// Mamba mixers in the place of attention, in some layers; `None` if all layers have attention.
     pub mamba: Option<MambaLayers>,
-    /// Name of the norm before the head in Hugging Face models.
-    pub final_norm: &'static str,
+    /// Short convolutions in the place of attention, in some layers: the number of taps where `conv_L_cache` is absent.
+    pub short_convolution: Option<usize>,
+    /// Gated delta nets in the place of attention, in some layers.
+    pub delta_net: Option<DeltaNetLayers>,
+    /// Whether the output of each head of attention is multiplied by the sigmoid of a gate of as many numbers, whose rows
+    /// follow those of the head in the query projection.
+    pub gated_heads: bool,
+    /// Names of the norm before the head, in Hugging Face models and in GGUF files.
+    pub final_norm: (&'static str, &'static str),
     /// Key of the width of the MLP in `config.json`.
     pub mlp_width: &'static str,
+    /// Whether the MLP is narrower than its key says where `block_auto_adjust_ff_dim` is true or absent: two thirds,
+    /// times `block_ffn_dim_multiplier`, rounded up to a multiple of `block_multiple_of`.
+    pub adjusts_mlp: bool,
+    /// Key of the epsilon of the norms in `config.json`.
+    pub norm_epsilon: &'static str,
+    /// Former spellings of keys of `config.json`, which transformers prefers, and the keys as they are spelled now.
+    pub former_keys: &'static [(&'static str, &'static str)],
     /// Names of tensors of a layer that are not Llama's: role, name after `model.layers.<n>.` in a Hugging Face model,
     /// and name after `blk.<n>.` in a GGUF file.
     pub names: &'static [(Role, &'static str, &'static str)],
@@ -115,6 +134,21 @@ impl Architecture {
     /// Returns whether a layer normalises what attention and the MLP read.
     pub fn norms_before(&self) -> bool {
         self.norms != Norms::After
+    }
+
+    /// Returns the mixer that some layers have in the place of attention.
+    pub fn other_mixer(&self) -> Option<Mixer> {
+        let mamba = self.mamba.map(|_| Mixer::Mamba);
+        let convolution = self.short_convolution.map(|_| Mixer::ShortConvolution);
+        mamba.or(convolution).or(self.delta_net.map(|_| Mixer::DeltaNet))
+    }
+
+    /// Returns the order of the value heads of delta nets in files of kind `container`.
+    pub fn value_heads(&self, container: Container) -> HeadOrder {
+        match (container, self.delta_net) {
+            (Container::Gguf, Some(rule)) => rule.gguf_heads,
+            _ => HeadOrder::ByKey,
+        }
     }
 
     /// Returns whether a layer normalises what attention and the MLP add to the residual stream.
@@ -177,6 +211,24 @@ pub struct MambaLayers {
     pub taps: usize,
     /// Channels for each number of the stream where `mamba_expand` is absent.
     pub expand: usize,
+}
+
+/// Gated delta nets in the place of attention: in the layers that `layer_types` calls `linear_attention`, or, without such
+/// a list, in all but every `full_attention_interval`-th.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaNetLayers {
+    /// `full_attention_interval` where it is absent.
+    pub every: usize,
+    /// Number of key heads where `linear_num_key_heads` is absent.
+    pub key_heads: usize,
+    /// Number of value heads where `linear_num_value_heads` is absent.
+    pub value_heads: usize,
+    /// Widths of a key head and of a value head where `linear_key_head_dim` and `linear_value_head_dim` are absent.
+    pub widths: [usize; 2],
+    /// Taps of the convolution where `linear_conv_kernel_dim` is absent.
+    pub taps: usize,
+    /// Order of the value heads in GGUF files; those of a key head follow each other in Hugging Face models.
+    pub gguf_heads: HeadOrder,
 }
 
 /// Gates by which the outputs of the experts that were chosen for a token are multiplied.

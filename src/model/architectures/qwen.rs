@@ -1,8 +1,13 @@
-//! Qwen2, which adds biases, and Qwen3, which normalises each head; both also with experts.
+//! Qwen2, which adds biases, and Qwen3, which normalises each head; both also with experts. Qwen3.5, most of whose layers
+//! have gated delta nets.
 
 use super::llama::LLAMA;
-use super::{Architecture, ExpertLayers, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual, Windows};
-use crate::model::binding::RowOrder;
+use super::{
+    Architecture, DeltaNetLayers, ExpertLayers, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual,
+    Windows,
+};
+use crate::model::binding::{HeadOrder, RowOrder};
+use crate::model::tensors::Role;
 
 /// Qwen2 and Qwen2.5.
 pub const QWEN2: Architecture = Architecture {
@@ -97,5 +102,38 @@ pub const QWEN3_MOE: Architecture = Architecture {
         shared: None,
         ..QWEN_EXPERTS
     }),
+    ..QWEN3
+};
+
+/// Qwen3.5, dense, text: delta nets in three of four layers, heads with gates in the others.
+pub const QWEN3_5: Architecture = Architecture {
+    name: "Qwen3.5",
+    class: "Qwen3_5ForCausalLM",
+    base: "Qwen3_5TextModel",
+    model_type: "qwen3_5_text",
+    gguf: "qwen35",
+    usual: Usual {
+        hidden_size: 4096,
+        intermediate_size: 12_288,
+        n_heads: 16,
+        n_kv_heads: Some(4),
+        head_dim: Some(256),
+        vocab_size: 248_320,
+        rope_theta: 10_000_000.0,
+        rotated_share: Some(0.25),
+        ..QWEN3.usual
+    },
+    norm_offset: 1.0,
+    windows: Windows::Never,
+    delta_net: Some(DeltaNetLayers {
+        every: 4,
+        key_heads: 16,
+        value_heads: 32,
+        widths: [128, 128],
+        taps: 4,
+        gguf_heads: HeadOrder::InTurns,
+    }),
+    gated_heads: true,
+    names: &[(Role::MlpNorm, "post_attention_layernorm.weight", "post_attention_norm.weight")],
     ..QWEN3
 };

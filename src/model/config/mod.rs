@@ -10,7 +10,7 @@ pub mod special;
 use serde_json::{Map, Value};
 
 use super::architectures::{Architecture, HeadNorms, Rotation, Scaling, Windows};
-use super::binding::{Form, HeadRows};
+use super::binding::{Form, HeadOrder, HeadRows, Numbers, Order, ValueHeads};
 use super::rope::Rope;
 use super::tensors::{Role, TensorId};
 use crate::error::OrInternal;
@@ -61,6 +61,10 @@ pub struct Config {
     pub experts: Option<ExpertSizes>,
     /// Sizes of the Mamba mixers, if any layer has one.
     pub mamba: Option<MambaSizes>,
+    /// Taps of the short convolutions, if any layer has one.
+    pub short_convolution: Option<usize>,
+    /// Sizes of the gated delta nets, if any layer has one.
+    pub delta_net: Option<DeltaNetSizes>,
     /// Id of the token that begins every sequence; `None` if the model has none.
     pub bos_token_id: Option<u32>,
     /// Id of the token that ends a text; the first id if the model names several.
@@ -89,6 +93,73 @@ pub enum Mixer {
     Attention,
     /// A state-space model.
     Mamba,
+    /// A convolution over a few tokens between two gates.
+    ShortConvolution,
+    /// A memory of keys and values that is corrected token by token.
+    DeltaNet,
+}
+
+/// Sizes of a gated delta net.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeltaNetSizes {
+    /// Number of key heads, which is that of the query heads.
+    pub key_heads: usize,
+    /// Number of value heads; a multiple of the key heads.
+    pub value_heads: usize,
+    /// Width of a key head.
+    pub key_width: usize,
+    /// Width of a value head.
+    pub value_width: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// Order in which the model's files hold the value heads, and the arithmetic reads them.
+    pub heads: HeadOrder,
+}
+
+impl DeltaNetSizes {
+    /// Returns the width of all key heads together.
+    pub fn keys(self) -> usize {
+        self.key_heads * self.key_width
+    }
+
+    /// Returns the width of all value heads together.
+    pub fn values(self) -> usize {
+        self.value_heads * self.value_width
+    }
+
+    /// Returns the number of channels of the convolution: queries, keys and values.
+    pub fn convolved(self) -> usize {
+        2 * self.keys() + self.values()
+    }
+
+    /// Returns the key head that serves the value head `head`.
+    pub fn key_head(self, head: usize) -> usize {
+        match self.heads {
+            HeadOrder::ByKey => head * self.key_heads / self.value_heads.max(1),
+            HeadOrder::InTurns => head % self.key_heads.max(1),
+        }
+    }
+
+    /// Returns the order of the tensor of `role` in a file that holds value heads in `order`.
+    fn order(self, order: HeadOrder, role: Role) -> Order {
+        let Self { key_heads, value_heads, value_width, .. } = self;
+        let of_each = value_heads / key_heads.max(1);
+        if order == self.heads || of_each < 2 {
+            return Order::Plain;
+        }
+        let rows = ValueHeads { key_heads, of_each, width: value_width, after: 0, columns: false, order };
+        match role {
+            Role::DeltaInput | Role::DeltaConvolution => {
+                Order::ValueHeads(ValueHeads { after: 2 * self.keys(), ..rows })
+            }
+            Role::DeltaGate => Order::ValueHeads(rows),
+            Role::DeltaRate | Role::DeltaStep | Role::DeltaStepBias | Role::DeltaDecay => {
+                Order::ValueHeads(ValueHeads { width: 1, ..rows })
+            }
+            Role::DeltaOutput => Order::ValueHeads(ValueHeads { columns: true, ..rows }),
+            _ => Order::Plain,
+        }
+    }
 }
 
 /// Sizes of a Mamba mixer.
@@ -218,6 +289,14 @@ impl Config {
                 self.rotated_width, self.head_dim
             ));
         }
+        if let Some(sizes) = self.delta_net
+            && !sizes.value_heads.is_multiple_of(sizes.key_heads)
+        {
+            return bad(format!(
+                "{} value heads of a delta net are not a multiple of {} key heads",
+                sizes.value_heads, sizes.key_heads
+            ));
+        }
         if self.layers.len() != self.n_layers {
             return Err(Error::internal(format!("{} kinds of {} layers", self.layers.len(), self.n_layers)));
         }
@@ -265,27 +344,39 @@ impl Config {
 
     /// Returns how files of kind `container` hold the tensor `id`, next to how the arithmetic reads it.
     pub fn form(&self, container: Container, id: TensorId) -> Form {
+        let is_norm = id == TensorId::FinalNorm || id.role().is_some_and(Role::is_offset_norm);
+        let numbers = match container {
+            Container::Safetensors if id.role().is_some_and(Role::is_decay) => Numbers::Logarithm,
+            Container::Safetensors if is_norm && self.architecture.norm_offset != 0.0 => {
+                Numbers::Less(self.architecture.norm_offset)
+            }
+            _ => Numbers::Plain,
+        };
+        Form { order: id.role().map_or(Order::Plain, |role| self.order(container, role)), numbers }
+    }
+
+    /// Returns the order in which files of kind `container` hold the rows or columns of the tensor of `role`.
+    fn order(&self, container: Container, role: Role) -> Order {
         let architecture = self.architecture;
-        if container == Container::Safetensors && id.role() == Some(Role::MambaDecay) {
-            return Form::Logarithm;
-        }
-        let is_norm = id == TensorId::FinalNorm || id.role().is_some_and(Role::is_norm);
-        if is_norm && container == Container::Safetensors && architecture.norm_offset != 0.0 {
-            return Form::Less(architecture.norm_offset);
-        }
         let order = match container {
             Container::Safetensors => architecture.hugging_face_rows,
             Container::Gguf => architecture.gguf_rows,
         };
         let per_norm = |heads: usize| if architecture.head_norms == HeadNorms::All { heads } else { 1 };
-        let heads = match id.role() {
-            Some(Role::Query | Role::QueryBias) => self.n_heads,
-            Some(Role::Key | Role::KeyBias) => self.n_kv_heads,
-            Some(Role::QueryNorm) => per_norm(self.n_heads),
-            Some(Role::KeyNorm) => per_norm(self.n_kv_heads),
-            _ => return Form::Plain,
-        };
-        HeadRows { heads, width: self.head_dim, rotated: self.rotated_width }.form(order)
+        let rows = HeadRows { heads: 1, width: self.head_dim, rotated: self.rotated_width, followed_by: 0 };
+        let gate = if architecture.gated_heads { self.head_dim } else { 0 };
+        match role {
+            Role::Query | Role::QueryBias => {
+                HeadRows { heads: self.n_heads, followed_by: gate, ..rows }.order(order)
+            }
+            Role::Key | Role::KeyBias => HeadRows { heads: self.n_kv_heads, ..rows }.order(order),
+            Role::QueryNorm => HeadRows { heads: per_norm(self.n_heads), ..rows }.order(order),
+            Role::KeyNorm => HeadRows { heads: per_norm(self.n_kv_heads), ..rows }.order(order),
+            _ => match self.delta_net {
+                Some(sizes) => sizes.order(architecture.value_heads(container), role),
+                None => Order::Plain,
+            },
+        }
     }
 
     /// Returns what tells the layer `layer` apart.
@@ -349,6 +440,8 @@ impl Config {
         match kind.mixer {
             Mixer::Attention => self.n_heads * self.head_dim,
             Mixer::Mamba => self.mamba.map_or(0, |mamba| mamba.channels),
+            Mixer::ShortConvolution => self.hidden_size,
+            Mixer::DeltaNet => self.delta_net.map_or(0, DeltaNetSizes::values),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Attention of a layer: projections of the stream to heads, and norms of the heads.
 
 use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
 
 use super::attention::{KeysAndValues, Positions, gather};
 use super::linear::Linear;
@@ -22,6 +23,8 @@ pub struct Attention {
     pub kind: LayerKind,
     /// How queries and keys are normalised.
     pub head_norms: HeadWeights,
+    /// Whether the query projection gives the gate of each head after its queries.
+    pub gated: bool,
     /// Factor of the attention scores.
     pub score_scale: f64,
     /// Cap of the attention scores.
@@ -64,6 +67,7 @@ impl Attention {
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
         let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let (queries, gates) = if self.gated { self.apart(queries) } else { (queries, None) };
         let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
             HeadWeights::None => (queries, keys, &[]),
             HeadWeights::Each([query_norm, key_norm]) => {
@@ -79,7 +83,20 @@ impl Attention {
             }
         };
         let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
-        gather([queries, keys, values], heads, positions, self.kind, scoring, past)
+        let contexts = gather([queries, keys, values], heads, positions, self.kind, scoring, past)?;
+        Ok(match gates {
+            Some(gates) => contexts * sigmoid(gates),
+            None => contexts,
+        })
+    }
+
+    /// Splits what the query projection gives, `[n, heads * 2 head_dim]`, into queries and gates, `[n, heads * head_dim]`
+    /// each.
+    fn apart(&self, both: Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let ([n, _], width) = (both.dims(), self.head_dim);
+        let both = both.reshape([n, self.n_heads, 2 * width]);
+        let part = |first| both.clone().narrow(2, first, width).reshape([n, self.n_heads * width]);
+        (part(0), Some(part(width)))
     }
 }
 

@@ -3,8 +3,10 @@
 use burn::tensor::Tensor;
 
 use super::attention::{KeysAndValues, Positions};
+use super::delta_net::DeltaNet;
 use super::heads::Attention;
 use super::mamba::Mamba;
+use super::short_convolution::ShortConvolution;
 use crate::Result;
 
 /// Mixer of a layer, without its output projection.
@@ -14,6 +16,10 @@ pub enum Mixing {
     Attention(Box<Attention>),
     /// A state-space model.
     Mamba(Box<Mamba>),
+    /// A convolution over a few tokens between two gates.
+    ShortConvolution(Box<ShortConvolution>),
+    /// A memory of keys and values that is corrected token by token.
+    DeltaNet(Box<DeltaNet>),
 }
 
 /// What a layer remembers of the tokens so far.
@@ -30,7 +36,7 @@ pub struct Past {
 pub struct Memory {
     /// Last inputs of the convolution, `[batch, taps - 1, channels]`.
     pub tail: Option<Tensor<3>>,
-    /// States: `[batch, channels, states]`.
+    /// States: `[batch, channels, states]` of a state-space model, `[batch * heads, key width, value width]` of a delta net.
     pub states: Option<Tensor<3>>,
 }
 
@@ -39,7 +45,7 @@ impl Mixing {
     /// `[batch * tokens, hidden]`. With `past`, the tokens follow those that it is of.
     ///
     /// # Errors
-    /// Those of [`Attention::contexts`] and [`Mamba::forward`].
+    /// Those of the mixer, such as [`Attention::contexts`].
     pub fn forward(
         &self,
         x: Tensor<2>,
@@ -52,6 +58,8 @@ impl Mixing {
                 attention.contexts(x, [batch, tokens], positions, past.map(|past| &mut past.attention))
             }
             Mixing::Mamba(mamba) => mamba.forward(x, batch, past.map(|past| &mut past.memory)),
+            Mixing::ShortConvolution(mixer) => mixer.forward(x, batch, past.map(|past| &mut past.memory)),
+            Mixing::DeltaNet(mixer) => mixer.forward(x, batch, past.map(|past| &mut past.memory)),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod attention;
 mod convolution;
 pub mod decoder;
+mod delta_net;
 pub mod experts;
 pub mod head;
 mod heads;
@@ -11,4 +12,5 @@ mod mamba;
 pub mod mixer;
 pub mod mlp;
 pub mod norm;
+mod short_convolution;
 mod upload;

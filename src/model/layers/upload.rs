@@ -1,6 +1,7 @@
 //! Tensors of a layer, taken out by role and uploaded.
 
 use super::convolution::Convolution;
+use super::delta_net::DeltaNet;
 use super::experts::Experts;
 use super::heads::{Attention, HeadWeights};
 use super::linear::Linear;
@@ -8,6 +9,7 @@ use super::mamba::Mamba;
 use super::mixer::Mixing;
 use super::mlp::{Mlp, mlp_rows};
 use super::norm::RmsNorm;
+use super::short_convolution::ShortConvolution;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
@@ -50,13 +52,18 @@ impl TensorsByRole<'_> {
 
     /// Takes out the mixer of a layer of the kind `kind`, and its output projection.
     pub(super) fn mixer(&mut self, kind: LayerKind) -> Result<(Mixing, Linear)> {
-        Ok(match kind.mixer {
-            Mixer::Attention => (
-                Mixing::Attention(Box::new(self.attention(kind)?)),
-                self.linear(Role::Output, Role::OutputBias)?,
-            ),
-            Mixer::Mamba => (Mixing::Mamba(Box::new(self.mamba()?)), self.projection(Role::MambaOutput)?),
-        })
+        let mixer = match kind.mixer {
+            Mixer::Attention => Mixing::Attention(Box::new(self.attention(kind)?)),
+            Mixer::Mamba => Mixing::Mamba(Box::new(self.mamba()?)),
+            Mixer::ShortConvolution => Mixing::ShortConvolution(Box::new(self.short_convolution()?)),
+            Mixer::DeltaNet => Mixing::DeltaNet(Box::new(self.delta_net()?)),
+        };
+        let output = Role::output_of(kind.mixer);
+        let output = match kind.mixer {
+            Mixer::Attention => self.linear(output, Role::OutputBias)?,
+            _ => self.projection(output)?,
+        };
+        Ok((mixer, output))
     }
 
     fn attention(&mut self, kind: LayerKind) -> Result<Attention> {
@@ -67,6 +74,7 @@ impl TensorsByRole<'_> {
             head_dim: config.head_dim,
             kind,
             head_norms: self.head_norms()?,
+            gated: config.architecture.gated_heads,
             score_scale: config.score_scale(),
             score_cap: config.scales.score_cap,
             query: self.linear(Role::Query, Role::QueryBias)?,
@@ -147,6 +155,41 @@ impl TensorsByRole<'_> {
             step: self.linear(Role::MambaStep, Role::MambaStepBias)?,
             decay: self.values(Role::MambaDecay)?,
             past: self.values(Role::MambaPast)?,
+        })
+    }
+
+    fn short_convolution(&mut self) -> Result<ShortConvolution> {
+        let taps = self.config.short_convolution;
+        let taps = taps.or_internal("a layer has a short convolution, but the model has none")?;
+        Ok(ShortConvolution {
+            input: self.projection(Role::ConvolutionInput)?,
+            convolution: Convolution {
+                weight: self.values(Role::ConvolutionTaps)?,
+                bias: Vec::new(),
+                channels: self.config.hidden_size,
+                taps,
+                activated: false,
+            },
+        })
+    }
+
+    fn delta_net(&mut self) -> Result<DeltaNet> {
+        let sizes = self.config.delta_net.or_internal("a layer has a delta net, but the model has none")?;
+        Ok(DeltaNet {
+            sizes,
+            input: self.projection(Role::DeltaInput)?,
+            convolution: Convolution {
+                weight: self.values(Role::DeltaConvolution)?,
+                bias: Vec::new(),
+                channels: sizes.convolved(),
+                taps: sizes.taps,
+                activated: true,
+            },
+            gate: self.projection(Role::DeltaGate)?,
+            rate: self.projection(Role::DeltaRate)?,
+            step: self.linear(Role::DeltaStep, Role::DeltaStepBias)?,
+            decay: self.values(Role::DeltaDecay)?,
+            norm: self.norm(Role::DeltaNorm)?,
         })
     }
 

@@ -103,6 +103,9 @@ impl TensorId {
     /// a model of `architecture`; `None` if it holds the rows of one only.
     pub fn parse_joined(container: Container, architecture: &Architecture, name: &str) -> Option<Joined> {
         let (layer, rest) = in_layer(container, name)?;
+        if Role::of_architecture(architecture).any(|role| role.name_in(container, architecture) == rest) {
+            return None;
+        }
         let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
         if let Some((roles, ..)) = architecture.joined.iter().chain(&JOINED_NAMES).find(|each| is_it(each)) {
             return Some(Joined { layer, roles, of_experts: false });
@@ -149,8 +152,9 @@ impl TensorId {
                 }
                 _ => None,
             },
-            TensorId::FinalNorm if container == Container::Safetensors => {
-                Some(architecture.final_norm.to_owned())
+            TensorId::FinalNorm => {
+                let (a, b) = architecture.final_norm;
+                Some(pick(container, a, b).to_owned())
             }
             other => {
                 let (_, a, b) = MODEL_NAMES.iter().find(|(each, ..)| *each == other)?;
@@ -197,7 +201,7 @@ impl TensorId {
     /// dimension of 1 that Hugging Face models have in convolutions.
     pub fn shape_in(self, container: Container, config: &Config) -> Vec<u64> {
         let mut shape = self.shape(config);
-        if container == Container::Safetensors && self.role() == Some(Role::MambaConvolution) {
+        if container == Container::Safetensors && self.role().is_some_and(Role::is_convolution) {
             shape.insert(1, 1);
         }
         shape

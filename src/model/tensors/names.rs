@@ -8,7 +8,7 @@ use crate::model::architectures::{Architecture, ExpertNames};
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
 /// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
 /// the tensor.
-pub(super) const LAYER_NAMES: [(Role, &str, &str); 38] = [
+pub(super) const LAYER_NAMES: [(Role, &str, &str); 50] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -32,6 +32,18 @@ pub(super) const LAYER_NAMES: [(Role, &str, &str); 38] = [
     (Role::MambaDecay, "mamba.A_log", "ssm_a"),
     (Role::MambaPast, "mamba.D", "ssm_d"),
     (Role::MambaOutput, "mamba.out_proj.weight", "ssm_out.weight"),
+    (Role::ConvolutionInput, "conv.in_proj.weight", "shortconv.in_proj.weight"),
+    (Role::ConvolutionTaps, "conv.conv.weight", "shortconv.conv.weight"),
+    (Role::ConvolutionOutput, "conv.out_proj.weight", "shortconv.out_proj.weight"),
+    (Role::DeltaInput, "linear_attn.in_proj_qkv.weight", "attn_qkv.weight"),
+    (Role::DeltaGate, "linear_attn.in_proj_z.weight", "attn_gate.weight"),
+    (Role::DeltaRate, "linear_attn.in_proj_b.weight", "ssm_beta.weight"),
+    (Role::DeltaStep, "linear_attn.in_proj_a.weight", "ssm_alpha.weight"),
+    (Role::DeltaStepBias, "linear_attn.dt_bias", "ssm_dt.bias"),
+    (Role::DeltaConvolution, "linear_attn.conv1d.weight", "ssm_conv1d.weight"),
+    (Role::DeltaDecay, "linear_attn.A_log", "ssm_a"),
+    (Role::DeltaNorm, "linear_attn.norm.weight", "ssm_norm.weight"),
+    (Role::DeltaOutput, "linear_attn.out_proj.weight", "ssm_out.weight"),
     (Role::AttentionAfterNorm, "post_self_attn_layernorm.weight", "post_attention_norm.weight"),
     (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
     (Role::Router, "mlp.gate.weight", "ffn_gate_inp.weight"),
@@ -52,7 +64,7 @@ pub(super) const LAYER_NAMES: [(Role, &str, &str); 38] = [
 /// Names of the tensors outside the layers: identity, name in a Hugging Face model, and name in a GGUF file.
 pub(super) const MODEL_NAMES: [(TensorId, &str, &str); 6] = [
     (TensorId::Embedding, "model.embed_tokens.weight", "token_embd.weight"),
-    (TensorId::FinalNorm, "model.norm.weight", "output_norm.weight"),
+    (TensorId::FinalNorm, "", ""),
     (TensorId::Head, "lm_head.weight", "output.weight"),
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
     (TensorId::ShortDivisors, "", "rope_factors_short.weight"),

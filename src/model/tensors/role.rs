@@ -55,6 +55,30 @@ pub enum Role {
     MambaPast,
     /// Output projection of a Mamba mixer.
     MambaOutput,
+    /// Projection to what is convolved and to the gates around a short convolution.
+    ConvolutionInput,
+    /// Taps of a short convolution.
+    ConvolutionTaps,
+    /// Output projection of a short convolution.
+    ConvolutionOutput,
+    /// Projection to the queries, keys and values of a gated delta net.
+    DeltaInput,
+    /// Projection to the gates of the outputs of a gated delta net.
+    DeltaGate,
+    /// Projection to the rates of writing of a gated delta net.
+    DeltaRate,
+    /// Projection to the steps of a gated delta net, which decide how much is forgotten.
+    DeltaStep,
+    /// Bias of the steps of a gated delta net.
+    DeltaStepBias,
+    /// Taps of the convolution of queries, keys and values of a gated delta net.
+    DeltaConvolution,
+    /// Decays `A` of the states of a gated delta net.
+    DeltaDecay,
+    /// RMSNorm of the outputs of each head of a gated delta net.
+    DeltaNorm,
+    /// Output projection of a gated delta net.
+    DeltaOutput,
     /// RMSNorm of what attention adds to the residual stream.
     AttentionAfterNorm,
     /// RMSNorm of what the MLP reads.
@@ -117,6 +141,22 @@ const OF_MAMBA: [Role; 12] = [
     Role::MambaOutput,
 ];
 
+/// Roles of a short convolution.
+const OF_CONVOLUTION: [Role; 3] = [Role::ConvolutionInput, Role::ConvolutionTaps, Role::ConvolutionOutput];
+
+/// Roles of a gated delta net.
+const OF_DELTA_NET: [Role; 9] = [
+    Role::DeltaInput,
+    Role::DeltaGate,
+    Role::DeltaRate,
+    Role::DeltaStep,
+    Role::DeltaStepBias,
+    Role::DeltaConvolution,
+    Role::DeltaDecay,
+    Role::DeltaNorm,
+    Role::DeltaOutput,
+];
+
 /// Roles of the projections of an expert.
 pub const OF_EXPERTS: [Role; 3] = [Role::Gate, Role::Up, Role::Down];
 
@@ -128,7 +168,8 @@ const AROUND_EXPERTS: [Role; 5] =
 pub(super) const GATE_AND_UP: [Role; 2] = [Role::Gate, Role::Up];
 
 /// Roles of the norms.
-const NORMS: [Role; 9] = [
+const NORMS: [Role; 10] = [
+    Role::DeltaNorm,
     Role::MambaStepNorm,
     Role::MambaBNorm,
     Role::MambaCNorm,
@@ -147,6 +188,16 @@ pub(super) const ATTENTION_BIASES: [Role; 4] =
 /// Roles of the biases of the MLP, in the order of [`Biases::mlp`].
 pub(super) const MLP_BIASES: [Role; 3] = [Role::GateBias, Role::UpBias, Role::DownBias];
 
+/// Returns the roles of a mixer.
+fn of_mixer(mixer: Mixer) -> &'static [Role] {
+    match mixer {
+        Mixer::Attention => &OF_ATTENTION,
+        Mixer::Mamba => &OF_MAMBA,
+        Mixer::ShortConvolution => &OF_CONVOLUTION,
+        Mixer::DeltaNet => &OF_DELTA_NET,
+    }
+}
+
 impl Role {
     /// Returns the shape that the configuration demands: `[out, in]` for a projection, one dimension for
     /// norms and biases.
@@ -155,6 +206,7 @@ impl Role {
         let inner = config.intermediate_size;
         let (experts, shared) = config.experts.map_or((0, 0), |e| (e.count, e.shared_width.unwrap_or(0)));
         let mamba = config.mamba.unwrap_or_default();
+        let delta = config.delta_net.unwrap_or_default();
         let queries = config.n_heads * config.head_dim;
         let keys = config.n_kv_heads * config.head_dim;
         match self {
@@ -167,6 +219,7 @@ impl Role {
             Role::QueryNorm if config.architecture.head_norms == HeadNorms::All => vec![queries],
             Role::KeyNorm if config.architecture.head_norms == HeadNorms::All => vec![keys],
             Role::QueryNorm | Role::KeyNorm => vec![config.head_dim],
+            Role::Query if config.architecture.gated_heads => vec![2 * queries, hidden],
             Role::Query => vec![queries, hidden],
             Role::QueryBias => vec![queries],
             Role::Key | Role::Value => vec![keys, hidden],
@@ -181,6 +234,16 @@ impl Role {
             Role::MambaConvolutionBias | Role::MambaStepBias | Role::MambaPast => vec![mamba.channels],
             Role::MambaDecay => vec![mamba.channels, mamba.states],
             Role::MambaOutput => vec![hidden, mamba.channels],
+            Role::ConvolutionInput => vec![3 * hidden, hidden],
+            Role::ConvolutionTaps => vec![hidden, config.short_convolution.unwrap_or(0)],
+            Role::ConvolutionOutput => vec![hidden, hidden],
+            Role::DeltaInput => vec![delta.convolved(), hidden],
+            Role::DeltaGate => vec![delta.values(), hidden],
+            Role::DeltaRate | Role::DeltaStep => vec![delta.value_heads, hidden],
+            Role::DeltaStepBias | Role::DeltaDecay => vec![delta.value_heads],
+            Role::DeltaConvolution => vec![delta.convolved(), delta.taps],
+            Role::DeltaNorm => vec![delta.value_width],
+            Role::DeltaOutput => vec![hidden, delta.values()],
             Role::Router => vec![experts, hidden],
             Role::SharedRouter => vec![1, hidden],
             Role::SharedGate | Role::SharedUp => vec![shared, hidden],
@@ -199,6 +262,8 @@ impl Role {
             Role::AttentionAfterNorm | Role::MlpAfterNorm => architecture.norms_after(),
             Role::QueryNorm | Role::KeyNorm => architecture.head_norms != HeadNorms::None,
             role if OF_MAMBA.contains(role) => architecture.mamba.is_some(),
+            role if OF_CONVOLUTION.contains(role) => architecture.short_convolution.is_some(),
+            role if OF_DELTA_NET.contains(role) => architecture.delta_net.is_some(),
             Role::Router => architecture.experts.is_some(),
             Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
                 architecture.experts.is_some_and(|experts| experts.shared.is_some())
@@ -228,9 +293,10 @@ impl Role {
         let stored = config.biases.attention.iter().chain(&config.biases.mlp);
         let without: Vec<Role> =
             roles.zip(stored).filter(|(_, stored)| !**stored).map(|(role, _)| *role).collect();
-        let other_mixer: &[Role] = match kind.mixer {
-            Mixer::Attention => &OF_MAMBA,
-            Mixer::Mamba => &OF_ATTENTION,
+        let own_mixer = of_mixer(kind.mixer);
+        let other_mixers = [Mixer::Attention, Mixer::Mamba, Mixer::ShortConvolution, Mixer::DeltaNet];
+        let is_of_other_mixer = |role: &Role| {
+            !own_mixer.contains(role) && other_mixers.iter().any(|mixer| of_mixer(*mixer).contains(role))
         };
         let other: &[Role] = match kind.feed_forward {
             FeedForward::Mlp => &AROUND_EXPERTS,
@@ -238,7 +304,7 @@ impl Role {
         };
         Role::of_architecture(config.architecture)
             .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
-            .filter(|role| !other.contains(role) && !other_mixer.contains(role))
+            .filter(|role| !other.contains(role) && !is_of_other_mixer(role))
             .collect()
     }
 
@@ -262,14 +328,45 @@ impl Role {
         matches!(self, Role::Router | Role::SharedRouter)
     }
 
-    /// Whether llama.cpp reads the role in no other type than F32: that of a router, and what is small in a Mamba mixer.
+    /// Whether llama.cpp reads the role in no other type than F32: that of a router, taps of convolutions, decays.
     pub fn is_small(self) -> bool {
-        self.is_router() || matches!(self, Role::MambaConvolution | Role::MambaDecay)
+        self.is_router() || self.is_convolution() || self.is_decay()
+    }
+
+    /// Returns the role of the output projection of a mixer.
+    pub fn output_of(mixer: Mixer) -> Role {
+        match mixer {
+            Mixer::Attention => Role::Output,
+            Mixer::Mamba => Role::MambaOutput,
+            Mixer::ShortConvolution => Role::ConvolutionOutput,
+            Mixer::DeltaNet => Role::DeltaOutput,
+        }
+    }
+
+    /// Whether the role is that of a projection that writes to the residual stream, or of its bias.
+    pub fn writes(self) -> bool {
+        use Role::{ConvolutionOutput, DeltaOutput, Down, DownBias, MambaOutput, Output, OutputBias};
+        matches!(self, Output | MambaOutput | ConvolutionOutput | DeltaOutput | OutputBias | Down | DownBias)
+    }
+
+    /// Whether the role is that of the taps of a convolution.
+    pub fn is_convolution(self) -> bool {
+        matches!(self, Role::MambaConvolution | Role::ConvolutionTaps | Role::DeltaConvolution)
+    }
+
+    /// Whether the role is that of the decays of states, which are negative.
+    pub fn is_decay(self) -> bool {
+        matches!(self, Role::MambaDecay | Role::DeltaDecay)
     }
 
     /// Whether the role is that of a norm.
     pub fn is_norm(self) -> bool {
         NORMS.contains(&self)
+    }
+
+    /// Whether the role is that of a norm whose weights may be stored less one: any but that within a delta net.
+    pub fn is_offset_norm(self) -> bool {
+        self.is_norm() && self != Role::DeltaNorm
     }
 
     /// Whether the role is that of a bias.

@@ -106,10 +106,7 @@ impl NewLayer {
     pub fn factor(&self, role: Role, config: &Config) -> f64 {
         let decides = match role {
             Role::AttentionAfterNorm | Role::MlpAfterNorm => true,
-            Role::Output | Role::MambaOutput | Role::OutputBias | Role::Down | Role::DownBias => {
-                !config.architecture.norms_after()
-            }
-            _ => false,
+            role => role.writes() && !config.architecture.norms_after(),
         };
         if decides { self.scale } else { 1.0 }
     }

@@ -1,11 +1,17 @@
 //! What tells the layers of a model apart, in the metadata of GGUF files.
 
-use super::{EXPERT_WIDTHS, EXPERTS, KEY_HEADS, Keys, MAMBA, ROTATES, WINDOW, WINDOWED_LAYERS};
+use super::keys::Keys;
+use super::{
+    DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS, EXPERTS, KEY_HEADS, MAMBA, ROTATES, WINDOW, WINDOWED_LAYERS,
+};
 use crate::Result;
 use crate::format::gguf::{Array, Value};
-use crate::model::architectures::{self, Architecture, ExpertLayers, Experts, Rotation, Windows};
+use crate::model::architectures::{
+    self, Architecture, DeltaNetLayers, ExpertLayers, Experts, Rotation, Windows,
+};
 use crate::model::config::{
-    ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, gguf_windows, sensible_size,
+    DeltaNetSizes, ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, gguf_windows,
+    sensible_size,
 };
 
 impl Keys<'_> {
@@ -39,11 +45,6 @@ impl Keys<'_> {
             }
             _ => None,
         };
-        let heads = self.list(KEY_HEADS).filter(|_| architecture.mamba.is_some());
-        let mixer = |layer: usize| match heads.and_then(|list| list.get(layer)?.as_u64()) {
-            Some(0) => Mixer::Mamba,
-            _ => Mixer::Attention,
-        };
         let feed_forward = |layer: usize| match architecture.experts.map(|rule| rule.layers) {
             Some(ExpertLayers::All | ExpertLayers::Listed) => FeedForward::Experts,
             Some(ExpertLayers::Periodic { .. }) if routed.contains(&layer) => FeedForward::Experts,
@@ -53,15 +54,61 @@ impl Keys<'_> {
             rotation: architecture.rotation,
             rotated,
             windows,
-            mixers: (0..n_layers).map(mixer).collect(),
+            mixers: self.mixers(architecture, n_layers)?,
             feed_forward: (0..n_layers).map(feed_forward).collect(),
         };
         Ok(parts.kinds(n_ropes))
     }
 
+    /// Reads which layers have which mixer.
+    fn mixers(&self, architecture: &Architecture, n_layers: usize) -> Result<Vec<Mixer>> {
+        let Some(other) = architecture.other_mixer() else { return Ok(vec![Mixer::Attention; n_layers]) };
+        let has_other: Vec<bool> = match architecture.delta_net {
+            Some(rule) => {
+                let [list, every] = DELTA_NET_LAYERS;
+                self.flags(list, n_layers, self.optional_size(every)?.unwrap_or(rule.every))?
+            }
+            // Layers without key heads have no attention.
+            None => {
+                let heads = self.list(KEY_HEADS);
+                let has_none = |layer: usize| heads.and_then(|list| list.get(layer)?.as_u64()) == Some(0);
+                (0..n_layers).map(has_none).collect()
+            }
+        };
+        Ok(has_other.into_iter().map(|has| if has { other } else { Mixer::Attention }).collect())
+    }
+
+    /// Reads the sizes of delta nets.
+    pub(super) fn delta_net(&self, rule: DeltaNetLayers) -> Result<DeltaNetSizes> {
+        let [key_heads, value_heads, width, values, taps] = DELTA_NET;
+        let (n_values, values) = (self.size(value_heads)?, self.size(values)?);
+        let value_width = values / n_values;
+        let key_width = self.size(width)?;
+        if value_width * n_values != values || value_width != key_width {
+            return self.refuse(format!(
+                "{n_values} value heads of a delta net are {values} wide and key heads {key_width} each, which is not \
+                 supported"
+            ));
+        }
+        Ok(DeltaNetSizes {
+            key_heads: self.size(key_heads)?,
+            value_heads: n_values,
+            key_width,
+            value_width,
+            taps: self.size(taps)?,
+            heads: rule.gguf_heads,
+        })
+    }
+
     /// Reads which layers have a window: all but every `usual`-th, unless a list or another number says otherwise.
     pub(super) fn windowed_layers(&self, n_layers: usize, usual: usize) -> Result<Vec<bool>> {
-        let key = self.key(WINDOWED_LAYERS);
+        self.flags(WINDOWED_LAYERS, n_layers, usual)
+    }
+
+    /// Reads a list of flags, one for each layer, under `name`; or a number of layers of which only the last lacks the
+    /// flag, which is `usual` where nothing is given.
+    fn flags(&self, name: &str, n_layers: usize, usual: usize) -> Result<Vec<bool>> {
+        let key = self.key(name);
         let bad = |value: &Value| {
             self.bad(format!("{key} is {value}, not a list of {n_layers} entries or a number"))
         };

@@ -37,6 +37,20 @@ const KEY_HEADS: &str = "attention.head_count_kv";
 /// Keys of the sizes of Mamba mixers: channels, numbers of a state, width of the step, taps of the convolution.
 const MAMBA: [&str; 4] = ["ssm.inner_size", "ssm.state_size", "ssm.time_step_rank", "ssm.conv_kernel"];
 
+/// Key of the taps of short convolutions.
+const CONVOLUTION_TAPS: &str = "shortconv.l_cache";
+
+/// Keys of the sizes of delta nets: key heads, value heads, width of a key head, width of all value heads, taps.
+const DELTA_NET: [&str; 5] =
+    ["ssm.group_count", "ssm.time_step_rank", "ssm.state_size", "ssm.inner_size", "ssm.conv_kernel"];
+
+/// Key of the list of the layers that have delta nets, and of the number of layers of which the last has attention, which
+/// the list replaces.
+const DELTA_NET_LAYERS: [&str; 2] = ["attention.recurrent_layers", "full_attention_interval"];
+
+/// Key of the numbers of frequencies for each axis of a position; the positions of text are the same on all.
+const SECTIONS: &str = "rope.dimension_sections";
+
 /// Keys of the number of experts and of those that are chosen for each token.
 const EXPERTS: [&str; 2] = ["expert_count", "expert_used_count"];
 
@@ -138,8 +152,8 @@ impl Config {
             intermediate_size,
             experts: rule.map(|rule| keys.experts(rule, intermediate_size)).transpose()?,
             n_heads,
-            n_kv_heads: match keys.list(KEY_HEADS).filter(|_| architecture.mamba.is_some()) {
-                // A layer without heads has a Mamba mixer.
+            n_kv_heads: match keys.list(KEY_HEADS).filter(|_| architecture.other_mixer().is_some()) {
+                // A layer without heads has another mixer.
                 Some(list) => match list.iter().filter_map(Value::as_u64).find(|n| *n > 0) {
                     Some(heads) => super::sensible_size(heads).unwrap_or(n_heads),
                     None => n_heads,
@@ -147,6 +161,11 @@ impl Config {
                 None => keys.optional_size(KEY_HEADS)?.unwrap_or(n_heads),
             },
             mamba: architecture.mamba.map(|_| keys.mamba()).transpose()?,
+            short_convolution: architecture
+                .short_convolution
+                .map(|_| keys.size(CONVOLUTION_TAPS))
+                .transpose()?,
+            delta_net: architecture.delta_net.map(|rule| keys.delta_net(rule)).transpose()?,
             head_dim,
             vocab_size,
             context: keys.optional_size("context_length")?.unwrap_or(2048),

@@ -1,7 +1,9 @@
 //! How queries and keys are rotated, in the metadata of GGUF files.
 
 use super::keys::not_positive;
-use super::{ATTENTION_FACTOR, Keys, LOCAL_BASE, LOG_MULTIPLIER, ORIGINAL_CONTEXT, ROTATES, YARN, number_of};
+use super::{
+    ATTENTION_FACTOR, Keys, LOCAL_BASE, LOG_MULTIPLIER, ORIGINAL_CONTEXT, ROTATES, SECTIONS, YARN, number_of,
+};
 use crate::Result;
 use crate::model::architectures::{Architecture, Rotation};
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
@@ -10,7 +12,8 @@ use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 pub(super) const EXTRAPOLATION: &str = "rope.scaling.yarn_ext_factor";
 
 /// Keys below `rope.` that are read, and keys that say nothing where frequencies are scaled by none or linearly.
-const ROPE: [&str; 11] = [
+const ROPE: [&str; 12] = [
+    SECTIONS,
     "rope.dimension_count",
     "rope.freq_base",
     LOCAL_BASE,

@@ -1,16 +1,16 @@
 //! Writing of the metadata of GGUF files.
 
 use super::{
-    ARCHITECTURE_KEY, ATTENTION_FACTOR, CAPS, EXPERT_WIDTHS, EXPERTS, FILE_TYPE_KEY, GROWTH, KEY_HEADS,
-    LOCAL_BASE, LOG_MULTIPLIER, MAMBA, ORIGINAL_CONTEXT, QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE,
-    WINDOW, WINDOWED_LAYERS, YARN,
+    ARCHITECTURE_KEY, ATTENTION_FACTOR, CAPS, CONVOLUTION_TAPS, DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS,
+    EXPERTS, FILE_TYPE_KEY, GROWTH, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA, ORIGINAL_CONTEXT,
+    QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, WINDOW, WINDOWED_LAYERS, YARN,
 };
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value, ValueType};
 use crate::model::architectures::{self, ExpertLayers, Rotation, Scaling, Windows};
 use crate::model::config::{
-    Config, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, gguf_score_scale,
-    gguf_windows, regroup,
+    Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
+    gguf_score_scale, gguf_windows, regroup,
 };
 use crate::model::rope::{Rope, RopeScaling, Yarn};
 use crate::{Error, Result};
@@ -50,6 +50,12 @@ impl Config {
             let items = windowed.into_iter().map(Value::Bool).collect();
             let list = Array { of: ValueType::Bool, items };
             metadata.set(&self.key(WINDOWED_LAYERS), Value::Array(list));
+        }
+        if self.delta_net.is_some() {
+            let [list, _] = DELTA_NET_LAYERS;
+            let others: Vec<bool> = self.layers.iter().map(|layer| layer.mixer != Mixer::Attention).collect();
+            let items = regroup(list, &others, groups)?.into_iter().map(Value::Bool).collect();
+            metadata.set(&self.key(list), Value::Array(Array { of: ValueType::Bool, items }));
         }
         if let Some(kind) = element.and_then(file_type) {
             metadata.set(FILE_TYPE_KEY, Value::U32(kind));
@@ -101,10 +107,26 @@ impl Config {
             for (name, n) in MAMBA.iter().zip([channels, states, rank, taps]) {
                 metadata.set(&self.key(name), size(n));
             }
-            let heads = |kind: &LayerKind| if kind.mixer == Mixer::Mamba { 0 } else { self.n_kv_heads };
+        }
+        if let Some(taps) = self.short_convolution {
+            metadata.set(&self.key(CONVOLUTION_TAPS), size(taps));
+        }
+        if self.mamba.is_some() || self.short_convolution.is_some() {
+            let attends = |kind: &LayerKind| kind.mixer == Mixer::Attention;
+            let heads = |kind: &LayerKind| if attends(kind) { self.n_kv_heads } else { 0 };
             let items = self.layers.iter().map(|kind| size(heads(kind))).collect();
-            let list = Array { of: ValueType::U32, items };
-            metadata.set(&self.key(KEY_HEADS), Value::Array(list));
+            metadata.set(&self.key(KEY_HEADS), Value::Array(Array { of: ValueType::U32, items }));
+        }
+        if let Some(sizes) = self.delta_net {
+            let DeltaNetSizes { key_heads, value_heads, key_width, taps, .. } = sizes;
+            let given = [key_heads, value_heads, key_width, sizes.values(), taps];
+            for (name, n) in DELTA_NET.iter().zip(given) {
+                metadata.set(&self.key(name), size(n));
+            }
+            // Three axes share the frequencies as evenly as can be.
+            let n = self.rotated_width / 2;
+            let items = [n.div_ceil(3), (n + 1) / 3, n / 3, 0].map(size).to_vec();
+            metadata.set(&self.key(SECTIONS), Value::Array(Array { of: ValueType::I32, items }));
         }
         if self.architecture.rotation == Rotation::Switched {
             let rotates = self.layers.iter().any(|layer| layer.rope.is_some());
@@ -212,22 +234,33 @@ impl Config {
                 self.architecture.gguf
             )));
         }
-        if let Some(mamba) = self.mamba {
-            let n_mamba = kinds.iter().filter(|kind| kind.mixer == Mixer::Mamba).count();
-            if n_mamba == 0 || n_mamba == n {
+        if self.architecture.other_mixer().is_some() {
+            let n_attends = kinds.iter().filter(|kind| kind.mixer == Mixer::Attention).count();
+            if n_attends == 0 || n_attends == n {
                 return Err(Error::Unsupported(
                     "llama.cpp cannot open a model of this architecture without at least one layer with attention and \
                      one without; keep both, or write a Hugging Face folder"
                         .to_owned(),
                 ));
             }
-            if mamba.channels != 2 * self.hidden_size {
-                return Err(Error::Unsupported(format!(
-                    "llama.cpp demands twice as many channels of a Mamba mixer as the stream is wide, and there are {}; \
-                     write a Hugging Face folder",
-                    mamba.channels
-                )));
-            }
+        }
+        if let Some(mamba) = self.mamba
+            && mamba.channels != 2 * self.hidden_size
+        {
+            return Err(Error::Unsupported(format!(
+                "llama.cpp demands twice as many channels of a Mamba mixer as the stream is wide, and there are {}; \
+                 write a Hugging Face folder",
+                mamba.channels
+            )));
+        }
+        if let Some(sizes) = self.delta_net
+            && sizes.key_width != sizes.value_width
+        {
+            return Err(Error::Unsupported(format!(
+                "llama.cpp demands key and value heads of a delta net of one width, and there are {} and {}; write a \
+                 Hugging Face folder",
+                sizes.key_width, sizes.value_width
+            )));
         }
         let theirs = match self.architecture.rotation {
             Rotation::AllBut(every) => architectures::every(n, every),

@@ -3,16 +3,19 @@
 use serde_json::Value;
 
 use super::json::shown;
+use super::keys::Keys;
 use super::{
-    ATTENTION_PERIOD, CONFIG_NAME, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, Keys, LAYER_TYPES_KEY,
+    ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME, CONVOLUTION,
+    CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LINEAR_ATTENTION,
     MLP_LAYERS_KEY, NORMALISED_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY,
     WINDOWED,
 };
 use crate::model::architectures::{
-    self, Architecture, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
+    self, Architecture, DeltaNetLayers, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
 };
+use crate::model::binding::HeadOrder;
 use crate::model::config::{
-    ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, sensible_size,
+    DeltaNetSizes, ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, sensible_size,
 };
 use crate::{Error, Result};
 
@@ -24,7 +27,9 @@ impl Keys<'_> {
         n_layers: usize,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let decides = matches!(architecture.windows, Windows::Some(_));
+        let decides = matches!(architecture.windows, Windows::Some(_))
+            || architecture.short_convolution.is_some()
+            || architecture.delta_net.is_some();
         match self.present(LAYER_TYPES_KEY) {
             Some(Value::Array(types)) if types.len() != n_layers && decides => Err(Error::Format(format!(
                 "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {} entries for {n_layers} layers",
@@ -90,17 +95,89 @@ impl Keys<'_> {
             rotation: architecture.rotation,
             rotated,
             windows,
-            mixers: self.mixers(architecture.mamba, n_layers)?,
+            mixers: self.mixers(architecture, n_layers)?,
             feed_forward: self.feed_forward(architecture.experts, n_layers)?,
         };
         Ok(parts.kinds(n_ropes))
     }
 
-    /// Reads which layers have Mamba mixers.
-    pub(super) fn mixers(&self, mamba: Option<MambaLayers>, n_layers: usize) -> Result<Vec<Mixer>> {
-        let Some(rule) = mamba else { return Ok(vec![Mixer::Attention; n_layers]) };
-        let attends = self.periodic(ATTENTION_PERIOD, [rule.period, rule.offset], n_layers)?;
-        Ok(attends.into_iter().map(|attends| if attends { Mixer::Attention } else { Mixer::Mamba }).collect())
+    /// Reads which layers have which mixer.
+    fn mixers(&self, architecture: &Architecture, n_layers: usize) -> Result<Vec<Mixer>> {
+        let Some(other) = architecture.other_mixer() else { return Ok(vec![Mixer::Attention; n_layers]) };
+        let attends = if let Some(rule) = architecture.mamba {
+            self.periodic(ATTENTION_PERIOD, [rule.period, rule.offset], n_layers)?
+        } else if let Some(Value::Array(types)) = self.present(LAYER_TYPES_KEY) {
+            let word = layer_type(other);
+            let attends = |kind: &Value| match kind.as_str() {
+                Some(FULL) => Ok(true),
+                Some(given) if given == word => Ok(false),
+                _ => Err(Error::Unsupported(format!(
+                    "{CONFIG_NAME}: {LAYER_TYPES_KEY} has {}, which is not supported; {FULL} and {word} are",
+                    shown(kind)
+                ))),
+            };
+            types.iter().map(attends).collect::<Result<_>>()?
+        } else if let Some(rule) = architecture.delta_net {
+            let every = self.size_or(ATTENTION_INTERVAL_KEY, rule.every)?;
+            architectures::every(n_layers, every).into_iter().map(|other| !other).collect()
+        } else {
+            match self.layer_list(ATTENTION_LAYERS_KEY)? {
+                Some(list) => (0..n_layers).map(|layer| list.contains(&layer)).collect(),
+                None => vec![true; n_layers],
+            }
+        };
+        Ok(attends.into_iter().map(|attends| if attends { Mixer::Attention } else { other }).collect())
+    }
+
+    /// Reads a list of layers by their numbers; `None` if the key is absent.
+    fn layer_list(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        let Some(value) = self.present(key) else { return Ok(None) };
+        let bad = || Error::Format(format!("{CONFIG_NAME}: {key} is {}, not a list of layers", shown(value)));
+        let number = |layer: &Value| layer.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(bad);
+        value.as_array().ok_or_else(bad)?.iter().map(number).collect::<Result<_>>().map(Some)
+    }
+
+    /// Reads the taps of short convolutions; `usual` where they are not given.
+    pub(super) fn short_convolution(&self, usual: usize) -> Result<usize> {
+        match self.flag_or("conv_bias", false)? {
+            true => Err(Error::Unsupported(format!(
+                "{CONFIG_NAME}: conv_bias true is not supported; short convolutions without biases are"
+            ))),
+            false => self.size_or(CONVOLUTION_TAPS_KEY, usual),
+        }
+    }
+
+    /// Reads the sizes of delta nets.
+    pub(super) fn delta_net(&self, rule: DeltaNetLayers) -> Result<DeltaNetSizes> {
+        let [key_heads, value_heads, key_width, value_width, taps] = DELTA_NET;
+        let [usual_key_width, usual_value_width] = rule.widths;
+        Ok(DeltaNetSizes {
+            key_heads: self.size_or(key_heads, rule.key_heads)?,
+            value_heads: self.size_or(value_heads, rule.value_heads)?,
+            key_width: self.size_or(key_width, usual_key_width)?,
+            value_width: self.size_or(value_width, usual_value_width)?,
+            taps: self.size_or(taps, rule.taps)?,
+            heads: HeadOrder::ByKey,
+        })
+    }
+
+    /// Reads the width of an MLP.
+    pub(super) fn mlp_width(&self, architecture: &Architecture) -> Result<usize> {
+        let width = self.size_or(architecture.mlp_width, architecture.usual.intermediate_size)?;
+        if !architecture.adjusts_mlp || !self.flag_or(ADJUSTS_KEY, true)? {
+            return Ok(width);
+        }
+        let (key, multiple) = ("block_ffn_dim_multiplier", self.size_or("block_multiple_of", 256)?);
+        let narrower = 2 * width / 3;
+        // Null leaves the two thirds as they are; an absent key means 1.
+        let factor = if self.0.contains_key(key) { self.number(key)? } else { Some(1.0) };
+        let adjusted = match factor {
+            Some(factor) => ((factor * narrower as f64) as usize).div_ceil(multiple) * multiple,
+            None => narrower,
+        };
+        sensible_size(adjusted as u64).ok_or_else(|| {
+            Error::Format(format!("{CONFIG_NAME}: {key} makes an MLP of width {adjusted}, no sensible size"))
+        })
     }
 
     /// Reads a period and an offset under `keys` (`usual` where they are absent), and returns for each layer whether its
@@ -166,19 +243,9 @@ impl Keys<'_> {
             }
         }
         let step = self.size_or(EXPERT_STEP_KEY, 1)?;
-        let bad = |value: &Value| {
-            Error::Format(format!(
-                "{CONFIG_NAME}: {MLP_LAYERS_KEY} is {}, not a list of layers",
-                shown(value)
-            ))
-        };
         let mut without: Vec<usize> =
             (0..n_layers).filter(|layer| !(layer + 1).is_multiple_of(step)).collect();
-        if let Some(value) = self.present(MLP_LAYERS_KEY) {
-            for layer in value.as_array().ok_or_else(|| bad(value))? {
-                without.push(layer.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| bad(value))?);
-            }
-        }
+        without.extend(self.layer_list(MLP_LAYERS_KEY)?.unwrap_or_default());
         for layer in without {
             if let Some(slot) = all.get_mut(layer) {
                 *slot = FeedForward::Mlp;
@@ -252,5 +319,15 @@ impl Keys<'_> {
                  read without a window"
             ))),
         }
+    }
+}
+
+/// Returns the entry of the list of kinds for a layer that has the mixer `mixer` and no window.
+pub(super) fn layer_type(mixer: Mixer) -> &'static str {
+    match mixer {
+        Mixer::Attention => FULL,
+        Mixer::Mamba => "mamba",
+        Mixer::ShortConvolution => CONVOLUTION,
+        Mixer::DeltaNet => LINEAR_ATTENTION,
     }
 }

@@ -61,6 +61,34 @@ const STATES_KEY: &str = "mamba_d_state";
 /// Key of the taps of the convolution of a Mamba mixer.
 const TAPS_KEY: &str = "mamba_d_conv";
 
+/// Entry of the list of kinds for a layer with a short convolution.
+const CONVOLUTION: &str = "conv";
+
+/// Entry of the list of kinds for a layer with a delta net.
+const LINEAR_ATTENTION: &str = "linear_attention";
+
+/// Key of the list of layers with attention where the others have short convolutions, which [`LAYER_TYPES_KEY`] replaces.
+const ATTENTION_LAYERS_KEY: &str = "full_attn_idxs";
+
+/// Key of the number of layers of which the last has attention where the others have delta nets, which
+/// [`LAYER_TYPES_KEY`] replaces.
+const ATTENTION_INTERVAL_KEY: &str = "full_attention_interval";
+
+/// Key of the taps of short convolutions.
+const CONVOLUTION_TAPS_KEY: &str = "conv_L_cache";
+
+/// Keys of the sizes of delta nets: key heads, value heads, width of a key head, width of a value head, taps.
+const DELTA_NET: [&str; 5] = [
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "linear_key_head_dim",
+    "linear_value_head_dim",
+    "linear_conv_kernel_dim",
+];
+
+/// Key that says whether the width of an MLP is adjusted.
+const ADJUSTS_KEY: &str = "block_auto_adjust_ff_dim";
+
 /// Key of the base of the frequencies of layers with a window.
 const LOCAL_BASE_KEY: &str = "rope_local_base_freq";
 
@@ -100,9 +128,14 @@ impl Config {
     /// architecture, activation, rope type or quantisation, for partial rotation and for layers of several
     /// types.
     pub fn parse_noting(json: &[u8], notes: &mut Vec<String>) -> Result<Self> {
-        let raw = object(json)?;
+        let mut raw = object(json)?;
+        let architecture = Keys(&raw).architecture(notes)?;
+        for (former, key) in architecture.former_keys {
+            if let Some(value) = raw.shift_remove(*former) {
+                raw.insert((*key).to_owned(), value);
+            }
+        }
         let keys = Keys(&raw);
-        let architecture = keys.architecture(notes)?;
         let usual = &architecture.usual;
         keys.refuse_unknown_arithmetic(architecture)?;
         let n_layers = keys.size_or("num_hidden_layers", usual.n_layers)?;
@@ -116,7 +149,7 @@ impl Config {
             None => hidden_size / n_heads,
         };
         let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
-        let intermediate_size = keys.size_or(architecture.mlp_width, usual.intermediate_size)?;
+        let intermediate_size = keys.mlp_width(architecture)?;
         let layers = keys.kinds(architecture, n_layers, ropes.len())?;
         let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
         let experts = architecture.experts.filter(|_| has_experts);
@@ -135,13 +168,18 @@ impl Config {
             head_dim,
             vocab_size,
             context,
-            norm_epsilon: keys.number("rms_norm_eps")?.unwrap_or(usual.norm_epsilon),
+            norm_epsilon: keys.number(architecture.norm_epsilon)?.unwrap_or(usual.norm_epsilon),
             ropes,
             rotated_width: (head_dim as f64 * share) as usize,
             layers,
             query_growth,
             experts,
             mamba: architecture.mamba.map(|rule| keys.mamba(rule, hidden_size)).transpose()?,
+            short_convolution: architecture
+                .short_convolution
+                .map(|taps| keys.short_convolution(taps))
+                .transpose()?,
+            delta_net: architecture.delta_net.map(|rule| keys.delta_net(rule)).transpose()?,
             tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
             biases,
             scales: keys.scales(architecture.scaling, hidden_size)?,
@@ -261,7 +299,7 @@ impl Keys<'_> {
                 return refuse(format!("{key} {} is not supported", shown(value)));
             }
         }
-        if matches!(architecture.windows, Windows::Some(_)) {
+        if matches!(architecture.windows, Windows::Some(_)) || architecture.other_mixer().is_some() {
             return Ok(());
         }
         let mut types = self.present(LAYER_TYPES_KEY).and_then(Value::as_array).into_iter().flatten();

@@ -3,17 +3,19 @@
 use serde_json::{Map, Value, json};
 
 use super::json::{MARK, unmarked};
+use super::kinds::layer_type;
 use super::{
-    ACTIVATIONS, ATTENTION_PERIOD, CONFIG_NAME, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY,
-    LOCAL_BASE_KEY, MLP_LAYERS_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY,
-    TAPS_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
+    CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LOCAL_BASE_KEY,
+    MLP_LAYERS_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY,
+    USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
     self, Architecture, ExpertLayers, Experts, Gates, Presence, Rotation, Scaling, Windows,
 };
 use crate::model::config::{
-    Config, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, regroup,
+    Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, regroup,
 };
 use crate::model::rope::RopeScaling;
 use crate::{Error, Result};
@@ -66,6 +68,12 @@ impl Config {
             raw.insert(LAYER_TYPES_KEY.into(), regroup(LAYER_TYPES_KEY, &types, groups)?.into());
             // The list comes before a period, and a period that does not fit confuses.
             windowed.every_key.and_then(|key| raw.shift_remove(key));
+        }
+        if self.short_convolution.is_some() || self.delta_net.is_some() {
+            let types = of_layers(&|layer| layer_type(layer.mixer).into());
+            raw.insert(LAYER_TYPES_KEY.into(), regroup(LAYER_TYPES_KEY, &types, groups)?.into());
+            raw.shift_remove(ATTENTION_LAYERS_KEY);
+            raw.shift_remove(ATTENTION_INTERVAL_KEY);
         }
         if let Some(dtype) = dtype {
             for key in ["dtype", "torch_dtype"] {
@@ -127,7 +135,7 @@ impl Config {
             "num_hidden_layers": self.n_layers, "hidden_size": self.hidden_size,
             "num_attention_heads": self.n_heads, "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim,
             "vocab_size": self.vocab_size, "max_position_embeddings": self.context,
-            "rms_norm_eps": self.norm_epsilon, "tie_word_embeddings": self.tied_head,
+            architecture.norm_epsilon: self.norm_epsilon, "tie_word_embeddings": self.tied_head,
             "sliding_window": self.window(), "bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id,
             "pad_token_id": Value::Null, "torch_dtype": "float16",
         });
@@ -301,6 +309,18 @@ impl Config {
                 (STEP_RANK_KEY.to_owned(), json!(rank)),
                 (TAPS_KEY.to_owned(), json!(taps)),
             ]);
+        }
+        if let Some(taps) = self.short_convolution {
+            object.insert(CONVOLUTION_TAPS_KEY.into(), taps.into());
+        }
+        if architecture.adjusts_mlp {
+            object.insert(ADJUSTS_KEY.into(), false.into());
+        }
+        if let Some(sizes) = self.delta_net {
+            let DeltaNetSizes { key_heads, value_heads, key_width, value_width, taps, .. } = sizes;
+            for (key, n) in DELTA_NET.iter().zip([key_heads, value_heads, key_width, value_width, taps]) {
+                object.insert((*key).into(), n.into());
+            }
         }
         if architecture.mlp_width != "intermediate_size" {
             object.extend([
