@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { areKinds, areMixed, kindBand, kindCounts, kindLegend, kindSample, kindsOf, kindWords, LONGEST_KIND, MOST_KINDS } from '../../www/charts/kinds'
 import type { SimilarityReport } from '../../www/engine/protocol/similarity'
@@ -7,6 +8,7 @@ import { linkOf, readLink } from '../../www/share/link'
 import { readResult } from '../../www/share/read'
 import { reportHtml } from '../../www/share/report/html'
 import { resultOf, type Result } from '../../www/share/result'
+import { KINDS, mergeOf, mostAlike, storedKinds } from '../../www/teach/kinds'
 import { goldenPlan, planOptions, stored } from './stored'
 
 const [M, X, A] = ['Mamba', 'Mamba and experts', 'attention']
@@ -128,5 +130,43 @@ describe('a result of a model with kinds', () => {
     expect((await run(LAYERS)).kinds).toEqual(LAYERS)
     for (const wrong of [undefined, LAYERS.slice(1), LAYERS.with(3, 7 as never), LAYERS.with(3, 'x'.repeat(LONGEST_KIND + 1)), 'attention']) expect((await run(wrong)).kinds).toBeUndefined()
     expect(areKinds(Array.from({ length: 30 }, (_, l) => `kind ${l}`), 30)).toBe(false)
+  })
+})
+
+describe('what the walk shows of kinds', () => {
+  test.each(storedKinds.map(model => [model.name, model] as const))('%s: a whole matrix, and a kind for each layer', (_, { kinds, similarity, perplexity, parameters, experts }) => {
+    const n = kinds.length
+    expect(similarity.map(row => row.length)).toEqual(Array.from({ length: n }, (_, l) => l + 1))
+    for (const [l, row] of similarity.entries()) {
+      expect(row[l]).toBe(1)
+      expect(row.every(value => value >= 0 && value <= 1)).toBe(true)
+    }
+    expect(kinds.every(kind => /^(attention|Mamba)( and experts)?$/.test(kind))).toBe(true)
+    expect(experts).toEqual([4, 2])
+    // A model that has learned nothing has the perplexity of its vocabulary, 512.
+    expect([perplexity < 64, parameters > 1e6]).toEqual([true, true])
+  })
+  test('the kinds are those of their architectures', () => {
+    const [jamba, mixtral] = storedKinds
+    expect(jamba!.kinds).toEqual(LAYERS)
+    expect([...new Set(mixtral!.kinds)]).toEqual(['attention and experts'])
+    expect(KINDS).toEqual([M, X, A, 'attention and experts'])
+  })
+  test('no two layers of one kind of the Jamba are as alike as two of two kinds, as the step says', () => {
+    const [jamba] = storedKinds
+    const [apart, alike] = [false, true].map(ofOneKind => mostAlike(jamba!, ofOneKind)!).map(([first, second]) => jamba!.similarity[second]![first]!)
+    expect(apart).toBeGreaterThan(alike!)
+  })
+  test('is small', () => expect(readFileSync('www/teach/kinds.json').length).toBeLessThan(4000))
+  test('the pairs that are offered', () => {
+    const model = { kinds: [M, A, M, A], similarity: [[1], [0.5, 1], [0.9, 0.6, 1], [0.3, 0.2, 0.7, 1]] }
+    expect([mostAlike(model, true), mostAlike(model, false)]).toEqual([[0, 2], [2, 3]])
+    expect(mostAlike({ ...model, kinds: [A, A, A, A] }, false)).toBeNull()
+  })
+  test('what could become of two layers', () => {
+    expect(mergeOf(M, A)).toMatch(/^Two kinds\. Mamba has no queries/)
+    expect(mergeOf(M, X)).toMatch(/^Two kinds\. One has a single MLP/)
+    expect(mergeOf(X, X)).toMatch(/^One kind\. Everything but the experts/)
+    expect(mergeOf(A, A)).toMatch(/can be averaged\.$/)
   })
 })

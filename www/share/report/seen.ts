@@ -26,7 +26,8 @@ export function similaritySection(maps: SimilarityReport, plan: PlanReport | nul
   const side = n * SIDE
   const kinds = kindsOf(maps.model.kinds)
   const thick = kinds.length > 0 ? side * 0.02 : 0
-  const band = thick * 1.4
+  // The frames of merged layers reach 1 beyond the cells.
+  const band = thick > 0 ? thick * 1.2 + 1 : 0
   const margin = side * 0.06 + 14 + band
   const row = (values: readonly number[], l: number) => markup`<g transform="translate(0 ${l * SIDE})">${values.map((value, m) => markup`<rect x="${m * SIDE}" fill="${colourOf(value, 'viridis', domain)}"/>`)}</g>`
   const ticks = layerTicks(n, (560 / (side + margin)) * SIDE, 22)
