@@ -23,7 +23,7 @@ export interface KindPiece {
   colour: string
   /** Path of the texture, and how thick its lines are. */
   lines: string
-  line: number
+  stroke: number
 }
 
 /** More kinds than any model has; that many look different from each other. */
@@ -112,7 +112,7 @@ function piece(kind: number, from: number, box: Pick<KindPiece, 'x' | 'y' | 'wid
   const at = (along: number, across: number) => (down ? `${n(box.x + across)} ${n(box.y + along)}` : `${n(box.x + along)} ${n(box.y + across)}`)
   const lines = TEXTURES[kind % TEXTURES.length]!(length, thick)
   return {
-    kind, from, ...box, colour: markColour(kind), line: n(thick * 0.19),
+    kind, from, ...box, colour: markColour(kind), stroke: n(thick * 0.19),
     lines: lines.map(([along, across, toAlong, toAcross]) => `M${at(along, across)}L${at(toAlong, toAcross)}`).join(''),
   }
 }

@@ -18,7 +18,7 @@ export function facts(pairs: readonly (readonly [name: string, value: string])[]
 const SIDE = 10
 
 /** Kinds of layers along an axis, or the sample of one. */
-const pieces = (of: readonly KindPiece[]) => of.map(({ x, y, width, height, colour, lines, line }) => markup`<g class="kind"><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colour}"/>${lines ? markup`<path d="${lines}" stroke-width="${line}"/>` : ''}</g>`)
+const pieces = (of: readonly KindPiece[]) => of.map(({ x, y, width, height, colour, lines, stroke }) => markup`<g class="kind"><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colour}"/>${lines ? markup`<path d="${lines}" stroke-width="${stroke}"/>` : ''}</g>`)
 
 export function similaritySection(maps: SimilarityReport, plan: PlanReport | null): Markup {
   const n = maps.layers
