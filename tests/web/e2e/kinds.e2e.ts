@@ -1,6 +1,8 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { listed } from '../../../www/architectures'
+import { architectures } from '../../../www/build/architectures.mjs'
 import { bytesOf, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
@@ -72,7 +74,7 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
 
   test('what can be opened is said before anything is', async () => {
     const { page } = await visit(site)
-    await page.getByText(/Known are Llama, Mistral, Mixtral, Jamba, .* and ERNIE 4\.5\./).waitFor()
+    await page.getByText(`Known are ${listed(architectures())}.`).waitFor()
   })
 
   test.each([['light', 1440], ['dark', 390]] as const)('accessible and within its width, %s at %d px', async (colorScheme, width) => {
