@@ -5,6 +5,7 @@ import type { Connect, Plugin } from 'vite'
 import { configDefaults, defineConfig } from 'vitest/config'
 import { llamaWorker } from './vite.llama.ts'
 import { offline } from './vite.offline.ts'
+import { architectures } from './www/build/architectures.mjs'
 import { answerSample } from './www/build/sample.mjs'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -53,7 +54,7 @@ export default defineConfig(({ mode, isPreview }) => {
     // Any folder of any host: nothing is addressed from its top.
     base: './',
     publicDir: false,
-    define: { __LAMINATE_VERSION__: JSON.stringify(version), ENGINE_BYTES: String(engineBytes) },
+    define: { __LAMINATE_VERSION__: JSON.stringify(version), ENGINE_BYTES: String(engineBytes), ARCHITECTURE_NAMES: JSON.stringify(architectures()) },
     plugins: [svelte(), sampleModel(), llamaWorker(), offline(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
     worker: { format: 'es', plugins: () => [llamaWorker(), ...mock] },
     optimizeDeps: { exclude: ['@wllama/wllama'] },

@@ -20,6 +20,7 @@ export const TERMS = {
   spectrum: 'The eigenvalues of the random walk in a layer: each is the share of a pattern that is left after one step. The first is always 1 and says nothing.',
   'nearly disconnected': 'The second eigenvalue is above 0.9: almost no step leads from one group of texts to the other, and the map shows which group a text is in and little else.',
   'massive activation': 'A few numbers, far larger than all others, that one layer writes and later layers rely on.',
+  'kind of layer': 'What a layer is built of: attention, with or without a window, or Mamba; and one MLP or several experts.',
   eigenvalue: 'How slowly the second-largest pattern fades as steps are taken; near 1, the texts fall into separate islands.',
 } as const
 

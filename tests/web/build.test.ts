@@ -2,6 +2,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { listed } from '../../www/architectures'
+import { architectures } from '../../www/build/architectures.mjs'
 import { asTyped, lastLines } from '../../www/build/command.mjs'
 import { cargoCounts, closingLine, counts, nextestCounts, sum, unittestCounts, vitestCounts, withExitCode } from '../../www/build/counts.mjs'
 import { filesUnder, fingerprint, isCurrent, markCurrent } from '../../www/build/fingerprint.mjs'
@@ -213,4 +215,14 @@ describe('in a folder', () => {
     await expect(serve(folder, Number(new URL(address).port))).rejects.toThrow('in use by another program')
     close()
   })
+})
+
+test('the architectures that the page names are those of the engine', () => {
+  const names = architectures()
+  const list = readFileSync('src/model/architectures/mod.rs', 'utf8')
+  expect(names).toHaveLength(Number(/static ALL: \[&Architecture; (\d+)\]/.exec(list)![1]))
+  expect(new Set(names).size).toBe(names.length)
+  expect(listed()).toBe(`${names.slice(0, -1).join(', ')} and ${names.at(-1)}`)
+  expect(names.slice(0, 4)).toEqual(['Llama', 'Mistral', 'Mixtral', 'Jamba'])
+  expect([listed(['Llama']), listed(['Llama', 'Mistral'])]).toEqual(['Llama', 'Llama and Mistral'])
 })

@@ -1,4 +1,5 @@
 /** Similarities to compare the present ones with: earlier runs of this page, and files. */
+import { areKinds } from '../charts/kinds'
 import { Failure } from '../engine/errors'
 import type { Metric, SimilarityReport } from '../engine/protocol/similarity'
 import { METRICS } from './metrics'
@@ -11,6 +12,8 @@ export interface KeptRun {
   model: string
   metric: Metric
   layers: number
+  /** What each layer is, where they are not all alike. */
+  kinds: readonly string[] | undefined
   similarity: Rows
 }
 
@@ -21,7 +24,7 @@ const LARGEST_FILE = 64e6
 export function runOf(report: SimilarityReport, id: string): KeptRun {
   const { model, metric, layers, similarity, text, options } = report
   const how = `${METRICS[metric].word}, ${text.name}, ${text.sequences} × ${text.tokens_per_sequence} tokens${options.points === 'last' ? '' : `, ${options.points}`}`
-  return { id, name: `${model.name}: ${how}`, model: model.name, metric, layers, similarity }
+  return { id, name: `${model.name}: ${how}`, model: model.name, metric, layers, kinds: model.kinds, similarity }
 }
 
 /** The list with a run added; one made with the same settings is replaced. */
@@ -48,6 +51,7 @@ export async function readRun(file: Pick<File, 'name' | 'size' | 'text'>): Promi
   return {
     id: `file ${file.name} ${name} ${known}`, name: `${file.name}: ${name}, ${METRICS[known].word}${typeof text?.name === 'string' ? `, ${text.name}` : ''}`,
     model: name, metric: known, layers: similarity!.length, similarity: similarity!,
+    kinds: areKinds(model?.kinds, similarity!.length) ? model.kinds : undefined,
   }
 }
 

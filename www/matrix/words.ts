@@ -1,4 +1,5 @@
 /** What a square of the heatmap says, in words: pure functions. */
+import { areMixed } from '../charts/kinds'
 import { offDiagonal, signed } from '../charts/scale'
 import { valueAt } from '../charts/matrix'
 import type { View } from '../charts/view'
@@ -48,14 +49,15 @@ export function meaning({ values, metric }: Matrix, row: number, col: number): s
 }
 
 /** What merging the two would be. */
-export function mergeWords(row: number, col: number, massive: readonly number[]): string {
+export function mergeWords(row: number, col: number, massive: readonly number[], kinds?: readonly string[]): string {
   const [first, last] = [Math.min(row, col), Math.max(row, col)]
   if (first === last) return ''
   const risky = massive.filter(layer => layer > first && layer <= last)
   const warning = risky.length ? ` Layer ${risky.join(', ')} writes a massive activation; models seldom survive its being absorbed.` : ''
   const between = last - first - 1
   const far = between > 0 ? ` They are not neighbours: they become one only with the ${between === 1 ? 'layer' : `${between} layers`} between them.` : ''
-  return `${far}${warning}`.trim()
+  const mixed = areMixed(kinds, first, last) ? ' Layers of different kinds are never averaged; they can be dropped or refitted.' : ''
+  return `${far}${mixed}${warning}`.trim()
 }
 
 /** "layers 3 to 6 with layers 3 to 6: similarity 0.41 to 0.93, 0.72 on average". The diagonal is left out. */

@@ -1,4 +1,5 @@
 /** Checks of the engine's reports, and of what they must agree on among each other. */
+import { LONGEST_KIND, MOST_KINDS } from '../charts/kinds'
 import type { CompareReport, CompareRow } from '../engine/protocol/compare'
 import type { DeviceReport } from '../engine/protocol/device'
 import type { NamedMethod, Operator, Selection } from '../engine/protocol/method'
@@ -26,11 +27,29 @@ const container = oneOf('safetensors', 'gguf')
 
 const device = record<DeviceReport>({ kind: oneOf('gpu', 'software-gpu', 'cpu'), name: text, reason: text, max_binding_bytes: number(0) })
 
-export const modelReport = record<ModelReport>({
+const kind: Check<string> = (value, at) => {
+  const found = text(value, at)
+  return found.length > 0 && found.length <= LONGEST_KIND ? found : refuse(at, `has ${found.length} letters and must have from 1 to ${LONGEST_KIND}`)
+}
+
+const modelFields = record<ModelReport>({
   name: text, architecture: text, layers, hidden_size: count, intermediate_size: count, heads: count, kv_heads: count, head_dim: count,
   vocab_size: count, context: count, parameters: count, parameters_per_layer: count, bytes: count, bytes_per_layer: count, dtype: text,
   dtypes: texts, tied_head: flag, sliding_window: nullable(count), container: otherwise(container, 'safetensors'), files: texts,
+  kinds: otherwise<string[] | undefined>(list(kind, { most: MOST.layers }), undefined),
+  experts: otherwise<[number, number] | undefined>(list(count, { length: 2 }) as Check<[number, number]>, undefined),
 })
+
+/** Kinds of layers are in no result of earlier versions. */
+export const modelReport: Check<ModelReport> = (value, at) => {
+  const { kinds, ...model } = modelFields(value, at)
+  if (!kinds?.length) return model
+  const here: Place = [at[0], `${at[1]}.kinds`]
+  if (kinds.length !== model.layers) refuse(here, `has ${kinds.length} entries for ${model.layers} layers`)
+  const different = new Set(kinds).size
+  if (different > MOST_KINDS) refuse(here, `names ${different} kinds of layers and at most ${MOST_KINDS} are shown`)
+  return { ...model, kinds }
+}
 
 export const textReport = record<TextReport>({ name: text, sequences: count, tokens_per_sequence: count, tokens_scored: count })
 

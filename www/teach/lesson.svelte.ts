@@ -1,6 +1,7 @@
 import { ranks } from '../charts/scatter'
 import { Geometry, MEDIAN, type Graph } from './geometry'
 import { information, meanNats, standardised, type PlaneMap } from './information'
+import type { PairAt } from './kinds'
 import { diffusionMap } from './map'
 import type { StoredDemo } from './stored'
 
@@ -21,6 +22,8 @@ export class Lesson {
   /** Merges whose cost is read. */
   removed = $state(7)
   guess = $state.raw<number[]>([])
+  /** The pair of layers that is looked at in one of the two small models; null for the first that is offered. */
+  kinds = $state.raw<PairAt | null>(null)
 
   readonly geometry: Geometry
 

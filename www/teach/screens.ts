@@ -12,6 +12,7 @@ export const SCREENS = [
   { id: 'information', title: 'What one map tells about the other', short: 'Mutual information' },
   { id: 'cell', title: 'One square of the picture', short: 'One square' },
   { id: 'merge', title: 'Two layers become one', short: 'A merge' },
+  { id: 'kinds', title: 'Layers of different kinds', short: 'Kinds of layers' },
   { id: 'cost', title: 'What it cost', short: 'The cost' },
   { id: 'guess', title: 'Guess which layers were planted', short: 'Your turn' },
 ] as const
@@ -20,7 +21,7 @@ export type ScreenId = (typeof SCREENS)[number]['id']
 
 const TERM_SCREENS: Partial<Record<TermName, ScreenId>> = {
   calibration: 'tokens', bandwidth: 'kernel', eigenvalue: 'eigenvectors', 'diffusion map': 'map', 'mutual information': 'information',
-  similarity: 'cell', alpha: 'merge', perplexity: 'cost', KL: 'cost', agreement: 'cost', collapsed: 'cost', elbow: 'cost',
+  similarity: 'cell', alpha: 'merge', 'kind of layer': 'kinds', perplexity: 'cost', KL: 'cost', agreement: 'cost', collapsed: 'cost', elbow: 'cost',
 }
 
 /** Where the walk shows what a term means; null for what is not on the way. */

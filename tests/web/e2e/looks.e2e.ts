@@ -1,4 +1,4 @@
-import type { Page } from 'playwright-core'
+import type { BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { difference, notComparable, typesetting } from './looks'
@@ -72,6 +72,20 @@ describe.skipIf(!browser)('how the page looks, with a mock engine', () => {
   })
   afterAll(() => site?.close())
 
+  /** A model whose layers are of different kinds, and the step of the walk that is about such models. */
+  async function ofKinds(kind: string, width: number, options: BrowserContextOptions): Promise<string[]> {
+    // So tall that the footer of the walk lies over nothing.
+    const { page } = await visit(site, '', { ...options, viewport: { width, height: 2000 } })
+    await still(page)
+    await page.getByTestId('folder').setInputFiles('tests/data/architectures/jamba/hf')
+    await page.getByRole('button', { name: 'Compare the layers', exact: true }).click()
+    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
+    const differences = [await difference(page, `kinds-${kind}`, page.locator('#see .reading'))]
+    await page.evaluate(() => { location.hash = '#walk/kinds' })
+    await page.getByRole('heading', { name: 'Layers of different kinds' }).waitFor()
+    return [...differences, await difference(page, `walk-kinds-${kind}`, page.locator('dialog .stage'))]
+  }
+
   test.for([['1440-light', 1440, 'light'], ['1440-dark', 1440, 'dark'], ['390-light', 390, 'light']] as const)('%s', { timeout: 120_000 }, async ([kind, width, colorScheme], context) => {
     if (reason) return context.skip(reason)
     const { page } = await visit(site, '', { viewport: { width, height: 900 }, colorScheme, reducedMotion: 'reduce' })
@@ -83,6 +97,7 @@ describe.skipIf(!browser)('how the page looks, with a mock engine', () => {
       await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur())
       differences.push(await difference(page, `${name}-${kind}`, part ? page.locator(part) : page))
     }
+    differences.push(...await ofKinds(kind, width, { colorScheme, reducedMotion: 'reduce' }))
     expect(differences.filter(Boolean)).toEqual([])
   })
 })

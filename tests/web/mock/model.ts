@@ -9,7 +9,7 @@ export async function modelFrom(files: ByteSource[], name: string | undefined): 
   if (!configFile && gguf[0]) return modelFromGguf(gguf, name)
   if (!configFile) fail('format', 'There is no config.json among the files. Open the folder of a Hugging Face model.')
   const config = await json(configFile)
-  if (config.model_type !== 'llama' && config.model_type !== 'mistral') fail('unsupported', `config.json: the architecture "${config.model_type}" is not supported; llama and mistral are.`)
+  if (!['llama', 'mistral', 'jamba'].includes(String(config.model_type))) fail('unsupported', `config.json: the architecture "${config.model_type}" is not supported; llama, mistral and jamba are.`)
   const weights = files.find(file => file.name.endsWith('.safetensors'))
   if (!weights) fail('source', 'model.safetensors is missing. Open the folder that holds all files of the model.')
   const header = new DataView((await weights.read(0, 8)).slice().buffer).getBigUint64(0, true)
@@ -21,9 +21,20 @@ export async function modelFrom(files: ByteSource[], name: string | undefined): 
   return {
     name: name ?? 'model', architecture: String(config.model_type), layers: number('num_hidden_layers'), hidden_size: hidden,
     intermediate_size: number('intermediate_size'), heads: number('num_attention_heads'), kv_heads: number('num_key_value_heads'),
-    head_dim: number('head_dim'), vocab_size: number('vocab_size'), context: number('max_position_embeddings'),
+    head_dim: config.head_dim ? number('head_dim') : hidden / number('num_attention_heads'), vocab_size: number('vocab_size'), context: number('max_position_embeddings'),
     parameters, parameters_per_layer: perLayer, bytes: parameters * 4, bytes_per_layer: perLayer * 4, dtype: 'F32',
     dtypes: ['F32'], tied_head: true, sliding_window: null, container: 'safetensors', files: files.map(file => file.name),
+    ...(config.model_type === 'jamba' ? kindsOf(config) : {}),
+  }
+}
+
+/** Attention and experts in some layers, by periods, as in Jamba. */
+function kindsOf(config: Record<string, unknown>): Pick<ModelReport, 'kinds' | 'experts'> {
+  const number = (key: string) => Number(config[key])
+  const every = (layer: number, what: string) => layer % number(`${what}_layer_period`) === number(`${what}_layer_offset`)
+  return {
+    kinds: Array.from({ length: number('num_hidden_layers') }, (_, layer) => `${every(layer, 'attn') ? 'attention' : 'Mamba'}${every(layer, 'expert') ? ' and experts' : ''}`),
+    experts: [number('num_experts'), number('num_experts_per_tok')],
   }
 }
 

@@ -1,5 +1,6 @@
 /** What was seen of the model: sections of the report. */
 import { colourOf, domainFor, legend } from '../../charts/colour'
+import { kindBand, kindCounts, kindSample, kindsOf, SAMPLE, type KindPiece } from '../../charts/kinds'
 import { groupSquares, layerTicks } from '../../charts/matrix'
 import type { ModelReport } from '../../engine/protocol/model'
 import type { PlanReport } from '../../engine/protocol/plan'
@@ -16,11 +17,18 @@ export function facts(pairs: readonly (readonly [name: string, value: string])[]
 
 const SIDE = 10
 
+/** Kinds of layers along an axis, or the sample of one. */
+const pieces = (of: readonly KindPiece[]) => of.map(({ x, y, width, height, colour, lines, stroke }) => markup`<g class="kind"><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colour}"/>${lines ? markup`<path d="${lines}" stroke-width="${stroke}"/>` : ''}</g>`)
+
 export function similaritySection(maps: SimilarityReport, plan: PlanReport | null): Markup {
   const n = maps.layers
   const domain = domainFor(maps.metric, maps.similarity)
   const side = n * SIDE
-  const margin = side * 0.06 + 14
+  const kinds = kindsOf(maps.model.kinds)
+  const thick = kinds.length > 0 ? side * 0.02 : 0
+  // The frames of merged layers reach 1 beyond the cells.
+  const band = thick > 0 ? thick * 1.2 + 1 : 0
+  const margin = side * 0.06 + 14 + band
   const row = (values: readonly number[], l: number) => markup`<g transform="translate(0 ${l * SIDE})">${values.map((value, m) => markup`<rect x="${m * SIDE}" fill="${colourOf(value, 'viridis', domain)}"/>`)}</g>`
   const ticks = layerTicks(n, (560 / (side + margin)) * SIDE, 22)
   const size = (side + margin) / 46
@@ -29,10 +37,12 @@ export function similaritySection(maps: SimilarityReport, plan: PlanReport | nul
 <figure>
 <svg id="heatmap" viewBox="${-margin} 0 ${side + margin} ${side + margin}" role="img" tabindex="0" aria-label="Similarity of each pair of ${n} layers; arrow keys move through it, the table below has the numbers" aria-describedby="heatmap-read" data-n="${n}" data-side="${SIDE}">
 <g class="cells">${maps.similarity.map(row)}</g>
+${pieces(kindBand(maps.model.kinds, { x: 0, y: side + band - thick, from: 0, count: n, cell: SIDE, thick }))}${pieces(kindBand(maps.model.kinds, { x: -band, y: 0, from: 0, count: n, cell: SIDE, thick, down: true }))}
 <g class="over">${groupSquares(plan?.plan.groups ?? [], SIDE).map(({ x, side: s }) => markup`<rect class="group" x="${x}" y="${x}" width="${s}" height="${s}"/>`)}<rect class="read" width="${SIDE}" height="${SIDE}" visibility="hidden"/></g>
-<g font-size="${size.toFixed(2)}">${ticks.map(layer => markup`<text x="${(layer + 0.5) * SIDE}" y="${side + margin * 0.4}" text-anchor="middle">${layer}</text><text x="${-margin * 0.15}" y="${(layer + 0.5) * SIDE}" dy="0.35em" text-anchor="end">${layer}</text>`)}<text x="${side / 2}" y="${side + margin * 0.92}" text-anchor="middle">layer, counted from the input</text></g>
+<g font-size="${size.toFixed(2)}">${ticks.map(layer => markup`<text x="${(layer + 0.5) * SIDE}" y="${side + band + (margin - band) * 0.4}" text-anchor="middle">${layer}</text><text x="${-band - (margin - band) * 0.15}" y="${(layer + 0.5) * SIDE}" dy="0.35em" text-anchor="end">${layer}</text>`)}<text x="${side / 2}" y="${side + margin * 0.92}" text-anchor="middle">layer, counted from the input</text></g>
 </svg>
 <svg class="legend" viewBox="-10 0 220 40" width="220" height="40" role="img" aria-label="Colours: similarity from ${domain[0]} to ${domain[1]}">${stops.map(({ at, colour }) => markup`<rect x="${(at * 200 - 2.5).toFixed(1)}" y="4" width="5.5" height="12" fill="${colour}"/>`)}${labels.map(({ at, value }) => markup`<text x="${at * 200}" y="32" font-size="12" text-anchor="middle">${value}</text>`)}</svg>
+${kinds.length > 0 ? markup`<ul class="kinds" aria-label="Kinds of layers, along both axes">${kinds.map(({ words, layers }, kind) => markup`<li><svg viewBox="0 0 ${SAMPLE.width} ${SAMPLE.thick}" width="${SAMPLE.width}" height="${SAMPLE.thick}" aria-hidden="true">${pieces([kindSample(kind)])}</svg>${words} (${layers})</li>`)}</ul>` : ''}
 <p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</p>
 <figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</figcaption>
 </figure>
@@ -77,6 +87,7 @@ export function modelSection(model: ModelReport): Markup {
     ['Size', `${bytes(model.bytes)} in ${model.dtype === 'mixed' ? 'several types' : model.dtype}`], ['Width', `${whole(model.hidden_size)}, ${whole(model.intermediate_size)} inside`],
     ['Attention', `${plural(model.heads, 'head')} of ${model.head_dim}, ${model.kv_heads} for keys and values`], ['Vocabulary', `${whole(model.vocab_size)} tokens${model.tied_head ? ', shared with the output' : ''}`],
     ['Context', `${whole(model.context)} tokens`], ['Read from', model.container],
+    ...(model.experts ? [['Experts', `${model.experts[0]} in a layer, ${model.experts[1]} for each token`]] as [string, string][] : []), ...(model.kinds ? [['Kinds of layers', kindCounts(model.kinds)]] as [string, string][] : []),
   ])}</section>`
 }
 

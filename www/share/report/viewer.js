@@ -19,13 +19,21 @@
     const n = Number(svg.dataset.n)
     const side = Number(svg.dataset.side)
     let [atRow, atCol] = [0, 0]
+    /** @type {string[]} */
+    const kinds = maps.model.kinds ?? []
+    /** As the page says it. */
+    const kindWords = (/** @type {number} */ first, /** @type {number} */ second) => {
+      if (new Set(kinds).size < 2) return ''
+      if (first === second) return `; kind: ${kinds[first]}`
+      return kinds[first] === kinds[second] ? `; both of one kind: ${kinds[first]}` : `; kinds: ${kinds[first]}, ${kinds[second]}`
+    }
     said.textContent = said.dataset.idle ?? ''
 
     const read = (/** @type {number} */ row, /** @type {number} */ col) => {
       const value = maps.similarity[row][col]
       const shared = maps.mutual_information?.[row]?.[col]
       const pair = row === col ? `Layer ${row} with itself` : `Layers ${Math.min(row, col)} and ${Math.max(row, col)}`
-      said.textContent = `${pair}: similarity ${value.toFixed(3)}${shared === undefined ? '' : `, ${shared.toFixed(2)} nats shared`}`
+      said.textContent = `${pair}: similarity ${value.toFixed(3)}${shared === undefined ? '' : `, ${shared.toFixed(2)} nats shared`}${kindWords(Math.min(row, col), Math.max(row, col))}`
       frame.setAttribute('x', String(col * side))
       frame.setAttribute('y', String(row * side))
       frame.setAttribute('visibility', 'visible')

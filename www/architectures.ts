@@ -1,0 +1,7 @@
+/** Of `www/build/architectures.mjs`, put in when the page is built. */
+declare const ARCHITECTURE_NAMES: readonly string[]
+
+/** "Llama, Mistral and Mixtral": what the engine can open, in its own order. */
+export function listed(names: readonly string[] = ARCHITECTURE_NAMES): string {
+  return names.length > 1 ? `${names.slice(0, -1).join(', ')} and ${names.at(-1)}` : names.join()
+}
