@@ -30,6 +30,7 @@ mod open;
 mod output;
 mod picture;
 mod plan;
+mod planted;
 mod self_text;
 #[cfg(feature = "gpu")]
 mod shaders;
