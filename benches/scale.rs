@@ -4,10 +4,11 @@
 //!
 //! Writes the model into FOLDER (4.9 GB for all 32 layers, kept for the next time) and runs the command line on
 //! it: seconds and peak memory of each command. Fewer layers show that memory does not depend on depth. A file of
-//! Llama-3-70B's shapes, which has holes where the weights would be, is opened and a run on it estimated.
+//! Llama-3-70B's shapes, which has holes where the weights would be, is opened and a run on it estimated. In a file of
+//! Mixtral-8x7B's shapes (but for the vocabulary) only the experts are holes: tokens are routed through all layers.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -32,10 +33,15 @@ struct Shapes {
     inner: u64,
     heads: u32,
     layers: u64,
+    experts: u64,
 }
 
-const EIGHT: Shapes = Shapes { hidden: 4096, inner: 14336, heads: 32, layers: 32 };
-const SEVENTY: Shapes = Shapes { hidden: 8192, inner: 28672, heads: 64, layers: 80 };
+const EIGHT: Shapes = Shapes { hidden: 4096, inner: 14336, heads: 32, layers: 32, experts: 0 };
+const SEVENTY: Shapes = Shapes { hidden: 8192, inner: 28672, heads: 64, layers: 80, experts: 0 };
+const MIXTRAL: Shapes = Shapes { experts: 8, ..EIGHT };
+
+/// Beginning of the random numbers.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Data in a shard of a split model.
 const SHARD_BYTES: u64 = 1 << 30;
@@ -50,6 +56,7 @@ fn main() {
     std::fs::create_dir_all(&folder).unwrap();
     let split = arguments.iter().any(|a| a == "--split");
     seventy(&folder);
+    mixtral(&folder);
     let model = generate(&folder, Shapes { layers, ..EIGHT }, split);
     laminate(&model, &["inspect"]);
     let few = ["--samples", "8", "--tokens", "16", "--device", "cpu"];
@@ -65,13 +72,8 @@ fn main() {
 
 /// Opens a model of 70 billion parameters and estimates a run on it.
 fn seventy(folder: &Path) {
-    let (metadata, tensors) = (metadata(SEVENTY), tensors(SEVENTY));
-    let header = header_bytes(&metadata, &tensors);
-    let data: u64 = tensors.iter().map(|t| t.bytes + padding(&metadata, t.bytes)).sum();
     let path = folder.join("hollow-70b-Q4_K_M.gguf");
-    let mut file = File::create(&path).unwrap();
-    file.write_all(&header).unwrap();
-    file.set_len(header.len() as u64 + data).unwrap();
+    let bytes = hollow(&path, SEVENTY, |_| true);
     laminate(&path, &["inspect"]);
     let start = Instant::now();
     let model = block_on(Model::open("70B", &open_path(&path).unwrap())).unwrap();
@@ -81,12 +83,44 @@ fn seventy(folder: &Path) {
     let estimate = block_on(session.estimate(&options)).unwrap();
     println!(
         "scale: 70B of {:.0} GB, estimate in {:.1} s: {:.0} MB and {:.0} s for the similarities",
-        (header.len() as u64 + data) as f64 / 1e9,
+        bytes as f64 / 1e9,
         start.elapsed().as_secs_f64(),
         estimate.peak_bytes as f64 / 1e6,
         estimate.seconds
     );
     std::fs::remove_file(path).unwrap();
+}
+
+/// Routes 64 tokens through a model with 8 experts in each of 32 layers.
+fn mixtral(folder: &Path) {
+    let path = folder.join("hollow-8x7b-Q4_K_M.gguf");
+    let bytes = hollow(&path, MIXTRAL, |name| name.contains("_exps."));
+    println!("scale: 8 x 7B of {:.1} GB", bytes as f64 / 1e9);
+    laminate(&path, &["inspect"]);
+    laminate(
+        &path,
+        &["similarity", "--samples", "4", "--tokens", "16", "--points", "tokens:4", "--device", "cpu"],
+    );
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Writes a model that has holes in the place of the tensors for which `is_hole` holds, and returns its size in bytes.
+fn hollow(path: &Path, shapes: Shapes, is_hole: impl Fn(&str) -> bool) -> u64 {
+    let (metadata, tensors) = (metadata(shapes), tensors(shapes));
+    let header = header_bytes(&metadata, &tensors);
+    let mut file = BufWriter::with_capacity(1 << 22, File::create(path).unwrap());
+    file.write_all(&header).unwrap();
+    let mut random = SEED;
+    let mut at = header.len() as u64;
+    for tensor in &tensors {
+        file.seek(SeekFrom::Start(at)).unwrap();
+        if !is_hole(&tensor.name) {
+            weights(&mut file, tensor, &mut random);
+        }
+        at += tensor.bytes + padding(&metadata, tensor.bytes);
+    }
+    file.into_inner().unwrap().set_len(at).unwrap();
+    at
 }
 
 /// Runs the command line and says how long it took and what it needed.
@@ -106,7 +140,7 @@ fn laminate(model: &Path, arguments: &[&str]) {
 }
 
 /// The tensors in the order of llama.cpp's files, `attn_v` and `ffn_down` of some layers in more bits.
-fn tensors(Shapes { hidden, inner, layers: n_layers, .. }: Shapes) -> Vec<OutputTensor> {
+fn tensors(Shapes { hidden, inner, layers: n_layers, experts, .. }: Shapes) -> Vec<OutputTensor> {
     let tensor = |name: String, element: Element, shape: Vec<u64>| {
         let bytes = element.bytes(shape.iter().product()).unwrap();
         OutputTensor { name, element, shape, bytes }
@@ -117,17 +151,28 @@ fn tensors(Shapes { hidden, inner, layers: n_layers, .. }: Shapes) -> Vec<Output
         let more =
             layer < n_layers / 8 || layer >= 7 * n_layers / 8 || (layer.wrapping_sub(n_layers / 8)) % 3 == 2;
         let wide = if more { six } else { four };
-        for (name, element, shape) in [
+        let mlp = match experts {
+            0 => vec![
+                ("ffn_down", wide, vec![hidden, inner]),
+                ("ffn_gate", four, vec![inner, hidden]),
+                ("ffn_up", four, vec![inner, hidden]),
+            ],
+            n => vec![
+                ("ffn_gate_inp", Element::F32, vec![n, hidden]),
+                ("ffn_down_exps", wide, vec![n, hidden, inner]),
+                ("ffn_gate_exps", four, vec![n, inner, hidden]),
+                ("ffn_up_exps", four, vec![n, inner, hidden]),
+            ],
+        };
+        let others = [
             ("attn_norm", Element::F32, vec![hidden]),
-            ("ffn_down", wide, vec![hidden, inner]),
-            ("ffn_gate", four, vec![inner, hidden]),
-            ("ffn_up", four, vec![inner, hidden]),
             ("ffn_norm", Element::F32, vec![hidden]),
             ("attn_k", four, vec![KEYS, hidden]),
             ("attn_output", four, vec![hidden, hidden]),
             ("attn_q", four, vec![hidden, hidden]),
             ("attn_v", wide, vec![KEYS, hidden]),
-        ] {
+        ];
+        for (name, element, shape) in others.into_iter().chain(mlp) {
             all.push(tensor(format!("blk.{layer}.{name}.weight"), element, shape));
         }
     }
@@ -136,7 +181,7 @@ fn tensors(Shapes { hidden, inner, layers: n_layers, .. }: Shapes) -> Vec<Output
     all
 }
 
-fn metadata(Shapes { hidden, inner, heads, layers }: Shapes) -> Metadata {
+fn metadata(Shapes { hidden, inner, heads, layers, experts }: Shapes) -> Metadata {
     let mut metadata = vocabulary();
     let text = |s: &str| Value::String(s.to_owned());
     metadata.set("general.architecture", text("llama"));
@@ -151,6 +196,10 @@ fn metadata(Shapes { hidden, inner, heads, layers }: Shapes) -> Metadata {
         ("rope.dimension_count", 128),
     ] {
         metadata.set(&format!("llama.{key}"), Value::U32(n as u32));
+    }
+    if experts > 0 {
+        metadata.set("llama.expert_count", Value::U32(experts as u32));
+        metadata.set("llama.expert_used_count", Value::U32(2));
     }
     metadata.set("llama.rope.freq_base", Value::F32(500_000.0));
     metadata.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
@@ -205,19 +254,9 @@ fn write(path: &Path, metadata: &Metadata, tensors: &[OutputTensor]) {
     let partial = path.with_extension("partial");
     let mut file = BufWriter::with_capacity(1 << 22, File::create(&partial).unwrap());
     file.write_all(&header_bytes(metadata, tensors)).unwrap();
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = SEED;
     for tensor in tensors {
-        match tensor.element {
-            Element::Block(block) => {
-                let mut left = tensor.bytes as usize / block.bytes();
-                while left > 0 {
-                    let n = left.min(1 << 14);
-                    file.write_all(&blocks(block, n, &mut random)).unwrap();
-                    left -= n;
-                }
-            }
-            _ => (0..tensor.bytes / 4).for_each(|_| file.write_all(&1.0f32.to_le_bytes()).unwrap()),
-        }
+        weights(&mut file, tensor, &mut random);
         file.write_all(&vec![0; padding(metadata, tensor.bytes) as usize]).unwrap();
     }
     file.flush().unwrap();
@@ -225,14 +264,39 @@ fn write(path: &Path, metadata: &Metadata, tensors: &[OutputTensor]) {
     std::fs::rename(&partial, path).unwrap();
 }
 
+/// Writes random weights of a tensor; norms are 1.
+fn weights(file: &mut impl Write, tensor: &OutputTensor, random: &mut u64) {
+    match tensor.element {
+        Element::Block(block) => {
+            let mut left = tensor.bytes as usize / block.bytes();
+            while left > 0 {
+                let n = left.min(1 << 14);
+                file.write_all(&blocks(block, n, random)).unwrap();
+                left -= n;
+            }
+        }
+        _ if tensor.name.contains("ffn_gate_inp") => {
+            for _ in 0..tensor.bytes / 4 {
+                let value = (next(random) % 2001) as f32 / 1e5 - 0.01;
+                file.write_all(&value.to_le_bytes()).unwrap();
+            }
+        }
+        _ => (0..tensor.bytes / 4).for_each(|_| file.write_all(&1.0f32.to_le_bytes()).unwrap()),
+    }
+}
+
+fn next(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}
+
 /// Random codes, with scales that give weights of mean zero and deviation 0.01.
 fn blocks(block: BlockType, n: usize, random: &mut u64) -> Vec<u8> {
     let mut bytes = vec![0u8; n * block.bytes()];
     for word in bytes.chunks_mut(8) {
-        *random ^= *random << 13;
-        *random ^= *random >> 7;
-        *random ^= *random << 17;
-        word.copy_from_slice(&random.to_le_bytes()[..word.len()]);
+        word.copy_from_slice(&next(random).to_le_bytes()[..word.len()]);
     }
     for each in bytes.chunks_exact_mut(block.bytes()) {
         match block {

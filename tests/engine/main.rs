@@ -32,6 +32,7 @@ mod picture;
 mod plan;
 mod planted;
 mod self_text;
+mod sentence_piece;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod similarity;

@@ -452,7 +452,7 @@ fn what_is_there_instead_of_the_weights_or_the_tokenizer_is_said() {
     };
     refused(&instead("model.safetensors", "pytorch_model.bin"), &["pytorch_model.bin", "save_pretrained"]);
     refused(&instead("model.safetensors", "m-Q8_0.gguf"), &["m-Q8_0.gguf", "open that file itself"]);
-    refused(&instead("tokenizer.json", "tokenizer.model"), &["tokenizer.model", "AutoTokenizer"]);
+    refused(&instead("tokenizer.json", "tekken.json"), &["tekken.json", "AutoTokenizer"]);
 }
 
 // Tensors.

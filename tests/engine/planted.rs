@@ -40,7 +40,7 @@ fn planted_layers_are_the_most_similar_to_those_before() {
 #[test]
 fn planted_layers_are_removed() {
     for (name, planted) in PLANTED {
-        for method in ["shortgpt", "pruneme", "laminate"] {
+        for method in ["shortgpt", "laminate"] {
             let mut session = session(name);
             // A file that can hold the kinds of the layers in any order.
             let output = WriteOptions {

@@ -11,7 +11,7 @@ use laminate::internals::model::tokenizer::gguf::{
     SpecialIds, chat_template, from_metadata, to_metadata, tokenizer_config,
 };
 use serde_json::{Value as Json, json};
-use tokenizers::Tokenizer;
+use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, Tokenizer};
 
 /// llama.cpp's test vocabularies.
 const VOCABULARIES: [&str; 5] = ["gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"];
@@ -103,6 +103,19 @@ fn aliases_are_the_same_pre_tokenizer() {
     }
     assert_eq!(written("llama-bpe").0, written("smaug-bpe").0);
     assert_ne!(written("llama-bpe").1, written("smaug-bpe").1);
+}
+
+#[test]
+fn qwen_3_5_keeps_marks_with_their_letters() {
+    let mut metadata = vocabulary("qwen2");
+    let mut pieces = |pre: &str| {
+        metadata.set("tokenizer.ggml.pre", Value::String(pre.to_owned()));
+        let tokenizer = from_metadata(pre, &metadata).unwrap();
+        let mut text = PreTokenizedString::from("ne\u{301}e x");
+        tokenizer.get_pre_tokenizer().unwrap().pre_tokenize(&mut text).unwrap();
+        text.get_splits(OffsetReferential::Original, OffsetType::Byte).len()
+    };
+    assert_eq!((pieces("qwen2"), pieces("qwen35")), (3, 2));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Opening of a Hugging Face model: a folder with `config.json`, `tokenizer.json` and safetensors files.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use super::{
     MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign, parted, read_whole,
 };
-use crate::files::source::{SharedSource, read_checked};
+use crate::files::source::{MemorySource, SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::{Element, decode};
 use crate::format::index::{INDEX_NAME, SINGLE_NAME, ShardIndex};
@@ -16,6 +17,7 @@ use crate::model::config::{Biases, Config};
 use crate::model::tensors::{
     Joined, Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix,
 };
+use crate::model::tokenizer::sentence_piece::{ADDED_TOKENS_NAME, SENTENCE_PIECE_NAME, to_json};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
 use crate::{Error, Result};
 
@@ -26,7 +28,7 @@ const ENDING: &str = ".safetensors";
 const OTHER_WEIGHTS: [&str; 7] = [".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz"];
 
 /// Names of tokenizer files that are not read, although they are enough for transformers.
-const OTHER_TOKENIZERS: [&str; 4] = ["tokenizer.model", "vocab.json", "tekken.json", "spiece.model"];
+const OTHER_TOKENIZERS: [&str; 3] = ["vocab.json", "tekken.json", "spiece.model"];
 
 /// Values of two tensors that are compared at a time.
 const COMPARED_VALUES: u64 = 4 << 20;
@@ -78,6 +80,7 @@ pub fn folder(files: &[SharedSource]) -> Result<Option<Folder>> {
 /// Reads the configuration, the tokenizer and the headers of all shards.
 pub async fn open(files: &Folder) -> Result<Opened> {
     let mut notes = Vec::new();
+    let files = &with_tokenizer(files, &mut notes).await?;
     let source = require(files, CONFIG_NAME)?;
     let config = Config::parse_noting(&read_whole(source, MAX_SETTINGS_BYTES).await?, &mut notes);
     let mut config = explained(source, config).await?;
@@ -100,6 +103,24 @@ fn require<'a>(files: &'a Folder, name: &str) -> Result<&'a SharedSource> {
     files.get(name).ok_or_else(|| {
         Error::Source(format!("{name} is missing; open the whole folder of a Hugging Face model"))
     })
+}
+
+/// Adds a `tokenizer.json` where there is only a SentencePiece model, and notes it.
+async fn with_tokenizer<'a>(files: &'a Folder, notes: &mut Vec<String>) -> Result<Cow<'a, Folder>> {
+    let Some(source) = files.get(SENTENCE_PIECE_NAME).filter(|_| !files.contains_key(TOKENIZER_NAME)) else {
+        return Ok(Cow::Borrowed(files));
+    };
+    let model = read_whole(source, MAX_TABLE_BYTES).await?;
+    let small = async |name: &str| match files.get(name) {
+        Some(source) => read_whole(source, MAX_SETTINGS_BYTES).await.map(Some),
+        None => Ok(None),
+    };
+    let (settings, added) = (small(TOKENIZER_CONFIG_NAME).await?, small(ADDED_TOKENS_NAME).await?);
+    let json = explained(source, to_json(&model, settings.as_deref(), added.as_deref())).await?;
+    notes.push(format!("{TOKENIZER_NAME} was made from {SENTENCE_PIECE_NAME}."));
+    let mut files = files.clone();
+    files.insert(TOKENIZER_NAME.to_owned(), Rc::new(MemorySource::new(TOKENIZER_NAME, json)));
+    Ok(Cow::Owned(files))
 }
 
 /// Opens the tokenizer, and completes the special tokens of `config` by it.

@@ -52,7 +52,7 @@ pub const CHAT_TEMPLATE_KEY: &str = key::CHAT_TEMPLATE;
 const SPACE: &str = "▁";
 
 /// Metadata keys of the tokenizer.
-mod key {
+pub(super) mod key {
     pub use crate::model::config::special::key::*;
 
     pub const PRE: &str = "tokenizer.ggml.pre";

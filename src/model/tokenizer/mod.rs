@@ -1,6 +1,7 @@
 //! Conversion of text to token ids and back, by the tokenizer that comes with the model.
 
 pub mod gguf;
+pub mod sentence_piece;
 
 use std::collections::HashMap;
 

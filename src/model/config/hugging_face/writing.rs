@@ -71,7 +71,15 @@ impl Config {
         }
         if self.short_convolution.is_some() || self.delta_net.is_some() {
             let types = of_layers(&|layer| layer_type(layer.mixer).into());
-            raw.insert(LAYER_TYPES_KEY.into(), regroup(LAYER_TYPES_KEY, &types, groups)?.into());
+            let kept = regroup(LAYER_TYPES_KEY, &types, groups)?;
+            if !kept.contains(&FULL.into()) {
+                return Err(Error::Unsupported(
+                    "transformers cannot continue a text with a model of this architecture in which no layer has \
+                     attention; keep one that has"
+                        .to_owned(),
+                ));
+            }
+            raw.insert(LAYER_TYPES_KEY.into(), kept.into());
             raw.shift_remove(ATTENTION_LAYERS_KEY);
             raw.shift_remove(ATTENTION_INTERVAL_KEY);
         }

@@ -34,6 +34,8 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+const QWEN3_5: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 const SEED_CODER: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -45,8 +47,8 @@ const WORDS: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
-static TABLE: [PreTokenizer; 13] = [
-    plain(&["gpt-2", "phi-2", "olmo", "mpt", "mellum", "trillion"], &[GPT2]),
+static TABLE: [PreTokenizer; 14] = [
+    plain(&["gpt-2", "phi-2", "olmo", "mpt", "mellum", "trillion", "exaone4"], &[GPT2]),
     plain(
         &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
         &[DIGIT, GPT2],
@@ -58,7 +60,8 @@ static TABLE: [PreTokenizer; 13] = [
         adds_bos: true,
     },
     plain(&["smaug-bpe", "dbrx", "glm4", "chatglm-bpe"], &[LLAMA3]),
-    plain(&["qwen2", "deepseek-r1-qwen", "megrez", "stablelm2"], &[QWEN2]),
+    plain(&["qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan"], &[QWEN2]),
+    plain(&["qwen35"], &[QWEN3_5]),
     PreTokenizer { names: &["tekken"], splits: &[TEKKEN], ignore_merges: true, adds_bos: true },
     plain(&["gpt-4o", "llama4", "kanana2"], &[GPT4O]),
     plain(&["seed-coder"], &[SEED_CODER]),
@@ -66,7 +69,7 @@ static TABLE: [PreTokenizer; 13] = [
         &["deepseek-coder"],
         &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥\u{800}-一가-\u{d7ff}]+", DIGIT],
     ),
-    plain(&["deepseek-v3"], &[r"\p{N}{1,3}", "[一-龥\u{3040}-ゟ゠-ヿ]+", DEEPSEEK_V3]),
+    plain(&["deepseek-v3", "hunyuan-dense"], &[r"\p{N}{1,3}", "[一-龥\u{3040}-ゟ゠-ヿ]+", DEEPSEEK_V3]),
     plain(&["bloom", "poro-chat", "gpt3-finnish"], &[WORDS]),
     plain(&["viking"], &[WORDS, DIGIT]),
     // llama.cpp's pre-tokenizer for files that name none; no model's own.
