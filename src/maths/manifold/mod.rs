@@ -14,6 +14,7 @@
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 
+mod affinities;
 mod align;
 mod autoencoder;
 mod dense;
@@ -31,6 +32,7 @@ mod tsne;
 
 pub(crate) use kernel::{median_of, mirror, varied_gram};
 
+pub use affinities::{Affinities, PERPLEXITY};
 pub use align::{align, align_onto};
 pub use autoencoder::{Autoencoder, autoencoder};
 pub use diffusion::{diffusion_map, diffusion_map_and_distances, diffusion_maps};
@@ -40,4 +42,4 @@ pub use map::{DiffusionMap, Embedding};
 pub use operator::{DiffusionOperator, diffusion_operator};
 pub use options::{DiffusionOptions, ValidDiffusionOptions};
 pub use points::{Normalise, Points};
-pub use tsne::{Affinities, LEAST_POINTS as LEAST_POINTS_OF_TSNE, PERPLEXITY, Tsne, tsne};
+pub use tsne::{LEAST_POINTS as LEAST_POINTS_OF_TSNE, Tsne, tsne};
