@@ -225,9 +225,10 @@ impl Engine {
 
     /// Computes similarities by another metric. Plans still use the metric of the similarity stage.
     #[wasm_bindgen(js_name = similarityBy)]
-    pub async fn similarity_by(&self, metric: String) -> JsResult {
+    pub async fn similarity_by(&self, metric: String, observe: Function) -> JsResult {
         let metric: Metric = metric.parse().map_err(thrown)?;
-        self.with_session(async |session| session.similarity_by(metric)).await
+        let observer = Page(observe);
+        self.with_session(async |session| session.similarity_by(metric, &observer).await).await
     }
 
     /// Measures the model of an existing plan, after each step if the weights of the plan determine its

@@ -13,7 +13,7 @@ use crate::maths::manifold::{
     diffusion_map_and_distances,
 };
 use crate::maths::similarity::{Metric, SimilarityBuilder, SimilarityMatrix, SimilarityOptions};
-use crate::protocol::events::{Event, LayerDone, Stage};
+use crate::protocol::events::{Event, LayerDone, Observer, Stage, Unit};
 use crate::protocol::options::CalibrationOptions;
 use crate::protocol::text::PointRule;
 use crate::quality::Scores;
@@ -193,12 +193,13 @@ impl LayerAnalysis {
         self.rule
     }
 
-    /// Returns the analysis of the same layers by another metric, from the points that were kept.
+    /// Returns the analysis of the same layers by another metric, from the points that were kept. `observer` is told
+    /// of each layer before it is compared, and may stop.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the points were too many to be kept; those of [`Points::from_f32`] and
-    /// [`SimilarityBuilder::push`].
-    pub fn by(&self, metric: Metric) -> Result<Self> {
+    /// [`Error::Limit`] if the points were too many to be kept; those of [`Points::from_f32`],
+    /// [`SimilarityBuilder::push`] and [`Observer::event`].
+    pub async fn by(&self, metric: Metric, observer: &dyn Observer) -> Result<Self> {
         if metric == self.builder.metric() {
             return Ok(self.clone());
         }
@@ -211,7 +212,10 @@ impl LayerAnalysis {
         }
         let options = SimilarityOptions { metric, ..self.builder.options() };
         let mut builder = SimilarityBuilder::new(options.check()?);
+        let n_layers = self.maps.len();
         for (layer, (values, map)) in self.points.iter().zip(&self.maps).enumerate() {
+            let detail = format!("layer {} of {n_layers}", layer + 1);
+            observer.progress(Stage::Similarity, layer as u64, n_layers as u64, Unit::Layers, detail).await?;
             let n_points = map.embedding().n_points();
             let points = Points::from_f32(layer, n_points, values.len() / n_points.max(1), values)?;
             builder.push(&points, map)?;

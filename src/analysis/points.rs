@@ -9,8 +9,8 @@ use crate::{Error, Result};
 /// Number of tokens of text that are shown for a point.
 const POINT_CONTEXT_TOKENS: usize = 12;
 
-/// Checks before a run that there are enough points for the mutual-information estimator, which needs
-/// `4 * options.neighbours`.
+/// Checks before a run that there are enough points for the metric and for the mutual-information estimator, which
+/// needs `4 * options.neighbours`.
 ///
 /// # Errors
 /// [`Error::Limit`], with the number that is needed, if there are fewer points; those of
@@ -18,7 +18,7 @@ const POINT_CONTEXT_TOKENS: usize = 12;
 pub fn check_points(model: &Model, options: &CalibrationOptions, sequences: &Sequences) -> Result<()> {
     options.points.positions(sequences.tokens(), sequences.has_bos())?;
     let n_points = sequences.count() * options.points.per_sequence();
-    let needed = 4 * options.neighbours;
+    let needed = (4 * options.neighbours).max(options.metric.least_points(options.neighbours));
     if n_points < needed {
         return Err(Error::Limit(format!(
             "the text gives {n_points} points to compare the layers of {} by, but {needed} are needed; \

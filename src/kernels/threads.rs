@@ -38,6 +38,10 @@ fn map_some<R: Send>(n: usize, least: usize, f: impl Fn(usize) -> R + Sync + Sen
     #[cfg(not(target_arch = "wasm32"))]
     {
         use rayon::prelude::*;
+        // Waking another thread takes longer than many a single piece of work.
+        if n <= least {
+            return (0..n).map(f).collect();
+        }
         (0..n).into_par_iter().with_min_len(least).map(f).collect()
     }
     #[cfg(target_arch = "wasm32")]

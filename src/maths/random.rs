@@ -9,6 +9,11 @@ pub fn number(seed: u64, place: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Returns the number at `place` of the sequence that `seed` defines, as a fraction in [0, 1) with 53 bits.
+pub fn unit(seed: u64, place: u64) -> f64 {
+    (number(seed, place) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Draws `k` of `items` at random without repetition, or all of them if there are fewer. The order is that of
 /// the draw: the first `k` of a Fisher-Yates shuffle.
 pub fn draw<T>(mut items: Vec<T>, k: usize, seed: u64) -> Vec<T> {

@@ -15,7 +15,7 @@ use crate::maths::manifold::{Embedding, align};
 use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
-use crate::protocol::events::Stage;
+use crate::protocol::events::{Observer, Stage};
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::CalibrationOptions;
 use crate::protocol::similarity::{MetricReport, SimilarityReport};
@@ -39,7 +39,7 @@ impl Session {
     ) -> Result<SimilarityReport> {
         let RunOptions { observer, mut store, .. } = run.into();
         let start = Instant::now();
-        if let Some(report) = self.compare_again(options, start)? {
+        if let Some(report) = self.compare_again(options, start, observer).await? {
             return Ok(report);
         }
         // Results with other options are no longer of use, and take memory.
@@ -156,10 +156,11 @@ impl Session {
 
     /// Returns the report of the previous run by another metric, if only the metric differs and the points
     /// were kept.
-    fn compare_again(
+    async fn compare_again(
         &mut self,
         options: &CalibrationOptions,
         start: Instant,
+        observer: &dyn Observer,
     ) -> Result<Option<SimilarityReport>> {
         let Some(calibrated) = &mut self.calibrated else { return Ok(None) };
         let before = &calibrated.options;
@@ -167,7 +168,7 @@ impl Session {
         if !same || before.metric == options.metric || !calibrated.analysis.keeps_points() {
             return Ok(None);
         }
-        let analysis = calibrated.analysis.by(options.metric)?;
+        let analysis = calibrated.analysis.by(options.metric, observer).await?;
         let report = SimilarityReport {
             metric: options.metric.to_string(),
             options: CalibrationOptions { text: None, ..options.clone() },
@@ -185,13 +186,14 @@ impl Session {
     }
 
     /// Computes similarities by another metric, after [`similarity`](Session::similarity). Plans still use
-    /// the metric of the similarity stage.
+    /// the metric of the similarity stage. `observer` is told of each layer before it is compared, and may stop.
     ///
     /// # Errors
     /// [`Error::Usage`] before the similarity stage; [`Error::Limit`] if its points were too many to be kept;
-    /// those of [`SimilarityBuilder::push`](crate::maths::similarity::SimilarityBuilder::push).
-    pub fn similarity_by(&self, metric: Metric) -> Result<MetricReport> {
-        let analysis = self.calibrated()?.analysis.by(metric)?;
+    /// those of [`SimilarityBuilder::push`](crate::maths::similarity::SimilarityBuilder::push) and
+    /// [`Observer::event`].
+    pub async fn similarity_by(&self, metric: Metric, observer: &dyn Observer) -> Result<MetricReport> {
+        let analysis = self.calibrated()?.analysis.by(metric, observer).await?;
         Ok(MetricReport {
             metric: metric.to_string(),
             similarity: analysis.matrix().to_rows(),

@@ -3,7 +3,10 @@
 #![allow(clippy::needless_range_loop, reason = "matrices are written with the indices of the definitions")]
 
 use laminate::Error;
-use laminate::maths::manifold::{DiffusionMap, DiffusionOptions, Points, diffusion_map, diffusion_maps};
+use laminate::maths::manifold::{
+    Affinities, DiffusionMap, DiffusionOptions, Embedding, LEAST_POINTS_OF_TSNE, Normalise, Points,
+    autoencoder, diffusion_map, diffusion_maps, squared_distances, tsne,
+};
 use laminate::maths::similarity::{
     Metric, SHRINKAGE, SimilarityBuilder, SimilarityMatrix, SimilarityOptions,
 };
@@ -171,6 +174,132 @@ fn a_failed_extension_leaves_the_builder_as_it_was() {
     assert_eq!(builder.matrix(), before);
 }
 
+// Maps of a layer by t-SNE and by an autoencoder.
+
+/// The metrics of those maps.
+const LEARNED: [Metric; 2] = [Metric::Tsne, Metric::Autoencoder];
+
+fn learned(metric: Metric, points: &Points) -> Embedding {
+    match metric {
+        Metric::Tsne => tsne(points, 0, Normalise::None).unwrap().embedding().clone(),
+        _ => autoencoder(points, 0, Normalise::None).unwrap().codes().clone(),
+    }
+}
+
+#[test]
+fn learned_maps_do_not_change_when_the_points_are_turned_shifted_and_scaled() {
+    let (n, dim) = (90, 8);
+    let layers = drift(20, 2, n, dim);
+    let mut random = Random(21);
+    // A reflection, a shift and a factor, of their own for each layer.
+    let moved: Vec<Points> = layers
+        .iter()
+        .map(|points| {
+            let (mirror, shift, factor) =
+                (random.normals(dim), random.normals(dim), 0.1 + 3.0 * random.uniform());
+            let norm: f64 = mirror.iter().map(|x| x * x).sum();
+            let row = |row: &[f64]| -> Vec<f64> {
+                let along = 2.0 * row.iter().zip(&mirror).map(|(x, m)| x * m).sum::<f64>() / norm;
+                (0..dim).map(|j| factor * (row[j] - along * mirror[j]) + shift[j]).collect()
+            };
+            Points::from_f64(0, n, dim, points.rows().flat_map(row).collect()).unwrap()
+        })
+        .collect();
+    for metric in LEARNED {
+        for (a, b) in layers.iter().zip(&moved) {
+            let (a, b) = (learned(metric, a), learned(metric, b));
+            for k in 0..2 {
+                assert_close(metric.name(), b.coordinate(k).unwrap(), a.coordinate(k).unwrap(), 1e-5, 0.0);
+            }
+        }
+        let similarity = |layers: &[Points]| {
+            let options =
+                SimilarityOptions { metric, normalise: Normalise::None, ..SimilarityOptions::default() };
+            let mut builder = SimilarityBuilder::new(options.check().unwrap());
+            builder.extend(layers, &maps_of(layers)).unwrap();
+            builder.matrix().between(0, 1).unwrap()
+        };
+        let (before, after) = (similarity(&layers), similarity(&moved));
+        assert!((before - after).abs() < 1e-6 && before < 1.0, "{metric}: {before} {after}");
+    }
+}
+
+/// A map that hung on the last bits of the points would tell layers apart that are the same.
+#[test]
+fn learned_maps_hardly_change_when_the_points_hardly_do() {
+    let layers = Golden::load("stories-planted-12L").layers;
+    let mut random = Random(22);
+    let moved: Vec<Points> = layers
+        .iter()
+        .map(|points| {
+            let data = points.rows().flatten().map(|x| x * (1.0 + 1e-9 * random.normal())).collect();
+            Points::from_f64(0, points.n_points(), points.dim(), data).unwrap()
+        })
+        .collect();
+    for metric in LEARNED {
+        let (a, b) = (matrix(metric, &layers).to_rows(), matrix(metric, &moved).to_rows());
+        assert_rows_close(metric.name(), &b, &a, 0.01, 0.0);
+    }
+}
+
+#[test]
+fn learned_maps_are_the_same_for_every_number_of_threads() {
+    // More than one thread takes at a time.
+    let points = drift(23, 1, 1030, 20).remove(0);
+    for metric in LEARNED {
+        let [one, three] = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| learned(metric, &points))
+        });
+        assert_eq!(one, three, "{metric}");
+        assert_eq!(one, learned(metric, &points), "{metric}");
+    }
+}
+
+#[test]
+fn equal_points_have_equal_learned_coordinates() {
+    let points = drift(24, 1, 60, 10).remove(0);
+    let order: Vec<usize> = (0..60).map(|i| if i % 5 == 0 { 10 } else { i }).collect();
+    let data = order.iter().flat_map(|&i| points.row(i).unwrap().to_vec()).collect();
+    let points = Points::from_f64(0, 60, 10, data).unwrap();
+    for metric in LEARNED {
+        for coordinate in learned(metric, &points).coordinates() {
+            assert!((0..60).step_by(5).all(|i| coordinate[i] == coordinate[0]), "{metric}");
+        }
+    }
+}
+
+#[test]
+fn points_on_a_line_have_a_layout_and_no_codes() {
+    let line: Vec<f64> = (0..40).map(|i| f64::from(i) + f64::from(i).sin()).collect();
+    let thin = Points::from_f64(0, 40, 1, line.clone()).unwrap();
+    let wide =
+        Points::from_f64(0, 40, 4, line.iter().flat_map(|x| [*x, -x, 2.0 * x, 1.0]).collect()).unwrap();
+    for points in [&thin, &wide] {
+        for coordinate in learned(Metric::Tsne, points).coordinates() {
+            assert!(coordinate.iter().any(|x| (x - coordinate[0]).abs() > 0.1));
+        }
+        assert_error(autoencoder(points, 3, Normalise::None), "numeric", "points of layer 3 lie on a line");
+    }
+}
+
+#[test]
+fn the_planted_layers_are_found_by_learned_maps() {
+    let layers = Golden::load("stories-planted-12L").layers;
+    for metric in LEARNED {
+        let adjacent: Vec<f64> = matrix(metric, &layers).adjacent().collect();
+        let (mut works, mut planted) = (0.0_f64, 1.0_f64);
+        for (l, similarity) in adjacent.iter().enumerate() {
+            if [0, 3, 6, 9].contains(&l) {
+                works = works.max(*similarity);
+            } else {
+                planted = planted.min(*similarity);
+            }
+        }
+        assert!(planted > works + 0.15, "{metric}: {planted} {works}");
+    }
+}
+
 // Naive versions.
 
 #[test]
@@ -277,6 +406,43 @@ fn every_metric_of_stored_points_matches_numpy_and_scipy() {
     }
 }
 
+#[test]
+fn t_sne_of_stored_points_has_the_affinities_and_a_divergence_of_scikit_learn() {
+    for name in ["stories260K", "stories-planted-12L"] {
+        let golden = Golden::load(name);
+        let distances = squared_distances(&golden.layers[0], 0, Normalise::Rms).unwrap();
+        let affinities = Affinities::new(&distances);
+        let n = golden.layers[0].n_points();
+        let row: Vec<f64> = (0..n).map(|j| affinities.between(0, j).unwrap()).collect();
+        // scikit-learn has them in single precision, of an entropy within 1e-5.
+        assert_close(name, &row, &golden.numbers("affinities_of_sklearn_of_point_0"), 1e-10, 3e-5);
+
+        let theirs = golden.numbers("divergence_of_sklearn");
+        let found: Vec<f64> = golden
+            .layers
+            .iter()
+            .map(|points| tsne(points, 0, Normalise::Rms).unwrap().divergence())
+            .collect();
+        assert_close(name, &found, &golden.numbers("divergence"), 0.0, 1e-8);
+        for (layer, (ours, theirs)) in found.iter().zip(&theirs).enumerate() {
+            assert!(*ours < 1.02 * theirs && *ours > 0.75 * theirs, "{name} {layer}: {ours} {theirs}");
+        }
+    }
+}
+
+#[test]
+fn autoencoders_of_stored_points_lose_what_those_of_numpy_lose() {
+    for name in ["stories260K", "stories-planted-12L"] {
+        let golden = Golden::load(name);
+        let made = golden.layers.iter().map(|points| autoencoder(points, 0, Normalise::Rms).unwrap());
+        let (lost, by_pca): (Vec<f64>, Vec<f64>) = made.map(|a| (a.lost(), a.lost_by_pca())).unzip();
+        assert_close(name, &lost, &golden.numbers("lost"), 0.0, 1e-7);
+        for (lost, by_pca) in lost.iter().zip(&by_pca) {
+            assert!(*lost < 0.9 * by_pca && *by_pca < 1.0, "{name}: {lost} {by_pca}");
+        }
+    }
+}
+
 // Bad input.
 
 #[track_caller]
@@ -295,6 +461,41 @@ fn too_few_points_for_the_neighbours_say_how_many_are_needed() {
         "at least 20 points",
     );
     builder(Metric::Cka).extend(&layers, &maps_of(&layers)).unwrap();
+    for metric in LEARNED {
+        assert_error(builder(metric).extend(&layers, &maps_of(&layers)), "limit", "at least 20 points");
+    }
+    // With one neighbour the estimator would do with four.
+    let few = drift(16, 2, 6, 5);
+    let options = SimilarityOptions { metric: Metric::Tsne, neighbours: 1, ..SimilarityOptions::default() };
+    let mut builder = SimilarityBuilder::new(options.check().unwrap());
+    assert_error(
+        builder.extend(&few, &maps_of(&few)),
+        "limit",
+        "layer 0 has 6 points; t-SNE needs at least 7",
+    );
+    let enough = drift(16, 2, 7, 5);
+    builder.extend(&enough, &maps_of(&enough)).unwrap();
+}
+
+#[test]
+fn every_metric_says_beforehand_how_many_points_it_needs() {
+    for &metric in Metric::ALL {
+        for neighbours in [1, 3] {
+            let n = metric.least_points(neighbours);
+            let options = SimilarityOptions { metric, neighbours, ..SimilarityOptions::default() };
+            // A diffusion map of two coordinates has three points.
+            for (n, is_enough) in [(n.max(3), true), (n - 1, false)] {
+                if n < 3 {
+                    continue;
+                }
+                let layers = drift(25, 2, n, 5);
+                let mut builder = SimilarityBuilder::new(options.check().unwrap());
+                let result = builder.extend(&layers, &maps_of(&layers));
+                assert_eq!(result.is_ok(), is_enough, "{metric} of {n} points with {neighbours}: {result:?}");
+            }
+        }
+    }
+    assert_eq!(Metric::Tsne.least_points(1), LEAST_POINTS_OF_TSNE);
 }
 
 #[test]
@@ -308,7 +509,7 @@ fn no_neighbours_is_bad_usage() {
 
 #[test]
 fn unknown_metric_lists_the_known_ones() {
-    assert_error("jaccard".parse::<Metric>(), "usage", "mi, cosine, angular, euclidean, mahalanobis, cka");
+    assert_error("jaccard".parse::<Metric>(), "usage", "euclidean, mahalanobis, cka, tsne, autoencoder");
     for &metric in Metric::ALL {
         assert_eq!(metric.to_string().parse::<Metric>().unwrap(), metric);
         assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{metric}\""));
@@ -332,7 +533,7 @@ fn points_without_variance_name_the_layer() {
     let varied = drift(18, 1, 30, 4).remove(0);
     let map = diffusion_map(&varied, 0, &DiffusionOptions::default().check().unwrap()).unwrap();
     let equal = Points::from_f64(0, 30, 4, [1.0, 2.0, 3.0, 4.0].repeat(30)).unwrap();
-    for metric in [Metric::Cka, Metric::Mahalanobis] {
+    for metric in [Metric::Cka, Metric::Mahalanobis, Metric::Tsne, Metric::Autoencoder] {
         let result = builder(metric).extend(&[equal.clone(), equal.clone()], &[map.clone(), map.clone()]);
         assert_error(result, "numeric", "layer");
     }

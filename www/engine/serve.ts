@@ -77,7 +77,7 @@ export function serve(
       case 'similarity': return similarity(engine, request.args, observe)
       case 'mapLayers': return engine.mapLayers(request.args[0])
       case 'plan': return plan(engine, request.args, observe)
-      case 'similarityBy': return engine.similarityBy(request.args[0])
+      case 'similarityBy': return engine.similarityBy(request.args[0], observe)
       case 'measure': return measure(engine, request.args, observe)
       case 'calibrationCurve': return engine.calibrationCurve(request.args[0], request.args[1], observe, request.args[2], request.args[3])
       case 'methods': return engine.methods()

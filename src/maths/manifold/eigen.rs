@@ -71,7 +71,7 @@ fn dense(a: MatRef<'_, f64>, u0: &[f64], n_pairs: usize, layer: usize) -> Result
     // eigenvalues.
     let deflated = Mat::from_fn(n, n, |i, j| a[(i, j)] - 2.0 * u0[i] * u0[j]);
     let (values, vectors) = symmetric_evd(deflated.as_ref()).ok_or_else(|| {
-        Error::Numeric(format!("layer {layer}: the eigenvalues of its diffusion operator did not converge"))
+        Error::Numeric(format!("layer {layer}: the eigenvalues of its points did not converge"))
     })?;
     let vectors = Mat::from_fn(n, n_pairs, |i, k| vectors[(i, n - 1 - k)]);
     Ok(EigenPairs { values: values.into_iter().rev().take(n_pairs).collect(), vectors })

@@ -159,7 +159,7 @@ impl SquaredDistances {
 /// A call of the library's `exp` cannot be part of a vector loop, and the kernel needs `n^2 / 2`
 /// exponentials. With `k = round(x / ln 2)` and `r = x - k ln 2`, `|r| <= 0.347`, the result is `2^k` times
 /// the Taylor polynomial of `exp(r)` of degree 13, whose remainder is below `2^-57`.
-fn exp_of_negative(x: f64) -> f64 {
+pub(super) fn exp_of_negative(x: f64) -> f64 {
     /// Number whose addition leaves the rounded integer in the last bits of the sum.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     /// `ln 2` in two parts, the first short enough that its product with `k` is exact.

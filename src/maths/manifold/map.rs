@@ -178,7 +178,7 @@ impl Spectrum {
 }
 
 /// Flips the sign if needed, so that the entry of largest magnitude (of several, the first) is positive.
-fn fix_sign(coordinate: &mut [f64]) {
+pub(super) fn fix_sign(coordinate: &mut [f64]) {
     let mut largest = 0.0_f64;
     for &x in coordinate.iter() {
         if x.abs() > largest.abs() {

@@ -11,7 +11,7 @@ use super::matrix::SimilarityMatrix;
 use super::mutual_information::{Estimator, Sample};
 use crate::error::{Error, OrInternal, Result};
 use crate::kernels::threads;
-use crate::maths::manifold::{DiffusionMap, Normalise, Points};
+use crate::maths::manifold::{DiffusionMap, Normalise, Points, autoencoder, tsne};
 
 /// Options of the similarity stage as a user gives them; [`SimilarityOptions::check`] makes them usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct SimilarityOptions {
     /// Measure of the similarity of two layers; default [`Metric::MutualInformation`].
     pub metric: Metric,
     /// Number of neighbours `k >= 1` of the mutual-information estimator, which needs at least `4k` points;
-    /// default 5.
+    /// default 5. Metrics that compare maps ([`Metric::compares_maps`]) use it.
     pub neighbours: usize,
     /// Normalisation of each point; default [`Normalise::Rms`]. Mutual information uses that of the diffusion
     /// map instead, and cosines and angles do not depend on it.
@@ -72,8 +72,8 @@ enum Prepared {
 /// A merge changes only the layers from the merged one on. [`SimilarityBuilder::truncate`] discards the
 /// changed layers, and pushing their new points recomputes exactly the rows that changed.
 ///
-/// Memory: `n dims` numbers per layer for mutual information; an `n x n` matrix per layer for CKA; all points
-/// of all layers for the other metrics, which compare points.
+/// Memory: `n dims` numbers per layer for mutual information, also of layouts and codes; an `n x n` matrix per
+/// layer for CKA; all points of all layers for the other metrics, which compare points.
 ///
 /// # Examples
 /// ```
@@ -172,7 +172,7 @@ impl SimilarityBuilder {
             }
         }
         let estimator = match (&self.estimator, shape, self.options.metric) {
-            (None, Some((n_points, _)), Metric::MutualInformation) => {
+            (None, Some((n_points, _)), metric) if metric.compares_maps() => {
                 Some(Estimator::new(n_points, self.options.neighbours)?)
             }
             (made, ..) => made.clone(),
@@ -236,7 +236,7 @@ impl SimilarityBuilder {
         let Some(row) = self.raw.get(l) else {
             return Vec::new();
         };
-        if self.options.metric != Metric::MutualInformation {
+        if !self.options.metric.compares_maps() {
             return row.clone();
         }
         let own = |m: usize| self.raw.get(m).and_then(|row| row.last()).copied().unwrap_or(f64::NAN);
@@ -254,6 +254,12 @@ impl SimilarityBuilder {
             Metric::Euclidean => Prepared::Points(points.normalised(layer, normalise)?),
             Metric::Mahalanobis => Prepared::Centred(CentredLayer::new(points, layer, normalise)?),
             Metric::Cka => Prepared::Gram(UnitGram::new(points, layer, normalise)?),
+            Metric::Tsne => {
+                Prepared::Sample(Sample::new(layer, tsne(points, layer, normalise)?.embedding())?)
+            }
+            Metric::Autoencoder => {
+                Prepared::Sample(Sample::new(layer, autoencoder(points, layer, normalise)?.codes())?)
+            }
         })
     }
 }
@@ -268,7 +274,7 @@ fn compare(
     m: usize,
 ) -> Result<f64> {
     let value = match (metric, a, b) {
-        (Metric::MutualInformation, Prepared::Sample(a), Prepared::Sample(b)) => {
+        (_, Prepared::Sample(a), Prepared::Sample(b)) => {
             let estimate = estimator.or_internal("no estimator was made")?.estimate(a, b);
             if l == m && estimate <= 0.0 {
                 return Err(Error::Numeric(format!(

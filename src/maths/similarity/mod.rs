@@ -8,6 +8,8 @@
 //! | [`Metric::Euclidean`] | normalised points | mean distance `x` | `1 / (1 + x / median)` |
 //! | [`Metric::Mahalanobis`] | normalised points | mean distance `x` | `1 / (1 + x / median)` |
 //! | [`Metric::Cka`] | normalised points | linear CKA | linear CKA, in [0, 1] |
+//! | [`Metric::Tsne`] | layouts by [`tsne`](crate::maths::manifold::tsne()) | `I_lm`, nats | as mutual information |
+//! | [`Metric::Autoencoder`] | codes of [`autoencoder`](crate::maths::manifold::autoencoder()) | `I_lm`, nats | as mutual information |
 //!
 //! The median is taken over all pairs of different layers, so the similarities of `Euclidean` and
 //! `Mahalanobis` are known only at the end; the other metrics give a row as each layer arrives
@@ -23,6 +25,7 @@ mod mahalanobis;
 mod matrix;
 mod mutual_information;
 
+use crate::maths::manifold::LEAST_POINTS_OF_TSNE;
 use crate::named::named;
 
 pub use builder::{SimilarityBuilder, SimilarityOptions, ValidSimilarityOptions};
@@ -46,6 +49,10 @@ named! {
         Mahalanobis = "mahalanobis",
         /// Linear centred kernel alignment.
         Cka = "cka",
+        /// Normalised mutual information of layouts by t-SNE.
+        Tsne = "tsne",
+        /// Normalised mutual information of the codes of an autoencoder of each layer.
+        Autoencoder = "autoencoder",
     }
 }
 
@@ -53,5 +60,19 @@ impl Metric {
     /// Returns whether no similarity is known before the last layer is.
     pub fn needs_all_layers(self) -> bool {
         matches!(self, Metric::Euclidean | Metric::Mahalanobis)
+    }
+
+    /// Returns whether the metric is the normalised mutual information of maps in few dimensions, one of each layer.
+    pub fn compares_maps(self) -> bool {
+        matches!(self, Metric::MutualInformation | Metric::Tsne | Metric::Autoencoder)
+    }
+
+    /// Returns the least number of points of a layer, for `neighbours` of the mutual-information estimator.
+    pub fn least_points(self, neighbours: usize) -> usize {
+        match self {
+            Metric::Tsne => neighbours.saturating_mul(4).max(LEAST_POINTS_OF_TSNE),
+            _ if self.compares_maps() => neighbours.saturating_mul(4),
+            _ => 2,
+        }
     }
 }

@@ -49,7 +49,7 @@ export interface WasmEngine {
    */
   plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
-  similarityBy(metric: Metric): Promise<MetricReport>
+  similarityBy(metric: Metric, observe: Observe): Promise<MetricReport>
   /** After `similarity`: measures a plan that exists already, on the same text as `plan` does; each step of it where its weights say all. */
   measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
   /**

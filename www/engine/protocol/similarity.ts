@@ -5,7 +5,7 @@ import type { ModelReport } from './model'
 import type { Draw, TextReport } from './text'
 
 export type PointRule = 'last' | 'mean' | `tokens:${number}`
-export type Metric = 'mi' | 'cosine' | 'angular' | 'euclidean' | 'mahalanobis' | 'cka'
+export type Metric = 'mi' | 'cosine' | 'angular' | 'euclidean' | 'mahalanobis' | 'cka' | 'tsne' | 'autoencoder'
 
 /** Options of the similarity stage; every field has the default given. */
 export interface CalibrationOptions {

@@ -79,7 +79,7 @@ pub struct CalibrationArgs {
     /// Hidden states that are points: last, mean or tokens:K; tokens:8, or last for the demo, if not given.
     #[arg(long)]
     points: Option<PointRule>,
-    /// Metric of similarity: mi, cosine, angular, euclidean, mahalanobis or cka.
+    /// Metric of similarity: mi, cosine, angular, euclidean, mahalanobis, cka, tsne or autoencoder.
     #[arg(long, default_value = "mi")]
     metric: Metric,
     /// Dimensions of the diffusion map.
