@@ -73,6 +73,20 @@ named! {
     }
 }
 
+named! {
+    /// Rule that chooses which experts of a layer are removed.
+    ExpertSelection, "expert selection" {
+        /// The experts of least mean over the tokens that were routed to them of gate times length of the output (REAP,
+        /// arXiv 2510.13999).
+        #[default]
+        Reap = "reap",
+        /// The experts to which the fewest tokens were routed.
+        Frequency = "frequency",
+        /// Experts drawn at random from the seed: the baseline that the other rules must beat.
+        Random = "random",
+    }
+}
+
 impl Selection {
     /// Returns whether neighbours are merged by their similarity, which may then say where to stop.
     pub fn merges_neighbours(self) -> bool {

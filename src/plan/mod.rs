@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, OrInternal, Result};
 use crate::quality::Quality;
 
-pub use method::{METHODS, Method, Operator, Selection};
+pub use method::{ExpertSelection, METHODS, Method, Operator, Selection};
 pub use options::{Alpha, PlanOptions, SEARCH_TOKENS, ValidPlanOptions};
 pub use planner::{Next, OneShot, Pair, Planner, Stop};
 
@@ -62,6 +62,10 @@ pub struct MergePlan {
     /// finite number for [`Operator::Collapse`]) and sum to 1 in each group. If the operator does not
     /// average, the layer that stays has the weight 1.
     pub weights: Vec<Vec<f64>>,
+    /// For each original layer, the experts that stay if the layer does, ascending: as many in each layer that has
+    /// experts, and none in other layers. Empty if all experts stay. Steps are measured with all experts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_experts: Vec<Vec<usize>>,
 }
 
 /// One merge of two neighbouring layers.
@@ -130,6 +134,7 @@ impl MergePlan {
             steps: Vec::new(),
             groups: (0..n_layers).map(|layer| vec![layer]).collect(),
             weights: vec![vec![1.0]; n_layers],
+            kept_experts: Vec::new(),
         }
     }
 
@@ -332,10 +337,38 @@ impl MergePlan {
                 ));
             }
         }
+        self.validate_experts()?;
         if self.steps.is_empty() {
             return Ok(());
         }
         self.validate_steps()
+    }
+
+    /// Checks the lists of experts that stay, as far as that is possible without the model.
+    fn validate_experts(&self) -> Result<()> {
+        let usage = |message: String| Err(Error::Usage(message));
+        let kept = &self.kept_experts;
+        if !kept.is_empty() && kept.len() != self.n_layers {
+            return usage(format!(
+                "the plan lists the experts that stay in {} layers, but is for a model of {}",
+                kept.len(),
+                self.n_layers
+            ));
+        }
+        let of_experts = || kept.iter().enumerate().filter(|(_, kept)| !kept.is_empty());
+        if let Some((layer, kept)) = of_experts().find(|(_, kept)| !kept.is_sorted_by(|a, b| a < b)) {
+            return usage(format!(
+                "the experts of layer {layer} that stay are {kept:?}, but must be in ascending order, each once"
+            ));
+        }
+        let count = of_experts().next().map_or(0, |(_, kept)| kept.len());
+        match of_experts().find(|(_, kept)| kept.len() != count) {
+            Some((layer, kept)) => usage(format!(
+                "{} experts of layer {layer} stay, but {count} of a layer before: files can say only one number",
+                kept.len()
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Checks a plan that came from outside the program, for a model of `n_layers` layers.

@@ -48,6 +48,9 @@ impl KeptPlan {
     pub async fn begin(&self, plan: &MergePlan, versions: &[u32], fit_bytes: u64) -> Result<Vec<String>> {
         let mut hash = self.hash()?;
         hash.text(&key(versions, &(plan.operator, fit_bytes))?);
+        if !plan.kept_experts.is_empty() {
+            hash.text(&key(&[], &plan.kept_experts)?);
+        }
         let mut names = Vec::with_capacity(plan.groups.len());
         for (place, group) in plan.groups.iter().enumerate() {
             hash.text(&key(&[], &(group, plan.survivor(place)))?);
@@ -57,12 +60,13 @@ impl KeptPlan {
         Ok(names)
     }
 
-    /// Returns the layer of the part `name`, in which the original layer `stays` remains; `None` if the part
+    /// Returns the layer of the part `name`, in which `stays` remains, an original layer; `None` if the part
     /// is missing or damaged, in which case the layer has to be fitted anew.
-    pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
+    pub async fn load(&self, name: &str, model: &Model, stays: NewLayer) -> Option<Fitted> {
+        let layer = stays.mix().survivor().ok()?;
         let part = self.identity.open(&**self.store.lock().await, name).await.ok()?;
         let mut fitted = read(&part, model, stays).await.ok()?;
-        fitted.remarks.extend(self.said_of_elsewhere(&part, &format!("Layer {stays} was fitted")));
+        fitted.remarks.extend(self.said_of_elsewhere(&part, &format!("Layer {layer} was fitted")));
         Some(fitted)
     }
 
@@ -100,18 +104,19 @@ fn parse(title: &str, model: &Model) -> Option<(Role, Element)> {
     Some((role, element.parse().ok()?))
 }
 
-async fn read(part: &Part, model: &Model, stays: usize) -> Result<Fitted> {
+async fn read(part: &Part, model: &Model, stays: NewLayer) -> Result<Fitted> {
+    let layer = stays.mix().survivor()?;
     let remarks = serde_json::from_slice(&part.all_bytes(REMARKS).await?)
         .map_err(|_| damaged("its remarks cannot be read"))?;
     let mut tensors = Vec::new();
     for title in part.names().filter(|name| *name != REMARKS) {
         let (role, element) = parse(title, model).ok_or_else(|| damaged("a tensor has a strange name"))?;
         let bytes = part.all_bytes(title).await?;
-        let values = model.entry(TensorId::Layer(stays, role))?.values();
+        let values = model.entry(TensorId::Layer(layer, role))?.values();
         if element.bytes(values) != Some(bytes.len() as u64) {
             return Err(damaged("a tensor has another shape"));
         }
         tensors.push((role, Stored { element, bytes }));
     }
-    Ok(Fitted { layer: NewLayer::original(stays).with_computed(tensors), remarks })
+    Ok(Fitted { layer: stays.with_computed(tensors), remarks })
 }

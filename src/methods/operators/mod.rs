@@ -15,6 +15,7 @@ mod span_tensors;
 pub mod weighted;
 
 use self::weighted::mixed_layers;
+use crate::evaluate::reference::kept_layers;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::methods::walk::span::Built;
@@ -62,6 +63,9 @@ pub fn kept_groups(plan: &MergePlan, config: &Config) -> Vec<Vec<usize>> {
 
 /// Returns the work of making the layers of the new model.
 pub fn work(task: &Task<'_>) -> Work {
+    if task.options.only_experts() {
+        return Work::default();
+    }
     let spans = task.spans();
     let of_spans = |of: &dyn Fn(usize) -> Work| walk::work(task) + spans.iter().map(|n| of(*n)).sum();
     match task.options.operator {
@@ -93,6 +97,10 @@ pub async fn build(
     stream: &Stream,
 ) -> Result<Built> {
     let no_remarks = |layers| Built { layers, remarks: Vec::new() };
+    if plan.groups.iter().all(|group| group.len() == 1) {
+        // Only experts are removed, if anything.
+        return kept_layers(plan).map(no_remarks);
+    }
     match plan.operator {
         Operator::Average | Operator::Drop | Operator::Collapse => mixed_layers(plan).map(no_remarks),
         Operator::Scale => prune_comp::layers(context, plan, stream).await.map(no_remarks),

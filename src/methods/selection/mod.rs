@@ -19,6 +19,9 @@ use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rule
 
 /// Counts the work of selecting layers.
 pub fn work(task: &Task<'_>) -> Work {
+    if task.options.only_experts() {
+        return Work::default();
+    }
     match task.options.selection {
         Selection::Mka | Selection::Redundancy => neighbours::work(task),
         Selection::Angular => angular::work(task),
@@ -83,7 +86,7 @@ impl<'a> Selector<'a> {
         self.analysis
     }
 
-    /// Makes the plan of `options`, and returns it with the reason why it ends. With `measured`, a rule that
+    /// Makes the plan of `options`, and returns it with the reason why it ends; experts are not chosen here. With `measured`, a rule that
     /// [merges neighbours](Selection::merges_neighbours) measures the model after each step (see
     /// [`merge_neighbours`]).
     ///
@@ -93,6 +96,10 @@ impl<'a> Selector<'a> {
     pub async fn plan(&mut self, options: &PlanOptions, measured: bool) -> Result<(MergePlan, Stop)> {
         let n_layers = self.reference.stored().layers().len();
         let valid = options.clone().check(n_layers, &self.analysis.massive())?;
+        if options.only_experts() {
+            let plan = MergePlan { operator: options.operator, ..MergePlan::unmerged(n_layers) };
+            return Ok((plan, Stop::Done));
+        }
         let (plan, stop) = match options.selection.merges_neighbours() {
             true => merge_neighbours(self.reference, self.resources, valid, self.analysis, measured).await?,
             false => {

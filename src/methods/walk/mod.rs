@@ -18,7 +18,6 @@ use crate::methods::Resources;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::methods::work::{Task, Work};
-use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::{Stage, Unit};
 use crate::{Error, Result};
@@ -54,9 +53,11 @@ pub async fn walk<'a>(
             context.sequences.count()
         )));
     }
-    let walker = Walker::new(*context, *resources)?;
+    let walker = Walker::new(*context, *resources, plan.kept_experts.clone())?;
     let original = Original::at_the_first(stream)?;
-    let new = context.storage.changes(context.model).then(|| original.states.clone());
+    // Layers that lack experts change the states from the first on, as those do that are stored otherwise.
+    let changes = context.storage.changes(context.model) || !plan.kept_experts.is_empty();
+    let new = changes.then(|| original.states.clone());
     let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let mut walk = Walk { walker, stream, original, new, built };
     let names = match resources.kept {
@@ -94,9 +95,9 @@ struct Walk<'w, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// Passes a layer that stays as it is. `goes_on` says whether a later span needs the states after it.
+    /// Passes a layer that stays as it is, but for experts that are removed. `goes_on` says whether a later span needs the states after it.
     async fn pass(&mut self, layer: usize, goes_on: bool) -> Result<()> {
-        let layer = NewLayer::original(layer);
+        let layer = self.walker.staying(layer)?;
         if let Some(states) = &mut self.new
             && goes_on
         {
@@ -119,7 +120,9 @@ impl<'a> Walk<'_, 'a> {
         let first = *group.first().or_internal("a group of the plan has no layers")?;
         let kept = self.walker.resources.kept.zip(name);
         let known = match kept {
-            Some((kept, name)) => kept.load(name, self.walker.context.model, stays).await,
+            Some((kept, name)) => {
+                kept.load(name, self.walker.context.model, self.walker.staying(stays)?).await
+            }
             None => None,
         };
         // A restored layer needs the original's states only if every layer before it is unchanged.
@@ -177,6 +180,7 @@ mod tests {
     use crate::format::element::Element;
     use crate::forward::sequences::Sequences;
     use crate::forward::states::to_host;
+    use crate::model::weights::new_layer::NewLayer;
     use crate::model::weights::storage::Storage;
     use crate::plan::Operator;
     use crate::protocol::events::Silent;

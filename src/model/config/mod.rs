@@ -249,6 +249,22 @@ impl Config {
         Ok(self)
     }
 
+    /// Returns the configuration with `count` experts in each layer that has experts.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the model has no experts.
+    pub fn with_experts(&self, count: usize) -> Result<Self> {
+        let mut config = self.clone();
+        let rule = self.architecture.experts.zip(config.experts.as_mut());
+        let (rule, sizes) = rule.or_internal("a model without experts was to get others")?;
+        sizes.count = count;
+        match &mut config.upstream {
+            Upstream::HuggingFace(raw) => hugging_face::say_expert_count(raw, rule, count),
+            Upstream::Gguf(metadata) => gguf::say_expert_count(metadata, self.architecture, count),
+        }
+        Ok(config)
+    }
+
     /// Returns the factor of the attention scores.
     pub fn score_scale(&self) -> f64 {
         self.scales.scores.unwrap_or_else(|| (self.head_dim as f64).sqrt().recip())
@@ -337,6 +353,12 @@ impl Config {
             roles + of_experts
         };
         self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)
+    }
+
+    /// Returns the number of parameters of an expert, with its row of the router; 0 if no layer has experts.
+    pub fn parameters_per_expert(&self) -> u64 {
+        let width = self.experts.map_or(0, |experts| 3 * experts.width as u64 + 1);
+        width * self.hidden_size as u64
     }
 
     /// Returns whether any layer has a Mamba mixer.

@@ -5,6 +5,8 @@ mod kinds;
 mod rope;
 mod writing;
 
+pub(super) use self::writing::say_expert_count;
+
 use super::{Biases, Config, FeedForward, QueryGrowth, Scales, Upstream, gguf_score_scale};
 use crate::format::gguf::{Array, Metadata, Value};
 use crate::model::architectures::{self, Architecture, Scaling};

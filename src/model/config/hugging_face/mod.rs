@@ -6,6 +6,8 @@ mod kinds;
 mod rope;
 mod writing;
 
+pub(super) use self::writing::say_expert_count;
+
 use serde_json::{Map, Value};
 
 use self::json::{first, object, shown};
