@@ -178,7 +178,7 @@ impl MergePlan {
             }
             let place = plan.groups.iter().position(|group| group.contains(&layer));
             let place = place.or_internal("a layer of the plan is in none of its groups")?;
-            let averaged = operator == Operator::Average;
+            let averaged = operator.averages();
             if place == 0 {
                 plan.merge([0, 1], if averaged { alpha(similarity) } else { 0.0 }, similarity)?;
             } else {

@@ -105,7 +105,7 @@ pub struct PlanOptions {
     /// Operator that turns a span into one layer.
     #[serde(default)]
     pub operator: Operator,
-    /// Share of the first of two merged layers, for [`Operator::Average`].
+    /// Share of the first of two merged layers, for operators that [average](Operator::averages).
     pub alpha: Alpha,
     /// Whether all pairs are taken from the first similarity matrix, without new captures between merges.
     #[serde(default)]

@@ -304,9 +304,12 @@ impl Session {
         let Outcome { plan, layers, merged, dropped, experts, warnings } = outcome;
         let warnings = self.model.notes.iter().cloned().chain(warnings).collect();
         let absorbed = plan.n_layers - plan.groups.len();
-        let of_layers = self.model.config.parameters_per_layer() * absorbed as u64;
+        let config = &self.model.config;
+        let stay: Vec<usize> = (0..plan.groups.len()).filter_map(|place| plan.survivor(place)).collect();
+        let absorbed_layers = config.layers.iter().enumerate().filter(|(layer, _)| !stay.contains(layer));
+        let of_layers: u64 = absorbed_layers.map(|(_, kind)| config.parameters_of(*kind)).sum();
         let gone: usize = experts.iter().map(|of_layer| of_layer.removed.len()).sum();
-        let parameters = of_layers + self.model.config.parameters_per_expert() * gone as u64;
+        let parameters = of_layers + config.parameters_per_expert() * gone as u64;
         let bytes = planned_bytes(&self.model, &layers, output)?;
         let before_after =
             |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };

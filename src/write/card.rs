@@ -123,6 +123,10 @@ fn chosen_by(recipe: &Recipe) -> String {
 /// Says in a sentence how several layers became one.
 fn made_by(operator: Operator) -> String {
     let how = match operator {
+        Operator::MatchExperts => {
+            "layers were merged into weighted averages of their tensors, and their experts were matched and averaged \
+             where that was better than keeping those of one layer"
+        }
         Operator::Average => "layers were merged into weighted averages of their tensors",
         Operator::Drop => "one layer of each group stayed as it was, and the others were dropped",
         Operator::Collapse => "the differences of the later layers were added to the first (LaCo)",

@@ -1,5 +1,5 @@
-//! Removal of experts: what stays is a copy, what is measured is what is written, and the scores are those of a naive
-//! computation.
+//! Removal and matching of experts: what stays is a copy, what is measured is what is written, the scores are those of a
+//! naive computation, and experts are found again in any order.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,14 @@ use laminate::internals::forward::sequences::sequences;
 use laminate::internals::forward::states::to_host;
 use laminate::internals::forward::stream::Stream;
 use laminate::internals::methods::work::{Task, Work};
-use laminate::internals::methods::{FIT_BYTES, experts, operators, outcome, selection};
+use laminate::internals::methods::{FIT_BYTES, Resources, experts, operators, outcome, selection};
 use laminate::internals::model::tensors::{Role, TensorId};
+use laminate::internals::model::weights::new_experts::{ExpertPart, NewExperts};
 use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
-use laminate::plan::{ExpertSelection, MergePlan, Operator, Selection};
+use laminate::internals::write::write_model;
+use laminate::plan::{Alpha, ExpertSelection, MergePlan, Operator, Selection};
+use laminate::protocol::events::Stage;
 use laminate::protocol::plan::PlanReport;
 use laminate::{
     CalibrationOptions, Error, Method, Model, PlanOptions, RunOptions, Session, Silent, TextOptions,
@@ -465,7 +468,9 @@ fn a_damaged_list_of_experts_is_refused_and_named() {
 #[test]
 fn the_work_of_removing_experts_is_counted() {
     let judge = TextOptions { samples: 8, tokens: 16, ..TextOptions::default() };
-    for (method, removed) in [("laminate", 0), ("shortgpt", 0), ("shortgpt", 1), ("bi+refit", 1)] {
+    for (method, removed) in
+        [("laminate", 0), ("shortgpt", 0), ("shortgpt", 1), ("bi+refit", 1), ("bi+match-experts", 1)]
+    {
         let mut session = Session::new(from_hugging_face("mixtral"), cpu());
         run(session.similarity(&calibration(), &Silent)).unwrap();
         session.judge_on(judge.clone());
@@ -479,4 +484,178 @@ fn the_work_of_removing_experts_is_counted() {
             selection::work(&task) + operators::work(&task) + outcome::work(&task, 8 * 16);
         assert!(done <= 1.1 * uploads && uploads <= 2.5 * done, "{method}, {removed}: {uploads}, not {done}");
     }
+}
+
+/// Makes layer 1 a copy of layer 0 whose experts, and rows of the router, stand in the order `order`: expert `e` of layer 1
+/// is expert `order[e]` of layer 0.
+fn with_a_permuted_copy(name: &str, order: &[usize]) -> Files {
+    let mut files = hugging_face(name);
+    let model = open_files(&files).unwrap();
+    let weights = files.get_mut("model.safetensors").unwrap();
+    let mut copy = |from: (u64, u64), to: (u64, u64)| {
+        assert_eq!(from.1, to.1);
+        weights.copy_within(from.0 as usize..(from.0 + from.1) as usize, to.0 as usize);
+    };
+    let place = |id: TensorId| model.entry(id).map(|entry| (entry.offset, entry.bytes)).unwrap();
+    for entry in model.tensors() {
+        match entry.id {
+            TensorId::Layer(0, Role::Router) => {
+                let row = entry.bytes / order.len() as u64;
+                let (from, to) = (entry.offset, place(TensorId::Layer(1, Role::Router)).0);
+                for (new, old) in order.iter().enumerate() {
+                    copy((from + *old as u64 * row, row), (to + new as u64 * row, row));
+                }
+            }
+            TensorId::Layer(0, role) => copy((entry.offset, entry.bytes), place(TensorId::Layer(1, role))),
+            TensorId::Expert(1, e, role) => {
+                copy(place(TensorId::Expert(0, order[e], role)), (entry.offset, entry.bytes));
+            }
+            _ => {}
+        }
+    }
+    files
+}
+
+#[test]
+fn experts_of_a_permuted_copy_are_found_again() {
+    for name in ["mixtral", "qwen2moe", "qwen3moe", "granitemoe"] {
+        for order in [[0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0]] {
+            let model = open_files(&with_a_permuted_copy(name, &order)).unwrap();
+            let (sequences, _) = sequences(&model, &calibration().text_options()).unwrap();
+            let accelerator = cpu();
+            let context = Context::new(&model, &accelerator, &sequences, &Silent);
+            let mut stream = run(Stream::open(&context, NewLayer::originals(&model))).unwrap();
+            run(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+            let plan = MergePlan::absorbing(3, Operator::MatchExperts, &[(1, 0.6)], |_| 0.6).unwrap();
+            let built = run(operators::build(&context, &Resources::default(), &plan, &stream)).unwrap();
+            // Copies of the experts serve the model as well as their averages with themselves, which are taken then.
+            assert!(
+                built.remarks.iter().any(|remark| remark.contains("the averages were taken")),
+                "{built:?}",
+                built = built.remarks
+            );
+            let experts = built.layers[0].experts().unwrap();
+            assert_eq!(experts.count(), 4);
+            for (e, parts) in experts.all().iter().enumerate() {
+                // An expert that no token was routed to is not averaged.
+                assert_eq!((parts[0].layer, parts[0].expert), (0, e), "{name}, {order:?}");
+                if let Some(other) = parts.get(1) {
+                    assert_eq!((other.layer, order[other.expert]), (1, e), "{name}, {order:?}");
+                    assert!((other.weight - 0.5).abs() < 1e-6, "{name}: both are used alike");
+                }
+            }
+            assert!(experts.all().iter().filter(|parts| parts.len() == 2).count() >= 2, "{name}");
+        }
+    }
+}
+
+#[test]
+fn averages_of_experts_are_written_as_averages() {
+    let part = |layer, expert, weight| ExpertPart { layer, expert, weight };
+    let made = [
+        vec![part(1, 2, 0.75), part(0, 1, 0.25)],
+        vec![part(1, 0, 1.0)],
+        vec![part(0, 3, 0.5), part(2, 3, 0.25), part(1, 1, 0.25)],
+    ];
+    for name in ["mixtral", "granitemoe", "qwen2moe"] {
+        for model in both(name) {
+            for container in CONTAINERS {
+                let what = format!("{name} to {container:?}");
+                let other = |layer| NewLayer::original(layer).keeping(&vec![vec![0, 1, 3]; 3]).unwrap();
+                let new = NewLayer::original(1).with_experts(NewExperts::new(made.to_vec()));
+                let layers = [other(0), new, other(2)];
+                let output = stored(container, Some(Element::F32));
+                let mut folder = MemoryFolder::default();
+                run(write_model(&model, &layers, &output, Vec::new(), &mut folder, &Silent)).unwrap();
+                let after = reopened(&folder.state.borrow().files);
+                let router = |layer| values(&model, TensorId::Layer(layer, Role::Router));
+                let hidden = model.config.hidden_size;
+                let written = values(&after, TensorId::Layer(1, Role::Router));
+                for (e, parts) in made.iter().enumerate() {
+                    let sum = |of: &dyn Fn(&ExpertPart) -> Vec<f64>| -> Vec<f64> {
+                        let weighted = parts.iter().map(|part| (part.weight, of(part)));
+                        weighted.fold(Vec::new(), |sum, (weight, values)| match sum.is_empty() {
+                            true => values.iter().map(|x| weight * x).collect(),
+                            false => sum.iter().zip(&values).map(|(sum, x)| sum + weight * x).collect(),
+                        })
+                    };
+                    let close = |ours: &[f64], theirs: &[f64]| {
+                        assert_eq!(ours.len(), theirs.len(), "{what}");
+                        let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                        assert!(apart < 1e-6, "{what}, expert {e}: {apart}");
+                    };
+                    let row =
+                        |part: &ExpertPart| router(part.layer)[part.expert * hidden..][..hidden].to_vec();
+                    close(&written[e * hidden..][..hidden], &sum(&row));
+                    for role in [Role::Gate, Role::Up, Role::Down] {
+                        let of = |part: &ExpertPart| {
+                            values(&model, TensorId::Expert(part.layer, part.expert, role))
+                        };
+                        close(&values(&after, TensorId::Expert(1, e, role)), &sum(&of));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_with_matched_experts_is_what_was_measured() {
+    let mut averaged = 0;
+    for name in ["mixtral", "qwen2moe", "qwen3moe", "granitemoe"] {
+        for container in CONTAINERS {
+            for remove_experts in [0, 1] {
+                for model in both(name) {
+                    let method = Method::pair(Selection::BlockInfluence, Operator::MatchExperts);
+                    let options = PlanOptions { remove_experts, ..method.options(1, 0) };
+                    let what = format!("{name} to {container:?}, {remove_experts} experts removed");
+                    let (report, measured) =
+                        written(model, &options, &stored(container, Some(Element::F32))).unwrap();
+                    let said = report.merged.perplexity;
+                    assert!((said / measured - 1.0).abs() < 1e-4, "{what}: {said}, not {measured}");
+                    assert_eq!(report.experts.len(), 2 * remove_experts, "{what}");
+                    let remark = report.warnings.iter().find(|warning| warning.contains("a KL of"));
+                    averaged += usize::from(remark.unwrap().contains("the averages were taken"));
+                }
+            }
+        }
+    }
+    assert!(averaged > 0, "no average was ever written");
+}
+
+#[test]
+fn matched_experts_are_kept_and_found_again() {
+    let store = MemoryParts::default();
+    let options = Method::pair(Selection::BlockInfluence, Operator::MatchExperts).options(1, 0);
+    let mut uploads = Vec::new();
+    let mut outcomes = Vec::new();
+    for alpha in [0.5, 0.5, 0.25] {
+        let mut session = Session::new(from_hugging_face("mixtral"), cpu());
+        run(session.similarity(&calibration(), &Silent)).unwrap();
+        let before = session.accelerator().tally().uploads();
+        let options = PlanOptions { alpha: Alpha::Fixed(alpha), ..options.clone() };
+        let kept = RunOptions::default().kept_in(Some(Box::new(store.clone())));
+        let report = run(session.plan(&options, &WriteOptions::default(), kept)).unwrap();
+        uploads.push(session.accelerator().tally().uploads() - before);
+        outcomes.push((report.merged, report.warnings));
+    }
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert!(uploads[1] < uploads[0], "{uploads:?}");
+    // Another share gives another layer, which is not that of the store.
+    assert_eq!(uploads[2], uploads[0]);
+}
+
+#[test]
+fn experts_are_matched_only_where_there_are_any() {
+    let mut session = Session::new(from_hugging_face("qwen2"), cpu());
+    run(session.similarity(&calibration(), &Silent)).unwrap();
+    let options = Method::pair(Selection::BlockInfluence, Operator::MatchExperts).options(1, 0);
+    match run(session.plan(&options, &WriteOptions::default(), &Silent)) {
+        Err(Error::Unsupported(message)) => assert!(message.contains("have no experts"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    // In Jamba no neighbours are of one kind.
+    let mut session = Session::new(from_hugging_face("jamba"), cpu());
+    run(session.similarity(&calibration(), &Silent)).unwrap();
+    assert!(run(session.plan(&options, &WriteOptions::default(), &Silent)).is_err());
 }

@@ -5,7 +5,7 @@ usage: make_experts.py TARGET_DIR [STEPS]
 Needs torch and transformers. The model has 8 layers, a hidden size of 96, and 8 experts of which 2 serve a token. It
 reads `src/demo/text.txt` (stories) and `src/prose/calibration.txt` (encyclopedia articles) with the demo's tokenizer,
 never `src/demo/evaluation.txt`, on which it is judged. One thread and a fixed seed, so that the same versions of both
-packages give the same model: about 15 minutes. The numbers are measured by `tests/methods/experts.mjs`.
+packages give the same model: 5 minutes. The numbers are measured by `tests/methods/compare_experts.py`.
 """
 import pathlib, shutil, sys, time
 import torch
@@ -46,7 +46,7 @@ def train(net, ids, steps):
     print(f"{steps} steps, {steps * BATCH * LENGTH:,} tokens, {time.time() - start:.0f} s, loss {running:.3f}")
 
 
-def main(target, steps=2500):
+def main(target, steps=1000):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))

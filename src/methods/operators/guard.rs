@@ -157,6 +157,16 @@ impl Trial<'_, '_> {
         Ok(None)
     }
 
+    /// Returns the KL divergence from the original on the held-out text, in nats a token, with each of `layers` in place of
+    /// the span.
+    ///
+    /// # Errors
+    /// Those of [`judge`](Self::judge).
+    pub async fn divergences(&self, layers: &[&NewLayer]) -> Result<Vec<f64>> {
+        let scores = self.scores(layers).await?;
+        scores.iter().map(|scores| scores.mean_kl().or_internal("a layer was not compared")).collect()
+    }
+
     /// Scores the model once for each of `layers`, with that layer in place of the span.
     async fn scores(&self, layers: &[&NewLayer]) -> Result<Vec<Scores>> {
         let Self { walker, span, guard, .. } = self;

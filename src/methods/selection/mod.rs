@@ -15,7 +15,7 @@ use crate::evaluate::reference::Reference;
 use crate::methods::selection::neighbours::merge_neighbours;
 use crate::methods::work::{Task, Work};
 use crate::methods::{Resources, kept};
-use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rules};
+use crate::plan::{Alpha, MergePlan, PlanOptions, Selection, Stop, rules};
 
 /// Counts the work of selecting layers.
 pub fn work(task: &Task<'_>) -> Work {
@@ -106,7 +106,7 @@ impl<'a> Selector<'a> {
                 let mut removed = self.removed(options).await?;
                 let stop =
                     if removed.len() < options.goal().unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
-                if options.operator == Operator::Average && options.selection != Selection::Hand {
+                if options.operator.averages() && options.selection != Selection::Hand {
                     // Spans are averaged from left to right, whatever the order in which a rule chose their
                     // layers.
                     removed.sort_unstable();

@@ -15,9 +15,11 @@ use crate::forward::context::Context;
 use crate::forward::states::HiddenStates;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
+use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::methods::work::{Task, Work};
+use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::{Stage, Unit};
 use crate::{Error, Result};
@@ -64,6 +66,8 @@ pub async fn walk<'a>(
         Some(kept) => kept.begin(plan, versions, resources.fit_bytes).await?,
         None => Vec::new(),
     };
+    // An operator that averages fits what the average does not say.
+    let averaged = plan.operator.is_weighted().then(|| mixed_layers(plan)).transpose()?;
     let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
     for (place, group) in plan.groups.iter().enumerate() {
         let stays = plan.survivor(place).or_internal("a group of the plan has no layer that stays")?;
@@ -76,7 +80,13 @@ pub async fn walk<'a>(
             walk.pass(only, goes_on).await?;
         } else {
             let name = names.get(place).map(String::as_str);
-            walk.join(group, stays, name, watches(group.len()), goes_on, &mut fit).await?;
+            let base = match &averaged {
+                Some(averaged) => {
+                    averaged.get(place).cloned().or_internal("a group of the plan has no average")?
+                }
+                None => walk.walker.staying(stays)?,
+            };
+            walk.join(group, (stays, base), name, watches(group.len()), goes_on, &mut fit).await?;
         }
     }
     Ok(walk.built)
@@ -107,11 +117,12 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    /// Makes one layer of the span `group`, by `fit` or out of the part `name` that an earlier run kept.
+    /// Makes one layer of the span `group`, by `fit` or out of the part `name` that an earlier run kept. `base` is the
+    /// layer before anything was fitted.
     async fn join(
         &mut self,
         group: &[usize],
-        stays: usize,
+        (stays, base): (usize, NewLayer),
         name: Option<&str>,
         watches: bool,
         goes_on: bool,
@@ -120,9 +131,7 @@ impl<'a> Walk<'_, 'a> {
         let first = *group.first().or_internal("a group of the plan has no layers")?;
         let kept = self.walker.resources.kept.zip(name);
         let known = match kept {
-            Some((kept, name)) => {
-                kept.load(name, self.walker.context.model, self.walker.staying(stays)?).await
-            }
+            Some((kept, name)) => kept.load(name, self.walker.context.model, base).await,
             None => None,
         };
         // A restored layer needs the original's states only if every layer before it is unchanged.
@@ -180,7 +189,6 @@ mod tests {
     use crate::format::element::Element;
     use crate::forward::sequences::Sequences;
     use crate::forward::states::to_host;
-    use crate::model::weights::new_layer::NewLayer;
     use crate::model::weights::storage::Storage;
     use crate::plan::Operator;
     use crate::protocol::events::Silent;

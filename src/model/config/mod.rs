@@ -343,16 +343,23 @@ impl Config {
     }
 
     fn mean_parameters(&self, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
-        let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
-        let of_layer = |kind: &LayerKind| -> u64 {
-            let roles: u64 = Role::required(self, *kind).into_iter().map(size).sum();
-            let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
-            let of_experts = experts.map_or(0, |experts| {
-                counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
-            });
-            roles + of_experts
-        };
+        let of_layer = |kind: &LayerKind| self.parameters_with(*kind, &counted);
         self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)
+    }
+
+    /// Returns the number of parameters of a layer of the kind `kind`, norms, biases and experts included.
+    pub fn parameters_of(&self, kind: LayerKind) -> u64 {
+        self.parameters_with(kind, |experts| experts.count)
+    }
+
+    fn parameters_with(&self, kind: LayerKind, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
+        let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
+        let roles: u64 = Role::required(self, kind).into_iter().map(size).sum();
+        let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
+        let of_experts = experts.map_or(0, |experts| {
+            counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
+        });
+        roles + of_experts
     }
 
     /// Returns the number of parameters of an expert, with its row of the router; 0 if no layer has experts.

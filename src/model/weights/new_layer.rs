@@ -68,6 +68,12 @@ impl NewLayer {
         Ok(self)
     }
 
+    /// Sets the experts of the layer.
+    #[must_use]
+    pub fn with_experts(self, experts: NewExperts) -> Self {
+        Self { experts: Some(experts), ..self }
+    }
+
     /// Returns the experts that were chosen or made for the layer; `None` for all experts of the layer of largest
     /// weight, unchanged.
     pub fn experts(&self) -> Option<&NewExperts> {

@@ -69,7 +69,7 @@ pub struct PlanArgs {
     /// laco, tail, reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,
-    /// Operator that turns a span into one layer, if not the method's: average, drop, laco, scale, replaceme,
+    /// Operator that turns a span into one layer, if not the method's: average, match-experts, drop, laco, scale, replaceme,
     /// flatten, refit or pool-refit.
     #[arg(long)]
     operator: Option<Operator>,
@@ -150,7 +150,7 @@ impl PlanArgs {
             true => method,
             false => Method::pair(selection, operator),
         };
-        if self.alpha.is_some() && operator != Operator::Average {
+        if self.alpha.is_some() && !operator.averages() {
             return Err(Error::Usage(format!(
                 "--alpha weighs layers that are averaged, and operator {operator} averages none; leave --alpha out, or \
                  give --method mka or --operator average"
