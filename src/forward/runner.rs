@@ -159,7 +159,7 @@ impl<'a> Runner<'a> {
             chunks.iter().any(|(_, routed, _)| routed.get(*e).is_some_and(|routed| !routed.rows.is_empty()))
         };
         let needed: Vec<usize> = (0..experts.sizes.count).filter(is_needed).collect();
-        let start = |e: usize| ExpertFetch::start(self.model, experts.made_of.parts(e)?, experts.storage);
+        let start = |e: usize| ExpertFetch::start(self.model, &experts.made_of, e, experts.storage);
         let mut norms: Vec<(usize, usize, Tensor<1>)> = Vec::new();
         let mut next = needed.first().map(|e| start(*e)).transpose()?;
         for (place, e) in needed.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod calibration_curve;
 pub mod compare;
 pub mod estimate;
+mod experts;
 mod run;
 mod similarity;
 mod stages;

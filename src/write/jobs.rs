@@ -11,7 +11,6 @@ use crate::model::open::TensorEntry;
 use crate::model::rope::RopeScaling;
 use crate::model::tensors::{Joined, Role, TensorId};
 use crate::model::weights::fetch::expert_element;
-use crate::model::weights::new_experts::ExpertPart;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
@@ -24,8 +23,8 @@ pub enum Content<'a> {
     Original(&'a TensorEntry),
     /// A tensor that is mixed from several, scaled, or computed from activations.
     Computed(&'a NewLayer, Role),
-    /// A projection of an expert that is mixed from several.
-    Mixed(&'a [ExpertPart], Role),
+    /// A projection of an expert that is mixed from several: all experts of its layer, its number and the role.
+    Mixed(&'a NewExperts, usize, Role),
     /// Values that are made here, encoded.
     New(Vec<u8>),
     /// Tensors whose rows follow each other in one.
@@ -69,9 +68,14 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             let Some(name) = name.or_else(|| id.name(container, architecture)) else {
                 continue;
             };
-            let element = match content {
-                Content::Computed(layer, role) => layer.element(model, role, storage)?,
-                Content::Mixed(parts, role) => expert_element(model, parts, role, storage)?,
+            let element = match (&content, id) {
+                (Content::Computed(layer, role), _) => layer.element(model, *role, storage)?,
+                (_, TensorId::Expert(place, e, role)) => {
+                    match layers.get(place).and_then(NewLayer::experts) {
+                        Some(experts) => expert_element(model, experts, e, role, storage)?,
+                        None => storage.element(model, source.id, source.element, false),
+                    }
+                }
                 _ => storage.element(model, source.id, source.element, false),
             };
             let forms = [model.form(source.id), config.form(container, source.id)];
@@ -175,7 +179,7 @@ fn contents<'a>(
             let leads = parts.first().is_some_and(|first| (first.layer, first.expert) == (layer, expert));
             let content = match parts.len() {
                 1 => Content::Original(source),
-                _ => Content::Mixed(parts, role),
+                _ => Content::Mixed(experts, e, role),
             };
             if leads {
                 contents.push((TensorId::Expert(place, e, role), content));

@@ -166,8 +166,8 @@ impl Writer<'_> {
                 let stored = read_new(model, layer, *role, job.element).await?;
                 self.append(&in_form(job, stored)?.bytes).await
             }
-            Content::Mixed(parts, role) => {
-                let stored = read_expert(model, parts, *role, self.storage).await?;
+            Content::Mixed(experts, e, role) => {
+                let stored = read_expert(model, experts, *e, *role, self.storage).await?;
                 self.append(&in_form(job, stored)?.bytes).await
             }
             Content::Original(entry) => self.original(model, entry, job).await,

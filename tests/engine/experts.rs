@@ -61,6 +61,14 @@ fn from_gguf(name: &str) -> Model {
     reopened(&write(model, &plan, &stored(Container::Gguf, Some(Element::F32))).unwrap())
 }
 
+/// The model of a GGUF file whose weights are in blocks.
+fn in_blocks(name: &str) -> Model {
+    let model = from_hugging_face(name);
+    let plan = MergePlan::unmerged(model.config.n_layers);
+    let output = stored(Container::Gguf, Some(Element::Block(BlockType::Q8_0)));
+    reopened(&write(model, &plan, &output).unwrap())
+}
+
 fn both(name: &str) -> [Model; 2] {
     [from_hugging_face(name), from_gguf(name)]
 }
@@ -133,13 +141,11 @@ fn removing_no_expert_changes_no_byte() {
 fn what_stays_is_a_copy_in_every_kind_of_file() {
     let kept = [1, 3];
     for name in FIXTURES {
-        let quantised = stored(Container::Gguf, Some(Element::Block(BlockType::Q8_0)));
         let unmerged = MergePlan::unmerged(from_gguf(name).config.n_layers);
-        let in_blocks = write(from_hugging_face(name), &unmerged, &quantised).unwrap();
         for (from, open) in [
             ("a folder", &(|| from_hugging_face(name)) as &dyn Fn() -> Model),
             ("a GGUF file", &|| from_gguf(name)),
-            ("a GGUF file in blocks", &|| reopened(&in_blocks)),
+            ("a GGUF file in blocks", &|| in_blocks(name)),
         ] {
             for container in CONTAINERS {
                 let what = format!("{name} from {from} to {container:?}");
@@ -605,12 +611,15 @@ fn what_is_written_with_matched_experts_is_what_was_measured() {
     for name in ["mixtral", "qwen2moe", "qwen3moe", "granitemoe"] {
         for container in CONTAINERS {
             for remove_experts in [0, 1] {
-                for model in both(name) {
+                for (model, dtype) in both(name)
+                    .map(|model| (model, Some(Element::F32)))
+                    .into_iter()
+                    .chain([(in_blocks(name), None)])
+                {
                     let method = Method::pair(Selection::BlockInfluence, Operator::MatchExperts);
                     let options = PlanOptions { remove_experts, ..method.options(1, 0) };
                     let what = format!("{name} to {container:?}, {remove_experts} experts removed");
-                    let (report, measured) =
-                        written(model, &options, &stored(container, Some(Element::F32))).unwrap();
+                    let (report, measured) = written(model, &options, &stored(container, dtype)).unwrap();
                     let said = report.merged.perplexity;
                     assert!((said / measured - 1.0).abs() < 1e-4, "{what}: {said}, not {measured}");
                     assert_eq!(report.experts.len(), 2 * remove_experts, "{what}");

@@ -4,7 +4,8 @@
 //! The order of the experts of a layer is arbitrary, so that experts of the same number have nothing to do with each
 //! other. Experts are alike if they make the same of the same inputs. So each expert of the layer whose experts would
 //! stay is matched with one expert of each other layer of the span, so that the sum of the squared distances of their
-//! outputs is least (an assignment problem; Kuhn, Naval Research Logistics Quarterly 2, 1955; Munkres, J. SIAM 5, 1957).
+//! outputs is least (a linear assignment problem, solved as in scipy: Crouse, IEEE Trans. Aerosp. Electron. Syst. 52,
+//! 2016).
 //! Both read what the experts of the new layer will read. Matched experts and their rows of the routers are averaged by
 //! use: the sums of their gates on the calibration text.
 //!
@@ -12,8 +13,6 @@
 //! held-out text, and what is better is taken.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use pathfinding::kuhn_munkres::kuhn_munkres_min;
-use pathfinding::matrix::Matrix;
 
 use super::guard::{self, Guard};
 use super::weighted::mixed_layers;
@@ -46,9 +45,6 @@ const SAMPLE: usize = 512;
 /// Most bytes of the outputs of the experts of one layer, which are held while those of the other layers are compared
 /// with them: 128 tokens for 128 experts and a stream of width 2048.
 const OUTPUT_BYTES: usize = 128 << 20;
-
-/// Largest cost of a pair of experts as an integer: no sum of costs of an assignment overflows.
-const LARGEST_COST: f64 = (1u64 << 40) as f64;
 
 /// Builds the layers of the new model. A span of layers without experts is averaged.
 ///
@@ -154,7 +150,7 @@ fn by_use(mut parts: Vec<(usize, usize, f64)>) -> Vec<ExpertPart> {
 }
 
 /// Assigns to each of `n` rows of `costs` `[n, n]`, row-major, a column of its own, so that the sum of their costs is
-/// least. Costs are compared as multiples of the largest divided by 2^40.
+/// least.
 ///
 /// # Errors
 /// [`Error::Numeric`] if a cost is not finite.
@@ -164,12 +160,13 @@ fn assign(costs: &[f32], n: usize) -> Result<Vec<usize>> {
             "outputs of experts are too large to be compared: the model's weights are damaged".to_owned(),
         ));
     }
-    let largest = costs.iter().fold(0.0f32, |largest, cost| largest.max(*cost));
-    let scale = if largest > 0.0 { LARGEST_COST / f64::from(largest) } else { 0.0 };
-    let costs = costs.iter().map(|cost| (f64::from(*cost) * scale).round() as i64).collect();
-    let matrix =
-        Matrix::from_vec(n, n, costs).map_err(|_| Error::internal("distances of experts are missing"))?;
-    Ok(kuhn_munkres_min(&matrix).1)
+    if costs.len() != n * n {
+        return Err(Error::internal("distances of experts are missing"));
+    }
+    let costs: Vec<f64> = costs.iter().copied().map(f64::from).collect();
+    // Of as many rows as columns, each row has its column in the order of the rows.
+    let assigned = lsap::solve(n, n, &costs, false);
+    assigned.map(|(_, columns)| columns).map_err(|_| Error::internal("experts could not be assigned"))
 }
 
 /// Returns what the experts of `layer` read in the new model, one tensor `[n, hidden]` for each chunk of the text.
@@ -202,7 +199,7 @@ fn sample(inputs: &[Tensor<2>], n: usize) -> Tensor<2> {
 /// Returns what expert `e` makes of the rows `x` `[n, hidden]`. No other expert is in memory.
 async fn output(walker: &Walker<'_>, experts: &Experts, e: usize, x: &Tensor<2>) -> Result<Tensor<2>> {
     let model = walker.context.model;
-    let fetched = ExpertFetch::start(model, experts.made_of.parts(e)?, experts.storage)?.finish().await?;
+    let fetched = ExpertFetch::start(model, &experts.made_of, e, experts.storage)?.finish().await?;
     let expert = experts.upload(fetched, model.config.hidden_size, walker.context.accelerator)?;
     expert.forward(x.clone(), 1.0)
 }

@@ -342,6 +342,12 @@ impl Config {
         self.mean_parameters(|experts| experts.used)
     }
 
+    /// Returns the number of parameters of a layer that are in memory while it runs, averaged over the layers: of the experts
+    /// one, and the next.
+    pub fn held_parameters_per_layer(&self) -> u64 {
+        self.mean_parameters(|_| 2)
+    }
+
     fn mean_parameters(&self, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
         let of_layer = |kind: &LayerKind| self.parameters_with(*kind, &counted);
         self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)

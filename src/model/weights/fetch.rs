@@ -114,23 +114,22 @@ fn whole(model: &Model, entry: &TensorEntry) -> Result<LocalBoxFuture<'static, R
 }
 
 /// An expert whose projections are being read: gate, up and down, in the order of [`OF_EXPERTS`].
-pub struct ExpertFetch<'a> {
-    model: &'a Model,
-    storage: Storage,
-    projections: Vec<ProjectionFetch<'a>>,
+pub struct ExpertFetch<'a>(Vec<ProjectionFetch<'a>>);
+
+/// A projection of an expert that is being read: each of its parts with its weight, and the element type of their sum.
+struct ProjectionFetch<'a> {
+    element: Element,
+    parts: Vec<(f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>,
 }
 
-/// A projection of an expert that is being read: each of its parts, with the weight of the part.
-type ProjectionFetch<'a> = Vec<(f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>;
-
 impl<'a> ExpertFetch<'a> {
-    /// Begins to read the expert that is made of `parts`. The weights will have the element types of `storage`.
+    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage`.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
-    pub fn start(model: &'a Model, parts: &[ExpertPart], storage: Storage) -> Result<Self> {
-        let read = |role: Role| start_projection(model, parts, role);
-        Ok(Self { model, storage, projections: OF_EXPERTS.into_iter().map(read).collect::<Result<_>>()? })
+    pub fn start(model: &'a Model, experts: &NewExperts, e: usize, storage: Storage) -> Result<Self> {
+        let read = |role: Role| ProjectionFetch::start(model, experts, e, role, storage);
+        OF_EXPERTS.into_iter().map(read).collect::<Result<_>>().map(Self)
     }
 
     /// Waits for the projections.
@@ -140,68 +139,80 @@ impl<'a> ExpertFetch<'a> {
     /// those of [`in_type`] and [`encode`].
     pub async fn finish(self) -> Result<[Stored; 3]> {
         let mut projections = Vec::with_capacity(3);
-        for parts in self.projections {
-            projections.push(finish_projection(self.model, parts, self.storage).await?);
+        for projection in self.0 {
+            projections.push(projection.finish().await?);
         }
         projections.try_into().map_err(|_| Error::internal("an expert has not three projections"))
     }
 }
 
-/// Begins to read the projection `role` of the expert that is made of `parts`.
-fn start_projection<'a>(model: &'a Model, parts: &[ExpertPart], role: Role) -> Result<ProjectionFetch<'a>> {
-    let read = |part: &ExpertPart| {
-        let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
-        Ok((part.weight, entry, whole(model, entry)?))
-    };
-    parts.iter().map(read).collect()
-}
-
-/// Waits for a projection of an expert, and mixes its parts.
-async fn finish_projection(model: &Model, parts: ProjectionFetch<'_>, storage: Storage) -> Result<Stored> {
-    let widest = parts.iter().map(|(_, entry, _)| entry.element).reduce(Element::wider);
-    let (_, first, _) = parts.first().or_internal("an expert has no parts")?;
-    let is_copy = parts.len() == 1;
-    let widest = widest.or_internal("an expert has no parts")?;
-    let (element, name) = (storage.element(model, first.id, widest, !is_copy), &first.name);
-    let mut sum = Accumulator::default();
-    for (weight, entry, bytes) in parts {
-        let stored = Stored { element: entry.element, bytes: bytes.await? };
-        check_finite(&entry.name, stored.element, &stored.bytes)?;
-        if is_copy {
-            return in_type(&entry.name, stored, element);
-        }
-        sum.add(&entry.name, weight, stored.to_f32()?)?;
+impl<'a> ProjectionFetch<'a> {
+    fn start(model: &'a Model, experts: &NewExperts, e: usize, role: Role, storage: Storage) -> Result<Self> {
+        let element = expert_element(model, experts, e, role, storage)?;
+        let read = |part: &ExpertPart| {
+            let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
+            Ok((part.weight, entry, whole(model, entry)?))
+        };
+        Ok(Self { element, parts: experts.parts(e)?.iter().map(read).collect::<Result<_>>()? })
     }
-    let bytes = encode(element, &sum.finish()?).map_err(|e| e.in_tensor(name))?;
-    Ok(Stored { element, bytes })
+
+    async fn finish(self) -> Result<Stored> {
+        let Self { element, parts } = self;
+        let is_copy = parts.len() == 1;
+        let mut mixed = None;
+        for (weight, entry, bytes) in parts {
+            let stored = Stored { element: entry.element, bytes: bytes.await? };
+            check_finite(&entry.name, stored.element, &stored.bytes)?;
+            if is_copy {
+                return in_type(&entry.name, stored, element);
+            }
+            let (_, sum) = mixed.get_or_insert_with(|| (entry, Accumulator::default()));
+            sum.add(&entry.name, weight, stored.to_f32()?)?;
+        }
+        let (entry, sum) = mixed.or_internal("an expert has no parts")?;
+        let bytes = encode(element, &sum.finish()?).map_err(|e| e.in_tensor(&entry.name))?;
+        Ok(Stored { element, bytes })
+    }
 }
 
-/// Returns the element type of the projection `role` of the expert that is made of `parts`: the widest of its parts, as
-/// `storage` stores it.
+/// Returns the element type of the projection `role` of expert `e` of `experts`, as `storage` stores it: that of the
+/// original, or, where experts of a layer are mixed or come from several layers, the widest of all, because files of some
+/// kinds hold all experts of a layer in one tensor.
 ///
 /// # Errors
-/// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if there are no parts.
-pub fn expert_element(model: &Model, parts: &[ExpertPart], role: Role, storage: Storage) -> Result<Element> {
+/// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if there is no such expert.
+pub fn expert_element(
+    model: &Model,
+    experts: &NewExperts,
+    e: usize,
+    role: Role,
+    storage: Storage,
+) -> Result<Element> {
+    let are_copies = experts.are_copies();
+    let of_one = experts.parts(e)?;
+    let parts: Vec<&ExpertPart> =
+        if are_copies { of_one.iter().collect() } else { experts.all().iter().flatten().collect() };
     let mut widest: Option<(TensorId, Element)> = None;
     for part in parts {
         let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
         widest = Some(widest.map_or((entry.id, entry.element), |(id, wide)| (id, wide.wider(entry.element))));
     }
     let (id, widest) = widest.or_internal("an expert has no parts")?;
-    Ok(storage.element(model, id, widest, parts.len() > 1))
+    Ok(storage.element(model, id, widest, !are_copies))
 }
 
-/// Reads the projection `role` of the expert that is made of `parts`, in the type of [`expert_element`].
+/// Reads the projection `role` of expert `e` of `experts`, in the type of [`expert_element`].
 ///
 /// # Errors
 /// Those of [`ExpertFetch::start`] and [`ExpertFetch::finish`].
 pub async fn read_expert(
     model: &Model,
-    parts: &[ExpertPart],
+    experts: &NewExperts,
+    e: usize,
     role: Role,
     storage: Storage,
 ) -> Result<Stored> {
-    finish_projection(model, start_projection(model, parts, role)?, storage).await
+    ProjectionFetch::start(model, experts, e, role, storage)?.finish().await
 }
 
 /// Reads the rows that score `experts` out of the routers of their layers, mixes them as the experts are mixed, and

@@ -65,6 +65,11 @@ impl NewExperts {
         &self.0
     }
 
+    /// Returns whether the experts are copies of experts of one layer.
+    pub fn are_copies(&self) -> bool {
+        self.0.iter().all(|parts| parts.len() == 1) && self.layers().len() <= 1
+    }
+
     /// Returns the layers of the original that the experts have parts of, ascending.
     pub fn layers(&self) -> Vec<usize> {
         let mut layers: Vec<usize> = self.0.iter().flatten().map(|part| part.layer).collect();
