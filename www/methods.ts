@@ -1,6 +1,7 @@
 /** Methods in words, and the choice of what to compare: pure functions. */
 import type { CompareOptions, CompareRow } from './engine/protocol/compare'
-import type { NamedMethod, Operator, Selection } from './engine/protocol/method'
+import type { ExpertSelection, NamedMethod, Operator, Selection } from './engine/protocol/method'
+import type { ModelReport } from './engine/protocol/model'
 import type { PlanOptions } from './engine/protocol/plan'
 import type { TextOptions } from './engine/protocol/text'
 import { plural } from './format'
@@ -22,6 +23,7 @@ export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
 
 export const OPERATORS: Record<Operator, { word: string; hint: string }> = {
   average: { word: 'averaged', hint: 'Weighted averages of all their tensors.' },
+  'match-experts': { word: 'averaged, experts matched', hint: 'As averaged; their experts are matched by what they make of the same text and averaged too, where that is better than keeping those of one layer.' },
   drop: { word: 'dropped', hint: 'One of them stays as it is.' },
   laco: { word: 'differences added', hint: 'The first, plus its differences from the others.' },
   scale: { word: 'dropped and scaled', hint: 'One stays, and what later layers add is scaled to what was lost.' },
@@ -29,6 +31,12 @@ export const OPERATORS: Record<Operator, { word: string; hint: string }> = {
   flatten: { word: 'put side by side', hint: 'All, of which the most important heads and neurons stay.' },
   refit: { word: 'refitted', hint: 'One stays, with its output projections solved for anew by least squares.' },
   'pool-refit': { word: 'pooled and refitted', hint: 'Their heads and neurons are pooled, the needed ones stay, and the output projections are solved for.' },
+}
+
+export const EXPERT_SELECTIONS: Record<ExpertSelection, { word: string; hint: string }> = {
+  reap: { word: 'that add least', hint: 'By the mean of gate times length of output, over the tokens that they serve (REAP).' },
+  frequency: { word: 'that serve fewest tokens', hint: 'By the number of tokens that were routed to them.' },
+  random: { word: 'by lot', hint: 'What every other rule must beat.' },
 }
 
 /** What the page begins with, what stands one click beside it, and the first of the others, where the engine knows them. */
@@ -44,12 +52,31 @@ export function otherMethods(methods: readonly NamedMethod[]): NamedMethod[] {
 
 /** Whether layers are fitted to activations (`Operator::needs_activations` of `src/plan/method.rs`): then the text that they were fitted to cannot judge them. */
 export function isFitted(operator: Operator): boolean {
-  return !isWeighted(operator) && operator !== 'drop'
+  return operator !== 'average' && operator !== 'laco' && operator !== 'drop'
 }
 
 /** Whether the weights of a plan say how its layers are mixed (`Operator::is_weighted` there). */
 export function isWeighted(operator: Operator): boolean {
-  return operator === 'average' || operator === 'laco'
+  return averages(operator) || operator === 'laco'
+}
+
+/** Whether tensors of neighbours are averaged with a share of the first (`Operator::averages` there). */
+export function averages(operator: Operator): boolean {
+  return operator === 'average' || operator === 'match-experts'
+}
+
+/** What a layer of the model can do without: all but as many experts as serve a token, and two at least. */
+export function spareExperts(model: Pick<ModelReport, 'experts'> | null): number {
+  const [experts, used] = model?.experts ?? [0, 0]
+  return Math.max(0, experts - Math.max(2, used))
+}
+
+/** The options as the model can have them: no experts are removed that it cannot spare, and some layer where no experts are. */
+export function fitting(options: PlanOptions, model: Pick<ModelReport, 'experts'> | null): PlanOptions {
+  const { remove_experts = 0, expert_selection: _, ...others } = options
+  const experts = Math.min(remove_experts, spareExperts(model))
+  if (experts > 0) return { ...options, remove_experts: experts }
+  return others.remove === 0 ? { ...others, remove: 1 } : others
 }
 
 /** Whether neighbours are merged by their similarity (`Selection::merges_neighbours` there), which may then say where to stop. */

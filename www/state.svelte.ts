@@ -17,7 +17,7 @@ import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from './matrix/state.svelte'
-import { chosenComparison, isFitted, type Choice } from './methods'
+import { chosenComparison, fitting, isFitted, type Choice } from './methods'
 import { optionsWith, UNTOUCHED, type Hand } from './plan/hand'
 import { begun, type History } from './plan/history'
 import type { Found } from './remote/find'
@@ -175,7 +175,7 @@ export class State {
   readonly builtin: BuiltIns | null = $derived(this.usual === USUAL_DEMO ? this.stories : (this.prose ?? UNREAD))
   readonly mapsFresh = $derived(this.fresh(this.maps, keyOf(this.calibration), true))
   /** What a plan would be made with now. */
-  readonly chosenPlan = $derived(optionsWith(this.planOptions, this.hand.present))
+  readonly chosenPlan = $derived(optionsWith(fitting(this.planOptions, this.model), this.hand.present))
   /** Whether its layers would be fitted, so that it is judged on a text of its own. */
   readonly planFitted = $derived(isFitted(this.hand.present.exact?.operator ?? this.chosenPlan.operator))
   readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : [])]))

@@ -7,6 +7,7 @@ use super::atlas::Atlas;
 use super::checkpoint::{Checkpoint, Place};
 use super::observe::{LayerOutput, observe};
 use crate::forward::context::Context;
+use crate::forward::expert_use::ExpertUse;
 use crate::forward::stream::Stream;
 use crate::maths::manifold::{
     DiffusionMap, DiffusionOptions, KeptDistances, Points, ValidDiffusionOptions, diffusion_map,
@@ -326,6 +327,8 @@ pub struct Baseline<'a> {
     pub analysis: &'a LayerAnalysis,
     /// Scores of the original.
     pub scores: &'a Scores,
+    /// Use of the experts of the original; `None` if not all layers with experts were seen.
+    pub experts: Option<&'a ExpertUse>,
 }
 
 #[cfg(test)]

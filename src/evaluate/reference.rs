@@ -145,7 +145,7 @@ impl<'a> Reference<'a> {
     /// # Errors
     /// Those of [`quality_of`](Self::quality_of).
     pub async fn drop_instead(&self, plan: &MergePlan) -> Result<Quality> {
-        self.quality_of(kept_layers(plan)).await
+        self.quality_of(kept_layers(plan)?).await
     }
 
     /// Returns the last step of `plan` with `merged`, the quality after the step, the quality of dropping the
@@ -162,18 +162,22 @@ impl<'a> Reference<'a> {
             _ => self.drop_instead(plan).await?,
         };
         step.set_quality(merged, dropped);
-        step.bytes = Some(planned_bytes(self.context.model, &kept_layers(plan), self.output)?);
+        step.bytes = Some(planned_bytes(self.context.model, &kept_layers(plan)?, self.output)?);
         self.context.observer.event(Event::Step(step.clone())).await?;
         Ok(Some(step))
     }
 }
 
 /// Returns one original layer of each group: the first layer if the operator mixes weights, else the layer
-/// that stays.
-pub fn kept_layers(plan: &MergePlan) -> Vec<NewLayer> {
+/// that stays. Of their experts only those are left that the plan keeps.
+///
+/// # Errors
+/// Those of [`NewLayer::keeping`].
+pub fn kept_layers(plan: &MergePlan) -> Result<Vec<NewLayer>> {
     let kept = |(place, group): (usize, &Vec<usize>)| match plan.operator.is_weighted() {
         true => group.first().copied(),
         false => plan.survivor(place),
     };
-    plan.groups.iter().enumerate().filter_map(kept).map(NewLayer::original).collect()
+    let kept = plan.groups.iter().enumerate().filter_map(kept);
+    kept.map(|layer| NewLayer::original(layer).keeping(&plan.kept_experts)).collect()
 }

@@ -1,5 +1,6 @@
 //! Inputs of every pass over the layers: model, device, sequences, storage and observer.
 
+use super::expert_use::ExpertWatch;
 use super::sequences::Sequences;
 use crate::device::Accelerator;
 use crate::model::Model;
@@ -19,6 +20,8 @@ pub struct Context<'a> {
     pub storage: Storage,
     /// Observer of the pass.
     pub observer: &'a dyn Observer,
+    /// Record of the use of experts that passes through unchanged layers fill, if one is wanted.
+    pub experts: Option<&'a ExpertWatch>,
 }
 
 impl<'a> Context<'a> {
@@ -30,6 +33,6 @@ impl<'a> Context<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let storage = Storage::of(model);
-        Self { model, accelerator, sequences, storage, observer }
+        Self { model, accelerator, sequences, storage, observer, experts: None }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod context;
 mod embedding;
+pub mod expert_use;
 pub mod identity;
 pub mod pass;
 pub mod runner;

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::forward::embedding::EmbeddingRows;
+use crate::forward::expert_use::ExpertWatch;
 use crate::forward::states::{HiddenStates, sequences_per_chunk, to_host};
 use crate::model::Model;
 use crate::model::layers::attention::Positions;
@@ -21,6 +22,7 @@ pub struct Runner<'a> {
     model: &'a Model,
     accelerator: &'a Accelerator,
     positions: Positions,
+    watch: Option<&'a ExpertWatch>,
 }
 
 impl<'a> Runner<'a> {
@@ -30,7 +32,13 @@ impl<'a> Runner<'a> {
     /// Those of [`Positions::new`].
     pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Result<Self> {
         let positions = Positions::new(&model.config, tokens, accelerator.device())?;
-        Ok(Self { model, accelerator, positions })
+        Ok(Self { model, accelerator, positions, watch: None })
+    }
+
+    /// Sets where the use of experts is recorded, if it is. Only unchanged layers may be run then.
+    #[must_use]
+    pub fn watched_by(self, watch: Option<&'a ExpertWatch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Returns the rotary tables and the causal mask of the sequences.
@@ -152,16 +160,31 @@ impl<'a> Runner<'a> {
             chunks.iter().any(|(_, routed, _)| routed.get(*e).is_some_and(|routed| !routed.rows.is_empty()))
         };
         let needed: Vec<usize> = (0..experts.sizes.count).filter(is_needed).collect();
-        let start = |e: usize| ExpertFetch::start(self.model, experts.layer, e, experts.storage);
+        let start = |e: usize| ExpertFetch::start(self.model, &experts.made_of, e, experts.storage);
+        let mut norms: Vec<(usize, usize, Tensor<1>)> = Vec::new();
         let mut next = needed.first().map(|e| start(*e)).transpose()?;
         for (place, e) in needed.iter().enumerate() {
             let fetched = next.take().or_internal("an expert was not read")?.finish().await?;
             next = needed.get(place + 1).map(|e| start(*e)).transpose()?;
             let expert = experts.upload(fetched, self.model.config.hidden_size, self.accelerator)?;
-            for (x, routed, sum) in &mut chunks {
+            for (place, (x, routed, sum)) in chunks.iter_mut().enumerate() {
                 let routed = routed.get(*e).or_internal("an expert is of no layer")?;
-                *sum = routed.add(sum.clone(), x, &expert)?;
+                if routed.rows.is_empty() {
+                    continue;
+                }
+                let outputs = routed.outputs(x, &expert)?;
+                if self.watch.is_some() {
+                    norms.push((*e, place, outputs.clone().square().sum_dim(1).sqrt().squeeze_dim(1)));
+                }
+                *sum = routed.add(sum.clone(), outputs);
             }
+        }
+        if let (Some(watch), [layer]) = (self.watch, experts.made_of.layers().as_slice()) {
+            let seen = norms.into_iter().map(|(e, place, norms)| {
+                let routed = chunks.get(place).and_then(|(_, routed, _)| routed.get(e));
+                Ok((e, routed.or_internal("an expert is of no layer")?, norms))
+            });
+            watch.record(*layer, experts.sizes.count, seen.collect::<Result<_>>()?).await?;
         }
         chunks.into_iter().map(|(_, _, sum)| layer.mlp_output(sum)).collect()
     }

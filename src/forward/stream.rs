@@ -165,6 +165,7 @@ impl Stream {
     ) -> Result<()> {
         let n_layers = self.layers.len();
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
+        let runner = runner.watched_by(context.experts);
         let (start, mut states) = self.nearest(from)?;
         let mut layers = runner.ahead(self.layers.get(start..).unwrap_or_default(), context.storage)?;
         let mut kept = Vec::new();

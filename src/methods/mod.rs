@@ -1,6 +1,7 @@
 //! Second stage: compression methods. A selection rule chooses the layers that become one layer, and an
 //! operator makes the layer that takes their place.
 
+pub mod experts;
 pub mod kept;
 pub mod operators;
 pub mod outcome;

@@ -1,5 +1,8 @@
 //! The plan stage: layers are selected, spans become single layers, and the new model is measured.
 
+use std::borrow::Cow;
+
+use super::experts;
 use super::kept::rounds::{Rounds, key};
 use super::operators::{build, kept_groups};
 use super::selection::Selector;
@@ -9,13 +12,16 @@ use crate::analysis::layers::Baseline;
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::{Reference, kept_layers};
 use crate::forward::context::Context;
+use crate::forward::expert_use::ExpertUse;
 use crate::methods::Resources;
 use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::work::{Task, Work};
+use crate::model::Config;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions, Selection};
 use crate::protocol::events::Event;
 use crate::protocol::options::WriteOptions;
+use crate::protocol::plan::RemovedExperts;
 use crate::quality::Quality;
 use crate::write::check::check_groups;
 
@@ -33,8 +39,17 @@ pub struct Outcome {
     pub merged: Quality,
     /// Quality of the model from which the absorbed layers are dropped instead.
     pub dropped: Quality,
+    /// Experts that are removed from the layers that stay.
+    pub experts: Vec<RemovedExperts>,
     /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
+}
+
+impl Outcome {
+    /// Lists the experts that are removed from a model with the configuration `config`, whose use is `used`.
+    fn with_experts(self, config: &Config, used: Option<&ExpertUse>) -> Self {
+        Self { experts: experts::removed(&self.plan, config, used), ..self }
+    }
 }
 
 /// Makes the plan of `options`, builds its layers and measures the new model on `judge`, or without a `judge`
@@ -61,13 +76,23 @@ pub async fn make_plan(
     if !options.selection.merges_neighbours() && !options.operator.needs_activations() {
         plan = measure_steps(&reference, resources, plan).await?;
     }
+    let used = match baseline.experts {
+        None if options.remove_experts > 0 => {
+            Some(Cow::Owned(experts::observe(context, baseline.stream).await?))
+        }
+        known => known.map(Cow::Borrowed),
+    };
+    if let Some(used) = used.as_deref().filter(|_| options.remove_experts > 0) {
+        plan.kept_experts = experts::kept(used, options);
+    }
     let mut warnings = Vec::new();
     if let Some(asked) = options.remove
         && plan.steps.len() < asked
     {
         warnings.push(format!("{} of {asked} layers were removed: {stop}.", plan.steps.len()));
     }
-    finish(&reference, resources, judge, plan, warnings).await
+    let outcome = finish(&reference, resources, judge, plan, warnings).await?;
+    Ok(outcome.with_experts(&context.model.config, used.as_deref()))
 }
 
 /// Builds the layers of an existing plan, made by hand or repeated, and measures the new model. With `steps`,
@@ -88,12 +113,16 @@ pub async fn measure_plan(
     plan.validate_for(baseline.stream.layers().len())?;
     // Measurements on another text say nothing about this text.
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
+    // Steps are of layers; experts go after the last.
+    let kept_experts = std::mem::take(&mut plan.kept_experts);
     let mut reference = Reference::new(context, output, baseline.stream, baseline.scores)?;
     if steps && !plan.operator.needs_activations() {
         reference = reference.for_many().await?;
         plan = measure_steps(&reference, resources, plan).await?;
     }
-    finish(&reference, resources, judge, plan, Vec::new()).await
+    plan.kept_experts = kept_experts;
+    let outcome = finish(&reference, resources, judge, plan, Vec::new()).await?;
+    Ok(outcome.with_experts(&context.model.config, baseline.experts))
 }
 
 /// Measures the model after each step of a plan whose weights determine its layers. Steps in the store of
@@ -132,7 +161,9 @@ async fn finish(
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());
-    let last = plan.steps.last().and_then(|step| Some((step.quality()?, step.dropped?)));
+    // Steps were measured with all experts.
+    let last = plan.steps.last().filter(|_| plan.kept_experts.is_empty());
+    let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));
     let (merged, dropped, perplexity) = match (last, judge) {
         (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),
         (_, None) => quality_of(calibration, &plan, &layers).await?,
@@ -142,17 +173,19 @@ async fn finish(
             quality_of(&reference, &plan, &layers).await?
         }
     };
-    if let Some(step) = plan.steps.last_mut() {
+    let has_all = plan.kept_experts.is_empty();
+    if let Some(step) = plan.steps.last_mut().filter(|_| has_all) {
         step.set_quality(merged, dropped);
     }
     if merged.collapsed {
+        let fewer = if plan.kept_experts.is_empty() { "layers" } else { "layers or experts" };
         warnings.push(format!(
             "The merged model has collapsed: its perplexity is {:.1} where the original has {perplexity:.1}. Remove \
-             fewer layers.",
+             fewer {fewer}.",
             merged.perplexity
         ));
     }
-    Ok(Outcome { plan, layers, merged, dropped, warnings })
+    Ok(Outcome { plan, layers, merged, dropped, experts: Vec::new(), warnings })
 }
 
 /// Returns the quality of the model of `layers`, the quality of the model from which the absorbed layers of
@@ -164,8 +197,10 @@ async fn quality_of(
 ) -> Result<(Quality, Quality, f64)> {
     let layers = layers.to_vec();
     let [merged, dropped] = match plan.operator {
-        Operator::Drop => [reference.quality_of(layers).await?; 2],
-        _ => reference.qualities_of([layers, kept_layers(plan)]).await?,
+        _ if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() => {
+            [reference.quality_of(layers).await?; 2]
+        }
+        _ => reference.qualities_of([layers, kept_layers(plan)?]).await?,
     };
     Ok((merged, dropped, reference.perplexity()))
 }
@@ -177,16 +212,25 @@ pub fn work(task: &Task<'_>, judge_tokens: usize) -> Work {
     let (n_layers, removed) = (task.n_layers(), task.removed());
     let options = task.options;
     if options.operator.needs_activations() {
-        let layers = 3.0 * n_layers - 2.0 * removed as f64;
-        return (Work::layers(layers) + Work::heads(4.0)).of_tokens(judge_tokens);
+        let (layers, heads) = match removed {
+            0 => (2.0 * n_layers, 3.0),
+            _ => (3.0 * n_layers - 2.0 * removed as f64, 4.0),
+        };
+        return (Work::layers(layers) + Work::heads(heads)).of_tokens(judge_tokens);
     }
     let changed: Work = (1..=removed).map(|step| Work::layers(n_changed(task, step))).sum();
     let predictions = Work::heads(2.0 * removed as f64);
     // If pairs are chosen one after the other, the merged model has been run to choose the next pair.
     let iterates = options.selection == Selection::Mka && !options.one_shot;
     let merged = if iterates { predictions } else { changed + predictions };
-    let drops = options.operator == Operator::Drop;
-    if drops { merged } else { merged + changed + predictions }
+    let drops = options.operator == Operator::Drop || removed == 0;
+    let steps = if drops { merged } else { merged + changed + predictions };
+    if options.remove_experts == 0 {
+        return steps;
+    }
+    // The model without the experts, and without the layers that are dropped instead.
+    let models = if drops { 1.0 } else { 2.0 };
+    steps + Work::layers(models * (n_layers - removed as f64)) + Work::heads(models + 1.0)
 }
 
 /// Returns the number of layers that are run to measure a model of which `step` layers were removed: the

@@ -51,6 +51,9 @@ named! {
         /// Weighted averages of all tensors (MKA, arXiv 2406.16330).
         #[default]
         Average = "average",
+        /// Weighted averages of all tensors, with the experts of the layers matched by what they make of the same inputs
+        /// and averaged by use, where that serves the model better than the experts of one layer.
+        MatchExperts = "match-experts",
         /// One layer of the span stays unchanged; the other layers are dropped.
         Drop = "drop",
         /// The first layer plus the differences of the other layers from it (LaCo, arXiv 2402.11187).
@@ -73,6 +76,20 @@ named! {
     }
 }
 
+named! {
+    /// Rule that chooses which experts of a layer are removed.
+    ExpertSelection, "expert selection" {
+        /// The experts of least mean over the tokens that were routed to them of gate times length of the output (REAP,
+        /// arXiv 2510.13999).
+        #[default]
+        Reap = "reap",
+        /// The experts to which the fewest tokens were routed.
+        Frequency = "frequency",
+        /// Experts drawn at random from the seed: the baseline that the other rules must beat.
+        Random = "random",
+    }
+}
+
 impl Selection {
     /// Returns whether neighbours are merged by their similarity, which may then say where to stop.
     pub fn merges_neighbours(self) -> bool {
@@ -89,12 +106,17 @@ impl Operator {
     /// Returns whether the new layer of a span has parts of several layers of the span, which must then be of one kind.
     /// Other operators keep one layer of the span.
     pub fn combines_layers(self) -> bool {
-        matches!(self, Operator::Average | Operator::Collapse | Operator::Flatten | Operator::PoolRefit)
+        self.is_weighted() || matches!(self, Operator::Flatten | Operator::PoolRefit)
     }
 
     /// Returns whether the weights of a plan say how its layers are mixed.
     pub fn is_weighted(self) -> bool {
-        matches!(self, Operator::Average | Operator::Collapse)
+        self.averages() || self == Operator::Collapse
+    }
+
+    /// Returns whether the tensors of neighbours are averaged with a share of the first.
+    pub fn averages(self) -> bool {
+        matches!(self, Operator::Average | Operator::MatchExperts)
     }
 }
 

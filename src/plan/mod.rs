@@ -12,6 +12,7 @@
 //! A plan is plain JSON that a person can read and edit; [`MergePlan::validate`] says what is wrong with an
 //! edited plan.
 
+mod experts;
 mod method;
 mod options;
 mod planner;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, OrInternal, Result};
 use crate::quality::Quality;
 
-pub use method::{METHODS, Method, Operator, Selection};
+pub use method::{ExpertSelection, METHODS, Method, Operator, Selection};
 pub use options::{Alpha, PlanOptions, SEARCH_TOKENS, ValidPlanOptions};
 pub use planner::{Next, OneShot, Pair, Planner, Stop};
 
@@ -62,6 +63,10 @@ pub struct MergePlan {
     /// finite number for [`Operator::Collapse`]) and sum to 1 in each group. If the operator does not
     /// average, the layer that stays has the weight 1.
     pub weights: Vec<Vec<f64>>,
+    /// For each original layer, the experts that stay if the layer does, ascending: as many in each layer that has
+    /// experts, and none in other layers. Empty if all experts stay. Steps are measured with all experts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_experts: Vec<Vec<usize>>,
 }
 
 /// One merge of two neighbouring layers.
@@ -130,6 +135,7 @@ impl MergePlan {
             steps: Vec::new(),
             groups: (0..n_layers).map(|layer| vec![layer]).collect(),
             weights: vec![vec![1.0]; n_layers],
+            kept_experts: Vec::new(),
         }
     }
 
@@ -173,7 +179,7 @@ impl MergePlan {
             }
             let place = plan.groups.iter().position(|group| group.contains(&layer));
             let place = place.or_internal("a layer of the plan is in none of its groups")?;
-            let averaged = operator == Operator::Average;
+            let averaged = operator.averages();
             if place == 0 {
                 plan.merge([0, 1], if averaged { alpha(similarity) } else { 0.0 }, similarity)?;
             } else {
@@ -332,6 +338,7 @@ impl MergePlan {
                 ));
             }
         }
+        self.validate_experts()?;
         if self.steps.is_empty() {
             return Ok(());
         }

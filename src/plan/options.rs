@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::method::{Method, Operator, Selection};
+use super::method::{ExpertSelection, Method, Operator, Selection};
 use crate::error::{Error, Result};
 
 /// Default number of tokens on which searching rules try removals.
@@ -105,7 +105,7 @@ pub struct PlanOptions {
     /// Operator that turns a span into one layer.
     #[serde(default)]
     pub operator: Operator,
-    /// Share of the first of two merged layers, for [`Operator::Average`].
+    /// Share of the first of two merged layers, for operators that [average](Operator::averages).
     pub alpha: Alpha,
     /// Whether all pairs are taken from the first similarity matrix, without new captures between merges.
     #[serde(default)]
@@ -145,6 +145,21 @@ pub struct PlanOptions {
     /// harm when they were last tried. `None` tries all layers.
     #[serde(default)]
     pub candidates: Option<usize>,
+    /// Number of experts to remove from each layer that has experts. If some are removed, the number of layers to remove
+    /// may be 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub remove_experts: usize,
+    /// Rule that chooses the experts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expert_selection: ExpertSelection,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+fn is_default(rule: &ExpertSelection) -> bool {
+    *rule == ExpertSelection::default()
 }
 
 fn search_tokens() -> usize {
@@ -171,6 +186,8 @@ impl Default for PlanOptions {
             seed: 0,
             search_tokens: SEARCH_TOKENS,
             candidates: None,
+            remove_experts: 0,
+            expert_selection: ExpertSelection::default(),
         }
     }
 }
@@ -201,6 +218,11 @@ impl PlanOptions {
         }
     }
 
+    /// Returns whether the options remove experts and no layers.
+    pub fn only_experts(&self) -> bool {
+        self.remove_experts > 0 && self.remove == Some(0) && self.selection != Selection::Hand
+    }
+
     /// Returns whether a rule that names layers one by one may remove `layer` of `n_layers`.
     ///
     /// A locked layer stays. A layer also stays if the layer that would absorb it, the layer before, is
@@ -226,6 +248,7 @@ impl PlanOptions {
     pub fn check(self, n_layers: usize, massive: &[usize]) -> Result<ValidPlanOptions> {
         let usage = |message: String| Err(Error::Usage(message));
         match (self.remove, self.min_similarity) {
+            (Some(0), None) if self.only_experts() => {}
             (Some(k), None) if k == 0 || k >= n_layers => {
                 return usage(format!(
                     "cannot remove {k} of {n_layers} layers: at least 1 must go and 1 must stay"
@@ -261,7 +284,7 @@ impl PlanOptions {
         if let Some(layer) = self.locked.iter().find(|&&layer| layer >= n_layers) {
             return usage(format!("layer {layer} cannot be locked: the model has {n_layers} layers"));
         }
-        if self.selection != Selection::Hand && !self.may_merge(n_layers) {
+        if self.selection != Selection::Hand && !self.only_experts() && !self.may_merge(n_layers) {
             if self.locked.is_empty() && !self.apart.is_empty() {
                 return usage(
                     "nothing can be merged: no two neighbours of this model are of one kind that the files can say"

@@ -35,6 +35,9 @@ pub struct PlanReport {
     pub merged: Quality,
     /// Quality of the model that keeps the first layer of each group and drops the other layers.
     pub dropped: Quality,
+    /// Experts that are removed from the layers that stay; empty if all experts stay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<RemovedExperts>,
     /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
     /// Number of decoder layers.
@@ -51,6 +54,18 @@ pub struct PlanReport {
     pub seconds: f64,
     /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
+}
+
+/// Experts that are removed from a layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RemovedExperts {
+    /// Layer of the original.
+    pub layer: usize,
+    /// Numbers of the experts that go, ascending.
+    pub removed: Vec<usize>,
+    /// Share of the layer's gates, summed over the calibration text, that these experts had, 0 to 1; `None` if it was not
+    /// seen.
+    pub share: Option<f64>,
 }
 
 /// Report of a written model.
@@ -164,6 +179,9 @@ pub struct CompressReport {
     pub steps: Vec<MergeStep>,
     /// For each layer of the compressed model, the indices of the original layers that became this layer.
     pub groups: Vec<Vec<usize>>,
+    /// Experts that were removed from the layers that stay; empty if all experts stayed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<RemovedExperts>,
     /// Text that quality was measured on.
     pub text: TextReport,
     /// Quality of the original.

@@ -3,6 +3,7 @@
 mod calibration_curve;
 pub mod compare;
 pub mod estimate;
+mod experts;
 mod run;
 mod similarity;
 mod stages;
@@ -16,6 +17,7 @@ use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::{Baseline, LayerAnalysis};
 use crate::device::Accelerator;
 use crate::forward::context::Context;
+use crate::forward::expert_use::ExpertUse;
 use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
 use crate::methods::FIT_BYTES;
@@ -85,6 +87,8 @@ struct Calibrated {
     stream: Stream,
     analysis: LayerAnalysis,
     scores: Scores,
+    /// Use of the experts; `None` if some layers with experts were not run, because an earlier run had kept them.
+    experts: Option<ExpertUse>,
     /// Report that the stage returned.
     report: SimilarityReport,
     atlas: Atlas,
@@ -92,7 +96,8 @@ struct Calibrated {
 
 impl Calibrated {
     fn baseline(&self) -> Baseline<'_> {
-        Baseline { stream: &self.stream, analysis: &self.analysis, scores: &self.scores }
+        let Self { stream, analysis, scores, experts, .. } = self;
+        Baseline { stream, analysis, scores, experts: experts.as_ref() }
     }
 }
 

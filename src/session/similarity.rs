@@ -8,6 +8,7 @@ use crate::analysis::checkpoint::Checkpoint;
 use crate::analysis::layers::LayerAnalysis;
 use crate::analysis::points::{check_points, point_list};
 use crate::forward::context::Context;
+use crate::forward::expert_use::ExpertWatch;
 use crate::forward::identity::Identity;
 use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
@@ -48,7 +49,12 @@ impl Session {
         let (sequences, text) = sequences(&self.model, &options.text_options())?;
         check_points(&self.model, options, &sequences)?;
         let mut analysis = LayerAnalysis::new(options, sequences.has_bos())?;
-        let context = Context::new(&self.model, &self.accelerator, &sequences, observer);
+        // What the removal of experts needs is seen in this pass.
+        let watch = ExpertWatch::default();
+        let context = Context {
+            experts: Some(&watch),
+            ..Context::new(&self.model, &self.accelerator, &sequences, observer)
+        };
         let mut stream = Stream::open(&context, NewLayer::originals(&self.model)).await?;
         let mut checkpoint = match store.as_deref_mut() {
             Some(store) => {
@@ -89,6 +95,7 @@ impl Session {
             stream,
             analysis,
             scores,
+            experts: watch.finish(&self.model.config),
             report: report.clone(),
             atlas,
         });

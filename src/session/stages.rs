@@ -10,12 +10,12 @@ use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
 use crate::forward::context::Context;
 use crate::forward::sequences::sequences;
-use crate::methods::Resources;
 use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::operators::{combines_layers, kept_groups, supports};
 use crate::methods::outcome::{Outcome, make_plan, measure_plan};
+use crate::methods::{Resources, experts};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::protocol::compare::CompareReport;
@@ -90,11 +90,15 @@ impl Session {
         let RunOptions { observer, store, .. } = run.into();
         let start = Instant::now();
         self.planned = None;
+        experts::check(&self.model.config, options.remove_experts)?;
         let calibrated = self.calibrated()?;
         let mut notes = check_output(&self.model, output).await?;
         supports(options.operator, &self.model.config)?;
         let combines = combines_layers(options.operator, &self.model.config);
-        let apart = layers_apart(&self.model, output, combines)?;
+        let apart = match options.only_experts() {
+            true => Vec::new(),
+            false => layers_apart(&self.model, output, combines)?,
+        };
         let mut options = options.clone();
         if !apart.is_empty() {
             notes.push(match combines {
@@ -136,7 +140,7 @@ impl Session {
         let RunOptions { observer, store, each_step } = run.into();
         let start = Instant::now();
         let calibrated = self.calibrated()?;
-        plan.validate_for(self.model.config.n_layers)?;
+        self.check_plan(plan)?;
         let notes = check_output(&self.model, output).await?;
         supports(plan.operator, &self.model.config)?;
         check_groups(&self.model, output, &kept_groups(plan, &self.model.config))?;
@@ -280,10 +284,15 @@ impl Session {
         output: &WriteOptions,
         start: Instant,
     ) -> Result<Planned> {
-        let Outcome { plan, layers, merged, dropped, warnings } = outcome;
+        let Outcome { plan, layers, merged, dropped, experts, warnings } = outcome;
         let warnings = self.model.notes.iter().cloned().chain(warnings).collect();
         let absorbed = plan.n_layers - plan.groups.len();
-        let parameters = self.model.config.parameters_per_layer() * absorbed as u64;
+        let config = &self.model.config;
+        let stay: Vec<usize> = (0..plan.groups.len()).filter_map(|place| plan.survivor(place)).collect();
+        let absorbed_layers = config.layers.iter().enumerate().filter(|(layer, _)| !stay.contains(layer));
+        let of_layers: u64 = absorbed_layers.map(|(_, kind)| config.parameters_of(*kind)).sum();
+        let gone: usize = experts.iter().map(|of_layer| of_layer.removed.len()).sum();
+        let parameters = of_layers + config.parameters_per_expert() * gone as u64;
         let bytes = planned_bytes(&self.model, &layers, output)?;
         let before_after =
             |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
@@ -296,6 +305,7 @@ impl Session {
             original: Quality::original(scores),
             merged,
             dropped,
+            experts,
             warnings,
             layers: before_after(plan.n_layers as u64, absorbed as u64),
             parameters: before_after(self.model.total_parameters(), parameters),
@@ -318,7 +328,7 @@ impl Session {
         options: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<Vec<NewLayer>> {
-        plan.validate_for(self.model.config.n_layers)?;
+        self.check_plan(plan)?;
         if !plan.operator.needs_activations() {
             return mixed_layers(plan);
         }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::plan::{MergePlan, Operator, PlanOptions, Selection};
-use crate::protocol::plan::{PlanReport, Recipe};
+use crate::plan::{ExpertSelection, MergePlan, Operator, PlanOptions, Selection};
+use crate::protocol::plan::{PlanReport, Recipe, RemovedExperts};
 use crate::quality::Quality;
 use crate::{Error, Result};
 
@@ -34,22 +34,59 @@ pub fn card(recipe: &Recipe, report: Option<&PlanReport>) -> String {
     let mut card = String::new();
     let plan = &recipe.plan;
     let (before, after) = (plan.n_layers, plan.groups.len());
+    let mut said = Vec::new();
+    if after < before || plan.kept_experts.is_empty() {
+        said.extend([chosen_by(recipe), made_by(plan.operator)]);
+    }
+    if !plan.kept_experts.is_empty() {
+        said.push(experts_chosen_by(recipe));
+    }
     // Writing to a String cannot fail, so the results are dropped.
     let _ = write!(
         card,
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- laminate\n- merge\n---\n\n\
-         # {} with {after} of {before} layers\n\nMade by Laminate {}. {} {}\n\n`{RECIPE_NAME}` holds everything \
+         # {} with {after} of {before} layers\n\nMade by Laminate {}. {}\n\n`{RECIPE_NAME}` holds everything \
          needed to repeat it, except for the original model and the texts.\n\n",
         recipe.model,
         recipe.laminate,
-        chosen_by(recipe),
-        made_by(plan.operator)
+        said.join(" ")
     );
     if let Some(report) = report {
         quality_table(&mut card, recipe, report);
     }
     layer_table(&mut card, plan);
+    if let Some(report) = report {
+        expert_table(&mut card, &report.experts);
+    }
     card
+}
+
+/// Says in a sentence how experts were chosen that are removed.
+fn experts_chosen_by(recipe: &Recipe) -> String {
+    let how = match recipe.options.as_ref().map(|options| options.expert_selection) {
+        None => "by hand or by another recipe",
+        Some(ExpertSelection::Reap) => "by the mean of gate times length of output (REAP, arXiv 2510.13999)",
+        Some(ExpertSelection::Frequency) => "because the fewest tokens were routed to them",
+        Some(ExpertSelection::Random) => "at random",
+    };
+    let kept = recipe.plan.kept_experts.iter().map(Vec::len).max().unwrap_or(0);
+    format!("Each layer with experts keeps {kept} of them; those that were removed were chosen {how}.")
+}
+
+/// Lists the experts that were removed.
+fn expert_table(card: &mut String, experts: &[RemovedExperts]) {
+    if experts.is_empty() {
+        return;
+    }
+    let _ = write!(
+        card,
+        "\n## Experts\n\n| original layer | experts removed | their share of the gates |\n|---|---|---|\n"
+    );
+    for RemovedExperts { layer, removed, share } in experts {
+        let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
+        let share = share.map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+        let _ = writeln!(card, "| {layer} | {} | {share} |", removed.join(", "));
+    }
 }
 
 /// Says in a sentence how the layers were chosen.
@@ -86,6 +123,10 @@ fn chosen_by(recipe: &Recipe) -> String {
 /// Says in a sentence how several layers became one.
 fn made_by(operator: Operator) -> String {
     let how = match operator {
+        Operator::MatchExperts => {
+            "layers were merged into weighted averages of their tensors, and their experts were matched and averaged \
+             where that was better than keeping those of one layer"
+        }
         Operator::Average => "layers were merged into weighted averages of their tensors",
         Operator::Drop => "one layer of each group stayed as it was, and the others were dropped",
         Operator::Collapse => "the differences of the later layers were added to the first (LaCo)",
@@ -118,8 +159,15 @@ fn quality_table(card: &mut String, recipe: &Recipe, report: &PlanReport) {
     };
     let what = if report.plan.operator.needs_activations() {
         format!(
-            ", a text that nothing was chosen by or fitted to. The model was fitted to {} ({} sequences of {} tokens)",
-            recipe.text.name, recipe.text.sequences, recipe.text.tokens_per_sequence
+            ", a text that nothing was chosen by or fitted to. {} {} ({} sequences of {} tokens)",
+            if report.layers.before == report.layers.after {
+                "Experts were chosen on"
+            } else {
+                "The model was fitted to"
+            },
+            recipe.text.name,
+            recipe.text.sequences,
+            recipe.text.tokens_per_sequence
         )
     } else if recipe.options.as_ref().is_some_and(reads_text) {
         ", the text that the layers were chosen on".to_owned()
@@ -137,6 +185,9 @@ fn quality_table(card: &mut String, recipe: &Recipe, report: &PlanReport) {
         ("this model", &report.merged),
         ("dropping the same layers", &report.dropped),
     ] {
+        if name.starts_with("dropping") && report.layers.before == report.layers.after {
+            continue;
+        }
         quality_row(card, name, quality);
     }
     let _ = write!(

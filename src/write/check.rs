@@ -28,7 +28,7 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
             model.tokenizer.new_files(&model.config)?;
         }
         Container::Gguf => {
-            let metadata = gguf::metadata(model, &groups, options, Vec::new()).await?;
+            let metadata = gguf::metadata(model, &model.config, &groups, options, Vec::new()).await?;
             if model.container() == Container::Safetensors && metadata.get(CHAT_TEMPLATE_KEY).is_none() {
                 notes.push("The model has no chat template, so the GGUF file has none.".to_owned());
             }

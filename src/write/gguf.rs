@@ -5,10 +5,10 @@ use super::{Job, Writer, shards};
 use crate::files::source::read_checked;
 use crate::format::Container;
 use crate::format::gguf::{Metadata, OutputTensor, Value, header_bytes, padding, split_metadata, split_name};
-use crate::model::Model;
 use crate::model::config::special::SpecialIds;
 use crate::model::tokenizer::gguf::{CHAT_TEMPLATE_KEY, to_metadata};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME};
+use crate::model::{Config, Model};
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
 
@@ -18,16 +18,18 @@ const RECIPE_KEY: &str = "laminate.recipe";
 /// Names of the files of their own in which newer and older versions of transformers keep a chat template.
 const TEMPLATE_NAMES: [&str; 2] = ["chat_template.jinja", "chat_template.json"];
 
-/// Writes the model as one GGUF file, or as several if its tensors exceed the largest allowed size.
+/// Writes the model, whose configuration is `config`, as one GGUF file, or as several if its tensors exceed the largest
+/// allowed size.
 pub async fn write(
     writer: &mut Writer<'_>,
     model: &Model,
+    config: &Config,
     groups: &[Vec<usize>],
     jobs: &[Job<'_>],
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
 ) -> Result<()> {
-    let metadata = metadata(model, groups, options, extra).await?;
+    let metadata = metadata(model, config, groups, options, extra).await?;
     let padded = |job: &Job<'_>| job.bytes + padding(&metadata, job.bytes);
     let shards = shards(jobs, options.max_shard_bytes, padded);
     let too_many = || Error::Usage(format!("{} files are too many; allow larger ones", shards.len()));
@@ -52,17 +54,19 @@ fn output(job: &Job<'_>) -> OutputTensor {
     OutputTensor { name: job.name.clone(), element: job.element, shape: job.shape.clone(), bytes: job.bytes }
 }
 
-/// Makes the metadata of the model that has one layer for each entry of `groups`, with the recipe among `extra`.
+/// Makes the metadata of the model that has the configuration `config` and one layer for each entry of `groups`, with the
+/// recipe among `extra`.
 ///
 /// # Errors
 /// Those of [`Config::to_metadata`](crate::model::Config::to_metadata) and [`new_metadata`].
 pub async fn metadata(
     model: &Model,
+    config: &Config,
     groups: &[Vec<usize>],
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
 ) -> Result<Metadata> {
-    let mut metadata = model.config.to_metadata(groups, options.dtype)?;
+    let mut metadata = config.to_metadata(groups, options.dtype)?;
     for (key, value) in new_metadata(model).await? {
         metadata.set(&key, value);
     }

@@ -8,22 +8,24 @@ use crate::files::source::read_checked;
 use crate::format::element::Element;
 use crate::format::index::{INDEX_NAME, ShardIndex, shard_name};
 use crate::format::safetensors::{OutputTensor, header_bytes};
-use crate::model::Model;
 use crate::model::config::hugging_face::CONFIG_NAME;
+use crate::model::{Config, Model};
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
 
-/// Writes the shards, their index if there are several, the configuration, the tokenizer files and `extra`.
+/// Writes the shards, their index if there are several, the configuration `config` of the model that has one layer for
+/// each entry of `groups`, the tokenizer files and `extra`.
 pub async fn write(
     writer: &mut Writer<'_>,
     model: &Model,
+    config: &Config,
     groups: &[Vec<usize>],
     jobs: &[Job<'_>],
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
 ) -> Result<()> {
     let dtype = options.dtype.and_then(config_name);
-    let config = model.config.to_config_json(groups, dtype)?;
+    let config_json = config.to_config_json(groups, dtype)?;
     let shards = shards(jobs, options.max_shard_bytes, |job| job.bytes);
     let mut weight_map = BTreeMap::new();
     for (number, jobs) in shards.iter().enumerate() {
@@ -37,7 +39,7 @@ pub async fn write(
             .map_err(|e| Error::Format(format!("{INDEX_NAME}: {e}")))?;
         writer.small(INDEX_NAME, &index).await?;
     }
-    writer.small(CONFIG_NAME, &config).await?;
+    writer.small(CONFIG_NAME, &config_json).await?;
     for source in &model.companions {
         let base = source.name().rsplit('/').next().unwrap_or_default();
         let bytes = read_checked(source.as_ref(), 0, source.size()).await?;

@@ -1,14 +1,18 @@
 //! The tensors of a compressed model: where each comes from and how it is stored.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode};
 use crate::model::binding::Form;
+use crate::model::config::FeedForward;
 use crate::model::open::TensorEntry;
 use crate::model::rope::RopeScaling;
 use crate::model::tensors::{Joined, Role, TensorId};
+use crate::model::weights::fetch::expert_element;
+use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::model::{Config, Model};
@@ -20,6 +24,8 @@ pub enum Content<'a> {
     Original(&'a TensorEntry),
     /// A tensor that is mixed from several, scaled, or computed from activations.
     Computed(&'a NewLayer, Role),
+    /// A projection of an expert that is mixed from several: all experts of its layer, its number and the role.
+    Mixed(&'a NewExperts, usize, Role),
     /// Values that are made here, encoded.
     New(Vec<u8>),
     /// Tensors whose rows follow each other in one.
@@ -48,7 +54,7 @@ pub struct Job<'a> {
 /// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] if the values of a tensor are not a whole
 /// number of quantisation blocks.
 pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> Result<Vec<Job<'a>>> {
-    let (container, config) = (storage.container, &model.config);
+    let (container, config) = (storage.container, &*new_config(model, layers)?);
     let architecture = match container {
         Container::Safetensors => config.hugging_face_architecture(),
         Container::Gguf => config.architecture,
@@ -56,29 +62,35 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     let mut jobs = Vec::new();
     let mut joined: Vec<JoinedParts<'a>> = Vec::new();
     for source in model.tensors() {
-        let Some((id, content)) = content(model, layers, source) else {
-            continue;
-        };
-        let whole = id.joined(container, architecture);
-        let name = whole.as_ref().map(|(name, _)| name.clone());
-        let Some(name) = name.or_else(|| id.name(container, architecture)) else {
-            continue;
-        };
-        let element = match content {
-            Content::Computed(layer, role) => layer.element(model, role, storage)?,
-            _ => storage.element(model, source.id, source.element, false),
-        };
-        let forms = [model.form(source.id), config.form(container, source.id)];
-        let shape = id.shape_in(container, config);
-        let bytes = size(&name, element, &shape)?;
-        let job = Job { content, element, forms, bytes, name, shape };
-        let Some((name, whole)) = whole else {
-            jobs.push(job);
-            continue;
-        };
-        match joined.iter_mut().rfind(|parts| parts.name == name) {
-            Some(parts) => parts.found.push((id, job)),
-            None => joined.push(JoinedParts { name, whole, found: vec![(id, job)], place: jobs.len() }),
+        let contents = contents(model, layers, source)?;
+        for (id, content) in contents {
+            let whole = id.joined(container, architecture);
+            let name = whole.as_ref().map(|(name, _)| name.clone());
+            let Some(name) = name.or_else(|| id.name(container, architecture)) else {
+                continue;
+            };
+            let element = match (&content, id) {
+                (Content::Computed(layer, role), _) => layer.element(model, *role, storage)?,
+                (_, TensorId::Expert(place, e, role)) => {
+                    match layers.get(place).and_then(NewLayer::experts) {
+                        Some(experts) => expert_element(model, experts, e, role, storage)?,
+                        None => storage.element(model, source.id, source.element, false),
+                    }
+                }
+                _ => storage.element(model, source.id, source.element, false),
+            };
+            let forms = [model.form(source.id), config.form(container, source.id)];
+            let shape = id.shape_in(container, config);
+            let bytes = size(&name, element, &shape)?;
+            let job = Job { content, element, forms, bytes, name, shape };
+            let Some((name, whole)) = whole else {
+                jobs.push(job);
+                continue;
+            };
+            match joined.iter_mut().rfind(|parts| parts.name == name) {
+                Some(parts) => parts.found.push((id, job)),
+                None => joined.push(JoinedParts { name, whole, found: vec![(id, job)], place: jobs.len() }),
+            }
         }
     }
     // From the last place to the first, so that places stay what they are.
@@ -94,6 +106,26 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape });
     }
     Ok(jobs)
+}
+
+/// Returns the configuration of the model whose layers are `layers`, but for what goes by the number of layers.
+///
+/// # Errors
+/// [`Error::Internal`] if layers with experts have different numbers of them.
+pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer]) -> Result<Cow<'a, Config>> {
+    let mut counts: Vec<Option<usize>> = Vec::new();
+    for layer in layers {
+        if model.config.kind(layer.mix().survivor()?)?.feed_forward == FeedForward::Experts {
+            counts.push(layer.experts().map(NewExperts::count));
+        }
+    }
+    counts.sort_unstable();
+    counts.dedup();
+    match counts[..] {
+        [] | [None] => Ok(Cow::Borrowed(&model.config)),
+        [Some(count)] => Ok(Cow::Owned(model.config.with_experts(count)?)),
+        _ => Err(Error::internal("layers of a new model have different numbers of experts")),
+    }
 }
 
 /// Parts of a tensor that holds the rows of several.
@@ -125,8 +157,40 @@ impl<'a> JoinedParts<'a> {
     }
 }
 
-/// Finds what becomes of the tensor `source`; `None` if its layer was absorbed into another, or if `source`
-/// is a stale copy of a tied head.
+/// Finds what becomes of the tensor `source`: of a projection of an expert, that of each new expert that it is the first
+/// part of.
+fn contents<'a>(
+    model: &Model,
+    layers: &'a [NewLayer],
+    source: &'a TensorEntry,
+) -> Result<Vec<(TensorId, Content<'a>)>> {
+    let TensorId::Expert(layer, expert, role) = source.id else {
+        return Ok(content(model, layers, source).into_iter().collect());
+    };
+    let mut contents = Vec::new();
+    for (place, new) in layers.iter().enumerate() {
+        let Some(experts) = new.experts() else {
+            if new.mix().survivor()? == layer {
+                contents.push((TensorId::Expert(place, expert, role), Content::Original(source)));
+            }
+            continue;
+        };
+        for (e, parts) in experts.all().iter().enumerate() {
+            let leads = parts.first().is_some_and(|first| (first.layer, first.expert) == (layer, expert));
+            let content = match parts.len() {
+                1 => Content::Original(source),
+                _ => Content::Mixed(experts, e, role),
+            };
+            if leads {
+                contents.push((TensorId::Expert(place, e, role), content));
+            }
+        }
+    }
+    Ok(contents)
+}
+
+/// Finds what becomes of the tensor `source`, which is not of an expert; `None` if its layer was absorbed into another, or
+/// if `source` is a stale copy of a tied head.
 fn content<'a>(
     model: &Model,
     layers: &'a [NewLayer],
@@ -138,13 +202,7 @@ fn content<'a>(
         return (!stale).then_some((source.id, Content::Original(source)));
     };
     let survives = |new: &NewLayer| new.mix().survivor().is_ok_and(|survivor| survivor == layer);
-    let role = match source.id {
-        TensorId::Expert(_, expert, role) => {
-            let place = layers.iter().position(survives)?;
-            return Some((TensorId::Expert(place, expert, role), Content::Original(source)));
-        }
-        other => other.role()?,
-    };
+    let role = source.id.role()?;
     let leads = |new: &NewLayer| new.mix().parts().first().is_some_and(|(first, _)| *first == layer);
     let place = match role.goes_with_experts() {
         true => layers.iter().position(survives)?,

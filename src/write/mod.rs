@@ -6,7 +6,7 @@ mod gguf;
 mod hugging_face;
 mod jobs;
 
-use self::jobs::{Content, Job, jobs};
+use self::jobs::{Content, Job, jobs, new_config};
 use crate::files::sink::OutputFolder;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
@@ -14,8 +14,9 @@ use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::model::Model;
 use crate::model::open::TensorEntry;
-use crate::model::weights::fetch::{in_type, read_new};
+use crate::model::weights::fetch::{in_type, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Storage;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::protocol::options::WriteOptions;
 use crate::protocol::plan::WrittenFile;
@@ -71,12 +72,14 @@ async fn write_all(
     let storage = options.storage(model);
     let jobs = jobs(model, layers, storage)?;
     let total = jobs.iter().map(|job| job.bytes).sum();
-    let mut writer = Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total };
+    let config = &*new_config(model, layers)?;
+    let mut writer =
+        Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total, storage };
     match storage.container {
         Container::Safetensors => {
-            hugging_face::write(&mut writer, model, &groups, &jobs, options, extra).await?
+            hugging_face::write(&mut writer, model, config, &groups, &jobs, options, extra).await?
         }
-        Container::Gguf => gguf::write(&mut writer, model, &groups, &jobs, options, extra).await?,
+        Container::Gguf => gguf::write(&mut writer, model, config, &groups, &jobs, options, extra).await?,
     }
     writer.check(layers.len()).await?;
     Ok(writer.files)
@@ -118,6 +121,7 @@ struct Writer<'a> {
     checksums: Vec<crc32fast::Hasher>,
     done: u64,
     total: u64,
+    storage: Storage,
 }
 
 impl Writer<'_> {
@@ -160,6 +164,10 @@ impl Writer<'_> {
             Content::New(bytes) => self.append(bytes).await,
             Content::Computed(layer, role) => {
                 let stored = read_new(model, layer, *role, job.element).await?;
+                self.append(&in_form(job, stored)?.bytes).await
+            }
+            Content::Mixed(experts, e, role) => {
+                let stored = read_expert(model, experts, *e, *role, self.storage).await?;
                 self.append(&in_form(job, stored)?.bytes).await
             }
             Content::Original(entry) => self.original(model, entry, job).await,

@@ -99,6 +99,19 @@ class Transformers(unittest.TestCase):
                                  method, "--dtype", "f32", "--samples", 24, "--tokens", 32, "--out", out)
                         self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
 
+    def test_removed_experts(self):
+        for name, layers in dict(mixtral=3, qwen2moe=3, qwen3moe=3, granitemoe=3, jamba=8).items():
+            for source in ("hf", "model.gguf"):
+                folder = ROOT / "tests/data/architectures" / name / source
+                if not folder.exists():
+                    continue
+                with self.subTest(f"{name}, {source}"):
+                    out = self.out(f"{name}-{source}-experts")
+                    report = laminate("compress", folder, "--remove-experts", 1, "--dtype", "f32", "--samples", 24,
+                                      "--tokens", 32, "--out", out)
+                    self.assertTrue(all(len(layer["removed"]) == 1 for layer in report["experts"]))
+                    self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
+
     def test_a_repeated_recipe_gives_the_same_bytes(self):
         for method in ("mka", "laminate"):
             one, two = self.out(method), self.out(method + "-again")

@@ -17,6 +17,7 @@ mod command_line;
 mod compare;
 mod compress;
 mod diffusion_map;
+mod experts;
 mod forward;
 mod fuzz;
 mod gguf;

@@ -77,6 +77,11 @@ describe('recipes', () => {
     expect(groupsOf({ absorb: absorbedBy(plan), exact: null }, 12)).toEqual(report.plan.groups)
     expect((await readPlan(file({ n_layers: 3, groups: [[0, 1], [2]], weights: [[0.5, 0.5], [1]] }), 3)).plan.operator).toBe('average')
   })
+  test('the experts that stay come along, also where no layers merge', async () => {
+    const plan = { n_layers: 2, operator: 'drop', steps: [], groups: [[0], [1]], weights: [[1], [1]], kept_experts: [[0, 2], []] }
+    expect((await readPlan(file({ plan }), 2)).plan).toEqual(plan)
+    expect(whyNoMergekit({ operator: 'drop', kept_experts: plan.kept_experts }, { container: 'safetensors' })).toMatch(/experts/)
+  })
   test.each([
     ['not JSON', '{', /recipe.json: this is not JSON/],
     ['no plan', '{"model":"x"}', /there is no plan in it/],
@@ -86,6 +91,7 @@ describe('recipes', () => {
     ['weights of another shape', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1], [1]] }, /shape of its groups/],
     ['a weight that is none', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 'x'], [1]] }, /must be numbers/],
     ['steps that are none', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 0], [1]], steps: [{}] }, /two groups/],
+    ['experts of fewer layers', { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]], kept_experts: [[0, 1]] }, /one for each of 3 layers/],
     ['nothing merged', { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]] }, /merges nothing/],
   ])('%s: one sentence', async (_, content, sentence) => {
     await expect(readPlan(file(content), 3)).rejects.toMatchObject({ kind: 'format', message: expect.stringMatching(sentence) })

@@ -3,7 +3,7 @@ import type { Actions } from '../../www/actions'
 import { compareMethods, tick } from '../../www/compare'
 import { PLAN } from '../../www/defaults'
 import type { Operator } from '../../www/engine/protocol/method'
-import { chosenComparison, comparesAnew, isFitted, isSearch, makingOf, mergesWords, methodOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
+import { chosenComparison, comparesAnew, fitting, isFitted, isSearch, makingOf, mergesWords, methodOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, spareExperts, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
 import { comparisonState } from '../../www/stages'
 import type { State } from '../../www/state.svelte'
 import { acting } from './acting'
@@ -63,6 +63,14 @@ describe('named methods', () => {
     expect(otherMethods(METHODS).map(method => method.name).slice(0, 3)).toEqual(['laminate-search', 'mka-code', 'shortgpt'])
     expect(otherMethods(METHODS)).toHaveLength(METHODS.length - 2)
     expect(Object.keys(OPERATORS).filter(operator => !isFitted(operator as Operator))).toEqual(['average', 'drop', 'laco'])
+  })
+  test('experts go only where there are some to spare, and then all layers may stay', () => {
+    expect([null, {}, { experts: [8, 2] as [number, number] }, { experts: [4, 1] as [number, number] }, { experts: [2, 2] as [number, number] }].map(spareExperts)).toEqual([0, 0, 6, 2, 0])
+    const options = { ...PLAN, remove: 0, remove_experts: 5, expert_selection: 'frequency' as const }
+    expect(fitting(options, { experts: [8, 2] })).toEqual(options)
+    expect(fitting(options, { experts: [4, 2] })).toEqual({ ...options, remove_experts: 2 })
+    expect(fitting(options, {})).toEqual({ ...PLAN, remove: 1 })
+    expect(fitting({ ...PLAN, remove: 3, remove_experts: 0 }, { experts: [8, 2] })).toEqual({ ...PLAN, remove: 3 })
   })
   test('an unknown name is called by itself', () => {
     expect([titleOf(METHODS, 'laco'), titleOf(METHODS, 'new')]).toEqual(['LaCo', 'new'])

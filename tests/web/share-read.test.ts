@@ -119,6 +119,17 @@ describe('every way to be wrong has a sentence', () => {
     expect(maps.options).toMatchObject({ cut: 'spread', text: null })
     expect(maps.options).not.toHaveProperty('odd')
   })
+  test('experts that were removed come in and go out', async () => {
+    const kept_experts = Array.from({ length: 12 }, () => [0, 2])
+    const experts = [{ layer: 0, removed: [1, 3], share: 0.125 }, { layer: 10, removed: [1, 3], share: null }]
+    const report = { ...plan, experts, plan: { ...plan.plan, kept_experts } }
+    for (const found of [await json(report), await read(await linkOf({ ...result, plan: report }).then(link => `https://example.org/${link}`))]) {
+      expect(found?.plan?.plan.kept_experts).toEqual(kept_experts)
+      expect(found?.plan?.experts).toEqual(experts)
+    }
+    await expect(json({ ...report, plan: { ...report.plan, kept_experts: [[0]] } })).rejects.toMatchObject({ message: 'x.bin: plan.kept_experts has 1 entries for 12 layers.' })
+    await expect(json({ ...report, experts: [{ layer: 0, removed: [1], share: 2 }] })).rejects.toMatchObject({ kind: 'format' })
+  })
   test('which parts of the text: the first in results of earlier versions, and what is no draw is refused', async () => {
     const { draw: _, ...earlier } = stored.options
     expect((await json({ ...stored, options: earlier }))?.maps?.options.draw).toBe('first')

@@ -7,8 +7,9 @@ const SUMS: readonly Operator[] = ['average', 'drop', 'laco']
 const TYPES: Record<string, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }
 
 /** Why mergekit cannot do it; empty where it can. */
-export function whyNoMergekit({ operator }: Pick<MergePlan, 'operator'>, { container }: Pick<ModelReport, 'container'>): string {
+export function whyNoMergekit({ operator, kept_experts }: Pick<MergePlan, 'operator' | 'kept_experts'>, { container }: Pick<ModelReport, 'container'>): string {
   if (!SUMS.includes(operator)) return 'mergekit knows weighted sums of layers only; this operator computes new weights.'
+  if (kept_experts?.length) return 'mergekit cannot remove experts.'
   return container === 'gguf' ? 'mergekit reads Hugging Face folders, and this model is a GGUF file.' : ''
 }
 

@@ -2,15 +2,15 @@
 import { LONGEST_KIND, MOST_KINDS } from '../charts/kinds'
 import type { CompareReport, CompareRow } from '../engine/protocol/compare'
 import type { DeviceReport } from '../engine/protocol/device'
-import type { NamedMethod, Operator, Selection } from '../engine/protocol/method'
+import type { ExpertSelection, NamedMethod, Operator, Selection } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
 import type { BlockType, WriteOptions } from '../engine/protocol/output'
-import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport } from '../engine/protocol/plan'
+import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts } from '../engine/protocol/plan'
 import type { Quality } from '../engine/protocol/quality'
 import type { CalibrationOptions, PointRule, SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
 import { METRIC_NAMES } from '../matrix/metrics'
-import { OPERATORS, SELECTIONS } from '../methods'
+import { EXPERT_SELECTIONS, OPERATORS, SELECTIONS } from '../methods'
 import {
   either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,
   type Check, type Place,
@@ -67,6 +67,7 @@ export const planOptions = openRecord<PlanOptions>({
   one_shot: otherwise(flag, false), release_massive: otherwise(flag, false), keep_first: otherwise(flag, false), keep_last: otherwise(flag, false),
   longest_run: otherwise(nullable(count), null), candidates: otherwise(nullable(count), null), seed: otherwise(count, 0),
   locked: otherwise(list(count), []), absorb: otherwise(list(count), []),
+  remove_experts: otherwise<number | undefined>(count, undefined), expert_selection: otherwise<ExpertSelection | undefined>(oneOf(...(Object.keys(EXPERT_SELECTIONS) as ExpertSelection[])), undefined),
 })
 
 export const writeOptions: Check<WriteOptions> = (value, at) => {
@@ -88,7 +89,9 @@ const step = record<MergeStep>({
 export const mergePlan: Check<MergePlan> = (value, at) => {
   const plan = record<MergePlan>({
     n_layers: layers, operator: otherwise(operator, 'average'), steps: otherwise(list(step), []), groups: list(list(count, { least: 1 })), weights: list(list(number())),
+    kept_experts: otherwise<number[][] | undefined>(list(list(count)), undefined),
   })(value, at)
+  if (plan.kept_experts && plan.kept_experts.length !== plan.n_layers) refuse([at[0], `${at[1]}.kept_experts`], `has ${plan.kept_experts.length} entries for ${plan.n_layers} layers`)
   runs(plan.groups, plan.n_layers, [at[0], `${at[1]}.groups`])
   if (plan.weights.length !== plan.groups.length) refuse([at[0], `${at[1]}.weights`], `has ${plan.weights.length} entries for ${plan.groups.length} groups`)
   for (const [g, weights] of plan.weights.entries()) {
@@ -122,7 +125,7 @@ const beforeAfter = record({ before: count, after: count })
 
 export const planReport: Check<PlanReport> = (value, at) => {
   const report = record<PlanReport>({
-    plan: mergePlan, text: textReport, original: quality, merged: quality, dropped: quality, output: writeOptions, warnings: texts,
+    plan: mergePlan, text: textReport, original: quality, merged: quality, dropped: quality, output: writeOptions, warnings: texts, experts: otherwise<RemovedExperts[] | undefined>(list(record<RemovedExperts>({ layer: count, removed: list(count), share: nullable(share) })), undefined),
     layers: beforeAfter, parameters: beforeAfter, bytes: beforeAfter, device, seconds: number(0), peak_memory_bytes: number(0),
   })(value, at)
   const { plan, layers: { before, after } } = report

@@ -8,7 +8,7 @@ use laminate::protocol::answers::{Accuracy, Marks, MmluReport};
 use laminate::protocol::compare::CompareReport;
 use laminate::protocol::evaluate::EvaluateReport;
 use laminate::protocol::model::ModelReport;
-use laminate::protocol::plan::CompressReport;
+use laminate::protocol::plan::{CompressReport, RemovedExperts};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{Error, Estimate, PlanEstimate, PlanOptions, Quality, Result, TextOptions};
 use serde::Serialize;
@@ -131,7 +131,17 @@ pub fn method(options: &PlanOptions) -> String {
     let (selection, operator) = (options.selection, options.operator);
     let named = METHODS.iter().find(|m| (m.selection, m.operator) == (selection, operator));
     let name = named.map_or("method", |method| &method.name);
-    format!("{name}: layers are selected by {selection}, and spans become one layer by {operator}")
+    let layers =
+        format!("{name}: layers are selected by {selection}, and spans become one layer by {operator}");
+    let experts = format!(
+        "{} experts of each layer are removed by {}",
+        options.remove_experts, options.expert_selection
+    );
+    match options.remove_experts {
+        0 => layers,
+        _ if options.only_experts() => experts,
+        _ => format!("{layers}; {experts}"),
+    }
 }
 
 /// Formats the text that `doing` uses, and how much of it: `sequences` of the text, as many as `seconds` allow if they
@@ -207,16 +217,24 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
             step.quality().map_or_else(|| format!("{:>12}         –          –", "–"), |q| quality(&q));
         out.push_str(&format!("{name:<34}{measured}\n"));
     }
-    out.push_str(&format!("{:<34}{}\n", "dropping the same layers", quality(&r.dropped)));
+    if !r.experts.is_empty() {
+        out.push_str(&format!("{:<34}{}\n", "without the removed experts", quality(&r.merged)));
+    }
+    if !r.steps.is_empty() || r.experts.is_empty() {
+        out.push_str(&format!("{:<34}{}\n", "dropping the same layers", quality(&r.dropped)));
+    }
     for point in &r.calibration_curve {
         let name = format!("fitted to {} sequences", point.sequences);
         out.push_str(&format!("{name:<34}{}\n", quality(&point.quality)));
     }
-    let groups: Vec<String> = r
-        .groups
-        .iter()
-        .map(|g| format!("[{}]", g.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")))
-        .collect();
+    let groups: Vec<String> = r.groups.iter().map(|g| format!("[{}]", list(g))).collect();
+    if !r.experts.is_empty() {
+        out.push_str("\nlayer  share of gates  experts removed\n");
+    }
+    for RemovedExperts { layer, removed, share } in &r.experts {
+        let share = share.map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+        out.push_str(&format!("{layer:>5}  {share:>14}  {}\n", list(removed)));
+    }
     out.push_str(&format!(
         "\ngroups      {}\nparameters  {} -> {}\nbytes       {} -> {}\n\
          measured on {} ({} tokens)\n{:.1} s, peak memory {}B, written to {}\n",
@@ -233,6 +251,10 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
     ));
     warnings(&mut out, &r.warnings);
     out
+}
+
+fn list(numbers: &[usize]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Formats the quality of a model, its answers to questions and its continuations of prompts.

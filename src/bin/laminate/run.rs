@@ -339,10 +339,11 @@ enum Goal {
 fn goal(session: &Session, arguments: &PlanArgs, recipe: Option<Recipe>) -> Result<Goal> {
     let n_layers = session.model().config.n_layers;
     if let Some(recipe) = recipe {
-        recipe.plan.validate_for(n_layers)?;
+        session.check_plan(&recipe.plan)?;
         return Ok(Goal::Repeat(Box::new(recipe)));
     }
     let options = arguments.options(n_layers)?;
+    session.check_experts(options.remove_experts)?;
     options.clone().check(n_layers, &[])?;
     Ok(Goal::Plan(options))
 }
@@ -362,6 +363,7 @@ fn compress_report(
         original: planned.original,
         merged: planned.merged,
         dropped: planned.dropped,
+        experts: planned.experts,
         collapsed: planned.merged.collapsed,
         parameters: planned.parameters,
         bytes: written.bytes,

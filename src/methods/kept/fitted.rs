@@ -24,6 +24,9 @@ const PREFIX: &str = "fitted-";
 /// Name of the tensor of a part that holds remarks, as JSON.
 const REMARKS: &str = "remarks";
 
+/// Name of the tensor of a part that holds what the experts of the layer are made of, as JSON.
+const EXPERTS: &str = "experts";
+
 /// A layer that an operator made of a span.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
@@ -48,21 +51,28 @@ impl KeptPlan {
     pub async fn begin(&self, plan: &MergePlan, versions: &[u32], fit_bytes: u64) -> Result<Vec<String>> {
         let mut hash = self.hash()?;
         hash.text(&key(versions, &(plan.operator, fit_bytes))?);
+        if !plan.kept_experts.is_empty() {
+            hash.text(&key(&[], &plan.kept_experts)?);
+        }
         let mut names = Vec::with_capacity(plan.groups.len());
         for (place, group) in plan.groups.iter().enumerate() {
             hash.text(&key(&[], &(group, plan.survivor(place)))?);
+            if plan.operator.is_weighted() {
+                hash.text(&key(&[], &plan.weights.get(place))?);
+            }
             names.push(format!("{PREFIX}{:016x}", hash.value()));
         }
         self.remove_others(PREFIX, &names).await;
         Ok(names)
     }
 
-    /// Returns the layer of the part `name`, in which the original layer `stays` remains; `None` if the part
+    /// Returns the layer of the part `name`, in which `stays` remains but for what was fitted; `None` if the part
     /// is missing or damaged, in which case the layer has to be fitted anew.
-    pub async fn load(&self, name: &str, model: &Model, stays: usize) -> Option<Fitted> {
+    pub async fn load(&self, name: &str, model: &Model, stays: NewLayer) -> Option<Fitted> {
+        let layer = stays.mix().survivor().ok()?;
         let part = self.identity.open(&**self.store.lock().await, name).await.ok()?;
         let mut fitted = read(&part, model, stays).await.ok()?;
-        fitted.remarks.extend(self.said_of_elsewhere(&part, &format!("Layer {stays} was fitted")));
+        fitted.remarks.extend(self.said_of_elsewhere(&part, &format!("Layer {layer} was fitted")));
         Some(fitted)
     }
 
@@ -77,11 +87,17 @@ impl KeptPlan {
             (title(*role, stored.element), &stored.bytes)
         };
         let named: Vec<_> = fitted.layer.computed().iter().map(named).collect();
+        let experts = fitted.layer.experts().map(serde_json::to_vec).transpose();
+        let experts = experts.map_err(|e| Error::Format(e.to_string()))?;
         let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
+        tensors.extend(experts.iter().map(|json| (EXPERTS, Dtype::U8, vec![json.len() as u64])));
         tensors
             .extend(named.iter().map(|(name, bytes)| (name.as_str(), Dtype::U8, vec![bytes.len() as u64])));
         let mut part = PartWriter::begin(store, name, &self.identity.about(&self.device), &tensors).await?;
         part.append(&remarks).await?;
+        if let Some(experts) = &experts {
+            part.append(experts).await?;
+        }
         for (_, bytes) in &named {
             part.append(bytes).await?;
         }
@@ -100,18 +116,24 @@ fn parse(title: &str, model: &Model) -> Option<(Role, Element)> {
     Some((role, element.parse().ok()?))
 }
 
-async fn read(part: &Part, model: &Model, stays: usize) -> Result<Fitted> {
+async fn read(part: &Part, model: &Model, stays: NewLayer) -> Result<Fitted> {
+    let layer = stays.mix().survivor()?;
     let remarks = serde_json::from_slice(&part.all_bytes(REMARKS).await?)
         .map_err(|_| damaged("its remarks cannot be read"))?;
     let mut tensors = Vec::new();
-    for title in part.names().filter(|name| *name != REMARKS) {
+    for title in part.names().filter(|name| ![REMARKS, EXPERTS].contains(name)) {
         let (role, element) = parse(title, model).ok_or_else(|| damaged("a tensor has a strange name"))?;
         let bytes = part.all_bytes(title).await?;
-        let values = model.entry(TensorId::Layer(stays, role))?.values();
+        let values = model.entry(TensorId::Layer(layer, role))?.values();
         if element.bytes(values) != Some(bytes.len() as u64) {
             return Err(damaged("a tensor has another shape"));
         }
         tensors.push((role, Stored { element, bytes }));
     }
-    Ok(Fitted { layer: NewLayer::original(stays).with_computed(tensors), remarks })
+    let mut layer = stays.with_computed(tensors);
+    if part.names().any(|name| name == EXPERTS) {
+        let experts = serde_json::from_slice(&part.all_bytes(EXPERTS).await?);
+        layer = layer.with_experts(experts.map_err(|_| damaged("its experts cannot be read"))?);
+    }
+    Ok(Fitted { layer, remarks })
 }

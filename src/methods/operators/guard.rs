@@ -133,7 +133,7 @@ impl Trial<'_, '_> {
         layer: NewLayer,
         remarks: &mut Vec<String>,
     ) -> Result<Option<NewLayer>> {
-        let stays = NewLayer::original(self.span.stays);
+        let stays = self.walker.staying(self.span.stays)?;
         let layers = match self.unfitted {
             Some(_) => vec![&layer],
             None => vec![&layer, &stays],
@@ -155,6 +155,16 @@ impl Trial<'_, '_> {
             self.span.layers
         ));
         Ok(None)
+    }
+
+    /// Returns the KL divergence from the original on the held-out text, in nats a token, with each of `layers` in place of
+    /// the span.
+    ///
+    /// # Errors
+    /// Those of [`judge`](Self::judge).
+    pub async fn divergences(&self, layers: &[&NewLayer]) -> Result<Vec<f64>> {
+        let scores = self.scores(layers).await?;
+        scores.iter().map(|scores| scores.mean_kl().or_internal("a layer was not compared")).collect()
     }
 
     /// Scores the model once for each of `layers`, with that layer in place of the span.

@@ -6,6 +6,7 @@
 
 mod flatten;
 mod guard;
+mod match_experts;
 mod pool_refit;
 mod pooling;
 mod prune_comp;
@@ -15,6 +16,7 @@ mod span_tensors;
 pub mod weighted;
 
 use self::weighted::mixed_layers;
+use crate::evaluate::reference::kept_layers;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::methods::walk::span::Built;
@@ -29,6 +31,13 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Unsupported`], which names operators that are.
 pub fn supports(operator: Operator, config: &Config) -> Result<()> {
+    if operator == Operator::MatchExperts && !config.has_experts() {
+        return Err(Error::Unsupported(format!(
+            "operator {operator} is not defined for {}, whose layers have no experts in this model; {} averages layers",
+            config.architecture_name(),
+            Operator::Average
+        )));
+    }
     let whose = match operator {
         Operator::Flatten | Operator::ReplaceMe if config.architecture.norms_after() => {
             "normalise what they add to the residual stream"
@@ -62,10 +71,14 @@ pub fn kept_groups(plan: &MergePlan, config: &Config) -> Vec<Vec<usize>> {
 
 /// Returns the work of making the layers of the new model.
 pub fn work(task: &Task<'_>) -> Work {
+    if task.options.only_experts() {
+        return Work::default();
+    }
     let spans = task.spans();
     let of_spans = |of: &dyn Fn(usize) -> Work| walk::work(task) + spans.iter().map(|n| of(*n)).sum();
     match task.options.operator {
         Operator::Average | Operator::Drop | Operator::Collapse => Work::default(),
+        Operator::MatchExperts => of_spans(&|n| match_experts::work(task, n)) + guard::work(task, 2),
         Operator::Scale => prune_comp::work(task),
         Operator::ReplaceMe => of_spans(&|n| replace_me::work(task.config, n)),
         Operator::Flatten => of_spans(&|n| flatten::work(task.config, n)),
@@ -93,8 +106,13 @@ pub async fn build(
     stream: &Stream,
 ) -> Result<Built> {
     let no_remarks = |layers| Built { layers, remarks: Vec::new() };
+    if plan.groups.iter().all(|group| group.len() == 1) {
+        // Only experts are removed, if anything.
+        return kept_layers(plan).map(no_remarks);
+    }
     match plan.operator {
         Operator::Average | Operator::Drop | Operator::Collapse => mixed_layers(plan).map(no_remarks),
+        Operator::MatchExperts => match_experts::layers(context, resources, plan, stream).await,
         Operator::Scale => prune_comp::layers(context, plan, stream).await.map(no_remarks),
         Operator::ReplaceMe => replace_me::layers(context, resources, plan, stream).await,
         Operator::Flatten => flatten::layers(context, resources, plan, stream).await,

@@ -107,7 +107,11 @@ pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Resu
     let (walker, span) = (trial.walker, trial.span);
     let refitted = fit(walker, span).await?;
     let judged = trial.judge(FitKind::Refitted, refitted, &mut remarks).await?;
-    Ok(Fitted { layer: judged.unwrap_or_else(|| NewLayer::original(span.stays)), remarks })
+    let layer = match judged {
+        Some(layer) => layer,
+        None => walker.staying(span.stays)?,
+    };
+    Ok(Fitted { layer, remarks })
 }
 
 /// Refits the layer of the span that stays.
@@ -130,7 +134,7 @@ pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     }
     let mut weights = weights.into_iter();
     let (output, down) = (weights.next().unwrap_or_default(), weights.next().unwrap_or_default());
-    let layer = NewLayer::original(span.stays);
+    let layer = walker.staying(span.stays)?;
     if has_experts {
         let uploaded = walker.upload(&layer).await?;
         let fit = fit_attention(walker, span, &uploaded, &output).await?;

@@ -12,6 +12,7 @@ use crate::model::config::LayerKind;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
+use crate::model::weights::new_experts::NewExperts;
 use crate::model::{Config, Model};
 use crate::{Error, Result};
 
@@ -87,7 +88,7 @@ impl Folded {
         walker.runner.upload(LayerTensors {
             tensors,
             kind: self.kind,
-            experts: 0,
+            experts: NewExperts::new(Vec::new()),
             storage: walker.context.storage,
         })
     }

@@ -15,7 +15,7 @@ pub fn mixed_layers(plan: &MergePlan) -> Result<Vec<NewLayer>> {
     groups
         .map(|(group, weights)| {
             let parts = group.iter().copied().zip(weights.iter().copied()).collect();
-            Ok(NewLayer::mixed(Mix::new(parts)?))
+            NewLayer::mixed(Mix::new(parts)?).keeping(&plan.kept_experts)
         })
         .collect()
 }

@@ -15,10 +15,13 @@ use crate::evaluate::reference::Reference;
 use crate::methods::selection::neighbours::merge_neighbours;
 use crate::methods::work::{Task, Work};
 use crate::methods::{Resources, kept};
-use crate::plan::{Alpha, MergePlan, Operator, PlanOptions, Selection, Stop, rules};
+use crate::plan::{Alpha, MergePlan, PlanOptions, Selection, Stop, rules};
 
 /// Counts the work of selecting layers.
 pub fn work(task: &Task<'_>) -> Work {
+    if task.options.only_experts() {
+        return Work::default();
+    }
     match task.options.selection {
         Selection::Mka | Selection::Redundancy => neighbours::work(task),
         Selection::Angular => angular::work(task),
@@ -83,7 +86,7 @@ impl<'a> Selector<'a> {
         self.analysis
     }
 
-    /// Makes the plan of `options`, and returns it with the reason why it ends. With `measured`, a rule that
+    /// Makes the plan of `options`, and returns it with the reason why it ends; experts are not chosen here. With `measured`, a rule that
     /// [merges neighbours](Selection::merges_neighbours) measures the model after each step (see
     /// [`merge_neighbours`]).
     ///
@@ -93,13 +96,17 @@ impl<'a> Selector<'a> {
     pub async fn plan(&mut self, options: &PlanOptions, measured: bool) -> Result<(MergePlan, Stop)> {
         let n_layers = self.reference.stored().layers().len();
         let valid = options.clone().check(n_layers, &self.analysis.massive())?;
+        if options.only_experts() {
+            let plan = MergePlan { operator: options.operator, ..MergePlan::unmerged(n_layers) };
+            return Ok((plan, Stop::Done));
+        }
         let (plan, stop) = match options.selection.merges_neighbours() {
             true => merge_neighbours(self.reference, self.resources, valid, self.analysis, measured).await?,
             false => {
                 let mut removed = self.removed(options).await?;
                 let stop =
                     if removed.len() < options.goal().unwrap_or(0) { Stop::AllBarred } else { Stop::Done };
-                if options.operator == Operator::Average && options.selection != Selection::Hand {
+                if options.operator.averages() && options.selection != Selection::Hand {
                     // Spans are averaged from left to right, whatever the order in which a rule chose their
                     // layers.
                     removed.sort_unstable();

@@ -8,9 +8,7 @@ use crate::methods::Resources;
 use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
-use crate::plan::{
-    Alpha, MergePlan, MergeStep, Next, Operator, Pair, Planner, Selection, Stop, ValidPlanOptions,
-};
+use crate::plan::{Alpha, MergePlan, MergeStep, Next, Pair, Planner, Selection, Stop, ValidPlanOptions};
 use crate::protocol::events::{Event, Stage};
 
 /// Version of the steps that [`merge_neighbours`] makes of the same input. Raise the number with every change of the
@@ -37,7 +35,7 @@ pub async fn merge_neighbours(
 ) -> Result<(MergePlan, Stop)> {
     let of = (options.options(), reference.output(), analysis.matrix().to_rows());
     let key = key(&[VERSION], &of)?;
-    let averages = options.options().operator == Operator::Average;
+    let averages = options.options().operator.averages();
     let by_redundancy = options.options().selection == Selection::Redundancy;
     let one_shot = options.options().one_shot || by_redundancy;
     let mut merger = Merger {
@@ -68,7 +66,7 @@ pub fn work(task: &Task<'_>) -> Work {
     let options = task.options;
     let iterates = options.selection == Selection::Mka && !options.one_shot;
     let compared = if iterates { Work::layers(removed * n_layers / 2.0) } else { Work::default() };
-    if options.operator != Operator::Average || options.alpha != Alpha::Search {
+    if !options.operator.averages() || options.alpha != Alpha::Search {
         return compared;
     }
     let tries = removed * (GRID.len() + 2 * REFINEMENTS) as f64;

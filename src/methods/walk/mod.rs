@@ -15,6 +15,7 @@ use crate::forward::context::Context;
 use crate::forward::states::HiddenStates;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
+use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::methods::work::{Task, Work};
@@ -54,15 +55,19 @@ pub async fn walk<'a>(
             context.sequences.count()
         )));
     }
-    let walker = Walker::new(*context, *resources)?;
+    let walker = Walker::new(*context, *resources, plan.kept_experts.clone())?;
     let original = Original::at_the_first(stream)?;
-    let new = context.storage.changes(context.model).then(|| original.states.clone());
+    // Layers that lack experts change the states from the first on, as those do that are stored otherwise.
+    let changes = context.storage.changes(context.model) || !plan.kept_experts.is_empty();
+    let new = changes.then(|| original.states.clone());
     let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let mut walk = Walk { walker, stream, original, new, built };
     let names = match resources.kept {
         Some(kept) => kept.begin(plan, versions, resources.fit_bytes).await?,
         None => Vec::new(),
     };
+    // An operator that averages fits what the average does not say.
+    let averaged = plan.operator.is_weighted().then(|| mixed_layers(plan)).transpose()?;
     let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
     for (place, group) in plan.groups.iter().enumerate() {
         let stays = plan.survivor(place).or_internal("a group of the plan has no layer that stays")?;
@@ -75,7 +80,13 @@ pub async fn walk<'a>(
             walk.pass(only, goes_on).await?;
         } else {
             let name = names.get(place).map(String::as_str);
-            walk.join(group, stays, name, watches(group.len()), goes_on, &mut fit).await?;
+            let base = match &averaged {
+                Some(averaged) => {
+                    averaged.get(place).cloned().or_internal("a group of the plan has no average")?
+                }
+                None => walk.walker.staying(stays)?,
+            };
+            walk.join(group, (stays, base), name, watches(group.len()), goes_on, &mut fit).await?;
         }
     }
     Ok(walk.built)
@@ -94,9 +105,9 @@ struct Walk<'w, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// Passes a layer that stays as it is. `goes_on` says whether a later span needs the states after it.
+    /// Passes a layer that stays as it is, but for experts that are removed. `goes_on` says whether a later span needs the states after it.
     async fn pass(&mut self, layer: usize, goes_on: bool) -> Result<()> {
-        let layer = NewLayer::original(layer);
+        let layer = self.walker.staying(layer)?;
         if let Some(states) = &mut self.new
             && goes_on
         {
@@ -106,11 +117,12 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    /// Makes one layer of the span `group`, by `fit` or out of the part `name` that an earlier run kept.
+    /// Makes one layer of the span `group`, by `fit` or out of the part `name` that an earlier run kept. `base` is the
+    /// layer before anything was fitted.
     async fn join(
         &mut self,
         group: &[usize],
-        stays: usize,
+        (stays, base): (usize, NewLayer),
         name: Option<&str>,
         watches: bool,
         goes_on: bool,
@@ -119,7 +131,7 @@ impl<'a> Walk<'_, 'a> {
         let first = *group.first().or_internal("a group of the plan has no layers")?;
         let kept = self.walker.resources.kept.zip(name);
         let known = match kept {
-            Some((kept, name)) => kept.load(name, self.walker.context.model, stays).await,
+            Some((kept, name)) => kept.load(name, self.walker.context.model, base).await,
             None => None,
         };
         // A restored layer needs the original's states only if every layer before it is unchanged.

@@ -30,16 +30,32 @@ pub struct Walker<'a> {
     pub runner: Runner<'a>,
     /// For each sequence, whether it is held out from fits.
     held_out: Vec<bool>,
+    /// Experts that stay in each layer of the original, as in the plan.
+    kept_experts: Vec<Vec<usize>>,
 }
 
 impl<'a> Walker<'a> {
-    /// Makes a walker through the sequences of `context`, a fifth of which is held out.
+    /// Makes a walker through the sequences of `context`, a fifth of which is held out, for layers that keep the experts
+    /// `kept_experts` ([`MergePlan::kept_experts`](crate::plan::MergePlan::kept_experts)).
     ///
     /// # Errors
     /// Those of [`Runner::new`].
-    pub fn new(context: Context<'a>, resources: Resources<'a>) -> Result<Self> {
+    pub fn new(
+        context: Context<'a>,
+        resources: Resources<'a>,
+        kept_experts: Vec<Vec<usize>>,
+    ) -> Result<Self> {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
-        Ok(Self { context, resources, runner, held_out: held_out(context.sequences.count()) })
+        let held_out = held_out(context.sequences.count());
+        Ok(Self { context, resources, runner, held_out, kept_experts })
+    }
+
+    /// Returns layer `layer` of the original with the experts that stay.
+    ///
+    /// # Errors
+    /// Those of [`NewLayer::keeping`].
+    pub fn staying(&self, layer: usize) -> Result<NewLayer> {
+        NewLayer::original(layer).keeping(&self.kept_experts)
     }
 
     /// Returns the indices of the sequences that are held out from fits, ascending.

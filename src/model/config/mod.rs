@@ -328,6 +328,22 @@ impl Config {
         Ok(self)
     }
 
+    /// Returns the configuration with `count` experts in each layer that has experts.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the model has no experts.
+    pub fn with_experts(&self, count: usize) -> Result<Self> {
+        let mut config = self.clone();
+        let rule = self.architecture.experts.zip(config.experts.as_mut());
+        let (rule, sizes) = rule.or_internal("a model without experts was to get others")?;
+        sizes.count = count;
+        match &mut config.upstream {
+            Upstream::HuggingFace(raw) => hugging_face::say_expert_count(raw, rule, count),
+            Upstream::Gguf(metadata) => gguf::say_expert_count(metadata, self.architecture, count),
+        }
+        Ok(config)
+    }
+
     /// Returns the factor of the attention scores.
     pub fn score_scale(&self) -> f64 {
         self.scales.scores.unwrap_or_else(|| (self.head_dim as f64).sqrt().recip())
@@ -417,17 +433,36 @@ impl Config {
         self.mean_parameters(|experts| experts.used)
     }
 
+    /// Returns the number of parameters of a layer that are in memory while it runs, averaged over the layers: of the experts
+    /// one, and the next.
+    pub fn held_parameters_per_layer(&self) -> u64 {
+        self.mean_parameters(|_| 2)
+    }
+
     fn mean_parameters(&self, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
-        let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
-        let of_layer = |kind: &LayerKind| -> u64 {
-            let roles: u64 = Role::required(self, *kind).into_iter().map(size).sum();
-            let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
-            let of_experts = experts.map_or(0, |experts| {
-                counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
-            });
-            roles + of_experts
-        };
+        let of_layer = |kind: &LayerKind| self.parameters_with(*kind, &counted);
         self.layers.iter().map(of_layer).sum::<u64>() / (self.layers.len() as u64).max(1)
+    }
+
+    /// Returns the number of parameters of a layer of the kind `kind`, norms, biases and experts included.
+    pub fn parameters_of(&self, kind: LayerKind) -> u64 {
+        self.parameters_with(kind, |experts| experts.count)
+    }
+
+    fn parameters_with(&self, kind: LayerKind, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
+        let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
+        let roles: u64 = Role::required(self, kind).into_iter().map(size).sum();
+        let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
+        let of_experts = experts.map_or(0, |experts| {
+            counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
+        });
+        roles + of_experts
+    }
+
+    /// Returns the number of parameters of an expert, with its row of the router; 0 if no layer has experts.
+    pub fn parameters_per_expert(&self) -> u64 {
+        let width = self.experts.map_or(0, |experts| 3 * experts.width as u64 + 1);
+        width * self.hidden_size as u64
     }
 
     /// Returns whether any layer has a mixer other than attention.

@@ -10,6 +10,7 @@ use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::rowwise::Activation;
 use crate::model::config::ExpertSizes;
+use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
 
@@ -17,8 +18,8 @@ use crate::{Error, Result};
 /// routed to them.
 #[derive(Debug, Clone)]
 pub struct Experts {
-    /// Layer of the original whose experts these are.
-    pub layer: usize,
+    /// Original experts that these are made of.
+    pub made_of: NewExperts,
     /// How the experts are stored.
     pub storage: Storage,
     /// Number and sizes of the experts.
@@ -84,21 +85,25 @@ impl Experts {
 }
 
 impl Routed {
-    /// Adds to `sum` `[n, hidden]` what `expert` makes of the rows of `x` `[n, hidden]` that were routed to it, times their
-    /// gates.
+    /// Returns what `expert` makes of the rows of `x` `[n, hidden]` that were routed to it, one row for each of
+    /// [`rows`](Self::rows), of which there must be some.
     ///
     /// # Errors
     /// Those of [`Mlp::forward`].
-    pub fn add(&self, sum: Tensor<2>, x: &Tensor<2>, expert: &Mlp) -> Result<Tensor<2>> {
-        if self.rows.is_empty() {
-            return Ok(sum);
-        }
-        let device: Device = x.device();
-        let n = self.rows.len();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(self.rows.clone(), [n]), &device);
-        let gates = Tensor::<2>::from_data(TensorData::new(self.gates.clone(), [n, 1]), &device);
-        let y = expert.forward(x.clone().select(0, rows.clone()), 1.0)? * gates;
-        Ok(sum.select_assign(0, rows, y, IndexingUpdateOp::Add))
+    pub fn outputs(&self, x: &Tensor<2>, expert: &Mlp) -> Result<Tensor<2>> {
+        expert.forward(x.clone().select(0, self.row_indices(&x.device())), 1.0)
+    }
+
+    /// Adds `outputs`, those of an expert on the rows that were routed to it, times their gates to `sum` `[n, hidden]`.
+    pub fn add(&self, sum: Tensor<2>, outputs: Tensor<2>) -> Tensor<2> {
+        let device = sum.device();
+        let gates = TensorData::new(self.gates.clone(), [self.gates.len(), 1]);
+        let y = outputs * Tensor::<2>::from_data(gates, &device);
+        sum.select_assign(0, self.row_indices(&device), y, IndexingUpdateOp::Add)
+    }
+
+    fn row_indices(&self, device: &Device) -> Tensor<1, Int> {
+        Tensor::from_data(TensorData::new(self.rows.clone(), [self.rows.len()]), device)
     }
 }
 

@@ -15,8 +15,9 @@ use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::model::Config;
 use crate::model::architectures::HeadNorms;
-use crate::model::config::{LayerKind, Mixer};
+use crate::model::config::{ExpertSizes, LayerKind, Mixer};
 use crate::model::tensors::Role;
+use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
 
@@ -112,12 +113,22 @@ impl TensorsByRole<'_> {
         })
     }
 
-    /// Takes out the router and the expert that serves every token. The other experts are those of the original's layer
-    /// `layer`, stored as `storage` says.
-    pub(super) fn experts(&mut self, layer: usize, storage: Storage) -> Result<Experts> {
+    /// Takes out the router and the expert that serves every token. The other experts are `made_of` those of the original,
+    /// stored as `storage` says.
+    pub(super) fn experts(&mut self, made_of: NewExperts, storage: Storage) -> Result<Experts> {
         let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
+        let sizes = ExpertSizes { count: made_of.count(), ..sizes };
         let activation = self.config.architecture.activation;
-        let router = self.projection(Role::Router)?;
+        let rows = self.take(Role::Router).or_internal("a layer with experts has no router")?;
+        let (hidden, most) = (self.config.hidden_size, self.accelerator.max_binding_bytes());
+        if rows.len() != sizes.count * hidden {
+            return Err(Error::internal(format!(
+                "{} experts have a router of {} numbers",
+                sizes.count,
+                rows.len()
+            )));
+        }
+        let router = Linear::new(rows, sizes.count, hidden, None, most, self.accelerator.device())?;
         let shared = match sizes.shared_width {
             Some(width) => Some((
                 Mlp::new(
@@ -131,7 +142,7 @@ impl TensorsByRole<'_> {
             )),
             None => None,
         };
-        Ok(Experts { layer, storage, sizes, activation, router, shared })
+        Ok(Experts { made_of, storage, sizes, activation, router, shared })
     }
 
     fn mamba(&mut self) -> Result<Mamba> {

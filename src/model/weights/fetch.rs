@@ -2,6 +2,7 @@
 
 use futures::future::LocalBoxFuture;
 
+use super::new_experts::{ExpertPart, NewExperts};
 use super::new_layer::NewLayer;
 use super::storage::Storage;
 use crate::error::OrInternal;
@@ -21,8 +22,8 @@ pub struct LayerTensors {
     pub tensors: Vec<(Role, Stored)>,
     /// What tells the layer apart from others.
     pub kind: LayerKind,
-    /// Layer of the original whose experts the layer has, if it has any.
-    pub experts: usize,
+    /// Experts of the layer; none if it has an MLP.
+    pub experts: NewExperts,
     /// How the layer is stored, and with it its experts.
     pub storage: Storage,
 }
@@ -88,7 +89,8 @@ impl<'a> LayerFetch<'a> {
                 tensors.push((role, as_read(model, role, stored)?));
             }
         }
-        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts: layer.mix().survivor()?, storage })
+        let experts = layer.all_experts(&model.config)?;
+        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, storage })
     }
 }
 
@@ -111,41 +113,128 @@ fn whole(model: &Model, entry: &TensorEntry) -> Result<LocalBoxFuture<'static, R
 }
 
 /// An expert whose projections are being read: gate, up and down, in the order of [`OF_EXPERTS`].
-pub struct ExpertFetch<'a> {
-    model: &'a Model,
-    storage: Storage,
-    reads: Vec<(&'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>,
+pub struct ExpertFetch<'a>(Vec<ProjectionFetch<'a>>);
+
+/// A projection of an expert that is being read: each of its parts with its weight, and the element type of their sum.
+struct ProjectionFetch<'a> {
+    element: Element,
+    parts: Vec<(f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>,
 }
 
 impl<'a> ExpertFetch<'a> {
-    /// Begins to read expert `expert` of the original's layer `layer`. The weights will have the element types of
-    /// `storage`.
+    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage`.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
-    pub fn start(model: &'a Model, layer: usize, expert: usize, storage: Storage) -> Result<Self> {
-        let read = |role: Role| {
-            let entry = model.entry(TensorId::Expert(layer, expert, role))?;
-            Ok((entry, whole(model, entry)?))
-        };
-        Ok(Self { model, storage, reads: OF_EXPERTS.into_iter().map(read).collect::<Result<_>>()? })
+    pub fn start(model: &'a Model, experts: &NewExperts, e: usize, storage: Storage) -> Result<Self> {
+        let read = |role: Role| ProjectionFetch::start(model, experts, e, role, storage);
+        OF_EXPERTS.into_iter().map(read).collect::<Result<_>>().map(Self)
     }
 
     /// Waits for the projections.
     ///
     /// # Errors
     /// [`Error::Source`] if a read fails; [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
-    /// those of [`in_type`].
+    /// those of [`in_type`] and [`encode`].
     pub async fn finish(self) -> Result<[Stored; 3]> {
         let mut projections = Vec::with_capacity(3);
-        for (entry, bytes) in self.reads {
-            let stored = Stored { element: entry.element, bytes: bytes.await? };
-            check_finite(&entry.name, stored.element, &stored.bytes)?;
-            let element = self.storage.element(self.model, entry.id, entry.element, false);
-            projections.push(in_type(&entry.name, stored, element)?);
+        for projection in self.0 {
+            projections.push(projection.finish().await?);
         }
         projections.try_into().map_err(|_| Error::internal("an expert has not three projections"))
     }
+}
+
+impl<'a> ProjectionFetch<'a> {
+    fn start(model: &'a Model, experts: &NewExperts, e: usize, role: Role, storage: Storage) -> Result<Self> {
+        let element = expert_element(model, experts, e, role, storage)?;
+        let read = |part: &ExpertPart| {
+            let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
+            Ok((part.weight, entry, whole(model, entry)?))
+        };
+        Ok(Self { element, parts: experts.parts(e)?.iter().map(read).collect::<Result<_>>()? })
+    }
+
+    async fn finish(self) -> Result<Stored> {
+        let Self { element, parts } = self;
+        let is_copy = parts.len() == 1;
+        let mut mixed = None;
+        for (weight, entry, bytes) in parts {
+            let stored = Stored { element: entry.element, bytes: bytes.await? };
+            check_finite(&entry.name, stored.element, &stored.bytes)?;
+            if is_copy {
+                return in_type(&entry.name, stored, element);
+            }
+            let (_, sum) = mixed.get_or_insert_with(|| (entry, Accumulator::default()));
+            sum.add(&entry.name, weight, stored.to_f32()?)?;
+        }
+        let (entry, sum) = mixed.or_internal("an expert has no parts")?;
+        let bytes = encode(element, &sum.finish()?).map_err(|e| e.in_tensor(&entry.name))?;
+        Ok(Stored { element, bytes })
+    }
+}
+
+/// Returns the element type of the projection `role` of expert `e` of `experts`, as `storage` stores it: that of the
+/// original, or, where experts of a layer are mixed or come from several layers, the widest of all, because files of some
+/// kinds hold all experts of a layer in one tensor.
+///
+/// # Errors
+/// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if there is no such expert.
+pub fn expert_element(
+    model: &Model,
+    experts: &NewExperts,
+    e: usize,
+    role: Role,
+    storage: Storage,
+) -> Result<Element> {
+    let are_copies = experts.are_copies();
+    let of_one = experts.parts(e)?;
+    let parts: Vec<&ExpertPart> =
+        if are_copies { of_one.iter().collect() } else { experts.all().iter().flatten().collect() };
+    let mut widest: Option<(TensorId, Element)> = None;
+    for part in parts {
+        let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
+        widest = Some(widest.map_or((entry.id, entry.element), |(id, wide)| (id, wide.wider(entry.element))));
+    }
+    let (id, widest) = widest.or_internal("an expert has no parts")?;
+    Ok(storage.element(model, id, widest, !are_copies))
+}
+
+/// Reads the projection `role` of expert `e` of `experts`, in the type of [`expert_element`].
+///
+/// # Errors
+/// Those of [`ExpertFetch::start`] and [`ExpertFetch::finish`].
+pub async fn read_expert(
+    model: &Model,
+    experts: &NewExperts,
+    e: usize,
+    role: Role,
+    storage: Storage,
+) -> Result<Stored> {
+    ProjectionFetch::start(model, experts, e, role, storage)?.finish().await
+}
+
+/// Reads the rows that score `experts` out of the routers of their layers, mixes them as the experts are mixed, and
+/// encodes them as `element`.
+async fn read_router(model: &Model, experts: &NewExperts, element: Element) -> Result<Stored> {
+    let hidden = model.config.hidden_size;
+    let mut routers = Vec::new();
+    for layer in experts.layers() {
+        routers.push((layer, read_f32(model, layer, Role::Router).await?));
+    }
+    let mut values = Vec::with_capacity(experts.count() * hidden);
+    for parts in experts.all() {
+        let mut sum = Accumulator::default();
+        for part in parts {
+            let router = routers.iter().find(|(layer, _)| *layer == part.layer);
+            let row = router.and_then(|(_, rows)| rows.chunks(hidden.max(1)).nth(part.expert));
+            let row = row.or_internal("a router has no row for an expert")?;
+            sum.add("of a router", part.weight, row.to_vec())?;
+        }
+        values.extend(sum.finish()?);
+    }
+    let bytes = encode(element, &values)?;
+    Ok(Stored { element, bytes })
 }
 
 /// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in
@@ -156,6 +245,9 @@ impl<'a> ExpertFetch<'a> {
 pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Element) -> Result<Stored> {
     if let Some(stored) = layer.replaced(role) {
         return in_type(&describe(model, layer, role), stored.clone(), element);
+    }
+    if let Some(experts) = layer.experts().filter(|_| role == Role::Router) {
+        return read_router(model, experts, element).await;
     }
     let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
     let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));

@@ -2,5 +2,6 @@
 //! which they are stored.
 
 pub mod fetch;
+pub mod new_experts;
 pub mod new_layer;
 pub mod storage;

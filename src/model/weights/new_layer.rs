@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::new_experts::NewExperts;
 use super::storage::Storage;
 use crate::error::OrInternal;
 use crate::format::element::{Element, encode};
@@ -15,13 +16,15 @@ use crate::{Error, Result};
 ///
 /// Most tensors of the layer are the same [`Mix`] of original layers. The output and down projections, which
 /// add to the residual stream, may be scaled, and single tensors may be replaced by values that were computed
-/// from activations.
+/// from activations. Experts are those of the layer of largest weight, unless some were removed or others are set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewLayer {
     mix: Mix,
     scale: f64,
     /// Computed tensors, encoded for storage, with the rows in the order of the model's files.
     replaced: Arc<Vec<(Role, Stored)>>,
+    /// Experts of the layer; `None` for all experts of the layer of largest weight.
+    experts: Option<NewExperts>,
 }
 
 impl NewLayer {
@@ -37,7 +40,7 @@ impl NewLayer {
 
     /// Returns the layer in which every tensor is mixed by `mix`.
     pub fn mixed(mix: Mix) -> Self {
-        Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()) }
+        Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()), experts: None }
     }
 
     /// Multiplies by `scale` what the layer adds to the residual stream: its output and down projections and
@@ -46,6 +49,50 @@ impl NewLayer {
     pub fn scaled(mut self, scale: f64) -> Self {
         self.scale *= scale;
         self
+    }
+
+    /// Removes all experts but those at the places that `kept` lists for the layer of the original that the experts are
+    /// of. `kept` has a list for each layer of the original, which is empty where nothing is removed; an empty `kept`
+    /// removes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the layer is made of no layers, or an expert is kept that it does not have.
+    pub fn keeping(mut self, kept: &[Vec<usize>]) -> Result<Self> {
+        let survivor = self.mix.survivor()?;
+        if let Some(kept) = kept.get(survivor).filter(|kept| !kept.is_empty()) {
+            self.experts = Some(match &self.experts {
+                Some(experts) => experts.at(kept)?,
+                None => NewExperts::copies(survivor, kept.iter().copied()),
+            });
+        }
+        Ok(self)
+    }
+
+    /// Sets the experts of the layer.
+    #[must_use]
+    pub fn with_experts(self, experts: NewExperts) -> Self {
+        Self { experts: Some(experts), ..self }
+    }
+
+    /// Returns the experts that were chosen or made for the layer; `None` for all experts of the layer of largest
+    /// weight, unchanged.
+    pub fn experts(&self) -> Option<&NewExperts> {
+        self.experts.as_ref()
+    }
+
+    /// Returns the experts of the layer, whether they were chosen or are those of the layer of largest weight, in a model
+    /// with the configuration `config`; none if no layer has experts.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the layer is made of no layers.
+    pub fn all_experts(&self, config: &Config) -> Result<NewExperts> {
+        match &self.experts {
+            Some(experts) => Ok(experts.clone()),
+            None => {
+                let count = config.experts.map_or(0, |experts| experts.count);
+                Ok(NewExperts::copies(self.mix.survivor()?, 0..count))
+            }
+        }
     }
 
     /// Replaces tensors of the layer by computed ones, which are row-major and as the arithmetic reads them. Their
@@ -128,6 +175,10 @@ impl NewLayer {
     /// Returns the layer of the original of which the tensor of `role` is a copy, byte for byte if the element type stays
     /// the same; `None` if the tensor is computed.
     pub fn copied_from(&self, role: Role, config: &Config) -> Option<usize> {
+        // The rows of a router go with the experts that they score.
+        if role == Role::Router && self.experts.is_some() {
+            return None;
+        }
         let source = self.mix_of(role).ok()?.unchanged();
         source.filter(|_| self.factor(role, config) == 1.0 && self.replaced(role).is_none())
     }
@@ -139,6 +190,9 @@ impl NewLayer {
     pub fn element(&self, model: &Model, role: Role, storage: Storage) -> Result<Element> {
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
+        }
+        if let Some(experts) = self.experts.as_ref().filter(|_| role == Role::Router) {
+            return computed_element(model, experts.layers().into_iter(), role, storage);
         }
         match self.copied_from(role, &model.config) {
             Some(layer) => {

@@ -165,8 +165,8 @@ impl PlanBasis<'_> {
         // The peak holds the hidden states around the span in both models (three times `states`), and the
         // inputs and outputs of the layers of the span (`read`).
         let read = ((longest as u64 + 1) * states).min(self.fit_bytes / 3);
-        let weights =
-            8 * self.model.config.parameters_per_layer() * longest as u64 + decoded_bytes(self.accelerator);
+        let weights = 8 * self.model.config.held_parameters_per_layer() * longest as u64
+            + decoded_bytes(self.accelerator);
         similarity.state_bytes + 3 * states + read + weights + operators::work(&task).bytes
     }
 

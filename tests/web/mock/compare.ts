@@ -11,7 +11,7 @@ import { fail, wait } from './tell'
 
 /** How much worse than the best each selection and each operator is made out to be. */
 const SELECTION: Record<string, number> = { mka: 1.2, redundancy: 1.1, bi: 1.4, angular: 2, pairs: 1.5, 'greedy-nll': 1.05, 'greedy-kl': 1, laco: 2.2, tail: 26, reverse: 12, random: 7 }
-export const OPERATOR: Record<string, number> = { average: 1.5, drop: 1.3, laco: 1.4, scale: 1.15, replaceme: 0.8, flatten: 0.9, refit: 0.6, 'pool-refit': 0.5 }
+export const OPERATOR: Record<string, number> = { average: 1.5, 'match-experts': 1.4, drop: 1.3, laco: 1.4, scale: 1.15, replaceme: 0.8, flatten: 0.9, refit: 0.6, 'pool-refit': 0.5 }
 
 /** Perplexity of the original on a text that is kept for judging. */
 export const HELD_OUT = 7.312

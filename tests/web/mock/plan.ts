@@ -2,7 +2,7 @@ import { EVALUATION, PLAN } from '../../../www/defaults'
 import type { DeviceReport } from '../../../www/engine/protocol/device'
 import type { Observe } from '../../../www/engine/protocol/events'
 import type { WriteOptions } from '../../../www/engine/protocol/output'
-import type { MergePlan, MergeStep, PlanOptions, PlanReport } from '../../../www/engine/protocol/plan'
+import type { MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts } from '../../../www/engine/protocol/plan'
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 import type { TextOptions } from '../../../www/engine/protocol/text'
@@ -45,15 +45,27 @@ export async function planOf(maps: SimilarityReport, options: PlanOptions, obser
     await tell(observe, { progress: { stage: 'plan', done: k + 1, total: wanted, unit: 'layers', detail: `merge ${k + 1} of ${wanted}` } })
   }
   const removed = plan.steps.length
+  const experts = withoutExperts(plan, model, options)
   const judged = isFitted(options.operator) ? judgedOn(judge, maps, plan) : measuredOnCalibration(maps, plan)
   return {
-    ...judged, plan, output,
+    ...judged, plan, output, ...(experts.length > 0 && { experts }),
     warnings: removed < wanted && options.remove !== null ? ['No further pair may be merged.'] : [],
     layers: { before: model.layers, after: model.layers - removed },
     parameters: { before: model.parameters, after: model.parameters - removed * model.parameters_per_layer },
     bytes: { before: model.bytes, after: model.bytes - removed * model.bytes_per_layer },
     device, seconds: 0.06 * removed, peak_memory_bytes: 44_100_000,
   }
+}
+
+/** The last experts of each layer, whatever the rule. */
+function withoutExperts(plan: MergePlan, { experts: sizes }: SimilarityReport['model'], { remove_experts = 0 }: PlanOptions): RemovedExperts[] {
+  if (remove_experts === 0) return []
+  const [count, used] = sizes ?? fail('usage', 'experts cannot be removed: no layer of this model has any; leave the option out')
+  const stay = count - remove_experts
+  if (stay < Math.max(2, used)) fail('usage', `cannot remove ${remove_experts} of ${count} experts: ${Math.max(2, used)} must stay`)
+  const all = Array.from({ length: count }, (_, expert) => expert)
+  plan.kept_experts = Array.from({ length: plan.n_layers }, () => all.slice(0, stay))
+  return plan.groups.map(([layer = 0]) => ({ layer, removed: all.slice(stay), share: remove_experts / (2 * count) }))
 }
 
 /** What calibration has seen cannot judge what was fitted to it. */

@@ -1,7 +1,7 @@
 /** What is asked of a plan, the plan, and what it is worth. */
 
 import type { DeviceReport } from './device'
-import type { Operator, Selection } from './method'
+import type { ExpertSelection, Operator, Selection } from './method'
 import type { WriteOptions } from './output'
 import type { Quality } from './quality'
 import type { TextReport } from './text'
@@ -16,7 +16,7 @@ export interface PlanOptions {
   selection: Selection
   /** What becomes of them, `average`. */
   operator: Operator
-  /** For the operator `average`. */
+  /** For the operators `average` and `match-experts`. */
   alpha: Alpha
   /** For the selection `mka`. */
   one_shot: boolean
@@ -37,6 +37,10 @@ export interface PlanOptions {
   apart?: number[]
   /** For the selection `hand`: the layers that are absorbed into what is before them, in this order. */
   absorb: number[]
+  /** Experts to remove from each layer that has experts, 0; where some are, `remove` may be 0. */
+  remove_experts?: number
+  /** Which of them, `reap`. */
+  expert_selection?: ExpertSelection
 }
 
 /** One step of the plan. `merged` are indices in the model as it is before the step. */
@@ -67,6 +71,16 @@ export interface MergePlan {
   groups: number[][]
   /** Same shape as `groups`: the weight of each original layer in the final one; each sums to 1. */
   weights: number[][]
+  /** For each original layer the experts that stay, ascending, and none where it has none; absent where all stay. */
+  kept_experts?: number[][]
+}
+
+/** What went of the experts of one original layer that stays. */
+export interface RemovedExperts {
+  layer: number
+  removed: number[]
+  /** Share of the layer's gates on the calibration text that they had; null where that was not seen. */
+  share: number | null
 }
 
 export interface PlanReport {
@@ -82,6 +96,8 @@ export interface PlanReport {
   output: WriteOptions
   /** Why the plan ended before what was asked, if it did; and other remarks. */
   warnings: string[]
+  /** Experts that are removed; absent where all stay. */
+  experts?: RemovedExperts[]
   layers: { before: number; after: number }
   parameters: { before: number; after: number }
   bytes: { before: number; after: number }

@@ -15,7 +15,7 @@ import { textWords } from '../words'
 import { Markup, markup } from './markup'
 import { facts } from './seen'
 
-export function planSection({ plan, layers, parameters, bytes: size, warnings }: PlanReport, options: PlanOptions | null): Markup {
+export function planSection({ plan, layers, parameters, bytes: size, warnings, experts }: PlanReport, options: PlanOptions | null): Markup {
   const chosen: [string, string][] = options ? [
     ['Which layers', SELECTIONS[options.selection].word], ['Asked for', options.remove === null ? `merges down to a similarity of ${options.min_similarity}` : `${plural(options.remove, 'layer')} removed`],
     ...(isFitted(plan.operator) ? [] : [['Weights', typeof options.alpha === 'number' ? `${options.alpha} for the first of two` : options.alpha === 'search' ? 'searched' : 'by similarity'] as [string, string]]), ['Seed', String(options.seed)],
@@ -24,6 +24,7 @@ export function planSection({ plan, layers, parameters, bytes: size, warnings }:
 <p>${layers.before} layers became ${layers.after}: ${plan.groups.map(each => markup`<b class="${each.length > 1 ? 'fused' : 'one'}">${group(each)}</b> `)}</p>
 ${facts([...chosen, ['What becomes of them', OPERATORS[plan.operator].word], ...(size.before > 0 ? [['Size', `${bytes(size.after)} of ${bytes(size.before)}`], ['Parameters', `${count(parameters.after)} of ${count(parameters.before)}`]] as [string, string][] : [])])}
 ${plan.steps.length > 0 ? markup`<figure>${tree(plan.n_layers, plan.steps)}<figcaption>Layers from input to output along the top; each row below is one merge, in the order they were made.</figcaption></figure>${stepTable(plan)}` : ''}
+${experts?.length ? markup`<div class="scroll" role="region" aria-label="Experts" tabindex="0"><table><thead><tr><th scope="col">layer</th><th scope="col" class="left">experts that went</th><th scope="col">their share of the gates</th></tr></thead><tbody>${experts.map(({ layer, removed, share }) => markup`<tr><th scope="row">${layer}</th><td class="left">${removed.join(', ')}</td>${value(share, percent)}</tr>`)}</tbody></table></div>` : ''}
 ${warnings.map(warning => markup`<p class="warn">${sentence(warning)}</p>`)}
 </section>`
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use laminate::format::Container;
-use laminate::plan::{Alpha, Operator, SEARCH_TOKENS, Selection};
+use laminate::plan::{Alpha, ExpertSelection, Operator, SEARCH_TOKENS, Selection};
 use laminate::protocol::plan::Recipe;
 use laminate::{Error, Method, PlanOptions, Result, WriteOptions};
 
@@ -15,7 +15,7 @@ const ENDINGS_OF_FILES: [&str; 12] =
     ["safetensors", "bin", "pt", "pth", "ckpt", "onnx", "ggml", "ggjt", "npz", "json", "zip", "tar"];
 
 /// Arguments that choose a plan, which a recipe brings along.
-const OF_A_PLAN: [&str; 14] = [
+const OF_A_PLAN: [&str; 16] = [
     "method",
     "selection",
     "operator",
@@ -30,6 +30,8 @@ const OF_A_PLAN: [&str; 14] = [
     "keep_first",
     "keep_last",
     "minutes",
+    "remove_experts",
+    "expert_selection",
 ];
 
 /// Method without `--method`: the page's, too.
@@ -45,7 +47,7 @@ pub struct PlanArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub evaluation: EvaluationArgs,
-    /// Number of layers to remove.
+    /// Number of layers to remove; 0 if --remove-experts is given and no goal.
     #[arg(long, value_name = "K", group = "goal", value_parser = whole, allow_negative_numbers = true)]
     remove: Option<usize>,
     /// Share of the layers to keep, 0 to 1.
@@ -67,7 +69,7 @@ pub struct PlanArgs {
     /// laco, tail, reverse, random or hand.
     #[arg(long)]
     selection: Option<Selection>,
-    /// Operator that turns a span into one layer, if not the method's: average, drop, laco, scale, replaceme,
+    /// Operator that turns a span into one layer, if not the method's: average, match-experts, drop, laco, scale, replaceme,
     /// flatten, refit or pool-refit.
     #[arg(long)]
     operator: Option<Operator>,
@@ -92,6 +94,12 @@ pub struct PlanArgs {
     /// for laminate-search and all otherwise.
     #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     candidates: Option<usize>,
+    /// Number of experts to remove from each layer that has experts, besides layers or without.
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
+    remove_experts: Option<usize>,
+    /// Choice of these experts: reap, frequency or random; reap if not given.
+    #[arg(long, value_name = "RULE", requires = "remove_experts")]
+    expert_selection: Option<ExpertSelection>,
     /// Weight of the first of two averaged layers: similarity, search or a number from 0 to 1; similarity if
     /// not given.
     #[arg(long, allow_negative_numbers = true)]
@@ -142,7 +150,7 @@ impl PlanArgs {
             true => method,
             false => Method::pair(selection, operator),
         };
-        if self.alpha.is_some() && operator != Operator::Average {
+        if self.alpha.is_some() && !operator.averages() {
             return Err(Error::Usage(format!(
                 "--alpha weighs layers that are averaged, and operator {operator} averages none; leave --alpha out, or \
                  give --method mka or --operator average"
@@ -158,8 +166,14 @@ impl PlanArgs {
                 return Err(Error::Usage(format!("--keep-ratio {ratio} is not between 0 and 1")));
             }
         };
+        let remove_experts = self.remove_experts.unwrap_or(0);
+        // Whoever removes experts need not remove layers.
+        let has_goal = remove.is_some() || self.min_similarity.is_some() || !self.absorb.is_empty();
+        let remove = if remove_experts > 0 && !has_goal { Some(0) } else { remove };
         Ok(PlanOptions {
             remove,
+            remove_experts,
+            expert_selection: self.expert_selection.unwrap_or_default(),
             min_similarity: self.min_similarity,
             alpha: self.alpha.unwrap_or(options.alpha),
             one_shot: self.one_shot || options.one_shot,

@@ -6,6 +6,8 @@ mod kinds;
 mod rope;
 mod writing;
 
+pub(super) use self::writing::say_expert_count;
+
 use self::keys::{Keys, number_of};
 use super::{Biases, Config, FeedForward, QueryGrowth, Scales, Upstream, gguf_score_scale};
 use crate::format::gguf::{Metadata, Value};

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value, ValueType};
-use crate::model::architectures::{self, ExpertLayers, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, ExpertLayers, Rotation, Scaling, Windows};
 use crate::model::config::{
     Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
     gguf_score_scale, gguf_windows, regroup,
@@ -279,6 +279,13 @@ impl Config {
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture.gguf)
     }
+}
+
+/// Writes the number of experts into the metadata of a model of `architecture`.
+pub fn say_expert_count(metadata: &mut Metadata, architecture: &Architecture, count: usize) {
+    let [key, _] = EXPERTS;
+    let value = Value::U32(u32::try_from(count).unwrap_or(u32::MAX));
+    metadata.set(&format!("{}.{key}", architecture.gguf), value);
 }
 
 /// Returns the keys and values that say how the frequencies of `rope` are changed.

@@ -7,6 +7,8 @@ mod kinds;
 mod rope;
 mod writing;
 
+pub(super) use self::writing::say_expert_count;
+
 use serde_json::Value;
 
 use self::json::{first, object, shown};

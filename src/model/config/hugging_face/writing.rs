@@ -340,6 +340,16 @@ impl Config {
     }
 }
 
+/// Writes the number of experts into the object of `config.json`, under each of the keys that it has for the number.
+pub fn say_expert_count(raw: &mut Map<String, Value>, rule: architectures::Experts, count: usize) {
+    let said: Vec<&str> =
+        rule.count.into_iter().filter(|key| raw.get(*key).is_some_and(|value| !value.is_null())).collect();
+    let [usual, _] = rule.count;
+    for key in if said.is_empty() { vec![usual] } else { said } {
+        raw.insert(key.to_owned(), count.into());
+    }
+}
+
 /// Finds a period and an offset, less than the period, so that the flags are set of the layers whose number is the offset
 /// when it is divided by the period; `None` if there are none.
 pub(super) fn period(flags: &[bool]) -> Option<(usize, usize)> {
