@@ -1,11 +1,12 @@
 //! Benchmark: a model of exactly Llama-3-8B's shapes, quantised as Q4_K_M, with random weights.
 //!
-//! usage: cargo bench --bench scale -- FOLDER [LAYERS] [--split]
+//! usage: cargo bench --bench scale -- FOLDER [LAYERS] [--split] [--hollow]
 //!
 //! Writes the model into FOLDER (4.9 GB for all 32 layers, kept for the next time) and runs the command line on
 //! it: seconds and peak memory of each command. Fewer layers show that memory does not depend on depth. A file of
 //! Llama-3-70B's shapes, which has holes where the weights would be, is opened and a run on it estimated. In a file of
 //! Mixtral-8x7B's shapes (but for the vocabulary) only the experts are holes: tokens are routed through all layers.
+//! `--hollow` stops after these.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -57,6 +58,9 @@ fn main() {
     let split = arguments.iter().any(|a| a == "--split");
     seventy(&folder);
     mixtral(&folder);
+    if arguments.iter().any(|a| a == "--hollow") {
+        return;
+    }
     let model = generate(&folder, Shapes { layers, ..EIGHT }, split);
     laminate(&model, &["inspect"]);
     let few = ["--samples", "8", "--tokens", "16", "--device", "cpu"];

@@ -31,7 +31,7 @@ pub const LFM2: Architecture = Architecture {
     short_convolution: Some(3),
     final_norm: ("model.embedding_norm.weight", "token_embd_norm.weight"),
     adjusts_mlp: true,
-    norm_epsilon: "norm_eps",
+    norm_epsilon: Some("norm_eps"),
     former_keys: &[("block_ff_dim", "intermediate_size"), ("tie_embedding", "tie_word_embeddings")],
     names: &[
         (Role::AttentionNorm, "operator_norm.weight", "attn_norm.weight"),

@@ -48,7 +48,7 @@ pub const LLAMA: Architecture = Architecture {
     final_norm: ("model.norm.weight", "output_norm.weight"),
     mlp_width: "intermediate_size",
     adjusts_mlp: false,
-    norm_epsilon: "rms_norm_eps",
+    norm_epsilon: None,
     former_keys: &[],
     names: &[],
     joined: &[],

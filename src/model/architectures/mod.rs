@@ -118,8 +118,8 @@ pub struct Architecture {
     /// Whether the MLP is narrower than its key says where `block_auto_adjust_ff_dim` is true or absent: two thirds,
     /// times `block_ffn_dim_multiplier`, rounded up to a multiple of `block_multiple_of`.
     pub adjusts_mlp: bool,
-    /// Key of the epsilon of the norms in `config.json`.
-    pub norm_epsilon: &'static str,
+    /// Key of the epsilon of the norms in `config.json`, if it is not Llama's.
+    pub norm_epsilon: Option<&'static str>,
     /// Former spellings of keys of `config.json`, which transformers prefers, and the keys as they are spelled now.
     pub former_keys: &'static [(&'static str, &'static str)],
     /// Names of tensors of a layer that are not Llama's: role, name after `model.layers.<n>.` in a Hugging Face model,

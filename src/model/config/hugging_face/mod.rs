@@ -88,6 +88,9 @@ const DELTA_NET: [&str; 5] = [
     "linear_conv_kernel_dim",
 ];
 
+/// Key of the epsilon of the norms where an architecture has no other.
+const NORM_EPSILON_KEY: &str = "rms_norm_eps";
+
 /// Key that says whether the width of an MLP is adjusted.
 const ADJUSTS_KEY: &str = "block_auto_adjust_ff_dim";
 
@@ -170,7 +173,9 @@ impl Config {
             head_dim,
             vocab_size,
             context,
-            norm_epsilon: keys.number(architecture.norm_epsilon)?.unwrap_or(usual.norm_epsilon),
+            norm_epsilon: keys
+                .number(architecture.norm_epsilon.unwrap_or(NORM_EPSILON_KEY))?
+                .unwrap_or(usual.norm_epsilon),
             ropes,
             rotated_width: (head_dim as f64 * share) as usize,
             layers,

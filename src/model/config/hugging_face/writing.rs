@@ -7,8 +7,8 @@ use super::kinds::layer_type;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
     CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LOCAL_BASE_KEY,
-    MLP_LAYERS_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY,
-    USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    MLP_LAYERS_KEY, NORM_EPSILON_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY,
+    STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
@@ -143,7 +143,7 @@ impl Config {
             "num_hidden_layers": self.n_layers, "hidden_size": self.hidden_size,
             "num_attention_heads": self.n_heads, "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim,
             "vocab_size": self.vocab_size, "max_position_embeddings": self.context,
-            architecture.norm_epsilon: self.norm_epsilon, "tie_word_embeddings": self.tied_head,
+            architecture.norm_epsilon.unwrap_or(NORM_EPSILON_KEY): self.norm_epsilon, "tie_word_embeddings": self.tied_head,
             "sliding_window": self.window(), "bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id,
             "pad_token_id": Value::Null, "torch_dtype": "float16",
         });
