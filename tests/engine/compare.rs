@@ -227,7 +227,8 @@ fn written(model: &str, operator: Operator, output: &WriteOptions) {
 
 #[test]
 fn what_operators_compute_is_what_is_written() {
-    for operator in Operator::ALL {
+    // Where no layer has experts there are none to match: `experts.rs` has that operator.
+    for operator in Operator::ALL.iter().filter(|operator| **operator != Operator::MatchExperts) {
         written(PLANTED, *operator, &WriteOptions::default());
     }
 }

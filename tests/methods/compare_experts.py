@@ -8,7 +8,7 @@ the unchanged layers.
 """
 import json, pathlib, statistics, subprocess, sys, tempfile
 
-SEEDS = 5
+SEEDS = 3
 ROOT = pathlib.Path(__file__).parents[2] / "src/demo"
 # Stories, a part of what the model has learnt; others of the same kind are held out.
 TEXT = ("--text", ROOT / "text.txt", "--eval-text", ROOT / "evaluation.txt", "--samples", 96, "--tokens", 128,
@@ -36,6 +36,8 @@ def row(name, reports):
 def main(program, model, removed="1,2,3,4,5,6"):
     head = "| {} | perplexity | KL, nats a token | same top token | parameters |\n|---|---:|---:|---:|---:|"
     print(head.format("experts removed from each layer"))
+    original = compress(program, model, "--remove-experts", 1, "--method", "bi+refit")
+    print(f"| none | {original['original']['perplexity']:.2f} | | | {original['parameters']['before'] / 1e6:.2f} M |")
     for n in map(int, removed.split(",")):
         for rule in ("reap", "frequency", "random"):
             seeds = range(SEEDS) if rule == "random" else [0]
