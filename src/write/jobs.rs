@@ -112,17 +112,19 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
 /// # Errors
 /// [`Error::Internal`] if layers with experts have different numbers of them.
 pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer]) -> Result<Cow<'a, Config>> {
-    let mut counts: Vec<Option<usize>> = Vec::new();
+    let all = model.config.experts.map_or(0, |experts| experts.count);
+    let mut counts: Vec<usize> = Vec::new();
     for layer in layers {
         if model.config.kind(layer.mix().survivor()?)?.feed_forward == FeedForward::Experts {
-            counts.push(layer.experts().map(NewExperts::count));
+            counts.push(layer.experts().map_or(all, NewExperts::count));
         }
     }
     counts.sort_unstable();
     counts.dedup();
     match counts[..] {
-        [] | [None] => Ok(Cow::Borrowed(&model.config)),
-        [Some(count)] => Ok(Cow::Owned(model.config.with_experts(count)?)),
+        [] => Ok(Cow::Borrowed(&model.config)),
+        [count] if count == all => Ok(Cow::Borrowed(&model.config)),
+        [count] => Ok(Cow::Owned(model.config.with_experts(count)?)),
         _ => Err(Error::internal("layers of a new model have different numbers of experts")),
     }
 }
