@@ -115,10 +115,13 @@ fn whole(model: &Model, entry: &TensorEntry) -> Result<LocalBoxFuture<'static, R
 /// An expert whose projections are being read: gate, up and down, in the order of [`OF_EXPERTS`].
 pub struct ExpertFetch<'a>(Vec<ProjectionFetch<'a>>);
 
+/// A part of a projection whose read has begun: its weight, its entry and the future of its bytes.
+type PartRead<'a> = (f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
+
 /// A projection of an expert that is being read: each of its parts with its weight, and the element type of their sum.
 struct ProjectionFetch<'a> {
     element: Element,
-    parts: Vec<(f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>)>,
+    parts: Vec<PartRead<'a>>,
 }
 
 impl<'a> ExpertFetch<'a> {
