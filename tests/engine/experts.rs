@@ -1,5 +1,5 @@
-//! Removal and matching of experts: what stays is a copy, what is measured is what is written, the scores are those of a
-//! naive computation, and experts are found again in any order.
+//! Removal and matching of experts: what stays is a copy, what is measured is what is written, the scores are those of
+//! a naive computation, and experts are found again in any order.
 
 use std::collections::BTreeMap;
 
@@ -493,8 +493,8 @@ fn the_work_of_removing_experts_is_counted() {
     }
 }
 
-/// Makes layer 1 a copy of layer 0 whose experts, and rows of the router, stand in the order `order`: expert `e` of layer 1
-/// is expert `order[e]` of layer 0.
+/// Makes layer 1 a copy of layer 0 whose experts, and rows of the router, stand in the order `order`: expert `e` of
+/// layer 1 is expert `order[e]` of layer 0.
 fn with_a_permuted_copy(name: &str, order: &[usize]) -> Files {
     let mut files = hugging_face(name);
     let model = open_files(&files).unwrap();
