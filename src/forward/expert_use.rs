@@ -38,8 +38,8 @@ pub type ExpertUse = Vec<Vec<Used>>;
 pub struct ExpertWatch(RefCell<ExpertUse>);
 
 impl ExpertWatch {
-    /// Records that the original's layer `layer` with `count` experts was run. `seen` holds, for each expert and chunk of
-    /// tokens, the number of the expert, the tokens that were routed to it, and the L2 norms `[n]` of its outputs.
+    /// Records that the original's layer `layer` with `count` experts was run. `seen` holds, for each expert and chunk
+    /// of tokens, the number of the expert, the tokens that were routed to it, and the L2 norms `[n]` of its outputs.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the device fails.
@@ -72,8 +72,8 @@ impl ExpertWatch {
         Ok(())
     }
 
-    /// Returns the use of the experts of a model with the configuration `config`; `None` if some layer with experts was not
-    /// run.
+    /// Returns the use of the experts of a model with the configuration `config`; `None` if some layer with experts was
+    /// not run.
     pub fn finish(self, config: &Config) -> Option<ExpertUse> {
         let mut layers = self.0.into_inner();
         layers.resize(config.n_layers, Vec::new());

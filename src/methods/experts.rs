@@ -1,7 +1,7 @@
 //! Removal of experts: which experts of each layer stay, and what those that go were used for.
 //!
-//! REAP (arXiv 2510.13999) removes the experts of least saliency, the mean over the calibration tokens that were routed to
-//! an expert of gate times length of its output. All layers keep the same number of experts, because files say one
+//! REAP (arXiv 2510.13999) removes the experts of least saliency, the mean over the calibration tokens that were routed
+//! to an expert of gate times length of its output. All layers keep the same number of experts, because files say one
 //! number. The experts that stay and their rows of the router are copies.
 
 use crate::error::OrInternal;
@@ -32,8 +32,8 @@ pub fn check(config: &Config, remove: usize) -> Result<()> {
     let most = sizes.count.saturating_sub(fewest(sizes));
     if remove > most {
         return Err(Error::Usage(format!(
-            "cannot remove {remove} of {} experts: {} must stay, because {} are chosen for each token; remove {most} at \
-             most",
+            "cannot remove {remove} of {} experts: {} must stay, because {} are chosen for each token; remove {most} \
+             at most",
             sizes.count,
             fewest(sizes),
             sizes.used
@@ -45,8 +45,8 @@ pub fn check(config: &Config, remove: usize) -> Result<()> {
 /// Checks that the experts that `plan` keeps are experts of a model with the configuration `config`.
 ///
 /// # Errors
-/// [`Error::Usage`], naming the layer, if an expert does not exist, if the plan keeps none in a layer that has experts or
-/// some in one that has none, or if fewer stay than are chosen for a token.
+/// [`Error::Usage`], naming the layer, if an expert does not exist, if the plan keeps none in a layer that has experts
+/// or some in one that has none, or if fewer stay than are chosen for a token.
 pub fn check_plan(config: &Config, plan: &MergePlan) -> Result<()> {
     if plan.kept_experts.is_empty() {
         return Ok(());
@@ -126,8 +126,8 @@ fn least(used: &[Used], n: usize, score: impl Fn(&Used) -> f64) -> Vec<usize> {
     ranked.into_iter().take(n).map(|(e, _)| e).collect()
 }
 
-/// Lists the experts that `plan` removes from the layers that stay in a model with the configuration `config`, with what
-/// they were used for if that is known.
+/// Lists the experts that `plan` removes from the layers that stay in a model with the configuration `config`, with
+/// what they were used for if that is known.
 pub fn removed(plan: &MergePlan, config: &Config, used: Option<&ExpertUse>) -> Vec<RemovedExperts> {
     let count = config.experts.map_or(0, |experts| experts.count);
     let stay = (0..plan.groups.len()).filter_map(|place| plan.survivor(place));

@@ -7,8 +7,8 @@ impl MergePlan {
     /// Checks the lists of experts that stay, as far as that is possible without the model.
     ///
     /// # Errors
-    /// [`Error::Usage`], naming the layer, if a list is out of order or layers have lists of different lengths, and if there
-    /// are not as many lists as layers.
+    /// [`Error::Usage`], naming the layer, if a list is out of order or layers have lists of different lengths, and if
+    /// there are not as many lists as layers.
     pub(super) fn validate_experts(&self) -> Result<()> {
         let usage = |message: String| Err(Error::Usage(message));
         let kept = &self.kept_experts;

@@ -1,5 +1,5 @@
-//! Removal and matching of experts: what stays is a copy, what is measured is what is written, the scores are those of a
-//! naive computation, and experts are found again in any order.
+//! Removal and matching of experts: what stays is a copy, what is measured is what is written, the scores are those of
+//! a naive computation, and experts are found again in any order.
 
 use std::collections::BTreeMap;
 
@@ -297,18 +297,19 @@ fn saliency_is_that_of_a_naive_computation() {
         let runner = Runner::new(&model, &accelerator, sequences.tokens()).unwrap();
         let mut states = run(runner.embed(&sequences)).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b.abs().max(1e-3);
-        for layer in 0..model.config.n_layers {
+        assert_eq!(used.len(), model.config.n_layers);
+        for (layer, used) in used.iter().enumerate() {
             let fetch = runner.fetch(&NewLayer::original(layer), Storage::of(&model)).unwrap();
             let uploaded = runner.upload(run(fetch.finish()).unwrap()).unwrap();
             if uploaded.experts().is_none() {
-                assert!(used[layer].is_empty());
+                assert!(used.is_empty());
             } else {
                 let mut inputs = Vec::new();
                 for x in &states.chunks {
                     let between = uploaded.after_attention(x.clone(), runner.positions()).unwrap();
                     inputs.extend(run(to_host(uploaded.mlp_input(between).unwrap(), "in a test")).unwrap());
                 }
-                for (e, (ours, theirs)) in used[layer].iter().zip(naive(&model, layer, &inputs)).enumerate() {
+                for (e, (ours, theirs)) in used.iter().zip(naive(&model, layer, &inputs)).enumerate() {
                     let what = format!("{name}, layer {layer}, expert {e}: {ours:?}, not {theirs:?}");
                     assert_eq!(ours.tokens, theirs.0, "{what}");
                     assert!(close(ours.gates, theirs.1) && close(ours.written, theirs.2), "{what}");
@@ -492,8 +493,8 @@ fn the_work_of_removing_experts_is_counted() {
     }
 }
 
-/// Makes layer 1 a copy of layer 0 whose experts, and rows of the router, stand in the order `order`: expert `e` of layer 1
-/// is expert `order[e]` of layer 0.
+/// Makes layer 1 a copy of layer 0 whose experts, and rows of the router, stand in the order `order`: expert `e` of
+/// layer 1 is expert `order[e]` of layer 0.
 fn with_a_permuted_copy(name: &str, order: &[usize]) -> Files {
     let mut files = hugging_face(name);
     let model = open_files(&files).unwrap();

@@ -9,8 +9,8 @@
 //! Both read what the experts of the new layer will read. Matched experts and their rows of the routers are averaged by
 //! use: the sums of their gates on the calibration text.
 //!
-//! Neurons within matched experts are not aligned. Whether the averages serve the model better than copies is measured on
-//! held-out text, and what is better is taken.
+//! Neurons within matched experts are not aligned. Whether the averages serve the model better than copies is measured
+//! on held-out text, and what is better is taken.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -88,9 +88,9 @@ pub async fn layers(
     .await
 }
 
-/// Returns experts of which each is the average, by use, of an expert of layer `stays` and the experts of the other layers
-/// of `span` that are matched with it; `None` if the layers have no experts. All read what the experts of the new layer
-/// `average` read.
+/// Returns experts of which each is the average, by use, of an expert of layer `stays` and the experts of the other
+/// layers of `span` that are matched with it; `None` if the layers have no experts. All read what the experts of the
+/// new layer `average` read.
 ///
 /// # Errors
 /// Those of [`Walker::upload`], [`DecoderLayer::mlp_input`], [`Experts::route`], [`ExpertFetch::start`],
@@ -133,8 +133,8 @@ async fn matched(
     Ok(Some(NewExperts::new(parts.into_iter().map(by_use).collect())))
 }
 
-/// Returns the parts of a new expert, given as layer, expert and use: each weighs as much as it is used. Experts that no
-/// token was routed to are left out, but for the first if that is true of all.
+/// Returns the parts of a new expert, given as layer, expert and use: each weighs as much as it is used. Experts that
+/// no token was routed to are left out, but for the first if that is true of all.
 fn by_use(mut parts: Vec<(usize, usize, f64)>) -> Vec<ExpertPart> {
     let total: f64 = parts.iter().map(|(.., used)| used).sum();
     match total > 0.0 {
@@ -222,8 +222,8 @@ fn sample_size(config: &Config) -> usize {
     (OUTPUT_BYTES / each).clamp(1, SAMPLE)
 }
 
-/// Returns the work for a span of `n_layers` layers: the new layer and the others are read, the text passes through the new
-/// one's mixer, and all experts work on the sample.
+/// Returns the work for a span of `n_layers` layers: the new layer and the others are read, the text passes through the
+/// new one's mixer, and all experts work on the sample.
 pub fn work(task: &Task<'_>, n_layers: usize) -> Work {
     let layers = n_layers as f64;
     let each = task.config.experts.map_or(1.0, |experts| experts.count as f64 / experts.used as f64);
