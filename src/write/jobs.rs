@@ -6,7 +6,7 @@ use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode};
 use crate::model::binding::Form;
-use crate::model::open::TensorEntry;
+use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::rope::RopeScaling;
 use crate::model::tensors::{Joined, Role, TensorId};
 use crate::model::weights::new_layer::NewLayer;
@@ -18,6 +18,8 @@ use crate::{Error, Result};
 pub enum Content<'a> {
     /// A tensor of the original, copied or converted to another element type or row order.
     Original(&'a TensorEntry),
+    /// A tensor of a part that is not the decoder, copied byte for byte.
+    Carried(&'a CarriedTensor),
     /// A tensor that is mixed from several, scaled, or computed from activations.
     Computed(&'a NewLayer, Role),
     /// Values that are made here, encoded.
@@ -64,6 +66,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let Some(name) = name.or_else(|| id.name(container, architecture)) else {
             continue;
         };
+        let name = config.spelled(container, name);
         let element = match content {
             Content::Computed(layer, role) => layer.element(model, role, storage)?,
             _ => storage.element(model, source.id, source.element, false),
@@ -72,13 +75,13 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let shape = id.shape_in(container, config);
         let bytes = size(&name, element, &shape)?;
         let job = Job { content, element, forms, bytes, name, shape };
-        let Some((name, whole)) = whole else {
+        let Some((_, whole)) = whole else {
             jobs.push(job);
             continue;
         };
-        match joined.iter_mut().rfind(|parts| parts.name == name) {
+        match joined.iter_mut().rfind(|parts| parts.name == job.name) {
             Some(parts) => parts.found.push((id, job)),
-            None => joined.push(JoinedParts { name, whole, found: vec![(id, job)], place: jobs.len() }),
+            None => joined.push(JoinedParts { name: job.name.clone(), whole, found: vec![(id, job)], place: jobs.len() }),
         }
     }
     // From the last place to the first, so that places stay what they are.
@@ -93,6 +96,16 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let bytes = size(&name, element, &shape)?;
         jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape });
     }
+    // A GGUF file holds the decoder only.
+    let carried = if container == Container::Safetensors { model.carried.as_slice() } else { &[] };
+    jobs.extend(carried.iter().map(|tensor| Job {
+        content: Content::Carried(tensor),
+        element: tensor.element,
+        forms: [Form::PLAIN; 2],
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        bytes: tensor.bytes,
+    }));
     Ok(jobs)
 }
 

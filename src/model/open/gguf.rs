@@ -60,7 +60,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let config = Config::from_metadata(&first, metadata, facts)?;
     let tensors = parted(tensors, &shards, &config)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
-    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes })
+    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, carried: Vec::new(), notes })
 }
 
 /// Returns the `.gguf` files, or an error if their names belong to more than one model.

@@ -175,6 +175,7 @@ impl Config {
             bos_token_id: bos,
             eos_token_id: eos,
             upstream: Upstream::Gguf(metadata),
+            whole: None,
         };
         if let Some(scale) = gguf_score_scale(&config, n_layers) {
             config.scales.scores = Some(scale);
