@@ -81,7 +81,12 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         };
         match joined.iter_mut().rfind(|parts| parts.name == job.name) {
             Some(parts) => parts.found.push((id, job)),
-            None => joined.push(JoinedParts { name: job.name.clone(), whole, found: vec![(id, job)], place: jobs.len() }),
+            None => joined.push(JoinedParts {
+                name: job.name.clone(),
+                whole,
+                found: vec![(id, job)],
+                place: jobs.len(),
+            }),
         }
     }
     // From the last place to the first, so that places stay what they are.

@@ -189,7 +189,8 @@ impl Writer<'_> {
 
     /// Copies the bytes of a tensor.
     async fn carried(&mut self, model: &Model, tensor: &CarriedTensor) -> Result<()> {
-        let source = model.shards.get(tensor.shard).or_internal("a tensor is of a shard that does not exist")?;
+        let source =
+            model.shards.get(tensor.shard).or_internal("a tensor is of a shard that does not exist")?;
         let mut at = 0;
         while at < tensor.bytes {
             let length = PIECE_BYTES.min(tensor.bytes - at);

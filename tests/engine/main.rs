@@ -36,3 +36,4 @@ mod shaders;
 mod similarity;
 mod tokenizers;
 mod work;
+mod wrappers;

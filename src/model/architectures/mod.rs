@@ -113,6 +113,8 @@ pub struct Architecture {
     /// Whether the output of each head of attention is multiplied by the sigmoid of a gate of as many numbers, whose rows
     /// follow those of the head in the query projection.
     pub gated_heads: bool,
+    /// Whether files may hold blocks that do nothing but draft tokens for speculative decoding. They are left out.
+    pub drafts: bool,
     /// Names of the norm before the head, in Hugging Face models and in GGUF files.
     pub final_norm: (&'static str, &'static str),
     /// Key of the width of the MLP in `config.json`.

@@ -135,6 +135,7 @@ pub const QWEN3_5: Architecture = Architecture {
         gguf_heads: HeadOrder::InTurns,
     }),
     gated_heads: true,
+    drafts: true,
     names: &[(Role::MlpNorm, "post_attention_layernorm.weight", "post_attention_norm.weight")],
     ..QWEN3
 };

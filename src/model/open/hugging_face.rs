@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use super::{
-    CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign, parted, read_whole,
+    CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign,
+    note_on_drafting, parted, read_whole,
 };
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
@@ -14,8 +15,8 @@ use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::config::{Biases, Config};
 use crate::model::tensors::{
-    Joined, Role, Spelling, TensorId, has_base_prefix, is_cache_scale, is_of_part, is_rotary_table,
-    with_base_prefix,
+    Joined, Role, Spelling, TensorId, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part,
+    is_rotary_table, with_base_prefix,
 };
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
 use crate::{Error, Result};
@@ -352,10 +353,11 @@ fn entries(
     };
     let has_prefix = named.iter().any(|(_, name, _)| has_base_prefix(name));
     let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);
-    let is_base = config.whole.is_none() && !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
+    let is_base =
+        config.whole.is_none() && !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
     let mut scales = 0;
     let mut tensors = Vec::with_capacity(named.len());
-    let mut carried = Vec::new();
+    let (mut carried, mut drafting) = (Vec::new(), 0);
     for (shard, name, info) in named {
         let file = shards.get(shard).map_or("", |shard| shard.name());
         let parsed = match &config.whole {
@@ -367,6 +369,10 @@ fn entries(
         let id = match parsed {
             Some(id) => Some(id),
             None if is_carried => None,
+            None if architecture.drafts && is_of_drafting(&name) => {
+                drafting += 1;
+                continue;
+            }
             None if is_cache_scale(&name) => {
                 scales += 1;
                 continue;
@@ -395,6 +401,7 @@ fn entries(
             whole.wrapper.parts.iter().map(|part| part.trim_end_matches('.')).collect::<Vec<_>>().join(", ")
         ));
     }
+    notes.extend(note_on_drafting(drafting));
     if is_base {
         notes.push(
             "The names of the tensors lack the prefix \"model.\", as those of a model without an output head; \

@@ -314,6 +314,16 @@ fn note_on_bos(bos: Option<u32>, own: Option<u32>) -> Option<String> {
     }
 }
 
+/// Makes a note of `n_tensors` tensors of blocks that draft tokens, which were left out, if there are any.
+fn note_on_drafting(n_tensors: usize) -> Option<String> {
+    (n_tensors > 0).then(|| {
+        format!(
+            "The {n_tensors} tensors of blocks that only draft tokens for speculative decoding (multi-token prediction) \
+             are left out, and a model that is written has none."
+        )
+    })
+}
+
 /// Bytes at the front of a file that tell what the file is.
 const FRONT_BYTES: u64 = 512;
 

@@ -106,6 +106,20 @@ pub fn is_cache_scale(name: &str) -> bool {
     CACHE_SCALES.iter().any(|end| name.ends_with(end))
 }
 
+/// Beginning of the Hugging Face names of the tensors of blocks that draft tokens.
+const DRAFTING_PREFIX: &str = "mtp.";
+
+/// Whether the tensor called `name` in a Hugging Face model is of a block that drafts tokens, which transformers leaves
+/// out.
+pub fn is_of_drafting(name: &str) -> bool {
+    name.starts_with(DRAFTING_PREFIX)
+}
+
+/// Returns the number of the layer of the tensor called `name` in a GGUF file; `None` for a tensor outside the layers.
+pub fn gguf_layer(name: &str) -> Option<usize> {
+    in_layer(Container::Gguf, name).map(|(layer, _)| layer)
+}
+
 /// Returns the full Hugging Face name of a tensor that a model without an output head calls `name`.
 pub fn with_base_prefix(name: &str) -> String {
     let is_head = MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && *full == name);
@@ -144,7 +158,8 @@ impl Spelling {
     /// `None` if no name is that of an embedding.
     pub fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
         let find = |id: TensorId| MODEL_NAMES.iter().find(|(each, ..)| *each == id).map(|(_, name, _)| *name);
-        let (embedding, head) = (find(TensorId::Embedding)?.strip_prefix(BASE_PREFIX)?, find(TensorId::Head)?);
+        let (embedding, head) =
+            (find(TensorId::Embedding)?.strip_prefix(BASE_PREFIX)?, find(TensorId::Head)?);
         let has = |name: &str| names.clone().any(|each| each == name);
         let base = BASES.into_iter().find(|base| has(&format!("{base}{embedding}")))?;
         let with_head = HEADS.into_iter().find(|prefix| has(&format!("{prefix}{head}")));
@@ -154,7 +169,8 @@ impl Spelling {
     /// Returns the name that the tensor called `name` has where the decoder is the whole model; `None` if it is not of the
     /// decoder.
     pub fn plain(&self, name: &str) -> Option<String> {
-        let is_head = |rest: &&str| MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && full == rest);
+        let is_head =
+            |rest: &&str| MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && full == rest);
         if let Some(head) = name.strip_prefix(self.head).filter(is_head) {
             return Some(head.to_owned());
         }

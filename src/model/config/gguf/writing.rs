@@ -36,6 +36,7 @@ impl Config {
             if let Value::Array(list) = value
                 && key.strip_prefix(self.architecture.gguf).is_some_and(|rest| rest.starts_with('.'))
                 && list.items.len() == self.n_layers
+                && !key.ends_with(SECTIONS)
             {
                 list.items = regroup(key, &list.items, groups)?;
             }

@@ -23,6 +23,9 @@ pub const CONFIG_NAME: &str = "config.json";
 /// Key of the object that has the settings of the decoder, where that is a part of a model.
 const TEXT_KEY: &str = "text_config";
 
+/// Key of the number of layers of the blocks that draft tokens.
+const DRAFTING_KEY: &str = "mtp_num_hidden_layers";
+
 /// Key that says whether the output head is the embedding.
 const TIED_KEY: &str = "tie_word_embeddings";
 
@@ -143,7 +146,8 @@ impl Config {
     pub fn parse_noting(json: &[u8], notes: &mut Vec<String>) -> Result<Self> {
         let mut raw = object(json)?;
         let (architecture, wrapper) = Keys(&raw).architecture(notes)?;
-        let whole = wrapper.map(|wrapper| Whole { wrapper, object: raw.clone(), spelling: Spelling::default() });
+        let whole =
+            wrapper.map(|wrapper| Whole { wrapper, object: raw.clone(), spelling: Spelling::default() });
         if let Some(whole) = &whole {
             raw = whole.text()?;
         }
@@ -310,13 +314,17 @@ impl Whole {
 impl Keys<'_> {
     /// Returns the architecture of the model, which transformers finds by `model_type`, and the table of the whole model
     /// if that has other parts. `architectures` decides only where there is no `model_type`.
-    fn architecture(&self, notes: &mut Vec<String>) -> Result<(&'static Architecture, Option<&'static Wrapper>)> {
+    fn architecture(
+        &self,
+        notes: &mut Vec<String>,
+    ) -> Result<(&'static Architecture, Option<&'static Wrapper>)> {
         let text = |value: Option<&Value>| value.map(first).and_then(Value::as_str).map(str::to_owned);
         let name = text(self.present("architectures"));
         let kind = text(self.present("model_type"));
         let text_type = text(self.present(TEXT_KEY).and_then(|inner| inner.get("model_type")));
         let wrapped = |is_it: &dyn Fn(&Wrapper) -> bool| {
-            architectures::by_wrapper(is_it, text_type.as_deref()).map(|(found, wrapper)| (found, Some(wrapper)))
+            architectures::by_wrapper(is_it, text_type.as_deref())
+                .map(|(found, wrapper)| (found, Some(wrapper)))
         };
         let by_kind = kind.as_ref().map(|kind| {
             let plain = architectures::by_model_type(kind).map(|found| (found, None));
@@ -334,13 +342,17 @@ impl Keys<'_> {
         let class = |(found, wrapper): (&'static Architecture, Option<&'static Wrapper>)| {
             wrapper.map_or(found.class, |wrapper| wrapper.class)
         };
-        let inside =
-            text_type.as_ref().map(|kind| format!(" with {TEXT_KEY} of model_type {kind}")).unwrap_or_default();
+        let inside = text_type
+            .as_ref()
+            .map(|kind| format!(" with {TEXT_KEY} of model_type {kind}"))
+            .unwrap_or_default();
         let (name, kind) = (name.unwrap_or_default(), kind.unwrap_or_default());
         match (by_kind, by_name) {
             (_, Some(None)) => refuse(format!("architecture {name}{inside}")),
             (Some(None), None) => refuse(format!("model_type {kind}{inside}")),
-            (Some(None), Some(_)) => refuse(format!("model_type {kind}{inside}, by which transformers goes,")),
+            (Some(None), Some(_)) => {
+                refuse(format!("model_type {kind}{inside}, by which transformers goes,"))
+            }
             (Some(Some(by_kind)), Some(Some(by_name))) if by_kind != by_name => {
                 notes.push(format!(
                     "{CONFIG_NAME}: model_type is {kind}, but architectures names {name}; the model is read as \

@@ -6,16 +6,17 @@ use super::json::{MARK, unmarked};
 use super::kinds::layer_type;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
-    CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LOCAL_BASE_KEY,
-    MLP_LAYERS_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY,
-    TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY,
+    LOCAL_BASE_KEY, MLP_LAYERS_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY,
+    TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
     self, Architecture, ExpertLayers, Experts, Gates, Presence, Rotation, Scaling, Windows,
 };
 use crate::model::config::{
-    Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, Whole, regroup,
+    Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, Whole,
+    regroup,
 };
 use crate::model::rope::RopeScaling;
 use crate::{Error, Result};
@@ -47,6 +48,9 @@ impl Config {
             {
                 *list = regroup(key, list, groups)?;
             }
+        }
+        if self.architecture.drafts && raw.contains_key(DRAFTING_KEY) {
+            raw.insert(DRAFTING_KEY.into(), 0.into());
         }
         let of_layers =
             |entry: &dyn Fn(&LayerKind) -> Value| self.layers.iter().map(entry).collect::<Vec<_>>();
