@@ -32,6 +32,13 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
             if model.container() == Container::Safetensors && metadata.get(CHAT_TEMPLATE_KEY).is_none() {
                 notes.push("The model has no chat template, so the GGUF file has none.".to_owned());
             }
+            if !model.carried.is_empty() {
+                notes.push(
+                    "The GGUF file holds the decoder only. A second file that llama.cpp made of the other parts (mmproj) \
+                     fits the compressed decoder as it fits the original, because the stream stays as wide as it was."
+                        .to_owned(),
+                );
+            }
             if let (Some(window), Windows::Never | Windows::All(_)) =
                 (model.config.window(), model.config.architecture.windows)
             {

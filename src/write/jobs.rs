@@ -8,7 +8,7 @@ use crate::format::Container;
 use crate::format::element::{Element, encode};
 use crate::model::binding::Form;
 use crate::model::config::FeedForward;
-use crate::model::open::TensorEntry;
+use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::rope::RopeScaling;
 use crate::model::tensors::{Joined, Role, TensorId};
 use crate::model::weights::fetch::expert_element;
@@ -22,6 +22,8 @@ use crate::{Error, Result};
 pub enum Content<'a> {
     /// A tensor of the original, copied or converted to another element type or row order.
     Original(&'a TensorEntry),
+    /// A tensor of a part that is not the decoder, copied byte for byte.
+    Carried(&'a CarriedTensor),
     /// A tensor that is mixed from several, scaled, or computed from activations.
     Computed(&'a NewLayer, Role),
     /// A projection of an expert that is mixed from several: all experts of its layer, its number and the role.
@@ -69,6 +71,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             let Some(name) = name.or_else(|| id.name(container, architecture)) else {
                 continue;
             };
+            let name = config.spelled(container, name);
             let element = match (&content, id) {
                 (Content::Computed(layer, role), _) => layer.element(model, *role, storage)?,
                 (_, TensorId::Expert(place, e, role)) => {
@@ -83,13 +86,18 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             let shape = id.shape_in(container, config);
             let bytes = size(&name, element, &shape)?;
             let job = Job { content, element, forms, bytes, name, shape };
-            let Some((name, whole)) = whole else {
+            let Some((_, whole)) = whole else {
                 jobs.push(job);
                 continue;
             };
-            match joined.iter_mut().rfind(|parts| parts.name == name) {
+            match joined.iter_mut().rfind(|parts| parts.name == job.name) {
                 Some(parts) => parts.found.push((id, job)),
-                None => joined.push(JoinedParts { name, whole, found: vec![(id, job)], place: jobs.len() }),
+                None => joined.push(JoinedParts {
+                    name: job.name.clone(),
+                    whole,
+                    found: vec![(id, job)],
+                    place: jobs.len(),
+                }),
             }
         }
     }
@@ -105,6 +113,16 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let bytes = size(&name, element, &shape)?;
         jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape });
     }
+    // A GGUF file holds the decoder only.
+    let carried = if container == Container::Safetensors { model.carried.as_slice() } else { &[] };
+    jobs.extend(carried.iter().map(|tensor| Job {
+        content: Content::Carried(tensor),
+        element: tensor.element,
+        forms: [Form::PLAIN; 2],
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        bytes: tensor.bytes,
+    }));
     Ok(jobs)
 }
 

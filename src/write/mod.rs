@@ -7,13 +7,14 @@ mod hugging_face;
 mod jobs;
 
 use self::jobs::{Content, Job, jobs, new_config};
+use crate::error::OrInternal;
 use crate::files::sink::OutputFolder;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::model::Model;
-use crate::model::open::TensorEntry;
+use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
@@ -171,6 +172,7 @@ impl Writer<'_> {
                 self.append(&in_form(job, stored)?.bytes).await
             }
             Content::Original(entry) => self.original(model, entry, job).await,
+            Content::Carried(tensor) => self.carried(model, tensor).await,
             Content::Joined(_) => Err(Error::internal("a part of a joined tensor is joined itself")),
         }
     }
@@ -188,6 +190,19 @@ impl Writer<'_> {
             let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
             let stored = in_form(job, Stored { element: entry.element, bytes })?;
             self.append(&stored.bytes).await?;
+            at += length;
+        }
+        Ok(())
+    }
+
+    /// Copies the bytes of a tensor.
+    async fn carried(&mut self, model: &Model, tensor: &CarriedTensor) -> Result<()> {
+        let source =
+            model.shards.get(tensor.shard).or_internal("a tensor is of a shard that does not exist")?;
+        let mut at = 0;
+        while at < tensor.bytes {
+            let length = PIECE_BYTES.min(tensor.bytes - at);
+            self.append(&read_checked(source.as_ref(), tensor.offset + at, length).await?).await?;
             at += length;
         }
         Ok(())

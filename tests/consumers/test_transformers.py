@@ -5,7 +5,8 @@ Run by `npm test` where a Python with torch and transformers is found; `LAMINATE
 import json, math, os, pathlib, subprocess, sys, tempfile, unittest
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "src/demo/text.txt").read_text()
@@ -20,16 +21,18 @@ def laminate(*arguments):
     return json.loads(done.stdout)
 
 
-def perplexity(folder, n=128, t=48):
+def perplexity(folder, n=128, t=48, kind=AutoModelForCausalLM):
     """Perplexity by transformers in f32 of the sequences that the command line cuts."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model, found = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    assert not found["missing_keys"] and not found["mismatched_keys"], found
+    model, config = model.eval(), model.config.get_text_config()
     ids = tokenizer(TEXT, add_special_tokens=False).input_ids
-    sequences = [[model.config.bos_token_id] + ids[i * (t - 1):(i + 1) * (t - 1)] for i in range(n)]
+    sequences = [[config.bos_token_id] + ids[i * (t - 1):(i + 1) * (t - 1)] for i in range(n)]
     x = torch.tensor(sequences)
     with torch.no_grad():
         log_p = torch.log_softmax(model(x).logits[:, :-1].double(), -1).gather(-1, x[:, 1:, None])
-    return math.exp(-log_p.mean().item()), model.config.num_hidden_layers
+    return math.exp(-log_p.mean().item()), config.num_hidden_layers
 
 
 class Transformers(unittest.TestCase):
@@ -40,8 +43,8 @@ class Transformers(unittest.TestCase):
     def out(self, name):
         return pathlib.Path(self.folder.name) / name
 
-    def check(self, folder, layers, reported):
-        theirs, n_layers = perplexity(folder)
+    def check(self, folder, layers, reported, kind=AutoModelForCausalLM):
+        theirs, n_layers = perplexity(folder, kind=kind)
         self.assertEqual(n_layers, layers)
         self.assertLess(abs(theirs / reported - 1), 1e-3, f"{theirs} against {reported}")
 
@@ -112,6 +115,23 @@ class Transformers(unittest.TestCase):
                                       "--tokens", 32, "--out", out)
                     self.assertTrue(all(len(layer["removed"]) == 1 for layer in report["experts"]))
                     self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
+
+    def test_decoders_with_image_encoders(self):
+        for name, layers in dict(gemma3=5, ministral3=2, qwen3_5=3).items():
+            source = ROOT / "tests/data/architectures" / f"{name}_wrapped/hf"
+            for method in ("shortgpt", "mka", "laminate"):
+                with self.subTest(f"{name}, {method}"):
+                    out = self.out(f"{name}-{method}")
+                    laminate("compress", source, "--remove", 1, "--method", method, "--dtype", "f32", "--samples", 24,
+                             "--tokens", 32, "--out", out)
+                    self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"], AutoModelForImageTextToText)
+                    before, after = (load_file(folder / "model.safetensors") for folder in (source, out))
+                    others = [key for key in before if "language_model" not in key]
+                    self.assertGreater(len(others), 9)
+                    for key in others:
+                        self.assertEqual(before[key].dtype, after[key].dtype)
+                        self.assertTrue(torch.equal(before[key].view(torch.int16), after[key].view(torch.int16)), key)
+                    self.assertEqual({key for key in after if "language_model" not in key}, set(others))
 
     def test_a_repeated_recipe_gives_the_same_bytes(self):
         for method in ("mka", "laminate"):

@@ -58,7 +58,7 @@ const FIXTURES: [&str; 32] = [
 ];
 
 /// The files of a Hugging Face directory; `config.json` is the one called `config`.
-fn hugging_face(name: &str, config: &str) -> Files {
+pub fn hugging_face(name: &str, config: &str) -> Files {
     let folder = data(&format!("architectures/{name}/hf"));
     let read = |file: &str| (file.to_owned(), std::fs::read(folder.join(file)).unwrap());
     let mut files = Files::from(
@@ -96,7 +96,7 @@ fn close(what: &str, ours: &[f32], theirs: &[f32]) {
     }
 }
 
-fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &SafeTensors<'_>) {
+pub fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &SafeTensors<'_>) {
     let ids = golden.tensor("token_ids").unwrap();
     let tokens = ids.shape()[1];
     let all: Vec<u32> =
@@ -187,7 +187,7 @@ fn what_layers_are_is_said_where_they_differ() {
 }
 
 /// Removes one layer by `operator` and returns the report's perplexity and that of the written files.
-fn written(model: Model, method: &str, output: &WriteOptions) -> laminate::Result<(f64, f64, Files)> {
+pub fn written(model: Model, method: &str, output: &WriteOptions) -> laminate::Result<(f64, f64, Files)> {
     let mut session = Session::new(model, cpu());
     let calibration = CalibrationOptions { samples: 24, tokens: 16, ..CalibrationOptions::default() };
     run(session.check_output(output))?;

@@ -39,3 +39,4 @@ mod shaders;
 mod similarity;
 mod tokenizers;
 mod work;
+mod wrappers;

@@ -28,6 +28,7 @@ const INDEX = 'model.safetensors.index.json'
 export const COMPANIONS = [
   'config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'tokenizer.model',
   'vocab.json', 'merges.txt', 'generation_config.json', 'chat_template.jinja', 'chat_template.json',
+  'processor_config.json', 'preprocessor_config.json', 'video_preprocessor_config.json',
 ]
 
 /** The models among the files of a repository, below `path` where one is given: folders of safetensors first. */

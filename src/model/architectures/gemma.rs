@@ -1,7 +1,7 @@
 //! Gemma 2 and 3: norms around attention and MLP, whose stored weights are less one, windows in most layers, GELU.
 
 use super::llama::LLAMA;
-use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows};
+use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows, Wrapper};
 use crate::kernels::rowwise::Activation;
 use crate::model::binding::RowOrder;
 use crate::model::tensors::Role;
@@ -53,6 +53,7 @@ pub const GEMMA3: Architecture = Architecture {
     class: "Gemma3ForCausalLM",
     base: "Gemma3TextModel",
     model_type: "gemma3_text",
+    wrapper: Some(&GEMMA3_WRAPPER),
     gguf: "gemma3",
     usual: Usual { vocab_size: 262_208, context: 131_072, rope_theta: 1_000_000.0, ..GEMMA2.usual },
     head_norms: HeadNorms::Each,
@@ -66,4 +67,13 @@ pub const GEMMA3: Architecture = Architecture {
     rotation: Rotation::LocalBase(10_000.0),
     scaling: Scaling::Gemma { scalar: 256.0, caps: [None, None], largest: 62 },
     ..GEMMA2
+};
+
+/// Gemma 3 from 4B on, with an image encoder.
+const GEMMA3_WRAPPER: Wrapper = Wrapper {
+    class: "Gemma3ForConditionalGeneration",
+    base: "Gemma3Model",
+    model_type: "gemma3",
+    tied_head: true,
+    parts: &["vision_tower.", "multi_modal_projector."],
 };

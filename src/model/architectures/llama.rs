@@ -1,6 +1,6 @@
 //! Llama 1 to 3 and what is built alike, and Mistral, which adds a window.
 
-use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windows};
+use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windows, Wrapper};
 use crate::kernels::rowwise::{Activation, NormKind};
 use crate::model::binding::RowOrder;
 
@@ -10,6 +10,7 @@ pub const LLAMA: Architecture = Architecture {
     class: "LlamaForCausalLM",
     base: "LlamaModel",
     model_type: "llama",
+    wrapper: None,
     gguf: "llama",
     hugging_face_rows: RowOrder::Halves,
     gguf_rows: RowOrder::Pairs,
@@ -46,6 +47,7 @@ pub const LLAMA: Architecture = Architecture {
     short_convolution: None,
     delta_net: None,
     gated_heads: false,
+    drafts: false,
     final_norm: ("model.norm.weight", "output_norm.weight"),
     mlp_width: "intermediate_size",
     adjusts_mlp: false,
@@ -55,12 +57,22 @@ pub const LLAMA: Architecture = Architecture {
     joined: &[],
 };
 
+/// Mistral Small 3.1 and later, and Ministral 3: a decoder of either architecture with an image encoder.
+pub const MISTRAL_SMALL: Wrapper = Wrapper {
+    class: "Mistral3ForConditionalGeneration",
+    base: "Mistral3Model",
+    model_type: "mistral3",
+    tied_head: true,
+    parts: &["vision_tower.", "multi_modal_projector."],
+};
+
 /// Mistral 7B and its fine-tunes.
 pub const MISTRAL: Architecture = Architecture {
     name: "Mistral",
     class: "MistralForCausalLM",
     base: "MistralModel",
     model_type: "mistral",
+    wrapper: Some(&MISTRAL_SMALL),
     usual: Usual { intermediate_size: 14_336, n_kv_heads: Some(8), context: 131_072, ..LLAMA.usual },
     input_biases: Presence::Never,
     output_bias: Presence::Never,

@@ -1,6 +1,6 @@
 //! Ministral 3: Llama with long contexts, whose queries grow with their positions.
 
-use super::llama::LLAMA;
+use super::llama::{LLAMA, MISTRAL_SMALL};
 use super::{Architecture, Presence, Usual, Windows};
 
 /// Ministral 3, text.
@@ -9,6 +9,7 @@ pub const MINISTRAL3: Architecture = Architecture {
     class: "Ministral3ForCausalLM",
     base: "Ministral3Model",
     model_type: "ministral3",
+    wrapper: Some(&MISTRAL_SMALL),
     gguf: "mistral3",
     usual: Usual {
         n_layers: 34,

@@ -10,6 +10,7 @@ pub const MIXTRAL: Architecture = Architecture {
     class: "MixtralForCausalLM",
     base: "MixtralModel",
     model_type: "mixtral",
+    wrapper: None,
     usual: Usual { norm_epsilon: 1e-5, rope_theta: 1_000_000.0, ..MISTRAL.usual },
     windows: Windows::All(None),
     experts: Some(MIXTRAL_EXPERTS),

@@ -73,6 +73,8 @@ pub struct Architecture {
     pub base: &'static str,
     /// Name by which transformers finds the class: `model_type` in `config.json`.
     pub model_type: &'static str,
+    /// Models with an image encoder or the like whose decoder is of this architecture, if there are any.
+    pub wrapper: Option<&'static Wrapper>,
     /// Name in GGUF files: `general.architecture`, and the prefix of its keys.
     pub gguf: &'static str,
     /// Order of the rows of query and key projections in Hugging Face models.
@@ -116,6 +118,8 @@ pub struct Architecture {
     /// Whether the output of each head of attention is multiplied by the sigmoid of a gate of as many numbers, whose rows
     /// follow those of the head in the query projection.
     pub gated_heads: bool,
+    /// Whether files may hold blocks that do nothing but draft tokens for speculative decoding. They are left out.
+    pub drafts: bool,
     /// Names of the norm before the head, in Hugging Face models and in GGUF files.
     pub final_norm: (&'static str, &'static str),
     /// Key of the width of the MLP in `config.json`.
@@ -133,6 +137,22 @@ pub struct Architecture {
     /// Tensors of a layer that hold the rows of several roles one after the other: the roles, and the names as in
     /// [`names`](Self::names). An empty name says that files of this kind hold the roles apart.
     pub joined: &'static [(&'static [Role], &'static str, &'static str)],
+}
+
+/// Models that consist of a decoder and other parts, such as an image encoder. `text_config` in their `config.json` has
+/// the settings of the decoder. GGUF files hold the decoder only.
+#[derive(Debug, PartialEq)]
+pub struct Wrapper {
+    /// Name of the class of the whole model in transformers.
+    pub class: &'static str,
+    /// Name of the class without an output head.
+    pub base: &'static str,
+    /// Name by which transformers finds the class: `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// Whether the output head is the embedding where `tie_word_embeddings` is absent outside of `text_config`.
+    pub tied_head: bool,
+    /// Beginnings of the names of the tensors of the other parts, after `model.` or without it.
+    pub parts: &'static [&'static str],
 }
 
 impl Architecture {
@@ -436,6 +456,22 @@ pub fn by_model_type(model_type: &str) -> Option<&'static Architecture> {
     ALL.into_iter().find(|a| a.model_type == model_type)
 }
 
+/// Returns the architecture of the decoder of a model that `is_it` knows by the table of its wrapper, and that table. Of
+/// several such architectures it is that called `text_type`, the `model_type` of the decoder, or the first if that is
+/// `None`; of one, whatever it is called, as in transformers.
+pub fn by_wrapper(
+    is_it: impl Fn(&Wrapper) -> bool,
+    text_type: Option<&str>,
+) -> Option<(&'static Architecture, &'static Wrapper)> {
+    let wrapped = ALL.into_iter().filter_map(|a| Some((a, a.wrapper.filter(|wrapper| is_it(wrapper))?)));
+    let found: Vec<_> = wrapped.collect();
+    match (found.as_slice(), text_type) {
+        ([only], _) => Some(*only),
+        (several, None) => several.first().copied(),
+        (several, Some(name)) => several.iter().find(|(a, _)| a.model_type == name).copied(),
+    }
+}
+
 /// Returns the architecture that GGUF files call `name`; of several, one with experts if `has_experts`, and one without
 /// otherwise.
 pub fn by_gguf(name: &str, has_experts: bool) -> Option<&'static Architecture> {
@@ -463,6 +499,12 @@ mod tests {
             assert_eq!(by_class(architecture.class), Some(architecture));
             assert_eq!(by_class(&architecture.base.to_uppercase()), Some(architecture));
             assert_eq!(by_model_type(architecture.model_type), Some(architecture));
+            if let Some(wrapper) = architecture.wrapper {
+                let name = Some(architecture.model_type);
+                assert_eq!(by_wrapper(|w| w.class == wrapper.class, name), Some((architecture, wrapper)));
+                assert_eq!(by_wrapper(|w| w.model_type == wrapper.model_type, name).unwrap().0, architecture);
+                assert_eq!(by_model_type(wrapper.model_type), None);
+            }
             let found = by_gguf(architecture.gguf, architecture.experts.is_some()).unwrap();
             assert_eq!(
                 (found.gguf, found.experts.is_some()),

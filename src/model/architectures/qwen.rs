@@ -4,7 +4,7 @@
 use super::llama::LLAMA;
 use super::{
     Architecture, DeltaNetLayers, ExpertLayers, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual,
-    Windows,
+    Windows, Wrapper,
 };
 use crate::model::binding::{HeadOrder, RowOrder};
 use crate::model::tensors::Role;
@@ -111,6 +111,7 @@ pub const QWEN3_5: Architecture = Architecture {
     class: "Qwen3_5ForCausalLM",
     base: "Qwen3_5TextModel",
     model_type: "qwen3_5_text",
+    wrapper: Some(&QWEN3_5_WRAPPER),
     gguf: "qwen35",
     usual: Usual {
         hidden_size: 4096,
@@ -134,6 +135,16 @@ pub const QWEN3_5: Architecture = Architecture {
         gguf_heads: HeadOrder::InTurns,
     }),
     gated_heads: true,
+    drafts: true,
     names: &[(Role::MlpNorm, "post_attention_layernorm.weight", "post_attention_norm.weight")],
     ..QWEN3
+};
+
+/// Qwen3.5 with an image encoder.
+const QWEN3_5_WRAPPER: Wrapper = Wrapper {
+    class: "Qwen3_5ForConditionalGeneration",
+    base: "Qwen3_5Model",
+    model_type: "qwen3_5",
+    tied_head: false,
+    parts: &["visual."],
 };

@@ -9,10 +9,10 @@ pub mod special;
 
 use serde_json::{Map, Value};
 
-use super::architectures::{Architecture, HeadNorms, Rotation, Scaling, Windows};
+use super::architectures::{Architecture, HeadNorms, Rotation, Scaling, Windows, Wrapper};
 use super::binding::{Form, HeadOrder, HeadRows, Numbers, Order, ValueHeads};
 use super::rope::Rope;
-use super::tensors::{Role, TensorId};
+use super::tensors::{Role, Spelling, TensorId};
 use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::gguf::Metadata;
@@ -71,6 +71,19 @@ pub struct Config {
     pub eos_token_id: Option<u32>,
     /// Settings as the model's own file declares them, kept to write the settings of a compressed model.
     pub(crate) upstream: Upstream,
+    /// The whole model, if the decoder is a part of one.
+    pub(crate) whole: Option<Whole>,
+}
+
+/// A model that the decoder is a part of, beside an image encoder or the like.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Whole {
+    /// Table of the model's class.
+    pub(crate) wrapper: &'static Wrapper,
+    /// JSON object of `config.json`, in which the decoder's settings are an object of their own.
+    pub(crate) object: Map<String, Value>,
+    /// How the files spell the names of the decoder's tensors.
+    pub(crate) spelling: Spelling,
 }
 
 /// What tells the layers of a model apart. Layers of different kinds are not made into one.
@@ -245,7 +258,7 @@ pub struct Biases {
 /// Settings as the model's own file declares them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Upstream {
-    /// JSON object of `config.json`.
+    /// JSON object of `config.json`, or the part of it that is the decoder's.
     HuggingFace(Map<String, Value>),
     /// Metadata of the first GGUF file.
     Gguf(Metadata),
@@ -350,11 +363,22 @@ impl Config {
     }
 
     /// Returns the name of the architecture in files of the model's own kind: that of the class in transformers, such
-    /// as `LlamaForCausalLM`, or `llama` in a GGUF file.
+    /// as `LlamaForCausalLM`, or `llama` in a GGUF file. The class is that of the whole model, if the decoder is a part of
+    /// one.
     pub fn architecture_name(&self) -> &'static str {
-        match self.container() {
-            Container::Safetensors => self.architecture.class,
-            Container::Gguf => self.architecture.gguf,
+        match (self.container(), &self.whole) {
+            (Container::Safetensors, Some(whole)) => whole.wrapper.class,
+            (Container::Safetensors, None) => self.architecture.class,
+            (Container::Gguf, _) => self.architecture.gguf,
+        }
+    }
+
+    /// Returns the name of a tensor of the decoder in files of kind `container`, which is `name` where the decoder is the
+    /// whole model.
+    pub fn spelled(&self, container: Container, name: String) -> String {
+        match (container, &self.whole) {
+            (Container::Safetensors, Some(whole)) => whole.spelling.spelled(&name),
+            _ => name,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, explained, foreign, parted};
+use super::{Opened, TensorEntry, explained, foreign, note_on_drafting, parted};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::decode;
@@ -11,10 +11,10 @@ use crate::format::gguf::{
     Header, MAX_HEADER_BYTES, parse_header, parse_metadata, parse_split_name, split_name,
 };
 use crate::model::architectures::Architecture;
-use crate::model::config::gguf::{Facts, check_architecture, names_architecture};
+use crate::model::config::gguf::{Facts, check_architecture, leave_out_drafting, names_architecture};
 use crate::model::config::special::notes_on_ids;
 use crate::model::config::{Biases, Config};
-use crate::model::tensors::{Joined, Role, TensorId};
+use crate::model::tensors::{Joined, Role, TensorId, gguf_layer};
 use crate::model::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -27,14 +27,24 @@ const MAX_DIVISORS: u64 = 1 << 16;
 /// Reads the headers of all files, and the configuration and the tokenizer from the metadata of the first. The
 /// architecture is judged before any tensor.
 pub async fn open(files: &[SharedSource]) -> Result<Opened> {
-    let (shards, headers) = order(one_model(files)?).await?;
-    let (Some(first), Some(header)) = (shards.first(), headers.first()) else {
+    let (shards, mut headers) = order(one_model(files)?).await?;
+    let (Some(first), Some(header)) = (shards.first(), headers.first_mut()) else {
         return Err(Error::Source("there is no .gguf file among the files".to_owned()));
     };
     let architecture = check_architecture(first.name(), &header.metadata)?;
+    let without_drafting = leave_out_drafting(first.name(), architecture, &mut header.metadata)?;
+    let is_left_out = |name: &str| match (without_drafting, gguf_layer(name)) {
+        (Some(n_layers), Some(layer)) => layer >= n_layers,
+        _ => false,
+    };
+    let mut left_out = 0;
     let mut tensors = Vec::new();
     for (shard, (source, header)) in shards.iter().zip(&headers).enumerate() {
         for info in &header.tensors {
+            if is_left_out(&info.name) {
+                left_out += 1;
+                continue;
+            }
             // Until the sizes are known, a tensor of several parts goes by the first.
             let joined = TensorId::parse_joined(Container::Gguf, architecture, &info.name);
             let id = joined.map(Joined::first);
@@ -56,11 +66,12 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
         (Some(first), Some(header)) => (first.name().to_owned(), header.metadata),
         _ => return Err(Error::Source("there is no .gguf file among the files".to_owned())),
     };
-    let notes = notes_on_ids(&metadata, usize::try_from(facts.vocab_size).unwrap_or(usize::MAX));
+    let mut notes = notes_on_ids(&metadata, usize::try_from(facts.vocab_size).unwrap_or(usize::MAX));
+    notes.extend(note_on_drafting(left_out));
     let config = Config::from_metadata(&first, metadata, facts)?;
     let tensors = parted(tensors, &shards, &config)?;
     let tokenizer = Tokenizer::from_config(&first, &config)?;
-    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, notes })
+    Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, carried: Vec::new(), notes })
 }
 
 /// Returns the `.gguf` files, or an error if their names belong to more than one model.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use super::{
-    MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign, parted, read_whole,
+    CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign,
+    note_on_drafting, parted, read_whole,
 };
 use crate::files::source::{MemorySource, SharedSource, read_checked};
 use crate::format::Container;
@@ -15,7 +16,8 @@ use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::config::{Biases, Config};
 use crate::model::tensors::{
-    Joined, Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix,
+    Joined, Role, Spelling, TensorId, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part,
+    is_rotary_table, with_base_prefix,
 };
 use crate::model::tokenizer::sentence_piece::{ADDED_TOKENS_NAME, SENTENCE_PIECE_NAME, to_json};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
@@ -34,7 +36,7 @@ const OTHER_TOKENIZERS: [&str; 3] = ["vocab.json", "tekken.json", "spiece.model"
 const COMPARED_VALUES: u64 = 4 << 20;
 
 /// Names of the small files of a model that are copied unchanged into a compressed one.
-const COMPANIONS: [&str; 10] = [
+const COMPANIONS: [&str; 13] = [
     TOKENIZER_NAME,
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -45,6 +47,9 @@ const COMPANIONS: [&str; 10] = [
     "generation_config.json",
     "chat_template.jinja",
     "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
 ];
 
 /// Files of one folder by name, without the path of the folder.
@@ -91,12 +96,13 @@ pub async fn open(files: &Folder) -> Result<Opened> {
         let header = explained(source, read_header(source).await).await?;
         named.extend(header.tensors.into_iter().map(|(name, info)| (shard, name, info)));
     }
-    let tensors = entries(&config, &shards, named, &mut notes)?;
+    settle_spelling(&mut config, &named);
+    let Entries { tensors, carried } = entries(&config, &shards, named, &mut notes)?;
     let mut tensors = parted(tensors, &shards, &config)?;
     settle_biases(&mut config, &mut tensors, &mut notes);
     settle_head(&mut config, &tensors, &shards, &mut notes).await?;
     let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
-    Ok(Opened { config, tokenizer, shards, companions, tensors, notes })
+    Ok(Opened { config, tokenizer, shards, companions, tensors, carried, notes })
 }
 
 fn require<'a>(files: &'a Folder, name: &str) -> Result<&'a SharedSource> {
@@ -278,6 +284,12 @@ async fn settle_head(
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let find = |id: TensorId| tensors.iter().find(|t| t.id == id);
+    if find(TensorId::Head).is_none() && config.tie_without_head() {
+        notes.push(format!(
+            "No weight file holds a head, so that the head is the embedding, as {CONFIG_NAME} says for the decoder; a \
+             model that is written says so for the whole model too, by which transformers goes."
+        ));
+    }
     if let (true, Some(head), Some(embedding)) =
         (config.tied_head, find(TensorId::Head), find(TensorId::Embedding))
         && head.shape == embedding.shape
@@ -329,6 +341,23 @@ async fn read_header(source: &SharedSource) -> Result<Header> {
     parse_header(source.name(), &json, size)
 }
 
+/// Finds how the files spell the tensors of the decoder, if that is a part of the model.
+fn settle_spelling(config: &mut Config, named: &[(usize, String, TensorInfo)]) {
+    if let Some(whole) = &mut config.whole
+        && let Some(spelling) = Spelling::of(named.iter().map(|(_, name, _)| name.as_str()))
+    {
+        whole.spelling = spelling;
+    }
+}
+
+/// Tensors of a model.
+struct Entries {
+    /// Those of the decoder.
+    tensors: Vec<TensorEntry>,
+    /// Those of the other parts.
+    carried: Vec<CarriedTensor>,
+}
+
 /// Makes the entries of all tensors, given by shard and name. Names that all lack the prefix of the base model
 /// are read as if they had it. Tables and scales that nothing depends on are left out.
 fn entries(
@@ -336,7 +365,7 @@ fn entries(
     shards: &[SharedSource],
     named: Vec<(usize, String, TensorInfo)>,
     notes: &mut Vec<String>,
-) -> Result<Vec<TensorEntry>> {
+) -> Result<Entries> {
     let architecture = config.architecture;
     let parse = |name: &str| {
         // A tensor of several parts goes by the first, until it is parted.
@@ -345,14 +374,26 @@ fn entries(
     };
     let has_prefix = named.iter().any(|(_, name, _)| has_base_prefix(name));
     let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);
-    let is_base = !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
+    let is_base =
+        config.whole.is_none() && !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
     let mut scales = 0;
     let mut tensors = Vec::with_capacity(named.len());
+    let (mut carried, mut drafting) = (Vec::new(), 0);
     for (shard, name, info) in named {
         let file = shards.get(shard).map_or("", |shard| shard.name());
-        let parsed = if is_base { parse(&with_base_prefix(&name)) } else { parse(&name) };
+        let parsed = match &config.whole {
+            Some(whole) => whole.spelling.plain(&name).and_then(|plain| parse(&plain)),
+            None if is_base => parse(&with_base_prefix(&name)),
+            None => parse(&name),
+        };
+        let is_carried = config.whole.as_ref().is_some_and(|whole| is_of_part(&name, whole.wrapper.parts));
         let id = match parsed {
-            Some(id) => id,
+            Some(id) => Some(id),
+            None if is_carried => None,
+            None if architecture.drafts && is_of_drafting(&name) => {
+                drafting += 1;
+                continue;
+            }
             None if is_cache_scale(&name) => {
                 scales += 1;
                 continue;
@@ -368,8 +409,20 @@ fn entries(
             )));
         };
         let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
-        tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes });
+        match id {
+            Some(id) => tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes }),
+            None => carried.push(CarriedTensor { name, element, shape, shard, offset, bytes }),
+        }
     }
+    if let (Some(whole), false) = (&config.whole, carried.is_empty()) {
+        notes.push(format!(
+            "The model has {} tensors beside its decoder ({}), which are not read: a Hugging Face folder gets them byte \
+             for byte, and a GGUF file holds the decoder only.",
+            carried.len(),
+            whole.wrapper.parts.iter().map(|part| part.trim_end_matches('.')).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    notes.extend(note_on_drafting(drafting));
     if is_base {
         notes.push(
             "The names of the tensors lack the prefix \"model.\", as those of a model without an output head; \
@@ -383,5 +436,5 @@ fn entries(
              written."
         ));
     }
-    Ok(tensors)
+    Ok(Entries { tensors, carried })
 }

@@ -3,7 +3,7 @@
 mod gguf;
 mod hugging_face;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::architectures::Architecture;
 use super::binding::Form;
@@ -49,6 +49,23 @@ impl TensorEntry {
     }
 }
 
+/// A tensor of a part of the model that is not the decoder, such as an image encoder: nothing but its bytes is known.
+#[derive(Debug, Clone)]
+pub struct CarriedTensor {
+    /// Name of the tensor in the file.
+    pub name: String,
+    /// Element type in which the values are stored.
+    pub element: Element,
+    /// Dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// Index of the shard in [`Model::shards`].
+    pub shard: usize,
+    /// Offset in the shard of the first byte of the values.
+    pub offset: u64,
+    /// Size of the stored values in bytes.
+    pub bytes: u64,
+}
+
 /// An opened model: configuration, tokenizer and the positions of all tensors. The weights stay in the files.
 pub struct Model {
     /// Name of the model in reports.
@@ -61,6 +78,9 @@ pub struct Model {
     pub shards: Vec<SharedSource>,
     /// Small files that are copied unchanged into a compressed model; none for a GGUF file.
     pub companions: Vec<SharedSource>,
+    /// Tensors of the parts of the model that are not the decoder, in the order of the files. A compressed Hugging Face
+    /// model has them byte for byte.
+    pub carried: Vec<CarriedTensor>,
     /// What the reader should know of how the files were read, in sentences.
     pub notes: Vec<String>,
     /// Tensors in the order of the files.
@@ -93,7 +113,7 @@ impl Model {
     }
 
     fn new(name: String, parts: Opened) -> Result<Self> {
-        let Opened { config, tokenizer, shards, companions, tensors, mut notes } = parts;
+        let Opened { config, tokenizer, shards, companions, tensors, carried, mut notes } = parts;
         notes.extend(note_on_bos(config.bos_token_id, tokenizer.begins_with()));
         if let [first, ..] = tokenizer.beyond_vocabulary() {
             notes.push(format!(
@@ -114,7 +134,14 @@ impl Model {
                 )));
             }
         }
-        let model = Self { name, config, tokenizer, shards, companions, notes, tensors, places };
+        let mut names = HashSet::new();
+        if let Some(twice) = carried.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
+            return Err(Error::Format(format!(
+                "tensor {} is in more than one shard; download the model again",
+                twice.name
+            )));
+        }
+        let model = Self { name, config, tokenizer, shards, companions, carried, notes, tensors, places };
         model.check_complete()?;
         Ok(model)
     }
@@ -124,7 +151,7 @@ impl Model {
         self.config.container()
     }
 
-    /// Returns all tensors in the order of the files.
+    /// Returns all tensors of the decoder in the order of the files.
     pub fn tensors(&self) -> &[TensorEntry] {
         &self.tensors
     }
@@ -182,15 +209,15 @@ impl Model {
 
     /// Returns a name of the tensor for messages.
     pub fn describe(&self, id: TensorId) -> String {
-        id.describe(self.container(), self.config.architecture)
+        self.config.spelled(self.container(), id.describe(self.container(), self.config.architecture))
     }
 
-    /// Returns the stored size of all tensors in bytes.
+    /// Returns the stored size of all tensors in bytes, [`carried`](Self::carried) ones included.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().map(|t| t.bytes).sum()
+        self.tensors.iter().map(|t| t.bytes).chain(self.carried.iter().map(|t| t.bytes)).sum()
     }
 
-    /// Returns the number of parameters of all tensors. A tied head counts once.
+    /// Returns the number of parameters of all tensors of the decoder. A tied head counts once.
     pub fn total_parameters(&self) -> u64 {
         self.tensors.iter().map(TensorEntry::values).sum()
     }
@@ -263,6 +290,7 @@ struct Opened {
     shards: Vec<SharedSource>,
     companions: Vec<SharedSource>,
     tensors: Vec<TensorEntry>,
+    carried: Vec<CarriedTensor>,
     notes: Vec<String>,
 }
 
@@ -284,6 +312,16 @@ fn note_on_bos(bos: Option<u32>, own: Option<u32>) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// Makes a note of `n_tensors` tensors of blocks that draft tokens, which were left out, if there are any.
+fn note_on_drafting(n_tensors: usize) -> Option<String> {
+    (n_tensors > 0).then(|| {
+        format!(
+            "The {n_tensors} tensors of blocks that only draft tokens for speculative decoding (multi-token prediction) \
+             are left out, and a model that is written has none."
+        )
+    })
 }
 
 /// Bytes at the front of a file that tell what the file is.
@@ -345,7 +383,9 @@ fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -
     let (container, architecture) = (config.container(), config.architecture);
     let mut all = Vec::with_capacity(tensors.len());
     for tensor in tensors {
+        let plain = config.whole.as_ref().and_then(|whole| whole.spelling.plain(&tensor.name));
         let name = match container {
+            Container::Safetensors if plain.is_some() => plain.unwrap_or_default(),
             Container::Safetensors if !has_base_prefix(&tensor.name) => with_base_prefix(&tensor.name),
             _ => tensor.name.clone(),
         };
@@ -368,7 +408,7 @@ fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -
         let mut offset = tensor.offset;
         for ((id, shape), bytes) in ids.into_iter().zip(shapes).zip(sizes) {
             let name = match id.name(container, architecture) {
-                Some(name) => name,
+                Some(name) => config.spelled(container, name),
                 None => format!("{} ({})", tensor.name, id.describe_role()),
             };
             all.push(TensorEntry { id, name, shape, offset, bytes, ..tensor.clone() });

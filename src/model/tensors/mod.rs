@@ -8,7 +8,10 @@ use super::Config;
 use super::architectures::{Architecture, ExpertNames};
 use crate::format::Container;
 
-pub use self::names::{has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix};
+pub use self::names::{
+    Spelling, gguf_layer, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part, is_rotary_table,
+    with_base_prefix,
+};
 pub use self::role::{OF_EXPERTS, Role};
 
 /// Identity of a tensor in the model, whatever the files call it.

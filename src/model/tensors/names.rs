@@ -106,6 +106,20 @@ pub fn is_cache_scale(name: &str) -> bool {
     CACHE_SCALES.iter().any(|end| name.ends_with(end))
 }
 
+/// Beginning of the Hugging Face names of the tensors of blocks that draft tokens.
+const DRAFTING_PREFIX: &str = "mtp.";
+
+/// Whether the tensor called `name` in a Hugging Face model is of a block that drafts tokens, which transformers leaves
+/// out.
+pub fn is_of_drafting(name: &str) -> bool {
+    name.starts_with(DRAFTING_PREFIX)
+}
+
+/// Returns the number of the layer of the tensor called `name` in a GGUF file; `None` for a tensor outside the layers.
+pub fn gguf_layer(name: &str) -> Option<usize> {
+    in_layer(Container::Gguf, name).map(|(layer, _)| layer)
+}
+
 /// Returns the full Hugging Face name of a tensor that a model without an output head calls `name`.
 pub fn with_base_prefix(name: &str) -> String {
     let is_head = MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && *full == name);
@@ -115,6 +129,68 @@ pub fn with_base_prefix(name: &str) -> String {
 /// Whether the tensor called `name` in a Hugging Face model is named as in a model with an output head.
 pub fn has_base_prefix(name: &str) -> bool {
     name.starts_with(BASE_PREFIX)
+}
+
+/// How files of a model that a decoder is a part of spell the names of the decoder's tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spelling {
+    /// What stands in the place of [`BASE_PREFIX`].
+    base: &'static str,
+    /// What stands before the last part of the name of the head.
+    head: &'static str,
+}
+
+/// What stands in the place of [`BASE_PREFIX`] in such files, as versions of transformers have written it.
+const BASES: [&str; 4] =
+    ["language_model.model.", "model.language_model.model.", "model.language_model.", "language_model."];
+
+/// What stands before the name of the head in such files.
+const HEADS: [&str; 3] = ["language_model.", "model.language_model.", ""];
+
+impl Default for Spelling {
+    fn default() -> Self {
+        Self { base: "model.language_model.", head: "" }
+    }
+}
+
+impl Spelling {
+    /// Finds the spelling of the files that have tensors called `names`, by the names of the embedding and of the head;
+    /// `None` if no name is that of an embedding.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
+        let find = |id: TensorId| MODEL_NAMES.iter().find(|(each, ..)| *each == id).map(|(_, name, _)| *name);
+        let (embedding, head) =
+            (find(TensorId::Embedding)?.strip_prefix(BASE_PREFIX)?, find(TensorId::Head)?);
+        let has = |name: &str| names.clone().any(|each| each == name);
+        let base = BASES.into_iter().find(|base| has(&format!("{base}{embedding}")))?;
+        let with_head = HEADS.into_iter().find(|prefix| has(&format!("{prefix}{head}")));
+        Some(Self { base, head: with_head.unwrap_or_default() })
+    }
+
+    /// Returns the name that the tensor called `name` has where the decoder is the whole model; `None` if it is not of the
+    /// decoder.
+    pub fn plain(&self, name: &str) -> Option<String> {
+        let is_head =
+            |rest: &&str| MODEL_NAMES.iter().any(|(id, full, _)| *id == TensorId::Head && full == rest);
+        if let Some(head) = name.strip_prefix(self.head).filter(is_head) {
+            return Some(head.to_owned());
+        }
+        Some(format!("{BASE_PREFIX}{}", name.strip_prefix(self.base)?))
+    }
+
+    /// Returns the name in the files of the tensor called `name` where the decoder is the whole model.
+    pub fn spelled(&self, name: &str) -> String {
+        match name.strip_prefix(BASE_PREFIX) {
+            Some(rest) => format!("{}{rest}", self.base),
+            None => format!("{}{name}", self.head),
+        }
+    }
+}
+
+/// Returns whether the tensor called `name` in a Hugging Face model is of one of the `parts` beside a decoder, whose names
+/// begin so.
+pub fn is_of_part(name: &str, parts: &[&str]) -> bool {
+    let name = name.strip_prefix(BASE_PREFIX).unwrap_or(name);
+    parts.iter().any(|part| name.starts_with(part))
 }
 
 /// Returns the part of the name of a layer's tensor that comes before the layer number.

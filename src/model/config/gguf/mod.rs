@@ -103,6 +103,9 @@ const ROTATES: &str = "rope.scaling.finetuned";
 /// Key of the growth of queries.
 const GROWTH: &str = "attention.temperature_scale";
 
+/// Key of the number of blocks that draft tokens, which are the last layers of a file.
+const DRAFTING: &str = "nextn_predict_layers";
+
 /// Settings that follow from the tensors and that the metadata do not declare.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
@@ -187,6 +190,7 @@ impl Config {
             bos_token_id: bos,
             eos_token_id: eos,
             upstream: Upstream::Gguf(metadata),
+            whole: None,
         };
         if let Some(scale) = gguf_score_scale(&config, n_layers) {
             config.scales.scores = Some(scale);
@@ -209,6 +213,46 @@ pub fn names_architecture(metadata: &Metadata) -> bool {
 /// activations and attention that is not causal.
 pub fn check_architecture(file: &str, metadata: &Metadata) -> Result<&'static Architecture> {
     Keys { file, metadata, prefix: "" }.check_architecture()
+}
+
+/// Changes `metadata`, of the GGUF file `file` that holds a model of `architecture`, to those of a file without blocks that
+/// draft tokens. Returns the number of layers that are left; `None` if there is no such block.
+///
+/// # Errors
+/// [`Error::Format`] if the number of blocks is senseless or not less than that of the layers.
+pub fn leave_out_drafting(
+    file: &str,
+    architecture: &Architecture,
+    metadata: &mut Metadata,
+) -> Result<Option<usize>> {
+    if !architecture.drafts {
+        return Ok(None);
+    }
+    let keys = Keys { file, metadata, prefix: architecture.gguf };
+    let key = keys.key(DRAFTING);
+    let given = keys.metadata.get(&key).map(|value| (value.as_u64(), value.to_string()));
+    let drafting = match given {
+        None | Some((Some(0), _)) => return Ok(None),
+        Some((Some(n), _)) => n as usize,
+        Some((None, other)) => return Err(keys.bad(format!("{key} is {other}, not a number of layers"))),
+    };
+    let all = keys.size("block_count")?;
+    let Some(n_layers) = all.checked_sub(drafting).filter(|n| *n > 0) else {
+        return Err(keys.bad(format!("{key} is {drafting}, but there are only {all} layers")));
+    };
+    let (count, prefix) = (keys.key("block_count"), keys.key(""));
+    for (key, value) in &mut metadata.entries {
+        if let Value::Array(list) = value
+            && key.starts_with(&prefix)
+            && !key.ends_with(SECTIONS)
+            && list.items.len() == all
+        {
+            list.items.truncate(n_layers);
+        }
+    }
+    metadata.set(&count, Value::U32(n_layers as u32));
+    metadata.remove(&key);
+    Ok(Some(n_layers))
 }
 
 impl Keys<'_> {

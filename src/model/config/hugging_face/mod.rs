@@ -9,17 +9,33 @@ mod writing;
 
 pub(super) use self::writing::say_expert_count;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::json::{first, object, shown};
 use self::keys::Keys;
-use super::{Biases, Config, FeedForward, Scales, Upstream};
+use super::{Biases, Config, FeedForward, Scales, Upstream, Whole};
 use crate::kernels::rowwise::Activation;
-use crate::model::architectures::{self, Architecture, HeadNorms, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, HeadNorms, Rotation, Scaling, Windows, Wrapper};
+use crate::model::tensors::Spelling;
 use crate::{Error, Result};
 
 /// Name of the configuration file of a Hugging Face model.
 pub const CONFIG_NAME: &str = "config.json";
+
+/// Key of the object that has the settings of the decoder, where that is a part of a model.
+const TEXT_KEY: &str = "text_config";
+
+/// Key of the number of layers of the blocks that draft tokens.
+const DRAFTING_KEY: &str = "mtp_num_hidden_layers";
+
+/// Key that says whether the output head is the embedding.
+const TIED_KEY: &str = "tie_word_embeddings";
+
+/// Key of what quantised weights are like.
+const QUANTISED_KEY: &str = "quantization_config";
+
+/// Keys of the tokens that begin and end a text. Those of a whole model are its decoder's where the decoder has none.
+const TOKEN_KEYS: [&str; 2] = ["bos_token_id", "eos_token_id"];
 
 /// Key of the name of the file that holds the weights, or of their index.
 const WEIGHTS_KEY: &str = "transformers_weights";
@@ -134,15 +150,22 @@ impl Config {
     /// types.
     pub fn parse_noting(json: &[u8], notes: &mut Vec<String>) -> Result<Self> {
         let mut raw = object(json)?;
-        let architecture = Keys(&raw).architecture(notes)?;
+        let (architecture, wrapper) = Keys(&raw).architecture(notes)?;
+        let whole =
+            wrapper.map(|wrapper| Whole { wrapper, object: raw.clone(), spelling: Spelling::default() });
+        if let Some(whole) = &whole {
+            raw = whole.text()?;
+        }
         for (former, key) in architecture.former_keys {
             if let Some(value) = raw.shift_remove(*former) {
                 raw.insert((*key).to_owned(), value);
             }
         }
-        let keys = Keys(&raw);
+        let merged = whole.as_ref().map(|whole| whole.counting(&raw));
+        let keys = Keys(merged.as_ref().unwrap_or(&raw));
         let usual = &architecture.usual;
         keys.refuse_unknown_arithmetic(architecture)?;
+        let [bos_key, eos_key] = TOKEN_KEYS;
         let n_layers = keys.size_or("num_hidden_layers", usual.n_layers)?;
         keys.check_layer_types(architecture, n_layers, notes)?;
         let n_heads = keys.size_or("num_attention_heads", usual.n_heads)?;
@@ -187,23 +210,42 @@ impl Config {
                 .map(|taps| keys.short_convolution(taps))
                 .transpose()?,
             delta_net: architecture.delta_net.map(|rule| keys.delta_net(rule)).transpose()?,
-            tied_head: keys.flag_or("tie_word_embeddings", usual.tied_head)?,
+            tied_head: keys.flag_or(TIED_KEY, usual.tied_head)?,
             biases,
             scales: keys.scales(architecture.scaling, hidden_size)?,
-            bos_token_id: keys.token("bos_token_id", usual.bos, vocab_size)?,
-            eos_token_id: keys.token("eos_token_id", usual.eos, vocab_size)?,
+            bos_token_id: keys.token(bos_key, usual.bos, vocab_size)?,
+            eos_token_id: keys.token(eos_key, usual.eos, vocab_size)?,
             architecture,
             upstream: Upstream::HuggingFace(raw),
+            whole,
         };
         config.check(CONFIG_NAME)
     }
 
     /// Returns the name of the file that holds the weights, or of their index, if `config.json` names it.
     pub fn weights_name(&self) -> Option<&str> {
-        match &self.upstream {
-            Upstream::HuggingFace(raw) => raw.get(WEIGHTS_KEY).and_then(Value::as_str),
-            Upstream::Gguf(_) => None,
+        self.outermost()?.get(WEIGHTS_KEY).and_then(Value::as_str)
+    }
+
+    /// Returns the object of `config.json`, of the whole model if the decoder is a part of one.
+    fn outermost(&self) -> Option<&Map<String, Value>> {
+        match (&self.upstream, &self.whole) {
+            (Upstream::HuggingFace(_), Some(whole)) => Some(&whole.object),
+            (Upstream::HuggingFace(raw), None) => Some(raw),
+            (Upstream::Gguf(_), _) => None,
         }
+    }
+
+    /// Decides that the output head is the embedding, if the files hold no head and the settings of the decoder say so
+    /// although those of the whole model do not. Returns whether they do.
+    pub fn tie_without_head(&mut self) -> bool {
+        let inside = match (&self.upstream, &self.whole) {
+            (Upstream::HuggingFace(raw), Some(_)) => raw.get(TIED_KEY) == Some(&Value::Bool(true)),
+            _ => false,
+        };
+        let decided = inside && !self.tied_head;
+        self.tied_head |= inside;
+        decided
     }
 
     /// Decides on BOS and EOS where `config.json` does not name them, or names an id outside the vocabulary,
@@ -214,10 +256,14 @@ impl Config {
         let Upstream::HuggingFace(raw) = &self.upstream else {
             return;
         };
+        let given = |key: &str| {
+            let outside = || self.whole.as_ref().and_then(|whole| whole.object.get(key));
+            raw.get(key).or_else(outside)
+        };
         let vocab_size = self.vocab_size;
         let fits = |id: &u32| (*id as usize) < vocab_size;
         let mut complete = |key: &str, mut id: Option<u32>, said: Option<Option<u32>>| {
-            match raw.get(key).map(first) {
+            match given(key).map(first) {
                 None => id = said.unwrap_or(id).filter(fits),
                 Some(given) if !given.is_null() && id.is_none() => {
                     id = said.flatten().filter(fits);
@@ -234,34 +280,91 @@ impl Config {
             id
         };
         let bos = tokenizer.begins_with.map(Some).or(tokenizer.bos);
-        self.bos_token_id = complete("bos_token_id", self.bos_token_id, bos);
-        self.eos_token_id = complete("eos_token_id", self.eos_token_id, tokenizer.eos);
+        let [bos_key, eos_key] = TOKEN_KEYS;
+        let bos = complete(bos_key, self.bos_token_id, bos);
+        let eos = complete(eos_key, self.eos_token_id, tokenizer.eos);
+        (self.bos_token_id, self.eos_token_id) = (bos, eos);
+    }
+}
+
+impl Whole {
+    /// Returns the settings of the decoder.
+    fn text(&self) -> Result<Map<String, Value>> {
+        match self.object.get(TEXT_KEY) {
+            Some(Value::Object(text)) => Ok(text.clone()),
+            _ => Err(Error::Format(format!(
+                "{CONFIG_NAME}: it lacks {TEXT_KEY}, the settings of the decoder of {}; download the file again",
+                self.wrapper.class
+            ))),
+        }
+    }
+
+    /// Returns the settings of the decoder that count, of which `text` are its own: as in transformers, the whole model
+    /// says whether the head is tied and how weights are quantised. Tokens that only the whole model names are the
+    /// decoder's.
+    fn counting(&self, text: &Map<String, Value>) -> Map<String, Value> {
+        let mut merged = text.clone();
+        for key in TOKEN_KEYS {
+            if let (false, Some(value)) = (merged.contains_key(key), self.object.get(key)) {
+                merged.insert(key.to_owned(), value.clone());
+            }
+        }
+        if let Some(value) = self.object.get(QUANTISED_KEY).filter(|value| !value.is_null()) {
+            merged.insert(QUANTISED_KEY.to_owned(), value.clone());
+        }
+        let tied = self.object.get(TIED_KEY).filter(|value| !value.is_null()).cloned();
+        merged.insert(TIED_KEY.to_owned(), tied.unwrap_or_else(|| self.wrapper.tied_head.into()));
+        merged
     }
 }
 
 impl Keys<'_> {
-    /// Returns the architecture of the model, which transformers finds by `model_type`. `architectures` decides only
-    /// where there is no `model_type`.
-    fn architecture(&self, notes: &mut Vec<String>) -> Result<&'static Architecture> {
+    /// Returns the architecture of the model, which transformers finds by `model_type`, and the table of the whole model
+    /// if that has other parts. `architectures` decides only where there is no `model_type`.
+    fn architecture(
+        &self,
+        notes: &mut Vec<String>,
+    ) -> Result<(&'static Architecture, Option<&'static Wrapper>)> {
         let text = |value: Option<&Value>| value.map(first).and_then(Value::as_str).map(str::to_owned);
         let name = text(self.present("architectures"));
         let kind = text(self.present("model_type"));
-        let by_kind = kind.as_ref().map(|kind| architectures::by_model_type(kind));
-        let by_name = name.as_ref().map(|name| architectures::by_class(name));
+        let text_type = text(self.present(TEXT_KEY).and_then(|inner| inner.get("model_type")));
+        let wrapped = |is_it: &dyn Fn(&Wrapper) -> bool| {
+            architectures::by_wrapper(is_it, text_type.as_deref())
+                .map(|(found, wrapper)| (found, Some(wrapper)))
+        };
+        let by_kind = kind.as_ref().map(|kind| {
+            let plain = architectures::by_model_type(kind).map(|found| (found, None));
+            plain.or_else(|| wrapped(&|wrapper| wrapper.model_type == kind))
+        });
+        let by_name = name.as_ref().map(|name| {
+            let plain = architectures::by_class(name).map(|found| (found, None));
+            let is_it = |class: &str| class.eq_ignore_ascii_case(name);
+            plain.or_else(|| wrapped(&|wrapper| is_it(wrapper.class) || is_it(wrapper.base)))
+        });
         let refuse = |what: String| {
             let supported = architectures::listed();
             Err(Error::Unsupported(format!("{CONFIG_NAME}: {what} is not supported; {supported} are")))
         };
+        let class = |(found, wrapper): (&'static Architecture, Option<&'static Wrapper>)| {
+            wrapper.map_or(found.class, |wrapper| wrapper.class)
+        };
+        let inside = text_type
+            .as_ref()
+            .map(|kind| format!(" with {TEXT_KEY} of model_type {kind}"))
+            .unwrap_or_default();
         let (name, kind) = (name.unwrap_or_default(), kind.unwrap_or_default());
         match (by_kind, by_name) {
-            (_, Some(None)) => refuse(format!("architecture {name}")),
-            (Some(None), None) => refuse(format!("model_type {kind}")),
-            (Some(None), Some(_)) => refuse(format!("model_type {kind}, by which transformers goes,")),
+            (_, Some(None)) => refuse(format!("architecture {name}{inside}")),
+            (Some(None), None) => refuse(format!("model_type {kind}{inside}")),
+            (Some(None), Some(_)) => {
+                refuse(format!("model_type {kind}{inside}, by which transformers goes,"))
+            }
             (Some(Some(by_kind)), Some(Some(by_name))) if by_kind != by_name => {
                 notes.push(format!(
                     "{CONFIG_NAME}: model_type is {kind}, but architectures names {name}; the model is read as \
                      {}, because transformers goes by model_type.",
-                    by_kind.class
+                    class(by_kind)
                 ));
                 Ok(by_kind)
             }
@@ -274,7 +377,7 @@ impl Keys<'_> {
     /// implemented here.
     fn refuse_unknown_arithmetic(&self, architecture: &Architecture) -> Result<()> {
         let refuse = |what: String| Err(Error::Unsupported(format!("{CONFIG_NAME}: {what}")));
-        if let Some(quantization) = self.present("quantization_config") {
+        if let Some(quantization) = self.present(QUANTISED_KEY) {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
             return refuse(format!(
                 "its weights are quantised ({method}), which is not supported; use the original F32, \
@@ -354,7 +457,7 @@ impl Keys<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::json;
 
     use super::writing::period;
     use super::*;

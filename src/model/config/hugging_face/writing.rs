@@ -6,16 +6,17 @@ use super::json::{MARK, unmarked};
 use super::kinds::layer_type;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
-    CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LOCAL_BASE_KEY,
-    MLP_LAYERS_KEY, NORM_EPSILON_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY,
-    STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY,
+    LOCAL_BASE_KEY, MLP_LAYERS_KEY, NORM_EPSILON_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY,
+    STATES_KEY, STEP_RANK_KEY, TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
     self, Architecture, ExpertLayers, Experts, Gates, Presence, Rotation, Scaling, Windows,
 };
 use crate::model::config::{
-    Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, regroup,
+    Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, Whole,
+    regroup,
 };
 use crate::model::rope::RopeScaling;
 use crate::{Error, Result};
@@ -47,6 +48,9 @@ impl Config {
             {
                 *list = regroup(key, list, groups)?;
             }
+        }
+        if self.architecture.drafts && raw.contains_key(DRAFTING_KEY) {
+            raw.insert(DRAFTING_KEY.into(), 0.into());
         }
         let of_layers =
             |entry: &dyn Fn(&LayerKind) -> Value| self.layers.iter().map(entry).collect::<Vec<_>>();
@@ -83,12 +87,19 @@ impl Config {
             raw.shift_remove(ATTENTION_LAYERS_KEY);
             raw.shift_remove(ATTENTION_INTERVAL_KEY);
         }
-        if let Some(dtype) = dtype {
+        let say_dtype = |object: &mut Map<String, Value>| {
             for key in ["dtype", "torch_dtype"] {
-                if let Some(value) = raw.get_mut(key) {
+                if let (Some(dtype), Some(value)) = (dtype, object.get_mut(key)) {
                     *value = dtype.into();
                 }
             }
+        };
+        say_dtype(&mut raw);
+        if let Some(whole) = &self.whole {
+            let mut object = self.consistent_whole(whole);
+            say_dtype(&mut object);
+            object.insert(TEXT_KEY.into(), raw.into());
+            raw = object;
         }
         let mut bytes = serde_json::to_vec_pretty(&raw)
             .map_err(|e| Error::Format(format!("{CONFIG_NAME}: cannot be written ({e})")))?;
@@ -112,8 +123,8 @@ impl Config {
         if !raw.get("model_type").is_some_and(Value::is_string) {
             raw.insert("model_type".into(), (*model_type).into());
         }
-        if !self.tied_head && raw.get("tie_word_embeddings") == Some(&Value::Bool(true)) {
-            raw.insert("tie_word_embeddings".into(), false.into());
+        if !self.tied_head && raw.get(TIED_KEY) == Some(&Value::Bool(true)) {
+            raw.insert(TIED_KEY.into(), false.into());
         }
         if let Some(Value::Array(types)) = raw.get_mut(LAYER_TYPES_KEY)
             && let Some(first) = types.first().cloned()
@@ -121,6 +132,24 @@ impl Config {
             types.resize(self.n_layers, first);
         }
         raw
+    }
+
+    /// Returns the object of the whole model without what contradicts the settings, likewise; its decoder's settings are
+    /// as they were.
+    fn consistent_whole(&self, whole: &Whole) -> Map<String, Value> {
+        let (mut object, wrapper) = (whole.object.clone(), whole.wrapper);
+        object.shift_remove(WEIGHTS_KEY);
+        if object.get("architectures").is_some_and(|list| list != &json!([wrapper.class])) {
+            object.insert("architectures".into(), json!([wrapper.class]));
+        }
+        if !object.get("model_type").is_some_and(Value::is_string) {
+            object.insert("model_type".into(), wrapper.model_type.into());
+        }
+        let tied = object.get(TIED_KEY).and_then(Value::as_bool).unwrap_or(wrapper.tied_head);
+        if tied != self.tied_head {
+            object.insert(TIED_KEY.into(), self.tied_head.into());
+        }
+        object
     }
 
     /// Makes the object of `config.json` from the settings.
@@ -143,7 +172,7 @@ impl Config {
             "num_hidden_layers": self.n_layers, "hidden_size": self.hidden_size,
             "num_attention_heads": self.n_heads, "num_key_value_heads": self.n_kv_heads, "head_dim": self.head_dim,
             "vocab_size": self.vocab_size, "max_position_embeddings": self.context,
-            architecture.norm_epsilon.unwrap_or(NORM_EPSILON_KEY): self.norm_epsilon, "tie_word_embeddings": self.tied_head,
+            architecture.norm_epsilon.unwrap_or(NORM_EPSILON_KEY): self.norm_epsilon, TIED_KEY: self.tied_head,
             "sliding_window": self.window(), "bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id,
             "pad_token_id": Value::Null, "torch_dtype": "float16",
         });
