@@ -14,6 +14,7 @@
 
 mod method;
 mod options;
+pub mod periodic;
 mod planner;
 pub mod rules;
 mod spans;
