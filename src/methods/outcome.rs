@@ -73,7 +73,7 @@ pub async fn make_plan(
     }
     let mut selector = Selector::new(&reference, resources, baseline.analysis, options.goal().unwrap_or(0));
     let (mut plan, stop) = selector.plan(options, true).await?;
-    if !options.selection.merges_neighbours() && !options.operator.needs_activations() {
+    if !options.merges_neighbours() && !options.operator.needs_activations() {
         plan = measure_steps(&reference, resources, plan).await?;
     }
     let used = match baseline.experts {

@@ -15,6 +15,7 @@
 mod experts;
 mod method;
 mod options;
+pub mod periodic;
 mod planner;
 pub mod rules;
 mod spans;

@@ -131,6 +131,11 @@ pub struct PlanOptions {
     /// those of its model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apart: Vec<usize>,
+    /// Parts of layers that stay at equal distances, each with one flag a layer that says whether the layer has it. The
+    /// layers to remove are then one of the sets after which they do (see [`periodic`](super::periodic)). A session adds
+    /// those of its model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub periodic: Vec<Vec<bool>>,
     /// For [`Selection::Hand`]: the layers to be absorbed into the layer before them, in this order.
     #[serde(default)]
     pub absorb: Vec<usize>,
@@ -182,6 +187,7 @@ impl Default for PlanOptions {
             longest_span: None,
             locked: Vec::new(),
             apart: Vec::new(),
+            periodic: Vec::new(),
             absorb: Vec::new(),
             seed: 0,
             search_tokens: SEARCH_TOKENS,
@@ -221,6 +227,11 @@ impl PlanOptions {
     /// Returns whether the options remove experts and no layers.
     pub fn only_experts(&self) -> bool {
         self.remove_experts > 0 && self.remove == Some(0) && self.selection != Selection::Hand
+    }
+
+    /// Returns whether the plan is made by merging neighbours by their similarity.
+    pub fn merges_neighbours(&self) -> bool {
+        self.selection.merges_neighbours() && self.periodic.is_empty()
     }
 
     /// Returns whether a rule that names layers one by one may remove `layer` of `n_layers`.

@@ -2,20 +2,21 @@
 
 use web_time::Instant;
 
+use super::bounds::bound;
 use crate::analysis::layers::Baseline;
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::methods::Resources;
 use crate::methods::operators::build;
-use crate::methods::operators::{combines_layers, kept_groups, supports};
+use crate::methods::operators::{kept_groups, supports};
 use crate::methods::selection::Selector;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
 use crate::protocol::compare::CompareRow;
 use crate::protocol::events::Event;
 use crate::protocol::options::CompareOptions;
 use crate::quality::Quality;
-use crate::write::check::{check_groups, layers_apart};
+use crate::write::check::check_groups;
 use crate::write::planned_bytes;
 use crate::{Error, Result};
 
@@ -109,8 +110,9 @@ async fn measure(
 ) -> Result<()> {
     let model = plans.selector.reference().context().model;
     supports(method.operator, &model.config)?;
-    let apart = layers_apart(model, &options.output, combines_layers(method.operator, &model.config))?;
-    let plan = plans.plan(&PlanOptions { apart, ..method.options(remove, options.seed) }, remove).await?;
+    let mut bounded = method.options(remove, options.seed);
+    bound(model, &options.output, &mut bounded)?;
+    let plan = plans.plan(&bounded, remove).await?;
     check_groups(model, &options.output, &kept_groups(&plan, &model.config))?;
     row.groups.clone_from(&plan.groups);
     row.layers = plan.groups.len();
@@ -141,7 +143,7 @@ struct PlanCache<'a> {
 
 impl PlanCache<'_> {
     async fn plan(&mut self, options: &PlanOptions, remove: usize) -> Result<MergePlan> {
-        if options.selection != Selection::Mka || options.one_shot {
+        if options.selection != Selection::Mka || options.one_shot || !options.periodic.is_empty() {
             return Ok(self.selector.plan(options, false).await?.0);
         }
         let longest = PlanOptions { remove: Some(self.most), ..options.clone() };

@@ -1,5 +1,6 @@
 //! Session: an opened model, and the results of the stages that have run.
 
+mod bounds;
 mod calibration_curve;
 pub mod compare;
 pub mod estimate;

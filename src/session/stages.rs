@@ -2,6 +2,7 @@
 
 use web_time::Instant;
 
+use super::bounds::{bound, check_plan};
 use super::calibration_curve::calibration_curve;
 use super::compare::{Comparing, compare, methods};
 use super::{Calibrated, Planned, RunOptions, Session};
@@ -13,7 +14,7 @@ use crate::forward::sequences::sequences;
 use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
-use crate::methods::operators::{combines_layers, kept_groups, supports};
+use crate::methods::operators::{kept_groups, supports};
 use crate::methods::outcome::{Outcome, make_plan, measure_plan};
 use crate::methods::{Resources, experts};
 use crate::model::weights::new_layer::NewLayer;
@@ -27,7 +28,7 @@ use crate::protocol::plan::{
 };
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
-use crate::write::check::{check_groups, check_output, layers_apart};
+use crate::write::check::{check_groups, check_output};
 use crate::write::{card, planned_bytes, write_model};
 use crate::{Error, Result, memory};
 
@@ -42,6 +43,15 @@ impl Session {
     /// be read.
     pub async fn check_output(&self, output: &WriteOptions) -> Result<Vec<String>> {
         check_output(&self.model, output).await
+    }
+
+    /// Checks, before any layer runs, that files stored as `output` says can hold the model without as many layers as
+    /// `options` say.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the settings cannot say what would be left, whichever layers go.
+    pub fn check_removal(&self, options: &PlanOptions, output: &WriteOptions) -> Result<()> {
+        bound(&self.model, output, &mut options.clone()).map(drop)
     }
 
     /// Checks, before any layer runs, that models of `operator` can be judged after a similarity stage with
@@ -94,23 +104,8 @@ impl Session {
         let calibrated = self.calibrated()?;
         let mut notes = check_output(&self.model, output).await?;
         supports(options.operator, &self.model.config)?;
-        let combines = combines_layers(options.operator, &self.model.config);
-        let apart = match options.only_experts() {
-            true => Vec::new(),
-            false => layers_apart(&self.model, output, combines)?,
-        };
         let mut options = options.clone();
-        if !apart.is_empty() {
-            notes.push(match combines {
-                true => format!(
-                    "Layers {apart:?} do not become one with the layer before them, which is of another kind."
-                ),
-                false => format!(
-                    "Layers {apart:?} stay, because files of this kind cannot say the rest without them; files of the other kind may."
-                ),
-            });
-            options.apart.extend(apart);
-        }
+        notes.extend(bound(&self.model, output, &mut options)?);
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
@@ -143,6 +138,7 @@ impl Session {
         self.check_plan(plan)?;
         let notes = check_output(&self.model, output).await?;
         supports(plan.operator, &self.model.config)?;
+        check_plan(&self.model, output, plan)?;
         check_groups(&self.model, output, &kept_groups(plan, &self.model.config))?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;

@@ -4,8 +4,10 @@ use super::{gguf, jobs::jobs};
 use crate::format::Container;
 use crate::model::Model;
 use crate::model::architectures::Windows;
+use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::tokenizer::gguf::CHAT_TEMPLATE_KEY;
 use crate::model::weights::new_layer::NewLayer;
+use crate::plan::periodic;
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
 
@@ -51,7 +53,9 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
         }
     }
     jobs(model, &NewLayer::originals(model), storage)?;
-    layers_apart(model, options, false)?;
+    if periodic_parts(model, options).is_empty() {
+        layers_apart(model, options, false)?;
+    }
     Ok(notes)
 }
 
@@ -65,6 +69,60 @@ pub fn check_groups(model: &Model, options: &WriteOptions, groups: &[Vec<usize>]
         Container::Safetensors => model.config.to_config_json(groups, None).map(drop),
         Container::Gguf => model.config.to_metadata(groups, options.dtype).map(drop),
     }
+}
+
+/// Returns the parts of layers that have to stay at equal distances in files stored as `options` say: each in words, and with
+/// one flag a layer that says whether the layer has it. None for most models.
+pub fn periodic_parts(model: &Model, options: &WriteOptions) -> Vec<(&'static str, Vec<bool>)> {
+    match options.storage(model).container {
+        Container::Safetensors => model.config.periodic_parts(),
+        Container::Gguf => Vec::new(),
+    }
+}
+
+/// Checks that `parts`, as [`periodic_parts`] returns them, can stay at equal distances without `k` layers, of which each may
+/// go that `may_go` says; or, if these layers are `named`, without them.
+///
+/// # Errors
+/// [`Error::Unsupported`], naming the nearest sets of layers that can go.
+pub fn check_periodic(
+    parts: &[(&'static str, Vec<bool>)],
+    k: usize,
+    may_go: impl Fn(usize) -> bool,
+    named: Option<&[usize]>,
+) -> Result<()> {
+    let n_layers = parts.first().map_or(0, |(_, flags)| flags.len());
+    let flags: Vec<Vec<bool>> = parts.iter().map(|(_, flags)| flags.clone()).collect();
+    // Near is what has many of the named layers.
+    let cost = |layer: usize| match named {
+        Some(named) if named.contains(&layer) => 0.0,
+        _ if may_go(layer) => 1.0,
+        _ => f64::INFINITY,
+    };
+    let costs: Vec<f64> = (0..n_layers).map(cost).collect();
+    let same = periodic::cheapest(&flags, k, &costs);
+    let mut sorted = named.map(<[usize]>::to_vec);
+    sorted.iter_mut().for_each(|named| named.sort_unstable());
+    if same.is_some() && (sorted.is_none() || sorted == same) {
+        return Ok(());
+    }
+    let sets: Vec<Vec<usize>> = same.into_iter().chain(periodic::nearest(&flags, k, &costs)).collect();
+    let sets: Vec<String> = sets.iter().map(|set| format!("{} ({set:?})", set.len())).collect();
+    let can = match sets.split_last() {
+        None => "no layers can go".to_owned(),
+        Some((only, [])) => format!("the nearest that can go are {only}"),
+        Some((last, others)) => format!("the nearest that can go are {} or {last}", others.join(", ")),
+    };
+    let what: Vec<&str> = parts.iter().map(|(what, _)| *what).collect();
+    let asked = match &sorted {
+        Some(named) => format!("the layers {named:?}"),
+        None => format!("{k} of {n_layers} layers"),
+    };
+    Err(Error::Unsupported(format!(
+        "{CONFIG_NAME} can say layers with {} only at equal distances, as they cannot be without {asked}; {can}; or write \
+         a .gguf file, which holds layers in any order",
+        what.join(" and with ")
+    )))
 }
 
 /// Returns the layers that cannot go: by becoming one with the layer before them if `combines`, because the settings have

@@ -133,6 +133,16 @@ class Transformers(unittest.TestCase):
                         self.assertTrue(torch.equal(before[key].view(torch.int16), after[key].view(torch.int16)), key)
                     self.assertEqual({key for key in after if "language_model" not in key}, set(others))
 
+    def test_sets_of_layers_that_leave_periods(self):
+        for source in ("hf", "model.gguf"):
+            for remove in (2, 4):
+                for method in ("shortgpt", "laminate"):
+                    with self.subTest(f"{source}, {remove}, {method}"):
+                        out = self.out(f"{source}-{remove}-{method}")
+                        laminate("compress", ROOT / "tests/data/architectures/jamba" / source, "--remove", remove, "--method",
+                                 method, "--dtype", "f32", "--samples", 24, "--tokens", 32, "--out", out)
+                        self.check(out, 8 - remove, laminate("evaluate", out, *STORIES)["perplexity"])
+
     def test_a_repeated_recipe_gives_the_same_bytes(self):
         for method in ("mka", "laminate"):
             one, two = self.out(method), self.out(method + "-again")

@@ -29,6 +29,7 @@ mod mmlu;
 mod mutual_information;
 mod open;
 mod output;
+mod periods;
 mod picture;
 mod plan;
 mod planted;

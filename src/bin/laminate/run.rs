@@ -263,6 +263,9 @@ async fn compress(
     }
     let output = arguments.write_options(recipe)?;
     session.check_output(&output).await?;
+    if let Goal::Plan(options) = &goal {
+        session.check_removal(options, &output)?;
+    }
     arguments.check_sizes(operator)?;
     if let Some(bytes) = arguments.fit_bytes(recipe)? {
         session.limit_fits(bytes);

@@ -18,7 +18,7 @@ use crate::forward::runner::Runner;
 use crate::forward::states::HiddenStates;
 use crate::forward::stream::{Stream, state_bytes};
 use crate::methods::Resources;
-use crate::methods::kept::rounds::Rounds;
+use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{PlanOptions, Selection};
@@ -127,6 +127,44 @@ pub async fn search(
         stream = without(&context, &stream, &alive, place).await?;
     }
     Ok(found.removed)
+}
+
+/// Returns the harm of removing each layer alone, by the measure of [`search`]; infinity for a layer that is barred. Harms
+/// that the store of `resources` has are not measured again.
+///
+/// # Errors
+/// Those of [`search`].
+pub async fn harms(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    options: &PlanOptions,
+) -> Result<Vec<f64>> {
+    let sequences = context.sequences.first(n_search_sequences(options, context.sequences.tokens()));
+    let context = Context { sequences: &sequences, ..*context };
+    let n_layers = context.model.config.n_layers;
+    let by_likelihood = options.selection == Selection::GreedyNll;
+    let name = key(&[VERSION], &("each alone", options.selection, options.search_tokens))?;
+    if let Some(kept) = resources.found::<Searched>(Rounds::Searched, &name).await
+        && kept.fits(n_layers)
+    {
+        return Ok(kept.harms());
+    }
+    let mut stream = Stream::open(&context, NewLayer::originals(context.model)).await?;
+    stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    let original = stream.last()?.clone();
+    let places: Vec<usize> =
+        (0..n_layers).filter(|layer| !(by_likelihood && (*layer == 0 || layer + 1 == n_layers))).collect();
+    let scores = without_each(&context, &stream, &places, &original).await?;
+    let mut harms = vec![f64::INFINITY; n_layers];
+    for (place, scores) in places.iter().zip(&scores) {
+        let harm = if by_likelihood { scores.nll } else { scores.kl.unwrap_or(f64::INFINITY) };
+        if let Some(slot) = harms.get_mut(*place) {
+            *slot = if harm.is_nan() { f64::INFINITY } else { harm };
+        }
+    }
+    let found = Searched { removed: Vec::new(), harms: harms.iter().map(|harm| harm.to_bits()).collect() };
+    resources.keep_found(Rounds::Searched, &name, &found).await;
+    Ok(harms)
 }
 
 /// Runs the model of the layers `alive`, which differ from the layers of `stream` from index `place` on.

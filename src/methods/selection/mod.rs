@@ -15,7 +15,7 @@ use crate::evaluate::reference::Reference;
 use crate::methods::selection::neighbours::merge_neighbours;
 use crate::methods::work::{Task, Work};
 use crate::methods::{Resources, kept};
-use crate::plan::{Alpha, MergePlan, PlanOptions, Selection, Stop, rules};
+use crate::plan::{Alpha, MergePlan, PlanOptions, Selection, Stop, periodic, rules};
 
 /// Counts the work of selecting layers.
 pub fn work(task: &Task<'_>) -> Work {
@@ -100,7 +100,7 @@ impl<'a> Selector<'a> {
             let plan = MergePlan { operator: options.operator, ..MergePlan::unmerged(n_layers) };
             return Ok((plan, Stop::Done));
         }
-        let (plan, stop) = match options.selection.merges_neighbours() {
+        let (plan, stop) = match options.merges_neighbours() {
             true => merge_neighbours(self.reference, self.resources, valid, self.analysis, measured).await?,
             false => {
                 let mut removed = self.removed(options).await?;
@@ -141,6 +141,9 @@ impl<'a> Selector<'a> {
         let k = options.goal().unwrap_or(0).min(n_layers.saturating_sub(1));
         let may_go = |layer: usize| options.may_go(layer, n_layers);
         let influence = self.analysis.block_influence();
+        if !options.periodic.is_empty() && options.selection != Selection::Hand {
+            return self.periodic(options, k).await;
+        }
         Ok(match options.selection {
             Selection::Mka | Selection::Redundancy => Vec::new(),
             Selection::Hand => options.absorb.clone(),
@@ -153,6 +156,60 @@ impl<'a> Selector<'a> {
             Selection::GreedyNll | Selection::GreedyKl => self.search(options, k, may_go).await?,
             Selection::Windows => laco::collapse(self.reference.context(), self.reference, k, may_go).await?,
         })
+    }
+
+    /// Returns the set of `k` layers of least summed scores after which the parts of layers that `options` name stay at
+    /// equal distances, in ascending order of the scores. Each rule gives the score of one layer alone: what the rule
+    /// minimises where it removes that layer only.
+    async fn periodic(&mut self, options: &PlanOptions, k: usize) -> Result<Vec<usize>> {
+        let n_layers = self.reference.stored().layers().len();
+        let influence = self.analysis.block_influence().to_vec();
+        let similarity = self.analysis.matrix();
+        // The first layer goes into the one that follows.
+        let alike = |layer: usize| similarity.between(layer.max(1) - 1, layer.max(1));
+        let unlike = |layer: usize| alike(layer).map_or(f64::INFINITY, |alike| 1.0 - alike);
+        let turned = |layer: usize| influence.get(layer).copied().unwrap_or(f64::INFINITY);
+        let depth = |layer: usize| (n_layers - layer) as f64;
+        let scores: Vec<f64> = match options.selection {
+            Selection::Mka => (0..n_layers).map(unlike).collect(),
+            Selection::Redundancy => {
+                let both = |layer: usize| turned(layer.max(1) - 1) + turned(layer.max(1));
+                (0..n_layers).map(|layer| unlike(layer) * both(layer)).collect()
+            }
+            Selection::BlockInfluence => influence,
+            Selection::Pairs => (0..n_layers).map(|layer| turned(layer.max(1) - 1)).collect(),
+            Selection::Tail => (0..n_layers).map(depth).collect(),
+            Selection::Reverse => {
+                let last = |layer: usize| if layer + 1 == n_layers { f64::INFINITY } else { depth(layer) };
+                (0..n_layers).map(last).collect()
+            }
+            Selection::Random => {
+                let order = rules::random(n_layers, n_layers, options.seed, |_| true);
+                (0..n_layers).map(|l| order.iter().position(|each| *each == l).unwrap_or(0) as f64).collect()
+            }
+            Selection::Angular => self.last_tokens().await?.distances(1),
+            Selection::GreedyNll | Selection::GreedyKl => {
+                greedy::harms(self.reference.context(), self.resources, options).await?
+            }
+            Selection::Windows | Selection::Hand => {
+                return Err(Error::Unsupported(format!(
+                    "selection {} does not choose among sets of layers that stay at equal distances; choose another \
+                     rule, or write a .gguf file",
+                    options.selection
+                )));
+            }
+        };
+        let massive = self.analysis.massive();
+        let protected = |layer: usize| {
+            options.selection.merges_neighbours() && !options.release_massive && massive.contains(&layer)
+        };
+        let stays = |layer: usize| !options.may_go(layer, n_layers) || protected(layer);
+        let cost = |(layer, score): (usize, &f64)| if stays(layer) { f64::INFINITY } else { *score };
+        let costs: Vec<f64> = scores.iter().enumerate().map(cost).collect();
+        let mut removed = periodic::cheapest(&options.periodic, k, &costs).unwrap_or_default();
+        let score = |layer: &usize| scores.get(*layer).copied().unwrap_or(f64::INFINITY);
+        removed.sort_by(|a, b| score(a).total_cmp(&score(b)));
+        Ok(removed)
     }
 
     async fn last_tokens(&mut self) -> Result<&LastTokens> {

@@ -35,6 +35,8 @@ export interface PlanOptions {
   locked: number[]
   /** Layers that never become one with the layer before them; the engine adds those of its model. */
   apart?: number[]
+  /** Parts of layers that stay at equal distances, one flag a layer; the engine adds those of its model. */
+  periodic?: boolean[][]
   /** For the selection `hand`: the layers that are absorbed into what is before them, in this order. */
   absorb: number[]
   /** Experts to remove from each layer that has experts, 0; where some are, `remove` may be 0. */

@@ -459,7 +459,6 @@ impl Keys<'_> {
 mod tests {
     use serde_json::json;
 
-    use super::writing::period;
     use super::*;
     use crate::model::rope::RopeScaling;
 
@@ -478,23 +477,6 @@ mod tests {
     fn refused(key: &str, value: Value, expected: &str) {
         let message = config(|c| drop(c.insert(key.into(), value))).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
-    }
-
-    #[test]
-    fn periods_are_found_where_there_are_any() {
-        let flags = |text: &str| text.chars().map(|c| c == 'x').collect::<Vec<_>>();
-        for (text, expected) in [
-            ("--x---x-", Some((4, 2))),
-            ("xxx", Some((1, 0))),
-            ("---", Some((4, 3))),
-            ("-x", Some((2, 1))),
-            ("x-", Some((2, 0))),
-            ("-x-x-", Some((2, 1))),
-            ("xx-", None),
-            ("x-xx", None),
-        ] {
-            assert_eq!(period(&flags(text)), expected, "{text}");
-        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::model::config::{
     regroup,
 };
 use crate::model::rope::RopeScaling;
+use crate::plan::periodic::period;
 use crate::{Error, Result};
 
 /// Keys of lists that are not per layer, although they may have as many entries as the model has layers.
@@ -198,8 +199,8 @@ impl Config {
     /// Writes the periods of the kinds of layers into `object`, for the model that has one layer for each entry of
     /// `groups`.
     fn say_periods(&self, object: &mut Map<String, Value>, groups: &[Vec<usize>]) -> Result<()> {
-        let say = |object: &mut Map<String, Value>, keys: [&str; 2], what: &str, flags: Vec<bool>| {
-            let flags = regroup(what, &flags, groups)?;
+        let say = |object: &mut Map<String, Value>, keys: [&str; 2], what: &str, flags: &[bool]| {
+            let flags = regroup(what, flags, groups)?;
             let (period, offset) = period(&flags).ok_or_else(|| {
                 let layers: Vec<usize> = (0..flags.len()).filter(|layer| flags.get(*layer) == Some(&true)).collect();
                 Error::Unsupported(format!(
@@ -213,22 +214,36 @@ impl Config {
             object.insert(offset_key.into(), offset.into());
             Ok::<_, Error>(())
         };
-        let of_layers = |f: &dyn Fn(&LayerKind) -> bool| self.layers.iter().map(f).collect();
+        for (keys, what, flags) in self.periodic() {
+            say(object, keys, what, &flags)?;
+        }
         if self.architecture.mamba.is_some() {
-            say(object, ATTENTION_PERIOD, "attention", of_layers(&|kind| kind.mixer == Mixer::Attention))?;
             // transformers makes these lists of the periods, and cannot load a file that has them.
             object.shift_remove("layers_block_type");
             object.shift_remove(LAYER_TYPES_KEY);
         }
-        if let Some(Experts { layers: ExpertLayers::Periodic { .. }, .. }) = self.architecture.experts {
-            say(
-                object,
-                EXPERT_PERIOD,
-                "experts",
-                of_layers(&|kind| kind.feed_forward == FeedForward::Experts),
-            )?;
-        }
         Ok(())
+    }
+
+    /// Returns the parts of layers that are said by periods: the keys, the part in words, and which layers have it.
+    fn periodic(&self) -> Vec<([&'static str; 2], &'static str, Vec<bool>)> {
+        let of_layers = |f: &dyn Fn(&LayerKind) -> bool| self.layers.iter().map(f).collect();
+        let mut parts = Vec::new();
+        if self.architecture.mamba.is_some() {
+            let attends = of_layers(&|kind| kind.mixer == Mixer::Attention);
+            parts.push((ATTENTION_PERIOD, "attention", attends));
+        }
+        if let Some(Experts { layers: ExpertLayers::Periodic { .. }, .. }) = self.architecture.experts {
+            let routes = of_layers(&|kind| kind.feed_forward == FeedForward::Experts);
+            parts.push((EXPERT_PERIOD, "experts", routes));
+        }
+        parts
+    }
+
+    /// Returns the parts of layers that `config.json` says by a period and an offset, each in words and with one flag a
+    /// layer that says whether the layer has it. None for most architectures.
+    pub fn periodic_parts(&self) -> Vec<(&'static str, Vec<bool>)> {
+        self.periodic().into_iter().map(|(_, what, flags)| (what, flags)).collect()
     }
 
     /// Returns the architecture of the class that computes the model in transformers: of several architectures of one
@@ -379,17 +394,6 @@ pub fn say_expert_count(raw: &mut Map<String, Value>, rule: architectures::Exper
     for key in if said.is_empty() { vec![usual] } else { said } {
         raw.insert(key.to_owned(), count.into());
     }
-}
-
-/// Finds a period and an offset, less than the period, so that the flags are set of the layers whose number is the offset
-/// when it is divided by the period; `None` if there are none.
-pub(super) fn period(flags: &[bool]) -> Option<(usize, usize)> {
-    let n = flags.len();
-    let candidates = (1..=n + 1).flat_map(|period| (0..period).map(move |offset| (period, offset)));
-    let says = |(period, offset): &(usize, usize)| {
-        flags.iter().enumerate().all(|(layer, flag)| *flag == (layer % period == *offset))
-    };
-    candidates.into_iter().find(says)
 }
 
 pub(super) fn scaling_object(scaling: &RopeScaling) -> Value {

@@ -1,0 +1,68 @@
+//! What the files that are to be written leave of the choice of layers.
+
+use crate::Result;
+use crate::methods::operators::combines_layers;
+use crate::model::Model;
+use crate::plan::{MergePlan, PlanOptions, Selection};
+use crate::protocol::options::WriteOptions;
+use crate::write::check::{check_periodic, layers_apart, periodic_parts};
+
+/// Adds to `options` what files stored as `output` says demand of the layers of `model` that go. Returns notes on it, in
+/// sentences.
+///
+/// # Errors
+/// [`Error::Unsupported`](crate::Error::Unsupported) if no such layers can go, and those of [`layers_apart`].
+pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) -> Result<Vec<String>> {
+    if options.only_experts() {
+        return Ok(Vec::new());
+    }
+    let combines = combines_layers(options.operator, &model.config);
+    let parts = periodic_parts(model, output);
+    // How many layers a model has to have is checked later.
+    let k = options.goal().filter(|k| *k < model.config.n_layers);
+    if let (false, false, Some(k)) = (parts.is_empty(), combines, k) {
+        let named = (options.selection == Selection::Hand).then_some(options.absorb.as_slice());
+        check_periodic(&parts, k, |layer| options.may_go(layer, model.config.n_layers), named)?;
+        let what: Vec<&str> = parts.iter().map(|(what, _)| *what).collect();
+        options.periodic = parts.iter().map(|(_, flags)| flags.clone()).collect();
+        return Ok(match named {
+            Some(_) => Vec::new(),
+            None => vec![format!(
+                "The layers to remove are one of the sets after which layers with {} stay at equal distances, because \
+                 files of this kind can say no other; files of the other kind may.",
+                what.join(" and with ")
+            )],
+        });
+    }
+    let apart = layers_apart(model, output, combines)?;
+    if apart.is_empty() {
+        return Ok(Vec::new());
+    }
+    let note = match combines {
+        true => {
+            format!(
+                "Layers {apart:?} do not become one with the layer before them, which is of another kind."
+            )
+        }
+        false => format!(
+            "Layers {apart:?} stay, because files of this kind cannot say the rest without them; files of the other \
+             kind may."
+        ),
+    };
+    options.apart.extend(apart);
+    Ok(vec![note])
+}
+
+/// Checks that files stored as `output` says can hold what `plan` leaves of `model`, where they demand equal distances.
+///
+/// # Errors
+/// [`Error::Unsupported`](crate::Error::Unsupported), naming the nearest sets of layers that can go.
+pub fn check_plan(model: &Model, output: &WriteOptions, plan: &MergePlan) -> Result<()> {
+    let parts = periodic_parts(model, output);
+    if parts.is_empty() || combines_layers(plan.operator, &model.config) {
+        return Ok(());
+    }
+    let stay: Vec<usize> = (0..plan.groups.len()).filter_map(|place| plan.survivor(place)).collect();
+    let gone: Vec<usize> = (0..plan.n_layers).filter(|layer| !stay.contains(layer)).collect();
+    check_periodic(&parts, gone.len(), |_| true, Some(&gone))
+}
