@@ -9,7 +9,7 @@ use crate::Result;
 /// `activated`. Before the first token all is zero.
 ///
 /// # Errors
-/// [`Error::Internal`] if a length does not fit `shape`.
+/// [`Error::Internal`](crate::Error::Internal) if a length does not fit `shape`.
 pub fn convolve(
     x: &[f32],
     weight: &[f32],

@@ -26,7 +26,7 @@ pub struct Scanned<'a> {
 /// `[batch tokens, channels]`.
 ///
 /// # Errors
-/// [`Error::Internal`] if a length does not fit `shape`.
+/// [`Error::Internal`](crate::Error::Internal) if a length does not fit `shape`.
 pub fn scan(scanned: Scanned<'_>, states: usize, shape: Shape) -> Result<Vec<f32>> {
     let Shape { batch, tokens, channels } = shape;
     let Scanned { x, delta, b, c, a, d } = scanned;

@@ -351,7 +351,8 @@ pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> R
 /// Reads a whole small tensor, such as a norm, in `f32`, as the arithmetic reads it.
 ///
 /// # Errors
-/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and [`Form::read`].
+/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and
+/// [`Form::read`](crate::model::binding::Form::read).
 pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
     let entry = model.entry(id)?;
     let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
