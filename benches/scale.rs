@@ -103,7 +103,7 @@ fn mixtral(folder: &Path) {
     laminate(&path, &["inspect"]);
     laminate(
         &path,
-        &["similarity", "--samples", "4", "--tokens", "16", "--points", "tokens:4", "--device", "cpu"],
+        &["similarity", "--samples", "4", "--tokens", "16", "--points", "tokens:8", "--device", "cpu"],
     );
     std::fs::remove_file(path).unwrap();
 }
