@@ -147,7 +147,7 @@ macro_rules! fixture {
 }
 
 /// One architecture for each thing that layers do: windows, caps, norms after, norms after rotation, partial rotation,
-/// queries that grow, experts, Mamba mixers, short convolutions, delta nets.
+/// queries that grow, experts, Mamba mixers, short convolutions, delta nets, attention and MLP side by side.
 #[wasm_bindgen_test]
 async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
     for (preference, accelerator) in accelerators().await {
@@ -163,6 +163,7 @@ async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
             fixture!("jamba"),
             fixture!("lfm2"),
             fixture!("qwen3_5"),
+            fixture!("cohere2"),
         ] {
             let source: SharedSource = Rc::new(MemorySource::new("model.gguf", file));
             let model = Model::open(name, &[source]).await.unwrap();

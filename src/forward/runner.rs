@@ -104,7 +104,8 @@ impl<'a> Runner<'a> {
         let between = states.chunks.iter().map(|x| layer.after_attention(x.clone(), &self.positions));
         let between: Vec<Tensor<2>> = between.collect::<Result<_>>()?;
         let shapes = states.chunks.iter().map(|x| x.dims());
-        let added = self.mlp(layer, &between).await?;
+        let read = states.chunks.iter().zip(&between).map(|(x, between)| layer.read_by_mlp(x, between));
+        let added = self.mlp(layer, &read.collect::<Vec<_>>()).await?;
         let after = between.into_iter().zip(added).zip(shapes).map(|((x, y), shape)| (x + y).reshape(shape));
         Ok(HiddenStates { chunks: after.collect() })
     }
@@ -123,13 +124,14 @@ impl<'a> Runner<'a> {
         past: &mut Past,
     ) -> Result<Tensor<3>> {
         let shape = x.dims();
-        let between = layer.after_attention_with(x, positions, past)?;
-        let added = self.mlp(layer, std::slice::from_ref(&between)).await?.pop();
+        let between = layer.after_attention_with(x.clone(), positions, past)?;
+        let added = self.mlp(layer, &[layer.read_by_mlp(&x, &between)]).await?.pop();
         Ok((between + added.or_internal("a chunk went into a layer and none came out")?).reshape(shape))
     }
 
-    /// Computes what the MLP or the experts of a layer add to the residual stream, from the stream between attention and
-    /// MLP: one tensor `[n, hidden]` for each chunk of `between`, which are `[n, hidden]`. Tokens are routed first; then
+    /// Computes what the MLP or the experts of a layer add to the residual stream, from the stream that
+    /// [they read](DecoderLayer::read_by_mlp): one tensor `[n, hidden]` for each chunk of `read`, which are `[n, hidden]`.
+    /// Tokens are routed first; then
     /// experts are read one after the other, the next while one works, and only those that tokens were routed to.
     ///
     /// # Errors
@@ -137,12 +139,12 @@ impl<'a> Runner<'a> {
     /// [`ExpertFetch::start`], [`ExpertFetch::finish`] and
     /// [`Experts::upload`](crate::model::layers::experts::Experts::upload), and
     /// [`Error::Device`](crate::Error::Device) if the device fails.
-    pub async fn mlp(&self, layer: &DecoderLayer, between: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+    pub async fn mlp(&self, layer: &DecoderLayer, read: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
         let Some(experts) = layer.experts() else {
-            return between.iter().map(|x| layer.mlp(x.clone())).collect();
+            return read.iter().map(|x| layer.mlp(x.clone())).collect();
         };
-        let mut chunks = Vec::with_capacity(between.len());
-        for x in between {
+        let mut chunks = Vec::with_capacity(read.len());
+        for x in read {
             let x = layer.mlp_input(x.clone())?;
             let scores = to_host(experts.router.forward(x.clone())?, "while routing").await?;
             let sum = experts.shared(&x)?.unwrap_or_else(|| x.zeros_like());

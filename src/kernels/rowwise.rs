@@ -23,14 +23,32 @@ pub fn is_host(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-/// Computes `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`; `weight` is
-/// `[1, width]`.
+/// How rows are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// By the root of the mean of their squares (RMSNorm).
+    Rms,
+    /// Less their mean, by their standard deviation (LayerNorm).
+    Layer,
+}
+
+/// Subtracts the mean of each row of `x` `[n, width]` from the row where a norm of the kind `kind` does so.
+pub fn centred(kind: NormKind, x: Tensor<2>) -> Tensor<2> {
+    match kind {
+        NormKind::Rms => x,
+        NormKind::Layer => x.clone() - x.mean_dim(1),
+    }
+}
+
+/// Computes `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`, for a LayerNorm of `x - mean(x)`;
+/// `weight` is `[1, width]`.
 ///
 /// # Errors
 /// [`Error::Internal`] if a tensor of the CPU is not `f32`.
-pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor<2>> {
+pub fn norm(kind: NormKind, x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor<2>> {
     let device = x.device();
     if !is_host(&device) {
+        let x = centred(kind, x);
         let mean_square = x.clone().square().mean_dim(1);
         let scale = (mean_square + epsilon).sqrt().recip();
         return Ok(x * scale * weight.clone());
@@ -38,6 +56,10 @@ pub fn rms_norm(x: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Result<Tensor
     let [n_rows, width] = x.dims();
     let (mut values, weight) = (host(x)?, host(weight.clone())?);
     for_rows(&mut values, width, |row| {
+        if kind == NormKind::Layer {
+            let mean = sum(row, |x| x) / width as f32;
+            row.iter_mut().for_each(|x| *x -= mean);
+        }
         let mean_square = sum(row, |x| x * x) / width as f32;
         let scale = 1.0 / (mean_square + epsilon as f32).sqrt();
         for (x, w) in row.iter_mut().zip(&weight) {
@@ -305,6 +327,9 @@ mod tests {
         let (x, up, weight) =
             (tensor(7 * 33, 31, [7, 33]), tensor(7 * 33, 57, [7, 33]), tensor(33, 7, [1, 33]));
         let scale = (x.clone().square().mean_dim(1) + 1e-5).sqrt().recip();
+        let centred = x.clone() - x.clone().mean_dim(1);
+        let deviation = (centred.clone().square().mean_dim(1) + 1e-5).sqrt();
+        let layer_norm = centred / deviation;
         let gelu = |x: Tensor<2>| {
             let inner = (x.clone() + x.clone().powi_scalar(3).mul_scalar(0.044_715))
                 .mul_scalar((2.0 / std::f64::consts::PI).sqrt());
@@ -312,7 +337,8 @@ mod tests {
         };
         let capped_by_burn = x.clone().div_scalar(3.0).tanh().mul_scalar(3.0);
         let pairs = [
-            (rms_norm(x.clone(), &weight, 1e-5).unwrap(), x.clone() * scale * weight),
+            (norm(NormKind::Rms, x.clone(), &weight, 1e-5).unwrap(), x.clone() * scale * weight.clone()),
+            (norm(NormKind::Layer, x.clone(), &weight, 1e-5).unwrap(), layer_norm * weight),
             (gated(Activation::Silu, x.clone(), up.clone()).unwrap(), silu(x.clone()) * up.clone()),
             (gated(Activation::GeluTanh, x.clone(), up.clone()).unwrap(), gelu(x.clone()) * up),
             (capped_at(x.reshape([7, 33]), Some(3.0)).unwrap(), capped_by_burn),

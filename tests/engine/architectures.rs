@@ -22,7 +22,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 30] = [
+const FIXTURES: [&str; 32] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -47,6 +47,8 @@ const FIXTURES: [&str; 30] = [
     "jamba",
     "lfm2",
     "qwen3_5",
+    "cohere",
+    "cohere2",
     "qwen3moe_mixed",
     "qwen3moe_step",
     "granite4_nope",

@@ -118,7 +118,7 @@ async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> 
         for (layer, part) in layers.iter().zip(&parts) {
             between = between + layer.attention_written(part.clone())?;
         }
-        let gated = activations(layers, &between)?;
+        let gated = activations(layers, x, &between)?;
         let n_rows = between.dims()[0];
         let is_bos = |row: usize| sequences.has_bos() && row.is_multiple_of(sequences.tokens());
         let weights: Vec<f32> = (0..n_rows).map(|row| if is_bos(row) { 0.0 } else { 1.0 }).collect();

@@ -15,6 +15,7 @@ use crate::maths::least_squares::{eliminate, eliminate_groups};
 use crate::methods::walk::seen::{Read, Seen, normed};
 use crate::methods::walk::span::{Span, SpanChunk};
 use crate::methods::walk::walker::{Systems, Walker};
+use crate::model::architectures::Norms;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 
@@ -66,12 +67,20 @@ impl<'c, 'a> Pooling<'c, 'a> {
 
     /// Folds a linear map into the gate and up projections of each layer: from the residual stream after the
     /// chosen heads, `between` `[n, hidden]` of each chunk, to the stream that the MLP of the layer read in
-    /// the original.
+    /// the original. Where attention and the MLP read the same, from the stream that enters the span.
     ///
     /// # Errors
     /// Those of [`align_attention`](Self::align_attention).
     pub async fn align_mlp(&self, between: &[Tensor<2>], folded: &mut [Folded]) -> Result<()> {
-        let systems = self.alignment(between, |read| &read.mlp).await?;
+        let entering;
+        let now = match self.walker.context.model.config.architecture.norms {
+            Norms::Shared => {
+                entering = self.span.chunks().map(|chunk| as_rows(chunk.entering)).collect::<Vec<_>>();
+                &entering
+            }
+            _ => between,
+        };
+        let systems = self.alignment(now, |read| &read.mlp).await?;
         self.fold_maps(systems, folded, &[Role::Gate, Role::Up]).await
     }
 
@@ -85,7 +94,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
         let mut systems: Vec<Systems> = (0..self.span.layers.len()).map(one).collect::<Result<_>>()?;
         let mut target = Vec::new();
         for (chunk, now) in self.span.chunks().zip(now) {
-            let read = to_host(normed(now.clone(), config.norm_epsilon), "while fitting").await?;
+            let read = to_host(normed(now.clone(), config), "while fitting").await?;
             let weights = vec![1.0; read.len() / width.max(1)];
             for (original, systems) in self.seen(&chunk).await?.reads.iter().zip(&mut systems) {
                 target.resize(read.len(), 0.0);
@@ -216,7 +225,7 @@ impl<'c, 'a> Pooling<'c, 'a> {
         let width = inner * layers.len();
         let mut systems = self.walker.systems(width)?;
         for (chunk, between) in self.span.chunks().zip(between) {
-            let gated = activations(layers, between)?;
+            let gated = activations(layers, chunk.entering, between)?;
             let mut target = chunk.leaving - between.clone();
             for bias in layers.iter().filter_map(|layer| layer.down().ok()?.bias()) {
                 target = target - bias.clone();

@@ -240,7 +240,7 @@ async fn replaced(
             }
             Part::Mlp => {
                 let between = uploaded.after_attention(chunk.entering.clone(), walker.runner.positions())?;
-                new.down()?.forward(uploaded.activations(between)?)?
+                new.down()?.forward(uploaded.activations(uploaded.read_by_mlp(chunk.entering, &between))?)?
             }
         };
         let squares = to_host(lengths.square().mean_dim(1), "while fitting").await?;
@@ -273,7 +273,7 @@ async fn fit_joint(
     for chunk in span.chunks() {
         let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
         let between = as_rows(chunk.entering) + layer.attention_written(contexts.clone())?;
-        let activations = layer.activations(between.clone())?;
+        let activations = layer.activations(layer.read_by_mlp(chunk.entering, &between))?;
         let residual = chunk.leaving - between - layer.mlp_written(activations.clone())?;
         let regressors = joined(vec![contexts, activations]).await?;
         walker.add(
@@ -298,7 +298,7 @@ async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, do
     let mut systems = walker.systems(config.intermediate_size)?;
     for chunk in span.chunks() {
         let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions())?;
-        let activations = layer.activations(between.clone())?;
+        let activations = layer.activations(layer.read_by_mlp(chunk.entering, &between))?;
         let residual = chunk.leaving - between - layer.mlp_written(activations.clone())?;
         let (z, y) =
             (to_host(activations, "while fitting").await?, to_host(residual, "while fitting").await?);
@@ -324,7 +324,8 @@ async fn fit_attention(
         between.push(as_rows(chunk.entering) + layer.attention_written(contexts.clone())?);
         chunks.push((chunk, contexts));
     }
-    let added = walker.runner.mlp(layer, &between).await?;
+    let read = chunks.iter().zip(&between).map(|((chunk, _), x)| layer.read_by_mlp(chunk.entering, x));
+    let added = walker.runner.mlp(layer, &read.collect::<Vec<_>>()).await?;
     for (((chunk, contexts), between), added) in chunks.into_iter().zip(between).zip(added) {
         let residual = chunk.leaving - between - added;
         let (z, y) = (to_host(contexts, "while fitting").await?, to_host(residual, "while fitting").await?);

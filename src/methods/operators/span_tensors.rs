@@ -7,7 +7,7 @@ use crate::format::stored::Stored;
 use crate::forward::states::to_host;
 use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
-use crate::model::architectures::HeadNorms;
+use crate::model::architectures::{HeadNorms, Norms};
 use crate::model::config::LayerKind;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
@@ -16,11 +16,11 @@ use crate::model::{Config, Model};
 use crate::{Error, Result};
 
 /// Weights of a layer of a span in `f32`, with its norms folded into the projections that read them: the
-/// layer computes `norm(x) W'` with a plain RMSNorm.
+/// layer computes `norm(x) W'` with a norm without weights.
 #[derive(Clone)]
 pub struct Folded {
     tensors: Vec<(Role, Vec<f32>)>,
-    /// Weights of the norms before attention and before the MLP.
+    /// Weights of the norms before attention and before the MLP, which may be one norm.
     norms: [Vec<f32>; 2],
     kind: LayerKind,
 }
@@ -39,7 +39,10 @@ impl Folded {
         }
         let mut folded = Self { tensors, norms: [Vec::new(), Vec::new()], kind };
         let attention = std::mem::take(folded.get_mut(Role::AttentionNorm)?);
-        let mlp = std::mem::take(folded.get_mut(Role::MlpNorm)?);
+        let mlp = match config.architecture.norms {
+            Norms::Shared => attention.clone(),
+            _ => std::mem::take(folded.get_mut(Role::MlpNorm)?),
+        };
         for (role, norm) in [
             (Role::Query, &attention),
             (Role::Key, &attention),
@@ -162,12 +165,17 @@ pub fn contexts(layers: &[DecoderLayer], x: &Tensor<3>, walker: &Walker<'_>) -> 
 }
 
 /// Computes the gated activations of the MLP of each layer, `[n, intermediate]`, all from the same residual
-/// stream `between` `[n, hidden]`.
+/// stream: `between` `[n, hidden]` attention and MLP, or `entering` `[sequences, tokens, hidden]` the layers where attention
+/// and the MLP read the same.
 ///
 /// # Errors
 /// Those of [`DecoderLayer::activations`].
-pub fn activations(layers: &[DecoderLayer], between: &Tensor<2>) -> Result<Vec<Tensor<2>>> {
-    layers.iter().map(|layer| layer.activations(between.clone())).collect()
+pub fn activations(
+    layers: &[DecoderLayer],
+    entering: &Tensor<3>,
+    between: &Tensor<2>,
+) -> Result<Vec<Tensor<2>>> {
+    layers.iter().map(|layer| layer.activations(layer.read_by_mlp(entering, between))).collect()
 }
 
 /// Assembles the tensors of the layer that has the given `groups` of heads and `neurons` of a span, both

@@ -10,6 +10,8 @@ use super::walker::Walker;
 use crate::Result;
 use crate::error::OrInternal;
 use crate::forward::states::{as_rows, to_host};
+use crate::kernels::rowwise::centred;
+use crate::model::Config;
 use crate::model::layers::decoder::DecoderLayer;
 
 /// Inputs of a layer on one chunk: rows `[n, hidden]`, each [`normed`], so that no entry is larger than the
@@ -18,7 +20,7 @@ use crate::model::layers::decoder::DecoderLayer;
 pub struct Read {
     /// Input of attention: the residual stream before the layer.
     pub attention: Vec<f16>,
-    /// Input of the MLP: the residual stream between attention and MLP.
+    /// Input of the MLP: the residual stream between attention and MLP, or that before the layer.
     pub mlp: Vec<f16>,
 }
 
@@ -43,13 +45,14 @@ impl Seen {
         layer: &DecoderLayer,
         x: &Tensor<3>,
     ) -> Result<Tensor<3>> {
-        let epsilon = walker.context.model.config.norm_epsilon;
+        let config = &walker.context.model.config;
         let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+        let read = layer.read_by_mlp(x, &between);
         self.reads.push(Read {
-            attention: halves(normed(as_rows(x), epsilon)).await?,
-            mlp: halves(normed(between.clone(), epsilon)).await?,
+            attention: halves(normed(as_rows(x), config)).await?,
+            mlp: halves(normed(read.clone(), config)).await?,
         });
-        let added = walker.runner.mlp(layer, std::slice::from_ref(&between)).await?.pop();
+        let added = walker.runner.mlp(layer, &[read]).await?.pop();
         let written = added.or_internal("a chunk went into a layer and none came out")?;
         self.written = Some(match self.written.take() {
             Some(before) => before + written.clone(),
@@ -104,9 +107,10 @@ impl Watched {
     }
 }
 
-/// Divides each row of `x` `[n, width]` by its root mean square, `sqrt(mean(x^2) + epsilon)`.
-pub fn normed(x: Tensor<2>, epsilon: f64) -> Tensor<2> {
-    let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
+/// Normalises each row of `x` `[n, width]` as the norms of a model with the configuration `config` do, without weights.
+pub fn normed(x: Tensor<2>, config: &Config) -> Tensor<2> {
+    let x = centred(config.architecture.norm, x);
+    let scale = (x.clone().square().mean_dim(1) + config.norm_epsilon).sqrt().recip();
     x * scale
 }
 

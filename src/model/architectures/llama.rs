@@ -1,7 +1,7 @@
 //! Llama 1 to 3 and what is built alike, and Mistral, which adds a window.
 
 use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windows};
-use crate::kernels::rowwise::Activation;
+use crate::kernels::rowwise::{Activation, NormKind};
 use crate::model::binding::RowOrder;
 
 /// Llama 1 to 3, SmolLM 1 and 2, TinyLlama and many others.
@@ -32,6 +32,7 @@ pub const LLAMA: Architecture = Architecture {
     input_biases: Presence::Key("attention_bias", false),
     output_bias: Presence::Key("attention_bias", false),
     mlp_biases: Presence::Key("mlp_bias", false),
+    norm: NormKind::Rms,
     norms: Norms::Before,
     head_norms: HeadNorms::None,
     norm_offset: 0.0,

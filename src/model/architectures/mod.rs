@@ -5,6 +5,7 @@
 //! [`ALL`], and add a fixture to `tests/data/architectures/`, whose test then holds states and likelihoods against
 //! transformers and llama.cpp.
 
+mod cohere;
 mod ernie;
 mod exaone;
 mod gemma;
@@ -26,11 +27,11 @@ use super::binding::{HeadOrder, RowOrder};
 use super::config::Mixer;
 use super::tensors::Role;
 use crate::format::Container;
-use crate::kernels::rowwise::Activation;
+use crate::kernels::rowwise::{Activation, NormKind};
 
 /// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
 /// can say all that the others can.
-pub static ALL: [&Architecture; 25] = [
+pub static ALL: [&Architecture; 27] = [
     &llama::LLAMA,
     &llama::MISTRAL,
     &mixtral::MIXTRAL,
@@ -51,6 +52,8 @@ pub static ALL: [&Architecture; 25] = [
     &granite::GRANITE_MOE,
     &olmo::OLMO3,
     &olmo::OLMO2,
+    &cohere::COHERE,
+    &cohere::COHERE2,
     &glm::GLM4,
     &exaone::EXAONE4,
     &hunyuan::HUNYUAN,
@@ -84,6 +87,8 @@ pub struct Architecture {
     pub output_bias: Presence,
     /// Whether the projections of the MLP have biases.
     pub mlp_biases: Presence,
+    /// How rows are normalised.
+    pub norm: NormKind,
     /// Where a layer normalises what its attention and its MLP read or write.
     pub norms: Norms,
     /// How queries and keys are normalised.
@@ -153,7 +158,7 @@ impl Architecture {
 
     /// Returns whether a layer normalises what attention and the MLP add to the residual stream.
     pub fn norms_after(&self) -> bool {
-        self.norms != Norms::Before
+        matches!(self.norms, Norms::After | Norms::Around)
     }
 }
 
@@ -271,6 +276,8 @@ pub enum Norms {
     After,
     /// `x + norm(f(norm(x)))`, with norms of their own before and after.
     Around,
+    /// `x + attention(norm(x)) + mlp(norm(x))`, with one norm for both.
+    Shared,
 }
 
 /// How queries and keys are normalised.
@@ -293,6 +300,9 @@ pub enum Scaling {
     None,
     /// Factors of embeddings, scores, residuals and logits, as `config.json` says.
     Factors,
+    /// Logits are multiplied by `logit_scale`, or else by this number. In a GGUF file, by the number under the key that
+    /// is a divisor elsewhere.
+    Logits(f64),
     /// Embeddings are multiplied by the root of their width, scores by the root of 1 / `query_pre_attn_scalar`, and
     /// both scores and logits may be capped.
     Gemma {
@@ -406,6 +416,8 @@ pub enum Rotation {
     LocalUnscaled,
     /// Only layers with a window rotate, or all if none has a window.
     Windowed,
+    /// Only layers with a window rotate.
+    OnlyWindowed,
 }
 
 /// Returns `false` for every `n`-th of `n_layers` layers, and `true` for the others.

@@ -40,7 +40,7 @@ pub struct Config {
     pub vocab_size: usize,
     /// Longest declared context in tokens.
     pub context: usize,
-    /// Epsilon of RMSNorm, added to the mean square.
+    /// Epsilon of the norms, added to the mean square.
     pub norm_epsilon: f64,
     /// Rotations of queries and keys, to which [`LayerKind::rope`] points; at least one. The first is that of the layers
     /// without a window, if layers differ.
@@ -475,6 +475,7 @@ impl LayerParts {
         let n_layers = windows.len();
         let rotated = match (rotation, rotated) {
             (Rotation::Never, _) => vec![false; n_layers],
+            (Rotation::OnlyWindowed, _) => windows.iter().map(Option::is_some).collect(),
             (Rotation::Windowed, _) if has_windows => windows.iter().map(Option::is_some).collect(),
             (_, Some(rotated)) => rotated,
             (_, None) => vec![true; n_layers],

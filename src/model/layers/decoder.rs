@@ -2,7 +2,7 @@
 //!
 //! `x + Attention(RMSNorm(x))`, then `x + MLP(RMSNorm(x))`, with grouped queries, rotary positions and a gated MLP. Some
 //! architectures normalise what attention and the MLP write, too, or only that; some have a Mamba mixer in the place of
-//! attention, or experts in the place of the MLP.
+//! attention, or experts in the place of the MLP; and in some, attention and the MLP read the same.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use super::experts::Experts;
 use super::linear::Linear;
 use super::mixer::{Mixing, Past};
 use super::mlp::Mlp;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use super::upload::TensorsByRole;
 use crate::device::{Accelerator, Tally};
 use crate::kernels::rowwise;
 use crate::model::Config;
+use crate::model::architectures::Norms;
 use crate::model::config::FeedForward;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::LayerTensors;
@@ -28,14 +29,16 @@ use crate::{Error, Result};
 pub struct DecoderLayer {
     tally: Arc<Tally>,
     /// Norms of what the mixer reads and of what it writes.
-    attention_norms: [Option<RmsNorm>; 2],
+    attention_norms: [Option<Norm>; 2],
     mixer: Mixing,
     /// Factor of what attention and the MLP add to the residual stream.
     residual_scale: f64,
     /// Output projection of the mixer.
     output: Linear,
     /// Norms of what the MLP reads and of what it writes.
-    mlp_norms: [Option<RmsNorm>; 2],
+    mlp_norms: [Option<Norm>; 2],
+    /// Whether the MLP reads the stream before the layer, and not the stream after attention.
+    is_parallel: bool,
     feed_forward: Feed,
 }
 
@@ -56,14 +59,18 @@ impl DecoderLayer {
         let LayerTensors { tensors, kind, experts, storage } = tensors;
         let architecture = config.architecture;
         let mut parts = TensorsByRole { config, tensors, accelerator };
-        let mut norms = |before, after| -> Result<[Option<RmsNorm>; 2]> {
+        let mut norms = |before, after| -> Result<[Option<Norm>; 2]> {
             Ok([
                 architecture.norms_before().then(|| parts.norm(before)).transpose()?,
                 architecture.norms_after().then(|| parts.norm(after)).transpose()?,
             ])
         };
         let attention_norms = norms(Role::AttentionNorm, Role::AttentionAfterNorm)?;
-        let mlp_norms = norms(Role::MlpNorm, Role::MlpAfterNorm)?;
+        let is_parallel = architecture.norms == Norms::Shared;
+        let mlp_norms = match is_parallel {
+            true => attention_norms.clone(),
+            false => norms(Role::MlpNorm, Role::MlpAfterNorm)?,
+        };
         accelerator.tally().add_upload();
         let (mixer, output) = parts.mixer(kind)?;
         Ok(Self {
@@ -73,6 +80,7 @@ impl DecoderLayer {
             residual_scale: config.scales.residual,
             output,
             mlp_norms,
+            is_parallel,
             feed_forward: match kind.feed_forward {
                 FeedForward::Mlp => Feed::Mlp(Box::new(parts.mlp()?)),
                 FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, storage)?)),
@@ -88,9 +96,19 @@ impl DecoderLayer {
     /// [`Runner::forward`](crate::forward::runner::Runner::forward) runs; those of [`Mixing::forward`] and [`Linear::forward`].
     pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
         let shape = x.dims();
-        let x = self.after_attention(x, positions)?;
-        let mlp = self.mlp(x.clone())?;
-        Ok((x + mlp).reshape(shape))
+        let between = self.after_attention(x.clone(), positions)?;
+        let mlp = self.mlp(self.read_by_mlp(&x, &between))?;
+        Ok((between + mlp).reshape(shape))
+    }
+
+    /// Returns the residual stream that the MLP or the experts read, `[batch * tokens, hidden]`: the stream `between`
+    /// attention and MLP, which has this shape, or the stream `entering` `[batch, tokens, hidden]` the layer where attention
+    /// and the MLP read the same.
+    pub fn read_by_mlp(&self, entering: &Tensor<3>, between: &Tensor<2>) -> Tensor<2> {
+        match self.is_parallel {
+            true => entering.clone().reshape(between.dims()),
+            false => between.clone(),
+        }
     }
 
     /// Computes the residual stream `[batch * tokens, hidden]` between attention and MLP as
@@ -166,12 +184,12 @@ impl DecoderLayer {
         Ok(rowwise::scaled(contexts, self.residual_scale))
     }
 
-    /// Computes what the MLP adds to the residual stream, `[n, hidden]`, from the stream `x` `[n, hidden]` between
-    /// attention and MLP. Rows go in blocks whose activations fit in a binding of the device.
+    /// Computes what the MLP adds to the residual stream, `[n, hidden]`, from the stream `x` `[n, hidden]` that
+    /// [it reads](Self::read_by_mlp). Rows go in blocks whose activations fit in a binding of the device.
     ///
     /// # Errors
     /// [`Error::Internal`] for a layer with experts, which [`Runner::mlp`](crate::forward::runner::Runner::mlp) reads one
-    /// by one; those of [`Linear::forward`] and [`RmsNorm::forward`].
+    /// by one; those of [`Linear::forward`] and [`Norm::forward`].
     pub fn mlp(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_mlp(x.dims()[0]);
         let y = self.own_mlp()?.forward(self.mlp_input(x)?, self.residual_scale)?;
@@ -179,11 +197,11 @@ impl DecoderLayer {
         normed(after.as_ref(), y)
     }
 
-    /// Returns what the MLP, the router and the experts read, `[n, hidden]`: the stream `x` `[n, hidden]` between attention
-    /// and MLP, normalised if the layer does so.
+    /// Returns what the MLP, the router and the experts read, `[n, hidden]`: the stream `x` `[n, hidden]` that
+    /// [they read](Self::read_by_mlp), normalised if the layer does so.
     ///
     /// # Errors
-    /// Those of [`RmsNorm::forward`].
+    /// Those of [`Norm::forward`].
     pub fn mlp_input(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         let [before, _] = &self.mlp_norms;
         normed(before.as_ref(), x)
@@ -193,7 +211,7 @@ impl DecoderLayer {
     /// residuals are.
     ///
     /// # Errors
-    /// Those of [`RmsNorm::forward`].
+    /// Those of [`Norm::forward`].
     pub fn mlp_output(&self, y: Tensor<2>) -> Result<Tensor<2>> {
         self.tally.add_mlp(y.dims()[0]);
         let [_, after] = &self.mlp_norms;
@@ -216,12 +234,12 @@ impl DecoderLayer {
     }
 
     /// Computes what [`mlp_written`](Self::mlp_written) makes the output of the MLP of, `[n, intermediate]`, from the
-    /// residual stream `x` `[n, hidden]` between attention and MLP: the gated activations before the down projection,
+    /// residual stream `x` `[n, hidden]` that [it reads](Self::read_by_mlp): the gated activations before the down projection,
     /// scaled as residuals are, and divided by the root mean square of each row after the down projection if the layer
     /// normalises that.
     ///
     /// # Errors
-    /// Those of [`Linear::forward`], [`RmsNorm::forward`] and [`rowwise::gated`].
+    /// Those of [`Linear::forward`], [`Norm::forward`] and [`rowwise::gated`].
     pub fn activations(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         let gated = self.gated(x)?;
         let [_, after] = &self.mlp_norms;
@@ -248,7 +266,7 @@ impl DecoderLayer {
 }
 
 /// Normalises each row of `x` if there is a norm.
-fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Result<Tensor<2>> {
+fn normed(norm: Option<&Norm>, x: Tensor<2>) -> Result<Tensor<2>> {
     match norm {
         Some(norm) => norm.forward(x),
         None => Ok(x),
@@ -256,7 +274,7 @@ fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Result<Tensor<2>> {
 }
 
 /// Multiplies each row of `x` by the weights of the norm if there is one.
-fn weighted(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+fn weighted(norm: Option<&Norm>, x: Tensor<2>) -> Tensor<2> {
     match norm {
         Some(norm) => norm.weighted(x),
         None => x,
@@ -264,7 +282,7 @@ fn weighted(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
 }
 
 /// Divides each row of `x` by the root mean square of the row after `projection`, if there is a norm after it.
-fn divided(norm: Option<&RmsNorm>, x: Tensor<2>, projection: &Linear) -> Result<Tensor<2>> {
+fn divided(norm: Option<&Norm>, x: Tensor<2>, projection: &Linear) -> Result<Tensor<2>> {
     match norm {
         Some(norm) => Ok(x.clone() * norm.factors(projection.forward(x)?)),
         None => Ok(x),

@@ -8,7 +8,7 @@ use super::convolution::Convolution;
 use super::heads::each_head;
 use super::linear::Linear;
 use super::mixer::Memory;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use crate::Result;
 use crate::kernels::delta_rule::{Corrected, Heads, correct};
 use crate::kernels::rowwise::{host, is_host};
@@ -35,7 +35,7 @@ pub struct DeltaNet {
     /// Decays `A`, negative, `[value heads]`.
     pub decay: Vec<f32>,
     /// Norm of the output of each value head.
-    pub norm: RmsNorm,
+    pub norm: Norm,
 }
 
 impl DeltaNet {
@@ -43,7 +43,7 @@ impl DeltaNet {
     /// `[batch * tokens, hidden]` of `batch` sequences. With a `memory`, the tokens follow those that it is of.
     ///
     /// # Errors
-    /// Those of [`Linear::forward`], [`Convolution::forward`], [`RmsNorm::forward`] and [`correct`].
+    /// Those of [`Linear::forward`], [`Convolution::forward`], [`Norm::forward`] and [`correct`].
     pub fn forward(&self, x: Tensor<2>, batch: usize, mut memory: Option<&mut Memory>) -> Result<Tensor<2>> {
         let sizes = self.sizes;
         let (keys, values) = (sizes.keys(), sizes.values());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::linear::Linear;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use crate::Result;
 use crate::device::{Accelerator, Tally};
 use crate::kernels::rowwise;
@@ -22,7 +22,7 @@ const SLICE_BYTES: u64 = 32 << 20;
 pub struct Head<'a> {
     model: &'a Model,
     accelerator: &'a Accelerator,
-    norm: RmsNorm,
+    norm: Norm,
     rows_per_slice: usize,
 }
 
@@ -64,7 +64,12 @@ impl<'a> Head<'a> {
     /// Those of [`read_whole`].
     pub async fn open(model: &'a Model, accelerator: &'a Accelerator, n_rows: usize) -> Result<Self> {
         let weight = read_whole(model, TensorId::FinalNorm).await?;
-        let norm = RmsNorm::new(weight, model.config.norm_epsilon, accelerator.device());
+        let norm = Norm::new(
+            model.config.architecture.norm,
+            weight,
+            model.config.norm_epsilon,
+            accelerator.device(),
+        );
         let widest = 4 * model.config.hidden_size.max(n_rows) as u64;
         let rows_per_slice = usize::try_from(SLICE_BYTES / widest.max(1)).unwrap_or(usize::MAX);
         Ok(Self { model, accelerator, norm, rows_per_slice: rows_per_slice.max(1) })
@@ -73,7 +78,7 @@ impl<'a> Head<'a> {
     /// Applies the final norm to hidden states `[n, hidden]`.
     ///
     /// # Errors
-    /// Those of [`RmsNorm::forward`].
+    /// Those of [`Norm::forward`].
     pub fn normalise(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.norm.forward(states)
     }

@@ -5,7 +5,7 @@ use burn::tensor::activation::sigmoid;
 
 use super::attention::{KeysAndValues, Positions, gather};
 use super::linear::Linear;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use crate::Result;
 use crate::kernels::attention::{Heads, Scoring};
 use crate::model::config::LayerKind;
@@ -43,12 +43,12 @@ pub enum HeadWeights {
     /// None: they are not normalised.
     None,
     /// Of each query head and of each key head.
-    Each([RmsNorm; 2]),
+    Each([Norm; 2]),
     /// Of each head, which is rotated between the norm and its weights: norms without weights, and the products of the
     /// weights of queries and keys, which may all be of the queries.
-    EachRotated([RmsNorm; 2], Vec<f32>),
+    EachRotated([Norm; 2], Vec<f32>),
     /// Of all query heads together and of all key heads together.
-    All([RmsNorm; 2]),
+    All([Norm; 2]),
 }
 
 impl Attention {
@@ -56,7 +56,7 @@ impl Attention {
     /// `[batch * tokens, hidden]`. With `past`, the tokens follow those whose keys and values are there.
     ///
     /// # Errors
-    /// Those of [`gather`], [`Linear::forward`] and [`RmsNorm::forward`].
+    /// Those of [`gather`], [`Linear::forward`] and [`Norm::forward`].
     pub fn contexts(
         &self,
         x: Tensor<2>,
@@ -103,8 +103,8 @@ impl Attention {
 /// Normalises each head of `x` `[n, heads * width]`.
 ///
 /// # Errors
-/// Those of [`RmsNorm::forward`].
-pub fn each_head(norm: &RmsNorm, x: Tensor<2>, width: usize) -> Result<Tensor<2>> {
+/// Those of [`Norm::forward`].
+pub fn each_head(norm: &Norm, x: Tensor<2>, width: usize) -> Result<Tensor<2>> {
     let [n, columns] = x.dims();
     Ok(norm.forward(x.reshape([n * columns / width.max(1), width]))?.reshape([n, columns]))
 }

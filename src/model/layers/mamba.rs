@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::convolution::Convolution;
 use super::linear::Linear;
 use super::mixer::Memory;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use crate::Result;
 use crate::kernels::mamba::{Scanned, scan};
 use crate::kernels::recurrence::Shape;
@@ -26,7 +26,7 @@ pub struct Mamba {
     /// Projection of the channels to step, `B` and `C`, `[rank + 2 states, channels]`.
     pub selection: Linear,
     /// Norms of step, `B` and `C`.
-    pub norms: [RmsNorm; 3],
+    pub norms: [Norm; 3],
     /// Projection of the step to the channels, `[channels, rank]`, with its bias.
     pub step: Linear,
     /// Decays `A`, negative, `[channels, states]`.
@@ -40,7 +40,7 @@ impl Mamba {
     /// `[batch * tokens, hidden]` of `batch` sequences. With a `memory`, the tokens follow those that it is of.
     ///
     /// # Errors
-    /// Those of [`Linear::forward`], [`RmsNorm::forward`], [`Convolution::forward`] and [`scan`].
+    /// Those of [`Linear::forward`], [`Norm::forward`], [`Convolution::forward`] and [`scan`].
     pub fn forward(&self, x: Tensor<2>, batch: usize, mut memory: Option<&mut Memory>) -> Result<Tensor<2>> {
         let [n, _] = x.dims();
         let MambaSizes { channels, states, rank, .. } = self.sizes;
@@ -49,7 +49,7 @@ impl Mamba {
         let x = self.convolution.forward(x, batch, memory.as_deref_mut())?;
         let selected = self.selection.forward(x.clone())?;
         let [step_norm, b_norm, c_norm] = &self.norms;
-        let part = |norm: &RmsNorm, first, width| norm.forward(selected.clone().narrow(1, first, width));
+        let part = |norm: &Norm, first, width| norm.forward(selected.clone().narrow(1, first, width));
         let step = part(step_norm, 0, rank)?;
         let (b, c) = (part(b_norm, rank, states)?, part(c_norm, rank + states, states)?);
         let delta = softplus(self.step.forward(step)?, 1.0);

@@ -8,7 +8,7 @@ use super::linear::Linear;
 use super::mamba::Mamba;
 use super::mixer::Mixing;
 use super::mlp::{Mlp, mlp_rows};
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use super::short_convolution::ShortConvolution;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
@@ -45,7 +45,7 @@ impl TensorsByRole<'_> {
         }
     }
 
-    pub(super) fn norm(&mut self, role: Role) -> Result<RmsNorm> {
+    pub(super) fn norm(&mut self, role: Role) -> Result<Norm> {
         let weight = self.values(role)?;
         Ok(self.norm_of(weight))
     }
@@ -94,8 +94,8 @@ impl TensorsByRole<'_> {
         ))
     }
 
-    fn norm_of(&self, weight: Vec<f32>) -> RmsNorm {
-        RmsNorm::new(weight, self.config.norm_epsilon, self.accelerator.device())
+    fn norm_of(&self, weight: Vec<f32>) -> Norm {
+        Norm::new(self.config.architecture.norm, weight, self.config.norm_epsilon, self.accelerator.device())
     }
 
     fn head_norms(&mut self) -> Result<HeadWeights> {

@@ -3,7 +3,7 @@
 use super::names::{LAYER_NAMES, pick};
 use crate::format::Container;
 use crate::model::Config;
-use crate::model::architectures::{Architecture, HeadNorms};
+use crate::model::architectures::{Architecture, HeadNorms, Norms};
 use crate::model::config::{Biases, FeedForward, LayerKind, Mixer};
 
 /// Role of a tensor in a decoder layer.
@@ -258,6 +258,7 @@ impl Role {
     /// Returns the roles that a layer of `architecture` may have.
     pub(super) fn of_architecture(architecture: &Architecture) -> impl Iterator<Item = Role> {
         let has = |role: &Role| match role {
+            Role::MlpNorm if architecture.norms == Norms::Shared => false,
             Role::AttentionNorm | Role::MlpNorm => architecture.norms_before(),
             Role::AttentionAfterNorm | Role::MlpAfterNorm => architecture.norms_after(),
             Role::QueryNorm | Role::KeyNorm => architecture.head_norms != HeadNorms::None,

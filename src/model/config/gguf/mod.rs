@@ -9,6 +9,7 @@ mod writing;
 use self::keys::{Keys, number_of};
 use super::{Biases, Config, FeedForward, QueryGrowth, Scales, Upstream, gguf_score_scale};
 use crate::format::gguf::{Metadata, Value};
+use crate::kernels::rowwise::NormKind;
 use crate::model::architectures::{self, Architecture, Scaling};
 use crate::model::tokenizer::gguf::SpecialIds;
 use crate::{Error, Result};
@@ -57,9 +58,18 @@ const EXPERTS: [&str; 2] = ["expert_count", "expert_used_count"];
 /// Keys of the width of an expert, and of that of the expert that serves every token.
 const EXPERT_WIDTHS: [&str; 2] = ["expert_feed_forward_length", "expert_shared_feed_forward_length"];
 
-/// Keys of the factors of embeddings and residuals, and of the divisor of logits. An architecture without scales has
+/// Keys of the factors of embeddings and residuals, and of the divisor of logits, which is a factor for
+/// [`Scaling::Logits`]. An architecture without scales has
 /// 1 there.
 const SCALES: [&str; 3] = ["embedding_scale", "residual_scale", "logit_scale"];
+
+/// Returns the key of the epsilon of the norms.
+fn epsilon(architecture: &Architecture) -> &'static str {
+    match architecture.norm {
+        NormKind::Rms => "attention.layer_norm_rms_epsilon",
+        NormKind::Layer => "attention.layer_norm_epsilon",
+    }
+}
 
 /// Key of the factor of the attention scores.
 const SCORE_SCALE: &str = "attention.scale";
@@ -169,7 +179,7 @@ impl Config {
             head_dim,
             vocab_size,
             context: keys.optional_size("context_length")?.unwrap_or(2048),
-            norm_epsilon: keys.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            norm_epsilon: keys.number(epsilon(architecture))?.unwrap_or(1e-5),
             tied_head: facts.tied_head,
             biases: facts.biases,
             bos_token_id: bos,
@@ -225,8 +235,13 @@ impl Keys<'_> {
                 "{key_of_type} is {other}, which is no whole model; open the model that it belongs to"
             ));
         }
-        let unscaled =
-            SCALES.iter().filter(|_| architecture.scaling != Scaling::Factors).map(|name| (*name, 1.0));
+        let is_scaled = |place: usize| match architecture.scaling {
+            Scaling::Factors => true,
+            Scaling::Logits(_) => place == 2,
+            Scaling::None | Scaling::Gemma { .. } => false,
+        };
+        let unscaled = SCALES.iter().enumerate().filter(|(place, _)| !is_scaled(*place));
+        let unscaled = unscaled.map(|(_, name)| (*name, 1.0));
         let is_capped = matches!(architecture.scaling, Scaling::Gemma { .. });
         let uncapped = CAPS.iter().filter(|_| !is_capped).map(|name| (*name, 0.0));
         let [count, _] = EXPERTS;
@@ -271,6 +286,10 @@ impl Keys<'_> {
                     logits: 1.0 / number(logits)?.unwrap_or(1.0),
                     ..Scales::default()
                 })
+            }
+            Scaling::Logits(_) => {
+                let [_, _, logits] = SCALES;
+                Ok(Scales { logits: number(logits)?.unwrap_or(1.0), ..Scales::default() })
             }
             Scaling::Gemma { caps: [usual_of_scores, usual_of_logits], .. } => {
                 let [scores, logits] = CAPS;

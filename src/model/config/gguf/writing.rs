@@ -3,7 +3,7 @@
 use super::{
     ARCHITECTURE_KEY, ATTENTION_FACTOR, CAPS, CONVOLUTION_TAPS, DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS,
     EXPERTS, FILE_TYPE_KEY, GROWTH, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA, ORIGINAL_CONTEXT,
-    QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, WINDOW, WINDOWED_LAYERS, YARN,
+    QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, WINDOW, WINDOWED_LAYERS, YARN, epsilon,
 };
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value, ValueType};
@@ -81,7 +81,7 @@ impl Config {
             ("attention.head_count_kv", size(self.n_kv_heads)),
             ("attention.key_length", size(self.head_dim)),
             ("attention.value_length", size(self.head_dim)),
-            ("attention.layer_norm_rms_epsilon", Value::F32(self.norm_epsilon as f32)),
+            (epsilon(self.architecture), Value::F32(self.norm_epsilon as f32)),
             ("rope.dimension_count", size(self.rotated_width)),
         ] {
             metadata.set(&self.key(name), value);
@@ -93,6 +93,9 @@ impl Config {
                 metadata.set(&self.key(name), float(scale));
             }
             metadata.set(&self.key(SCORE_SCALE), float(self.score_scale()));
+        }
+        if let ([_, _, name], Scaling::Logits(_)) = (SCALES, self.architecture.scaling) {
+            metadata.set(&self.key(name), float(logits));
         }
         for (name, cap) in CAPS.iter().zip([score_cap, logit_cap]) {
             if let Some(cap) = cap {

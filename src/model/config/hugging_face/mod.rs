@@ -13,7 +13,7 @@ use self::json::{first, object, shown};
 use self::keys::Keys;
 use super::{Biases, Config, FeedForward, Scales, Upstream};
 use crate::kernels::rowwise::Activation;
-use crate::model::architectures::{self, Architecture, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, HeadNorms, Rotation, Scaling, Windows};
 use crate::{Error, Result};
 
 /// Name of the configuration file of a Hugging Face model.
@@ -291,7 +291,9 @@ impl Keys<'_> {
             }
         }
         let of_experts = architecture.experts.is_none().then_some(["num_local_experts", "num_experts"]);
-        for key in of_experts.into_iter().flatten().chain(["use_bidirectional_attention"]) {
+        let of_heads = (architecture.head_norms == HeadNorms::None).then_some("use_qk_norm");
+        let of_no_model = ["use_bidirectional_attention"];
+        for key in of_experts.into_iter().flatten().chain(of_heads).chain(of_no_model) {
             let neutral = |value: &Value| value.as_bool() == Some(false) || value.as_u64() == Some(0);
             if let Some(value) = self.present(key)
                 && !neutral(value)
@@ -329,6 +331,9 @@ impl Keys<'_> {
                 logits: 1.0 / number("logits_scaling", 1.0)?,
                 ..Scales::default()
             }),
+            Scaling::Logits(usual) => {
+                Ok(Scales { logits: number("logit_scale", usual)?, ..Scales::default() })
+            }
             Scaling::Gemma { scalar, caps: [scores, logits], .. } => Ok(Scales {
                 embedding: (hidden_size as f64).sqrt(),
                 scores: Some(number("query_pre_attn_scalar", scalar)?.powf(-0.5)),

@@ -256,7 +256,8 @@ impl Config {
             | Rotation::Never
             | Rotation::AllBut(_)
             | Rotation::LocalUnscaled
-            | Rotation::Windowed => {}
+            | Rotation::Windowed
+            | Rotation::OnlyWindowed => {}
         }
     }
 
@@ -282,6 +283,7 @@ impl Config {
                 ("residual_multiplier".to_owned(), json!(residual)),
                 ("logits_scaling".to_owned(), json!(1.0 / logits)),
             ]),
+            Scaling::Logits(_) => object.extend([("logit_scale".to_owned(), json!(logits))]),
             Scaling::Gemma { .. } => object.extend([
                 ("query_pre_attn_scalar".to_owned(), json!(self.score_scale().powi(-2).round() as u64)),
                 ("attn_logit_softcapping".to_owned(), json!(score_cap)),
