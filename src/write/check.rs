@@ -4,6 +4,7 @@ use super::{gguf, jobs::jobs};
 use crate::format::Container;
 use crate::model::Model;
 use crate::model::architectures::Windows;
+use crate::model::rope::{RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::CHAT_TEMPLATE_KEY;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::options::WriteOptions;
@@ -31,6 +32,14 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
             let metadata = gguf::metadata(model, &groups, options, Vec::new()).await?;
             if model.container() == Container::Safetensors && metadata.get(CHAT_TEMPLATE_KEY).is_none() {
                 notes.push("The model has no chat template, so the GGUF file has none.".to_owned());
+            }
+            if let RopeScaling::Yarn(Yarn { rounds: false, .. }) = model.config.rope()?.scaling {
+                notes.push(
+                    "llama.cpp rounds where the YaRN scaling of the rotary frequencies begins and ends, and from a GGUF \
+                     file computes something slightly else than was measured here. A Hugging Face folder keeps the \
+                     scaling."
+                        .to_owned(),
+                );
             }
             if let (Some(window), Windows::Never | Windows::All(_)) =
                 (model.config.window(), model.config.architecture.windows)

@@ -46,6 +46,8 @@ pub const LLAMA: Architecture = Architecture {
     short_convolution: None,
     delta_net: None,
     gated_heads: false,
+    sinks: false,
+    rounded_yarn: false,
     final_norm: ("model.norm.weight", "output_norm.weight"),
     mlp_width: "intermediate_size",
     adjusts_mlp: false,

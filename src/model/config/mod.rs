@@ -59,6 +59,8 @@ pub struct Config {
     pub scales: Scales,
     /// Sizes of the experts, if any layer has experts.
     pub experts: Option<ExpertSizes>,
+    /// Whether the projections of all experts are stored in MXFP4.
+    pub mxfp4_experts: bool,
     /// Sizes of the Mamba mixers, if any layer has one.
     pub mamba: Option<MambaSizes>,
     /// Taps of the short convolutions, if any layer has one.
@@ -423,7 +425,10 @@ impl Config {
             let roles: u64 = Role::required(self, *kind).into_iter().map(size).sum();
             let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
             let of_experts = experts.map_or(0, |experts| {
-                counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
+                let (width, hidden) = (experts.width as u64, self.hidden_size as u64);
+                let is_biased = self.architecture.experts.is_some_and(|rule| rule.biased);
+                let of_one = 3 * width * hidden + if is_biased { 2 * width + hidden } else { 0 };
+                counted(experts) as u64 * of_one
             });
             roles + of_experts
         };

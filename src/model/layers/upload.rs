@@ -77,6 +77,7 @@ impl TensorsByRole<'_> {
             gated: config.architecture.gated_heads,
             score_scale: config.score_scale(),
             score_cap: config.scales.score_cap,
+            sinks: if config.architecture.sinks { self.values(Role::Sinks)? } else { Vec::new() },
             query: self.linear(Role::Query, Role::QueryBias)?,
             key: self.linear(Role::Key, Role::KeyBias)?,
             value: self.linear(Role::Value, Role::ValueBias)?,
@@ -117,7 +118,7 @@ impl TensorsByRole<'_> {
     pub(super) fn experts(&mut self, layer: usize, storage: Storage) -> Result<Experts> {
         let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
         let activation = self.config.architecture.activation;
-        let router = self.projection(Role::Router)?;
+        let router = self.linear(Role::Router, Role::RouterBias)?;
         let shared = match sizes.shared_width {
             Some(width) => Some((
                 Mlp::new(

@@ -1,20 +1,24 @@
 //! Opening of a Hugging Face model: a folder with `config.json`, `tokenizer.json` and safetensors files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+use safetensors::Dtype;
+
 use super::{
-    MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign, parted, read_whole,
+    MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, Turns, explained, foreign, parted, read_whole,
 };
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
+use crate::format::blocks::BlockType;
 use crate::format::element::{Element, decode};
 use crate::format::index::{INDEX_NAME, SINGLE_NAME, ShardIndex};
 use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length, parse_header};
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::config::{Biases, Config};
 use crate::model::tensors::{
-    Joined, Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, with_base_prefix,
+    Joined, MXFP4_ENDINGS, Role, TensorId, has_base_prefix, is_cache_scale, is_rotary_table, mxfp4_stem,
+    with_base_prefix,
 };
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
 use crate::{Error, Result};
@@ -326,6 +330,7 @@ fn entries(
     let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);
     let is_base = !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
     let mut scales = 0;
+    let mut exponents = HashMap::new();
     let mut tensors = Vec::with_capacity(named.len());
     for (shard, name, info) in named {
         let file = shards.get(shard).map_or("", |shard| shard.name());
@@ -339,6 +344,19 @@ fn entries(
             None if is_rotary_table(&name) => continue,
             None => return Err(foreign(file, &name, architecture)),
         };
+        // In MXFP4, blocks and exponents are tensors of bytes.
+        let of_experts = if matches!(id, TensorId::Expert(..)) { mxfp4_stem(&name) } else { None };
+        if let (Some((stem, is_exponents)), Dtype::U8) = (of_experts, info.dtype) {
+            let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
+            match is_exponents {
+                true => drop(exponents.insert(stem.to_owned(), (shard, offset, shape))),
+                false => {
+                    let element = Element::Block(BlockType::Mxfp4);
+                    tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None });
+                }
+            }
+            continue;
+        }
         let dtype = format!("{:?}", info.dtype);
         let element = Element::FLOATS.into_iter().find(|e| e.to_string().eq_ignore_ascii_case(&dtype));
         let Some(element) = element else {
@@ -347,7 +365,20 @@ fn entries(
             )));
         };
         let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
-        tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes });
+        tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None });
+    }
+    for tensor in tensors.iter_mut().filter(|t| t.element == Element::Block(BlockType::Mxfp4)) {
+        let stem = mxfp4_stem(&tensor.name).map_or("", |(stem, _)| stem);
+        let own = exponents.remove(stem).filter(|(.., shape)| tensor.shape.get(..3) == Some(shape));
+        let (shard, offset, _) = own.ok_or_else(|| {
+            let [_, ending] = MXFP4_ENDINGS;
+            Error::Format(format!(
+                "tensor {stem}{ending}, of as many exponents as {} has blocks, is in none of the weight files; download \
+                 the model again",
+                tensor.name
+            ))
+        })?;
+        tensor.turns = Some(Turns { of: 1, place: 0, exponents: Some((shard, offset)) });
     }
     if is_base {
         notes.push(

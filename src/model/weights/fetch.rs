@@ -4,6 +4,7 @@ use futures::future::LocalBoxFuture;
 
 use super::new_layer::NewLayer;
 use super::storage::Storage;
+use super::whole::Reads;
 use crate::error::OrInternal;
 use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
@@ -11,7 +12,7 @@ use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
-use crate::model::tensors::{OF_EXPERTS, Role, TensorId};
+use crate::model::tensors::{Role, TensorId};
 use crate::{Error, Result};
 
 /// Tensors of one layer, and what the layer does that its tensors do not say.
@@ -57,7 +58,7 @@ impl<'a> LayerFetch<'a> {
         for role in roles(model, layer)? {
             if let Some(index) = layer.copied_from(role, &model.config) {
                 let entry = model.entry(TensorId::Layer(index, role))?;
-                early.push((role, entry, whole(model, entry)?));
+                early.push((role, entry, Reads::default().start(model, entry)?));
             }
         }
         Ok(Self { model, layer: layer.clone(), storage, early })
@@ -103,14 +104,7 @@ fn roles(model: &Model, layer: &NewLayer) -> Result<Vec<Role>> {
     Ok(Role::required(&model.config, kind(model, layer)?))
 }
 
-/// Begins to read a whole tensor.
-fn whole(model: &Model, entry: &TensorEntry) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
-    let length = usize::try_from(entry.bytes)
-        .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
-    Ok(model.shard(entry)?.read(entry.offset, length))
-}
-
-/// An expert whose projections are being read: gate, up and down, in the order of [`OF_EXPERTS`].
+/// An expert whose tensors are being read, in the order of [`Role::of_expert`].
 pub struct ExpertFetch<'a> {
     model: &'a Model,
     storage: Storage,
@@ -124,27 +118,29 @@ impl<'a> ExpertFetch<'a> {
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
     pub fn start(model: &'a Model, layer: usize, expert: usize, storage: Storage) -> Result<Self> {
-        let read = |role: Role| {
-            let entry = model.entry(TensorId::Expert(layer, expert, role))?;
-            Ok((entry, whole(model, entry)?))
+        let mut begun = Reads::default();
+        let read = |role: &Role| {
+            let entry = model.entry(TensorId::Expert(layer, expert, *role))?;
+            Ok((entry, begun.start(model, entry)?))
         };
-        Ok(Self { model, storage, reads: OF_EXPERTS.into_iter().map(read).collect::<Result<_>>()? })
+        let roles = Role::of_expert(model.config.architecture);
+        Ok(Self { model, storage, reads: roles.iter().map(read).collect::<Result<_>>()? })
     }
 
-    /// Waits for the projections.
+    /// Waits for the tensors.
     ///
     /// # Errors
     /// [`Error::Source`] if a read fails; [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
     /// those of [`in_type`].
-    pub async fn finish(self) -> Result<[Stored; 3]> {
-        let mut projections = Vec::with_capacity(3);
+    pub async fn finish(self) -> Result<Vec<Stored>> {
+        let mut tensors = Vec::with_capacity(self.reads.len());
         for (entry, bytes) in self.reads {
             let stored = Stored { element: entry.element, bytes: bytes.await? };
             check_finite(&entry.name, stored.element, &stored.bytes)?;
             let element = self.storage.element(self.model, entry.id, entry.element, false);
-            projections.push(in_type(&entry.name, stored, element)?);
+            tensors.push(in_type(&entry.name, stored, element)?);
         }
-        projections.try_into().map_err(|_| Error::internal("an expert has not three projections"))
+        Ok(tensors)
     }
 }
 

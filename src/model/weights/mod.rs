@@ -4,3 +4,4 @@
 pub mod fetch;
 pub mod new_layer;
 pub mod storage;
+pub mod whole;

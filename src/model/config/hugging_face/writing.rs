@@ -7,12 +7,12 @@ use super::kinds::layer_type;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
     CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LOCAL_BASE_KEY,
-    MLP_LAYERS_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY,
-    USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    MLP_LAYERS_KEY, MXFP4, NORMALISED_KEY, PLAIN_ATTENTION, QUANTIZATION_KEY, ROTATED_KEY, STATES_KEY,
+    STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
-    self, Architecture, ExpertLayers, Experts, Gates, Presence, Rotation, Scaling, Windows,
+    self, Architecture, ExpertLayers, ExpertNames, Experts, Gates, Presence, Rotation, Scaling, Windows,
 };
 use crate::model::config::{
     Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, regroup,
@@ -74,6 +74,18 @@ impl Config {
             raw.insert(LAYER_TYPES_KEY.into(), regroup(LAYER_TYPES_KEY, &types, groups)?.into());
             raw.shift_remove(ATTENTION_LAYERS_KEY);
             raw.shift_remove(ATTENTION_INTERVAL_KEY);
+        }
+        if !self.mxfp4_experts || dtype.is_some() {
+            raw.shift_remove(QUANTIZATION_KEY);
+        } else if self.architecture.experts.is_some_and(|experts| experts.names == ExpertNames::InTurns)
+            && !raw.contains_key(QUANTIZATION_KEY)
+        {
+            let others =
+                ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"];
+            raw.insert(
+                QUANTIZATION_KEY.into(),
+                json!({ "quant_method": MXFP4, "modules_to_not_convert": others }),
+            );
         }
         if let Some(dtype) = dtype {
             for key in ["dtype", "torch_dtype"] {
@@ -150,7 +162,7 @@ impl Config {
         object.insert(architecture.mlp_width.into(), self.intermediate_size.into());
         let [silu, gelu] = ACTIVATIONS;
         match architecture.activation {
-            Activation::Silu => object.insert("hidden_act".into(), silu.into()),
+            Activation::Silu | Activation::ClampedGlu => object.insert("hidden_act".into(), silu.into()),
             Activation::GeluTanh => object.insert("hidden_activation".into(), gelu.into()),
         };
         self.say_rope(architecture, rope.theta, &scaling, &mut object);
