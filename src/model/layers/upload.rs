@@ -210,33 +210,25 @@ impl TensorsByRole<'_> {
     }
 
     fn projection(&mut self, weight: Role) -> Result<Linear> {
+        self.matrix(weight, None)
+    }
+
+    fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
+        let mut values = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
+        if matches!(bias, Role::OutputBias | Role::DownBias) {
+            let scale = self.config.scales.residual as f32;
+            values.iter_mut().flatten().for_each(|value| *value *= scale);
+        }
+        self.matrix(weight, values)
+    }
+
+    fn matrix(&mut self, weight: Role, bias: Option<Vec<f32>>) -> Result<Linear> {
         let shape = weight.shape(self.config);
         let [n_out, n_in] = shape[..] else {
             return Err(Error::Shape(format!("{weight:?} is not a matrix")));
         };
         let values = self.require(weight)?;
         let most = self.accelerator.max_binding_bytes();
-        Linear::new(values, n_out, n_in, None, most, self.accelerator.device())
-    }
-
-    fn linear(&mut self, weight: Role, bias: Role) -> Result<Linear> {
-        let shape = weight.shape(self.config);
-        let [n_out, n_in] = shape[..] else {
-            return Err(Error::Shape(format!("{weight:?} is not a matrix")));
-        };
-        let values = self.require(weight)?;
-        let mut values_of_bias = self.take(bias).map(|bias| bias.to_f32()).transpose()?;
-        if matches!(bias, Role::OutputBias | Role::DownBias) {
-            let scale = self.config.scales.residual as f32;
-            values_of_bias.iter_mut().flatten().for_each(|value| *value *= scale);
-        }
-        Linear::new(
-            values,
-            n_out,
-            n_in,
-            values_of_bias,
-            self.accelerator.max_binding_bytes(),
-            self.accelerator.device(),
-        )
+        Linear::new(values, n_out, n_in, bias, most, self.accelerator.device())
     }
 }
