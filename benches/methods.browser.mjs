@@ -3,7 +3,7 @@
 // number of layers removed, judged on 8 sequences of the built-in evaluation text. Prints the seconds of each stage and
 // the table, and writes the picture of the page's similarities to PICTURE.
 //
-// usage: npm run bench -- methods.browser MODEL.gguf [--remove 2,4] [--tokens 32] [--methods "MKA,Drop"] [--picture PICTURE.png]
+// usage: npm run bench -- methods.browser MODEL.gguf [--remove 2,4] [--tokens 32] [--methods "MKA;ShortGPT"] [--picture PICTURE.png]
 import { parseArgs } from 'node:util'
 import { openPage, stagesOf } from './engine/page.mjs'
 
@@ -30,7 +30,7 @@ try {
   const panel = page.locator('#compare')
   if (values.methods) {
     await panel.getByRole('button', { name: 'None', exact: true }).click()
-    for (const title of values.methods.split(',')) await panel.getByRole('checkbox', { name: title.trim(), exact: true }).check()
+    for (const title of values.methods.split(';')) await panel.getByRole('checkbox', { name: title.trim(), exact: true }).check()
   } else await panel.getByRole('button', { name: 'All', exact: true }).click()
   await panel.getByLabel('Pieces of text').fill('8')
   await panel.getByLabel('Length of a piece').fill(values.tokens)
