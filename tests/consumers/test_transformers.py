@@ -90,12 +90,12 @@ class Transformers(unittest.TestCase):
         for name, layers in dict(qwen2=2, qwen3=2, smollm3=4, granite=2, granite4=2, seed_oss=2, ernie4_5=2, ministral3=2, olmo2=2,
                                  olmo3=3, exaone4=2, exaone4_hybrid=4, hunyuan=2, glm4=2, gemma2=3, gemma3=5, phi3=2,
                                  mixtral=2, qwen2moe=2, qwen3moe=2, granitemoe=2, jamba=7, lfm2=3, qwen3_5=3,
-                                 cohere=2, cohere2=3).items():
+                                 cohere=2, cohere2=3, gptoss=3, gptoss_mxfp4=3).items():
             for source in ("hf", "model.gguf"):
                 for method in ("shortgpt", "mka", "laminate"):
-                    # In Gemma 2 windows alternate, in Jamba experts: no two neighbours can be averaged.
+                    # In Gemma 2 and GPT-OSS windows alternate, in Jamba experts: no two neighbours can be averaged.
                     folder = ROOT / "tests/data/architectures" / name / source
-                    if not folder.exists() or method == "mka" and name in ("gemma2", "jamba"):
+                    if not folder.exists() or method == "mka" and name in ("gemma2", "jamba", "gptoss", "gptoss_mxfp4"):
                         continue
                     with self.subTest(f"{name}, {source}, {method}"):
                         out = self.out(f"{name}-{source}-{method}")

@@ -48,6 +48,8 @@ pub const LLAMA: Architecture = Architecture {
     delta_net: None,
     gated_heads: false,
     drafts: false,
+    sinks: false,
+    rounded_yarn: false,
     final_norm: ("model.norm.weight", "output_norm.weight"),
     mlp_width: "intermediate_size",
     adjusts_mlp: false,
