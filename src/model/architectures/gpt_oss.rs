@@ -1,10 +1,13 @@
 //! GPT-OSS: experts with biases, a score beside those of the keys, windows in every second layer.
 
+use std::f64::consts::LN_2;
+
 use super::llama::LLAMA;
 use super::mixtral::MIXTRAL_EXPERTS;
 use super::{Architecture, ExpertNames, Experts, Presence, Usual, Windowed, Windows};
 use crate::kernels::rowwise::Activation;
 use crate::model::binding::RowOrder;
+use crate::model::rope::Yarn;
 use crate::model::tensors::Role;
 
 /// GPT-OSS.
@@ -26,6 +29,15 @@ pub const GPT_OSS: Architecture = Architecture {
         context: 131_072,
         norm_epsilon: 1e-5,
         rope_theta: 150_000.0,
+        yarn: Some(Yarn {
+            factor: 32.0,
+            // 0.1 ln 32 + 1.
+            attention_factor: 0.5 * LN_2 + 1.0,
+            fast_turns: Yarn::FAST_TURNS,
+            slow_turns: Yarn::SLOW_TURNS,
+            original_context: 4096.0,
+            rounds: false,
+        }),
         bos: None,
         eos: None,
         ..LLAMA.usual

@@ -25,6 +25,7 @@ pub const LLAMA: Architecture = Architecture {
         context: 2048,
         norm_epsilon: 1e-6,
         rope_theta: 10_000.0,
+        yarn: None,
         rotated_share: None,
         tied_head: false,
         bos: Some(1),

@@ -26,6 +26,7 @@ mod smollm3;
 
 use super::binding::{HeadOrder, RowOrder};
 use super::config::Mixer;
+use super::rope::Yarn;
 use super::tensors::Role;
 use crate::format::Container;
 use crate::kernels::rowwise::{Activation, NormKind};
@@ -373,6 +374,8 @@ pub struct Usual {
     pub norm_epsilon: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// YaRN scaling of the rotary frequencies where `config.json` has neither `rope_scaling` nor `rope_parameters`.
+    pub yarn: Option<Yarn>,
     /// Share of each head that is rotated; `None` means all of it, whatever `config.json` says.
     pub rotated_share: Option<f64>,
     /// Whether the output head is the embedding.

@@ -545,6 +545,32 @@ mod tests {
     }
 
     #[test]
+    fn gpt_oss_scales_as_transformers_where_nothing_is_said() {
+        let rope = |edits: Value| {
+            let mut object = json!({ "model_type": "gpt_oss" });
+            object.as_object_mut().unwrap().extend(edits.as_object().unwrap().clone());
+            let config = Config::parse(object.to_string().as_bytes()).unwrap();
+            (config.ropes[0].theta, config.ropes[0].scaling.clone())
+        };
+        let nothing = json!({});
+        for silent in [nothing.clone(), json!({ "rope_scaling": null }), json!({ "rope_scaling": {} })] {
+            let (150_000.0, RopeScaling::Yarn(yarn)) = rope(silent) else { panic!() };
+            assert_eq!((yarn.factor, yarn.original_context, yarn.rounds), (32.0, 4096.0, false));
+            assert_eq!((yarn.fast_turns, yarn.slow_turns), (32.0, 1.0));
+            assert!((yarn.attention_factor - (0.1 * 32f64.ln() + 1.0)).abs() < 1e-12);
+        }
+        assert_eq!(rope(json!({ "rope_theta": 7.0 })), (7.0, rope(nothing).1));
+        let default = json!({ "rope_type": "default" });
+        for unscaled in [
+            json!({ "rope_scaling": default }),
+            json!({ "rope_parameters": {} }),
+            json!({ "rope_parameters": { "rope_theta": 150_000.0 } }),
+        ] {
+            assert_eq!(rope(unscaled), (150_000.0, RopeScaling::None));
+        }
+    }
+
+    #[test]
     fn quantised_weights_and_other_activations_are_refused_by_name() {
         refused("quantization_config", serde_json::json!({"quant_method": "gptq"}), "gptq");
         refused("hidden_act", "gelu".into(), "gelu");

@@ -298,6 +298,10 @@ impl Config {
             scaled.insert("llama_4_scaling_beta".into(), beta.into());
             scaled.insert("original_max_position_embeddings".into(), (context as u64).into());
         }
+        if scaled.is_null() && architecture.usual.yarn.is_some() {
+            // Without a word transformers scales.
+            scaled = json!({ "rope_type": "default" });
+        }
         if !scaled.is_null() {
             object.insert("rope_scaling".into(), scaled);
         }
