@@ -59,6 +59,13 @@ pub struct Turns {
 }
 
 impl TensorEntry {
+    /// Returns how many bytes at [`offset`](Self::offset) are certain to be of this tensor, or of those whose rows lie in
+    /// turns with its own.
+    pub(super) fn bytes_in_place(&self) -> u64 {
+        let has_blocks_apart = self.turns.is_some_and(|turns| turns.exponents.is_some());
+        if has_blocks_apart { self.values() / 2 } else { self.bytes }
+    }
+
     /// Returns the number of values.
     pub fn values(&self) -> u64 {
         self.element.values(self.bytes)
