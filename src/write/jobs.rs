@@ -145,7 +145,8 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     Ok(jobs)
 }
 
-/// Returns the configuration of the model whose layers are `layers`, but for what goes by the number of layers.
+/// Returns the configuration of the model whose layers are `layers`, but for what goes by the number of layers. Experts
+/// of which some are mixed are not all in MXFP4.
 ///
 /// # Errors
 /// [`Error::Internal`] if layers with experts have different numbers of them.
@@ -159,12 +160,17 @@ pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer]) -> Result<Cow<'a, C
     }
     counts.sort_unstable();
     counts.dedup();
-    match counts[..] {
-        [] => Ok(Cow::Borrowed(&model.config)),
-        [count] if count == own => Ok(Cow::Borrowed(&model.config)),
-        [count] => Ok(Cow::Owned(model.config.with_experts(count)?)),
-        _ => Err(Error::internal("layers of a new model have different numbers of experts")),
+    let mut config = match counts[..] {
+        [] => Cow::Borrowed(&model.config),
+        [count] if count == own => Cow::Borrowed(&model.config),
+        [count] => Cow::Owned(model.config.with_experts(count)?),
+        _ => return Err(Error::internal("layers of a new model have different numbers of experts")),
+    };
+    let are_copies = layers.iter().filter_map(NewLayer::experts).all(NewExperts::are_copies);
+    if config.mxfp4_experts && !are_copies {
+        config.to_mut().mxfp4_experts = false;
     }
+    Ok(config)
 }
 
 /// Parts of a tensor that holds the rows of several.

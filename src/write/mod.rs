@@ -290,7 +290,9 @@ async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads
             let bytes = reads.start(model, entry)?.await?;
             in_form(job, Stored { element: entry.element, bytes })
         }
-        Content::Carried(_) => Err(Error::internal("a tensor of another part than the decoder is a part of one")),
+        Content::Carried(_) => {
+            Err(Error::internal("a tensor of another part than the decoder is a part of one"))
+        }
         Content::Joined(_) | Content::InTurns(..) => {
             Err(Error::internal("a part of a joined tensor is joined itself"))
         }

@@ -427,7 +427,9 @@ fn entries(
         };
         let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
         match id {
-            Some(id) => tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None }),
+            Some(id) => {
+                tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None })
+            }
             None => carried.push(CarriedTensor { name, element, shape, shard, offset, bytes }),
         }
     }

@@ -50,7 +50,11 @@ impl Storage {
         match (self.container, self.dtype) {
             (Container::Gguf, _) if is_vector => Element::F32,
             (Container::Safetensors, Some(Element::Block(_))) if is_vector => parts,
-            (Container::Safetensors, None) if !computed && holds_mxfp4(&model.config, id) => parts,
+            (Container::Safetensors, None)
+                if !computed && matches!(id, TensorId::Expert(..)) && self.keeps_mxfp4(&model.config) =>
+            {
+                parts
+            }
             (Container::Safetensors, dtype) => match dtype.unwrap_or(parts) {
                 Element::Block(_) => Element::F16,
                 float => float,
@@ -63,10 +67,13 @@ impl Storage {
             (Container::Gguf, None) => parts,
         }
     }
-}
 
-/// Returns whether tensor `id` is of an expert that safetensors files hold as a GGUF file does, in MXFP4.
-fn holds_mxfp4(config: &Config, id: TensorId) -> bool {
-    let names = config.hugging_face_architecture().experts.map(|experts| experts.names);
-    config.mxfp4_experts && matches!(id, TensorId::Expert(..)) && names == Some(ExpertNames::InTurns)
+    /// Returns whether the experts of a model with the configuration `config` stay in MXFP4 in a Hugging Face folder, which
+    /// then holds all of them so.
+    pub fn keeps_mxfp4(&self, config: &Config) -> bool {
+        let names = config.hugging_face_architecture().experts.map(|experts| experts.names);
+        (self.container, self.dtype) == (Container::Safetensors, None)
+            && config.mxfp4_experts
+            && names == Some(ExpertNames::InTurns)
+    }
 }
