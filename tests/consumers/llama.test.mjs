@@ -153,7 +153,7 @@ test('every architecture, with a layer dropped, a pair averaged, and a span pool
 })
 
 test('every architecture with experts, of which some were removed, also besides a layer and in 8 bits', async () => {
-  for (const [name, n] of Object.entries({ mixtral: 3, qwen2moe: 3, qwen3moe: 3, granitemoe: 3, jamba: 8 })) {
+  for (const [name, n] of Object.entries({ mixtral: 3, qwen2moe: 3, qwen3moe: 3, granitemoe: 3, jamba: 8, gptoss: 4, gptoss_mxfp4: 4 })) {
     for (const source of ['hf', 'model.gguf']) {
       if (!existsSync(join(root, 'tests/data/architectures', name, source))) continue
       // In 8 bits llama.cpp rounds activations, so that a token that is nearly between two experts goes to the other.

@@ -104,7 +104,8 @@ class Transformers(unittest.TestCase):
                         self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
 
     def test_removed_experts(self):
-        for name, layers in dict(mixtral=3, qwen2moe=3, qwen3moe=3, granitemoe=3, jamba=8).items():
+        for name, layers in dict(mixtral=3, qwen2moe=3, qwen3moe=3, granitemoe=3, jamba=8, gptoss=4,
+                                 gptoss_mxfp4=4).items():
             for source in ("hf", "model.gguf"):
                 folder = ROOT / "tests/data/architectures" / name / source
                 if not folder.exists():
