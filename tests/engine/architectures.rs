@@ -8,7 +8,7 @@ use laminate::internals::forward::runner::Runner;
 use laminate::internals::forward::sequences::Sequences;
 use laminate::internals::forward::states::to_host;
 use laminate::internals::model::architectures::ALL;
-use laminate::internals::model::rope::RopeScaling;
+use laminate::internals::model::rope::{RopeScaling, Yarn};
 use laminate::internals::model::tensors::TensorId;
 use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
@@ -329,5 +329,53 @@ fn experts_in_mxfp4_are_copied_from_container_to_container() {
         }
         let config: serde_json::Value = serde_json::from_slice(&files["config.json"]).unwrap();
         assert_eq!(config["quantization_config"]["quant_method"], "mxfp4");
+    }
+}
+
+#[test]
+fn a_scaling_that_nothing_says_is_the_same_in_every_kind_of_file() {
+    let settings = |scaling: serde_json::Value| {
+        let mut files = hugging_face("gptoss", "config.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&files["config.json"]).unwrap();
+        json["rope_scaling"] = scaling;
+        files.insert("config.json".to_owned(), serde_json::to_vec(&json).unwrap());
+        files
+    };
+    let scaling = |files: &Files| open_files(files).unwrap().config.ropes[0].scaling.clone();
+    let to = |model: Model, container| {
+        let output = WriteOptions { container: Some(container), ..WriteOptions::default() };
+        written(model, "shortgpt", &output).unwrap().2
+    };
+    for given in [serde_json::Value::Null, serde_json::json!({ "rope_type": "default" })] {
+        let original = settings(given.clone());
+        let read = scaling(&original);
+        assert_eq!(read == RopeScaling::None, !given.is_null(), "{read:?}");
+        assert_eq!(scaling(&to(open_files(&original).unwrap(), Container::Safetensors)), read);
+        // llama.cpp rounds the ramp.
+        let expected = match read {
+            RopeScaling::Yarn(yarn) => RopeScaling::Yarn(Yarn { rounds: true, ..yarn }),
+            other => other,
+        };
+        let gguf =
+            run(Model::open("gguf", &sources(&to(open_files(&original).unwrap(), Container::Gguf)))).unwrap();
+        let close = |ours: &RopeScaling| match (ours, &expected) {
+            (RopeScaling::Yarn(ours), RopeScaling::Yarn(expected)) => {
+                let numbers = |yarn: &Yarn| {
+                    [
+                        yarn.factor,
+                        yarn.attention_factor,
+                        yarn.fast_turns,
+                        yarn.slow_turns,
+                        yarn.original_context,
+                    ]
+                };
+                let apart =
+                    numbers(ours).into_iter().zip(numbers(expected)).map(|(a, b)| (a / b - 1.0).abs());
+                assert!(apart.fold(0.0, f64::max) < 1e-6 && ours.rounds, "{ours:?}, not {expected:?}");
+            }
+            (ours, expected) => assert_eq!(ours, expected),
+        };
+        close(&gguf.config.ropes[0].scaling);
+        close(&scaling(&to(gguf, Container::Safetensors)));
     }
 }
