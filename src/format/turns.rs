@@ -6,10 +6,10 @@
 //! | MXFP4, blocks | `[rows n, columns / 32, 16]` bytes: the first row of each matrix, then the second |
 //! | MXFP4, exponents | `[rows n, columns / 32]` bytes, likewise |
 //!
-//! A block of MXFP4 has two codes in each byte: those of weights `2j` and `2j + 1` in the low and the high half of byte `j`.
-//! In [`BlockType::Mxfp4`](super::blocks::BlockType::Mxfp4), which is ggml's, the exponent is the first byte, and byte `j`
-//! holds the codes of weights `j` and `j + 16`. Both have the same exponents and codes. Source: `convert_moe_packed_tensors`
-//! of transformers.
+//! A block of MXFP4 has two codes in each byte: those of weights `2j` and `2j + 1` in the low and the high half of byte
+//! `j`. In [`BlockType::Mxfp4`](super::blocks::BlockType::Mxfp4), which is ggml's, the exponent is the first byte, and
+//! byte `j` holds the codes of weights `j` and `j + 16`. Both have the same exponents and codes. Source:
+//! `convert_moe_packed_tensors` of transformers.
 
 use crate::error::OrInternal;
 use crate::{Error, Result};
@@ -64,8 +64,8 @@ pub fn put_together(matrices: &[&[u8]], columns: usize, width: usize) -> Result<
     Ok(out)
 }
 
-/// Makes blocks of ggml's MXFP4, row-major, of matrix `turn` of `n`, of which `blocks` and `exponents` hold all rows in turns;
-/// a row has `per_row` blocks.
+/// Makes blocks of ggml's MXFP4, row-major, of matrix `turn` of `n`, of which `blocks` and `exponents` hold all rows in
+/// turns; a row has `per_row` blocks.
 ///
 /// # Errors
 /// [`Error::Internal`] if there are not as many exponents as blocks.

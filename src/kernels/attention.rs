@@ -193,7 +193,8 @@ fn attend(
 }
 
 /// Replaces rows of scores by the numerators of a softmax over the keys that each query sees, and returns the
-/// denominators, in which the score `sink` counts, too. The rows belong to the queries from `first` on, the columns to the keys `seen`.
+/// denominators, in which the score `sink` counts, too. The rows belong to the queries from `first` on, the columns to
+/// the keys `seen`.
 fn soften(
     scores: &mut [f32],
     first: usize,

@@ -76,7 +76,8 @@ pub enum Activation {
     Silu,
     /// `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, which is `x / (1 + exp(-2 u))`.
     GeluTanh,
-    /// `g / (1 + exp(-1.702 g)) (u + 1)` with `g = min(x, 7)` and the number `u` of the up projection, held between -7 and 7.
+    /// `g / (1 + exp(-1.702 g)) (u + 1)` with `g = min(x, 7)` and the number `u` of the up projection, held between -7
+    /// and 7.
     ClampedGlu,
 }
 
@@ -89,8 +90,8 @@ pub const GLU_LIMIT: f32 = 7.0;
 /// Twice the factor of the inner polynomial of [`Activation::GeluTanh`], and the factor of its cube.
 const GELU: [f32; 2] = [2.0 * 0.797_884_6, 0.044_715];
 
-/// Computes `f(gate) * up` element by element, with the function `f` of the gate; for [`Activation::ClampedGlu`] what is said
-/// there.
+/// Computes `f(gate) * up` element by element, with the function `f` of the gate; for [`Activation::ClampedGlu`] what
+/// is said there.
 ///
 /// # Errors
 /// [`Error::Internal`] if a tensor of the CPU is not `f32`.
@@ -194,8 +195,8 @@ pub fn row_divergence(z: &[f32], y: &[f32], max: f32) -> f32 {
     )
 }
 
-/// Replaces scores `z` by `exp(z - max)`, with `max` the largest score, and returns their sum. A `sink` is one more score,
-/// which counts for `max` and for the sum.
+/// Replaces scores `z` by `exp(z - max)`, with `max` the largest score, and returns their sum. A `sink` is one more
+/// score, which counts for `max` and for the sum.
 pub fn exponentials(z: &mut [f32], sink: Option<f32>) -> f32 {
     Arch::new().dispatch(
         #[inline(always)]

@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// sentences.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts; those of
-/// [`layers_apart`].
+/// [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts;
+/// those of [`layers_apart`].
 pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) -> Result<Vec<String>> {
     if options.only_experts() {
         return Ok(Vec::new());
@@ -61,13 +61,13 @@ fn check_averages(model: &Model, output: &WriteOptions, operator: Operator) -> R
         return Ok(());
     }
     Err(Error::Unsupported(format!(
-        "operator {operator} averages experts, and a Hugging Face folder of this model holds its experts in MXFP4, in which \
-         averages cannot be stored; ask for another element type, such as bf16, or for a GGUF file"
+        "operator {operator} averages experts, and a Hugging Face folder of this model holds its experts in MXFP4, in \
+         which averages cannot be stored; ask for another element type, such as bf16, or for a GGUF file"
     )))
 }
 
-/// Checks that files stored as `output` says can hold what `plan` leaves of `model`: averages of experts, and the layers,
-/// where files demand equal distances.
+/// Checks that files stored as `output` says can hold what `plan` leaves of `model`: averages of experts, and the
+/// layers, where files demand equal distances.
 ///
 /// # Errors
 /// [`Error::Unsupported`], naming the nearest sets of layers that can go, or the types of files that can hold averages.

@@ -35,8 +35,8 @@ pub enum Content<'a> {
     New(Vec<u8>),
     /// Tensors whose rows follow each other in one.
     Joined(Vec<Job<'a>>),
-    /// Tensors whose rows lie in turns, as in [`format::turns`](crate::format::turns): those of one expert after those of
-    /// another, the number of tensors of an expert, and what of them is stored.
+    /// Tensors whose rows lie in turns, as in [`format::turns`](crate::format::turns): those of one expert after those
+    /// of another, the number of tensors of an expert, and what of them is stored.
     InTurns(Vec<Job<'a>>, usize, Piece),
 }
 
@@ -184,8 +184,8 @@ struct JoinedParts<'a> {
 }
 
 impl<'a> JoinedParts<'a> {
-    /// Makes the job of the whole tensor, in the widest of the element types of its parts; of a tensor in MXFP4 in a Hugging
-    /// Face model those of its blocks and of its exponents.
+    /// Makes the job of the whole tensor, in the widest of the element types of its parts; of a tensor in MXFP4 in a
+    /// Hugging Face model those of its blocks and of its exponents.
     fn finish(self, config: &Config) -> Result<Vec<Job<'a>>> {
         let Self { name, whole, found, .. } = self;
         let widest = found.iter().map(|(_, job)| job.element).reduce(Element::wider);

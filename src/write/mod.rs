@@ -277,8 +277,8 @@ impl Writer<'_> {
     }
 }
 
-/// Makes the values of a tensor that is not joined of others, as the new file will hold them. Reads of bytes that tensors
-/// share begin in `reads`.
+/// Makes the values of a tensor that is not joined of others, as the new file will hold them. Reads of bytes that
+/// tensors share begin in `reads`.
 async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads) -> Result<Stored> {
     match &job.content {
         Content::New(bytes) => Ok(Stored { element: job.element, bytes: bytes.clone() }),

@@ -285,7 +285,8 @@ fn what_is_written_is_what_was_measured() {
     }
 }
 
-/// Returns the tensors of experts in MXFP4 in the files of a Hugging Face model, by the last part of the name and layer.
+/// Returns the tensors of experts in MXFP4 in the files of a Hugging Face model, by the last part of the name and
+/// layer.
 fn in_mxfp4(files: &Files) -> Vec<(String, Vec<u8>)> {
     let weights = &files["model.safetensors"];
     let tensors = SafeTensors::deserialize(weights).unwrap();

@@ -733,7 +733,8 @@ fn alike(name: &str) -> Files {
     files
 }
 
-/// The bytes of the tensors whose names end with `ending`, by name, of each as many as the number of the first dimension.
+/// The bytes of the tensors whose names end with `ending`, by name, of each as many as the number of the first
+/// dimension.
 fn stacks(files: &Files, ending: &str) -> BTreeMap<String, Vec<Vec<u8>>> {
     let tensors = safetensors::SafeTensors::deserialize(&files["model.safetensors"]).unwrap();
     let of_experts = tensors.tensors().into_iter().filter(|(name, _)| name.ends_with(ending));

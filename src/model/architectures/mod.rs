@@ -125,8 +125,8 @@ pub struct Architecture {
     pub drafts: bool,
     /// Whether each query head has one more score, which takes a share of its attention and gives nothing.
     pub sinks: bool,
-    /// Whether GGUF files are written, with a note, for models with a YaRN ramp between whole places, although llama.cpp
-    /// computes it between whole ones. Published models of the family have such a ramp.
+    /// Whether GGUF files are written, with a note, for models with a YaRN ramp between whole places, although
+    /// llama.cpp computes it between whole ones. Published models of the family have such a ramp.
     pub rounded_yarn: bool,
     /// Names of the norm before the head, in Hugging Face models and in GGUF files.
     pub final_norm: (&'static str, &'static str),
@@ -295,10 +295,10 @@ pub enum ExpertNames {
     /// One tensor for the gate and up projections of all experts, those of one expert after the other, and one for the
     /// down projections.
     Stacked(&'static str, &'static str),
-    /// `mlp.experts.gate_up_proj` for the gate and up projections of all experts, and `mlp.experts.down_proj` for the down
-    /// projections, both transposed: columns of the gate and up projections lie in turns. Their biases have names that end
-    /// with `_bias`. In MXFP4 the tensors are not transposed; blocks and exponents lie apart, under names that end with
-    /// `_blocks` and `_scales`.
+    /// `mlp.experts.gate_up_proj` for the gate and up projections of all experts, and `mlp.experts.down_proj` for the
+    /// down projections, both transposed: columns of the gate and up projections lie in turns. Their biases have names
+    /// that end with `_bias`. In MXFP4 the tensors are not transposed; blocks and exponents lie apart, under names that
+    /// end with `_blocks` and `_scales`.
     InTurns,
 }
 

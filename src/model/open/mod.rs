@@ -46,8 +46,8 @@ pub struct TensorEntry {
     pub turns: Option<Turns>,
 }
 
-/// Place of a tensor whose rows lie in turns with those of others, as in [`format::turns`](crate::format::turns). The bytes
-/// of all of them begin at [`TensorEntry::offset`].
+/// Place of a tensor whose rows lie in turns with those of others, as in [`format::turns`](crate::format::turns). The
+/// bytes of all of them begin at [`TensorEntry::offset`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turns {
     /// Number of tensors whose rows lie in turns.
@@ -59,8 +59,8 @@ pub struct Turns {
 }
 
 impl TensorEntry {
-    /// Returns how many bytes at [`offset`](Self::offset) are certain to be of this tensor, or of those whose rows lie in
-    /// turns with its own.
+    /// Returns how many bytes at [`offset`](Self::offset) are certain to be of this tensor, or of those whose rows lie
+    /// in turns with its own.
     pub(super) fn bytes_in_place(&self) -> u64 {
         let has_blocks_apart = self.turns.is_some_and(|turns| turns.exponents.is_some());
         if has_blocks_apart { self.values() / 2 } else { self.bytes }

@@ -104,8 +104,8 @@ const IN_TURNS: [(&[Role], &str, &str); 4] = [
 /// Endings of the names of the blocks and of the exponents of MXFP4 in Hugging Face models.
 pub const MXFP4_ENDINGS: [&str; 2] = ["_blocks", "_scales"];
 
-/// Returns the name of a tensor in MXFP4 in a Hugging Face model without its ending, and whether the tensor holds exponents;
-/// `None` for the name of another tensor.
+/// Returns the name of a tensor in MXFP4 in a Hugging Face model without its ending, and whether the tensor holds
+/// exponents; `None` for the name of another tensor.
 pub fn mxfp4_stem(name: &str) -> Option<(&str, bool)> {
     let [blocks, exponents] = MXFP4_ENDINGS;
     let stem = name.strip_suffix(blocks).map(|stem| (stem, false));

@@ -322,8 +322,8 @@ impl Role {
             .collect()
     }
 
-    /// Returns the roles of the tensors of each expert of a model of `architecture`: gate, up and down projections, then their
-    /// biases if they have any.
+    /// Returns the roles of the tensors of each expert of a model of `architecture`: gate, up and down projections,
+    /// then their biases if they have any.
     pub fn of_expert(architecture: &Architecture) -> &'static [Role] {
         match architecture.experts {
             Some(experts) if experts.biased => &OF_BIASED_EXPERTS,

@@ -222,8 +222,8 @@ pub async fn read_expert(
     ProjectionFetch::start(model, experts, e, role, storage, reads)?.finish().await
 }
 
-/// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as `role`
-/// says, mixes them as the experts are mixed, and encodes them as `element`.
+/// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as
+/// `role` says, mixes them as the experts are mixed, and encodes them as `element`.
 async fn read_router(model: &Model, experts: &NewExperts, role: Role, element: Element) -> Result<Stored> {
     // A bias has one number for each expert.
     let width = role.shape(&model.config).get(1).copied().unwrap_or(1);

@@ -68,8 +68,8 @@ impl Storage {
         }
     }
 
-    /// Returns whether the experts of a model with the configuration `config` stay in MXFP4 in a Hugging Face folder, which
-    /// then holds all of them so.
+    /// Returns whether the experts of a model with the configuration `config` stay in MXFP4 in a Hugging Face folder,
+    /// which then holds all of them so.
     pub fn keeps_mxfp4(&self, config: &Config) -> bool {
         let names = config.hugging_face_architecture().experts.map(|experts| experts.names);
         (self.container, self.dtype) == (Container::Safetensors, None)

@@ -20,8 +20,8 @@ impl Reads {
     /// Begins to read a whole tensor; the result is row-major, as its element type says.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the tensor does not fit in the address space, and those of [`Model::shard`]. The future fails with
-    /// [`Error::Source`] if a read does.
+    /// [`Error::Limit`] if the tensor does not fit in the address space, and those of [`Model::shard`]. The future
+    /// fails with [`Error::Source`] if a read does.
     pub fn start(
         &mut self,
         model: &Model,

@@ -189,8 +189,8 @@ impl Config {
         )))
     }
 
-    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places. Of architectures whose models have
-    /// another one, a note says before writing that llama.cpp computes it with whole places.
+    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places. Of architectures whose
+    /// models have another one, a note says before writing that llama.cpp computes it with whole places.
     fn check_yarn(&self) -> Result<()> {
         match self.rope()?.scaling {
             RopeScaling::Yarn(Yarn { rounds: false, .. }) if !self.architecture.rounded_yarn => Err(Error::Unsupported(

@@ -131,8 +131,9 @@ impl Keys<'_> {
         }
     }
 
-    /// Reads the change of the rotary frequencies from `object`, the value of `key` or a part of it, or takes that which the
-    /// architecture has where nothing says one. The original context of llama3 is `context` if it is not given.
+    /// Reads the change of the rotary frequencies from `object`, the value of `key` or a part of it, or takes that
+    /// which the architecture has where nothing says one. The original context of llama3 is `context` if it is not
+    /// given.
     pub(super) fn rope_scaling(
         &self,
         architecture: &Architecture,
