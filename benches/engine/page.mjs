@@ -31,3 +31,37 @@ export async function openPage(name, mode = 'production') {
     },
   }
 }
+
+/**
+ * Stages of a run in a page that computes on the CPU. Lines begin with `name`; a stage that fails throws what the page
+ * says of it.
+ */
+export async function stagesOf({ page, address }, name, longest) {
+  page.setDefaultTimeout(longest)
+  page.on('pageerror', error => console.log(`${name}: ${error.message}`))
+  await page.goto(`${address}?device=cpu`)
+  await page.getByText('Computes on the CPU').waitFor()
+  const said = text => console.log(`${name}: ${text.replace(/\s+/g, ' ').trim()}`)
+  const timed = async (stage, act, seen) => {
+    const start = performance.now()
+    await act()
+    const failed = page.getByRole('alert')
+    await Promise.race([seen().waitFor(), failed.waitFor().then(async () => { throw new Error(await failed.innerText()) })])
+    said(`${stage} ${((performance.now() - start) / 1e3).toFixed(1)} s`)
+  }
+  return {
+    said, timed,
+    open: path => timed('open', () => page.getByTestId('files').setInputFiles(path), () => page.getByRole('button', { name: 'Compare the layers' })),
+    /** `sequences` of `tokens` tokens, with four points in each. */
+    async compareLayers(sequences, tokens) {
+      await page.getByLabel('Sequences').fill(String(sequences))
+      await page.getByLabel('Tokens in each').fill(String(tokens))
+      await page.getByLabel('Points', { exact: true }).selectOption('tokens:4')
+      await page.getByLabel('Tokens in each').press('Tab')
+      const estimate = page.getByTestId('estimate')
+      await estimate.getByText(`in ${sequences} sequences`).waitFor()
+      said(await estimate.innerText())
+      await timed('similarity', () => page.getByRole('button', { name: 'Compare the layers' }).click(), () => page.getByRole('button', { name: 'Compare the layers again' }))
+    },
+  }
+}

@@ -8,6 +8,7 @@ use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::{Element, encode};
 use crate::format::turns::MXFP4_WEIGHTS;
+use crate::model::architectures::GgufHead;
 use crate::model::binding::Form;
 use crate::model::config::FeedForward;
 use crate::model::open::{CarriedTensor, TensorEntry};
@@ -79,10 +80,16 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         Container::Safetensors => config.hugging_face_architecture(),
         Container::Gguf => config.architecture,
     };
+    // A tied head is the embedding once more.
+    let needs_head =
+        container == Container::Gguf && config.tied_head && architecture.gguf_head == GgufHead::Required;
     let mut jobs = Vec::new();
     let mut joined: Vec<JoinedParts<'a>> = Vec::new();
     for source in model.tensors() {
-        let contents = contents(model, layers, source)?;
+        let mut contents = contents(model, layers, source)?;
+        if source.id == TensorId::Embedding && needs_head {
+            contents.push((TensorId::Head, Content::Original(source)));
+        }
         for (id, content) in contents {
             let whole = id.joined(container, architecture);
             let name = whole.as_ref().map(|(name, _)| name.clone());

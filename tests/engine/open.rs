@@ -13,6 +13,7 @@ use laminate::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
+use crate::architectures::{self, hugging_face};
 use crate::common::{Files, MemoryFolder, cpu, data, files, open_files, run};
 
 /// Of stories260K as it is.
@@ -190,6 +191,51 @@ fn a_head_that_differs_in_its_last_value_only_is_found() {
         });
     });
     assert!(!open(&files).config.tied_head);
+}
+
+/// Perplexities, as measured when the model was made and of the GGUF file read again, of a model that lost a layer.
+fn as_gguf(files: &Files) -> Result<(f64, f64, Files), Error> {
+    let output = WriteOptions { container: Some(Container::Gguf), ..WriteOptions::default() };
+    architectures::written(open_files(files).unwrap(), "shortgpt", &output)
+}
+
+#[test]
+fn a_head_that_llama_cpp_would_ignore_is_not_written_as_gguf() {
+    for name in ["cohere", "cohere2", "gemma2"] {
+        let mut files = hugging_face(name, "config.json");
+        assert!(as_gguf(&files).is_ok(), "{name}");
+        edit_tensors(&mut files, |all| {
+            let mut head = all["model.embed_tokens.weight"].clone();
+            head.2.rotate_left(64);
+            all.insert("lm_head.weight".into(), head);
+        });
+        let error = as_gguf(&files).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{name}: {error}");
+        check_message(&error, &["has an output head of its own", "write a Hugging Face folder"]);
+    }
+}
+
+#[test]
+fn a_tied_head_is_written_where_llama_cpp_needs_a_head() {
+    for name in ["olmo2", "qwen2moe", "gptoss"] {
+        let mut files = hugging_face(name, "config.json");
+        edit_tensors(&mut files, |all| {
+            all.remove("lm_head.weight");
+        });
+        // llama.cpp would round the rotary scaling of GPT-OSS.
+        let unscaled = json!({ "rope_type": "default" });
+        edit_config(
+            &mut files,
+            &[("tie_word_embeddings", Some(true.into())), ("rope_scaling", Some(unscaled))],
+        );
+        assert!(open_files(&files).unwrap().config.tied_head, "{name}");
+        let (said, measured, folder) = as_gguf(&files).unwrap();
+        assert!((said / measured - 1.0).abs() < 1e-4, "{name}: {said}, not {measured}");
+        let file = folder.values().next().unwrap();
+        // After the length of the name: the outputs of attention have longer names.
+        let name_of_head = b"\x0d\0\0\0\0\0\0\0output.weight";
+        assert!(file.windows(name_of_head.len()).any(|part| part == name_of_head), "{name}");
+    }
 }
 
 // Rope.

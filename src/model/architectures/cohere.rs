@@ -1,7 +1,7 @@
 //! Command-R and its successors by Cohere: attention and MLP read one LayerNorm, side by side, and logits are scaled.
 
 use super::llama::LLAMA;
-use super::{Architecture, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows};
+use super::{Architecture, GgufHead, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows};
 use crate::kernels::rowwise::NormKind;
 use crate::model::binding::RowOrder;
 
@@ -30,6 +30,7 @@ pub const COHERE: Architecture = Architecture {
     mlp_biases: Presence::Never,
     norm: NormKind::Layer,
     norms: Norms::Shared,
+    gguf_head: GgufHead::Never,
     scaling: Scaling::Logits(0.0625),
     norm_epsilon: Some("layer_norm_eps"),
     ..LLAMA

@@ -1,7 +1,7 @@
 //! EXAONE 4, which normalises what attention and MLP write, and each head of queries and keys.
 
 use super::olmo::OLMO2;
-use super::{Architecture, HeadNorms, Presence, Rotation, Usual, Windowed, Windows};
+use super::{Architecture, GgufHead, HeadNorms, Presence, Rotation, Usual, Windowed, Windows};
 
 /// EXAONE 4. The largest of its models has windows, and rotates only where a window is; llama.cpp knows them by the
 /// number of layers.
@@ -22,6 +22,7 @@ pub const EXAONE4: Architecture = Architecture {
     input_biases: Presence::Never,
     output_bias: Presence::Never,
     head_norms: HeadNorms::Each,
+    gguf_head: GgufHead::Optional,
     windows: Windows::Some(Windowed {
         usual: 4096,
         every: 4,

@@ -1,7 +1,9 @@
 //! Gemma 2 and 3: norms around attention and MLP, whose stored weights are less one, windows in most layers, GELU.
 
 use super::llama::LLAMA;
-use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows, Wrapper};
+use super::{
+    Architecture, GgufHead, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windowed, Windows, Wrapper,
+};
 use crate::kernels::rowwise::Activation;
 use crate::model::binding::RowOrder;
 use crate::model::tensors::Role;
@@ -31,6 +33,7 @@ pub const GEMMA2: Architecture = Architecture {
     mlp_biases: Presence::Never,
     norms: Norms::Around,
     norm_offset: 1.0,
+    gguf_head: GgufHead::Never,
     activation: Activation::GeluTanh,
     windows: Windows::Some(Windowed {
         usual: 4096,
@@ -65,6 +68,7 @@ pub const GEMMA3: Architecture = Architecture {
         gguf_layers: None,
     }),
     rotation: Rotation::LocalBase(10_000.0),
+    gguf_head: GgufHead::Optional,
     scaling: Scaling::Gemma { scalar: 256.0, caps: [None, None], largest: 62 },
     ..GEMMA2
 };

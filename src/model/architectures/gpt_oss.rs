@@ -4,7 +4,7 @@ use std::f64::consts::LN_2;
 
 use super::llama::LLAMA;
 use super::mixtral::MIXTRAL_EXPERTS;
-use super::{Architecture, ExpertNames, Experts, Presence, Usual, Windowed, Windows};
+use super::{Architecture, ExpertNames, Experts, GgufHead, Presence, Usual, Windowed, Windows};
 use crate::kernels::rowwise::Activation;
 use crate::model::binding::RowOrder;
 use crate::model::rope::Yarn;
@@ -18,6 +18,7 @@ pub const GPT_OSS: Architecture = Architecture {
     model_type: "gpt_oss",
     gguf: "gpt-oss",
     gguf_rows: RowOrder::Halves,
+    gguf_head: GgufHead::Required,
     usual: Usual {
         n_layers: 36,
         hidden_size: 2880,

@@ -1,6 +1,6 @@
 //! Llama 1 to 3 and what is built alike, and Mistral, which adds a window.
 
-use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windows, Wrapper};
+use super::{Architecture, GgufHead, HeadNorms, Norms, Presence, Rotation, Scaling, Usual, Windows, Wrapper};
 use crate::kernels::rowwise::{Activation, NormKind};
 use crate::model::binding::RowOrder;
 
@@ -48,6 +48,7 @@ pub const LLAMA: Architecture = Architecture {
     short_convolution: None,
     delta_net: None,
     gated_heads: false,
+    gguf_head: GgufHead::Optional,
     drafts: false,
     sinks: false,
     rounded_yarn: false,

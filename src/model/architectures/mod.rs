@@ -121,6 +121,8 @@ pub struct Architecture {
     /// Whether the output of each head of attention is multiplied by the sigmoid of a gate of as many numbers, whose rows
     /// follow those of the head in the query projection.
     pub gated_heads: bool,
+    /// Whether GGUF files hold an output head. Hugging Face models of every architecture may have one.
+    pub gguf_head: GgufHead,
     /// Whether files may hold blocks that do nothing but draft tokens for speculative decoding. They are left out.
     pub drafts: bool,
     /// Whether each query head has one more score, which takes a share of its attention and gives nothing.
@@ -384,6 +386,17 @@ pub struct Usual {
     pub bos: Option<u32>,
     /// Id of the token that ends a text.
     pub eos: Option<u32>,
+}
+
+/// Whether llama.cpp finds an output head in the GGUF files of an architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GgufHead {
+    /// llama.cpp takes the embedding, whatever else the file holds.
+    Never,
+    /// llama.cpp takes the embedding where the file holds no head.
+    Optional,
+    /// llama.cpp refuses a file without one.
+    Required,
 }
 
 /// Whether layers have a part.

@@ -1,7 +1,7 @@
 //! OLMo 2 and 3, which normalise what attention and MLP write, not what they read.
 
 use super::llama::LLAMA;
-use super::{Architecture, HeadNorms, Norms, Presence, Rotation, Usual, Windowed, Windows};
+use super::{Architecture, GgufHead, HeadNorms, Norms, Presence, Rotation, Usual, Windowed, Windows};
 use crate::model::binding::RowOrder;
 use crate::model::tensors::Role;
 
@@ -17,6 +17,7 @@ pub const OLMO2: Architecture = Architecture {
     mlp_biases: Presence::Never,
     norms: Norms::After,
     head_norms: HeadNorms::All,
+    gguf_head: GgufHead::Required,
     names: &[(Role::AttentionAfterNorm, "post_attention_layernorm.weight", "post_attention_norm.weight")],
     ..LLAMA
 };

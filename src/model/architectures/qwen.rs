@@ -3,8 +3,8 @@
 
 use super::llama::LLAMA;
 use super::{
-    Architecture, DeltaNetLayers, ExpertLayers, ExpertNames, Experts, Gates, HeadNorms, Presence, Usual,
-    Windows, Wrapper,
+    Architecture, DeltaNetLayers, ExpertLayers, ExpertNames, Experts, Gates, GgufHead, HeadNorms, Presence,
+    Usual, Windows, Wrapper,
 };
 use crate::model::binding::{HeadOrder, RowOrder};
 use crate::model::tensors::Role;
@@ -64,6 +64,7 @@ pub const QWEN2_MOE: Architecture = Architecture {
     },
     input_biases: Presence::Key("qkv_bias", true),
     experts: Some(QWEN_EXPERTS),
+    gguf_head: GgufHead::Required,
     ..QWEN2
 };
 

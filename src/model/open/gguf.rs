@@ -10,7 +10,7 @@ use crate::format::element::decode;
 use crate::format::gguf::{
     Header, MAX_HEADER_BYTES, parse_header, parse_metadata, parse_split_name, split_name,
 };
-use crate::model::architectures::Architecture;
+use crate::model::architectures::{Architecture, GgufHead};
 use crate::model::config::gguf::{Facts, check_architecture, leave_out_drafting, names_architecture};
 use crate::model::config::special::notes_on_ids;
 use crate::model::config::{Biases, Config};
@@ -212,7 +212,7 @@ async fn facts(
     let short_and_long = (divisors(TensorId::ShortDivisors).await?, divisors(TensorId::LongDivisors).await?);
     Ok(Facts {
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
-        tied_head: !ids.contains(&TensorId::Head),
+        tied_head: architecture.gguf_head == GgufHead::Never || !ids.contains(&TensorId::Head),
         biases: Biases::of(|role| biases.contains(&role)),
         routed: tensors
             .iter()

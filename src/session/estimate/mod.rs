@@ -23,8 +23,12 @@ use crate::protocol::text::PointRule;
 
 pub use self::plan::{ComparedPlan, Duration, FitTiming, PlanBasis, PlanEstimate};
 
-/// Number of sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
+/// Most sequences that are timed: enough to fill a processor, few enough for a GPU emulated in software.
 const TIMED_SEQUENCES: usize = 8;
+
+/// Seconds of a run from which on no run of more sequences is needed to know the time of one: a layer of a large
+/// model is not kept running for a minute only to say how long it takes.
+const LONG_ENOUGH: f64 = 2.0;
 
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -115,21 +119,22 @@ impl LayerTiming {
         Duration { fixed: n_layers * self.upload, per_sequence: (n_layers + head) * self.per_sequence }
     }
 
-    /// Measures the time of reading the first layer, and of running it on a few of `sequences`.
+    /// Measures the time of reading the first layer, and of running it on one of `sequences`, then on twice as many
+    /// until a run takes two seconds or has eight sequences. Where one sequence takes so long, the time of decoding
+    /// the weights is not shared among several, and the measured time is an upper bound.
     ///
     /// # Errors
     /// Those of [`Runner::embed`], [`Runner::fetch`],
     /// [`LayerFetch::finish`](crate::model::weights::fetch::LayerFetch::finish), [`Runner::upload`],
     /// [`Runner::forward`] and [`to_host`].
     pub async fn measure(model: &Model, accelerator: &Accelerator, sequences: &Sequences) -> Result<Self> {
-        let few = sequences.first(TIMED_SEQUENCES);
-        let runner = Runner::new(model, accelerator, few.tokens())?;
-        let states = runner.embed(&few).await?;
+        let runner = Runner::new(model, accelerator, sequences.tokens())?;
         let start = Instant::now();
         let layer =
             runner.upload(runner.fetch(&NewLayer::original(0), Storage::of(model))?.finish().await?)?;
         let upload = start.elapsed().as_secs_f64();
-        let run = async || -> Result<f64> {
+        let run = async |n: usize| -> Result<f64> {
+            let states = runner.embed(&sequences.first(n)).await?;
             let start = Instant::now();
             for chunk in runner.forward(&layer, &states).await?.chunks {
                 // Copying one number to the host waits until the device has finished.
@@ -138,7 +143,14 @@ impl LayerTiming {
             Ok(start.elapsed().as_secs_f64())
         };
         // The first run compiles the kernels of the device.
-        run().await?;
-        Ok(Self { tokens: few.tokens(), upload, per_sequence: run().await? / few.count() as f64 })
+        run(1).await?;
+        let most = TIMED_SEQUENCES.min(sequences.count());
+        let mut n = 1;
+        let mut seconds = run(n).await?;
+        while n < most && seconds < LONG_ENOUGH {
+            n = (2 * n).min(most);
+            seconds = run(n).await?;
+        }
+        Ok(Self { tokens: sequences.tokens(), upload, per_sequence: seconds / n as f64 })
     }
 }

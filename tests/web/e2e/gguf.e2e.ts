@@ -95,7 +95,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
     expect(untouched(written, original, groups)).toBeGreaterThan(28)
   }, LONG)
 
-  test('a model of 28 GB, whose layers have experts, is opened', async () => {
+  test('a model of 28 GB, whose layers have experts, is opened and a run on it estimated', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'laminate-hollow-'))
     try {
       expect(writeHollowMixtral(join(folder, 'hollow-8x7b.gguf'))).toBeGreaterThan(28e9)
@@ -106,6 +106,8 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
       expect(facts).toMatch(/Layers\s+32, /)
       expect(facts).toMatch(/Experts\s+8 in a layer, 2 for each token/)
       expect(facts).toMatch(/Size\s+2\d\.\d\sGB/)
+      // Not a layer of 900 MB, but what is around the experts, one expert, and the next one on its way.
+      expect(await page.getByTestId('estimate').innerText({ timeout: LONG })).toMatch(/^Takes about .* of memory \(a layer \d{3}\sMB/)
       expect(errors).toEqual([])
     } finally {
       rmSync(folder, { recursive: true })

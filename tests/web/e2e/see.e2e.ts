@@ -37,12 +37,15 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     const { page } = await visit(site, '', { viewport: { width, height } })
     await runDemo(page)
     for (const [row, col] of [[0, 11], [6, 2], [11, 8]] as const) {
-      // In the middle of what is left of the window, as somebody would have it who looks at that square.
-      const before = await middle(page, row, col)
-      await page.evaluate(by => scrollBy({ top: by, behavior: 'instant' }), before.y - 0.7 * height)
-      const { x, y } = await middle(page, row, col)
-      await page.mouse.move(x, y)
-      await expect.poll(() => readout(page).innerText()).toMatch(new RegExp(`^Layers ${Math.min(row, col)} and ${Math.max(row, col)}: similarity 0`))
+      // In the middle of what is left of the window, as somebody would have it who looks at that square; the hand follows
+      // the square while the page still moves by itself after the run.
+      await expect.poll(async () => {
+        const before = await middle(page, row, col)
+        await page.evaluate(by => scrollBy({ top: by, behavior: 'instant' }), before.y - 0.7 * height)
+        const { x, y } = await middle(page, row, col)
+        await page.mouse.move(x, y)
+        return readout(page).innerText()
+      }).toMatch(new RegExp(`^Layers ${Math.min(row, col)} and ${Math.max(row, col)}: similarity 0`))
       // On a busy machine the page may still be moving.
       await expect.poll(async () => {
         const box = (await readout(page).boundingBox())!

@@ -8,7 +8,7 @@ use super::{
 use crate::format::Container;
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value, ValueType};
-use crate::model::architectures::{self, Architecture, ExpertLayers, Rotation, Scaling, Windows};
+use crate::model::architectures::{self, Architecture, ExpertLayers, GgufHead, Rotation, Scaling, Windows};
 use crate::model::config::{
     Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
     gguf_score_scale, gguf_windows, regroup,
@@ -42,6 +42,7 @@ impl Config {
                 list.items = regroup(key, &list.items, groups)?;
             }
         }
+        self.check_head()?;
         self.check_kinds(groups)?;
         self.check_score_scale(groups.len())?;
         self.check_yarn()?;
@@ -70,6 +71,19 @@ impl Config {
             metadata.set(QUANTIZATION_VERSION.0, QUANTIZATION_VERSION.1);
         }
         Ok(metadata)
+    }
+
+    /// # Errors
+    /// [`Error::Unsupported`] if the output head is not the embedding, and llama.cpp would take the embedding for it.
+    fn check_head(&self) -> Result<()> {
+        if self.tied_head || self.architecture.gguf_head != GgufHead::Never {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "this {} model has an output head of its own, and llama.cpp takes the embedding in its place, whatever a GGUF file \
+             of this architecture holds; write a Hugging Face folder instead",
+            self.architecture.name
+        )))
     }
 
     /// Makes GGUF metadata from the settings.
