@@ -147,7 +147,8 @@ macro_rules! fixture {
 }
 
 /// One architecture for each thing that layers do: windows, caps, norms after, norms after rotation, partial rotation,
-/// queries that grow, experts, Mamba mixers, short convolutions, delta nets, attention and MLP side by side.
+/// queries that grow, experts, Mamba mixers, short convolutions, delta nets, attention and MLP side by side,
+/// scores without keys.
 #[wasm_bindgen_test]
 async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
     for (preference, accelerator) in accelerators().await {
@@ -164,11 +165,13 @@ async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
             fixture!("lfm2"),
             fixture!("qwen3_5"),
             fixture!("cohere2"),
+            fixture!("gptoss"),
         ] {
             let source: SharedSource = Rc::new(MemorySource::new("model.gguf", file));
             let model = Model::open(name, &[source]).await.unwrap();
             let golden = SafeTensors::deserialize(golden).unwrap();
-            let (ids, nll) = (golden.tensor("token_ids").unwrap(), golden.tensor("nll").unwrap());
+            let ids = golden.tensor("token_ids").unwrap();
+            let nll = golden.tensor("gguf_nll").or_else(|_| golden.tensor("nll")).unwrap();
             let tokens = ids.shape()[1];
             let all: Vec<u32> =
                 ids.data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();

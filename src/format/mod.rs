@@ -6,6 +6,7 @@ pub mod gguf;
 pub mod index;
 pub mod safetensors;
 pub mod stored;
+pub mod turns;
 
 /// File format of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -38,6 +38,8 @@ pub struct Scoring<'a> {
     pub cap: Option<f64>,
     /// Factors of the numbers of each query after it is rotated, `[head_dim]`; empty if they are 1.
     pub weights: &'a [f32],
+    /// For each query head, one more score, whose share of the attention goes nowhere; empty if there are none.
+    pub sinks: &'a [f32],
 }
 
 /// Computes the attention output of all heads, row-major `[batch tokens, heads head_dim]`. Queries are
@@ -57,7 +59,8 @@ pub fn gather(
     let sizes = [queries.len(), keys.len(), values.len(), tables.cos.len(), tables.sin.len()];
     let table = tokens * width;
     let fits = |n: usize, expected: usize| n == 0 || n == expected;
-    if !fits(scoring.weights.len(), width) || !fits(tables.growth.len(), tokens) {
+    let factors = [(scoring.weights, width), (&tables.growth, tokens), (scoring.sinks, n_heads)];
+    if !factors.iter().all(|(given, expected)| fits(given.len(), *expected)) {
         return Err(Error::internal(format!("attention of {heads:?} was given factors of another size")));
     }
     if sizes != [rows * n_heads * width, rows * kv_heads * width, rows * kv_heads * width, table, table] {
@@ -78,7 +81,7 @@ pub fn gather(
         let gathered = query_heads.map(|head| {
             let mut queries = of(queries, n_heads, head).rotated(tokens, width, tables);
             scale_queries(&mut queries, width, tables, scoring);
-            attend(&queries, &keys, values, tables.window, scoring.cap)
+            attend(&queries, &keys, values, tables.window, scoring.cap, scoring.sinks.get(head).copied())
         });
         gathered.collect::<Vec<_>>()
     };
@@ -152,13 +155,14 @@ fn scale_queries(queries: &mut [f32], width: usize, tables: &Tables, scoring: Sc
 }
 
 /// Computes the output of one head, `[tokens, width]`. `queries` and `keys` are `[tokens, width]` and
-/// rotated, the queries also scaled; `cap` is that of the scores.
+/// rotated, the queries also scaled; `cap` is that of the scores, and `sink` is one more score.
 fn attend(
     queries: &[f32],
     keys: &[f32],
     values: MatRef<'_, f32>,
     window: usize,
     cap: Option<f64>,
+    sink: Option<f32>,
 ) -> Vec<f32> {
     let (tokens, width) = (values.nrows(), values.ncols());
     let queries = MatRef::from_row_major_slice(queries, tokens, width);
@@ -175,7 +179,7 @@ fn attend(
         if let Some(cap) = cap {
             capped(scores, cap as f32);
         }
-        let sums = soften(scores, first, &seen, window);
+        let sums = soften(scores, first, &seen, window, sink);
         let Some(rows) = gathered.get_mut(first * width..(first + n) * width) else { break };
         let weights = MatRef::from_row_major_slice(scores, n, seen.len());
         let seen_values = values.subrows(seen.start, seen.len());
@@ -189,8 +193,15 @@ fn attend(
 }
 
 /// Replaces rows of scores by the numerators of a softmax over the keys that each query sees, and returns the
-/// denominators. The rows belong to the queries from `first` on, the columns to the keys `seen`.
-fn soften(scores: &mut [f32], first: usize, seen: &Range<usize>, window: usize) -> Vec<f32> {
+/// denominators, in which the score `sink` counts, too. The rows belong to the queries from `first` on, the columns to
+/// the keys `seen`.
+fn soften(
+    scores: &mut [f32],
+    first: usize,
+    seen: &Range<usize>,
+    window: usize,
+    sink: Option<f32>,
+) -> Vec<f32> {
     let rows = scores.chunks_mut(seen.len().max(1)).enumerate();
     rows.map(|(place, row)| {
         let query = first + place;
@@ -200,7 +211,7 @@ fn soften(scores: &mut [f32], first: usize, seen: &Range<usize>, window: usize) 
         let (visible, after) = rest.split_at_mut(to - before.len());
         before.fill(0.0);
         after.fill(0.0);
-        exponentials(visible)
+        exponentials(visible, sink)
     })
     .collect()
 }

@@ -76,12 +76,22 @@ pub enum Activation {
     Silu,
     /// `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, which is `x / (1 + exp(-2 u))`.
     GeluTanh,
+    /// `g / (1 + exp(-1.702 g)) (u + 1)` with `g = min(x, 7)` and the number `u` of the up projection, held between -7
+    /// and 7.
+    ClampedGlu,
 }
+
+/// Factor in the exponent of [`Activation::ClampedGlu`].
+pub const GLU_ALPHA: f32 = 1.702;
+
+/// Bound of what [`Activation::ClampedGlu`] reads.
+pub const GLU_LIMIT: f32 = 7.0;
 
 /// Twice the factor of the inner polynomial of [`Activation::GeluTanh`], and the factor of its cube.
 const GELU: [f32; 2] = [2.0 * 0.797_884_6, 0.044_715];
 
-/// Computes `f(gate) * up` element by element, with the function `f` of the gate.
+/// Computes `f(gate) * up` element by element, with the function `f` of the gate; for [`Activation::ClampedGlu`] what
+/// is said there.
 ///
 /// # Errors
 /// [`Error::Internal`] if a tensor of the CPU is not `f32`.
@@ -94,6 +104,10 @@ pub fn gated(f: Activation, gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>>
             Activation::GeluTanh => {
                 let twice = (gate.clone() + gate.clone().powi_scalar(3).mul_scalar(inner)).mul_scalar(outer);
                 gate * sigmoid(twice) * up
+            }
+            Activation::ClampedGlu => {
+                let (gate, up) = (gate.clamp_max(GLU_LIMIT), up.clamp(-GLU_LIMIT, GLU_LIMIT));
+                gate.clone() * sigmoid(gate.mul_scalar(GLU_ALPHA)) * (up + 1.0)
             }
         });
     }
@@ -108,6 +122,12 @@ pub fn gated(f: Activation, gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>>
         Activation::GeluTanh => for_pairs(&mut values, &up, |gate, up| {
             for (g, u) in gate.iter_mut().zip(up) {
                 *g *= u / (1.0 + exp(-outer * (*g + inner * *g * *g * *g)));
+            }
+        }),
+        Activation::ClampedGlu => for_pairs(&mut values, &up, |gate, up| {
+            for (g, u) in gate.iter_mut().zip(up) {
+                let x = g.min(GLU_LIMIT);
+                *g = x / (1.0 + exp(-GLU_ALPHA * x)) * (u.clamp(-GLU_LIMIT, GLU_LIMIT) + 1.0);
             }
         }),
     }
@@ -175,14 +195,16 @@ pub fn row_divergence(z: &[f32], y: &[f32], max: f32) -> f32 {
     )
 }
 
-/// Replaces scores `z` by `exp(z - max)`, with `max` the largest score, and returns their sum.
-pub fn exponentials(z: &mut [f32]) -> f32 {
+/// Replaces scores `z` by `exp(z - max)`, with `max` the largest score, and returns their sum. A `sink` is one more
+/// score, which counts for `max` and for the sum.
+pub fn exponentials(z: &mut [f32], sink: Option<f32>) -> f32 {
     Arch::new().dispatch(
         #[inline(always)]
         || {
-            let max = z.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+            let lowest = sink.unwrap_or(f32::NEG_INFINITY);
+            let max = z.iter().fold(lowest, |m, x| if *x > m { *x } else { m });
             z.iter_mut().for_each(|z| *z = exp(*z - max));
-            sum(z, |x| x)
+            sum(z, |x| x) + sink.map_or(0.0, |sink| exp(sink - max))
         },
     )
 }
@@ -335,12 +357,15 @@ mod tests {
                 .mul_scalar((2.0 / std::f64::consts::PI).sqrt());
             x * (inner.tanh() + 1.0) / 2.0
         };
+        let gate = (x.clone() * 2.0).clamp_max(7.0);
+        let clamped = gate.clone() * sigmoid(gate * 1.702) * ((up.clone() * 2.0).clamp(-7.0, 7.0) + 1.0);
         let capped_by_burn = x.clone().div_scalar(3.0).tanh().mul_scalar(3.0);
         let pairs = [
             (norm(NormKind::Rms, x.clone(), &weight, 1e-5).unwrap(), x.clone() * scale * weight.clone()),
             (norm(NormKind::Layer, x.clone(), &weight, 1e-5).unwrap(), layer_norm * weight),
             (gated(Activation::Silu, x.clone(), up.clone()).unwrap(), silu(x.clone()) * up.clone()),
-            (gated(Activation::GeluTanh, x.clone(), up.clone()).unwrap(), gelu(x.clone()) * up),
+            (gated(Activation::GeluTanh, x.clone(), up.clone()).unwrap(), gelu(x.clone()) * up.clone()),
+            (gated(Activation::ClampedGlu, x.clone() * 2.0, up.clone() * 2.0).unwrap(), clamped),
             (capped_at(x.reshape([7, 33]), Some(3.0)).unwrap(), capped_by_burn),
         ];
         for (ours, theirs) in pairs {

@@ -58,8 +58,9 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         let reads: Vec<_> = group
             .iter()
             .filter_map(|tensor| {
-                let length = SAMPLE_BYTES.min(tensor.bytes);
-                let offset = tensor.offset + (tensor.bytes - length) / 2;
+                let bytes = tensor.bytes_in_place();
+                let length = SAMPLE_BYTES.min(bytes);
+                let offset = tensor.offset + (bytes - length) / 2;
                 Some(read_checked(model.shards.get(tensor.shard)?.as_ref(), offset, length))
             })
             .collect();

@@ -1,17 +1,18 @@
 //! What the files that are to be written leave of the choice of layers.
 
-use crate::Result;
 use crate::methods::operators::combines_layers;
 use crate::model::Model;
-use crate::plan::{MergePlan, PlanOptions, Selection};
+use crate::plan::{MergePlan, Operator, PlanOptions, Selection};
 use crate::protocol::options::WriteOptions;
 use crate::write::check::{check_periodic, layers_apart, periodic_parts};
+use crate::{Error, Result};
 
 /// Adds to `options` what files stored as `output` says demand of the layers of `model` that go. Returns notes on it, in
 /// sentences.
 ///
 /// # Errors
-/// [`Error::Unsupported`](crate::Error::Unsupported) if no such layers can go, and those of [`layers_apart`].
+/// [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts;
+/// those of [`layers_apart`].
 pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) -> Result<Vec<String>> {
     if options.only_experts() {
         return Ok(Vec::new());
@@ -35,6 +36,7 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
         });
     }
     let apart = layers_apart(model, output, combines)?;
+    check_averages(model, output, options.operator)?;
     if apart.is_empty() {
         return Ok(Vec::new());
     }
@@ -53,11 +55,26 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
     Ok(vec![note])
 }
 
-/// Checks that files stored as `output` says can hold what `plan` leaves of `model`, where they demand equal distances.
+/// Checks that files stored as `output` says can hold the averages of experts of `model` that `operator` may make.
+fn check_averages(model: &Model, output: &WriteOptions, operator: Operator) -> Result<()> {
+    if operator != Operator::MatchExperts || !output.storage(model).keeps_mxfp4(&model.config) {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "operator {operator} averages experts, and a Hugging Face folder of this model holds its experts in MXFP4, in \
+         which averages cannot be stored; ask for another element type, such as bf16, or for a GGUF file"
+    )))
+}
+
+/// Checks that files stored as `output` says can hold what `plan` leaves of `model`: averages of experts, and the
+/// layers, where files demand equal distances.
 ///
 /// # Errors
-/// [`Error::Unsupported`](crate::Error::Unsupported), naming the nearest sets of layers that can go.
+/// [`Error::Unsupported`], naming the nearest sets of layers that can go, or the types of files that can hold averages.
 pub fn check_plan(model: &Model, output: &WriteOptions, plan: &MergePlan) -> Result<()> {
+    if plan.groups.iter().any(|group| group.len() > 1) {
+        check_averages(model, output, plan.operator)?;
+    }
     let parts = periodic_parts(model, output);
     if parts.is_empty() || combines_layers(plan.operator, &model.config) {
         return Ok(());

@@ -5,6 +5,7 @@ use crate::format::Container;
 use crate::model::Model;
 use crate::model::architectures::Windows;
 use crate::model::config::hugging_face::CONFIG_NAME;
+use crate::model::rope::{RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::CHAT_TEMPLATE_KEY;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::periodic;
@@ -38,6 +39,14 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
                 notes.push(
                     "The GGUF file holds the decoder only. A second file that llama.cpp made of the other parts (mmproj) \
                      fits the compressed decoder as it fits the original, because the stream stays as wide as it was."
+                        .to_owned(),
+                );
+            }
+            if let RopeScaling::Yarn(Yarn { rounds: false, .. }) = model.config.rope()?.scaling {
+                notes.push(
+                    "llama.cpp rounds where the YaRN scaling of the rotary frequencies begins and ends, and from a GGUF \
+                     file computes something slightly else than was measured here. A Hugging Face folder keeps the \
+                     scaling."
                         .to_owned(),
                 );
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::card::ExtraFile;
+use super::jobs::{Content, Piece};
 use super::{Job, Writer, shards};
 use crate::files::source::read_checked;
 use crate::format::element::Element;
@@ -55,7 +56,9 @@ pub async fn write(
 }
 
 fn output(job: &Job<'_>) -> Result<OutputTensor> {
+    let is_bytes = matches!(job.content, Content::InTurns(_, _, Piece::Blocks | Piece::Exponents));
     let dtype = match job.element {
+        Element::Block(_) if is_bytes => safetensors::Dtype::U8,
         Element::F32 => safetensors::Dtype::F32,
         Element::F16 => safetensors::Dtype::F16,
         Element::Bf16 => safetensors::Dtype::BF16,

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 
 use crate::error::OrInternal;
 use crate::format::Container;
+use crate::format::blocks::BlockType;
 use crate::format::element::{Element, encode};
+use crate::format::turns::MXFP4_WEIGHTS;
 use crate::model::architectures::GgufHead;
 use crate::model::binding::Form;
 use crate::model::config::FeedForward;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::rope::RopeScaling;
-use crate::model::tensors::{Joined, Role, TensorId};
+use crate::model::tensors::{Joined, MXFP4_ENDINGS, Role, TensorId};
 use crate::model::weights::fetch::expert_element;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::new_layer::NewLayer;
@@ -20,6 +22,7 @@ use crate::model::{Config, Model};
 use crate::{Error, Result};
 
 /// Source of the values of a tensor.
+#[derive(Clone)]
 pub enum Content<'a> {
     /// A tensor of the original, copied or converted to another element type or row order.
     Original(&'a TensorEntry),
@@ -33,9 +36,24 @@ pub enum Content<'a> {
     New(Vec<u8>),
     /// Tensors whose rows follow each other in one.
     Joined(Vec<Job<'a>>),
+    /// Tensors whose rows lie in turns, as in [`format::turns`](crate::format::turns): those of one expert after those
+    /// of another, the number of tensors of an expert, and what of them is stored.
+    InTurns(Vec<Job<'a>>, usize, Piece),
+}
+
+/// What a tensor holds of tensors whose rows lie in turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// The transposed numbers.
+    Numbers,
+    /// The blocks of MXFP4.
+    Blocks,
+    /// The exponents of MXFP4.
+    Exponents,
 }
 
 /// One tensor of the compressed model.
+#[derive(Clone)]
 pub struct Job<'a> {
     /// Source of the values.
     pub content: Content<'a>,
@@ -110,7 +128,8 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     }
     // From the last place to the first, so that places stay what they are.
     for parts in joined.into_iter().rev() {
-        jobs.insert(parts.place, parts.finish(config)?);
+        let place = parts.place;
+        jobs.splice(place..place, parts.finish(config)?);
     }
     for (id, divisors) in new_divisors(model, container)? {
         let (element, shape) = (Element::F32, vec![divisors.len() as u64]);
@@ -133,7 +152,8 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     Ok(jobs)
 }
 
-/// Returns the configuration of the model whose layers are `layers`, but for what goes by the number of layers.
+/// Returns the configuration of the model whose layers are `layers`, but for what goes by the number of layers. Experts
+/// of which some are mixed are not all in MXFP4.
 ///
 /// # Errors
 /// [`Error::Internal`] if layers with experts have different numbers of them.
@@ -147,12 +167,17 @@ pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer]) -> Result<Cow<'a, C
     }
     counts.sort_unstable();
     counts.dedup();
-    match counts[..] {
-        [] => Ok(Cow::Borrowed(&model.config)),
-        [count] if count == own => Ok(Cow::Borrowed(&model.config)),
-        [count] => Ok(Cow::Owned(model.config.with_experts(count)?)),
-        _ => Err(Error::internal("layers of a new model have different numbers of experts")),
+    let mut config = match counts[..] {
+        [] => Cow::Borrowed(&model.config),
+        [count] if count == own => Cow::Borrowed(&model.config),
+        [count] => Cow::Owned(model.config.with_experts(count)?),
+        _ => return Err(Error::internal("layers of a new model have different numbers of experts")),
+    };
+    let are_copies = layers.iter().filter_map(NewLayer::experts).all(NewExperts::are_copies);
+    if config.mxfp4_experts && !are_copies {
+        config.to_mut().mxfp4_experts = false;
     }
+    Ok(config)
 }
 
 /// Parts of a tensor that holds the rows of several.
@@ -166,8 +191,9 @@ struct JoinedParts<'a> {
 }
 
 impl<'a> JoinedParts<'a> {
-    /// Makes the job of the whole tensor, in the widest of the element types of its parts.
-    fn finish(self, config: &Config) -> Result<Job<'a>> {
+    /// Makes the job of the whole tensor, in the widest of the element types of its parts; of a tensor in MXFP4 in a
+    /// Hugging Face model those of its blocks and of its exponents.
+    fn finish(self, config: &Config) -> Result<Vec<Job<'a>>> {
         let Self { name, whole, found, .. } = self;
         let widest = found.iter().map(|(_, job)| job.element).reduce(Element::wider);
         let element = widest.or_internal("a joined tensor has no parts")?;
@@ -180,7 +206,29 @@ impl<'a> JoinedParts<'a> {
         }
         let shape = whole.shape(config);
         let bytes = parts.iter().map(|part| part.bytes).sum();
-        Ok(Job { content: Content::Joined(parts), element, forms: [Form::PLAIN; 2], name, shape, bytes })
+        let forms = [Form::PLAIN; 2];
+        let Some(turns) = whole.turns() else {
+            return Ok(vec![Job { content: Content::Joined(parts), element, forms, name, shape, bytes }]);
+        };
+        let ([experts, columns, rows], Element::Block(BlockType::Mxfp4)) = (shape.as_slice(), element) else {
+            let content = Content::InTurns(parts, turns, Piece::Numbers);
+            return Ok(vec![Job { content, element, forms, name, shape, bytes }]);
+        };
+        let [blocks, exponents] = MXFP4_ENDINGS;
+        let shape = vec![*experts, *rows, columns / MXFP4_WEIGHTS];
+        let count: u64 = shape.iter().product();
+        let of_blocks = Job {
+            content: Content::InTurns(parts.clone(), turns, Piece::Blocks),
+            element,
+            forms,
+            name: format!("{name}{blocks}"),
+            shape: [shape.as_slice(), &[MXFP4_WEIGHTS / 2]].concat(),
+            bytes: count * MXFP4_WEIGHTS / 2,
+        };
+        let content = Content::InTurns(parts, turns, Piece::Exponents);
+        let of_exponents =
+            Job { content, element, forms, name: format!("{name}{exponents}"), shape, bytes: count };
+        Ok(vec![of_blocks, of_exponents])
     }
 }
 

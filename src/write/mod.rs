@@ -6,18 +6,20 @@ mod gguf;
 mod hugging_face;
 mod jobs;
 
-use self::jobs::{Content, Job, jobs, new_config};
+use self::jobs::{Content, Job, Piece, jobs, new_config};
 use crate::error::OrInternal;
 use crate::files::sink::OutputFolder;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
+use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::model::Model;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
+use crate::model::weights::whole::Reads;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::protocol::options::WriteOptions;
 use crate::protocol::plan::WrittenFile;
@@ -153,6 +155,12 @@ impl Writer<'_> {
                     self.values(model, part).await?;
                 }
             }
+            Content::InTurns(parts, turns, piece) => {
+                for parts in parts.chunks((*turns).max(1)) {
+                    let bytes = in_turns(model, parts, *piece, self.storage).await?;
+                    self.append(&bytes).await?;
+                }
+            }
             _ => self.values(model, job).await?,
         }
         self.done += job.bytes;
@@ -163,17 +171,12 @@ impl Writer<'_> {
     async fn values(&mut self, model: &Model, job: &Job<'_>) -> Result<()> {
         match &job.content {
             Content::New(bytes) => self.append(bytes).await,
-            Content::Computed(layer, role) => {
-                let stored = read_new(model, layer, *role, job.element).await?;
-                self.append(&in_form(job, stored)?.bytes).await
-            }
-            Content::Mixed(experts, e, role) => {
-                let stored = read_expert(model, experts, *e, *role, self.storage).await?;
-                self.append(&in_form(job, stored)?.bytes).await
-            }
-            Content::Original(entry) => self.original(model, entry, job).await,
             Content::Carried(tensor) => self.carried(model, tensor).await,
-            Content::Joined(_) => Err(Error::internal("a part of a joined tensor is joined itself")),
+            Content::Original(entry) if entry.turns.is_none() => self.original(model, entry, job).await,
+            _ => {
+                let stored = whole(model, job, self.storage, &mut Reads::default()).await?;
+                self.append(&stored.bytes).await
+            }
         }
     }
 
@@ -271,6 +274,49 @@ impl Writer<'_> {
             )));
         }
         Ok(())
+    }
+}
+
+/// Makes the values of a tensor that is not joined of others, as the new file will hold them. Reads of bytes that
+/// tensors share begin in `reads`.
+async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads) -> Result<Stored> {
+    match &job.content {
+        Content::New(bytes) => Ok(Stored { element: job.element, bytes: bytes.clone() }),
+        Content::Computed(layer, role) => in_form(job, read_new(model, layer, *role, job.element).await?),
+        Content::Mixed(experts, e, role) => {
+            in_form(job, read_expert(model, experts, *e, *role, storage, reads).await?)
+        }
+        Content::Original(entry) => {
+            let bytes = reads.start(model, entry)?.await?;
+            in_form(job, Stored { element: entry.element, bytes })
+        }
+        Content::Carried(_) => {
+            Err(Error::internal("a tensor of another part than the decoder is a part of one"))
+        }
+        Content::Joined(_) | Content::InTurns(..) => {
+            Err(Error::internal("a part of a joined tensor is joined itself"))
+        }
+    }
+}
+
+/// Makes the bytes of the tensors `parts` of one expert, whose rows lie in turns.
+async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece, storage: Storage) -> Result<Vec<u8>> {
+    let mut reads = Reads::default();
+    let mut values = Vec::with_capacity(parts.len());
+    for part in parts {
+        values.push(whole(model, part, storage, &mut reads).await?.bytes);
+    }
+    let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+    let first = parts.first().or_internal("a tensor in turns has no parts")?;
+    let columns = first.shape.get(1).copied().unwrap_or(1);
+    let blocks = || blocks_put_together(&values, (columns / MXFP4_WEIGHTS) as usize);
+    match piece {
+        Piece::Numbers => {
+            let width = first.element.bytes(1).or_internal("blocks cannot be transposed")?;
+            put_together(&values, columns as usize, width as usize)
+        }
+        Piece::Blocks => blocks().map(|[blocks, _]| blocks),
+        Piece::Exponents => blocks().map(|[_, exponents]| exponents),
     }
 }
 

@@ -2,11 +2,12 @@
 
 Run by `npm test` where a Python with torch and transformers is found; `LAMINATE` names the binary.
 """
-import json, math, os, pathlib, subprocess, sys, tempfile, unittest
+import json, math, os, pathlib, shutil, subprocess, sys, tempfile, unittest
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "src/demo/text.txt").read_text()
@@ -33,6 +34,21 @@ def perplexity(folder, n=128, t=48, kind=AutoModelForCausalLM):
     with torch.no_grad():
         log_p = torch.log_softmax(model(x).logits[:, :-1].double(), -1).gather(-1, x[:, 1:, None])
     return math.exp(-log_p.mean().item()), config.num_hidden_layers
+
+
+def decoded(folder, made):
+    """Makes a folder in which experts in MXFP4 are decoded by transformers, which loads blocks only beside accelerate."""
+    shutil.copytree(folder, made)
+    config = json.loads((made / "config.json").read_text())
+    del config["quantization_config"]
+    (made / "config.json").write_text(json.dumps(config))
+    tensors = load_file(made / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("_blocks")]:
+        stem = name.removesuffix("_blocks")
+        numbers = convert_moe_packed_tensors(tensors.pop(name), tensors.pop(stem + "_scales"), dtype=torch.float32)
+        tensors[stem] = numbers.contiguous()
+    save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
+    return made
 
 
 class Transformers(unittest.TestCase):
@@ -90,12 +106,12 @@ class Transformers(unittest.TestCase):
         for name, layers in dict(qwen2=2, qwen3=2, smollm3=4, granite=2, granite4=2, seed_oss=2, ernie4_5=2, ministral3=2, olmo2=2,
                                  olmo3=3, exaone4=2, exaone4_hybrid=4, hunyuan=2, glm4=2, gemma2=3, gemma3=5, phi3=2,
                                  mixtral=2, qwen2moe=2, qwen3moe=2, granitemoe=2, jamba=7, lfm2=3, qwen3_5=3,
-                                 cohere=2, cohere2=3).items():
+                                 cohere=2, cohere2=3, gptoss=3, gptoss_mxfp4=3).items():
             for source in ("hf", "model.gguf"):
                 for method in ("shortgpt", "mka", "laminate"):
-                    # In Gemma 2 windows alternate, in Jamba experts: no two neighbours can be averaged.
+                    # In Gemma 2 and GPT-OSS windows alternate, in Jamba experts: no two neighbours can be averaged.
                     folder = ROOT / "tests/data/architectures" / name / source
-                    if not folder.exists() or method == "mka" and name in ("gemma2", "jamba"):
+                    if not folder.exists() or method == "mka" and name in ("gemma2", "jamba", "gptoss", "gptoss_mxfp4"):
                         continue
                     with self.subTest(f"{name}, {source}, {method}"):
                         out = self.out(f"{name}-{source}-{method}")
@@ -104,7 +120,8 @@ class Transformers(unittest.TestCase):
                         self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
 
     def test_removed_experts(self):
-        for name, layers in dict(mixtral=3, qwen2moe=3, qwen3moe=3, granitemoe=3, jamba=8).items():
+        for name, layers in dict(mixtral=3, qwen2moe=3, qwen3moe=3, granitemoe=3, jamba=8, gptoss=4,
+                                 gptoss_mxfp4=4).items():
             for source in ("hf", "model.gguf"):
                 folder = ROOT / "tests/data/architectures" / name / source
                 if not folder.exists():
@@ -115,6 +132,17 @@ class Transformers(unittest.TestCase):
                                       "--tokens", 32, "--out", out)
                     self.assertTrue(all(len(layer["removed"]) == 1 for layer in report["experts"]))
                     self.check(out, layers, laminate("evaluate", out, *STORIES)["perplexity"])
+
+    def test_experts_that_stay_in_mxfp4(self):
+        for remove, experts, layers in ((0, 1, 4), (1, 0, 3), (1, 1, 3)):
+            with self.subTest(f"{remove} layers, {experts} experts"):
+                out = self.out(f"mxfp4-{remove}-{experts}")
+                laminate("compress", ROOT / "tests/data/architectures/gptoss_mxfp4/hf", "--remove", remove, "--remove-experts",
+                         experts, "--method", "shortgpt", "--samples", 24, "--tokens", 32, "--out", out)
+                config = json.loads((out / "config.json").read_text())
+                self.assertEqual(config["quantization_config"]["quant_method"], "mxfp4")
+                self.check(decoded(out, self.out(f"decoded-{remove}-{experts}")), layers,
+                           laminate("evaluate", out, *STORIES)["perplexity"])
 
     def test_decoders_with_image_encoders(self):
         for name, layers in dict(gemma3=5, ministral3=2, qwen3_5=3).items():

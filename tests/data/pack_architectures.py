@@ -5,7 +5,7 @@ usage: pack_architectures.py SOURCE TARGET NAME...
 SOURCE/NAME holds a random model as a Hugging Face directory (`hf`, with `config.json` as transformers 4 and
 `config.v5.json` as transformers 5 spells it), as `model.gguf` where llama.cpp can compute the model, and `golden.json` and `states.npz` by transformers.
 TARGET/NAME gets the models as they are and one file `golden.safetensors`: the token ids, the negative log-likelihood of
-each token but the first, the states of the first sequences after the embedding and after each layer, and, where layers have
+each token but the first (also that of llama.cpp, `gguf_nll`, where it computes something else), the states of the first sequences after the embedding and after each layer, and, where layers have
 experts, those that were chosen for each token, and their gates.
 """
 import json, pathlib, shutil, sys
@@ -25,6 +25,9 @@ for name in names:
         shutil.copyfile(given / "model.gguf", made / "model.gguf")
     golden, states = json.loads((given / "golden.json").read_text()), np.load(given / "states.npz")
     tensors = {"token_ids": np.array(golden["token_ids"], np.int32), "nll": np.array(golden["nll"], np.float32)}
+    # Where llama.cpp computes something else.
+    if "gguf_nll" in golden:
+        tensors["gguf_nll"] = np.array(golden["gguf_nll"], np.float32)
     for layer, tokens in golden.get("experts", {}).items():
         tensors[f"experts_{layer}"] = np.array([token["experts"] for token in tokens], np.int32)
         tensors[f"gates_{layer}"] = np.array([token["gates"] for token in tokens], np.float32)

@@ -4,6 +4,7 @@
 use laminate::protocol::events::Stage;
 use laminate::{Accelerator, CalibrationOptions, Error, Preference, Session, Silent, WriteOptions};
 
+use crate::architectures::hugging_face;
 use crate::common::{Files, StopAt, cpu, files, open_files, remove, run, session};
 
 const MODEL: &str = "stories260K";
@@ -106,6 +107,28 @@ fn missing_configuration_weights_or_tokenizer() {
 fn wrong_dtype() {
     let files = damaged(|f| edit_header(f, |h| h.replacen("\"F32\"", "\"I32\"", 1)));
     refused(&files, &["model.safetensors", "I32", "F32, F16 and BF16"]);
+}
+
+#[test]
+fn blocks_that_lack_exponents() {
+    let without = |from: &str, to: &str| {
+        let mut files = hugging_face("gptoss_mxfp4", "config.json");
+        edit_header(&mut files, |header| {
+            assert_eq!(header.matches(from).count(), 1, "{from}");
+            header.replacen(from, to, 1)
+        });
+        files
+    };
+    let name = "model.layers.0.mlp.experts.down_proj";
+    let lacks = [&*format!("{name}_scales"), "none of the weight files"];
+    refused(&without(&format!("{name}_scales"), "model.layers.9.mlp.experts.down_proj_scales"), &lacks);
+    let scales = |shape: &str| format!("\"{name}_scales\":{{\"dtype\":\"U8\",\"shape\":{shape}");
+    refused(&without(&scales("[4,64,1]"), &scales("[4,32,2]")), &lacks);
+    let blocks =
+        |dtype: &str, shape: &str| format!("\"{name}_blocks\":{{\"dtype\":\"{dtype}\",\"shape\":{shape}");
+    let as_they_are = blocks("U8", "[4,64,1,16]");
+    refused(&without(&as_they_are, &blocks("I8", "[4,64,1,16]")), &[name, "I8", "F32, F16 and BF16"]);
+    refused(&without(&as_they_are, &blocks("U8", "[4,64,16,1]")), &lacks);
 }
 
 #[test]

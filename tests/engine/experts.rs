@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use laminate::files::source::{SharedSource, open_path, read_checked};
+use laminate::files::source::open_path;
 use laminate::format::Container;
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, decode};
@@ -14,10 +14,12 @@ use laminate::internals::forward::states::to_host;
 use laminate::internals::forward::stream::Stream;
 use laminate::internals::methods::work::{Task, Work};
 use laminate::internals::methods::{FIT_BYTES, Resources, experts, operators, outcome, selection};
+use laminate::internals::model::rope::RopeScaling;
 use laminate::internals::model::tensors::{Role, TensorId};
 use laminate::internals::model::weights::new_experts::{ExpertPart, NewExperts};
 use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
+use laminate::internals::model::weights::whole::Reads;
 use laminate::internals::write::write_model;
 use laminate::plan::{Alpha, ExpertSelection, MergePlan, Operator, Selection};
 use laminate::protocol::events::Stage;
@@ -30,7 +32,11 @@ use laminate::{
 use crate::common::{Files, MemoryFolder, MemoryParts, cpu, data, open_files, run, sources};
 
 /// Models with four experts in each layer that has any, of which two serve a token.
-const FIXTURES: [&str; 5] = ["mixtral", "qwen2moe", "qwen3moe", "granitemoe", "jamba"];
+const FIXTURES: [&str; 7] =
+    ["mixtral", "qwen2moe", "qwen3moe", "granitemoe", "jamba", "gptoss", "gptoss_mxfp4"];
+
+/// Models with biased experts.
+const BIASED: [&str; 2] = ["gptoss", "gptoss_mxfp4"];
 
 const CONTAINERS: [Container; 2] = [Container::Safetensors, Container::Gguf];
 
@@ -58,7 +64,16 @@ fn from_gguf(name: &str) -> Model {
     }
     let model = from_hugging_face(name);
     let plan = MergePlan::unmerged(model.config.n_layers);
-    reopened(&write(model, &plan, &stored(Container::Gguf, Some(Element::F32))).unwrap())
+    let dtype = (name != "gptoss_mxfp4").then_some(Element::F32);
+    reopened(&write(model, &plan, &stored(Container::Gguf, dtype)).unwrap())
+}
+
+/// Computes the positions of GPT-OSS as its GGUF files say them, if the model of a folder is to be written as one.
+fn rounded(mut model: Model, container: Container) -> Model {
+    if let (Container::Gguf, RopeScaling::Yarn(yarn)) = (container, &mut model.config.ropes[0].scaling) {
+        yarn.rounds = true;
+    }
+    model
 }
 
 /// The model of a GGUF file whose weights are in blocks.
@@ -102,8 +117,7 @@ fn reopened(files: &Files) -> Model {
 
 fn bytes(model: &Model, id: TensorId) -> (Element, Vec<u8>) {
     let entry = model.entry(id).unwrap();
-    let source: &SharedSource = model.shard(entry).unwrap();
-    (entry.element, run(read_checked(source.as_ref(), entry.offset, entry.bytes)).unwrap())
+    (entry.element, run(Reads::default().start(model, entry).unwrap()).unwrap())
 }
 
 fn values(model: &Model, id: TensorId) -> Vec<f64> {
@@ -166,11 +180,24 @@ fn what_stays_is_a_copy_in_every_kind_of_file() {
                     let expected: Vec<f64> =
                         kept.iter().flat_map(|e| &rows[e * hidden..][..hidden]).copied().collect();
                     assert_eq!(values(&after, router), expected, "{what}, router of layer {layer}");
+                    if BIASED.contains(&name) {
+                        let bias = TensorId::Layer(layer, Role::RouterBias);
+                        let numbers = values(&before, bias);
+                        assert_eq!(values(&after, bias), kept.map(|e| numbers[e]), "{what}, layer {layer}");
+                    }
                     for (new, old) in kept.into_iter().enumerate() {
-                        for role in [Role::Gate, Role::Up, Role::Down] {
+                        for role in Role::of_expert(before.config.architecture) {
                             let ids =
-                                (TensorId::Expert(layer, new, role), TensorId::Expert(layer, old, role));
+                                (TensorId::Expert(layer, new, *role), TensorId::Expert(layer, old, *role));
                             match same_types {
+                                // Biases are F32 in every GGUF file.
+                                _ if role.is_bias() => {
+                                    assert_eq!(
+                                        values(&after, ids.0),
+                                        values(&before, ids.1),
+                                        "{what}, {ids:?}"
+                                    )
+                                }
                                 true => {
                                     assert_eq!(bytes(&after, ids.0), bytes(&before, ids.1), "{what}, {ids:?}")
                                 }
@@ -183,8 +210,10 @@ fn what_stays_is_a_copy_in_every_kind_of_file() {
                 // All other tensors are what they are when nothing is removed.
                 let whole = reopened(&write(open(), &unmerged, &stored(container, None)).unwrap());
                 for entry in after.tensors() {
-                    let is_of_experts =
-                        matches!(entry.id, TensorId::Expert(..) | TensorId::Layer(_, Role::Router));
+                    let is_of_experts = matches!(
+                        entry.id,
+                        TensorId::Expert(..) | TensorId::Layer(_, Role::Router | Role::RouterBias)
+                    );
                     if !is_of_experts {
                         assert_eq!(
                             bytes(&after, entry.id),
@@ -259,13 +288,27 @@ fn naive(model: &Model, layer: usize, inputs: &[f32]) -> Vec<(u64, f64, f64)> {
         matrix.chunks(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
     };
     let router = values(model, TensorId::Layer(layer, Role::Router));
+    // GPT-OSS has biases and an activation of its own.
+    let is_biased = model.config.architecture.gguf == "gpt-oss";
     let weight = |e, role| values(model, TensorId::Expert(layer, e, role));
     let experts: Vec<[Vec<f64>; 3]> =
         (0..sizes.count).map(|e| [Role::Gate, Role::Up, Role::Down].map(|role| weight(e, role))).collect();
+    let biases = |id: TensorId, n: usize| if is_biased { values(model, id) } else { vec![0.0; n] };
+    let router_bias = biases(TensorId::Layer(layer, Role::RouterBias), sizes.count);
+    let of_expert = |e| {
+        let of = |(role, n)| biases(TensorId::Expert(layer, e, role), n);
+        [(Role::GateBias, width), (Role::UpBias, width), (Role::DownBias, hidden)].map(of)
+    };
+    let expert_biases: Vec<[Vec<f64>; 3]> = (0..sizes.count).map(of_expert).collect();
+    let plus = |a: Vec<f64>, b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a + b).collect() };
+    let gated = |g: f64, u: f64| match is_biased {
+        false => g / (1.0 + (-g).exp()) * u,
+        true => g.min(7.0) / (1.0 + (-1.702 * g.min(7.0)).exp()) * (u.clamp(-7.0, 7.0) + 1.0),
+    };
     let mut seen = vec![(0, 0.0, 0.0); sizes.count];
     for x in inputs.chunks(hidden) {
         let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
-        let scores = times(&router, &x);
+        let scores = plus(times(&router, &x), &router_bias);
         let mut order: Vec<usize> = (0..sizes.count).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let chosen = &order[..sizes.used];
@@ -273,11 +316,11 @@ fn naive(model: &Model, layer: usize, inputs: &[f32]) -> Vec<(u64, f64, f64)> {
         let total: f64 = over.iter().map(|e| scores[*e].exp()).sum();
         for e in chosen {
             let [gate, up, down] = &experts[*e];
-            let silu = |g: f64| g / (1.0 + (-g).exp());
-            let inner: Vec<f64> =
-                times(gate, &x).into_iter().zip(times(up, &x)).map(|(g, u)| silu(g) * u).collect();
+            let [gate_bias, up_bias, down_bias] = &expert_biases[*e];
+            let (g, u) = (plus(times(gate, &x), gate_bias), plus(times(up, &x), up_bias));
+            let inner: Vec<f64> = g.into_iter().zip(u).map(|(g, u)| gated(g, u)).collect();
             assert_eq!(inner.len(), width);
-            let norm = times(down, &inner).iter().map(|y| y * y).sum::<f64>().sqrt();
+            let norm = plus(times(down, &inner), down_bias).iter().map(|y| y * y).sum::<f64>().sqrt();
             let share = scores[*e].exp() / total;
             seen[*e] = (seen[*e].0 + 1, seen[*e].1 + share, seen[*e].2 + share * norm);
         }
@@ -349,10 +392,12 @@ fn what_is_written_without_experts_is_what_was_measured() {
             for (method, removed) in
                 [("laminate", 0), ("shortgpt", 0), ("shortgpt", 1), ("bi+refit", 1), ("mka", 1)]
             {
-                if name == "jamba" && method == "mka" {
+                // No neighbours are of one kind.
+                if (name == "jamba" || BIASED.contains(&name)) && method == "mka" {
                     continue;
                 }
                 for (from_gguf, model) in [false, true].into_iter().zip(both(name)) {
+                    let model = rounded(model, container);
                     let what = format!(
                         "{name} by {method}, {removed} layers, to {container:?}, from GGUF: {from_gguf}"
                     );
@@ -564,7 +609,7 @@ fn averages_of_experts_are_written_as_averages() {
         vec![part(1, 0, 1.0)],
         vec![part(0, 3, 0.5), part(2, 3, 0.25), part(1, 1, 0.25)],
     ];
-    for name in ["mixtral", "granitemoe", "qwen2moe"] {
+    for name in ["mixtral", "granitemoe", "qwen2moe", "gptoss", "gptoss_mxfp4"] {
         for model in both(name) {
             for container in CONTAINERS {
                 let what = format!("{name} to {container:?}");
@@ -594,11 +639,16 @@ fn averages_of_experts_are_written_as_averages() {
                     let row =
                         |part: &ExpertPart| router(part.layer)[part.expert * hidden..][..hidden].to_vec();
                     close(&written[e * hidden..][..hidden], &sum(&row));
-                    for role in [Role::Gate, Role::Up, Role::Down] {
+                    if BIASED.contains(&name) {
+                        let bias = |layer| TensorId::Layer(layer, Role::RouterBias);
+                        let of = |part: &ExpertPart| vec![values(&model, bias(part.layer))[part.expert]];
+                        close(&values(&after, bias(1))[e..=e], &sum(&of));
+                    }
+                    for role in Role::of_expert(model.config.architecture) {
                         let of = |part: &ExpertPart| {
-                            values(&model, TensorId::Expert(part.layer, part.expert, role))
+                            values(&model, TensorId::Expert(part.layer, part.expert, *role))
                         };
-                        close(&values(&after, TensorId::Expert(1, e, role)), &sum(&of));
+                        close(&values(&after, TensorId::Expert(1, e, *role)), &sum(&of));
                     }
                 }
             }
@@ -670,4 +720,160 @@ fn experts_are_matched_only_where_there_are_any() {
     let mut session = Session::new(from_hugging_face("jamba"), cpu());
     run(session.similarity(&calibration(), &Silent)).unwrap();
     assert!(run(session.plan(&options, &WriteOptions::default(), &Silent)).is_err());
+}
+
+/// A folder of GPT-OSS in which all layers have a window, so that neighbours are of one kind.
+fn alike(name: &str) -> Files {
+    let mut files = hugging_face(name);
+    let mut json: serde_json::Value = serde_json::from_slice(&files["config.json"]).unwrap();
+    for kind in json["layer_types"].as_array_mut().unwrap() {
+        *kind = "sliding_attention".into();
+    }
+    files.insert("config.json".to_owned(), serde_json::to_vec(&json).unwrap());
+    files
+}
+
+/// The bytes of the tensors whose names end with `ending`, by name, of each as many as the number of the first
+/// dimension.
+fn stacks(files: &Files, ending: &str) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let tensors = safetensors::SafeTensors::deserialize(&files["model.safetensors"]).unwrap();
+    let of_experts = tensors.tensors().into_iter().filter(|(name, _)| name.ends_with(ending));
+    of_experts
+        .map(|(name, view)| {
+            let size = view.data().len() / view.shape()[0];
+            (name, view.data().chunks(size).map(<[u8]>::to_vec).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn stacks_of_a_folder_are_cut() {
+    let kept = [0, 2, 3];
+    for name in BIASED {
+        let model = from_hugging_face(name);
+        let plan = keeping(&model, &kept);
+        let from_folder = write(model, &plan, &WriteOptions::default()).unwrap();
+        let folder = stored(Container::Safetensors, None);
+        let from_file = write(from_gguf(name), &plan, &folder).unwrap();
+        for (written, is_copy) in [(&from_folder, true), (&from_file, name == "gptoss_mxfp4")] {
+            let mut n = 0;
+            for ending in [
+                "gate_up_proj",
+                "gate_up_proj_blocks",
+                "gate_up_proj_scales",
+                "down_proj",
+                "down_proj_blocks",
+            ]
+            .into_iter()
+            .chain(["down_proj_scales", "gate_up_proj_bias", "down_proj_bias"])
+            {
+                let before = stacks(&hugging_face(name), &format!("experts.{ending}"));
+                let after = stacks(written, &format!("experts.{ending}"));
+                // Biases out of a GGUF file are F32.
+                let is_copy = is_copy && (!ending.ends_with("bias") || std::ptr::eq(written, &from_folder));
+                assert_eq!(before.len(), after.len(), "{name}, {ending}");
+                for (tensor, experts) in before {
+                    n += 1;
+                    assert_eq!(after[&tensor].len(), kept.len(), "{tensor}");
+                    let expected: Vec<&Vec<u8>> = kept.iter().map(|e| &experts[*e]).collect();
+                    assert!(!is_copy || after[&tensor].iter().eq(expected), "{name}: {tensor}");
+                }
+            }
+            assert_eq!(n, if name == "gptoss" { 16 } else { 24 }, "{name}");
+            let json: serde_json::Value = serde_json::from_slice(&written["config.json"]).unwrap();
+            assert_eq!(json["num_local_experts"], 3);
+            assert_eq!(json.get("quantization_config").is_some(), name == "gptoss_mxfp4", "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_of_mxfp4_without_experts_is_what_was_measured() {
+    for open in [from_hugging_face as fn(&str) -> Model, from_gguf] {
+        for name in BIASED {
+            for container in CONTAINERS {
+                for (method, removed) in [("shortgpt", 0), ("shortgpt", 1), ("bi+refit", 1)] {
+                    let model = rounded(open(name), container);
+                    let what = format!("{name} by {method}, {removed} layers, to {container:?}");
+                    let method = Method::named(method).unwrap();
+                    let options = PlanOptions { remove_experts: 1, ..method.options(removed, 0) };
+                    let (report, measured) = written(model, &options, &stored(container, None)).unwrap();
+                    let said = report.merged.perplexity;
+                    assert!((said / measured - 1.0).abs() < 1e-4, "{what}: {said}, not {measured}");
+                    assert_eq!(report.experts.len(), 4 - removed, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bias_of_a_router_goes_with_its_rows() {
+    let mut files = hugging_face("gptoss_mxfp4");
+    let model = open_files(&files).unwrap();
+    let weights = files.get_mut("model.safetensors").unwrap();
+    for layer in 0..model.config.n_layers {
+        let entry = model.entry(TensorId::Layer(layer, Role::RouterBias)).unwrap();
+        // Experts 1 and 3 are always chosen, in BF16.
+        let bias = [-1e4f32, 10.0, -1e4, 11.0].map(|x| (x.to_bits() >> 16) as u16);
+        let bytes: Vec<u8> = bias.iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(entry.bytes as usize, bytes.len());
+        weights[entry.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+    }
+    for container in CONTAINERS {
+        let mut session = Session::new(rounded(open_files(&files).unwrap(), container), cpu());
+        run(session.similarity(&calibration(), &Silent)).unwrap();
+        let options = PlanOptions { remove_experts: 2, ..Method::named("shortgpt").unwrap().options(0, 0) };
+        let output = stored(container, None);
+        let report = run(session.plan(&options, &output, &Silent)).unwrap();
+        assert_eq!(report.plan.kept_experts, vec![vec![1, 3]; 4]);
+        assert_eq!(report.merged.perplexity, report.original.perplexity);
+        let mut folder = MemoryFolder::default();
+        run(session.write(&report.plan, &output, &mut folder, &Silent)).unwrap();
+        let again = reopened(&folder.state.borrow().files);
+        let text = calibration().text_options();
+        let measured = run(laminate::evaluate(&again, None, &cpu(), &text, &Silent)).unwrap().perplexity;
+        let said = report.original.perplexity;
+        assert!((said / measured - 1.0).abs() < 1e-5, "{container:?}: {said}, not {measured}");
+    }
+}
+
+#[test]
+fn biased_experts_are_matched_where_files_can_hold_averages() {
+    let options = Method::pair(Selection::BlockInfluence, Operator::MatchExperts).options(1, 0);
+    let mut averaged = 0;
+    for name in BIASED {
+        for container in CONTAINERS {
+            for (dtype, remove_experts) in [(None, 0), (None, 1), (Some(Element::Bf16), 0)] {
+                let model = rounded(open_files(&alike(name)).unwrap(), container);
+                let options = PlanOptions { remove_experts, ..options.clone() };
+                let output = stored(container, dtype);
+                let what = format!("{name} to {container:?} as {dtype:?}, {remove_experts} experts removed");
+                if (name, container, dtype) == ("gptoss_mxfp4", Container::Safetensors, None) {
+                    // Before any layer runs, also where the plan is made by hand.
+                    let session = Session::new(model, cpu());
+                    let early = session.check_removal(&options, &output).unwrap_err().to_string();
+                    assert!(early.contains("MXFP4") && early.contains("bf16"), "{what}: {early}");
+                    let mut session = session;
+                    run(session.similarity(&calibration(), &Silent)).unwrap();
+                    let plan = MergePlan::absorbing(4, Operator::MatchExperts, &[(1, 0.6)], |_| 0.6).unwrap();
+                    let late = run(session.measure(&plan, &output, &Silent)).unwrap_err().to_string();
+                    assert_eq!(late, early);
+                    continue;
+                }
+                let (report, measured) = written(model, &options, &output).unwrap();
+                let said = report.merged.perplexity;
+                // Embedding and head are measured as they are, and written in BF16, which they have.
+                assert!((said / measured - 1.0).abs() < 1e-4, "{what}: {said}, not {measured}");
+                assert_eq!(report.experts.len(), 3 * remove_experts, "{what}");
+                let remark = report.warnings.iter().find(|warning| warning.contains("a KL of"));
+                averaged += usize::from(remark.unwrap().contains("the averages were taken"));
+            }
+        }
+    }
+    assert!(averaged > 0, "no average was ever written");
+    // Where no two neighbours are of one kind, no other type would help.
+    let session = Session::new(from_hugging_face("gptoss_mxfp4"), cpu());
+    let message = session.check_removal(&options, &WriteOptions::default()).unwrap_err().to_string();
+    assert!(message.contains("cannot become one") && !message.contains("MXFP4"), "{message}");
 }

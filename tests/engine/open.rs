@@ -217,12 +217,17 @@ fn a_head_that_llama_cpp_would_ignore_is_not_written_as_gguf() {
 
 #[test]
 fn a_tied_head_is_written_where_llama_cpp_needs_a_head() {
-    for name in ["olmo2", "qwen2moe"] {
+    for name in ["olmo2", "qwen2moe", "gptoss"] {
         let mut files = hugging_face(name, "config.json");
         edit_tensors(&mut files, |all| {
             all.remove("lm_head.weight");
         });
-        edit_config(&mut files, &[("tie_word_embeddings", Some(true.into()))]);
+        // llama.cpp would round the rotary scaling of GPT-OSS.
+        let unscaled = json!({ "rope_type": "default" });
+        edit_config(
+            &mut files,
+            &[("tie_word_embeddings", Some(true.into())), ("rope_scaling", Some(unscaled))],
+        );
         assert!(open_files(&files).unwrap().config.tied_head, "{name}");
         let (said, measured, folder) = as_gguf(&files).unwrap();
         assert!((said / measured - 1.0).abs() < 1e-4, "{name}: {said}, not {measured}");

@@ -78,7 +78,7 @@ fn golden(name: &str) -> Vec<u8> {
 
 fn check_states(what: &str, name: &str, model: &Model) {
     let bytes = golden(name);
-    check(what, model, &cpu(), &SafeTensors::deserialize(&bytes).unwrap());
+    check(what, model, &cpu(), &SafeTensors::deserialize(&bytes).unwrap(), "nll");
 }
 
 fn to(container: Container) -> WriteOptions {

@@ -34,6 +34,7 @@ pub const JAMBA: Architecture = Architecture {
         gates: Gates::Raw,
         shared: None,
         layers: ExpertLayers::Periodic { period: 2, offset: 1 },
+        biased: false,
         names: ExpertNames::Apart(
             "feed_forward.experts.",
             ["gate_proj.weight", "up_proj.weight", "down_proj.weight"],

@@ -28,5 +28,6 @@ pub const MIXTRAL_EXPERTS: Experts = Experts {
     gates: Gates::Normalised,
     shared: None,
     layers: ExpertLayers::All,
+    biased: false,
     names: ExpertNames::Apart("block_sparse_moe.experts.", ["w1.weight", "w3.weight", "w2.weight"]),
 };

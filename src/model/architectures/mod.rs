@@ -10,6 +10,7 @@ mod ernie;
 mod exaone;
 mod gemma;
 mod glm;
+mod gpt_oss;
 mod granite;
 mod hunyuan;
 mod jamba;
@@ -25,13 +26,14 @@ mod smollm3;
 
 use super::binding::{HeadOrder, RowOrder};
 use super::config::Mixer;
+use super::rope::Yarn;
 use super::tensors::Role;
 use crate::format::Container;
 use crate::kernels::rowwise::{Activation, NormKind};
 
 /// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
 /// can say all that the others can.
-pub static ALL: [&Architecture; 27] = [
+pub static ALL: [&Architecture; 28] = [
     &llama::LLAMA,
     &llama::MISTRAL,
     &mixtral::MIXTRAL,
@@ -54,6 +56,7 @@ pub static ALL: [&Architecture; 27] = [
     &olmo::OLMO2,
     &cohere::COHERE,
     &cohere::COHERE2,
+    &gpt_oss::GPT_OSS,
     &glm::GLM4,
     &exaone::EXAONE4,
     &hunyuan::HUNYUAN,
@@ -122,6 +125,11 @@ pub struct Architecture {
     pub gguf_head: GgufHead,
     /// Whether files may hold blocks that do nothing but draft tokens for speculative decoding. They are left out.
     pub drafts: bool,
+    /// Whether each query head has one more score, which takes a share of its attention and gives nothing.
+    pub sinks: bool,
+    /// Whether GGUF files are written, with a note, for models with a YaRN ramp between whole places, although
+    /// llama.cpp computes it between whole ones. Published models of the family have such a ramp.
+    pub rounded_yarn: bool,
     /// Names of the norm before the head, in Hugging Face models and in GGUF files.
     pub final_norm: (&'static str, &'static str),
     /// Key of the width of the MLP in `config.json`.
@@ -203,6 +211,8 @@ pub struct Experts {
     pub shared: Option<(&'static str, usize)>,
     /// Which layers have experts; the others have an MLP.
     pub layers: ExpertLayers,
+    /// Whether the router and the projections of the experts have biases.
+    pub biased: bool,
     /// Names in Hugging Face models.
     pub names: ExpertNames,
 }
@@ -287,6 +297,11 @@ pub enum ExpertNames {
     /// One tensor for the gate and up projections of all experts, those of one expert after the other, and one for the
     /// down projections.
     Stacked(&'static str, &'static str),
+    /// `mlp.experts.gate_up_proj` for the gate and up projections of all experts, and `mlp.experts.down_proj` for the
+    /// down projections, both transposed: columns of the gate and up projections lie in turns. Their biases have names
+    /// that end with `_bias`. In MXFP4 the tensors are not transposed; blocks and exponents lie apart, under names that
+    /// end with `_blocks` and `_scales`.
+    InTurns,
 }
 
 /// Where a layer normalises. `f` is attention or the MLP.
@@ -361,6 +376,8 @@ pub struct Usual {
     pub norm_epsilon: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// YaRN scaling of the rotary frequencies where `config.json` has neither `rope_scaling` nor `rope_parameters`.
+    pub yarn: Option<Yarn>,
     /// Share of each head that is rotated; `None` means all of it, whatever `config.json` says.
     pub rotated_share: Option<f64>,
     /// Whether the output head is the embedding.

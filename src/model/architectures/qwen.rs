@@ -77,6 +77,7 @@ const QWEN_EXPERTS: Experts = Experts {
     gates: Gates::AskedRaw,
     shared: Some(("shared_expert_intermediate_size", 5632)),
     layers: ExpertLayers::Listed,
+    biased: false,
     names: ExpertNames::Apart("mlp.experts.", ["gate_proj.weight", "up_proj.weight", "down_proj.weight"]),
 };
 

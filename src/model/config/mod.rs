@@ -59,6 +59,8 @@ pub struct Config {
     pub scales: Scales,
     /// Sizes of the experts, if any layer has experts.
     pub experts: Option<ExpertSizes>,
+    /// Whether the projections of all experts are stored in MXFP4.
+    pub mxfp4_experts: bool,
     /// Sizes of the Mamba mixers, if any layer has one.
     pub mamba: Option<MambaSizes>,
     /// Taps of the short convolutions, if any layer has one.
@@ -477,16 +479,25 @@ impl Config {
         let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
         let roles: u64 = Role::required(self, kind).into_iter().map(size).sum();
         let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
-        let of_experts = experts.map_or(0, |experts| {
-            counted(experts) as u64 * 3 * experts.width as u64 * self.hidden_size as u64
-        });
-        roles + of_experts
+        roles + experts.map_or(0, |experts| counted(experts) as u64 * self.parameters_of_one(experts))
+    }
+
+    /// Returns the number of parameters of an expert, biases included, without its row of the router.
+    fn parameters_of_one(&self, experts: ExpertSizes) -> u64 {
+        let (width, hidden) = (experts.width as u64, self.hidden_size as u64);
+        let biases = if self.has_biased_experts() { 2 * width + hidden } else { 0 };
+        3 * width * hidden + biases
     }
 
     /// Returns the number of parameters of an expert, with its row of the router; 0 if no layer has experts.
     pub fn parameters_per_expert(&self) -> u64 {
-        let width = self.experts.map_or(0, |experts| 3 * experts.width as u64 + 1);
-        width * self.hidden_size as u64
+        let row = self.hidden_size as u64 + u64::from(self.has_biased_experts());
+        self.experts.map_or(0, |experts| self.parameters_of_one(experts) + row)
+    }
+
+    /// Returns whether the router and the projections of the experts have biases.
+    fn has_biased_experts(&self) -> bool {
+        self.architecture.experts.is_some_and(|rule| rule.biased)
     }
 
     /// Returns whether any layer has a mixer other than attention.

@@ -282,13 +282,24 @@ fn attend(
         let weights = TensorData::new(scoring.weights.to_vec(), [1, 1, 1, width]);
         queries = queries * Tensor::from_data(weights, &keys.device());
     }
+    let sinks = (!scoring.sinks.is_empty()).then(|| {
+        let sinks = TensorData::new(scoring.sinks.to_vec(), [1, heads, 1, 1]);
+        Tensor::<4>::from_data(sinks, &keys.device())
+    });
     let of_block = |first: usize, n: usize| -> Result<Tensor<4>> {
         // The query heads of a group share their key head: stacking them along the token axis turns each group
         // into one product, without repeating keys and values.
         let stacked = queries.clone().narrow(2, first, n).reshape([batch, kv_heads, groups * n, width]);
         let scores = stacked.matmul(keys.clone()).reshape([batch, heads, n, n_keys]);
         let scores = rowwise::capped_at(scores, scoring.cap)?;
-        let weights = softmax(scores + rotation.mask(first, n), 3);
+        let masked = scores + rotation.mask(first, n);
+        let weights = match &sinks {
+            Some(sinks) => {
+                let sinks = sinks.clone().expand([batch, heads, n, 1]);
+                softmax(Tensor::cat(vec![masked, sinks], 3), 3).narrow(3, 0, n_keys)
+            }
+            None => softmax(masked, 3),
+        };
         let mixed = weights.reshape([batch, kv_heads, groups * n, n_keys]).matmul(values.clone());
         Ok(mixed.reshape([batch, heads, n, width]))
     };
@@ -311,8 +322,9 @@ mod tests {
         for (tokens, window) in [(1, None), (7, None), (150, None), (150, Some(3)), (150, Some(100))] {
             config.layers.iter_mut().for_each(|kind| kind.window = window);
             let kind = config.layers[0];
-            let scoring =
-                Scoring { scale: 0.3, cap: Some(2.0), weights: &[0.5, 1.5, 1.0, 1.0, 2.0, 1.0, 0.1, 1.0] };
+            let weights = &[0.5, 1.5, 1.0, 1.0, 2.0, 1.0, 0.1, 1.0];
+            let sinks = &[0.5, -1.0, 3.0, 0.0, 1.0, -2.0];
+            let scoring = Scoring { scale: 0.3, cap: Some(2.0), weights, sinks };
             let (batch, heads, kv_heads, width) = (2, 6, 3, config.head_dim);
             let shape = Heads { batch, tokens, heads, kv_heads, width };
             let noise = |n: usize, seed: usize| {

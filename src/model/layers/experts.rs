@@ -62,18 +62,20 @@ impl Experts {
         Ok(Some(mlp.forward(x.clone(), 1.0)? * share))
     }
 
-    /// Uploads the projections of an expert: gate, up and down.
+    /// Uploads the tensors of an expert, in the order of [`Role::of_expert`](crate::model::tensors::Role::of_expert).
     ///
     /// # Errors
-    /// Those of [`Linear::new`].
-    pub fn upload(
-        &self,
-        [gate, up, down]: [Stored; 3],
-        hidden: usize,
-        accelerator: &Accelerator,
-    ) -> Result<Mlp> {
+    /// [`Error::Internal`] if there are not as many; those of [`Linear::new`] and [`Stored::to_f32`].
+    pub fn upload(&self, tensors: Vec<Stored>, hidden: usize, accelerator: &Accelerator) -> Result<Mlp> {
         let (width, most) = (self.sizes.width, accelerator.max_binding_bytes());
-        let linear = |stored, n_out, n_in| Linear::new(stored, n_out, n_in, None, most, accelerator.device());
+        let mut tensors = tensors.into_iter();
+        let mut weight = || tensors.next().or_internal("an expert has not three projections");
+        let weights = [weight()?, weight()?, weight()?];
+        let biases = tensors.map(|bias| bias.to_f32()).collect::<Result<Vec<_>>>()?;
+        let mut biases = biases.into_iter();
+        let mut linear =
+            |stored, n_out, n_in| Linear::new(stored, n_out, n_in, biases.next(), most, accelerator.device());
+        let [gate, up, down] = weights;
         Ok(Mlp::new(
             self.activation,
             linear(gate, width, hidden)?,

@@ -29,6 +29,8 @@ pub struct Attention {
     pub score_scale: f64,
     /// Cap of the attention scores.
     pub score_cap: Option<f64>,
+    /// One more score for each query head; empty if there are none.
+    pub sinks: Vec<f32>,
     /// Query projection.
     pub query: Linear,
     /// Key projection.
@@ -82,7 +84,8 @@ impl Attention {
                 (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
             }
         };
-        let scoring = Scoring { scale: self.score_scale, cap: self.score_cap, weights };
+        let (scale, cap, sinks) = (self.score_scale, self.score_cap, self.sinks.as_slice());
+        let scoring = Scoring { scale, cap, weights, sinks };
         let contexts = gather([queries, keys, values], heads, positions, self.kind, scoring, past)?;
         Ok(match gates {
             Some(gates) => contexts * sigmoid(gates),

@@ -78,6 +78,7 @@ impl TensorsByRole<'_> {
             gated: config.architecture.gated_heads,
             score_scale: config.score_scale(),
             score_cap: config.scales.score_cap,
+            sinks: if config.architecture.sinks { self.values(Role::Sinks)? } else { Vec::new() },
             query: self.linear(Role::Query, Role::QueryBias)?,
             key: self.linear(Role::Key, Role::KeyBias)?,
             value: self.linear(Role::Value, Role::ValueBias)?,
@@ -120,15 +121,17 @@ impl TensorsByRole<'_> {
         let sizes = ExpertSizes { count: made_of.count(), ..sizes };
         let activation = self.config.architecture.activation;
         let rows = self.take(Role::Router).or_internal("a layer with experts has no router")?;
+        let bias = self.take(Role::RouterBias).map(|bias| bias.to_f32()).transpose()?;
         let (hidden, most) = (self.config.hidden_size, self.accelerator.max_binding_bytes());
-        if rows.len() != sizes.count * hidden {
+        if rows.len() != sizes.count * hidden || bias.as_ref().is_some_and(|bias| bias.len() != sizes.count) {
             return Err(Error::internal(format!(
-                "{} experts have a router of {} numbers",
+                "{} experts have a router of {} numbers with a bias of {}",
                 sizes.count,
-                rows.len()
+                rows.len(),
+                bias.map_or(0, |bias| bias.len())
             )));
         }
-        let router = Linear::new(rows, sizes.count, hidden, None, most, self.accelerator.device())?;
+        let router = Linear::new(rows, sizes.count, hidden, bias, most, self.accelerator.device())?;
         let shared = match sizes.shared_width {
             Some(width) => Some((
                 Mlp::new(

@@ -58,6 +58,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
                 shard,
                 offset: info.offset,
                 bytes: info.bytes,
+                turns: None,
             });
         }
     }

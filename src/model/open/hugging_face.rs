@@ -1,23 +1,26 @@
 //! Opening of a Hugging Face model: a folder with `config.json`, `tokenizer.json` and safetensors files.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+use safetensors::Dtype;
+
 use super::{
-    CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, explained, foreign,
+    CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, Turns, explained, foreign,
     note_on_drafting, parted, read_whole,
 };
 use crate::files::source::{MemorySource, SharedSource, read_checked};
 use crate::format::Container;
+use crate::format::blocks::BlockType;
 use crate::format::element::{Element, decode};
 use crate::format::index::{INDEX_NAME, SINGLE_NAME, ShardIndex};
 use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length, parse_header};
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::config::{Biases, Config};
 use crate::model::tensors::{
-    Joined, Role, Spelling, TensorId, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part,
-    is_rotary_table, with_base_prefix,
+    Joined, MXFP4_ENDINGS, Role, Spelling, TensorId, has_base_prefix, is_cache_scale, is_of_drafting,
+    is_of_part, is_rotary_table, mxfp4_stem, with_base_prefix,
 };
 use crate::model::tokenizer::sentence_piece::{ADDED_TOKENS_NAME, SENTENCE_PIECE_NAME, to_json};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, Tokenizer};
@@ -377,6 +380,7 @@ fn entries(
     let is_base =
         config.whole.is_none() && !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
     let mut scales = 0;
+    let mut exponents = HashMap::new();
     let mut tensors = Vec::with_capacity(named.len());
     let (mut carried, mut drafting) = (Vec::new(), 0);
     for (shard, name, info) in named {
@@ -401,6 +405,19 @@ fn entries(
             None if is_rotary_table(&name) => continue,
             None => return Err(foreign(file, &name, architecture)),
         };
+        // In MXFP4, blocks and exponents are tensors of bytes.
+        let stem = if info.dtype == Dtype::U8 { mxfp4_stem(&name) } else { None };
+        if let (Some(id @ TensorId::Expert(..)), Some((stem, is_exponents))) = (id, stem) {
+            let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
+            match is_exponents {
+                true => drop(exponents.insert(stem.to_owned(), (shard, offset, shape))),
+                false => {
+                    let element = Element::Block(BlockType::Mxfp4);
+                    tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None });
+                }
+            }
+            continue;
+        }
         let dtype = format!("{:?}", info.dtype);
         let element = Element::FLOATS.into_iter().find(|e| e.to_string().eq_ignore_ascii_case(&dtype));
         let Some(element) = element else {
@@ -410,9 +427,24 @@ fn entries(
         };
         let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
         match id {
-            Some(id) => tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes }),
+            Some(id) => {
+                tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None })
+            }
             None => carried.push(CarriedTensor { name, element, shape, shard, offset, bytes }),
         }
+    }
+    for tensor in tensors.iter_mut().filter(|t| t.element == Element::Block(BlockType::Mxfp4)) {
+        let stem = mxfp4_stem(&tensor.name).map_or("", |(stem, _)| stem);
+        let own = exponents.remove(stem).filter(|(.., shape)| tensor.shape.get(..3) == Some(shape));
+        let (shard, offset, _) = own.ok_or_else(|| {
+            let [_, ending] = MXFP4_ENDINGS;
+            Error::Format(format!(
+                "tensor {stem}{ending}, of as many exponents as {} has blocks, is in none of the weight files; download \
+                 the model again",
+                tensor.name
+            ))
+        })?;
+        tensor.turns = Some(Turns { of: 1, place: 0, exponents: Some((shard, offset)) });
     }
     if let (Some(whole), false) = (&config.whole, carried.is_empty()) {
         notes.push(format!(

@@ -8,12 +8,14 @@ use std::collections::{HashMap, HashSet};
 use super::architectures::Architecture;
 use super::binding::Form;
 use super::config::{Config, FeedForward};
-use super::tensors::{OF_EXPERTS, Role, TensorId, has_base_prefix, with_base_prefix};
+use super::tensors::{Joined, Role, TensorId, has_base_prefix, with_base_prefix};
 use super::tokenizer::Tokenizer;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
+use crate::format::blocks::BlockType;
 use crate::format::element::Element;
 use crate::format::gguf::parse_split_name;
+use crate::format::turns::MXFP4_WEIGHTS;
 use crate::{Error, Result};
 
 /// Largest size in bytes of a configuration. Its JSON takes up to 16 times as much memory, whatever is in it; a real one
@@ -40,9 +42,30 @@ pub struct TensorEntry {
     pub offset: u64,
     /// Size of the stored values in bytes.
     pub bytes: u64,
+    /// Where the values lie among those of other tensors; `None` if they lie row after row.
+    pub turns: Option<Turns>,
+}
+
+/// Place of a tensor whose rows lie in turns with those of others, as in [`format::turns`](crate::format::turns). The
+/// bytes of all of them begin at [`TensorEntry::offset`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turns {
+    /// Number of tensors whose rows lie in turns.
+    pub of: usize,
+    /// Place of the tensor among them, from 0.
+    pub place: usize,
+    /// Shard and offset of the exponents of MXFP4, whose blocks alone lie in turns; `None` for floats.
+    pub exponents: Option<(usize, u64)>,
 }
 
 impl TensorEntry {
+    /// Returns how many bytes at [`offset`](Self::offset) are certain to be of this tensor, or of those whose rows lie
+    /// in turns with its own.
+    pub(super) fn bytes_in_place(&self) -> u64 {
+        let has_blocks_apart = self.turns.is_some_and(|turns| turns.exponents.is_some());
+        if has_blocks_apart { self.values() / 2 } else { self.bytes }
+    }
+
     /// Returns the number of values.
     pub fn values(&self) -> u64 {
         self.element.values(self.bytes)
@@ -113,7 +136,10 @@ impl Model {
     }
 
     fn new(name: String, parts: Opened) -> Result<Self> {
-        let Opened { config, tokenizer, shards, companions, tensors, carried, mut notes } = parts;
+        let Opened { mut config, tokenizer, shards, companions, tensors, carried, mut notes } = parts;
+        let mut of_experts = tensors.iter().filter(|t| matches!(t.id, TensorId::Expert(..)));
+        config.mxfp4_experts = config.experts.is_some()
+            && of_experts.all(|t| t.shape.len() < 2 || t.element == Element::Block(BlockType::Mxfp4));
         notes.extend(note_on_bos(config.bos_token_id, tokenizer.begins_with()));
         if let [first, ..] = tokenizer.beyond_vocabulary() {
             notes.push(format!(
@@ -251,7 +277,8 @@ impl Model {
             let roles = Role::required(&self.config, *kind);
             needed.extend(roles.into_iter().map(|role| TensorId::Layer(layer, role)));
             if kind.feed_forward == FeedForward::Experts {
-                let of_expert = |e| OF_EXPERTS.map(|role| TensorId::Expert(layer, e, role));
+                let roles = Role::of_expert(self.config.architecture);
+                let of_expert = |e| roles.iter().map(move |role| TensorId::Expert(layer, e, *role));
                 needed.extend((0..n_experts).flat_map(of_expert));
             }
         }
@@ -393,17 +420,17 @@ fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -
             all.push(tensor);
             continue;
         };
+        if let Some(of) = joined.turns() {
+            all.extend(in_turns(&tensor, joined, of, shards, config)?);
+            continue;
+        }
         let ids = joined.ids(config);
         let shapes: Vec<Vec<u64>> = ids.iter().map(|id| id.shape(config)).collect();
         let expected = joined.shape(config);
         let sizes = shapes.iter().map(|shape| tensor.element.bytes(shape.iter().product()));
         let sizes = sizes.collect::<Option<Vec<u64>>>().filter(|_| tensor.shape == expected);
         let Some(sizes) = sizes else {
-            let file = shards.get(tensor.shard).map_or("", |shard| shard.name());
-            return Err(Error::Shape(format!(
-                "{file}: tensor {} has shape {:?}, but the configuration demands {expected:?}",
-                tensor.name, tensor.shape
-            )));
+            return Err(misshapen(&tensor, &expected, shards));
         };
         let mut offset = tensor.offset;
         for ((id, shape), bytes) in ids.into_iter().zip(shapes).zip(sizes) {
@@ -416,6 +443,57 @@ fn parted(tensors: Vec<TensorEntry>, shards: &[SharedSource], config: &Config) -
         }
     }
     Ok(all)
+}
+
+/// Parts a tensor that holds the rows of `of` tensors of each expert in turns.
+fn in_turns(
+    tensor: &TensorEntry,
+    joined: Joined,
+    of: usize,
+    shards: &[SharedSource],
+    config: &Config,
+) -> Result<Vec<TensorEntry>> {
+    let ids = joined.ids(config);
+    let exponents = tensor.turns.and_then(|turns| turns.exponents);
+    let mut expected = joined.shape(config);
+    if exponents.is_some() {
+        // Not transposed, and codes in blocks.
+        let columns = expected.remove(1);
+        expected.extend([columns / MXFP4_WEIGHTS, MXFP4_WEIGHTS / 2]);
+    }
+    if tensor.shape != expected {
+        return Err(misshapen(tensor, &expected, shards));
+    }
+    let mut all = Vec::with_capacity(ids.len());
+    for (number, id) in ids.into_iter().enumerate() {
+        let shape = id.shape(config);
+        let values: u64 = shape.iter().product();
+        let Some(bytes) = tensor.element.bytes(values) else {
+            return Err(misshapen(tensor, &expected, shards));
+        };
+        let (expert, place) = ((number / of) as u64, number % of);
+        let before = expert * of as u64;
+        let stored = if exponents.is_some() { values / 2 } else { bytes };
+        let exponents = exponents.map(|(shard, offset)| (shard, offset + before * values / MXFP4_WEIGHTS));
+        all.push(TensorEntry {
+            id,
+            name: format!("{} ({})", tensor.name, id.describe_role()),
+            shape,
+            offset: tensor.offset + before * stored,
+            bytes,
+            turns: Some(Turns { of, place, exponents }),
+            ..tensor.clone()
+        });
+    }
+    Ok(all)
+}
+
+fn misshapen(tensor: &TensorEntry, expected: &[u64], shards: &[SharedSource]) -> Error {
+    let file = shards.get(tensor.shard).map_or("", |shard| shard.name());
+    Error::Shape(format!(
+        "{file}: tensor {} has shape {:?}, but the configuration demands {expected:?}",
+        tensor.name, tensor.shape
+    ))
 }
 
 fn check_entry(file: &str, entry: &TensorEntry, config: &Config) -> Result<()> {

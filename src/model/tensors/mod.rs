@@ -3,14 +3,16 @@
 mod names;
 mod role;
 
-use self::names::{EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, expert, in_layer, layer_prefix, pick, stacked};
+use self::names::{
+    EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, expert, in_layer, is_in_turns, layer_prefix, pick, stacked,
+};
 use super::Config;
 use super::architectures::{Architecture, ExpertNames};
 use crate::format::Container;
 
 pub use self::names::{
-    Spelling, gguf_layer, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part, is_rotary_table,
-    with_base_prefix,
+    MXFP4_ENDINGS, Spelling, gguf_layer, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part,
+    is_rotary_table, mxfp4_stem, with_base_prefix,
 };
 pub use self::role::{OF_EXPERTS, Role};
 
@@ -31,7 +33,7 @@ pub enum TensorId {
     LongDivisors,
     /// Tensor with this role in the layer with this index, from 0.
     Layer(usize, Role),
-    /// Projection of an expert, one of [`OF_EXPERTS`]: layer, expert, both from 0, and role.
+    /// Tensor of an expert, one of [`Role::of_expert`]: layer, expert, both from 0, and role.
     Expert(usize, usize, Role),
 }
 
@@ -42,6 +44,8 @@ pub struct Joined {
     roles: &'static [Role],
     /// Whether it holds the roles of all experts, those of one expert after the other.
     of_experts: bool,
+    /// Whether rows of the roles of an expert lie in turns ([`ExpertNames::InTurns`]).
+    in_turns: bool,
 }
 
 impl Joined {
@@ -63,12 +67,17 @@ impl Joined {
 
     /// Returns the tensors whose rows it holds in a model with the configuration `config`, in order.
     pub fn ids(self, config: &Config) -> Vec<TensorId> {
-        let Self { layer, roles, of_experts } = self;
+        let Self { layer, roles, of_experts, .. } = self;
         if !of_experts {
             return roles.iter().map(|role| TensorId::Layer(layer, *role)).collect();
         }
         let n = config.experts.map_or(0, |experts| experts.count);
         (0..n).flat_map(|e| roles.iter().map(move |role| TensorId::Expert(layer, e, *role))).collect()
+    }
+
+    /// Returns of how many tensors it holds the rows in turns; `None` if it holds them one tensor after the other.
+    pub fn turns(self) -> Option<usize> {
+        self.in_turns.then_some(self.roles.len())
     }
 
     /// Returns its shape in a model with the configuration `config`, outermost dimension first.
@@ -81,6 +90,9 @@ impl Joined {
             shape.insert(0, n as u64);
         }
         shape.extend(shapes.first().into_iter().flat_map(|shape| shape.iter().skip(1)));
+        if self.in_turns && shape.len() == 3 {
+            shape.swap(1, 2);
+        }
         shape
     }
 }
@@ -111,11 +123,14 @@ impl TensorId {
         }
         let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
         if let Some((roles, ..)) = architecture.joined.iter().chain(&JOINED_NAMES).find(|each| is_it(each)) {
-            return Some(Joined { layer, roles, of_experts: false });
+            return Some(Joined { layer, roles, of_experts: false, in_turns: false });
         }
         let stacked = stacked(architecture);
+        let in_turns = is_in_turns(container, architecture);
+        let rest = if in_turns { mxfp4_stem(rest).map_or(rest, |(stem, _)| stem) } else { rest };
+        let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
         let (roles, ..) = stacked.iter().chain(&EXPERT_NAMES).find(|each| is_it(each))?;
-        architecture.experts.map(|_| Joined { layer, roles, of_experts: true })
+        architecture.experts.map(|_| Joined { layer, roles, of_experts: true, in_turns })
     }
 
     /// Returns the tensor that holds the rows of this tensor among those of others, and its name, in files of kind
@@ -137,7 +152,8 @@ impl TensorId {
             _ => return None,
         };
         let name = format!("{}{layer}.{name}", layer_prefix(container));
-        Some((name, Joined { layer, roles, of_experts }))
+        let in_turns = of_experts && is_in_turns(container, architecture);
+        Some((name, Joined { layer, roles, of_experts, in_turns }))
     }
 
     /// Returns the name of the tensor in files of kind `container` that hold a model of `architecture`; `None` if such
@@ -224,7 +240,12 @@ impl TensorId {
             TensorId::Expert(_, _, role) => {
                 let inner = config.experts.map_or(0, |experts| experts.width) as u64;
                 let hidden = config.hidden_size as u64;
-                if role == Role::Down { vec![hidden, inner] } else { vec![inner, hidden] }
+                match role {
+                    Role::Down => vec![hidden, inner],
+                    Role::DownBias => vec![hidden],
+                    Role::GateBias | Role::UpBias => vec![inner],
+                    _ => vec![inner, hidden],
+                }
             }
         }
     }
@@ -240,8 +261,8 @@ mod tests {
         for architecture in ALL {
             for container in [Container::Safetensors, Container::Gguf] {
                 let of_layer = Role::of_architecture(architecture).map(|role| TensorId::Layer(17, role));
-                let experts = OF_EXPERTS.map(|role| TensorId::Expert(17, 3, role));
-                let of_layer = of_layer.chain(architecture.experts.into_iter().flat_map(|_| experts));
+                let experts = Role::of_expert(architecture).iter().map(|role| TensorId::Expert(17, 3, *role));
+                let of_layer = of_layer.chain(architecture.experts.into_iter().flat_map(|_| experts.clone()));
                 for id in of_layer.chain(MODEL_NAMES.map(|(id, ..)| id)) {
                     match (id.name(container, architecture), id.joined(container, architecture)) {
                         (Some(name), None) => {

@@ -8,7 +8,7 @@ use crate::model::architectures::{Architecture, ExpertNames};
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
 /// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
 /// the tensor.
-pub(super) const LAYER_NAMES: [(Role, &str, &str); 50] = [
+pub(super) const LAYER_NAMES: [(Role, &str, &str); 52] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -20,6 +20,7 @@ pub(super) const LAYER_NAMES: [(Role, &str, &str); 50] = [
     (Role::OutputBias, "self_attn.o_proj.bias", "attn_output.bias"),
     (Role::QueryNorm, "self_attn.q_norm.weight", "attn_q_norm.weight"),
     (Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+    (Role::Sinks, "self_attn.sinks", "attn_sinks.weight"),
     (Role::MambaInput, "mamba.in_proj.weight", "ssm_in.weight"),
     (Role::MambaConvolution, "mamba.conv1d.weight", "ssm_conv1d.weight"),
     (Role::MambaConvolutionBias, "mamba.conv1d.bias", "ssm_conv1d.bias"),
@@ -47,6 +48,7 @@ pub(super) const LAYER_NAMES: [(Role, &str, &str); 50] = [
     (Role::AttentionAfterNorm, "post_self_attn_layernorm.weight", "post_attention_norm.weight"),
     (Role::MlpNorm, "post_attention_layernorm.weight", "ffn_norm.weight"),
     (Role::Router, "mlp.gate.weight", "ffn_gate_inp.weight"),
+    (Role::RouterBias, "mlp.router.bias", "ffn_gate_inp.bias"),
     (Role::Gate, "mlp.gate_proj.weight", "ffn_gate.weight"),
     (Role::GateBias, "mlp.gate_proj.bias", "ffn_gate.bias"),
     (Role::Up, "mlp.up_proj.weight", "ffn_up.weight"),
@@ -80,13 +82,35 @@ pub(super) const JOINED_NAMES: [(&[Role], &str, &str); 2] = [
 
 /// Names of tensors that hold projections of all experts: the roles, the name in Hugging Face models of any architecture
 /// with experts, which are read but not written, and the name in GGUF files.
-pub(super) const EXPERT_NAMES: [(&[Role], &str, &str); 5] = [
+pub(super) const EXPERT_NAMES: [(&[Role], &str, &str); 8] = [
     (&[Role::Gate], "", "ffn_gate_exps.weight"),
     (&[Role::Up], "", "ffn_up_exps.weight"),
     (&[Role::Down], "", "ffn_down_exps.weight"),
+    (&[Role::GateBias], "", "ffn_gate_exps.bias"),
+    (&[Role::UpBias], "", "ffn_up_exps.bias"),
+    (&[Role::DownBias], "", "ffn_down_exps.bias"),
     (&GATE_AND_UP, "mlp.experts.gate_up_proj", ""),
     (&[Role::Down], "mlp.experts.down_proj", ""),
 ];
+
+/// The same for [`ExpertNames::InTurns`], without the endings of MXFP4.
+const IN_TURNS: [(&[Role], &str, &str); 4] = [
+    (&GATE_AND_UP, "mlp.experts.gate_up_proj", ""),
+    (&[Role::Down], "mlp.experts.down_proj", ""),
+    (&[Role::GateBias, Role::UpBias], "mlp.experts.gate_up_proj_bias", ""),
+    (&[Role::DownBias], "mlp.experts.down_proj_bias", ""),
+];
+
+/// Endings of the names of the blocks and of the exponents of MXFP4 in Hugging Face models.
+pub const MXFP4_ENDINGS: [&str; 2] = ["_blocks", "_scales"];
+
+/// Returns the name of a tensor in MXFP4 in a Hugging Face model without its ending, and whether the tensor holds
+/// exponents; `None` for the name of another tensor.
+pub fn mxfp4_stem(name: &str) -> Option<(&str, bool)> {
+    let [blocks, exponents] = MXFP4_ENDINGS;
+    let stem = name.strip_suffix(blocks).map(|stem| (stem, false));
+    stem.or_else(|| name.strip_suffix(exponents).map(|stem| (stem, true)))
+}
 
 /// Beginning of the Hugging Face names of all tensors but the head.
 const BASE_PREFIX: &str = "model.";
@@ -236,6 +260,14 @@ pub(super) fn stacked(architecture: &Architecture) -> Vec<(&'static [Role], &'st
         Some(ExpertNames::Stacked(gate_and_up, down)) => {
             vec![(&GATE_AND_UP, gate_and_up, ""), (&[Role::Down], down, "")]
         }
-        _ => Vec::new(),
+        Some(ExpertNames::InTurns) => IN_TURNS.to_vec(),
+        Some(ExpertNames::Apart(..)) | None => Vec::new(),
     }
+}
+
+/// Returns whether rows of the roles of an expert lie in turns in files of kind `container` that hold a model of
+/// `architecture`.
+pub(super) fn is_in_turns(container: Container, architecture: &Architecture) -> bool {
+    let names = architecture.experts.map(|experts| experts.names);
+    container == Container::Safetensors && names == Some(ExpertNames::InTurns)
 }

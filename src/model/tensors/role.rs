@@ -31,6 +31,8 @@ pub enum Role {
     QueryNorm,
     /// RMSNorm of the key heads.
     KeyNorm,
+    /// One more score for each query head.
+    Sinks,
     /// Projection to the inputs and gates of the channels of a Mamba mixer.
     MambaInput,
     /// Taps of the convolution of a Mamba mixer.
@@ -85,6 +87,8 @@ pub enum Role {
     MlpNorm,
     /// Router, whose rows score the experts.
     Router,
+    /// Bias of the router.
+    RouterBias,
     /// Gate projection.
     Gate,
     /// Bias of the gate projection.
@@ -112,7 +116,7 @@ pub enum Role {
 }
 
 /// Roles of attention.
-const OF_ATTENTION: [Role; 10] = [
+const OF_ATTENTION: [Role; 11] = [
     Role::Query,
     Role::QueryBias,
     Role::Key,
@@ -123,6 +127,7 @@ const OF_ATTENTION: [Role; 10] = [
     Role::OutputBias,
     Role::QueryNorm,
     Role::KeyNorm,
+    Role::Sinks,
 ];
 
 /// Roles of a Mamba mixer.
@@ -160,9 +165,13 @@ const OF_DELTA_NET: [Role; 9] = [
 /// Roles of the projections of an expert.
 pub const OF_EXPERTS: [Role; 3] = [Role::Gate, Role::Up, Role::Down];
 
+/// Roles of the projections of an expert and of their biases.
+const OF_BIASED_EXPERTS: [Role; 6] =
+    [Role::Gate, Role::Up, Role::Down, Role::GateBias, Role::UpBias, Role::DownBias];
+
 /// Roles of what decides between experts, and of the expert that serves every token.
-const AROUND_EXPERTS: [Role; 5] =
-    [Role::Router, Role::SharedGate, Role::SharedUp, Role::SharedDown, Role::SharedRouter];
+const AROUND_EXPERTS: [Role; 6] =
+    [Role::Router, Role::RouterBias, Role::SharedGate, Role::SharedUp, Role::SharedDown, Role::SharedRouter];
 
 /// Roles of the gate and up projections of an expert, whose rows lie one after the other in some files.
 pub(super) const GATE_AND_UP: [Role; 2] = [Role::Gate, Role::Up];
@@ -245,6 +254,8 @@ impl Role {
             Role::DeltaNorm => vec![delta.value_width],
             Role::DeltaOutput => vec![hidden, delta.values()],
             Role::Router => vec![experts, hidden],
+            Role::RouterBias => vec![experts],
+            Role::Sinks => vec![config.n_heads],
             Role::SharedRouter => vec![1, hidden],
             Role::SharedGate | Role::SharedUp => vec![shared, hidden],
             Role::SharedDown => vec![hidden, shared],
@@ -265,7 +276,9 @@ impl Role {
             role if OF_MAMBA.contains(role) => architecture.mamba.is_some(),
             role if OF_CONVOLUTION.contains(role) => architecture.short_convolution.is_some(),
             role if OF_DELTA_NET.contains(role) => architecture.delta_net.is_some(),
+            Role::Sinks => architecture.sinks,
             Role::Router => architecture.experts.is_some(),
+            Role::RouterBias => architecture.experts.is_some_and(|experts| experts.biased),
             Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
                 architecture.experts.is_some_and(|experts| experts.shared.is_some())
             }
@@ -309,6 +322,15 @@ impl Role {
             .collect()
     }
 
+    /// Returns the roles of the tensors of each expert of a model of `architecture`: gate, up and down projections,
+    /// then their biases if they have any.
+    pub fn of_expert(architecture: &Architecture) -> &'static [Role] {
+        match architecture.experts {
+            Some(experts) if experts.biased => &OF_BIASED_EXPERTS,
+            _ => &OF_EXPERTS,
+        }
+    }
+
     /// Returns the roles that some layers of a model with the configuration `config` must have, experts aside.
     pub fn required_anywhere(config: &Config) -> Vec<Role> {
         let mut roles: Vec<Role> =
@@ -322,6 +344,11 @@ impl Role {
     /// several layers are not mixed: the experts of one layer have nothing to do with those of another.
     pub fn goes_with_experts(self) -> bool {
         AROUND_EXPERTS.contains(&self)
+    }
+
+    /// Whether tensors of the role have a row for each expert: the router that chooses among experts, and its bias.
+    pub fn has_row_per_expert(self) -> bool {
+        matches!(self, Role::Router | Role::RouterBias)
     }
 
     /// Whether the role is that of a router.

@@ -5,6 +5,7 @@ use futures::future::LocalBoxFuture;
 use super::new_experts::{ExpertPart, NewExperts};
 use super::new_layer::NewLayer;
 use super::storage::Storage;
+use super::whole::Reads;
 use crate::error::OrInternal;
 use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
@@ -12,7 +13,7 @@ use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
-use crate::model::tensors::{OF_EXPERTS, Role, TensorId};
+use crate::model::tensors::{Role, TensorId};
 use crate::{Error, Result};
 
 /// Tensors of one layer, and what the layer does that its tensors do not say.
@@ -58,7 +59,7 @@ impl<'a> LayerFetch<'a> {
         for role in roles(model, layer)? {
             if let Some(index) = layer.copied_from(role, &model.config) {
                 let entry = model.entry(TensorId::Layer(index, role))?;
-                early.push((role, entry, whole(model, entry)?));
+                early.push((role, entry, Reads::default().start(model, entry)?));
             }
         }
         Ok(Self { model, layer: layer.clone(), storage, early })
@@ -105,20 +106,13 @@ fn roles(model: &Model, layer: &NewLayer) -> Result<Vec<Role>> {
     Ok(Role::required(&model.config, kind(model, layer)?))
 }
 
-/// Begins to read a whole tensor.
-fn whole(model: &Model, entry: &TensorEntry) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
-    let length = usize::try_from(entry.bytes)
-        .map_err(|_| Error::Limit(format!("tensor {} is too large", entry.name)))?;
-    Ok(model.shard(entry)?.read(entry.offset, length))
-}
-
-/// An expert whose projections are being read: gate, up and down, in the order of [`OF_EXPERTS`].
+/// An expert whose tensors are being read, in the order of [`Role::of_expert`].
 pub struct ExpertFetch<'a>(Vec<ProjectionFetch<'a>>);
 
-/// A part of a projection whose read has begun: its weight, its entry and the future of its bytes.
+/// A part of a tensor whose read has begun: its weight, its entry and the future of its bytes.
 type PartRead<'a> = (f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
 
-/// A projection of an expert that is being read: each of its parts with its weight, and the element type of their sum.
+/// A tensor of an expert that is being read: each of its parts with its weight, and the element type of their sum.
 struct ProjectionFetch<'a> {
     element: Element,
     parts: Vec<PartRead<'a>>,
@@ -130,30 +124,39 @@ impl<'a> ExpertFetch<'a> {
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
     pub fn start(model: &'a Model, experts: &NewExperts, e: usize, storage: Storage) -> Result<Self> {
-        let read = |role: Role| ProjectionFetch::start(model, experts, e, role, storage);
-        OF_EXPERTS.into_iter().map(read).collect::<Result<_>>().map(Self)
+        // Files may hold several tensors of an expert in one piece, which is read once.
+        let mut reads = Reads::default();
+        let read = |role: &Role| ProjectionFetch::start(model, experts, e, *role, storage, &mut reads);
+        Role::of_expert(model.config.architecture).iter().map(read).collect::<Result<_>>().map(Self)
     }
 
-    /// Waits for the projections.
+    /// Waits for the tensors.
     ///
     /// # Errors
     /// [`Error::Source`] if a read fails; [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
     /// those of [`in_type`] and [`encode`].
-    pub async fn finish(self) -> Result<[Stored; 3]> {
-        let mut projections = Vec::with_capacity(3);
-        for projection in self.0 {
-            projections.push(projection.finish().await?);
+    pub async fn finish(self) -> Result<Vec<Stored>> {
+        let mut tensors = Vec::with_capacity(self.0.len());
+        for tensor in self.0 {
+            tensors.push(tensor.finish().await?);
         }
-        projections.try_into().map_err(|_| Error::internal("an expert has not three projections"))
+        Ok(tensors)
     }
 }
 
 impl<'a> ProjectionFetch<'a> {
-    fn start(model: &'a Model, experts: &NewExperts, e: usize, role: Role, storage: Storage) -> Result<Self> {
+    fn start(
+        model: &'a Model,
+        experts: &NewExperts,
+        e: usize,
+        role: Role,
+        storage: Storage,
+        reads: &mut Reads,
+    ) -> Result<Self> {
         let element = expert_element(model, experts, e, role, storage)?;
         let read = |part: &ExpertPart| {
             let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
-            Ok((part.weight, entry, whole(model, entry)?))
+            Ok((part.weight, entry, reads.start(model, entry)?))
         };
         Ok(Self { element, parts: experts.parts(e)?.iter().map(read).collect::<Result<_>>()? })
     }
@@ -177,7 +180,7 @@ impl<'a> ProjectionFetch<'a> {
     }
 }
 
-/// Returns the element type of the projection `role` of expert `e` of `experts`, as `storage` stores it: that of the
+/// Returns the element type of the tensor `role` of expert `e` of `experts`, as `storage` stores it: that of the
 /// original, or, where experts of a layer are mixed or come from several layers, the widest of all, because files of some
 /// kinds hold all experts of a layer in one tensor.
 ///
@@ -203,7 +206,8 @@ pub fn expert_element(
     Ok(storage.element(model, id, widest, !are_copies))
 }
 
-/// Reads the projection `role` of expert `e` of `experts`, in the type of [`expert_element`].
+/// Reads the tensor `role` of expert `e` of `experts`, in the type of [`expert_element`]. Reads of bytes that several
+/// tensors share begin in `reads`.
 ///
 /// # Errors
 /// Those of [`ExpertFetch::start`] and [`ExpertFetch::finish`].
@@ -213,24 +217,26 @@ pub async fn read_expert(
     e: usize,
     role: Role,
     storage: Storage,
+    reads: &mut Reads,
 ) -> Result<Stored> {
-    ProjectionFetch::start(model, experts, e, role, storage)?.finish().await
+    ProjectionFetch::start(model, experts, e, role, storage, reads)?.finish().await
 }
 
-/// Reads the rows that score `experts` out of the routers of their layers, mixes them as the experts are mixed, and
-/// encodes them as `element`.
-async fn read_router(model: &Model, experts: &NewExperts, element: Element) -> Result<Stored> {
-    let hidden = model.config.hidden_size;
+/// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as
+/// `role` says, mixes them as the experts are mixed, and encodes them as `element`.
+async fn read_router(model: &Model, experts: &NewExperts, role: Role, element: Element) -> Result<Stored> {
+    // A bias has one number for each expert.
+    let width = role.shape(&model.config).get(1).copied().unwrap_or(1);
     let mut routers = Vec::new();
     for layer in experts.layers() {
-        routers.push((layer, read_f32(model, layer, Role::Router).await?));
+        routers.push((layer, read_f32(model, layer, role).await?));
     }
-    let mut values = Vec::with_capacity(experts.count() * hidden);
+    let mut values = Vec::with_capacity(experts.count() * width);
     for parts in experts.all() {
         let mut sum = Accumulator::default();
         for part in parts {
             let router = routers.iter().find(|(layer, _)| *layer == part.layer);
-            let row = router.and_then(|(_, rows)| rows.chunks(hidden.max(1)).nth(part.expert));
+            let row = router.and_then(|(_, rows)| rows.chunks(width.max(1)).nth(part.expert));
             let row = row.or_internal("a router has no row for an expert")?;
             sum.add("of a router", part.weight, row.to_vec())?;
         }
@@ -249,8 +255,8 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     if let Some(stored) = layer.replaced(role) {
         return in_type(&describe(model, layer, role), stored.clone(), element);
     }
-    if let Some(experts) = layer.experts().filter(|_| role == Role::Router) {
-        return read_router(model, experts, element).await;
+    if let Some(experts) = layer.experts().filter(|_| role.has_row_per_expert()) {
+        return read_router(model, experts, role, element).await;
     }
     let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
     let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));

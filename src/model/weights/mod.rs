@@ -5,3 +5,4 @@ pub mod fetch;
 pub mod new_experts;
 pub mod new_layer;
 pub mod storage;
+pub mod whole;

@@ -175,8 +175,8 @@ impl NewLayer {
     /// Returns the layer of the original of which the tensor of `role` is a copy, byte for byte if the element type stays
     /// the same; `None` if the tensor is computed.
     pub fn copied_from(&self, role: Role, config: &Config) -> Option<usize> {
-        // The rows of a router go with the experts that they score.
-        if role == Role::Router && self.experts.is_some() {
+        // The rows of a router and of its bias go with the experts that they score.
+        if role.has_row_per_expert() && self.experts.is_some() {
             return None;
         }
         let source = self.mix_of(role).ok()?.unchanged();
@@ -191,7 +191,7 @@ impl NewLayer {
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
         }
-        if let Some(experts) = self.experts.as_ref().filter(|_| role == Role::Router) {
+        if let Some(experts) = self.experts.as_ref().filter(|_| role.has_row_per_expert()) {
             return computed_element(model, experts.layers().into_iter(), role, storage);
         }
         match self.copied_from(role, &model.config) {

@@ -3,9 +3,10 @@
 use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
-use crate::model::Model;
+use crate::model::architectures::ExpertNames;
 use crate::model::open::TensorEntry;
 use crate::model::tensors::{Role, TensorId};
+use crate::model::{Config, Model};
 
 /// Kind of file and element type of a compressed model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,8 @@ impl Storage {
     ///
     /// - Vectors (norms and biases) and small tensors such as routers are never quantised. In GGUF files, vectors are always `F32`, because
     ///   llama.cpp multiplies by no other type.
-    /// - safetensors files have no quantisation blocks: quantised weights become `F16`.
+    /// - safetensors files have no quantisation blocks, but of experts in MXFP4 where the architecture has them: other
+    ///   quantised weights become `F16`.
     /// - A computed tensor whose type has no encoder is stored in the nearest type that has one.
     /// - A head that is quantised on request is never narrower than `Q6_K`, as with llama.cpp, because the
     ///   errors of the head go straight to the logits.
@@ -48,6 +50,11 @@ impl Storage {
         match (self.container, self.dtype) {
             (Container::Gguf, _) if is_vector => Element::F32,
             (Container::Safetensors, Some(Element::Block(_))) if is_vector => parts,
+            (Container::Safetensors, None)
+                if !computed && matches!(id, TensorId::Expert(..)) && self.keeps_mxfp4(&model.config) =>
+            {
+                parts
+            }
             (Container::Safetensors, dtype) => match dtype.unwrap_or(parts) {
                 Element::Block(_) => Element::F16,
                 float => float,
@@ -59,5 +66,14 @@ impl Storage {
             (Container::Gguf, None) if computed => parts.storable(row),
             (Container::Gguf, None) => parts,
         }
+    }
+
+    /// Returns whether the experts of a model with the configuration `config` stay in MXFP4 in a Hugging Face folder,
+    /// which then holds all of them so.
+    pub fn keeps_mxfp4(&self, config: &Config) -> bool {
+        let names = config.hugging_face_architecture().experts.map(|experts| experts.names);
+        (self.container, self.dtype) == (Container::Safetensors, None)
+            && config.mxfp4_experts
+            && names == Some(ExpertNames::InTurns)
     }
 }

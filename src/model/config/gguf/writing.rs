@@ -5,6 +5,7 @@ use super::{
     EXPERTS, FILE_TYPE_KEY, GROWTH, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA, ORIGINAL_CONTEXT,
     QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, WINDOW, WINDOWED_LAYERS, YARN, epsilon,
 };
+use crate::format::Container;
 use crate::format::element::Element;
 use crate::format::gguf::{Array, Metadata, Value, ValueType};
 use crate::model::architectures::{self, Architecture, ExpertLayers, GgufHead, Rotation, Scaling, Windows};
@@ -61,6 +62,10 @@ impl Config {
         }
         if let Some(kind) = element.and_then(file_type) {
             metadata.set(FILE_TYPE_KEY, Value::U32(kind));
+        }
+        if element.is_none() && self.mxfp4_experts && self.container() == Container::Safetensors {
+            metadata.set(FILE_TYPE_KEY, Value::U32(MXFP4_EXPERTS));
+            metadata.set(QUANTIZATION_VERSION.0, QUANTIZATION_VERSION.1);
         }
         if matches!(element, Some(Element::Block(_))) {
             metadata.set(QUANTIZATION_VERSION.0, QUANTIZATION_VERSION.1);
@@ -198,10 +203,11 @@ impl Config {
         )))
     }
 
-    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places.
+    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places. Of architectures whose
+    /// models have another one, a note says before writing that llama.cpp computes it with whole places.
     fn check_yarn(&self) -> Result<()> {
         match self.rope()?.scaling {
-            RopeScaling::Yarn(Yarn { rounds: false, .. }) => Err(Error::Unsupported(
+            RopeScaling::Yarn(Yarn { rounds: false, .. }) if !self.architecture.rounded_yarn => Err(Error::Unsupported(
                 "a GGUF file cannot say a YaRN scaling with a ramp between whole places; write a Hugging Face folder"
                     .to_owned(),
             )),
@@ -338,6 +344,9 @@ fn scaling_entries(rope: &Rope) -> Vec<(&'static str, Value)> {
         RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_) => Vec::new(),
     }
 }
+
+/// llama.cpp's number for files whose experts are of type MXFP4.
+const MXFP4_EXPERTS: u32 = 38;
 
 /// Returns llama.cpp's number for files whose tensors are mostly of type `element`; `None` if it has none.
 fn file_type(element: Element) -> Option<u32> {

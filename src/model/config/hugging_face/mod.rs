@@ -14,8 +14,10 @@ use serde_json::{Map, Value};
 use self::json::{first, object, shown};
 use self::keys::Keys;
 use super::{Biases, Config, FeedForward, Scales, Upstream, Whole};
-use crate::kernels::rowwise::Activation;
-use crate::model::architectures::{self, Architecture, HeadNorms, Rotation, Scaling, Windows, Wrapper};
+use crate::kernels::rowwise::{Activation, GLU_ALPHA, GLU_LIMIT};
+use crate::model::architectures::{
+    self, Architecture, ExpertNames, HeadNorms, Rotation, Scaling, Windows, Wrapper,
+};
 use crate::model::tensors::Spelling;
 use crate::{Error, Result};
 
@@ -106,6 +108,9 @@ const DELTA_NET: [&str; 5] = [
 
 /// Key of the epsilon of the norms where an architecture has no other.
 const NORM_EPSILON_KEY: &str = "rms_norm_eps";
+
+/// Name of the one way to quantise weights that is read.
+const MXFP4: &str = "mxfp4";
 
 /// Key that says whether the width of an MLP is adjusted.
 const ADJUSTS_KEY: &str = "block_auto_adjust_ff_dim";
@@ -204,6 +209,7 @@ impl Config {
             layers,
             query_growth,
             experts,
+            mxfp4_experts: false,
             mamba: architecture.mamba.map(|rule| keys.mamba(rule, hidden_size)).transpose()?,
             short_convolution: architecture
                 .short_convolution
@@ -379,14 +385,24 @@ impl Keys<'_> {
         let refuse = |what: String| Err(Error::Unsupported(format!("{CONFIG_NAME}: {what}")));
         if let Some(quantization) = self.present(QUANTISED_KEY) {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-            return refuse(format!(
-                "its weights are quantised ({method}), which is not supported; use the original F32, \
-                 F16 or BF16 weights"
-            ));
+            let has_mxfp4 = architecture.experts.is_some_and(|experts| experts.names == ExpertNames::InTurns);
+            if method != MXFP4 || !has_mxfp4 {
+                return refuse(format!(
+                    "its weights are quantised ({method}), which is not supported; use the original F32, \
+                     F16 or BF16 weights"
+                ));
+            }
+        }
+        if architecture.activation == Activation::ClampedGlu {
+            for (key, only) in [("swiglu_alpha", GLU_ALPHA), ("swiglu_limit", GLU_LIMIT)] {
+                if let Some(number) = self.number(key)?.filter(|number| *number as f32 != only) {
+                    return refuse(format!("{key} {number} is not supported; {only} is"));
+                }
+            }
         }
         let [silu, gelu] = ACTIVATIONS;
         let (key, known) = match architecture.activation {
-            Activation::Silu => ("hidden_act", [silu, "swish"]),
+            Activation::Silu | Activation::ClampedGlu => ("hidden_act", [silu, "swish"]),
             Activation::GeluTanh => ("hidden_activation", [gelu, gelu]),
         };
         match self.present(key).map(Value::as_str) {
@@ -529,10 +545,50 @@ mod tests {
     }
 
     #[test]
+    fn gpt_oss_scales_as_transformers_where_nothing_is_said() {
+        let rope = |edits: Value| {
+            let mut object = json!({ "model_type": "gpt_oss" });
+            object.as_object_mut().unwrap().extend(edits.as_object().unwrap().clone());
+            let config = Config::parse(object.to_string().as_bytes()).unwrap();
+            (config.ropes[0].theta, config.ropes[0].scaling.clone())
+        };
+        let nothing = json!({});
+        for silent in [nothing.clone(), json!({ "rope_scaling": null }), json!({ "rope_scaling": {} })] {
+            let (150_000.0, RopeScaling::Yarn(yarn)) = rope(silent) else { panic!() };
+            assert_eq!((yarn.factor, yarn.original_context, yarn.rounds), (32.0, 4096.0, false));
+            assert_eq!((yarn.fast_turns, yarn.slow_turns), (32.0, 1.0));
+            assert!((yarn.attention_factor - (0.1 * 32f64.ln() + 1.0)).abs() < 1e-12);
+        }
+        assert_eq!(rope(json!({ "rope_theta": 7.0 })), (7.0, rope(nothing).1));
+        let default = json!({ "rope_type": "default" });
+        for unscaled in [
+            json!({ "rope_scaling": default }),
+            json!({ "rope_parameters": {} }),
+            json!({ "rope_parameters": { "rope_theta": 150_000.0 } }),
+        ] {
+            assert_eq!(rope(unscaled), (150_000.0, RopeScaling::None));
+        }
+    }
+
+    #[test]
     fn quantised_weights_and_other_activations_are_refused_by_name() {
         refused("quantization_config", serde_json::json!({"quant_method": "gptq"}), "gptq");
         refused("hidden_act", "gelu".into(), "gelu");
         refused("layer_types", serde_json::json!(["a", "b", "a"]), "mixes");
+        // Command-R+ has norms of queries and keys.
+        refused("use_qk_norm", true.into(), "use_qk_norm");
+        let gpt_oss = |key: &str, value: Value| {
+            Config::parse(json!({ "model_type": "gpt_oss", key: value }).to_string().as_bytes())
+        };
+        assert!(gpt_oss("quantization_config", json!({ "quant_method": "mxfp4" })).is_ok());
+        for (key, value) in [
+            ("quantization_config", json!({ "quant_method": "awq" })),
+            ("swiglu_alpha", 1.5.into()),
+            ("swiglu_limit", 8.into()),
+        ] {
+            let message = gpt_oss(key, value).unwrap_err().to_string();
+            assert!(message.contains("awq") || message.contains(key), "{message}");
+        }
     }
 
     #[test]

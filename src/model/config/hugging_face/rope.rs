@@ -98,6 +98,11 @@ impl Keys<'_> {
         }
     }
 
+    /// Returns whether there is an object `rope_parameters`, even an empty one: Python takes it for the default rope.
+    fn has_rope_parameters(&self) -> bool {
+        self.present("rope_parameters").is_some()
+    }
+
     /// Finds the object that says how queries and keys are rotated, in the order of transformers 5
     /// (`convert_rope_params_to_dict`): `rope_scaling`, which older files have and users add, then `rope_parameters`.
     pub(super) fn rope_object(
@@ -126,8 +131,9 @@ impl Keys<'_> {
         }
     }
 
-    /// Reads the change of the rotary frequencies from `object`, the value of `key` or a part of it. The original context
-    /// of llama3 is `context` if it is not given.
+    /// Reads the change of the rotary frequencies from `object`, the value of `key` or a part of it, or takes that
+    /// which the architecture has where nothing says one. The original context of llama3 is `context` if it is not
+    /// given.
     pub(super) fn rope_scaling(
         &self,
         architecture: &Architecture,
@@ -136,7 +142,10 @@ impl Keys<'_> {
         context: usize,
         notes: &mut Vec<String>,
     ) -> Result<RopeScaling> {
-        let Some(object) = object else { return Ok(RopeScaling::None) };
+        let Some(object) = object else {
+            let usual = architecture.usual.yarn.filter(|_| !self.has_rope_parameters());
+            return Ok(usual.map_or(RopeScaling::None, RopeScaling::Yarn));
+        };
         let unsupported = |what: String| Error::Unsupported(format!("{CONFIG_NAME}: {key}: {what}"));
         if let Some((name, _)) = object.iter().find(|(_, value)| value.is_object()) {
             return Err(unsupported(format!("rope of its own for {name} is not supported")));

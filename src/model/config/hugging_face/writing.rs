@@ -7,12 +7,13 @@ use super::kinds::layer_type;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
     CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY,
-    LOCAL_BASE_KEY, MLP_LAYERS_KEY, NORM_EPSILON_KEY, NORMALISED_KEY, PLAIN_ATTENTION, ROTATED_KEY,
-    STATES_KEY, STEP_RANK_KEY, TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY, NORMALISED_KEY, PLAIN_ATTENTION, QUANTISED_KEY,
+    ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY,
+    WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
-    self, Architecture, ExpertLayers, Experts, Gates, Presence, Rotation, Scaling, Windows,
+    self, Architecture, ExpertLayers, ExpertNames, Experts, Gates, Presence, Rotation, Scaling, Windows,
 };
 use crate::model::config::{
     Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream, Whole,
@@ -87,6 +88,18 @@ impl Config {
             raw.insert(LAYER_TYPES_KEY.into(), kept.into());
             raw.shift_remove(ATTENTION_LAYERS_KEY);
             raw.shift_remove(ATTENTION_INTERVAL_KEY);
+        }
+        if !self.mxfp4_experts || dtype.is_some() {
+            raw.shift_remove(QUANTISED_KEY);
+        } else if self.architecture.experts.is_some_and(|experts| experts.names == ExpertNames::InTurns)
+            && !raw.contains_key(QUANTISED_KEY)
+        {
+            let others =
+                ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"];
+            raw.insert(
+                QUANTISED_KEY.into(),
+                json!({ "quant_method": MXFP4, "modules_to_not_convert": others }),
+            );
         }
         let say_dtype = |object: &mut Map<String, Value>| {
             for key in ["dtype", "torch_dtype"] {
@@ -188,7 +201,7 @@ impl Config {
         object.insert(architecture.mlp_width.into(), self.intermediate_size.into());
         let [silu, gelu] = ACTIVATIONS;
         match architecture.activation {
-            Activation::Silu => object.insert("hidden_act".into(), silu.into()),
+            Activation::Silu | Activation::ClampedGlu => object.insert("hidden_act".into(), silu.into()),
             Activation::GeluTanh => object.insert("hidden_activation".into(), gelu.into()),
         };
         self.say_rope(architecture, rope.theta, &scaling, &mut object);
@@ -284,6 +297,10 @@ impl Config {
             // This class reads all of its rope from one object.
             scaled.insert("llama_4_scaling_beta".into(), beta.into());
             scaled.insert("original_max_position_embeddings".into(), (context as u64).into());
+        }
+        if scaled.is_null() && architecture.usual.yarn.is_some() {
+            // Without a word transformers scales.
+            scaled = json!({ "rope_type": "default" });
         }
         if !scaled.is_null() {
             object.insert("rope_scaling".into(), scaled);
