@@ -54,6 +54,20 @@ impl Session {
         bound(&self.model, output, &mut options.clone()).map(drop)
     }
 
+    /// Checks, before any layer runs, that `plan` is valid and of the model, that its operator is defined for the model,
+    /// and that files stored as `output` says can hold what it leaves.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], naming the step, group, layer or expert, if the plan is not valid or of another model, or naming
+    /// the operator; [`Error::Unsupported`] if the files cannot hold the result.
+    pub fn check_plan(&self, plan: &MergePlan, output: &WriteOptions) -> Result<()> {
+        plan.validate_for(self.model.config.n_layers)?;
+        experts::check_plan(&self.model.config, plan)?;
+        supports(plan.operator, &self.model.config)?;
+        check_plan(&self.model, output, plan)?;
+        check_groups(&self.model, output, &kept_groups(plan, &self.model.config))
+    }
+
     /// Checks, before any layer runs, that models of `operator` can be judged after a similarity stage with
     /// `options`.
     ///
@@ -135,11 +149,8 @@ impl Session {
         let RunOptions { observer, store, each_step } = run.into();
         let start = Instant::now();
         let calibrated = self.calibrated()?;
-        self.check_plan(plan)?;
         let notes = check_output(&self.model, output).await?;
-        supports(plan.operator, &self.model.config)?;
-        check_plan(&self.model, output, plan)?;
-        check_groups(&self.model, output, &kept_groups(plan, &self.model.config))?;
+        self.check_plan(plan, output)?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
@@ -324,7 +335,7 @@ impl Session {
         options: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<Vec<NewLayer>> {
-        self.check_plan(plan)?;
+        self.check_plan(plan, options)?;
         if !plan.operator.needs_activations() {
             return mixed_layers(plan);
         }

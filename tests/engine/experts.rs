@@ -854,9 +854,10 @@ fn biased_experts_are_matched_where_files_can_hold_averages() {
                     let session = Session::new(model, cpu());
                     let early = session.check_removal(&options, &output).unwrap_err().to_string();
                     assert!(early.contains("MXFP4") && early.contains("bf16"), "{what}: {early}");
+                    let plan = MergePlan::absorbing(4, Operator::MatchExperts, &[(1, 0.6)], |_| 0.6).unwrap();
+                    assert_eq!(session.check_plan(&plan, &output).unwrap_err().to_string(), early);
                     let mut session = session;
                     run(session.similarity(&calibration(), &Silent)).unwrap();
-                    let plan = MergePlan::absorbing(4, Operator::MatchExperts, &[(1, 0.6)], |_| 0.6).unwrap();
                     let late = run(session.measure(&plan, &output, &Silent)).unwrap_err().to_string();
                     assert_eq!(late, early);
                     continue;

@@ -263,8 +263,9 @@ async fn compress(
     }
     let output = arguments.write_options(recipe)?;
     session.check_output(&output).await?;
-    if let Goal::Plan(options) = &goal {
-        session.check_removal(options, &output)?;
+    match &goal {
+        Goal::Repeat(recipe) => session.check_plan(&recipe.plan, &output)?,
+        Goal::Plan(options) => session.check_removal(options, &output)?,
     }
     arguments.check_sizes(operator)?;
     if let Some(bytes) = arguments.fit_bytes(recipe)? {
@@ -342,7 +343,6 @@ enum Goal {
 fn goal(session: &Session, arguments: &PlanArgs, recipe: Option<Recipe>) -> Result<Goal> {
     let n_layers = session.model().config.n_layers;
     if let Some(recipe) = recipe {
-        session.check_plan(&recipe.plan)?;
         return Ok(Goal::Repeat(Box::new(recipe)));
     }
     let options = arguments.options(n_layers)?;
