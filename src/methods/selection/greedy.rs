@@ -20,6 +20,7 @@ use crate::forward::stream::{Stream, state_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
+use crate::model::layers::decoder::DecoderLayer;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{PlanOptions, Selection};
 use crate::protocol::events::{Stage, Unit};
@@ -169,7 +170,16 @@ pub async fn harms(
 
 /// Runs the model of the layers `alive`, which differ from the layers of `stream` from index `place` on.
 async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place: usize) -> Result<Stream> {
-    let layers = alive.iter().copied().map(NewLayer::original).collect();
+    let config = &context.model.config;
+    let mut layers = Vec::with_capacity(alive.len());
+    for (i, layer) in alive.iter().enumerate() {
+        // A layer that goes is absorbed into the one before it, or after it if there is none.
+        let first = if i == 0 { 0 } else { *layer };
+        let end = alive.get(i + 1).copied().unwrap_or(config.n_layers);
+        layers.push(NewLayer::original(*layer).covering(config, &(first..end).collect::<Vec<_>>()));
+    }
+    let same = layers.iter().zip(stream.layers()).take_while(|(new, old)| new == old).count();
+    let place = place.min(same);
     let mut stream = stream.with_layers(layers, place);
     stream.run(context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
     Ok(stream)
@@ -233,19 +243,34 @@ async fn without_each(
 /// Returns, for each of the layers at the ascending indices `places`, the hidden states that leave the model
 /// without this layer.
 async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Result<Vec<HiddenStates>> {
-    let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
+    let (Some(nearest), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
     let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
-    let (start, mut unchanged) = stream.nearest(*first)?;
+    let (start, mut unchanged) = stream.nearest(*nearest)?;
     let n_layers = stream.layers().len();
     let mut layers = runner.ahead(stream.layers().get(start..).unwrap_or_default(), context.storage)?;
     let mut branches: Vec<HiddenStates> = Vec::with_capacity(places.len());
+    let mut first = None;
     for place in start..n_layers {
         let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
         for branch in &mut branches {
             *branch = runner.forward(&layer, branch).await?;
         }
+        let leaving = |states: &HiddenStates, layer: &DecoderLayer| HiddenStates {
+            chunks: states.chunks.iter().map(|chunk| layer.leaving(chunk.clone())).collect(),
+        };
+        if let (Some(first), Some(branch)) = (first.take(), branches.first_mut()) {
+            // Without the first layer, its scale goes to the second.
+            *branch = leaving(branch, &first);
+        }
         if places.contains(&place) {
-            branches.push(unchanged.clone());
+            // The layer before has the scale of this one.
+            match place {
+                0 => {
+                    branches.push(unchanged.clone());
+                    first = Some(layer.clone());
+                }
+                _ => branches.push(leaving(&unchanged, &layer)),
+            }
         }
         if place < *last {
             unchanged = runner.forward(&layer, &unchanged).await?;

@@ -47,6 +47,7 @@ pub const LLAMA: Architecture = Architecture {
     short_convolution: None,
     delta_net: None,
     gated_heads: false,
+    full_heads: None,
     drafts: false,
     final_norm: ("model.norm.weight", "output_norm.weight"),
     mlp_width: "intermediate_size",
