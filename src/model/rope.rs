@@ -321,6 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn proportional_frequencies_are_said_by_divisors_and_told_back() {
+        let rule = RopeScaling::Proportional { share: 1.0 / 3.0 };
+        let frequencies = rule.frequencies(12, 100.0, 4);
+        assert_eq!(frequencies[..2], RopeScaling::None.frequencies(12, 100.0, 4)[..2]);
+        assert_eq!(frequencies[2..], [0.0; 4]);
+        let divisors = rule.divisors(12, 100.0);
+        assert_eq!(divisors, [1.0, 1.0, 1e30, 1e30, 1e30, 1e30]);
+        assert_eq!(RopeScaling::proportional_of(&divisors), Some(rule));
+        let all = RopeScaling::Proportional { share: 1.0 };
+        assert_eq!(RopeScaling::proportional_of(&RopeScaling::None.divisors(12, 100.0)), Some(all));
+        assert_eq!(RopeScaling::proportional_of(&[1.0, 8.0]), None);
+        assert_eq!(RopeScaling::proportional_of(&[]), None);
+    }
+
+    #[test]
     fn tables_rotate_by_the_angle() {
         let rope = Rope { theta: 10_000.0, scaling: RopeScaling::None };
         let (cos, sin) = rope.tables(3, 4, 4);

@@ -3,10 +3,12 @@
 
 use laminate::format::Container;
 use laminate::format::element::Element;
-use laminate::internals::model::tensors::Role;
+use laminate::internals::model::tensors::{Role, TensorId};
 use laminate::internals::model::weights::fetch::read_f32;
 use laminate::plan::{Operator, Selection};
 use laminate::{CalibrationOptions, Error, Model, PlanOptions, Session, Silent, TextOptions, WriteOptions};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::architectures::hugging_face;
@@ -116,6 +118,10 @@ fn refused(name: &str, edit: impl FnOnce(&mut Value), expected: &str) {
 #[test]
 fn what_is_not_handled_is_refused_by_name() {
     refused(DENSE, |c| c["enable_moe_block"] = true.into(), "Gemma 4 with experts");
+    refused(DENSE, |c| c["hidden_size_per_layer_input"] = 8.into(), "such as E2B and E4B");
+    // 256 where nothing is said, as in transformers.
+    refused(DENSE, |c| drop(c.as_object_mut().unwrap().remove("hidden_size_per_layer_input")), "E2B");
+    refused(DENSE, |c| c["num_kv_shared_layers"] = 2.into(), "num_kv_shared_layers is 2");
     refused(DENSE, |c| c["use_bidirectional_attention"] = "all".into(), "use_bidirectional_attention");
     let windowed = |c: &mut Value| c["layer_types"][3] = "sliding_attention".into();
     refused(DENSE, windowed, "ends with sliding_attention");
@@ -131,4 +137,29 @@ fn what_is_not_handled_is_refused_by_name() {
         |c| drop(c["rope_parameters"].as_object_mut().unwrap().remove("sliding_attention")),
         "has no object",
     );
+}
+
+/// llama.cpp would use such a projection where it finds one.
+#[test]
+fn value_projections_that_nobody_reads_are_left_out() {
+    let mut files = hugging_face(DENSE, "config.json");
+    let tensors = SafeTensors::deserialize(&files["model.safetensors"]).unwrap();
+    let mut views: Vec<(String, TensorView<'_>)> = tensors.tensors();
+    let keys = tensors.tensor("model.layers.3.self_attn.k_proj.weight").unwrap();
+    views.push(("model.layers.3.self_attn.v_proj.weight".to_owned(), keys));
+    let bytes = safetensors::serialize(views, None).unwrap();
+    files.insert("model.safetensors".to_owned(), bytes);
+    let model = open_files(&files).unwrap();
+    assert!(model.tensor(TensorId::Layer(3, Role::Value)).is_none());
+    assert!(model.tensor(TensorId::Layer(0, Role::Value)).is_some());
+    assert!(model.notes.iter().any(|note| note.contains("1 value projections")), "{:?}", model.notes);
+}
+
+#[test]
+fn images_that_are_seen_from_both_sides_change_no_text() {
+    let mut files = hugging_face(DENSE, "config.json");
+    let mut config: Value = serde_json::from_slice(&files["config.json"]).unwrap();
+    config["use_bidirectional_attention"] = "vision".into();
+    files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
+    assert_eq!(open_files(&files).unwrap().config.n_layers, 4);
 }

@@ -48,6 +48,7 @@ pub const LLAMA: Architecture = Architecture {
     delta_net: None,
     gated_heads: false,
     full_heads: None,
+    lists_merges: false,
     drafts: false,
     final_norm: ("model.norm.weight", "output_norm.weight"),
     mlp_width: "intermediate_size",

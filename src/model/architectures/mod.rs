@@ -122,6 +122,9 @@ pub struct Architecture {
     /// Whether layers without a window have heads of another width than those with one, and may have another number of key
     /// heads, whose projections may serve as those of the values: the width where `global_head_dim` is absent.
     pub full_heads: Option<usize>,
+    /// Whether GGUF files list the merges of tokenizers over characters (tokenizer model `gemma4`), and not only scores of
+    /// tokens.
+    pub lists_merges: bool,
     /// Whether files may hold blocks that do nothing but draft tokens for speculative decoding. They are left out.
     pub drafts: bool,
     /// Names of the norm before the head, in Hugging Face models and in GGUF files.

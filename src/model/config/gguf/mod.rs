@@ -159,11 +159,19 @@ impl Config {
         let intermediate_size = keys.size("feed_forward_length")?;
         let mut full_heads = None;
         if architecture.full_heads.is_some() {
-            let [windowed, full] = keys.heads_by_window(&layers, n_heads)?;
+            let [windowed, kv_heads] = keys.heads_by_window(&layers, n_heads)?;
             let lacks_values =
-                |(layer, kind): (usize, &LayerKind)| kind.window.is_none() && !facts.valued.contains(&layer);
-            let keys_are_values = layers.iter().enumerate().any(lacks_values);
-            full_heads = Some((windowed, FullHeads { width: head_dim, kv_heads: full, keys_are_values }));
+                |(layer, kind): &(usize, &LayerKind)| kind.window.is_none() && !facts.valued.contains(layer);
+            let full = layers.iter().filter(|kind| kind.window.is_none()).count();
+            let without_values = layers.iter().enumerate().filter(lacks_values).count();
+            if without_values > 0 && without_values < full {
+                return keys.refuse(format!(
+                    "of {full} layers without a window {without_values} have no value projection, and the others have \
+                     one, which is not supported"
+                ));
+            }
+            let keys_are_values = without_values > 0;
+            full_heads = Some((windowed, FullHeads { width: head_dim, kv_heads, keys_are_values }));
             (head_dim, rotated_width) = keys.heads(architecture, head_dim, OF_WINDOWED)?;
         }
         let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
@@ -469,6 +477,79 @@ mod tests {
         let message =
             parse(|m| m.set("general.type", Value::String("adapter".into()))).unwrap_err().to_string();
         assert!(message.contains("general.type is adapter"), "{message}");
+    }
+
+    /// Gemma 4 with a layer of each kind, without values in the second.
+    fn gemma(edit: impl FnOnce(&mut Metadata), edit_facts: impl FnOnce(&mut Facts)) -> Result<Config> {
+        let mut metadata = Metadata::default();
+        metadata.set(ARCHITECTURE_KEY, Value::String("gemma4".into()));
+        for (name, n) in [
+            ("block_count", 2),
+            ("embedding_length", 64),
+            ("feed_forward_length", 32),
+            ("attention.head_count", 4),
+            ("attention.key_length", 32),
+            ("attention.value_length", 32),
+            ("attention.key_length_swa", 16),
+            ("attention.value_length_swa", 16),
+            ("rope.dimension_count", 32),
+            ("rope.dimension_count_swa", 16),
+            ("attention.sliding_window", 8),
+        ] {
+            metadata.set(&format!("gemma4.{name}"), Value::U32(n));
+        }
+        let list = |of, items| Value::Array(Array { of, items });
+        let heads = list(crate::format::gguf::ValueType::I32, vec![Value::I32(2), Value::I32(1)]);
+        metadata.set("gemma4.attention.head_count_kv", heads);
+        let windows = vec![Value::Bool(true), Value::Bool(false)];
+        let windows = list(crate::format::gguf::ValueType::Bool, windows);
+        metadata.set("gemma4.attention.sliding_window_pattern", windows);
+        edit(&mut metadata);
+        let divisors = (0..16).map(|place| if place < 4 { 1.0 } else { 1e30 }).collect();
+        let mut facts =
+            Facts { vocab_size: 512, rotary_divisors: Some(divisors), valued: vec![0], ..Facts::default() };
+        edit_facts(&mut facts);
+        Config::from_metadata("m.gguf", metadata, facts)
+    }
+
+    #[test]
+    fn heads_of_layers_without_a_window_are_read_apart() {
+        let config = gemma(|_| (), |_| ()).unwrap();
+        let full = FullHeads { width: 32, kv_heads: 1, keys_are_values: true };
+        assert_eq!((config.head_dim, config.n_kv_heads, config.full_heads), (16, 2, Some(full)));
+        assert_eq!(config.ropes[0].scaling, RopeScaling::Proportional { share: 0.25 });
+        assert_eq!(config.ropes[1].scaling, RopeScaling::None);
+        let key = |name: &str| format!("gemma4.{name}");
+        let mut refusals = Vec::new();
+        for (name, value, expected) in [
+            ("expert_count", Value::U32(128), "with experts"),
+            ("attention.shared_kv_layers", Value::U32(1), "such as E2B and E4B"),
+            ("embedding_length_per_layer_input", Value::U32(256), "such as E2B and E4B"),
+            ("attention.value_length_swa", Value::U32(32), "where heads are 16 wide"),
+            ("rope.dimension_count", Value::U32(8), "where heads are 32 wide"),
+            ("attention.sliding_window_pattern", Value::U32(2), "not there as a list"),
+            ("attn_logit_softcapping", Value::F32(50.0), "attn_logit_softcapping is 50"),
+        ] {
+            refusals.push((gemma(|m| m.set(&key(name), value), |_| ()), expected));
+        }
+        refusals.push((gemma(|_| (), |facts| facts.rotary_divisors = None), "rope_freqs.weight is missing"));
+        for (refused, expected) in refusals {
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        // Of three layers without a window, one has values.
+        let three = gemma(
+            |m| {
+                m.set(&key("block_count"), Value::U32(3));
+                m.set(&key("attention.head_count_kv"), Value::U32(1));
+                let items = vec![Value::Bool(false); 3];
+                let of = crate::format::gguf::ValueType::Bool;
+                m.set(&key("attention.sliding_window_pattern"), Value::Array(Array { of, items }));
+            },
+            |_| (),
+        );
+        let message = three.unwrap_err().to_string();
+        assert!(message.contains("of 3 layers without a window 2 have no value projection"), "{message}");
     }
 
     #[test]
