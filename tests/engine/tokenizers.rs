@@ -268,7 +268,7 @@ fn merges_over_characters_are_listed_and_read_again() {
     for text in llama_cpp_ids().0 {
         let ids = encode(&tokenizer, &text);
         assert_eq!(ids, encode(&own, &text), "{text:?}");
-        assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), text.replace('▁', " "));
         longest = longest.max(ids.len());
     }
     assert!(longest > 100);
