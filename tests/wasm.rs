@@ -155,6 +155,7 @@ async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
         for (name, file, golden) in [
             fixture!("gemma2"),
             fixture!("gemma3"),
+            fixture!("gemma4_dense"),
             fixture!("olmo2"),
             fixture!("hunyuan"),
             fixture!("glm4"),

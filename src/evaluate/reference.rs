@@ -4,6 +4,7 @@ use super::score_all;
 use crate::forward::context::Context;
 use crate::forward::states::HiddenStates;
 use crate::forward::stream::Stream;
+use crate::model::Config;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, MergeStep, Operator};
 use crate::protocol::events::{Event, Stage};
@@ -145,7 +146,7 @@ impl<'a> Reference<'a> {
     /// # Errors
     /// Those of [`quality_of`](Self::quality_of).
     pub async fn drop_instead(&self, plan: &MergePlan) -> Result<Quality> {
-        self.quality_of(kept_layers(plan)?).await
+        self.quality_of(kept_layers(plan, &self.context.model.config)?).await
     }
 
     /// Returns the last step of `plan` with `merged`, the quality after the step, the quality of dropping the
@@ -162,22 +163,25 @@ impl<'a> Reference<'a> {
             _ => self.drop_instead(plan).await?,
         };
         step.set_quality(merged, dropped);
-        step.bytes = Some(planned_bytes(self.context.model, &kept_layers(plan)?, self.output)?);
+        let kept = kept_layers(plan, &self.context.model.config)?;
+        step.bytes = Some(planned_bytes(self.context.model, &kept, self.output)?);
         self.context.observer.event(Event::Step(step.clone())).await?;
         Ok(Some(step))
     }
 }
 
-/// Returns one original layer of each group: the first layer if the operator mixes weights, else the layer
+/// Returns one original layer of each group, for a model with the configuration `config`: the first layer if the operator mixes weights, else the layer
 /// that stays. Of their experts only those are left that the plan keeps.
 ///
 /// # Errors
 /// Those of [`NewLayer::keeping`].
-pub fn kept_layers(plan: &MergePlan) -> Result<Vec<NewLayer>> {
+pub fn kept_layers(plan: &MergePlan, config: &Config) -> Result<Vec<NewLayer>> {
     let kept = |(place, group): (usize, &Vec<usize>)| match plan.operator.is_weighted() {
         true => group.first().copied(),
         false => plan.survivor(place),
     };
-    let kept = plan.groups.iter().enumerate().filter_map(kept);
-    kept.map(|layer| NewLayer::original(layer).keeping(&plan.kept_experts)).collect()
+    let groups = plan.groups.iter().enumerate();
+    let kept = groups.filter_map(|(place, group)| Some((kept((place, group))?, group)));
+    kept.map(|(layer, group)| NewLayer::original(layer).covering(config, group).keeping(&plan.kept_experts))
+        .collect()
 }

@@ -114,7 +114,11 @@ impl<'a> Runner<'a> {
         let shapes = states.chunks.iter().map(|x| x.dims());
         let read = states.chunks.iter().zip(&between).map(|(x, between)| layer.read_by_mlp(x, between));
         let added = self.mlp(layer, &read.collect::<Vec<_>>()).await?;
-        let after = between.into_iter().zip(added).zip(shapes).map(|((x, y), shape)| (x + y).reshape(shape));
+        let after = between
+            .into_iter()
+            .zip(added)
+            .zip(shapes)
+            .map(|((x, y), shape)| layer.leaving(x + y).reshape(shape));
         Ok(HiddenStates { chunks: after.collect() })
     }
 
@@ -134,7 +138,8 @@ impl<'a> Runner<'a> {
         let shape = x.dims();
         let between = layer.after_attention_with(x.clone(), positions, past)?;
         let added = self.mlp(layer, &[layer.read_by_mlp(&x, &between)]).await?.pop();
-        Ok((between + added.or_internal("a chunk went into a layer and none came out")?).reshape(shape))
+        let sum = between + added.or_internal("a chunk went into a layer and none came out")?;
+        Ok(layer.leaving(sum).reshape(shape))
     }
 
     /// Computes what the MLP or the experts of a layer add to the residual stream, from the stream that

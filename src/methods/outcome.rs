@@ -140,7 +140,7 @@ async fn measure_steps(
     }
     for n in measured.len() + 1..=plan.steps.len() {
         let part = plan.first_steps(n)?;
-        let merged = reference.quality_of(mixed_layers(&part)?).await?;
+        let merged = reference.quality_of(mixed_layers(&part, &context.model.config)?).await?;
         measured.extend(reference.measured_step(&part, merged).await?);
         resources.keep_found(Rounds::Merged, &key, &measured).await;
     }
@@ -200,7 +200,10 @@ async fn quality_of(
         _ if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() => {
             [reference.quality_of(layers).await?; 2]
         }
-        _ => reference.qualities_of([layers, kept_layers(plan)?]).await?,
+        _ => {
+            let kept = kept_layers(plan, &reference.context().model.config)?;
+            reference.qualities_of([layers, kept]).await?
+        }
     };
     Ok((merged, dropped, reference.perplexity()))
 }

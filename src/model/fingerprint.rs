@@ -42,6 +42,9 @@ pub async fn fingerprint(model: &Model) -> Result<u64> {
         config.scales,
         config.bos_token_id,
     ));
+    if let Some(heads) = config.full_heads {
+        hash.text(&format!("{heads:?}"));
+    }
     for tensor in model.tensors() {
         hash.text(&format!(
             "{} {:?} {:?} {} {}",

@@ -24,6 +24,9 @@ impl Rope {
     }
 }
 
+/// Divisor that stands for a frequency of zero.
+const STILL: f32 = 1e30;
+
 /// Change of the rotary frequencies for contexts longer than the model was first trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
@@ -52,6 +55,11 @@ pub enum RopeScaling {
     /// LongRoPE (Ding et al., [2402.13753](https://arxiv.org/abs/2402.13753)): each frequency is divided by a divisor of
     /// its own.
     Long(LongRope),
+    /// The first of the frequencies are unchanged, and the others are zero.
+    Proportional {
+        /// Share of the frequencies that are unchanged, rounded down to a whole number of them.
+        share: f64,
+    },
     /// Each of the `head_dim / 2` frequencies is divided by a divisor of its own, as GGUF files store Llama
     /// 3.1's rule.
     Divisors(Vec<f32>),
@@ -184,6 +192,15 @@ impl RopeScaling {
         (theirs.len() == divisors.len() && theirs.iter().zip(divisors).all(close)).then_some(rule)
     }
 
+    /// Recovers the share of proportional frequencies from the divisors that say them to llama.cpp: ones, then numbers so
+    /// large that nothing rotates; `None` if they are others.
+    pub fn proportional_of(divisors: &[f32]) -> Option<Self> {
+        let kept = divisors.iter().take_while(|divisor| **divisor == 1.0).count();
+        let still = divisors.iter().skip(kept).all(|divisor| *divisor >= STILL);
+        (still && !divisors.is_empty())
+            .then(|| Self::Proportional { share: kept as f64 / divisors.len() as f64 })
+    }
+
     fn llama3([factor, low_frequency_factor, high_frequency_factor, original_context]: [f64; 4]) -> Self {
         Self::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context }
     }
@@ -191,7 +208,8 @@ impl RopeScaling {
     /// Returns the divisor of each of the `head_dim / 2` frequencies, for short sequences.
     pub fn divisors(&self, head_dim: usize, theta: f64) -> Vec<f32> {
         let plain = plain(head_dim, theta);
-        plain.iter().zip(self.frequencies(head_dim, theta, 0)).map(|(a, b)| (a / b) as f32).collect()
+        let divisor = |(a, b): (&f64, f64)| if b == 0.0 { STILL } else { (a / b) as f32 };
+        plain.iter().zip(self.frequencies(head_dim, theta, 0)).map(divisor).collect()
     }
 
     /// Returns the `head_dim / 2` angular frequencies `theta^(-2i / head_dim)`, changed as this scaling says for
@@ -206,6 +224,12 @@ impl RopeScaling {
             RopeScaling::Long(long) if n_tokens as f64 > long.original_context => changed(&long.long),
             RopeScaling::Long(long) => changed(&long.short),
             RopeScaling::Divisors(divisors) => changed(divisors),
+            RopeScaling::Proportional { share } => {
+                // The share may be a quotient of whole numbers, which is rounded.
+                let kept = (share * head_dim as f64 / 2.0 + 1e-6) as usize;
+                let keep = |(place, frequency)| if place < kept { frequency } else { 0.0 };
+                plain(head_dim, theta).into_iter().enumerate().map(keep).collect()
+            }
             other => plain(head_dim, theta).into_iter().map(|frequency| scaled(frequency, other)).collect(),
         }
     }
@@ -218,9 +242,11 @@ fn plain(head_dim: usize, theta: f64) -> Vec<f64> {
 
 fn scaled(frequency: f64, scaling: &RopeScaling) -> f64 {
     match *scaling {
-        RopeScaling::None | RopeScaling::Yarn(_) | RopeScaling::Long(_) | RopeScaling::Divisors(_) => {
-            frequency
-        }
+        RopeScaling::None
+        | RopeScaling::Yarn(_)
+        | RopeScaling::Long(_)
+        | RopeScaling::Proportional { .. }
+        | RopeScaling::Divisors(_) => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
         RopeScaling::Llama3 {
             factor,
@@ -292,6 +318,21 @@ mod tests {
         }
         assert_eq!(RopeScaling::llama3_of(&divisors, 64, 500_000.0), Some(rule));
         assert_eq!(RopeScaling::llama3_of(&[1.0; 32], 64, 500_000.0), None);
+    }
+
+    #[test]
+    fn proportional_frequencies_are_said_by_divisors_and_told_back() {
+        let rule = RopeScaling::Proportional { share: 1.0 / 3.0 };
+        let frequencies = rule.frequencies(12, 100.0, 4);
+        assert_eq!(frequencies[..2], RopeScaling::None.frequencies(12, 100.0, 4)[..2]);
+        assert_eq!(frequencies[2..], [0.0; 4]);
+        let divisors = rule.divisors(12, 100.0);
+        assert_eq!(divisors, [1.0, 1.0, 1e30, 1e30, 1e30, 1e30]);
+        assert_eq!(RopeScaling::proportional_of(&divisors), Some(rule));
+        let all = RopeScaling::Proportional { share: 1.0 };
+        assert_eq!(RopeScaling::proportional_of(&RopeScaling::None.divisors(12, 100.0)), Some(all));
+        assert_eq!(RopeScaling::proportional_of(&[1.0, 8.0]), None);
+        assert_eq!(RopeScaling::proportional_of(&[]), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What the files that are to be written leave of the choice of layers.
 
-use crate::methods::operators::combines_layers;
+use crate::methods::operators::{combines_layers, kept_groups};
 use crate::model::Model;
 use crate::plan::{MergePlan, Operator, PlanOptions, Selection};
 use crate::protocol::options::WriteOptions;
-use crate::write::check::{check_periodic, layers_apart, periodic_parts};
+use crate::write::check::{check_groups, check_periodic, layers_apart, periodic_parts};
 use crate::{Error, Result};
 
 /// Adds to `options` what files stored as `output` says demand of the layers of `model` that go. Returns notes on it, in
@@ -35,8 +35,21 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
             )],
         });
     }
-    let apart = layers_apart(model, output, combines)?;
+    if let (Selection::Hand, false) = (options.selection, combines) {
+        let absorbed: Vec<(usize, f64)> = options.absorb.iter().map(|layer| (*layer, 1.0)).collect();
+        // What is no plan at all is said later.
+        if let Ok(plan) = MergePlan::absorbing(model.config.n_layers, options.operator, &absorbed, |_| 1.0) {
+            check_groups(model, output, &kept_groups(&plan, &model.config))?;
+        }
+    }
+    let mut apart = layers_apart(model, output, combines)?;
     check_averages(model, output, options.operator)?;
+    if options.selection != Selection::Hand && !combines {
+        // Of several such layers one would do, but the rules do not know of that.
+        apart.extend(model.config.last_that_stays());
+        apart.sort_unstable();
+        apart.dedup();
+    }
     if apart.is_empty() {
         return Ok(Vec::new());
     }

@@ -337,7 +337,7 @@ impl Session {
     ) -> Result<Vec<NewLayer>> {
         self.check_plan(plan, options)?;
         if !plan.operator.needs_activations() {
-            return mixed_layers(plan);
+            return mixed_layers(plan, &self.model.config);
         }
         let storage = options.storage(&self.model);
         let as_stored = |planned: &&Planned| {

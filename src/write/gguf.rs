@@ -6,7 +6,7 @@ use crate::files::source::read_checked;
 use crate::format::Container;
 use crate::format::gguf::{Metadata, OutputTensor, Value, header_bytes, padding, split_metadata, split_name};
 use crate::model::config::special::SpecialIds;
-use crate::model::tokenizer::gguf::{CHAT_TEMPLATE_KEY, to_metadata};
+use crate::model::tokenizer::gguf::{CHAT_TEMPLATE_KEY, to_metadata, to_metadata_with_merges};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME};
 use crate::model::{Config, Model};
 use crate::protocol::options::WriteOptions;
@@ -84,7 +84,7 @@ pub async fn metadata(
 /// metadata describe it already.
 ///
 /// # Errors
-/// Those of [`to_metadata`] and [`read_checked`].
+/// Those of [`to_metadata`], [`to_metadata_with_merges`] and [`read_checked`].
 async fn new_metadata(model: &Model) -> Result<Vec<(String, Value)>> {
     if model.container() == Container::Gguf {
         return Ok(Vec::new());
@@ -92,8 +92,12 @@ async fn new_metadata(model: &Model) -> Result<Vec<(String, Value)>> {
     let json = companion(model, TOKENIZER_NAME).await?;
     let settings = companion(model, TOKENIZER_CONFIG_NAME).await?;
     let special = SpecialIds { bos: model.config.bos_token_id, eos: model.config.eos_token_id };
+    let convert = match model.config.architecture.lists_merges {
+        true => to_metadata_with_merges,
+        false => to_metadata,
+    };
     let mut entries =
-        to_metadata(&json.unwrap_or_default(), settings.as_deref(), model.config.vocab_size, special)?;
+        convert(&json.unwrap_or_default(), settings.as_deref(), model.config.vocab_size, special)?;
     // As in transformers, a file of its own comes before the tokenizer's settings.
     if let Some(template) = template(model).await? {
         entries.retain(|(key, _)| key != CHAT_TEMPLATE_KEY);

@@ -108,7 +108,8 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
                 _ => storage.element(model, source.id, source.element, false),
             };
             let forms = [model.form(source.id), config.form(container, source.id)];
-            let shape = id.shape_in(container, config);
+            // The layer has another number, but is of the same kind.
+            let shape = source.id.shape_in(container, config);
             let bytes = size(&name, element, &shape)?;
             let job = Job { content, element, forms, bytes, name, shape };
             let Some((_, whole)) = whole else {
@@ -300,6 +301,12 @@ fn new_divisors(model: &Model, container: Container) -> Result<Vec<(TensorId, Ve
     }
     let rope = model.config.rope()?;
     Ok(match &rope.scaling {
+        // llama.cpp demands divisors of an architecture whose frequencies may be proportional.
+        scaling @ (RopeScaling::None | RopeScaling::Proportional { .. })
+            if let Some(full) = model.config.full_heads =>
+        {
+            vec![(TensorId::RotaryDivisors, scaling.divisors(full.width, rope.theta))]
+        }
         scaling @ RopeScaling::Llama3 { .. } => {
             vec![(TensorId::RotaryDivisors, scaling.divisors(model.config.rotated_width, rope.theta))]
         }

@@ -4,7 +4,7 @@
 // Run by `npm test`; `LAMINATE` names the binary, `LLAMA` node-llama-cpp.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -131,7 +131,7 @@ test('a GGUF file of which a Hugging Face folder was made, and back', async () =
 test('every architecture, with a layer dropped, a pair averaged, and a span pooled and refitted, and in 8 bits', async () => {
   const layers = {
     qwen2: 2, qwen3: 2, granite: 2, granite4: 2, seed_oss: 2, ernie4_5: 2, ministral3: 2, olmo2: 2, olmo3: 3, exaone4: 2, hunyuan: 2,
-    glm4: 2, gemma2: 3, gemma3: 5, phi3: 2, mixtral: 2, qwen2moe: 2, qwen3moe: 2, granitemoe: 2, jamba: 7, lfm2: 3, qwen3_5: 3,
+    glm4: 2, gemma2: 3, gemma3: 5, gemma4_dense: 3, phi3: 2, mixtral: 2, qwen2moe: 2, qwen3moe: 2, granitemoe: 2, jamba: 7, lfm2: 3, qwen3_5: 3,
     cohere: 2, cohere2: 3, gptoss: 3, gptoss_mxfp4: 3,
   }
   for (const [name, n] of Object.entries(layers)) {
@@ -151,6 +151,19 @@ test('every architecture, with a layer dropped, a pair averaged, and a span pool
     laminate('compress', join(root, 'tests/data/architectures', name, 'hf'), '--remove', 1, '--method', 'shortgpt', '--dtype', 'q8_0', '--samples', 24, '--tokens', 32, '--out', file)
     await check(file, n, name === 'jamba' ? 0.04 : 0.02, false)
   }
+})
+
+test('a tokenizer over characters whose merges are listed', async () => {
+  const source = join(folder, 'characters')
+  cpSync(join(root, 'tests/data/architectures/gemma4_dense/hf'), source, { recursive: true })
+  const tokenizer = JSON.parse(readFileSync(join(models, 'stories260K/tokenizer.json'), 'utf8'))
+  const pattern = { String: ' ' }
+  tokenizer.normalizer = { type: 'Replace', pattern, content: '▁' }
+  tokenizer.pre_tokenizer = { type: 'Split', pattern, behavior: 'MergedWithPrevious', invert: false }
+  writeFileSync(join(source, 'tokenizer.json'), JSON.stringify(tokenizer))
+  const file = join(folder, 'characters.gguf')
+  laminate('compress', source, '--remove', 1, '--dtype', 'f32', '--samples', 24, '--tokens', 32, '--out', file, '--method', 'shortgpt')
+  await check(file, 3, 0.002, false)
 })
 
 test('every architecture with experts, of which some were removed, also besides a layer and in 8 bits', async () => {

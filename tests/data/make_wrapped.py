@@ -19,9 +19,14 @@ PIXTRAL = dict(model_type="pixtral", hidden_size=16, intermediate_size=24, num_h
                head_dim=8, image_size=28, patch_size=14)
 QWEN = dict(model_type="qwen3_5_vision", depth=1, hidden_size=16, intermediate_size=24, num_heads=2, patch_size=4, out_hidden_size=64,
             num_position_embeddings=16)
+GEMMA4 = dict(model_type="gemma4_vision", hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+              num_key_value_heads=2, head_dim=8, patch_size=4, position_embedding_size=16, pooling_kernel_size=1)
 WHOLE = {
     "gemma3": dict(model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], vision_config=SIGLIP,
                    mm_tokens_per_image=1, boi_token_index=501, eoi_token_index=502, image_token_index=500),
+    "gemma4_dense": dict(model_type="gemma4", architectures=["Gemma4ForConditionalGeneration"], vision_config=GEMMA4,
+                         audio_config=None, image_token_id=3, video_token_id=3, audio_token_id=3, boi_token_id=501,
+                         eoi_token_id=502, boa_token_id=501, eoa_token_index=502),
     "ministral3": dict(model_type="mistral3", architectures=["Mistral3ForConditionalGeneration"],
                        vision_config=PIXTRAL, image_token_index=500, spatial_merge_size=2, vision_feature_layer=-1),
     "qwen3_5": dict(model_type="qwen3_5", architectures=["Qwen3_5ForConditionalGeneration"], vision_config=QWEN,

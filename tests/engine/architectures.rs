@@ -24,7 +24,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 34] = [
+const FIXTURES: [&str; 35] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -41,6 +41,7 @@ const FIXTURES: [&str; 34] = [
     "glm4",
     "gemma2",
     "gemma3",
+    "gemma4_dense",
     "phi3",
     "mixtral",
     "qwen2moe",

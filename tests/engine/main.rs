@@ -20,6 +20,7 @@ mod diffusion_map;
 mod experts;
 mod forward;
 mod fuzz;
+mod gemma4;
 mod gguf;
 mod kept_plans;
 mod least_squares;

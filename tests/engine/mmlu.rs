@@ -167,7 +167,7 @@ fn a_merged_model_answers_as_it_does_when_it_was_written() {
     let subjects = subjects(&options).unwrap();
     let readings = readings(&original, &subjects, &options).unwrap();
     let accelerator = cpu();
-    let layers = mixed_layers(&plan).unwrap();
+    let layers = mixed_layers(&plan, &original.config).unwrap();
     let merged = Pass { layers, ..Pass::original(&original, &accelerator, &Silent) };
     let merged = run(ask(&merged, &readings)).unwrap();
     assert_eq!(merged, asked(&written, &subjects, &options));

@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 use laminate::Error;
 use laminate::format::gguf::{Array, Metadata, Value, ValueType, parse_header};
 use laminate::internals::model::tokenizer::gguf::{
-    SpecialIds, chat_template, from_metadata, to_metadata, tokenizer_config,
+    SpecialIds, chat_template, from_metadata, to_metadata, to_metadata_with_merges, tokenizer_config,
 };
 use serde_json::{Value as Json, json};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, Tokenizer};
@@ -237,6 +237,53 @@ fn hugging_face_to_metadata_and_back() {
     for text in llama_cpp_ids().0 {
         assert_eq!(encode(&tokenizer, &text), encode(&own, &text), "{text:?}");
     }
+}
+
+/// As Gemma's own: the normaliser leaves no space, so that cutting at spaces cuts nothing.
+#[test]
+fn merges_over_characters_are_listed_and_read_again() {
+    let (json, config) = stories();
+    let special = SpecialIds { bos: Some(1), eos: Some(2) };
+    let listed = |json: &[u8]| to_metadata_with_merges(json, Some(&config), 512, special);
+    let error = listed(&json).unwrap_err().to_string();
+    assert!(error.contains("begin with a space"), "{error}");
+
+    let mut json: Json = serde_json::from_slice(&json).unwrap();
+    json["normalizer"] = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let pattern = json!({"String": " "});
+    json["pre_tokenizer"] =
+        json!({"type": "Split", "pattern": pattern, "behavior": "MergedWithPrevious", "invert": false});
+    let json = json.to_string();
+    let metadata = Metadata { entries: listed(json.as_bytes()).unwrap() };
+    let get = |key: &str| metadata.get(&format!("tokenizer.ggml.{key}"));
+    assert_eq!(get("model").unwrap().as_str(), Some("gemma4"));
+    assert_eq!((get("pre"), get("scores")), (None, None));
+    assert_eq!(get("add_bos_token"), Some(&Value::Bool(true)));
+    assert_eq!(get("add_space_prefix"), Some(&Value::Bool(false)));
+
+    let tokenizer = from_metadata("m.gguf", &metadata).unwrap();
+    let mut own = Tokenizer::from_bytes(&json).unwrap();
+    own.set_encode_special_tokens(true);
+    let mut longest = 0;
+    for text in llama_cpp_ids().0 {
+        let ids = encode(&tokenizer, &text);
+        assert_eq!(ids, encode(&own, &text), "{text:?}");
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), text.replace('▁', " "));
+        longest = longest.max(ids.len());
+    }
+    assert!(longest > 100);
+    assert_eq!(tokenizer.encode_fast("a", true).unwrap().get_ids()[0], 1);
+
+    let written = tokenizer.to_string(false).unwrap();
+    let again = Metadata { entries: listed(written.as_bytes()).unwrap() };
+    for key in ["model", "merges", "tokens", "token_type"] {
+        let key = format!("tokenizer.ggml.{key}");
+        assert_eq!(again.get(&key), metadata.get(&key), "{key}");
+    }
+    let mut without = metadata.clone();
+    without.remove("tokenizer.ggml.merges");
+    let error = from_metadata("m.gguf", &without).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.ggml.merges is missing"), "{error}");
 }
 
 #[test]

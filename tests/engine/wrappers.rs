@@ -11,8 +11,9 @@ use crate::architectures::{check, hugging_face, written};
 use crate::common::{Files, cpu, data, open_files, run, sources};
 
 /// Fixtures, the classes of the whole models, and how their files begin the names of the decoder's layers.
-const WRAPPED: [(&str, &str, &str); 3] = [
+const WRAPPED: [(&str, &str, &str); 4] = [
     ("gemma3", "Gemma3ForConditionalGeneration", "language_model.model."),
+    ("gemma4_dense", "Gemma4ForConditionalGeneration", "model.language_model."),
     ("ministral3", "Mistral3ForConditionalGeneration", "language_model.model."),
     ("qwen3_5", "Qwen3_5ForConditionalGeneration", "model.language_model."),
 ];

@@ -9,6 +9,7 @@ use crate::forward::runner::Runner;
 use crate::forward::sequences::Sequences;
 use crate::forward::states::{HiddenStates, sequences_per_chunk};
 use crate::maths::random::number;
+use crate::model::config::LayerKind;
 use crate::model::layers::attention::Positions;
 use crate::model::layers::mixer::Past;
 use crate::protocol::events::{Stage, Unit};
@@ -31,7 +32,8 @@ const PAST_BYTES: usize = 256 << 20;
 pub async fn write_texts(pass: &Pass<'_>, count: usize, tokens: usize, seed: u64) -> Result<String> {
     let config = &pass.model.config;
     let tokens = tokens.min(config.context);
-    let past_bytes = 8 * tokens * config.n_kv_heads * config.head_dim * config.n_layers;
+    let of_layer = |kind: &LayerKind| config.kv_heads(*kind) * config.head_width(*kind);
+    let past_bytes = 8 * tokens * config.layers.iter().map(of_layer).sum::<usize>();
     // One token of each text is one chunk of the states.
     let at_once = (PAST_BYTES / past_bytes.max(1)).clamp(1, sequences_per_chunk(1));
     let mut texts = Vec::with_capacity(count);

@@ -133,7 +133,7 @@ impl Trial<'_, '_> {
         layer: NewLayer,
         remarks: &mut Vec<String>,
     ) -> Result<Option<NewLayer>> {
-        let stays = self.walker.staying(self.span.stays)?;
+        let stays = self.walker.staying(self.span.stays, self.span.layers)?;
         let layers = match self.unfitted {
             Some(_) => vec![&layer],
             None => vec![&layer, &stays],

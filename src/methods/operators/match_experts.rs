@@ -58,7 +58,8 @@ pub async fn layers(
     stream: &Stream,
 ) -> Result<Built> {
     let mut guard = None;
-    let averaged = mixed_layers(&MergePlan { kept_experts: Vec::new(), ..plan.clone() })?;
+    let with_all = MergePlan { kept_experts: Vec::new(), ..plan.clone() };
+    let averaged = mixed_layers(&with_all, &context.model.config)?;
     let versions = [VERSION, guard::VERSION];
     walk(context, resources, plan, stream, &versions, |_| false, async |walker, span| {
         let place = plan.groups.iter().position(|group| group == span.layers);

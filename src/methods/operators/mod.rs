@@ -108,10 +108,12 @@ pub async fn build(
     let no_remarks = |layers| Built { layers, remarks: Vec::new() };
     if plan.groups.iter().all(|group| group.len() == 1) {
         // Only experts are removed, if anything.
-        return kept_layers(plan).map(no_remarks);
+        return kept_layers(plan, &context.model.config).map(no_remarks);
     }
     match plan.operator {
-        Operator::Average | Operator::Drop | Operator::Collapse => mixed_layers(plan).map(no_remarks),
+        Operator::Average | Operator::Drop | Operator::Collapse => {
+            mixed_layers(plan, &context.model.config).map(no_remarks)
+        }
         Operator::MatchExperts => match_experts::layers(context, resources, plan, stream).await,
         Operator::Scale => prune_comp::layers(context, plan, stream).await.map(no_remarks),
         Operator::ReplaceMe => replace_me::layers(context, resources, plan, stream).await,

@@ -12,6 +12,7 @@ use crate::forward::context::Context;
 use crate::forward::states::{HiddenStates, to_host};
 use crate::forward::stream::Stream;
 use crate::methods::work::{Task, Work};
+use crate::model::weights::fetch::scale_of;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::Stage;
@@ -20,7 +21,7 @@ use crate::protocol::events::Stage;
 ///
 /// # Errors
 /// [`Error::Internal`](crate::Error::Internal) if the plan has more layers than the model or an empty group,
-/// [`Error::Device`](crate::Error::Device) if the device fails, and those of [`Stream::visit_depths`].
+/// [`Error::Device`](crate::Error::Device) if the device fails, and those of [`Stream::visit_depths`] and [`scale_of`].
 pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) -> Result<Vec<NewLayer>> {
     let has_bos = context.sequences.has_bos();
     // Mean magnitude of each channel of the residual stream before each layer and after the last.
@@ -44,7 +45,12 @@ pub async fn layers(context: &Context<'_>, plan: &MergePlan, stream: &Stream) ->
         if *first < stays {
             lost *= factor(*first, stays)?;
         }
-        layers.push(NewLayer::original(stays).scaled(1.0 / lost));
+        let layer = NewLayer::original(stays).covering(&context.model.config, group);
+        layers.push(layer.scaled(1.0 / lost));
+        // From here on, the stream is as large as the scales of the layers that went make it.
+        for gone in group.iter().filter(|layer| **layer != stays) {
+            lost /= scale_of(context.model, *gone).await?;
+        }
         if stays < *last {
             lost *= factor(stays + 1, last + 1)?;
         }

@@ -109,7 +109,7 @@ pub async fn guarded(mut trial: Trial<'_, '_>, mut remarks: Vec<String>) -> Resu
     let judged = trial.judge(FitKind::Refitted, refitted, &mut remarks).await?;
     let layer = match judged {
         Some(layer) => layer,
-        None => walker.staying(span.stays)?,
+        None => walker.staying(span.stays, span.layers)?,
     };
     Ok(Fitted { layer, remarks })
 }
@@ -134,7 +134,7 @@ pub async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     }
     let mut weights = weights.into_iter();
     let (output, down) = (weights.next().unwrap_or_default(), weights.next().unwrap_or_default());
-    let layer = walker.staying(span.stays)?;
+    let layer = walker.staying(span.stays, span.layers)?;
     if has_experts {
         let uploaded = walker.upload(&layer).await?;
         let fit = fit_attention(walker, span, &uploaded, &output).await?;
@@ -278,7 +278,7 @@ async fn fit_joint(
         let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
         let between = as_rows(chunk.entering) + layer.attention_written(contexts.clone())?;
         let activations = layer.activations(layer.read_by_mlp(chunk.entering, &between))?;
-        let residual = chunk.leaving - between - layer.mlp_written(activations.clone())?;
+        let residual = layer.summed(chunk.leaving) - between - layer.mlp_written(activations.clone())?;
         let regressors = joined(vec![contexts, activations]).await?;
         walker.add(
             &mut systems,
@@ -303,7 +303,7 @@ async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, do
     for chunk in span.chunks() {
         let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions())?;
         let activations = layer.activations(layer.read_by_mlp(chunk.entering, &between))?;
-        let residual = chunk.leaving - between - layer.mlp_written(activations.clone())?;
+        let residual = layer.summed(chunk.leaving) - between - layer.mlp_written(activations.clone())?;
         let (z, y) =
             (to_host(activations, "while fitting").await?, to_host(residual, "while fitting").await?);
         walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
@@ -331,7 +331,7 @@ async fn fit_attention(
     let read = chunks.iter().zip(&between).map(|((chunk, _), x)| layer.read_by_mlp(chunk.entering, x));
     let added = walker.runner.mlp(layer, &read.collect::<Vec<_>>()).await?;
     for (((chunk, contexts), between), added) in chunks.into_iter().zip(between).zip(added) {
-        let residual = chunk.leaving - between - added;
+        let residual = layer.summed(chunk.leaving) - between - added;
         let (z, y) = (to_host(contexts, "while fitting").await?, to_host(residual, "while fitting").await?);
         walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
     }

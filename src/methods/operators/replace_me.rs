@@ -74,7 +74,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
         let between = layer.after_attention(x.clone(), walker.runner.positions())?;
         let mlp = layer.mlp(layer.read_by_mlp(x, &between))?;
         // Residual of the identity, subtracted row by row: a difference of sums would keep few of its digits.
-        let residual = chunk.leaving - between - mlp.clone();
+        let residual = layer.summed(chunk.leaving) - between - mlp.clone();
         walker.add(
             &mut systems,
             chunk.place,

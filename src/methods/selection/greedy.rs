@@ -20,6 +20,7 @@ use crate::forward::stream::{Stream, state_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
+use crate::model::layers::decoder::DecoderLayer;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{PlanOptions, Selection};
 use crate::protocol::events::{Stage, Unit};
@@ -169,7 +170,16 @@ pub async fn harms(
 
 /// Runs the model of the layers `alive`, which differ from the layers of `stream` from index `place` on.
 async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place: usize) -> Result<Stream> {
-    let layers = alive.iter().copied().map(NewLayer::original).collect();
+    let config = &context.model.config;
+    let mut layers = Vec::with_capacity(alive.len());
+    for (i, layer) in alive.iter().enumerate() {
+        // A layer that goes is absorbed into the one before it, or after it if there is none.
+        let first = if i == 0 { 0 } else { *layer };
+        let end = alive.get(i + 1).copied().unwrap_or(config.n_layers);
+        layers.push(NewLayer::original(*layer).covering(config, &(first..end).collect::<Vec<_>>()));
+    }
+    let same = layers.iter().zip(stream.layers()).take_while(|(new, old)| new == old).count();
+    let place = place.min(same);
     let mut stream = stream.with_layers(layers, place);
     stream.run(context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
     Ok(stream)
@@ -233,19 +243,34 @@ async fn without_each(
 /// Returns, for each of the layers at the ascending indices `places`, the hidden states that leave the model
 /// without this layer.
 async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Result<Vec<HiddenStates>> {
-    let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
+    let (Some(nearest), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
     let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
-    let (start, mut unchanged) = stream.nearest(*first)?;
+    let (start, mut unchanged) = stream.nearest(*nearest)?;
     let n_layers = stream.layers().len();
     let mut layers = runner.ahead(stream.layers().get(start..).unwrap_or_default(), context.storage)?;
     let mut branches: Vec<HiddenStates> = Vec::with_capacity(places.len());
+    let mut first = None;
     for place in start..n_layers {
         let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
         for branch in &mut branches {
             *branch = runner.forward(&layer, branch).await?;
         }
+        let leaving = |states: &HiddenStates, layer: &DecoderLayer| HiddenStates {
+            chunks: states.chunks.iter().map(|chunk| layer.leaving(chunk.clone())).collect(),
+        };
+        if let (Some(first), Some(branch)) = (first.take(), branches.first_mut()) {
+            // Without the first layer, its scale goes to the second.
+            *branch = leaving(branch, &first);
+        }
         if places.contains(&place) {
-            branches.push(unchanged.clone());
+            // The layer before has the scale of this one.
+            match place {
+                0 => {
+                    branches.push(unchanged.clone());
+                    first = Some(layer.clone());
+                }
+                _ => branches.push(leaving(&unchanged, &layer)),
+            }
         }
         if place < *last {
             unchanged = runner.forward(&layer, &unchanged).await?;
@@ -281,7 +306,55 @@ fn n_search_sequences(options: &PlanOptions, tokens: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use futures::executor::block_on;
+
     use super::*;
+    use crate::device::Accelerator;
+    use crate::files::source::open_path;
+    use crate::forward::sequences::Sequences;
+    use crate::forward::states::to_host;
+    use crate::model::Model;
+    use crate::protocol::events::Silent;
+
+    /// What is tried is the model that is made, also where layers multiply the stream, so that those that stay take over
+    /// the scales of those that go.
+    #[test]
+    fn a_candidate_is_the_model_without_the_layer() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/architectures");
+        let files = open_path(&data.join("gemma4_dense/model.gguf")).unwrap();
+        let model = block_on(Model::open("m", &files)).unwrap();
+        let rows: Vec<Vec<u32>> = (0..3).map(|row| (0..12).map(|i| 1 + 37 * i + row).collect()).collect();
+        let sequences = Sequences::padded(&model.config, &rows, 0).unwrap();
+        let accelerator = Accelerator::cpu("a test");
+        let context = Context::new(&model, &accelerator, &sequences, &Silent);
+        let run = |layers| {
+            let mut stream = block_on(Stream::open(&context, layers)).unwrap();
+            block_on(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+            stream
+        };
+        let original = run(NewLayer::originals(&model));
+        let host = |states: &HiddenStates| block_on(to_host(states.chunks[0].clone(), "in a test")).unwrap();
+        // Without a layer, and then without another.
+        for gone in [None, Some(1), Some(2)] {
+            let alive: Vec<usize> = (0..4).filter(|layer| Some(*layer) != gone).collect();
+            let stream = match gone {
+                Some(layer) => block_on(without(&context, &original, &alive, layer)).unwrap(),
+                None => original.clone(),
+            };
+            let places: Vec<usize> = (0..alive.len()).collect();
+            let tried = block_on(branch(&context, &stream, &places)).unwrap();
+            for (place, tried) in tried.iter().enumerate() {
+                let left: Vec<usize> = alive.iter().copied().filter(|layer| *layer != alive[place]).collect();
+                let made = block_on(without(&context, &stream, &left, place)).unwrap();
+                let (tried, made) = (host(tried), host(made.last().unwrap()));
+                let apart = tried.iter().zip(&made).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+                let apart = apart.fold(0.0f32, f32::max);
+                assert!(apart < 1e-4, "without {gone:?}, then {}: {apart}", alive[place]);
+            }
+        }
+    }
 
     #[test]
     fn all_are_tried_once_and_then_the_least_harmful() {

@@ -9,6 +9,7 @@ use crate::forward::states::{HiddenStates, to_host};
 use crate::forward::stream::Stream;
 use crate::maths::mix::Mix;
 use crate::methods::work::{Task, Work};
+use crate::model::Config;
 use crate::model::layers::head::Head;
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::Stage;
@@ -109,7 +110,8 @@ impl Search<'_> {
         let mut groups = self.groups.clone();
         let joined = self.groups.iter().skip(at).take(size).flatten().copied().collect();
         groups.splice(at..at + size, [joined]);
-        let layers = groups.iter().map(|group| collapsed(group)).collect::<Result<Vec<_>>>()?;
+        let config = &self.context.model.config;
+        let layers = groups.iter().map(|group| collapsed(config, group)).collect::<Result<Vec<_>>>()?;
         let mut changed = self.stream.with_layers(layers, at);
         changed.run(self.context, Stage::Plan, at, async |_, _, _| Ok(())).await?;
         Ok((groups, changed))
@@ -117,11 +119,11 @@ impl Search<'_> {
 }
 
 /// Returns the layer `theta_l + sum_k (theta_{l+k} - theta_l)` of a group.
-fn collapsed(group: &[usize]) -> Result<NewLayer> {
+fn collapsed(config: &Config, group: &[usize]) -> Result<NewLayer> {
     let others = group.len().saturating_sub(1) as f64;
     let weight = |place: usize| if place == 0 { 1.0 - others } else { 1.0 };
     let parts = group.iter().enumerate().map(|(place, layer)| (*layer, weight(place))).collect();
-    Ok(NewLayer::mixed(Mix::new(parts)?))
+    Ok(NewLayer::mixed(Mix::new(parts)?).covering(config, group))
 }
 
 /// Returns the last hidden states after the final norm, `[tokens hidden]` for each sequence.

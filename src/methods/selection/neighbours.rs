@@ -215,10 +215,10 @@ impl Merger<'_> {
         let layers = self.stream.layers();
         let mut merged = layers.to_vec();
         if let (Some(first), Some(second)) = (layers.get(pair.first), layers.get(pair.first + 1)) {
-            merged.splice(
-                pair.first..pair.first + 2,
-                [NewLayer::mixed(first.mix().merge(second.mix(), alpha))],
-            );
+            let config = &self.reference.context().model.config;
+            let group = [first.replaced_layers(), second.replaced_layers()].concat();
+            let layer = NewLayer::mixed(first.mix().merge(second.mix(), alpha)).covering(config, &group);
+            merged.splice(pair.first..pair.first + 2, [layer]);
         }
         merged
     }

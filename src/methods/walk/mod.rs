@@ -67,7 +67,8 @@ pub async fn walk<'a>(
         None => Vec::new(),
     };
     // An operator that averages fits what the average does not say.
-    let averaged = plan.operator.is_weighted().then(|| mixed_layers(plan)).transpose()?;
+    let averaged =
+        plan.operator.is_weighted().then(|| mixed_layers(plan, &context.model.config)).transpose()?;
     let last_span = plan.groups.iter().rposition(|group| group.len() > 1);
     for (place, group) in plan.groups.iter().enumerate() {
         let stays = plan.survivor(place).or_internal("a group of the plan has no layer that stays")?;
@@ -84,7 +85,7 @@ pub async fn walk<'a>(
                 Some(averaged) => {
                     averaged.get(place).cloned().or_internal("a group of the plan has no average")?
                 }
-                None => walk.walker.staying(stays)?,
+                None => walk.walker.staying(stays, group)?,
             };
             walk.join(group, (stays, base), name, watches(group.len()), goes_on, &mut fit).await?;
         }
@@ -107,7 +108,7 @@ struct Walk<'w, 'a> {
 impl<'a> Walk<'_, 'a> {
     /// Passes a layer that stays as it is, but for experts that are removed. `goes_on` says whether a later span needs the states after it.
     async fn pass(&mut self, layer: usize, goes_on: bool) -> Result<()> {
-        let layer = self.walker.staying(layer)?;
+        let layer = self.walker.staying(layer, &[layer])?;
         if let Some(states) = &mut self.new
             && goes_on
         {

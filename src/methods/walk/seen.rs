@@ -58,7 +58,7 @@ impl Seen {
             Some(before) => before + written.clone(),
             None => written.clone(),
         });
-        Ok((between + written).reshape(x.dims()))
+        Ok(layer.leaving(between + written).reshape(x.dims()))
     }
 }
 

@@ -50,12 +50,12 @@ impl<'a> Walker<'a> {
         Ok(Self { context, resources, runner, held_out, kept_experts })
     }
 
-    /// Returns layer `layer` of the original with the experts that stay.
+    /// Returns layer `layer` of the original with the experts that stay, in the place of the layers `group`.
     ///
     /// # Errors
     /// Those of [`NewLayer::keeping`].
-    pub fn staying(&self, layer: usize) -> Result<NewLayer> {
-        NewLayer::original(layer).keeping(&self.kept_experts)
+    pub fn staying(&self, layer: usize, group: &[usize]) -> Result<NewLayer> {
+        NewLayer::original(layer).covering(&self.context.model.config, group).keeping(&self.kept_experts)
     }
 
     /// Returns the indices of the sequences that are held out from fits, ascending.

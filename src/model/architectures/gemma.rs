@@ -1,4 +1,5 @@
-//! Gemma 2 and 3: norms around attention and MLP, whose stored weights are less one, windows in most layers, GELU.
+//! Gemma 2, 3 and 4: norms around attention and MLP, whose stored weights are less one but in Gemma 4, windows in most
+//! layers, GELU.
 
 use super::llama::LLAMA;
 use super::{
@@ -80,4 +81,46 @@ const GEMMA3_WRAPPER: Wrapper = Wrapper {
     model_type: "gemma3",
     tied_head: true,
     parts: &["vision_tower.", "multi_modal_projector."],
+};
+
+/// Gemma 4, text, of the large dense kind: layers without a window have wider heads, whose keys may serve as values and of
+/// whose frequencies a share rotates; each layer multiplies the stream by a number of its own.
+pub const GEMMA4: Architecture = Architecture {
+    name: "Gemma 4",
+    class: "Gemma4ForCausalLM",
+    base: "Gemma4TextModel",
+    model_type: "gemma4_text",
+    wrapper: Some(&GEMMA4_WRAPPER),
+    gguf: "gemma4",
+    usual: Usual {
+        n_layers: 30,
+        vocab_size: 262_144,
+        context: 131_072,
+        rope_theta: 1_000_000.0,
+        norm_epsilon: 1e-6,
+        ..GEMMA2.usual
+    },
+    norm_offset: 0.0,
+    head_norms: HeadNorms::EachAndValues,
+    windows: Windows::Some(Windowed {
+        usual: 512,
+        every: 6,
+        every_key: None,
+        gguf_usual: None,
+        gguf_layers: None,
+    }),
+    rotation: Rotation::ByKind { base: 10_000.0, share: 0.25 },
+    scaling: Scaling::Layers,
+    full_heads: Some(512),
+    lists_merges: true,
+    ..GEMMA2
+};
+
+/// Gemma 4 with encoders of images and sound.
+const GEMMA4_WRAPPER: Wrapper = Wrapper {
+    class: "Gemma4ForConditionalGeneration",
+    base: "Gemma4Model",
+    model_type: "gemma4",
+    tied_head: true,
+    parts: &["vision_tower.", "embed_vision.", "audio_tower.", "embed_audio."],
 };

@@ -49,6 +49,8 @@ pub const LLAMA: Architecture = Architecture {
     delta_net: None,
     gated_heads: false,
     gguf_head: GgufHead::Optional,
+    full_heads: None,
+    lists_merges: false,
     drafts: false,
     sinks: false,
     rounded_yarn: false,

@@ -33,7 +33,7 @@ use crate::kernels::rowwise::{Activation, NormKind};
 
 /// The supported architectures. Where several have one name in GGUF files, the first is meant there, which
 /// can say all that the others can.
-pub static ALL: [&Architecture; 28] = [
+pub static ALL: [&Architecture; 29] = [
     &llama::LLAMA,
     &llama::MISTRAL,
     &mixtral::MIXTRAL,
@@ -47,6 +47,7 @@ pub static ALL: [&Architecture; 28] = [
     &lfm::LFM2,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma::GEMMA4,
     &phi::PHI3,
     &smollm3::SMOLLM3,
     &granite::GRANITE4,
@@ -123,6 +124,12 @@ pub struct Architecture {
     pub gated_heads: bool,
     /// Whether GGUF files hold an output head. Hugging Face models of every architecture may have one.
     pub gguf_head: GgufHead,
+    /// Whether layers without a window have heads of another width than those with one, and may have another number of key
+    /// heads, whose projections may serve as those of the values: the width where `global_head_dim` is absent.
+    pub full_heads: Option<usize>,
+    /// Whether GGUF files list the merges of tokenizers over characters (tokenizer model `gemma4`), and not only scores of
+    /// tokens.
+    pub lists_merges: bool,
     /// Whether files may hold blocks that do nothing but draft tokens for speculative decoding. They are left out.
     pub drafts: bool,
     /// Whether each query head has one more score, which takes a share of its attention and gives nothing.
@@ -324,6 +331,8 @@ pub enum HeadNorms {
     None,
     /// Each head by itself, before it is rotated.
     Each,
+    /// Each head by itself, before it is rotated, and each value head by a norm without weights.
+    EachAndValues,
     /// Each head by itself, after it is rotated.
     EachRotated,
     /// All heads as one vector, before they are rotated.
@@ -351,6 +360,9 @@ pub enum Scaling {
         /// `query_pre_attn_scalar`, which a GGUF file cannot hold; for any other number, it takes the width of a head.
         largest: usize,
     },
+    /// Embeddings are multiplied by the root of their width, scores by 1, and the stream after each layer by a number that
+    /// the layer stores; logits may be capped.
+    Layers,
 }
 
 /// Settings of a class in transformers where `config.json` lacks their key.
@@ -462,6 +474,15 @@ pub enum Rotation {
     /// Layers with a window rotate by frequencies of their own, whose base is `rope_local_base_freq` or else this
     /// number; scalings are of the other layers.
     LocalBase(f64),
+    /// Layers with a window rotate by frequencies of their own, and those of the others are proportional: both are in
+    /// `rope_parameters`, each under its kind of layer. In a GGUF file, the former have a base of their own, and the latter
+    /// the divisors.
+    ByKind {
+        /// Base of the frequencies of layers with a window where nothing is given.
+        base: f64,
+        /// Share of the frequencies of the others that rotate where nothing is given.
+        share: f64,
+    },
     /// Layers with a window rotate without the scaling of the others.
     LocalUnscaled,
     /// Only layers with a window rotate, or all if none has a window.

@@ -32,10 +32,12 @@ pub struct Config {
     pub intermediate_size: usize,
     /// Number of query heads.
     pub n_heads: usize,
-    /// Number of key and value heads; divides `n_heads`.
+    /// Number of key and value heads; divides `n_heads`. See [`kv_heads`](Self::kv_heads).
     pub n_kv_heads: usize,
-    /// Width of a head; even.
+    /// Width of a head; even. See [`head_width`](Self::head_width).
     pub head_dim: usize,
+    /// Heads of the layers without a window, if they are other heads than those of the layers with one.
+    pub full_heads: Option<FullHeads>,
     /// Number of rows of the embedding and of the output head.
     pub vocab_size: usize,
     /// Longest declared context in tokens.
@@ -99,6 +101,17 @@ pub struct LayerKind {
     pub mixer: Mixer,
     /// What comes after the mixer.
     pub feed_forward: FeedForward,
+}
+
+/// Heads of layers without a window, where they are other heads than those of layers with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FullHeads {
+    /// Width of a head; even. All of it rotates, as far as the frequencies say.
+    pub width: usize,
+    /// Number of key and value heads; divides that of the query heads.
+    pub kv_heads: usize,
+    /// Whether the layers have no value projections: the values are the keys before they are normalised and rotated.
+    pub keys_are_values: bool,
 }
 
 /// Part of a layer that mixes the tokens.
@@ -312,6 +325,15 @@ impl Config {
                 sizes.value_heads, sizes.key_heads
             ));
         }
+        if let Some(FullHeads { width, kv_heads, .. }) = self.full_heads
+            && !(self.n_heads.is_multiple_of(kv_heads) && width > 0 && width.is_multiple_of(2))
+        {
+            return bad(format!(
+                "layers without a window have {} attention heads of width {width} and {kv_heads} key and value heads, \
+                 which is not possible",
+                self.n_heads
+            ));
+        }
         if self.layers.len() != self.n_layers {
             return Err(Error::internal(format!("{} kinds of {} layers", self.layers.len(), self.n_layers)));
         }
@@ -429,6 +451,48 @@ impl Config {
         self.layers.get(layer).copied().or_internal("a layer is asked for that does not exist")
     }
 
+    /// Returns the heads of layers of the kind `kind`, if they are other heads than those of the layers with a window.
+    pub fn full_heads(&self, kind: LayerKind) -> Option<FullHeads> {
+        self.full_heads.filter(|_| kind.window.is_none())
+    }
+
+    /// Returns the width of a head in layers of the kind `kind`.
+    pub fn head_width(&self, kind: LayerKind) -> usize {
+        self.full_heads(kind).map_or(self.head_dim, |heads| heads.width)
+    }
+
+    /// Returns the number of key and value heads in layers of the kind `kind`.
+    pub fn kv_heads(&self, kind: LayerKind) -> usize {
+        self.full_heads(kind).map_or(self.n_kv_heads, |heads| heads.kv_heads)
+    }
+
+    /// Returns how many numbers of each head are rotated in layers of the kind `kind`.
+    pub fn rotated_width(&self, kind: LayerKind) -> usize {
+        self.full_heads(kind).map_or(self.rotated_width, |heads| heads.width)
+    }
+
+    /// Returns the layer that files of any kind demand as the last: the last without a window, where transformers takes the
+    /// last layer for such a one.
+    pub fn last_that_stays(&self) -> Option<usize> {
+        let last = self.layers.iter().rposition(|kind| kind.window.is_none());
+        last.filter(|_| self.full_heads.is_some())
+    }
+
+    /// Checks that the last of the layers of `kinds` may be the last in files of any kind.
+    fn check_last(&self, kinds: &[LayerKind]) -> Result<()> {
+        match (self.full_heads, kinds) {
+            (Some(_), [.., LayerKind { window: Some(_), .. }]) => {
+                let keep = self.last_that_stays().map(|layer| format!("; keep layer {layer}"));
+                Err(Error::Unsupported(format!(
+                    "transformers takes the last layer of this architecture for one without a window, and the layer that \
+                     would be the last has one{}",
+                    keep.unwrap_or_default()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the rotation of the layers without a window, or of all layers.
     ///
     /// # Errors
@@ -476,7 +540,7 @@ impl Config {
     }
 
     fn parameters_with(&self, kind: LayerKind, counted: impl Fn(ExpertSizes) -> usize) -> u64 {
-        let size = |role: Role| role.shape(self).iter().map(|n| *n as u64).product::<u64>();
+        let size = |role: Role| role.shape(self, kind).iter().map(|n| *n as u64).product::<u64>();
         let roles: u64 = Role::required(self, kind).into_iter().map(size).sum();
         let experts = self.experts.filter(|_| kind.feed_forward == FeedForward::Experts);
         roles + experts.map_or(0, |experts| counted(experts) as u64 * self.parameters_of_one(experts))
@@ -508,7 +572,7 @@ impl Config {
     /// Returns the number of columns of what the output projection of the mixer of a layer of the kind `kind` reads.
     pub fn mixer_width(&self, kind: LayerKind) -> usize {
         match kind.mixer {
-            Mixer::Attention => self.n_heads * self.head_dim,
+            Mixer::Attention => self.n_heads * self.head_width(kind),
             Mixer::Mamba => self.mamba.map_or(0, |mamba| mamba.channels),
             Mixer::ShortConvolution => self.hidden_size,
             Mixer::DeltaNet => self.delta_net.map_or(0, DeltaNetSizes::values),
@@ -519,6 +583,15 @@ impl Config {
     pub fn has_experts(&self) -> bool {
         self.layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts)
     }
+}
+
+/// Says what a model of `architecture` has that its large dense kind has not: experts, or keys and inputs of its own kind.
+fn not_dense(architecture: &Architecture, has_experts: bool) -> String {
+    let what = match has_experts {
+        true => "with experts beside the MLPs (such as 26B-A4B)",
+        false => "with inputs of each layer and keys that layers share (such as E2B and E4B)",
+    };
+    format!("{} {what} is not supported; its dense kind is", architecture.name)
 }
 
 /// Converts a size from a file; `None` outside `1 ..= 2^28`. The bound keeps products of two sizes within 64

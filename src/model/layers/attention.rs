@@ -131,16 +131,16 @@ impl Positions {
     ) -> Result<Self> {
         Self::of_kinds(config, |kind| {
             let n_all = n_past + n_tokens;
-            let (cos, sin) = tables(config, n_all, kind)?;
+            let (width, (cos, sin)) = (config.head_width(kind), tables(config, n_all, kind)?);
             let on_device = |values: Vec<f32>, rows, columns| {
                 Tensor::from_data(TensorData::new(values, [1, 1, rows, columns]), device)
             };
-            let new = |mut table: Vec<f32>| table.split_off(n_past * config.head_dim);
+            let new = |mut table: Vec<f32>| table.split_off(n_past * width);
             let places = |range: std::ops::Range<usize>| range.map(|place| place as f32).collect();
             let growth = growth(config, n_past, n_tokens);
             Ok(Layout::Device(Arc::new(Rotation {
-                cos: on_device(new(cos), n_tokens, config.head_dim),
-                sin: on_device(new(sin), n_tokens, config.head_dim),
+                cos: on_device(new(cos), n_tokens, width),
+                sin: on_device(new(sin), n_tokens, width),
                 queries: on_device(places(n_past..n_all), n_tokens, 1),
                 keys: on_device(places(0..n_all), 1, n_all),
                 growth: (!growth.is_empty()).then(|| on_device(growth, n_tokens, 1)),
@@ -155,11 +155,11 @@ impl Positions {
 /// angle 0 for layers that do not rotate.
 fn tables(config: &Config, n_tokens: usize, kind: LayerKind) -> Result<(Vec<f32>, Vec<f32>)> {
     let Some(rope) = kind.rope else {
-        let n = n_tokens * config.head_dim;
+        let n = n_tokens * config.head_width(kind);
         return Ok((vec![1.0; n], vec![0.0; n]));
     };
     let rope = config.ropes.get(rope).or_internal("a layer rotates as the configuration does not say")?;
-    Ok(rope.tables(n_tokens, config.head_dim, config.rotated_width))
+    Ok(rope.tables(n_tokens, config.head_width(kind), config.rotated_width(kind)))
 }
 
 /// Returns the factor of the query at each of `n_tokens` positions from `first` on; nothing if all are 1.

@@ -40,6 +40,8 @@ pub struct DecoderLayer {
     /// Whether the MLP reads the stream before the layer, and not the stream after attention.
     is_parallel: bool,
     feed_forward: Feed,
+    /// Factor of the residual stream after the layer.
+    output_scale: f64,
 }
 
 /// Part of a layer that comes after the mixer.
@@ -58,7 +60,7 @@ impl DecoderLayer {
     pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
         let LayerTensors { tensors, kind, experts, storage } = tensors;
         let architecture = config.architecture;
-        let mut parts = TensorsByRole { config, tensors, accelerator };
+        let mut parts = TensorsByRole { config, kind, tensors, accelerator };
         let mut norms = |before, after| -> Result<[Option<Norm>; 2]> {
             Ok([
                 architecture.norms_before().then(|| parts.norm(before)).transpose()?,
@@ -72,8 +74,9 @@ impl DecoderLayer {
             false => norms(Role::MlpNorm, Role::MlpAfterNorm)?,
         };
         accelerator.tally().add_upload();
-        let (mixer, output) = parts.mixer(kind)?;
+        let (mixer, output) = parts.mixer()?;
         Ok(Self {
+            output_scale: parts.output_scale()?,
             tally: accelerator.tally().clone(),
             attention_norms,
             mixer,
@@ -98,7 +101,18 @@ impl DecoderLayer {
         let shape = x.dims();
         let between = self.after_attention(x.clone(), positions)?;
         let mlp = self.mlp(self.read_by_mlp(&x, &between))?;
-        Ok((between + mlp).reshape(shape))
+        Ok(self.leaving(between + mlp).reshape(shape))
+    }
+
+    /// Returns the residual stream after the layer from the sum of the stream between attention and MLP and of what the MLP
+    /// or the experts add to it.
+    pub fn leaving<const D: usize>(&self, sum: Tensor<D>) -> Tensor<D> {
+        rowwise::scaled(sum, self.output_scale)
+    }
+
+    /// Returns the sum of which [`leaving`](Self::leaving) makes the residual stream `after` the layer.
+    pub fn summed<const D: usize>(&self, after: Tensor<D>) -> Tensor<D> {
+        rowwise::scaled(after, 1.0 / self.output_scale)
     }
 
     /// Returns the residual stream that the MLP or the experts read, `[batch * tokens, hidden]`: the stream `between`

@@ -35,8 +35,10 @@ pub struct Attention {
     pub query: Linear,
     /// Key projection.
     pub key: Linear,
-    /// Value projection.
-    pub value: Linear,
+    /// Value projection; `None` if the values are the keys before they are normalised and rotated.
+    pub value: Option<Linear>,
+    /// Norm of each value head.
+    pub value_norm: Option<Norm>,
 }
 
 /// Weights by which queries and keys are normalised.
@@ -68,7 +70,17 @@ impl Attention {
     ) -> Result<Tensor<2>> {
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let [queries, keys, values] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let [queries, keys, values] = match &self.value {
+            Some(value) => Linear::forward_all([&self.query, &self.key, value], x)?,
+            None => {
+                let [queries, keys] = Linear::forward_all([&self.query, &self.key], x)?;
+                [queries, keys.clone(), keys]
+            }
+        };
+        let values = match &self.value_norm {
+            Some(norm) => each_head(norm, values, heads.width)?,
+            None => values,
+        };
         let (queries, gates) = if self.gated { self.apart(queries) } else { (queries, None) };
         let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
             HeadWeights::None => (queries, keys, &[]),

@@ -14,7 +14,7 @@ use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::model::Config;
-use crate::model::architectures::HeadNorms;
+use crate::model::architectures::{HeadNorms, Scaling};
 use crate::model::config::{ExpertSizes, LayerKind, Mixer};
 use crate::model::tensors::Role;
 use crate::model::weights::new_experts::NewExperts;
@@ -24,6 +24,8 @@ use crate::{Error, Result};
 /// Tensors of a layer, which are taken out by role and uploaded.
 pub(super) struct TensorsByRole<'a> {
     pub(super) config: &'a Config,
+    /// What tells the layer apart.
+    pub(super) kind: LayerKind,
     pub(super) tensors: Vec<(Role, Stored)>,
     pub(super) accelerator: &'a Accelerator,
 }
@@ -35,7 +37,7 @@ impl TensorsByRole<'_> {
     }
 
     fn require(&mut self, role: Role) -> Result<Stored> {
-        let expected: usize = role.shape(self.config).iter().product();
+        let expected: usize = role.shape(self.config, self.kind).iter().product();
         match self.take(role) {
             Some(stored) if stored.len() == expected => Ok(stored),
             Some(stored) => Err(Error::Shape(format!(
@@ -51,8 +53,9 @@ impl TensorsByRole<'_> {
         Ok(self.norm_of(weight))
     }
 
-    /// Takes out the mixer of a layer of the kind `kind`, and its output projection.
-    pub(super) fn mixer(&mut self, kind: LayerKind) -> Result<(Mixing, Linear)> {
+    /// Takes out the mixer and its output projection.
+    pub(super) fn mixer(&mut self) -> Result<(Mixing, Linear)> {
+        let kind = self.kind;
         let mixer = match kind.mixer {
             Mixer::Attention => Mixing::Attention(Box::new(self.attention(kind)?)),
             Mixer::Mamba => Mixing::Mamba(Box::new(self.mamba()?)),
@@ -71,18 +74,32 @@ impl TensorsByRole<'_> {
         let config = self.config;
         Ok(Attention {
             n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-            head_dim: config.head_dim,
+            n_kv_heads: config.kv_heads(kind),
+            head_dim: config.head_width(kind),
             kind,
             head_norms: self.head_norms()?,
+            value_norm: (config.architecture.head_norms == HeadNorms::EachAndValues)
+                .then(|| self.norm_of(vec![1.0; config.head_width(kind)])),
             gated: config.architecture.gated_heads,
             score_scale: config.score_scale(),
             score_cap: config.scales.score_cap,
             sinks: if config.architecture.sinks { self.values(Role::Sinks)? } else { Vec::new() },
             query: self.linear(Role::Query, Role::QueryBias)?,
             key: self.linear(Role::Key, Role::KeyBias)?,
-            value: self.linear(Role::Value, Role::ValueBias)?,
+            value: match config.full_heads(kind) {
+                Some(heads) if heads.keys_are_values => None,
+                _ => Some(self.linear(Role::Value, Role::ValueBias)?),
+            },
         })
+    }
+
+    /// Takes out the number by which the stream after the layer is multiplied; 1 where layers have none.
+    pub(super) fn output_scale(&mut self) -> Result<f64> {
+        if self.config.architecture.scaling != Scaling::Layers {
+            return Ok(1.0);
+        }
+        let scale = self.values(Role::LayerScale)?;
+        scale.first().copied().map(f64::from).or_internal("a layer has no scale")
     }
 
     /// Takes out the MLP.
@@ -103,7 +120,9 @@ impl TensorsByRole<'_> {
     fn head_norms(&mut self) -> Result<HeadWeights> {
         Ok(match self.config.architecture.head_norms {
             HeadNorms::None => HeadWeights::None,
-            HeadNorms::Each => HeadWeights::Each([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
+            HeadNorms::Each | HeadNorms::EachAndValues => {
+                HeadWeights::Each([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?])
+            }
             HeadNorms::All => HeadWeights::All([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?]),
             HeadNorms::EachRotated => {
                 let (queries, keys) = (self.values(Role::QueryNorm)?, self.values(Role::KeyNorm)?);
@@ -226,7 +245,7 @@ impl TensorsByRole<'_> {
     }
 
     fn matrix(&mut self, weight: Role, bias: Option<Vec<f32>>) -> Result<Linear> {
-        let shape = weight.shape(self.config);
+        let shape = weight.shape(self.config, self.kind);
         let [n_out, n_in] = shape[..] else {
             return Err(Error::Shape(format!("{weight:?} is not a matrix")));
         };

@@ -209,16 +209,15 @@ async fn facts(
             None => Ok(None),
         }
     };
+    let layers_with =
+        |role: Role| ids.iter().filter(|id| id.role() == Some(role)).filter_map(|id| id.layer()).collect();
     let short_and_long = (divisors(TensorId::ShortDivisors).await?, divisors(TensorId::LongDivisors).await?);
     Ok(Facts {
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         tied_head: architecture.gguf_head == GgufHead::Never || !ids.contains(&TensorId::Head),
         biases: Biases::of(|role| biases.contains(&role)),
-        routed: tensors
-            .iter()
-            .filter(|t| t.id.role() == Some(Role::Router))
-            .filter_map(|t| t.id.layer())
-            .collect(),
+        routed: layers_with(Role::Router),
+        valued: layers_with(Role::Value),
         rotary_divisors: divisors(TensorId::RotaryDivisors).await?,
         long_divisors: match short_and_long {
             (Some(short), Some(long)) => Some([short, long]),

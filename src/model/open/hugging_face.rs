@@ -102,6 +102,7 @@ pub async fn open(files: &Folder) -> Result<Opened> {
     settle_spelling(&mut config, &named);
     let Entries { tensors, carried } = entries(&config, &shards, named, &mut notes)?;
     let mut tensors = parted(tensors, &shards, &config)?;
+    settle_values(&config, &mut tensors, &mut notes);
     settle_biases(&mut config, &mut tensors, &mut notes);
     settle_head(&mut config, &tensors, &shards, &mut notes).await?;
     let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();
@@ -241,6 +242,24 @@ fn no_weights(files: &Folder) -> Error {
             "there is no {ENDING} file among the files; open the whole folder of a Hugging Face model"
         ),
     })
+}
+
+/// Leaves out value projections of layers whose keys are their values, as transformers does: llama.cpp would use them.
+fn settle_values(config: &Config, tensors: &mut Vec<TensorEntry>, notes: &mut Vec<String>) {
+    let is_unused = |tensor: &TensorEntry| match tensor.id {
+        TensorId::Layer(layer, Role::Value) => config
+            .layers
+            .get(layer)
+            .is_some_and(|kind| config.full_heads(*kind).is_some_and(|heads| heads.keys_are_values)),
+        _ => false,
+    };
+    let unused = tensors.iter().filter(|tensor| is_unused(tensor)).count();
+    if unused > 0 {
+        tensors.retain(|tensor| !is_unused(tensor));
+        notes.push(format!(
+            "{unused} value projections of layers whose keys are their values are left out, as in transformers."
+        ));
+    }
 }
 
 /// Leaves out the biases that `config` does not have, and notes those that `config` has and no file: transformers

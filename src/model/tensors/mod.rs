@@ -234,9 +234,15 @@ impl TensorId {
             }
             TensorId::FinalNorm => vec![config.hidden_size as u64],
             TensorId::RotaryDivisors | TensorId::ShortDivisors | TensorId::LongDivisors => {
-                vec![config.rotated_width as u64 / 2]
+                let full = config.full_heads.map(|heads| heads.width);
+                vec![full.unwrap_or(config.rotated_width) as u64 / 2]
             }
-            TensorId::Layer(_, role) => role.shape(config).iter().map(|n| *n as u64).collect(),
+            TensorId::Layer(layer, role) => {
+                // A layer that does not exist is found elsewhere.
+                let kind = config.layers.get(layer).or(config.layers.first());
+                let shape = kind.map(|kind| role.shape(config, *kind)).unwrap_or_default();
+                shape.into_iter().map(|n| n as u64).collect()
+            }
             TensorId::Expert(_, _, role) => {
                 let inner = config.experts.map_or(0, |experts| experts.width) as u64;
                 let hidden = config.hidden_size as u64;

@@ -8,7 +8,7 @@ use crate::model::architectures::{Architecture, ExpertNames};
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
 /// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
 /// the tensor.
-pub(super) const LAYER_NAMES: [(Role, &str, &str); 52] = [
+pub(super) const LAYER_NAMES: [(Role, &str, &str); 53] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -60,6 +60,7 @@ pub(super) const LAYER_NAMES: [(Role, &str, &str); 52] = [
     (Role::SharedDown, "mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight"),
     (Role::SharedRouter, "mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"),
     (Role::MlpAfterNorm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
+    (Role::LayerScale, "layer_scalar", "layer_output_scale.weight"),
     (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
 ];
 

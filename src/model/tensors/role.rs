@@ -3,7 +3,7 @@
 use super::names::{LAYER_NAMES, pick};
 use crate::format::Container;
 use crate::model::Config;
-use crate::model::architectures::{Architecture, HeadNorms, Norms};
+use crate::model::architectures::{Architecture, HeadNorms, Norms, Scaling};
 use crate::model::config::{Biases, FeedForward, LayerKind, Mixer};
 
 /// Role of a tensor in a decoder layer.
@@ -111,6 +111,8 @@ pub enum Role {
     SharedRouter,
     /// RMSNorm of what the MLP adds to the residual stream.
     MlpAfterNorm,
+    /// Number by which the residual stream after the layer is multiplied.
+    LayerScale,
     /// Rotary frequencies that old checkpoints store; never read, only carried along.
     RotaryFrequencies,
 }
@@ -208,16 +210,16 @@ fn of_mixer(mixer: Mixer) -> &'static [Role] {
 }
 
 impl Role {
-    /// Returns the shape that the configuration demands: `[out, in]` for a projection, one dimension for
-    /// norms and biases.
-    pub fn shape(self, config: &Config) -> Vec<usize> {
+    /// Returns the shape that the configuration demands in layers of the kind `kind`: `[out, in]` for a projection, one
+    /// dimension for norms and biases.
+    pub fn shape(self, config: &Config, kind: LayerKind) -> Vec<usize> {
         let hidden = config.hidden_size;
         let inner = config.intermediate_size;
         let (experts, shared) = config.experts.map_or((0, 0), |e| (e.count, e.shared_width.unwrap_or(0)));
         let mamba = config.mamba.unwrap_or_default();
         let delta = config.delta_net.unwrap_or_default();
-        let queries = config.n_heads * config.head_dim;
-        let keys = config.n_kv_heads * config.head_dim;
+        let width = config.head_width(kind);
+        let (queries, keys) = (config.n_heads * width, config.kv_heads(kind) * width);
         match self {
             Role::AttentionNorm
             | Role::AttentionAfterNorm
@@ -227,7 +229,7 @@ impl Role {
             | Role::DownBias => vec![hidden],
             Role::QueryNorm if config.architecture.head_norms == HeadNorms::All => vec![queries],
             Role::KeyNorm if config.architecture.head_norms == HeadNorms::All => vec![keys],
-            Role::QueryNorm | Role::KeyNorm => vec![config.head_dim],
+            Role::QueryNorm | Role::KeyNorm => vec![width],
             Role::Query if config.architecture.gated_heads => vec![2 * queries, hidden],
             Role::Query => vec![queries, hidden],
             Role::QueryBias => vec![queries],
@@ -262,7 +264,8 @@ impl Role {
             Role::Gate | Role::Up => vec![inner, hidden],
             Role::GateBias | Role::UpBias => vec![inner],
             Role::Down => vec![hidden, inner],
-            Role::RotaryFrequencies => vec![config.head_dim / 2],
+            Role::RotaryFrequencies => vec![width / 2],
+            Role::LayerScale => vec![1],
         }
     }
 
@@ -279,6 +282,7 @@ impl Role {
             Role::Sinks => architecture.sinks,
             Role::Router => architecture.experts.is_some(),
             Role::RouterBias => architecture.experts.is_some_and(|experts| experts.biased),
+            Role::LayerScale => architecture.scaling == Scaling::Layers,
             Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
                 architecture.experts.is_some_and(|experts| experts.shared.is_some())
             }
@@ -316,8 +320,10 @@ impl Role {
             FeedForward::Mlp => &AROUND_EXPERTS,
             FeedForward::Experts => &OF_EXPERTS,
         };
+        let without_values = config.full_heads(kind).is_some_and(|heads| heads.keys_are_values);
         Role::of_architecture(config.architecture)
             .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
+            .filter(|role| !(without_values && *role == Role::Value))
             .filter(|role| !other.contains(role) && !is_of_other_mixer(role))
             .collect()
     }

@@ -1,12 +1,13 @@
 //! Tokenizers in GGUF metadata, read and written.
 //!
-//! Two kinds occur with Llama-family models, told apart by `tokenizer.ggml.model`:
+//! Three kinds occur, told apart by `tokenizer.ggml.model`:
 //!
 //! - `gpt2`: byte-level BPE, with its merges and the name of a pre-tokenizer in `tokenizer.ggml.pre`;
 //! - `llama`: SentencePiece BPE, where spaces are `▁`, merges follow from the scores of the pieces, and
-//!   characters without a piece are spelled in bytes.
+//!   characters without a piece are spelled in bytes;
+//! - `gemma4`: the same, with merges that are listed, and with nothing before a text but BOS.
 //!
-//! Both kinds become a Hugging Face tokenizer that gives llama.cpp's ids (`src/llama-vocab.cpp`) for plain
+//! All become a Hugging Face tokenizer that gives llama.cpp's ids (`src/llama-vocab.cpp`) for plain
 //! text. The name of a control token in a text is plain text, as with llama.cpp's `parse_special = false`,
 //! and user-defined tokens are cut out before any other step. Three differences remain. In each, llama.cpp
 //! departs from the model's own tokenizer, and we follow the model's own:
@@ -42,11 +43,15 @@ use self::vocabulary::{Algorithm, Vocabulary};
 use crate::format::gguf::{Metadata, Value};
 use crate::{Error, Result};
 
-pub use self::write::to_metadata;
+pub use self::write::{to_metadata, to_metadata_with_merges};
 pub use crate::model::config::special::SpecialIds;
 
 /// Metadata key of the chat template.
 pub const CHAT_TEMPLATE_KEY: &str = key::CHAT_TEMPLATE;
+
+/// Value of [`key::MODEL`](crate::model::config::special::key::MODEL) for vocabularies over characters whose merges are
+/// listed.
+const LISTED: &str = "gemma4";
 
 /// The character that SentencePiece writes for a space.
 const SPACE: &str = "▁";
@@ -74,7 +79,12 @@ pub(super) mod key {
 pub fn from_metadata(file: &str, metadata: &Metadata) -> Result<Tokenizer> {
     let vocabulary = Vocabulary::read(file, metadata)?;
     let mut tokenizer = match vocabulary.algorithm {
-        Algorithm::SentencePiece => sentence_piece(&vocabulary)?,
+        Algorithm::SentencePiece => {
+            let pairs = merges::from_scores(&vocabulary.tokens, &vocabulary.kinds, &vocabulary.scores);
+            let pairs = pairs.into_iter().map(|(left, right)| (left.to_owned(), right.to_owned()));
+            over_characters(&vocabulary, pairs.collect())?
+        }
+        Algorithm::Listed => over_characters(&vocabulary, vocabulary.merges(metadata)?)?,
         Algorithm::ByteLevel(pre) => {
             let merges = vocabulary.merges(metadata)?;
             byte_level(&vocabulary, pre, merges)?
@@ -137,10 +147,8 @@ fn byte_level(
     Ok(tokenizer)
 }
 
-fn sentence_piece(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer> {
+fn over_characters(vocabulary: &Vocabulary<'_>, pairs: Vec<(String, String)>) -> Result<Tokenizer> {
     let byte_fallback = vocabulary.has_bytes()?;
-    let pairs = merges::from_scores(&vocabulary.tokens, &vocabulary.kinds, &vocabulary.scores);
-    let pairs = pairs.into_iter().map(|(left, right)| (left.to_owned(), right.to_owned())).collect();
     let mut model = BPE::builder()
         .vocab_and_merges(vocabulary.ids(), pairs)
         .byte_fallback(byte_fallback)

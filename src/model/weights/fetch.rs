@@ -11,6 +11,7 @@ use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
+use crate::model::architectures::Scaling;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
@@ -225,10 +226,12 @@ pub async fn read_expert(
 /// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as
 /// `role` says, mixes them as the experts are mixed, and encodes them as `element`.
 async fn read_router(model: &Model, experts: &NewExperts, role: Role, element: Element) -> Result<Stored> {
+    let layers = experts.layers();
+    let first = layers.first().or_internal("experts are of no layer")?;
     // A bias has one number for each expert.
-    let width = role.shape(&model.config).get(1).copied().unwrap_or(1);
+    let width = role.shape(&model.config, model.config.kind(*first)?).get(1).copied().unwrap_or(1);
     let mut routers = Vec::new();
-    for layer in experts.layers() {
+    for layer in layers {
         routers.push((layer, read_f32(model, layer, role).await?));
     }
     let mut values = Vec::with_capacity(experts.count() * width);
@@ -246,6 +249,29 @@ async fn read_router(model: &Model, experts: &NewExperts, role: Role, element: E
     Ok(Stored { element, bytes })
 }
 
+/// Reads the number by which layer `layer` of the original multiplies the stream; 1 where layers have none.
+///
+/// # Errors
+/// Those of [`read_f32`].
+pub async fn scale_of(model: &Model, layer: usize) -> Result<f64> {
+    if model.config.architecture.scaling != Scaling::Layers {
+        return Ok(1.0);
+    }
+    let scale = read_f32(model, layer, Role::LayerScale).await?;
+    scale.first().copied().map(f64::from).or_internal("a layer has no scale")
+}
+
+/// Reads the numbers by which the stream is multiplied after the layers that `layer` takes the place of, and encodes their
+/// product as `element`.
+async fn read_scale(model: &Model, layer: &NewLayer, element: Element) -> Result<Stored> {
+    let mut product = 1.0f64;
+    for each in layer.replaced_layers() {
+        product *= scale_of(model, each).await?;
+    }
+    let bytes = encode(element, &[product as f32])?;
+    Ok(Stored { element, bytes })
+}
+
 /// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in
 /// the order of the model's files. A computed tensor is converted to `element` instead.
 ///
@@ -258,7 +284,11 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     if let Some(experts) = layer.experts().filter(|_| role.has_row_per_expert()) {
         return read_router(model, experts, role, element).await;
     }
-    let shape: Vec<u64> = role.shape(&model.config).iter().map(|n| *n as u64).collect();
+    if role == Role::LayerScale {
+        return read_scale(model, layer, element).await;
+    }
+    let kind = kind(model, layer)?;
+    let shape: Vec<u64> = role.shape(&model.config, kind).iter().map(|n| *n as u64).collect();
     let (rows, width) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
     // A vector is mixed whole, a matrix a few rows at a time: in f32 a matrix is as large as a layer.
     let piece = if shape.len() < 2 { rows } else { (MIXED_VALUES / width.max(1)).max(1) };

@@ -8,6 +8,7 @@ use crate::error::OrInternal;
 use crate::format::element::{Element, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
+use crate::model::architectures::Scaling;
 use crate::model::tensors::{Role, TensorId};
 use crate::model::{Config, Model};
 use crate::{Error, Result};
@@ -25,6 +26,8 @@ pub struct NewLayer {
     replaced: Arc<Vec<(Role, Stored)>>,
     /// Experts of the layer; `None` for all experts of the layer of largest weight.
     experts: Option<NewExperts>,
+    /// Layers that are no part of the mix but whose scales of the stream the layer takes over, ascending.
+    covered: Vec<usize>,
 }
 
 impl NewLayer {
@@ -40,7 +43,29 @@ impl NewLayer {
 
     /// Returns the layer in which every tensor is mixed by `mix`.
     pub fn mixed(mix: Mix) -> Self {
-        Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()), experts: None }
+        Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()), experts: None, covered: Vec::new() }
+    }
+
+    /// Says that the layer takes the place of the layers `group` in a model with the configuration `config`. Where layers
+    /// multiply the stream by a number of their own, it multiplies by the product of theirs, so that the stream stays as
+    /// large as it was. Elsewhere nothing changes.
+    #[must_use]
+    pub fn covering(mut self, config: &Config, group: &[usize]) -> Self {
+        if config.architecture.scaling == Scaling::Layers {
+            let own = self.mix.parts().iter().map(|(layer, _)| *layer).collect::<Vec<_>>();
+            self.covered.extend(group.iter().filter(|layer| !own.contains(layer)));
+            self.covered.sort_unstable();
+            self.covered.dedup();
+        }
+        self
+    }
+
+    /// Returns the layers of the original that the layer is made of, and those whose place it takes besides, ascending.
+    pub fn replaced_layers(&self) -> Vec<usize> {
+        let own = self.mix.parts().iter().map(|(layer, _)| *layer);
+        let mut layers: Vec<usize> = own.chain(self.covered.iter().copied()).collect();
+        layers.sort_unstable();
+        layers
     }
 
     /// Multiplies by `scale` what the layer adds to the residual stream: its output and down projections and
@@ -111,8 +136,9 @@ impl NewLayer {
         let mut replaced = Arc::unwrap_or_clone(self.replaced);
         for (role, values) in tensors {
             replaced.retain(|(each, _)| *each != role);
-            let element = computed_element(model, span.iter().copied(), role, storage)?;
-            let layer = span.first().copied().or_internal("a span has no layers")?;
+            // The span may have layers of several kinds.
+            let layer = self.mix.survivor()?;
+            let element = computed_element(model, layer, span.iter().copied(), role, storage)?;
             let id = TensorId::Layer(layer, role);
             let expected: u64 = id.shape(&model.config).iter().product();
             if values.len() as u64 != expected {
@@ -179,6 +205,9 @@ impl NewLayer {
         if role.has_row_per_expert() && self.experts.is_some() {
             return None;
         }
+        if role == Role::LayerScale && !self.covered.is_empty() {
+            return None;
+        }
         let source = self.mix_of(role).ok()?.unchanged();
         source.filter(|_| self.factor(role, config) == 1.0 && self.replaced(role).is_none())
     }
@@ -192,7 +221,13 @@ impl NewLayer {
             return Ok(stored.element);
         }
         if let Some(experts) = self.experts.as_ref().filter(|_| role.has_row_per_expert()) {
-            return computed_element(model, experts.layers().into_iter(), role, storage);
+            return computed_element(
+                model,
+                self.mix.survivor()?,
+                experts.layers().into_iter(),
+                role,
+                storage,
+            );
         }
         match self.copied_from(role, &model.config) {
             Some(layer) => {
@@ -201,28 +236,29 @@ impl NewLayer {
             }
             None => {
                 let mix = self.mix_of(role)?;
-                computed_element(model, mix.parts().iter().map(|(layer, _)| *layer), role, storage)
+                let parts = mix.parts().iter().map(|(layer, _)| *layer);
+                computed_element(model, mix.survivor()?, parts, role, storage)
             }
         }
     }
 }
 
 /// Returns the element type of a tensor that is computed from the tensors of `layers`: the widest of their
-/// types, as `storage` stores it.
+/// types, as `storage` stores it in a layer of the kind of layer `own`.
 fn computed_element(
     model: &Model,
+    own: usize,
     layers: impl Iterator<Item = usize>,
     role: Role,
     storage: Storage,
 ) -> Result<Element> {
-    let (mut first, mut widest) = (None, None);
+    let mut widest = None;
     for layer in layers {
         // Layers of other kinds lack the tensor.
         let Some(entry) = model.tensor(TensorId::Layer(layer, role)) else { continue };
-        first = first.or(Some(layer));
         let element = entry.element;
         widest = Some(widest.map_or(element, |wide: Element| wide.wider(element)));
     }
-    let (first, widest) = first.zip(widest).or_internal("no part of a merged layer has a tensor of it")?;
-    Ok(storage.element(model, TensorId::Layer(first, role), widest, true))
+    let widest = widest.or_internal("no part of a merged layer has a tensor of it")?;
+    Ok(storage.element(model, TensorId::Layer(own, role), widest, true))
 }

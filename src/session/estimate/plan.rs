@@ -14,6 +14,7 @@ use crate::forward::stream::state_bytes;
 use crate::maths::least_squares::{Normal, eliminate};
 use crate::methods::work::{Task, Work};
 use crate::methods::{operators, outcome, selection};
+use crate::model::config::LayerKind;
 use crate::model::{Config, Model};
 use crate::plan::PlanOptions;
 use crate::protocol::options::TextOptions;
@@ -200,7 +201,9 @@ impl PlanBasis<'_> {
 
 /// Returns the floating-point operations of a layer for each token, in sequences of `tokens` tokens.
 pub fn layer_flop(config: &Config, tokens: usize) -> f64 {
-    let attention = 4.0 * tokens as f64 * (config.n_heads * config.head_dim) as f64;
+    let of_heads = |kind: &LayerKind| config.n_heads * config.head_width(*kind);
+    let heads = config.layers.iter().map(of_heads).sum::<usize>() as f64 / config.layers.len().max(1) as f64;
+    let attention = 4.0 * tokens as f64 * heads;
     2.0 * config.active_parameters_per_layer() as f64 + attention
 }
 

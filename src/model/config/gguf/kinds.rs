@@ -31,6 +31,9 @@ impl Keys<'_> {
             Windows::Off => vec![None; n_layers],
             Windows::Never | Windows::All(_) => vec![window; n_layers],
             Windows::Some(_) if !gguf_windows(architecture, n_layers) || none => vec![None; n_layers],
+            Windows::Some(_) if architecture.full_heads.is_some() && self.list(WINDOWED_LAYERS).is_none() => {
+                return Err(self.bad(format!("{} is not there as a list", self.key(WINDOWED_LAYERS))));
+            }
             Windows::Some(rule) => {
                 let window = window.or(rule.gguf_usual);
                 let has_window = self.windowed_layers(n_layers, rule.every)?;

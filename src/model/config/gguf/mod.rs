@@ -9,7 +9,10 @@ mod writing;
 pub(super) use self::writing::say_expert_count;
 
 use self::keys::{Keys, number_of};
-use super::{Biases, Config, FeedForward, QueryGrowth, Scales, Upstream, gguf_score_scale};
+use super::{
+    Biases, Config, FeedForward, FullHeads, LayerKind, QueryGrowth, Scales, Upstream, gguf_score_scale,
+    not_dense,
+};
 use crate::format::gguf::{Metadata, Value};
 use crate::kernels::rowwise::NormKind;
 use crate::model::architectures::{self, Architecture, Scaling};
@@ -85,6 +88,16 @@ const WINDOW: &str = "attention.sliding_window";
 /// Key of the list that says which layers have a window, or of the number of layers of which the last has none.
 const WINDOWED_LAYERS: &str = "attention.sliding_window_pattern";
 
+/// Keys of the widths of keys and values and of the rotated numbers of a head; with [`OF_WINDOWED`] behind them, of layers
+/// with a window where those have other heads.
+const HEAD_WIDTHS: [&str; 3] = ["attention.key_length", "attention.value_length", "rope.dimension_count"];
+
+/// Ending of keys of layers with a window.
+const OF_WINDOWED: &str = "_swa";
+
+/// Keys of the number of layers that use the keys and values of others, and of the width of the inputs of each layer.
+const SHARED_KEYS: [&str; 2] = ["attention.shared_kv_layers", "embedding_length_per_layer_input"];
+
 /// Key of the base of the rotary frequencies of layers with a window.
 const LOCAL_BASE: &str = "rope.freq_base_swa";
 
@@ -119,6 +132,8 @@ pub struct Facts {
     pub rotary_divisors: Option<Vec<f32>>,
     /// Layers that have a router.
     pub routed: Vec<usize>,
+    /// Layers that have a value projection.
+    pub valued: Vec<usize>,
     /// Divisors of the rotary frequencies for short sequences and for long ones, if the files hold any.
     pub long_divisors: Option<[Vec<f32>; 2]>,
 }
@@ -135,24 +150,30 @@ impl Config {
         let keys = Keys { file, metadata: &metadata, prefix: architecture.gguf };
         let n_heads = keys.size("attention.head_count")?;
         let hidden_size = keys.size("embedding_length")?;
-        let head_dim = match keys.optional_size("attention.key_length")? {
-            Some(width) => width,
-            None => hidden_size / n_heads,
-        };
-        keys.check_heads(head_dim)?;
-        let rotated_width = keys.optional_size("rope.dimension_count")?.unwrap_or(head_dim);
-        if rotated_width != head_dim && architecture.usual.rotated_share.is_none() {
-            return keys.refuse(format!(
-                "{} is {rotated_width} where heads are {head_dim} wide, which is not supported",
-                keys.key("rope.dimension_count")
-            ));
-        }
+        let (mut head_dim, mut rotated_width) = keys.heads(architecture, hidden_size / n_heads, "")?;
         let vocab_size = usize::try_from(facts.vocab_size).unwrap_or(usize::MAX);
         let SpecialIds { bos, eos } = SpecialIds::read(file, &metadata, vocab_size)?;
         let n_layers = keys.size("block_count")?;
         let ropes = keys.ropes(architecture, facts.rotary_divisors, facts.long_divisors)?;
         let layers = keys.kinds(architecture, n_layers, ropes.len(), &facts.routed)?;
         let intermediate_size = keys.size("feed_forward_length")?;
+        let mut full_heads = None;
+        if architecture.full_heads.is_some() {
+            let [windowed, kv_heads] = keys.heads_by_window(&layers, n_heads)?;
+            let lacks_values =
+                |(layer, kind): &(usize, &LayerKind)| kind.window.is_none() && !facts.valued.contains(layer);
+            let full = layers.iter().filter(|kind| kind.window.is_none()).count();
+            let without_values = layers.iter().enumerate().filter(lacks_values).count();
+            if without_values > 0 && without_values < full {
+                return keys.refuse(format!(
+                    "of {full} layers without a window {without_values} have no value projection, and the others have \
+                     one, which is not supported"
+                ));
+            }
+            let keys_are_values = without_values > 0;
+            full_heads = Some((windowed, FullHeads { width: head_dim, kv_heads, keys_are_values }));
+            (head_dim, rotated_width) = keys.heads(architecture, head_dim, OF_WINDOWED)?;
+        }
         let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
         let rule = architecture.experts.filter(|_| has_experts);
         let mut config = Self {
@@ -167,12 +188,14 @@ impl Config {
             intermediate_size,
             experts: rule.map(|rule| keys.experts(rule, intermediate_size)).transpose()?,
             n_heads,
+            full_heads: full_heads.map(|(_, heads)| heads),
             n_kv_heads: match keys.list(KEY_HEADS).filter(|_| architecture.other_mixer().is_some()) {
                 // A layer without heads has another mixer.
                 Some(list) => match list.iter().filter_map(Value::as_u64).find(|n| *n > 0) {
                     Some(heads) => super::sensible_size(heads).unwrap_or(n_heads),
                     None => n_heads,
                 },
+                None if let Some((windowed, _)) = full_heads => windowed,
                 None => keys.optional_size(KEY_HEADS)?.unwrap_or(n_heads),
             },
             mxfp4_experts: false,
@@ -285,14 +308,26 @@ impl Keys<'_> {
         let is_scaled = |place: usize| match architecture.scaling {
             Scaling::Factors => true,
             Scaling::Logits(_) => place == 2,
-            Scaling::None | Scaling::Gemma { .. } => false,
+            Scaling::None | Scaling::Gemma { .. } | Scaling::Layers => false,
         };
         let unscaled = SCALES.iter().enumerate().filter(|(place, _)| !is_scaled(*place));
         let unscaled = unscaled.map(|(_, name)| (*name, 1.0));
-        let is_capped = matches!(architecture.scaling, Scaling::Gemma { .. });
-        let uncapped = CAPS.iter().filter(|_| !is_capped).map(|name| (*name, 0.0));
+        let is_capped = |place: usize| match architecture.scaling {
+            Scaling::Gemma { .. } => true,
+            Scaling::Layers => place == 1,
+            _ => false,
+        };
+        let uncapped = CAPS.iter().enumerate().filter(|(place, _)| !is_capped(*place));
+        let uncapped = uncapped.map(|(_, name)| (*name, 0.0));
         let [count, _] = EXPERTS;
         let without_experts = architecture.experts.is_none().then_some((count, 0.0));
+        for name in SHARED_KEYS.into_iter().chain([count]).filter(|_| architecture.full_heads.is_some()) {
+            let key = self.key(name);
+            let value = self.metadata.get(&key).filter(|value| number_of(value) != Some(0.0));
+            if let Some(value) = value {
+                return self.refuse(format!("{key} is {value}: {}", not_dense(architecture, name == count)));
+            }
+        }
         for (name, neutral) in NEUTRAL.into_iter().chain(unscaled).chain(uncapped).chain(without_experts) {
             let key = self.key(name);
             if let Some(value) = self.metadata.get(&key)
@@ -307,15 +342,42 @@ impl Keys<'_> {
         Ok(())
     }
 
-    fn check_heads(&self, head_dim: usize) -> Result<()> {
-        let name = "attention.value_length";
-        match self.optional_size(name)? {
-            Some(other) if other != head_dim => self.refuse(format!(
-                "{} is {other} where heads are {head_dim} wide, which is not supported",
+    /// Reads the width of a head, `usual` where it is not given, and how many of its numbers are rotated, from keys that
+    /// end with `ending`.
+    fn heads(&self, architecture: &Architecture, usual: usize, ending: &str) -> Result<(usize, usize)> {
+        let [keys, values, rotated] = HEAD_WIDTHS.map(|name| format!("{name}{ending}"));
+        let width = self.optional_size(&keys)?.unwrap_or(usual);
+        let is_wide = |name: &str, can_differ: bool| match self.optional_size(name)? {
+            Some(other) if other != width && !can_differ => self.refuse(format!(
+                "{} is {other} where heads are {width} wide, which is not supported",
                 self.key(name)
             )),
-            _ => Ok(()),
-        }
+            given => Ok(given.unwrap_or(width)),
+        };
+        is_wide(&values, false)?;
+        Ok((width, is_wide(&rotated, architecture.usual.rotated_share.is_some())?))
+    }
+
+    /// Reads the numbers of key and value heads of layers with a window and of those without one.
+    fn heads_by_window(&self, layers: &[LayerKind], n_heads: usize) -> Result<[usize; 2]> {
+        let Some(list) = self.list(KEY_HEADS) else {
+            return Ok([self.optional_size(KEY_HEADS)?.unwrap_or(n_heads); 2]);
+        };
+        let of = |windowed: bool| {
+            let own = layers.iter().zip(list).filter(|(kind, _)| kind.window.is_some() == windowed);
+            let mut own = own.map(|(_, heads)| heads.as_u64().and_then(super::sensible_size));
+            match own.next() {
+                None => Ok(None),
+                Some(Some(first)) if own.all(|other| other == Some(first)) => Ok(Some(first)),
+                _ => self.refuse(format!(
+                    "{} differs between layers of one kind, which is not supported",
+                    self.key(KEY_HEADS)
+                )),
+            }
+        };
+        let (windowed, full) = (of(true)?, of(false)?);
+        let any = windowed.or(full).unwrap_or(n_heads);
+        Ok([windowed.unwrap_or(any), full.unwrap_or(any)])
     }
 
     /// Reads the constants that activations are multiplied by, and their caps. 0 stands for a score scale that is not
@@ -337,6 +399,11 @@ impl Keys<'_> {
             Scaling::Logits(_) => {
                 let [_, _, logits] = SCALES;
                 Ok(Scales { logits: number(logits)?.unwrap_or(1.0), ..Scales::default() })
+            }
+            Scaling::Layers => {
+                let [_, logits] = CAPS;
+                let embedding = (hidden_size as f64).sqrt();
+                Ok(Scales { embedding, scores: Some(1.0), logit_cap: number(logits)?, ..Scales::default() })
             }
             Scaling::Gemma { caps: [usual_of_scores, usual_of_logits], .. } => {
                 let [scores, logits] = CAPS;
@@ -411,6 +478,79 @@ mod tests {
         let message =
             parse(|m| m.set("general.type", Value::String("adapter".into()))).unwrap_err().to_string();
         assert!(message.contains("general.type is adapter"), "{message}");
+    }
+
+    /// Gemma 4 with a layer of each kind, without values in the second.
+    fn gemma(edit: impl FnOnce(&mut Metadata), edit_facts: impl FnOnce(&mut Facts)) -> Result<Config> {
+        let mut metadata = Metadata::default();
+        metadata.set(ARCHITECTURE_KEY, Value::String("gemma4".into()));
+        for (name, n) in [
+            ("block_count", 2),
+            ("embedding_length", 64),
+            ("feed_forward_length", 32),
+            ("attention.head_count", 4),
+            ("attention.key_length", 32),
+            ("attention.value_length", 32),
+            ("attention.key_length_swa", 16),
+            ("attention.value_length_swa", 16),
+            ("rope.dimension_count", 32),
+            ("rope.dimension_count_swa", 16),
+            ("attention.sliding_window", 8),
+        ] {
+            metadata.set(&format!("gemma4.{name}"), Value::U32(n));
+        }
+        let list = |of, items| Value::Array(Array { of, items });
+        let heads = list(crate::format::gguf::ValueType::I32, vec![Value::I32(2), Value::I32(1)]);
+        metadata.set("gemma4.attention.head_count_kv", heads);
+        let windows = vec![Value::Bool(true), Value::Bool(false)];
+        let windows = list(crate::format::gguf::ValueType::Bool, windows);
+        metadata.set("gemma4.attention.sliding_window_pattern", windows);
+        edit(&mut metadata);
+        let divisors = (0..16).map(|place| if place < 4 { 1.0 } else { 1e30 }).collect();
+        let mut facts =
+            Facts { vocab_size: 512, rotary_divisors: Some(divisors), valued: vec![0], ..Facts::default() };
+        edit_facts(&mut facts);
+        Config::from_metadata("m.gguf", metadata, facts)
+    }
+
+    #[test]
+    fn heads_of_layers_without_a_window_are_read_apart() {
+        let config = gemma(|_| (), |_| ()).unwrap();
+        let full = FullHeads { width: 32, kv_heads: 1, keys_are_values: true };
+        assert_eq!((config.head_dim, config.n_kv_heads, config.full_heads), (16, 2, Some(full)));
+        assert_eq!(config.ropes[0].scaling, RopeScaling::Proportional { share: 0.25 });
+        assert_eq!(config.ropes[1].scaling, RopeScaling::None);
+        let key = |name: &str| format!("gemma4.{name}");
+        let mut refusals = Vec::new();
+        for (name, value, expected) in [
+            ("expert_count", Value::U32(128), "with experts"),
+            ("attention.shared_kv_layers", Value::U32(1), "such as E2B and E4B"),
+            ("embedding_length_per_layer_input", Value::U32(256), "such as E2B and E4B"),
+            ("attention.value_length_swa", Value::U32(32), "where heads are 16 wide"),
+            ("rope.dimension_count", Value::U32(8), "where heads are 32 wide"),
+            ("attention.sliding_window_pattern", Value::U32(2), "not there as a list"),
+            ("attn_logit_softcapping", Value::F32(50.0), "attn_logit_softcapping is 50"),
+        ] {
+            refusals.push((gemma(|m| m.set(&key(name), value), |_| ()), expected));
+        }
+        refusals.push((gemma(|_| (), |facts| facts.rotary_divisors = None), "rope_freqs.weight is missing"));
+        for (refused, expected) in refusals {
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        // Of three layers without a window, one has values.
+        let three = gemma(
+            |m| {
+                m.set(&key("block_count"), Value::U32(3));
+                m.set(&key("attention.head_count_kv"), Value::U32(1));
+                let items = vec![Value::Bool(false); 3];
+                let of = crate::format::gguf::ValueType::Bool;
+                m.set(&key("attention.sliding_window_pattern"), Value::Array(Array { of, items }));
+            },
+            |_| (),
+        );
+        let message = three.unwrap_err().to_string();
+        assert!(message.contains("of 3 layers without a window 2 have no value projection"), "{message}");
     }
 
     #[test]

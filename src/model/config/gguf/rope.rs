@@ -12,8 +12,9 @@ use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 pub(super) const EXTRAPOLATION: &str = "rope.scaling.yarn_ext_factor";
 
 /// Keys below `rope.` that are read, and keys that say nothing where frequencies are scaled by none or linearly.
-const ROPE: [&str; 12] = [
+const ROPE: [&str; 13] = [
     SECTIONS,
+    "rope.dimension_count_swa",
     "rope.dimension_count",
     "rope.freq_base",
     LOCAL_BASE,
@@ -43,10 +44,20 @@ impl Keys<'_> {
         let theta = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
         let local = match architecture.rotation {
             Rotation::LocalBase(usual) => Some(usual),
+            Rotation::ByKind { base, .. } => Some(base),
             Rotation::LocalUnscaled => Some(theta),
             _ => None,
         };
-        let mut ropes = vec![Rope { theta, scaling: self.rope_scaling(divisors, long)? }];
+        let mut scaling = self.rope_scaling(divisors, long)?;
+        if let Rotation::ByKind { .. } = architecture.rotation {
+            scaling = match scaling {
+                RopeScaling::Divisors(divisors) => {
+                    RopeScaling::proportional_of(&divisors).unwrap_or(RopeScaling::Divisors(divisors))
+                }
+                _ => return Err(self.bad("rope_freqs.weight is missing; convert the model anew".to_owned())),
+            };
+        }
+        let mut ropes = vec![Rope { theta, scaling }];
         if let Some(usual) = local {
             let theta = self.positive(LOCAL_BASE)?.unwrap_or(usual);
             ropes.push(Rope { theta, scaling: RopeScaling::None });

@@ -2,8 +2,9 @@
 
 use super::{
     ARCHITECTURE_KEY, ATTENTION_FACTOR, CAPS, CONVOLUTION_TAPS, DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS,
-    EXPERTS, FILE_TYPE_KEY, GROWTH, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA, ORIGINAL_CONTEXT,
-    QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, WINDOW, WINDOWED_LAYERS, YARN, epsilon,
+    EXPERTS, FILE_TYPE_KEY, GROWTH, HEAD_WIDTHS, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA, OF_WINDOWED,
+    ORIGINAL_CONTEXT, QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, SHARED_KEYS, WINDOW,
+    WINDOWED_LAYERS, YARN, epsilon,
 };
 use crate::format::Container;
 use crate::format::element::Element;
@@ -44,10 +45,12 @@ impl Config {
         }
         self.check_head()?;
         self.check_kinds(groups)?;
+        self.check_last(&regroup("the kinds of layers", &self.layers, groups)?)?;
         self.check_score_scale(groups.len())?;
         self.check_yarn()?;
         metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
-        if gguf_windows(self.architecture, groups.len()) && self.window().is_some() {
+        let lists_windows = self.window().is_some() || self.full_heads.is_some();
+        if gguf_windows(self.architecture, groups.len()) && lists_windows {
             let windowed: Vec<bool> = self.layers.iter().map(|layer| layer.window.is_some()).collect();
             let windowed = regroup(WINDOWED_LAYERS, &windowed, groups)?;
             let items = windowed.into_iter().map(Value::Bool).collect();
@@ -140,6 +143,17 @@ impl Config {
             let items = self.layers.iter().map(|kind| size(heads(kind))).collect();
             metadata.set(&self.key(KEY_HEADS), Value::Array(Array { of: ValueType::U32, items }));
         }
+        if let Some(full) = self.full_heads {
+            for name in HEAD_WIDTHS {
+                metadata.set(&self.key(name), size(full.width));
+                metadata.set(&self.key(&format!("{name}{OF_WINDOWED}")), size(self.head_dim));
+            }
+            for name in SHARED_KEYS {
+                metadata.set(&self.key(name), size(0));
+            }
+            let items = self.layers.iter().map(|kind| size(self.kv_heads(*kind))).collect();
+            metadata.set(&self.key(KEY_HEADS), Value::Array(Array { of: ValueType::U32, items }));
+        }
         if let Some(sizes) = self.delta_net {
             let DeltaNetSizes { key_heads, value_heads, key_width, taps, .. } = sizes;
             let given = [key_heads, value_heads, key_width, sizes.values(), taps];
@@ -173,7 +187,7 @@ impl Config {
                 metadata.set(&self.key(name), float(rope.theta));
             }
         }
-        if let (Rotation::LocalBase(_) | Rotation::LocalUnscaled, [rope]) =
+        if let (Rotation::LocalBase(_) | Rotation::ByKind { .. } | Rotation::LocalUnscaled, [rope]) =
             (self.architecture.rotation, self.ropes.as_slice())
         {
             metadata.set(&self.key(LOCAL_BASE), float(rope.theta));
@@ -183,7 +197,9 @@ impl Config {
                 metadata.set(&self.key(name), value);
             }
         }
-        if let Some(window) = self.window() {
+        // A file of an architecture whose layers are of two kinds has a window, used or not.
+        let window = self.window().or(self.full_heads.map(|_| self.context));
+        if let Some(window) = window {
             metadata.set(&self.key(WINDOW), size(window));
         }
         metadata
@@ -203,9 +219,24 @@ impl Config {
         )))
     }
 
-    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places. Of architectures whose
-    /// models have another one, a note says before writing that llama.cpp computes it with whole places.
+    /// Checks that the rope scaling is one that llama.cpp computes: YaRN with whole places, and proportional frequencies in
+    /// layers without a window. Of architectures whose models have YaRN with other places, a note says before writing that
+    /// llama.cpp computes it with whole places.
     fn check_yarn(&self) -> Result<()> {
+        let local =
+            self.ropes.get(1).filter(|_| matches!(self.architecture.rotation, Rotation::ByKind { .. }));
+        let plain = [RopeScaling::None, RopeScaling::Proportional { share: 1.0 }];
+        let full = matches!(
+            self.rope()?.scaling,
+            RopeScaling::None | RopeScaling::Proportional { .. } | RopeScaling::Divisors(_)
+        );
+        if local.is_some_and(|rope| !plain.contains(&rope.scaling) || !full) {
+            return Err(Error::Unsupported(
+                "a GGUF file of this architecture can say no rope scaling but proportional frequencies of layers without a \
+                 window; write a Hugging Face folder"
+                    .to_owned(),
+            ));
+        }
         match self.rope()?.scaling {
             RopeScaling::Yarn(Yarn { rounds: false, .. }) if !self.architecture.rounded_yarn => Err(Error::Unsupported(
                 "a GGUF file cannot say a YaRN scaling with a ramp between whole places; write a Hugging Face folder"
@@ -341,7 +372,10 @@ fn scaling_entries(rope: &Rope) -> Vec<(&'static str, Value)> {
                 (ATTENTION_FACTOR, float(long.attention_factor)),
             ]
         }
-        RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_) => Vec::new(),
+        RopeScaling::None
+        | RopeScaling::Llama3 { .. }
+        | RopeScaling::Proportional { .. }
+        | RopeScaling::Divisors(_) => Vec::new(),
     }
 }
 

@@ -6,16 +6,17 @@ use super::json::shown;
 use super::keys::Keys;
 use super::{
     ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME, CONVOLUTION,
-    CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY, LINEAR_ATTENTION,
-    MLP_LAYERS_KEY, NORMALISED_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY,
-    WINDOWED,
+    CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, FULL_HEADS, HEADS,
+    LAYER_TYPES_KEY, LINEAR_ATTENTION, MLP_LAYERS_KEY, NORMALISED_KEY, OTHER_KINDS, PER_LAYER_KEY,
+    ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WINDOWED,
 };
 use crate::model::architectures::{
     self, Architecture, DeltaNetLayers, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
 };
 use crate::model::binding::HeadOrder;
 use crate::model::config::{
-    DeltaNetSizes, ExpertSizes, FeedForward, LayerKind, LayerParts, MambaSizes, Mixer, sensible_size,
+    DeltaNetSizes, ExpertSizes, FeedForward, FullHeads, LayerKind, LayerParts, MambaSizes, Mixer, not_dense,
+    sensible_size,
 };
 use crate::{Error, Result};
 
@@ -80,6 +81,7 @@ impl Keys<'_> {
                     (None, _) => vec![false; n_layers],
                     (Some(_), _) => architectures::every(n_layers, self.every(rule.every_key, rule.every)?),
                 };
+                let has_window = self.with_last(architecture, has_window)?;
                 has_window.into_iter().map(|has| window.filter(|_| has)).collect()
             }
         };
@@ -99,6 +101,98 @@ impl Keys<'_> {
             feed_forward: self.feed_forward(architecture.experts, n_layers)?,
         };
         Ok(parts.kinds(n_ropes))
+    }
+
+    /// Sees to it that the last layer has no window where transformers takes it for one without: a list that says otherwise
+    /// is refused, and where there is no list the last layer is made so.
+    fn with_last(&self, architecture: &Architecture, mut has_window: Vec<bool>) -> Result<Vec<bool>> {
+        if architecture.full_heads.is_none() || has_window.last() != Some(&true) {
+            return Ok(has_window);
+        }
+        if self.present(LAYER_TYPES_KEY).is_some() {
+            return Err(Error::Unsupported(format!(
+                "{CONFIG_NAME}: {LAYER_TYPES_KEY} ends with {WINDOWED}, and transformers takes the last layer for one of \
+                 type {FULL}"
+            )));
+        }
+        if let Some(last) = has_window.last_mut() {
+            *last = false;
+        }
+        Ok(has_window)
+    }
+
+    /// Refuses what only models of another kind of the architecture have.
+    pub(super) fn refuse_other_kinds(&self, architecture: &Architecture) -> Result<()> {
+        let [inputs, shared, experts, wide] = OTHER_KINDS;
+        let refuse = |key: &str, has_experts: bool| {
+            let value = self.present(key).map(shown).unwrap_or_default();
+            let why = not_dense(architecture, has_experts);
+            Err(Error::Unsupported(format!("{CONFIG_NAME}: {key} is {value}: {why}")))
+        };
+        if self.flag_or(experts, false)? {
+            return refuse(experts, true);
+        }
+        for (key, usual) in [(inputs, 256), (shared, 0)] {
+            if self.present(key).map_or(Some(usual), Value::as_u64) != Some(0) {
+                return refuse(key, false);
+            }
+        }
+        if self.flag_or(wide, false)? { refuse(wide, false) } else { Ok(()) }
+    }
+
+    /// Reads the heads of layers without a window where they are other heads than those of layers with one, `windowed`: a
+    /// width and a number of key and value heads.
+    pub(super) fn full_heads(
+        &self,
+        architecture: &Architecture,
+        windowed: [usize; 2],
+        layers: &[LayerKind],
+    ) -> Result<Option<FullHeads>> {
+        let Some(usual) = architecture.full_heads else { return Ok(None) };
+        let [width_key, heads_key, values_key] = FULL_HEADS;
+        let keys_are_values = self.flag_or(values_key, false)?;
+        let [_, kv_heads] = windowed;
+        let mut full = [self.size_or(width_key, usual)?, kv_heads];
+        if let (true, [_, heads]) = (keys_are_values, &mut full) {
+            *heads = self.size_or(heads_key, kv_heads)?;
+        }
+        if self.present(PER_LAYER_KEY).is_some() {
+            full = self.heads_of_layers(windowed, layers)?;
+        }
+        let [width, kv_heads] = full;
+        Ok(Some(FullHeads { width, kv_heads, keys_are_values }))
+    }
+
+    /// Reads the heads of layers without a window from the settings of single layers, which have to agree.
+    fn heads_of_layers(&self, windowed: [usize; 2], layers: &[LayerKind]) -> Result<[usize; 2]> {
+        let unsupported = |what: String| Error::Unsupported(format!("{CONFIG_NAME}: {PER_LAYER_KEY} {what}"));
+        let entries = self.present(PER_LAYER_KEY).and_then(Value::as_object);
+        let entries = entries.ok_or_else(|| unsupported("is not an object".to_owned()))?;
+        let is_layer = |key: &str| key.parse().is_ok_and(|layer: usize| layer < layers.len());
+        if let Some(key) = entries.keys().find(|key| !is_layer(key)) {
+            return Err(unsupported(format!("has {key}, which is none of {} layers", layers.len())));
+        }
+        let mut full = None;
+        for (layer, kind) in layers.iter().enumerate() {
+            let mut own = windowed;
+            if let Some(entry) = entries.get(&layer.to_string()) {
+                let entry =
+                    entry.as_object().ok_or_else(|| unsupported(format!("has no object for {layer}")))?;
+                if let Some(key) = entry.keys().find(|key| !HEADS.contains(&key.as_str())) {
+                    return Err(unsupported(format!("has {key} for layer {layer}, which is not supported")));
+                }
+                for (slot, key) in own.iter_mut().zip(HEADS) {
+                    *slot = Keys(entry).size_or(key, *slot)?;
+                }
+            }
+            let expected = if kind.window.is_some() { windowed } else { *full.get_or_insert(own) };
+            if own != expected {
+                return Err(unsupported(format!(
+                    "gives layer {layer} other heads than other layers of its kind, which is not supported"
+                )));
+            }
+        }
+        Ok(full.unwrap_or(windowed))
     }
 
     /// Reads which layers have which mixer.

@@ -121,6 +121,24 @@ const LOCAL_BASE_KEY: &str = "rope_local_base_freq";
 /// Name of the gated activation by a sigmoid, and of that by a Gaussian as the hyperbolic tangent approximates it.
 const ACTIVATIONS: [&str; 2] = ["silu", "gelu_pytorch_tanh"];
 
+/// Keys of the heads of layers without a window: width, number of key and value heads, and whether keys are values.
+const FULL_HEADS: [&str; 3] = ["global_head_dim", "num_global_key_value_heads", "attention_k_eq_v"];
+
+/// Key of an object that has settings of single layers under their numbers, which come before [`FULL_HEADS`].
+const PER_LAYER_KEY: &str = "per_layer_config";
+
+/// Keys of the width of a head and of the number of key and value heads.
+const HEADS: [&str; 2] = ["head_dim", "num_key_value_heads"];
+
+/// Key of the object of the rotations of each kind of layer.
+const ROPE_KEY: &str = "rope_parameters";
+
+/// Keys of what only models of other kinds of an architecture have, where its layers without a window have other heads:
+/// the width of the inputs of each layer, the number of layers that use the keys and values of others, experts, and MLPs
+/// of double width.
+const OTHER_KINDS: [&str; 4] =
+    ["hidden_size_per_layer_input", "num_kv_shared_layers", "enable_moe_block", "use_double_wide_mlp"];
+
 /// Key of the list that says which layers are rotated, by 1, and which are not, by 0.
 const ROTATED_KEY: &str = "no_rope_layers";
 
@@ -183,6 +201,7 @@ impl Config {
         };
         let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
         let intermediate_size = keys.mlp_width(architecture)?;
+        let n_kv_heads = keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads);
         let layers = keys.kinds(architecture, n_layers, ropes.len())?;
         let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
         let experts = architecture.experts.filter(|_| has_experts);
@@ -197,8 +216,9 @@ impl Config {
             hidden_size,
             intermediate_size,
             n_heads,
-            n_kv_heads: keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads),
+            n_kv_heads,
             head_dim,
+            full_heads: keys.full_heads(architecture, [head_dim, n_kv_heads], &layers)?,
             vocab_size,
             context,
             norm_epsilon: keys
@@ -416,9 +436,15 @@ impl Keys<'_> {
                 ));
             }
         }
+        if architecture.full_heads.is_some() {
+            self.refuse_other_kinds(architecture)?;
+        }
         let of_experts = architecture.experts.is_none().then_some(["num_local_experts", "num_experts"]);
         let of_heads = (architecture.head_norms == HeadNorms::None).then_some("use_qk_norm");
-        let of_no_model = ["use_bidirectional_attention"];
+        // Where only images are seen from both sides, tokens of a text see those before them.
+        let both_sides = "use_bidirectional_attention";
+        let of_images = self.present(both_sides).and_then(Value::as_str) == Some("vision");
+        let of_no_model = (architecture.full_heads.is_none() || !of_images).then_some(both_sides);
         for key in of_experts.into_iter().flatten().chain(of_heads).chain(of_no_model) {
             let neutral = |value: &Value| value.as_bool() == Some(false) || value.as_u64() == Some(0);
             if let Some(value) = self.present(key)
@@ -460,6 +486,12 @@ impl Keys<'_> {
             Scaling::Logits(usual) => {
                 Ok(Scales { logits: number("logit_scale", usual)?, ..Scales::default() })
             }
+            Scaling::Layers => Ok(Scales {
+                embedding: (hidden_size as f64).sqrt(),
+                scores: Some(1.0),
+                logit_cap: cap("final_logit_softcapping", None)?,
+                ..Scales::default()
+            }),
             Scaling::Gemma { scalar, caps: [scores, logits], .. } => Ok(Scales {
                 embedding: (hidden_size as f64).sqrt(),
                 scores: Some(number("query_pre_attn_scalar", scalar)?.powf(-0.5)),

@@ -3,11 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::json::shown;
-use super::{CONFIG_NAME, FULL, Keys, LOCAL_BASE_KEY, WINDOWED};
+use super::{CONFIG_NAME, FULL, Keys, LOCAL_BASE_KEY, ROPE_KEY, WINDOWED};
 use crate::model::architectures::{Architecture, Rotation};
 use crate::model::config::QueryGrowth;
 use crate::model::rope::{LongRope, Rope, RopeScaling, Yarn};
 use crate::{Error, Result};
+
+/// Key of the share of each head, or of the frequencies, that is rotated.
+pub(super) const SHARE_KEY: &str = "partial_rotary_factor";
 
 impl Keys<'_> {
     /// Reads the rotations of layers without a window and with one (one rotation if they are alike), the share of each
@@ -21,7 +24,16 @@ impl Keys<'_> {
     ) -> Result<(Vec<Rope>, f64, Option<QueryGrowth>)> {
         let (key, object) = self.rope_object(notes)?;
         let of_kind = |kind: &str| object.and_then(|object| object.get(kind)).and_then(Value::as_object);
-        let is_local = matches!(architecture.rotation, Rotation::LocalBase(_) | Rotation::LocalUnscaled);
+        let is_local = matches!(
+            architecture.rotation,
+            Rotation::LocalBase(_) | Rotation::LocalUnscaled | Rotation::ByKind { .. }
+        );
+        let lacks_kind = object.is_some() && [FULL, WINDOWED].into_iter().any(|kind| of_kind(kind).is_none());
+        if let (Rotation::ByKind { .. }, true) = (architecture.rotation, lacks_kind) {
+            return Err(Error::Format(format!(
+                "{CONFIG_NAME}: {key} has no object for each of {FULL} and {WINDOWED}"
+            )));
+        }
         let by_kind = is_local && of_kind(FULL).is_some();
         let full = if by_kind { of_kind(FULL) } else { object };
         let theta = |object: Option<&Map<String, Value>>, usual: f64| match object
@@ -46,9 +58,13 @@ impl Keys<'_> {
             base *= alpha.powf(head_dim as f64 / (head_dim as f64 - 2.0));
             scaling = RopeScaling::None;
         }
+        if let (Rotation::ByKind { share, .. }, None) = (architecture.rotation, object) {
+            scaling = RopeScaling::Proportional { share };
+        }
         let mut ropes = vec![Rope { theta: base, scaling }];
         let local = match architecture.rotation {
             Rotation::LocalBase(usual) => Some(positive(LOCAL_BASE_KEY, usual)?),
+            Rotation::ByKind { base, .. } => Some(base),
             Rotation::LocalUnscaled => Some(theta_of_full),
             _ => None,
         };
@@ -67,7 +83,11 @@ impl Keys<'_> {
         architecture: &Architecture,
         object: Option<&Map<String, Value>>,
     ) -> Result<f64> {
-        let key = "partial_rotary_factor";
+        let key = SHARE_KEY;
+        // Proportional frequencies have their own share.
+        if let Rotation::ByKind { .. } = architecture.rotation {
+            return Ok(1.0);
+        }
         let given = object.and_then(|object| object.get(key)).or(self.present(key)).filter(|v| !v.is_null());
         let share = match given {
             None => return Ok(architecture.usual.rotated_share.unwrap_or(1.0)),
@@ -120,7 +140,7 @@ impl Keys<'_> {
                 }
                 ("rope_scaling", Some(scaling))
             }
-            (None, parameters) => ("rope_parameters", parameters),
+            (None, parameters) => (ROPE_KEY, parameters),
         };
         match value.map(|value| (value.as_object(), value)) {
             None => Ok((key, None)),
@@ -164,6 +184,18 @@ impl Keys<'_> {
         Ok(match kind.unwrap_or("default") {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear { factor: number("factor")? },
+            "proportional" if matches!(architecture.rotation, Rotation::ByKind { .. }) => {
+                if object.contains_key("factor") && number("factor")? != 1.0 {
+                    return Err(unsupported(
+                        "a factor of proportional frequencies is not supported".to_owned(),
+                    ));
+                }
+                let share = if object.contains_key(SHARE_KEY) { number(SHARE_KEY)? } else { 1.0 };
+                if share > 1.0 {
+                    return Err(unsupported(format!("{SHARE_KEY} is {share}, not a share of a head")));
+                }
+                RopeScaling::Proportional { share }
+            }
             "llama3" => RopeScaling::Llama3 {
                 factor: number("factor")?,
                 low_frequency_factor: number("low_freq_factor")?,

@@ -4,12 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::json::{MARK, unmarked};
 use super::kinds::layer_type;
+use super::rope::SHARE_KEY;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
-    CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, LAYER_TYPES_KEY,
-    LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY, NORMALISED_KEY, PLAIN_ATTENTION, QUANTISED_KEY,
-    ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY,
-    WINDOWED,
+    CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, FULL_HEADS, HEADS,
+    LAYER_TYPES_KEY, LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY, NORMALISED_KEY, OTHER_KINDS,
+    PER_LAYER_KEY, PLAIN_ATTENTION, QUANTISED_KEY, ROPE_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY,
+    TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
@@ -61,6 +62,14 @@ impl Config {
             raw.insert(ROTATED_KEY.into(), regroup(ROTATED_KEY, &rotated, groups)?.into());
         }
         self.say_periods(&mut raw, groups)?;
+        self.check_last(&regroup("the kinds of layers", &self.layers, groups)?)?;
+        if let Some(Value::Object(entries)) = raw.get_mut(PER_LAYER_KEY) {
+            // Settings of single layers, which are numbered anew.
+            let of_layer = |layer: usize| entries.get(&layer.to_string()).cloned();
+            let all: Vec<Option<Value>> = (0..self.n_layers).map(of_layer).collect();
+            let kept = regroup(PER_LAYER_KEY, &all, groups)?.into_iter().enumerate();
+            *entries = kept.filter_map(|(layer, entry)| Some((layer.to_string(), entry?))).collect();
+        }
         if self.architecture.experts.is_some_and(|experts| experts.layers == ExpertLayers::Listed) {
             // A list of layers, not of entries for layers: those that have no experts, as they are numbered now.
             let feed_forward: Vec<FeedForward> = self.layers.iter().map(|layer| layer.feed_forward).collect();
@@ -172,7 +181,9 @@ impl Config {
         let rope = self.rope()?;
         let scaling = match &rope.scaling {
             RopeScaling::Divisors(divisors) => {
-                RopeScaling::llama3_of(divisors, self.rotated_width, rope.theta).ok_or_else(|| {
+                let by_kind = matches!(architecture.rotation, Rotation::ByKind { .. });
+                let rule = RopeScaling::llama3_of(divisors, self.rotated_width, rope.theta);
+                rule.filter(|_| !by_kind).ok_or_else(|| {
                     Error::Unsupported(format!(
                         "the model's rotary frequencies are changed in a way that {CONFIG_NAME} cannot say; \
                          write a .gguf file instead"
@@ -194,7 +205,8 @@ impl Config {
         // A token id that is not there would be taken for the class's own; null says that there is no such token. The
         // same is true of a window.
         let needed = |key: &str| {
-            key.ends_with("_token_id") || architecture.windows != Windows::Never && key == "sliding_window"
+            let has_windows = architecture.windows != Windows::Never && architecture.full_heads.is_none();
+            key.ends_with("_token_id") || has_windows && key == "sliding_window"
         };
         let mut object: Map<_, _> =
             object.into_iter().filter(|(key, value)| !value.is_null() || needed(key)).collect();
@@ -290,6 +302,16 @@ impl Config {
         if architecture.rotation == Rotation::Never {
             return;
         }
+        if let (Rotation::ByKind { .. }, Some(local)) = (architecture.rotation, self.ropes.last()) {
+            let share = match scaling {
+                RopeScaling::Proportional { share } => *share,
+                _ => 1.0,
+            };
+            let full = json!({ "rope_type": "proportional", SHARE_KEY: share, "rope_theta": theta });
+            let windowed = json!({ "rope_type": "default", "rope_theta": local.theta });
+            object.insert(ROPE_KEY.into(), json!({ FULL: full, WINDOWED: windowed }));
+            return;
+        }
         object.insert("rope_theta".into(), theta.into());
         let mut scaled = scaling_object(scaling);
         if let (Some(QueryGrowth { beta, context }), Value::Object(scaled)) = (self.query_growth, &mut scaled)
@@ -310,7 +332,7 @@ impl Config {
         }
         if architecture.usual.rotated_share.is_some() {
             let share = self.rotated_width as f64 / self.head_dim as f64;
-            object.insert("partial_rotary_factor".into(), share.into());
+            object.insert(SHARE_KEY.into(), share.into());
         }
         match architecture.rotation {
             Rotation::LocalBase(usual) => {
@@ -322,6 +344,7 @@ impl Config {
                 object.insert("position_embedding_type".into(), if rotates { "rope" } else { "nope" }.into());
             }
             Rotation::All
+            | Rotation::ByKind { .. }
             | Rotation::Never
             | Rotation::AllBut(_)
             | Rotation::LocalUnscaled
@@ -353,6 +376,7 @@ impl Config {
                 ("logits_scaling".to_owned(), json!(1.0 / logits)),
             ]),
             Scaling::Logits(_) => object.extend([("logit_scale".to_owned(), json!(logits))]),
+            Scaling::Layers => object.extend([("final_logit_softcapping".to_owned(), json!(logit_cap))]),
             Scaling::Gemma { .. } => object.extend([
                 ("query_pre_attn_scalar".to_owned(), json!(self.score_scale().powi(-2).round() as u64)),
                 ("attn_logit_softcapping".to_owned(), json!(score_cap)),
@@ -380,6 +404,21 @@ impl Config {
                 (STEP_RANK_KEY.to_owned(), json!(rank)),
                 (TAPS_KEY.to_owned(), json!(taps)),
             ]);
+        }
+        if let Some(full) = self.full_heads {
+            let values = [json!(full.width), json!(full.kv_heads), json!(full.keys_are_values)];
+            object.extend(FULL_HEADS.iter().map(|key| (*key).to_owned()).zip(values));
+            // The number of heads counts only where keys are values.
+            if !full.keys_are_values && full.kv_heads != self.n_kv_heads {
+                let [width_key, heads_key] = HEADS;
+                let entry = json!({ width_key: full.width, heads_key: full.kv_heads });
+                let of_full = self.layers.iter().enumerate().filter(|(_, kind)| kind.window.is_none());
+                let entries: Map<String, Value> =
+                    of_full.map(|(layer, _)| (layer.to_string(), entry.clone())).collect();
+                object.insert(PER_LAYER_KEY.into(), entries.into());
+            }
+            let none = [json!(0), json!(0), json!(false), json!(false)];
+            object.extend(OTHER_KINDS.iter().map(|key| (*key).to_owned()).zip(none));
         }
         if let Some(taps) = self.short_convolution {
             object.insert(CONVOLUTION_TAPS_KEY.into(), taps.into());
@@ -415,7 +454,7 @@ pub fn say_expert_count(raw: &mut Map<String, Value>, rule: architectures::Exper
 
 pub(super) fn scaling_object(scaling: &RopeScaling) -> Value {
     match scaling {
-        RopeScaling::None | RopeScaling::Divisors(_) => Value::Null,
+        RopeScaling::None | RopeScaling::Proportional { .. } | RopeScaling::Divisors(_) => Value::Null,
         RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
         RopeScaling::Long(long) => json!({
             "type": "longrope", "short_factor": long.short, "long_factor": long.long,

@@ -135,7 +135,12 @@ impl File {
         let other = || unsupported("normalizer and pre-tokenizer are neither byte-level nor SentencePiece's");
         let text = |json: &Json, name: &str| json.get(name).and_then(Json::as_str).map(str::to_owned);
         let kind = |json: &Json| text(json, "type");
-        if self.pre_tokenizer.is_null() {
+        // Where the normaliser leaves no space, cutting at spaces cuts nothing.
+        let cuts_nothing = kind(&self.pre_tokenizer).as_deref() == Some("Split")
+            && self.pre_tokenizer.get("pattern").and_then(|pattern| text(pattern, "String")).as_deref()
+                == Some(" ")
+            && !self.normalizer.is_null();
+        if self.pre_tokenizer.is_null() || cuts_nothing {
             let steps = self.normalizer.get("normalizers").and_then(Json::as_array).map(Vec::as_slice);
             let (prefix, spaces) = match steps.unwrap_or(std::slice::from_ref(&self.normalizer)) {
                 [prefix, spaces] => (Some(prefix), spaces),

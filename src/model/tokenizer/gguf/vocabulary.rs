@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use tokenizers::models::bpe::Vocab;
 
-use super::key;
 use super::kind::Kind;
 use super::pre_tokenizers::{self, PreTokenizer};
+use super::{LISTED, key};
 use crate::format::gguf::{Metadata, Value};
 use crate::model::config::special::{self, SENTENCE_PIECE, SpecialIds, bad};
 use crate::{Error, Result};
@@ -20,8 +20,10 @@ const MAX_PIECE_BYTES: usize = 256;
 /// Algorithm that turns text into tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Algorithm {
-    /// BPE over characters, with `▁` for spaces.
+    /// BPE over characters, with `▁` for spaces; merges follow from scores.
     SentencePiece,
+    /// The same with merges that are listed.
+    Listed,
     /// BPE over bytes, within the pieces that the pre-tokenizer cuts.
     ByteLevel(&'static PreTokenizer),
 }
@@ -62,12 +64,12 @@ impl<'a> Vocabulary<'a> {
         // A template that is no text would be lost on the way to a Hugging Face folder.
         reader.text(key::CHAT_TEMPLATE)?;
         if let Some(long) = tokens.iter().position(|token| token.len() > MAX_PIECE_BYTES)
-            && sentence_piece
+            && !matches!(algorithm, Algorithm::ByteLevel(_))
         {
             return Err(reader.bad(key::TOKENS, &format!("has a piece, {long}, longer than any text needs")));
         }
         let add_bos = match algorithm {
-            Algorithm::SentencePiece => true,
+            Algorithm::SentencePiece | Algorithm::Listed => true,
             Algorithm::ByteLevel(pre) => pre.adds_bos,
         };
         Ok(Self {
@@ -79,9 +81,11 @@ impl<'a> Vocabulary<'a> {
             eos,
             unknown,
             padding,
-            add_bos: reader.flag(key::ADD_BOS, add_bos)?,
+            // llama.cpp puts BOS before a text whatever a file with listed merges says.
+            add_bos: reader.flag(key::ADD_BOS, add_bos)? || matches!(algorithm, Algorithm::Listed),
             add_eos: reader.flag(key::ADD_EOS, false)?,
-            add_space_prefix: reader.flag(key::ADD_SPACE_PREFIX, sentence_piece)?,
+            add_space_prefix: reader.flag(key::ADD_SPACE_PREFIX, sentence_piece)?
+                && !matches!(algorithm, Algorithm::Listed),
             tokens,
         })
     }
@@ -185,6 +189,7 @@ impl<'a> Reader<'a> {
         match self.text(key::MODEL)? {
             None => Err(self.bad(key::MODEL, "is missing")),
             Some(SENTENCE_PIECE) => Ok(Algorithm::SentencePiece),
+            Some(LISTED) => Ok(Algorithm::Listed),
             Some("gpt2") => {
                 let name = self.text(key::PRE)?.unwrap_or("default");
                 match pre_tokenizers::by_name(name) {
@@ -193,7 +198,7 @@ impl<'a> Reader<'a> {
                 }
             }
             Some(other) => unsupported(format!(
-                "the tokenizer model {other:?} is not supported; \"llama\" and \"gpt2\" are"
+                "the tokenizer model {other:?} is not supported; \"llama\", \"gemma4\" and \"gpt2\" are"
             )),
         }
     }

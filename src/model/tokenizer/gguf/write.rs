@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::hugging_face::{Added, Config, File, bad, unsupported};
 use super::kind::Kind;
-use super::{SpecialIds, key, merges};
+use super::{LISTED, SpecialIds, key, merges};
 use crate::format::gguf::{Array, Value, ValueType};
 use crate::model::config::special::SENTENCE_PIECE;
 use crate::{Error, Result};
@@ -30,6 +30,30 @@ pub fn to_metadata(
     vocab_size: usize,
     special: SpecialIds,
 ) -> Result<Vec<(String, Value)>> {
+    metadata(tokenizer_json, tokenizer_config_json, vocab_size, special, false)
+}
+
+/// Makes such metadata as [`to_metadata`] does, but with the merges of a tokenizer over characters in a list.
+///
+/// # Errors
+/// Those of [`to_metadata`], but for merges that do not follow from scores; [`Error::Unsupported`] for such a tokenizer
+/// that puts a space before a text.
+pub fn to_metadata_with_merges(
+    tokenizer_json: &[u8],
+    tokenizer_config_json: Option<&[u8]>,
+    vocab_size: usize,
+    special: SpecialIds,
+) -> Result<Vec<(String, Value)>> {
+    metadata(tokenizer_json, tokenizer_config_json, vocab_size, special, true)
+}
+
+fn metadata(
+    tokenizer_json: &[u8],
+    tokenizer_config_json: Option<&[u8]>,
+    vocab_size: usize,
+    special: SpecialIds,
+    lists_merges: bool,
+) -> Result<Vec<(String, Value)>> {
     let file = File::parse(tokenizer_json)?;
     let config = Config::parse(tokenizer_config_json)?;
     let (tokens, kinds) = tokens_and_kinds(&file, vocab_size)?;
@@ -39,11 +63,16 @@ pub fn to_metadata(
     if file.is_byte_level() {
         entries.text(key::MODEL, "gpt2");
         entries.text(key::PRE, file.pre_tokenizer_name()?);
-        if pairs.iter().any(|(left, right)| left.contains(' ') || right.contains(' ')) {
-            return Err(unsupported("merges have spaces within tokens, which llama.cpp puts between them"));
+        entries.add(key::MERGES, listed(&pairs)?);
+    } else if lists_merges {
+        if file.space_prefix()? {
+            return Err(unsupported(
+                "texts begin with a space, which llama.cpp does not put before one here",
+            ));
         }
-        let lines = pairs.iter().map(|(left, right)| format!("{left} {right}"));
-        entries.add(key::MERGES, Value::strings(lines));
+        entries.text(key::MODEL, LISTED);
+        entries.add(key::ADD_SPACE_PREFIX, Value::Bool(false));
+        entries.add(key::MERGES, listed(&pairs)?);
     } else {
         entries.text(key::MODEL, SENTENCE_PIECE);
         entries.text(key::PRE, "default");
@@ -59,6 +88,14 @@ pub fn to_metadata(
     }
     entries.add(key::TOKENS, Value::strings(tokens));
     Ok(entries.0)
+}
+
+/// Returns merges as a list of lines.
+fn listed(pairs: &[(String, String)]) -> Result<Value> {
+    if pairs.iter().any(|(left, right)| left.contains(' ') || right.contains(' ')) {
+        return Err(unsupported("merges have spaces within tokens, which llama.cpp puts between them"));
+    }
+    Ok(Value::strings(pairs.iter().map(|(left, right)| format!("{left} {right}"))))
 }
 
 #[derive(Default)]
