@@ -44,14 +44,18 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
     }
     let mut apart = layers_apart(model, output, combines)?;
     check_averages(model, output, options.operator)?;
-    if options.selection != Selection::Hand && !combines {
-        // Of several such layers one would do, but the rules do not know of that.
-        apart.extend(model.config.last_that_stays());
-        apart.sort_unstable();
-        apart.dedup();
+    let mut notes = Vec::new();
+    // Of several such layers one would do, but the rules do not know of that.
+    let last = model.config.last_that_stays();
+    if let (Some(last), false) = (last, combines || options.selection == Selection::Hand) {
+        notes.push(format!(
+            "Layer {last} stays, because transformers takes the last layer for one without a window."
+        ));
+        apart.retain(|layer| *layer != last);
+        options.apart.push(last);
     }
     if apart.is_empty() {
-        return Ok(Vec::new());
+        return Ok(notes);
     }
     let note = match combines {
         true => {
@@ -65,7 +69,8 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
         ),
     };
     options.apart.extend(apart);
-    Ok(vec![note])
+    notes.push(note);
+    Ok(notes)
 }
 
 /// Checks that files stored as `output` says can hold the averages of experts of `model` that `operator` may make.

@@ -6,7 +6,9 @@ use laminate::format::element::Element;
 use laminate::internals::model::tensors::{Role, TensorId};
 use laminate::internals::model::weights::fetch::read_f32;
 use laminate::plan::{Operator, Selection};
-use laminate::{CalibrationOptions, Error, Model, PlanOptions, Session, Silent, TextOptions, WriteOptions};
+use laminate::{
+    CalibrationOptions, Error, Method, Model, PlanOptions, Session, Silent, TextOptions, WriteOptions,
+};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -98,6 +100,21 @@ fn the_last_layer_has_no_window() {
         without(&[3]).unwrap();
         let message = without(&[2, 3]).unwrap_err().to_string();
         assert!(message.contains("without a window") && message.contains("keep layer 3"), "{message}");
+    }
+}
+
+#[test]
+fn rules_leave_the_last_layer_without_a_window() {
+    let mut session = Session::new(open_files(&hugging_face(DENSE, "config.json")).unwrap(), cpu());
+    let calibration = CalibrationOptions { samples: 24, tokens: 16, ..CalibrationOptions::default() };
+    run(session.similarity(&calibration, &Silent)).unwrap();
+    for method in ["shortgpt", "sleb"] {
+        let options = Method::named(method).unwrap().options(2, 0);
+        let report = run(session.plan(&options, &output(Container::Gguf), &Silent)).unwrap();
+        let last = report.plan.groups.len() - 1;
+        assert_eq!(report.plan.survivor(last), Some(3), "{method}: {:?}", report.plan.groups);
+        let said = |warning: &String| warning.starts_with("Layer 3 stays, because transformers");
+        assert!(report.warnings.iter().any(said), "{method}: {:?}", report.warnings);
     }
 }
 
