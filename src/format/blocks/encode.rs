@@ -39,9 +39,13 @@ impl BlockType {
     /// rows. A common factor of all importances changes nothing. Q8_0 and MXFP4 take no notice of
     /// importances.
     ///
-    /// The bytes are those of llama.cpp with an importance matrix, except where no weight that shares a scale
-    /// is in a column of importance above zero. llama.cpp stores zeros there in some types, whatever the
-    /// weights; here they are encoded as if equally important.
+    /// The bytes are those of llama.cpp with an importance matrix, with two exceptions:
+    ///
+    /// - Where no weight of a group with its own scale is in a column of importance above zero, llama.cpp
+    ///   stores zeros in the types without offsets, and it does for such a block of Q2_K, Q4_K and Q5_K. Here
+    ///   the weights are encoded as if equally important.
+    /// - If the largest importance is above 1e9 or below 1e-9, products of llama.cpp's overflow or vanish.
+    ///   Here all importances are divided by a power of two first.
     ///
     /// ```
     /// use laminate::format::blocks::BlockType;

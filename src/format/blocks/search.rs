@@ -225,8 +225,9 @@ pub(super) fn search_affine<const N: usize, const LEN: usize>(
         sum_x = sum_x + *w * *x;
     }
     let mut q = [Lanes::ZERO; LEN];
-    // In a sub-block of equal values the divisor is infinite, the scale zero and every error NaN. A NaN is
-    // never less than another error, so the loop keeps this first solution.
+    // In a sub-block of equal values that are not above zero, the divisor is infinite and the codes and the
+    // scale are zero. No trial then has a determinant above zero, so the loop keeps this first solution, as it
+    // does where all weights are zero.
     let mut divisor = Lanes::splat(top) / (high - low);
     let (mut scale, mut offset) = (Lanes::splat(1.0) / divisor, low);
     for (q, x) in q.iter_mut().zip(x) {
