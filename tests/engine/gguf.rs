@@ -430,7 +430,7 @@ fn most_lost(element: Element) -> f64 {
         // Two bits without importances are too few for stories260K.
         Element::Block(BlockType::Q2K) => 12.0,
         Element::Block(BlockType::Q3K) => 2.0,
-        Element::Block(BlockType::Mxfp4) => 1.2,
+        Element::Block(BlockType::Mxfp4) => 1.3,
         _ => 1.15,
     }
 }
