@@ -31,8 +31,8 @@ use super::k_layout::{
 };
 use super::lanes::{Lanes, codes, rows};
 use super::search::{
-    Affine, Loss, NEGLIGIBLE, Symmetric, Trials, descend, multiples, offset_code, search_affine,
-    search_symmetric, sum, sum_of_squares, weighed, weighted_multiples,
+    Affine, NEGLIGIBLE, Symmetric, Trials, descend, multiples, offset_code, search_affine, search_symmetric,
+    square, sum, sum_of_squares, weighed, weighted_multiples,
 };
 
 /// The trials of an affine search with importances.
@@ -42,7 +42,7 @@ pub(super) const WEIGHTED_TRIALS: Trials = Trials { first: -0.9, by: 0.05, last:
 pub(super) fn encode_q2_k(x: &[f32; 256]) -> Option<[u8; 84]> {
     let x = rows::<16, 16>(x);
     let trials = Trials { first: -0.5, by: 0.1, last: 15 };
-    let found = search_affine(&x, &x.map(Lanes::abs), 3.0, &trials, Loss::Magnitude);
+    let found = search_affine(&x, &x.map(Lanes::abs), 3.0, &trials, Lanes::abs);
     pack_q2_k(&x, &found, multiples(found.scale, 15.0)?, multiples(found.min, 15.0)?)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn weigh_q2_k(x: &[f32; 256], importance: &[f32; 256]) -> Option<[u8;
     let mean_square = sum_of_squares(x) / 256.0;
     let x = rows::<16, 16>(x);
     let w = weighed(&x, &rows(&or_equal(importance)), Lanes::splat(mean_square));
-    let found = search_affine(&x, &w, 3.0, &WEIGHTED_TRIALS, Loss::Square);
+    let found = search_affine(&x, &w, 3.0, &WEIGHTED_TRIALS, square);
     let fit = |of| weighted_multiples(of, sum(&w), 15.0);
     pack_q2_k(&x, &found, fit(found.scale)?, fit(found.min)?)
 }
@@ -160,7 +160,7 @@ fn affine_block(x: &[f32; 256], top: f32, trials: &Trials) -> Option<([u8; 16], 
     let x = rows::<8, 32>(x);
     let squares = x.iter().fold(Lanes::ZERO, |sum, x| sum + *x * *x);
     let rms = (squares / Lanes::splat(32.0)).map(f32::sqrt);
-    let found = search_affine(&x, &x.map(|x| rms + x.abs()), top, trials, Loss::Square);
+    let found = search_affine(&x, &x.map(|x| rms + x.abs()), top, trials, square);
     round_block(&x, &found, multiples(found.scale, 63.0)?, multiples(found.min, 63.0)?)
 }
 
@@ -169,7 +169,7 @@ fn weighted_affine_block(x: &[f32; 256], importance: &[f32; 256], top: f32) -> O
     let mean_square = 2.0 * sum_of_squares(x) / 256.0;
     let x = rows::<8, 32>(x);
     let w = weighed(&x, &rows(&or_equal(importance)), Lanes::splat(mean_square));
-    let found = search_affine(&x, &w, top, &WEIGHTED_TRIALS, Loss::Square);
+    let found = search_affine(&x, &w, top, &WEIGHTED_TRIALS, square);
     let fit = |of| weighted_multiples(of, sum(&w), 63.0);
     round_block(&x, &found, fit(found.scale)?, fit(found.min)?)
 }

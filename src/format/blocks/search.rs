@@ -176,13 +176,10 @@ pub(super) struct Trials {
     pub last: u8,
 }
 
-/// What an affine search minimises the weighted sum of.
-#[derive(Clone, Copy)]
-pub(super) enum Loss {
-    /// Squares of the errors.
-    Square,
-    /// Magnitudes of the errors.
-    Magnitude,
+/// The loss of most affine searches.
+#[inline(always)]
+pub(super) fn square<const N: usize>(error: Lanes<N>) -> Lanes<N> {
+    error * error
 }
 
 /// Result of [`search_affine`]: one lane per sub-block.
@@ -204,7 +201,7 @@ impl<const N: usize> Affine<N> {
     }
 }
 
-/// Finds, for every sub-block, the scale `s` and the offset `-min` with the least weighted loss of
+/// Finds, for every sub-block, the scale `s` and the offset `-min` with the least weighted sum of `loss` of
 /// `s q + offset - x`, over several ways to round `x` to codes `q` from 0 to `top`. The first way spans the
 /// range from the smallest value (or 0) to the largest in `top` steps. The others span the range from the
 /// best offset so far to the largest value. For given codes, `s` and the offset come from a weighted linear
@@ -214,7 +211,7 @@ pub(super) fn search_affine<const N: usize, const LEN: usize>(
     w: &[Lanes<N>; LEN],
     top: f32,
     trials: &Trials,
-    loss: Loss,
+    loss: impl Fn(Lanes<N>) -> Lanes<N> + Copy,
 ) -> Affine<N> {
     let (mut sum_w, mut sum_x) = (Lanes::ZERO, Lanes::ZERO);
     let (mut low, mut high) = (Lanes::ZERO, Lanes::splat(f32::MIN));
@@ -285,16 +282,13 @@ fn weighted_error<const N: usize, const LEN: usize>(
     q: &[Lanes<N>; LEN],
     scale: Lanes<N>,
     offset: Lanes<N>,
-    loss: Loss,
+    loss: impl Fn(Lanes<N>) -> Lanes<N>,
 ) -> Lanes<N> {
-    let errors = |loss: fn(Lanes<N>) -> Lanes<N>| {
-        let terms = x.iter().zip(w).zip(q);
-        terms.fold(Lanes::ZERO, |sum, ((x, w), q)| sum + *w * loss(scale * *q + offset - *x))
-    };
-    match loss {
-        Loss::Square => errors(|error| error * error),
-        Loss::Magnitude => errors(Lanes::abs),
+    let mut sum = Lanes::ZERO;
+    for ((x, w), q) in x.iter().zip(w).zip(q) {
+        sum = sum + *w * loss(scale * *q + offset - *x);
     }
+    sum
 }
 
 /// Approximates non-negative numbers by a scale times integers from 0 to `top`, so that the largest number

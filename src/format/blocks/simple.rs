@@ -16,7 +16,7 @@
 use super::fields::{field, finite_half, from_nibbles, half_at, nibbles, set};
 use super::k_encode::{WEIGHTED_TRIALS, has_importance, ones_unless};
 use super::lanes::{Lanes, rows};
-use super::search::{Loss, search_affine, search_symmetric, weighed};
+use super::search::{search_affine, search_symmetric, square, weighed};
 
 pub(super) fn decode_q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     scale(half_at::<0, _>(block), 8, &nibbles(field::<2, 16, _>(block)), out);
@@ -218,7 +218,7 @@ fn weighted_affine<const MAX: u8>(
 ) -> ([f32; 8], [f32; 8], [[u8; 32]; 8]) {
     let x = rows::<8, 32>(x);
     let w = weighed(&x, &rows(importance), Lanes::splat(mean_square));
-    let found = search_affine(&x, &w, f32::from(MAX), &WEIGHTED_TRIALS, Loss::Square);
+    let found = search_affine(&x, &w, f32::from(MAX), &WEIGHTED_TRIALS, square);
     let offset = Lanes::ZERO - found.min;
     (found.scale.0, offset.0, blocks(&x.map(|x| found.codes(x))))
 }
