@@ -3,7 +3,8 @@ import type { BlockType, NumberType } from './engine/protocol/output'
 
 /** What the quantised types cost: bits for each weight, with the scales of its block. */
 const BITS: Record<BlockType, number> = {
-  q8_0: 8.5, q6_k: 6.5625, q5_k: 5.5, q4_k: 4.5, q5_1: 6, q5_0: 5.5, q4_1: 5, q4_0: 4.5,
+  q8_0: 8.5, q6_k: 6.5625, q5_k: 5.5, q5_1: 6, q5_0: 5.5, q4_k: 4.5, iq4_nl: 4.5, iq4_xs: 4.25, q4_1: 5, q4_0: 4.5, mxfp4: 4.25,
+  q3_k: 3.4375, q2_k: 2.625,
 }
 const FLOATS: [NumberType, string][] = [['f32', 'F32'], ['f16', 'F16'], ['bf16', 'BF16']]
 const BLOCKS = (Object.keys(BITS) as BlockType[]).map(type => [type, `${type.toUpperCase()}, ${figure(BITS[type])} bits`] as [NumberType, string])
@@ -50,7 +51,7 @@ export function misfit(type: NumberType, { hidden_size, intermediate_size }: Mod
 }
 
 function blockOf(type: BlockType): number {
-  return type.endsWith('_k') ? 256 : 32
+  return type.endsWith('_k') || type === 'iq4_xs' ? 256 : 32
 }
 
 function figure(bits: number): string {

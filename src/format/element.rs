@@ -61,13 +61,19 @@ impl Element {
         }
     }
 
-    /// Returns the type in which computed values of this type are stored, in rows of `row` values: the type
-    /// itself if it is a float, else [`BlockType::encodable`], or `F16` if a row is not a whole number of
-    /// blocks.
+    /// Returns the type in which computed values of this type are stored, in rows of `row` values, if no
+    /// other type is asked for: the type itself if it is a float, else [`BlockType::stored_as`], or `F16` if
+    /// a row is not a whole number of blocks.
     pub fn storable(self, row: u64) -> Self {
-        let Element::Block(block) = self else { return self };
-        let encodable = Element::Block(block.encodable());
-        if row.is_multiple_of(encodable.block().0) { encodable } else { Element::F16 }
+        match self {
+            Element::Block(block) => Element::Block(block.stored_as()).fitting(row),
+            float => float,
+        }
+    }
+
+    /// Returns this type, or `F16` if a row of `row` values is not a whole number of its blocks.
+    pub fn fitting(self, row: u64) -> Self {
+        if row.is_multiple_of(self.block().0) { self } else { Element::F16 }
     }
 }
 

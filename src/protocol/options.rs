@@ -222,7 +222,7 @@ impl WriteOptions {
     /// Checks that the files of `model` can hold the element type.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a quantised type in a Hugging Face folder, and for a type that can only be read.
+    /// [`Error::Usage`] for a quantised type in a Hugging Face folder.
     pub fn check(&self, model: &Model) -> Result<()> {
         let Some(Element::Block(block)) = self.dtype else { return Ok(()) };
         let name = block.to_string().to_lowercase();
@@ -230,12 +230,6 @@ impl WriteOptions {
             return Err(Error::Usage(format!(
                 "{name} is for GGUF files, and the result would be a Hugging Face folder: give a .gguf file, or \
                  choose f16, bf16 or f32"
-            )));
-        }
-        if block.encodable() != block {
-            return Err(Error::Usage(format!(
-                "{name} can be read but not written; {} is the nearest that can",
-                block.encodable().to_string().to_lowercase()
             )));
         }
         Ok(())

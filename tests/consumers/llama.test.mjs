@@ -100,7 +100,7 @@ test('layers that were fitted, written in floats and in blocks', async () => {
 })
 
 test('every type that can be asked for', async () => {
-  for (const type of ['f32', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'q4_1', 'q4_0']) {
+  for (const type of ['f32', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'iq4_nl', 'iq4_xs', 'q4_1', 'q4_0', 'mxfp4', 'q3_k', 'q2_k']) {
     const file = join(folder, `demo-${type}.gguf`)
     laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--out', file, ...QUICK)
     await check(file, 5, 0.06)

@@ -2,7 +2,7 @@
 
 use laminate::format::Container;
 use laminate::format::blocks::BlockType;
-use laminate::format::element::{Element, decode};
+use laminate::format::element::{Element, decode, encode};
 use laminate::format::gguf::{Header, Metadata, OutputTensor, Value, header_bytes, parse_header};
 use laminate::internals::forward::sequences::Sequences;
 use laminate::{CalibrationOptions, Error, MergePlan, Model, Session, Silent, WriteOptions, evaluate};
@@ -424,18 +424,98 @@ fn there_and_back_again_between_both_kinds_of_file() {
     }
 }
 
+/// Returns the ratio of perplexities that a model so small stays below in a type.
+fn most_lost(element: Element) -> f64 {
+    match element {
+        // Two bits without importances are too few for stories260K.
+        Element::Block(BlockType::Q2K) => 12.0,
+        Element::Block(BlockType::Q3K) => 2.0,
+        Element::Block(BlockType::Mxfp4) => 1.3,
+        _ => 1.15,
+    }
+}
+
 #[test]
 fn every_type_that_can_be_written_is_and_measures_as_it_was_planned() {
     let original = json("golden/stories260K.json")["perplexity"].as_f64().unwrap();
-    let types = BlockType::ALL.into_iter().filter(|block| block.encodable() == *block).map(Element::Block);
-    for dtype in types.chain([Element::F32, Element::F16, Element::Bf16]) {
+    for dtype in
+        BlockType::ALL.map(Element::Block).into_iter().chain([Element::F32, Element::F16, Element::Bf16])
+    {
         let source = gguf(&["stories260K-F16.gguf"]);
         let written =
             compress(&source, &unmerged(5), WriteOptions { dtype: Some(dtype), ..WriteOptions::default() });
         let stored = values(&written);
         assert!(stored.iter().all(|(name, (element, _))| !name.contains("norm") || *element == Element::F32));
         let ours = perplexity(&open_files(&written).unwrap());
-        assert!(ours / original < 1.15, "{dtype}: {ours} for {original}");
+        assert!(ours / original < most_lost(dtype), "{dtype}: {ours} for {original}");
+    }
+}
+
+/// A model of stories260K's values with rows of 256 weights: the stream and the neurons have zeros beside
+/// them, and the norms half their gains, because the mean square is then over four times as many numbers.
+fn widened() -> Files {
+    let mut source = files("stories260K");
+    let narrow = source["model.safetensors"].clone();
+    let narrow = safetensors::SafeTensors::deserialize(&narrow).unwrap();
+    let wide = |n: usize| if [64, 172].contains(&n) { 256 } else { n };
+    let mut tensors = Vec::new();
+    for (name, view) in narrow.tensors() {
+        let element: Element = format!("{:?}", view.dtype()).parse().unwrap();
+        let values = decode(&name, element, view.data()).unwrap();
+        let shape = view.shape();
+        let is_projection = |end: &str| name.ends_with(&format!("{end}.weight"));
+        // The queries' and the heads' outputs are 64 numbers that stay.
+        let rows = if is_projection("q_proj") || shape.len() < 2 { 1.max(shape[0]) } else { wide(shape[0]) };
+        let (bytes, shape) = if let [_, columns] = *shape {
+            let width = if is_projection("o_proj") { columns } else { wide(columns) };
+            let mut wider = vec![0f32; rows * width];
+            for (to, from) in wider.chunks_mut(width).zip(values.chunks(columns)) {
+                to[..columns].copy_from_slice(from);
+            }
+            (encode(Element::F32, &wider).unwrap(), vec![rows, width])
+        } else {
+            let mut wider: Vec<f32> = values.iter().map(|x| x / 2.0).collect();
+            wider.resize(256, 0.0);
+            (encode(Element::F32, &wider).unwrap(), vec![256])
+        };
+        tensors.push((name, shape, bytes));
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    source.insert("model.safetensors".to_owned(), safetensors::serialize(views, None).unwrap());
+    let config = String::from_utf8(source["config.json"].clone()).unwrap();
+    let config = config.replace("\"hidden_size\": 64", "\"hidden_size\": 256");
+    let config = config.replace("\"intermediate_size\": 172", "\"intermediate_size\": 256");
+    let config = config.replace("1e-05", "2.5e-06");
+    source.insert("config.json".to_owned(), config.into_bytes());
+    source
+}
+
+#[test]
+fn rows_of_whole_blocks_are_written_in_every_type_and_read_again() {
+    let source = widened();
+    let original = perplexity(&open_files(&source).unwrap());
+    let known = json("golden/stories260K.json")["perplexity"].as_f64().unwrap();
+    assert!((original / known - 1.0).abs() < 1e-3, "{original} {known}");
+    let to = |dtype| WriteOptions { container: Some(Container::Gguf), dtype, ..WriteOptions::default() };
+    let exact = values(&compress(&source, &unmerged(5), to(Some(Element::F32))));
+    for kind in BlockType::ALL {
+        let written = compress(&source, &unmerged(5), to(Some(Element::Block(kind))));
+        for (name, (element, bytes)) in values(&written) {
+            let values = decode(&name, Element::F32, &exact[&name].1).unwrap();
+            let expected = match name.as_str() {
+                _ if name.contains("norm") => Element::F32,
+                // The head, whose embedding it shares.
+                "token_embd.weight" => Element::Block(kind.wider(BlockType::Q6K)),
+                _ if name.contains("attn_output") => Element::Block(kind).fitting(64),
+                _ => Element::Block(kind),
+            };
+            assert_eq!(element, expected, "{kind}: {name}");
+            assert!(bytes == encode(expected, &values).unwrap(), "{kind}: {name}");
+        }
+        let ratio = perplexity(&open_files(&written).unwrap()) / original;
+        assert!(ratio < most_lost(Element::Block(kind)), "{kind}: {ratio}");
     }
 }
 

@@ -10,7 +10,8 @@ test('quantised types are offered for GGUF alone', () => {
   const words = (container: 'gguf' | 'safetensors') => typesFor(container).map(([, word]) => word)
   expect(words('safetensors')).toEqual(['as it is', 'F32', 'F16', 'BF16'])
   expect(words('gguf').slice(4)).toEqual([
-    'Q8_0, 8.5 bits', 'Q6_K, 6.6 bits', 'Q5_K, 5.5 bits', 'Q4_K, 4.5 bits', 'Q5_1, 6 bits', 'Q5_0, 5.5 bits', 'Q4_1, 5 bits', 'Q4_0, 4.5 bits',
+    'Q8_0, 8.5 bits', 'Q6_K, 6.6 bits', 'Q5_K, 5.5 bits', 'Q5_1, 6 bits', 'Q5_0, 5.5 bits', 'Q4_K, 4.5 bits', 'IQ4_NL, 4.5 bits',
+    'IQ4_XS, 4.3 bits', 'Q4_1, 5 bits', 'Q4_0, 4.5 bits', 'MXFP4, 4.3 bits', 'Q3_K, 3.4 bits', 'Q2_K, 2.6 bits',
   ])
   expect([typeName('q4_k'), typeName('keep')]).toEqual(['Q4_K', 'the model\'s own types'])
 })
@@ -33,5 +34,7 @@ test('rows that are no whole number of blocks become F16, and that is said', () 
   expect(misfit('f16', demo)).toBeNull()
   expect(misfit('q8_0', demo)).toMatch(/^This model has rows of 172 weights, which are no whole number of Q8_0's blocks of 32/)
   expect(misfit('q4_k', demo)).toContain('64 and 172')
+  expect(misfit('iq4_xs', { ...large, hidden_size: 2080 })).toContain('rows of 2080 weights, which are no whole number of IQ4_XS\'s blocks of 256')
+  expect(misfit('iq4_nl', { ...large, hidden_size: 2080 })).toBeNull()
   expect(bytesIn('q4_k', 'gguf', demo, 260_000, 5)).toBe(260_000 * 2)
 })

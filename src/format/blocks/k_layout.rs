@@ -110,12 +110,31 @@ pub(super) fn low_four_bits(codes: &[u8; 256]) -> [u8; 128] {
 
 /// Packs the upper two bits of 6-bit codes in the layout that [`six_bits`] reads.
 pub(super) fn upper_two_bits(codes: &[u8; 256]) -> [u8; 64] {
+    from_two_bits(&codes.map(|code| code >> 4))
+}
+
+/// Packs the low two bits of codes, the inverse of [`two_bits`]; a third bit is dropped.
+pub(super) fn from_two_bits(codes: &[u8; 256]) -> [u8; 64] {
     let mut bytes = [0; 64];
     for (bytes, codes) in bytes.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0) {
         for (s, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
             for (byte, code) in bytes.iter_mut().zip(codes) {
-                *byte |= (code >> 4) << (2 * s);
+                *byte |= (code & 3) << (2 * s);
             }
+        }
+    }
+    bytes
+}
+
+/// Packs scales, integers from 0 to 63: the inverse of [`sixteen_scales`].
+pub(super) fn from_sixteen_scales(scales: [f32; 16]) -> [u8; 12] {
+    let scales = scales.map(|s| s as u8);
+    let low: [u8; 8] = from_nibbles(&scales);
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&low);
+    for (shift, scales) in scales.as_chunks::<4>().0.iter().enumerate() {
+        for (byte, scale) in bytes[8..].iter_mut().zip(scales) {
+            *byte |= (scale >> 4) << (2 * shift);
         }
     }
     bytes
@@ -151,6 +170,9 @@ mod tests {
     fn packing_and_unpacking_are_inverse() {
         let codes: [u8; 256] = std::array::from_fn(|i| (i * 37 % 64) as u8);
         assert_eq!(six_bits(&low_four_bits(&codes), &upper_two_bits(&codes)), codes);
+        let mut unpacked = two_bits(&from_two_bits(&codes));
+        add_bit(&bit_of_groups(&codes, 2), 2, &mut unpacked);
+        assert_eq!(unpacked, codes.map(|q| q & 7));
         let codes = codes.map(|q| q >> 1);
         let mut unpacked = four_bits(&from_four_bits(&codes));
         add_bit(&bit_of_groups(&codes, 4), 4, &mut unpacked);
@@ -160,6 +182,8 @@ mod tests {
             let mins = scales.map(|s| 63 - s);
             let packed = from_eight_scales(scales.map(f32::from), mins.map(f32::from));
             assert_eq!(eight_scales(&packed), (scales, mins));
+            let scales: [u8; 16] = std::array::from_fn(|g| (i + g as u8 * 9) % 64);
+            assert_eq!(sixteen_scales(&from_sixteen_scales(scales.map(f32::from))), scales);
         }
     }
 }

@@ -11,6 +11,12 @@ use std::ops::{Add, Div, Mul, Sub};
 #[derive(Clone, Copy)]
 pub(super) struct Lanes<const N: usize>(pub [f32; N]);
 
+/// Returns in which lanes both conditions hold.
+#[inline(always)]
+pub(super) fn both<const N: usize>(a: [bool; N], b: [bool; N]) -> [bool; N] {
+    from_fn(|lane| a[lane] & b[lane])
+}
+
 impl<const N: usize> Lanes<N> {
     pub(super) const ZERO: Self = Self([0.0; N]);
 

@@ -15,17 +15,17 @@
 
 use super::fields::{field, half_at, nibbles};
 
-const IQ4: [f32; 16] = [
+pub(super) const IQ4: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
 ];
 
 /// Twice the E2M1 numbers. Code 8 is minus zero in E2M1, but ggml's table holds integers, and its zero has no
 /// sign.
-const E2M1: [f32; 16] =
+pub(super) const E2M1: [f32; 16] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
 /// Largest exponent with which every value is finite: the largest value is `12 * 2^(e - 128)`.
-const LARGEST_EXPONENT: u8 = 252;
+pub(super) const LARGEST_EXPONENT: u8 = 252;
 
 pub(super) fn decode_iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     look_up(half_at::<0, _>(block), &IQ4, field::<2, 16, _>(block), out);
@@ -52,7 +52,7 @@ pub(super) fn mxfp4_is_finite(block: &[u8; 17]) -> bool {
 }
 
 /// Returns `2^(e - 128)`, which is subnormal for `e = 0` and `e = 1`.
-fn exponential(e: u8) -> f32 {
+pub(super) fn exponential(e: u8) -> f32 {
     f32::from_bits(match e {
         0 => 1 << 21,
         1 => 1 << 22,

@@ -2,14 +2,17 @@
 //!
 //! A quantised tensor is a sequence of blocks. A block holds 32 or 256 weights of one row in a fixed number
 //! of bytes. Decoding is exact: values equal those of gguf-py to the last bit. Encoding chooses the scales as
-//! llama.cpp does without an importance matrix, and yields the same bytes.
+//! llama.cpp does with or without an importance matrix, and yields the same bytes.
 
+mod encode;
 mod fields;
 mod k_decode;
 mod k_encode;
 mod k_layout;
 mod lanes;
 mod lookup;
+mod lookup_encode;
+mod search;
 mod simple;
 
 use std::fmt;
@@ -151,24 +154,22 @@ impl BlockType {
         if other.properties().rank > self.properties().rank { other } else { self }
     }
 
-    /// Returns the type in which merged values of this type are stored again: the type itself if it has an
-    /// encoder, else the smallest more precise type that has an encoder and as many weights per block (a row
-    /// of 32-weight blocks need not be a multiple of 256).
+    /// Returns the type in which merged values of this type are stored again if no other type is asked for:
+    /// the type itself, or a more precise type with as many weights per block (a row of 32-weight blocks need
+    /// not be a multiple of 256).
     ///
     /// | type | stored as | because |
     /// |---|---|---|
-    /// | Q2_K, Q3_K, IQ4_XS | Q4_K | the smallest type of 256 weights with an encoder |
-    /// | IQ4_NL | Q5_0 | of the types of 32 weights, Q4_0 and Q4_1 lose more |
+    /// | Q2_K, Q3_K | Q4_K | files of these types are made with importances that they do not contain |
     /// | MXFP4 | Q5_0 | its steps next to zero are 1/12 of the largest value, the steps of Q4_0 1/8 |
     ///
-    /// Types of 2 and 3 bits have no encoder, because files of these types are made with an importance matrix
-    /// that they do not contain. Without one, the error is four and two times that of Q4_K.
-    pub fn encodable(self) -> Self {
+    /// Without importances, the errors of Q2_K and Q3_K are four and two times that of Q4_K.
+    pub fn stored_as(self) -> Self {
         match self {
-            Self::Q2K | Self::Q3K | Self::Iq4Xs => Self::Q4K,
-            Self::Iq4Nl | Self::Mxfp4 => Self::Q5_0,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => self,
-            Self::Q8_0 | Self::Q4K | Self::Q5K | Self::Q6K => self,
+            Self::Q2K | Self::Q3K => Self::Q4K,
+            Self::Mxfp4 => Self::Q5_0,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl => self,
+            Self::Q8_0 | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => self,
         }
     }
 
@@ -232,69 +233,6 @@ impl BlockType {
             Self::Iq4Xs => first_bad::<136>(bytes, halves_are_finite::<136, 0, 0>),
             Self::Mxfp4 => first_bad::<17>(bytes, lookup::mxfp4_is_finite),
         }
-    }
-
-    /// Encodes weights without an importance matrix.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a type without an encoder (see [`encodable`](Self::encodable));
-    /// [`Error::Shape`] if the weights are not a whole number of blocks; [`Error::Numeric`] if a weight is
-    /// NaN, infinite, or so large that the scale of its block exceeds binary16.
-    pub fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
-        if self.encodable() != self {
-            return Err(Error::Unsupported(format!(
-                "{self} can be read but not written; the nearest type that can is {}",
-                self.encodable()
-            )));
-        }
-        if !values.len().is_multiple_of(self.weights()) {
-            return Err(Error::Shape(format!(
-                "{} weights are not a whole number of {self} blocks of {}",
-                values.len(),
-                self.weights()
-            )));
-        }
-        // No early exit, so that the pass is vectorised.
-        if !values.iter().fold(true, |finite, x| finite & x.is_finite()) {
-            let index = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
-            return Err(Error::Numeric(format!(
-                "weight {index} is {} and cannot be stored as {self}",
-                values.get(index).copied().unwrap_or(f32::NAN)
-            )));
-        }
-        match self {
-            Self::Q4_0 => self.encode_each(values, simple::encode_q4_0),
-            Self::Q4_1 => self.encode_each(values, simple::encode_q4_1),
-            Self::Q5_0 => self.encode_each(values, simple::encode_q5_0),
-            Self::Q5_1 => self.encode_each(values, simple::encode_q5_1),
-            Self::Q8_0 => self.encode_each(values, simple::encode_q8_0),
-            Self::Q4K => self.encode_each(values, k_encode::encode_q4_k),
-            Self::Q5K => self.encode_each(values, k_encode::encode_q5_k),
-            Self::Q6K => self.encode_each(values, k_encode::encode_q6_k),
-            Self::Q2K | Self::Q3K | Self::Iq4Nl | Self::Iq4Xs | Self::Mxfp4 => {
-                Err(Error::Unsupported(format!("{self} has no encoder")))
-            }
-        }
-    }
-
-    fn encode_each<const W: usize, const B: usize>(
-        self,
-        values: &[f32],
-        encode: impl Fn(&[f32; W]) -> Option<[u8; B]>,
-    ) -> Result<Vec<u8>> {
-        let blocks = values.as_chunks().0;
-        let mut bytes = Vec::with_capacity(blocks.len() * B);
-        for (index, block) in blocks.iter().enumerate() {
-            let encoded = encode(block).ok_or_else(|| {
-                let largest = block.iter().fold(0f32, |max, x| max.max(x.abs()));
-                Error::Numeric(format!(
-                    "block {index} of {self} has a weight of magnitude {largest:e}, with which its scale is \
-                     beyond 65504, the largest that the type can store"
-                ))
-            })?;
-            bytes.extend_from_slice(&encoded);
-        }
-        Ok(bytes)
     }
 }
 

@@ -10,10 +10,13 @@
 //!
 //! All fields are little-endian. Byte `j` of the codes has weight `j` in its low half and weight `j + 16` in
 //! its high half; bit `j` of the fifth bits is bit 4 of code `j`. Sources: `block_q4_0` and its siblings in
-//! ggml-common.h, `dequantize_row_*` and `quantize_row_*_ref` in ggml-quants.c. The encoders yield the same
-//! bytes as `quantize_row_*_ref`.
+//! ggml-common.h, `dequantize_row_*`, `quantize_row_*_ref` and `quantize_row_*_impl` in ggml-quants.c. The
+//! encoders yield the same bytes as `quantize_row_*_ref`, and with importances as `quantize_row_*_impl`.
 
 use super::fields::{field, finite_half, from_nibbles, half_at, nibbles, set};
+use super::k_encode::{WEIGHTED_TRIALS, has_importance, ones_unless};
+use super::lanes::{Lanes, rows};
+use super::search::{search_affine, search_symmetric, square, weighed};
 
 pub(super) fn decode_q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     scale(half_at::<0, _>(block), 8, &nibbles(field::<2, 16, _>(block)), out);
@@ -71,37 +74,78 @@ fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
 /// Encodes a block. All encoders of this file return `None` if the scale or the offset is beyond binary16.
 pub(super) fn encode_q4_0(x: &[f32; 32]) -> Option<[u8; 18]> {
     let (d, codes) = symmetric::<8>(x);
-    let mut block = [0; 18];
-    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
-    set::<2, 16, _>(&mut block, from_nibbles(&codes));
-    Some(block)
+    pack_q4_0(d, &codes)
 }
 
 pub(super) fn encode_q4_1(x: &[f32; 32]) -> Option<[u8; 20]> {
     let (d, m, codes) = affine::<15>(x);
-    let mut block = [0; 20];
-    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
-    set::<2, 2, _>(&mut block, finite_half(m)?.to_le_bytes());
-    set::<4, 16, _>(&mut block, from_nibbles(&codes));
-    Some(block)
+    pack_q4_1(d, m, &codes)
 }
 
 pub(super) fn encode_q5_0(x: &[f32; 32]) -> Option<[u8; 22]> {
     let (d, codes) = symmetric::<16>(x);
-    let mut block = [0; 22];
-    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
-    set::<2, 4, _>(&mut block, fifth_bits(&codes));
-    set::<6, 16, _>(&mut block, from_nibbles(&codes));
-    Some(block)
+    pack_q5_0(d, &codes)
 }
 
 pub(super) fn encode_q5_1(x: &[f32; 32]) -> Option<[u8; 24]> {
     let (d, m, codes) = affine::<31>(x);
+    pack_q5_1(d, m, &codes)
+}
+
+/// Encodes eight blocks of a row whose columns have importances, finite and not negative; `mean_square` is
+/// that of the whole row. So do the other functions of the form `weigh_*`.
+pub(super) fn weigh_q4_0(x: &[f32; 256], importance: &[f32; 256], mean_square: f32) -> Eight<18> {
+    let (d, codes) = weighted_symmetric::<8>(x, importance, mean_square);
+    std::array::from_fn(|block| pack_q4_0(d[block], &codes[block]))
+}
+
+pub(super) fn weigh_q4_1(x: &[f32; 256], importance: &[f32; 256], mean_square: f32) -> Eight<20> {
+    let (d, m, codes) = weighted_affine::<15>(x, importance, mean_square);
+    std::array::from_fn(|block| pack_q4_1(d[block], m[block], &codes[block]))
+}
+
+pub(super) fn weigh_q5_0(x: &[f32; 256], importance: &[f32; 256], mean_square: f32) -> Eight<22> {
+    let (d, codes) = weighted_symmetric::<16>(x, importance, mean_square);
+    std::array::from_fn(|block| pack_q5_0(d[block], &codes[block]))
+}
+
+pub(super) fn weigh_q5_1(x: &[f32; 256], importance: &[f32; 256], mean_square: f32) -> Eight<24> {
+    let (d, m, codes) = weighted_affine::<31>(x, importance, mean_square);
+    std::array::from_fn(|block| pack_q5_1(d[block], m[block], &codes[block]))
+}
+
+/// Eight blocks side by side, each `None` if it cannot be stored.
+pub(super) type Eight<const B: usize> = [Option<[u8; B]>; 8];
+
+fn pack_q4_0(d: f32, codes: &[u8; 32]) -> Option<[u8; 18]> {
+    let mut block = [0; 18];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 16, _>(&mut block, from_nibbles(codes));
+    Some(block)
+}
+
+fn pack_q4_1(d: f32, m: f32, codes: &[u8; 32]) -> Option<[u8; 20]> {
+    let mut block = [0; 20];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 2, _>(&mut block, finite_half(m)?.to_le_bytes());
+    set::<4, 16, _>(&mut block, from_nibbles(codes));
+    Some(block)
+}
+
+fn pack_q5_0(d: f32, codes: &[u8; 32]) -> Option<[u8; 22]> {
+    let mut block = [0; 22];
+    set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
+    set::<2, 4, _>(&mut block, fifth_bits(codes));
+    set::<6, 16, _>(&mut block, from_nibbles(codes));
+    Some(block)
+}
+
+fn pack_q5_1(d: f32, m: f32, codes: &[u8; 32]) -> Option<[u8; 24]> {
     let mut block = [0; 24];
     set::<0, 2, _>(&mut block, finite_half(d)?.to_le_bytes());
     set::<2, 2, _>(&mut block, finite_half(m)?.to_le_bytes());
-    set::<4, 4, _>(&mut block, fifth_bits(&codes));
-    set::<8, 16, _>(&mut block, from_nibbles(&codes));
+    set::<4, 4, _>(&mut block, fifth_bits(codes));
+    set::<8, 16, _>(&mut block, from_nibbles(codes));
     Some(block)
 }
 
@@ -148,4 +192,38 @@ fn affine<const MAX: u8>(x: &[f32; 32]) -> (f32, f32, [u8; 32]) {
     let d = (high - low) / f32::from(MAX);
     let inverse = inverse(d);
     (d, low, x.map(|x| (((x - low) * inverse + 0.5) as u8).min(MAX)))
+}
+
+/// Quantises each of eight blocks to `2 ZERO` codes around zero by a search, and returns the scales and the
+/// codes. A block that has no importance above zero is searched as if all were equal; llama.cpp stores zeros
+/// for it.
+fn weighted_symmetric<const ZERO: u8>(
+    x: &[f32; 256],
+    importance: &[f32; 256],
+    mean_square: f32,
+) -> ([f32; 8], [[u8; 32]; 8]) {
+    let (x, importance) = (rows::<8, 32>(x), rows(importance));
+    let importance = ones_unless(has_importance(&importance), &importance);
+    let found = search_symmetric(&x, &weighed(&x, &importance, Lanes::splat(mean_square)), f32::from(ZERO));
+    (found.scale.0, blocks(&x.map(|x| found.codes(x))))
+}
+
+/// Quantises each of eight blocks to codes from 0 to `MAX` by a search, and returns scales, offsets and
+/// codes. A block that has no importance above zero gets the range from its smallest value, or 0, to its
+/// largest.
+fn weighted_affine<const MAX: u8>(
+    x: &[f32; 256],
+    importance: &[f32; 256],
+    mean_square: f32,
+) -> ([f32; 8], [f32; 8], [[u8; 32]; 8]) {
+    let x = rows::<8, 32>(x);
+    let w = weighed(&x, &rows(importance), Lanes::splat(mean_square));
+    let found = search_affine(&x, &w, f32::from(MAX), &WEIGHTED_TRIALS, square);
+    let offset = Lanes::ZERO - found.min;
+    (found.scale.0, offset.0, blocks(&x.map(|x| found.codes(x))))
+}
+
+/// Returns rows of codes as the codes of eight blocks.
+pub(super) fn blocks(rows: &[Lanes<8>; 32]) -> [[u8; 32]; 8] {
+    std::array::from_fn(|lane| rows.map(|row| row.0[lane] as u8))
 }

@@ -39,7 +39,8 @@ impl Storage {
     ///   llama.cpp multiplies by no other type.
     /// - safetensors files have no quantisation blocks, but of experts in MXFP4 where the architecture has them: other
     ///   quantised weights become `F16`.
-    /// - A computed tensor whose type has no encoder is stored in the nearest type that has one.
+    /// - A computed tensor is stored in the type of its parts, or a more precise one ([`BlockType::stored_as`]),
+    ///   unless a type is asked for.
     /// - A head that is quantised on request is never narrower than `Q6_K`, as with llama.cpp, because the
     ///   errors of the head go straight to the logits.
     pub fn element(&self, model: &Model, id: TensorId, parts: Element, computed: bool) -> Element {
@@ -60,9 +61,9 @@ impl Storage {
                 float => float,
             },
             (Container::Gguf, Some(Element::Block(block))) if id == model.head() => {
-                Element::Block(block.wider(BlockType::Q6K)).storable(row)
+                Element::Block(block.wider(BlockType::Q6K)).fitting(row)
             }
-            (Container::Gguf, Some(dtype)) => dtype.storable(row),
+            (Container::Gguf, Some(dtype)) => dtype.fitting(row),
             (Container::Gguf, None) if computed => parts.storable(row),
             (Container::Gguf, None) => parts,
         }

@@ -3,7 +3,7 @@
 import type { Container } from './model'
 
 /** llama.cpp's quantised types that can be written, in GGUF files only. */
-export type BlockType = 'q8_0' | 'q6_k' | 'q5_k' | 'q4_k' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0'
+export type BlockType = 'q8_0' | 'q6_k' | 'q5_k' | 'q5_1' | 'q5_0' | 'q4_k' | 'iq4_nl' | 'iq4_xs' | 'q4_1' | 'q4_0' | 'mxfp4' | 'q3_k' | 'q2_k'
 export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | BlockType
 
 export interface WriteOptions {

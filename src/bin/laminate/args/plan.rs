@@ -125,8 +125,8 @@ pub struct PlanArgs {
     /// Never merge the last layer.
     #[arg(long)]
     keep_last: bool,
-    /// Element type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q4_k, q5_1,
-    /// q5_0, q4_1, q4_0; keep if not given.
+    /// Element type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q5_1, q5_0,
+    /// q4_k, iq4_nl, iq4_xs, q4_1, q4_0, mxfp4, q3_k, q2_k; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
     /// Most tensor data in a file, such as 5GB or 500MB; 5GB if not given.

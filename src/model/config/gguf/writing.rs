@@ -393,10 +393,15 @@ fn file_type(element: Element) -> Option<u32> {
         ("Q8_0", 7),
         ("Q5_0", 8),
         ("Q5_1", 9),
+        ("Q2_K", 10),
+        ("Q3_K", 11),
         ("Q4_K", 14),
         ("Q5_K", 16),
         ("Q6_K", 18),
+        ("IQ4_NL", 25),
+        ("IQ4_XS", 30),
         ("BF16", 32),
+        ("MXFP4", 38),
     ];
     known.iter().find(|(each, _)| *each == name).map(|(_, number)| *number)
 }
