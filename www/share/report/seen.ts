@@ -48,8 +48,8 @@ ${kinds.length > 0 ? markup`<ul class="kinds" aria-label="Kinds of layers, along
 </figure>
 <details><summary>Table of the numbers</summary><div class="scroll" role="region" aria-label="Similarity of each pair of layers" tabindex="0"><table><thead><tr><th scope="col">layer</th>${maps.similarity.map((_, m) => markup`<th scope="col">${m}</th>`)}</tr></thead><tbody>${maps.similarity.map((values, l) => markup`<tr><th scope="row">${l}</th>${values.map(value => markup`<td>${similarity(value)}</td>`)}</tr>`)}</tbody></table></div></details>
 ${Number.isFinite(maps.perplexity) ? markup`<p>The model has perplexity ${perplexity(maps.perplexity)} on ${textWords(maps.text)}.</p>` : ''}
-${maps.massive.length > 0 ? markup`<p>Layers ${maps.massive.join(', ')} write a massive activation and are protected from being absorbed.</p>` : ''}
-${maps.disconnected.length > 0 ? markup`<p>The maps of layers ${maps.disconnected.join(', ')} are nearly disconnected.</p>` : ''}
+${maps.massive.length > 0 ? markup`<p>${maps.massive.length === 1 ? markup`Layer ${maps.massive.join()} writes a massive activation and is` : markup`Layers ${maps.massive.join(', ')} write a massive activation and are`} protected from being absorbed.</p>` : ''}
+${maps.disconnected.length > 0 ? markup`<p>The ${maps.disconnected.length === 1 ? 'map of layer' : 'maps of layers'} ${maps.disconnected.join(', ')} ${maps.disconnected.length === 1 ? 'is' : 'are'} nearly disconnected.</p>` : ''}
 ${maps.warnings.map(warning => markup`<p class="warn">${sentence(warning)}</p>`)}
 </section>`
 }
