@@ -216,6 +216,21 @@ fn a_head_that_llama_cpp_would_ignore_is_not_written_as_gguf() {
 }
 
 #[test]
+fn a_head_of_its_own_is_written_as_gguf_where_llama_cpp_reads_one() {
+    for name in ["gemma3", "gemma4_dense"] {
+        let mut files = hugging_face(name, "config.json");
+        edit_tensors(&mut files, |all| {
+            let mut head = all["model.embed_tokens.weight"].clone();
+            head.2.rotate_left(64);
+            all.insert("lm_head.weight".into(), head);
+        });
+        assert!(!open_files(&files).unwrap().config.tied_head, "{name}");
+        let (said, measured, _) = as_gguf(&files).unwrap();
+        assert!((said / measured - 1.0).abs() < 1e-4, "{name}: {said}, not {measured}");
+    }
+}
+
+#[test]
 fn a_tied_head_is_written_where_llama_cpp_needs_a_head() {
     for name in ["olmo2", "qwen2moe", "gptoss"] {
         let mut files = hugging_face(name, "config.json");

@@ -111,6 +111,7 @@ pub const GEMMA4: Architecture = Architecture {
     }),
     rotation: Rotation::ByKind { base: 10_000.0, share: 0.25 },
     scaling: Scaling::Layers,
+    gguf_head: GgufHead::Optional,
     full_heads: Some(512),
     lists_merges: true,
     ..GEMMA2
