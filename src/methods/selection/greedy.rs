@@ -78,8 +78,6 @@ pub async fn search(
     let sequences = context.sequences.first(n_search_sequences(options, context.sequences.tokens()));
     let context = Context { sequences: &sequences, ..*context };
     let n_layers = context.model.config.n_layers;
-    let by_likelihood = options.selection == Selection::GreedyNll;
-    let barred = |layer: usize| by_likelihood && (layer == 0 || layer + 1 == n_layers);
 
     let mut found = Searched::nothing(n_layers);
     if let Some(kept) = resources.found::<Searched>(Rounds::Searched, key).await
@@ -92,8 +90,7 @@ pub async fn search(
         return Ok(found.removed);
     }
 
-    let mut stream = Stream::open(&context, NewLayer::originals(context.model)).await?;
-    stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    let mut stream = whole(&context).await?;
     let original = stream.last()?.clone();
     let mut alive: Vec<usize> = (0..n_layers).filter(|layer| !found.removed.contains(layer)).collect();
     let mut known = found.harms();
@@ -101,18 +98,14 @@ pub async fn search(
         stream = without(&context, &stream, &alive, *first).await?;
     }
     while found.removed.len() < k {
-        let may_go = |layer: usize| may_go(layer) && !barred(layer);
+        let may_go = |layer: usize| may_go(layer) && !is_barred(options.selection, layer, n_layers);
         let places = candidates(&alive, &known, may_go, options.candidates);
         let detail = format!("trying to do without each of {} layers", places.len());
         let (done, total) = (found.removed.len() as u64, k as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
         let scores = without_each(&context, &stream, &places, &original).await?;
-        let harm = |scores: &Scores| match by_likelihood {
-            true => scores.nll,
-            false => scores.kl.unwrap_or(f64::INFINITY),
-        };
-        let tried: Vec<(usize, f64)> =
-            places.iter().zip(&scores).map(|(place, scores)| (*place, harm(scores))).collect();
+        let harms = scores.iter().map(|scores| harm(options.selection, scores));
+        let tried: Vec<(usize, f64)> = places.iter().copied().zip(harms).collect();
         for (place, harm) in &tried {
             if let Some(known) = alive.get(*place).and_then(|layer| known.get_mut(*layer)) {
                 *known = *harm;
@@ -143,22 +136,20 @@ pub async fn harms(
     let sequences = context.sequences.first(n_search_sequences(options, context.sequences.tokens()));
     let context = Context { sequences: &sequences, ..*context };
     let n_layers = context.model.config.n_layers;
-    let by_likelihood = options.selection == Selection::GreedyNll;
     let name = key(&[VERSION], &("each alone", options.selection, options.search_tokens))?;
     if let Some(kept) = resources.found::<Searched>(Rounds::Searched, &name).await
         && kept.fits(n_layers)
     {
         return Ok(kept.harms());
     }
-    let mut stream = Stream::open(&context, NewLayer::originals(context.model)).await?;
-    stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    let stream = whole(&context).await?;
     let original = stream.last()?.clone();
     let places: Vec<usize> =
-        (0..n_layers).filter(|layer| !(by_likelihood && (*layer == 0 || layer + 1 == n_layers))).collect();
+        (0..n_layers).filter(|layer| !is_barred(options.selection, *layer, n_layers)).collect();
     let scores = without_each(&context, &stream, &places, &original).await?;
     let mut harms = vec![f64::INFINITY; n_layers];
     for (place, scores) in places.iter().zip(&scores) {
-        let harm = if by_likelihood { scores.nll } else { scores.kl.unwrap_or(f64::INFINITY) };
+        let harm = harm(options.selection, scores);
         if let Some(slot) = harms.get_mut(*place) {
             *slot = if harm.is_nan() { f64::INFINITY } else { harm };
         }
@@ -166,6 +157,26 @@ pub async fn harms(
     let found = Searched { removed: Vec::new(), harms: harms.iter().map(|harm| harm.to_bits()).collect() };
     resources.keep_found(Rounds::Searched, &name, &found).await;
     Ok(harms)
+}
+
+/// Returns whether search by `selection` never removes `layer` of `n_layers`: the first and the last in SLEB.
+fn is_barred(selection: Selection, layer: usize, n_layers: usize) -> bool {
+    selection == Selection::GreedyNll && (layer == 0 || layer + 1 == n_layers)
+}
+
+/// Returns the harm of a removal with these `scores`, by the measure of `selection`.
+fn harm(selection: Selection, scores: &Scores) -> f64 {
+    match selection {
+        Selection::GreedyNll => scores.nll,
+        _ => scores.kl.unwrap_or(f64::INFINITY),
+    }
+}
+
+/// Runs the original.
+async fn whole(context: &Context<'_>) -> Result<Stream> {
+    let mut stream = Stream::open(context, NewLayer::originals(context.model)).await?;
+    stream.run(context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
+    Ok(stream)
 }
 
 /// Runs the model of the layers `alive`, which differ from the layers of `stream` from index `place` on.
