@@ -48,7 +48,7 @@ async fn layers(model: &Model, accelerator: &Accelerator) -> Vec<LayerOutput> {
     let ids = model.tokenizer.encode(&demo::TEXT[..2000]).unwrap();
     let sequences = Sequences::cut(&model.config, &ids, 6, 16).unwrap();
     let runner = Runner::new(model, accelerator, 16).unwrap();
-    let mut states = runner.embed(&sequences).await.unwrap();
+    let mut states = runner.embed(&sequences, Storage::of(&model)).await.unwrap();
     let mut outputs = Vec::new();
     for layer in 0..model.config.n_layers {
         let tensors =
@@ -184,7 +184,10 @@ async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
                 (0..rows.len()).flat_map(|row| (0..tokens - 1).map(move |token| (row, token))).collect();
             let targets: Vec<u32> = places.iter().map(|(row, token)| rows[*row][token + 1]).collect();
             let last = states.rows(&places).unwrap();
-            let predictions = predict(&accelerator, &model, last, &targets, &Silent).await.unwrap();
+            let predictions =
+                predict(&Pass::original(&model, &accelerator, &Silent), last, &targets, &Silent)
+                    .await
+                    .unwrap();
             let theirs = nll.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
             let apart =
                 predictions.iter().zip(theirs).map(|(p, nll)| (-p.log_probability as f32 - nll).abs());

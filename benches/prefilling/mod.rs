@@ -37,13 +37,13 @@ impl Prefill {
         let mut seconds = Vec::new();
         for _ in 0..REPEATS {
             let start = Instant::now();
-            let mut states = runner.embed(&sequences).await.unwrap();
+            let mut states = runner.embed(&sequences, Storage::of(&model)).await.unwrap();
             let mut ahead = runner.ahead(&layers, Storage::of(&model)).unwrap();
             while let Some(layer) = ahead.next().await.unwrap() {
                 states = runner.forward(&layer, &states).await.unwrap();
             }
             let of_layers = start.elapsed().as_secs_f64();
-            let output = Output { model: &model, states: &states };
+            let output = Output { model: &model, storage: Storage::of(&model), states: &states };
             score(accelerator, &sequences, output, None, &Silent).await.unwrap();
             seconds.push((start.elapsed().as_secs_f64(), of_layers));
         }

@@ -7,6 +7,7 @@ use crate::device::Accelerator;
 use crate::forward::pass::Pass;
 use crate::forward::sequences::{Sequences, sequences};
 use crate::model::Model;
+use crate::model::weights::storage::Storage;
 use crate::protocol::evaluate::EvaluateReport;
 use crate::protocol::events::Observer;
 use crate::protocol::model::ModelReport;
@@ -42,8 +43,9 @@ pub async fn evaluate(
         Some(original) => Some((original, states(original).await?)),
         None => None,
     };
-    let own = Output { model, states: &own };
-    let reference = reference.as_ref().map(|(model, states)| Output { model, states });
+    let own = Output { model, storage: Storage::of(model), states: &own };
+    let reference =
+        reference.as_ref().map(|(model, states)| Output { model, storage: Storage::of(model), states });
     let scores = score(accelerator, &sequences, own, reference, observer).await?;
     let original_perplexity = scores.original_perplexity();
     let quality = match original_perplexity {

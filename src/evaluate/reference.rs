@@ -32,14 +32,14 @@ impl<'a> Reference<'a> {
     /// models will be stored as `output` says.
     ///
     /// # Errors
-    /// [`Error::Internal`] if the layers of `stream` have not been run.
-    pub fn new(
+    /// [`Error::Internal`] if the layers of `stream` have not been run, and those of [`Stream::as_stored`].
+    pub async fn new(
         context: &'a Context<'a>,
         output: &'a WriteOptions,
         stream: &'a Stream,
         scores: &Scores,
     ) -> Result<Self> {
-        let stored = stream.as_stored(context);
+        let stored = stream.as_stored(context).await?;
         let (original, perplexity) = (stream.last()?, scores.perplexity());
         Ok(Self { context, output, stored, unchanged: stream, original, perplexity })
     }
@@ -110,7 +110,7 @@ impl<'a> Reference<'a> {
     /// # Errors
     /// Those of [`Stream::run_and_score`].
     pub async fn scores_of(&self, layers: Vec<NewLayer>) -> Result<Scores> {
-        let (mut changed, from) = self.changed(layers);
+        let (mut changed, from) = self.stored.with_layers(self.context, &layers)?;
         changed.run_and_score(self.context, from, Some(self.original)).await
     }
 
@@ -122,22 +122,14 @@ impl<'a> Reference<'a> {
     pub async fn qualities_of<const N: usize>(&self, models: [Vec<NewLayer>; N]) -> Result<[Quality; N]> {
         let mut states = Vec::with_capacity(N);
         for layers in models {
-            let (mut changed, from) = self.changed(layers);
+            let (mut changed, from) = self.stored.with_layers(self.context, &layers)?;
             changed.run(self.context, Stage::Evaluate, from, async |_, _, _| Ok(())).await?;
             states.push(changed.last()?.clone());
         }
         let states: Vec<&HiddenStates> = states.iter().collect();
-        let Context { accelerator, sequences, model, observer, .. } = *self.context;
-        let scores = score_all(accelerator, sequences, model, &states, Some(self.original), observer).await?;
+        let scores = score_all(self.context, &states, Some(self.original)).await?;
         let qualities: Vec<_> = scores.iter().map(|s| Quality::compressed(s, self.perplexity)).collect();
         qualities.try_into().map_err(|_| Error::internal("a model was not measured"))
-    }
-
-    /// Returns the stream of the model of `layers`, and the index of the first layer that differs from the
-    /// stored original.
-    fn changed(&self, layers: Vec<NewLayer>) -> (Stream, usize) {
-        let from = layers.iter().zip(self.stored.layers()).take_while(|(new, old)| new == old).count();
-        (self.stored.with_layers(layers, from), from)
     }
 
     /// Measures the model that keeps one layer of each group of `plan` unchanged (see [`kept_layers`]) and

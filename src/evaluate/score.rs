@@ -17,12 +17,14 @@ use self::token::Token;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::forward::context::Context;
+use crate::forward::pass::Pass;
 use crate::forward::sequences::Sequences;
 use crate::forward::states::{HiddenStates, sequences_per_chunk};
 use crate::forward::stream::Stream;
 use crate::kernels::rowwise;
 use crate::model::Model;
 use crate::model::layers::head::{Head, HeadSlice};
+use crate::model::weights::storage::Storage;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::quality::Scores;
 use crate::{Error, Result};
@@ -32,8 +34,16 @@ use crate::{Error, Result};
 pub struct Output<'a> {
     /// Model whose head computes the logits.
     pub model: &'a Model,
+    /// Storage of the head, so that the arithmetic sees the values that a file would hold.
+    pub storage: Storage,
     /// Hidden states after the last layer.
     pub states: &'a HiddenStates,
+}
+
+impl<'a> Output<'a> {
+    async fn head(self, accelerator: &'a Accelerator, n_rows: usize) -> Result<Head<'a>> {
+        Head::open(self.model, self.storage, accelerator, n_rows).await
+    }
 }
 
 /// Scores `sequences` by `own`, and compares `own` with the `original` if there is one. Both models must have
@@ -52,45 +62,42 @@ pub async fn score(
     original: Option<Output<'_>>,
     observer: &dyn Observer,
 ) -> Result<Scores> {
-    let scores =
-        score_through_head(accelerator, sequences, own.model, &[own.states], original, observer).await?;
+    let scores = score_through_head(accelerator, sequences, own, &[own.states], original, observer).await?;
     scores.into_iter().next().ok_or_else(|| Error::internal("a model was not scored"))
 }
 
-/// Scores several sets of hidden states. All of them, and the states of the `original`, belong to models with
-/// the head of `model`, which is read once.
+/// Scores several sets of hidden states of the sequences of `context`. All of them belong to models with the head of the
+/// model of `context`, stored as `context` says, and the states of the `original` to that model as it is.
 ///
 /// # Errors
 /// Those of [`score`].
 pub async fn score_all(
-    accelerator: &Accelerator,
-    sequences: &Sequences,
-    model: &Model,
+    context: &Context<'_>,
     states: &[&HiddenStates],
     original: Option<&HiddenStates>,
-    observer: &dyn Observer,
 ) -> Result<Vec<Scores>> {
-    let original = original.map(|states| Output { model, states });
-    score_through_head(accelerator, sequences, model, states, original, observer).await
+    let Context { accelerator, sequences, observer, .. } = *context;
+    let Some(own) = states.first().map(|states| context.output(states)) else { return Ok(Vec::new()) };
+    let original = original.map(|states| context.original_output(states));
+    score_through_head(accelerator, sequences, own, states, original, observer).await
 }
 
 async fn score_through_head(
     accelerator: &Accelerator,
     sequences: &Sequences,
-    model: &Model,
+    own: Output<'_>,
     owns: &[&HiddenStates],
     original: Option<Output<'_>>,
     observer: &dyn Observer,
 ) -> Result<Vec<Scores>> {
     let per_chunk = sequences_per_chunk(sequences.tokens());
     let n_rows = per_chunk * sequences.tokens();
-    let head = Head::open(model, accelerator, n_rows).await?;
-    // A merged model has the head of its original, so each slice is read once for both.
+    let head = own.head(accelerator, n_rows).await?;
+    // A merged model has the head of its original, so each slice is read once for both, unless it is stored otherwise.
     let other_head = match original {
-        Some(original) if !std::ptr::eq(original.model, model) => {
-            Some(Head::open(original.model, accelerator, n_rows).await?)
-        }
-        _ => None,
+        Some(original) => Some(original.head(accelerator, n_rows).await?)
+            .filter(|other| !std::ptr::eq(original.model, own.model) || other.element() != head.element()),
+        None => None,
     };
     let mut chunks = Vec::new();
     for place in 0..sequences.count().div_ceil(per_chunk) {
@@ -155,21 +162,21 @@ pub struct Prediction {
     pub best: u32,
 }
 
-/// Predicts the token after each of the hidden states `[n, hidden]`, which left the last layer of `model`.
+/// Predicts the token after each of the hidden states `[n, hidden]`, which left the last layer of `pass`.
 /// The target of state `i` is `targets[i]`.
 ///
 /// # Errors
 /// Those of [`score`].
 pub async fn predict(
-    accelerator: &Accelerator,
-    model: &Model,
+    pass: &Pass<'_>,
     states: Tensor<2>,
     targets: &[u32],
     observer: &dyn Observer,
 ) -> Result<Vec<Prediction>> {
     // The states are independent, as if every sequence had one token.
     let per_chunk = sequences_per_chunk(1);
-    let head = Head::open(model, accelerator, targets.len().min(per_chunk)).await?;
+    let Pass { model, storage, accelerator, .. } = *pass;
+    let head = Head::open(model, storage, accelerator, targets.len().min(per_chunk)).await?;
     let mut chunks = Vec::new();
     for (place, targets) in targets.chunks(per_chunk).enumerate() {
         let own = head.normalise(states.clone().narrow(0, place * per_chunk, targets.len()))?;
@@ -271,9 +278,18 @@ impl Context<'_> {
     /// # Errors
     /// Those of [`score`].
     pub async fn score(&self, states: &HiddenStates, original: Option<&HiddenStates>) -> Result<Scores> {
-        let output = |states| Output { model: self.model, states };
-        let (own, original) = (output(states), original.map(output));
+        let (own, original) = (self.output(states), original.map(|states| self.original_output(states)));
         score(self.accelerator, self.sequences, own, original, self.observer).await
+    }
+
+    /// Returns the output of a model that is stored as the context says.
+    fn output<'s>(&'s self, states: &'s HiddenStates) -> Output<'s> {
+        Output { model: self.model, storage: self.storage, states }
+    }
+
+    /// Returns the output of the original as it is.
+    fn original_output<'s>(&'s self, states: &'s HiddenStates) -> Output<'s> {
+        Output { storage: Storage::of(self.model), ..self.output(states) }
     }
 }
 

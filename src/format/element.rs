@@ -62,8 +62,8 @@ impl Element {
     }
 
     /// Returns the type in which computed values of this type are stored, in rows of `row` values, if no
-    /// other type is asked for: the type itself if it is a float, else [`BlockType::stored_as`], or `F16` if
-    /// a row is not a whole number of blocks.
+    /// other type is asked for: the type itself if it is a float, else [`BlockType::stored_as`], or a type that fits
+    /// ([`fitting`](Self::fitting)) if a row is not a whole number of blocks.
     pub fn storable(self, row: u64) -> Self {
         match self {
             Element::Block(block) => Element::Block(block.stored_as()).fitting(row),
@@ -71,9 +71,15 @@ impl Element {
         }
     }
 
-    /// Returns this type, or `F16` if a row of `row` values is not a whole number of its blocks.
+    /// Returns this type, or, if a row of `row` values is not a whole number of its blocks, the type of smaller blocks
+    /// that takes its place ([`BlockType::in_smaller_blocks`]), or else `F16`.
     pub fn fitting(self, row: u64) -> Self {
-        if row.is_multiple_of(self.block().0) { self } else { Element::F16 }
+        let fits = |element: &Self| row.is_multiple_of(element.block().0);
+        let smaller = match self {
+            Element::Block(block) => block.in_smaller_blocks().map(Element::Block),
+            _ => None,
+        };
+        Some(self).filter(fits).or(smaller.filter(fits)).unwrap_or(Element::F16)
     }
 }
 

@@ -5,6 +5,8 @@ use crate::error::OrInternal;
 use crate::model::Model;
 use crate::model::tensors::TensorId;
 use crate::model::weights::fetch::RowsFetch;
+use crate::model::weights::file_type::Place;
+use crate::model::weights::storage::Storage;
 
 /// Most bytes of embedding rows that one request reads.
 const PIECE_BYTES: u64 = 16 << 20;
@@ -26,19 +28,20 @@ pub struct EmbeddingRows {
 }
 
 impl EmbeddingRows {
-    /// Reads the embedding rows of the tokens `ids`, which may be in any order and repeated.
+    /// Reads the embedding rows of the tokens `ids`, which may be in any order and repeated, with the values that they have
+    /// when they are stored as `storage` says.
     ///
     /// # Errors
-    /// Those of [`RowsFetch::start`], [`RowsFetch::finish`] and
+    /// Those of [`Model::entry`], [`RowsFetch::start`], [`RowsFetch::finish`] and
     /// [`Stored::rows`](crate::format::stored::Stored::rows).
-    pub async fn read(model: &Model, ids: &[u32]) -> Result<Self> {
+    pub async fn read(model: &Model, ids: &[u32], storage: Storage) -> Result<Self> {
         let hidden = model.config.hidden_size;
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
-        let row_bytes = model
-            .tensor(TensorId::Embedding)
-            .map_or(4 * hidden as u64, |t| t.bytes / t.shape.first().copied().unwrap_or(1).max(1));
+        let entry = model.entry(TensorId::Embedding)?;
+        let element = storage.element(model, entry.id, entry.element, false, Place::default());
+        let row_bytes = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
         let mut values = Vec::with_capacity(ids.len() * hidden);
         let runs = runs(&ids, PIECE_BYTES / row_bytes.max(1), GAP_BYTES / row_bytes.max(1));
         for group in runs.chunks(READS) {
@@ -47,7 +50,8 @@ impl EmbeddingRows {
                 let (first, last) =
                     run.first().copied().zip(run.last().copied()).or_internal("a run of rows is empty")?;
                 let count = u64::from(last - first) + 1;
-                Ok((first, run, RowsFetch::start(model, TensorId::Embedding, first.into(), count)?))
+                let rows = RowsFetch::start(model, TensorId::Embedding, first.into(), count)?;
+                Ok((first, run, rows.stored_as(element)))
             });
             for (first, run, fetch) in reads.collect::<Result<Vec<_>>>()? {
                 let rows = fetch.finish().await?;

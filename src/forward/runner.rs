@@ -46,15 +46,16 @@ impl<'a> Runner<'a> {
         &self.positions
     }
 
-    /// Embeds `sequences` as hidden states on the device. Only the rows of tokens that occur are read.
+    /// Embeds `sequences` as hidden states on the device, with the embedding as `storage` stores it. Only the rows of
+    /// tokens that occur are read.
     ///
     /// # Errors
     /// Those of [`RowsFetch::start`](crate::model::weights::fetch::RowsFetch::start),
     /// [`RowsFetch::finish`](crate::model::weights::fetch::RowsFetch::finish) and
     /// [`Stored::rows`](crate::format::stored::Stored::rows).
-    pub async fn embed(&self, sequences: &Sequences) -> Result<HiddenStates> {
+    pub async fn embed(&self, sequences: &Sequences, storage: Storage) -> Result<HiddenStates> {
         let hidden = self.model.config.hidden_size;
-        let rows = EmbeddingRows::read(self.model, sequences.ids()).await?;
+        let rows = EmbeddingRows::read(self.model, sequences.ids(), storage).await?;
         let chunks = sequences
             .ids()
             .chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens())
@@ -167,7 +168,8 @@ impl<'a> Runner<'a> {
             chunks.iter().any(|(_, routed, _)| routed.get(*e).is_some_and(|routed| !routed.rows.is_empty()))
         };
         let needed: Vec<usize> = (0..experts.sizes.count).filter(is_needed).collect();
-        let start = |e: usize| ExpertFetch::start(self.model, &experts.made_of, e, experts.storage);
+        let start =
+            |e: usize| ExpertFetch::start(self.model, &experts.made_of, e, experts.storage, experts.place);
         let mut norms: Vec<(usize, usize, Tensor<1>)> = Vec::new();
         let mut next = needed.first().map(|e| start(*e)).transpose()?;
         for (place, e) in needed.iter().enumerate() {

@@ -31,13 +31,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Embeds the sequences for a model of the given layers. No layer has been run yet.
+    /// Embeds the sequences for a model of the given layers, as the storage of `context` stores them. No layer has been run
+    /// yet.
     ///
     /// # Errors
-    /// Those of [`Runner::embed`].
+    /// Those of [`Runner::embed`] and [`Storage::placed`](crate::model::weights::storage::Storage::placed).
     pub async fn open(context: &Context<'_>, layers: Vec<NewLayer>) -> Result<Self> {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
-        let embedded = runner.embed(context.sequences).await?;
+        let embedded = runner.embed(context.sequences, context.storage).await?;
+        let layers = context.storage.placed(&context.model.config, &layers)?.into_owned();
         let stride = stride(context.model, context.sequences, layers.len());
         let mut kept = vec![None; layers.len() + 1];
         if let Some(first) = kept.first_mut() {
@@ -56,23 +58,39 @@ impl Stream {
         Ok(Self { stride: stream.layers.len().max(1), ..stream })
     }
 
-    /// Returns the same sequences with other layers, which must equal the layers of this stream before layer
-    /// `from`. Hidden states that are kept up to layer `from` are shared.
-    #[must_use]
-    pub fn with_layers(&self, layers: Vec<NewLayer>, from: usize) -> Self {
+    /// Returns the same sequences with the layers `layers`, as the storage of `context` stores them, and the index of the
+    /// first that differs from those of this stream. Hidden states that are kept up to that layer are shared.
+    ///
+    /// # Errors
+    /// Those of [`Storage::placed`](crate::model::weights::storage::Storage::placed).
+    pub fn with_layers(&self, context: &Context<'_>, layers: &[NewLayer]) -> Result<(Self, usize)> {
+        let layers = context.storage.placed(&context.model.config, layers)?.into_owned();
+        let from = layers.iter().zip(&self.layers).take_while(|(new, old)| new == old).count();
         let mut kept: Vec<_> = self.kept.iter().take(from + 1).cloned().collect();
         kept.resize(layers.len() + 1, None);
-        Self { layers, kept, stride: self.stride }
+        Ok((Self { layers, kept, stride: self.stride }, from))
     }
 
-    /// Returns the stream as the storage of `context` will store its layers. If the storage changes the element type of a
-    /// tensor, only the embedded sequences are shared with this stream, and the layers have not been run yet.
+    /// Returns the same sequences and layers, as if no layer had been run.
     #[must_use]
-    pub fn as_stored(&self, context: &Context<'_>) -> Self {
-        match context.storage.changes(context.model) {
-            true => self.with_layers(self.layers.clone(), 0),
-            false => self.clone(),
+    pub fn from_the_start(&self) -> Self {
+        let mut kept = vec![None; self.kept.len()];
+        if let (Some(first), Some(embedded)) = (kept.first_mut(), self.kept.first()) {
+            first.clone_from(embedded);
         }
+        Self { layers: self.layers.clone(), kept, stride: self.stride }
+    }
+
+    /// Returns the stream of the model as the storage of `context` will store it. If the storage changes the element type
+    /// of a tensor, the sequences are embedded anew, and the layers have not been run yet.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn as_stored(&self, context: &Context<'_>) -> Result<Self> {
+        if !context.storage.changes(context.model) {
+            return Ok(self.clone());
+        }
+        Ok(Self { stride: self.stride, ..Self::open(context, self.layers.clone()).await? })
     }
 
     /// Runs all layers once more and calls `visit` with the hidden states at every depth, from the states
@@ -86,8 +104,7 @@ impl Stream {
         stage: Stage,
         mut visit: impl AsyncFnMut(&HiddenStates) -> Result<()>,
     ) -> Result<()> {
-        let mut again = self.with_layers(self.layers.clone(), 0);
-        again
+        self.from_the_start()
             .run(context, stage, 0, async |layer, before, after| {
                 if layer == 0 {
                     visit(before).await?;

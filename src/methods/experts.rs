@@ -95,10 +95,7 @@ pub async fn observe(context: &Context<'_>, stream: &Stream) -> Result<ExpertUse
     let watch = ExpertWatch::default();
     let storage = Storage::of(context.model);
     let watched = Context { experts: Some(&watch), storage, ..*context };
-    stream
-        .with_layers(stream.layers().to_vec(), 0)
-        .run(&watched, Stage::Plan, 0, async |_, _, _| Ok(()))
-        .await?;
+    stream.from_the_start().run(&watched, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
     watch.finish(&context.model.config).or_internal("a layer with experts was not run")
 }
 

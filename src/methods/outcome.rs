@@ -67,7 +67,7 @@ pub async fn make_plan(
     baseline: Baseline<'_>,
     judge: Option<&HeldOut>,
 ) -> Result<Outcome> {
-    let mut reference = Reference::new(context, output, baseline.stream, baseline.scores)?;
+    let mut reference = Reference::new(context, output, baseline.stream, baseline.scores).await?;
     if !options.operator.needs_activations() {
         reference = reference.for_many().await?;
     }
@@ -115,7 +115,7 @@ pub async fn measure_plan(
     plan.steps.iter_mut().for_each(MergeStep::forget_quality);
     // Steps are of layers; experts go after the last.
     let kept_experts = std::mem::take(&mut plan.kept_experts);
-    let mut reference = Reference::new(context, output, baseline.stream, baseline.scores)?;
+    let mut reference = Reference::new(context, output, baseline.stream, baseline.scores).await?;
     if steps && !plan.operator.needs_activations() {
         reference = reference.for_many().await?;
         plan = measure_steps(&reference, resources, plan).await?;
@@ -169,7 +169,8 @@ async fn finish(
         (_, None) => quality_of(calibration, &plan, &layers).await?,
         (_, Some(judge)) => {
             let context = Context { sequences: &judge.sequences, ..*context };
-            let reference = Reference::new(&context, calibration.output(), &judge.stream, &judge.scores)?;
+            let reference =
+                Reference::new(&context, calibration.output(), &judge.stream, &judge.scores).await?;
             quality_of(&reference, &plan, &layers).await?
         }
     };

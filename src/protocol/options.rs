@@ -10,7 +10,8 @@ use crate::maths::manifold::Normalise;
 use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::fingerprint::Fnv;
-use crate::model::weights::storage::Storage;
+use crate::model::weights::file_type::FileType;
+use crate::model::weights::storage::{Requantise, Storage};
 use crate::plan::METHODS;
 use crate::{Error, Result};
 
@@ -202,9 +203,11 @@ impl Default for QuestionOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteOptions {
-    /// Element type of all tensors; `None` keeps the type of each tensor.
+    /// File type; `None` keeps the type of each tensor.
     #[serde(with = "dtype")]
-    pub dtype: Option<Element>,
+    pub dtype: Option<FileType>,
+    /// Which tensors are stored in the file type.
+    pub requantise: Requantise,
     /// Most bytes of tensor data in a shard.
     pub max_shard_bytes: u64,
     /// Kind of file; `None` is that of the original.
@@ -216,7 +219,16 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Returns the container and element type in which the tensors of `model` will be stored.
     pub fn storage(&self, model: &Model) -> Storage {
-        Storage { container: self.container.unwrap_or(model.container()), dtype: self.dtype }
+        Storage {
+            container: self.container.unwrap_or(model.container()),
+            dtype: self.dtype,
+            requantise: self.requantise,
+        }
+    }
+
+    /// Returns the file type of the whole model; `None` if at least the copied tensors keep their types.
+    pub fn whole_type(&self) -> Option<FileType> {
+        self.dtype.filter(|_| self.requantise == Requantise::All)
     }
 
     /// Checks that the files of `model` can hold the element type.
@@ -224,8 +236,9 @@ impl WriteOptions {
     /// # Errors
     /// [`Error::Usage`] for a quantised type in a Hugging Face folder.
     pub fn check(&self, model: &Model) -> Result<()> {
-        let Some(Element::Block(block)) = self.dtype else { return Ok(()) };
-        let name = block.to_string().to_lowercase();
+        let Some(name) = self.dtype.filter(|dtype| matches!(dtype.element(), Element::Block(_))) else {
+            return Ok(());
+        };
         if self.storage(model).container == Container::Safetensors {
             return Err(Error::Usage(format!(
                 "{name} is for GGUF files, and the result would be a Hugging Face folder: give a .gguf file, or \
@@ -251,7 +264,13 @@ impl WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { dtype: None, max_shard_bytes: 5_000_000_000, container: None, name: None }
+        Self {
+            dtype: None,
+            requantise: Requantise::All,
+            max_shard_bytes: 5_000_000_000,
+            container: None,
+            name: None,
+        }
     }
 }
 
@@ -276,20 +295,20 @@ mod as_text {
     }
 }
 
-/// Serialises an element type as its name, and `None` as `keep`.
+/// Serialises a file type as its name, and `None` as `keep`.
 mod dtype {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::format::element::Element;
+    use crate::model::weights::file_type::FileType;
 
-    pub fn serialize<S: Serializer>(x: &Option<Element>, s: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(x: &Option<FileType>, s: S) -> Result<S::Ok, S::Error> {
         match x {
             None => s.serialize_str("keep"),
-            Some(element) => s.serialize_str(&element.to_string().to_lowercase()),
+            Some(file_type) => s.collect_str(file_type),
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Element>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<FileType>, D::Error> {
         let name = String::deserialize(d)?;
         match name.as_str() {
             "keep" => Ok(None),
@@ -311,7 +330,7 @@ mod tests {
             serde_json::from_str(&serde_json::to_string(&options).unwrap()).unwrap();
         assert_eq!(again, options);
         let write: WriteOptions = serde_json::from_str(r#"{"dtype":"bf16"}"#).unwrap();
-        assert_eq!(write.dtype, Some(Element::Bf16));
+        assert_eq!(write.dtype, Some(FileType::of(Element::Bf16)));
         assert!(serde_json::from_str::<WriteOptions>(r#"{"dtyp":"bf16"}"#).is_err());
     }
 }

@@ -33,7 +33,8 @@ pub async fn calibration_curve(
 ) -> Result<Vec<CalibrationPoint>> {
     plan.validate_for(context.model.config.n_layers)?;
     let measuring = Context { sequences: &judge.sequences, ..*context };
-    let reference = Reference::new(&measuring, output, &judge.stream, &judge.scores)?.for_many().await?;
+    let reference =
+        Reference::new(&measuring, output, &judge.stream, &judge.scores).await?.for_many().await?;
     let mut points = Vec::with_capacity(sizes.len());
     for size in sizes {
         let told = match point(context, resources, plan, *size, &reference).await {

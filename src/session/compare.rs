@@ -47,9 +47,11 @@ pub async fn compare(
 ) -> Result<Comparing> {
     let methods = methods(options, context.model.config.n_layers)?;
     let measuring = Context { sequences: &held_out.sequences, ..*context };
-    let calibration = Reference::new(context, &options.output, baseline.stream, baseline.scores)?;
-    let reference =
-        Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)?.for_many().await?;
+    let calibration = Reference::new(context, &options.output, baseline.stream, baseline.scores).await?;
+    let reference = Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)
+        .await?
+        .for_many()
+        .await?;
     let most = options.remove.iter().copied().max().unwrap_or(0);
     let selector = Selector::new(&calibration, resources, baseline.analysis, most);
     let mut plans = PlanCache { selector, most, iterated: Vec::new() };

@@ -76,7 +76,7 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
 pub fn check_groups(model: &Model, options: &WriteOptions, groups: &[Vec<usize>]) -> Result<()> {
     match options.storage(model).container {
         Container::Safetensors => model.config.to_config_json(groups, None).map(drop),
-        Container::Gguf => model.config.to_metadata(groups, options.dtype).map(drop),
+        Container::Gguf => model.config.to_metadata(groups, options.whole_type()).map(drop),
     }
 }
 

@@ -66,7 +66,7 @@ pub async fn metadata(
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
 ) -> Result<Metadata> {
-    let mut metadata = config.to_metadata(groups, options.dtype)?;
+    let mut metadata = config.to_metadata(groups, options.whole_type())?;
     for (key, value) in new_metadata(model).await? {
         metadata.set(&key, value);
     }

@@ -25,7 +25,7 @@ pub async fn write(
     options: &WriteOptions,
     extra: Vec<ExtraFile>,
 ) -> Result<()> {
-    let dtype = options.dtype.and_then(config_name);
+    let dtype = options.whole_type().and_then(|file_type| config_name(file_type.element()));
     let config_json = config.to_config_json(groups, dtype)?;
     let shards = shards(jobs, options.max_shard_bytes, |job| job.bytes);
     let mut weight_map = BTreeMap::new();

@@ -83,6 +83,8 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     // A tied head is the embedding once more.
     let needs_head =
         container == Container::Gguf && config.tied_head && architecture.gguf_head == GgufHead::Required;
+    let layers_at = storage.placed(&model.config, layers)?;
+    let places = storage.places(&model.config, layers)?;
     let mut jobs = Vec::new();
     let mut joined: Vec<JoinedParts<'a>> = Vec::new();
     for source in model.tensors() {
@@ -97,15 +99,20 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
                 continue;
             };
             let name = config.spelled(container, name);
+            let place = id.layer().and_then(|layer| places.get(layer)).copied().unwrap_or_default();
             let element = match (&content, id) {
-                (Content::Computed(layer, role), _) => layer.element(model, *role, storage)?,
-                (_, TensorId::Expert(place, e, role)) => {
-                    match layers.get(place).and_then(NewLayer::experts) {
-                        Some(experts) => expert_element(model, experts, e, role, storage)?,
-                        None => storage.element(model, source.id, source.element, false),
+                (Content::Computed(..), TensorId::Layer(layer, role)) => {
+                    let layer = layers_at.get(layer).or_internal("a tensor is of no layer")?;
+                    layer.element(model, role, storage)?
+                }
+                (_, TensorId::Expert(layer, e, role)) => {
+                    match layers.get(layer).and_then(NewLayer::experts) {
+                        Some(experts) => expert_element(model, experts, e, role, storage, place)?,
+                        None => storage.element(model, source.id, source.element, false, place),
                     }
                 }
-                _ => storage.element(model, source.id, source.element, false),
+                (_, TensorId::Head) => storage.head(model)?,
+                _ => storage.element(model, source.id, source.element, false, place),
             };
             let forms = [model.form(source.id), config.form(container, source.id)];
             // The layer has another number, but is of the same kind.

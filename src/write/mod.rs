@@ -18,7 +18,6 @@ use crate::model::Model;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
-use crate::model::weights::storage::Storage;
 use crate::model::weights::whole::Reads;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::protocol::options::WriteOptions;
@@ -76,8 +75,7 @@ async fn write_all(
     let jobs = jobs(model, layers, storage)?;
     let total = jobs.iter().map(|job| job.bytes).sum();
     let config = &*new_config(model, layers)?;
-    let mut writer =
-        Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total, storage };
+    let mut writer = Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total };
     match storage.container {
         Container::Safetensors => {
             hugging_face::write(&mut writer, model, config, &groups, &jobs, options, extra).await?
@@ -124,7 +122,6 @@ struct Writer<'a> {
     checksums: Vec<crc32fast::Hasher>,
     done: u64,
     total: u64,
-    storage: Storage,
 }
 
 impl Writer<'_> {
@@ -157,7 +154,7 @@ impl Writer<'_> {
             }
             Content::InTurns(parts, turns, piece) => {
                 for parts in parts.chunks((*turns).max(1)) {
-                    let bytes = in_turns(model, parts, *piece, self.storage).await?;
+                    let bytes = in_turns(model, parts, *piece).await?;
                     self.append(&bytes).await?;
                 }
             }
@@ -174,7 +171,7 @@ impl Writer<'_> {
             Content::Carried(tensor) => self.carried(model, tensor).await,
             Content::Original(entry) if entry.turns.is_none() => self.original(model, entry, job).await,
             _ => {
-                let stored = whole(model, job, self.storage, &mut Reads::default()).await?;
+                let stored = whole(model, job, &mut Reads::default()).await?;
                 self.append(&stored.bytes).await
             }
         }
@@ -279,12 +276,12 @@ impl Writer<'_> {
 
 /// Makes the values of a tensor that is not joined of others, as the new file will hold them. Reads of bytes that
 /// tensors share begin in `reads`.
-async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads) -> Result<Stored> {
+async fn whole(model: &Model, job: &Job<'_>, reads: &mut Reads) -> Result<Stored> {
     match &job.content {
         Content::New(bytes) => Ok(Stored { element: job.element, bytes: bytes.clone() }),
         Content::Computed(layer, role) => in_form(job, read_new(model, layer, *role, job.element).await?),
         Content::Mixed(experts, e, role) => {
-            in_form(job, read_expert(model, experts, *e, *role, storage, reads).await?)
+            in_form(job, read_expert(model, experts, *e, *role, job.element, reads).await?)
         }
         Content::Original(entry) => {
             let bytes = reads.start(model, entry)?.await?;
@@ -300,11 +297,11 @@ async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads
 }
 
 /// Makes the bytes of the tensors `parts` of one expert, whose rows lie in turns.
-async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece, storage: Storage) -> Result<Vec<u8>> {
+async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece) -> Result<Vec<u8>> {
     let mut reads = Reads::default();
     let mut values = Vec::with_capacity(parts.len());
     for part in parts {
-        values.push(whole(model, part, storage, &mut reads).await?.bytes);
+        values.push(whole(model, part, &mut reads).await?.bytes);
     }
     let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     let first = parts.first().or_internal("a tensor in turns has no parts")?;

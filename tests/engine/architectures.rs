@@ -4,6 +4,7 @@ use laminate::files::source::open_path;
 use laminate::format::Container;
 use laminate::format::element::Element;
 use laminate::internals::evaluate::predict;
+use laminate::internals::forward::pass::Pass;
 use laminate::internals::forward::runner::Runner;
 use laminate::internals::forward::sequences::Sequences;
 use laminate::internals::forward::states::to_host;
@@ -117,7 +118,7 @@ pub fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &Safe
     let states_of = |name: &str| values(&golden.tensor(name).unwrap());
     run(async {
         let runner = Runner::new(model, accelerator, tokens).unwrap();
-        let mut states = runner.embed(&sequences).await.unwrap();
+        let mut states = runner.embed(&sequences, Storage::of(model)).await.unwrap();
         let host = async |states: &laminate::internals::forward::states::HiddenStates| {
             to_host(states.chunks[0].clone(), "in a test").await.unwrap()
         };
@@ -155,7 +156,8 @@ pub fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &Safe
             (0..rows.len()).flat_map(|row| (0..tokens - 1).map(move |token| (row, token))).collect();
         let targets: Vec<u32> = places.iter().map(|(row, token)| rows[*row][token + 1]).collect();
         let last = states.rows(&places).unwrap();
-        let predictions = predict(accelerator, model, last, &targets, &Silent).await.unwrap();
+        let predictions =
+            predict(&Pass::original(model, accelerator, &Silent), last, &targets, &Silent).await.unwrap();
         let ours: Vec<f32> = predictions.iter().map(|p| -p.log_probability as f32).collect();
         self::close(&format!("{what}: likelihoods"), &ours, &states_of(nll));
     });
@@ -261,7 +263,7 @@ fn what_is_written_is_what_was_measured() {
                     let Some(model) = model else { continue };
                     let output = WriteOptions {
                         container: Some(container),
-                        dtype: Some(Element::F32),
+                        dtype: Some(Element::F32.into()),
                         ..WriteOptions::default()
                     };
                     let what = format!("{name} by {method} to {container:?}, from GGUF: {from_gguf}");

@@ -18,7 +18,7 @@ fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {
     run(async {
         let accelerator = cpu();
         let runner = Runner::new(model, &accelerator, sequences.tokens()).unwrap();
-        let mut states: HiddenStates = runner.embed(sequences).await.unwrap();
+        let mut states: HiddenStates = runner.embed(sequences, Storage::of(model)).await.unwrap();
         let mut outputs = Vec::new();
         for layer in 0..model.config.n_layers {
             let tensors =
@@ -27,7 +27,7 @@ fn forward(model: &Model, sequences: &Sequences) -> (Vec<LayerOutput>, Scores) {
             outputs.push(observe(layer, &states, &after, PointRule::Last, true).await.unwrap());
             states = after;
         }
-        let output = Output { model, states: &states };
+        let output = Output { model, storage: Storage::of(model), states: &states };
         let scores = score(&accelerator, sequences, output, Some(output), &Silent).await.unwrap();
         (outputs, scores)
     })

@@ -24,7 +24,7 @@ fn options(operator: Operator, absorb: &[usize]) -> PlanOptions {
 }
 
 fn output(container: Container) -> WriteOptions {
-    WriteOptions { container: Some(container), dtype: Some(Element::F32), ..WriteOptions::default() }
+    WriteOptions { container: Some(container), dtype: Some(Element::F32.into()), ..WriteOptions::default() }
 }
 
 /// Writes the model without the layers `absorb`, by hand; returns the report's perplexity, that of the files, and the files.

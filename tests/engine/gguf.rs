@@ -5,7 +5,9 @@ use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, decode, encode};
 use laminate::format::gguf::{Header, Metadata, OutputTensor, Value, header_bytes, parse_header};
 use laminate::internals::forward::sequences::Sequences;
-use laminate::{CalibrationOptions, Error, MergePlan, Model, Session, Silent, WriteOptions, evaluate};
+use laminate::{
+    CalibrationOptions, Error, FileType, MergePlan, Model, Session, Silent, WriteOptions, evaluate,
+};
 
 use crate::common::{Files, MemoryFolder, cpu, data, files, json, open_files, remove, run};
 
@@ -442,8 +444,11 @@ fn every_type_that_can_be_written_is_and_measures_as_it_was_planned() {
         BlockType::ALL.map(Element::Block).into_iter().chain([Element::F32, Element::F16, Element::Bf16])
     {
         let source = gguf(&["stories260K-F16.gguf"]);
-        let written =
-            compress(&source, &unmerged(5), WriteOptions { dtype: Some(dtype), ..WriteOptions::default() });
+        let written = compress(
+            &source,
+            &unmerged(5),
+            WriteOptions { dtype: Some(dtype.into()), ..WriteOptions::default() },
+        );
         let stored = values(&written);
         assert!(stored.iter().all(|(name, (element, _))| !name.contains("norm") || *element == Element::F32));
         let ours = perplexity(&open_files(&written).unwrap());
@@ -499,16 +504,19 @@ fn rows_of_whole_blocks_are_written_in_every_type_and_read_again() {
     let known = json("golden/stories260K.json")["perplexity"].as_f64().unwrap();
     assert!((original / known - 1.0).abs() < 1e-3, "{original} {known}");
     let to = |dtype| WriteOptions { container: Some(Container::Gguf), dtype, ..WriteOptions::default() };
-    let exact = values(&compress(&source, &unmerged(5), to(Some(Element::F32))));
+    let exact = values(&compress(&source, &unmerged(5), to(Some(Element::F32.into()))));
+    // llama.cpp's file type of this name has some matrices in another type.
+    let wider = |kind| Element::Block(if kind == BlockType::Q2K { BlockType::Q3K } else { kind });
     for kind in BlockType::ALL {
-        let written = compress(&source, &unmerged(5), to(Some(Element::Block(kind))));
+        let written = compress(&source, &unmerged(5), to(Some(FileType::of(Element::Block(kind)))));
         for (name, (element, bytes)) in values(&written) {
             let values = decode(&name, Element::F32, &exact[&name].1).unwrap();
             let expected = match name.as_str() {
                 _ if name.contains("norm") => Element::F32,
                 // The head, whose embedding it shares.
                 "token_embd.weight" => Element::Block(kind.wider(BlockType::Q6K)),
-                _ if name.contains("attn_output") => Element::Block(kind).fitting(64),
+                _ if name.contains("attn_output") => wider(kind).fitting(64),
+                _ if name.contains("attn_v") || name.contains("ffn_down") => wider(kind),
                 _ => Element::Block(kind),
             };
             assert_eq!(element, expected, "{kind}: {name}");
@@ -523,14 +531,14 @@ fn rows_of_whole_blocks_are_written_in_every_type_and_read_again() {
 fn a_plan_in_another_type_is_measured_in_that_type() {
     let mut session = Session::new(open("stories260K-F16.gguf"), cpu());
     run(session.similarity(&CalibrationOptions::default(), &Silent)).unwrap();
-    let options = WriteOptions { dtype: Some(Element::Block(BlockType::Q4_0)), ..WriteOptions::default() };
+    let options =
+        WriteOptions { dtype: Some(Element::Block(BlockType::Q4_0).into()), ..WriteOptions::default() };
     let planned = run(session.plan(&remove(1), &options, &Silent)).unwrap();
     let folder = MemoryFolder::default();
     run(session.write(&planned.plan, &options, &mut folder.clone(), &Silent)).unwrap();
     let written = open_files(&folder.state.borrow().files).unwrap();
     let measured = perplexity(&written);
-    // The head is measured as it is and written as Q8_0, which costs next to nothing.
-    assert!((measured / planned.merged.perplexity - 1.0).abs() < 2e-3, "{measured} {:?}", planned.merged);
+    assert!((measured / planned.merged.perplexity - 1.0).abs() < 1e-5, "{measured} {:?}", planned.merged);
 }
 
 // Lies.

@@ -2,6 +2,7 @@
 //! results are stored beside it.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use laminate::files::source::open_path;
 use laminate::format::element::Element;
@@ -39,8 +40,11 @@ struct Case {
 }
 
 /// What is computed stays in `f32`.
-const OUTPUT: WriteOptions =
-    WriteOptions { dtype: Some(Element::F32), max_shard_bytes: u64::MAX, container: None, name: None };
+static OUTPUT: LazyLock<WriteOptions> = LazyLock::new(|| WriteOptions {
+    dtype: Some(Element::F32.into()),
+    max_shard_bytes: u64::MAX,
+    ..WriteOptions::default()
+});
 
 impl Case {
     fn new(model: Model, text: &str, file: &str, points: PointRule) -> Self {
@@ -93,7 +97,7 @@ impl Case {
 
     fn check_selections(&self) {
         let context = self.context();
-        let reference = Reference::new(&context, &OUTPUT, &self.stream, &self.scores).unwrap();
+        let reference = run(Reference::new(&context, &OUTPUT, &self.stream, &self.scores)).unwrap();
         let resources = Resources::default();
         let mut selector = Selector::new(&reference, &resources, &self.analysis, 0);
         let expected = self.expected["selection"].as_object().unwrap();
@@ -183,8 +187,8 @@ impl Case {
             }
         }
 
-        let output = OUTPUT;
-        let reference = Reference::new(&context, &output, &self.stream, &self.scores).unwrap();
+        let output = OUTPUT.clone();
+        let reference = run(Reference::new(&context, &output, &self.stream, &self.scores)).unwrap();
         let quality = run(reference.quality_of(layers)).unwrap();
         let [kl, perplexity] = ["kl", "ppl"].map(|key| expected[key].as_f64().unwrap());
         let ours = quality.kl.unwrap();

@@ -11,6 +11,7 @@ use laminate::internals::evaluate::{predict, score};
 use laminate::internals::forward::pass::Pass;
 use laminate::internals::forward::sequences::Sequences;
 use laminate::internals::methods::operators::weighted::mixed_layers;
+use laminate::internals::model::weights::storage::Storage;
 use laminate::protocol::answers::MmluReport;
 use laminate::protocol::events::Stage;
 use laminate::{
@@ -122,8 +123,18 @@ fn predictions_add_up_to_the_score_of_the_text() {
         places.extend((0..47).map(|position| (sequence, position)));
         targets.extend_from_slice(&ids[1..]);
     }
-    let said = run(predict(&accelerator, &model, states.rows(&places).unwrap(), &targets, &Silent)).unwrap();
-    let output = laminate::internals::evaluate::Output { model: &model, states: &states };
+    let said = run(predict(
+        &Pass::original(&model, &accelerator, &Silent),
+        states.rows(&places).unwrap(),
+        &targets,
+        &Silent,
+    ))
+    .unwrap();
+    let output = laminate::internals::evaluate::Output {
+        model: &model,
+        storage: Storage::of(&model),
+        states: &states,
+    };
     let scores = run(score(&accelerator, &sequences, output, None, &Silent)).unwrap();
     assert_eq!(said.len() as u64, scores.tokens);
     let sum: f64 = said.iter().map(|s| s.log_probability).sum();

@@ -27,7 +27,7 @@ fn calibration() -> CalibrationOptions {
 fn output() -> WriteOptions {
     WriteOptions {
         container: Some(Container::Safetensors),
-        dtype: Some(Element::F32),
+        dtype: Some(Element::F32.into()),
         ..WriteOptions::default()
     }
 }

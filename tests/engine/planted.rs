@@ -45,7 +45,7 @@ fn planted_layers_are_removed() {
             // A file that can hold the kinds of the layers in any order.
             let output = WriteOptions {
                 container: Some(Container::Gguf),
-                dtype: Some(Element::F32),
+                dtype: Some(Element::F32.into()),
                 ..WriteOptions::default()
             };
             run(session.check_output(&output)).unwrap();

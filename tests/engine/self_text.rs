@@ -29,7 +29,7 @@ fn what_is_remembered_stands_for_what_was_read() {
         let runner = Runner::new(&model, &accelerator, 10).unwrap();
         let fetched = runner.fetch(&NewLayer::original(0), Storage::of(&model)).unwrap();
         let layer = runner.upload(run(fetched.finish()).unwrap()).unwrap();
-        let embedded = run(runner.embed(&sequences)).unwrap();
+        let embedded = run(runner.embed(&sequences, Storage::of(&model))).unwrap();
         let whole = run(runner.forward(&layer, &embedded)).unwrap().chunks.remove(0);
         for piece in [1, 3] {
             let mut past = Past::default();

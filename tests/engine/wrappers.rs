@@ -83,7 +83,7 @@ fn check_states(what: &str, name: &str, model: &Model) {
 }
 
 fn to(container: Container) -> WriteOptions {
-    WriteOptions { container: Some(container), dtype: Some(Element::F32), ..WriteOptions::default() }
+    WriteOptions { container: Some(container), dtype: Some(Element::F32.into()), ..WriteOptions::default() }
 }
 
 /// Writes the model without one of its layers.

@@ -6,8 +6,7 @@ mod questions;
 mod text;
 
 use clap::{Args, Parser, Subcommand};
-use laminate::format::element::Element;
-use laminate::{Error, Result, demo};
+use laminate::{Error, FileType, Result, demo};
 
 /// Result of a parser of one argument, whose error is a sentence.
 type Parsed<T> = std::result::Result<T, String>;
@@ -99,8 +98,8 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
-/// Parses the argument `--dtype`: an element type, or `keep`.
-fn output_type(name: &str) -> Result<Option<Element>> {
+/// Parses the argument `--dtype`: a file type, or `keep`.
+fn output_type(name: &str) -> Result<Option<FileType>> {
     match name {
         "keep" => Ok(None),
         name => name.parse().map(Some).map_err(|e| Error::Usage(format!("--dtype: {e}"))),

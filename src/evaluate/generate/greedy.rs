@@ -36,7 +36,7 @@ pub async fn generate(pass: &Pass<'_>, prompts: &[String], n_tokens: usize) -> R
             ids.iter().enumerate().map(|(place, ids)| (place, ids.len().saturating_sub(1))).collect();
         // Only the most likely token is used, so the targets do not matter.
         let targets = vec![0; ends.len()];
-        let said = predict(pass.accelerator, pass.model, states.rows(&ends)?, &targets, &part).await?;
+        let said = predict(pass, states.rows(&ends)?, &targets, &part).await?;
         for (text, said) in open.iter_mut().zip(said) {
             text.push(pass, said.best);
         }

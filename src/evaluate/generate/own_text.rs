@@ -82,7 +82,7 @@ impl<'a> Writer<'a> {
             self.ids.iter().map(|ids| ids.last().copied().into_iter().collect()).collect();
         let runner = Runner::new(model, accelerator, 1)?;
         let positions = Positions::after(config, place - 1, 1, accelerator.device())?;
-        let mut states = runner.embed(&Sequences::padded(config, &last, 0)?).await?;
+        let mut states = runner.embed(&Sequences::padded(config, &last, 0)?, storage).await?;
         let mut layers = runner.ahead(&self.pass.layers, storage)?;
         for past in &mut self.pasts {
             let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
@@ -96,7 +96,7 @@ impl<'a> Writer<'a> {
         let rows: Vec<(usize, usize)> = (0..self.ids.len()).map(|text| (text, 0)).collect();
         let (seed, first) = (self.seed, self.places.start);
         let noise = |row: usize, token: u32| uniform(seed, first + row, place, token);
-        let drawn = sample(accelerator, model, states.rows(&rows)?, &self.barred, noise).await?;
+        let drawn = sample(self.pass, states.rows(&rows)?, &self.barred, noise).await?;
         self.ids.iter_mut().zip(drawn).for_each(|(ids, token)| ids.push(token));
         Ok(())
     }

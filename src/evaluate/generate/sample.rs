@@ -2,13 +2,12 @@
 
 use burn::tensor::Tensor;
 
-use crate::device::Accelerator;
+use crate::forward::pass::Pass;
 use crate::forward::states::to_host;
-use crate::model::Model;
 use crate::model::layers::head::Head;
 use crate::{Error, Result};
 
-/// Draws one token after each of the hidden states `[n, hidden]` that left the last layer of `model`, with
+/// Draws one token after each of the hidden states `[n, hidden]` that left the last layer of `pass`, with
 /// the model's probabilities of all tokens except `barred`. `noise(row, token)` must be independent uniform
 /// numbers in the open interval from 0 to 1.
 ///
@@ -20,14 +19,13 @@ use crate::{Error, Result};
 /// [`HeadSlice::logits`](crate::model::layers::head::HeadSlice::logits) and [`to_host`], and [`Error::Numeric`] if all
 /// logits of a state are NaN or minus infinity.
 pub async fn sample(
-    accelerator: &Accelerator,
-    model: &Model,
+    pass: &Pass<'_>,
     states: Tensor<2>,
     barred: &[u32],
     noise: impl Fn(usize, u32) -> f64,
 ) -> Result<Vec<u32>> {
     let [n, _] = states.dims();
-    let head = Head::open(model, accelerator, n).await?;
+    let head = Head::open(pass.model, pass.storage, pass.accelerator, n).await?;
     let states = head.normalise(states)?;
     let mut best = vec![(f64::NEG_INFINITY, 0u32); n];
     let mut next = head.fetch(0)?;

@@ -140,7 +140,7 @@ struct LetterHead<'a> {
 
 impl<'a> LetterHead<'a> {
     async fn open(pass: &Pass<'a>, letters: &[u32; 4]) -> Result<Self> {
-        let head = Head::open(pass.model, pass.accelerator, 1).await?;
+        let head = Head::open(pass.model, pass.storage, pass.accelerator, 1).await?;
         let rows = head.rows_of(letters).await?;
         Ok(Self { head, rows })
     }
@@ -203,7 +203,7 @@ async fn run_batch(
         return Ok(());
     }
     let rows = states.rows(&places)?;
-    let predictions = predict(pass.accelerator, pass.model, rows, &targets, observer).await?;
+    let predictions = predict(pass, rows, &targets, observer).await?;
     for ((place, _), prediction) in places.iter().zip(predictions) {
         let Some((reading, (choice, bytes))) = batch.get(*place).and_then(|r| Some((r, r.answer()?))) else {
             continue;

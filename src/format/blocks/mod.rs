@@ -173,6 +173,22 @@ impl BlockType {
         }
     }
 
+    /// Returns the type with blocks of 32 weights that takes the place of a type with blocks of 256 where a row is not a
+    /// whole number of these, as in `llama-quantize` (`tensor_type_fallback` in llama.cpp's `src/llama-quant.cpp`); `None`
+    /// for a type whose blocks are no larger than 32.
+    pub fn in_smaller_blocks(self) -> Option<Self> {
+        match self {
+            Self::Q2K | Self::Q3K => Some(Self::Q4_0),
+            Self::Iq4Xs => Some(Self::Iq4Nl),
+            Self::Q4K => Some(Self::Q5_0),
+            Self::Q5K => Some(Self::Q5_1),
+            Self::Q6K => Some(Self::Q8_0),
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl | Self::Mxfp4 => {
+                None
+            }
+        }
+    }
+
     /// Decodes whole blocks into `out`.
     ///
     /// Values equal those of gguf-py, bit for bit. Any bytes can be decoded; if a scale is not finite,

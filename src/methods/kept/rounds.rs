@@ -76,8 +76,8 @@ impl KeptPlan {
         hash.text(&self.identity.model);
         hash.text(&self.identity.text);
         hash.text(env!("CARGO_PKG_VERSION"));
-        let Storage { container, dtype } = self.storage;
-        hash.text(&key(&[], &(container, dtype.map(|element| element.to_string())))?);
+        let Storage { container, dtype, requantise } = self.storage;
+        hash.text(&key(&[], &(container, dtype.map(|file_type| file_type.to_string()), requantise))?);
         Ok(hash)
     }
 

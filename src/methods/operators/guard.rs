@@ -170,21 +170,22 @@ impl Trial<'_, '_> {
     /// Scores the model once for each of `layers`, with that layer in place of the span.
     async fn scores(&self, layers: &[&NewLayer]) -> Result<Vec<Scores>> {
         let Self { walker, span, guard, .. } = self;
-        let Context { model, accelerator, observer, .. } = walker.context;
+        let n_layers = walker.context.model.config.n_layers;
         let entering = span.entering.sequences(&guard.places)?;
         let mut streams = Vec::with_capacity(layers.len());
         for layer in layers {
             streams.push(walker.runner.forward(&walker.upload(layer).await?, &entering).await?);
         }
         let after = span.layers.last().or_internal("a span has no layers")? + 1;
-        for layer in after..model.config.n_layers {
+        for layer in after..n_layers {
             let layer = walker.upload(&NewLayer::original(layer)).await?;
             for stream in &mut streams {
                 *stream = walker.runner.forward(&layer, stream).await?;
             }
         }
         let streams: Vec<&HiddenStates> = streams.iter().collect();
-        score_all(accelerator, &guard.sequences, model, &streams, Some(&guard.original), observer).await
+        let context = Context { sequences: &guard.sequences, ..walker.context };
+        score_all(&context, &streams, Some(&guard.original)).await
     }
 }
 

@@ -224,10 +224,9 @@ async fn replaced(
     part: Part,
     mut values: Vec<f32>,
 ) -> Result<NewLayer> {
-    let (model, storage) = (walker.context.model, walker.context.storage);
+    let model = walker.context.model;
     let kind = model.config.kind(span.stays)?;
-    let replace =
-        |layer: NewLayer, role, values| layer.replacing(model, span.layers, storage, vec![(role, values)]);
+    let replace = |layer, role, values| walker.replacing(layer, span.layers, vec![(role, values)]);
     if !model.config.architecture.norms_after() {
         return replace(layer, part.projection(kind), values);
     }

@@ -94,7 +94,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
             tensors.push((role, product(&map, &weight, hidden, width)));
         }
     }
-    kept.replacing(walker.context.model, span.layers, walker.context.storage, tensors)
+    walker.replacing(kept, span.layers, tensors)
 }
 
 /// Computes `map` `[n, n]` times `weight` `[n, width]`, all row-major.

@@ -12,6 +12,7 @@ use crate::model::config::LayerKind;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
+use crate::model::weights::file_type::Place;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::{Config, Model};
 use crate::{Error, Result};
@@ -93,6 +94,7 @@ impl Folded {
             kind: self.kind,
             experts: NewExperts::new(Vec::new()),
             storage: walker.context.storage,
+            place: Place::default(),
         })
     }
 }

@@ -94,8 +94,8 @@ pub async fn search(
     let original = stream.last()?.clone();
     let mut alive: Vec<usize> = (0..n_layers).filter(|layer| !found.removed.contains(layer)).collect();
     let mut known = found.harms();
-    if let Some(first) = found.removed.iter().min() {
-        stream = without(&context, &stream, &alive, *first).await?;
+    if !found.removed.is_empty() {
+        stream = without(&context, &stream, &alive).await?;
     }
     while found.removed.len() < k {
         let may_go = |layer: usize| may_go(layer) && !is_barred(options.selection, layer, n_layers);
@@ -118,7 +118,7 @@ pub async fn search(
         found.removed.push(alive.remove(place));
         found.harms = known.iter().map(|harm| harm.to_bits()).collect();
         resources.keep_found(Rounds::Searched, key, &found).await;
-        stream = without(&context, &stream, &alive, place).await?;
+        stream = without(&context, &stream, &alive).await?;
     }
     Ok(found.removed)
 }
@@ -179,8 +179,8 @@ async fn whole(context: &Context<'_>) -> Result<Stream> {
     Ok(stream)
 }
 
-/// Runs the model of the layers `alive`, which differ from the layers of `stream` from index `place` on.
-async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place: usize) -> Result<Stream> {
+/// Runs the model of the layers `alive`, from the first on that differs from the layers of `stream`.
+async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize]) -> Result<Stream> {
     let config = &context.model.config;
     let mut layers = Vec::with_capacity(alive.len());
     for (i, layer) in alive.iter().enumerate() {
@@ -189,10 +189,8 @@ async fn without(context: &Context<'_>, stream: &Stream, alive: &[usize], place:
         let end = alive.get(i + 1).copied().unwrap_or(config.n_layers);
         layers.push(NewLayer::original(*layer).covering(config, &(first..end).collect::<Vec<_>>()));
     }
-    let same = layers.iter().zip(stream.layers()).take_while(|(new, old)| new == old).count();
-    let place = place.min(same);
-    let mut stream = stream.with_layers(layers, place);
-    stream.run(context, Stage::Plan, place, async |_, _, _| Ok(())).await?;
+    let (mut stream, from) = stream.with_layers(context, &layers)?;
+    stream.run(context, Stage::Plan, from, async |_, _, _| Ok(())).await?;
     Ok(stream)
 }
 
@@ -236,17 +234,7 @@ async fn without_each(
     for batch in places.chunks(at_once) {
         let candidates = branch(context, stream, batch).await?;
         let candidates: Vec<&HiddenStates> = candidates.iter().collect();
-        scores.extend(
-            score_all(
-                context.accelerator,
-                context.sequences,
-                context.model,
-                &candidates,
-                Some(original),
-                context.observer,
-            )
-            .await?,
-        );
+        scores.extend(score_all(context, &candidates, Some(original)).await?);
     }
     Ok(scores)
 }
@@ -351,14 +339,14 @@ mod tests {
         for gone in [None, Some(1), Some(2)] {
             let alive: Vec<usize> = (0..4).filter(|layer| Some(*layer) != gone).collect();
             let stream = match gone {
-                Some(layer) => block_on(without(&context, &original, &alive, layer)).unwrap(),
+                Some(_) => block_on(without(&context, &original, &alive)).unwrap(),
                 None => original.clone(),
             };
             let places: Vec<usize> = (0..alive.len()).collect();
             let tried = block_on(branch(&context, &stream, &places)).unwrap();
             for (place, tried) in tried.iter().enumerate() {
                 let left: Vec<usize> = alive.iter().copied().filter(|layer| *layer != alive[place]).collect();
-                let made = block_on(without(&context, &stream, &left, place)).unwrap();
+                let made = block_on(without(&context, &stream, &left)).unwrap();
                 let (tried, made) = (host(tried), host(made.last().unwrap()));
                 let apart = tried.iter().zip(&made).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
                 let apart = apart.fold(0.0f32, f32::max);

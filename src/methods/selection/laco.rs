@@ -46,7 +46,7 @@ pub async fn collapse(
     let mut stream = Stream::open(&context, reference.stored().layers().to_vec()).await?;
     stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(())).await?;
     let n_rows = sequences.count() * sequences.tokens();
-    let head = Head::open(context.model, context.accelerator, n_rows).await?;
+    let head = Head::open(context.model, context.storage, context.accelerator, n_rows).await?;
     let original = normalised(&head, stream.last()?).await?;
 
     let groups = (0..stream.layers().len()).map(|layer| vec![layer]).collect();
@@ -112,8 +112,8 @@ impl Search<'_> {
         groups.splice(at..at + size, [joined]);
         let config = &self.context.model.config;
         let layers = groups.iter().map(|group| collapsed(config, group)).collect::<Result<Vec<_>>>()?;
-        let mut changed = self.stream.with_layers(layers, at);
-        changed.run(self.context, Stage::Plan, at, async |_, _, _| Ok(())).await?;
+        let (mut changed, from) = self.stream.with_layers(self.context, &layers)?;
+        changed.run(self.context, Stage::Plan, from, async |_, _, _| Ok(())).await?;
         Ok((groups, changed))
     }
 }

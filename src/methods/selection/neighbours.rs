@@ -98,8 +98,8 @@ impl Merger<'_> {
                 Next::Merge(pair) => pair,
                 Next::Stop(stop) => return Ok(stop),
             };
-            self.merge(pair).await?;
-            self.compare(pair.first).await?;
+            let from = self.merge(pair).await?;
+            self.compare(from).await?;
             self.record().await?;
         }
     }
@@ -118,9 +118,9 @@ impl Merger<'_> {
             self.run(from).await?;
         }
         for pair in chosen.pairs.into_iter().skip(self.planner.plan().steps.len()) {
-            self.merge(pair).await?;
+            let from = self.merge(pair).await?;
             if runs {
-                self.run(pair.first).await?;
+                self.run(from).await?;
                 self.record().await?;
             }
         }
@@ -137,11 +137,13 @@ impl Merger<'_> {
     async fn replay(&mut self) -> Result<Option<usize>> {
         let context = self.reference.context();
         let steps: Vec<MergeStep> = self.resources.found(Rounds::Merged, &self.key).await.unwrap_or_default();
-        let from = steps.iter().map(|step| step.merged[0]).min();
+        let mut from = None;
         for step in steps {
             let pair = Pair { first: step.merged[0], similarity: step.similarity };
             *self.planner.merge(pair, step.alpha)? = step.clone();
-            self.stream = self.stream.with_layers(self.merged_layers(pair, step.alpha), pair.first);
+            let (stream, first) = self.merged(pair, step.alpha)?;
+            self.stream = stream;
+            from = Some(from.map_or(first, |before: usize| before.min(first)));
             if self.measured {
                 context.observer.event(Event::Step(step)).await?;
             }
@@ -149,7 +151,8 @@ impl Merger<'_> {
         Ok(from)
     }
 
-    async fn merge(&mut self, pair: Pair) -> Result<()> {
+    /// Merges a pair and returns the first layer that changed.
+    async fn merge(&mut self, pair: Pair) -> Result<usize> {
         let alpha = match self.alpha {
             // Cosines may be negative; a weight outside [0, 1] would extrapolate.
             Alpha::Similarity => pair.similarity.clamp(0.0, 1.0),
@@ -157,8 +160,9 @@ impl Merger<'_> {
             Alpha::Search => self.search(pair).await?,
         };
         self.planner.merge(pair, alpha)?;
-        self.stream = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
-        Ok(())
+        let (stream, from) = self.merged(pair, alpha)?;
+        self.stream = stream;
+        Ok(from)
     }
 
     /// Measures the model after the last step, if steps are measured, and keeps the steps so far.
@@ -204,14 +208,14 @@ impl Merger<'_> {
     }
 
     async fn divergence(&self, pair: Pair, alpha: f64) -> Result<f64> {
-        let mut candidate = self.stream.with_layers(self.merged_layers(pair, alpha), pair.first);
-        let scores = candidate
-            .run_and_score(self.reference.context(), pair.first, Some(self.reference.original()))
-            .await?;
+        let (mut candidate, from) = self.merged(pair, alpha)?;
+        let scores =
+            candidate.run_and_score(self.reference.context(), from, Some(self.reference.original())).await?;
         Ok(scores.mean_kl().unwrap_or(f64::INFINITY))
     }
 
-    fn merged_layers(&self, pair: Pair, alpha: f64) -> Vec<NewLayer> {
+    /// Returns the current model with a pair merged, and its first layer that changed.
+    fn merged(&self, pair: Pair, alpha: f64) -> Result<(Stream, usize)> {
         let layers = self.stream.layers();
         let mut merged = layers.to_vec();
         if let (Some(first), Some(second)) = (layers.get(pair.first), layers.get(pair.first + 1)) {
@@ -220,6 +224,6 @@ impl Merger<'_> {
             let layer = NewLayer::mixed(first.mix().merge(second.mix(), alpha)).covering(config, &group);
             merged.splice(pair.first..pair.first + 2, [layer]);
         }
-        merged
+        self.stream.with_layers(self.reference.context(), &merged)
     }
 }

@@ -55,11 +55,14 @@ pub async fn walk<'a>(
             context.sequences.count()
         )));
     }
-    let walker = Walker::new(*context, *resources, plan.kept_experts.clone())?;
+    let walker = Walker::new(*context, *resources, plan)?;
     let original = Original::at_the_first(stream)?;
     // Layers that lack experts change the states from the first on, as those do that are stored otherwise.
     let changes = context.storage.changes(context.model) || !plan.kept_experts.is_empty();
-    let new = changes.then(|| original.states.clone());
+    let new = match changes {
+        true => Some(walker.runner.embed(context.sequences, context.storage).await?),
+        false => None,
+    };
     let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let mut walk = Walk { walker, stream, original, new, built };
     let names = match resources.kept {
@@ -229,7 +232,11 @@ mod tests {
         };
         let (kept, coarse) = (
             seen_in(as_it_is.storage),
-            seen_in(Storage { container: Container::Gguf, dtype: Some(Element::Block(BlockType::Q4_0)) }),
+            seen_in(Storage {
+                container: Container::Gguf,
+                dtype: Some(Element::Block(BlockType::Q4_0).into()),
+                ..as_it_is.storage
+            }),
         );
         assert_eq!((&kept[0], &kept[2]), (&coarse[0], &coarse[2]), "the original's states");
         assert_eq!(kept[0], kept[1]);

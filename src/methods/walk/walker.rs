@@ -8,9 +8,13 @@ use crate::forward::runner::Runner;
 use crate::forward::states::sequences_per_chunk;
 use crate::maths::least_squares::{Normal, Refit, ridge_on_all};
 use crate::methods::Resources;
+use crate::model::Model;
 use crate::model::layers::decoder::DecoderLayer;
+use crate::model::tensors::Role;
+use crate::model::weights::file_type::{FileType, Place};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
+use crate::plan::MergePlan;
 
 /// Ridge strengths that held-out sequences choose from, as shares of the mean of the diagonal of the Gram
 /// matrix. Fits to some ten thousand tokens are best at 0.1 to 1, where the error hardly depends on the
@@ -32,22 +36,37 @@ pub struct Walker<'a> {
     held_out: Vec<bool>,
     /// Experts that stay in each layer of the original, as in the plan.
     kept_experts: Vec<Vec<usize>>,
+    /// For each layer of the original, the place in the new model of the layer that it becomes or is absorbed into; empty
+    /// if the storage does not go by places.
+    places: Vec<Place>,
+}
+
+/// Returns, for each layer of `model`, the place in the model of `plan` of the layer that it becomes or is absorbed into.
+fn places(model: &Model, plan: &MergePlan) -> Result<Vec<Place>> {
+    let survivors = (0..plan.groups.len()).map(|group| plan.survivor(group));
+    let survivors = survivors.map(|layer| layer.or_internal("a group of the plan has no layers"));
+    let kinds = survivors.map(|layer| model.config.kind(layer?)).collect::<Result<Vec<_>>>()?;
+    let mut places = vec![Place::default(); model.config.n_layers];
+    for (group, place) in plan.groups.iter().zip(Place::of_all(&model.config, &kinds)) {
+        for layer in group {
+            *places.get_mut(*layer).or_internal("a group of the plan has a layer that the model lacks")? =
+                place;
+        }
+    }
+    Ok(places)
 }
 
 impl<'a> Walker<'a> {
-    /// Makes a walker through the sequences of `context`, a fifth of which is held out, for layers that keep the experts
-    /// `kept_experts` ([`MergePlan::kept_experts`](crate::plan::MergePlan::kept_experts)).
+    /// Makes a walker through the sequences of `context`, a fifth of which is held out, for the layers of `plan`.
     ///
     /// # Errors
-    /// Those of [`Runner::new`].
-    pub fn new(
-        context: Context<'a>,
-        resources: Resources<'a>,
-        kept_experts: Vec<Vec<usize>>,
-    ) -> Result<Self> {
+    /// [`Error::Internal`] if a group of the plan has no layers, and those of [`Runner::new`].
+    pub fn new(context: Context<'a>, resources: Resources<'a>, plan: &MergePlan) -> Result<Self> {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
         let held_out = held_out(context.sequences.count());
-        Ok(Self { context, resources, runner, held_out, kept_experts })
+        let goes_by_place = context.storage.dtype.is_some_and(FileType::goes_by_place);
+        let places = if goes_by_place { places(context.model, plan)? } else { Vec::new() };
+        Ok(Self { context, resources, runner, held_out, kept_experts: plan.kept_experts.clone(), places })
     }
 
     /// Returns layer `layer` of the original with the experts that stay, in the place of the layers `group`.
@@ -63,13 +82,36 @@ impl<'a> Walker<'a> {
         self.held_out.iter().enumerate().filter(|(_, held_out)| **held_out).map(|(place, _)| place)
     }
 
+    /// Returns `layer` with its place in the new model.
+    fn placed(&self, layer: NewLayer) -> Result<NewLayer> {
+        let place = self.places.get(layer.mix().survivor()?);
+        Ok(match place {
+            Some(place) => layer.at(*place),
+            None => layer,
+        })
+    }
+
+    /// Replaces tensors of `layer`, which stands for the layers `span`, as [`NewLayer::replacing`] does, in the element
+    /// types in which the result is stored.
+    ///
+    /// # Errors
+    /// Those of [`NewLayer::replacing`].
+    pub fn replacing(
+        &self,
+        layer: NewLayer,
+        span: &[usize],
+        tensors: Vec<(Role, Vec<f32>)>,
+    ) -> Result<NewLayer> {
+        self.placed(layer)?.replacing(self.context.model, span, self.context.storage, tensors)
+    }
+
     /// Reads `layer` in the element types in which the result is stored, and uploads it.
     ///
     /// # Errors
     /// Those of [`Runner::fetch`], [`LayerFetch::finish`](crate::model::weights::fetch::LayerFetch::finish)
     /// and [`Runner::upload`].
     pub async fn upload(&self, layer: &NewLayer) -> Result<DecoderLayer> {
-        self.upload_stored(layer, self.context.storage).await
+        self.upload_stored(&self.placed(layer.clone())?, self.context.storage).await
     }
 
     /// Reads layer `layer` of the original in its own element types, however the result is stored, and

@@ -58,7 +58,7 @@ impl DecoderLayer {
     /// [`Error::Shape`], naming the role, if a tensor is missing or has the wrong number of values; those of
     /// [`Linear::new`].
     pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
-        let LayerTensors { tensors, kind, experts, storage } = tensors;
+        let LayerTensors { tensors, kind, experts, storage, place } = tensors;
         let architecture = config.architecture;
         let mut parts = TensorsByRole { config, kind, tensors, accelerator };
         let mut norms = |before, after| -> Result<[Option<Norm>; 2]> {
@@ -86,7 +86,7 @@ impl DecoderLayer {
             is_parallel,
             feed_forward: match kind.feed_forward {
                 FeedForward::Mlp => Feed::Mlp(Box::new(parts.mlp()?)),
-                FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, storage)?)),
+                FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, storage, place)?)),
             },
         })
     }

@@ -10,6 +10,7 @@ use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::rowwise::Activation;
 use crate::model::config::ExpertSizes;
+use crate::model::weights::file_type::Place;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
@@ -22,6 +23,8 @@ pub struct Experts {
     pub made_of: NewExperts,
     /// How the experts are stored.
     pub storage: Storage,
+    /// Place of the layer among those of its model.
+    pub place: Place,
     /// Number and sizes of the experts.
     pub sizes: ExpertSizes,
     /// Function of the gates of the experts.

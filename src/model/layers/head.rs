@@ -9,11 +9,13 @@ use super::linear::Linear;
 use super::norm::Norm;
 use crate::Result;
 use crate::device::{Accelerator, Tally};
+use crate::format::element::Element;
 use crate::kernels::rowwise;
 use crate::model::config::Scales;
 use crate::model::open::Model;
 use crate::model::tensors::TensorId;
-use crate::model::weights::fetch::{RowsFetch, read_rows, read_whole};
+use crate::model::weights::fetch::{RowsFetch, read_whole};
+use crate::model::weights::storage::Storage;
 
 /// Most bytes of a slice of the head in `f32`, and of the logits that a slice makes.
 const SLICE_BYTES: u64 = 32 << 20;
@@ -23,6 +25,8 @@ pub struct Head<'a> {
     model: &'a Model,
     accelerator: &'a Accelerator,
     norm: Norm,
+    /// Element type in which the rows are stored.
+    element: Element,
     rows_per_slice: usize,
 }
 
@@ -58,11 +62,17 @@ impl HeadSlice {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the final norm and chooses the size of the slices for `n_rows` hidden states at a time.
+    /// Reads the final norm and chooses the size of the slices for `n_rows` hidden states at a time. The rows will have the
+    /// element type in which `storage` stores them.
     ///
     /// # Errors
-    /// Those of [`read_whole`].
-    pub async fn open(model: &'a Model, accelerator: &'a Accelerator, n_rows: usize) -> Result<Self> {
+    /// Those of [`read_whole`] and [`Storage::head`].
+    pub async fn open(
+        model: &'a Model,
+        storage: Storage,
+        accelerator: &'a Accelerator,
+        n_rows: usize,
+    ) -> Result<Self> {
         let weight = read_whole(model, TensorId::FinalNorm).await?;
         let norm = Norm::new(
             model.config.architecture.norm,
@@ -72,7 +82,13 @@ impl<'a> Head<'a> {
         );
         let widest = 4 * model.config.hidden_size.max(n_rows) as u64;
         let rows_per_slice = usize::try_from(SLICE_BYTES / widest.max(1)).unwrap_or(usize::MAX);
-        Ok(Self { model, accelerator, norm, rows_per_slice: rows_per_slice.max(1) })
+        let element = storage.head(model)?;
+        Ok(Self { model, accelerator, norm, element, rows_per_slice: rows_per_slice.max(1) })
+    }
+
+    /// Returns the element type in which the rows are stored.
+    pub fn element(&self) -> Element {
+        self.element
     }
 
     /// Applies the final norm to hidden states `[n, hidden]`.
@@ -87,11 +103,12 @@ impl<'a> Head<'a> {
     /// process's memory.
     ///
     /// # Errors
-    /// Those of [`read_rows`].
+    /// Those of [`RowsFetch::start`] and [`RowsFetch::finish`].
     pub async fn rows_of(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         for id in ids {
-            rows.extend(read_rows(self.model, self.model.head(), u64::from(*id), 1).await?.to_f32()?);
+            let row = RowsFetch::start(self.model, self.model.head(), u64::from(*id), 1)?;
+            rows.extend(row.stored_as(self.element).finish().await?.to_f32()?);
         }
         Ok(rows)
     }
@@ -111,7 +128,7 @@ impl<'a> Head<'a> {
             return Ok(None);
         }
         let rows = RowsFetch::start(self.model, self.model.head(), first as u64, count as u64)?;
-        Ok(Some(SliceFetch { first, count, rows }))
+        Ok(Some(SliceFetch { first, count, rows: rows.stored_as(self.element) }))
     }
 
     /// Waits for a slice and uploads it to the device.

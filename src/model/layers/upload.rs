@@ -17,6 +17,7 @@ use crate::model::Config;
 use crate::model::architectures::{HeadNorms, Scaling};
 use crate::model::config::{ExpertSizes, LayerKind, Mixer};
 use crate::model::tensors::Role;
+use crate::model::weights::file_type::Place;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
@@ -135,7 +136,7 @@ impl TensorsByRole<'_> {
 
     /// Takes out the router and the expert that serves every token. The other experts are `made_of` those of the original,
     /// stored as `storage` says.
-    pub(super) fn experts(&mut self, made_of: NewExperts, storage: Storage) -> Result<Experts> {
+    pub(super) fn experts(&mut self, made_of: NewExperts, storage: Storage, place: Place) -> Result<Experts> {
         let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
         let sizes = ExpertSizes { count: made_of.count(), ..sizes };
         let activation = self.config.architecture.activation;
@@ -164,7 +165,7 @@ impl TensorsByRole<'_> {
             )),
             None => None,
         };
-        Ok(Experts { made_of, storage, sizes, activation, router, shared })
+        Ok(Experts { made_of, storage, place, sizes, activation, router, shared })
     }
 
     fn mamba(&mut self) -> Result<Mamba> {

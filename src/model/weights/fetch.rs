@@ -2,6 +2,7 @@
 
 use futures::future::LocalBoxFuture;
 
+use super::file_type::Place;
 use super::new_experts::{ExpertPart, NewExperts};
 use super::new_layer::NewLayer;
 use super::storage::Storage;
@@ -28,6 +29,8 @@ pub struct LayerTensors {
     pub experts: NewExperts,
     /// How the layer is stored, and with it its experts.
     pub storage: Storage,
+    /// Place of the layer among those of its model, as far as its storage goes by the place.
+    pub place: Place,
 }
 
 /// Values of a matrix that are mixed at a time, in whole rows.
@@ -92,7 +95,8 @@ impl<'a> LayerFetch<'a> {
             }
         }
         let experts = layer.all_experts(&model.config)?;
-        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, storage })
+        let place = layer.place(&model.config)?;
+        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, storage, place })
     }
 }
 
@@ -120,14 +124,24 @@ struct ProjectionFetch<'a> {
 }
 
 impl<'a> ExpertFetch<'a> {
-    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage`.
+    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage` in the layer at
+    /// `place`.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
-    pub fn start(model: &'a Model, experts: &NewExperts, e: usize, storage: Storage) -> Result<Self> {
+    pub fn start(
+        model: &'a Model,
+        experts: &NewExperts,
+        e: usize,
+        storage: Storage,
+        place: Place,
+    ) -> Result<Self> {
         // Files may hold several tensors of an expert in one piece, which is read once.
         let mut reads = Reads::default();
-        let read = |role: &Role| ProjectionFetch::start(model, experts, e, *role, storage, &mut reads);
+        let read = |role: &Role| {
+            let element = expert_element(model, experts, e, *role, storage, place)?;
+            ProjectionFetch::start(model, experts, e, *role, element, &mut reads)
+        };
         Role::of_expert(model.config.architecture).iter().map(read).collect::<Result<_>>().map(Self)
     }
 
@@ -151,10 +165,9 @@ impl<'a> ProjectionFetch<'a> {
         experts: &NewExperts,
         e: usize,
         role: Role,
-        storage: Storage,
+        element: Element,
         reads: &mut Reads,
     ) -> Result<Self> {
-        let element = expert_element(model, experts, e, role, storage)?;
         let read = |part: &ExpertPart| {
             let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
             Ok((part.weight, entry, reads.start(model, entry)?))
@@ -181,7 +194,7 @@ impl<'a> ProjectionFetch<'a> {
     }
 }
 
-/// Returns the element type of the tensor `role` of expert `e` of `experts`, as `storage` stores it: that of the
+/// Returns the element type of the tensor `role` of expert `e` of `experts`, as `storage` stores it in the layer at `place`: that of the
 /// original, or, where experts of a layer are mixed or come from several layers, the widest of all, because files of some
 /// kinds hold all experts of a layer in one tensor.
 ///
@@ -193,6 +206,7 @@ pub fn expert_element(
     e: usize,
     role: Role,
     storage: Storage,
+    place: Place,
 ) -> Result<Element> {
     let are_copies = experts.are_copies();
     let of_one = experts.parts(e)?;
@@ -204,11 +218,11 @@ pub fn expert_element(
         widest = Some(widest.map_or((entry.id, entry.element), |(id, wide)| (id, wide.wider(entry.element))));
     }
     let (id, widest) = widest.or_internal("an expert has no parts")?;
-    Ok(storage.element(model, id, widest, !are_copies))
+    Ok(storage.element(model, id, widest, !are_copies, place))
 }
 
-/// Reads the tensor `role` of expert `e` of `experts`, in the type of [`expert_element`]. Reads of bytes that several
-/// tensors share begin in `reads`.
+/// Reads the tensor `role` of expert `e` of `experts`, stored as `element`. Reads of bytes that several tensors share begin
+/// in `reads`.
 ///
 /// # Errors
 /// Those of [`ExpertFetch::start`] and [`ExpertFetch::finish`].
@@ -217,10 +231,10 @@ pub async fn read_expert(
     experts: &NewExperts,
     e: usize,
     role: Role,
-    storage: Storage,
+    element: Element,
     reads: &mut Reads,
 ) -> Result<Stored> {
-    ProjectionFetch::start(model, experts, e, role, storage, reads)?.finish().await
+    ProjectionFetch::start(model, experts, e, role, element, reads)?.finish().await
 }
 
 /// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as
@@ -339,6 +353,8 @@ fn as_read(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
 /// Rows of a tensor that are being read.
 pub struct RowsFetch<'a> {
     entry: &'a TensorEntry,
+    /// Element type in which the rows are stored in the new model.
+    element: Element,
     bytes: LocalBoxFuture<'static, Result<Vec<u8>>>,
 }
 
@@ -356,7 +372,7 @@ impl<'a> RowsFetch<'a> {
         match (first.checked_add(count), length) {
             (Some(end), Some(length)) if end <= rows => {
                 let bytes = model.shard(entry)?.read(entry.offset + first * row_bytes, length);
-                Ok(Self { entry, bytes })
+                Ok(Self { entry, element: entry.element, bytes })
             }
             _ => Err(Error::Shape(format!(
                 "tensor {} has {rows} rows; {count} from {first} were asked",
@@ -365,14 +381,20 @@ impl<'a> RowsFetch<'a> {
         }
     }
 
+    /// Asks for the values that the rows have when they are stored as `element`.
+    #[must_use]
+    pub fn stored_as(self, element: Element) -> Self {
+        Self { element, ..self }
+    }
+
     /// Waits for the rows and checks that they are finite.
     ///
     /// # Errors
-    /// [`Error::Source`] if the read fails, and those of [`check_finite`].
+    /// [`Error::Source`] if the read fails, and those of [`check_finite`] and [`in_type`].
     pub async fn finish(self) -> Result<Stored> {
         let bytes = self.bytes.await?;
         check_finite(&self.entry.name, self.entry.element, &bytes)?;
-        Ok(Stored { element: self.entry.element, bytes })
+        in_type(&self.entry.name, Stored { element: self.entry.element, bytes }, self.element)
     }
 }
 

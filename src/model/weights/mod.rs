@@ -2,6 +2,7 @@
 //! which they are stored.
 
 pub mod fetch;
+pub mod file_type;
 pub mod new_experts;
 pub mod new_layer;
 pub mod storage;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::file_type::Place;
 use super::new_experts::NewExperts;
 use super::storage::Storage;
 use crate::error::OrInternal;
@@ -26,6 +27,8 @@ pub struct NewLayer {
     replaced: Arc<Vec<(Role, Stored)>>,
     /// Experts of the layer; `None` for all experts of the layer of largest weight.
     experts: Option<NewExperts>,
+    /// Place among the layers of the new model; `None` for the place of the layer of largest weight in the original.
+    place: Option<Place>,
     /// Layers that are no part of the mix but whose scales of the stream the layer takes over, ascending.
     covered: Vec<usize>,
 }
@@ -43,7 +46,36 @@ impl NewLayer {
 
     /// Returns the layer in which every tensor is mixed by `mix`.
     pub fn mixed(mix: Mix) -> Self {
-        Self { mix, scale: 1.0, replaced: Arc::new(Vec::new()), experts: None, covered: Vec::new() }
+        Self {
+            mix,
+            scale: 1.0,
+            replaced: Arc::new(Vec::new()),
+            experts: None,
+            place: None,
+            covered: Vec::new(),
+        }
+    }
+
+    /// Sets the place among the layers of the new model, by which some file types choose element types
+    /// ([`Storage::placed`]).
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// Returns the place among the layers of the new model, or, if none was set, that of the layer of largest weight in
+    /// the original, whose configuration is `config`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the layer is made of no layers.
+    pub fn place(&self, config: &Config) -> Result<Place> {
+        match self.place {
+            Some(place) => Ok(place),
+            None => {
+                let places = Place::of_all(config, &config.layers);
+                places.get(self.mix.survivor()?).copied().or_internal("a layer is of none of the original")
+            }
+        }
     }
 
     /// Says that the layer takes the place of the layers `group` in a model with the configuration `config`. Where layers
@@ -133,12 +165,13 @@ impl NewLayer {
         storage: Storage,
         tensors: Vec<(Role, Vec<f32>)>,
     ) -> Result<Self> {
+        let place = self.place(&model.config)?;
         let mut replaced = Arc::unwrap_or_clone(self.replaced);
         for (role, values) in tensors {
             replaced.retain(|(each, _)| *each != role);
             // The span may have layers of several kinds.
             let layer = self.mix.survivor()?;
-            let element = computed_element(model, layer, span.iter().copied(), role, storage)?;
+            let element = computed_element(model, layer, span.iter().copied(), role, storage, place)?;
             let id = TensorId::Layer(layer, role);
             let expected: u64 = id.shape(&model.config).iter().product();
             if values.len() as u64 != expected {
@@ -220,6 +253,7 @@ impl NewLayer {
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
         }
+        let place = self.place(&model.config)?;
         if let Some(experts) = self.experts.as_ref().filter(|_| role.has_row_per_expert()) {
             return computed_element(
                 model,
@@ -227,30 +261,32 @@ impl NewLayer {
                 experts.layers().into_iter(),
                 role,
                 storage,
+                place,
             );
         }
         match self.copied_from(role, &model.config) {
             Some(layer) => {
                 let entry = model.entry(TensorId::Layer(layer, role))?;
-                Ok(storage.element(model, entry.id, entry.element, false))
+                Ok(storage.element(model, entry.id, entry.element, false, place))
             }
             None => {
                 let mix = self.mix_of(role)?;
                 let parts = mix.parts().iter().map(|(layer, _)| *layer);
-                computed_element(model, mix.survivor()?, parts, role, storage)
+                computed_element(model, mix.survivor()?, parts, role, storage, place)
             }
         }
     }
 }
 
 /// Returns the element type of a tensor that is computed from the tensors of `layers`: the widest of their
-/// types, as `storage` stores it in a layer of the kind of layer `own`.
+/// types, as `storage` stores it in a layer of the kind of layer `own` at `place`.
 fn computed_element(
     model: &Model,
     own: usize,
     layers: impl Iterator<Item = usize>,
     role: Role,
     storage: Storage,
+    place: Place,
 ) -> Result<Element> {
     let mut widest = None;
     for layer in layers {
@@ -260,5 +296,5 @@ fn computed_element(
         widest = Some(widest.map_or(element, |wide: Element| wide.wider(element)));
     }
     let widest = widest.or_internal("no part of a merged layer has a tensor of it")?;
-    Ok(storage.element(model, TensorId::Layer(own, role), widest, true))
+    Ok(storage.element(model, TensorId::Layer(own, role), widest, true, place))
 }

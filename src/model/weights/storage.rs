@@ -1,79 +1,146 @@
 //! Choice of the element type in which a tensor of a compressed model is stored.
 
+use std::borrow::Cow;
+
+use super::file_type::{FileType, Place};
+use super::new_layer::NewLayer;
+use crate::Result;
 use crate::format::Container;
-use crate::format::blocks::BlockType;
 use crate::format::element::Element;
-use crate::model::architectures::ExpertNames;
+use crate::model::architectures::{ExpertNames, GgufHead};
 use crate::model::open::TensorEntry;
 use crate::model::tensors::{Role, TensorId};
 use crate::model::{Config, Model};
+use crate::named::named;
 
-/// Kind of file and element type of a compressed model.
+named! {
+    /// Which tensors are stored in the file type that is asked for.
+    Requantise, "choice of what to requantise" {
+        /// All matrices of the model.
+        #[default]
+        All = "all",
+        /// Those that are computed, because they are merged, scaled or fitted; the others are copied.
+        Computed = "computed",
+    }
+}
+
+/// Kind of file and element types of a compressed model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
     /// Kind of file.
     pub container: Container,
-    /// Requested element type. `None` keeps the type of each copied tensor and gives a merged tensor the
-    /// widest type of its parts.
-    pub dtype: Option<Element>,
+    /// Requested file type. `None` keeps the type of each copied tensor and gives a merged tensor the widest type of its
+    /// parts.
+    pub dtype: Option<FileType>,
+    /// Which tensors are stored in the requested file type.
+    pub requantise: Requantise,
 }
 
 impl Storage {
     /// Returns the storage of `model` as it is now.
     pub fn of(model: &Model) -> Self {
-        Self { container: model.container(), dtype: None }
+        Self { container: model.container(), dtype: None, requantise: Requantise::All }
     }
 
-    /// Whether any tensor of a layer that is not merged changes its element type.
+    /// Whether any tensor that is not merged changes its element type: the embedding, the head, or one of a layer.
     pub fn changes(&self, model: &Model) -> bool {
         let changed = |t: &TensorEntry| {
-            t.id.layer().is_some() && self.element(model, t.id, t.element, false) != t.element
+            let place = Place::default();
+            self.element(model, t.id, t.element, false, place) != t.element
         };
-        model.tensors().iter().any(changed)
+        let goes_by_place = |file_type: FileType| file_type.goes_by_place();
+        let copies = self.requantise == Requantise::All;
+        copies && self.dtype.is_some_and(goes_by_place) || model.tensors().iter().any(changed)
+    }
+
+    /// Returns `layers`, all layers of a new model, each with its place among them, if the file type goes by the places
+    /// of layers; else `layers` as they are.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) if a layer is made of no layers.
+    pub fn placed<'a>(&self, config: &Config, layers: &'a [NewLayer]) -> Result<Cow<'a, [NewLayer]>> {
+        if !self.dtype.is_some_and(FileType::goes_by_place) {
+            return Ok(Cow::Borrowed(layers));
+        }
+        let places = self.places(config, layers)?;
+        Ok(layers.iter().zip(places).map(|(layer, place)| layer.clone().at(place)).collect())
+    }
+
+    /// Returns the places of `layers`, all layers of a new model.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) if a layer is made of no layers.
+    pub fn places(&self, config: &Config, layers: &[NewLayer]) -> Result<Vec<Place>> {
+        let kinds = layers.iter().map(|layer| config.kind(layer.mix().survivor()?));
+        Ok(Place::of_all(config, &kinds.collect::<Result<Vec<_>>>()?))
     }
 
     /// Returns the element type of tensor `id`, whose parts are stored as `parts` (the widest type, if the
-    /// parts differ). `computed`: the tensor is not copied but calculated, so it must be encoded.
+    /// parts differ). `computed`: the tensor is not copied but calculated, so it must be encoded. `place` is that of the
+    /// layer in the new model.
     ///
     /// - Vectors (norms and biases) and small tensors such as routers are never quantised. In GGUF files, vectors are always `F32`, because
     ///   llama.cpp multiplies by no other type.
     /// - safetensors files have no quantisation blocks, but of experts in MXFP4 where the architecture has them: other
     ///   quantised weights become `F16`.
-    /// - A computed tensor is stored in the type of its parts, or a more precise one ([`BlockType::stored_as`]),
-    ///   unless a type is asked for.
+    /// - A computed tensor is stored in the type of its parts, or a more precise one
+    ///   ([`BlockType::stored_as`](crate::format::blocks::BlockType::stored_as)), unless a type is asked for.
     /// - A head that is quantised on request is never narrower than `Q6_K`, as with llama.cpp, because the
     ///   errors of the head go straight to the logits.
-    pub fn element(&self, model: &Model, id: TensorId, parts: Element, computed: bool) -> Element {
+    pub fn element(
+        &self,
+        model: &Model,
+        id: TensorId,
+        parts: Element,
+        computed: bool,
+        place: Place,
+    ) -> Element {
         let shape = id.shape(&model.config);
         let row = shape.last().copied().unwrap_or(1);
         // llama.cpp keeps routers and their likes as exact as vectors.
         let is_vector = shape.len() < 2 || id.role().is_some_and(Role::is_small);
-        match (self.container, self.dtype) {
+        let asked = self.dtype.filter(|_| computed || self.requantise == Requantise::All);
+        match (self.container, asked) {
             (Container::Gguf, _) if is_vector => Element::F32,
-            (Container::Safetensors, Some(Element::Block(_))) if is_vector => parts,
+            (Container::Gguf, Some(file_type)) => file_type.stored(&model.config, id, place).fitting(row),
+            (Container::Gguf, None) if computed => parts.storable(row),
+            (Container::Gguf, None) => parts,
+            (Container::Safetensors, Some(file_type)) if is_vector => match file_type.element() {
+                Element::Block(_) => parts,
+                float => float,
+            },
             (Container::Safetensors, None)
                 if !computed && matches!(id, TensorId::Expert(..)) && self.keeps_mxfp4(&model.config) =>
             {
                 parts
             }
-            (Container::Safetensors, dtype) => match dtype.unwrap_or(parts) {
+            (Container::Safetensors, asked) => match asked.map_or(parts, FileType::element) {
                 Element::Block(_) => Element::F16,
                 float => float,
             },
-            (Container::Gguf, Some(Element::Block(block))) if id == model.head() => {
-                Element::Block(block.wider(BlockType::Q6K)).fitting(row)
-            }
-            (Container::Gguf, Some(dtype)) => dtype.fitting(row),
-            (Container::Gguf, None) if computed => parts.storable(row),
-            (Container::Gguf, None) => parts,
         }
+    }
+
+    /// Returns the element type of the output head. Where the embedding is the head, too, that is the type of the
+    /// embedding, but for GGUF files that have to hold it twice.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format) if the model lacks the tensor.
+    pub fn head(&self, model: &Model) -> Result<Element> {
+        let entry = model.entry(model.head())?;
+        let twice =
+            self.container == Container::Gguf && model.config.architecture.gguf_head == GgufHead::Required;
+        let id = if twice { TensorId::Head } else { entry.id };
+        Ok(self.element(model, id, entry.element, false, Place::default()))
     }
 
     /// Returns whether the experts of a model with the configuration `config` stay in MXFP4 in a Hugging Face folder,
     /// which then holds all of them so.
     pub fn keeps_mxfp4(&self, config: &Config) -> bool {
         let names = config.hugging_face_architecture().experts.map(|experts| experts.names);
-        (self.container, self.dtype) == (Container::Safetensors, None)
+        let copies = self.dtype.is_none() || self.requantise == Requantise::Computed;
+        self.container == Container::Safetensors
+            && copies
             && config.mxfp4_experts
             && names == Some(ExpertNames::InTurns)
     }

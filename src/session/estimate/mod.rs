@@ -134,7 +134,7 @@ impl LayerTiming {
             runner.upload(runner.fetch(&NewLayer::original(0), Storage::of(model))?.finish().await?)?;
         let upload = start.elapsed().as_secs_f64();
         let run = async |n: usize| -> Result<f64> {
-            let states = runner.embed(&sequences.first(n)).await?;
+            let states = runner.embed(&sequences.first(n), Storage::of(model)).await?;
             let start = Instant::now();
             for chunk in runner.forward(&layer, &states).await?.chunks {
                 // Copying one number to the host waits until the device has finished.

@@ -6,7 +6,7 @@ use clap::Args;
 use laminate::format::Container;
 use laminate::plan::{Alpha, ExpertSelection, Operator, SEARCH_TOKENS, Selection};
 use laminate::protocol::plan::Recipe;
-use laminate::{Error, Method, PlanOptions, Result, WriteOptions};
+use laminate::{Error, Method, PlanOptions, Requantise, Result, WriteOptions};
 
 use super::{EvaluationArgs, output_type, parse_size, whole};
 
@@ -125,10 +125,15 @@ pub struct PlanArgs {
     /// Never merge the last layer.
     #[arg(long)]
     keep_last: bool,
-    /// Element type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q5_1, q5_0,
-    /// q4_k, iq4_nl, iq4_xs, q4_1, q4_0, mxfp4, q3_k, q2_k; keep if not given.
+    /// Type of the result: keep, f32, f16, bf16, and in a .gguf file those of llama-quantize: q8_0, q6_k, q5_k_m, q5_k_s,
+    /// q5_1, q5_0, q4_k_m, q4_k_s, iq4_nl, iq4_xs, q4_1, q4_0, q3_k_l, q3_k_m, q3_k_s, q2_k; also q5_k, q4_k, q3_k and
+    /// mxfp4, where every matrix but the output head has the same type; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
+    /// What is stored in the type of --dtype: all matrices, or only those computed because they were merged, scaled or
+    /// fitted; all if not given.
+    #[arg(long, value_name = "WHICH", requires = "dtype")]
+    requantise: Option<Requantise>,
     /// Most tensor data in a file, such as 5GB or 500MB; 5GB if not given.
     #[arg(long)]
     max_shard_size: Option<String>,
@@ -247,6 +252,7 @@ impl PlanArgs {
         let stem = self.out.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
         Ok(WriteOptions {
             dtype,
+            requantise: self.requantise.unwrap_or(usual.requantise),
             max_shard_bytes,
             container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
             name: stem.filter(|_| is_gguf),

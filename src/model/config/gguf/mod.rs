@@ -716,7 +716,7 @@ mod tests {
         let groups: Vec<_> = (0..3).map(|layer| vec![layer]).collect();
         let json = config.to_config_json(&groups, None).unwrap();
         let mut again = Config::parse(&json).unwrap();
-        let metadata = again.to_metadata(&groups, Some(Element::F16)).unwrap();
+        let metadata = again.to_metadata(&groups, Some(Element::F16.into())).unwrap();
         assert_eq!(metadata.get(FILE_TYPE_KEY), Some(&Value::U32(1)));
         again.architecture = config.architecture;
         again.upstream = config.upstream.clone();

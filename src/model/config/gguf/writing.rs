@@ -15,18 +15,19 @@ use crate::model::config::{
     gguf_score_scale, gguf_windows, regroup,
 };
 use crate::model::rope::{Rope, RopeScaling, Yarn};
+use crate::model::weights::file_type::FileType;
 use crate::{Error, Result};
 
 impl Config {
     /// Makes the GGUF metadata of the model that has one layer for each entry of `groups`.
     ///
     /// `groups[i]` are the original layers that became layer `i`. Every list with one entry per layer is
-    /// reduced to one entry per group. `element` is the type of most tensors; `None` leaves it as before. A
+    /// reduced to one entry per group. `file_type` is that of the file; `None` leaves it as before. A
     /// Hugging Face model gets new metadata, without a tokenizer.
     ///
     /// # Errors
     /// [`Error::Unsupported`], naming the list, if the layers of a group have different entries.
-    pub fn to_metadata(&self, groups: &[Vec<usize>], element: Option<Element>) -> Result<Metadata> {
+    pub fn to_metadata(&self, groups: &[Vec<usize>], file_type: Option<FileType>) -> Result<Metadata> {
         let mut metadata = match &self.upstream {
             Upstream::Gguf(metadata) => metadata.clone(),
             Upstream::HuggingFace(_) => self.new_metadata(),
@@ -63,14 +64,14 @@ impl Config {
             let items = regroup(list, &others, groups)?.into_iter().map(Value::Bool).collect();
             metadata.set(&self.key(list), Value::Array(Array { of: ValueType::Bool, items }));
         }
-        if let Some(kind) = element.and_then(file_type) {
-            metadata.set(FILE_TYPE_KEY, Value::U32(kind));
+        if let Some(number) = file_type.and_then(FileType::number) {
+            metadata.set(FILE_TYPE_KEY, Value::U32(number));
         }
-        if element.is_none() && self.mxfp4_experts && self.container() == Container::Safetensors {
+        if file_type.is_none() && self.mxfp4_experts && self.container() == Container::Safetensors {
             metadata.set(FILE_TYPE_KEY, Value::U32(MXFP4_EXPERTS));
             metadata.set(QUANTIZATION_VERSION.0, QUANTIZATION_VERSION.1);
         }
-        if matches!(element, Some(Element::Block(_))) {
+        if matches!(file_type.map(FileType::element), Some(Element::Block(_))) {
             metadata.set(QUANTIZATION_VERSION.0, QUANTIZATION_VERSION.1);
         }
         Ok(metadata)
@@ -381,27 +382,3 @@ fn scaling_entries(rope: &Rope) -> Vec<(&'static str, Value)> {
 
 /// llama.cpp's number for files whose experts are of type MXFP4.
 const MXFP4_EXPERTS: u32 = 38;
-
-/// Returns llama.cpp's number for files whose tensors are mostly of type `element`; `None` if it has none.
-fn file_type(element: Element) -> Option<u32> {
-    let name = element.to_string();
-    let known = [
-        ("F32", 0),
-        ("F16", 1),
-        ("Q4_0", 2),
-        ("Q4_1", 3),
-        ("Q8_0", 7),
-        ("Q5_0", 8),
-        ("Q5_1", 9),
-        ("Q2_K", 10),
-        ("Q3_K", 11),
-        ("Q4_K", 14),
-        ("Q5_K", 16),
-        ("Q6_K", 18),
-        ("IQ4_NL", 25),
-        ("IQ4_XS", 30),
-        ("BF16", 32),
-        ("MXFP4", 38),
-    ];
-    known.iter().find(|(each, _)| *each == name).map(|(_, number)| *number)
-}
