@@ -3,9 +3,11 @@
 use serde::Serialize;
 
 use super::model::ModelReport;
-use super::options::WriteOptions;
+use super::options::{WriteOptions, dtype};
 use super::text::TextReport;
+use super::verdict::Verdict;
 use crate::device::DeviceReport;
+use crate::model::weights::file_type::FileType;
 use crate::plan::{Method, Operator, Selection};
 use crate::quality::{Quality, mean_and_error};
 
@@ -19,6 +21,9 @@ pub struct CompareRow {
     pub selection: Selection,
     /// Operator that turns each span into one layer.
     pub operator: Operator,
+    /// File type in which the model would be stored; `None` if each tensor keeps its type.
+    #[serde(serialize_with = "dtype::serialize")]
+    pub dtype: Option<FileType>,
     /// Number of layers that were to be removed.
     pub removed: usize,
     /// Number of layers of the compressed model.
@@ -50,6 +55,7 @@ impl CompareRow {
             method: method.name.to_string(),
             selection: method.selection,
             operator: method.operator,
+            dtype: None,
             removed,
             layers,
             groups: Vec::new(),
@@ -64,6 +70,23 @@ impl CompareRow {
     }
 }
 
+/// The original in another file type.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StoredOriginal {
+    /// File type.
+    #[serde(serialize_with = "dtype::serialize")]
+    pub dtype: Option<FileType>,
+    /// Quality on the evaluation text.
+    pub quality: Quality,
+    /// Mean KL divergence from the original as it is on each sequence of the evaluation text, in nats per token.
+    pub kl_by_sequence: Vec<f64>,
+    /// Stored size of the tensors in bytes.
+    pub bytes: u64,
+    /// Wall-clock time of measuring in seconds.
+    pub seconds: f64,
+}
+
 /// Difference between the KL divergences of two methods from the original, paired by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Paired {
@@ -75,10 +98,9 @@ pub struct Paired {
 }
 
 impl Paired {
-    /// Subtracts the divergences of `baseline` from those of `row`, sequence by sequence. `None` if the two
-    /// were measured on different numbers of sequences, or on fewer than two.
-    pub fn of(row: &CompareRow, baseline: &CompareRow) -> Option<Self> {
-        let (own, other) = (&row.kl_by_sequence, &baseline.kl_by_sequence);
+    /// Subtracts the divergences `other` from the divergences `own`, sequence by sequence. `None` if the two were measured on
+    /// different numbers of sequences, or on fewer than two.
+    pub fn of(own: &[f64], other: &[f64]) -> Option<Self> {
         if own.len() != other.len() {
             return None;
         }
@@ -110,8 +132,14 @@ pub struct CompareReport {
     pub seed: u64,
     /// How the compressed models were assumed to be stored.
     pub output: WriteOptions,
-    /// One row for each method and number of removed layers, in the order asked for.
+    /// The original in each file type that was asked for and is not that of its own files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub originals: Vec<StoredOriginal>,
+    /// One row for each file type, method and number of removed layers, in the order asked for.
     pub rows: Vec<CompareRow>,
+    /// What is best at each size; empty if only one file type was asked for and no size.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
     /// Whether the comparison was stopped before its end.
     pub cancelled: bool,
     /// Warnings to the reader, in sentences.
@@ -129,7 +157,7 @@ impl CompareReport {
     /// row.
     pub fn to_csv(&self) -> String {
         let mut out = String::from(
-            "method,selection,operator,removed,layers,perplexity,kl,kl_standard_error,top1_agreement,collapsed,parameters,bytes,seconds,error\n",
+            "method,selection,operator,removed,layers,perplexity,kl,kl_standard_error,top1_agreement,collapsed,parameters,bytes,seconds,error,dtype\n",
         );
         let number = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
         let quote = |text: &str| match text.contains([',', '"', '\n']) {
@@ -150,14 +178,28 @@ impl CompareReport {
         let layers = self.model.layers.to_string();
         let mut cells = vec!["original".to_owned(), none(), none(), "0".to_owned(), layers];
         cells.extend(quality(Some(self.original), &[]));
-        cells.extend([self.parameters.to_string(), self.bytes.to_string(), none(), none()]);
+        cells.extend([self.parameters.to_string(), self.bytes.to_string(), none(), none(), none()]);
         line(&cells);
+        let of_type = |dtype: Option<FileType>| dtype.map(|dtype| dtype.to_string()).unwrap_or_default();
+        for each in &self.originals {
+            let mut cells =
+                vec!["original".to_owned(), none(), none(), "0".to_owned(), self.model.layers.to_string()];
+            cells.extend(quality(Some(each.quality), &each.kl_by_sequence));
+            cells.extend([
+                self.parameters.to_string(),
+                each.bytes.to_string(),
+                format!("{:.2}", each.seconds),
+            ]);
+            cells.extend([none(), of_type(each.dtype)]);
+            line(&cells);
+        }
         for row in &self.rows {
             let mut cells = vec![row.method.clone(), row.selection.to_string(), row.operator.to_string()];
             cells.extend([row.removed.to_string(), row.layers.to_string()]);
             cells.extend(quality(row.quality, &row.kl_by_sequence));
             cells.extend([row.parameters.to_string(), row.bytes.to_string(), format!("{:.2}", row.seconds)]);
             cells.push(quote(row.error.as_deref().unwrap_or_default()));
+            cells.push(of_type(row.dtype));
             line(&cells);
         }
         out
@@ -170,23 +212,37 @@ impl CompareReport {
              |---|---|---:|---:|---:|---:|---:|---:|\n",
         );
         let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+        let of_type = |dtype: Option<FileType>| dtype.map_or(String::new(), |dtype| format!(" in {dtype}"));
+        let measured = |q: Quality, kl: &[f64], bytes: u64, seconds: f64| {
+            format!(
+                " {}{} | {} | {} | {} | {seconds:.1} |\n",
+                significant(q.perplexity),
+                if q.collapsed { " **collapsed**" } else { "" },
+                kl_with_error(q.kl, kl),
+                q.top1_agreement.map(|share| format!("{:.1} %", 100.0 * share)).unwrap_or_default(),
+                megabytes(bytes),
+            )
+        };
         out.push_str(&format!(
             "| original | | 0 | {} | | | {} | |\n",
             significant(self.original.perplexity),
             megabytes(self.bytes)
         ));
+        for each in &self.originals {
+            let cells = measured(each.quality, &each.kl_by_sequence, each.bytes, each.seconds);
+            out.push_str(&format!("| original{} | | 0 |{cells}", of_type(each.dtype)));
+        }
         for row in &self.rows {
-            let name = format!("| {} | {} + {} | {} |", row.method, row.selection, row.operator, row.removed);
+            let name = format!(
+                "| {}{} | {} + {} | {} |",
+                row.method,
+                of_type(row.dtype),
+                row.selection,
+                row.operator,
+                row.removed
+            );
             let rest = match (row.quality, &row.error) {
-                (Some(q), _) => format!(
-                    " {}{} | {} | {} | {} | {:.1} |\n",
-                    significant(q.perplexity),
-                    if q.collapsed { " **collapsed**" } else { "" },
-                    kl_with_error(q.kl, &row.kl_by_sequence),
-                    q.top1_agreement.map(|share| format!("{:.1} %", 100.0 * share)).unwrap_or_default(),
-                    megabytes(row.bytes),
-                    row.seconds
-                ),
+                (Some(q), _) => measured(q, &row.kl_by_sequence, row.bytes, row.seconds),
                 (None, error) => {
                     let error = error.as_deref().unwrap_or("not measured");
                     format!(" failed: {} | | | | |\n", error.replace('|', "\\|"))
@@ -194,13 +250,16 @@ impl CompareReport {
             };
             out.push_str(&(name + &rest));
         }
-        let mut counts: Vec<usize> = self.rows.iter().map(|row| row.removed).collect();
-        counts.sort_unstable();
-        counts.dedup();
-        counts
-            .into_iter()
-            .filter_map(|removed| self.differences(removed))
-            .for_each(|line| out.push_str(&line));
+        let mut groups: Vec<(usize, Option<FileType>)> = Vec::new();
+        for row in &self.rows {
+            if !groups.contains(&(row.removed, row.dtype)) {
+                groups.push((row.removed, row.dtype));
+            }
+        }
+        groups.sort_by_key(|(removed, _)| *removed);
+        let lines = groups.into_iter().filter_map(|(removed, dtype)| self.differences(removed, dtype));
+        lines.for_each(|line| out.push_str(&line));
+        self.verdicts.iter().for_each(|verdict| out.push_str(&format!("\n{}\n", verdict.sentence)));
         let text = |text: &TextReport| {
             format!("{} ({} x {} tokens)", text.name, text.sequences, text.tokens_per_sequence)
         };
@@ -217,20 +276,21 @@ impl CompareReport {
 
 impl CompareReport {
     /// Returns a sentence on how far every method that removed `removed` layers is from the best of these
-    /// methods. `None` if no two of them can be compared.
-    fn differences(&self, removed: usize) -> Option<String> {
-        let rows = || self.rows.iter().filter(|row| row.removed == removed);
+    /// methods, all in the type `dtype`. `None` if no two of them can be compared.
+    fn differences(&self, removed: usize, dtype: Option<FileType>) -> Option<String> {
+        let rows = || self.rows.iter().filter(|row| (row.removed, row.dtype) == (removed, dtype));
         let kl = |row: &CompareRow| row.quality.and_then(|quality| quality.kl);
         let known = rows().filter_map(|row| Some((row, kl(row)?)));
         let (best, _) = known.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
         let others = rows().filter(|row| !std::ptr::eq(*row, best)).filter_map(|row| {
-            let Paired { difference, margin } = Paired::of(row, best)?;
+            let Paired { difference, margin } = Paired::of(&row.kl_by_sequence, &best.kl_by_sequence)?;
             Some(format!("{} {difference:.3} ± {margin:.3}", row.method))
         });
         let others = others.collect::<Vec<_>>().join(", ");
         (!others.is_empty()).then(|| {
+            let stored = dtype.map_or(String::new(), |dtype| format!(" in {dtype}"));
             format!(
-                "\nKL above that of {}, the least at {removed} layers, on the same sequences (95 % intervals): {others}.\n",
+                "\nKL above that of {}, the least at {removed} layers{stored}, on the same sequences (95 % intervals): {others}.\n",
                 best.method
             )
         })
@@ -284,17 +344,13 @@ mod tests {
 
     #[test]
     fn paired_differences_do_not_know_how_hard_a_sequence_is() {
-        let row = |kl: &[f64]| {
-            let method = Method::named("shortgpt").unwrap();
-            CompareRow { kl_by_sequence: kl.to_vec(), ..CompareRow::new(&method, 1, 1) }
-        };
-        let (easy, hard) = (row(&[0.1, 1.1, 4.1, 2.1]), row(&[0.3, 1.3, 4.3, 2.3]));
+        let (easy, hard) = ([0.1, 1.1, 4.1, 2.1], [0.3, 1.3, 4.3, 2.3]);
         let paired = Paired::of(&hard, &easy).unwrap();
         assert!((paired.difference - 0.2).abs() < 1e-12 && paired.margin < 1e-12);
         // Differences 1 and 3: mean 2, standard deviation sqrt 2, standard error 1.
-        let paired = Paired::of(&row(&[1.0, 3.0]), &row(&[0.0, 0.0])).unwrap();
+        let paired = Paired::of(&[1.0, 3.0], &[0.0, 0.0]).unwrap();
         assert!((paired.margin - student(1.0)).abs() < 1e-12);
-        assert_eq!(Paired::of(&row(&[1.0]), &row(&[0.0])), None);
-        assert_eq!(Paired::of(&row(&[1.0, 2.0]), &row(&[0.0])), None);
+        assert_eq!(Paired::of(&[1.0], &[0.0]), None);
+        assert_eq!(Paired::of(&[1.0, 2.0], &[0.0]), None);
     }
 }

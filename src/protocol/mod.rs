@@ -13,3 +13,4 @@ pub mod plan;
 pub mod similarity;
 pub mod subjects;
 pub mod text;
+pub mod verdict;

@@ -164,6 +164,31 @@ pub struct CompareOptions {
     pub seed: u64,
     /// How the compressed models would be stored.
     pub output: WriteOptions,
+    /// File types in which every model is measured, and the original besides; if none are listed, only the type of
+    /// `output`. Quantised types stand for GGUF files, whatever `output` says.
+    #[serde(with = "dtypes")]
+    pub dtypes: Vec<Option<FileType>>,
+    /// Sizes in bytes for each of which the best model is named. If none are listed, the sizes of the original in `dtypes`
+    /// serve.
+    pub sizes: Vec<u64>,
+}
+
+impl CompareOptions {
+    /// Returns how the models of `model` would be stored, once for each file type.
+    pub fn outputs(&self, model: &Model) -> Vec<WriteOptions> {
+        if self.dtypes.is_empty() {
+            return vec![self.output.clone()];
+        }
+        let stored = |dtype: &Option<FileType>| {
+            let is_quantised = dtype.is_some_and(|each| matches!(each.element(), Element::Block(_)));
+            let container = match is_quantised {
+                true => Some(Container::Gguf),
+                false => self.output.container.or(Some(model.container())),
+            };
+            WriteOptions { dtype: *dtype, container, ..self.output.clone() }
+        };
+        self.dtypes.iter().map(stored).collect()
+    }
 }
 
 impl Default for CompareOptions {
@@ -175,6 +200,8 @@ impl Default for CompareOptions {
             evaluation: TextOptions::default(),
             seed: 0,
             output: WriteOptions::default(),
+            dtypes: Vec::new(),
+            sizes: Vec::new(),
         }
     }
 }
@@ -295,8 +322,27 @@ mod as_text {
     }
 }
 
+/// Serialises file types as their names, and `None` as `keep`.
+mod dtypes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::weights::file_type::FileType;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Named(#[serde(with = "super::dtype")] Option<FileType>);
+
+    pub fn serialize<S: Serializer>(all: &[Option<FileType>], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(all.iter().map(|each| Named(*each)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Option<FileType>>, D::Error> {
+        Ok(Vec::<Named>::deserialize(d)?.into_iter().map(|Named(each)| each).collect())
+    }
+}
+
 /// Serialises a file type as its name, and `None` as `keep`.
-mod dtype {
+pub(super) mod dtype {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::model::weights::file_type::FileType;

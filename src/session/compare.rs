@@ -11,10 +11,11 @@ use crate::methods::Resources;
 use crate::methods::operators::build;
 use crate::methods::operators::{kept_groups, supports};
 use crate::methods::selection::Selector;
+use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
-use crate::protocol::compare::CompareRow;
+use crate::protocol::compare::{CompareRow, StoredOriginal};
 use crate::protocol::events::Event;
-use crate::protocol::options::CompareOptions;
+use crate::protocol::options::{CompareOptions, WriteOptions};
 use crate::quality::Quality;
 use crate::write::check::check_groups;
 use crate::write::planned_bytes;
@@ -24,14 +25,16 @@ use crate::{Error, Result};
 pub struct Comparing {
     /// Quality of the original on the evaluation text.
     pub original: Quality,
-    /// One row for each method and number of removed layers, in the order of the options.
+    /// The original in each file type that was asked for and is not that of its own files.
+    pub originals: Vec<StoredOriginal>,
+    /// One row for each file type, method and number of removed layers, in the order of the options.
     pub rows: Vec<CompareRow>,
     /// Whether the observer stopped the comparison, in which case only the finished rows are returned.
     pub cancelled: bool,
 }
 
-/// Plans and builds a model for each method and number of removed layers on the calibration text, on which
-/// `baseline` is the original, and measures the model on `held_out`. A method that fails becomes a row with
+/// Plans and builds a model for each file type, method and number of removed layers on the calibration text, on which
+/// `baseline` is the original, and measures the model on `held_out`, the original in each file type besides. A method that fails becomes a row with
 /// its error; a method that fits to activations fails if more than 1 % of `held_out` was seen in calibration.
 ///
 /// # Errors
@@ -46,42 +49,73 @@ pub async fn compare(
     held_out: &HeldOut,
 ) -> Result<Comparing> {
     let methods = methods(options, context.model.config.n_layers)?;
-    let measuring = Context { sequences: &held_out.sequences, ..*context };
-    let calibration = Reference::new(context, &options.output, baseline.stream, baseline.scores).await?;
-    let reference = Reference::new(&measuring, &options.output, &held_out.stream, &held_out.scores)
-        .await?
-        .for_many()
-        .await?;
-    let most = options.remove.iter().copied().max().unwrap_or(0);
-    let selector = Selector::new(&calibration, resources, baseline.analysis, most);
-    let mut plans = PlanCache { selector, most, iterated: Vec::new() };
-    let mut comparing =
-        Comparing { original: Quality::original(&held_out.scores), rows: Vec::new(), cancelled: false };
-    for method in &methods {
-        for &remove in &options.remove {
-            let mut row = CompareRow::new(method, remove, context.model.config.n_layers - remove);
-            let start = Instant::now();
-            let measured = match held_out.check_judges(method.operator) {
-                Ok(()) => measure(&mut plans, method, remove, options, &reference, &mut row).await,
-                refused => refused,
-            };
-            row.seconds = start.elapsed().as_secs_f64();
-            let told = match measured {
-                Err(Error::Cancelled) => Err(Error::Cancelled),
-                Err(error) => {
-                    row.error = Some(error.to_string());
-                    context.observer.event(Event::Row(row.clone())).await
-                }
-                Ok(()) => context.observer.event(Event::Row(row.clone())).await,
-            };
-            match told {
-                Ok(()) => comparing.rows.push(row),
-                Err(Error::Cancelled) => return Ok(Comparing { cancelled: true, ..comparing }),
-                Err(error) => return Err(error),
-            }
+    let original = Quality::original(&held_out.scores);
+    let mut comparing = Comparing { original, originals: Vec::new(), rows: Vec::new(), cancelled: false };
+    for output in options.outputs(context.model) {
+        let context = Context { storage: output.storage(context.model), ..*context };
+        let compared =
+            in_type(&context, resources, options, &methods, &output, baseline, held_out, &mut comparing);
+        match compared.await {
+            Err(Error::Cancelled) => return Ok(Comparing { cancelled: true, ..comparing }),
+            done => done?,
         }
     }
     Ok(comparing)
+}
+
+/// Adds the original and the models of `methods`, stored as `output` says, to `comparing`.
+#[expect(clippy::too_many_arguments, reason = "one part of `compare`, which has all of them at hand")]
+async fn in_type(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    options: &CompareOptions,
+    methods: &[Method],
+    output: &WriteOptions,
+    baseline: Baseline<'_>,
+    held_out: &HeldOut,
+    comparing: &mut Comparing,
+) -> Result<()> {
+    let (model, storage) = (context.model, context.storage);
+    let measuring = Context { sequences: &held_out.sequences, ..*context };
+    let calibration = Reference::new(context, output, baseline.stream, baseline.scores).await?;
+    let reference =
+        Reference::new(&measuring, output, &held_out.stream, &held_out.scores).await?.for_many().await?;
+    if output.dtype.is_some() && storage.changes(model) {
+        let start = Instant::now();
+        let layers = NewLayer::originals(model);
+        let bytes = planned_bytes(model, &layers, output)?;
+        let scores = reference.scores_of(layers).await?;
+        comparing.originals.push(StoredOriginal {
+            dtype: output.dtype,
+            quality: Quality::compressed(&scores, reference.perplexity()),
+            kl_by_sequence: scores.kl_by_sequence,
+            bytes,
+            seconds: start.elapsed().as_secs_f64(),
+        });
+    }
+    let most = options.remove.iter().copied().max().unwrap_or(0);
+    let selector = Selector::new(&calibration, resources, baseline.analysis, most);
+    let mut plans = PlanCache { selector, most, iterated: Vec::new() };
+    for method in methods {
+        for &remove in &options.remove {
+            let mut row = CompareRow::new(method, remove, model.config.n_layers - remove);
+            row.dtype = output.dtype;
+            let start = Instant::now();
+            let measured = match held_out.check_judges(method.operator) {
+                Ok(()) => measure(&mut plans, method, remove, options.seed, &reference, &mut row).await,
+                refused => refused,
+            };
+            row.seconds = start.elapsed().as_secs_f64();
+            match measured {
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(error) => row.error = Some(error.to_string()),
+                Ok(()) => {}
+            }
+            context.observer.event(Event::Row(row.clone())).await?;
+            comparing.rows.push(row);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the methods of the options, of a model of `n_layers` layers.
@@ -106,16 +140,16 @@ async fn measure(
     plans: &mut PlanCache<'_>,
     method: &Method,
     remove: usize,
-    options: &CompareOptions,
+    seed: u64,
     reference: &Reference<'_>,
     row: &mut CompareRow,
 ) -> Result<()> {
-    let model = plans.selector.reference().context().model;
+    let (model, output) = (plans.selector.reference().context().model, reference.output());
     supports(method.operator, &model.config)?;
-    let mut bounded = method.options(remove, options.seed);
-    bound(model, &options.output, &mut bounded)?;
+    let mut bounded = method.options(remove, seed);
+    bound(model, output, &mut bounded)?;
     let plan = plans.plan(&bounded, remove).await?;
-    check_groups(model, &options.output, &kept_groups(&plan, &model.config))?;
+    check_groups(model, output, &kept_groups(&plan, &model.config))?;
     row.groups.clone_from(&plan.groups);
     row.layers = plan.groups.len();
     if plan.steps.len() < remove {
@@ -125,7 +159,7 @@ async fn measure(
     let context = calibration.context();
     let built = build(context, plans.selector.resources(), &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
-    row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
+    row.bytes = planned_bytes(context.model, &built.layers, output)?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
     let scores = reference.scores_of(built.layers).await?;

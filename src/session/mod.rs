@@ -24,7 +24,7 @@ use crate::forward::stream::Stream;
 use crate::methods::FIT_BYTES;
 use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
-use crate::plan::{Method, PlanOptions};
+use crate::plan::{Method, Operator, PlanOptions, Selection};
 use crate::protocol::events::Observer;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::protocol::plan::{JudgingText, PlanReport};
@@ -280,22 +280,27 @@ impl Session {
     }
 }
 
-/// Lists the plans of a comparison. The result of a selection rule serves all methods and numbers of layers, so it costs
-/// time only once.
+/// Lists the plans of a comparison. The result of a selection rule serves all methods and numbers of layers of a file type,
+/// so it costs time only once. The original in a file type counts as a plan that removes no layer.
 fn compared_plans(options: &CompareOptions) -> Result<Vec<ComparedPlan>> {
     let most = options.remove.iter().copied().max().unwrap_or(0);
-    let mut chosen = Vec::new();
     let mut plans = Vec::new();
-    for name in &options.methods {
-        let method = Method::named(name)?;
-        for &remove in &options.remove {
-            let selects = remove == most && !chosen.contains(&method.selection);
-            if selects {
-                chosen.push(method.selection);
+    for _ in 0..options.dtypes.len().max(1) {
+        let mut chosen = Vec::new();
+        for name in &options.methods {
+            let method = Method::named(name)?;
+            for &remove in &options.remove {
+                let selects = remove == most && !chosen.contains(&method.selection);
+                if selects {
+                    chosen.push(method.selection);
+                }
+                plans.push(ComparedPlan { plan: method.options(remove, options.seed), selects });
             }
-            plans.push(ComparedPlan { plan: method.options(remove, options.seed), selects });
         }
     }
+    let unchanged = Method::pair(Selection::Tail, Operator::Drop).options(0, options.seed);
+    let originals = options.dtypes.iter().flatten();
+    plans.extend(originals.map(|_| ComparedPlan { plan: unchanged.clone(), selects: false }));
     Ok(plans)
 }
 

@@ -27,6 +27,7 @@ use crate::protocol::plan::{
     BeforeAfter, CalibrationPoint, JudgingText, PlanReport, Recipe, WriteReport, WrittenFile,
 };
 use crate::protocol::text::TextReport;
+use crate::protocol::verdict::verdicts;
 use crate::quality::Quality;
 use crate::write::check::{check_groups, check_output};
 use crate::write::{card, planned_bytes, write_model};
@@ -91,7 +92,9 @@ impl Session {
     /// not possible; [`Error::Limit`] if the evaluation text does not fill a sequence or is larger than 64
     /// MiB.
     pub fn check_compare(&self, options: &CompareOptions) -> Result<()> {
-        options.output.check(&self.model)?;
+        for output in options.outputs(&self.model) {
+            output.check(&self.model)?;
+        }
         methods(options, self.model.config.n_layers)?;
         sequences(&self.model, &options.evaluation).map(drop)
     }
@@ -190,7 +193,7 @@ impl Session {
         let held_out = self.held_out(calibrated, &options.evaluation, observer).await?;
         let seen = held_out.seen;
         let context = self.context(calibrated, &options.output, observer);
-        let Comparing { original, rows, cancelled } =
+        let Comparing { original, originals, rows, cancelled } =
             compare(&context, &self.resources(), options, calibrated.baseline(), &held_out).await?;
         let mut warnings = self.model.notes.clone();
         if seen > 0.0 {
@@ -209,6 +212,14 @@ impl Session {
             bytes: self.model.total_bytes(),
             seed: options.seed,
             output: options.output.clone(),
+            verdicts: match options.dtypes.len() < 2 && options.sizes.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let original = (self.model.total_bytes(), self.model.config.n_layers);
+                    verdicts(&rows, &originals, original, &options.sizes)
+                }
+            },
+            originals,
             rows,
             cancelled,
             warnings,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::{CompareOptions, Result, TextOptions, WriteOptions};
 
-use super::{EvaluationArgs, output_type, whole, word};
+use super::{EvaluationArgs, output_type, parse_size, whole, word};
 
 #[derive(Args)]
 pub struct CompareArgs {
@@ -21,9 +21,13 @@ pub struct CompareArgs {
     /// Seed of random choices.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Element type of the models: keep, or a type as in `compress`.
-    #[arg(long, default_value = "keep")]
-    dtype: String,
+    /// Types of the models, separated by commas: keep, or types as in `compress`. With a type, the original is measured in
+    /// this type, too; with several, the best model of each size is named.
+    #[arg(long, default_value = "keep", value_name = "TYPES", value_delimiter = ',', value_parser = word)]
+    dtype: Vec<String>,
+    /// Sizes for which the best model is named, such as 60MB,80MB.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = word)]
+    sizes: Vec<String>,
     /// Write the table as comma-separated values.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -39,14 +43,17 @@ impl CompareArgs {
     /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
     /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
     pub fn options(&self, usual: TextOptions) -> Result<CompareOptions> {
-        let dtype = output_type(&self.dtype)?;
+        let dtypes = self.dtype.iter().map(|name| output_type(name)).collect::<Result<Vec<_>>>()?;
+        let sizes = self.sizes.iter().map(|size| parse_size("--sizes", size)).collect::<Result<_>>()?;
         let all = CompareOptions::default();
         Ok(CompareOptions {
             methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
             remove: self.remove.clone(),
             evaluation: self.evaluation.options(usual, None)?,
             seed: self.seed,
-            output: WriteOptions { dtype, ..WriteOptions::default() },
+            output: WriteOptions::default(),
+            dtypes,
+            sizes,
         })
     }
 }
