@@ -67,6 +67,21 @@ pub struct Job<'a> {
     pub shape: Vec<u64>,
     /// Stored size in bytes.
     pub bytes: u64,
+    /// Layer, role and expert whose importances the columns are encoded by, if any.
+    pub weighted: Option<(&'a NewLayer, Role, Option<usize>)>,
+}
+
+impl Job<'_> {
+    /// Returns the importances that the columns are encoded by in a file of kind `container`, if any.
+    ///
+    /// # Errors
+    /// Those of [`NewLayer::importances`].
+    pub fn importances(&self, model: &Model, container: Container) -> Result<Option<Vec<f32>>> {
+        match self.weighted {
+            Some((layer, role, expert)) => layer.importances(&model.config, container, role, expert),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Lists the tensors of the model whose layers are `layers`, in the order of the original's files.
@@ -111,7 +126,12 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             // The layer has another number, but is of the same kind.
             let shape = source.id.shape_in(container, config);
             let bytes = size(&name, element, &shape)?;
-            let job = Job { content, element, forms, bytes, name, shape };
+            let weighted = match id {
+                TensorId::Layer(place, role) => layers.get(place).map(|layer| (layer, role, None)),
+                TensorId::Expert(place, e, role) => layers.get(place).map(|layer| (layer, role, Some(e))),
+                _ => None,
+            };
+            let job = Job { content, element, forms, bytes, name, shape, weighted };
             let Some((_, whole)) = whole else {
                 jobs.push(job);
                 continue;
@@ -138,7 +158,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let name = name.or_internal("rotary divisors have no name in such a file")?;
         let content = Content::New(encode(element, &divisors)?);
         let bytes = size(&name, element, &shape)?;
-        jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape });
+        jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape, weighted: None });
     }
     // A GGUF file holds the decoder only.
     let carried = if container == Container::Safetensors { model.carried.as_slice() } else { &[] };
@@ -149,6 +169,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
         bytes: tensor.bytes,
+        weighted: None,
     }));
     Ok(jobs)
 }
@@ -209,11 +230,12 @@ impl<'a> JoinedParts<'a> {
         let bytes = parts.iter().map(|part| part.bytes).sum();
         let forms = [Form::PLAIN; 2];
         let Some(turns) = whole.turns() else {
-            return Ok(vec![Job { content: Content::Joined(parts), element, forms, name, shape, bytes }]);
+            let content = Content::Joined(parts);
+            return Ok(vec![Job { content, element, forms, name, shape, bytes, weighted: None }]);
         };
         let ([experts, columns, rows], Element::Block(BlockType::Mxfp4)) = (shape.as_slice(), element) else {
             let content = Content::InTurns(parts, turns, Piece::Numbers);
-            return Ok(vec![Job { content, element, forms, name, shape, bytes }]);
+            return Ok(vec![Job { content, element, forms, name, shape, bytes, weighted: None }]);
         };
         let [blocks, exponents] = MXFP4_ENDINGS;
         let shape = vec![*experts, *rows, columns / MXFP4_WEIGHTS];
@@ -225,10 +247,18 @@ impl<'a> JoinedParts<'a> {
             name: format!("{name}{blocks}"),
             shape: [shape.as_slice(), &[MXFP4_WEIGHTS / 2]].concat(),
             bytes: count * MXFP4_WEIGHTS / 2,
+            weighted: None,
         };
         let content = Content::InTurns(parts, turns, Piece::Exponents);
-        let of_exponents =
-            Job { content, element, forms, name: format!("{name}{exponents}"), shape, bytes: count };
+        let of_exponents = Job {
+            content,
+            element,
+            forms,
+            name: format!("{name}{exponents}"),
+            shape,
+            bytes: count,
+            weighted: None,
+        };
         Ok(vec![of_blocks, of_exponents])
     }
 }

@@ -16,7 +16,7 @@ use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::model::Model;
 use crate::model::open::{CarriedTensor, TensorEntry};
-use crate::model::weights::fetch::{in_type, read_expert, read_new};
+use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::model::weights::whole::Reads;
@@ -40,7 +40,7 @@ const PIECE_BYTES: u64 = 8 << 20;
 /// - [`Error::Source`] if the files that are read back differ from what was written;
 /// - [`Error::Unsupported`] if the settings or the tokenizer of the model cannot be expressed in the files;
 /// - [`Error::Usage`] if `options` split a GGUF model into too many files;
-/// - those of [`planned_bytes`], [`read_checked`], [`read_new`], [`in_type`], [`Model::open`],
+/// - those of [`planned_bytes`], [`read_checked`], [`read_new`], [`in_type_weighted`], [`Model::open`],
 ///   [`OutputFolder`] and [`Observer::event`].
 pub async fn write_model(
     model: &Model,
@@ -191,7 +191,7 @@ impl Writer<'_> {
         while at < entry.bytes {
             let length = piece.min(entry.bytes - at);
             let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
-            let stored = in_form(job, Stored { element: entry.element, bytes })?;
+            let stored = in_form(model, job, Stored { element: entry.element, bytes }, self.storage)?;
             self.append(&stored.bytes).await?;
             at += length;
         }
@@ -282,13 +282,18 @@ impl Writer<'_> {
 async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads) -> Result<Stored> {
     match &job.content {
         Content::New(bytes) => Ok(Stored { element: job.element, bytes: bytes.clone() }),
-        Content::Computed(layer, role) => in_form(job, read_new(model, layer, *role, job.element).await?),
+        Content::Computed(layer, role) => {
+            in_form(model, job, read_new(model, layer, *role, job.element).await?, storage)
+        }
         Content::Mixed(experts, e, role) => {
-            in_form(job, read_expert(model, experts, *e, *role, storage, reads).await?)
+            // Experts have no columns in another order.
+            let importances = job.importances(model, storage.container)?;
+            let stored = read_expert(model, experts, *e, *role, storage, importances, reads).await?;
+            in_form(model, job, stored, storage)
         }
         Content::Original(entry) => {
             let bytes = reads.start(model, entry)?.await?;
-            in_form(job, Stored { element: entry.element, bytes })
+            in_form(model, job, Stored { element: entry.element, bytes }, storage)
         }
         Content::Carried(_) => {
             Err(Error::internal("a tensor of another part than the decoder is a part of one"))
@@ -321,8 +326,12 @@ async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece, storage: Stora
 }
 
 /// Changes values from how the original's files hold them to how the new files will, encoded as `job` says.
-fn in_form(job: &Job<'_>, stored: Stored) -> Result<Stored> {
+fn in_form(model: &Model, job: &Job<'_>, stored: Stored, storage: Storage) -> Result<Stored> {
     let [from, to] = job.forms;
     let stored = if from == to { stored } else { to.write(from.read(stored)?)? };
-    in_type(&job.name, stored, job.element)
+    if stored.element == job.element {
+        return Ok(stored);
+    }
+    let importances = job.importances(model, storage.container)?;
+    in_type_weighted(&job.name, stored, job.element, importances.as_deref())
 }

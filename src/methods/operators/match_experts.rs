@@ -200,7 +200,9 @@ fn sample(inputs: &[Tensor<2>], n: usize) -> Tensor<2> {
 /// Returns what expert `e` makes of the rows `x` `[n, hidden]`. No other expert is in memory.
 async fn output(walker: &Walker<'_>, experts: &Experts, e: usize, x: &Tensor<2>) -> Result<Tensor<2>> {
     let model = walker.context.model;
-    let fetched = ExpertFetch::start(model, &experts.made_of, e, experts.storage)?.finish().await?;
+    let importances = experts.importances.as_deref();
+    let fetched = ExpertFetch::start(model, &experts.made_of, e, experts.storage, importances)?;
+    let fetched = fetched.finish().await?;
     let expert = experts.upload(fetched, model.config.hidden_size, walker.context.accelerator)?;
     expert.forward(x.clone(), 1.0)
 }

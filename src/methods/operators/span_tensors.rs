@@ -93,6 +93,7 @@ impl Folded {
             kind: self.kind,
             experts: NewExperts::new(Vec::new()),
             storage: walker.context.storage,
+            importances: None,
         })
     }
 }

@@ -1,8 +1,11 @@
 //! Experts: the router that chooses some of them for each token, and what a chosen expert adds.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::inputs::Inputs;
 use super::linear::Linear;
 use super::mlp::{Mlp, mlp_rows};
 use crate::device::Accelerator;
@@ -10,6 +13,7 @@ use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::rowwise::Activation;
 use crate::model::config::ExpertSizes;
+use crate::model::importances::LayerImportances;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::Storage;
 use crate::{Error, Result};
@@ -30,6 +34,10 @@ pub struct Experts {
     pub router: Linear,
     /// Expert that serves every token, and the row whose sigmoid says how much it adds.
     pub shared: Option<(Mlp, Linear)>,
+    /// Importances by which the experts are encoded, if they are by any.
+    pub importances: Option<Arc<LayerImportances>>,
+    /// Where what the products read is recorded, if it is.
+    pub inputs: Option<Inputs>,
 }
 
 /// Tokens of some rows that were routed to one expert.

@@ -1,9 +1,12 @@
 //! Tensors of a layer, taken out by role and uploaded.
 
+use std::sync::Arc;
+
 use super::convolution::Convolution;
 use super::delta_net::DeltaNet;
 use super::experts::Experts;
 use super::heads::{Attention, HeadWeights};
+use super::inputs::{Inputs, Watch};
 use super::linear::Linear;
 use super::mamba::Mamba;
 use super::mixer::Mixing;
@@ -16,6 +19,7 @@ use crate::format::stored::Stored;
 use crate::model::Config;
 use crate::model::architectures::{HeadNorms, Scaling};
 use crate::model::config::{ExpertSizes, LayerKind, Mixer};
+use crate::model::importances::LayerImportances;
 use crate::model::tensors::Role;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::Storage;
@@ -28,6 +32,8 @@ pub(super) struct TensorsByRole<'a> {
     pub(super) kind: LayerKind,
     pub(super) tensors: Vec<(Role, Stored)>,
     pub(super) accelerator: &'a Accelerator,
+    /// Where what the products read is recorded, if it is.
+    pub(super) inputs: Option<Inputs>,
 }
 
 impl TensorsByRole<'_> {
@@ -134,8 +140,13 @@ impl TensorsByRole<'_> {
     }
 
     /// Takes out the router and the expert that serves every token. The other experts are `made_of` those of the original,
-    /// stored as `storage` says.
-    pub(super) fn experts(&mut self, made_of: NewExperts, storage: Storage) -> Result<Experts> {
+    /// stored as `storage` says, by `importances` if given.
+    pub(super) fn experts(
+        &mut self,
+        made_of: NewExperts,
+        storage: Storage,
+        importances: Option<Arc<LayerImportances>>,
+    ) -> Result<Experts> {
         let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
         let sizes = ExpertSizes { count: made_of.count(), ..sizes };
         let activation = self.config.architecture.activation;
@@ -151,6 +162,7 @@ impl TensorsByRole<'_> {
             )));
         }
         let router = Linear::new(rows, sizes.count, hidden, bias, most, self.accelerator.device())?;
+        let router = router.watched(self.watch(Role::Router));
         let shared = match sizes.shared_width {
             Some(width) => Some((
                 Mlp::new(
@@ -164,7 +176,8 @@ impl TensorsByRole<'_> {
             )),
             None => None,
         };
-        Ok(Experts { made_of, storage, sizes, activation, router, shared })
+        let inputs = self.inputs.clone();
+        Ok(Experts { made_of, storage, sizes, activation, router, shared, importances, inputs })
     }
 
     fn mamba(&mut self) -> Result<Mamba> {
@@ -251,6 +264,18 @@ impl TensorsByRole<'_> {
         };
         let values = self.require(weight)?;
         let most = self.accelerator.max_binding_bytes();
-        Linear::new(values, n_out, n_in, bias, most, self.accelerator.device())
+        let linear = Linear::new(values, n_out, n_in, bias, most, self.accelerator.device())?;
+        Ok(linear.watched(self.watch(weight)))
+    }
+
+    /// Returns where what the product with the matrix of `role` reads is recorded, if it is. What the projections that
+    /// add to the stream read is scaled as residuals are.
+    fn watch(&self, role: Role) -> Option<Watch> {
+        let scale = match role == Role::Down || role == Role::output_of(self.kind.mixer) {
+            true => self.config.scales.residual,
+            false => 1.0,
+        };
+        let factor = 1.0 / (scale * scale);
+        self.inputs.clone().map(|inputs| Watch { inputs, role, expert: None, factor })
     }
 }

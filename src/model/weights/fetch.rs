@@ -1,5 +1,7 @@
 //! Reading of one layer's weights at a time from the files, with mixing if the layer is a merged one.
 
+use std::sync::Arc;
+
 use futures::future::LocalBoxFuture;
 
 use super::new_experts::{ExpertPart, NewExperts};
@@ -8,11 +10,12 @@ use super::storage::Storage;
 use super::whole::Reads;
 use crate::error::OrInternal;
 use crate::files::source::read_checked;
-use crate::format::element::{Element, check_finite, decode, encode};
+use crate::format::element::{Element, check_finite, decode, encode, encode_weighted};
 use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
 use crate::model::architectures::Scaling;
 use crate::model::config::LayerKind;
+use crate::model::importances::LayerImportances;
 use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
 use crate::{Error, Result};
@@ -28,6 +31,8 @@ pub struct LayerTensors {
     pub experts: NewExperts,
     /// How the layer is stored, and with it its experts.
     pub storage: Storage,
+    /// Importances by which experts are encoded, if they are by any.
+    pub importances: Option<Arc<LayerImportances>>,
 }
 
 /// Values of a matrix that are mixed at a time, in whole rows.
@@ -81,7 +86,14 @@ impl<'a> LayerFetch<'a> {
             let bytes = bytes.await?;
             check_finite(&entry.name, entry.element, &bytes)?;
             let stored = Stored { element: entry.element, bytes };
-            let stored = in_type(&entry.name, stored, layer.element(model, role, storage)?)?;
+            let element = layer.element(model, role, storage)?;
+            let stored = match stored.element == element {
+                true => stored,
+                false => {
+                    let importances = layer.importances(&model.config, model.container(), role, None)?;
+                    in_type_weighted(&entry.name, stored, element, importances.as_deref())?
+                }
+            };
             tensors.push((role, as_read(model, role, stored)?));
         }
         for role in roles(model, &layer)? {
@@ -92,7 +104,8 @@ impl<'a> LayerFetch<'a> {
             }
         }
         let experts = layer.all_experts(&model.config)?;
-        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, storage })
+        let importances = layer.all_importances().cloned();
+        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, storage, importances })
     }
 }
 
@@ -117,17 +130,29 @@ type PartRead<'a> = (f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8
 struct ProjectionFetch<'a> {
     element: Element,
     parts: Vec<PartRead<'a>>,
+    /// Importances of the columns by which the sum is encoded, if it is by any.
+    importances: Option<Vec<f32>>,
 }
 
 impl<'a> ExpertFetch<'a> {
-    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage`.
+    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage`, encoded by `importances`
+    /// if given.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
-    pub fn start(model: &'a Model, experts: &NewExperts, e: usize, storage: Storage) -> Result<Self> {
+    pub fn start(
+        model: &'a Model,
+        experts: &NewExperts,
+        e: usize,
+        storage: Storage,
+        importances: Option<&LayerImportances>,
+    ) -> Result<Self> {
         // Files may hold several tensors of an expert in one piece, which is read once.
         let mut reads = Reads::default();
-        let read = |role: &Role| ProjectionFetch::start(model, experts, e, *role, storage, &mut reads);
+        let read = |role: &Role| {
+            let importances = importances.and_then(|all| all.means(*role, Some(e))).map(<[f32]>::to_vec);
+            ProjectionFetch::start(model, experts, e, *role, storage, importances, &mut reads)
+        };
         Role::of_expert(model.config.architecture).iter().map(read).collect::<Result<_>>().map(Self)
     }
 
@@ -152,6 +177,7 @@ impl<'a> ProjectionFetch<'a> {
         e: usize,
         role: Role,
         storage: Storage,
+        importances: Option<Vec<f32>>,
         reads: &mut Reads,
     ) -> Result<Self> {
         let element = expert_element(model, experts, e, role, storage)?;
@@ -159,24 +185,26 @@ impl<'a> ProjectionFetch<'a> {
             let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
             Ok((part.weight, entry, reads.start(model, entry)?))
         };
-        Ok(Self { element, parts: experts.parts(e)?.iter().map(read).collect::<Result<_>>()? })
+        let parts = experts.parts(e)?.iter().map(read).collect::<Result<_>>()?;
+        Ok(Self { element, parts, importances })
     }
 
     async fn finish(self) -> Result<Stored> {
-        let Self { element, parts } = self;
+        let Self { element, parts, importances } = self;
         let is_copy = parts.len() == 1;
         let mut mixed = None;
         for (weight, entry, bytes) in parts {
             let stored = Stored { element: entry.element, bytes: bytes.await? };
             check_finite(&entry.name, stored.element, &stored.bytes)?;
             if is_copy {
-                return in_type(&entry.name, stored, element);
+                return in_type_weighted(&entry.name, stored, element, importances.as_deref());
             }
             let (_, sum) = mixed.get_or_insert_with(|| (entry, Accumulator::default()));
             sum.add(&entry.name, weight, stored.to_f32()?)?;
         }
         let (entry, sum) = mixed.or_internal("an expert has no parts")?;
-        let bytes = encode(element, &sum.finish()?).map_err(|e| e.in_tensor(&entry.name))?;
+        let encoded = encode_weighted(element, &sum.finish()?, importances.as_deref());
+        let bytes = encoded.map_err(|e| e.in_tensor(&entry.name))?;
         Ok(Stored { element, bytes })
     }
 }
@@ -207,8 +235,8 @@ pub fn expert_element(
     Ok(storage.element(model, id, widest, !are_copies))
 }
 
-/// Reads the tensor `role` of expert `e` of `experts`, in the type of [`expert_element`]. Reads of bytes that several
-/// tensors share begin in `reads`.
+/// Reads the tensor `role` of expert `e` of `experts`, in the type of [`expert_element`], encoded by the `importances` of its
+/// columns if given. Reads of bytes that several tensors share begin in `reads`.
 ///
 /// # Errors
 /// Those of [`ExpertFetch::start`] and [`ExpertFetch::finish`].
@@ -218,9 +246,10 @@ pub async fn read_expert(
     e: usize,
     role: Role,
     storage: Storage,
+    importances: Option<Vec<f32>>,
     reads: &mut Reads,
 ) -> Result<Stored> {
-    ProjectionFetch::start(model, experts, e, role, storage, reads)?.finish().await
+    ProjectionFetch::start(model, experts, e, role, storage, importances, reads)?.finish().await
 }
 
 /// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as
@@ -273,7 +302,8 @@ async fn read_scale(model: &Model, layer: &NewLayer, element: Element) -> Result
 }
 
 /// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in
-/// the order of the model's files. A computed tensor is converted to `element` instead.
+/// the order of the model's files, by the importances of `layer` if it has any. A computed tensor is converted to `element`
+/// instead.
 ///
 /// # Errors
 /// Those of [`read_rows`], [`Accumulator::add`], [`in_type`] and [`encode`].
@@ -296,6 +326,7 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     let form = model.form(TensorId::Layer(0, role));
     let mixed = form.mixed(role);
     let mix = layer.mix_of(role)?;
+    let importances = layer.importances(&model.config, model.container(), role, None)?;
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
@@ -307,8 +338,8 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
             sum.add(&model.describe(id), weight * factor, stored.to_f32()?)?;
         }
         let values = mixed.change(Stored::from_f32(&sum.finish()?), form)?.to_f32()?;
-        let encoded = encode(element, &values).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;
-        bytes.extend(encoded);
+        let encoded = encode_weighted(element, &values, importances.as_deref());
+        bytes.extend(encoded.map_err(|e| e.in_tensor(&describe(model, layer, role)))?);
         first += count;
     }
     Ok(Stored { element, bytes })
@@ -324,11 +355,24 @@ fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
 /// # Errors
 /// Those of [`decode`] and [`encode`], naming `tensor`.
 pub fn in_type(tensor: &str, stored: Stored, element: Element) -> Result<Stored> {
+    in_type_weighted(tensor, stored, element, None)
+}
+
+/// Converts `stored` to `element` as [`in_type`] does, by the importances of its columns if given.
+///
+/// # Errors
+/// Those of [`decode`] and [`encode_weighted`], naming `tensor`.
+pub fn in_type_weighted(
+    tensor: &str,
+    stored: Stored,
+    element: Element,
+    importances: Option<&[f32]>,
+) -> Result<Stored> {
     if stored.element == element {
         return Ok(stored);
     }
     let values = decode(tensor, stored.element, &stored.bytes)?;
-    let bytes = encode(element, &values).map_err(|e| e.in_tensor(tensor))?;
+    let bytes = encode_weighted(element, &values, importances).map_err(|e| e.in_tensor(tensor))?;
     Ok(Stored { element, bytes })
 }
 
