@@ -15,14 +15,14 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::{Stage, Unit};
 
 /// Runs the sequences of `context` through the model of `layers`, as its storage says, and collects what every product of a
-/// layer reads. `text` is the name of the text.
+/// layer reads.
 ///
 /// # Errors
 /// [`Error::Numeric`](crate::Error::Numeric) if what a product reads is not finite; those of [`Runner::embed`],
 /// [`Runner::ahead`], [`Runner::forward`] and
 /// [`Observer::event`](crate::protocol::events::Observer::event), and
 /// [`Error::Device`](crate::Error::Device) if the device fails.
-pub async fn collect(context: &Context<'_>, layers: &[NewLayer], text: &str) -> Result<Importances> {
+pub async fn collect(context: &Context<'_>, layers: &[NewLayer]) -> Result<Importances> {
     let Context { model, accelerator, sequences, storage, observer, .. } = *context;
     let inputs = Inputs::default();
     let runner = Runner::new(model, accelerator, sequences.tokens())?.recording(inputs.clone());
@@ -42,7 +42,7 @@ pub async fn collect(context: &Context<'_>, layers: &[NewLayer], text: &str) -> 
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(Importances {
         layers: collected,
-        datasets: vec![text.to_owned()],
+        datasets: Vec::new(),
         sequences: count(sequences.count()),
         tokens: count(sequences.tokens()),
     })
@@ -53,6 +53,7 @@ struct Sums {
     width: usize,
     sums: Vec<f64>,
     counts: Vec<u64>,
+    of_experts: bool,
 }
 
 /// Adds up what the products of a layer with `experts` experts read.
@@ -68,12 +69,13 @@ async fn of_layer(reads: Vec<Read>, experts: usize) -> Result<LayerImportances> 
         };
         check_finite(role, &squares)?;
         let width = squares.len();
-        let of_expert = OF_EXPERTS.contains(&role) && expert.is_some();
-        let matrices = if of_expert { experts } else { 1 };
+        let of_experts = OF_EXPERTS.contains(&role) && expert.is_some();
+        let matrices = if of_experts { experts } else { 1 };
         let own = all.entry(role).or_insert_with(|| Sums {
             width,
             sums: vec![0.0; matrices * width],
             counts: vec![0; matrices],
+            of_experts,
         });
         let matrix = expert.unwrap_or(0);
         let sums = own.sums.get_mut(matrix * width..(matrix + 1) * width);
@@ -82,10 +84,10 @@ async fn of_layer(reads: Vec<Read>, experts: usize) -> Result<LayerImportances> 
         sums.iter_mut().zip(squares.iter()).for_each(|(sum, more)| *sum += factor * more);
     }
     let mut columns = BTreeMap::new();
-    for (role, Sums { width, sums, counts }) in all {
+    for (role, Sums { width, sums, counts, of_experts }) in all {
         let sums = sums.into_iter().map(|sum| sum as f32).collect();
         let counts = counts.into_iter().map(|count| count as f32).collect();
-        columns.insert(role, Columns::new(width, sums, counts)?);
+        columns.insert(role, Columns::new(width, sums, counts, of_experts)?);
     }
     Ok(LayerImportances::new(columns))
 }

@@ -26,14 +26,17 @@ pub struct Columns {
     counts: Vec<f32>,
     /// Means of squares, `[matrices, width]`; 1 for a matrix to which no token came.
     means: Vec<f32>,
+    /// Whether the matrices are those of experts.
+    of_experts: bool,
 }
 
 impl Columns {
-    /// Makes importances of the sums of squares `[matrices, width]`, row-major, and the number of tokens of each matrix.
+    /// Makes importances of the sums of squares `[matrices, width]`, row-major, and the number of tokens of each matrix, which
+    /// is that of an expert if `of_experts`.
     ///
     /// # Errors
     /// [`Error::Internal`] if there are not as many sums.
-    pub fn new(width: usize, sums: Vec<f32>, counts: Vec<f32>) -> Result<Self> {
+    pub fn new(width: usize, sums: Vec<f32>, counts: Vec<f32>, of_experts: bool) -> Result<Self> {
         if width == 0 || counts.len().checked_mul(width) != Some(sums.len()) {
             return Err(Error::internal(format!(
                 "{} sums of squares are not {} rows of {width}",
@@ -48,7 +51,7 @@ impl Columns {
             }
         };
         let means = sums.chunks_exact(width).zip(&counts).flat_map(of_matrix).collect();
-        Ok(Self { width, sums, counts, means })
+        Ok(Self { width, sums, counts, means, of_experts })
     }
 
     /// Returns the number of columns.
@@ -162,14 +165,17 @@ impl Importances {
                 let form = config.form(Container::Gguf, TensorId::Layer(layer, role));
                 let rows = sums.sums.chunks_exact(width.max(1));
                 let rows = rows.map(|row| form.columns_read(row)).collect::<Result<Vec<_>>>()?;
-                own.insert(role, Columns::new(width, rows.concat(), sums.counts.clone())?);
+                own.insert(role, Columns::new(width, rows.concat(), sums.counts.clone(), is_of_experts)?);
             }
         }
         for (layer, own) in layers.iter().enumerate() {
             let missing =
                 products(config, layer)?.into_iter().find(|role| !role.is_small() && !own.contains_key(role));
             if let Some(role) = missing {
-                return Err(other(format!("tensor {} is not in it", name_of(layer, role, config)?)));
+                let has_experts = config.kind(layer)?.feed_forward == FeedForward::Experts;
+                let of_experts = has_experts && OF_EXPERTS.contains(&role);
+                let name = name_of(layer, role, of_experts, config)?;
+                return Err(other(format!("tensor {name} is not in it")));
             }
         }
         Ok(Self {
@@ -207,7 +213,7 @@ impl Importances {
                     sums.extend(of_expert);
                     counts.push(tokens);
                 }
-                columns.insert(role, Columns::new(known.width, sums, counts)?);
+                columns.insert(role, Columns::new(known.width, sums, counts, true)?);
             }
             Ok(Arc::new(LayerImportances(columns)))
         };
@@ -228,7 +234,8 @@ impl Importances {
                 let sums =
                     InputSums { columns: columns.width, sums: rows.concat(), counts: columns.counts.clone() };
                 // Matrices that lie in one tensor read the same.
-                tensors.entry(name_of(layer, *role, config)?).or_insert(sums);
+                let name = name_of(layer, *role, columns.of_experts, config)?;
+                tensors.entry(name).or_insert(sums);
             }
         }
         let (chunk_count, chunk_size) = (self.sequences, self.tokens);
@@ -278,8 +285,7 @@ fn products(config: &Config, layer: usize) -> Result<Vec<Role>> {
 }
 
 /// Returns the name in GGUF files of the tensor that holds the matrix of `role` of a layer, or that of all experts.
-fn name_of(layer: usize, role: Role, config: &Config) -> Result<String> {
-    let of_experts = config.kind(layer)?.feed_forward == FeedForward::Experts && OF_EXPERTS.contains(&role);
+fn name_of(layer: usize, role: Role, of_experts: bool, config: &Config) -> Result<String> {
     let id = if of_experts { TensorId::Expert(layer, 0, role) } else { TensorId::Layer(layer, role) };
     let (container, architecture) = (Container::Gguf, config.architecture);
     let joined = id.joined(container, architecture).map(|(name, _)| name);

@@ -211,6 +211,9 @@ pub struct WriteOptions {
     pub container: Option<Container>,
     /// Name of a GGUF file without its ending; `None` derives the name from the model's.
     pub name: Option<String>,
+    /// Whether quantised tensors that are not copied are encoded by the importances of their columns, where these are known
+    /// or can be collected on the calibration text.
+    pub importances: bool,
 }
 
 impl WriteOptions {
@@ -251,7 +254,7 @@ impl WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { dtype: None, max_shard_bytes: 5_000_000_000, container: None, name: None }
+        Self { dtype: None, max_shard_bytes: 5_000_000_000, container: None, name: None, importances: true }
     }
 }
 

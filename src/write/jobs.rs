@@ -67,18 +67,47 @@ pub struct Job<'a> {
     pub shape: Vec<u64>,
     /// Stored size in bytes.
     pub bytes: u64,
-    /// Layer, role and expert whose importances the columns are encoded by, if any.
-    pub weighted: Option<(&'a NewLayer, Role, Option<usize>)>,
+    /// Matrix of a layer that it is, of an expert if one is given, by whose importances columns are encoded.
+    pub weighted: Option<Weighted<'a>>,
+}
+
+/// A matrix of a layer whose columns may have importances.
+#[derive(Clone, Copy)]
+pub struct Weighted<'a> {
+    /// Place of the layer in the new model.
+    pub place: usize,
+    /// Layer of the new model.
+    pub layer: &'a NewLayer,
+    /// Role of the matrix.
+    pub role: Role,
+    /// Expert that it is of, from 0, if it is of one.
+    pub expert: Option<usize>,
 }
 
 impl Job<'_> {
+    /// Returns the place of the layer whose importances the values are encoded by; `None` if they are encoded by none: floats,
+    /// types that take no notice of importances, and values that are copied or encoded already.
+    pub fn encoded_by(&self) -> Option<usize> {
+        let Weighted { place, layer, role, .. } = self.weighted?;
+        let Element::Block(block) = self.element else { return None };
+        let is_encoded = match &self.content {
+            Content::Original(entry) => entry.element != self.element,
+            Content::Computed(..) => layer.replaced(role).is_none_or(|stored| stored.element != self.element),
+            Content::Mixed(..) => true,
+            _ => false,
+        };
+        (block.is_weighted() && self.shape.len() == 2 && is_encoded).then_some(place)
+    }
+
     /// Returns the importances that the columns are encoded by in a file of kind `container`, if any.
     ///
     /// # Errors
     /// Those of [`NewLayer::importances`].
     pub fn importances(&self, model: &Model, container: Container) -> Result<Option<Vec<f32>>> {
         match self.weighted {
-            Some((layer, role, expert)) => layer.importances(&model.config, container, role, expert),
+            Some(Weighted { layer, role, expert, .. }) => {
+                layer.importances(&model.config, container, role, expert)
+            }
             None => Ok(None),
         }
     }
@@ -126,9 +155,12 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             // The layer has another number, but is of the same kind.
             let shape = source.id.shape_in(container, config);
             let bytes = size(&name, element, &shape)?;
+            let of = |place: usize, role, expert| {
+                layers.get(place).map(|layer| Weighted { place, layer, role, expert })
+            };
             let weighted = match id {
-                TensorId::Layer(place, role) => layers.get(place).map(|layer| (layer, role, None)),
-                TensorId::Expert(place, e, role) => layers.get(place).map(|layer| (layer, role, Some(e))),
+                TensorId::Layer(place, role) => of(place, role, None),
+                TensorId::Expert(place, e, role) => of(place, role, Some(e)),
                 _ => None,
             };
             let job = Job { content, element, forms, bytes, name, shape, weighted };

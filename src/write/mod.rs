@@ -15,6 +15,7 @@ use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::model::Model;
+use crate::model::importances::Importances;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
@@ -95,6 +96,34 @@ async fn write_all(
 /// number of quantisation blocks.
 pub fn planned_bytes(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<u64> {
     Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
+}
+
+/// Returns for each of `layers` whether importances of its columns change what is written of it, stored as `options` say.
+///
+/// # Errors
+/// Those of [`planned_bytes`].
+pub fn takes_importances(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<Vec<bool>> {
+    let mut takes = vec![false; layers.len()];
+    let all = jobs(model, layers, options.storage(model))?;
+    let mut left: Vec<&Job<'_>> = all.iter().collect();
+    while let Some(job) = left.pop() {
+        match &job.content {
+            Content::Joined(parts) | Content::InTurns(parts, ..) => left.extend(parts),
+            _ => {
+                let place = job.encoded_by().and_then(|place| takes.get_mut(place));
+                place.into_iter().for_each(|takes| *takes = true);
+            }
+        }
+    }
+    Ok(takes)
+}
+
+/// Encodes `importances`, those of a model whose layers are `layers`, as the importance matrix of its GGUF file.
+///
+/// # Errors
+/// Those of [`Importances::to_imatrix`].
+pub fn imatrix_bytes(model: &Model, layers: &[NewLayer], importances: &Importances) -> Result<Vec<u8>> {
+    Ok(importances.to_imatrix(&*new_config(model, layers)?)?.to_bytes())
 }
 
 /// Splits the tensors into files of at most `max_bytes` bytes, where `stored_bytes` is the size that a tensor

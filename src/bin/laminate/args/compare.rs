@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::{CompareOptions, Result, TextOptions, WriteOptions};
 
-use super::{EvaluationArgs, output_type, whole, word};
+use super::{EvaluationArgs, ImatrixArgs, output_type, whole, word};
 
 #[derive(Args)]
 pub struct CompareArgs {
@@ -24,6 +24,8 @@ pub struct CompareArgs {
     /// Element type of the models: keep, or a type as in `compress`.
     #[arg(long, default_value = "keep")]
     dtype: String,
+    #[command(flatten)]
+    pub imatrix: ImatrixArgs,
     /// Write the table as comma-separated values.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -46,7 +48,11 @@ impl CompareArgs {
             remove: self.remove.clone(),
             evaluation: self.evaluation.options(usual, None)?,
             seed: self.seed,
-            output: WriteOptions { dtype, ..WriteOptions::default() },
+            output: WriteOptions {
+                dtype,
+                importances: self.imatrix.importances(true),
+                ..WriteOptions::default()
+            },
         })
     }
 }
