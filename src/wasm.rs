@@ -183,7 +183,7 @@ impl Engine {
         let judge = from_js(judge)?;
         self.with_session(async |session| {
             session.judge_on(judge);
-            session.estimate_plan(&calibration, &plan).await
+            session.estimate_plan(&calibration, &plan, &WriteOptions::default()).await
         })
         .await
     }
@@ -210,7 +210,8 @@ impl Engine {
         let judge = from_js(judge)?;
         self.with_session(async |session| {
             session.judge_on(judge);
-            session.sequences_within(seconds, &calibration, Next::Plan(&plan)).await
+            let output = WriteOptions::default();
+            session.sequences_within(seconds, &calibration, Next::Plan(&plan, &output)).await
         })
         .await
     }

@@ -224,6 +224,18 @@ pub fn encode(element: Element, values: &[f32]) -> Result<Vec<u8>> {
     })
 }
 
+/// Encodes the rows of a matrix whose columns have these importances, if they have any: see
+/// [`BlockType::encode_weighted`]. Float types take no notice of importances.
+///
+/// # Errors
+/// Those of [`BlockType::encode`] and [`BlockType::encode_weighted`].
+pub fn encode_weighted(element: Element, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
+    match (element, importance) {
+        (Element::Block(block), Some(importance)) => block.encode_weighted(values, importance),
+        _ => encode(element, values),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod element;
 pub mod gguf;
+pub mod imatrix;
 pub mod index;
 pub mod safetensors;
 pub mod stored;

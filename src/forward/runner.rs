@@ -12,6 +12,7 @@ use crate::forward::states::{HiddenStates, sequences_per_chunk, to_host};
 use crate::model::Model;
 use crate::model::layers::attention::Positions;
 use crate::model::layers::decoder::DecoderLayer;
+use crate::model::layers::inputs::Inputs;
 use crate::model::layers::mixer::Past;
 use crate::model::weights::fetch::{ExpertFetch, LayerFetch, LayerTensors};
 use crate::model::weights::new_layer::NewLayer;
@@ -23,6 +24,8 @@ pub struct Runner<'a> {
     accelerator: &'a Accelerator,
     positions: Positions,
     watch: Option<&'a ExpertWatch>,
+    /// Where what the products of uploaded layers read is recorded, if it is.
+    inputs: Option<Inputs>,
 }
 
 impl<'a> Runner<'a> {
@@ -32,13 +35,19 @@ impl<'a> Runner<'a> {
     /// Those of [`Positions::new`].
     pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Result<Self> {
         let positions = Positions::new(&model.config, tokens, accelerator.device())?;
-        Ok(Self { model, accelerator, positions, watch: None })
+        Ok(Self { model, accelerator, positions, watch: None, inputs: None })
     }
 
     /// Sets where the use of experts is recorded, if it is. Only unchanged layers may be run then.
     #[must_use]
     pub fn watched_by(self, watch: Option<&'a ExpertWatch>) -> Self {
         Self { watch, ..self }
+    }
+
+    /// Sets where what the products of the layers read is recorded. It must be [taken out](Inputs::take) after each layer.
+    #[must_use]
+    pub fn recording(self, inputs: Inputs) -> Self {
+        Self { inputs: Some(inputs), ..self }
     }
 
     /// Returns the rotary tables and the causal mask of the sequences.
@@ -88,7 +97,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Those of [`DecoderLayer::upload`].
     pub fn upload(&self, tensors: LayerTensors) -> Result<DecoderLayer> {
-        DecoderLayer::upload(&self.model.config, tensors, self.accelerator)
+        DecoderLayer::upload_watched(&self.model.config, tensors, self.accelerator, self.inputs.clone())
     }
 
     /// Returns `layers` as a sequence that reads ahead, and begins to read the first.
@@ -168,14 +177,14 @@ impl<'a> Runner<'a> {
             chunks.iter().any(|(_, routed, _)| routed.get(*e).is_some_and(|routed| !routed.rows.is_empty()))
         };
         let needed: Vec<usize> = (0..experts.sizes.count).filter(is_needed).collect();
-        let start =
-            |e: usize| ExpertFetch::start(self.model, &experts.made_of, e, experts.storage, experts.place);
+        let start = |e: usize| ExpertFetch::start(self.model, &experts.made_of, e, &experts.stored);
         let mut norms: Vec<(usize, usize, Tensor<1>)> = Vec::new();
         let mut next = needed.first().map(|e| start(*e)).transpose()?;
         for (place, e) in needed.iter().enumerate() {
             let fetched = next.take().or_internal("an expert was not read")?.finish().await?;
             next = needed.get(place + 1).map(|e| start(*e)).transpose()?;
             let expert = experts.upload(fetched, self.model.config.hidden_size, self.accelerator)?;
+            let expert = expert.watched(experts.inputs.as_ref(), *e);
             for (place, (x, routed, sum)) in chunks.iter_mut().enumerate() {
                 let routed = routed.get(*e).or_internal("an expert is of no layer")?;
                 if routed.rows.is_empty() {

@@ -2,6 +2,7 @@
 //! operator makes the layer that takes their place.
 
 pub mod experts;
+pub mod importances;
 pub mod kept;
 pub mod operators;
 pub mod outcome;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::experts;
+use super::importances::weighted;
 use super::kept::rounds::{Rounds, key};
 use super::operators::{build, kept_groups};
 use super::selection::Selector;
@@ -17,6 +18,7 @@ use crate::methods::Resources;
 use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::work::{Task, Work};
 use crate::model::Config;
+use crate::model::importances::Importances;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions, Selection};
 use crate::protocol::events::Event;
@@ -35,6 +37,8 @@ pub struct Outcome {
     pub plan: MergePlan,
     /// Layers of the new model.
     pub layers: Vec<NewLayer>,
+    /// Importances of the columns of their matrices; `None` if no layer is encoded by any.
+    pub importances: Option<Importances>,
     /// Quality of the new model.
     pub merged: Quality,
     /// Quality of the model from which the absorbed layers are dropped instead.
@@ -148,7 +152,7 @@ async fn measure_steps(
 }
 
 /// Builds the layers of `plan` and measures them on `judge`, or without a `judge` on the calibration text of
-/// `calibration`.
+/// `calibration`. Steps are measured without importances, the last is measured again with them.
 async fn finish(
     calibration: &Reference<'_>,
     resources: &Resources<'_>,
@@ -161,8 +165,9 @@ async fn finish(
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());
+    let (layers, importances) = weighted(context, resources, calibration.output(), layers).await?;
     // Steps were measured with all experts.
-    let last = plan.steps.last().filter(|_| plan.kept_experts.is_empty());
+    let last = plan.steps.last().filter(|_| plan.kept_experts.is_empty() && importances.is_none());
     let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));
     let (merged, dropped, perplexity) = match (last, judge) {
         (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),
@@ -186,7 +191,7 @@ async fn finish(
             merged.perplexity
         ));
     }
-    Ok(Outcome { plan, layers, merged, dropped, experts: Vec::new(), warnings })
+    Ok(Outcome { plan, layers, importances, merged, dropped, experts: Vec::new(), warnings })
 }
 
 /// Returns the quality of the model of `layers`, the quality of the model from which the absorbed layers of
@@ -202,7 +207,14 @@ async fn quality_of(
             [reference.quality_of(layers).await?; 2]
         }
         _ => {
-            let kept = kept_layers(plan, &reference.context().model.config)?;
+            let mut kept = kept_layers(plan, &reference.context().model.config)?;
+            if reference.context().storage.changes(reference.context().model) {
+                // Both models are encoded by the same importances.
+                let pairs = kept.into_iter().zip(&layers);
+                let alike =
+                    |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
+                kept = pairs.map(alike).collect();
+            }
             reference.qualities_of([layers, kept]).await?
         }
     };

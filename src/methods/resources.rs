@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::kept::rounds::{KeptPlan, Rounds};
+use crate::model::importances::Importances;
 
 /// Default of [`Resources::fit_bytes`]. A page in a browser has 4 GB for everything.
 pub const FIT_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 30 } else { 3 << 30 };
@@ -16,11 +17,13 @@ pub struct Resources<'a> {
     pub fit_bytes: u64,
     /// Store of finished rounds and fitted layers, if they are kept.
     pub kept: Option<&'a KeptPlan>,
+    /// Importances of the columns of the original's matrices, if they are known and need not be collected.
+    pub importances: Option<&'a Importances>,
 }
 
 impl Default for Resources<'_> {
     fn default() -> Self {
-        Self { fit_bytes: FIT_BYTES, kept: None }
+        Self { fit_bytes: FIT_BYTES, kept: None, importances: None }
     }
 }
 

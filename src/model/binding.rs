@@ -247,6 +247,31 @@ impl Form {
         to.write(self.read(stored)?)
     }
 
+    /// Changes one number for each column of a tensor, in the order of the arithmetic, to the order of the file.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many numbers as columns.
+    pub fn columns_written(self, columns: &[f32]) -> Result<Vec<f32>> {
+        self.columns(columns, false)
+    }
+
+    /// Changes one number for each column of a tensor, in the order of the file, to the order of the arithmetic.
+    ///
+    /// # Errors
+    /// Those of [`columns_written`](Self::columns_written).
+    pub fn columns_read(self, columns: &[f32]) -> Result<Vec<f32>> {
+        self.columns(columns, true)
+    }
+
+    fn columns(self, columns: &[f32], back: bool) -> Result<Vec<f32>> {
+        match self.order {
+            Order::ValueHeads(ValueHeads { columns: true, .. }) => {
+                self.order.reorder(Stored::from_f32(columns), back)?.to_f32()
+            }
+            _ => Ok(columns.to_vec()),
+        }
+    }
+
     /// Returns whether a file's tensor can be changed only as a whole, not a few rows at a time.
     pub fn needs_all_rows(self) -> bool {
         self.order != Order::Plain

@@ -4,6 +4,7 @@ pub mod architectures;
 pub mod binding;
 pub mod config;
 pub mod fingerprint;
+pub mod importances;
 pub mod layers;
 pub mod open;
 pub mod rope;

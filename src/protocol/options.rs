@@ -241,6 +241,9 @@ pub struct WriteOptions {
     pub container: Option<Container>,
     /// Name of a GGUF file without its ending; `None` derives the name from the model's.
     pub name: Option<String>,
+    /// Whether quantised tensors that are not copied are encoded by the importances of their columns, where these are known
+    /// or can be collected on the calibration text.
+    pub importances: bool,
 }
 
 impl WriteOptions {
@@ -297,6 +300,7 @@ impl Default for WriteOptions {
             max_shard_bytes: 5_000_000_000,
             container: None,
             name: None,
+            importances: true,
         }
     }
 }

@@ -110,6 +110,19 @@ pub struct Recipe {
     /// Most bytes of the least-squares problems of a span; `None` if nothing was fitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit_bytes: Option<u64>,
+    /// Importance matrix that tensors were encoded by; `None` if there was none, or it was collected on the calibration
+    /// text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imatrix: Option<ImatrixFile>,
+}
+
+/// An importance matrix, as a recipe knows it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImatrixFile {
+    /// Name of the file.
+    pub name: String,
+    /// Hash of its bytes.
+    pub hash: String,
 }
 
 /// Text that a fitted model was judged on, as a recipe knows it again.
@@ -129,6 +142,29 @@ impl JudgingText {
 }
 
 impl Recipe {
+    /// Checks that `given` is the importance matrix that tensors were encoded by.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], naming the files, if it is another one, or if one of both is missing.
+    pub fn check_imatrix(&self, given: Option<&ImatrixFile>) -> Result<()> {
+        match (&self.imatrix, given) {
+            (None, None) => Ok(()),
+            (Some(used), Some(given)) if used.hash == given.hash => Ok(()),
+            (Some(used), Some(given)) => Err(Error::Usage(format!(
+                "{} is not the importance matrix {} that the recipe was made with; give that file",
+                given.name, used.name
+            ))),
+            (Some(used), None) => Err(Error::Usage(format!(
+                "the recipe was made with the importance matrix {}, which a recipe does not hold; give it with --imatrix",
+                used.name
+            ))),
+            (None, Some(given)) => Err(Error::Usage(format!(
+                "the recipe was made without the importance matrix {}; leave it out",
+                given.name
+            ))),
+        }
+    }
+
     /// Checks that `text` is the text that the recipe was calibrated on: by its hash, or by its name if the
     /// recipe has no hash.
     ///
@@ -154,6 +190,23 @@ impl Recipe {
             ))),
         }
     }
+}
+
+/// An importance matrix that was collected.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImatrixReport {
+    /// Name of the model.
+    pub model: String,
+    /// Text that it was collected on.
+    pub text: TextReport,
+    /// File that was written.
+    pub file: WrittenFile,
+    /// Device that ran the layers.
+    pub device: DeviceReport,
+    /// Time in seconds.
+    pub seconds: f64,
+    /// Peak memory of the process in bytes; 0 if unknown.
+    pub peak_memory_bytes: u64,
 }
 
 /// Quality of a plan's model that is fitted to part of the calibration text.

@@ -7,6 +7,7 @@ use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
+use crate::methods::importances::weighted;
 use crate::methods::operators::build;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
@@ -65,7 +66,8 @@ async fn point(
     let part = Context { sequences: &sequences, ..*context };
     let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
     let built = build(&part, resources, plan, &stream).await?;
-    let scores = reference.scores_of(built.layers).await?;
+    let (layers, _) = weighted(&part, resources, reference.output(), built.layers).await?;
+    let scores = reference.scores_of(layers).await?;
     Ok(CalibrationPoint {
         sequences: sequences.count(),
         tokens: (sequences.count() * sequences.tokens()) as u64,

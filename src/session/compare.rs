@@ -8,6 +8,7 @@ use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::methods::Resources;
+use crate::methods::importances::weighted;
 use crate::methods::operators::build;
 use crate::methods::operators::{kept_groups, supports};
 use crate::methods::selection::Selector;
@@ -84,6 +85,7 @@ async fn in_type(
         let start = Instant::now();
         let layers = NewLayer::originals(model);
         let bytes = planned_bytes(model, &layers, output)?;
+        let (layers, _) = weighted(context, resources, output, layers).await?;
         let scores = reference.scores_of(layers).await?;
         comparing.originals.push(StoredOriginal {
             dtype: output.dtype,
@@ -157,12 +159,14 @@ async fn measure(
     }
     let calibration = plans.selector.reference();
     let context = calibration.context();
-    let built = build(context, plans.selector.resources(), &plan, calibration.unchanged()).await?;
+    let resources = plans.selector.resources();
+    let built = build(context, resources, &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, output)?;
+    let (layers, _) = weighted(context, resources, output, built.layers).await?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
-    let scores = reference.scores_of(built.layers).await?;
+    let scores = reference.scores_of(layers).await?;
     row.quality = Some(Quality::compressed(&scores, reference.perplexity()));
     row.kl_by_sequence = scores.kl_by_sequence;
     Ok(())

@@ -5,6 +5,7 @@ mod calibration_curve;
 pub mod compare;
 pub mod estimate;
 mod experts;
+pub mod imatrix;
 mod run;
 mod similarity;
 mod stages;
@@ -14,6 +15,7 @@ pub use self::run::RunOptions;
 use std::cell::Cell;
 
 use self::estimate::{ComparedPlan, Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
+use self::imatrix::GivenImatrix;
 use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::{Baseline, LayerAnalysis};
 use crate::device::Accelerator;
@@ -23,8 +25,9 @@ use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
 use crate::methods::FIT_BYTES;
 use crate::model::Model;
+use crate::model::importances::Importances;
 use crate::model::weights::new_layer::NewLayer;
-use crate::plan::{Method, Operator, PlanOptions, Selection};
+use crate::plan::{MergePlan, Method, Operator, PlanOptions, Selection};
 use crate::protocol::events::Observer;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::protocol::plan::{JudgingText, PlanReport};
@@ -56,6 +59,8 @@ pub struct Session {
     fit_timing: Cell<Option<FitTiming>>,
     /// Last plan that was measured.
     planned: Option<Planned>,
+    /// Importance matrix of the original that was read from a file.
+    imatrix: Option<GivenImatrix>,
 }
 
 /// Stage that follows the similarity stage, for an estimate of the time of both.
@@ -63,8 +68,8 @@ pub struct Session {
 pub enum Next<'a> {
     /// No other stage.
     Nothing,
-    /// [`Session::plan`] with these options.
-    Plan(&'a PlanOptions),
+    /// [`Session::plan`] with these options, for a model that is stored so.
+    Plan(&'a PlanOptions, &'a WriteOptions),
     /// [`Session::compare`] with these options.
     Compare(&'a CompareOptions),
 }
@@ -76,6 +81,8 @@ struct Planned {
     report: PlanReport,
     /// Layers of the compressed model, stored as [`PlanReport::output`] says.
     layers: Vec<NewLayer>,
+    /// Importances of the columns of their matrices; `None` if no layer is encoded by any.
+    importances: Option<Importances>,
     /// Text that the model was judged on; `None` for the calibration text.
     judged_on: Option<JudgingText>,
 }
@@ -114,6 +121,7 @@ impl Session {
             timing: Cell::new(None),
             fit_timing: Cell::new(None),
             planned: None,
+            imatrix: None,
         }
     }
 
@@ -158,7 +166,7 @@ impl Session {
         Ok((sequences, timing, needed))
     }
 
-    /// Estimates the time of [`plan`](Session::plan) after a similarity stage with the options `calibration`,
+    /// Estimates the time of [`plan`](Session::plan) for a model that is stored as `output` says, after a similarity stage with the options `calibration`,
     /// and the peak memory of both.
     ///
     /// # Errors
@@ -167,9 +175,10 @@ impl Session {
         &self,
         calibration: &CalibrationOptions,
         plan: &PlanOptions,
+        output: &WriteOptions,
     ) -> Result<PlanEstimate> {
         let (sequences, timing, similarity) = self.estimated(calibration).await?;
-        Ok(self.basis(&sequences, plan).estimate(&similarity, timing, self.fit_timing()?))
+        Ok(self.basis(&sequences, plan, output).estimate(&similarity, timing, self.fit_timing()?))
     }
 
     /// Estimates the time of [`compare`](Session::compare) after a similarity stage with the options
@@ -185,7 +194,8 @@ impl Session {
         let (sequences, timing, similarity) = self.estimated(calibration).await?;
         let rows = compared_plans(options)?;
         let (any, fit) = (PlanOptions::default(), self.fit_timing()?);
-        let basis = PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any) };
+        let basis =
+            PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any, &options.output) };
         let bytes = rows.iter().map(|row| PlanBasis { options: &row.plan, ..basis }.bytes(&similarity));
         Ok(PlanEstimate {
             seconds: basis.compare(&rows, timing, fit, sequences.count()),
@@ -210,16 +220,22 @@ impl Session {
         let timing = self.layer_timing(&sequences).await?;
         let fit = self.fit_timing()?;
         let any = PlanOptions::default();
-        let basis = self.basis(&sequences, &any);
+        let usual = WriteOptions::default();
+        let output = match next {
+            Next::Nothing => &usual,
+            Next::Plan(_, output) => output,
+            Next::Compare(options) => &options.output,
+        };
+        let basis = self.basis(&sequences, &any, output);
         let rows = match next {
             Next::Compare(options) => compared_plans(options)?,
-            Next::Nothing | Next::Plan(_) => Vec::new(),
+            Next::Nothing | Next::Plan(..) => Vec::new(),
         };
         let takes = |n: usize| {
             timing.similarity(&self.model).of(n)
                 + match next {
                     Next::Nothing => 0.0,
-                    Next::Plan(options) => PlanBasis { options, ..basis }.duration(timing, fit, n).of(n),
+                    Next::Plan(options, _) => PlanBasis { options, ..basis }.duration(timing, fit, n).of(n),
                     Next::Compare(CompareOptions { evaluation, .. }) => {
                         PlanBasis { judge_on: evaluation, ..basis }.compare(&rows, timing, fit, n)
                     }
@@ -234,7 +250,12 @@ impl Session {
         Ok(fits.max(FEWEST_SEQUENCES).min(sequences.count()))
     }
 
-    fn basis<'a>(&'a self, sequences: &'a Sequences, options: &'a PlanOptions) -> PlanBasis<'a> {
+    fn basis<'a>(
+        &'a self,
+        sequences: &'a Sequences,
+        options: &'a PlanOptions,
+        output: &'a WriteOptions,
+    ) -> PlanBasis<'a> {
         PlanBasis {
             model: &self.model,
             accelerator: &self.accelerator,
@@ -242,6 +263,8 @@ impl Session {
             options,
             judge_on: &self.judge_on,
             fit_bytes: self.fit_bytes,
+            // An importance matrix that was given need not be collected.
+            collecting: self.imatrix.is_none().then_some(output),
         }
     }
 
@@ -273,6 +296,18 @@ impl Session {
             storage: output.storage(&self.model),
             ..Context::new(&self.model, &self.accelerator, &calibrated.sequences, observer)
         }
+    }
+
+    /// Returns what was measured last, if it is the model of `plan` and is stored as `output` says.
+    fn planned_as(&self, plan: &MergePlan, output: &WriteOptions) -> Option<&Planned> {
+        let storage = output.storage(&self.model);
+        let is_it = |planned: &&Planned| {
+            let own = &planned.report.output;
+            planned.report.plan == *plan
+                && own.storage(&self.model) == storage
+                && own.importances == output.importances
+        };
+        self.planned.as_ref().filter(is_it)
     }
 
     fn calibrated(&self) -> Result<&Calibrated> {

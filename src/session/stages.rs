@@ -11,6 +11,7 @@ use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
 use crate::forward::context::Context;
 use crate::forward::sequences::sequences;
+use crate::methods::importances::{weighted, weighted_by};
 use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
@@ -125,7 +126,7 @@ impl Session {
         notes.extend(bound(&self.model, output, &mut options)?);
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
-        let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
+        let resources = Resources { kept: kept.as_ref(), ..self.resources() };
         let judge = self.judge(calibrated, options.operator, observer).await?;
         let mut outcome =
             make_plan(&context, &resources, &options, output, calibrated.baseline(), judge.as_ref()).await?;
@@ -156,7 +157,7 @@ impl Session {
         self.check_plan(plan, output)?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
-        let resources = Resources { fit_bytes: self.fit_bytes, kept: kept.as_ref() };
+        let resources = Resources { kept: kept.as_ref(), ..self.resources() };
         let judge = self.judge(calibrated, plan.operator, observer).await?;
         let mut outcome = measure_plan(
             &context,
@@ -264,8 +265,9 @@ impl Session {
     }
 
     /// Returns resources without a store.
-    fn resources(&self) -> Resources<'static> {
-        Resources { fit_bytes: self.fit_bytes, kept: None }
+    fn resources(&self) -> Resources<'_> {
+        let importances = self.imatrix.as_ref().map(|given| &given.importances);
+        Resources { fit_bytes: self.fit_bytes, kept: None, importances }
     }
 
     async fn held_out(
@@ -302,7 +304,7 @@ impl Session {
         output: &WriteOptions,
         start: Instant,
     ) -> Result<Planned> {
-        let Outcome { plan, layers, merged, dropped, experts, warnings } = outcome;
+        let Outcome { plan, layers, importances, merged, dropped, experts, warnings } = outcome;
         let warnings = self.model.notes.iter().cloned().chain(warnings).collect();
         let absorbed = plan.n_layers - plan.groups.len();
         let config = &self.model.config;
@@ -335,31 +337,37 @@ impl Session {
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         };
         let judged_on = judge.map(|_| JudgingText::of(&self.judge_on));
-        Ok(Planned { options, report, layers, judged_on })
+        Ok(Planned { options, report, layers, importances, judged_on })
     }
 
     /// Returns the layers of `plan`: the layers that were measured last, if they are of this plan and are
     /// stored alike, otherwise new ones.
-    async fn layers(
+    pub(super) async fn layers(
         &self,
         plan: &MergePlan,
         options: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<Vec<NewLayer>> {
         self.check_plan(plan, options)?;
-        if !plan.operator.needs_activations() {
-            return mixed_layers(plan, &self.model.config);
-        }
-        let storage = options.storage(&self.model);
-        let as_stored = |planned: &&Planned| {
-            planned.report.plan == *plan && planned.report.output.storage(&self.model) == storage
-        };
-        if let Some(planned) = self.planned.as_ref().filter(as_stored) {
+        if let Some(planned) = self.planned_as(plan, options) {
             return Ok(planned.layers.clone());
+        }
+        if !plan.operator.needs_activations() {
+            let layers = mixed_layers(plan, &self.model.config)?;
+            return match (&self.imatrix, &self.calibrated) {
+                (Some(given), _) => weighted_by(&self.model, options, layers, &given.importances),
+                (None, Some(calibrated)) => {
+                    let context = self.context(calibrated, options, observer);
+                    Ok(weighted(&context, &self.resources(), options, layers).await?.0)
+                }
+                // A plan from elsewhere can be carried out without a calibration text, and then without importances.
+                (None, None) => Ok(layers),
+            };
         }
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, options, observer);
-        Ok(build(&context, &self.resources(), plan, &calibrated.stream).await?.layers)
+        let built = build(&context, &self.resources(), plan, &calibrated.stream).await?;
+        Ok(weighted(&context, &self.resources(), options, built.layers).await?.0)
     }
 
     /// Writes the model of `plan`, with its recipe and a model card, into `folder`.
@@ -398,6 +406,7 @@ impl Session {
             text_hash: self.calibrated.as_ref().map(|calibrated| calibrated.options.text_options().hash()),
             judged_on: planned.and_then(|planned| planned.judged_on.clone()),
             fit_bytes: plan.operator.needs_activations().then_some(self.fit_bytes),
+            imatrix: self.imatrix.as_ref().filter(|_| options.importances).map(|given| given.file.clone()),
         };
         let extra = card::files(&recipe, planned.map(|planned| &planned.report))?;
         let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;

@@ -67,6 +67,50 @@ pub struct Job<'a> {
     pub shape: Vec<u64>,
     /// Stored size in bytes.
     pub bytes: u64,
+    /// Matrix of a layer that it is, of an expert if one is given, by whose importances columns are encoded.
+    pub weighted: Option<Weighted<'a>>,
+}
+
+/// A matrix of a layer whose columns may have importances.
+#[derive(Clone, Copy)]
+pub struct Weighted<'a> {
+    /// Place of the layer in the new model.
+    pub place: usize,
+    /// Layer of the new model.
+    pub layer: &'a NewLayer,
+    /// Role of the matrix.
+    pub role: Role,
+    /// Expert that it is of, from 0, if it is of one.
+    pub expert: Option<usize>,
+}
+
+impl Job<'_> {
+    /// Returns the place of the layer whose importances the values are encoded by; `None` if they are encoded by none: floats,
+    /// types that take no notice of importances, and values that are copied or encoded already.
+    pub fn encoded_by(&self) -> Option<usize> {
+        let Weighted { place, layer, role, .. } = self.weighted?;
+        let Element::Block(block) = self.element else { return None };
+        let is_encoded = match &self.content {
+            Content::Original(entry) => entry.element != self.element,
+            Content::Computed(..) => layer.replaced(role).is_none_or(|stored| stored.element != self.element),
+            Content::Mixed(..) => true,
+            _ => false,
+        };
+        (block.is_weighted() && self.shape.len() == 2 && is_encoded).then_some(place)
+    }
+
+    /// Returns the importances that the columns are encoded by in a file of kind `container`, if any.
+    ///
+    /// # Errors
+    /// Those of [`NewLayer::importances`].
+    pub fn importances(&self, model: &Model, container: Container) -> Result<Option<Vec<f32>>> {
+        match self.weighted {
+            Some(Weighted { layer, role, expert, .. }) => {
+                layer.importances(&model.config, container, role, expert)
+            }
+            None => Ok(None),
+        }
+    }
 }
 
 /// Lists the tensors of the model whose layers are `layers`, in the order of the original's files.
@@ -118,7 +162,15 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             // The layer has another number, but is of the same kind.
             let shape = source.id.shape_in(container, config);
             let bytes = size(&name, element, &shape)?;
-            let job = Job { content, element, forms, bytes, name, shape };
+            let of = |place: usize, role, expert| {
+                layers.get(place).map(|layer| Weighted { place, layer, role, expert })
+            };
+            let weighted = match id {
+                TensorId::Layer(place, role) => of(place, role, None),
+                TensorId::Expert(place, e, role) => of(place, role, Some(e)),
+                _ => None,
+            };
+            let job = Job { content, element, forms, bytes, name, shape, weighted };
             let Some((_, whole)) = whole else {
                 jobs.push(job);
                 continue;
@@ -145,7 +197,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         let name = name.or_internal("rotary divisors have no name in such a file")?;
         let content = Content::New(encode(element, &divisors)?);
         let bytes = size(&name, element, &shape)?;
-        jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape });
+        jobs.push(Job { content, element, forms: [Form::PLAIN; 2], bytes, name, shape, weighted: None });
     }
     // A GGUF file holds the decoder only.
     let carried = if container == Container::Safetensors { model.carried.as_slice() } else { &[] };
@@ -156,6 +208,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
         bytes: tensor.bytes,
+        weighted: None,
     }));
     Ok(jobs)
 }
@@ -216,11 +269,12 @@ impl<'a> JoinedParts<'a> {
         let bytes = parts.iter().map(|part| part.bytes).sum();
         let forms = [Form::PLAIN; 2];
         let Some(turns) = whole.turns() else {
-            return Ok(vec![Job { content: Content::Joined(parts), element, forms, name, shape, bytes }]);
+            let content = Content::Joined(parts);
+            return Ok(vec![Job { content, element, forms, name, shape, bytes, weighted: None }]);
         };
         let ([experts, columns, rows], Element::Block(BlockType::Mxfp4)) = (shape.as_slice(), element) else {
             let content = Content::InTurns(parts, turns, Piece::Numbers);
-            return Ok(vec![Job { content, element, forms, name, shape, bytes }]);
+            return Ok(vec![Job { content, element, forms, name, shape, bytes, weighted: None }]);
         };
         let [blocks, exponents] = MXFP4_ENDINGS;
         let shape = vec![*experts, *rows, columns / MXFP4_WEIGHTS];
@@ -232,10 +286,18 @@ impl<'a> JoinedParts<'a> {
             name: format!("{name}{blocks}"),
             shape: [shape.as_slice(), &[MXFP4_WEIGHTS / 2]].concat(),
             bytes: count * MXFP4_WEIGHTS / 2,
+            weighted: None,
         };
         let content = Content::InTurns(parts, turns, Piece::Exponents);
-        let of_exponents =
-            Job { content, element, forms, name: format!("{name}{exponents}"), shape, bytes: count };
+        let of_exponents = Job {
+            content,
+            element,
+            forms,
+            name: format!("{name}{exponents}"),
+            shape,
+            bytes: count,
+            weighted: None,
+        };
         Ok(vec![of_blocks, of_exponents])
     }
 }

@@ -15,8 +15,9 @@ use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::model::Model;
+use crate::model::importances::Importances;
 use crate::model::open::{CarriedTensor, TensorEntry};
-use crate::model::weights::fetch::{in_type, read_expert, read_new};
+use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::whole::Reads;
 use crate::protocol::events::{Observer, Stage, Unit};
@@ -39,7 +40,7 @@ const PIECE_BYTES: u64 = 8 << 20;
 /// - [`Error::Source`] if the files that are read back differ from what was written;
 /// - [`Error::Unsupported`] if the settings or the tokenizer of the model cannot be expressed in the files;
 /// - [`Error::Usage`] if `options` split a GGUF model into too many files;
-/// - those of [`planned_bytes`], [`read_checked`], [`read_new`], [`in_type`], [`Model::open`],
+/// - those of [`planned_bytes`], [`read_checked`], [`read_new`], [`in_type_weighted`], [`Model::open`],
 ///   [`OutputFolder`] and [`Observer::event`].
 pub async fn write_model(
     model: &Model,
@@ -75,7 +76,15 @@ async fn write_all(
     let jobs = jobs(model, layers, storage)?;
     let total = jobs.iter().map(|job| job.bytes).sum();
     let config = &*new_config(model, layers)?;
-    let mut writer = Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total };
+    let mut writer = Writer {
+        folder,
+        observer,
+        files: Vec::new(),
+        checksums: Vec::new(),
+        done: 0,
+        total,
+        container: storage.container,
+    };
     match storage.container {
         Container::Safetensors => {
             hugging_face::write(&mut writer, model, config, &groups, &jobs, options, extra).await?
@@ -93,6 +102,34 @@ async fn write_all(
 /// number of quantisation blocks.
 pub fn planned_bytes(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<u64> {
     Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
+}
+
+/// Returns for each of `layers` whether importances of its columns change what is written of it, stored as `options` say.
+///
+/// # Errors
+/// Those of [`planned_bytes`].
+pub fn takes_importances(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<Vec<bool>> {
+    let mut takes = vec![false; layers.len()];
+    let all = jobs(model, layers, options.storage(model))?;
+    let mut left: Vec<&Job<'_>> = all.iter().collect();
+    while let Some(job) = left.pop() {
+        match &job.content {
+            Content::Joined(parts) | Content::InTurns(parts, ..) => left.extend(parts),
+            _ => {
+                let place = job.encoded_by().and_then(|place| takes.get_mut(place));
+                place.into_iter().for_each(|takes| *takes = true);
+            }
+        }
+    }
+    Ok(takes)
+}
+
+/// Encodes `importances`, those of a model whose layers are `layers`, as the importance matrix of its GGUF file.
+///
+/// # Errors
+/// Those of [`Importances::to_imatrix`].
+pub fn imatrix_bytes(model: &Model, layers: &[NewLayer], importances: &Importances) -> Result<Vec<u8>> {
+    Ok(importances.to_imatrix(&*new_config(model, layers)?)?.to_bytes())
 }
 
 /// Splits the tensors into files of at most `max_bytes` bytes, where `stored_bytes` is the size that a tensor
@@ -122,6 +159,7 @@ struct Writer<'a> {
     checksums: Vec<crc32fast::Hasher>,
     done: u64,
     total: u64,
+    container: Container,
 }
 
 impl Writer<'_> {
@@ -154,7 +192,7 @@ impl Writer<'_> {
             }
             Content::InTurns(parts, turns, piece) => {
                 for parts in parts.chunks((*turns).max(1)) {
-                    let bytes = in_turns(model, parts, *piece).await?;
+                    let bytes = in_turns(model, parts, *piece, self.container).await?;
                     self.append(&bytes).await?;
                 }
             }
@@ -171,7 +209,7 @@ impl Writer<'_> {
             Content::Carried(tensor) => self.carried(model, tensor).await,
             Content::Original(entry) if entry.turns.is_none() => self.original(model, entry, job).await,
             _ => {
-                let stored = whole(model, job, &mut Reads::default()).await?;
+                let stored = whole(model, job, self.container, &mut Reads::default()).await?;
                 self.append(&stored.bytes).await
             }
         }
@@ -188,7 +226,7 @@ impl Writer<'_> {
         while at < entry.bytes {
             let length = piece.min(entry.bytes - at);
             let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
-            let stored = in_form(job, Stored { element: entry.element, bytes })?;
+            let stored = in_form(model, job, Stored { element: entry.element, bytes }, self.container)?;
             self.append(&stored.bytes).await?;
             at += length;
         }
@@ -276,16 +314,21 @@ impl Writer<'_> {
 
 /// Makes the values of a tensor that is not joined of others, as the new file will hold them. Reads of bytes that
 /// tensors share begin in `reads`.
-async fn whole(model: &Model, job: &Job<'_>, reads: &mut Reads) -> Result<Stored> {
+async fn whole(model: &Model, job: &Job<'_>, container: Container, reads: &mut Reads) -> Result<Stored> {
     match &job.content {
         Content::New(bytes) => Ok(Stored { element: job.element, bytes: bytes.clone() }),
-        Content::Computed(layer, role) => in_form(job, read_new(model, layer, *role, job.element).await?),
+        Content::Computed(layer, role) => {
+            in_form(model, job, read_new(model, layer, *role, job.element).await?, container)
+        }
         Content::Mixed(experts, e, role) => {
-            in_form(job, read_expert(model, experts, *e, *role, job.element, reads).await?)
+            // Experts have no columns in another order.
+            let importances = job.importances(model, container)?;
+            let stored = read_expert(model, experts, *e, *role, job.element, importances, reads).await?;
+            in_form(model, job, stored, container)
         }
         Content::Original(entry) => {
             let bytes = reads.start(model, entry)?.await?;
-            in_form(job, Stored { element: entry.element, bytes })
+            in_form(model, job, Stored { element: entry.element, bytes }, container)
         }
         Content::Carried(_) => {
             Err(Error::internal("a tensor of another part than the decoder is a part of one"))
@@ -297,11 +340,11 @@ async fn whole(model: &Model, job: &Job<'_>, reads: &mut Reads) -> Result<Stored
 }
 
 /// Makes the bytes of the tensors `parts` of one expert, whose rows lie in turns.
-async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece) -> Result<Vec<u8>> {
+async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece, container: Container) -> Result<Vec<u8>> {
     let mut reads = Reads::default();
     let mut values = Vec::with_capacity(parts.len());
     for part in parts {
-        values.push(whole(model, part, &mut reads).await?.bytes);
+        values.push(whole(model, part, container, &mut reads).await?.bytes);
     }
     let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     let first = parts.first().or_internal("a tensor in turns has no parts")?;
@@ -318,8 +361,12 @@ async fn in_turns(model: &Model, parts: &[Job<'_>], piece: Piece) -> Result<Vec<
 }
 
 /// Changes values from how the original's files hold them to how the new files will, encoded as `job` says.
-fn in_form(job: &Job<'_>, stored: Stored) -> Result<Stored> {
+fn in_form(model: &Model, job: &Job<'_>, stored: Stored, container: Container) -> Result<Stored> {
     let [from, to] = job.forms;
     let stored = if from == to { stored } else { to.write(from.read(stored)?)? };
-    in_type(&job.name, stored, job.element)
+    if stored.element == job.element {
+        return Ok(stored);
+    }
+    let importances = job.importances(model, container)?;
+    in_type_weighted(&job.name, stored, job.element, importances.as_deref())
 }

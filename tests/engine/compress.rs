@@ -212,7 +212,7 @@ fn a_plan_is_estimated_and_text_is_taken_as_time_allows() {
     let of = |name: &str, remove, samples| {
         let calibration = CalibrationOptions { samples, ..calibration.clone() };
         let options = Method::named(name).unwrap().options(remove, 0);
-        run(session.estimate_plan(&calibration, &options)).unwrap()
+        run(session.estimate_plan(&calibration, &options, &WriteOptions::default())).unwrap()
     };
     for method in METHODS {
         let (few, longer) = (of(&method.name, 2, 32), of(&method.name, 2, 128));
@@ -226,8 +226,10 @@ fn a_plan_is_estimated_and_text_is_taken_as_time_allows() {
     assert!(of("laminate", 6, 128).peak_bytes > of("mka", 6, 128).peak_bytes);
 
     let laminate = Method::named("laminate").unwrap().options(6, 0);
-    let within =
-        |seconds| run(session.sequences_within(seconds, &calibration, Next::Plan(&laminate))).unwrap();
+    let output = WriteOptions::default();
+    let within = |seconds| {
+        run(session.sequences_within(seconds, &calibration, Next::Plan(&laminate, &output))).unwrap()
+    };
     let takes = |samples| {
         let options = CalibrationOptions { samples, ..calibration.clone() };
         let similarity = run(session.estimate(&options)).unwrap().seconds;

@@ -1,9 +1,12 @@
 //! The command line's arguments.
 
 mod compare;
+mod imatrix;
 mod plan;
 mod questions;
 mod text;
+
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use laminate::{Error, FileType, Result, demo};
@@ -12,6 +15,7 @@ use laminate::{Error, FileType, Result, demo};
 type Parsed<T> = std::result::Result<T, String>;
 
 pub use self::compare::CompareArgs;
+pub use self::imatrix::ImatrixArgs;
 pub use self::plan::PlanArgs;
 pub use self::questions::{GenerationArgs, QuestionArgs};
 pub use self::text::{CalibrationArgs, EvaluationArgs, TextArgs};
@@ -62,6 +66,18 @@ pub enum Command {
         calibration: CalibrationArgs,
         #[command(flatten)]
         compare: CompareArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Collect the importance matrix of a model on a text, for llama-quantize or for `compress --imatrix`.
+    Imatrix {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// File to write, such as imatrix.gguf.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        text: TextArgs,
         #[command(flatten)]
         output: OutputArgs,
     },

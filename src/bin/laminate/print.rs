@@ -8,7 +8,7 @@ use laminate::protocol::answers::{Accuracy, Marks, MmluReport};
 use laminate::protocol::compare::CompareReport;
 use laminate::protocol::evaluate::EvaluateReport;
 use laminate::protocol::model::ModelReport;
-use laminate::protocol::plan::{CompressReport, RemovedExperts};
+use laminate::protocol::plan::{CompressReport, ImatrixReport, RemovedExperts};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{Error, Estimate, PlanEstimate, PlanOptions, Quality, Result, TextOptions};
 use serde::Serialize;
@@ -280,6 +280,21 @@ pub fn evaluation(r: &EvaluateReport) -> String {
         }
     }
     out
+}
+
+/// Formats the report of an importance matrix.
+pub fn imatrix(r: &ImatrixReport) -> String {
+    let text = &r.text;
+    format!(
+        "wrote {} ({}B): the importance matrix of {}\non {} ({} sequences of {} tokens) in {:.1} s\n",
+        r.file.name,
+        count(r.file.bytes),
+        r.model,
+        text.name,
+        text.sequences,
+        text.tokens_per_sequence,
+        r.seconds
+    )
 }
 
 /// Replaces the line breaks of a text by spaces, so that the text fits in one line.

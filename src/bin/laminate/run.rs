@@ -18,7 +18,9 @@ use laminate::internals::memory;
 use laminate::protocol::compare::CompareReport;
 use laminate::protocol::evaluate::{EvaluateReport, Sample};
 use laminate::protocol::model::ModelReport;
-use laminate::protocol::plan::{CalibrationPoint, CompressReport, PlanReport, Recipe, WriteReport};
+use laminate::protocol::plan::{
+    CalibrationPoint, CompressReport, ImatrixReport, PlanReport, Recipe, WriteReport, WrittenFile,
+};
 use laminate::protocol::similarity::SimilarityReport;
 use laminate::{
     Accelerator, CalibrationOptions, Error, Model, Next, PartStore, PlanEstimate, PlanOptions, Result,
@@ -30,7 +32,7 @@ use crate::args::{
 };
 use crate::print;
 use crate::signals;
-use crate::table::{check_table, write_table};
+use crate::table::{check_table, write_bytes, write_table};
 use crate::usual::{self, Usual};
 use crate::watch::{Terminal, say};
 
@@ -95,6 +97,10 @@ async fn run(command: Command, given: &[&str]) -> Result<()> {
             let markdown = write_table(arguments.markdown.as_deref(), || report.to_markdown());
             printed.and(csv).and(markdown)
         }
+        Command::Imatrix { model, out, text, output } => {
+            let report = imatrix(&model.model, &out, &text).await?;
+            print::report(output.json, &report, || print::imatrix(&report))
+        }
         Command::Evaluate { model, against, questions, generation, text, output } => {
             let report = judge(&model.model, against.as_deref(), &questions, &generation, &text).await?;
             print::report(output.json, &report, || print::evaluation(&report))
@@ -116,6 +122,32 @@ async fn similarity(model: &str, arguments: &CalibrationArgs) -> Result<Similari
     Ok(report)
 }
 
+/// Collects the importance matrix of a model and writes it to the file `out`.
+async fn imatrix(model: &str, out: &Path, arguments: &TextArgs) -> Result<ImatrixReport> {
+    let start = Instant::now();
+    let watch = Terminal::new();
+    let (session, usual) = session(model, arguments).await?;
+    let options = arguments.options(usual.calibration.text_options())?;
+    check_table(Some(out))?;
+    let options = match arguments.by_itself() {
+        None => options,
+        Some(seed) => {
+            own_text(&Pass::original(session.model(), session.accelerator(), &watch), options, seed).await?
+        }
+    };
+    let (bytes, text) = session.collect_imatrix(&options, &watch).await?;
+    write_bytes(out, &bytes)?;
+    watch.clear();
+    Ok(ImatrixReport {
+        model: session.model().name.clone(),
+        text,
+        file: WrittenFile { name: out.display().to_string(), bytes: bytes.len() as u64 },
+        device: session.accelerator().report().clone(),
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+    })
+}
+
 /// Compares methods on a model.
 async fn compare(
     model: &str,
@@ -129,6 +161,7 @@ async fn compare(
     let seconds = calibration.seconds(usual.is_demo, usual::COMPARING_MINUTES)?;
     let options = arguments.options(usual.judging(&calibrated))?;
     session.check_compare(&options)?;
+    arguments.imatrix.read(&mut session)?;
     check_table(arguments.csv.as_deref())?;
     check_table(arguments.markdown.as_deref())?;
     let mut calibrated = with_own_text(&session, &calibration.text, calibrated, &watch).await?;
@@ -263,6 +296,11 @@ async fn compress(
     }
     let output = arguments.write_options(recipe)?;
     session.check_output(&output).await?;
+    arguments.imatrix.read(&mut session)?;
+    if let Some(recipe) = recipe.filter(|_| output.importances) {
+        recipe.check_imatrix(session.imatrix())?;
+    }
+    check_table(arguments.save_imatrix.as_deref())?;
     match &goal {
         Goal::Repeat(recipe) => session.check_plan(&recipe.plan, &output)?,
         Goal::Plan(options) => session.check_removal(options, &output)?,
@@ -303,9 +341,9 @@ async fn compress(
         session.check_texts(&options, operator)?;
     }
     if let Goal::Plan(plan) = &goal {
-        let limited = limit(&session, &mut options, calibration, seconds, Next::Plan(plan)).await?;
+        let limited = limit(&session, &mut options, calibration, seconds, Next::Plan(plan, &output)).await?;
         watch.note(&print::method(plan));
-        let needed = session.estimate_plan(&options, plan).await?;
+        let needed = session.estimate_plan(&options, plan, &output).await?;
         let judged = if operator.needs_activations() { judging } else { options.text_options() };
         foretell(&session, &options, limited, Some((&needed, &judged)), &watch).await?;
     }
@@ -317,6 +355,12 @@ async fn compress(
     };
     // The model comes first: what more is measured may fail.
     let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
+    if let Some(path) = &arguments.save_imatrix {
+        let bytes = session.imatrix_of(&planned.plan, &output, &watch).await;
+        if let Err(e) = bytes.and_then(|bytes| write_bytes(path, &bytes)) {
+            planned.warnings.push(format!("--save-imatrix could not be carried out: {e}."));
+        }
+    }
     let calibration_curve = match arguments.calibration_sizes.as_slice() {
         [] => Vec::new(),
         sizes => match session.calibration_curve(&planned.plan, sizes, &output, &watch).await {

@@ -1,11 +1,11 @@
-//! Tables of a comparison in files.
+//! Tables of a comparison and importance matrices in files.
 
 use std::fs::File;
 use std::path::Path;
 
 use laminate::{Error, Result};
 
-/// Checks before a comparison that the file `path`, if there is one to write, can be written. What is in the file
+/// Checks before the long work that the file `path`, if there is one to write, can be written. What is in the file
 /// stays, and a file that was not there is not there afterwards.
 ///
 /// # Errors
@@ -26,9 +26,17 @@ pub fn check_table(path: Option<&Path>) -> Result<()> {
 /// [`Error::Source`] if the file cannot be written.
 pub fn write_table(path: Option<&Path>, table: impl FnOnce() -> String) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, table()).map_err(|e| unwritable(path, &e))
+    write_bytes(path, table().as_bytes())
+}
+
+/// Writes the file `path`.
+///
+/// # Errors
+/// [`Error::Source`] if the file cannot be written.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|e| unwritable(path, &e))
 }
 
 fn unwritable(path: &Path, e: &std::io::Error) -> Error {
-    Error::Source(format!("{}: {e}; choose another place for the table", path.display()))
+    Error::Source(format!("{}: {e}; choose another place for the file", path.display()))
 }

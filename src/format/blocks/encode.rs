@@ -31,6 +31,11 @@ impl BlockType {
         }
     }
 
+    /// Returns whether [`encode_weighted`](Self::encode_weighted) takes notice of importances.
+    pub const fn is_weighted(self) -> bool {
+        !matches!(self, Self::Q8_0 | Self::Mxfp4)
+    }
+
     /// Encodes the rows of a matrix, whose columns have importances: the weighted squared error of a row is
     /// made small, where an error in a column counts in proportion to the column's importance (usually the
     /// mean square of what the column is multiplied by).

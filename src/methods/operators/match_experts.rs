@@ -200,8 +200,7 @@ fn sample(inputs: &[Tensor<2>], n: usize) -> Tensor<2> {
 /// Returns what expert `e` makes of the rows `x` `[n, hidden]`. No other expert is in memory.
 async fn output(walker: &Walker<'_>, experts: &Experts, e: usize, x: &Tensor<2>) -> Result<Tensor<2>> {
     let model = walker.context.model;
-    let fetched =
-        ExpertFetch::start(model, &experts.made_of, e, experts.storage, experts.place)?.finish().await?;
+    let fetched = ExpertFetch::start(model, &experts.made_of, e, &experts.stored)?.finish().await?;
     let expert = experts.upload(fetched, model.config.hidden_size, walker.context.accelerator)?;
     expert.forward(x.clone(), 1.0)
 }

@@ -12,8 +12,8 @@ use crate::model::config::LayerKind;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
-use crate::model::weights::file_type::Place;
 use crate::model::weights::new_experts::NewExperts;
+use crate::model::weights::storage::LayerStorage;
 use crate::model::{Config, Model};
 use crate::{Error, Result};
 
@@ -93,8 +93,7 @@ impl Folded {
             tensors,
             kind: self.kind,
             experts: NewExperts::new(Vec::new()),
-            storage: walker.context.storage,
-            place: Place::default(),
+            stored: LayerStorage::of(walker.context.storage),
         })
     }
 }

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::attention::Positions;
 use super::experts::Experts;
+use super::inputs::Inputs;
 use super::linear::Linear;
 use super::mixer::{Mixing, Past};
 use super::mlp::Mlp;
@@ -58,9 +59,23 @@ impl DecoderLayer {
     /// [`Error::Shape`], naming the role, if a tensor is missing or has the wrong number of values; those of
     /// [`Linear::new`].
     pub fn upload(config: &Config, tensors: LayerTensors, accelerator: &Accelerator) -> Result<Self> {
-        let LayerTensors { tensors, kind, experts, storage, place } = tensors;
+        Self::upload_watched(config, tensors, accelerator, None)
+    }
+
+    /// Uploads the tensors of a layer as [`upload`](Self::upload) does. What its products read is recorded in `inputs`, if
+    /// given.
+    ///
+    /// # Errors
+    /// Those of [`upload`](Self::upload).
+    pub fn upload_watched(
+        config: &Config,
+        tensors: LayerTensors,
+        accelerator: &Accelerator,
+        inputs: Option<Inputs>,
+    ) -> Result<Self> {
+        let LayerTensors { tensors, kind, experts, stored } = tensors;
         let architecture = config.architecture;
-        let mut parts = TensorsByRole { config, kind, tensors, accelerator };
+        let mut parts = TensorsByRole { config, kind, tensors, accelerator, inputs };
         let mut norms = |before, after| -> Result<[Option<Norm>; 2]> {
             Ok([
                 architecture.norms_before().then(|| parts.norm(before)).transpose()?,
@@ -86,7 +101,7 @@ impl DecoderLayer {
             is_parallel,
             feed_forward: match kind.feed_forward {
                 FeedForward::Mlp => Feed::Mlp(Box::new(parts.mlp()?)),
-                FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, storage, place)?)),
+                FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, stored)?)),
             },
         })
     }

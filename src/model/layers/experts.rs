@@ -3,6 +3,7 @@
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::inputs::Inputs;
 use super::linear::Linear;
 use super::mlp::{Mlp, mlp_rows};
 use crate::device::Accelerator;
@@ -10,9 +11,8 @@ use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::rowwise::Activation;
 use crate::model::config::ExpertSizes;
-use crate::model::weights::file_type::Place;
 use crate::model::weights::new_experts::NewExperts;
-use crate::model::weights::storage::Storage;
+use crate::model::weights::storage::LayerStorage;
 use crate::{Error, Result};
 
 /// What a layer has in the place of an MLP: a router on the device, and experts that stay in the files until tokens are
@@ -22,9 +22,7 @@ pub struct Experts {
     /// Original experts that these are made of.
     pub made_of: NewExperts,
     /// How the experts are stored.
-    pub storage: Storage,
-    /// Place of the layer among those of its model.
-    pub place: Place,
+    pub stored: LayerStorage,
     /// Number and sizes of the experts.
     pub sizes: ExpertSizes,
     /// Function of the gates of the experts.
@@ -33,6 +31,8 @@ pub struct Experts {
     pub router: Linear,
     /// Expert that serves every token, and the row whose sigmoid says how much it adds.
     pub shared: Option<(Mlp, Linear)>,
+    /// Where what the products read is recorded, if it is.
+    pub inputs: Option<Inputs>,
 }
 
 /// Tokens of some rows that were routed to one expert.

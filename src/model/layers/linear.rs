@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::inputs::{Squares, Watch};
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
@@ -19,6 +20,8 @@ pub struct Linear {
     weight: Weight,
     n_out: usize,
     bias: Option<Tensor<2>>,
+    /// Where what the projection reads is recorded, if it is.
+    watch: Option<Watch>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,7 +101,13 @@ impl Linear {
             Weight::Device(pieces.collect::<Result<_>>()?)
         };
         let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));
-        Ok(Self { weight, n_out, bias })
+        Ok(Self { weight, n_out, bias, watch: None })
+    }
+
+    /// Sets where what the projection reads is recorded, if it is.
+    #[must_use]
+    pub fn watched(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Returns the bias `[1, n_out]`, which is added to every row.
@@ -119,9 +128,14 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Internal`] if some weights are in this process's memory and others on a GPU; those of
-    /// [`products`] and [`rowwise::host`].
+    /// [`products`], [`rowwise::host`] and [`Squares::of`].
     pub fn forward_all<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
         let [n, n_in] = x.dims();
+        let mut watches = linears.iter().filter_map(|linear| linear.watch.as_ref()).peekable();
+        if watches.peek().is_some() {
+            let squares = Squares::of(&x)?;
+            watches.for_each(|watch| watch.add(n, squares.clone()));
+        }
         let mut hosted: Vec<(&Stored, usize)> = Vec::with_capacity(N);
         let mut results = Vec::with_capacity(N);
         for linear in linears {

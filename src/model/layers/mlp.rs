@@ -2,9 +2,11 @@
 
 use burn::tensor::Tensor;
 
+use super::inputs::{Inputs, Watch};
 use super::linear::Linear;
 use crate::Result;
 use crate::kernels::rowwise::{self, Activation};
+use crate::model::tensors::Role;
 
 /// Gated MLP: `down(f(gate x) * up x)`.
 #[derive(Debug, Clone)]
@@ -22,6 +24,20 @@ impl Mlp {
     /// Makes an MLP of its projections, through which `rows` rows go at once.
     pub fn new(activation: Activation, gate: Linear, up: Linear, down: Linear, rows: usize) -> Self {
         Self { activation, gate, up, down, rows }
+    }
+
+    /// Records what the projections read in `inputs`, if given, as of the expert `expert`.
+    #[must_use]
+    pub fn watched(self, inputs: Option<&Inputs>, expert: usize) -> Self {
+        let watch = |role| {
+            inputs.map(|inputs| Watch { inputs: inputs.clone(), role, expert: Some(expert), factor: 1.0 })
+        };
+        Self {
+            gate: self.gate.watched(watch(Role::Gate)),
+            up: self.up.watched(watch(Role::Up)),
+            down: self.down.watched(watch(Role::Down)),
+            ..self
+        }
     }
 
     /// Computes the output `[n, hidden]` of `x` `[n, hidden]`, whose activations are multiplied by `scale`. Rows go in

@@ -7,6 +7,7 @@ mod delta_net;
 pub mod experts;
 pub mod head;
 mod heads;
+pub mod inputs;
 pub mod linear;
 mod mamba;
 pub mod mixer;

@@ -4,6 +4,7 @@ use super::convolution::Convolution;
 use super::delta_net::DeltaNet;
 use super::experts::Experts;
 use super::heads::{Attention, HeadWeights};
+use super::inputs::{Inputs, Watch};
 use super::linear::Linear;
 use super::mamba::Mamba;
 use super::mixer::Mixing;
@@ -17,9 +18,8 @@ use crate::model::Config;
 use crate::model::architectures::{HeadNorms, Scaling};
 use crate::model::config::{ExpertSizes, LayerKind, Mixer};
 use crate::model::tensors::Role;
-use crate::model::weights::file_type::Place;
 use crate::model::weights::new_experts::NewExperts;
-use crate::model::weights::storage::Storage;
+use crate::model::weights::storage::LayerStorage;
 use crate::{Error, Result};
 
 /// Tensors of a layer, which are taken out by role and uploaded.
@@ -29,6 +29,8 @@ pub(super) struct TensorsByRole<'a> {
     pub(super) kind: LayerKind,
     pub(super) tensors: Vec<(Role, Stored)>,
     pub(super) accelerator: &'a Accelerator,
+    /// Where what the products read is recorded, if it is.
+    pub(super) inputs: Option<Inputs>,
 }
 
 impl TensorsByRole<'_> {
@@ -135,8 +137,8 @@ impl TensorsByRole<'_> {
     }
 
     /// Takes out the router and the expert that serves every token. The other experts are `made_of` those of the original,
-    /// stored as `storage` says.
-    pub(super) fn experts(&mut self, made_of: NewExperts, storage: Storage, place: Place) -> Result<Experts> {
+    /// stored as `stored` says.
+    pub(super) fn experts(&mut self, made_of: NewExperts, stored: LayerStorage) -> Result<Experts> {
         let sizes = self.config.experts.or_internal("a layer has experts, but the model has none")?;
         let sizes = ExpertSizes { count: made_of.count(), ..sizes };
         let activation = self.config.architecture.activation;
@@ -152,6 +154,7 @@ impl TensorsByRole<'_> {
             )));
         }
         let router = Linear::new(rows, sizes.count, hidden, bias, most, self.accelerator.device())?;
+        let router = router.watched(self.watch(Role::Router));
         let shared = match sizes.shared_width {
             Some(width) => Some((
                 Mlp::new(
@@ -165,7 +168,8 @@ impl TensorsByRole<'_> {
             )),
             None => None,
         };
-        Ok(Experts { made_of, storage, place, sizes, activation, router, shared })
+        let inputs = self.inputs.clone();
+        Ok(Experts { made_of, stored, sizes, activation, router, shared, inputs })
     }
 
     fn mamba(&mut self) -> Result<Mamba> {
@@ -252,6 +256,18 @@ impl TensorsByRole<'_> {
         };
         let values = self.require(weight)?;
         let most = self.accelerator.max_binding_bytes();
-        Linear::new(values, n_out, n_in, bias, most, self.accelerator.device())
+        let linear = Linear::new(values, n_out, n_in, bias, most, self.accelerator.device())?;
+        Ok(linear.watched(self.watch(weight)))
+    }
+
+    /// Returns where what the product with the matrix of `role` reads is recorded, if it is. What the projections that
+    /// add to the stream read is scaled as residuals are.
+    fn watch(&self, role: Role) -> Option<Watch> {
+        let scale = match role == Role::Down || role == Role::output_of(self.kind.mixer) {
+            true => self.config.scales.residual,
+            false => 1.0,
+        };
+        let factor = 1.0 / (scale * scale);
+        self.inputs.clone().map(|inputs| Watch { inputs, role, expert: None, factor })
     }
 }

@@ -5,11 +5,11 @@ use futures::future::LocalBoxFuture;
 use super::file_type::Place;
 use super::new_experts::{ExpertPart, NewExperts};
 use super::new_layer::NewLayer;
-use super::storage::Storage;
+use super::storage::{LayerStorage, Storage};
 use super::whole::Reads;
 use crate::error::OrInternal;
 use crate::files::source::read_checked;
-use crate::format::element::{Element, check_finite, decode, encode};
+use crate::format::element::{Element, check_finite, decode, encode, encode_weighted};
 use crate::format::stored::Stored;
 use crate::maths::mix::Accumulator;
 use crate::model::architectures::Scaling;
@@ -28,9 +28,7 @@ pub struct LayerTensors {
     /// Experts of the layer; none if it has an MLP.
     pub experts: NewExperts,
     /// How the layer is stored, and with it its experts.
-    pub storage: Storage,
-    /// Place of the layer among those of its model, as far as its storage goes by the place.
-    pub place: Place,
+    pub stored: LayerStorage,
 }
 
 /// Values of a matrix that are mixed at a time, in whole rows.
@@ -84,7 +82,14 @@ impl<'a> LayerFetch<'a> {
             let bytes = bytes.await?;
             check_finite(&entry.name, entry.element, &bytes)?;
             let stored = Stored { element: entry.element, bytes };
-            let stored = in_type(&entry.name, stored, layer.element(model, role, storage)?)?;
+            let element = layer.element(model, role, storage)?;
+            let stored = match stored.element == element {
+                true => stored,
+                false => {
+                    let importances = layer.importances(&model.config, model.container(), role, None)?;
+                    in_type_weighted(&entry.name, stored, element, importances.as_deref())?
+                }
+            };
             tensors.push((role, as_read(model, role, stored)?));
         }
         for role in roles(model, &layer)? {
@@ -95,8 +100,12 @@ impl<'a> LayerFetch<'a> {
             }
         }
         let experts = layer.all_experts(&model.config)?;
-        let place = layer.place(&model.config)?;
-        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, storage, place })
+        let stored = LayerStorage {
+            storage,
+            place: layer.place(&model.config)?,
+            importances: layer.all_importances().cloned(),
+        };
+        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, stored })
     }
 }
 
@@ -121,26 +130,30 @@ type PartRead<'a> = (f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8
 struct ProjectionFetch<'a> {
     element: Element,
     parts: Vec<PartRead<'a>>,
+    /// Importances of the columns by which the sum is encoded, if it is by any.
+    importances: Option<Vec<f32>>,
 }
 
 impl<'a> ExpertFetch<'a> {
-    /// Begins to read expert `e` of `experts`. The weights will have the element types of `storage` in the layer at
-    /// `place`.
+    /// Begins to read expert `e` of `experts`. The weights will be stored as `stored` says.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
-    pub fn start(
-        model: &'a Model,
-        experts: &NewExperts,
-        e: usize,
-        storage: Storage,
-        place: Place,
-    ) -> Result<Self> {
+    pub fn start(model: &'a Model, experts: &NewExperts, e: usize, stored: &LayerStorage) -> Result<Self> {
         // Files may hold several tensors of an expert in one piece, which is read once.
         let mut reads = Reads::default();
         let read = |role: &Role| {
-            let element = expert_element(model, experts, e, *role, storage, place)?;
-            ProjectionFetch::start(model, experts, e, *role, element, &mut reads)
+            let element = expert_element(model, experts, e, *role, stored.storage, stored.place)?;
+            let importances = stored.importances.as_ref().and_then(|all| all.means(*role, Some(e)));
+            ProjectionFetch::start(
+                model,
+                experts,
+                e,
+                *role,
+                element,
+                importances.map(<[f32]>::to_vec),
+                &mut reads,
+            )
         };
         Role::of_expert(model.config.architecture).iter().map(read).collect::<Result<_>>().map(Self)
     }
@@ -166,30 +179,33 @@ impl<'a> ProjectionFetch<'a> {
         e: usize,
         role: Role,
         element: Element,
+        importances: Option<Vec<f32>>,
         reads: &mut Reads,
     ) -> Result<Self> {
         let read = |part: &ExpertPart| {
             let entry = model.entry(TensorId::Expert(part.layer, part.expert, role))?;
             Ok((part.weight, entry, reads.start(model, entry)?))
         };
-        Ok(Self { element, parts: experts.parts(e)?.iter().map(read).collect::<Result<_>>()? })
+        let parts = experts.parts(e)?.iter().map(read).collect::<Result<_>>()?;
+        Ok(Self { element, parts, importances })
     }
 
     async fn finish(self) -> Result<Stored> {
-        let Self { element, parts } = self;
+        let Self { element, parts, importances } = self;
         let is_copy = parts.len() == 1;
         let mut mixed = None;
         for (weight, entry, bytes) in parts {
             let stored = Stored { element: entry.element, bytes: bytes.await? };
             check_finite(&entry.name, stored.element, &stored.bytes)?;
             if is_copy {
-                return in_type(&entry.name, stored, element);
+                return in_type_weighted(&entry.name, stored, element, importances.as_deref());
             }
             let (_, sum) = mixed.get_or_insert_with(|| (entry, Accumulator::default()));
             sum.add(&entry.name, weight, stored.to_f32()?)?;
         }
         let (entry, sum) = mixed.or_internal("an expert has no parts")?;
-        let bytes = encode(element, &sum.finish()?).map_err(|e| e.in_tensor(&entry.name))?;
+        let encoded = encode_weighted(element, &sum.finish()?, importances.as_deref());
+        let bytes = encoded.map_err(|e| e.in_tensor(&entry.name))?;
         Ok(Stored { element, bytes })
     }
 }
@@ -221,8 +237,8 @@ pub fn expert_element(
     Ok(storage.element(model, id, widest, !are_copies, place))
 }
 
-/// Reads the tensor `role` of expert `e` of `experts`, stored as `element`. Reads of bytes that several tensors share begin
-/// in `reads`.
+/// Reads the tensor `role` of expert `e` of `experts`, stored as `element` and encoded by the `importances` of its columns
+/// if given. Reads of bytes that several tensors share begin in `reads`.
 ///
 /// # Errors
 /// Those of [`ExpertFetch::start`] and [`ExpertFetch::finish`].
@@ -232,9 +248,10 @@ pub async fn read_expert(
     e: usize,
     role: Role,
     element: Element,
+    importances: Option<Vec<f32>>,
     reads: &mut Reads,
 ) -> Result<Stored> {
-    ProjectionFetch::start(model, experts, e, role, element, reads)?.finish().await
+    ProjectionFetch::start(model, experts, e, role, element, importances, reads)?.finish().await
 }
 
 /// Reads the rows that score `experts` out of the routers of their layers, or out of the biases of the routers, as
@@ -287,7 +304,8 @@ async fn read_scale(model: &Model, layer: &NewLayer, element: Element) -> Result
 }
 
 /// Reads the parts of one tensor of `layer`, mixes them and encodes the sum as `element`, with the rows in
-/// the order of the model's files. A computed tensor is converted to `element` instead.
+/// the order of the model's files, by the importances of `layer` if it has any. A computed tensor is converted to `element`
+/// instead.
 ///
 /// # Errors
 /// Those of [`read_rows`], [`Accumulator::add`], [`in_type`] and [`encode`].
@@ -310,6 +328,7 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     let form = model.form(TensorId::Layer(0, role));
     let mixed = form.mixed(role);
     let mix = layer.mix_of(role)?;
+    let importances = layer.importances(&model.config, model.container(), role, None)?;
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
@@ -321,8 +340,8 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
             sum.add(&model.describe(id), weight * factor, stored.to_f32()?)?;
         }
         let values = mixed.change(Stored::from_f32(&sum.finish()?), form)?.to_f32()?;
-        let encoded = encode(element, &values).map_err(|e| e.in_tensor(&describe(model, layer, role)))?;
-        bytes.extend(encoded);
+        let encoded = encode_weighted(element, &values, importances.as_deref());
+        bytes.extend(encoded.map_err(|e| e.in_tensor(&describe(model, layer, role)))?);
         first += count;
     }
     Ok(Stored { element, bytes })
@@ -338,11 +357,24 @@ fn describe(model: &Model, layer: &NewLayer, role: Role) -> String {
 /// # Errors
 /// Those of [`decode`] and [`encode`], naming `tensor`.
 pub fn in_type(tensor: &str, stored: Stored, element: Element) -> Result<Stored> {
+    in_type_weighted(tensor, stored, element, None)
+}
+
+/// Converts `stored` to `element` as [`in_type`] does, by the importances of its columns if given.
+///
+/// # Errors
+/// Those of [`decode`] and [`encode_weighted`], naming `tensor`.
+pub fn in_type_weighted(
+    tensor: &str,
+    stored: Stored,
+    element: Element,
+    importances: Option<&[f32]>,
+) -> Result<Stored> {
     if stored.element == element {
         return Ok(stored);
     }
     let values = decode(tensor, stored.element, &stored.bytes)?;
-    let bytes = encode(element, &values).map_err(|e| e.in_tensor(tensor))?;
+    let bytes = encode_weighted(element, &values, importances).map_err(|e| e.in_tensor(tensor))?;
     Ok(Stored { element, bytes })
 }
 

@@ -6,10 +6,12 @@ use super::file_type::Place;
 use super::new_experts::NewExperts;
 use super::storage::Storage;
 use crate::error::OrInternal;
+use crate::format::Container;
 use crate::format::element::{Element, encode};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
 use crate::model::architectures::Scaling;
+use crate::model::importances::LayerImportances;
 use crate::model::tensors::{Role, TensorId};
 use crate::model::{Config, Model};
 use crate::{Error, Result};
@@ -31,6 +33,8 @@ pub struct NewLayer {
     place: Option<Place>,
     /// Layers that are no part of the mix but whose scales of the stream the layer takes over, ascending.
     covered: Vec<usize>,
+    /// Importances by which tensors of the layer are encoded, if they are by any.
+    importances: Option<Arc<LayerImportances>>,
 }
 
 impl NewLayer {
@@ -53,6 +57,7 @@ impl NewLayer {
             experts: None,
             place: None,
             covered: Vec::new(),
+            importances: None,
         }
     }
 
@@ -129,6 +134,38 @@ impl NewLayer {
     #[must_use]
     pub fn with_experts(self, experts: NewExperts) -> Self {
         Self { experts: Some(experts), ..self }
+    }
+
+    /// Sets the importances by which tensors of the layer are encoded, if they are by any: those that are mixed or stored in
+    /// another element type. Computed tensors are encoded already.
+    #[must_use]
+    pub fn weighted_by(self, importances: Option<Arc<LayerImportances>>) -> Self {
+        Self { importances, ..self }
+    }
+
+    /// Returns the importances by which tensors of the layer are encoded, if they are by any.
+    pub fn all_importances(&self) -> Option<&Arc<LayerImportances>> {
+        self.importances.as_ref()
+    }
+
+    /// Returns the importances by which the columns of the matrix of `role` are encoded, of an expert if one is given, in
+    /// the order in which a file of kind `container` holds them; `None` if it is not encoded by any.
+    ///
+    /// # Errors
+    /// Those of [`Form::columns_written`](crate::model::binding::Form::columns_written).
+    pub fn importances(
+        &self,
+        config: &Config,
+        container: Container,
+        role: Role,
+        expert: Option<usize>,
+    ) -> Result<Option<Vec<f32>>> {
+        let Some(means) = self.importances.as_ref().and_then(|all| all.means(role, expert)) else {
+            return Ok(None);
+        };
+        // The form of a tensor goes by its role.
+        let form = config.form(container, TensorId::Layer(0, role));
+        form.columns_written(means).map(Some)
     }
 
     /// Returns the experts that were chosen or made for the layer; `None` for all experts of the layer of largest

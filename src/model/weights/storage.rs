@@ -1,6 +1,7 @@
 //! Choice of the element type in which a tensor of a compressed model is stored.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::file_type::{FileType, Place};
 use super::new_layer::NewLayer;
@@ -8,6 +9,7 @@ use crate::Result;
 use crate::format::Container;
 use crate::format::element::Element;
 use crate::model::architectures::{ExpertNames, GgufHead};
+use crate::model::importances::LayerImportances;
 use crate::model::open::TensorEntry;
 use crate::model::tensors::{Role, TensorId};
 use crate::model::{Config, Model};
@@ -34,6 +36,24 @@ pub struct Storage {
     pub dtype: Option<FileType>,
     /// Which tensors are stored in the requested file type.
     pub requantise: Requantise,
+}
+
+/// How a layer of a compressed model is stored, and with it its experts.
+#[derive(Debug, Clone)]
+pub struct LayerStorage {
+    /// Kind of file and element types.
+    pub storage: Storage,
+    /// Place of the layer among those of its model, as far as its storage goes by the place.
+    pub place: Place,
+    /// Importances by which tensors are encoded, if they are by any.
+    pub importances: Option<Arc<LayerImportances>>,
+}
+
+impl LayerStorage {
+    /// Returns the storage of a layer whose place and importances do not matter.
+    pub fn of(storage: Storage) -> Self {
+        Self { storage, place: Place::default(), importances: None }
+    }
 }
 
 impl Storage {

@@ -13,11 +13,11 @@ use crate::forward::sequences::Sequences;
 use crate::forward::stream::state_bytes;
 use crate::maths::least_squares::{Normal, eliminate};
 use crate::methods::work::{Task, Work};
-use crate::methods::{operators, outcome, selection};
+use crate::methods::{importances, operators, outcome, selection};
 use crate::model::config::LayerKind;
 use crate::model::{Config, Model};
 use crate::plan::PlanOptions;
-use crate::protocol::options::TextOptions;
+use crate::protocol::options::{TextOptions, WriteOptions};
 
 /// Rows and columns of the sums that are timed: large enough for the speed of larger sums.
 const TIMED: usize = 1024;
@@ -114,6 +114,8 @@ pub struct PlanBasis<'a> {
     /// Most bytes of the least-squares problems of a span (see
     /// [`Resources::fit_bytes`](crate::methods::Resources::fit_bytes)).
     pub fit_bytes: u64,
+    /// How the result is stored, if importances of its columns are collected where that profits.
+    pub collecting: Option<&'a WriteOptions>,
 }
 
 impl PlanBasis<'_> {
@@ -130,7 +132,7 @@ impl PlanBasis<'_> {
         let task = Task { sequences: n_sequences, ..self.task() };
         let work =
             selection::work(&task) + operators::work(&task) + outcome::work(&task, self.judge_tokens());
-        self.seconds(work, layer, fit)
+        self.seconds(work + self.importances(&task), layer, fit)
     }
 
     /// Returns the seconds of a comparison of `plans` with the first `n_sequences` of the sequences, of which the
@@ -149,7 +151,7 @@ impl PlanBasis<'_> {
             let task = Task { sequences: n_sequences, ..basis.task() };
             let selection = if *selects { selection::work(&task) } else { Work::default() };
             let work = selection + operators::work(&task) + outcome::row_work(&task, self.judge_tokens());
-            self.seconds(work, layer, fit)
+            self.seconds(work + basis.importances(&task), layer, fit)
         });
         rows.fold(original, |sum, row| sum + row).of(n_sequences)
     }
@@ -169,6 +171,17 @@ impl PlanBasis<'_> {
         let weights = 8 * self.model.config.held_parameters_per_layer() * longest as u64
             + decoded_bytes(self.accelerator);
         similarity.state_bytes + 3 * states + read + weights + operators::work(&task).bytes
+    }
+
+    /// Returns the work of collecting importances, if they are collected.
+    fn importances(&self, task: &Task<'_>) -> Work {
+        let operator = self.options.operator;
+        match self.collecting {
+            Some(output) if importances::are_collected(self.model, operator, output) => {
+                importances::work(task)
+            }
+            _ => Work::default(),
+        }
     }
 
     fn task(&self) -> Task<'_> {

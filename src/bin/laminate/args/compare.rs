@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::{CompareOptions, Result, TextOptions, WriteOptions};
 
-use super::{EvaluationArgs, output_type, parse_size, whole, word};
+use super::{EvaluationArgs, ImatrixArgs, output_type, parse_size, whole, word};
 
 #[derive(Args)]
 pub struct CompareArgs {
@@ -28,6 +28,8 @@ pub struct CompareArgs {
     /// Sizes for which the best model is named, such as 60MB,80MB.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = word)]
     sizes: Vec<String>,
+    #[command(flatten)]
+    pub imatrix: ImatrixArgs,
     /// Write the table as comma-separated values.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -51,7 +53,7 @@ impl CompareArgs {
             remove: self.remove.clone(),
             evaluation: self.evaluation.options(usual, None)?,
             seed: self.seed,
-            output: WriteOptions::default(),
+            output: WriteOptions { importances: self.imatrix.importances(true), ..WriteOptions::default() },
             dtypes,
             sizes,
         })

@@ -8,7 +8,7 @@ use laminate::plan::{Alpha, ExpertSelection, Operator, SEARCH_TOKENS, Selection}
 use laminate::protocol::plan::Recipe;
 use laminate::{Error, Method, PlanOptions, Requantise, Result, WriteOptions};
 
-use super::{EvaluationArgs, output_type, parse_size, whole};
+use super::{EvaluationArgs, ImatrixArgs, output_type, parse_size, whole};
 
 /// Endings of names of files, with which no directory is made: whoever gives one expects a file.
 const ENDINGS_OF_FILES: [&str; 12] =
@@ -134,6 +134,11 @@ pub struct PlanArgs {
     /// fitted; all if not given.
     #[arg(long, value_name = "WHICH", requires = "dtype")]
     requantise: Option<Requantise>,
+    #[command(flatten)]
+    pub imatrix: ImatrixArgs,
+    /// Write the importance matrix of the result, for llama-quantize, to this file; collected on the calibration text.
+    #[arg(long, value_name = "FILE")]
+    pub save_imatrix: Option<PathBuf>,
     /// Most tensor data in a file, such as 5GB or 500MB; 5GB if not given.
     #[arg(long)]
     max_shard_size: Option<String>,
@@ -256,6 +261,7 @@ impl PlanArgs {
             max_shard_bytes,
             container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
             name: stem.filter(|_| is_gguf),
+            importances: self.imatrix.importances(usual.importances),
         })
     }
 

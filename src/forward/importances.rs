@@ -1,0 +1,93 @@
+//! Importances of the columns of matrices, collected in a pass through the layers of a model.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::runner::Runner;
+use super::states::to_host;
+use crate::Result;
+use crate::error::OrInternal;
+use crate::model::importances::{Columns, Importances, LayerImportances};
+use crate::model::layers::inputs::{Inputs, Read, Squares, check_finite};
+use crate::model::tensors::{OF_EXPERTS, Role};
+use crate::model::weights::new_layer::NewLayer;
+use crate::protocol::events::{Stage, Unit};
+
+/// Runs the sequences of `context` through the model of `layers`, as its storage says, and collects what every product of a
+/// layer reads.
+///
+/// # Errors
+/// [`Error::Numeric`](crate::Error::Numeric) if what a product reads is not finite; those of [`Runner::embed`],
+/// [`Runner::ahead`], [`Runner::forward`] and
+/// [`Observer::event`](crate::protocol::events::Observer::event), and
+/// [`Error::Device`](crate::Error::Device) if the device fails.
+pub async fn collect(context: &Context<'_>, layers: &[NewLayer]) -> Result<Importances> {
+    let Context { model, accelerator, sequences, storage, observer, .. } = *context;
+    let inputs = Inputs::default();
+    let runner = Runner::new(model, accelerator, sequences.tokens())?.recording(inputs.clone());
+    let mut states = runner.embed(sequences, context.storage).await?;
+    let mut ahead = runner.ahead(layers, storage)?;
+    let mut collected = Vec::with_capacity(layers.len());
+    let total = layers.len() as u64;
+    for (place, layer) in layers.iter().enumerate() {
+        let detail = format!("importances, layer {} of {total}", place + 1);
+        observer.progress(Stage::Plan, place as u64, total, Unit::Layers, detail).await?;
+        let uploaded = ahead.next().await?.or_internal("a layer of the model was not read")?;
+        states = runner.forward(&uploaded, &states).await?;
+        let experts = layer.all_experts(&model.config)?.count();
+        collected.push(Arc::new(of_layer(inputs.take(), experts).await?));
+    }
+    observer.progress(Stage::Plan, total, total, Unit::Layers, format!("{total} layers")).await?;
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(Importances {
+        layers: collected,
+        datasets: Vec::new(),
+        sequences: count(sequences.count()),
+        tokens: count(sequences.tokens()),
+    })
+}
+
+/// Sums of one role: the number of columns, and for each matrix the sums of squares and the number of rows.
+struct Sums {
+    width: usize,
+    sums: Vec<f64>,
+    counts: Vec<u64>,
+    of_experts: bool,
+}
+
+/// Adds up what the products of a layer with `experts` experts read.
+async fn of_layer(reads: Vec<Read>, experts: usize) -> Result<LayerImportances> {
+    let mut all: BTreeMap<Role, Sums> = BTreeMap::new();
+    for Read { role, expert, rows, factor, squares } in reads {
+        let squares = match squares {
+            Squares::Host(squares) => squares,
+            Squares::Device(squares) => {
+                let squares = to_host(squares, "while importances were collected").await?;
+                Arc::new(squares.into_iter().map(f64::from).collect())
+            }
+        };
+        check_finite(role, &squares)?;
+        let width = squares.len();
+        let of_experts = OF_EXPERTS.contains(&role) && expert.is_some();
+        let matrices = if of_experts { experts } else { 1 };
+        let own = all.entry(role).or_insert_with(|| Sums {
+            width,
+            sums: vec![0.0; matrices * width],
+            counts: vec![0; matrices],
+            of_experts,
+        });
+        let matrix = expert.unwrap_or(0);
+        let sums = own.sums.get_mut(matrix * width..(matrix + 1) * width);
+        let (sums, count) = sums.zip(own.counts.get_mut(matrix)).or_internal("an expert is of no layer")?;
+        *count += rows;
+        sums.iter_mut().zip(squares.iter()).for_each(|(sum, more)| *sum += factor * more);
+    }
+    let mut columns = BTreeMap::new();
+    for (role, Sums { width, sums, counts, of_experts }) in all {
+        let sums = sums.into_iter().map(|sum| sum as f32).collect();
+        let counts = counts.into_iter().map(|count| count as f32).collect();
+        columns.insert(role, Columns::new(width, sums, counts, of_experts)?);
+    }
+    Ok(LayerImportances::new(columns))
+}

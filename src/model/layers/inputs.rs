@@ -1,0 +1,104 @@
+//! What the products of a layer read: sums of squares of every column, collected while the layer runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::tensor::Tensor;
+
+use crate::kernels::rowwise;
+use crate::model::tensors::Role;
+use crate::{Error, Result};
+
+/// Record of what the products of a layer read.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs(Arc<Mutex<Vec<Read>>>);
+
+/// What one product read on some rows.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Role of the matrix.
+    pub role: Role,
+    /// Expert that the matrix is of, from 0; `None` for a matrix of the layer.
+    pub expert: Option<usize>,
+    /// Number of rows.
+    pub rows: u64,
+    /// What the sums must be multiplied by: the arithmetic may scale what a product reads instead of what it gives.
+    pub factor: f64,
+    /// Sums of squares.
+    pub squares: Squares,
+}
+
+/// Sums of squares of the columns of a product's input, where they were computed.
+#[derive(Debug, Clone)]
+pub enum Squares {
+    /// In this process's memory.
+    Host(Arc<Vec<f64>>),
+    /// On a GPU, `[1, columns]`.
+    Device(Tensor<2>),
+}
+
+impl Squares {
+    /// Sums the squares of each column of `x` `[n, columns]`, in `f64` on the CPU.
+    ///
+    /// # Errors
+    /// Those of [`rowwise::host`].
+    pub fn of(x: &Tensor<2>) -> Result<Self> {
+        let [_, columns] = x.dims();
+        if !rowwise::is_host(&x.device()) {
+            return Ok(Squares::Device(x.clone().square().sum_dim(0)));
+        }
+        let mut sums = vec![0f64; columns];
+        for row in rowwise::host(x.clone())?.chunks_exact(columns.max(1)) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*x) * f64::from(*x);
+            }
+        }
+        Ok(Squares::Host(Arc::new(sums)))
+    }
+}
+
+/// Place in a record where what one product reads is added.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// Record.
+    pub inputs: Inputs,
+    /// Role of the matrix.
+    pub role: Role,
+    /// Expert that the matrix is of, from 0; `None` for a matrix of the layer.
+    pub expert: Option<usize>,
+    /// See [`Read::factor`].
+    pub factor: f64,
+}
+
+impl Watch {
+    /// Adds to the record that the product read `rows` rows with these sums of squares.
+    pub fn add(&self, rows: usize, squares: Squares) {
+        let Self { role, expert, factor, .. } = *self;
+        self.inputs.all().push(Read { role, expert, rows: rows as u64, factor, squares });
+    }
+}
+
+impl Inputs {
+    /// Takes out what was recorded so far, in the order in which it was read.
+    pub fn take(&self) -> Vec<Read> {
+        std::mem::take(&mut *self.all())
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Read>> {
+        // A record that is half made cannot be seen: a push is the only change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Checks that sums of squares are finite.
+///
+/// # Errors
+/// [`Error::Numeric`], naming the role and the column.
+pub fn check_finite(role: Role, sums: &[f64]) -> Result<()> {
+    match sums.iter().position(|sum| !sum.is_finite()) {
+        None => Ok(()),
+        Some(column) => Err(Error::Numeric(format!(
+            "column {column} of what the {role:?} projection of a layer reads is not finite: the model's weights are \
+             damaged"
+        ))),
+    }
+}
