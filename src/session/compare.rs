@@ -126,7 +126,7 @@ async fn measure(
     let built = build(context, resources, &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
-    let (layers, _) = weighted(context, resources, &options.output, built.layers).await?;
+    let (layers, _) = weighted(context, resources, built.layers).await?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
     let scores = reference.scores_of(layers).await?;
