@@ -36,7 +36,7 @@ pub async fn collect(context: &Context<'_>, layers: &[NewLayer]) -> Result<Impor
         let uploaded = ahead.next().await?.or_internal("a layer of the model was not read")?;
         states = runner.forward(&uploaded, &states).await?;
         let experts = layer.all_experts(&model.config)?.count();
-        collected.push(Arc::new(of_layer(inputs.take(), experts).await?));
+        collected.push(Arc::new(recorded(&inputs, experts).await?));
     }
     observer.progress(Stage::Plan, total, total, Unit::Layers, format!("{total} layers")).await?;
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -56,10 +56,14 @@ struct Sums {
     of_experts: bool,
 }
 
-/// Adds up what the products of a layer with `experts` experts read.
-async fn of_layer(reads: Vec<Read>, experts: usize) -> Result<LayerImportances> {
+/// Takes what the products of a layer with `experts` experts read out of `inputs`, and adds it up.
+///
+/// # Errors
+/// [`Error::Numeric`](crate::Error::Numeric) if it is not finite, [`Error::Device`](crate::Error::Device) if the device
+/// fails, and [`Error::Internal`](crate::Error::Internal) if the layer has fewer experts.
+pub async fn recorded(inputs: &Inputs, experts: usize) -> Result<LayerImportances> {
     let mut all: BTreeMap<Role, Sums> = BTreeMap::new();
-    for Read { role, expert, rows, factor, squares } in reads {
+    for Read { role, expert, rows, factor, squares } in inputs.take() {
         let squares = match squares {
             Squares::Host(squares) => squares,
             Squares::Device(squares) => {

@@ -1,24 +1,23 @@
 //! Importances of the columns of a new model's matrices: which layers they are for, and where they come from.
 
 use crate::Result;
-use crate::format::Container;
-use crate::format::blocks::BlockType;
 use crate::format::element::Element;
 use crate::forward::context::Context;
 use crate::forward::importances::collect;
-use crate::methods::Resources;
 use crate::methods::work::{Task, Work};
+use crate::methods::{Resources, Weighing};
 use crate::model::Model;
 use crate::model::importances::Importances;
+use crate::model::weights::file_type::Place;
 use crate::model::weights::new_layer::NewLayer;
-use crate::model::weights::storage::{Requantise, Storage};
+use crate::model::weights::storage::Storage;
 use crate::plan::Operator;
 use crate::protocol::options::WriteOptions;
 use crate::write::takes_importances;
 
-/// Gives those of the new model's `layers` that are encoded by importances, stored as `output` says, their importances:
-/// those of `resources`, or else those that are collected on the text of `context`. Returns the layers, and the importances
-/// of all layers; `None` if no layer takes notice of any, or `output` wants none.
+/// Gives those of the new model's `layers` that are encoded by importances their importances, from where the `resources`
+/// say. Returns the layers, and the importances of all layers; `None` if no layer takes notice of any, or layers that a
+/// walk made have theirs already.
 ///
 /// Importances are collected with the layers in the element types of the original: what the products of the stored layers
 /// read differs from that by the errors of the storage.
@@ -28,13 +27,18 @@ use crate::write::takes_importances;
 pub async fn weighted(
     context: &Context<'_>,
     resources: &Resources<'_>,
-    output: &WriteOptions,
     layers: Vec<NewLayer>,
 ) -> Result<(Vec<NewLayer>, Option<Importances>)> {
-    let Some(takes) = takes(context.model, output, &layers)? else { return Ok((layers, None)) };
-    let importances = match resources.importances {
-        Some(original) => original.of_layers(&layers)?,
-        None => collected(context, &layers).await?,
+    if layers.iter().any(|layer| layer.all_importances().is_some()) {
+        return Ok((layers, None));
+    }
+    let takes = takes_importances(context.model, &layers, context.storage)?;
+    if matches!(resources.weighing, Weighing::Off) || !takes.contains(&true) {
+        return Ok((layers, None));
+    }
+    let importances = match resources.weighing {
+        Weighing::Given(original) => original.of_layers(&layers)?,
+        _ => collected(context, &layers).await?,
     };
     Ok((attached(layers, takes, &importances), Some(importances)))
 }
@@ -45,26 +49,13 @@ pub async fn weighted(
 /// Those of [`takes_importances`] and [`Importances::of_layers`].
 pub fn weighted_by(
     model: &Model,
-    output: &WriteOptions,
+    storage: Storage,
     layers: Vec<NewLayer>,
     original: &Importances,
 ) -> Result<Vec<NewLayer>> {
-    match takes(model, output, &layers)? {
-        Some(takes) => {
-            let importances = original.of_layers(&layers)?;
-            Ok(attached(layers, takes, &importances))
-        }
-        None => Ok(layers),
-    }
-}
-
-/// Returns which layers take notice of importances; `None` if none does, or `output` wants none.
-fn takes(model: &Model, output: &WriteOptions, layers: &[NewLayer]) -> Result<Option<Vec<bool>>> {
-    if !output.importances {
-        return Ok(None);
-    }
-    let takes = takes_importances(model, layers, output)?;
-    Ok(takes.contains(&true).then_some(takes))
+    let takes = takes_importances(model, &layers, storage)?;
+    let importances = original.of_layers(&layers)?;
+    Ok(attached(layers, takes, &importances))
 }
 
 fn attached(layers: Vec<NewLayer>, takes: Vec<bool>, importances: &Importances) -> Vec<NewLayer> {
@@ -84,33 +75,38 @@ pub async fn collected(context: &Context<'_>, layers: &[NewLayer]) -> Result<Imp
     collect(&Context { storage, experts: None, ..*context }, layers).await
 }
 
-/// Returns whether importances will be collected for a plan with `operator` of `model` that is stored as `output` says, as
-/// far as can be said before the layers are chosen.
-pub fn are_collected(model: &Model, operator: Operator, output: &WriteOptions) -> bool {
-    let storage = output.storage(model);
-    let is_weighted = |element: Element| matches!(element, Element::Block(block) if block.is_weighted());
-    if !output.importances || storage.container != Container::Gguf {
-        return false;
-    }
-    // Fitted tensors are encoded by the sums that they were fitted to.
-    let mixes = operator.is_weighted() && operator != Operator::Drop;
-    let mixes = mixes || matches!(operator, Operator::Scale | Operator::MatchExperts);
-    let mut of_layers = model.tensors().iter().filter(|tensor| tensor.id.layer().is_some());
-    match storage.dtype {
-        Some(asked) if storage.requantise == Requantise::All => {
-            let asked = asked.element();
-            is_weighted(asked) && of_layers.any(|tensor| tensor.element != asked)
-        }
-        Some(asked) => is_weighted(asked.element()) && mixes,
-        None => {
-            mixes
-                && of_layers
-                    .any(|tensor| is_weighted(tensor.element.storable(BlockType::Q4K.weights() as u64)))
-        }
-    }
+/// Returns whether values that are computed for layer `layer` of the original are stored in a type that takes notice of
+/// importances.
+pub fn encodes(model: &Model, layer: usize, storage: Storage) -> bool {
+    let mut of_layer = model.tensors().iter().filter(|tensor| tensor.id.layer() == Some(layer));
+    of_layer
+        .any(|tensor| is_weighted(storage.element(model, tensor.id, tensor.element, true, Place::default())))
 }
 
-/// Returns the work of collecting the importances of the new model.
-pub fn work(task: &Task<'_>) -> Work {
-    Work::layers(task.n_layers() - task.removed() as f64)
+fn is_weighted(element: Element) -> bool {
+    matches!(element, Element::Block(block) if block.is_weighted())
+}
+
+/// Returns the work of collecting importances for a plan of `model` that is stored as `output` says, as far as can be said
+/// before the layers are chosen.
+pub fn work(task: &Task<'_>, model: &Model, output: &WriteOptions) -> Work {
+    let storage = output.storage(model);
+    let encodes = (0..model.config.n_layers).any(|layer| encodes(model, layer, storage));
+    if !output.importances || !encodes {
+        return Work::default();
+    }
+    let all = Work::layers(task.n_layers() - task.removed() as f64);
+    let spans = task.spans().len() as f64;
+    let of_spans = match task.options.operator {
+        Operator::Drop => 0.0,
+        Operator::Average | Operator::Collapse | Operator::Scale => return all,
+        Operator::MatchExperts | Operator::Refit => spans,
+        // What is pooled or flattened is run once more.
+        Operator::PoolRefit | Operator::Flatten | Operator::ReplaceMe => 2.0 * spans,
+    };
+    match storage.changes(model) {
+        true if of_spans == 0.0 => all,
+        true => all + Work::layers(of_spans),
+        false => Work::layers(of_spans),
+    }
 }

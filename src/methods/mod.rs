@@ -11,4 +11,4 @@ pub mod selection;
 pub mod walk;
 pub mod work;
 
-pub use resources::{FIT_BYTES, Resources};
+pub use resources::{FIT_BYTES, Resources, Weighing};

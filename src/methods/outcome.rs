@@ -165,7 +165,7 @@ async fn finish(
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());
-    let (layers, importances) = weighted(context, resources, calibration.output(), layers).await?;
+    let (layers, importances) = weighted(context, resources, layers).await?;
     // Steps were measured with all experts.
     let last = plan.steps.last().filter(|_| plan.kept_experts.is_empty() && importances.is_none());
     let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));

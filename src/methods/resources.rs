@@ -3,7 +3,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::importances::encodes;
 use super::kept::rounds::{KeptPlan, Rounds};
+use crate::forward::context::Context;
+use crate::model::fingerprint::Fnv;
 use crate::model::importances::Importances;
 
 /// Default of [`Resources::fit_bytes`]. A page in a browser has 4 GB for everything.
@@ -17,13 +20,42 @@ pub struct Resources<'a> {
     pub fit_bytes: u64,
     /// Store of finished rounds and fitted layers, if they are kept.
     pub kept: Option<&'a KeptPlan>,
-    /// Importances of the columns of the original's matrices, if they are known and need not be collected.
-    pub importances: Option<&'a Importances>,
+    /// Where the importances come from by which the columns of quantised matrices are encoded.
+    pub weighing: Weighing<'a>,
+}
+
+/// Where importances of columns come from.
+#[derive(Clone, Copy)]
+pub enum Weighing<'a> {
+    /// Nowhere: matrices are encoded without.
+    Off,
+    /// They are collected on the calibration text.
+    Collected,
+    /// They are those of the original's matrices.
+    Given(&'a Importances),
+}
+
+impl Weighing<'_> {
+    /// Returns what tells fits apart that are stored by other importances; nothing where layers are stored in floats.
+    pub fn hash(self, context: &Context<'_>) -> Vec<u32> {
+        let Context { model, storage, .. } = *context;
+        let encodes = (0..model.config.n_layers).any(|layer| encodes(model, layer, storage));
+        match self {
+            _ if !encodes => Vec::new(),
+            Weighing::Off => vec![0],
+            Weighing::Collected => vec![1],
+            Weighing::Given(importances) => {
+                let mut hash = Fnv::default();
+                hash.text(&format!("{importances:?}"));
+                vec![2, hash.value() as u32]
+            }
+        }
+    }
 }
 
 impl Default for Resources<'_> {
     fn default() -> Self {
-        Self { fit_bytes: FIT_BYTES, kept: None, importances: None }
+        Self { fit_bytes: FIT_BYTES, kept: None, weighing: Weighing::Collected }
     }
 }
 

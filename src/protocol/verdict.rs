@@ -183,7 +183,7 @@ fn megabytes(bytes: u64) -> String {
 
 /// Formats a divergence with three significant digits.
 fn figure(x: f64) -> String {
-    let digits = if x > 0.0 { (2.0 - x.log10().floor()).clamp(0.0, 6.0) } else { 0.0 };
+    let digits = if x >= 5e-7 { (2.0 - x.log10().floor()).clamp(0.0, 6.0) } else { 0.0 };
     format!("{x:.*}", digits as usize)
 }
 
@@ -204,7 +204,7 @@ mod tests {
         StoredOriginal {
             dtype,
             quality: quality(kl),
-            kl_by_sequence: vec![kl - 0.01, kl + 0.01],
+            kl_by_sequence: vec![kl - 0.01, kl + 0.01, kl - 0.01, kl + 0.01],
             bytes,
             seconds: 1.0,
         }
@@ -215,7 +215,7 @@ mod tests {
         CompareRow {
             bytes,
             quality: Some(quality(kl)),
-            kl_by_sequence: vec![kl - 0.01, kl + 0.01],
+            kl_by_sequence: vec![kl - 0.01, kl + 0.01, kl - 0.01, kl + 0.01],
             ..CompareRow::new(&method, removed, 30 - removed)
         }
     }

@@ -66,7 +66,7 @@ async fn point(
     let part = Context { sequences: &sequences, ..*context };
     let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
     let built = build(&part, resources, plan, &stream).await?;
-    let (layers, _) = weighted(&part, resources, reference.output(), built.layers).await?;
+    let (layers, _) = weighted(&part, resources, built.layers).await?;
     let scores = reference.scores_of(layers).await?;
     Ok(CalibrationPoint {
         sequences: sequences.count(),

@@ -85,7 +85,7 @@ async fn in_type(
         let start = Instant::now();
         let layers = NewLayer::originals(model);
         let bytes = planned_bytes(model, &layers, output)?;
-        let (layers, _) = weighted(context, resources, output, layers).await?;
+        let (layers, _) = weighted(context, resources, layers).await?;
         let scores = reference.scores_of(layers).await?;
         comparing.originals.push(StoredOriginal {
             dtype: output.dtype,
@@ -163,7 +163,7 @@ async fn measure(
     let built = build(context, resources, &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, output)?;
-    let (layers, _) = weighted(context, resources, output, built.layers).await?;
+    let (layers, _) = weighted(context, resources, built.layers).await?;
     let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
     let scores = reference.scores_of(layers).await?;

@@ -17,7 +17,7 @@ use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::operators::{kept_groups, supports};
 use crate::methods::outcome::{Outcome, make_plan, measure_plan};
-use crate::methods::{Resources, experts};
+use crate::methods::{Resources, Weighing, experts};
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::protocol::compare::CompareReport;
@@ -126,7 +126,7 @@ impl Session {
         notes.extend(bound(&self.model, output, &mut options)?);
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
-        let resources = Resources { kept: kept.as_ref(), ..self.resources() };
+        let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
         let judge = self.judge(calibrated, options.operator, observer).await?;
         let mut outcome =
             make_plan(&context, &resources, &options, output, calibrated.baseline(), judge.as_ref()).await?;
@@ -157,7 +157,7 @@ impl Session {
         self.check_plan(plan, output)?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
-        let resources = Resources { kept: kept.as_ref(), ..self.resources() };
+        let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
         let judge = self.judge(calibrated, plan.operator, observer).await?;
         let mut outcome = measure_plan(
             &context,
@@ -194,8 +194,9 @@ impl Session {
         let held_out = self.held_out(calibrated, &options.evaluation, observer).await?;
         let seen = held_out.seen;
         let context = self.context(calibrated, &options.output, observer);
+        let resources = self.resources(&options.output);
         let Comparing { original, originals, rows, cancelled } =
-            compare(&context, &self.resources(), options, calibrated.baseline(), &held_out).await?;
+            compare(&context, &resources, options, calibrated.baseline(), &held_out).await?;
         let mut warnings = self.model.notes.clone();
         if seen > 0.0 {
             warnings.push(format!(
@@ -255,7 +256,7 @@ impl Session {
         };
         calibration_curve(
             &self.context(calibrated, output, observer),
-            &self.resources(),
+            &self.resources(output),
             plan,
             sizes,
             output,
@@ -264,10 +265,14 @@ impl Session {
         .await
     }
 
-    /// Returns resources without a store.
-    fn resources(&self) -> Resources<'_> {
-        let importances = self.imatrix.as_ref().map(|given| &given.importances);
-        Resources { fit_bytes: self.fit_bytes, kept: None, importances }
+    /// Returns resources without a store, for a model that is stored as `output` says.
+    fn resources(&self, output: &WriteOptions) -> Resources<'_> {
+        let weighing = match &self.imatrix {
+            _ if !output.importances => Weighing::Off,
+            Some(given) => Weighing::Given(&given.importances),
+            None => Weighing::Collected,
+        };
+        Resources { fit_bytes: self.fit_bytes, kept: None, weighing }
     }
 
     async fn held_out(
@@ -355,10 +360,13 @@ impl Session {
         if !plan.operator.needs_activations() {
             let layers = mixed_layers(plan, &self.model.config)?;
             return match (&self.imatrix, &self.calibrated) {
-                (Some(given), _) => weighted_by(&self.model, options, layers, &given.importances),
+                _ if !options.importances => Ok(layers),
+                (Some(given), _) => {
+                    weighted_by(&self.model, options.storage(&self.model), layers, &given.importances)
+                }
                 (None, Some(calibrated)) => {
                     let context = self.context(calibrated, options, observer);
-                    Ok(weighted(&context, &self.resources(), options, layers).await?.0)
+                    Ok(weighted(&context, &self.resources(options), layers).await?.0)
                 }
                 // A plan from elsewhere can be carried out without a calibration text, and then without importances.
                 (None, None) => Ok(layers),
@@ -366,8 +374,9 @@ impl Session {
         }
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, options, observer);
-        let built = build(&context, &self.resources(), plan, &calibrated.stream).await?;
-        Ok(weighted(&context, &self.resources(), options, built.layers).await?.0)
+        let resources = self.resources(options);
+        let built = build(&context, &resources, plan, &calibrated.stream).await?;
+        Ok(weighted(&context, &resources, built.layers).await?.0)
     }
 
     /// Writes the model of `plan`, with its recipe and a model card, into `folder`.

@@ -19,6 +19,7 @@ use crate::model::importances::Importances;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Storage;
 use crate::model::weights::whole::Reads;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::protocol::options::WriteOptions;
@@ -104,13 +105,13 @@ pub fn planned_bytes(model: &Model, layers: &[NewLayer], options: &WriteOptions)
     Ok(jobs(model, layers, options.storage(model))?.iter().map(|job| job.bytes).sum())
 }
 
-/// Returns for each of `layers` whether importances of its columns change what is written of it, stored as `options` say.
+/// Returns for each of `layers` whether importances of its columns change what is written of it, stored as `storage` says.
 ///
 /// # Errors
 /// Those of [`planned_bytes`].
-pub fn takes_importances(model: &Model, layers: &[NewLayer], options: &WriteOptions) -> Result<Vec<bool>> {
+pub fn takes_importances(model: &Model, layers: &[NewLayer], storage: Storage) -> Result<Vec<bool>> {
     let mut takes = vec![false; layers.len()];
-    let all = jobs(model, layers, options.storage(model))?;
+    let all = jobs(model, layers, storage)?;
     let mut left: Vec<&Job<'_>> = all.iter().collect();
     while let Some(job) = left.pop() {
         match &job.content {

@@ -245,7 +245,8 @@ fn what_cannot_be_done_is_said_before_any_layer_runs() {
     let compare = format!("compare {small} --remove 1 --methods shortgpt {QUICK}");
     refused(1, &format!("{compare} --csv {}", place.path("no/such/x.csv")), "choose another place");
     refused(1, &format!("{compare} --markdown {}", place.0.path().display()), "choose another place");
-    refused(2, &format!("{compare} --dtype q4_0"), "q4_0 is for GGUF files");
+    refused(2, &format!("{compare} --dtype q4_k_x"), "type q4_k_x is not supported; f32, f16");
+    refused(2, &format!("{compare} --sizes big"), "--sizes big is not a size");
     refused(2, &format!("similarity {small} --samples 0"), "--samples is 0");
     refused(2, &format!("evaluate {small} --samples 0"), "--samples is 0");
 

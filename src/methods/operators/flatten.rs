@@ -102,7 +102,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     let down = repair.apply(&side_by_side(&folded, Role::Down, inner)?)?;
     let output = columns(&output, width, &shape.columns(&groups))?;
     let tensors = assemble(config, &span, &folded, &groups, &repair.kept, &output, &down)?;
-    walker.replacing(NewLayer::original(span.stays), span.layers, tensors)
+    walker.replacing(&span, NewLayer::original(span.stays), tensors).await
 }
 
 /// Sums the Gram matrices of the span's attention contexts and of its MLP activations over all tokens but

@@ -64,11 +64,12 @@ pub async fn layers(
     walk(context, resources, plan, stream, &versions, |_| false, async |walker, span| {
         let place = plan.groups.iter().position(|group| group == span.layers);
         let average = place.and_then(|place| averaged.get(place)).or_internal("a span is of no group")?;
-        let copied = average.clone().keeping(&plan.kept_experts)?;
+        let copied = walker.weighted(average.clone().keeping(&plan.kept_experts)?)?;
         let Some(experts) = matched(walker, &span, average.mix().survivor()?, average).await? else {
             return Ok(copied.into());
         };
         let matched = average.clone().with_experts(experts).keeping(&plan.kept_experts)?;
+        let matched = walker.weighted(matched)?;
         let trial = Guard::of(&mut guard, walker).await?.trial(walker, &span);
         let divergences = trial.divergences(&[&matched, &copied]).await?;
         let [with, without] = divergences[..] else {

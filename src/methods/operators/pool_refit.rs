@@ -208,7 +208,7 @@ async fn fit(walker: &Walker<'_>, span: &Span<'_>) -> Result<NewLayer> {
     drop((between, activating, pooling));
 
     let tensors = assemble(config, span, &folded, &groups, &neurons, &output, &down)?;
-    let layer = walker.replacing(NewLayer::original(span.stays), span.layers, tensors)?;
+    let layer = walker.replacing(span, NewLayer::original(span.stays), tensors).await?;
     // Both projections are solved for once more on the layer as it will be stored: this fit makes up for the
     // rounding of the other tensors.
     refit::solve(walker, span, layer, output, down).await

@@ -226,7 +226,7 @@ async fn replaced(
 ) -> Result<NewLayer> {
     let model = walker.context.model;
     let kind = model.config.kind(span.stays)?;
-    let replace = |layer, role, values| walker.replacing(layer, span.layers, vec![(role, values)]);
+    let replace = |layer, role, values| walker.encoding(layer, span.layers, vec![(role, values)]);
     if !model.config.architecture.norms_after() {
         return replace(layer, part.projection(kind), values);
     }

@@ -67,7 +67,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     for layer in span.layers.iter().take_while(|layer| **layer != span.stays) {
         before = walker.runner.forward(&walker.original(*layer).await?, &before).await?;
     }
-    let kept = NewLayer::original(span.stays);
+    let kept = walker.weighted(NewLayer::original(span.stays))?;
     let layer = walker.upload(&kept).await?;
     let mut systems = walker.systems(hidden)?;
     for (x, chunk) in before.chunks.iter().zip(span.chunks()) {
@@ -94,7 +94,7 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
             tensors.push((role, product(&map, &weight, hidden, width)));
         }
     }
-    walker.replacing(kept, span.layers, tensors)
+    walker.replacing(&span, kept, tensors).await
 }
 
 /// Computes `map` `[n, n]` times `weight` `[n, width]`, all row-major.

@@ -66,7 +66,10 @@ pub async fn walk<'a>(
     let built = Built { layers: Vec::with_capacity(plan.groups.len()), remarks: Vec::new() };
     let mut walk = Walk { walker, stream, original, new, built };
     let names = match resources.kept {
-        Some(kept) => kept.begin(plan, versions, resources.fit_bytes).await?,
+        Some(kept) => {
+            let weighing = resources.weighing.hash(context);
+            kept.begin(plan, &[versions, &weighing].concat(), resources.fit_bytes).await?
+        }
         None => Vec::new(),
     };
     // An operator that averages fits what the average does not say.
@@ -78,8 +81,8 @@ pub async fn walk<'a>(
         let detail = format!("layers {group:?}, {} of {}", place + 1, plan.groups.len());
         let (done, total) = (place as u64, plan.groups.len() as u64);
         context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
-        // No fit needs the hidden states after the last span.
-        let goes_on = last_span.is_some_and(|last| place < last);
+        // No fit needs the hidden states after the last span, but importances may.
+        let goes_on = last_span.is_some_and(|last| place < last) || walk.walker.runs_to_the_end();
         if let [only] = group[..] {
             walk.pass(only, goes_on).await?;
         } else {
@@ -111,11 +114,12 @@ struct Walk<'w, 'a> {
 impl<'a> Walk<'_, 'a> {
     /// Passes a layer that stays as it is, but for experts that are removed. `goes_on` says whether a later span needs the states after it.
     async fn pass(&mut self, layer: usize, goes_on: bool) -> Result<()> {
-        let layer = self.walker.staying(layer, &[layer])?;
-        if let Some(states) = &mut self.new
-            && goes_on
-        {
-            *states = self.walker.runner.forward(&self.walker.upload(&layer).await?, states).await?;
+        let mut layer = self.walker.staying(layer, &[layer])?;
+        if let Some(states) = &mut self.new {
+            layer = self.walker.weigh(layer, states, false).await?;
+            if goes_on {
+                *states = self.walker.runner.forward(&self.walker.upload(&layer).await?, states).await?;
+            }
         }
         self.built.layers.push(layer);
         Ok(())
@@ -133,16 +137,23 @@ impl<'a> Walk<'_, 'a> {
         fit: &mut impl AsyncFnMut(&Walker<'a>, Span<'_>) -> Result<Fitted>,
     ) -> Result<()> {
         let first = *group.first().or_internal("a group of the plan has no layers")?;
+        // A restored layer needs the original's states only if every layer before it is unchanged.
+        let entering = match self.new.take() {
+            Some(new) => new,
+            None => {
+                self.original.advance(&self.walker, self.stream, first).await?;
+                self.original.states.clone()
+            }
+        };
+        let base = self.walker.weigh(base, &entering, true).await?;
         let kept = self.walker.resources.kept.zip(name);
         let known = match kept {
             Some((kept, name)) => kept.load(name, self.walker.context.model, base).await,
             None => None,
         };
-        // A restored layer needs the original's states only if every layer before it is unchanged.
-        if known.is_none() || self.new.is_none() {
+        if known.is_none() {
             self.original.advance(&self.walker, self.stream, first).await?;
         }
-        let entering = self.new.take().unwrap_or_else(|| self.original.states.clone());
         let fitted = match known {
             Some(fitted) => fitted,
             None => {

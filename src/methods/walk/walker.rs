@@ -1,20 +1,31 @@
 //! Runs layers of either model on the calibration text, and divides the rows of fits into fitted and held-out
 //! rows.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::Result;
 use crate::error::{Error, OrInternal};
+use crate::format::element::Element;
 use crate::forward::context::Context;
+use crate::forward::importances::recorded;
 use crate::forward::runner::Runner;
-use crate::forward::states::sequences_per_chunk;
+use crate::forward::states::{HiddenStates, sequences_per_chunk};
 use crate::maths::least_squares::{Normal, Refit, ridge_on_all};
-use crate::methods::Resources;
+use crate::methods::importances::encodes;
+use crate::methods::walk::span::Span;
+use crate::methods::{Resources, Weighing};
 use crate::model::Model;
+use crate::model::importances::LayerImportances;
 use crate::model::layers::decoder::DecoderLayer;
+use crate::model::layers::inputs::Inputs;
 use crate::model::tensors::Role;
 use crate::model::weights::file_type::{FileType, Place};
 use crate::model::weights::new_layer::NewLayer;
-use crate::model::weights::storage::Storage;
+use crate::model::weights::storage::{Requantise, Storage};
 use crate::plan::MergePlan;
+use crate::write::takes_importances;
 
 /// Ridge strengths that held-out sequences choose from, as shares of the mean of the diagonal of the Gram
 /// matrix. Fits to some ten thousand tokens are best at 0.1 to 1, where the error hardly depends on the
@@ -39,6 +50,10 @@ pub struct Walker<'a> {
     /// For each layer of the original, the place in the new model of the layer that it becomes or is absorbed into; empty
     /// if the storage does not go by places.
     places: Vec<Place>,
+    /// Runner that records what products read, and where it does; `None` if importances are not collected.
+    recorder: Option<(Runner<'a>, Inputs)>,
+    /// Importances of the layers that were weighed so far, by the layer of the original that stays.
+    weighed: RefCell<BTreeMap<usize, Arc<LayerImportances>>>,
 }
 
 /// Returns, for each layer of `model`, the place in the model of `plan` of the layer that it becomes or is absorbed into.
@@ -66,15 +81,104 @@ impl<'a> Walker<'a> {
         let held_out = held_out(context.sequences.count());
         let goes_by_place = context.storage.dtype.is_some_and(FileType::goes_by_place);
         let places = if goes_by_place { places(context.model, plan)? } else { Vec::new() };
-        Ok(Self { context, resources, runner, held_out, kept_experts: plan.kept_experts.clone(), places })
+        let recorder = match resources.weighing {
+            Weighing::Off => None,
+            Weighing::Collected | Weighing::Given(_) => {
+                let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
+                let inputs = Inputs::default();
+                Some((runner.recording(inputs.clone()), inputs))
+            }
+        };
+        let (kept_experts, weighed) = (plan.kept_experts.clone(), RefCell::default());
+        Ok(Self { context, resources, runner, held_out, kept_experts, places, recorder, weighed })
     }
 
-    /// Returns layer `layer` of the original with the experts that stay, in the place of the layers `group`.
+    /// Returns layer `layer` of the original with the experts that stay, in the place of the layers `group`, and with its
+    /// importances if it was [weighed](Self::weigh).
     ///
     /// # Errors
     /// Those of [`NewLayer::keeping`].
     pub fn staying(&self, layer: usize, group: &[usize]) -> Result<NewLayer> {
-        NewLayer::original(layer).covering(&self.context.model.config, group).keeping(&self.kept_experts)
+        let layer = NewLayer::original(layer).covering(&self.context.model.config, group);
+        self.weighted(layer.keeping(&self.kept_experts)?)
+    }
+
+    /// Returns `layer` with the importances of the layer that stays in it, if that was [weighed](Self::weigh).
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if `layer` is made of no layers.
+    pub fn weighted(&self, layer: NewLayer) -> Result<NewLayer> {
+        let known = self.weighed.borrow().get(&layer.mix().survivor()?).cloned();
+        Ok(if known.is_some() { layer.weighted_by(known) } else { layer })
+    }
+
+    /// Returns whether the importances of copied layers are collected, for which the new model must be run to its end.
+    pub fn runs_to_the_end(&self) -> bool {
+        let collects = matches!(self.resources.weighing, Weighing::Collected);
+        collects && self.context.storage.changes(self.context.model)
+    }
+
+    /// Weighs `layer`, which `states` enter in the new model, if matrices of the layer, or matrices that are `fitted` to
+    /// take their place, are encoded by importances: of the columns of what its products read, in the element types of the
+    /// original. Returns the layer with its importances.
+    ///
+    /// # Errors
+    /// Those of [`takes_importances`], [`Importances::of_layers`](crate::model::importances::Importances::of_layers),
+    /// [`Runner::fetch`], [`Runner::forward`] and [`recorded`].
+    pub async fn weigh(&self, layer: NewLayer, states: &HiddenStates, fitted: bool) -> Result<NewLayer> {
+        let Context { model, storage, .. } = self.context;
+        let survivor = layer.mix().survivor()?;
+        let takes = match fitted {
+            true => encodes(model, survivor, storage),
+            false => takes_importances(model, std::slice::from_ref(&layer), storage)?.contains(&true),
+        };
+        let importances = match self.resources.weighing {
+            _ if !takes => return Ok(layer),
+            Weighing::Off => return Ok(layer),
+            Weighing::Given(original) => {
+                let own = original.of_layers(std::slice::from_ref(&layer))?.layers.pop();
+                own.or_internal("a layer has no importances")?
+            }
+            Weighing::Collected => self.record(&layer, states).await?,
+        };
+        self.weighed.borrow_mut().insert(survivor, importances.clone());
+        Ok(layer.weighted_by(Some(importances)))
+    }
+
+    /// Runs `layer`, which `states` enter, and returns the importances of its columns.
+    async fn record(&self, layer: &NewLayer, states: &HiddenStates) -> Result<Arc<LayerImportances>> {
+        let model = self.context.model;
+        let (runner, inputs) = self.recorder.as_ref().or_internal("importances are not collected")?;
+        let fetched = runner.fetch(layer, Storage::of(model))?.finish().await?;
+        runner.forward(&runner.upload(fetched)?, states).await?;
+        Ok(Arc::new(recorded(inputs, layer.all_experts(&model.config)?.count()).await?))
+    }
+
+    /// Replaces tensors of `layer`, which takes the place of `span`, by computed ones, as [`NewLayer::replacing`] does. They
+    /// are encoded by the importances of what the products read with these tensors in F32, if by any.
+    ///
+    /// # Errors
+    /// Those of [`NewLayer::replacing`] and [`weigh`](Self::weigh).
+    pub async fn replacing(
+        &self,
+        span: &Span<'_>,
+        layer: NewLayer,
+        tensors: Vec<(Role, Vec<f32>)>,
+    ) -> Result<NewLayer> {
+        let Context { model, storage, .. } = self.context;
+        let layer = match self.recorder.is_some() && encodes(model, span.stays, storage) {
+            true => {
+                let exact = Storage {
+                    dtype: Some(FileType::of(Element::F32)),
+                    requantise: Requantise::All,
+                    ..storage
+                };
+                let exact = layer.clone().replacing(model, span.layers, exact, tensors.clone())?;
+                layer.weighted_by(Some(self.record(&exact, span.entering).await?))
+            }
+            false => layer,
+        };
+        self.encoding(layer, span.layers, tensors)
     }
 
     /// Returns the indices of the sequences that are held out from fits, ascending.
@@ -92,11 +196,11 @@ impl<'a> Walker<'a> {
     }
 
     /// Replaces tensors of `layer`, which stands for the layers `span`, as [`NewLayer::replacing`] does, in the element
-    /// types in which the result is stored.
+    /// types in which the result is stored, by the importances that the layer has.
     ///
     /// # Errors
     /// Those of [`NewLayer::replacing`].
-    pub fn replacing(
+    pub fn encoding(
         &self,
         layer: NewLayer,
         span: &[usize],

@@ -7,7 +7,7 @@ use super::new_experts::NewExperts;
 use super::storage::Storage;
 use crate::error::OrInternal;
 use crate::format::Container;
-use crate::format::element::{Element, encode};
+use crate::format::element::{Element, encode_weighted};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
 use crate::model::architectures::Scaling;
@@ -190,11 +190,12 @@ impl NewLayer {
     }
 
     /// Replaces tensors of the layer by computed ones, which are row-major and as the arithmetic reads them. Their
-    /// element type is that of a merge of the layers `span` under `storage`.
+    /// element type is that of a merge of the layers `span` under `storage`; they are encoded by the importances of the
+    /// layer, if it has any.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if `span` is empty or a tensor has
-    /// the wrong number of values, and those of [`encode`] and [`Form::write`](crate::model::binding::Form::write).
+    /// the wrong number of values, and those of [`encode_weighted`] and [`Form::write`](crate::model::binding::Form::write).
     pub fn replacing(
         mut self,
         model: &Model,
@@ -203,7 +204,7 @@ impl NewLayer {
         tensors: Vec<(Role, Vec<f32>)>,
     ) -> Result<Self> {
         let place = self.place(&model.config)?;
-        let mut replaced = Arc::unwrap_or_clone(self.replaced);
+        let mut replaced = Arc::unwrap_or_clone(std::mem::take(&mut self.replaced));
         for (role, values) in tensors {
             replaced.retain(|(each, _)| *each != role);
             // The span may have layers of several kinds.
@@ -219,7 +220,9 @@ impl NewLayer {
                 )));
             }
             let stored = model.form(id).write(Stored::from_f32(&values))?;
-            let bytes = encode(element, &stored.to_f32()?).map_err(|e| e.in_tensor(&model.describe(id)))?;
+            let importances = self.importances(&model.config, model.container(), role, None)?;
+            let bytes = encode_weighted(element, &stored.to_f32()?, importances.as_deref());
+            let bytes = bytes.map_err(|e| e.in_tensor(&model.describe(id)))?;
             replaced.push((role, Stored { element, bytes }));
         }
         self.replaced = Arc::new(replaced);

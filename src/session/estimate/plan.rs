@@ -175,13 +175,7 @@ impl PlanBasis<'_> {
 
     /// Returns the work of collecting importances, if they are collected.
     fn importances(&self, task: &Task<'_>) -> Work {
-        let operator = self.options.operator;
-        match self.collecting {
-            Some(output) if importances::are_collected(self.model, operator, output) => {
-                importances::work(task)
-            }
-            _ => Work::default(),
-        }
+        self.collecting.map_or_else(Work::default, |output| importances::work(task, self.model, output))
     }
 
     fn task(&self) -> Task<'_> {
