@@ -6,7 +6,7 @@ import type { WriteTarget } from './engine/messages'
 import type { WriteOptions } from './engine/protocol/output'
 import { neededSpace } from './engine/space'
 import { newFolder } from './engine/sink'
-import { bytesIn } from './types'
+import { sizeIn } from './types'
 import { keyOf, type Download, type Run, type Saved, type State } from './state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
@@ -92,11 +92,12 @@ export function isSingleFile(state: State): boolean {
   return state.writeOptions.container === 'gguf' && resultBytes(state) <= state.writeOptions.max_shard_bytes
 }
 
-/** About: a few small tensors keep their type whatever is chosen. */
-export function resultBytes({ plan, model, writeOptions: { dtype, container } }: State): number {
-  if (!plan || !model) return 0
-  const { bytes, parameters, layers } = plan.report
-  return bytesIn(dtype, container, model, parameters.after, layers.after) ?? bytes.after
+/** Of all tensors. Without the engine's word on another type, as it was planned. */
+export function resultBytes({ plan, writeOptions: { dtype, container } }: State): number {
+  if (!plan) return 0
+  const { bytes, sizes = [], output } = plan.report
+  const planned = output.dtype === dtype && output.container === container
+  return planned ? bytes.after : (sizeIn(sizes, dtype, container)?.bytes ?? bytes.after)
 }
 
 export function modelName({ state }: Actions): string {

@@ -4,9 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{CalibrationOptions, TextOptions, WriteOptions};
+use super::options::{CalibrationOptions, TextOptions, WriteOptions, dtype};
 use crate::demo;
 use crate::device::DeviceReport;
+use crate::format::Container;
+use crate::model::weights::file_type::FileType;
 use crate::plan::{MergePlan, MergeStep, PlanOptions};
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
@@ -48,12 +50,29 @@ pub struct PlanReport {
     pub bytes: BeforeAfter,
     /// How the compressed model was assumed to be stored.
     pub output: WriteOptions,
+    /// Sizes of the compressed model in every kind of file and file type that can hold it.
+    pub sizes: Vec<StoredSize>,
     /// Device that ran the stages.
     pub device: DeviceReport,
     /// Wall-clock time in seconds.
     pub seconds: f64,
     /// Peak memory of the process in bytes, 0 if it is unknown.
     pub peak_memory_bytes: u64,
+}
+
+/// Size of a model in one kind of file and file type.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StoredSize {
+    /// Kind of file.
+    pub container: Container,
+    /// File type; `None` if each tensor keeps its type.
+    #[serde(serialize_with = "dtype::serialize")]
+    pub dtype: Option<FileType>,
+    /// Stored size of all tensors in bytes.
+    pub bytes: u64,
+    /// Element types of the matrices, the one with most parameters first.
+    pub elements: Vec<String>,
 }
 
 /// Experts that are removed from a layer.

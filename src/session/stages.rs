@@ -7,6 +7,7 @@ use super::calibration_curve::calibration_curve;
 use super::compare::{Comparing, compare, methods};
 use super::{Calibrated, Planned, RunOptions, Session};
 use crate::evaluate::held_out::HeldOut;
+use crate::evaluate::reference::kept_layers;
 use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
 use crate::forward::context::Context;
@@ -31,7 +32,7 @@ use crate::protocol::text::TextReport;
 use crate::protocol::verdict::verdicts;
 use crate::quality::Quality;
 use crate::write::check::{check_groups, check_output};
-use crate::write::{card, planned_bytes, write_model};
+use crate::write::{card, planned_bytes, stored_sizes, write_model};
 use crate::{Error, Result, memory};
 
 impl Session {
@@ -319,6 +320,8 @@ impl Session {
         let gone: usize = experts.iter().map(|of_layer| of_layer.removed.len()).sum();
         let parameters = of_layers + config.parameters_per_expert() * gone as u64;
         let bytes = planned_bytes(&self.model, &layers, output)?;
+        // Fitted tensors are encoded for `output`, and would be fitted anew for another.
+        let sizes = stored_sizes(&self.model, &kept_layers(&plan, config)?)?;
         let before_after =
             |before: u64, less: u64| BeforeAfter { before, after: before.saturating_sub(less) };
         let (text, scores) = match judge {
@@ -337,6 +340,7 @@ impl Session {
             bytes: BeforeAfter { before: self.model.total_bytes(), after: bytes },
             plan,
             output: output.clone(),
+            sizes,
             device: self.accelerator.report().clone(),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),

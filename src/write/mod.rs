@@ -11,6 +11,7 @@ use crate::error::OrInternal;
 use crate::files::sink::OutputFolder;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
+use crate::format::element::Element;
 use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
@@ -19,11 +20,12 @@ use crate::model::importances::Importances;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
 use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::file_type::FileType;
 use crate::model::weights::storage::Storage;
 use crate::model::weights::whole::Reads;
 use crate::protocol::events::{Observer, Stage, Unit};
 use crate::protocol::options::WriteOptions;
-use crate::protocol::plan::WrittenFile;
+use crate::protocol::plan::{StoredSize, WrittenFile};
 use crate::write::card::ExtraFile;
 use crate::{Error, Result};
 
@@ -131,6 +133,37 @@ pub fn takes_importances(model: &Model, layers: &[NewLayer], storage: Storage) -
 /// Those of [`Importances::to_imatrix`].
 pub fn imatrix_bytes(model: &Model, layers: &[NewLayer], importances: &Importances) -> Result<Vec<u8>> {
     Ok(importances.to_imatrix(&*new_config(model, layers)?)?.to_bytes())
+}
+
+/// Returns the sizes of the model whose layers are `layers` in every kind of file and file type that can hold it, with all
+/// matrices in the type.
+///
+/// # Errors
+/// Those of [`planned_bytes`].
+pub fn stored_sizes(model: &Model, layers: &[NewLayer]) -> Result<Vec<StoredSize>> {
+    let mut sizes = Vec::new();
+    for container in [Container::Safetensors, Container::Gguf] {
+        for dtype in std::iter::once(None).chain(FileType::all().map(Some)) {
+            let output = WriteOptions { container: Some(container), dtype, ..WriteOptions::default() };
+            if output.check(model).is_err() {
+                continue;
+            }
+            let jobs = jobs(model, layers, output.storage(model))?;
+            let mut by_element: Vec<(Element, u64)> = Vec::new();
+            for job in jobs.iter().filter(|job| job.shape.len() > 1) {
+                let values = job.shape.iter().product::<u64>();
+                match by_element.iter_mut().find(|(element, _)| *element == job.element) {
+                    Some((_, sum)) => *sum += values,
+                    None => by_element.push((job.element, values)),
+                }
+            }
+            by_element.sort_by_key(|(_, values)| std::cmp::Reverse(*values));
+            let elements = by_element.iter().map(|(element, _)| element.to_string()).collect();
+            let bytes = jobs.iter().map(|job| job.bytes).sum();
+            sizes.push(StoredSize { container, dtype, bytes, elements });
+        }
+    }
+    Ok(sizes)
 }
 
 /// Splits the tensors into files of at most `max_bytes` bytes, where `stored_bytes` is the size that a tensor

@@ -1,40 +1,35 @@
 import { expect, test } from 'vitest'
-import { bytesIn, misfit, typeName, typesFor } from '../../www/types'
-import { stored } from './stored'
+import type { StoredSize } from '../../www/engine/protocol/plan'
+import { becomes, isQuantised, QUANTISED, sizeIn, typeName, typesFor } from '../../www/types'
 
-/** The dimensions of Llama 3.2 1B, with 16 layers, and of the demo. */
-const large = { ...stored.model, hidden_size: 2048, intermediate_size: 8192, vocab_size: 128_256, dtype: 'BF16' }
-const demo = stored.model
+const sizes: StoredSize[] = [
+  { container: 'safetensors', dtype: 'f16', bytes: 2_000_000, elements: ['F16'] },
+  { container: 'gguf', dtype: 'q8_0', bytes: 1_062_500, elements: ['Q8_0'] },
+  { container: 'gguf', dtype: 'q4_k_m', bytes: 606_000, elements: ['Q4_K', 'Q6_K'] },
+  { container: 'gguf', dtype: 'q3_k_s', bytes: 562_500, elements: ['Q4_0', 'Q8_0'] },
+  { container: 'gguf', dtype: 'q4_0', bytes: 700_000, elements: ['Q4_0', 'F16'] },
+]
 
-test('quantised types are offered for GGUF alone', () => {
-  const words = (container: 'gguf' | 'safetensors') => typesFor(container).map(([, word]) => word)
-  expect(words('safetensors')).toEqual(['as it is', 'F32', 'F16', 'BF16'])
-  expect(words('gguf').slice(4)).toEqual([
-    'Q8_0, 8.5 bits', 'Q6_K, 6.6 bits', 'Q5_K, 5.5 bits', 'Q5_1, 6 bits', 'Q5_0, 5.5 bits', 'Q4_K, 4.5 bits', 'IQ4_NL, 4.5 bits',
-    'IQ4_XS, 4.3 bits', 'Q4_1, 5 bits', 'Q4_0, 4.5 bits', 'MXFP4, 4.3 bits', 'Q3_K, 3.4 bits', 'Q2_K, 2.6 bits',
-  ])
-  expect([typeName('q4_k'), typeName('keep')]).toEqual(['Q4_K', 'the model\'s own types'])
+test('quantised types are offered for GGUF alone, with the size of the result where that is known', () => {
+  const words = (container: 'gguf' | 'safetensors') => typesFor(container, sizes).map(([, word]) => word)
+  expect(words('safetensors')).toEqual(['as it is', 'F32', 'F16, 2.00\u00a0MB', 'BF16'])
+  expect(words('gguf').slice(0, 8)).toEqual(['as it is', 'F32', 'F16', 'BF16', 'Q8_0, 1.06\u00a0MB', 'Q6_K', 'Q5_K_M', 'Q5_K_S'])
+  expect(typesFor('gguf')).toHaveLength(4 + QUANTISED.length)
+  expect([typeName('q4_k_m'), typeName('keep')]).toEqual(['Q4_K_M', 'the model\'s own types'])
+  expect([isQuantised('q3_k_l'), isQuantised('bf16'), isQuantised('keep')]).toEqual([true, false, false])
 })
 
-test('sizes: floats, blocks, and an output matrix that keeps Q6_K', () => {
-  expect(bytesIn('f32', 'gguf', large, 1000, 1)).toBe(4000)
-  expect(bytesIn('q8_0', 'gguf', large, 1.236e9, 16)).toBeCloseTo(1.236e9 * 8.5 / 8, -3)
-  const head = 128_256 * 2048
-  expect(bytesIn('q4_k', 'gguf', large, 1.236e9, 16)).toBeCloseTo((1.236e9 * 4.5 + head * 2.0625) / 8, -3)
+test('sizes are those of the kind of file and the type', () => {
+  expect(sizeIn(sizes, 'q8_0', 'gguf')?.bytes).toBe(1_062_500)
+  expect(sizeIn(sizes, 'f16', 'gguf')).toBeNull()
+  expect(sizeIn([], 'q8_0', 'gguf')).toBeNull()
 })
 
-test('what is kept has the size it had, but for blocks that leave GGUF', () => {
-  expect(bytesIn('keep', 'gguf', large, 1000, 1)).toBeNull()
-  expect(bytesIn('keep', 'safetensors', { ...large, container: 'gguf', dtype: 'F16' }, 1000, 1)).toBeNull()
-  expect(bytesIn('keep', 'safetensors', { ...large, container: 'gguf', dtype: 'mixed' }, 1000, 1)).toBe(2000)
-})
-
-test('rows that are no whole number of blocks become F16, and that is said', () => {
-  expect(misfit('q4_k', large)).toBeNull()
-  expect(misfit('f16', demo)).toBeNull()
-  expect(misfit('q8_0', demo)).toMatch(/^This model has rows of 172 weights, which are no whole number of Q8_0's blocks of 32/)
-  expect(misfit('q4_k', demo)).toContain('64 and 172')
-  expect(misfit('iq4_xs', { ...large, hidden_size: 2080 })).toContain('rows of 2080 weights, which are no whole number of IQ4_XS\'s blocks of 256')
-  expect(misfit('iq4_nl', { ...large, hidden_size: 2080 })).toBeNull()
-  expect(bytesIn('q4_k', 'gguf', demo, 260_000, 5)).toBe(260_000 * 2)
+test('what the matrices become is said where it is not what the name says', () => {
+  expect(becomes(sizes, 'q8_0', 'gguf')).toBeNull()
+  expect(becomes(sizes, 'f16', 'safetensors')).toBeNull()
+  expect(becomes(sizes, 'q6_k', 'gguf')).toBeNull()
+  expect(becomes(sizes, 'q4_k_m', 'gguf')).toBe('The matrices become Q4_K and Q6_K.')
+  expect(becomes(sizes, 'q3_k_s', 'gguf')).toBe('Rows of this model are no whole number of Q3_K\'s blocks of 256 weights, so that some matrices take another type. The matrices become Q4_0 and Q8_0.')
+  expect(becomes(sizes, 'q4_0', 'gguf')).toContain('Q4_0\'s blocks of 32 weights')
 })

@@ -118,6 +118,8 @@ function planHeader(report: PlanReport) {
   const column = <K extends keyof MergeStep>(key: K, digits: number) => steps.map(step => figures(step[key] as number | null, digits))
   return {
     ...report,
+    // Whoever writes the result opens the model first, and is told the sizes then.
+    sizes: undefined,
     plan: {
       ...plan, sizes: groups.map(group => group.length), weights: follow ? null : weights.map(each => each.map(weight => figures(weight, 9))),
       merged: steps.map(step => step.merged[0]), alpha: column('alpha', 9), similarity: column('similarity', 5), perplexity: column('perplexity', 5),

@@ -4,13 +4,14 @@ import type { CompareReport, CompareRow } from '../engine/protocol/compare'
 import type { DeviceReport } from '../engine/protocol/device'
 import type { ExpertSelection, NamedMethod, Operator, Selection } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
-import type { BlockType, WriteOptions } from '../engine/protocol/output'
-import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts } from '../engine/protocol/plan'
+import type { NumberType, WriteOptions } from '../engine/protocol/output'
+import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts, StoredSize } from '../engine/protocol/plan'
 import type { Quality } from '../engine/protocol/quality'
 import type { CalibrationOptions, PointRule, SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
 import { METRIC_NAMES } from '../matrix/metrics'
 import { EXPERT_SELECTIONS, OPERATORS, SELECTIONS } from '../methods'
+import { QUANTISED } from '../types'
 import {
   either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,
   type Check, type Place,
@@ -20,7 +21,7 @@ const count = integer(0)
 const layers = integer(1, MOST.layers)
 const share = number(0, 1)
 const texts = otherwise(list(text), [])
-const TYPES: readonly BlockType[] = ['q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'iq4_nl', 'iq4_xs', 'q4_1', 'q4_0', 'mxfp4', 'q3_k', 'q2_k']
+const numberType = oneOf<NumberType>('keep', 'f32', 'f16', 'bf16', ...QUANTISED)
 const selection = oneOf(...(Object.keys(SELECTIONS) as Selection[]))
 const operator = oneOf(...(Object.keys(OPERATORS) as Operator[]))
 const container = oneOf('safetensors', 'gguf')
@@ -72,7 +73,8 @@ export const planOptions = openRecord<PlanOptions>({
 
 export const writeOptions: Check<WriteOptions> = (value, at) => {
   const { container: kind, name, ...rest } = openRecord({
-    dtype: oneOf('keep', 'f32', 'f16', 'bf16', ...TYPES), max_shard_bytes: number(1), container: nullable(container), name: nullable(text),
+    dtype: numberType, max_shard_bytes: number(1), container: nullable(container), name: nullable(text),
+    requantise: otherwise<'all' | 'computed' | undefined>(oneOf('all', 'computed'), undefined), importances: otherwise<boolean | undefined>(flag, undefined),
   })(value, at)
   return { ...rest, container: kind ?? 'safetensors', ...(name === null ? {} : { name }) }
 }
@@ -126,7 +128,8 @@ const beforeAfter = record({ before: count, after: count })
 export const planReport: Check<PlanReport> = (value, at) => {
   const report = record<PlanReport>({
     plan: mergePlan, text: textReport, original: quality, merged: quality, dropped: quality, output: writeOptions, warnings: texts, experts: otherwise<RemovedExperts[] | undefined>(list(record<RemovedExperts>({ layer: count, removed: list(count), share: nullable(share) })), undefined),
-    layers: beforeAfter, parameters: beforeAfter, bytes: beforeAfter, device, seconds: number(0), peak_memory_bytes: number(0),
+    layers: beforeAfter, parameters: beforeAfter, bytes: beforeAfter,
+    sizes: otherwise<StoredSize[] | undefined>(list(record<StoredSize>({ container, dtype: numberType, bytes: count, elements: list(text) })), undefined), device, seconds: number(0), peak_memory_bytes: number(0),
   })(value, at)
   const { plan, layers: { before, after } } = report
   if (before !== plan.n_layers || after !== plan.groups.length) refuse([at[0], 'layers'], `says ${before} before and ${after} after, and the plan ${plan.n_layers} and ${plan.groups.length}`)

@@ -5,7 +5,7 @@ import type { MergePlan } from '../engine/protocol/plan'
 import { neededSpace } from '../engine/space'
 import { modelName, resultBytes } from '../save'
 import { keyOf, type Run, type State } from '../state.svelte'
-import { bytesIn } from '../types'
+import { sizeIn } from '../types'
 
 export type Which = 'original' | 'compressed'
 
@@ -60,7 +60,7 @@ async function written(actions: Actions, run: Run, which: Which): Promise<{ file
   const { report } = plan
   const original = which === 'original'
   const dtype = original ? 'keep' : typeOf(state)
-  const bytes = original ? report.bytes.before : bytesIn(dtype, 'gguf', model, report.parameters.after, report.layers.after) ?? resultBytes(state)
+  const bytes = original ? report.bytes.before : sizeIn(report.sizes ?? [], dtype, 'gguf')?.bytes ?? resultBytes(state)
   const options: WriteOptions = { dtype, container: 'gguf', max_shard_bytes: 1e12, name: original ? 'original' : modelName(actions) }
   const job = newJob()
   try {

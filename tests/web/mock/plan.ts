@@ -1,8 +1,9 @@
 import { EVALUATION, PLAN } from '../../../www/defaults'
 import type { DeviceReport } from '../../../www/engine/protocol/device'
 import type { Observe } from '../../../www/engine/protocol/events'
-import type { WriteOptions } from '../../../www/engine/protocol/output'
-import type { MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts } from '../../../www/engine/protocol/plan'
+import type { Container } from '../../../www/engine/protocol/model'
+import type { NumberType, WriteOptions } from '../../../www/engine/protocol/output'
+import type { MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts, StoredSize } from '../../../www/engine/protocol/plan'
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 import type { TextOptions } from '../../../www/engine/protocol/text'
@@ -53,8 +54,19 @@ export async function planOf(maps: SimilarityReport, options: PlanOptions, obser
     layers: { before: model.layers, after: model.layers - removed },
     parameters: { before: model.parameters, after: model.parameters - removed * model.parameters_per_layer },
     bytes: { before: model.bytes, after: model.bytes - removed * model.bytes_per_layer },
+    sizes: sizesOf(model.parameters - removed * model.parameters_per_layer),
     device, seconds: 0.06 * removed, peak_memory_bytes: 44_100_000,
   }
+}
+
+/** As if every row were a whole number of blocks. */
+function sizesOf(parameters: number): StoredSize[] {
+  const floats: [NumberType, number][] = [['keep', 32], ['f32', 32], ['f16', 16], ['bf16', 16]]
+  const quantised: [NumberType, number][] = [['q8_0', 8.5], ['q4_k_m', 4.9], ['q4_0', 4.5]]
+  const stored = (container: Container) => ([dtype, bits]: [NumberType, number]): StoredSize => ({
+    container, dtype, bytes: Math.round(parameters * bits / 8), elements: dtype === 'q4_k_m' ? ['Q4_K', 'Q6_K'] : dtype === 'keep' ? ['F32'] : [dtype.toUpperCase()],
+  })
+  return [...floats.map(stored('safetensors')), ...[...floats, ...quantised].map(stored('gguf'))]
 }
 
 /** The last experts of each layer, whatever the rule. */

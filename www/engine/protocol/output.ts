@@ -2,14 +2,20 @@
 
 import type { Container } from './model'
 
-/** llama.cpp's quantised types that can be written, in GGUF files only. */
-export type BlockType = 'q8_0' | 'q6_k' | 'q5_k' | 'q5_1' | 'q5_0' | 'q4_k' | 'iq4_nl' | 'iq4_xs' | 'q4_1' | 'q4_0' | 'mxfp4' | 'q3_k' | 'q2_k'
-export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | BlockType
+/** Quantised types, in GGUF files only: those of llama-quantize, which give some matrices another type, and others that do not. */
+export type QuantisedType =
+  | 'q8_0' | 'q6_k' | 'q5_k_m' | 'q5_k_s' | 'q5_k' | 'q5_1' | 'q5_0' | 'q4_k_m' | 'q4_k_s' | 'q4_k' | 'iq4_nl' | 'iq4_xs' | 'q4_1' | 'q4_0' | 'mxfp4'
+  | 'q3_k_l' | 'q3_k_m' | 'q3_k_s' | 'q3_k' | 'q2_k'
+export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType
 
 export interface WriteOptions {
   dtype: NumberType
   max_shard_bytes: number
   container: Container
+  /** Whether all matrices take the type, or only those that are computed; `all`. */
+  requantise?: 'all' | 'computed'
+  /** Whether quantised values are encoded by what their columns are multiplied by on the calibration text; true. */
+  importances?: boolean
   /** Name of a GGUF file without its ending. */
   name?: string
 }

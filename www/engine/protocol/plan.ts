@@ -2,7 +2,8 @@
 
 import type { DeviceReport } from './device'
 import type { ExpertSelection, Operator, Selection } from './method'
-import type { WriteOptions } from './output'
+import type { Container } from './model'
+import type { NumberType, WriteOptions } from './output'
 import type { Quality } from './quality'
 import type { TextReport } from './text'
 
@@ -85,6 +86,14 @@ export interface RemovedExperts {
   share: number | null
 }
 
+export interface StoredSize {
+  container: Container
+  dtype: NumberType
+  bytes: number
+  /** Types of the matrices, that of the most parameters first. */
+  elements: string[]
+}
+
 export interface PlanReport {
   plan: MergePlan
   /** What quality was measured on: a text kept for judging where the operator fits to activations, else the calibration text. */
@@ -103,6 +112,8 @@ export interface PlanReport {
   layers: { before: number; after: number }
   parameters: { before: number; after: number }
   bytes: { before: number; after: number }
+  /** Sizes of the result in every kind of file and type that can hold it; absent in reports of older versions. */
+  sizes?: StoredSize[]
   device: DeviceReport
   seconds: number
   peak_memory_bytes: number
