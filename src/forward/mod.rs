@@ -5,6 +5,7 @@ pub mod context;
 mod embedding;
 pub mod expert_use;
 pub mod identity;
+pub mod inputs;
 pub mod pass;
 pub mod runner;
 pub mod sequences;

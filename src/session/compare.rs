@@ -124,7 +124,8 @@ async fn measure(
     let built = build(context, plans.selector.resources(), &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, &options.output)?;
-    let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
+    let config = &context.model.config;
+    let less = (config.parameters_per_layer() + config.input_parameters()) * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
     let scores = reference.scores_of(built.layers).await?;
     row.quality = Some(Quality::compressed(&scores, reference.perplexity()));

@@ -16,7 +16,7 @@ use crate::evaluate::score_all;
 use crate::forward::context::Context;
 use crate::forward::runner::Runner;
 use crate::forward::states::HiddenStates;
-use crate::forward::stream::{Stream, state_bytes};
+use crate::forward::stream::{Stream, shared_key_bytes, state_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
@@ -230,7 +230,9 @@ async fn without_each(
     places: &[usize],
     original: &HiddenStates,
 ) -> Result<Vec<Scores>> {
-    let at_once = CANDIDATE_BYTES / state_bytes(context.model, context.sequences).max(1);
+    let (model, sequences) = (context.model, context.sequences);
+    let each = state_bytes(model, sequences) + shared_key_bytes(model, sequences);
+    let at_once = CANDIDATE_BYTES / each.max(1);
     let at_once = usize::try_from(at_once).unwrap_or(usize::MAX).max(1);
     let mut scores = Vec::with_capacity(places.len());
     for batch in places.chunks(at_once) {
@@ -268,6 +270,7 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
         }
         let leaving = |states: &HiddenStates, layer: &DecoderLayer| HiddenStates {
             chunks: states.chunks.iter().map(|chunk| layer.leaving(chunk.clone())).collect(),
+            beside: states.beside.clone(),
         };
         if let (Some(first), Some(branch)) = (first.take(), branches.first_mut()) {
             // Without the first layer, its scale goes to the second.

@@ -513,6 +513,11 @@ impl Config {
         owners
     }
 
+    /// Returns whether any layer reads keys and values of another, or has an input of its own.
+    pub fn reads_beside(&self) -> bool {
+        self.layer_input.is_some() || self.layers.iter().any(|kind| kind.shares_keys)
+    }
+
     /// Returns the numbers of the keys and values of a token that layers share.
     pub fn shared_numbers(&self) -> usize {
         let kinds = self.owners().into_iter().filter_map(|layer| self.layers.get(layer));
@@ -617,6 +622,12 @@ impl Config {
         3 * width * hidden + biases
     }
 
+    /// Returns the number of embeddings of tokens that are a part of the input of one layer, in numbers; 0 if layers have no
+    /// input of their own. They are not among the tensors of the layer.
+    pub fn input_parameters(&self) -> u64 {
+        self.vocab_size as u64 * self.layer_input.unwrap_or(0) as u64
+    }
+
     /// Returns the number of parameters of an expert, with its row of the router; 0 if no layer has experts.
     pub fn parameters_per_expert(&self) -> u64 {
         let row = self.hidden_size as u64 + u64::from(self.has_biased_experts());
@@ -699,8 +710,8 @@ impl LayerParts {
             (_, None) => vec![true; n_layers],
         };
         let parts = windows.into_iter().zip(rotated).zip(mixers.into_iter().zip(feed_forward)).zip(mlp_widths);
-        let kind = |(layer, (((window, rotates), (mixer, feed_forward)), mlp_width)): (usize, _)| {
-            let window: Option<usize> = window;
+        type Parts = (((Option<usize>, bool), (Mixer, FeedForward)), usize);
+        let kind = |(layer, (((window, rotates), (mixer, feed_forward)), mlp_width)): (usize, Parts)| {
             let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });
             let shares_keys = layer + n_sharing >= n_layers;
             LayerKind { rope, window, mixer, feed_forward, mlp_width, shares_keys }

@@ -4,5 +4,6 @@
 pub mod fetch;
 pub mod new_experts;
 pub mod new_layer;
+pub mod sliced;
 pub mod storage;
 pub mod whole;
