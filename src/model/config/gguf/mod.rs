@@ -541,8 +541,8 @@ mod tests {
         let mut refusals = Vec::new();
         for (name, value, expected) in [
             ("expert_count", Value::U32(128), "with experts"),
-            ("attention.shared_kv_layers", Value::U32(1), "such as E2B and E4B"),
-            ("embedding_length_per_layer_input", Value::U32(256), "such as E2B and E4B"),
+            ("attention.shared_kv_layers", Value::U32(1), "llama.cpp gives layer 1"),
+            ("attention.shared_kv_layers", Value::U32(2), "is 2 in a model of 2 layers"),
             ("attention.value_length_swa", Value::U32(32), "where heads are 16 wide"),
             ("rope.dimension_count", Value::U32(8), "where heads are 32 wide"),
             ("attention.sliding_window_pattern", Value::U32(2), "not there as a list"),
