@@ -41,7 +41,9 @@ impl InputRows {
         let source = model.shard(entry)?;
         let width = model.config.layer_input.unwrap_or(0);
         let one = Columns::of(entry.element, layer * width, width)?.bytes.max(1) * ids.len().max(1) as u64;
-        let n = usize::try_from(HELD_BYTES / one).unwrap_or(1).clamp(1, model.config.n_layers.saturating_sub(layer).max(1));
+        let n = usize::try_from(HELD_BYTES / one)
+            .unwrap_or(1)
+            .clamp(1, model.config.n_layers.saturating_sub(layer).max(1));
         let columns = Columns::of(entry.element, layer * width, n * width)?;
         let row_bytes = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
         let mut rows = Vec::with_capacity(ids.len());

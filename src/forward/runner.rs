@@ -62,7 +62,8 @@ impl<'a> Runner<'a> {
     pub async fn embed(&self, sequences: &Sequences) -> Result<HiddenStates> {
         let hidden = self.model.config.hidden_size;
         let rows = EmbeddingRows::read(self.model, sequences.ids()).await?;
-        let of_chunks = || sequences.ids().chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens());
+        let of_chunks =
+            || sequences.ids().chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens());
         let chunks = of_chunks()
             .map(|ids| {
                 let mut values: Vec<f32> = Vec::with_capacity(ids.len() * hidden);
@@ -80,9 +81,13 @@ impl<'a> Runner<'a> {
         let mut states = HiddenStates::alone(chunks);
         if self.model.config.layer_input.is_some() {
             let of_chunks = states.chunks.iter().zip(of_chunks());
-            let embedded =
-                of_chunks.map(|(states, ids)| Embedded { ids: Arc::new(ids.to_vec()), states: states.clone() });
-            states.beside.iter_mut().zip(embedded).for_each(|(slot, embedded)| slot.embedded = Some(embedded));
+            let embedded = of_chunks
+                .map(|(states, ids)| Embedded { ids: Arc::new(ids.to_vec()), states: states.clone() });
+            states
+                .beside
+                .iter_mut()
+                .zip(embedded)
+                .for_each(|(slot, embedded)| slot.embedded = Some(embedded));
         }
         Ok(states)
     }
@@ -159,9 +164,9 @@ impl<'a> Runner<'a> {
             let (chunks, beside) = after.into_iter().unzip();
             return Ok(HiddenStates { chunks, beside });
         }
-        let between = states.with_beside().map(|(x, beside)| {
-            layer.after_attention_and_beside(x.clone(), &self.positions, beside)
-        });
+        let between = states
+            .with_beside()
+            .map(|(x, beside)| layer.after_attention_and_beside(x.clone(), &self.positions, beside));
         let (between, beside): (Vec<Tensor<2>>, Vec<Beside>) =
             between.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let shapes = states.chunks.iter().map(|x| x.dims());

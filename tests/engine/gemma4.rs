@@ -17,8 +17,8 @@ use laminate::plan::{Operator, Selection};
 use laminate::protocol::events::Stage;
 use laminate::protocol::model::ModelReport;
 use laminate::{
-    CalibrationOptions, Error, Method, Model, PlanOptions, RunOptions, Session, Silent, TextOptions,
-    WriteOptions,
+    CalibrationOptions, Error, Method, Model, Observer, PlanOptions, RunOptions, Session, Silent,
+    TextOptions, WriteOptions,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -139,7 +139,7 @@ fn refused(name: &str, edit: impl FnOnce(&mut Value), expected: &str) {
     edit(&mut config);
     files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
     match open_files(&files).map(|model| model.config.n_layers) {
-        Err(Error::Unsupported(message) | Error::Format(message)) => {
+        Err(Error::Unsupported(message) | Error::Format(message) | Error::Shape(message)) => {
             assert!(message.contains(expected), "{message}");
         }
         other => panic!("{other:?} for {expected}"),
@@ -159,7 +159,7 @@ fn what_is_not_handled_is_refused_by_name() {
     refused(DENSE, unsaid, "embed_tokens_per_layer.weight is in none");
     refused(DENSE, |c| c["num_kv_shared_layers"] = 4.into(), "num_kv_shared_layers is 4");
     refused(SMALL, |c| c["num_kv_shared_layers"] = 5.into(), "without a window read the keys");
-    refused(SMALL, |c| c["hidden_size_per_layer_input"] = 16.into(), "has shape [512, 48]");
+    refused(SMALL, |c| c["hidden_size_per_layer_input"] = 16.into(), "has shape [48, 48]");
     refused(SMALL, |c| c["use_double_wide_mlp"] = false.into(), "layers.3.mlp");
     refused(DENSE, |c| c["use_bidirectional_attention"] = "all".into(), "use_bidirectional_attention");
     let windowed = |c: &mut Value| c["layer_types"][3] = "sliding_attention".into();
@@ -278,6 +278,10 @@ fn greedy_continuations_do_not_depend_on_the_cache() {
     }
 }
 
+fn kept_in<'a>(store: &MemoryParts, observer: &'a dyn Observer) -> RunOptions<'a> {
+    RunOptions::watched_by(observer).kept_in(Some(Box::new(store.clone())))
+}
+
 #[test]
 fn a_run_stopped_after_any_layer_ends_in_the_same_numbers() {
     let [files, _] = small();
@@ -293,14 +297,13 @@ fn a_run_stopped_after_any_layer_ends_in_the_same_numbers() {
     let whole = found(run(session().similarity(&options, &Silent)).unwrap());
     for layer in 1..=6 {
         let store = MemoryParts::default();
-        let kept =
-            |observer| RunOptions::watched_by(observer).kept_in(Some(Box::new(store.clone())));
         let stop = StopAt(Stage::Capture, layer);
-        assert_eq!(run(session().similarity(&options, kept(&stop))).unwrap_err(), Error::Cancelled);
+        let stopped = run(session().similarity(&options, kept_in(&store, &stop)));
+        assert_eq!(stopped.unwrap_err(), Error::Cancelled);
         let bytes: usize = store.parts.borrow().values().map(Vec::len).sum();
         let estimate = run(session().estimate(&options)).unwrap();
         assert!((bytes as u64) < estimate.checkpoint_bytes, "{bytes} of {}", estimate.checkpoint_bytes);
-        let report = run(session().similarity(&options, kept(&Silent))).unwrap();
+        let report = run(session().similarity(&options, kept_in(&store, &Silent))).unwrap();
         assert_eq!(found(report), whole, "stopped before layer {layer}");
     }
     // Keys and values of a layer with a window and of one without, of one head of 16 and of one of 32.
@@ -359,15 +362,18 @@ fn tables_of_all_layers_are_cut_where_layers_go() {
                 (&dropped, vec![vec![1], vec![2], vec![4], vec![5]]),
                 (&averaged, vec![vec![0, 1], vec![2], vec![3, 4], vec![5]]),
             ] {
-                // The similarity says how much of each is in an average, which the scalars of norms give away.
+                // The similarity says how much of each is in an average, and rows of the other tensor give it away.
                 let share = |place: usize, group: &[usize]| -> Vec<f32> {
                     let [first, second] = group else { return vec![1.0] };
-                    let of = |model: &Model, layer| run(read_f32(model, layer, Role::InputProjection)).unwrap();
+                    let of =
+                        |model: &Model, layer| run(read_f32(model, layer, Role::InputProjection)).unwrap();
                     let (a, b, c) = (of(&original, *first), of(&original, *second), of(new, place));
-                    let (i, _) = a.iter().zip(&b).enumerate().map(|(i, (a, b))| (i, (a - b).abs())).fold(
-                        (0, 0.0),
-                        |most, each| if each.1 > most.1 { each } else { most },
-                    );
+                    let (i, _) = a
+                        .iter()
+                        .zip(&b)
+                        .enumerate()
+                        .map(|(i, (a, b))| (i, (a - b).abs()))
+                        .fold((0, 0.0), |most, each| if each.1 > most.1 { each } else { most });
                     let alpha = (c[i] - b[i]) / (a[i] - b[i]);
                     vec![alpha, 1.0 - alpha]
                 };
@@ -383,7 +389,8 @@ fn tables_of_all_layers_are_cut_where_layers_go() {
                     }
                 }
                 for (place, group) in groups.iter().enumerate().filter(|(_, group)| group.len() == 1) {
-                    let of = |model: &Model, layer| run(read_f32(model, layer, Role::InputProjection)).unwrap();
+                    let of =
+                        |model: &Model, layer| run(read_f32(model, layer, Role::InputProjection)).unwrap();
                     assert_eq!(of(new, place), of(&original, group[0]), "layer {place}");
                 }
             }
@@ -467,7 +474,11 @@ fn a_file_whose_keys_llama_cpp_would_mistake_is_a_directory() {
     let mut config: Value = serde_json::from_slice(&files["config.json"]).unwrap();
     // Layers of other widths than the tensors: only the settings are asked.
     config["layer_types"] = json!([
-        "sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "sliding_attention",
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+        "sliding_attention",
+        "sliding_attention",
         "full_attention"
     ]);
     files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
@@ -475,7 +486,10 @@ fn a_file_whose_keys_llama_cpp_would_mistake_is_a_directory() {
     let groups: Vec<Vec<usize>> = (0..6).map(|layer| vec![layer]).collect();
     config.to_config_json(&groups, None).unwrap();
     let message = config.to_metadata(&groups, None).unwrap_err().to_string();
-    assert!(message.contains("llama.cpp gives layer 3") && message.contains("Hugging Face folder"), "{message}");
+    assert!(
+        message.contains("llama.cpp gives layer 3") && message.contains("Hugging Face folder"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -517,9 +531,10 @@ fn the_decoder_of_a_model_with_encoders_is_cut_likewise() {
     });
     files.insert("config.json".to_owned(), serde_json::to_vec(&whole).unwrap());
     let tensors = SafeTensors::deserialize(&files["model.safetensors"]).unwrap();
-    let views = tensors.tensors().into_iter().map(|(name, view)| {
-        (name.replacen("model.", "model.language_model.", 1), view)
-    });
+    let views = tensors
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name.replacen("model.", "model.language_model.", 1), view));
     let bytes = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
     files.insert("model.safetensors".to_owned(), bytes);
     let rows = [(0..12u32).map(|i| 1 + 37 * i).collect::<Vec<u32>>()];
@@ -532,4 +547,33 @@ fn the_decoder_of_a_model_with_encoders_is_cut_likewise() {
     let tensors = SafeTensors::deserialize(&new["model.safetensors"]).unwrap();
     let table = tensors.tensor("model.language_model.embed_tokens_per_layer.weight").unwrap();
     assert_eq!(table.shape(), [512, 40]);
+}
+
+/// 35 layers of which the last 20 share keys, four with a window to one without: the depth of E2B.
+#[test]
+fn of_many_layers_all_but_three_can_go_in_both_kinds_of_files() {
+    let mut files = hugging_face(SMALL, "config.json");
+    let mut config: Value = serde_json::from_slice(&files["config.json"]).unwrap();
+    let kind = |layer: usize| if layer % 5 == 4 { "full_attention" } else { "sliding_attention" };
+    config["num_hidden_layers"] = 35.into();
+    config["num_kv_shared_layers"] = 20.into();
+    config["layer_types"] = (0..35).map(kind).collect();
+    files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
+    let config = laminate::Config::parse(&files["config.json"]).unwrap();
+    assert_eq!((config.owners(), config.last_that_stays()), (vec![13, 14], Some(34)));
+    let without = |gone: &[usize]| {
+        let groups: Vec<Vec<usize>> =
+            (0..35).filter(|layer| !gone.contains(layer)).map(|layer| vec![layer]).collect();
+        let json = config.to_config_json(&groups, None)?;
+        Ok::<_, Error>((serde_json::from_slice::<Value>(&json).unwrap(), config.to_metadata(&groups, None)?))
+    };
+    for layer in 0..35 {
+        assert_eq!(without(&[layer]).is_err(), [13, 14, 34].contains(&layer), "layer {layer}");
+    }
+    let (json, metadata) = without(&[2, 3, 20, 21, 22]).unwrap();
+    assert_eq!((&json["num_kv_shared_layers"], &json["num_hidden_layers"]), (&json!(17), &json!(30)));
+    assert_eq!(metadata.get("gemma4.attention.shared_kv_layers").unwrap().as_u64(), Some(17));
+    let widths = metadata.get("gemma4.feed_forward_length").unwrap().as_array().unwrap();
+    let widths: Vec<u64> = widths.iter().filter_map(|value| value.as_u64()).collect();
+    assert_eq!(widths, [vec![32; 13], vec![64; 17]].concat());
 }

@@ -240,11 +240,13 @@ async fn replaced(
         let [_, beside] = chunk.beside;
         let lengths = match part {
             Part::Attention => {
-                let contexts = uploaded.contexts(chunk.entering.clone(), walker.runner.positions(), beside)?;
+                let contexts =
+                    uploaded.contexts(chunk.entering.clone(), walker.runner.positions(), beside)?;
                 new.output().forward(contexts)?
             }
             Part::Mlp => {
-                let between = uploaded.after_attention(chunk.entering.clone(), walker.runner.positions(), beside)?;
+                let between =
+                    uploaded.after_attention(chunk.entering.clone(), walker.runner.positions(), beside)?;
                 new.down()?.forward(uploaded.activations(uploaded.read_by_mlp(chunk.entering, &between))?)?
             }
         };

@@ -338,9 +338,7 @@ mod tests {
     fn a_candidate_is_the_model_without_the_layer() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/architectures");
         // Layers whose keys others read stay.
-        for (name, gone, stay) in
-            [("gemma4_dense", [1, 2], &[] as &[usize]), ("gemma4", [0, 4], &[1, 2])]
-        {
+        for (name, gone, stay) in [("gemma4_dense", [1, 2], &[] as &[usize]), ("gemma4", [0, 4], &[1, 2])] {
             let files = open_path(&data.join(name).join("model.gguf")).unwrap();
             let model = block_on(Model::open("m", &files)).unwrap();
             let rows: Vec<Vec<u32>> = (0..3).map(|row| (0..12).map(|i| 1 + 37 * i + row).collect()).collect();

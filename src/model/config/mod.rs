@@ -507,7 +507,8 @@ impl Config {
 
     /// Returns the layers whose keys and values others read, ascending; none for most models.
     pub fn owners(&self) -> Vec<usize> {
-        let is_read = |place: &usize| self.layers.iter().any(|kind| kind.shares_keys && kind.key_place() == *place);
+        let is_read =
+            |place: &usize| self.layers.iter().any(|kind| kind.shares_keys && kind.key_place() == *place);
         let mut owners: Vec<usize> = (0..2).filter(is_read).filter_map(|place| self.owner(place)).collect();
         owners.sort_unstable();
         owners
@@ -672,7 +673,8 @@ fn not_dense(architecture: &Architecture) -> String {
 /// of the last layer that has its own to layers without a window, and those of the one before it to layers with one.
 fn misread_keys(kinds: &[LayerKind]) -> Option<usize> {
     let own: Vec<&LayerKind> = kinds.iter().filter(|kind| !kind.shares_keys).collect();
-    let theirs = |kind: &LayerKind| own.len().checked_sub(2 - kind.key_place()).and_then(|place| own.get(place));
+    let theirs =
+        |kind: &LayerKind| own.len().checked_sub(2 - kind.key_place()).and_then(|place| own.get(place));
     let is_read = |kind: &LayerKind| theirs(kind).is_some_and(|read| read.key_place() == kind.key_place());
     kinds.iter().position(|kind| kind.shares_keys && !is_read(kind))
 }
@@ -709,7 +711,8 @@ impl LayerParts {
             (_, Some(rotated)) => rotated,
             (_, None) => vec![true; n_layers],
         };
-        let parts = windows.into_iter().zip(rotated).zip(mixers.into_iter().zip(feed_forward)).zip(mlp_widths);
+        let parts =
+            windows.into_iter().zip(rotated).zip(mixers.into_iter().zip(feed_forward)).zip(mlp_widths);
         type Parts = (((Option<usize>, bool), (Mixer, FeedForward)), usize);
         let kind = |(layer, (((window, rotates), (mixer, feed_forward)), mlp_width)): (usize, Parts)| {
             let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });

@@ -251,7 +251,8 @@ impl Model {
     /// Returns the stored size of the tensors of layer `layer` in bytes, with the embeddings of tokens that are a part of its
     /// own input.
     pub fn layer_bytes(&self, layer: usize) -> u64 {
-        let inputs = self.tensor(TensorId::InputEmbedding).map_or(0, |t| t.bytes / self.config.n_layers as u64);
+        let inputs =
+            self.tensor(TensorId::InputEmbedding).map_or(0, |t| t.bytes / self.config.n_layers as u64);
         let of_layer = self.tensors.iter().filter(|t| t.id.layer() == Some(layer));
         of_layer.map(|t| t.bytes).sum::<u64>() + inputs
     }

@@ -4,7 +4,8 @@ mod names;
 mod role;
 
 use self::names::{
-    EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, OF_ALL_LAYERS, expert, in_layer, is_in_turns, layer_prefix, pick, stacked,
+    EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, OF_ALL_LAYERS, expert, in_layer, is_in_turns, layer_prefix,
+    pick, stacked,
 };
 use super::Config;
 use super::architectures::{Architecture, ExpertNames};
@@ -56,13 +57,10 @@ pub struct Joined {
 }
 
 /// A tensor that holds no rows yet.
-const ONE: Joined =
-    Joined { layer: 0, roles: &[], of_experts: false, of_all_layers: false, in_turns: false };
+const ONE: Joined = Joined { layer: 0, roles: &[], of_experts: false, of_all_layers: false, in_turns: false };
 
 /// Returns the tensors of models of `architecture` that hold rows of all layers, as in [`OF_ALL_LAYERS`].
-fn of_all_layers(
-    architecture: &Architecture,
-) -> &'static [(&'static [Role], &'static str, &'static str)] {
+fn of_all_layers(architecture: &Architecture) -> &'static [(&'static [Role], &'static str, &'static str)] {
     if architecture.layer_inputs.is_some() { &OF_ALL_LAYERS } else { &[] }
 }
 

@@ -82,11 +82,8 @@ pub(super) const MODEL_NAMES: [(TensorId, &str, &str); 8] = [
 
 /// Tensors that hold the rows of a role of all layers, those of one layer after those of another: the role, name in a
 /// Hugging Face model, and name in a GGUF file.
-pub(super) const OF_ALL_LAYERS: [(&[Role], &str, &str); 1] = [(
-    &[Role::InputProjection],
-    "model.per_layer_model_projection.weight",
-    "per_layer_model_proj.weight",
-)];
+pub(super) const OF_ALL_LAYERS: [(&[Role], &str, &str); 1] =
+    [(&[Role::InputProjection], "model.per_layer_model_projection.weight", "per_layer_model_proj.weight")];
 
 /// Tensors of a layer that hold the rows of several roles one after the other in some GGUF files of any architecture:
 /// llama.cpp reads the roles together or apart. See [`Architecture::joined`].

@@ -187,8 +187,7 @@ const AROUND_EXPERTS: [Role; 6] =
 pub(super) const GATE_AND_UP: [Role; 2] = [Role::Gate, Role::Up];
 
 /// Roles of the input that a layer has of its own.
-const OF_INPUT: [Role; 4] =
-    [Role::InputProjection, Role::InputGate, Role::InputOutput, Role::InputAfterNorm];
+const OF_INPUT: [Role; 4] = [Role::InputProjection, Role::InputGate, Role::InputOutput, Role::InputAfterNorm];
 
 /// Roles of keys and values, which layers lack that read those of others.
 const OF_KEYS: [Role; 5] = [Role::Key, Role::KeyBias, Role::KeyNorm, Role::Value, Role::ValueBias];

@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn slices_are_cut_and_mixed() {
         let [q8, q4] = [BlockType::Q8_0, BlockType::Q4_0].map(Element::Block);
-        for (from, width, n) in [(Element::F32, 3, 4), (Element::Bf16, 8, 4), (q8, 32, 3), (q4, 64, 2), (q8, 8, 8)] {
+        for (from, width, n) in
+            [(Element::F32, 3, 4), (Element::Bf16, 8, 4), (q8, 32, 3), (q4, 64, 2), (q8, 8, 8)]
+        {
             let stored = Stored { element: from, bytes: encode(from, &row(width * n)).unwrap() };
             let all = stored.to_f32().unwrap();
             let part = |layer: usize| &all[layer * width..(layer + 1) * width];

@@ -10,10 +10,10 @@ use crate::Result;
 use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::kept_point_bytes;
 use crate::device::Accelerator;
+use crate::forward::inputs::HELD_BYTES;
 use crate::forward::runner::Runner;
 use crate::forward::sequences::Sequences;
 use crate::forward::states::{sequences_per_chunk, to_host};
-use crate::forward::inputs::HELD_BYTES;
 use crate::forward::stream::{n_kept_states, shared_key_bytes, state_bytes};
 use crate::model::Model;
 use crate::model::layers::attention::scores_bytes;
@@ -84,7 +84,9 @@ pub fn estimate(
     // Keys and values that layers share exist once, and are kept with the states of each depth.
     let shared_keys = shared_key_bytes(model, sequences);
     let kept_keys = n_kept_states(model, sequences, config.n_layers) as u64 * shared_keys;
-    let inputs = if config.layer_input.is_some() { 2 * HELD_BYTES } else { 0 };
+    let of_tokens = 4 * config.layer_input.unwrap_or(0) as u64 * n_tokens.min(config.vocab_size) as u64;
+    let inputs = 2 * (of_tokens * config.n_layers as u64).min(HELD_BYTES.max(of_tokens))
+        + 8 * config.layer_input.unwrap_or(0) as u64 * n_tokens as u64;
     let state_bytes = n_states * state_bytes(model, sequences) + shared_keys + inputs;
 
     let n_points = sequences.count() * rule.per_sequence();

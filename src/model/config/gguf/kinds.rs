@@ -2,8 +2,8 @@
 
 use super::keys::Keys;
 use super::{
-    DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS, EXPERTS, KEY_HEADS, MAMBA, MLP_WIDTH, ROTATES, SHARING, WINDOW,
-    WINDOWED_LAYERS,
+    DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS, EXPERTS, KEY_HEADS, MAMBA, MLP_WIDTH, ROTATES, SHARING,
+    WINDOW, WINDOWED_LAYERS,
 };
 use crate::Result;
 use crate::format::gguf::{Array, Value};
@@ -21,7 +21,8 @@ impl Keys<'_> {
         match self.list(MLP_WIDTH) {
             Some(list) if architecture.shares_keys && list.len() == n_layers => {
                 let width = |value: &Value| value.as_u64().and_then(sensible_size);
-                let bad = || self.bad(format!("{} has an entry that is no sensible size", self.key(MLP_WIDTH)));
+                let bad =
+                    || self.bad(format!("{} has an entry that is no sensible size", self.key(MLP_WIDTH)));
                 list.iter().map(|value| width(value).ok_or_else(bad)).collect()
             }
             _ => Ok(vec![self.size(MLP_WIDTH)?; n_layers]),

@@ -171,7 +171,8 @@ impl Config {
         if architecture.full_heads.is_some() {
             let [windowed, kv_heads] = keys.heads_by_window(&layers, n_heads)?;
             let has_own = |(_, kind): &(usize, &LayerKind)| kind.window.is_none() && !kind.shares_keys;
-            let full: Vec<usize> = layers.iter().enumerate().filter(has_own).map(|(layer, _)| layer).collect();
+            let full: Vec<usize> =
+                layers.iter().enumerate().filter(has_own).map(|(layer, _)| layer).collect();
             let without_values = full.iter().filter(|layer| !facts.valued.contains(layer)).count();
             let full = full.len();
             if without_values > 0 && without_values < full {
@@ -210,7 +211,11 @@ impl Config {
             },
             mxfp4_experts: false,
             mamba: architecture.mamba.map(|_| keys.mamba()).transpose()?,
-            layer_input: architecture.layer_inputs.map(|_| keys.optional_count(INPUT_WIDTH)).transpose()?.flatten(),
+            layer_input: architecture
+                .layer_inputs
+                .map(|_| keys.optional_count(INPUT_WIDTH))
+                .transpose()?
+                .flatten(),
             short_convolution: architecture
                 .short_convolution
                 .map(|_| keys.size(CONVOLUTION_TAPS))

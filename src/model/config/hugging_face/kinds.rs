@@ -7,8 +7,8 @@ use super::keys::Keys;
 use super::{
     ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME, CONVOLUTION,
     CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, FULL_HEADS, HEADS,
-    INPUT_VOCABULARY_KEY, LAYER_TYPES_KEY, LINEAR_ATTENTION, MLP_LAYERS_KEY, NORMALISED_KEY, OF_KINDS, PER_LAYER_KEY,
-    ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WINDOWED,
+    INPUT_VOCABULARY_KEY, LAYER_TYPES_KEY, LINEAR_ATTENTION, MLP_LAYERS_KEY, NORMALISED_KEY, OF_KINDS,
+    PER_LAYER_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WINDOWED,
 };
 use crate::model::architectures::{
     self, Architecture, DeltaNetLayers, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
@@ -155,7 +155,12 @@ impl Keys<'_> {
 
     /// Reads the width of the input that each layer has of its own, `usual` where the key is absent; `None` if layers have
     /// none. Their table has a row for each of `vocab_size` tokens; `usual_rows` where nothing is said.
-    pub(super) fn layer_input(&self, usual: usize, usual_rows: usize, vocab_size: usize) -> Result<Option<usize>> {
+    pub(super) fn layer_input(
+        &self,
+        usual: usize,
+        usual_rows: usize,
+        vocab_size: usize,
+    ) -> Result<Option<usize>> {
         let [key, ..] = OF_KINDS;
         let width = match self.0.get(key) {
             None => Some(usual),

@@ -8,10 +8,9 @@ use super::rope::SHARE_KEY;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
     CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, FULL_HEADS, HEADS,
-    INPUT_VOCABULARY_KEY,
-    LAYER_TYPES_KEY, LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY, NORMALISED_KEY, OF_KINDS,
-    PER_LAYER_KEY, PLAIN_ATTENTION, QUANTISED_KEY, ROPE_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY,
-    TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    INPUT_VOCABULARY_KEY, LAYER_TYPES_KEY, LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY,
+    NORMALISED_KEY, OF_KINDS, PER_LAYER_KEY, PLAIN_ATTENTION, QUANTISED_KEY, ROPE_KEY, ROTATED_KEY,
+    STATES_KEY, STEP_RANK_KEY, TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
@@ -67,7 +66,8 @@ impl Config {
         let [_, sharing_key, ..] = OF_KINDS;
         if raw.contains_key(sharing_key) {
             let sharing: Vec<bool> = self.layers.iter().map(|kind| kind.shares_keys).collect();
-            let sharing = regroup(sharing_key, &sharing, groups)?.into_iter().filter(|shares| *shares).count();
+            let sharing =
+                regroup(sharing_key, &sharing, groups)?.into_iter().filter(|shares| *shares).count();
             raw.insert(sharing_key.into(), sharing.into());
         }
         if let Some(Value::Object(entries)) = raw.get_mut(PER_LAYER_KEY) {
@@ -244,7 +244,8 @@ impl Config {
         let of = |shares: bool| self.layers.iter().filter(move |kind| kind.shares_keys == shares);
         let width = of(false).next().map_or(self.intermediate_size, |kind| kind.mlp_width);
         let wide = of(true).next().map_or(width, |kind| kind.mlp_width);
-        let is_said = of(false).all(|kind| kind.mlp_width == width) && of(true).all(|kind| kind.mlp_width == wide);
+        let is_said =
+            of(false).all(|kind| kind.mlp_width == width) && of(true).all(|kind| kind.mlp_width == wide);
         if !is_said || ![width, 2 * width].contains(&wide) {
             return Err(Error::Unsupported(format!(
                 "the model's MLPs are of widths that {CONFIG_NAME} cannot say; write a .gguf file instead"
