@@ -221,7 +221,7 @@ impl Writer<'_> {
             let rows = read_checked(source.as_ref(), entry.offset + at, length).await?;
             check_finite(&entry.name, entry.element, &rows)?;
             let mut bytes = Vec::with_capacity(rows.len());
-            for row in rows.chunks(row as usize) {
+            for row in rows.chunks((row as usize).max(1)) {
                 bytes.extend(sliced(row, [entry.element, job.element], &mixes, width)?);
             }
             self.append(&bytes).await?;

@@ -269,7 +269,8 @@ impl TensorId {
             }
             TensorId::FinalNorm => vec![config.hidden_size as u64],
             TensorId::InputEmbedding => {
-                vec![config.vocab_size as u64, (config.n_layers * config.layer_input.unwrap_or(0)) as u64]
+                let width = config.layer_input.unwrap_or(0) as u64;
+                vec![config.vocab_size as u64, config.n_layers as u64 * width]
             }
             TensorId::InputNorm => vec![config.layer_input.unwrap_or(0) as u64],
             TensorId::RotaryDivisors | TensorId::ShortDivisors | TensorId::LongDivisors => {
