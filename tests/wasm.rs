@@ -148,13 +148,14 @@ macro_rules! fixture {
 
 /// One architecture for each thing that layers do: windows, caps, norms after, norms after rotation, partial rotation,
 /// queries that grow, experts, Mamba mixers, short convolutions, delta nets, attention and MLP side by side,
-/// scores without keys.
+/// scores without keys, inputs of layers, keys of other layers.
 #[wasm_bindgen_test]
 async fn every_kind_of_layer_computes_what_transformers_does_on_every_device() {
     for (preference, accelerator) in accelerators().await {
         for (name, file, golden) in [
             fixture!("gemma2"),
             fixture!("gemma3"),
+            fixture!("gemma4"),
             fixture!("gemma4_dense"),
             fixture!("olmo2"),
             fixture!("hunyuan"),

@@ -9,7 +9,7 @@ use super::states::to_host;
 use crate::Result;
 use crate::error::OrInternal;
 use crate::model::importances::{Columns, Importances, LayerImportances};
-use crate::model::layers::inputs::{Inputs, Read, Squares, check_finite};
+use crate::model::layers::record::{Read, Record, Squares, check_finite};
 use crate::model::tensors::{OF_EXPERTS, Role};
 use crate::model::weights::new_layer::NewLayer;
 use crate::protocol::events::{Stage, Unit};
@@ -24,8 +24,8 @@ use crate::protocol::events::{Stage, Unit};
 /// [`Error::Device`](crate::Error::Device) if the device fails.
 pub async fn collect(context: &Context<'_>, layers: &[NewLayer]) -> Result<Importances> {
     let Context { model, accelerator, sequences, storage, observer, .. } = *context;
-    let inputs = Inputs::default();
-    let runner = Runner::new(model, accelerator, sequences.tokens())?.recording(inputs.clone());
+    let record = Record::default();
+    let runner = Runner::new(model, accelerator, sequences.tokens())?.recording(record.clone());
     let mut states = runner.embed(sequences, context.storage).await?;
     let mut ahead = runner.ahead(layers, storage)?;
     let mut collected = Vec::with_capacity(layers.len());
@@ -36,7 +36,7 @@ pub async fn collect(context: &Context<'_>, layers: &[NewLayer]) -> Result<Impor
         let uploaded = ahead.next().await?.or_internal("a layer of the model was not read")?;
         states = runner.forward(&uploaded, &states).await?;
         let experts = layer.all_experts(&model.config)?.count();
-        collected.push(Arc::new(recorded(&inputs, experts).await?));
+        collected.push(Arc::new(recorded(&record, experts).await?));
     }
     observer.progress(Stage::Plan, total, total, Unit::Layers, format!("{total} layers")).await?;
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -56,14 +56,14 @@ struct Sums {
     of_experts: bool,
 }
 
-/// Takes what the products of a layer with `experts` experts read out of `inputs`, and adds it up.
+/// Takes what the products of a layer with `experts` experts read out of `record`, and adds it up.
 ///
 /// # Errors
 /// [`Error::Numeric`](crate::Error::Numeric) if it is not finite, [`Error::Device`](crate::Error::Device) if the device
 /// fails, and [`Error::Internal`](crate::Error::Internal) if the layer has fewer experts.
-pub async fn recorded(inputs: &Inputs, experts: usize) -> Result<LayerImportances> {
+pub async fn recorded(record: &Record, experts: usize) -> Result<LayerImportances> {
     let mut all: BTreeMap<Role, Sums> = BTreeMap::new();
-    for Read { role, expert, rows, factor, squares } in inputs.take() {
+    for Read { role, expert, rows, factor, squares } in record.take() {
         let squares = match squares {
             Squares::Host(squares) => squares,
             Squares::Device(squares) => {

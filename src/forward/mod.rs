@@ -6,6 +6,7 @@ mod embedding;
 pub mod expert_use;
 pub mod identity;
 pub mod importances;
+pub mod inputs;
 pub mod pass;
 pub mod runner;
 pub mod sequences;

@@ -1,5 +1,8 @@
 //! Embedding of token sequences, and layers that are read, uploaded and run one after the other.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, TensorData};
 
 use super::sequences::Sequences;
@@ -8,12 +11,14 @@ use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::forward::embedding::EmbeddingRows;
 use crate::forward::expert_use::ExpertWatch;
+use crate::forward::inputs::InputTable;
 use crate::forward::states::{HiddenStates, sequences_per_chunk, to_host};
 use crate::model::Model;
 use crate::model::layers::attention::Positions;
+use crate::model::layers::beside::{Beside, Embedded};
 use crate::model::layers::decoder::DecoderLayer;
-use crate::model::layers::inputs::Inputs;
 use crate::model::layers::mixer::Past;
+use crate::model::layers::record::Record;
 use crate::model::weights::fetch::{ExpertFetch, LayerFetch, LayerTensors};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
@@ -25,7 +30,9 @@ pub struct Runner<'a> {
     positions: Positions,
     watch: Option<&'a ExpertWatch>,
     /// Where what the products of uploaded layers read is recorded, if it is.
-    inputs: Option<Inputs>,
+    record: Option<Record>,
+    /// Embeddings that are a part of the inputs of layers, as far as they were read.
+    inputs: RefCell<InputTable>,
 }
 
 impl<'a> Runner<'a> {
@@ -35,7 +42,8 @@ impl<'a> Runner<'a> {
     /// Those of [`Positions::new`].
     pub fn new(model: &'a Model, accelerator: &'a Accelerator, tokens: usize) -> Result<Self> {
         let positions = Positions::new(&model.config, tokens, accelerator.device())?;
-        Ok(Self { model, accelerator, positions, watch: None, inputs: None })
+        let inputs = RefCell::default();
+        Ok(Self { model, accelerator, positions, watch: None, record: None, inputs })
     }
 
     /// Sets where the use of experts is recorded, if it is. Only unchanged layers may be run then.
@@ -44,10 +52,10 @@ impl<'a> Runner<'a> {
         Self { watch, ..self }
     }
 
-    /// Sets where what the products of the layers read is recorded. It must be [taken out](Inputs::take) after each layer.
+    /// Sets where what the products of the layers read is recorded. It must be [taken out](Record::take) after each layer.
     #[must_use]
-    pub fn recording(self, inputs: Inputs) -> Self {
-        Self { inputs: Some(inputs), ..self }
+    pub fn recording(self, record: Record) -> Self {
+        Self { record: Some(record), ..self }
     }
 
     /// Returns the rotary tables and the causal mask of the sequences.
@@ -65,9 +73,9 @@ impl<'a> Runner<'a> {
     pub async fn embed(&self, sequences: &Sequences, storage: Storage) -> Result<HiddenStates> {
         let hidden = self.model.config.hidden_size;
         let rows = EmbeddingRows::read(self.model, sequences.ids(), storage).await?;
-        let chunks = sequences
-            .ids()
-            .chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens())
+        let of_chunks =
+            || sequences.ids().chunks(sequences_per_chunk(sequences.tokens()) * sequences.tokens());
+        let chunks = of_chunks()
             .map(|ids| {
                 let mut values: Vec<f32> = Vec::with_capacity(ids.len() * hidden);
                 for id in ids {
@@ -80,8 +88,51 @@ impl<'a> Runner<'a> {
                 let shape = [ids.len() / sequences.tokens(), sequences.tokens(), hidden];
                 Ok(Tensor::from_data(TensorData::new(values, shape), self.accelerator.device()))
             })
-            .collect::<Result<_>>()?;
-        Ok(HiddenStates { chunks })
+            .collect::<Result<Vec<Tensor<3>>>>()?;
+        let mut states = HiddenStates::alone(chunks);
+        if self.model.config.layer_input.is_some() {
+            let of_chunks = states.chunks.iter().zip(of_chunks());
+            let embedded = of_chunks
+                .map(|(states, ids)| Embedded { ids: Arc::new(ids.to_vec()), states: states.clone() });
+            states
+                .beside
+                .iter_mut()
+                .zip(embedded)
+                .for_each(|(slot, embedded)| slot.embedded = Some(embedded));
+        }
+        Ok(states)
+    }
+
+    /// Computes the input that a layer has of its own, `[sequences * tokens, width]` for each chunk of `beside`; `None` for
+    /// each if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) if the tokens are not known; those of [`InputTable::rows`] and
+    /// [`LayerInput::of`](crate::model::layers::input::LayerInput::of).
+    pub async fn inputs(&self, layer: &DecoderLayer, beside: &[Beside]) -> Result<Vec<Option<Tensor<2>>>> {
+        let Some(own) = layer.input() else { return Ok(vec![None; beside.len()]) };
+        let mut embedded = Vec::with_capacity(beside.len());
+        for chunk in beside {
+            embedded.push(chunk.embedded.as_ref().or_internal("the tokens of a text are not known")?);
+        }
+        let ids: Vec<u32> = embedded.iter().flat_map(|chunk| chunk.ids.iter().copied()).collect();
+        // Nothing is borrowed while reads are awaited.
+        let mut table = self.inputs.take();
+        let rows = table.rows(self.model, &ids, &own.mix, own.element).await;
+        self.inputs.replace(table);
+        let (rows, width) = (rows?, self.model.config.layer_input.unwrap_or(0));
+        let mut first = 0;
+        let of_chunk = |chunk: &Embedded| {
+            let [sequences, tokens, hidden] = chunk.states.dims();
+            let n = sequences * tokens;
+            let own_rows = rows.get(first * width..(first + n) * width);
+            let own_rows = own_rows.or_internal("inputs of a layer are missing")?.to_vec();
+            first += n;
+            let own_rows = TensorData::new(own_rows, [n, width]);
+            let own_rows = Tensor::<2>::from_data(own_rows, self.accelerator.device());
+            own.of(chunk.states.clone().reshape([n, hidden]), own_rows).map(Some)
+        };
+        embedded.into_iter().map(of_chunk).collect()
     }
 
     /// Begins to read the weights of a layer, so that they arrive while another layer is run.
@@ -97,7 +148,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Those of [`DecoderLayer::upload`].
     pub fn upload(&self, tensors: LayerTensors) -> Result<DecoderLayer> {
-        DecoderLayer::upload_watched(&self.model.config, tensors, self.accelerator, self.inputs.clone())
+        DecoderLayer::upload_watched(&self.model.config, tensors, self.accelerator, self.record.clone())
     }
 
     /// Returns `layers` as a sequence that reads ahead, and begins to read the first.
@@ -115,41 +166,52 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Those of [`DecoderLayer::forward`] and [`mlp`](Self::mlp).
     pub async fn forward(&self, layer: &DecoderLayer, states: &HiddenStates) -> Result<HiddenStates> {
+        let inputs = self.inputs(layer, &states.beside).await?;
         if layer.experts().is_none() {
-            let through = |x: &Tensor<3>| layer.forward(x.clone(), &self.positions);
-            return Ok(HiddenStates { chunks: states.chunks.iter().map(through).collect::<Result<_>>()? });
+            let through = |((x, beside), input): ((&Tensor<3>, &Beside), _)| {
+                layer.forward(x.clone(), &self.positions, beside, input)
+            };
+            let after = states.with_beside().zip(inputs).map(through).collect::<Result<Vec<_>>>()?;
+            let (chunks, beside) = after.into_iter().unzip();
+            return Ok(HiddenStates { chunks, beside });
         }
-        let between = states.chunks.iter().map(|x| layer.after_attention(x.clone(), &self.positions));
-        let between: Vec<Tensor<2>> = between.collect::<Result<_>>()?;
+        let between = states
+            .with_beside()
+            .map(|(x, beside)| layer.after_attention_and_beside(x.clone(), &self.positions, beside));
+        let (between, beside): (Vec<Tensor<2>>, Vec<Beside>) =
+            between.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let shapes = states.chunks.iter().map(|x| x.dims());
         let read = states.chunks.iter().zip(&between).map(|(x, between)| layer.read_by_mlp(x, between));
         let added = self.mlp(layer, &read.collect::<Vec<_>>()).await?;
         let after = between
             .into_iter()
             .zip(added)
+            .zip(inputs)
             .zip(shapes)
-            .map(|((x, y), shape)| layer.leaving(x + y).reshape(shape));
-        Ok(HiddenStates { chunks: after.collect() })
+            .map(|(((x, y), input), shape)| Ok(layer.leaving(layer.fed(x + y, input)?).reshape(shape)));
+        Ok(HiddenStates { chunks: after.collect::<Result<_>>()?, beside })
     }
 
     /// Runs tokens that follow the tokens in the cache `past` through one layer, and appends their keys and values to the
-    /// cache: from the residual stream `x` `[batch, tokens, hidden]` before the layer to the stream after it. `positions`
-    /// must be [`Positions::after`] the number of tokens in the cache.
+    /// cache: from the residual stream `x` `[batch, tokens, hidden]` before the layer, and what the layer reads `beside` it, to
+    /// both after the layer. `positions` must be [`Positions::after`] the number of tokens in the cache.
     ///
     /// # Errors
-    /// Those of [`DecoderLayer::after_attention_with`] and [`mlp`](Self::mlp).
+    /// Those of [`DecoderLayer::after_attention_with`], [`inputs`](Self::inputs) and [`mlp`](Self::mlp).
     pub async fn forward_after(
         &self,
         layer: &DecoderLayer,
         x: Tensor<3>,
+        beside: Beside,
         positions: &Positions,
         past: &mut Past,
-    ) -> Result<Tensor<3>> {
+    ) -> Result<(Tensor<3>, Beside)> {
         let shape = x.dims();
-        let between = layer.after_attention_with(x.clone(), positions, past)?;
+        let (between, beside) = layer.after_attention_with(x.clone(), positions, &beside, past)?;
         let added = self.mlp(layer, &[layer.read_by_mlp(&x, &between)]).await?.pop();
         let sum = between + added.or_internal("a chunk went into a layer and none came out")?;
-        Ok(layer.leaving(sum).reshape(shape))
+        let input = self.inputs(layer, std::slice::from_ref(&beside)).await?.pop().flatten();
+        Ok((layer.leaving(layer.fed(sum, input)?).reshape(shape), beside))
     }
 
     /// Computes what the MLP or the experts of a layer add to the residual stream, from the stream that
@@ -184,7 +246,7 @@ impl<'a> Runner<'a> {
             let fetched = next.take().or_internal("an expert was not read")?.finish().await?;
             next = needed.get(place + 1).map(|e| start(*e)).transpose()?;
             let expert = experts.upload(fetched, self.model.config.hidden_size, self.accelerator)?;
-            let expert = expert.watched(experts.inputs.as_ref(), *e);
+            let expert = expert.watched(experts.record.as_ref(), *e);
             for (place, (x, routed, sum)) in chunks.iter_mut().enumerate() {
                 let routed = routed.get(*e).or_internal("an expert is of no layer")?;
                 if routed.rows.is_empty() {

@@ -3,6 +3,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use crate::model::layers::beside::Beside;
 use crate::{Error, Result};
 
 /// Number of tokens that go through a layer at once: enough to keep a processor busy, few enough that the
@@ -19,9 +20,21 @@ pub fn sequences_per_chunk(tokens: usize) -> usize {
 pub struct HiddenStates {
     /// One tensor `[sequences, tokens, hidden]` for each chunk.
     pub chunks: Vec<Tensor<3>>,
+    /// What the layers from this depth on read besides the stream, for each chunk.
+    pub beside: Vec<Beside>,
 }
 
 impl HiddenStates {
+    /// Makes hidden states besides which layers read nothing.
+    pub fn alone(chunks: Vec<Tensor<3>>) -> Self {
+        Self { beside: vec![Beside::default(); chunks.len()], chunks }
+    }
+
+    /// Returns the chunks, each with what layers read besides it.
+    pub fn with_beside(&self) -> impl Iterator<Item = (&Tensor<3>, &Beside)> {
+        self.chunks.iter().zip(&self.beside)
+    }
+
     /// Returns the hidden states `[places.len(), hidden]` at `places`, which are pairs of sequence and
     /// position in ascending order of sequences.
     ///
@@ -55,16 +68,18 @@ impl HiddenStates {
     /// # Errors
     /// [`Error::Internal`] if a sequence does not exist, or there are no indices.
     pub fn sequences(&self, places: &[usize]) -> Result<Self> {
-        let (mut parts, mut first) = (Vec::new(), 0);
-        for chunk in &self.chunks {
+        let (mut parts, mut beside, mut first) = (Vec::new(), Vec::new(), 0);
+        for (chunk, beside_chunk) in self.with_beside() {
             let [count, ..] = chunk.dims();
             for place in places.iter().filter(|place| (first..first + count).contains(place)) {
                 parts.push(chunk.clone().narrow(0, place - first, 1));
+                beside.push(beside_chunk.sequence(place - first));
             }
             first += count;
         }
         let found = parts.len();
-        Ok(Self { chunks: vec![all_of("sequences", parts, found, places.len())?] })
+        let chunks = vec![all_of("sequences", parts, found, places.len())?];
+        Ok(Self { chunks, beside: vec![Beside::joined(&beside)] })
     }
 }
 

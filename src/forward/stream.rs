@@ -136,8 +136,13 @@ impl Stream {
         place == self.layers.len() || place.is_multiple_of(self.stride)
     }
 
-    /// Sets the hidden states that enter layer `place`, as if the layers before it had been run.
-    pub fn restore(&mut self, place: usize, states: HiddenStates) {
+    /// Sets the hidden states that enter layer `place`, as if the layers before it had been run. What layers read of the
+    /// tokens themselves need not be among them.
+    pub fn restore(&mut self, place: usize, mut states: HiddenStates) {
+        if let Some(Some(first)) = self.kept.first() {
+            let both = states.beside.iter_mut().zip(&first.beside);
+            both.for_each(|(beside, first)| beside.embedded = first.embedded.clone());
+        }
         if let Some(slot) = self.kept.get_mut(place) {
             *slot = Some(states);
         }
@@ -213,6 +218,12 @@ impl Stream {
 /// Returns the bytes of the hidden states of all sequences at one depth, in `f32`.
 pub fn state_bytes(model: &Model, sequences: &Sequences) -> u64 {
     4 * model.config.hidden_size as u64 * sequences.count() as u64 * sequences.tokens() as u64
+}
+
+/// Returns the bytes of the keys and values that layers share, of all sequences, in `f32`; 0 for most models. However many
+/// depths are kept, they exist once.
+pub fn shared_key_bytes(model: &Model, sequences: &Sequences) -> u64 {
+    4 * model.config.shared_numbers() as u64 * sequences.count() as u64 * sequences.tokens() as u64
 }
 
 /// Returns the number of depths at which a stream of `n_layers` layers keeps hidden states.

@@ -84,7 +84,7 @@ impl ModelReport {
             vocab_size: config.vocab_size,
             context: config.context,
             parameters: model.total_parameters(),
-            parameters_per_layer: config.parameters_per_layer(),
+            parameters_per_layer: config.parameters_per_layer() + config.input_parameters(),
             bytes: model.total_bytes(),
             bytes_per_layer: (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0),
             dtype: match elements.as_slice() {
@@ -115,7 +115,8 @@ fn kinds(config: &Config) -> Vec<String> {
             (Mixer::Attention, None, _) => "attention",
         };
         let experts = if kind.feed_forward == FeedForward::Experts { " and experts" } else { "" };
-        format!("{mixer}{experts}")
+        let keys = if kind.shares_keys { " on the keys of another layer" } else { "" };
+        format!("{mixer}{keys}{experts}")
     };
     match config.layers.iter().all(|kind| config.layers.first() == Some(kind)) {
         true => Vec::new(),

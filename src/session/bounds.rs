@@ -54,6 +54,15 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
         apart.retain(|layer| *layer != last);
         options.apart.push(last);
     }
+    // Two of them may be the first layer, or bound together with it.
+    let owners = model.config.owners();
+    if !combines && options.selection != Selection::Hand && !owners.is_empty() {
+        notes.push(format!(
+            "Layers {owners:?} stay, because layers that have no keys and values of their own read theirs."
+        ));
+        apart.retain(|layer| !owners.contains(layer));
+        options.apart.extend(owners);
+    }
     if apart.is_empty() {
         return Ok(notes);
     }

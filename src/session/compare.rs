@@ -164,7 +164,8 @@ async fn measure(
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, output)?;
     let (layers, _) = weighted(context, resources, built.layers).await?;
-    let less = context.model.config.parameters_per_layer() * plan.steps.len() as u64;
+    let config = &context.model.config;
+    let less = (config.parameters_per_layer() + config.input_parameters()) * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
     let scores = reference.scores_of(layers).await?;
     row.quality = Some(Quality::compressed(&scores, reference.perplexity()));

@@ -19,6 +19,7 @@ use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::operators::{kept_groups, supports};
 use crate::methods::outcome::{Outcome, make_plan, measure_plan};
 use crate::methods::{Resources, Weighing, experts};
+use crate::model::config::LayerKind;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::protocol::compare::CompareReport;
@@ -316,7 +317,8 @@ impl Session {
         let config = &self.model.config;
         let stay: Vec<usize> = (0..plan.groups.len()).filter_map(|place| plan.survivor(place)).collect();
         let absorbed_layers = config.layers.iter().enumerate().filter(|(layer, _)| !stay.contains(layer));
-        let of_layers: u64 = absorbed_layers.map(|(_, kind)| config.parameters_of(*kind)).sum();
+        let of_layer = |kind: &LayerKind| config.parameters_of(*kind) + config.input_parameters();
+        let of_layers: u64 = absorbed_layers.map(|(_, kind)| of_layer(kind)).sum();
         let gone: usize = experts.iter().map(|of_layer| of_layer.removed.len()).sum();
         let parameters = of_layers + config.parameters_per_expert() * gone as u64;
         let bytes = planned_bytes(&self.model, &layers, output)?;

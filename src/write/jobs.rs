@@ -14,7 +14,7 @@ use crate::model::config::FeedForward;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::rope::RopeScaling;
 use crate::model::tensors::{Joined, MXFP4_ENDINGS, Role, TensorId};
-use crate::model::weights::fetch::expert_element;
+use crate::model::weights::fetch::{expert_element, input_element};
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
@@ -34,6 +34,10 @@ pub enum Content<'a> {
     Mixed(&'a NewExperts, usize, Role),
     /// Values that are made here, encoded.
     New(Vec<u8>),
+    /// A table of whose rows each has a slice for each layer, cut anew for these layers: as [`sliced`] does.
+    ///
+    /// [`sliced`]: crate::model::weights::sliced::sliced
+    Sliced(&'a TensorEntry, &'a [NewLayer]),
     /// Tensors whose rows follow each other in one.
     Joined(Vec<Job<'a>>),
     /// Tensors whose rows lie in turns, as in [`format::turns`](crate::format::turns): those of one expert after those
@@ -145,6 +149,10 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             let name = config.spelled(container, name);
             let place = id.layer().and_then(|layer| places.get(layer)).copied().unwrap_or_default();
             let element = match (&content, id) {
+                (Content::Sliced(_, layers), _) => {
+                    let mixed = layers.iter().any(|layer| layer.mix().unchanged().is_none());
+                    input_element(model, mixed, storage)?
+                }
                 (Content::Computed(..), TensorId::Layer(layer, role)) => {
                     let layer = layers_at.get(layer).or_internal("a tensor is of no layer")?;
                     layer.element(model, role, storage)?
@@ -160,7 +168,10 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
             };
             let forms = [model.form(source.id), config.form(container, source.id)];
             // The layer has another number, but is of the same kind.
-            let shape = source.id.shape_in(container, config);
+            let mut shape = source.id.shape_in(container, config);
+            if let (Content::Sliced(..), [_, columns]) = (&content, shape.as_mut_slice()) {
+                *columns = *columns / config.n_layers as u64 * layers.len() as u64;
+            }
             let bytes = size(&name, element, &shape)?;
             let of = |place: usize, role, expert| {
                 layers.get(place).map(|layer| Weighted { place, layer, role, expert })
@@ -260,12 +271,20 @@ impl<'a> JoinedParts<'a> {
         let element = widest.or_internal("a joined tensor has no parts")?;
         let mut found: HashMap<TensorId, Job<'a>> = found.into_iter().collect();
         let mut parts = Vec::new();
-        for id in whole.ids(config) {
+        let mut ids = whole.ids(config);
+        if whole.is_of_all_layers() {
+            // The new model has fewer.
+            ids.retain(|id| found.contains_key(id));
+        }
+        for id in ids {
             let part = found.remove(&id).or_internal("a part of a joined tensor is missing")?;
             let bytes = size(&name, element, &part.shape)?;
             parts.push(Job { element, bytes, ..part });
         }
-        let shape = whole.shape(config);
+        let mut shape = whole.shape(config);
+        if let (true, Some(rows)) = (whole.is_of_all_layers(), shape.first_mut()) {
+            *rows = parts.iter().filter_map(|part| part.shape.first()).sum();
+        }
         let bytes = parts.iter().map(|part| part.bytes).sum();
         let forms = [Form::PLAIN; 2];
         let Some(turns) = whole.turns() else {
@@ -344,6 +363,9 @@ fn content<'a>(
     let Some(layer) = source.id.layer() else {
         // A stale copy of a tied head would be taken for a head that is not tied.
         let stale = source.id == TensorId::Head && model.config.tied_head;
+        if source.id == TensorId::InputEmbedding {
+            return Some((source.id, Content::Sliced(source, layers)));
+        }
         return (!stale).then_some((source.id, Content::Original(source)));
     };
     let survives = |new: &NewLayer| new.mix().survivor().is_ok_and(|survivor| survivor == layer);

@@ -11,16 +11,18 @@ use crate::error::OrInternal;
 use crate::files::sink::OutputFolder;
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
-use crate::format::element::Element;
+use crate::format::element::{Element, check_finite};
 use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
+use crate::maths::mix::Mix;
 use crate::model::Model;
 use crate::model::importances::Importances;
 use crate::model::open::{CarriedTensor, TensorEntry};
 use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
-use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::file_type::FileType;
+use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::sliced::sliced;
 use crate::model::weights::storage::Storage;
 use crate::model::weights::whole::Reads;
 use crate::protocol::events::{Observer, Stage, Unit};
@@ -242,6 +244,7 @@ impl Writer<'_> {
             Content::New(bytes) => self.append(bytes).await,
             Content::Carried(tensor) => self.carried(model, tensor).await,
             Content::Original(entry) if entry.turns.is_none() => self.original(model, entry, job).await,
+            Content::Sliced(entry, layers) => self.sliced(model, entry, layers, job).await,
             _ => {
                 let stored = whole(model, job, self.container, &mut Reads::default()).await?;
                 self.append(&stored.bytes).await
@@ -262,6 +265,34 @@ impl Writer<'_> {
             let bytes = read_checked(source.as_ref(), entry.offset + at, length).await?;
             let stored = in_form(model, job, Stored { element: entry.element, bytes }, self.container)?;
             self.append(&stored.bytes).await?;
+            at += length;
+        }
+        Ok(())
+    }
+
+    /// Writes a table of whose rows each has a slice for each of `layers`, some rows at a time.
+    async fn sliced(
+        &mut self,
+        model: &Model,
+        entry: &TensorEntry,
+        layers: &[NewLayer],
+        job: &Job<'_>,
+    ) -> Result<()> {
+        let source = model.shard(entry)?;
+        let row = entry.bytes / entry.shape.first().copied().unwrap_or(1).max(1);
+        let width = model.config.layer_input.unwrap_or(0);
+        let mixes: Vec<Mix> = layers.iter().map(|layer| layer.mix().clone()).collect();
+        let piece = (PIECE_BYTES / row.max(1)).max(1) * row;
+        let mut at = 0;
+        while at < entry.bytes {
+            let length = piece.min(entry.bytes - at);
+            let rows = read_checked(source.as_ref(), entry.offset + at, length).await?;
+            check_finite(&entry.name, entry.element, &rows)?;
+            let mut bytes = Vec::with_capacity(rows.len());
+            for row in rows.chunks((row as usize).max(1)) {
+                bytes.extend(sliced(row, [entry.element, job.element], &mixes, width)?);
+            }
+            self.append(&bytes).await?;
             at += length;
         }
         Ok(())
@@ -364,7 +395,7 @@ async fn whole(model: &Model, job: &Job<'_>, container: Container, reads: &mut R
             let bytes = reads.start(model, entry)?.await?;
             in_form(model, job, Stored { element: entry.element, bytes }, container)
         }
-        Content::Carried(_) => {
+        Content::Carried(_) | Content::Sliced(..) => {
             Err(Error::internal("a tensor of another part than the decoder is a part of one"))
         }
         Content::Joined(_) | Content::InTurns(..) => {

@@ -131,7 +131,7 @@ test('a GGUF file of which a Hugging Face folder was made, and back', async () =
 test('every architecture, with a layer dropped, a pair averaged, and a span pooled and refitted, and in 8 bits', async () => {
   const layers = {
     qwen2: 2, qwen3: 2, granite: 2, granite4: 2, seed_oss: 2, ernie4_5: 2, ministral3: 2, olmo2: 2, olmo3: 3, exaone4: 2, hunyuan: 2,
-    glm4: 2, gemma2: 3, gemma3: 5, gemma4_dense: 3, phi3: 2, mixtral: 2, qwen2moe: 2, qwen3moe: 2, granitemoe: 2, jamba: 7, lfm2: 3, qwen3_5: 3,
+    glm4: 2, gemma2: 3, gemma3: 5, gemma4: 5, gemma4_dense: 3, phi3: 2, mixtral: 2, qwen2moe: 2, qwen3moe: 2, granitemoe: 2, jamba: 7, lfm2: 3, qwen3_5: 3,
     cohere: 2, cohere2: 3, gptoss: 3, gptoss_mxfp4: 3,
   }
   for (const [name, n] of Object.entries(layers)) {

@@ -104,8 +104,8 @@ class Transformers(unittest.TestCase):
 
     def test_every_architecture(self):
         for name, layers in dict(qwen2=2, qwen3=2, smollm3=4, granite=2, granite4=2, seed_oss=2, ernie4_5=2, ministral3=2, olmo2=2,
-                                 olmo3=3, exaone4=2, exaone4_hybrid=4, hunyuan=2, glm4=2, gemma2=3, gemma3=5, gemma4_dense=3, phi3=2,
-                                 mixtral=2, qwen2moe=2, qwen3moe=2, granitemoe=2, jamba=7, lfm2=3, qwen3_5=3,
+                                 olmo3=3, exaone4=2, exaone4_hybrid=4, hunyuan=2, glm4=2, gemma2=3, gemma3=5, gemma4=5, gemma4_dense=3,
+                                 phi3=2, mixtral=2, qwen2moe=2, qwen3moe=2, granitemoe=2, jamba=7, lfm2=3, qwen3_5=3,
                                  cohere=2, cohere2=3, gptoss=3, gptoss_mxfp4=3).items():
             for source in ("hf", "model.gguf"):
                 for method in ("shortgpt", "mka", "laminate"):

@@ -25,7 +25,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 35] = [
+const FIXTURES: [&str; 36] = [
     "qwen2",
     "qwen3",
     "smollm3",
@@ -42,6 +42,7 @@ const FIXTURES: [&str; 35] = [
     "glm4",
     "gemma2",
     "gemma3",
+    "gemma4",
     "gemma4_dense",
     "phi3",
     "mixtral",
@@ -127,8 +128,8 @@ pub fn check(what: &str, model: &Model, accelerator: &Accelerator, golden: &Safe
             let fetch = runner.fetch(&NewLayer::original(layer), Storage::of(model)).unwrap();
             let layer_on_device = runner.upload(fetch.finish().await.unwrap()).unwrap();
             if let Some(experts) = layer_on_device.experts().filter(|_| nll == "nll") {
-                let between =
-                    layer_on_device.after_attention(states.chunks[0].clone(), runner.positions()).unwrap();
+                let (x, beside) = (states.chunks[0].clone(), &states.beside[0]);
+                let between = layer_on_device.after_attention(x, runner.positions(), beside).unwrap();
                 let input = layer_on_device.mlp_input(between).unwrap();
                 let scores = to_host(experts.router.forward(input).unwrap(), "in a test").await.unwrap();
                 let chosen = golden.tensor(&format!("experts_{layer}")).unwrap();

@@ -348,8 +348,8 @@ fn saliency_is_that_of_a_naive_computation() {
                 assert!(used.is_empty());
             } else {
                 let mut inputs = Vec::new();
-                for x in &states.chunks {
-                    let between = uploaded.after_attention(x.clone(), runner.positions()).unwrap();
+                for (x, beside) in states.with_beside() {
+                    let between = uploaded.after_attention(x.clone(), runner.positions(), beside).unwrap();
                     inputs.extend(run(to_host(uploaded.mlp_input(between).unwrap(), "in a test")).unwrap());
                 }
                 for (e, (ours, theirs)) in used.iter().zip(naive(&model, layer, &inputs)).enumerate() {

@@ -37,7 +37,9 @@ fn what_is_remembered_stands_for_what_was_read() {
                 let n = piece.min(10 - first);
                 let positions = Positions::after(&model.config, first, n, accelerator.device()).unwrap();
                 let x = embedded.chunks[0].clone().narrow(1, first, n);
-                let y = run(runner.forward_after(&layer, x, &positions, &mut past)).unwrap();
+                let beside = embedded.beside[0].clone();
+                let after = runner.forward_after(&layer, x, beside, &positions, &mut past);
+                let (y, _) = run(after).unwrap();
                 let error = (y - whole.clone().narrow(1, first, n)).abs().max().into_scalar::<f32>();
                 assert!(error < 1e-4, "{name}, tokens from {first} by {piece}: {error}");
             }

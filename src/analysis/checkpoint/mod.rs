@@ -2,7 +2,8 @@
 //! keeps its own progress and its fitted layers (`methods::kept`).
 //!
 //! After each layer two parts are written: `layer-0007` with the points and measures of the layer, and
-//! `states-0008` with the hidden states that enter the next layer. The previous states are then removed,
+//! `states-0008` with the hidden states that enter the next layer, and the keys and values of layers before that it or
+//! later layers read. The previous states are then removed,
 //! unless the stream keeps the states of their depth too. If writing hidden states takes long, they are
 //! written after some layers only. Maps and similarities are functions of the points and are computed anew,
 //! so a run with another metric or other options of the map resumes from the same parts, and a finished run
@@ -11,6 +12,7 @@
 
 mod restore;
 
+use burn::tensor::Tensor;
 use bytemuck::{cast_slice, try_cast_slice};
 use safetensors::Dtype;
 use web_time::Instant;
@@ -21,6 +23,7 @@ use crate::files::part::PartWriter;
 use crate::files::parts::PartStore;
 use crate::forward::identity::Identity;
 use crate::forward::states::{HiddenStates, to_host};
+use crate::model::layers::beside::Beside;
 use crate::protocol::events::{Event, Kept, Observer};
 use crate::quality::Scores;
 use crate::{Error, Result};
@@ -30,6 +33,9 @@ const QUICK_SECONDS: f64 = 0.2;
 
 /// Largest share of a run's time for writing hidden states that take [`QUICK_SECONDS`] or longer.
 const SHARE: f64 = 0.2;
+
+/// Names of the keys and values that layers share, of layers with a window and of those without one.
+const SHARED: [[&str; 2]; 2] = [["keys-windowed", "values-windowed"], ["keys", "values"]];
 
 /// How long the hidden states after a layer are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,12 +188,24 @@ impl<'a> Checkpoint<'a> {
         let dims = states.chunks.iter().map(|chunk| chunk.dims());
         let [_, tokens, hidden] = dims.clone().next().unwrap_or_default();
         let count: usize = dims.map(|[count, ..]| count).sum();
-        let shape = [count, tokens, hidden].map(|n| n as u64).to_vec();
+        let shape = |width: usize| [count, tokens, width].map(|n| n as u64).to_vec();
         let about = self.identity.about(&self.device);
-        let tensors = [("states", Dtype::F32, shape)];
+        let mut all = vec![("states", shape(hidden), states.chunks.clone())];
+        // Layers from here on may read keys and values of layers before.
+        for (names, place) in SHARED.iter().zip(0..) {
+            for (which, name) in names.iter().enumerate() {
+                let part = |beside: &Beside| beside.keys.get(place)?.as_ref()?.get(which).cloned();
+                let chunks: Vec<Tensor<3>> = states.beside.iter().filter_map(part).collect();
+                if let Some(first) = chunks.first() {
+                    let [.., width] = first.dims();
+                    all.push((name, shape(width), chunks));
+                }
+            }
+        }
+        let tensors: Vec<_> = all.iter().map(|(name, shape, _)| (*name, Dtype::F32, shape.clone())).collect();
         let mut part = PartWriter::begin(&mut *self.store, &states_name(place), &about, &tensors).await?;
-        for chunk in &states.chunks {
-            let values = to_host(chunk.clone(), "while finished layers were kept").await?;
+        for chunk in all.into_iter().flat_map(|(.., chunks)| chunks) {
+            let values = to_host(chunk, "while finished layers were kept").await?;
             part.append(cast_slice(&values)).await?;
         }
         self.bytes += part.finish().await?;

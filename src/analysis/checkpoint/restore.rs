@@ -2,8 +2,9 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Checkpoint, is_part, layer_name, numbers, states_name};
+use super::{Checkpoint, SHARED, is_part, layer_name, numbers, states_name};
 use crate::analysis::observe::LayerOutput;
+use crate::error::OrInternal;
 use crate::files::part::damaged;
 use crate::forward::context::Context;
 use crate::forward::identity::device_of;
@@ -154,20 +155,34 @@ impl Checkpoint<'_> {
     async fn states_at(&self, context: &Context<'_>, place: usize) -> Result<HiddenStates> {
         let part = self.identity.open(&*self.store, &states_name(place)).await?;
         let (count, tokens) = (context.sequences.count(), context.sequences.tokens());
-        let hidden = context.model.config.hidden_size;
-        if part.shape("states")? != [count as u64, tokens as u64, hidden as u64] {
-            return Err(damaged("the states have another shape"));
+        let config = &context.model.config;
+        let of = async |name: &str, width: usize| -> Result<Vec<Tensor<3>>> {
+            if part.shape(name)? != [count as u64, tokens as u64, width as u64] {
+                return Err(damaged("the states have another shape"));
+            }
+            let per_chunk = sequences_per_chunk(tokens);
+            let mut chunks = Vec::new();
+            for first in (0..count).step_by(per_chunk) {
+                let shape = [per_chunk.min(count - first), tokens, width];
+                let row = 4 * (tokens * width) as u64;
+                let bytes = part.bytes(name, first as u64 * row, shape[0] as u64 * row).await?;
+                let data = TensorData::new(numbers::<f32>(&bytes), shape);
+                chunks.push(Tensor::from_data(data, context.accelerator.device()));
+            }
+            Ok(chunks)
+        };
+        let mut states = HiddenStates::alone(of("states", config.hidden_size).await?);
+        for owner in config.owners().into_iter().filter(|owner| *owner < place) {
+            let kind = config.kind(owner)?;
+            let width = config.kv_heads(kind) * config.head_width(kind);
+            let key_place = kind.key_place();
+            let [keys, values] = SHARED.get(key_place).copied().or_internal("keys have no name")?;
+            let pairs = of(keys, width).await?.into_iter().zip(of(values, width).await?);
+            for (beside, (keys, values)) in states.beside.iter_mut().zip(pairs) {
+                *beside = beside.with(key_place, Some([keys, values]));
+            }
         }
-        let per_chunk = sequences_per_chunk(tokens);
-        let mut chunks = Vec::new();
-        for first in (0..count).step_by(per_chunk) {
-            let shape = [per_chunk.min(count - first), tokens, hidden];
-            let row = 4 * (tokens * hidden) as u64;
-            let bytes = part.bytes("states", first as u64 * row, shape[0] as u64 * row).await?;
-            let data = TensorData::new(numbers::<f32>(&bytes), shape);
-            chunks.push(Tensor::from_data(data, context.accelerator.device()));
-        }
-        Ok(HiddenStates { chunks })
+        Ok(states)
     }
 
     /// Removes the parts that a run from layer `from` on does not need. A store that refuses says so at the

@@ -88,10 +88,13 @@ impl<'a> Writer<'a> {
             let layer = layers.next().await?.or_internal("a layer of the model was not read")?;
             // The new tokens of all texts are one chunk.
             let mut chunks = Vec::with_capacity(1);
-            for x in states.chunks {
-                chunks.push(runner.forward_after(&layer, x, &positions, past).await?);
+            let mut besides = Vec::with_capacity(1);
+            for (x, beside) in states.chunks.into_iter().zip(states.beside) {
+                let (x, beside) = runner.forward_after(&layer, x, beside, &positions, past).await?;
+                chunks.push(x);
+                besides.push(beside);
             }
-            states = HiddenStates { chunks };
+            states = HiddenStates { chunks, beside: besides };
         }
         let rows: Vec<(usize, usize)> = (0..self.ids.len()).map(|text| (text, 0)).collect();
         let (seed, first) = (self.seed, self.places.start);

@@ -112,8 +112,8 @@ async fn gram(walker: &Walker<'_>, span: &Span<'_>, layers: &[DecoderLayer]) -> 
     let sequences = walker.context.sequences;
     let mut heads = Normal::new(config.n_heads * config.head_dim * layers.len(), 0)?;
     let mut neurons = Normal::new(config.intermediate_size * layers.len(), 0)?;
-    for x in &span.original.chunks {
-        let parts = contexts(layers, x, walker)?;
+    for (x, beside) in span.original.with_beside() {
+        let parts = contexts(layers, x, beside, walker)?;
         let mut between = as_rows(x);
         for (layer, part) in layers.iter().zip(&parts) {
             between = between + layer.attention_written(part.clone())?;

@@ -28,6 +28,7 @@ use crate::methods::walk::walk;
 use crate::methods::walk::walker::Walker;
 use crate::methods::work::{Task, Work};
 use crate::model::Config;
+use crate::model::layers::beside::Beside;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::layers::experts::Experts;
 use crate::model::weights::fetch::ExpertFetch;
@@ -173,8 +174,10 @@ fn assign(costs: &[f32], n: usize) -> Result<Vec<usize>> {
 
 /// Returns what the experts of `layer` read in the new model, one tensor `[n, hidden]` for each chunk of the text.
 fn inputs(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer) -> Result<Vec<Tensor<2>>> {
-    let read = |x: &Tensor<3>| layer.mlp_input(layer.after_attention(x.clone(), walker.runner.positions())?);
-    span.entering.chunks.iter().map(read).collect()
+    let read = |(x, beside): (&Tensor<3>, &Beside)| {
+        layer.mlp_input(layer.after_attention(x.clone(), walker.runner.positions(), beside)?)
+    };
+    span.entering.with_beside().map(read).collect()
 }
 
 /// Returns `n` evenly spaced rows of all chunks, or all rows if there are fewer.

@@ -43,6 +43,9 @@ pub fn supports(operator: Operator, config: &Config) -> Result<()> {
             "normalise what they add to the residual stream"
         }
         Operator::Flatten | Operator::ReplaceMe | Operator::Scale if config.has_experts() => "have experts",
+        Operator::Flatten | Operator::ReplaceMe if config.reads_beside() => {
+            "read keys of other layers or have inputs of their own"
+        }
         Operator::Flatten if config.has_other_mixers() => "have mixers of different kinds",
         _ => return Ok(()),
     };

@@ -99,6 +99,8 @@ fn why_not_pooled(config: &Config) -> Option<&'static str> {
         Some("multiply the outputs of their heads by gates")
     } else if config.has_experts() {
         Some("have experts, and those of different layers have nothing to do with each other")
+    } else if config.reads_beside() {
+        Some("read keys of other layers or have inputs of their own")
     } else if config.architecture.norms_after() {
         Some(
             "normalise what they add to the residual stream: heads and neurons of several layers do not add up behind \

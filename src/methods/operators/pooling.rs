@@ -49,7 +49,8 @@ impl<'c, 'a> Pooling<'c, 'a> {
     }
 
     async fn seen(&self, chunk: &SpanChunk<'_>) -> Result<Cow<'c, Seen>> {
-        self.span.watched.on(self.walker, &self.layers, (chunk.place, chunk.original)).await
+        let [before, _] = chunk.beside;
+        self.span.watched.on(self.walker, &self.layers, (chunk.place, chunk.original, before)).await
     }
 
     /// Folds a linear map into the query, key and value projections of each layer: from the residual stream
@@ -158,7 +159,8 @@ impl<'c, 'a> Pooling<'c, 'a> {
         let biases = layers.iter().filter_map(|layer| layer.output().bias().cloned());
         let bias = biases.reduce(|a, b| a + b);
         let after = |chunk: SpanChunk<'_>| {
-            let contexts = contexts(layers, chunk.entering, self.walker)?;
+            let [_, beside] = chunk.beside;
+            let contexts = contexts(layers, chunk.entering, beside, self.walker)?;
             let chosen = Tensor::cat(contexts, 1).select(1, columns.clone());
             let after = as_rows(chunk.entering) + chosen.matmul(output.clone());
             Ok(match &bias {
@@ -185,7 +187,8 @@ impl<'c, 'a> Pooling<'c, 'a> {
         let width = heads * layers.len();
         let mut systems = walker.systems(width)?;
         for chunk in self.span.chunks() {
-            let parts = contexts(layers, chunk.entering, walker)?;
+            let [_, beside] = chunk.beside;
+            let parts = contexts(layers, chunk.entering, beside, walker)?;
             let seen = self.seen(&chunk).await?;
             let mut target = chunk.leaving - as_rows(chunk.entering);
             // Heads need not explain what the output biases add, nor what the MLPs added in the original.

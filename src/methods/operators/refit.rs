@@ -75,7 +75,7 @@ pub fn remark(context: &Context<'_>, resources: &Resources<'_>) -> Option<String
 
 /// Returns the bytes that a fit of both projections needs beside the hidden states.
 fn joint_bytes(config: &Config) -> u64 {
-    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let (inner, d) = (config.widest_mlp(), config.hidden_size);
     let m = heads(config) + inner;
     // The problem of the down projection alone is copied out of the joint problem and solved first.
     2 * Normal::bytes(m, d) + ridge_bytes(m, d).max(2 * Normal::sums_bytes(inner, d) + ridge_bytes(inner, d))
@@ -83,7 +83,7 @@ fn joint_bytes(config: &Config) -> u64 {
 
 /// Returns the work of [`fit`] for one span.
 pub fn work(config: &Config, fit_bytes: u64) -> Work {
-    let (inner, d) = (config.intermediate_size, config.hidden_size);
+    let (inner, d) = (config.widest_mlp(), config.hidden_size);
     let part = Work::layers(1.0);
     let down = part + Work::fit(inner, d);
     let joint = joint_bytes(config);
@@ -236,13 +236,16 @@ async fn replaced(
     let new = walker.upload(&layer).await?;
     let (mut sum, mut n) = (0.0, 0usize);
     for chunk in span.chunks() {
+        let [_, beside] = chunk.beside;
         let lengths = match part {
             Part::Attention => {
-                let contexts = uploaded.contexts(chunk.entering.clone(), walker.runner.positions())?;
+                let contexts =
+                    uploaded.contexts(chunk.entering.clone(), walker.runner.positions(), beside)?;
                 new.output().forward(contexts)?
             }
             Part::Mlp => {
-                let between = uploaded.after_attention(chunk.entering.clone(), walker.runner.positions())?;
+                let between =
+                    uploaded.after_attention(chunk.entering.clone(), walker.runner.positions(), beside)?;
                 new.down()?.forward(uploaded.activations(uploaded.read_by_mlp(chunk.entering, &between))?)?
             }
         };
@@ -271,13 +274,17 @@ async fn fit_joint(
     down: &[f32],
 ) -> Result<Joint> {
     let config = &walker.context.model.config;
-    let (inner, heads) = (config.intermediate_size, config.mixer_width(config.kind(span.stays)?));
+    let kind = config.kind(span.stays)?;
+    let (inner, heads) = (kind.mlp_width, config.mixer_width(kind));
     let mut systems = walker.systems(heads + inner)?;
-    for chunk in span.chunks() {
-        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
+    let inputs = walker.runner.inputs(layer, &span.entering.beside).await?;
+    for (chunk, input) in span.chunks().zip(inputs) {
+        let [_, beside] = chunk.beside;
+        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions(), beside)?;
         let between = as_rows(chunk.entering) + layer.attention_written(contexts.clone())?;
         let activations = layer.activations(layer.read_by_mlp(chunk.entering, &between))?;
-        let residual = layer.summed(chunk.leaving) - between - layer.mlp_written(activations.clone())?;
+        let now = layer.fed(between + layer.mlp_written(activations.clone())?, input)?;
+        let residual = layer.summed(chunk.leaving) - now;
         let regressors = joined(vec![contexts, activations]).await?;
         walker.add(
             &mut systems,
@@ -298,11 +305,14 @@ async fn fit_joint(
 /// present down projection `down`.
 async fn fit_down(walker: &Walker<'_>, span: &Span<'_>, layer: &DecoderLayer, down: &[f32]) -> Result<Fit> {
     let config = &walker.context.model.config;
-    let mut systems = walker.systems(config.intermediate_size)?;
-    for chunk in span.chunks() {
-        let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions())?;
+    let mut systems = walker.systems(config.kind(span.stays)?.mlp_width)?;
+    let inputs = walker.runner.inputs(layer, &span.entering.beside).await?;
+    for (chunk, input) in span.chunks().zip(inputs) {
+        let [_, beside] = chunk.beside;
+        let between = layer.after_attention(chunk.entering.clone(), walker.runner.positions(), beside)?;
         let activations = layer.activations(layer.read_by_mlp(chunk.entering, &between))?;
-        let residual = layer.summed(chunk.leaving) - between - layer.mlp_written(activations.clone())?;
+        let now = layer.fed(between + layer.mlp_written(activations.clone())?, input)?;
+        let residual = layer.summed(chunk.leaving) - now;
         let (z, y) =
             (to_host(activations, "while fitting").await?, to_host(residual, "while fitting").await?);
         walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
@@ -323,14 +333,17 @@ async fn fit_attention(
     let mut chunks = Vec::new();
     let mut between = Vec::new();
     for chunk in span.chunks() {
-        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions())?;
+        let [_, beside] = chunk.beside;
+        let contexts = layer.contexts(chunk.entering.clone(), walker.runner.positions(), beside)?;
         between.push(as_rows(chunk.entering) + layer.attention_written(contexts.clone())?);
         chunks.push((chunk, contexts));
     }
     let read = chunks.iter().zip(&between).map(|((chunk, _), x)| layer.read_by_mlp(chunk.entering, x));
     let added = walker.runner.mlp(layer, &read.collect::<Vec<_>>()).await?;
-    for (((chunk, contexts), between), added) in chunks.into_iter().zip(between).zip(added) {
-        let residual = layer.summed(chunk.leaving) - between - added;
+    let inputs = walker.runner.inputs(layer, &span.entering.beside).await?;
+    let parts = chunks.into_iter().zip(between).zip(added).zip(inputs);
+    for ((((chunk, contexts), between), added), input) in parts {
+        let residual = layer.summed(chunk.leaving) - layer.fed(between + added, input)?;
         let (z, y) = (to_host(contexts, "while fitting").await?, to_host(residual, "while fitting").await?);
         walker.add(&mut systems, chunk.place, &z, &y, chunk.weights)?;
     }

@@ -70,8 +70,8 @@ async fn fit(walker: &Walker<'_>, span: Span<'_>) -> Result<NewLayer> {
     let kept = walker.weighted(NewLayer::original(span.stays))?;
     let layer = walker.upload(&kept).await?;
     let mut systems = walker.systems(hidden)?;
-    for (x, chunk) in before.chunks.iter().zip(span.chunks()) {
-        let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+    for ((x, beside), chunk) in before.with_beside().zip(span.chunks()) {
+        let between = layer.after_attention(x.clone(), walker.runner.positions(), beside)?;
         let mlp = layer.mlp(layer.read_by_mlp(x, &between))?;
         // Residual of the identity, subtracted row by row: a difference of sums would keep few of its digits.
         let residual = layer.summed(chunk.leaving) - between - mlp.clone();

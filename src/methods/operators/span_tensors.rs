@@ -9,6 +9,7 @@ use crate::methods::walk::span::Span;
 use crate::methods::walk::walker::Walker;
 use crate::model::architectures::{HeadNorms, Norms};
 use crate::model::config::LayerKind;
+use crate::model::layers::beside::Beside;
 use crate::model::layers::decoder::DecoderLayer;
 use crate::model::tensors::Role;
 use crate::model::weights::fetch::{LayerTensors, read_f32};
@@ -94,6 +95,9 @@ impl Folded {
             kind: self.kind,
             experts: NewExperts::new(Vec::new()),
             stored: LayerStorage::of(walker.context.storage),
+            // Layers that share keys or have inputs of their own are not pooled.
+            keys_are_read: false,
+            input: None,
         })
     }
 }
@@ -158,12 +162,17 @@ pub fn upload_all(walker: &Walker<'_>, folded: &[Folded]) -> Result<Vec<DecoderL
 }
 
 /// Computes the outputs of the attention heads of each layer before its output projection,
-/// `[n, heads * head_dim]`, all from the same residual stream `x` `[sequences, tokens, hidden]`.
+/// `[n, heads * head_dim]`, all from the same residual stream `x` `[sequences, tokens, hidden]` and what is `beside` it.
 ///
 /// # Errors
 /// Those of [`DecoderLayer::contexts`].
-pub fn contexts(layers: &[DecoderLayer], x: &Tensor<3>, walker: &Walker<'_>) -> Result<Vec<Tensor<2>>> {
-    layers.iter().map(|layer| layer.contexts(x.clone(), walker.runner.positions())).collect()
+pub fn contexts(
+    layers: &[DecoderLayer],
+    x: &Tensor<3>,
+    beside: &Beside,
+    walker: &Walker<'_>,
+) -> Result<Vec<Tensor<2>>> {
+    layers.iter().map(|layer| layer.contexts(x.clone(), walker.runner.positions(), beside)).collect()
 }
 
 /// Computes the gated activations of the MLP of each layer, `[n, intermediate]`, all from the same residual

@@ -16,7 +16,7 @@ use crate::evaluate::score_all;
 use crate::forward::context::Context;
 use crate::forward::runner::Runner;
 use crate::forward::states::HiddenStates;
-use crate::forward::stream::{Stream, state_bytes};
+use crate::forward::stream::{Stream, shared_key_bytes, state_bytes};
 use crate::methods::Resources;
 use crate::methods::kept::rounds::{Rounds, key};
 use crate::methods::work::{Task, Work};
@@ -228,7 +228,9 @@ async fn without_each(
     places: &[usize],
     original: &HiddenStates,
 ) -> Result<Vec<Scores>> {
-    let at_once = CANDIDATE_BYTES / state_bytes(context.model, context.sequences).max(1);
+    let (model, sequences) = (context.model, context.sequences);
+    let each = state_bytes(model, sequences) + shared_key_bytes(model, sequences);
+    let at_once = CANDIDATE_BYTES / each.max(1);
     let at_once = usize::try_from(at_once).unwrap_or(usize::MAX).max(1);
     let mut scores = Vec::with_capacity(places.len());
     for batch in places.chunks(at_once) {
@@ -256,6 +258,7 @@ async fn branch(context: &Context<'_>, stream: &Stream, places: &[usize]) -> Res
         }
         let leaving = |states: &HiddenStates, layer: &DecoderLayer| HiddenStates {
             chunks: states.chunks.iter().map(|chunk| layer.leaving(chunk.clone())).collect(),
+            beside: states.beside.clone(),
         };
         if let (Some(first), Some(branch)) = (first.take(), branches.first_mut()) {
             // Without the first layer, its scale goes to the second.
@@ -322,35 +325,42 @@ mod tests {
     #[test]
     fn a_candidate_is_the_model_without_the_layer() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/architectures");
-        let files = open_path(&data.join("gemma4_dense/model.gguf")).unwrap();
-        let model = block_on(Model::open("m", &files)).unwrap();
-        let rows: Vec<Vec<u32>> = (0..3).map(|row| (0..12).map(|i| 1 + 37 * i + row).collect()).collect();
-        let sequences = Sequences::padded(&model.config, &rows, 0).unwrap();
-        let accelerator = Accelerator::cpu("a test");
-        let context = Context::new(&model, &accelerator, &sequences, &Silent);
-        let run = |layers| {
-            let mut stream = block_on(Stream::open(&context, layers)).unwrap();
-            block_on(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
-            stream
-        };
-        let original = run(NewLayer::originals(&model));
-        let host = |states: &HiddenStates| block_on(to_host(states.chunks[0].clone(), "in a test")).unwrap();
-        // Without a layer, and then without another.
-        for gone in [None, Some(1), Some(2)] {
-            let alive: Vec<usize> = (0..4).filter(|layer| Some(*layer) != gone).collect();
-            let stream = match gone {
-                Some(_) => block_on(without(&context, &original, &alive)).unwrap(),
-                None => original.clone(),
+        // Layers whose keys others read stay.
+        for (name, gone, stay) in [("gemma4_dense", [1, 2], &[] as &[usize]), ("gemma4", [0, 4], &[1, 2])] {
+            let files = open_path(&data.join(name).join("model.gguf")).unwrap();
+            let model = block_on(Model::open("m", &files)).unwrap();
+            let rows: Vec<Vec<u32>> = (0..3).map(|row| (0..12).map(|i| 1 + 37 * i + row).collect()).collect();
+            let sequences = Sequences::padded(&model.config, &rows, 0).unwrap();
+            let accelerator = Accelerator::cpu("a test");
+            let context = Context::new(&model, &accelerator, &sequences, &Silent);
+            let run = |layers| {
+                let mut stream = block_on(Stream::open(&context, layers)).unwrap();
+                block_on(stream.run(&context, Stage::Plan, 0, async |_, _, _| Ok(()))).unwrap();
+                stream
             };
-            let places: Vec<usize> = (0..alive.len()).collect();
-            let tried = block_on(branch(&context, &stream, &places)).unwrap();
-            for (place, tried) in tried.iter().enumerate() {
-                let left: Vec<usize> = alive.iter().copied().filter(|layer| *layer != alive[place]).collect();
-                let made = block_on(without(&context, &stream, &left)).unwrap();
-                let (tried, made) = (host(tried), host(made.last().unwrap()));
-                let apart = tried.iter().zip(&made).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
-                let apart = apart.fold(0.0f32, f32::max);
-                assert!(apart < 1e-4, "without {gone:?}, then {}: {apart}", alive[place]);
+            let original = run(NewLayer::originals(&model));
+            let host =
+                |states: &HiddenStates| block_on(to_host(states.chunks[0].clone(), "in a test")).unwrap();
+            // Without a layer, and then without another.
+            for gone in [None, Some(gone[0]), Some(gone[1])] {
+                let alive: Vec<usize> =
+                    (0..model.config.n_layers).filter(|layer| Some(*layer) != gone).collect();
+                let stream = match gone {
+                    Some(_) => block_on(without(&context, &original, &alive)).unwrap(),
+                    None => original.clone(),
+                };
+                let places: Vec<usize> =
+                    (0..alive.len()).filter(|place| !stay.contains(&alive[*place])).collect();
+                let tried = block_on(branch(&context, &stream, &places)).unwrap();
+                for (place, tried) in places.into_iter().zip(&tried) {
+                    let left: Vec<usize> =
+                        alive.iter().copied().filter(|layer| *layer != alive[place]).collect();
+                    let made = block_on(without(&context, &stream, &left)).unwrap();
+                    let (tried, made) = (host(tried), host(made.last().unwrap()));
+                    let apart = tried.iter().zip(&made).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+                    let apart = apart.fold(0.0f32, f32::max);
+                    assert!(apart < 1e-4, "{name} without {gone:?}, then {}: {apart}", alive[place]);
+                }
             }
         }
     }

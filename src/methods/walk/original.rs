@@ -52,8 +52,9 @@ impl Original {
         let mut seen = vec![Seen::default(); leaving.states.chunks.len()];
         for layer in layers {
             let layer = walker.original(*layer).await?;
-            for (x, seen) in leaving.states.chunks.iter_mut().zip(&mut seen) {
-                *x = seen.pass(walker, &layer, x).await?;
+            let states = leaving.states.chunks.iter_mut().zip(&mut leaving.states.beside);
+            for ((x, beside), seen) in states.zip(&mut seen) {
+                (*x, *beside) = seen.pass(walker, &layer, x, beside).await?;
             }
             leaving.place += 1;
         }

@@ -12,6 +12,7 @@ use crate::error::OrInternal;
 use crate::forward::states::{as_rows, to_host};
 use crate::kernels::rowwise::centred;
 use crate::model::Config;
+use crate::model::layers::beside::Beside;
 use crate::model::layers::decoder::DecoderLayer;
 
 /// Inputs of a layer on one chunk: rows `[n, hidden]`, each [`normed`], so that no entry is larger than the
@@ -34,31 +35,34 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Runs the next layer of the span on the residual stream `x` `[sequences, tokens, hidden]`, adds its
-    /// inputs and its MLP output to the record, and returns the stream after the layer.
+    /// Runs the next layer of the span on the residual stream `x` `[sequences, tokens, hidden]` and what it reads `beside`
+    /// it, adds its inputs and its MLP output to the record, and returns both after the layer.
     ///
     /// # Errors
-    /// Those of [`DecoderLayer::forward`], and [`Error::Device`](crate::Error::Device) if the device fails.
+    /// Those of [`DecoderLayer::forward`] and [`Runner::inputs`](crate::forward::runner::Runner::inputs), and [`Error::Device`](crate::Error::Device) if the device fails.
     pub async fn pass(
         &mut self,
         walker: &Walker<'_>,
         layer: &DecoderLayer,
         x: &Tensor<3>,
-    ) -> Result<Tensor<3>> {
+        beside: &Beside,
+    ) -> Result<(Tensor<3>, Beside)> {
         let config = &walker.context.model.config;
-        let between = layer.after_attention(x.clone(), walker.runner.positions())?;
+        let runner = &walker.runner;
+        let (between, beside) = layer.after_attention_and_beside(x.clone(), runner.positions(), beside)?;
         let read = layer.read_by_mlp(x, &between);
         self.reads.push(Read {
             attention: halves(normed(as_rows(x), config)).await?,
             mlp: halves(normed(read.clone(), config)).await?,
         });
-        let added = walker.runner.mlp(layer, &[read]).await?.pop();
+        let added = runner.mlp(layer, &[read]).await?.pop();
         let written = added.or_internal("a chunk went into a layer and none came out")?;
         self.written = Some(match self.written.take() {
             Some(before) => before + written.clone(),
             None => written.clone(),
         });
-        Ok(layer.leaving(between + written).reshape(x.dims()))
+        let input = runner.inputs(layer, std::slice::from_ref(&beside)).await?.pop().flatten();
+        Ok((layer.leaving(layer.fed(between + written, input)?).reshape(x.dims()), beside))
     }
 }
 
@@ -78,7 +82,7 @@ impl Watched {
     }
 
     /// Returns the inputs and outputs on the chunk at `place`, whose states before the span in the original are
-    /// `original`. If the span was not watched, runs `layers`, the layers of
+    /// `original`, besides which layers read `beside`. If the span was not watched, runs `layers`, the layers of
     /// the span in the original, once more.
     ///
     /// # Errors
@@ -87,15 +91,15 @@ impl Watched {
         &'s self,
         walker: &Walker<'_>,
         layers: &[DecoderLayer],
-        (place, original): (usize, &Tensor<3>),
+        (place, original, beside): (usize, &Tensor<3>, &Beside),
     ) -> Result<Cow<'s, Seen>> {
         if let Some(seen) = self.0.as_ref().and_then(|chunks| chunks.get(place)) {
             return Ok(Cow::Borrowed(seen));
         }
         let mut seen = Seen::default();
-        let mut x = original.clone();
+        let (mut x, mut beside) = (original.clone(), beside.clone());
         for layer in layers {
-            x = seen.pass(walker, layer, &x).await?;
+            (x, beside) = seen.pass(walker, layer, &x, &beside).await?;
         }
         Ok(Cow::Owned(seen))
     }

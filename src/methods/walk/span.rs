@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use super::seen::Watched;
 use crate::Result;
 use crate::forward::states::{HiddenStates, as_rows, to_host};
+use crate::model::layers::beside::Beside;
 use crate::model::weights::new_layer::NewLayer;
 
 /// Span: neighbouring layers that become one layer.
@@ -34,6 +35,8 @@ pub struct SpanChunk<'r> {
     pub original: &'r Tensor<3>,
     /// Hidden states before the span in the new model, `[sequences, tokens, hidden]`.
     pub entering: &'r Tensor<3>,
+    /// What layers read besides either.
+    pub beside: [&'r Beside; 2],
     /// Hidden states after the span in the original, `[sequences * tokens, hidden]`.
     pub leaving: Tensor<2>,
     /// Weight of each row of `leaving` in a fit.
@@ -63,9 +66,12 @@ impl<'r> Span<'r> {
 
     /// Returns the hidden states of all chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = SpanChunk<'_>> {
-        let states = self.original.chunks.iter().zip(&self.entering.chunks).zip(&self.leaving.chunks);
-        states.zip(&self.weights).enumerate().map(|(place, (((original, entering), leaving), weights))| {
-            SpanChunk { place, original, entering, leaving: as_rows(leaving), weights }
+        let entering = self.original.with_beside().zip(self.entering.with_beside());
+        let states = entering.zip(&self.leaving.chunks).zip(&self.weights);
+        states.enumerate().map(|(place, ((both, leaving), weights))| {
+            let ((original, before), (entering, now)) = both;
+            let beside = [before, now];
+            SpanChunk { place, original, entering, beside, leaving: as_rows(leaving), weights }
         })
     }
 }

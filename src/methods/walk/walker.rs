@@ -19,7 +19,7 @@ use crate::methods::{Resources, Weighing};
 use crate::model::Model;
 use crate::model::importances::LayerImportances;
 use crate::model::layers::decoder::DecoderLayer;
-use crate::model::layers::inputs::Inputs;
+use crate::model::layers::record::Record;
 use crate::model::tensors::Role;
 use crate::model::weights::file_type::{FileType, Place};
 use crate::model::weights::new_layer::NewLayer;
@@ -51,7 +51,7 @@ pub struct Walker<'a> {
     /// if the storage does not go by places.
     places: Vec<Place>,
     /// Runner that records what products read, and where it does; `None` if importances are not collected.
-    recorder: Option<(Runner<'a>, Inputs)>,
+    recorder: Option<(Runner<'a>, Record)>,
     /// Importances of the layers that were weighed so far, by the layer of the original that stays.
     weighed: RefCell<BTreeMap<usize, Arc<LayerImportances>>>,
 }
@@ -85,8 +85,8 @@ impl<'a> Walker<'a> {
             Weighing::Off => None,
             Weighing::Collected | Weighing::Given(_) => {
                 let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
-                let inputs = Inputs::default();
-                Some((runner.recording(inputs.clone()), inputs))
+                let record = Record::default();
+                Some((runner.recording(record.clone()), record))
             }
         };
         let (kept_experts, weighed) = (plan.kept_experts.clone(), RefCell::default());
@@ -148,10 +148,10 @@ impl<'a> Walker<'a> {
     /// Runs `layer`, which `states` enter, and returns the importances of its columns.
     async fn record(&self, layer: &NewLayer, states: &HiddenStates) -> Result<Arc<LayerImportances>> {
         let model = self.context.model;
-        let (runner, inputs) = self.recorder.as_ref().or_internal("importances are not collected")?;
+        let (runner, record) = self.recorder.as_ref().or_internal("importances are not collected")?;
         let fetched = runner.fetch(layer, Storage::of(model))?.finish().await?;
         runner.forward(&runner.upload(fetched)?, states).await?;
-        Ok(Arc::new(recorded(inputs, layer.all_experts(&model.config)?.count()).await?))
+        Ok(Arc::new(recorded(record, layer.all_experts(&model.config)?.count()).await?))
     }
 
     /// Replaces tensors of `layer`, which takes the place of `span`, by computed ones, as [`NewLayer::replacing`] does. They

@@ -83,8 +83,9 @@ const GEMMA3_WRAPPER: Wrapper = Wrapper {
     parts: &["vision_tower.", "multi_modal_projector."],
 };
 
-/// Gemma 4, text, of the large dense kind: layers without a window have wider heads, whose keys may serve as values and of
-/// whose frequencies a share rotates; each layer multiplies the stream by a number of its own.
+/// Gemma 4, text, without experts: layers without a window have wider heads, whose keys may serve as values and of whose
+/// frequencies a share rotates; each layer multiplies the stream by a number of its own. In the small models (E2B, E4B)
+/// each layer has an input of its own, and the last layers read the keys and values of layers before them.
 pub const GEMMA4: Architecture = Architecture {
     name: "Gemma 4",
     class: "Gemma4ForCausalLM",
@@ -113,6 +114,8 @@ pub const GEMMA4: Architecture = Architecture {
     scaling: Scaling::Layers,
     gguf_head: GgufHead::Optional,
     full_heads: Some(512),
+    layer_inputs: Some(256),
+    shares_keys: true,
     lists_merges: true,
     ..GEMMA2
 };

@@ -50,6 +50,8 @@ pub const LLAMA: Architecture = Architecture {
     gated_heads: false,
     gguf_head: GgufHead::Optional,
     full_heads: None,
+    layer_inputs: None,
+    shares_keys: false,
     lists_merges: false,
     drafts: false,
     sinks: false,

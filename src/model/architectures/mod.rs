@@ -127,6 +127,12 @@ pub struct Architecture {
     /// Whether layers without a window have heads of another width than those with one, and may have another number of key
     /// heads, whose projections may serve as those of the values: the width where `global_head_dim` is absent.
     pub full_heads: Option<usize>,
+    /// Whether each layer may have an input of its own, which follows from the token and its embedding: the width where
+    /// `hidden_size_per_layer_input` is absent.
+    pub layer_inputs: Option<usize>,
+    /// Whether the last layers may read the keys and values of layers before them in the place of their own, as many as
+    /// `num_kv_shared_layers` says, and have MLPs of double width.
+    pub shares_keys: bool,
     /// Whether GGUF files list the merges of tokenizers over characters (tokenizer model `gemma4`), and not only scores of
     /// tokens.
     pub lists_merges: bool,

@@ -28,7 +28,7 @@ pub struct Config {
     pub n_layers: usize,
     /// Width of the residual stream, D.
     pub hidden_size: usize,
-    /// Width of the MLP between its up and down projections.
+    /// Width of the MLP between its up and down projections, in the first layer. See [`LayerKind::mlp_width`].
     pub intermediate_size: usize,
     /// Number of query heads.
     pub n_heads: usize,
@@ -65,6 +65,8 @@ pub struct Config {
     pub mxfp4_experts: bool,
     /// Sizes of the Mamba mixers, if any layer has one.
     pub mamba: Option<MambaSizes>,
+    /// Width of the input that each layer has of its own, if layers have one.
+    pub layer_input: Option<usize>,
     /// Taps of the short convolutions, if any layer has one.
     pub short_convolution: Option<usize>,
     /// Sizes of the gated delta nets, if any layer has one.
@@ -101,6 +103,18 @@ pub struct LayerKind {
     pub mixer: Mixer,
     /// What comes after the mixer.
     pub feed_forward: FeedForward,
+    /// Width of the MLP between its up and down projections.
+    pub mlp_width: usize,
+    /// Whether attention reads the keys and values of another layer in the place of its own: those of the last layer that
+    /// has its own and that has a window, or none, as this one.
+    pub shares_keys: bool,
+}
+
+impl LayerKind {
+    /// Returns the place of the keys and values that layers of this kind share: 0 for layers with a window, 1 for others.
+    pub fn key_place(self) -> usize {
+        usize::from(self.window.is_none())
+    }
 }
 
 /// Heads of layers without a window, where they are other heads than those of layers with one.
@@ -334,6 +348,13 @@ impl Config {
                 self.n_heads
             ));
         }
+        let lacks_keys = |kind: &&LayerKind| kind.shares_keys && self.owner(kind.key_place()).is_none();
+        if let Some(kind) = self.layers.iter().find(lacks_keys) {
+            let what = if kind.window.is_some() { "with a window" } else { "without a window" };
+            return bad(format!(
+                "layers {what} read the keys and values of another such layer, and none has its own"
+            ));
+        }
         if self.layers.len() != self.n_layers {
             return Err(Error::internal(format!("{} kinds of {} layers", self.layers.len(), self.n_layers)));
         }
@@ -478,6 +499,55 @@ impl Config {
         last.filter(|_| self.full_heads.is_some())
     }
 
+    /// Returns the layer whose keys and values layers of the place `place` ([`LayerKind::key_place`]) read that have none of
+    /// their own; `None` if no layer of that place has its own.
+    pub fn owner(&self, place: usize) -> Option<usize> {
+        self.layers.iter().rposition(|kind| !kind.shares_keys && kind.key_place() == place)
+    }
+
+    /// Returns the layers whose keys and values others read, ascending; none for most models.
+    pub fn owners(&self) -> Vec<usize> {
+        let is_read =
+            |place: &usize| self.layers.iter().any(|kind| kind.shares_keys && kind.key_place() == *place);
+        let mut owners: Vec<usize> = (0..2).filter(is_read).filter_map(|place| self.owner(place)).collect();
+        owners.sort_unstable();
+        owners
+    }
+
+    /// Returns whether any layer reads keys and values of another, or has an input of its own.
+    pub fn reads_beside(&self) -> bool {
+        self.layer_input.is_some() || self.layers.iter().any(|kind| kind.shares_keys)
+    }
+
+    /// Returns the numbers of the keys and values of a token that layers share.
+    pub fn shared_numbers(&self) -> usize {
+        let kinds = self.owners().into_iter().filter_map(|layer| self.layers.get(layer));
+        kinds.map(|kind| 2 * self.kv_heads(*kind) * self.head_width(*kind)).sum()
+    }
+
+    /// Returns the width of the widest MLP.
+    pub fn widest_mlp(&self) -> usize {
+        self.layers.iter().map(|kind| kind.mlp_width).max().unwrap_or(self.intermediate_size)
+    }
+
+    /// Checks that a model that has one layer for each entry of `groups` may have these layers in files of any kind:
+    /// the last may be the last, and none lacks the keys and values that it reads.
+    fn check_layers(&self, groups: &[Vec<usize>]) -> Result<()> {
+        let kinds = regroup("the kinds of layers", &self.layers, groups)?;
+        self.check_last(&kinds)?;
+        if kinds.iter().all(|kind| !kind.shares_keys) {
+            return Ok(());
+        }
+        let stays = |layer: &usize| groups.iter().any(|group| group.contains(layer));
+        match self.owners().into_iter().find(|layer| !stays(layer)) {
+            None => Ok(()),
+            Some(layer) => Err(Error::Unsupported(format!(
+                "layers without keys and values of their own read those of layer {layer}: keep layer {layer}, or remove \
+                 all layers that have none"
+            ))),
+        }
+    }
+
     /// Checks that the last of the layers of `kinds` may be the last in files of any kind.
     fn check_last(&self, kinds: &[LayerKind]) -> Result<()> {
         match (self.full_heads, kinds) {
@@ -553,6 +623,12 @@ impl Config {
         3 * width * hidden + biases
     }
 
+    /// Returns the number of embeddings of tokens that are a part of the input of one layer, in numbers; 0 if layers have no
+    /// input of their own. They are not among the tensors of the layer.
+    pub fn input_parameters(&self) -> u64 {
+        self.vocab_size as u64 * self.layer_input.unwrap_or(0) as u64
+    }
+
     /// Returns the number of parameters of an expert, with its row of the router; 0 if no layer has experts.
     pub fn parameters_per_expert(&self) -> u64 {
         let row = self.hidden_size as u64 + u64::from(self.has_biased_experts());
@@ -585,13 +661,22 @@ impl Config {
     }
 }
 
-/// Says what a model of `architecture` has that its large dense kind has not: experts, or keys and inputs of its own kind.
-fn not_dense(architecture: &Architecture, has_experts: bool) -> String {
-    let what = match has_experts {
-        true => "with experts beside the MLPs (such as 26B-A4B)",
-        false => "with inputs of each layer and keys that layers share (such as E2B and E4B)",
-    };
-    format!("{} {what} is not supported; its dense kind is", architecture.name)
+/// Says that models of `architecture` with experts beside the MLPs are not supported.
+fn not_dense(architecture: &Architecture) -> String {
+    format!(
+        "{} with experts beside the MLPs (such as 26B-A4B) is not supported; its other kinds are",
+        architecture.name
+    )
+}
+
+/// Returns a layer of `kinds` that llama.cpp gives the keys and values of another layer than those that are meant: those
+/// of the last layer that has its own to layers without a window, and those of the one before it to layers with one.
+fn misread_keys(kinds: &[LayerKind]) -> Option<usize> {
+    let own: Vec<&LayerKind> = kinds.iter().filter(|kind| !kind.shares_keys).collect();
+    let theirs =
+        |kind: &LayerKind| own.len().checked_sub(2 - kind.key_place()).and_then(|place| own.get(place));
+    let is_read = |kind: &LayerKind| theirs(kind).is_some_and(|read| read.key_place() == kind.key_place());
+    kinds.iter().position(|kind| kind.shares_keys && !is_read(kind))
 }
 
 /// Converts a size from a file; `None` outside `1 ..= 2^28`. The bound keeps products of two sizes within 64
@@ -608,12 +693,15 @@ struct LayerParts {
     windows: Vec<Option<usize>>,
     mixers: Vec<Mixer>,
     feed_forward: Vec<FeedForward>,
+    mlp_widths: Vec<usize>,
+    /// Number of layers, the last, that have no keys and values of their own.
+    n_sharing: usize,
 }
 
 impl LayerParts {
     /// Returns the kinds of the layers; of `n_ropes` rotations, the last is that of layers with a window.
     fn kinds(self, n_ropes: usize) -> Vec<LayerKind> {
-        let Self { rotation, rotated, windows, mixers, feed_forward } = self;
+        let Self { rotation, rotated, windows, mixers, feed_forward, mlp_widths, n_sharing } = self;
         let has_windows = windows.iter().any(Option::is_some);
         let n_layers = windows.len();
         let rotated = match (rotation, rotated) {
@@ -623,12 +711,15 @@ impl LayerParts {
             (_, Some(rotated)) => rotated,
             (_, None) => vec![true; n_layers],
         };
-        let parts = windows.into_iter().zip(rotated).zip(mixers.into_iter().zip(feed_forward));
-        let kind = |((window, rotates), (mixer, feed_forward)): ((Option<usize>, bool), _)| {
+        let parts =
+            windows.into_iter().zip(rotated).zip(mixers.into_iter().zip(feed_forward)).zip(mlp_widths);
+        type Parts = (((Option<usize>, bool), (Mixer, FeedForward)), usize);
+        let kind = |(layer, (((window, rotates), (mixer, feed_forward)), mlp_width)): (usize, Parts)| {
             let rope = rotates.then_some(if window.is_some() { n_ropes.saturating_sub(1) } else { 0 });
-            LayerKind { rope, window, mixer, feed_forward }
+            let shares_keys = layer + n_sharing >= n_layers;
+            LayerKind { rope, window, mixer, feed_forward, mlp_width, shares_keys }
         };
-        parts.map(kind).collect()
+        parts.enumerate().map(kind).collect()
     }
 }
 

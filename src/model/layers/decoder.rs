@@ -9,12 +9,14 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::attention::Positions;
+use super::beside::{Beside, KeyPair};
 use super::experts::Experts;
-use super::inputs::Inputs;
+use super::input::LayerInput;
 use super::linear::Linear;
 use super::mixer::{Mixing, Past};
 use super::mlp::Mlp;
 use super::norm::Norm;
+use super::record::Record;
 use super::upload::TensorsByRole;
 use crate::device::{Accelerator, Tally};
 use crate::kernels::rowwise;
@@ -41,6 +43,10 @@ pub struct DecoderLayer {
     /// Whether the MLP reads the stream before the layer, and not the stream after attention.
     is_parallel: bool,
     feed_forward: Feed,
+    /// Input that the layer has of its own, if any.
+    input: Option<Box<LayerInput>>,
+    /// Place of the keys and values that later layers read.
+    key_place: usize,
     /// Factor of the residual stream after the layer.
     output_scale: f64,
 }
@@ -62,7 +68,7 @@ impl DecoderLayer {
         Self::upload_watched(config, tensors, accelerator, None)
     }
 
-    /// Uploads the tensors of a layer as [`upload`](Self::upload) does. What its products read is recorded in `inputs`, if
+    /// Uploads the tensors of a layer as [`upload`](Self::upload) does. What its products read is recorded in `record`, if
     /// given.
     ///
     /// # Errors
@@ -71,11 +77,11 @@ impl DecoderLayer {
         config: &Config,
         tensors: LayerTensors,
         accelerator: &Accelerator,
-        inputs: Option<Inputs>,
+        record: Option<Record>,
     ) -> Result<Self> {
-        let LayerTensors { tensors, kind, experts, stored } = tensors;
+        let LayerTensors { tensors, kind, experts, stored, keys_are_read, input } = tensors;
         let architecture = config.architecture;
-        let mut parts = TensorsByRole { config, kind, tensors, accelerator, inputs };
+        let mut parts = TensorsByRole { config, kind, tensors, accelerator, record };
         let mut norms = |before, after| -> Result<[Option<Norm>; 2]> {
             Ok([
                 architecture.norms_before().then(|| parts.norm(before)).transpose()?,
@@ -89,7 +95,7 @@ impl DecoderLayer {
             false => norms(Role::MlpNorm, Role::MlpAfterNorm)?,
         };
         accelerator.tally().add_upload();
-        let (mixer, output) = parts.mixer()?;
+        let (mixer, output) = parts.mixer(keys_are_read)?;
         Ok(Self {
             output_scale: parts.output_scale()?,
             tally: accelerator.tally().clone(),
@@ -99,6 +105,8 @@ impl DecoderLayer {
             output,
             mlp_norms,
             is_parallel,
+            input: input.map(|source| parts.input(source).map(Box::new)).transpose()?,
+            key_place: kind.key_place(),
             feed_forward: match kind.feed_forward {
                 FeedForward::Mlp => Feed::Mlp(Box::new(parts.mlp()?)),
                 FeedForward::Experts => Feed::Experts(Box::new(parts.experts(experts, stored)?)),
@@ -107,20 +115,44 @@ impl DecoderLayer {
     }
 
     /// Computes the residual stream `[batch, tokens, hidden]` after this layer from the stream `x` before it,
-    /// which has the same shape.
+    /// which has the same shape, and from what it reads `beside` it and its own `input` `[batch * tokens, width]`, if it has
+    /// one. Returns what later layers read besides the stream as well.
     ///
     /// # Errors
     /// [`Error::Internal`] for a layer with experts, which
     /// [`Runner::forward`](crate::forward::runner::Runner::forward) runs; those of [`Mixing::forward`] and [`Linear::forward`].
-    pub fn forward(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<3>> {
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        positions: &Positions,
+        beside: &Beside,
+        input: Option<Tensor<2>>,
+    ) -> Result<(Tensor<3>, Beside)> {
         let shape = x.dims();
-        let between = self.after_attention(x.clone(), positions)?;
+        let (between, beside) = self.attended(x.clone(), positions, beside, None)?;
         let mlp = self.mlp(self.read_by_mlp(&x, &between))?;
-        Ok(self.leaving(between + mlp).reshape(shape))
+        Ok((self.leaving(self.fed(between + mlp, input)?).reshape(shape), beside))
     }
 
-    /// Returns the residual stream after the layer from the sum of the stream between attention and MLP and of what the MLP
-    /// or the experts add to it.
+    /// Returns the input that the layer has of its own, if any.
+    pub fn input(&self) -> Option<&LayerInput> {
+        self.input.as_deref()
+    }
+
+    /// Adds what the layer makes of its own `input` `[n, width]` to the `sum` `[n, hidden]` of the stream between attention
+    /// and MLP and of what the MLP or the experts add to it. A layer without such an input adds nothing.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the layer has an input that is not given; those of [`LayerInput::added`].
+    pub fn fed(&self, sum: Tensor<2>, input: Option<Tensor<2>>) -> Result<Tensor<2>> {
+        match (&self.input, input) {
+            (None, _) => Ok(sum),
+            (Some(own), Some(input)) => Ok(sum.clone() + own.added(sum, input)?),
+            (Some(_), None) => Err(Error::internal("a layer was run without its own input")),
+        }
+    }
+
+    /// Returns the residual stream after the layer from what [`fed`](Self::fed) returns.
     pub fn leaving<const D: usize>(&self, sum: Tensor<D>) -> Tensor<D> {
         rowwise::scaled(sum, self.output_scale)
     }
@@ -150,36 +182,59 @@ impl DecoderLayer {
         &self,
         x: Tensor<3>,
         positions: &Positions,
+        beside: &Beside,
         past: &mut Past,
-    ) -> Result<Tensor<2>> {
-        self.attended(x, positions, Some(past))
+    ) -> Result<(Tensor<2>, Beside)> {
+        self.attended(x, positions, beside, Some(past))
     }
 
-    /// Computes the residual stream `[batch * tokens, hidden]` between attention and MLP from the stream `x`
-    /// `[batch, tokens, hidden]` before the layer.
+    /// Computes the residual stream as [`after_attention`](Self::after_attention) does, and returns what later layers read
+    /// besides the stream as well.
     ///
     /// # Errors
     /// Those of [`Mixing::forward`] and [`Linear::forward`].
-    pub fn after_attention(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
-        self.attended(x, positions, None)
+    pub fn after_attention_and_beside(
+        &self,
+        x: Tensor<3>,
+        positions: &Positions,
+        beside: &Beside,
+    ) -> Result<(Tensor<2>, Beside)> {
+        self.attended(x, positions, beside, None)
     }
 
-    fn attended(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
+    /// Computes the residual stream `[batch * tokens, hidden]` between attention and MLP from the stream `x`
+    /// `[batch, tokens, hidden]` before the layer and what the layer reads `beside` it.
+    ///
+    /// # Errors
+    /// Those of [`Mixing::forward`] and [`Linear::forward`].
+    pub fn after_attention(&self, x: Tensor<3>, positions: &Positions, beside: &Beside) -> Result<Tensor<2>> {
+        self.attended(x, positions, beside, None).map(|(between, _)| between)
+    }
+
+    fn attended(
+        &self,
+        x: Tensor<3>,
+        positions: &Positions,
+        beside: &Beside,
+        past: Option<&mut Past>,
+    ) -> Result<(Tensor<2>, Beside)> {
         let [batch, tokens, hidden] = x.dims();
-        let attention = self.output.forward(self.gathered(x.clone(), positions, past)?)?;
+        let (contexts, keys) = self.gathered(x.clone(), positions, beside, past)?;
+        let attention = self.output.forward(contexts)?;
         let [_, after] = &self.attention_norms;
-        Ok(x.reshape([batch * tokens, hidden]) + normed(after.as_ref(), attention)?)
+        let between = x.reshape([batch * tokens, hidden]) + normed(after.as_ref(), attention)?;
+        Ok((between, beside.with(self.key_place, keys)))
     }
 
     /// Computes what [`attention_written`](Self::attention_written) makes the output of attention of,
-    /// `[batch * tokens, heads * head_dim]`, from the residual stream `x` `[batch, tokens, hidden]` before the layer: the
-    /// outputs of the attention heads before the output projection, scaled as residuals are, and divided by the root mean
+    /// `[batch * tokens, heads * head_dim]`, from the residual stream `x` `[batch, tokens, hidden]` before the layer and what
+    /// it reads `beside` it: the outputs of the attention heads before the output projection, scaled as residuals are, and divided by the root mean
     /// square of each row after the output projection if the layer normalises that.
     ///
     /// # Errors
     /// Those of [`Mixing::forward`] and [`Linear::forward`].
-    pub fn contexts(&self, x: Tensor<3>, positions: &Positions) -> Result<Tensor<2>> {
-        let contexts = self.gathered(x, positions, None)?;
+    pub fn contexts(&self, x: Tensor<3>, positions: &Positions, beside: &Beside) -> Result<Tensor<2>> {
+        let (contexts, _) = self.gathered(x, positions, beside, None)?;
         let [_, after] = &self.attention_norms;
         divided(after.as_ref(), contexts, &self.output)
     }
@@ -204,13 +259,19 @@ impl DecoderLayer {
         Ok(weighted(after.as_ref(), self.own_mlp()?.down.forward(activations)?))
     }
 
-    fn gathered(&self, x: Tensor<3>, positions: &Positions, past: Option<&mut Past>) -> Result<Tensor<2>> {
+    fn gathered(
+        &self,
+        x: Tensor<3>,
+        positions: &Positions,
+        beside: &Beside,
+        past: Option<&mut Past>,
+    ) -> Result<(Tensor<2>, Option<KeyPair>)> {
         let [batch, tokens, hidden] = x.dims();
         self.tally.add_attention(batch * tokens);
         let [before, _] = &self.attention_norms;
         let x = normed(before.as_ref(), x.reshape([batch * tokens, hidden]))?;
-        let contexts = self.mixer.forward(x, [batch, tokens], positions, past)?;
-        Ok(rowwise::scaled(contexts, self.residual_scale))
+        let (contexts, keys) = self.mixer.forward(x, [batch, tokens], positions, beside, past)?;
+        Ok((rowwise::scaled(contexts, self.residual_scale), keys))
     }
 
     /// Computes what the MLP adds to the residual stream, `[n, hidden]`, from the stream `x` `[n, hidden]` that

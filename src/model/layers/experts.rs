@@ -3,9 +3,9 @@
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::inputs::Inputs;
 use super::linear::Linear;
 use super::mlp::{Mlp, mlp_rows};
+use super::record::Record;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
@@ -32,7 +32,7 @@ pub struct Experts {
     /// Expert that serves every token, and the row whose sigmoid says how much it adds.
     pub shared: Option<(Mlp, Linear)>,
     /// Where what the products read is recorded, if it is.
-    pub inputs: Option<Inputs>,
+    pub record: Option<Record>,
 }
 
 /// Tokens of some rows that were routed to one expert.

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
 use super::attention::{KeysAndValues, Positions, gather};
+use super::beside::{Beside, KeyPair};
 use super::linear::Linear;
 use super::norm::Norm;
 use crate::Result;
@@ -33,12 +34,26 @@ pub struct Attention {
     pub sinks: Vec<f32>,
     /// Query projection.
     pub query: Linear,
-    /// Key projection.
-    pub key: Linear,
-    /// Value projection; `None` if the values are the keys before they are normalised and rotated.
-    pub value: Option<Linear>,
+    /// Where keys and values come from.
+    pub keys: Keys,
     /// Norm of each value head.
     pub value_norm: Option<Norm>,
+}
+
+/// Where the keys and values of a layer come from.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// From the stream.
+    Own {
+        /// Key projection.
+        key: Box<Linear>,
+        /// Value projection; `None` if the values are the keys before they are normalised and rotated.
+        value: Option<Box<Linear>>,
+        /// Whether later layers read these keys and values.
+        are_read: bool,
+    },
+    /// From another layer.
+    Shared,
 }
 
 /// Weights by which queries and keys are normalised.
@@ -48,6 +63,8 @@ pub enum HeadWeights {
     None,
     /// Of each query head and of each key head.
     Each([Norm; 2]),
+    /// Of each query head; the keys are those of another layer, which has normalised them.
+    Queries(Norm),
     /// Of each head, which is rotated between the norm and its weights: norms without weights, and the products of the
     /// weights of queries and keys, which may all be of the queries.
     EachRotated([Norm; 2], Vec<f32>),
@@ -57,29 +74,35 @@ pub enum HeadWeights {
 
 impl Attention {
     /// Computes the outputs of the heads, `[batch * tokens, heads * head_dim]`, from normalised hidden states `x`
-    /// `[batch * tokens, hidden]`. With `past`, the tokens follow those whose keys and values are there.
+    /// `[batch * tokens, hidden]`, and the keys and values that later layers read, if they do. With `past`, the tokens
+    /// follow those whose keys and values are there.
     ///
     /// # Errors
-    /// Those of [`gather`], [`Linear::forward`] and [`Norm::forward`].
+    /// Those of [`gather`], [`Beside::keys_at`], [`Linear::forward`] and [`Norm::forward`].
     pub fn contexts(
         &self,
         x: Tensor<2>,
         [batch, tokens]: [usize; 2],
         positions: &Positions,
+        beside: &Beside,
         past: Option<&mut KeysAndValues>,
-    ) -> Result<Tensor<2>> {
+    ) -> Result<(Tensor<2>, Option<KeyPair>)> {
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let [queries, keys, values] = match &self.value {
-            Some(value) => Linear::forward_all([&self.query, &self.key, value], x)?,
-            None => {
-                let [queries, keys] = Linear::forward_all([&self.query, &self.key], x)?;
+        let [queries, keys, values] = match &self.keys {
+            Keys::Own { key, value: Some(value), .. } => Linear::forward_all([&self.query, key, value], x)?,
+            Keys::Own { key, value: None, .. } => {
+                let [queries, keys] = Linear::forward_all([&self.query, key], x)?;
                 [queries, keys.clone(), keys]
             }
+            Keys::Shared => {
+                let [keys, values] = beside.keys_at(self.kind.key_place())?;
+                [self.query.forward(x)?, keys, values]
+            }
         };
-        let values = match &self.value_norm {
-            Some(norm) => each_head(norm, values, heads.width)?,
-            None => values,
+        let values = match (&self.value_norm, &self.keys) {
+            (Some(norm), Keys::Own { .. }) => each_head(norm, values, heads.width)?,
+            _ => values,
         };
         let (queries, gates) = if self.gated { self.apart(queries) } else { (queries, None) };
         let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
@@ -87,6 +110,7 @@ impl Attention {
             HeadWeights::Each([query_norm, key_norm]) => {
                 (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
             }
+            HeadWeights::Queries(norm) => (each_head(norm, queries, heads.width)?, keys, &[]),
             HeadWeights::EachRotated([query_norm, key_norm], weights) => (
                 each_head(query_norm, queries, heads.width)?,
                 each_head(key_norm, keys, heads.width)?,
@@ -96,13 +120,22 @@ impl Attention {
                 (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
             }
         };
+        let read = match &self.keys {
+            Keys::Own { are_read: true, .. } => {
+                let width = self.n_kv_heads * self.head_dim;
+                let apart = |part: &Tensor<2>| part.clone().reshape([batch, tokens, width]);
+                Some([apart(&keys), apart(&values)])
+            }
+            _ => None,
+        };
         let (scale, cap, sinks) = (self.score_scale, self.score_cap, self.sinks.as_slice());
         let scoring = Scoring { scale, cap, weights, sinks };
         let contexts = gather([queries, keys, values], heads, positions, self.kind, scoring, past)?;
-        Ok(match gates {
+        let contexts = match gates {
             Some(gates) => contexts * sigmoid(gates),
             None => contexts,
-        })
+        };
+        Ok((contexts, read))
     }
 
     /// Splits what the query projection gives, `[n, heads * 2 head_dim]`, into queries and gates, `[n, heads * head_dim]`

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::inputs::{Squares, Watch};
+use super::record::{Squares, Watch};
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::attention::{KeysAndValues, Positions};
+use super::beside::{Beside, KeyPair};
 use super::delta_net::DeltaNet;
 use super::heads::Attention;
 use super::mamba::Mamba;
@@ -42,7 +43,8 @@ pub struct Memory {
 
 impl Mixing {
     /// Computes what the output projection reads, `[batch * tokens, width]`, from normalised hidden states `x`
-    /// `[batch * tokens, hidden]`. With `past`, the tokens follow those that it is of.
+    /// `[batch * tokens, hidden]`, and the keys and values that later layers read, if they do. `beside` has those of layers
+    /// before. With `past`, the tokens follow those that it is of.
     ///
     /// # Errors
     /// Those of the mixer, such as [`Attention::contexts`].
@@ -51,15 +53,18 @@ impl Mixing {
         x: Tensor<2>,
         [batch, tokens]: [usize; 2],
         positions: &Positions,
+        beside: &Beside,
         past: Option<&mut Past>,
-    ) -> Result<Tensor<2>> {
-        match self {
+    ) -> Result<(Tensor<2>, Option<KeyPair>)> {
+        let mixed = match self {
             Mixing::Attention(attention) => {
-                attention.contexts(x, [batch, tokens], positions, past.map(|past| &mut past.attention))
+                let past = past.map(|past| &mut past.attention);
+                return attention.contexts(x, [batch, tokens], positions, beside, past);
             }
             Mixing::Mamba(mamba) => mamba.forward(x, batch, past.map(|past| &mut past.memory)),
             Mixing::ShortConvolution(mixer) => mixer.forward(x, batch, past.map(|past| &mut past.memory)),
             Mixing::DeltaNet(mixer) => mixer.forward(x, batch, past.map(|past| &mut past.memory)),
-        }
+        };
+        Ok((mixed?, None))
     }
 }

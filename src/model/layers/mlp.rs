@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::inputs::{Inputs, Watch};
 use super::linear::Linear;
+use super::record::{Record, Watch};
 use crate::Result;
 use crate::kernels::rowwise::{self, Activation};
 use crate::model::tensors::Role;
@@ -26,11 +26,11 @@ impl Mlp {
         Self { activation, gate, up, down, rows }
     }
 
-    /// Records what the projections read in `inputs`, if given, as of the expert `expert`.
+    /// Records what the projections read in `record`, if given, as of the expert `expert`.
     #[must_use]
-    pub fn watched(self, inputs: Option<&Inputs>, expert: usize) -> Self {
+    pub fn watched(self, record: Option<&Record>, expert: usize) -> Self {
         let watch = |role| {
-            inputs.map(|inputs| Watch { inputs: inputs.clone(), role, expert: Some(expert), factor: 1.0 })
+            record.map(|record| Watch { record: record.clone(), role, expert: Some(expert), factor: 1.0 })
         };
         Self {
             gate: self.gate.watched(watch(Role::Gate)),

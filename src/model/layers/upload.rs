@@ -3,13 +3,14 @@
 use super::convolution::Convolution;
 use super::delta_net::DeltaNet;
 use super::experts::Experts;
-use super::heads::{Attention, HeadWeights};
-use super::inputs::{Inputs, Watch};
+use super::heads::{Attention, HeadWeights, Keys};
+use super::input::LayerInput;
 use super::linear::Linear;
 use super::mamba::Mamba;
 use super::mixer::Mixing;
 use super::mlp::{Mlp, mlp_rows};
 use super::norm::Norm;
+use super::record::{Record, Watch};
 use super::short_convolution::ShortConvolution;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
@@ -18,6 +19,7 @@ use crate::model::Config;
 use crate::model::architectures::{HeadNorms, Scaling};
 use crate::model::config::{ExpertSizes, LayerKind, Mixer};
 use crate::model::tensors::Role;
+use crate::model::weights::fetch::InputSource;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::LayerStorage;
 use crate::{Error, Result};
@@ -30,7 +32,7 @@ pub(super) struct TensorsByRole<'a> {
     pub(super) tensors: Vec<(Role, Stored)>,
     pub(super) accelerator: &'a Accelerator,
     /// Where what the products read is recorded, if it is.
-    pub(super) inputs: Option<Inputs>,
+    pub(super) record: Option<Record>,
 }
 
 impl TensorsByRole<'_> {
@@ -56,11 +58,11 @@ impl TensorsByRole<'_> {
         Ok(self.norm_of(weight))
     }
 
-    /// Takes out the mixer and its output projection.
-    pub(super) fn mixer(&mut self) -> Result<(Mixing, Linear)> {
+    /// Takes out the mixer and its output projection. `keys_are_read` says whether later layers read its keys and values.
+    pub(super) fn mixer(&mut self, keys_are_read: bool) -> Result<(Mixing, Linear)> {
         let kind = self.kind;
         let mixer = match kind.mixer {
-            Mixer::Attention => Mixing::Attention(Box::new(self.attention(kind)?)),
+            Mixer::Attention => Mixing::Attention(Box::new(self.attention(kind, keys_are_read)?)),
             Mixer::Mamba => Mixing::Mamba(Box::new(self.mamba()?)),
             Mixer::ShortConvolution => Mixing::ShortConvolution(Box::new(self.short_convolution()?)),
             Mixer::DeltaNet => Mixing::DeltaNet(Box::new(self.delta_net()?)),
@@ -73,7 +75,7 @@ impl TensorsByRole<'_> {
         Ok((mixer, output))
     }
 
-    fn attention(&mut self, kind: LayerKind) -> Result<Attention> {
+    fn attention(&mut self, kind: LayerKind, are_read: bool) -> Result<Attention> {
         let config = self.config;
         Ok(Attention {
             n_heads: config.n_heads,
@@ -88,11 +90,32 @@ impl TensorsByRole<'_> {
             score_cap: config.scales.score_cap,
             sinks: if config.architecture.sinks { self.values(Role::Sinks)? } else { Vec::new() },
             query: self.linear(Role::Query, Role::QueryBias)?,
-            key: self.linear(Role::Key, Role::KeyBias)?,
-            value: match config.full_heads(kind) {
-                Some(heads) if heads.keys_are_values => None,
-                _ => Some(self.linear(Role::Value, Role::ValueBias)?),
+            keys: match kind.shares_keys {
+                true => Keys::Shared,
+                false => Keys::Own {
+                    key: Box::new(self.linear(Role::Key, Role::KeyBias)?),
+                    value: match config.full_heads(kind) {
+                        Some(heads) if heads.keys_are_values => None,
+                        _ => Some(Box::new(self.linear(Role::Value, Role::ValueBias)?)),
+                    },
+                    are_read,
+                },
             },
+        })
+    }
+
+    /// Takes out what belongs to the input that the layer has of its own.
+    pub(super) fn input(&mut self, source: InputSource) -> Result<LayerInput> {
+        let InputSource { mix, element, norm } = source;
+        Ok(LayerInput {
+            activation: self.config.architecture.activation,
+            projection: self.projection(Role::InputProjection)?,
+            norm: self.norm_of(norm),
+            gate: self.projection(Role::InputGate)?,
+            output: self.projection(Role::InputOutput)?,
+            after: self.norm(Role::InputAfterNorm)?,
+            mix,
+            element,
         })
     }
 
@@ -112,7 +135,7 @@ impl TensorsByRole<'_> {
             self.linear(Role::Gate, Role::GateBias)?,
             self.linear(Role::Up, Role::UpBias)?,
             self.linear(Role::Down, Role::DownBias)?,
-            mlp_rows(self.config.intermediate_size, self.accelerator.max_binding_bytes()),
+            mlp_rows(self.kind.mlp_width, self.accelerator.max_binding_bytes()),
         ))
     }
 
@@ -123,6 +146,9 @@ impl TensorsByRole<'_> {
     fn head_norms(&mut self) -> Result<HeadWeights> {
         Ok(match self.config.architecture.head_norms {
             HeadNorms::None => HeadWeights::None,
+            HeadNorms::Each | HeadNorms::EachAndValues if self.kind.shares_keys => {
+                HeadWeights::Queries(self.norm(Role::QueryNorm)?)
+            }
             HeadNorms::Each | HeadNorms::EachAndValues => {
                 HeadWeights::Each([self.norm(Role::QueryNorm)?, self.norm(Role::KeyNorm)?])
             }
@@ -168,8 +194,8 @@ impl TensorsByRole<'_> {
             )),
             None => None,
         };
-        let inputs = self.inputs.clone();
-        Ok(Experts { made_of, stored, sizes, activation, router, shared, inputs })
+        let record = self.record.clone();
+        Ok(Experts { made_of, stored, sizes, activation, router, shared, record })
     }
 
     fn mamba(&mut self) -> Result<Mamba> {
@@ -268,6 +294,6 @@ impl TensorsByRole<'_> {
             false => 1.0,
         };
         let factor = 1.0 / (scale * scale);
-        self.inputs.clone().map(|inputs| Watch { inputs, role, expert: None, factor })
+        self.record.clone().map(|record| Watch { record, role, expert: None, factor })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use super::{Opened, TensorEntry, explained, foreign, note_on_drafting, parted};
+use super::{Opened, TensorEntry, explained, foreign, note_on_drafting, parted, settle_keys};
 use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::decode;
@@ -70,7 +70,8 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
     let mut notes = notes_on_ids(&metadata, usize::try_from(facts.vocab_size).unwrap_or(usize::MAX));
     notes.extend(note_on_drafting(left_out));
     let config = Config::from_metadata(&first, metadata, facts)?;
-    let tensors = parted(tensors, &shards, &config)?;
+    let mut tensors = parted(tensors, &shards, &config)?;
+    settle_keys(&config, &mut tensors, &mut notes);
     let tokenizer = Tokenizer::from_config(&first, &config)?;
     Ok(Opened { config, tokenizer, shards, companions: Vec::new(), tensors, carried: Vec::new(), notes })
 }

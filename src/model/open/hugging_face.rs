@@ -8,7 +8,7 @@ use safetensors::Dtype;
 
 use super::{
     CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, Turns, explained, foreign,
-    note_on_drafting, parted, read_whole,
+    note_on_drafting, parted, read_whole, settle_keys,
 };
 use crate::files::source::{MemorySource, SharedSource, read_checked};
 use crate::format::Container;
@@ -103,6 +103,7 @@ pub async fn open(files: &Folder) -> Result<Opened> {
     let Entries { tensors, carried } = entries(&config, &shards, named, &mut notes)?;
     let mut tensors = parted(tensors, &shards, &config)?;
     settle_values(&config, &mut tensors, &mut notes);
+    settle_keys(&config, &mut tensors, &mut notes);
     settle_biases(&mut config, &mut tensors, &mut notes);
     settle_head(&mut config, &tensors, &shards, &mut notes).await?;
     let companions = COMPANIONS.iter().filter_map(|n| files.get(*n).cloned()).collect();

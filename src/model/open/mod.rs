@@ -248,9 +248,13 @@ impl Model {
         self.tensors.iter().map(TensorEntry::values).sum()
     }
 
-    /// Returns the stored size of the tensors of layer `layer` in bytes.
+    /// Returns the stored size of the tensors of layer `layer` in bytes, with the embeddings of tokens that are a part of its
+    /// own input.
     pub fn layer_bytes(&self, layer: usize) -> u64 {
-        self.tensors.iter().filter(|t| t.id.layer() == Some(layer)).map(|t| t.bytes).sum()
+        let inputs =
+            self.tensor(TensorId::InputEmbedding).map_or(0, |t| t.bytes / self.config.n_layers as u64);
+        let of_layer = self.tensors.iter().filter(|t| t.id.layer() == Some(layer));
+        of_layer.map(|t| t.bytes).sum::<u64>() + inputs
     }
 
     /// Returns the stored size in bytes of what is held of layer `layer` while it is run: all its tensors, but of its
@@ -269,6 +273,9 @@ impl Model {
 
     fn check_complete(&self) -> Result<()> {
         let mut needed = vec![TensorId::Embedding, TensorId::FinalNorm];
+        if self.config.layer_input.is_some() {
+            needed.extend([TensorId::InputEmbedding, TensorId::InputNorm]);
+        }
         if !self.config.tied_head {
             needed.push(TensorId::Head);
         }
@@ -288,6 +295,24 @@ impl Model {
             }
         }
         Ok(())
+    }
+}
+
+/// Leaves out keys and values of layers that read those of others, as transformers and llama.cpp do.
+fn settle_keys(config: &Config, tensors: &mut Vec<TensorEntry>, notes: &mut Vec<String>) {
+    let is_unused = |tensor: &TensorEntry| match tensor.id {
+        TensorId::Layer(layer, role) if role.is_of_keys() => {
+            config.layers.get(layer).is_some_and(|kind| kind.shares_keys)
+        }
+        _ => false,
+    };
+    let unused = tensors.iter().filter(|tensor| is_unused(tensor)).count();
+    if unused > 0 {
+        tensors.retain(|tensor| !is_unused(tensor));
+        notes.push(format!(
+            "{unused} tensors for keys and values of layers that read those of another layer are left out, as in \
+             transformers."
+        ));
     }
 }
 

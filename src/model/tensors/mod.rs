@@ -4,7 +4,8 @@ mod names;
 mod role;
 
 use self::names::{
-    EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, expert, in_layer, is_in_turns, layer_prefix, pick, stacked,
+    EXPERT_NAMES, JOINED_NAMES, MODEL_NAMES, OF_ALL_LAYERS, expert, in_layer, is_in_turns, layer_prefix,
+    pick, stacked,
 };
 use super::Config;
 use super::architectures::{Architecture, ExpertNames};
@@ -23,6 +24,11 @@ pub enum TensorId {
     Embedding,
     /// RMSNorm before the head, `[hidden]`.
     FinalNorm,
+    /// Embeddings of the tokens that are a part of the inputs of layers, `[vocab, layers * width]`: those of a layer in a
+    /// row follow those of the layer before.
+    InputEmbedding,
+    /// RMSNorm of the other part of the inputs of layers, `[width]`.
+    InputNorm,
     /// Output head, `[vocab, hidden]`; absent where it is tied to the embedding.
     Head,
     /// Divisors of the rotary frequencies, half as many as numbers of a head are rotated; in GGUF files only.
@@ -44,8 +50,18 @@ pub struct Joined {
     roles: &'static [Role],
     /// Whether it holds the roles of all experts, those of one expert after the other.
     of_experts: bool,
+    /// Whether it holds the role of all layers, of which `layer` is the first.
+    of_all_layers: bool,
     /// Whether rows of the roles of an expert lie in turns ([`ExpertNames::InTurns`]).
     in_turns: bool,
+}
+
+/// A tensor that holds no rows yet.
+const ONE: Joined = Joined { layer: 0, roles: &[], of_experts: false, of_all_layers: false, in_turns: false };
+
+/// Returns the tensors of models of `architecture` that hold rows of all layers, as in [`OF_ALL_LAYERS`].
+fn of_all_layers(architecture: &Architecture) -> &'static [(&'static [Role], &'static str, &'static str)] {
+    if architecture.layer_inputs.is_some() { &OF_ALL_LAYERS } else { &[] }
 }
 
 impl Joined {
@@ -67,7 +83,11 @@ impl Joined {
 
     /// Returns the tensors whose rows it holds in a model with the configuration `config`, in order.
     pub fn ids(self, config: &Config) -> Vec<TensorId> {
-        let Self { layer, roles, of_experts, .. } = self;
+        let Self { layer, roles, of_experts, of_all_layers, .. } = self;
+        if of_all_layers {
+            let of_layer = |layer: usize| roles.iter().map(move |role| TensorId::Layer(layer, *role));
+            return (0..config.n_layers).flat_map(of_layer).collect();
+        }
         if !of_experts {
             return roles.iter().map(|role| TensorId::Layer(layer, *role)).collect();
         }
@@ -78,6 +98,11 @@ impl Joined {
     /// Returns of how many tensors it holds the rows in turns; `None` if it holds them one tensor after the other.
     pub fn turns(self) -> Option<usize> {
         self.in_turns.then_some(self.roles.len())
+    }
+
+    /// Returns whether it holds rows of all layers.
+    pub fn is_of_all_layers(self) -> bool {
+        self.of_all_layers
     }
 
     /// Returns its shape in a model with the configuration `config`, outermost dimension first.
@@ -117,20 +142,24 @@ impl TensorId {
     /// Identifies the tensor called `name` as one that holds the rows of several, in files of kind `container` that hold
     /// a model of `architecture`; `None` if it holds the rows of one only.
     pub fn parse_joined(container: Container, architecture: &Architecture, name: &str) -> Option<Joined> {
+        let is_it = |(_, a, b): &&(&[Role], &str, &str)| pick(container, a, b) == name;
+        if let Some((roles, ..)) = of_all_layers(architecture).iter().find(is_it) {
+            return Some(Joined { roles, of_all_layers: true, ..ONE });
+        }
         let (layer, rest) = in_layer(container, name)?;
         if Role::of_architecture(architecture).any(|role| role.name_in(container, architecture) == rest) {
             return None;
         }
         let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
         if let Some((roles, ..)) = architecture.joined.iter().chain(&JOINED_NAMES).find(|each| is_it(each)) {
-            return Some(Joined { layer, roles, of_experts: false, in_turns: false });
+            return Some(Joined { layer, roles, ..ONE });
         }
         let stacked = stacked(architecture);
         let in_turns = is_in_turns(container, architecture);
         let rest = if in_turns { mxfp4_stem(rest).map_or(rest, |(stem, _)| stem) } else { rest };
         let is_it = |(_, a, b): &(&[Role], &str, &str)| !rest.is_empty() && pick(container, a, b) == rest;
         let (roles, ..) = stacked.iter().chain(&EXPERT_NAMES).find(|each| is_it(each))?;
-        architecture.experts.map(|_| Joined { layer, roles, of_experts: true, in_turns })
+        architecture.experts.map(|_| Joined { layer, roles, of_experts: true, in_turns, ..ONE })
     }
 
     /// Returns the tensor that holds the rows of this tensor among those of others, and its name, in files of kind
@@ -142,6 +171,11 @@ impl TensorId {
             };
             all.iter().find(named).map(|(roles, a, b)| (*roles, pick(container, a, b)))
         };
+        if let TensorId::Layer(_, role) = self
+            && let Some((roles, name)) = find(of_all_layers(architecture), role)
+        {
+            return Some((name.to_owned(), Joined { roles, of_all_layers: true, ..ONE }));
+        }
         let (layer, of_experts, (roles, name)) = match self {
             TensorId::Layer(layer, role) => (layer, false, find(architecture.joined, role)?),
             TensorId::Expert(layer, _, role) => {
@@ -153,7 +187,7 @@ impl TensorId {
         };
         let name = format!("{}{layer}.{name}", layer_prefix(container));
         let in_turns = of_experts && is_in_turns(container, architecture);
-        Some((name, Joined { layer, roles, of_experts, in_turns }))
+        Some((name, Joined { layer, roles, of_experts, in_turns, ..ONE }))
     }
 
     /// Returns the name of the tensor in files of kind `container` that hold a model of `architecture`; `None` if such
@@ -171,6 +205,7 @@ impl TensorId {
                 }
                 _ => None,
             },
+            TensorId::InputEmbedding | TensorId::InputNorm if architecture.layer_inputs.is_none() => None,
             TensorId::FinalNorm => {
                 let (a, b) = architecture.final_norm;
                 Some(pick(container, a, b).to_owned())
@@ -233,6 +268,11 @@ impl TensorId {
                 vec![config.vocab_size as u64, config.hidden_size as u64]
             }
             TensorId::FinalNorm => vec![config.hidden_size as u64],
+            TensorId::InputEmbedding => {
+                let width = config.layer_input.unwrap_or(0) as u64;
+                vec![config.vocab_size as u64, config.n_layers as u64 * width]
+            }
+            TensorId::InputNorm => vec![config.layer_input.unwrap_or(0) as u64],
             TensorId::RotaryDivisors | TensorId::ShortDivisors | TensorId::LongDivisors => {
                 let full = config.full_heads.map(|heads| heads.width);
                 vec![full.unwrap_or(config.rotated_width) as u64 / 2]

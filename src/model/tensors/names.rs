@@ -8,7 +8,7 @@ use crate::model::architectures::{Architecture, ExpertNames};
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
 /// Hugging Face model, and name after `blk.<n>.` in a GGUF file. An empty name means that files of this kind do not hold
 /// the tensor.
-pub(super) const LAYER_NAMES: [(Role, &str, &str); 53] = [
+pub(super) const LAYER_NAMES: [(Role, &str, &str); 57] = [
     (Role::AttentionNorm, "input_layernorm.weight", "attn_norm.weight"),
     (Role::Query, "self_attn.q_proj.weight", "attn_q.weight"),
     (Role::QueryBias, "self_attn.q_proj.bias", "attn_q.bias"),
@@ -61,18 +61,29 @@ pub(super) const LAYER_NAMES: [(Role, &str, &str); 53] = [
     (Role::SharedRouter, "mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"),
     (Role::MlpAfterNorm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
     (Role::LayerScale, "layer_scalar", "layer_output_scale.weight"),
+    (Role::InputProjection, "", ""),
+    (Role::InputGate, "per_layer_input_gate.weight", "inp_gate.weight"),
+    (Role::InputOutput, "per_layer_projection.weight", "proj.weight"),
+    (Role::InputAfterNorm, "post_per_layer_input_norm.weight", "post_norm.weight"),
     (Role::RotaryFrequencies, "self_attn.rotary_emb.inv_freq", ""),
 ];
 
 /// Names of the tensors outside the layers: identity, name in a Hugging Face model, and name in a GGUF file.
-pub(super) const MODEL_NAMES: [(TensorId, &str, &str); 6] = [
+pub(super) const MODEL_NAMES: [(TensorId, &str, &str); 8] = [
     (TensorId::Embedding, "model.embed_tokens.weight", "token_embd.weight"),
     (TensorId::FinalNorm, "", ""),
+    (TensorId::InputEmbedding, "model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
+    (TensorId::InputNorm, "model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
     (TensorId::Head, "lm_head.weight", "output.weight"),
     (TensorId::RotaryDivisors, "", "rope_freqs.weight"),
     (TensorId::ShortDivisors, "", "rope_factors_short.weight"),
     (TensorId::LongDivisors, "", "rope_factors_long.weight"),
 ];
+
+/// Tensors that hold the rows of a role of all layers, those of one layer after those of another: the role, name in a
+/// Hugging Face model, and name in a GGUF file.
+pub(super) const OF_ALL_LAYERS: [(&[Role], &str, &str); 1] =
+    [(&[Role::InputProjection], "model.per_layer_model_projection.weight", "per_layer_model_proj.weight")];
 
 /// Tensors of a layer that hold the rows of several roles one after the other in some GGUF files of any architecture:
 /// llama.cpp reads the roles together or apart. See [`Architecture::joined`].

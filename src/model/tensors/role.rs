@@ -113,6 +113,14 @@ pub enum Role {
     MlpAfterNorm,
     /// Number by which the residual stream after the layer is multiplied.
     LayerScale,
+    /// Rows of a layer in the projection of embeddings to the inputs of layers.
+    InputProjection,
+    /// Projection of the stream to the gate of the layer's input.
+    InputGate,
+    /// Projection of the gated input to the stream.
+    InputOutput,
+    /// RMSNorm of what the layer's input adds to the stream.
+    InputAfterNorm,
     /// Rotary frequencies that old checkpoints store; never read, only carried along.
     RotaryFrequencies,
 }
@@ -178,8 +186,15 @@ const AROUND_EXPERTS: [Role; 6] =
 /// Roles of the gate and up projections of an expert, whose rows lie one after the other in some files.
 pub(super) const GATE_AND_UP: [Role; 2] = [Role::Gate, Role::Up];
 
+/// Roles of the input that a layer has of its own.
+const OF_INPUT: [Role; 4] = [Role::InputProjection, Role::InputGate, Role::InputOutput, Role::InputAfterNorm];
+
+/// Roles of keys and values, which layers lack that read those of others.
+const OF_KEYS: [Role; 5] = [Role::Key, Role::KeyBias, Role::KeyNorm, Role::Value, Role::ValueBias];
+
 /// Roles of the norms.
-const NORMS: [Role; 10] = [
+const NORMS: [Role; 11] = [
+    Role::InputAfterNorm,
     Role::DeltaNorm,
     Role::MambaStepNorm,
     Role::MambaBNorm,
@@ -214,7 +229,7 @@ impl Role {
     /// dimension for norms and biases.
     pub fn shape(self, config: &Config, kind: LayerKind) -> Vec<usize> {
         let hidden = config.hidden_size;
-        let inner = config.intermediate_size;
+        let (inner, input) = (kind.mlp_width, config.layer_input.unwrap_or(0));
         let (experts, shared) = config.experts.map_or((0, 0), |e| (e.count, e.shared_width.unwrap_or(0)));
         let mamba = config.mamba.unwrap_or_default();
         let delta = config.delta_net.unwrap_or_default();
@@ -225,6 +240,7 @@ impl Role {
             | Role::AttentionAfterNorm
             | Role::MlpNorm
             | Role::MlpAfterNorm
+            | Role::InputAfterNorm
             | Role::OutputBias
             | Role::DownBias => vec![hidden],
             Role::QueryNorm if config.architecture.head_norms == HeadNorms::All => vec![queries],
@@ -266,6 +282,8 @@ impl Role {
             Role::Down => vec![hidden, inner],
             Role::RotaryFrequencies => vec![width / 2],
             Role::LayerScale => vec![1],
+            Role::InputProjection | Role::InputGate => vec![input, hidden],
+            Role::InputOutput => vec![hidden, input],
         }
     }
 
@@ -282,6 +300,7 @@ impl Role {
             Role::Sinks => architecture.sinks,
             Role::Router => architecture.experts.is_some(),
             Role::RouterBias => architecture.experts.is_some_and(|experts| experts.biased),
+            role if OF_INPUT.contains(role) => architecture.layer_inputs.is_some(),
             Role::LayerScale => architecture.scaling == Scaling::Layers,
             Role::SharedGate | Role::SharedUp | Role::SharedDown | Role::SharedRouter => {
                 architecture.experts.is_some_and(|experts| experts.shared.is_some())
@@ -321,7 +340,10 @@ impl Role {
             FeedForward::Experts => &OF_EXPERTS,
         };
         let without_values = config.full_heads(kind).is_some_and(|heads| heads.keys_are_values);
+        let without_input = config.layer_input.is_none();
         Role::of_architecture(config.architecture)
+            .filter(|role| !(without_input && OF_INPUT.contains(role)))
+            .filter(|role| !(kind.shares_keys && OF_KEYS.contains(role)))
             .filter(|role| *role != Role::RotaryFrequencies && !without.contains(role))
             .filter(|role| !(without_values && *role == Role::Value))
             .filter(|role| !other.contains(role) && !is_of_other_mixer(role))
@@ -381,6 +403,11 @@ impl Role {
     pub fn writes(self) -> bool {
         use Role::{ConvolutionOutput, DeltaOutput, Down, DownBias, MambaOutput, Output, OutputBias};
         matches!(self, Output | MambaOutput | ConvolutionOutput | DeltaOutput | OutputBias | Down | DownBias)
+    }
+
+    /// Whether the role is of keys and values, which layers lack that read those of others.
+    pub fn is_of_keys(self) -> bool {
+        OF_KEYS.contains(&self)
     }
 
     /// Whether the role is that of the taps of a convolution.

@@ -11,7 +11,7 @@ use crate::error::OrInternal;
 use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode, encode_weighted};
 use crate::format::stored::Stored;
-use crate::maths::mix::Accumulator;
+use crate::maths::mix::{Accumulator, Mix};
 use crate::model::architectures::Scaling;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
@@ -29,6 +29,20 @@ pub struct LayerTensors {
     pub experts: NewExperts,
     /// How the layer is stored, and with it its experts.
     pub stored: LayerStorage,
+    /// Whether later layers read its keys and values.
+    pub keys_are_read: bool,
+    /// What the layer's own input is made of, if it has one.
+    pub input: Option<InputSource>,
+}
+
+/// What the input of a layer is made of besides the tensors of the layer.
+pub struct InputSource {
+    /// Layers of the original whose embeddings of tokens are those of this layer, and their weights.
+    pub mix: Mix,
+    /// Element type in which these embeddings are stored.
+    pub element: Element,
+    /// Weights of the norm that the inputs of all layers share.
+    pub norm: Vec<f32>,
 }
 
 /// Values of a matrix that are mixed at a time, in whole rows.
@@ -105,8 +119,30 @@ impl<'a> LayerFetch<'a> {
             place: layer.place(&model.config)?,
             importances: layer.all_importances().cloned(),
         };
-        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, stored })
+        let parts = layer.mix().parts();
+        let owners = model.config.owners();
+        let keys_are_read = parts.iter().any(|(part, _)| owners.contains(part));
+        let input = match model.config.layer_input {
+            Some(_) => Some(InputSource {
+                mix: layer.mix().clone(),
+                element: input_element(model, layer.mix().unchanged().is_none(), storage)?,
+                norm: read_whole(model, TensorId::InputNorm).await?,
+            }),
+            None => None,
+        };
+        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, stored, keys_are_read, input })
     }
+}
+
+/// Returns the element type in which the embeddings of tokens for layers are stored, mixed if `mixed`: those of a layer
+/// are a whole number of blocks.
+///
+/// # Errors
+/// [`Error::Format`] if the model lacks the tensor.
+pub fn input_element(model: &Model, mixed: bool, storage: Storage) -> Result<Element> {
+    let entry = model.entry(TensorId::InputEmbedding)?;
+    let width = model.config.layer_input.unwrap_or(1) as u64;
+    Ok(storage.element(model, entry.id, entry.element, mixed, Place::default()).fitting(width))
 }
 
 /// Returns what tells `layer` apart: all layers that a layer is made of are of one kind.

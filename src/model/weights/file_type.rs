@@ -128,7 +128,8 @@ impl FileType {
         let Element::Block(most) = self.element else { return self.element };
         let matrix = Matrix::of(config, id);
         if matrix == Matrix::Head {
-            return Element::Block(self.head(most, config.hidden_size));
+            let row = id.shape(config).last().copied().unwrap_or(1);
+            return Element::Block(self.head(most, row));
         }
         if self.rule == Rule::Same {
             return self.element;
@@ -139,8 +140,8 @@ impl FileType {
 
     /// Returns the type of the output head, or of the embedding where it is the output head, too: errors of the head go
     /// straight to the logits.
-    fn head(self, most: BlockType, width: usize) -> BlockType {
-        if !width.is_multiple_of(most.weights()) { BlockType::Q8_0 } else { most.wider(BlockType::Q6K) }
+    fn head(self, most: BlockType, row: u64) -> BlockType {
+        if !row.is_multiple_of(most.weights() as u64) { BlockType::Q8_0 } else { most.wider(BlockType::Q6K) }
     }
 
     /// Returns the type of a matrix of a layer, if it is not that of most.
@@ -194,7 +195,7 @@ fn gets_more_bits(layer: usize, layers: usize) -> bool {
 /// What llama.cpp goes by when it chooses the type of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Matrix {
-    /// The output head, or the embedding where it is the output head, too.
+    /// The output head, or the embeddings where one is the output head, too.
     Head,
     /// Value projection.
     Value,
@@ -216,7 +217,8 @@ impl Matrix {
     fn of(config: &Config, id: TensorId) -> Self {
         let architecture = config.architecture;
         let has_head = !config.tied_head || architecture.gguf_head == GgufHead::Required;
-        if id == TensorId::Head || (id == TensorId::Embedding && !has_head) {
+        let embeds = matches!(id, TensorId::Embedding | TensorId::InputEmbedding);
+        if id == TensorId::Head || (embeds && !has_head) {
             return Self::Head;
         }
         let joined = id.joined(Container::Gguf, architecture).map(|(name, _)| name);

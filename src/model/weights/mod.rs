@@ -5,5 +5,6 @@ pub mod fetch;
 pub mod file_type;
 pub mod new_experts;
 pub mod new_layer;
+pub mod sliced;
 pub mod storage;
 pub mod whole;

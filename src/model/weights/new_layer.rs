@@ -247,11 +247,14 @@ impl NewLayer {
     }
 
     /// Returns the factor by which the tensor of `role` is multiplied: the scale of the layer for what decides how much
-    /// the layer adds to the residual stream, 1 otherwise. That is the weight of the norms after attention and the MLP
-    /// where a layer has them, and else the output and down projections and their biases.
+    /// the layer adds to the residual stream, 1 otherwise. That is the weight of the norms after attention, the MLP and the
+    /// layer's own input where a layer has them, and else the output and down projections and their biases. The gate of the
+    /// layer's own input, which reads the stream as it is, is divided by the scale.
     pub fn factor(&self, role: Role, config: &Config) -> f64 {
         let decides = match role {
-            Role::AttentionAfterNorm | Role::MlpAfterNorm => true,
+            Role::AttentionAfterNorm | Role::MlpAfterNorm | Role::InputAfterNorm => true,
+            // The gate reads the stream as it is.
+            Role::InputGate => return 1.0 / self.scale,
             role => role.writes() && !config.architecture.norms_after(),
         };
         if decides { self.scale } else { 1.0 }

@@ -120,6 +120,10 @@ impl Storage {
         // llama.cpp keeps routers and their likes as exact as vectors.
         let is_vector = shape.len() < 2 || id.role().is_some_and(Role::is_small);
         let asked = self.dtype.filter(|_| computed || self.requantise == Requantise::All);
+        // llama.cpp does not quantise the projection to the inputs of all layers, either.
+        let is_kept = id.role() == Some(Role::InputProjection)
+            && matches!(parts, Element::F32 | Element::F16 | Element::Bf16);
+        let asked = asked.filter(|asked| !(is_kept && matches!(asked.element(), Element::Block(_))));
         match (self.container, asked) {
             (Container::Gguf, _) if is_vector => Element::F32,
             (Container::Gguf, Some(file_type)) => file_type.stored(&model.config, id, place).fitting(row),

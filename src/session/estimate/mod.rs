@@ -10,10 +10,11 @@ use crate::Result;
 use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::kept_point_bytes;
 use crate::device::Accelerator;
+use crate::forward::inputs::HELD_BYTES;
 use crate::forward::runner::Runner;
 use crate::forward::sequences::Sequences;
 use crate::forward::states::{sequences_per_chunk, to_host};
-use crate::forward::stream::{n_kept_states, state_bytes};
+use crate::forward::stream::{n_kept_states, shared_key_bytes, state_bytes};
 use crate::model::Model;
 use crate::model::layers::attention::scores_bytes;
 use crate::model::layers::linear::decoded_bytes;
@@ -69,7 +70,7 @@ pub fn estimate(
 
     let chunk = sequences_per_chunk(sequences.tokens()).min(sequences.count()) * sequences.tokens();
     // For one chunk: gate, up and their product in the MLP, and about six copies of the residual stream.
-    let activations = 4 * chunk as u64 * (3 * config.intermediate_size + 6 * config.hidden_size) as u64;
+    let activations = 4 * chunk as u64 * (3 * config.widest_mlp() + 6 * config.hidden_size) as u64;
     // Attention and the MLP follow each other, but a device may keep the memory of both.
     let in_chunk = chunk / sequences.tokens().max(1);
     let scores = scores_bytes(config, in_chunk, sequences.tokens(), accelerator.device());
@@ -80,7 +81,13 @@ pub fn estimate(
     // Between attention and experts, three more: the stream, what experts read, and what they add.
     let of_experts = if config.has_experts() { 3 } else { 0 };
     let n_states = n_kept_states(model, sequences, config.n_layers) as u64 + 2 + of_experts;
-    let state_bytes = n_states * state_bytes(model, sequences);
+    // Keys and values that layers share exist once, and are kept with the states of each depth.
+    let shared_keys = shared_key_bytes(model, sequences);
+    let kept_keys = n_kept_states(model, sequences, config.n_layers) as u64 * shared_keys;
+    let of_tokens = 4 * config.layer_input.unwrap_or(0) as u64 * n_tokens.min(config.vocab_size) as u64;
+    let inputs = 2 * (of_tokens * config.n_layers as u64).min(HELD_BYTES.max(of_tokens))
+        + 8 * config.layer_input.unwrap_or(0) as u64 * n_tokens as u64;
+    let state_bytes = n_states * state_bytes(model, sequences) + shared_keys + inputs;
 
     let n_points = sequences.count() * rule.per_sequence();
     let points = 4 * n_points as u64 * (config.n_layers * config.hidden_size) as u64;
@@ -91,7 +98,7 @@ pub fn estimate(
         peak_bytes: layer_bytes + activations + scores + state_bytes + kept_points + distances,
         layer_bytes,
         state_bytes,
-        checkpoint_bytes: points + state_bytes,
+        checkpoint_bytes: points + state_bytes + kept_keys,
         flop: (config.n_layers as f64 + head) * layer_flop,
         seconds: timing.similarity(model).of(sequences.count()),
         sequences: sequences.count(),

@@ -10,7 +10,7 @@ use super::{Estimate, LayerTiming, decoded_bytes};
 use crate::Result;
 use crate::device::Accelerator;
 use crate::forward::sequences::Sequences;
-use crate::forward::stream::state_bytes;
+use crate::forward::stream::{shared_key_bytes, state_bytes};
 use crate::maths::least_squares::{Normal, eliminate};
 use crate::methods::work::{Task, Work};
 use crate::methods::{importances, operators, outcome, selection};
@@ -165,12 +165,13 @@ impl PlanBasis<'_> {
             return similarity.peak_bytes;
         }
         let states = state_bytes(self.model, self.sequences);
+        let shared_keys = shared_key_bytes(self.model, self.sequences);
         // The peak holds the hidden states around the span in both models (three times `states`), and the
         // inputs and outputs of the layers of the span (`read`).
         let read = ((longest as u64 + 1) * states).min(self.fit_bytes / 3);
         let weights = 8 * self.model.config.held_parameters_per_layer() * longest as u64
             + decoded_bytes(self.accelerator);
-        similarity.state_bytes + 3 * states + read + weights + operators::work(&task).bytes
+        similarity.state_bytes + 3 * (states + shared_keys) + read + weights + operators::work(&task).bytes
     }
 
     /// Returns the work of collecting importances, if they are collected.

@@ -70,6 +70,14 @@ impl Keys<'_> {
         }
     }
 
+    /// Reads a size that may be 0, which is `None`, as is an absent key.
+    pub(super) fn optional_count(&self, name: &str) -> Result<Option<usize>> {
+        match self.metadata.get(&self.key(name)).and_then(|value| value.as_u64()) {
+            Some(0) => Ok(None),
+            _ => self.optional_size(name),
+        }
+    }
+
     pub(super) fn positive(&self, name: &str) -> Result<Option<f64>> {
         match self.number(name)? {
             Some(number) if number <= 0.0 => Err(self.bad(not_positive(&self.key(name), number))),

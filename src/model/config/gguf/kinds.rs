@@ -2,7 +2,8 @@
 
 use super::keys::Keys;
 use super::{
-    DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS, EXPERTS, KEY_HEADS, MAMBA, ROTATES, WINDOW, WINDOWED_LAYERS,
+    DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS, EXPERTS, KEY_HEADS, MAMBA, MLP_WIDTH, ROTATES, SHARING,
+    WINDOW, WINDOWED_LAYERS,
 };
 use crate::Result;
 use crate::format::gguf::{Array, Value};
@@ -15,15 +16,29 @@ use crate::model::config::{
 };
 
 impl Keys<'_> {
-    /// Reads what tells the layers apart: windows, the place of the rotation among `n_ropes`, mixers, and experts, which the
-    /// layers `routed` have where some have none.
+    /// Reads the width of the MLP of each layer.
+    pub(super) fn mlp_widths(&self, architecture: &Architecture, n_layers: usize) -> Result<Vec<usize>> {
+        match self.list(MLP_WIDTH) {
+            Some(list) if architecture.shares_keys && list.len() == n_layers => {
+                let width = |value: &Value| value.as_u64().and_then(sensible_size);
+                let bad =
+                    || self.bad(format!("{} has an entry that is no sensible size", self.key(MLP_WIDTH)));
+                list.iter().map(|value| width(value).ok_or_else(bad)).collect()
+            }
+            _ => Ok(vec![self.size(MLP_WIDTH)?; n_layers]),
+        }
+    }
+
+    /// Reads what tells the layers apart: windows, the place of the rotation among `n_ropes`, mixers, experts, which the
+    /// layers `routed` have where some have none, and MLPs, whose widths are `mlp_widths`.
     pub(super) fn kinds(
         &self,
         architecture: &Architecture,
-        n_layers: usize,
+        mlp_widths: Vec<usize>,
         n_ropes: usize,
         routed: &[usize],
     ) -> Result<Vec<LayerKind>> {
+        let n_layers = mlp_widths.len();
         // 0 stands for no window.
         let none = self.metadata.get(&self.key(WINDOW)).and_then(|value| value.as_u64()) == Some(0);
         let window = if none { None } else { self.optional_size(WINDOW)? };
@@ -59,8 +74,19 @@ impl Keys<'_> {
             windows,
             mixers: self.mixers(architecture, n_layers)?,
             feed_forward: (0..n_layers).map(feed_forward).collect(),
+            mlp_widths,
+            n_sharing: if architecture.shares_keys { self.n_sharing(n_layers)? } else { 0 },
         };
         Ok(parts.kinds(n_ropes))
+    }
+
+    /// Reads how many layers, the last of `n_layers`, read the keys and values of others.
+    fn n_sharing(&self, n_layers: usize) -> Result<usize> {
+        let n = self.optional_count(SHARING)?.unwrap_or(0);
+        if n >= n_layers {
+            return self.refuse(format!("{} is {n} in a model of {n_layers} layers", self.key(SHARING)));
+        }
+        Ok(n)
     }
 
     /// Reads which layers have which mixer.

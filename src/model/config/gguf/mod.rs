@@ -11,7 +11,7 @@ pub(super) use self::writing::say_expert_count;
 use self::keys::{Keys, number_of};
 use super::{
     Biases, Config, FeedForward, FullHeads, LayerKind, QueryGrowth, Scales, Upstream, gguf_score_scale,
-    not_dense,
+    misread_keys, not_dense,
 };
 use crate::format::gguf::{Metadata, Value};
 use crate::kernels::rowwise::NormKind;
@@ -95,8 +95,14 @@ const HEAD_WIDTHS: [&str; 3] = ["attention.key_length", "attention.value_length"
 /// Ending of keys of layers with a window.
 const OF_WINDOWED: &str = "_swa";
 
-/// Keys of the number of layers that use the keys and values of others, and of the width of the inputs of each layer.
-const SHARED_KEYS: [&str; 2] = ["attention.shared_kv_layers", "embedding_length_per_layer_input"];
+/// Key of the number of layers, the last, that read the keys and values of others.
+const SHARING: &str = "attention.shared_kv_layers";
+
+/// Key of the width of the input that each layer has of its own.
+const INPUT_WIDTH: &str = "embedding_length_per_layer_input";
+
+/// Key of the width of the MLP, or of the list of such widths.
+const MLP_WIDTH: &str = "feed_forward_length";
 
 /// Key of the base of the rotary frequencies of layers with a window.
 const LOCAL_BASE: &str = "rope.freq_base_swa";
@@ -155,15 +161,20 @@ impl Config {
         let SpecialIds { bos, eos } = SpecialIds::read(file, &metadata, vocab_size)?;
         let n_layers = keys.size("block_count")?;
         let ropes = keys.ropes(architecture, facts.rotary_divisors, facts.long_divisors)?;
-        let layers = keys.kinds(architecture, n_layers, ropes.len(), &facts.routed)?;
-        let intermediate_size = keys.size("feed_forward_length")?;
+        let mlp_widths = keys.mlp_widths(architecture, n_layers)?;
+        let intermediate_size = mlp_widths.first().copied().unwrap_or(0);
+        let layers = keys.kinds(architecture, mlp_widths, ropes.len(), &facts.routed)?;
+        if let Some(layer) = misread_keys(&layers) {
+            return keys.refuse(format!("{}: {}", keys.key(SHARING), misread(layer)));
+        }
         let mut full_heads = None;
         if architecture.full_heads.is_some() {
             let [windowed, kv_heads] = keys.heads_by_window(&layers, n_heads)?;
-            let lacks_values =
-                |(layer, kind): &(usize, &LayerKind)| kind.window.is_none() && !facts.valued.contains(layer);
-            let full = layers.iter().filter(|kind| kind.window.is_none()).count();
-            let without_values = layers.iter().enumerate().filter(lacks_values).count();
+            let has_own = |(_, kind): &(usize, &LayerKind)| kind.window.is_none() && !kind.shares_keys;
+            let full: Vec<usize> =
+                layers.iter().enumerate().filter(has_own).map(|(layer, _)| layer).collect();
+            let without_values = full.iter().filter(|layer| !facts.valued.contains(layer)).count();
+            let full = full.len();
             if without_values > 0 && without_values < full {
                 return keys.refuse(format!(
                     "of {full} layers without a window {without_values} have no value projection, and the others have \
@@ -200,6 +211,11 @@ impl Config {
             },
             mxfp4_experts: false,
             mamba: architecture.mamba.map(|_| keys.mamba()).transpose()?,
+            layer_input: architecture
+                .layer_inputs
+                .map(|_| keys.optional_count(INPUT_WIDTH))
+                .transpose()?
+                .flatten(),
             short_convolution: architecture
                 .short_convolution
                 .map(|_| keys.size(CONVOLUTION_TAPS))
@@ -221,6 +237,14 @@ impl Config {
         }
         config.check(file)
     }
+}
+
+/// Says that llama.cpp gives layer `layer` other keys and values than are meant.
+fn misread(layer: usize) -> String {
+    format!(
+        "llama.cpp gives layer {layer} the keys and values of one of the last two layers that have their own, of which the \
+         first has to have a window and the second none, and they have not"
+    )
 }
 
 /// Returns whether `metadata` name an architecture, as the first file of a model does.
@@ -321,12 +345,10 @@ impl Keys<'_> {
         let uncapped = uncapped.map(|(_, name)| (*name, 0.0));
         let [count, _] = EXPERTS;
         let without_experts = architecture.experts.is_none().then_some((count, 0.0));
-        for name in SHARED_KEYS.into_iter().chain([count]).filter(|_| architecture.full_heads.is_some()) {
-            let key = self.key(name);
-            let value = self.metadata.get(&key).filter(|value| number_of(value) != Some(0.0));
-            if let Some(value) = value {
-                return self.refuse(format!("{key} is {value}: {}", not_dense(architecture, name == count)));
-            }
+        let key = self.key(count);
+        let experts = self.metadata.get(&key).filter(|value| number_of(value) != Some(0.0));
+        if let Some(value) = experts.filter(|_| architecture.full_heads.is_some()) {
+            return self.refuse(format!("{key} is {value}: {}", not_dense(architecture)));
         }
         for (name, neutral) in NEUTRAL.into_iter().chain(unscaled).chain(uncapped).chain(without_experts) {
             let key = self.key(name);
@@ -524,8 +546,8 @@ mod tests {
         let mut refusals = Vec::new();
         for (name, value, expected) in [
             ("expert_count", Value::U32(128), "with experts"),
-            ("attention.shared_kv_layers", Value::U32(1), "such as E2B and E4B"),
-            ("embedding_length_per_layer_input", Value::U32(256), "such as E2B and E4B"),
+            ("attention.shared_kv_layers", Value::U32(1), "llama.cpp gives layer 1"),
+            ("attention.shared_kv_layers", Value::U32(2), "is 2 in a model of 2 layers"),
             ("attention.value_length_swa", Value::U32(32), "where heads are 16 wide"),
             ("rope.dimension_count", Value::U32(8), "where heads are 32 wide"),
             ("attention.sliding_window_pattern", Value::U32(2), "not there as a list"),

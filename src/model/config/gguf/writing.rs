@@ -2,9 +2,9 @@
 
 use super::{
     ARCHITECTURE_KEY, ATTENTION_FACTOR, CAPS, CONVOLUTION_TAPS, DELTA_NET, DELTA_NET_LAYERS, EXPERT_WIDTHS,
-    EXPERTS, FILE_TYPE_KEY, GROWTH, HEAD_WIDTHS, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA, OF_WINDOWED,
-    ORIGINAL_CONTEXT, QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS, SHARED_KEYS, WINDOW,
-    WINDOWED_LAYERS, YARN, epsilon,
+    EXPERTS, FILE_TYPE_KEY, GROWTH, HEAD_WIDTHS, INPUT_WIDTH, KEY_HEADS, LOCAL_BASE, LOG_MULTIPLIER, MAMBA,
+    MLP_WIDTH, OF_WINDOWED, ORIGINAL_CONTEXT, QUANTIZATION_VERSION, ROTATES, SCALES, SCORE_SCALE, SECTIONS,
+    SHARING, WINDOW, WINDOWED_LAYERS, YARN, epsilon, misread,
 };
 use crate::format::Container;
 use crate::format::element::Element;
@@ -12,7 +12,7 @@ use crate::format::gguf::{Array, Metadata, Value, ValueType};
 use crate::model::architectures::{self, Architecture, ExpertLayers, GgufHead, Rotation, Scaling, Windows};
 use crate::model::config::{
     Config, DeltaNetSizes, FeedForward, LayerKind, MambaSizes, Mixer, QueryGrowth, Scales, Upstream,
-    gguf_score_scale, gguf_windows, regroup,
+    gguf_score_scale, gguf_windows, misread_keys, regroup,
 };
 use crate::model::rope::{Rope, RopeScaling, Yarn};
 use crate::model::weights::file_type::FileType;
@@ -46,7 +46,7 @@ impl Config {
         }
         self.check_head()?;
         self.check_kinds(groups)?;
-        self.check_last(&regroup("the kinds of layers", &self.layers, groups)?)?;
+        self.check_layers(groups)?;
         self.check_score_scale(groups.len())?;
         self.check_yarn()?;
         metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
@@ -57,6 +57,11 @@ impl Config {
             let items = windowed.into_iter().map(Value::Bool).collect();
             let list = Array { of: ValueType::Bool, items };
             metadata.set(&self.key(WINDOWED_LAYERS), Value::Array(list));
+        }
+        if metadata.get(&self.key(SHARING)).is_some() {
+            let sharing: Vec<bool> = self.layers.iter().map(|layer| layer.shares_keys).collect();
+            let sharing = regroup(SHARING, &sharing, groups)?.into_iter().filter(|shares| *shares).count();
+            metadata.set(&self.key(SHARING), Value::U32(sharing as u32));
         }
         if self.delta_net.is_some() {
             let [list, _] = DELTA_NET_LAYERS;
@@ -100,7 +105,7 @@ impl Config {
             ("context_length", size(self.context)),
             ("embedding_length", size(self.hidden_size)),
             ("block_count", size(self.n_layers)),
-            ("feed_forward_length", size(self.intermediate_size)),
+            (MLP_WIDTH, size(self.intermediate_size)),
             ("attention.head_count", size(self.n_heads)),
             ("attention.head_count_kv", size(self.n_kv_heads)),
             ("attention.key_length", size(self.head_dim)),
@@ -149,8 +154,12 @@ impl Config {
                 metadata.set(&self.key(name), size(full.width));
                 metadata.set(&self.key(&format!("{name}{OF_WINDOWED}")), size(self.head_dim));
             }
-            for name in SHARED_KEYS {
-                metadata.set(&self.key(name), size(0));
+            let n_sharing = self.layers.iter().filter(|kind| kind.shares_keys).count();
+            metadata.set(&self.key(SHARING), size(n_sharing));
+            metadata.set(&self.key(INPUT_WIDTH), size(self.layer_input.unwrap_or(0)));
+            if self.layers.iter().any(|kind| kind.mlp_width != self.intermediate_size) {
+                let items = self.layers.iter().map(|kind| size(kind.mlp_width)).collect();
+                metadata.set(&self.key(MLP_WIDTH), Value::Array(Array { of: ValueType::U32, items }));
             }
             let items = self.layers.iter().map(|kind| size(self.kv_heads(*kind))).collect();
             metadata.set(&self.key(KEY_HEADS), Value::Array(Array { of: ValueType::U32, items }));
@@ -259,6 +268,9 @@ impl Config {
             )))
         };
         let n = kinds.len();
+        if let Some(layer) = misread_keys(&kinds) {
+            return Err(Error::Unsupported(format!("{}; write a Hugging Face folder", misread(layer))));
+        }
         if let (Some(rule), Some(sizes)) = (self.architecture.experts, self.experts) {
             let theirs = rule.gates.gguf_normalised();
             if sizes.normalised != theirs {

@@ -7,8 +7,8 @@ use super::keys::Keys;
 use super::{
     ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME, CONVOLUTION,
     CONVOLUTION_TAPS_KEY, DELTA_NET, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, FULL_HEADS, HEADS,
-    LAYER_TYPES_KEY, LINEAR_ATTENTION, MLP_LAYERS_KEY, NORMALISED_KEY, OTHER_KINDS, PER_LAYER_KEY,
-    ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WINDOWED,
+    INPUT_VOCABULARY_KEY, LAYER_TYPES_KEY, LINEAR_ATTENTION, MLP_LAYERS_KEY, NORMALISED_KEY, OF_KINDS,
+    PER_LAYER_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY, TAPS_KEY, USED_EXPERTS_KEY, WINDOWED,
 };
 use crate::model::architectures::{
     self, Architecture, DeltaNetLayers, ExpertLayers, Experts, Gates, MambaLayers, Rotation, Windows,
@@ -52,11 +52,12 @@ impl Keys<'_> {
         }
     }
 
-    /// Reads what tells the layers apart: windows, and the place of the rotation among `n_ropes`.
+    /// Reads what tells the layers apart: windows, the place of the rotation among `n_ropes`, and MLPs, which are
+    /// `mlp_width` wide where nothing else is said.
     pub(super) fn kinds(
         &self,
         architecture: &Architecture,
-        n_layers: usize,
+        [n_layers, mlp_width]: [usize; 2],
         n_ropes: usize,
     ) -> Result<Vec<LayerKind>> {
         let windows = match architecture.windows {
@@ -93,12 +94,18 @@ impl Keys<'_> {
             }
             _ => None,
         };
+        let [_, sharing_key, _, wide_key] = OF_KINDS;
+        let n_sharing = if architecture.shares_keys { self.n_sharing(sharing_key, n_layers)? } else { 0 };
+        let is_wide = architecture.shares_keys && self.flag_or(wide_key, false)?;
+        let width = |layer: usize| mlp_width * if is_wide && layer + n_sharing >= n_layers { 2 } else { 1 };
         let parts = LayerParts {
             rotation: architecture.rotation,
             rotated,
             windows,
             mixers: self.mixers(architecture, n_layers)?,
             feed_forward: self.feed_forward(architecture.experts, n_layers)?,
+            mlp_widths: (0..n_layers).map(width).collect(),
+            n_sharing,
         };
         Ok(parts.kinds(n_ropes))
     }
@@ -121,23 +128,53 @@ impl Keys<'_> {
         Ok(has_window)
     }
 
-    /// Refuses what only models of another kind of the architecture have.
-    pub(super) fn refuse_other_kinds(&self, architecture: &Architecture) -> Result<()> {
-        let [inputs, shared, experts, wide] = OTHER_KINDS;
-        let refuse = |key: &str, has_experts: bool| {
+    /// Reads how many layers, the last of `n_layers`, read the keys and values of others.
+    fn n_sharing(&self, key: &str, n_layers: usize) -> Result<usize> {
+        let given = self.present(key).map_or(Some(0), Value::as_u64);
+        let n = given.and_then(|n| usize::try_from(n).ok()).filter(|n| *n < n_layers);
+        n.ok_or_else(|| {
             let value = self.present(key).map(shown).unwrap_or_default();
-            let why = not_dense(architecture, has_experts);
-            Err(Error::Unsupported(format!("{CONFIG_NAME}: {key} is {value}: {why}")))
-        };
-        if self.flag_or(experts, false)? {
-            return refuse(experts, true);
-        }
-        for (key, usual) in [(inputs, 256), (shared, 0)] {
-            if self.present(key).map_or(Some(usual), Value::as_u64) != Some(0) {
-                return refuse(key, false);
+            Error::Unsupported(format!(
+                "{CONFIG_NAME}: {key} is {value}, which is not supported in a model of {n_layers} layers, of which some \
+                 have keys and values of their own"
+            ))
+        })
+    }
+
+    /// Refuses experts beside the MLPs.
+    pub(super) fn refuse_experts_beside(&self, architecture: &Architecture) -> Result<()> {
+        let [_, _, experts, _] = OF_KINDS;
+        match self.flag_or(experts, false)? {
+            false => Ok(()),
+            true => {
+                let why = not_dense(architecture);
+                Err(Error::Unsupported(format!("{CONFIG_NAME}: {experts} is true: {why}")))
             }
         }
-        if self.flag_or(wide, false)? { refuse(wide, false) } else { Ok(()) }
+    }
+
+    /// Reads the width of the input that each layer has of its own, `usual` where the key is absent; `None` if layers have
+    /// none. Their table has a row for each of `vocab_size` tokens; `usual_rows` where nothing is said.
+    pub(super) fn layer_input(
+        &self,
+        usual: usize,
+        usual_rows: usize,
+        vocab_size: usize,
+    ) -> Result<Option<usize>> {
+        let [key, ..] = OF_KINDS;
+        let width = match self.0.get(key) {
+            None => Some(usual),
+            Some(value) if value.is_null() || value.as_u64() == Some(0) => None,
+            Some(_) => self.optional_size(key)?,
+        };
+        let rows = self.size_or(INPUT_VOCABULARY_KEY, usual_rows)?;
+        if width.is_some() && rows != vocab_size {
+            return Err(Error::Unsupported(format!(
+                "{CONFIG_NAME}: {INPUT_VOCABULARY_KEY} is {rows}, which is not supported beside a vocabulary of \
+                 {vocab_size}"
+            )));
+        }
+        Ok(width)
     }
 
     /// Reads the heads of layers without a window where they are other heads than those of layers with one, `windowed`: a

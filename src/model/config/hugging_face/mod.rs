@@ -133,11 +133,14 @@ const HEADS: [&str; 2] = ["head_dim", "num_key_value_heads"];
 /// Key of the object of the rotations of each kind of layer.
 const ROPE_KEY: &str = "rope_parameters";
 
-/// Keys of what only models of other kinds of an architecture have, where its layers without a window have other heads:
-/// the width of the inputs of each layer, the number of layers that use the keys and values of others, experts, and MLPs
-/// of double width.
-const OTHER_KINDS: [&str; 4] =
+/// Keys of what some models of an architecture have whose layers without a window have other heads: the width of the input
+/// that each layer has of its own, the number of layers that read the keys and values of others, experts beside the MLPs,
+/// and MLPs of double width in the former.
+const OF_KINDS: [&str; 4] =
     ["hidden_size_per_layer_input", "num_kv_shared_layers", "enable_moe_block", "use_double_wide_mlp"];
+
+/// Key of the number of tokens that have inputs of layers.
+const INPUT_VOCABULARY_KEY: &str = "vocab_size_per_layer_input";
 
 /// Key of the list that says which layers are rotated, by 1, and which are not, by 0.
 const ROTATED_KEY: &str = "no_rope_layers";
@@ -202,7 +205,7 @@ impl Config {
         let (ropes, share, query_growth) = keys.ropes(architecture, context, head_dim, notes)?;
         let intermediate_size = keys.mlp_width(architecture)?;
         let n_kv_heads = keys.size_or_null("num_key_value_heads", usual.n_kv_heads)?.unwrap_or(n_heads);
-        let layers = keys.kinds(architecture, n_layers, ropes.len())?;
+        let layers = keys.kinds(architecture, [n_layers, intermediate_size], ropes.len())?;
         let has_experts = layers.iter().any(|kind| kind.feed_forward == FeedForward::Experts);
         let experts = architecture.experts.filter(|_| has_experts);
         let experts = experts.map(|rule| keys.experts(rule, intermediate_size)).transpose()?;
@@ -231,6 +234,10 @@ impl Config {
             experts,
             mxfp4_experts: false,
             mamba: architecture.mamba.map(|rule| keys.mamba(rule, hidden_size)).transpose()?,
+            layer_input: match architecture.layer_inputs {
+                Some(width) => keys.layer_input(width, usual.vocab_size, vocab_size)?,
+                None => None,
+            },
             short_convolution: architecture
                 .short_convolution
                 .map(|taps| keys.short_convolution(taps))
@@ -437,7 +444,7 @@ impl Keys<'_> {
             }
         }
         if architecture.full_heads.is_some() {
-            self.refuse_other_kinds(architecture)?;
+            self.refuse_experts_beside(architecture)?;
         }
         let of_experts = architecture.experts.is_none().then_some(["num_local_experts", "num_experts"]);
         let of_heads = (architecture.head_norms == HeadNorms::None).then_some("use_qk_norm");

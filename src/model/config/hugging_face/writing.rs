@@ -8,9 +8,9 @@ use super::rope::SHARE_KEY;
 use super::{
     ACTIVATIONS, ADJUSTS_KEY, ATTENTION_INTERVAL_KEY, ATTENTION_LAYERS_KEY, ATTENTION_PERIOD, CONFIG_NAME,
     CONVOLUTION_TAPS_KEY, DELTA_NET, DRAFTING_KEY, EXPERT_PERIOD, EXPERT_STEP_KEY, FULL, FULL_HEADS, HEADS,
-    LAYER_TYPES_KEY, LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY, NORMALISED_KEY, OTHER_KINDS,
-    PER_LAYER_KEY, PLAIN_ATTENTION, QUANTISED_KEY, ROPE_KEY, ROTATED_KEY, STATES_KEY, STEP_RANK_KEY,
-    TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
+    INPUT_VOCABULARY_KEY, LAYER_TYPES_KEY, LOCAL_BASE_KEY, MLP_LAYERS_KEY, MXFP4, NORM_EPSILON_KEY,
+    NORMALISED_KEY, OF_KINDS, PER_LAYER_KEY, PLAIN_ATTENTION, QUANTISED_KEY, ROPE_KEY, ROTATED_KEY,
+    STATES_KEY, STEP_RANK_KEY, TAPS_KEY, TEXT_KEY, TIED_KEY, USED_EXPERTS_KEY, WEIGHTS_KEY, WINDOWED,
 };
 use crate::kernels::rowwise::Activation;
 use crate::model::architectures::{
@@ -62,7 +62,14 @@ impl Config {
             raw.insert(ROTATED_KEY.into(), regroup(ROTATED_KEY, &rotated, groups)?.into());
         }
         self.say_periods(&mut raw, groups)?;
-        self.check_last(&regroup("the kinds of layers", &self.layers, groups)?)?;
+        self.check_layers(groups)?;
+        let [_, sharing_key, ..] = OF_KINDS;
+        if raw.contains_key(sharing_key) {
+            let sharing: Vec<bool> = self.layers.iter().map(|kind| kind.shares_keys).collect();
+            let sharing =
+                regroup(sharing_key, &sharing, groups)?.into_iter().filter(|shares| *shares).count();
+            raw.insert(sharing_key.into(), sharing.into());
+        }
         if let Some(Value::Object(entries)) = raw.get_mut(PER_LAYER_KEY) {
             // Settings of single layers, which are numbered anew.
             let of_layer = |layer: usize| entries.get(&layer.to_string()).cloned();
@@ -179,6 +186,7 @@ impl Config {
     fn new_object(&self) -> Result<Map<String, Value>> {
         let architecture = self.hugging_face_architecture();
         let rope = self.rope()?;
+        let is_wide = self.has_wide_mlps()?;
         let scaling = match &rope.scaling {
             RopeScaling::Divisors(divisors) => {
                 let by_kind = matches!(architecture.rotation, Rotation::ByKind { .. });
@@ -218,7 +226,32 @@ impl Config {
         };
         self.say_rope(architecture, rope.theta, &scaling, &mut object);
         self.say_architecture(architecture, &mut object);
+        if self.full_heads.is_some() {
+            let n_sharing = self.layers.iter().filter(|kind| kind.shares_keys).count();
+            let values =
+                [json!(self.layer_input.unwrap_or(0)), json!(n_sharing), json!(false), json!(is_wide)];
+            object.extend(OF_KINDS.iter().map(|key| (*key).to_owned()).zip(values));
+            object.insert(INPUT_VOCABULARY_KEY.into(), self.vocab_size.into());
+        }
         Ok(object)
+    }
+
+    /// Returns whether the layers that read the keys and values of others have MLPs of double width.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for any other widths than one, and the double of it in all such layers.
+    fn has_wide_mlps(&self) -> Result<bool> {
+        let of = |shares: bool| self.layers.iter().filter(move |kind| kind.shares_keys == shares);
+        let width = of(false).next().map_or(self.intermediate_size, |kind| kind.mlp_width);
+        let wide = of(true).next().map_or(width, |kind| kind.mlp_width);
+        let is_said =
+            of(false).all(|kind| kind.mlp_width == width) && of(true).all(|kind| kind.mlp_width == wide);
+        if !is_said || ![width, 2 * width].contains(&wide) {
+            return Err(Error::Unsupported(format!(
+                "the model's MLPs are of widths that {CONFIG_NAME} cannot say; write a .gguf file instead"
+            )));
+        }
+        Ok(wide != width)
     }
 
     /// Writes the periods of the kinds of layers into `object`, for the model that has one layer for each entry of
@@ -417,8 +450,6 @@ impl Config {
                     of_full.map(|(layer, _)| (layer.to_string(), entry.clone())).collect();
                 object.insert(PER_LAYER_KEY.into(), entries.into());
             }
-            let none = [json!(0), json!(0), json!(false), json!(false)];
-            object.extend(OTHER_KINDS.iter().map(|key| (*key).to_owned()).zip(none));
         }
         if let Some(taps) = self.short_convolution {
             object.insert(CONVOLUTION_TAPS_KEY.into(), taps.into());

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// Record of what the products of a layer read.
 #[derive(Debug, Clone, Default)]
-pub struct Inputs(Arc<Mutex<Vec<Read>>>);
+pub struct Record(Arc<Mutex<Vec<Read>>>);
 
 /// What one product read on some rows.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Squares {
 #[derive(Debug, Clone)]
 pub struct Watch {
     /// Record.
-    pub inputs: Inputs,
+    pub record: Record,
     /// Role of the matrix.
     pub role: Role,
     /// Expert that the matrix is of, from 0; `None` for a matrix of the layer.
@@ -73,11 +73,11 @@ impl Watch {
     /// Adds to the record that the product read `rows` rows with these sums of squares.
     pub fn add(&self, rows: usize, squares: Squares) {
         let Self { role, expert, factor, .. } = *self;
-        self.inputs.all().push(Read { role, expert, rows: rows as u64, factor, squares });
+        self.record.all().push(Read { role, expert, rows: rows as u64, factor, squares });
     }
 }
 
-impl Inputs {
+impl Record {
     /// Takes out what was recorded so far, in the order in which it was read.
     pub fn take(&self) -> Vec<Read> {
         std::mem::take(&mut *self.all())
