@@ -183,7 +183,7 @@ def ours(path, n, t, folder):
 
 
 class Imatrix(unittest.TestCase):
-    def same(self, path, n, t):
+    def same(self, path, n, t, most=1e-3):
         with tempfile.TemporaryDirectory() as folder:
             own = ours(path, n, t, folder)
         theirs = collected(path, n, t)
@@ -195,7 +195,7 @@ class Imatrix(unittest.TestCase):
             apart = np.abs(own[name][0] - sums) / (sums + 1e-6 * sums.max())
             worst = max(worst, apart.max())
         print(f"{path.parent.name}/{path.name}: {len(theirs)} tensors, at most {worst:.1e} apart", file=sys.stderr)
-        self.assertLess(worst, 1e-3)
+        self.assertLess(worst, most)
 
     def test_a_model_with_mlps(self):
         for name in ["stories260K-F16.gguf", "stories260K-Q8_0.gguf", "stories260K-Q4_0.gguf"]:
@@ -205,7 +205,8 @@ class Imatrix(unittest.TestCase):
         for folder in sorted((ROOT / "tests/data/architectures").iterdir()):
             for path in sorted(folder.glob("*.gguf")):
                 with self.subTest(path=path):
-                    self.same(path, 2, 32)
+                    # llama.cpp looks Gemma's activation up in a table of F16.
+                    self.same(path, 2, 32, most=3e-3 if "gemma" in folder.name else 1e-3)
 
 
 if __name__ == "__main__":
