@@ -151,7 +151,8 @@ fn naive(model: &Model) -> Sums {
         let mut x: Vec<Vec<f64>> = sequence.iter().map(row).collect();
         for layer in 0..model.config.n_layers {
             naive.layer = layer;
-            for (x, y) in x.iter_mut().zip(naive.attention(&x.clone())) {
+            let attended = naive.attention(&x);
+            for (x, y) in x.iter_mut().zip(attended) {
                 x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
                 let read = naive.norm(Role::MlpNorm, x);
                 x.iter_mut().zip(naive.feed(&read)).for_each(|(x, y)| *x += y);
