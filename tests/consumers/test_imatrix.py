@@ -4,7 +4,7 @@ Run by `npm test` where a Python with numpy is found; `LAMINATE` names the binar
 llama.cpp's libraries along. llama.cpp runs the tokens here, and a callback of its scheduler sums the squares of what every
 product with a tensor of a layer reads, as its own llama-imatrix does: the program is not among the libraries.
 """
-import ctypes as c, os, pathlib, struct, subprocess, sys, tempfile, unittest
+import ctypes as c, functools, os, pathlib, struct, subprocess, sys, tempfile, unittest
 
 import numpy as np
 
@@ -47,8 +47,9 @@ def directory():
     return found[0].parent if found else None
 
 
+@functools.cache
 def libraries():
-    """Loads llama.cpp's libraries."""
+    """Loads llama.cpp's libraries, once: they keep what they are told to call."""
     folder = directory()
     load = lambda name: c.CDLL(str(next(folder.glob(name))), mode=c.RTLD_GLOBAL)
     base, ggml, llama = load("libggml-base.so"), load("libggml.*so"), load("libllama.v*so")
