@@ -95,3 +95,41 @@ pub async fn recorded(record: &Record, experts: usize) -> Result<LayerImportance
     }
     Ok(LayerImportances::new(columns))
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::model::layers::record::Watch;
+
+    /// What a GPU sums, and what the CPU sums, is added up by role and expert, and scaled back.
+    #[test]
+    fn sums_of_both_kinds_of_devices_are_added_up() {
+        let record = Record::default();
+        let watch = |role, expert, factor| Watch { record: record.clone(), role, expert, factor };
+        let x = Tensor::<2>::from_data(TensorData::new(vec![1f32, 2.0, 3.0, -4.0], [2, 2]), &Device::flex());
+        let on_host = Squares::of(&x).unwrap();
+        assert!(matches!(&on_host, Squares::Host(sums) if **sums == [10.0, 20.0]));
+        let on_device = Squares::Device(x.square().sum_dim(0));
+        watch(Role::Output, None, 0.25).add(2, on_host.clone());
+        watch(Role::Output, None, 0.25).add(2, on_device.clone());
+        watch(Role::Down, Some(2), 1.0).add(2, on_device);
+        let found = block_on(recorded(&record, 3)).unwrap();
+        let output = found.of(Role::Output).unwrap();
+        assert_eq!((output.matrices(), output.sums(0)), (1, Some(([5.0, 10.0].as_slice(), 4.0))));
+        assert_eq!(output.means(0), Some([1.25, 2.5].as_slice()));
+        let down = found.of(Role::Down).unwrap();
+        assert_eq!(down.sums(1), Some(([0.0, 0.0].as_slice(), 0.0)), "no token came");
+        assert_eq!(down.means(1), Some([1.0, 1.0].as_slice()));
+        assert_eq!(down.sums(2), Some(([10.0, 20.0].as_slice(), 2.0)));
+        assert!(record.take().is_empty());
+        watch(Role::Down, Some(3), 1.0).add(2, on_host);
+        assert!(block_on(recorded(&record, 3)).is_err(), "there are three experts");
+        let nan = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN], [1, 2]), &Device::flex());
+        watch(Role::Query, None, 1.0).add(1, Squares::of(&nan).unwrap());
+        let error = block_on(recorded(&record, 0)).unwrap_err();
+        assert!(error.to_string().contains("column 1 of what the Query projection"), "{error}");
+    }
+}

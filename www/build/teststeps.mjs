@@ -69,7 +69,8 @@ async function consumerTests() {
   const python = await preparePython()
   if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one; LAMINATE_CONSUMERS=install fetches them, 3 GB)')
   if (!inCheckout('tests/consumers')) return skip('there is no tests/consumers')
-  return unittest(python, 'tests/consumers', { env: { LAMINATE: await commandLine(), PYTHONDONTWRITEBYTECODE: '1' } })
+  const llama = await prepareLlama()
+  return unittest(python, 'tests/consumers', { env: { LAMINATE: await commandLine(), LLAMA: llama ?? '', PYTHONDONTWRITEBYTECODE: '1' } })
 }
 
 async function llamaTests() {
