@@ -145,7 +145,11 @@ impl Importances {
                     config.n_layers
                 ))
             })?;
-            if !products(config, layer)?.contains(&role_of(*first)) {
+            let is_of_experts = matches!(first, TensorId::Expert(..));
+            let role = role_of(*first);
+            // Where a layer has experts, it has no projections of an MLP.
+            if !products(config, layer)?.contains(&role) || is_of_experts != of_experts(config, layer, role)?
+            {
                 return Err(other(format!("tensor {name} is none of the model's")));
             }
             let width = width(*first, config);
@@ -153,7 +157,6 @@ impl Importances {
                 let theirs = sums.columns;
                 return Err(other(format!("tensor {name} has {theirs} columns instead of {width}")));
             }
-            let is_of_experts = matches!(first, TensorId::Expert(..));
             let matrices = if is_of_experts { experts(config) } else { 1 };
             if sums.counts.len() != matrices {
                 let theirs = sums.counts.len();
@@ -172,9 +175,7 @@ impl Importances {
             let missing =
                 products(config, layer)?.into_iter().find(|role| !role.is_small() && !own.contains_key(role));
             if let Some(role) = missing {
-                let has_experts = config.kind(layer)?.feed_forward == FeedForward::Experts;
-                let of_experts = has_experts && OF_EXPERTS.contains(&role);
-                let name = name_of(layer, role, of_experts, config)?;
+                let name = name_of(layer, role, of_experts(config, layer, role)?, config)?;
                 return Err(other(format!("tensor {name} is not in it")));
             }
         }
@@ -270,6 +271,11 @@ fn width(id: TensorId, config: &Config) -> usize {
 
 fn experts(config: &Config) -> usize {
     config.experts.map_or(0, |experts| experts.count)
+}
+
+/// Returns whether the matrices of `role` in a layer are those of its experts.
+fn of_experts(config: &Config, layer: usize, role: Role) -> Result<bool> {
+    Ok(config.kind(layer)?.feed_forward == FeedForward::Experts && OF_EXPERTS.contains(&role))
 }
 
 /// Returns the roles of the matrices by which something is multiplied in a layer, those of experts among them.

@@ -267,6 +267,48 @@ fn what_cannot_be_done_is_said_before_any_layer_runs() {
 }
 
 #[test]
+fn an_importance_matrix_goes_out_and_comes_in() {
+    let place = Place::new();
+    let (own, other) = (place.path("own.gguf"), place.path("other.gguf"));
+    let report = json(&format!("imatrix demo --samples 8 --out {own}"));
+    assert_eq!(report["file"]["bytes"], fs::metadata(&own).unwrap().len());
+    assert_eq!(
+        (&report["text"]["sequences"], &report["text"]["tokens_per_sequence"]),
+        (&8.into(), &48.into())
+    );
+    done(&format!("imatrix {} --samples 8 --tokens 16 --out {other}", model("stories260K")));
+
+    let out = place.path("new.gguf");
+    let of_demo = format!("compress demo --remove 1 --method shortgpt --samples 24 --out {out}");
+    refused(2, &format!("{of_demo} --imatrix {other}"), "is not in it");
+    refused(1, &format!("{of_demo} --imatrix {}", place.path("none.gguf")), "none.gguf");
+    let text = place.file("text.txt", "not an importance matrix");
+    refused(2, &format!("{of_demo} --imatrix {text}"), "not an importance matrix");
+    refused(2, &format!("{of_demo} --imatrix {own} --no-imatrix"), "cannot be used with");
+    refused(1, &format!("{of_demo} --save-imatrix {}/", place.path("nowhere")), "choose another place");
+    assert!(!Path::new(&out).exists());
+
+    let saved = place.path("saved.gguf");
+    let report = json(&format!("{of_demo} --dtype q4_0 --imatrix {own} --save-imatrix {saved}"));
+    assert_eq!(report["recipe"]["imatrix"]["name"], "own.gguf");
+    assert_eq!(report["recipe"]["output"]["importances"], true);
+    assert_eq!(report["warnings"].as_array().map(Vec::len), Some(0), "{report}");
+    // One layer less, whose tensors are as large.
+    let bytes = |file: &str| fs::metadata(file).unwrap().len();
+    assert!(bytes(&saved) < bytes(&own));
+    let recipe = place.file("recipe.json", &report["recipe"].to_string());
+    let again = format!("compress demo --recipe {recipe} --out {}", place.path("again.gguf"));
+    refused(2, &again, "own.gguf, which a recipe does not hold");
+    done(&format!("{again} --imatrix {own}"));
+    let compare = |more: &str| -> f64 {
+        let rows =
+            json(&format!("compare {out} --remove 1 --methods shortgpt --samples 24 --tokens 48 {more}"));
+        rows["rows"][0]["quality"]["perplexity"].as_f64().unwrap()
+    };
+    assert_ne!(compare("--dtype q4_1"), compare("--dtype q4_1 --no-imatrix"));
+}
+
+#[test]
 fn bad_numbers_are_answered_and_lists_may_have_spaces() {
     let place = Place::new();
     let compress = |more: &[&str]| {
