@@ -253,6 +253,7 @@ impl WriteOptions {
             container: self.container.unwrap_or(model.container()),
             dtype: self.dtype,
             requantise: self.requantise,
+            weighted: self.importances,
         }
     }
 

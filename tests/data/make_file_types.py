@@ -23,6 +23,8 @@ FILE_TYPES = {
     "q8_0": 7, "q6_k": 18, "q5_k_m": 17, "q5_k_s": 16, "q5_1": 9, "q5_0": 8, "q4_k_m": 15, "q4_k_s": 14, "iq4_nl": 25,
     "iq4_xs": 30, "q4_1": 3, "q4_0": 2, "q3_k_l": 13, "q3_k_m": 12, "q3_k_s": 11, "q2_k": 10,
 }
+# Those that go by whether there is an importance matrix.
+WEIGHTED = ["q4_0", "q5_0", "iq4_nl", "iq4_xs"]
 MOST = {
     "q5_k_m": "Q5_K", "q5_k_s": "Q5_K", "q4_k_m": "Q4_K", "q4_k_s": "Q4_K", "q3_k_l": "Q3_K", "q3_k_m": "Q3_K",
     "q3_k_s": "Q3_K",
@@ -48,6 +50,10 @@ class Params(ctypes.Structure):
         + [(name, ctypes.c_bool) for name in ("requantise", "with_head", "copy", "pure", "split", "dry")]
         + [(name, ctypes.c_void_p) for name in ("importances", "settings", "types", "pruned")]
     )
+
+
+class Importances(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("values", ctypes.POINTER(ctypes.c_float)), ("count", ctypes.c_size_t)]
 
 
 def library(folder):
@@ -120,13 +126,19 @@ def main(libraries, architectures, out):
             source = Path(scratch) / "source.gguf"
             write(source, Path(architectures) / folder / "model.gguf", *how)
             types = {}
-            for name, number in FILE_TYPES.items():
+            # Of no tensor of the model, but an importance matrix.
+            ones = (ctypes.c_float * 1)(1.0)
+            matrix = (Importances * 2)(Importances(b"none", ones, 1), Importances(None, None, 0))
+            for name in [*FILE_TYPES, *(f"{name} by importances" for name in WEIGHTED)]:
+                number = FILE_TYPES[name.split()[0]]
                 params = llama.llama_model_quantize_default_params()
                 params.threads, params.file_type = 1, number
+                if "by" in name:
+                    params.importances = ctypes.cast(matrix, ctypes.c_void_p)
                 written = Path(scratch) / f"{name}.gguf"
                 code = llama.llama_model_quantize(str(source).encode(), str(written).encode(), ctypes.byref(params))
                 assert code == 0, (folder, name)
-                most = MOST.get(name, name.upper())
+                most = MOST.get(name, name.split()[0].upper())
                 kinds = {t.name: gguf.GGMLQuantizationType(t.tensor_type).name for t in gguf.GGUFReader(written).tensors}
                 others = {key: kind for key, kind in kinds.items() if kind not in (most, "F32")}
                 same = sorted(key for key, kind in kinds.items() if kind == most)

@@ -76,8 +76,11 @@ impl KeptPlan {
         hash.text(&self.identity.model);
         hash.text(&self.identity.text);
         hash.text(env!("CARGO_PKG_VERSION"));
-        let Storage { container, dtype, requantise } = self.storage;
-        hash.text(&key(&[], &(container, dtype.map(|file_type| file_type.to_string()), requantise))?);
+        let Storage { container, dtype, requantise, weighted } = self.storage;
+        hash.text(&key(
+            &[],
+            &(container, dtype.map(|file_type| file_type.to_string()), requantise, weighted),
+        )?);
         Ok(hash)
     }
 

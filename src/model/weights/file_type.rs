@@ -114,17 +114,18 @@ impl FileType {
 
     /// Whether the type of a matrix depends on the place of its layer among the layers of the model.
     pub fn goes_by_place(self) -> bool {
-        use BlockType::{Iq4Nl, Iq4Xs, Q2K};
+        use BlockType::{Iq4Nl, Iq4Xs, Q2K, Q4_0, Q5_0};
         match (self.element, self.rule) {
-            (Element::Block(Q2K | Iq4Nl | Iq4Xs), _) => true,
+            (Element::Block(Q2K | Iq4Nl | Iq4Xs | Q4_0 | Q5_0), _) => true,
             (Element::Block(_), rule) => matches!(rule, Rule::Small | Rule::Medium | Rule::Large),
             _ => false,
         }
     }
 
     /// Returns the type in which the matrix `id` of a model with the configuration `config` is stored in a GGUF file,
-    /// before it is known whether a row is a whole number of blocks. `place` is that of the layer in the new model.
-    pub(super) fn stored(self, config: &Config, id: TensorId, place: Place) -> Element {
+    /// before it is known whether a row is a whole number of blocks. `place` is that of the layer in the new model,
+    /// `weighted` says whether matrices are encoded by the importances of their columns.
+    pub(super) fn stored(self, config: &Config, id: TensorId, place: Place, weighted: bool) -> Element {
         let Element::Block(most) = self.element else { return self.element };
         let matrix = Matrix::of(config, id);
         if matrix == Matrix::Head {
@@ -135,7 +136,7 @@ impl FileType {
             return self.element;
         }
         let experts = config.experts.map_or(1, |sizes| sizes.count);
-        Element::Block(self.inner(most, matrix, place, experts).unwrap_or(most))
+        Element::Block(self.inner(most, matrix, place, (experts, weighted)).unwrap_or(most))
     }
 
     /// Returns the type of the output head, or of the embedding where it is the output head, too: errors of the head go
@@ -145,8 +146,14 @@ impl FileType {
     }
 
     /// Returns the type of a matrix of a layer, if it is not that of most.
-    fn inner(self, most: BlockType, matrix: Matrix, place: Place, experts: usize) -> Option<BlockType> {
-        use BlockType::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0};
+    fn inner(
+        self,
+        most: BlockType,
+        matrix: Matrix,
+        place: Place,
+        (experts, weighted): (usize, bool),
+    ) -> Option<BlockType> {
+        use BlockType::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
         use Rule::{Large, Medium, Plain, Small};
         let Place { layer, layers, value, values, queries_per_key, .. } = place;
         let is_first_eighth = layer < layers / 8;
@@ -176,7 +183,10 @@ impl FileType {
             (Matrix::Down, Q3K, Medium) => Some(if layer < layers / 16 { Q5K } else { Q4K }),
             (Matrix::Down, Q3K, Large) => Some(Q5K),
             (Matrix::Down, Q4K | Q5K, Medium) if gets_more_bits(layer, layers) => Some(Q6K),
-            (Matrix::Down, Iq4Nl | Iq4Xs, Plain) | (Matrix::Down, Q4K, Small) if is_first_eighth => Some(Q5K),
+            (Matrix::Down, Iq4Nl | Iq4Xs, Plain) if is_first_eighth && !weighted => Some(Q5K),
+            (Matrix::Down, Q4K, Small) if is_first_eighth => Some(Q5K),
+            (Matrix::Down, Q4_0, Plain) if is_first_eighth && weighted => Some(Q4_1),
+            (Matrix::Down, Q5_0, Plain) if is_first_eighth && weighted => Some(Q5_1),
             (Matrix::Output, Q2K, Plain) => Some(Q3K),
             (Matrix::Output, Q3K, Medium) => Some(Q4K),
             (Matrix::Output, Q3K, Large) => Some(Q5K),
@@ -362,15 +372,17 @@ mod tests {
             let config = Config::parse(&serde_json::to_vec(&json).unwrap()).unwrap();
             let places = Place::of_all(&config, &config.layers);
             let row = config.hidden_size as u64;
-            assert_eq!(types.len(), 16);
+            assert_eq!(types.len(), 20);
             for (name, Types { most, same, others }) in types {
-                let file_type: FileType = name.parse().unwrap();
+                let weighted = name.strip_suffix(" by importances");
+                let file_type: FileType = weighted.unwrap_or(&name).parse().unwrap();
                 // Every matrix of the model by its name in a GGUF file; tensors that hold several go by each of them.
                 let mut chosen: BTreeMap<String, String> = BTreeMap::new();
                 let mut choose = |id: TensorId, place: Place| {
                     let joined = id.joined(Container::Gguf, config.architecture).map(|(name, _)| name);
                     let name = joined.or_else(|| id.name(Container::Gguf, config.architecture)).unwrap();
-                    let element = file_type.stored(&config, id, place).fitting(row).to_string();
+                    let element =
+                        file_type.stored(&config, id, place, weighted.is_some()).fitting(row).to_string();
                     assert_eq!(*chosen.entry(name.clone()).or_insert(element.clone()), element, "{name}");
                 };
                 for (layer, (kind, place)) in config.layers.iter().zip(&places).enumerate() {

@@ -36,6 +36,8 @@ pub struct Storage {
     pub dtype: Option<FileType>,
     /// Which tensors are stored in the requested file type.
     pub requantise: Requantise,
+    /// Whether quantised tensors that are encoded are so by the importances of their columns, by which some file types go.
+    pub weighted: bool,
 }
 
 /// How a layer of a compressed model is stored, and with it its experts.
@@ -59,7 +61,7 @@ impl LayerStorage {
 impl Storage {
     /// Returns the storage of `model` as it is now.
     pub fn of(model: &Model) -> Self {
-        Self { container: model.container(), dtype: None, requantise: Requantise::All }
+        Self { container: model.container(), dtype: None, requantise: Requantise::All, weighted: false }
     }
 
     /// Whether any tensor that is not merged changes its element type: the embedding, the head, or one of a layer.
@@ -126,7 +128,9 @@ impl Storage {
         let asked = asked.filter(|asked| !(is_kept && matches!(asked.element(), Element::Block(_))));
         match (self.container, asked) {
             (Container::Gguf, _) if is_vector => Element::F32,
-            (Container::Gguf, Some(file_type)) => file_type.stored(&model.config, id, place).fitting(row),
+            (Container::Gguf, Some(file_type)) => {
+                file_type.stored(&model.config, id, place, self.weighted).fitting(row)
+            }
             (Container::Gguf, None) if computed => parts.storable(row),
             (Container::Gguf, None) => parts,
             (Container::Safetensors, Some(file_type)) if is_vector => match file_type.element() {
