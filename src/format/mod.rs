@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod element;
 pub mod gguf;
 pub mod index;
+pub mod packed;
 pub mod safetensors;
 pub mod stored;
 pub mod turns;

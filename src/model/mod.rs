@@ -6,6 +6,7 @@ pub mod config;
 pub mod fingerprint;
 pub mod layers;
 pub mod open;
+pub mod packing;
 pub mod rope;
 pub mod tensors;
 pub mod tokenizer;

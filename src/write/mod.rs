@@ -15,8 +15,8 @@ use crate::format::index::split_into_shards;
 use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::model::Model;
-use crate::model::open::{CarriedTensor, TensorEntry};
-use crate::model::weights::fetch::{in_type, read_expert, read_new};
+use crate::model::open::TensorEntry;
+use crate::model::weights::fetch::{in_type, read_expert, read_new, round_rows};
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
 use crate::model::weights::whole::Reads;
@@ -75,7 +75,7 @@ async fn write_all(
     let storage = options.storage(model);
     let jobs = jobs(model, layers, storage)?;
     let total = jobs.iter().map(|job| job.bytes).sum();
-    let config = &*new_config(model, layers)?;
+    let config = &*new_config(model, layers, storage)?;
     let mut writer =
         Writer { folder, observer, files: Vec::new(), checksums: Vec::new(), done: 0, total, storage };
     match storage.container {
@@ -171,8 +171,11 @@ impl Writer<'_> {
     async fn values(&mut self, model: &Model, job: &Job<'_>) -> Result<()> {
         match &job.content {
             Content::New(bytes) => self.append(bytes).await,
-            Content::Carried(tensor) => self.carried(model, tensor).await,
-            Content::Original(entry) if entry.turns.is_none() => self.original(model, entry, job).await,
+            Content::Carried(tensor) => self.copied(model, (tensor.shard, tensor.offset, tensor.bytes)).await,
+            Content::Copied(entry) => self.copied(model, (entry.shard, entry.offset, entry.bytes)).await,
+            Content::Original(entry) if entry.turns.is_none() && entry.packed.is_none() => {
+                self.original(model, entry, job).await
+            }
             _ => {
                 let stored = whole(model, job, self.storage, &mut Reads::default()).await?;
                 self.append(&stored.bytes).await
@@ -198,14 +201,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Copies the bytes of a tensor.
-    async fn carried(&mut self, model: &Model, tensor: &CarriedTensor) -> Result<()> {
-        let source =
-            model.shards.get(tensor.shard).or_internal("a tensor is of a shard that does not exist")?;
+    /// Copies bytes of an original file, given by shard, offset and number.
+    async fn copied(&mut self, model: &Model, (shard, offset, bytes): (usize, u64, u64)) -> Result<()> {
+        let source = model.shards.get(shard).or_internal("a tensor is of a shard that does not exist")?;
         let mut at = 0;
-        while at < tensor.bytes {
-            let length = PIECE_BYTES.min(tensor.bytes - at);
-            self.append(&read_checked(source.as_ref(), tensor.offset + at, length).await?).await?;
+        while at < bytes {
+            let length = PIECE_BYTES.min(bytes - at);
+            self.append(&read_checked(source.as_ref(), offset + at, length).await?).await?;
             at += length;
         }
         Ok(())
@@ -290,13 +292,34 @@ async fn whole(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads
             let bytes = reads.start(model, entry)?.await?;
             in_form(job, Stored { element: entry.element, bytes })
         }
-        Content::Carried(_) => {
-            Err(Error::internal("a tensor of another part than the decoder is a part of one"))
+        Content::Packed(job, scheme, piece) => {
+            let stored = matrix(model, job, storage, reads).await?;
+            let columns = job.shape.last().map_or(1, |n| *n as usize);
+            let rounded = round_rows(*scheme, columns, &stored).map_err(|e| e.in_tensor(&job.name))?;
+            let pieces = scheme.assemble(stored.element, columns, &rounded)?;
+            let found = pieces.into_iter().find(|(each, _)| each == piece);
+            let (_, bytes) = found.or_internal("a scheme lacks a piece of its own")?;
+            Ok(Stored { element: job.element, bytes })
+        }
+        Content::Carried(_) | Content::Copied(_) => {
+            Err(Error::internal("a tensor that is copied byte for byte is a part of one"))
         }
         Content::Joined(_) | Content::InTurns(..) => {
             Err(Error::internal("a part of a joined tensor is joined itself"))
         }
     }
+}
+
+/// Makes the values of a matrix, which may hold the rows of several tensors.
+async fn matrix(model: &Model, job: &Job<'_>, storage: Storage, reads: &mut Reads) -> Result<Stored> {
+    let Content::Joined(parts) = &job.content else {
+        return Box::pin(whole(model, job, storage, reads)).await;
+    };
+    let mut bytes = Vec::with_capacity(job.bytes as usize);
+    for part in parts {
+        bytes.extend(Box::pin(whole(model, part, storage, reads)).await?.bytes);
+    }
+    Ok(Stored { element: job.element, bytes })
 }
 
 /// Makes the bytes of the tensors `parts` of one expert, whose rows lie in turns.

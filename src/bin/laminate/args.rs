@@ -7,6 +7,7 @@ mod text;
 
 use clap::{Args, Parser, Subcommand};
 use laminate::format::element::Element;
+use laminate::format::packed::Int4;
 use laminate::{Error, Result, demo};
 
 /// Result of a parser of one argument, whose error is a sentence.
@@ -99,11 +100,16 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
-/// Parses the argument `--dtype`: an element type, or `keep`.
-fn output_type(name: &str) -> Result<Option<Element>> {
-    match name {
-        "keep" => Ok(None),
-        name => name.parse().map(Some).map_err(|e| Error::Usage(format!("--dtype: {e}"))),
+/// Parses the argument `--dtype`: an element type, a type in which matrices are packed, or `keep`.
+fn output_type(name: &str) -> Result<(Option<Element>, Option<Int4>)> {
+    match (name, name.parse()) {
+        ("keep", _) => Ok((None, None)),
+        (_, Ok(pack)) => Ok((None, Some(pack))),
+        (name, _) => {
+            let packed: Vec<String> = Int4::all().map(|each| each.to_string()).collect();
+            let refused = |e| Error::Usage(format!("--dtype: {e}, and so are {}", packed.join(", ")));
+            name.parse().map(|element| (Some(element), None)).map_err(refused)
+        }
     }
 }
 

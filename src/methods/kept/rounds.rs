@@ -76,8 +76,11 @@ impl KeptPlan {
         hash.text(&self.identity.model);
         hash.text(&self.identity.text);
         hash.text(env!("CARGO_PKG_VERSION"));
-        let Storage { container, dtype } = self.storage;
+        let Storage { container, dtype, pack } = self.storage;
         hash.text(&key(&[], &(container, dtype.map(|element| element.to_string())))?);
+        if let Some(scheme) = pack {
+            hash.text(&format!("{scheme:?}"));
+        }
         Ok(hash)
     }
 

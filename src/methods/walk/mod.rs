@@ -229,7 +229,11 @@ mod tests {
         };
         let (kept, coarse) = (
             seen_in(as_it_is.storage),
-            seen_in(Storage { container: Container::Gguf, dtype: Some(Element::Block(BlockType::Q4_0)) }),
+            seen_in(Storage {
+                container: Container::Gguf,
+                dtype: Some(Element::Block(BlockType::Q4_0)),
+                pack: None,
+            }),
         );
         assert_eq!((&kept[0], &kept[2]), (&coarse[0], &coarse[2]), "the original's states");
         assert_eq!(kept[0], kept[1]);

@@ -3,8 +3,10 @@
 use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
+use crate::format::packed::Scheme;
 use crate::model::architectures::ExpertNames;
 use crate::model::open::TensorEntry;
+use crate::model::packing::Packing;
 use crate::model::tensors::{Role, TensorId};
 use crate::model::{Config, Model};
 
@@ -16,16 +18,22 @@ pub struct Storage {
     /// Requested element type. `None` keeps the type of each copied tensor and gives a merged tensor the
     /// widest type of its parts.
     pub dtype: Option<Element>,
+    /// Scheme in which all matrices are packed that can be; `None` keeps those packed that are, unless an element type is
+    /// asked for.
+    pub pack: Option<Scheme>,
 }
 
 impl Storage {
     /// Returns the storage of `model` as it is now.
     pub fn of(model: &Model) -> Self {
-        Self { container: model.container(), dtype: None }
+        Self { container: model.container(), dtype: None, pack: None }
     }
 
-    /// Whether any tensor of a layer that is not merged changes its element type.
+    /// Whether any tensor of a layer that is not merged changes its values.
     pub fn changes(&self, model: &Model) -> bool {
+        if self.pack.is_some() {
+            return true;
+        }
         let changed = |t: &TensorEntry| {
             t.id.layer().is_some() && self.element(model, t.id, t.element, false) != t.element
         };
@@ -66,6 +74,30 @@ impl Storage {
             (Container::Gguf, Some(dtype)) => dtype.fitting(row),
             (Container::Gguf, None) if computed => parts.storable(row),
             (Container::Gguf, None) => parts,
+        }
+    }
+
+    /// Returns the scheme in which the new tensor that comes of tensor `id` of `model` is packed, if it is: that of the
+    /// first of its parts, unless another is asked for. A tensor that is copied keeps its pieces byte for byte, if no scheme
+    /// is asked for.
+    pub fn scheme(&self, model: &Model, id: TensorId) -> Option<Scheme> {
+        match (self.container, self.dtype, self.pack) {
+            (Container::Safetensors, None, Some(scheme)) => {
+                id.can_be_packed(model.config.hugging_face_architecture()).then_some(scheme)
+            }
+            (Container::Safetensors, None, None) => {
+                model.tensor(id).and_then(|entry| Some(entry.packed.as_ref()?.scheme))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what `config.json` says about packed matrices, where a model with the configuration `config` is stored so.
+    pub fn packing(&self, config: &Config) -> Option<Packing> {
+        match (self.container, self.dtype, self.pack) {
+            (Container::Safetensors, None, Some(scheme)) => Some(Packing::of_output(scheme, Vec::new())),
+            (Container::Safetensors, None, None) => config.packing.clone(),
+            _ => None,
         }
     }
 

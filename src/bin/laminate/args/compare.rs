@@ -39,14 +39,14 @@ impl CompareArgs {
     /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
     /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
     pub fn options(&self, usual: TextOptions) -> Result<CompareOptions> {
-        let dtype = output_type(&self.dtype)?;
+        let (dtype, pack) = output_type(&self.dtype)?;
         let all = CompareOptions::default();
         Ok(CompareOptions {
             methods: if self.methods.is_empty() { all.methods } else { self.methods.clone() },
             remove: self.remove.clone(),
             evaluation: self.evaluation.options(usual, None)?,
             seed: self.seed,
-            output: WriteOptions { dtype, ..WriteOptions::default() },
+            output: WriteOptions { dtype, pack, ..WriteOptions::default() },
         })
     }
 }

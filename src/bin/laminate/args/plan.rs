@@ -126,7 +126,8 @@ pub struct PlanArgs {
     #[arg(long)]
     keep_last: bool,
     /// Element type of the result: keep, f32, f16, bf16, and in a .gguf file q8_0, q6_k, q5_k, q5_1, q5_0,
-    /// q4_k, iq4_nl, iq4_xs, q4_1, q4_0, mxfp4, q3_k, q2_k; keep if not given.
+    /// q4_k, iq4_nl, iq4_xs, q4_1, q4_0, mxfp4, q3_k, q2_k; in a directory int4, or int4-g128, int4-g64, int4-g32
+    /// for groups of as many weights; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
     /// Most tensor data in a file, such as 5GB or 500MB; 5GB if not given.
@@ -228,9 +229,9 @@ impl PlanArgs {
     /// named like a file.
     pub fn write_options(&self, recipe: Option<&Recipe>) -> Result<WriteOptions> {
         let usual = recipe.map_or_else(WriteOptions::default, |recipe| recipe.output.clone());
-        let dtype = match &self.dtype {
+        let (dtype, pack) = match &self.dtype {
             Some(name) => output_type(name)?,
-            None => usual.dtype,
+            None => (usual.dtype, usual.pack),
         };
         let max_shard_bytes = match &self.max_shard_size {
             Some(size) => parse_size("--max-shard-size", size)?,
@@ -247,6 +248,7 @@ impl PlanArgs {
         let stem = self.out.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
         Ok(WriteOptions {
             dtype,
+            pack,
             max_shard_bytes,
             container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
             name: stem.filter(|_| is_gguf),
