@@ -102,8 +102,11 @@ impl Method {
             Method::Awq if pattern == LINEAR => vec![Pattern::Class],
             // From the start up to a border between modules, or the end.
             Method::Awq => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+                let own =
+                    if pattern.chars().all(is_name) { regex::escape(pattern) } else { pattern.to_owned() };
                 let border = if pattern.ends_with('.') { "" } else { r"(?:\.|$)" };
-                vec![expression(format!("^(?:{pattern}){border}")), Pattern::Ending(pattern.to_owned())]
+                vec![expression(format!("^(?:{own}){border}")), Pattern::Ending(pattern.to_owned())]
             }
         }
     }

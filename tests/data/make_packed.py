@@ -35,7 +35,7 @@ def base():
     model = LlamaForCausalLM(settings).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            spread = 2.0 / parameter.shape[-1] ** 0.5 if parameter.dim() == 2 else 0.2
+            spread = 1.0 / parameter.shape[-1] ** 0.5 if parameter.dim() == 2 else 0.2
             parameter.normal_(1.0 if "norm" in name else 0.0, spread)
     return model
 

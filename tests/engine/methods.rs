@@ -39,8 +39,13 @@ struct Case {
 }
 
 /// What is computed stays in `f32`.
-const OUTPUT: WriteOptions =
-    WriteOptions { dtype: Some(Element::F32), max_shard_bytes: u64::MAX, container: None, name: None };
+const OUTPUT: WriteOptions = WriteOptions {
+    dtype: Some(Element::F32),
+    pack: None,
+    max_shard_bytes: u64::MAX,
+    container: None,
+    name: None,
+};
 
 impl Case {
     fn new(model: Model, text: &str, file: &str, points: PointRule) -> Self {

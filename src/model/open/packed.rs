@@ -87,7 +87,7 @@ impl Pieces {
             (id.can_be_packed(config.architecture), self.matcher.says(module))
         {
             return Err(Error::Format(format!(
-                "{file}: the settings say that {name} is packed ({} {scheme}), but it is stored plainly; the file and the \
+                "{file}: the settings say that {name} is packed ({} {scheme}), although it is stored plainly; the file and the \
                  settings are of different models: download both again",
                 self.method.name()
             )));
