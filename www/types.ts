@@ -31,7 +31,9 @@ export function typeName(type: NumberType): string {
 export function bytesIn(type: NumberType, container: Container, model: ModelReport, parameters: number, layers: number): number | null {
   if (type === 'keep') {
     const blocksEnd = container === 'safetensors' && model.container === 'gguf' && !/^B?F\d/.test(model.dtype)
-    return blocksEnd ? parameters * 2 : null
+    // What GPTQ and its likes packed becomes floats in a GGUF file.
+    const unpacks = container === 'gguf' && model.dtypes.some(name => /^int\d/.test(name))
+    return blocksEnd || unpacks ? parameters * 2 : null
   }
   if (!isBlock(type)) return parameters * (type === 'f32' ? 4 : 2)
   const bits = (row: number, block: BlockType = type) => (row % blockOf(block) === 0 ? BITS[block] : 16)

@@ -51,7 +51,7 @@ pub fn round_to_nearest(scheme: Scheme, element: Element, columns: usize, values
 impl Scheme {
     /// Returns the scale, a number of the type `element`, and the zero point with which `weights` have the least squared
     /// error.
-    fn best_scale(self, element: Element, weights: &[f32]) -> Result<(f32, u8)> {
+    pub(crate) fn best_scale(self, element: Element, weights: &[f32]) -> Result<(f32, u8)> {
         let low = weights.iter().copied().fold(0.0, f32::min);
         let high = weights.iter().copied().fold(0.0, f32::max);
         let largest = match self.symmetric {
@@ -71,7 +71,7 @@ impl Scheme {
 
     /// Returns the grid with the scale nearest to `scale` that `element` has, and the zero point with which the grid
     /// begins at `low`. Where weights are so small that the scale would be zero, all of them become zero.
-    pub(super) fn grid(self, element: Element, scale: f32, low: f32) -> Result<(f32, u8)> {
+    fn grid(self, element: Element, scale: f32, low: f32) -> Result<(f32, u8)> {
         let mut rounded = [0.0];
         decode_into(element, &encode(element, &[scale])?, &mut rounded)?;
         let [scale] = rounded;
@@ -90,12 +90,12 @@ impl Scheme {
     }
 
     /// Returns the code of the number nearest to `x`.
-    pub(super) fn code(self, x: f32, scale: f32, zero: u8) -> u8 {
+    pub(crate) fn code(self, x: f32, scale: f32, zero: u8) -> u8 {
         ((x / scale).round_ties_even() + f32::from(zero)).clamp(0.0, f32::from(self.largest())) as u8
     }
 
     /// Returns the number that `code` stands for.
-    pub(super) fn number_of(self, code: u8, scale: f32, zero: u8) -> f32 {
+    pub(crate) fn number_of(self, code: u8, scale: f32, zero: u8) -> f32 {
         f32::from(i16::from(code) - i16::from(zero)) * scale
     }
 

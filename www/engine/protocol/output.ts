@@ -8,6 +8,8 @@ export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | BlockType
 
 export interface WriteOptions {
   dtype: NumberType
+  /** Type in which the projections of a folder are packed, all else as it is; the command line asks for it. */
+  pack?: 'int4' | 'int4-g128' | 'int4-g64' | 'int4-g32'
   max_shard_bytes: number
   container: Container
   /** Name of a GGUF file without its ending. */
