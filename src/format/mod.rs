@@ -5,6 +5,7 @@ pub mod element;
 pub mod gguf;
 pub mod imatrix;
 pub mod index;
+pub mod packed;
 pub mod safetensors;
 pub mod stored;
 pub mod turns;

@@ -7,6 +7,7 @@ pub mod fingerprint;
 pub mod importances;
 pub mod layers;
 pub mod open;
+pub mod packing;
 pub mod rope;
 pub mod tensors;
 pub mod tokenizer;

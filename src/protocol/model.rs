@@ -68,7 +68,8 @@ impl ModelReport {
     pub fn new(model: &Model) -> Self {
         let config = &model.config;
         let is_matrix = |t: &&TensorEntry| matches!(t.id, TensorId::Layer(..)) && t.shape.len() > 1;
-        let mut elements: Vec<_> = model.tensors().iter().filter(is_matrix).map(|t| t.element).collect();
+        let mut elements: Vec<_> =
+            model.tensors().iter().filter(is_matrix).map(TensorEntry::stored_type).collect();
         elements.dedup();
         let files = model.shards.iter().chain(&model.companions);
         Self {
@@ -88,7 +89,7 @@ impl ModelReport {
             bytes: model.total_bytes(),
             bytes_per_layer: (0..config.n_layers).map(|l| model.layer_bytes(l)).max().unwrap_or(0),
             dtype: match elements.as_slice() {
-                [only] => only.to_string(),
+                [only] => only.clone(),
                 _ => "mixed".to_owned(),
             },
             dtypes: dtypes(model),
@@ -127,10 +128,10 @@ fn kinds(config: &Config) -> Vec<String> {
 fn dtypes(model: &Model) -> Vec<String> {
     let mut bytes: Vec<(String, u64)> = Vec::new();
     for tensor in model.tensors() {
-        let name = tensor.element.to_string();
+        let name = tensor.stored_type();
         match bytes.iter_mut().find(|(each, _)| *each == name) {
-            Some((_, sum)) => *sum += tensor.bytes,
-            None => bytes.push((name, tensor.bytes)),
+            Some((_, sum)) => *sum += tensor.stored_bytes(),
+            None => bytes.push((name, tensor.stored_bytes())),
         }
     }
     bytes.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));

@@ -6,10 +6,12 @@ use super::text::{Draw, PointRule};
 use crate::demo;
 use crate::format::Container;
 use crate::format::element::Element;
+use crate::format::packed::Int4;
 use crate::maths::manifold::Normalise;
 use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::fingerprint::Fnv;
+use crate::model::open::TensorEntry;
 use crate::model::weights::file_type::FileType;
 use crate::model::weights::storage::{Requantise, Storage};
 use crate::plan::METHODS;
@@ -235,6 +237,10 @@ pub struct WriteOptions {
     pub dtype: Option<FileType>,
     /// Which tensors are stored in the file type.
     pub requantise: Requantise,
+    /// Type in which the projections of a Hugging Face folder are packed, as compressed-tensors packs them; all else keeps
+    /// its type. `None` packs nothing anew. Not beside [`dtype`](Self::dtype).
+    #[serde(with = "pack", skip_serializing_if = "Option::is_none")]
+    pub pack: Option<Int4>,
     /// Most bytes of tensor data in a shard.
     pub max_shard_bytes: u64,
     /// Kind of file; `None` is that of the original.
@@ -249,11 +255,13 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Returns the container and element type in which the tensors of `model` will be stored.
     pub fn storage(&self, model: &Model) -> Storage {
+        let pack = self.pack.map(|pack| pack.scheme(packable(model).map(|(_, [_, columns])| columns)));
         Storage {
             container: self.container.unwrap_or(model.container()),
             dtype: self.dtype,
             requantise: self.requantise,
             weighted: self.importances,
+            pack,
         }
     }
 
@@ -265,8 +273,19 @@ impl WriteOptions {
     /// Checks that the files of `model` can hold the element type.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a quantised type in a Hugging Face folder.
+    /// [`Error::Usage`] for a quantised type in a file of the other kind, and for one that does not fit a tensor, which is
+    /// named.
     pub fn check(&self, model: &Model) -> Result<()> {
+        if let Some(pack) = self.pack {
+            return self.check_packed(model, pack);
+        }
+        if self.requantise == Requantise::Computed && self.dtype.is_some() && model.config.packing.is_some() {
+            return Err(Error::Usage(
+                "the matrices of the model are packed, and all of them are unpacked where a type is asked for: leave out \
+                 the choice of what to requantise, or the type"
+                    .to_owned(),
+            ));
+        }
         let Some(name) = self.dtype.filter(|dtype| matches!(dtype.element(), Element::Block(_))) else {
             return Ok(());
         };
@@ -277,6 +296,34 @@ impl WriteOptions {
             )));
         }
         Ok(())
+    }
+
+    fn check_packed(&self, model: &Model, pack: Int4) -> Result<()> {
+        let Storage { container, pack: scheme, .. } = self.storage(model);
+        if let Some(dtype) = self.dtype {
+            return Err(Error::Usage(format!("{pack} and {dtype} are two types; choose one of them")));
+        }
+        if container == Container::Gguf {
+            return Err(Error::Usage(format!(
+                "{pack} is for Hugging Face folders, and the result would be a GGUF file: name a folder, or choose q4_k or \
+                 another type of GGUF files"
+            )));
+        }
+        let misfit = |(entry, shape)| Some((entry, scheme?.misfit(shape)?));
+        if let Some((entry, why)) = packable(model).find_map(misfit) {
+            return Err(Error::Usage(format!(
+                "tensor {} cannot be stored as {pack}, because {why}; choose {}f16 or bf16",
+                entry.name,
+                if pack.group.is_some() { "another group, " } else { "" }
+            )));
+        }
+        match packable(model).next() {
+            None => Err(Error::Usage(format!(
+                "{pack} packs projections that are tensors of their own, of which this architecture has none; choose f16 or \
+                 bf16"
+            ))),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Returns the name of a GGUF file without its ending: the chosen name, or the name of `model` with
@@ -298,11 +345,40 @@ impl Default for WriteOptions {
         Self {
             dtype: None,
             requantise: Requantise::All,
+            pack: None,
             max_shard_bytes: 5_000_000_000,
             container: None,
             name: None,
             importances: true,
         }
+    }
+}
+
+/// Returns the matrices of `model` that can be packed, each with its shape.
+fn packable(model: &Model) -> impl Iterator<Item = (&TensorEntry, [usize; 2])> + Clone {
+    let architecture = model.config.hugging_face_architecture();
+    model.tensors().iter().filter(|entry| entry.id.can_be_packed(architecture)).filter_map(|entry| {
+        let sizes: Vec<usize> = entry.shape.iter().map(|n| *n as usize).collect();
+        Some((entry, <[usize; 2]>::try_from(sizes).ok()?))
+    })
+}
+
+/// Serialises a type of packed matrices as its name.
+mod pack {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::format::packed::Int4;
+
+    pub fn serialize<S: Serializer>(x: &Option<Int4>, s: S) -> Result<S::Ok, S::Error> {
+        match x {
+            None => s.serialize_none(),
+            Some(pack) => s.collect_str(pack),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Int4>, D::Error> {
+        let name = Option::<String>::deserialize(d)?;
+        name.map(|name| name.parse()).transpose().map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What writing can refuse, asked before the first long stage.
 
+use std::borrow::Cow;
+
 use super::{gguf, jobs::jobs};
 use crate::format::Container;
-use crate::model::Model;
 use crate::model::architectures::Windows;
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::rope::{RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::CHAT_TEMPLATE_KEY;
 use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Storage;
+use crate::model::{Config, Model};
 use crate::plan::periodic;
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
@@ -29,6 +32,7 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
         Container::Safetensors => {
             check_groups(model, options, &groups)?;
             model.tokenizer.new_files(&model.config)?;
+            notes.extend(note_on_packing(model, storage));
         }
         Container::Gguf => {
             let metadata = gguf::metadata(model, &model.config, &groups, options, Vec::new()).await?;
@@ -68,6 +72,22 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
     Ok(notes)
 }
 
+/// Makes a note on the matrices that are packed in files stored as `storage` says, if any are.
+fn note_on_packing(model: &Model, storage: Storage) -> Option<String> {
+    if let Some(scheme) = storage.pack {
+        return Some(format!(
+            "The projections are stored as {scheme} that share a scale (compressed-tensors, pack-quantized), each weight \
+             rounded to the nearest; all else keeps its type."
+        ));
+    }
+    let packing = storage.packing(&model.config)?;
+    Some(format!(
+        "Packed matrices ({}) stay packed: those that are copied keep their bytes, and each weight of those that are \
+         computed is rounded to the nearest in the same layout. Another --dtype, such as bf16, unpacks all.",
+        packing.method.name()
+    ))
+}
+
 /// Checks that the settings of `model` can say that each of `groups` became one layer.
 ///
 /// # Errors
@@ -75,7 +95,14 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
 /// group, and if the files cannot express the model's rotary divisors.
 pub fn check_groups(model: &Model, options: &WriteOptions, groups: &[Vec<usize>]) -> Result<()> {
     match options.storage(model).container {
-        Container::Safetensors => model.config.to_config_json(groups, None).map(drop),
+        Container::Safetensors => {
+            let packing = options.storage(model).packing(&model.config);
+            let config = match packing == model.config.packing {
+                true => Cow::Borrowed(&model.config),
+                false => Cow::Owned(Config { packing, ..model.config.clone() }),
+            };
+            config.to_config_json(groups, None).map(drop)
+        }
         Container::Gguf => model.config.to_metadata(groups, options.whole_type()).map(drop),
     }
 }

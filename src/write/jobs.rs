@@ -7,13 +7,14 @@ use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::{Element, encode};
+use crate::format::packed::{Piece as PackedPiece, Scheme};
 use crate::format::turns::MXFP4_WEIGHTS;
 use crate::model::architectures::GgufHead;
 use crate::model::binding::Form;
 use crate::model::config::FeedForward;
-use crate::model::open::{CarriedTensor, TensorEntry};
+use crate::model::open::{CarriedTensor, PieceEntry, TensorEntry};
 use crate::model::rope::RopeScaling;
-use crate::model::tensors::{Joined, MXFP4_ENDINGS, Role, TensorId};
+use crate::model::tensors::{Joined, MXFP4_ENDINGS, Role, TensorId, WEIGHT, piece_ending};
 use crate::model::weights::fetch::{expert_element, input_element};
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::new_layer::NewLayer;
@@ -43,6 +44,10 @@ pub enum Content<'a> {
     /// Tensors whose rows lie in turns, as in [`format::turns`](crate::format::turns): those of one expert after those
     /// of another, the number of tensors of an expert, and what of them is stored.
     InTurns(Vec<Job<'a>>, usize, Piece),
+    /// A piece of a packed matrix of the original, copied byte for byte.
+    Copied(&'a PieceEntry),
+    /// A piece of a matrix that is packed anew: the job of its weights, how they are packed, and which piece.
+    Packed(Box<Job<'a>>, Scheme, PackedPiece),
 }
 
 /// What a tensor holds of tensors whose rows lie in turns.
@@ -123,7 +128,7 @@ impl Job<'_> {
 /// [`Error::Format`] if the model lacks a tensor, [`Error::Shape`] if the values of a tensor are not a whole
 /// number of quantisation blocks.
 pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> Result<Vec<Job<'a>>> {
-    let (container, config) = (storage.container, &*new_config(model, layers)?);
+    let (container, config) = (storage.container, &*new_config(model, layers, storage)?);
     let architecture = match container {
         Container::Safetensors => config.hugging_face_architecture(),
         Container::Gguf => config.architecture,
@@ -182,8 +187,9 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
                 _ => None,
             };
             let job = Job { content, element, forms, bytes, name, shape, weighted };
+            let scheme = storage.scheme(model, source.id);
             let Some((_, whole)) = whole else {
-                jobs.push(job);
+                jobs.extend(packed(job, scheme, storage)?);
                 continue;
             };
             match joined.iter_mut().rfind(|parts| parts.name == job.name) {
@@ -193,6 +199,7 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
                     whole,
                     found: vec![(id, job)],
                     place: jobs.len(),
+                    scheme,
                 }),
             }
         }
@@ -200,7 +207,10 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     // From the last place to the first, so that places stay what they are.
     for parts in joined.into_iter().rev() {
         let place = parts.place;
-        jobs.splice(place..place, parts.finish(config)?);
+        let scheme = parts.scheme;
+        let whole = parts.finish(config)?.into_iter();
+        let whole = whole.map(|job| packed(job, scheme, storage)).collect::<Result<Vec<_>>>()?;
+        jobs.splice(place..place, whole.into_iter().flatten());
     }
     for (id, divisors) in new_divisors(model, container)? {
         let (element, shape) = (Element::F32, vec![divisors.len() as u64]);
@@ -224,12 +234,12 @@ pub fn jobs<'a>(model: &'a Model, layers: &'a [NewLayer], storage: Storage) -> R
     Ok(jobs)
 }
 
-/// Returns the configuration of the model whose layers are `layers`, but for what goes by the number of layers. Experts
-/// of which some are mixed are not all in MXFP4.
+/// Returns the configuration of the model whose layers are `layers`, stored as `storage` says, but for what goes by the
+/// number of layers. Experts of which some are mixed are not all in MXFP4.
 ///
 /// # Errors
 /// [`Error::Internal`] if layers with experts have different numbers of them.
-pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer]) -> Result<Cow<'a, Config>> {
+pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer], storage: Storage) -> Result<Cow<'a, Config>> {
     let own = model.config.experts.map_or(0, |experts| experts.count);
     let mut counts: Vec<usize> = Vec::new();
     for layer in layers {
@@ -249,6 +259,10 @@ pub fn new_config<'a>(model: &'a Model, layers: &[NewLayer]) -> Result<Cow<'a, C
     if config.mxfp4_experts && !are_copies {
         config.to_mut().mxfp4_experts = false;
     }
+    let packing = storage.packing(&model.config);
+    if packing != config.packing {
+        config.to_mut().packing = packing;
+    }
     Ok(config)
 }
 
@@ -260,6 +274,49 @@ struct JoinedParts<'a> {
     found: Vec<(TensorId, Job<'a>)>,
     /// Place among the other jobs.
     place: usize,
+    /// Scheme in which it is packed; `None` if it is not.
+    scheme: Option<Scheme>,
+}
+
+/// Makes the jobs of the pieces of the matrix that `job` makes, if it is packed in `scheme`; else `job` itself.
+fn packed<'a>(job: Job<'a>, scheme: Option<Scheme>, storage: Storage) -> Result<Vec<Job<'a>>> {
+    let Some(scheme) = scheme else { return Ok(vec![job]) };
+    let module = job.name.strip_suffix(WEIGHT).unwrap_or(&job.name).to_owned();
+    let name = |piece: PackedPiece| format!("{module}{}", piece_ending(scheme.layout, piece));
+    let of_piece = |content, piece, shape: Vec<u64>, bytes| Job {
+        content,
+        element: job.element,
+        forms: [Form::PLAIN; 2],
+        name: name(piece),
+        shape,
+        bytes,
+        weighted: None,
+    };
+    if let (Content::Original(TensorEntry { packed: Some(matrix), .. }), None) = (&job.content, storage.pack)
+    {
+        let copies = matrix
+            .pieces
+            .iter()
+            .map(|entry| of_piece(Content::Copied(entry), entry.piece, entry.shape.clone(), entry.bytes));
+        return Ok(copies.collect());
+    }
+    let sizes: Vec<usize> = job.shape.iter().map(|n| *n as usize).collect();
+    let [rows, columns] = sizes[..] else {
+        return Err(Error::internal("a tensor that is packed is no matrix"));
+    };
+    if let Some(why) = scheme.misfit([rows, columns]) {
+        return Err(Error::Unsupported(format!(
+            "tensor {} cannot be stored as {scheme}, because {why}; ask for another type",
+            job.name
+        )));
+    }
+    let float = job.element.bytes(1).or_internal("a tensor that is packed has scales in blocks")?;
+    let pieces = scheme.pieces().iter().map(|piece| {
+        let shape = scheme.shape(*piece, [rows, columns]);
+        let bytes = shape.iter().product::<u64>() * scheme.number(*piece).bytes(float);
+        of_piece(Content::Packed(Box::new(job.clone()), scheme, *piece), *piece, shape, bytes)
+    });
+    Ok(pieces.collect())
 }
 
 impl<'a> JoinedParts<'a> {

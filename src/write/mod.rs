@@ -18,8 +18,8 @@ use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::maths::mix::Mix;
 use crate::model::Model;
 use crate::model::importances::Importances;
-use crate::model::open::{CarriedTensor, TensorEntry};
-use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new};
+use crate::model::open::TensorEntry;
+use crate::model::weights::fetch::{in_type_weighted, read_expert, read_new, round_rows};
 use crate::model::weights::file_type::FileType;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::sliced::sliced;
@@ -80,7 +80,7 @@ async fn write_all(
     let storage = options.storage(model);
     let jobs = jobs(model, layers, storage)?;
     let total = jobs.iter().map(|job| job.bytes).sum();
-    let config = &*new_config(model, layers)?;
+    let config = &*new_config(model, layers, storage)?;
     let mut writer = Writer {
         folder,
         observer,
@@ -134,7 +134,7 @@ pub fn takes_importances(model: &Model, layers: &[NewLayer], storage: Storage) -
 /// # Errors
 /// Those of [`Importances::to_imatrix`].
 pub fn imatrix_bytes(model: &Model, layers: &[NewLayer], importances: &Importances) -> Result<Vec<u8>> {
-    Ok(importances.to_imatrix(&*new_config(model, layers)?)?.to_bytes())
+    Ok(importances.to_imatrix(&*new_config(model, layers, Storage::of(model))?)?.to_bytes())
 }
 
 /// Returns the sizes of the model whose layers are `layers` in every kind of file and file type that can hold it, with all
@@ -242,8 +242,11 @@ impl Writer<'_> {
     async fn values(&mut self, model: &Model, job: &Job<'_>) -> Result<()> {
         match &job.content {
             Content::New(bytes) => self.append(bytes).await,
-            Content::Carried(tensor) => self.carried(model, tensor).await,
-            Content::Original(entry) if entry.turns.is_none() => self.original(model, entry, job).await,
+            Content::Carried(tensor) => self.copied(model, (tensor.shard, tensor.offset, tensor.bytes)).await,
+            Content::Copied(entry) => self.copied(model, (entry.shard, entry.offset, entry.bytes)).await,
+            Content::Original(entry) if entry.turns.is_none() && entry.packed.is_none() => {
+                self.original(model, entry, job).await
+            }
             Content::Sliced(entry, layers) => self.sliced(model, entry, layers, job).await,
             _ => {
                 let stored = whole(model, job, self.container, &mut Reads::default()).await?;
@@ -298,14 +301,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Copies the bytes of a tensor.
-    async fn carried(&mut self, model: &Model, tensor: &CarriedTensor) -> Result<()> {
-        let source =
-            model.shards.get(tensor.shard).or_internal("a tensor is of a shard that does not exist")?;
+    /// Copies bytes of an original file, given by shard, offset and number.
+    async fn copied(&mut self, model: &Model, (shard, offset, bytes): (usize, u64, u64)) -> Result<()> {
+        let source = model.shards.get(shard).or_internal("a tensor is of a shard that does not exist")?;
         let mut at = 0;
-        while at < tensor.bytes {
-            let length = PIECE_BYTES.min(tensor.bytes - at);
-            self.append(&read_checked(source.as_ref(), tensor.offset + at, length).await?).await?;
+        while at < bytes {
+            let length = PIECE_BYTES.min(bytes - at);
+            self.append(&read_checked(source.as_ref(), offset + at, length).await?).await?;
             at += length;
         }
         Ok(())
@@ -395,13 +397,34 @@ async fn whole(model: &Model, job: &Job<'_>, container: Container, reads: &mut R
             let bytes = reads.start(model, entry)?.await?;
             in_form(model, job, Stored { element: entry.element, bytes }, container)
         }
-        Content::Carried(_) | Content::Sliced(..) => {
-            Err(Error::internal("a tensor of another part than the decoder is a part of one"))
+        Content::Packed(job, scheme, piece) => {
+            let stored = matrix(model, job, container, reads).await?;
+            let columns = job.shape.last().map_or(1, |n| *n as usize);
+            let rounded = round_rows(*scheme, columns, &stored).map_err(|e| e.in_tensor(&job.name))?;
+            let pieces = scheme.assemble(stored.element, columns, &rounded)?;
+            let found = pieces.into_iter().find(|(each, _)| each == piece);
+            let (_, bytes) = found.or_internal("a scheme lacks a piece of its own")?;
+            Ok(Stored { element: job.element, bytes })
+        }
+        Content::Carried(_) | Content::Copied(_) | Content::Sliced(..) => {
+            Err(Error::internal("a tensor that is copied or cut by itself is a part of one"))
         }
         Content::Joined(_) | Content::InTurns(..) => {
             Err(Error::internal("a part of a joined tensor is joined itself"))
         }
     }
+}
+
+/// Makes the values of a matrix, which may hold the rows of several tensors.
+async fn matrix(model: &Model, job: &Job<'_>, container: Container, reads: &mut Reads) -> Result<Stored> {
+    let Content::Joined(parts) = &job.content else {
+        return Box::pin(whole(model, job, container, reads)).await;
+    };
+    let mut bytes = Vec::with_capacity(job.bytes as usize);
+    for part in parts {
+        bytes.extend(Box::pin(whole(model, part, container, reads)).await?.bytes);
+    }
+    Ok(Stored { element: job.element, bytes })
 }
 
 /// Makes the bytes of the tensors `parts` of one expert, whose rows lie in turns.

@@ -2,11 +2,11 @@
 
 Run by `npm test` where a Python with torch and transformers is found; `LAMINATE` names the binary.
 """
-import json, math, os, pathlib, shutil, subprocess, sys, tempfile, unittest
+import importlib.util, json, math, os, pathlib, shutil, subprocess, sys, tempfile, unittest
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, CompressedTensorsConfig
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -47,6 +47,61 @@ def decoded(folder, made):
         stem = name.removesuffix("_blocks")
         numbers = convert_moe_packed_tensors(tensors.pop(name), tensors.pop(stem + "_scales"), dtype=torch.float32)
         tensors[stem] = numbers.contiguous()
+    save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
+    return made
+
+
+class Dequantised:
+    """Loads what compressed-tensors packed, as floats."""
+
+    @staticmethod
+    def from_pretrained(folder, **options):
+        settings = CompressedTensorsConfig(dequantize=True)
+        return AutoModelForCausalLM.from_pretrained(folder, quantization_config=settings, **options)
+
+
+def spread(words, bits, order=None):
+    """Takes the numbers out of int32 words along a new last dimension, the lowest bits first."""
+    places = torch.arange(0, 32, bits, dtype=torch.int32)
+    numbers = (words.unsqueeze(-1) >> places) & (2 ** bits - 1)
+    return numbers if order is None else numbers[..., torch.tensor(order).argsort()]
+
+
+def unpacked(folder, made):
+    """Makes a folder in which packed matrices are floats, by the definitions of compressed-tensors, GPTQ and AWQ."""
+    shutil.copytree(folder, made)
+    config = json.loads((made / "config.json").read_text())
+    settings = config.pop("quantization_config")
+    (made / "config.json").write_text(json.dumps(config))
+    tensors = load_file(made / "model.safetensors")
+    codes = [name for name in tensors if name.endswith((".weight_packed", ".qweight")) or tensors[name].dtype == torch.int8]
+    for name in codes:
+        module = name.rsplit(".", 1)[0]
+        take = lambda ending: tensors.pop(f"{module}.{ending}", None)
+        if settings["quant_method"] == "compressed-tensors":
+            scheme = settings["config_groups"]["group_0"]
+            bits, scale, zero = scheme["weights"]["num_bits"], take("weight_scale"), take("weight_zero_point")
+            if scheme["format"] == "int-quantized":
+                q, middle = tensors.pop(name), 0
+            else:
+                rows, columns = take("weight_shape").tolist()
+                q, middle = spread(take("weight_packed"), bits).flatten(1)[:rows, :columns], 2 ** (bits - 1)
+                zero = zero if zero is None else spread(zero.T, bits).flatten(1).T[:rows]
+            zero = torch.full_like(scale, middle).int() if zero is None else zero
+            group = torch.arange(q.shape[1]) // (q.shape[1] // scale.shape[1])
+        else:
+            bits, scale = settings["bits"], take("scales").T
+            order = [0, 2, 4, 6, 1, 3, 5, 7] if settings["quant_method"] == "awq" else None
+            zero = spread(take("qzeros"), bits, order).flatten(1).T
+            if order is None:
+                q = spread(take("qweight").T, bits).flatten(1)
+                zero = zero if settings.get("checkpoint_format") == "gptq_v2" else zero + 1
+                group = take("g_idx").long()
+            else:
+                q = spread(take("qweight"), bits, order).flatten(1).T
+                group = torch.arange(q.shape[1]) // settings["group_size"]
+        tensors[module + ".weight"] = ((q - zero[:, group]).to(scale.dtype) * scale[:, group]).contiguous()
+    assert all(value.is_floating_point() for value in tensors.values())
     save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
     return made
 
@@ -143,6 +198,32 @@ class Transformers(unittest.TestCase):
                 self.assertEqual(config["quantization_config"]["quant_method"], "mxfp4")
                 self.check(decoded(out, self.out(f"decoded-{remove}-{experts}")), layers,
                            laminate("evaluate", out, *STORIES)["perplexity"])
+
+    def packed(self, variant):
+        """A packed model of the fixtures, with a tokenizer."""
+        folder = self.out(variant)
+        folder.mkdir()
+        for file in ("config.json", "model.safetensors"):
+            shutil.copyfile(ROOT / "tests/data/packed" / variant / file, folder / file)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(DATA / "stories260K" / file, folder / file)
+        return folder
+
+    def test_packed_models(self):
+        for variant in ("ct_int4", "ct_int4_asym", "ct_int8", "ct_w8a8", "gptq", "gptq_ordered", "gptq_int8", "awq"):
+            source = self.packed(variant)
+            others = dict(ct_int4=[("laminate", "keep")], ct_int8=[("mka", "int4")], gptq=[("shortgpt", "keep"), ("mka", "int4")])
+            for method, dtype in [("mka", "keep"), *others.get(variant, [])]:
+                with self.subTest(f"{variant}, {method}, {dtype}"):
+                    out = self.out(f"{variant}-{method}-{dtype}")
+                    laminate("compress", source, "--remove", 1, "--method", method, "--dtype", dtype, "--samples", 24,
+                             "--tokens", 32, "--out", out)
+                    settings = json.loads((out / "config.json").read_text())["quantization_config"]
+                    ours = laminate("evaluate", out, *STORIES)["perplexity"]
+                    self.check(unpacked(out, self.out(f"{out.name}-plain")), 3, ours)
+                    # Older releases of PyTorch are refused by the package's metadata, though it works with them.
+                    if settings["quant_method"] == "compressed-tensors" and importlib.util.find_spec("compressed_tensors"):
+                        self.check(out, 3, ours, Dequantised)
 
     def test_decoders_with_image_encoders(self):
         for name, layers in dict(gemma3=5, gemma4_dense=3, ministral3=2, qwen3_5=3).items():

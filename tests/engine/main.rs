@@ -31,6 +31,7 @@ mod mmlu;
 mod mutual_information;
 mod open;
 mod output;
+mod packed;
 mod periods;
 mod picture;
 mod plan;

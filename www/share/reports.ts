@@ -72,11 +72,12 @@ export const planOptions = openRecord<PlanOptions>({
 })
 
 export const writeOptions: Check<WriteOptions> = (value, at) => {
-  const { container: kind, name, ...rest } = openRecord({
+  const { container: kind, name, pack, ...rest } = openRecord({
     dtype: numberType, max_shard_bytes: number(1), container: nullable(container), name: nullable(text),
     requantise: otherwise<'all' | 'computed' | undefined>(oneOf('all', 'computed'), undefined), importances: otherwise<boolean | undefined>(flag, undefined),
+    pack: otherwise<WriteOptions['pack']>(oneOf('int4', 'int4-g128', 'int4-g64', 'int4-g32'), undefined),
   })(value, at)
-  return { ...rest, container: kind ?? 'safetensors', ...(name === null ? {} : { name }) }
+  return { ...rest, container: kind ?? 'safetensors', ...(pack === undefined ? {} : { pack }), ...(name === null ? {} : { name }) }
 }
 
 const quality = record<Quality>({ perplexity: maybeInfinite, kl: nullable(number()), top1_agreement: nullable(share), collapsed: flag })

@@ -15,10 +15,13 @@
 //! and [`leverage_keep`] rank in `f64`, since a rank has no tolerance; [`eliminate`](eliminate()) and
 //! [`ridge`](ridge()) compute in `f32` with a fallback to `f64`.
 //!
+//! [`gptq`](gptq()) rounds a projection to a grid such that its products with given inputs change little.
+//!
 //! Nothing here reads a file, touches a device or depends on the target.
 
 mod eliminate;
 mod factor;
+mod gptq;
 mod leverage;
 mod matrix;
 mod normal;
@@ -26,6 +29,7 @@ mod products;
 mod ridge;
 
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};
+pub use gptq::gptq;
 pub use leverage::{Repair, leverage_bytes, leverage_keep};
 pub use normal::Normal;
 pub use ridge::{LAMBDAS, Refit, ridge, ridge_bytes, ridge_on_all};

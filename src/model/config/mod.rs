@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::architectures::{Architecture, HeadNorms, Rotation, Scaling, Windows, Wrapper};
 use super::binding::{Form, HeadOrder, HeadRows, Numbers, Order, ValueHeads};
+use super::packing::Packing;
 use super::rope::Rope;
 use super::tensors::{Role, Spelling, TensorId};
 use crate::error::OrInternal;
@@ -63,6 +64,8 @@ pub struct Config {
     pub experts: Option<ExpertSizes>,
     /// Whether the projections of all experts are stored in MXFP4.
     pub mxfp4_experts: bool,
+    /// Which matrices are packed, by GPTQ, AWQ or compressed-tensors, and how; `None` if none are.
+    pub packing: Option<Packing>,
     /// Sizes of the Mamba mixers, if any layer has one.
     pub mamba: Option<MambaSizes>,
     /// Width of the input that each layer has of its own, if layers have one.

@@ -59,6 +59,7 @@ pub async fn open(files: &[SharedSource]) -> Result<Opened> {
                 offset: info.offset,
                 bytes: info.bytes,
                 turns: None,
+                packed: None,
             });
         }
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use safetensors::Dtype;
 
+use super::packed::Pieces;
 use super::{
     CarriedTensor, MAX_SETTINGS_BYTES, MAX_TABLE_BYTES, Opened, TensorEntry, Turns, explained, foreign,
     note_on_drafting, parted, read_whole, settle_keys,
@@ -18,6 +19,7 @@ use crate::format::index::{INDEX_NAME, SINGLE_NAME, ShardIndex};
 use crate::format::safetensors::{Header, LENGTH_BYTES, TensorInfo, header_length, parse_header};
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::config::{Biases, Config};
+use crate::model::packing::{Method, Packing};
 use crate::model::tensors::{
     Joined, MXFP4_ENDINGS, Role, Spelling, TensorId, has_base_prefix, is_cache_scale, is_of_drafting,
     is_of_part, is_rotary_table, mxfp4_stem, with_base_prefix,
@@ -328,6 +330,31 @@ async fn settle_head(
     Ok(())
 }
 
+/// Makes the notes on the packed matrices of a model, if it has any.
+fn note_on_packing(packing: &Packing, packed: &[TensorEntry]) -> Vec<String> {
+    let mut types: Vec<String> = packed.iter().map(TensorEntry::stored_type).collect();
+    types.sort_unstable();
+    types.dedup();
+    if packed.is_empty() {
+        return Vec::new();
+    }
+    let mut notes = vec![format!(
+        "{} matrices are packed ({} {}); they are computed with as {} makes floats of them.",
+        packed.len(),
+        packing.method.name(),
+        types.join(", "),
+        if packing.method == Method::CompressedTensors { "transformers" } else { "GPTQModel" },
+    )];
+    if packing.rounds_activations {
+        notes.push(
+            "The settings tell to round activations to 8 bits too, which is not done here: what is measured is the model \
+             with rounded weights only, as transformers computes it with dequantised weights."
+                .to_owned(),
+        );
+    }
+    notes
+}
+
 /// Whether two tensors of equal shapes differ in any value. Reads them until they do.
 async fn differ(a: &TensorEntry, b: &TensorEntry, shards: &[SharedSource]) -> Result<bool> {
     let values = a.values();
@@ -399,17 +426,23 @@ fn entries(
     let is_embedding = |name: &str| parse(&with_base_prefix(name)) == Some(TensorId::Embedding);
     let is_base =
         config.whole.is_none() && !has_prefix && named.iter().any(|(_, name, _)| is_embedding(name));
+    let identify = |name: &str| match &config.whole {
+        Some(whole) => whole.spelling.plain(name).and_then(|plain| parse(&plain)),
+        None if is_base => parse(&with_base_prefix(name)),
+        None => parse(name),
+    };
     let mut scales = 0;
+    let mut pieces = config.packing.as_ref().map(Pieces::new);
     let mut exponents = HashMap::new();
     let mut tensors = Vec::with_capacity(named.len());
     let (mut carried, mut drafting) = (Vec::new(), 0);
     for (shard, name, info) in named {
         let file = shards.get(shard).map_or("", |shard| shard.name());
-        let parsed = match &config.whole {
-            Some(whole) => whole.spelling.plain(&name).and_then(|plain| parse(&plain)),
-            None if is_base => parse(&with_base_prefix(&name)),
-            None => parse(&name),
-        };
+        let is_piece = pieces.as_mut().is_some_and(|pieces| pieces.take(&name, shard, &info));
+        if is_piece {
+            continue;
+        }
+        let parsed = identify(&name);
         let is_carried = config.whole.as_ref().is_some_and(|whole| is_of_part(&name, whole.wrapper.parts));
         let id = match parsed {
             Some(id) => Some(id),
@@ -433,7 +466,18 @@ fn entries(
                 true => drop(exponents.insert(stem.to_owned(), (shard, offset, shape))),
                 false => {
                     let element = Element::Block(BlockType::Mxfp4);
-                    tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None });
+                    let (turns, packed) = (None, None);
+                    tensors.push(TensorEntry {
+                        id,
+                        name,
+                        element,
+                        shape,
+                        shard,
+                        offset,
+                        bytes,
+                        turns,
+                        packed,
+                    });
                 }
             }
             continue;
@@ -448,7 +492,11 @@ fn entries(
         let (shape, offset, bytes) = (info.shape, info.offset, info.bytes);
         match id {
             Some(id) => {
-                tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns: None })
+                if let Some(pieces) = &pieces {
+                    pieces.check_plain(file, &name, id, config)?;
+                }
+                let (turns, packed) = (None, None);
+                tensors.push(TensorEntry { id, name, element, shape, shard, offset, bytes, turns, packed })
             }
             None => carried.push(CarriedTensor { name, element, shape, shard, offset, bytes }),
         }
@@ -465,6 +513,25 @@ fn entries(
             ))
         })?;
         tensor.turns = Some(Turns { of: 1, place: 0, exponents: Some((shard, offset)) });
+    }
+    if let (Some(packing), Some(pieces)) = (&config.packing, pieces) {
+        let of_several = |name: &str| {
+            let plain = match &config.whole {
+                Some(whole) => whole.spelling.plain(name),
+                None if is_base => Some(with_base_prefix(name)),
+                None => Some(name.to_owned()),
+            };
+            plain.is_some_and(|plain| {
+                TensorId::parse_joined(Container::Safetensors, architecture, &plain).is_some()
+            })
+        };
+        let packed = pieces.entries(config, shards, |file, name| {
+            let id = identify(name).ok_or_else(|| foreign(file, name, architecture))?;
+            Ok((id, of_several(name)))
+        })?;
+        notes.extend(note_on_packing(packing, &packed));
+        tensors.extend(packed);
+        tensors.sort_by_key(|tensor| (tensor.shard, tensor.offset));
     }
     if let (Some(whole), false) = (&config.whole, carried.is_empty()) {
         notes.push(format!(

@@ -2,8 +2,12 @@
 
 mod gguf;
 mod hugging_face;
+mod packed;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use safetensors::Dtype;
 
 use super::architectures::Architecture;
 use super::binding::Form;
@@ -15,6 +19,7 @@ use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
 use crate::format::gguf::parse_split_name;
+use crate::format::packed::{Piece, Scheme};
 use crate::format::turns::MXFP4_WEIGHTS;
 use crate::{Error, Result};
 
@@ -26,6 +31,9 @@ const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 const MAX_TABLE_BYTES: u64 = 64 << 20;
 
 /// A tensor in the files of a model: its identity, element type, shape and position.
+///
+/// A packed matrix counts as one of floats, which are made where it is read: `element` is the type of its scales, `bytes`
+/// the size of the floats, and `shard` and `offset` are where its codes lie.
 #[derive(Debug, Clone)]
 pub struct TensorEntry {
     /// Identity of the tensor in the model.
@@ -44,6 +52,43 @@ pub struct TensorEntry {
     pub bytes: u64,
     /// Where the values lie among those of other tensors; `None` if they lie row after row.
     pub turns: Option<Turns>,
+    /// The pieces of a packed matrix; `None` for other tensors.
+    pub packed: Option<Rc<PackedMatrix>>,
+}
+
+/// A matrix whose codes and scales are tensors of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedMatrix {
+    /// How it is packed.
+    pub scheme: Scheme,
+    /// Its pieces, in the order of [`Scheme::pieces`].
+    pub pieces: Vec<PieceEntry>,
+}
+
+/// A tensor that holds a piece of a packed matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PieceEntry {
+    /// What it holds.
+    pub piece: Piece,
+    /// Name in the file.
+    pub name: String,
+    /// Type of its numbers, as the file names it.
+    pub dtype: Dtype,
+    /// Dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// Index of the shard in [`Model::shards`].
+    pub shard: usize,
+    /// Offset in the shard of the first byte.
+    pub offset: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+impl PackedMatrix {
+    /// Returns the piece of the kind `piece`; `None` if there is none.
+    pub fn piece(&self, piece: Piece) -> Option<&PieceEntry> {
+        self.pieces.iter().find(|each| each.piece == piece)
+    }
 }
 
 /// Place of a tensor whose rows lie in turns with those of others, as in [`format::turns`](crate::format::turns). The
@@ -63,7 +108,28 @@ impl TensorEntry {
     /// in turns with its own.
     pub(super) fn bytes_in_place(&self) -> u64 {
         let has_blocks_apart = self.turns.is_some_and(|turns| turns.exponents.is_some());
-        if has_blocks_apart { self.values() / 2 } else { self.bytes }
+        let codes = self.packed.as_ref().and_then(|packed| packed.piece(Piece::Codes));
+        match codes {
+            Some(codes) => codes.bytes,
+            None if has_blocks_apart => self.values() / 2,
+            None => self.bytes,
+        }
+    }
+
+    /// Returns the size in bytes of what the files hold of this tensor.
+    pub fn stored_bytes(&self) -> u64 {
+        match &self.packed {
+            Some(packed) => packed.pieces.iter().map(|piece| piece.bytes).sum(),
+            None => self.bytes,
+        }
+    }
+
+    /// Returns the type in which the files hold this tensor, in words.
+    pub fn stored_type(&self) -> String {
+        match &self.packed {
+            Some(packed) => packed.scheme.to_string(),
+            None => self.element.to_string(),
+        }
     }
 
     /// Returns the number of values.
@@ -240,7 +306,7 @@ impl Model {
 
     /// Returns the stored size of all tensors in bytes, [`carried`](Self::carried) ones included.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().map(|t| t.bytes).chain(self.carried.iter().map(|t| t.bytes)).sum()
+        self.tensors.iter().map(TensorEntry::stored_bytes).chain(self.carried.iter().map(|t| t.bytes)).sum()
     }
 
     /// Returns the number of parameters of all tensors of the decoder. A tied head counts once.
@@ -254,10 +320,10 @@ impl Model {
         let inputs =
             self.tensor(TensorId::InputEmbedding).map_or(0, |t| t.bytes / self.config.n_layers as u64);
         let of_layer = self.tensors.iter().filter(|t| t.id.layer() == Some(layer));
-        of_layer.map(|t| t.bytes).sum::<u64>() + inputs
+        of_layer.map(TensorEntry::stored_bytes).sum::<u64>() + inputs
     }
 
-    /// Returns the stored size in bytes of what is held of layer `layer` while it is run: all its tensors, but of its
+    /// Returns the size in bytes of what is held of layer `layer` while it is run: all its tensors, but of its
     /// experts only one, and the next one, which is on its way.
     pub fn held_bytes(&self, layer: usize) -> u64 {
         let of_layer = self.tensors.iter().filter(|t| t.id.layer() == Some(layer));

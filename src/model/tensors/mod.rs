@@ -12,8 +12,8 @@ use super::architectures::{Architecture, ExpertNames};
 use crate::format::Container;
 
 pub use self::names::{
-    MXFP4_ENDINGS, Spelling, gguf_layer, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part,
-    is_rotary_table, mxfp4_stem, with_base_prefix,
+    MXFP4_ENDINGS, Spelling, WEIGHT, gguf_layer, has_base_prefix, is_cache_scale, is_of_drafting, is_of_part,
+    is_rotary_table, mxfp4_stem, piece_ending, piece_of, with_base_prefix,
 };
 pub use self::role::{OF_EXPERTS, Role};
 
@@ -224,6 +224,19 @@ impl TensorId {
             TensorId::Layer(_, role) => format!("{role:?}"),
             TensorId::Expert(_, e, role) => format!("{role:?} of expert {e}"),
             other => format!("{other:?}"),
+        }
+    }
+
+    /// Returns whether the tensor is of a matrix that the programs for packed weights pack: a projection of attention, of an
+    /// MLP or of an expert, but for experts that Hugging Face models of `architecture` hold together.
+    pub fn can_be_packed(self, architecture: &Architecture) -> bool {
+        let experts = architecture.experts.map(|experts| experts.names);
+        match self {
+            TensorId::Layer(_, role) => role.is_projection(),
+            TensorId::Expert(_, _, role) => {
+                role.is_projection() && matches!(experts, Some(ExpertNames::Apart(..)))
+            }
+            _ => false,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::TensorId;
 use super::role::{GATE_AND_UP, OF_EXPERTS, Role};
 use crate::format::Container;
+use crate::format::packed::{Layout, Piece};
 use crate::model::architectures::{Architecture, ExpertNames};
 
 /// Names of the tensors of a layer where [`Architecture::names`] has no others: role, name after `model.layers.<n>.` in a
@@ -122,6 +123,46 @@ pub fn mxfp4_stem(name: &str) -> Option<(&str, bool)> {
     let [blocks, exponents] = MXFP4_ENDINGS;
     let stem = name.strip_suffix(blocks).map(|stem| (stem, false));
     stem.or_else(|| name.strip_suffix(exponents).map(|stem| (stem, true)))
+}
+
+/// Ending of the name of the weights of a module in Hugging Face models.
+pub const WEIGHT: &str = ".weight";
+
+/// Pieces of packed matrices, each with the ending of its name in a Hugging Face model, in the layouts of compressed-tensors.
+const COMPRESSED_ENDINGS: [(Piece, &str); 4] = [
+    (Piece::Codes, ".weight_packed"),
+    (Piece::Scales, ".weight_scale"),
+    (Piece::Zeros, ".weight_zero_point"),
+    (Piece::Shape, ".weight_shape"),
+];
+
+/// The same in the layouts of GPTQ and AWQ.
+const GPTQ_ENDINGS: [(Piece, &str); 4] = [
+    (Piece::Codes, ".qweight"),
+    (Piece::Scales, ".scales"),
+    (Piece::Zeros, ".qzeros"),
+    (Piece::Groups, ".g_idx"),
+];
+
+/// Returns the ending of the names of pieces of the kind `piece` in files of the layout `layout`, which takes the place of
+/// [`WEIGHT`].
+pub fn piece_ending(layout: Layout, piece: Piece) -> &'static str {
+    let endings = match layout {
+        Layout::Bytes if piece == Piece::Codes => return WEIGHT,
+        Layout::Rows | Layout::Bytes => &COMPRESSED_ENDINGS,
+        Layout::Gptq { .. } | Layout::Awq => &GPTQ_ENDINGS,
+    };
+    endings.iter().find(|(each, _)| *each == piece).map_or(WEIGHT, |(_, ending)| *ending)
+}
+
+/// Splits the name of a piece of a packed matrix into the name of the module and the kind of the piece; `None` for the name
+/// of another tensor. `is_compressed` says whether compressed-tensors names the pieces, `is_integer` whether the tensor
+/// consists of bytes that are codes.
+pub fn piece_of(name: &str, is_compressed: bool, is_integer: bool) -> Option<(&str, Piece)> {
+    let endings = if is_compressed { &COMPRESSED_ENDINGS } else { &GPTQ_ENDINGS };
+    let own = endings.iter().find_map(|(piece, end)| Some((name.strip_suffix(end)?, *piece)));
+    let codes = || name.strip_suffix(WEIGHT).filter(|_| is_compressed && is_integer);
+    own.or_else(|| codes().map(|module| (module, Piece::Codes)))
 }
 
 /// Beginning of the Hugging Face names of all tensors but the head.

@@ -410,6 +410,12 @@ impl Role {
         OF_KEYS.contains(&self)
     }
 
+    /// Whether the role is that of a projection of attention, of an MLP, of an expert or of the shared one.
+    pub fn is_projection(self) -> bool {
+        use Role::{Down, Gate, Key, Output, Query, SharedDown, SharedGate, SharedUp, Up, Value};
+        matches!(self, Query | Key | Value | Output | Gate | Up | Down | SharedGate | SharedUp | SharedDown)
+    }
+
     /// Whether the role is that of the taps of a convolution.
     pub fn is_convolution(self) -> bool {
         matches!(self, Role::MambaConvolution | Role::ConvolutionTaps | Role::DeltaConvolution)

@@ -7,16 +7,17 @@ use super::new_experts::{ExpertPart, NewExperts};
 use super::new_layer::NewLayer;
 use super::storage::{LayerStorage, Storage};
 use super::whole::Reads;
+use crate::Result;
 use crate::error::OrInternal;
-use crate::files::source::read_checked;
 use crate::format::element::{Element, check_finite, decode, encode, encode_weighted};
+use crate::format::packed::{Rounded, Scheme, round_to_nearest};
 use crate::format::stored::Stored;
+use crate::kernels::threads;
 use crate::maths::mix::{Accumulator, Mix};
 use crate::model::architectures::Scaling;
 use crate::model::config::LayerKind;
 use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
-use crate::{Error, Result};
 
 /// Tensors of one layer, and what the layer does that its tensors do not say.
 pub struct LayerTensors {
@@ -48,6 +49,9 @@ pub struct InputSource {
 /// Values of a matrix that are mixed at a time, in whole rows.
 const MIXED_VALUES: u64 = 4 << 20;
 
+/// Rows of a matrix that a thread rounds at a time.
+const ROUNDED_ROWS: usize = 64;
+
 /// A tensor whose read has begun: its role, its entry and the future of its bytes.
 type EarlyRead<'a> = (Role, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
 
@@ -68,7 +72,7 @@ impl<'a> LayerFetch<'a> {
     /// sees the values that a file would hold.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the
+    /// [`Error::Format`](crate::Error::Format) if the model lacks a tensor, [`Error::Limit`](crate::Error::Limit) if a tensor does not fit in the
     /// address space.
     pub fn start(model: &'a Model, layer: &NewLayer, storage: Storage) -> Result<Self> {
         let mut early = Vec::new();
@@ -85,10 +89,10 @@ impl<'a> LayerFetch<'a> {
     /// layer.
     ///
     /// # Errors
-    /// - [`Error::Source`] if a read fails;
-    /// - [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
-    /// - [`Error::Format`] if the model lacks a tensor;
-    /// - those of [`in_type`], [`Form::read`](crate::model::binding::Form::read) and [`read_new`].
+    /// - [`Error::Source`](crate::Error::Source) if a read fails;
+    /// - [`Error::Numeric`](crate::Error::Numeric), naming the tensor, for a weight that is NaN or infinite;
+    /// - [`Error::Format`](crate::Error::Format) if the model lacks a tensor;
+    /// - those of [`in_type`], [`on_grid`], [`Form::read`](crate::model::binding::Form::read) and [`read_new`].
     pub async fn finish(self) -> Result<LayerTensors> {
         let Self { model, layer, storage, early } = self;
         let mut tensors = Vec::new();
@@ -104,12 +108,15 @@ impl<'a> LayerFetch<'a> {
                     in_type_weighted(&entry.name, stored, element, importances.as_deref())?
                 }
             };
+            let stored = on_grid(model, storage, (entry.id, false), stored)?;
             tensors.push((role, as_read(model, role, stored)?));
         }
         for role in roles(model, &layer)? {
             if layer.copied_from(role, &model.config).is_none() {
                 let element = layer.element(model, role, storage)?;
                 let stored = read_new(model, &layer, role, element).await?;
+                let first = layer.mix_of(role)?.parts().first().map_or(0, |(layer, _)| *layer);
+                let stored = on_grid(model, storage, (TensorId::Layer(first, role), true), stored)?;
                 tensors.push((role, as_read(model, role, stored)?));
             }
         }
@@ -157,7 +164,7 @@ fn roles(model: &Model, layer: &NewLayer) -> Result<Vec<Role>> {
 }
 
 /// An expert whose tensors are being read, in the order of [`Role::of_expert`].
-pub struct ExpertFetch<'a>(Vec<ProjectionFetch<'a>>);
+pub struct ExpertFetch<'a>(Vec<ProjectionFetch<'a>>, &'a Model, Storage);
 
 /// A part of a tensor whose read has begun: its weight, its entry and the future of its bytes.
 type PartRead<'a> = (f64, &'a TensorEntry, LocalBoxFuture<'static, Result<Vec<u8>>>);
@@ -174,7 +181,8 @@ impl<'a> ExpertFetch<'a> {
     /// Begins to read expert `e` of `experts`. The weights will be stored as `stored` says.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model lacks a tensor, [`Error::Limit`] if a tensor does not fit in the address space.
+    /// [`Error::Format`](crate::Error::Format) if the model lacks a tensor, [`Error::Limit`](crate::Error::Limit) if a tensor
+    /// does not fit in the address space.
     pub fn start(model: &'a Model, experts: &NewExperts, e: usize, stored: &LayerStorage) -> Result<Self> {
         // Files may hold several tensors of an expert in one piece, which is read once.
         let mut reads = Reads::default();
@@ -191,18 +199,24 @@ impl<'a> ExpertFetch<'a> {
                 &mut reads,
             )
         };
-        Role::of_expert(model.config.architecture).iter().map(read).collect::<Result<_>>().map(Self)
+        let tensors = Role::of_expert(model.config.architecture).iter().map(read).collect::<Result<_>>()?;
+        Ok(Self(tensors, model, stored.storage))
     }
 
     /// Waits for the tensors.
     ///
     /// # Errors
-    /// [`Error::Source`] if a read fails; [`Error::Numeric`], naming the tensor, for a weight that is NaN or infinite;
-    /// those of [`in_type`] and [`encode`].
+    /// [`Error::Source`](crate::Error::Source) if a read fails; [`Error::Numeric`](crate::Error::Numeric), naming the tensor, for a weight that is NaN or infinite;
+    /// those of [`in_type`], [`on_grid`] and [`encode`].
     pub async fn finish(self) -> Result<Vec<Stored>> {
-        let mut tensors = Vec::with_capacity(self.0.len());
-        for tensor in self.0 {
-            tensors.push(tensor.finish().await?);
+        let Self(fetched, model, storage) = self;
+        let mut tensors = Vec::with_capacity(fetched.len());
+        for tensor in fetched {
+            let first = tensor.parts.first().map(|(_, entry, _)| entry.id);
+            let first = first.or_internal("an expert has no parts")?;
+            let is_mixed = tensor.parts.len() > 1;
+            let stored = tensor.finish().await?;
+            tensors.push(on_grid(model, storage, (first, is_mixed), stored)?);
         }
         Ok(tensors)
     }
@@ -251,7 +265,7 @@ impl<'a> ProjectionFetch<'a> {
 /// kinds hold all experts of a layer in one tensor.
 ///
 /// # Errors
-/// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if there is no such expert.
+/// [`Error::Format`](crate::Error::Format) if the model lacks a tensor, [`Error::Internal`](crate::Error::Internal) if there is no such expert.
 pub fn expert_element(
     model: &Model,
     experts: &NewExperts,
@@ -365,6 +379,7 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
     let mixed = form.mixed(role);
     let mix = layer.mix_of(role)?;
     let importances = layer.importances(&model.config, model.container(), role, None)?;
+    let mut reads = Reads::default();
     let mut bytes = Vec::new();
     let mut first = 0;
     while first < rows {
@@ -372,7 +387,8 @@ pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Elem
         let mut sum = Accumulator::default();
         for (part, weight) in mix.parts() {
             let id = TensorId::Layer(*part, role);
-            let stored = form.change(read_rows(model, id, first, count).await?, mixed)?;
+            let read = RowsFetch::start_among(&mut reads, model, id, first, count)?;
+            let stored = form.change(read.finish().await?, mixed)?;
             sum.add(&model.describe(id), weight * factor, stored.to_f32()?)?;
         }
         let values = mixed.change(Stored::from_f32(&sum.finish()?), form)?.to_f32()?;
@@ -414,6 +430,45 @@ pub fn in_type_weighted(
     Ok(Stored { element, bytes })
 }
 
+/// Rounds the weights of a tensor that comes of tensor `id` as packed files will hold them, if `storage` packs it and it is
+/// not there already: where it is computed, which the second of the pair says, or where all tensors are packed anew.
+///
+/// # Errors
+/// Those of [`round_rows`] and [`Scheme::weights`](crate::format::packed::Scheme::weights).
+fn on_grid(
+    model: &Model,
+    storage: Storage,
+    (id, is_computed): (TensorId, bool),
+    stored: Stored,
+) -> Result<Stored> {
+    let scheme = storage.scheme(model, id).filter(|_| is_computed || storage.pack.is_some());
+    let Some(scheme) = scheme else { return Ok(stored) };
+    let columns = id.shape(&model.config).get(1).map_or(1, |n| *n as usize);
+    let rounded = round_rows(scheme, columns, &stored).map_err(|e| e.in_tensor(&model.describe(id)))?;
+    Ok(Stored { bytes: scheme.weights(stored.element, columns, &rounded)?, ..stored })
+}
+
+/// Rounds a matrix `[rows, columns]` to the grid of `scheme`, with scales of its element type.
+///
+/// # Errors
+/// Those of [`round_to_nearest`].
+pub fn round_rows(scheme: Scheme, columns: usize, stored: &Stored) -> Result<Rounded> {
+    let rows = stored.len() / columns.max(1);
+    let pieces = threads::map_all(rows.div_ceil(ROUNDED_ROWS), |number| {
+        let first = number * ROUNDED_ROWS;
+        let values = stored.rows(first, ROUNDED_ROWS.min(rows - first), columns)?;
+        round_to_nearest(scheme, stored.element, columns, &values)
+    });
+    let mut whole = Rounded::default();
+    for piece in pieces {
+        let Rounded { codes, scales, zeros } = piece?;
+        whole.codes.extend(codes);
+        whole.scales.extend(scales);
+        whole.zeros.extend(zeros);
+    }
+    Ok(whole)
+}
+
 fn as_read(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
     model.form(TensorId::Layer(0, role)).read(stored)
 }
@@ -430,23 +485,22 @@ impl<'a> RowsFetch<'a> {
     /// Begins to read rows `first .. first + count` of a `[rows, columns]` tensor.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model lacks the tensor, [`Error::Shape`] if the tensor has fewer than
+    /// [`Error::Format`](crate::Error::Format) if the model lacks the tensor, [`Error::Shape`](crate::Error::Shape) if the tensor has fewer than
     /// `first + count` rows.
     pub fn start(model: &'a Model, id: TensorId, first: u64, count: u64) -> Result<Self> {
+        Self::start_among(&mut Reads::default(), model, id, first, count)
+    }
+
+    /// Begins to read the rows as [`start`](Self::start) does; reads of bytes that other rows share begin in `reads`.
+    fn start_among(
+        reads: &mut Reads,
+        model: &'a Model,
+        id: TensorId,
+        first: u64,
+        count: u64,
+    ) -> Result<Self> {
         let entry = model.entry(id)?;
-        let rows = entry.shape.first().copied().unwrap_or(1).max(1);
-        let row_bytes = entry.bytes / rows;
-        let length = count.checked_mul(row_bytes).and_then(|n| usize::try_from(n).ok());
-        match (first.checked_add(count), length) {
-            (Some(end), Some(length)) if end <= rows => {
-                let bytes = model.shard(entry)?.read(entry.offset + first * row_bytes, length);
-                Ok(Self { entry, element: entry.element, bytes })
-            }
-            _ => Err(Error::Shape(format!(
-                "tensor {} has {rows} rows; {count} from {first} were asked",
-                entry.name
-            ))),
-        }
+        Ok(Self { entry, element: entry.element, bytes: reads.rows(model, entry, first, count)? })
     }
 
     /// Asks for the values that the rows have when they are stored as `element`.
@@ -458,7 +512,7 @@ impl<'a> RowsFetch<'a> {
     /// Waits for the rows and checks that they are finite.
     ///
     /// # Errors
-    /// [`Error::Source`] if the read fails, and those of [`check_finite`] and [`in_type`].
+    /// [`Error::Source`](crate::Error::Source) if the read fails, and those of [`check_finite`] and [`in_type`].
     pub async fn finish(self) -> Result<Stored> {
         let bytes = self.bytes.await?;
         check_finite(&self.entry.name, self.entry.element, &bytes)?;
@@ -477,11 +531,11 @@ pub async fn read_rows(model: &Model, id: TensorId, first: u64, count: u64) -> R
 /// Reads a whole small tensor, such as a norm, in `f32`, as the arithmetic reads it.
 ///
 /// # Errors
-/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and
+/// Those of [`Model::entry`], [`Reads::start`], [`check_finite`] and
 /// [`Form::read`](crate::model::binding::Form::read).
 pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
     let entry = model.entry(id)?;
-    let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    let bytes = Reads::default().start(model, entry)?.await?;
     check_finite(&entry.name, entry.element, &bytes)?;
     model.form(id).read(Stored { element: entry.element, bytes })?.to_f32()
 }
@@ -489,11 +543,11 @@ pub async fn read_whole(model: &Model, id: TensorId) -> Result<Vec<f32>> {
 /// Reads a whole tensor of one layer in `f32`, as the arithmetic reads it.
 ///
 /// # Errors
-/// Those of [`Model::entry`], [`read_checked`], [`check_finite`] and
+/// Those of [`Model::entry`], [`Reads::start`], [`check_finite`] and
 /// [`Form::read`](crate::model::binding::Form::read).
 pub async fn read_f32(model: &Model, layer: usize, role: Role) -> Result<Vec<f32>> {
     let entry = model.entry(TensorId::Layer(layer, role))?;
-    let bytes = read_checked(model.shard(entry)?.as_ref(), entry.offset, entry.bytes).await?;
+    let bytes = Reads::default().start(model, entry)?.await?;
     check_finite(&entry.name, entry.element, &bytes)?;
     as_read(model, role, Stored { element: entry.element, bytes })?.to_f32()
 }

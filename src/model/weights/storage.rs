@@ -8,9 +8,11 @@ use super::new_layer::NewLayer;
 use crate::Result;
 use crate::format::Container;
 use crate::format::element::Element;
+use crate::format::packed::Scheme;
 use crate::model::architectures::{ExpertNames, GgufHead};
 use crate::model::importances::LayerImportances;
 use crate::model::open::TensorEntry;
+use crate::model::packing::Packing;
 use crate::model::tensors::{Role, TensorId};
 use crate::model::{Config, Model};
 use crate::named::named;
@@ -38,6 +40,9 @@ pub struct Storage {
     pub requantise: Requantise,
     /// Whether quantised tensors that are encoded are so by the importances of their columns, by which some file types go.
     pub weighted: bool,
+    /// Scheme in which all matrices are packed that can be; `None` keeps those packed that are, unless a file type is
+    /// asked for.
+    pub pack: Option<Scheme>,
 }
 
 /// How a layer of a compressed model is stored, and with it its experts.
@@ -61,11 +66,20 @@ impl LayerStorage {
 impl Storage {
     /// Returns the storage of `model` as it is now.
     pub fn of(model: &Model) -> Self {
-        Self { container: model.container(), dtype: None, requantise: Requantise::All, weighted: false }
+        Self {
+            container: model.container(),
+            dtype: None,
+            requantise: Requantise::All,
+            weighted: false,
+            pack: None,
+        }
     }
 
-    /// Whether any tensor that is not merged changes its element type: the embedding, the head, or one of a layer.
+    /// Whether any tensor that is not merged changes its values: the embedding, the head, or one of a layer.
     pub fn changes(&self, model: &Model) -> bool {
+        if self.pack.is_some() {
+            return true;
+        }
         let changed = |t: &TensorEntry| {
             let place = Place::default();
             self.element(model, t.id, t.element, false, place) != t.element
@@ -160,6 +174,30 @@ impl Storage {
             self.container == Container::Gguf && model.config.architecture.gguf_head == GgufHead::Required;
         let id = if twice { TensorId::Head } else { entry.id };
         Ok(self.element(model, id, entry.element, false, Place::default()))
+    }
+
+    /// Returns the scheme in which the new tensor that comes of tensor `id` of `model` is packed, if it is: that of the
+    /// first of its parts, unless another is asked for. A tensor that is copied keeps its pieces byte for byte, if no scheme
+    /// is asked for.
+    pub fn scheme(&self, model: &Model, id: TensorId) -> Option<Scheme> {
+        match (self.container, self.dtype, self.pack) {
+            (Container::Safetensors, None, Some(scheme)) => {
+                id.can_be_packed(model.config.hugging_face_architecture()).then_some(scheme)
+            }
+            (Container::Safetensors, None, None) => {
+                model.tensor(id).and_then(|entry| Some(entry.packed.as_ref()?.scheme))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what `config.json` says about packed matrices, where a model with the configuration `config` is stored so.
+    pub fn packing(&self, config: &Config) -> Option<Packing> {
+        match (self.container, self.dtype, self.pack) {
+            (Container::Safetensors, None, Some(scheme)) => Some(Packing::of_output(scheme, Vec::new())),
+            (Container::Safetensors, None, None) => config.packing.clone(),
+            _ => None,
+        }
     }
 
     /// Returns whether the experts of a model with the configuration `config` stay in MXFP4 in a Hugging Face folder,

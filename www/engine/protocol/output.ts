@@ -10,6 +10,8 @@ export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType
 
 export interface WriteOptions {
   dtype: NumberType
+  /** Type in which the projections of a folder are packed, all else as it is; the command line asks for it. */
+  pack?: 'int4' | 'int4-g128' | 'int4-g64' | 'int4-g32'
   max_shard_bytes: number
   container: Container
   /** Whether all matrices take the type, or only those that are computed; `all`. */

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminate::{CompareOptions, Result, TextOptions, WriteOptions};
+use laminate::{CompareOptions, Error, Result, TextOptions, WriteOptions};
 
 use super::{EvaluationArgs, ImatrixArgs, output_type, parse_size, whole, word};
 
@@ -42,10 +42,22 @@ impl CompareArgs {
     /// Makes the options of a comparison. What is not given of the evaluation text is as in `usual`.
     ///
     /// # Errors
-    /// [`Error::Usage`](laminate::Error::Usage) for an unknown type,
-    /// [`Error::Source`](laminate::Error::Source) for an evaluation text that cannot be read.
+    /// [`Error::Usage`] for an unknown type,
+    /// [`Error::Source`] for an evaluation text that cannot be read.
     pub fn options(&self, usual: TextOptions) -> Result<CompareOptions> {
-        let dtypes = self.dtype.iter().map(|name| output_type(name)).collect::<Result<Vec<_>>>()?;
+        let types = self.dtype.iter().map(|name| output_type(name)).collect::<Result<Vec<_>>>()?;
+        let pack = match types[..] {
+            [(None, pack)] => pack,
+            _ if types.iter().any(|(_, pack)| pack.is_some()) => {
+                return Err(Error::Usage(
+                    "--dtype: types that pack the projections of a directory cannot be compared with others; give one alone"
+                        .to_owned(),
+                ));
+            }
+            _ => None,
+        };
+        let dtypes =
+            if pack.is_some() { Vec::new() } else { types.iter().map(|(dtype, _)| *dtype).collect() };
         let sizes = self.sizes.iter().map(|size| parse_size("--sizes", size)).collect::<Result<_>>()?;
         let all = CompareOptions::default();
         Ok(CompareOptions {
@@ -53,7 +65,11 @@ impl CompareArgs {
             remove: self.remove.clone(),
             evaluation: self.evaluation.options(usual, None)?,
             seed: self.seed,
-            output: WriteOptions { importances: self.imatrix.importances(true), ..WriteOptions::default() },
+            output: WriteOptions {
+                pack,
+                importances: self.imatrix.importances(true),
+                ..WriteOptions::default()
+            },
             dtypes,
             sizes,
         })

@@ -127,7 +127,8 @@ pub struct PlanArgs {
     keep_last: bool,
     /// Type of the result: keep, f32, f16, bf16, and in a .gguf file those of llama-quantize: q8_0, q6_k, q5_k_m, q5_k_s,
     /// q5_1, q5_0, q4_k_m, q4_k_s, iq4_nl, iq4_xs, q4_1, q4_0, q3_k_l, q3_k_m, q3_k_s, q2_k; also q5_k, q4_k, q3_k and
-    /// mxfp4, where every matrix but the output head has the same type; keep if not given.
+    /// mxfp4, where every matrix but the output head has the same type; in a directory int4, or int4-g128, int4-g64,
+    /// int4-g32 for groups of as many weights; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
     /// What is stored in the type of --dtype: all matrices, or only those computed because they were merged, scaled or
@@ -238,9 +239,9 @@ impl PlanArgs {
     /// named like a file.
     pub fn write_options(&self, recipe: Option<&Recipe>) -> Result<WriteOptions> {
         let usual = recipe.map_or_else(WriteOptions::default, |recipe| recipe.output.clone());
-        let dtype = match &self.dtype {
+        let (dtype, pack) = match &self.dtype {
             Some(name) => output_type(name)?,
-            None => usual.dtype,
+            None => (usual.dtype, usual.pack),
         };
         let max_shard_bytes = match &self.max_shard_size {
             Some(size) => parse_size("--max-shard-size", size)?,
@@ -258,6 +259,7 @@ impl PlanArgs {
         Ok(WriteOptions {
             dtype,
             requantise: self.requantise.unwrap_or(usual.requantise),
+            pack,
             max_shard_bytes,
             container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
             name: stem.filter(|_| is_gguf),

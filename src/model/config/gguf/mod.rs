@@ -210,6 +210,7 @@ impl Config {
                 None => keys.optional_size(KEY_HEADS)?.unwrap_or(n_heads),
             },
             mxfp4_experts: false,
+            packing: None,
             mamba: architecture.mamba.map(|_| keys.mamba()).transpose()?,
             layer_input: architecture
                 .layer_inputs

@@ -4,6 +4,7 @@
 mod json;
 mod keys;
 mod kinds;
+mod packing;
 mod rope;
 mod writing;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 use self::json::{first, object, shown};
 use self::keys::Keys;
+use self::packing::METHOD_KEY;
 use super::{Biases, Config, FeedForward, Scales, Upstream, Whole};
 use crate::kernels::rowwise::{Activation, GLU_ALPHA, GLU_LIMIT};
 use crate::model::architectures::{
@@ -109,7 +111,7 @@ const DELTA_NET: [&str; 5] = [
 /// Key of the epsilon of the norms where an architecture has no other.
 const NORM_EPSILON_KEY: &str = "rms_norm_eps";
 
-/// Name of the one way to quantise weights that is read.
+/// Name of the way to quantise weights that GPT-OSS has.
 const MXFP4: &str = "mxfp4";
 
 /// Key that says whether the width of an MLP is adjusted.
@@ -233,6 +235,7 @@ impl Config {
             query_growth,
             experts,
             mxfp4_experts: false,
+            packing: keys.packing()?,
             mamba: architecture.mamba.map(|rule| keys.mamba(rule, hidden_size)).transpose()?,
             layer_input: match architecture.layer_inputs {
                 Some(width) => keys.layer_input(width, usual.vocab_size, vocab_size)?,
@@ -411,11 +414,12 @@ impl Keys<'_> {
     fn refuse_unknown_arithmetic(&self, architecture: &Architecture) -> Result<()> {
         let refuse = |what: String| Err(Error::Unsupported(format!("{CONFIG_NAME}: {what}")));
         if let Some(quantization) = self.present(QUANTISED_KEY) {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+            let method = quantization.get(METHOD_KEY).and_then(Value::as_str).unwrap_or("unnamed");
             let has_mxfp4 = architecture.experts.is_some_and(|experts| experts.names == ExpertNames::InTurns);
-            if method != MXFP4 || !has_mxfp4 {
+            // Other methods are read, or refused, where the packing is.
+            if method == MXFP4 && !has_mxfp4 {
                 return refuse(format!(
-                    "its weights are quantised ({method}), which is not supported; use the original F32, \
+                    "its weights are quantised ({method}), which is supported for GPT-OSS only; use the original F32, \
                      F16 or BF16 weights"
                 ));
             }
@@ -611,7 +615,8 @@ mod tests {
 
     #[test]
     fn quantised_weights_and_other_activations_are_refused_by_name() {
-        refused("quantization_config", serde_json::json!({"quant_method": "gptq"}), "gptq");
+        refused("quantization_config", serde_json::json!({"quant_method": "hqq"}), "hqq");
+        refused("quantization_config", serde_json::json!({"quant_method": "mxfp4"}), "for GPT-OSS only");
         refused("hidden_act", "gelu".into(), "gelu");
         refused("layer_types", serde_json::json!(["a", "b", "a"]), "mixes");
         // Command-R+ has norms of queries and keys.
@@ -621,12 +626,12 @@ mod tests {
         };
         assert!(gpt_oss("quantization_config", json!({ "quant_method": "mxfp4" })).is_ok());
         for (key, value) in [
-            ("quantization_config", json!({ "quant_method": "awq" })),
+            ("quantization_config", json!({ "quant_method": "awq", "version": "gemv" })),
             ("swiglu_alpha", 1.5.into()),
             ("swiglu_limit", 8.into()),
         ] {
             let message = gpt_oss(key, value).unwrap_err().to_string();
-            assert!(message.contains("awq") || message.contains(key), "{message}");
+            assert!(message.contains("gemv") || message.contains(key), "{message}");
         }
     }
 

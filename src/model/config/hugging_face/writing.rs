@@ -105,9 +105,12 @@ impl Config {
             raw.shift_remove(ATTENTION_LAYERS_KEY);
             raw.shift_remove(ATTENTION_INTERVAL_KEY);
         }
-        if !self.mxfp4_experts || dtype.is_some() {
+        let packing = self.packing.as_ref().filter(|_| dtype.is_none());
+        let packing = packing.map(|packing| packing.settings(groups, self.n_layers)).transpose()?.flatten();
+        if packing.is_none() && (!self.mxfp4_experts || dtype.is_some()) {
             raw.shift_remove(QUANTISED_KEY);
-        } else if self.architecture.experts.is_some_and(|experts| experts.names == ExpertNames::InTurns)
+        } else if self.mxfp4_experts
+            && self.architecture.experts.is_some_and(|experts| experts.names == ExpertNames::InTurns)
             && !raw.contains_key(QUANTISED_KEY)
         {
             let others =
@@ -125,9 +128,19 @@ impl Config {
             }
         };
         say_dtype(&mut raw);
+        let is_inside = self.whole.as_ref().is_some_and(|whole| !whole.object.contains_key(QUANTISED_KEY))
+            && raw.contains_key(QUANTISED_KEY);
+        if let (Some(packing), true) = (&packing, self.whole.is_none() || is_inside) {
+            raw.insert(QUANTISED_KEY.into(), packing.clone());
+        }
         if let Some(whole) = &self.whole {
             let mut object = self.consistent_whole(whole);
             say_dtype(&mut object);
+            match packing {
+                Some(packing) if !is_inside => drop(object.insert(QUANTISED_KEY.into(), packing)),
+                _ if !self.mxfp4_experts => drop(object.shift_remove(QUANTISED_KEY)),
+                _ => {}
+            }
             object.insert(TEXT_KEY.into(), raw.into());
             raw = object;
         }
