@@ -126,9 +126,12 @@ impl<'a> LayerFetch<'a> {
             place: layer.place(&model.config)?,
             importances: layer.all_importances().cloned(),
         };
-        let parts = layer.mix().parts();
+        let kind = kind(model, &layer)?;
+        // A layer in whose place the owner went is the last of its kind that has keys.
         let owners = model.config.owners();
-        let keys_are_read = parts.iter().any(|(part, _)| owners.contains(part));
+        let is_read =
+            |each: &usize| owners.contains(each) && model.config.owner(kind.key_place()) == Some(*each);
+        let keys_are_read = !kind.shares_keys && layer.replaced_layers().iter().any(is_read);
         let input = match model.config.layer_input {
             Some(_) => Some(InputSource {
                 mix: layer.mix().clone(),
@@ -137,7 +140,7 @@ impl<'a> LayerFetch<'a> {
             }),
             None => None,
         };
-        Ok(LayerTensors { tensors, kind: kind(model, &layer)?, experts, stored, keys_are_read, input })
+        Ok(LayerTensors { tensors, kind, experts, stored, keys_are_read, input })
     }
 }
 
