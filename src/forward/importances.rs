@@ -67,7 +67,7 @@ pub async fn recorded(record: &Record, experts: usize) -> Result<LayerImportance
         let squares = match squares {
             Squares::Host(squares) => squares,
             Squares::Device(squares) => {
-                let squares = to_host(squares, "while importances were collected").await?;
+                let squares = to_host(*squares, "while importances were collected").await?;
                 Arc::new(squares.into_iter().map(f64::from).collect())
             }
         };
@@ -112,7 +112,7 @@ mod tests {
         let x = Tensor::<2>::from_data(TensorData::new(vec![1f32, 2.0, 3.0, -4.0], [2, 2]), &Device::flex());
         let on_host = Squares::of(&x).unwrap();
         assert!(matches!(&on_host, Squares::Host(sums) if **sums == [10.0, 20.0]));
-        let on_device = Squares::Device(x.square().sum_dim(0));
+        let on_device = Squares::Device(Box::new(x.square().sum_dim(0)));
         watch(Role::Output, None, 0.25).add(2, on_host.clone());
         watch(Role::Output, None, 0.25).add(2, on_device.clone());
         watch(Role::Down, Some(2), 1.0).add(2, on_device);

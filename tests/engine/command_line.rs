@@ -292,7 +292,9 @@ fn an_importance_matrix_goes_out_and_comes_in() {
     let report = json(&format!("{of_demo} --dtype q4_0 --imatrix {own} --save-imatrix {saved}"));
     assert_eq!(report["recipe"]["imatrix"]["name"], "own.gguf");
     assert_eq!(report["recipe"]["output"]["importances"], true);
-    assert_eq!(report["warnings"].as_array().map(Vec::len), Some(0), "{report}");
+    // The demo has no chat template, which the file lacks; nothing else is to be said.
+    let warnings = report["warnings"].as_array().unwrap();
+    assert!(warnings.iter().all(|said| said.as_str().unwrap().contains("chat template")), "{warnings:?}");
     // One layer less, whose tensors are as large.
     let bytes = |file: &str| fs::metadata(file).unwrap().len();
     assert!(bytes(&saved) < bytes(&own));

@@ -66,7 +66,7 @@ impl Naive<'_> {
 
     fn norm(&self, role: Role, x: &[f64]) -> Vec<f64> {
         let square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-        let factor = (square + f64::from(self.model.config.norm_epsilon)).sqrt();
+        let factor = (square + self.model.config.norm_epsilon).sqrt();
         let weight = self.tensor(TensorId::Layer(self.layer, role));
         x.iter().zip(weight).map(|(x, w)| x / factor * w).collect()
     }

@@ -66,7 +66,7 @@ pub enum Command {
         #[command(flatten)]
         calibration: CalibrationArgs,
         #[command(flatten)]
-        compare: CompareArgs,
+        compare: Box<CompareArgs>,
         #[command(flatten)]
         output: OutputArgs,
     },

@@ -33,7 +33,7 @@ pub enum Squares {
     /// In this process's memory.
     Host(Arc<Vec<f64>>),
     /// On a GPU, `[1, columns]`.
-    Device(Tensor<2>),
+    Device(Box<Tensor<2>>),
 }
 
 impl Squares {
@@ -44,7 +44,7 @@ impl Squares {
     pub fn of(x: &Tensor<2>) -> Result<Self> {
         let [_, columns] = x.dims();
         if !rowwise::is_host(&x.device()) {
-            return Ok(Squares::Device(x.clone().square().sum_dim(0)));
+            return Ok(Squares::Device(Box::new(x.clone().square().sum_dim(0))));
         }
         let mut sums = vec![0f64; columns];
         for row in rowwise::host(x.clone())?.chunks_exact(columns.max(1)) {

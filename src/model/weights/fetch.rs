@@ -148,7 +148,7 @@ impl<'a> LayerFetch<'a> {
 /// are a whole number of blocks.
 ///
 /// # Errors
-/// [`Error::Format`] if the model lacks the tensor.
+/// [`Error::Format`](crate::Error::Format) if the model lacks the tensor.
 pub fn input_element(model: &Model, mixed: bool, storage: Storage) -> Result<Element> {
     let entry = model.entry(TensorId::InputEmbedding)?;
     let width = model.config.layer_input.unwrap_or(1) as u64;
