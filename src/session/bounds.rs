@@ -44,6 +44,10 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
     }
     let mut apart = layers_apart(model, output, combines)?;
     check_averages(model, output, options.operator)?;
+    if options.selection == Selection::Hand && !combines {
+        // The files can say what the named layers leave, whatever else they could not.
+        apart.clear();
+    }
     let mut notes = Vec::new();
     // Of several such layers one would do, but the rules do not know of that.
     let last = model.config.last_that_stays();

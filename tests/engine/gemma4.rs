@@ -453,8 +453,9 @@ fn rules_leave_the_layers_whose_keys_others_read() {
         let calibration = CalibrationOptions { samples: 24, tokens: 16, ..CalibrationOptions::default() };
         run(session.similarity(&calibration, &Silent)).unwrap();
         for method in ["shortgpt", "sleb", "laminate", "laminate-search", "mka", "laco"] {
-            let options = Method::named(method).unwrap().options(2, 0);
-            let report = run(session.plan(&options, &output(Container::Gguf), &Silent)).unwrap();
+            let options = Method::named(method).unwrap().options(1, 0);
+            let report = run(session.plan(&options, &output(Container::Gguf), &Silent))
+                .unwrap_or_else(|error| panic!("{method}: {error}"));
             let stays: Vec<usize> =
                 (0..report.plan.groups.len()).filter_map(|place| report.plan.survivor(place)).collect();
             let groups = &report.plan.groups;
