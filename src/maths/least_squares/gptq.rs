@@ -123,8 +123,7 @@ fn compensated(
                 *scales.get_mut(place).or_internal("a scale is missing")? = scale;
                 *zeros.get_mut(place).or_internal("a zero point is missing")? = zero;
             }
-            let (scale, zero) =
-                scales.get(place).zip(zeros.get(place)).or_internal("a group is missing")?;
+            let (scale, zero) = scales.get(place).zip(zeros.get(place)).or_internal("a group is missing")?;
             let rest = left.get_mut(i..).or_internal("a column is missing")?;
             let weight = rest.first().copied().or_internal("a column is missing")?;
             let code = scheme.code(weight, *scale, *zero);
@@ -176,11 +175,13 @@ fn better(
 fn change(scheme: Scheme, columns: usize, weights: &[f32], gram: &[f32], rounded: &Rounded) -> f64 {
     let group = scheme.group.unwrap_or(columns).max(1);
     let grids = rounded.scales.iter().zip(&rounded.zeros);
-    let numbers = rounded.codes.chunks(group).zip(grids).flat_map(|(codes, (scale, zero))| {
-        codes.iter().map(|code| scheme.number_of(*code, *scale, *zero))
-    });
+    let numbers =
+        rounded.codes.chunks(group).zip(grids).flat_map(|(codes, (scale, zero))| {
+            codes.iter().map(|code| scheme.number_of(*code, *scale, *zero))
+        });
     let d: Vec<f64> = weights.iter().zip(numbers).map(|(w, q)| f64::from(w - q)).collect();
-    let products = gram.chunks(columns.max(1)).map(|h| h.iter().zip(&d).map(|(h, d)| f64::from(*h) * d).sum::<f64>());
+    let products =
+        gram.chunks(columns.max(1)).map(|h| h.iter().zip(&d).map(|(h, d)| f64::from(*h) * d).sum::<f64>());
     products.zip(&d).map(|(product, d)| product * d).sum()
 }
 
@@ -262,7 +263,8 @@ mod tests {
                     grid = scheme.best_scale(Element::F32, &of_group).unwrap();
                 }
                 let left = (i..columns).map(|a| {
-                    let damped = |b| f64::from(gram[a * columns + b]) + if a == b { 0.01 * mean } else { 0.0 };
+                    let damped =
+                        |b| f64::from(gram[a * columns + b]) + if a == b { 0.01 * mean } else { 0.0 };
                     (i..columns).map(damped).collect()
                 });
                 let inverse = inverse_of(left.collect());
