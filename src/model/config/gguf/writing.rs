@@ -45,8 +45,8 @@ impl Config {
             }
         }
         self.check_head()?;
-        self.check_kinds(groups)?;
         self.check_layers(groups)?;
+        self.check_kinds(groups)?;
         self.check_score_scale(groups.len())?;
         self.check_yarn()?;
         metadata.set(&self.key("block_count"), Value::U32(groups.len() as u32));
