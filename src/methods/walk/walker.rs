@@ -79,8 +79,7 @@ impl<'a> Walker<'a> {
     pub fn new(context: Context<'a>, resources: Resources<'a>, plan: &MergePlan) -> Result<Self> {
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
         let held_out = held_out(context.sequences.count());
-        let goes_by_place = context.storage.dtype.is_some_and(FileType::goes_by_place);
-        let places = if goes_by_place { places(context.model, plan)? } else { Vec::new() };
+        let places = if context.storage.goes_by_place() { places(context.model, plan)? } else { Vec::new() };
         let recorder = match resources.weighing {
             Weighing::Off => None,
             Weighing::Collected | Weighing::Given(_) => {

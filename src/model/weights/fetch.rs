@@ -123,7 +123,7 @@ impl<'a> LayerFetch<'a> {
         let experts = layer.all_experts(&model.config)?;
         let stored = LayerStorage {
             storage,
-            place: layer.place(&model.config)?,
+            place: layer.place(&model.config, storage)?,
             importances: layer.all_importances().cloned(),
         };
         let kind = kind(model, &layer)?;

@@ -69,13 +69,14 @@ impl NewLayer {
     }
 
     /// Returns the place among the layers of the new model, or, if none was set, that of the layer of largest weight in
-    /// the original, whose configuration is `config`.
+    /// the original, whose configuration is `config`; any place if `storage` does not go by places.
     ///
     /// # Errors
     /// [`Error::Internal`] if the layer is made of no layers.
-    pub fn place(&self, config: &Config) -> Result<Place> {
+    pub fn place(&self, config: &Config, storage: Storage) -> Result<Place> {
         match self.place {
             Some(place) => Ok(place),
+            None if !storage.goes_by_place() => Ok(Place::default()),
             None => {
                 let places = Place::of_all(config, &config.layers);
                 places.get(self.mix.survivor()?).copied().or_internal("a layer is of none of the original")
@@ -203,7 +204,7 @@ impl NewLayer {
         storage: Storage,
         tensors: Vec<(Role, Vec<f32>)>,
     ) -> Result<Self> {
-        let place = self.place(&model.config)?;
+        let place = self.place(&model.config, storage)?;
         let mut replaced = Arc::unwrap_or_clone(std::mem::take(&mut self.replaced));
         for (role, values) in tensors {
             replaced.retain(|(each, _)| *each != role);
@@ -296,7 +297,7 @@ impl NewLayer {
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
         }
-        let place = self.place(&model.config)?;
+        let place = self.place(&model.config, storage)?;
         if let Some(experts) = self.experts.as_ref().filter(|_| role.has_row_per_expert()) {
             return computed_element(
                 model,

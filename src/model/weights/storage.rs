@@ -84,9 +84,13 @@ impl Storage {
             let place = Place::default();
             self.element(model, t.id, t.element, false, place) != t.element
         };
-        let goes_by_place = |file_type: FileType| file_type.goes_by_place();
         let copies = self.requantise == Requantise::All;
-        copies && self.dtype.is_some_and(goes_by_place) || model.tensors().iter().any(changed)
+        copies && self.goes_by_place() || model.tensors().iter().any(changed)
+    }
+
+    /// Whether the type of a matrix depends on the place of its layer among the layers of the new model.
+    pub fn goes_by_place(&self) -> bool {
+        self.dtype.is_some_and(FileType::goes_by_place)
     }
 
     /// Returns `layers`, all layers of a new model, each with its place among them, if the file type goes by the places
@@ -95,7 +99,7 @@ impl Storage {
     /// # Errors
     /// [`Error::Internal`](crate::Error::Internal) if a layer is made of no layers.
     pub fn placed<'a>(&self, config: &Config, layers: &'a [NewLayer]) -> Result<Cow<'a, [NewLayer]>> {
-        if !self.dtype.is_some_and(FileType::goes_by_place) {
+        if !self.goes_by_place() {
             return Ok(Cow::Borrowed(layers));
         }
         let places = self.places(config, layers)?;
