@@ -282,7 +282,9 @@ fn of_experts(config: &Config, layer: usize, role: Role) -> Result<bool> {
 fn products(config: &Config, layer: usize) -> Result<Vec<Role>> {
     let kind = config.kind(layer)?;
     let mut roles = Role::required(config, kind);
-    // Convolutions and decays are no products.
+    // Convolutions and decays are no products. llama.cpp collects nothing for what is no tensor of a layer in its files, and
+    // does not quantise it, either.
+    roles.retain(|role| *role != Role::InputProjection);
     roles.retain(|role| role.shape(config, kind).len() == 2 && (role.is_router() || !role.is_small()));
     if kind.feed_forward == FeedForward::Experts {
         roles.extend(OF_EXPERTS);

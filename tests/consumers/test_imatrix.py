@@ -236,7 +236,9 @@ class Imatrix(unittest.TestCase):
             for path in sorted(folder.glob("*.gguf")):
                 with self.subTest(path=path):
                     # llama.cpp looks Gemma's activation up in a table of F16.
-                    self.same(path, 2, 32, most=3e-3 if "gemma" in folder.name else 1e-3)
+                    # The inputs of the layers of gemma4 are norms of 8 numbers, which make more of the rounding.
+                    most = {"gemma4": 2e-2}.get(folder.name, 3e-3 if "gemma" in folder.name else 1e-3)
+                    self.same(path, 2, 32, most=most)
 
 
 if __name__ == "__main__":

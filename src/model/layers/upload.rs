@@ -289,6 +289,10 @@ impl TensorsByRole<'_> {
     /// Returns where what the product with the matrix of `role` reads is recorded, if it is. What the projections that
     /// add to the stream read is scaled as residuals are.
     fn watch(&self, role: Role) -> Option<Watch> {
+        // The projection to the inputs of all layers is no tensor of a layer in files.
+        if role == Role::InputProjection {
+            return None;
+        }
         let scale = match role == Role::Down || role == Role::output_of(self.kind.mixer) {
             true => self.config.scales.residual,
             false => 1.0,

@@ -130,10 +130,13 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
     await choosePublished(page)
     await compress(page, 7, LONG)
     await page.getByLabel('Number type').focus()
-    expect(await page.getByLabel('Number type').locator('option').allTextContents()).toEqual(['as it is', 'F32', 'F16', 'BF16'])
+    const offered = await page.getByLabel('Number type').locator('option').allTextContents()
+    expect(offered.map(option => option.replace(/,.*/, ''))).toEqual(['as it is', 'F32', 'F16', 'BF16'])
+    expect(offered[2]).toMatch(/^F16, \d+\skB$/)
     await page.getByLabel('Format').selectOption('GGUF')
     expect(await page.getByLabel('Number type').locator('option').evaluateAll(all => all.map(option => (option as HTMLOptionElement).value))).toEqual([
-      'keep', 'f32', 'f16', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'iq4_nl', 'iq4_xs', 'q4_1', 'q4_0', 'mxfp4', 'q3_k', 'q2_k',
+      'keep', 'f32', 'f16', 'bf16', 'q8_0', 'q6_k', 'q5_k_m', 'q5_k_s', 'q5_k', 'q5_1', 'q5_0', 'q4_k_m', 'q4_k_s', 'q4_k', 'iq4_nl', 'iq4_xs',
+      'q4_1', 'q4_0', 'mxfp4', 'q3_k_l', 'q3_k_m', 'q3_k_s', 'q3_k', 'q2_k',
     ])
     const keep = readGguf(readFileSync((await downloaded(page, 'Download the file')).path))
     expect(keep.metadata.get('llama.block_count')).toBe(5)
