@@ -95,9 +95,13 @@ async fn score_through_head(
     let head = own.head(accelerator, n_rows).await?;
     // A merged model has the head of its original, so each slice is read once for both, unless it is stored otherwise.
     let other_head = match original {
-        Some(original) => Some(original.head(accelerator, n_rows).await?)
-            .filter(|other| !std::ptr::eq(original.model, own.model) || other.element() != head.element()),
-        None => None,
+        Some(original)
+            if !std::ptr::eq(original.model, own.model)
+                || original.storage.head(original.model)? != head.element() =>
+        {
+            Some(original.head(accelerator, n_rows).await?)
+        }
+        _ => None,
     };
     let mut chunks = Vec::new();
     for place in 0..sequences.count().div_ceil(per_chunk) {

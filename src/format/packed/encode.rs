@@ -22,6 +22,23 @@ pub struct Rounded {
     pub zeros: Vec<u8>,
 }
 
+impl Rounded {
+    /// Puts the pieces of a matrix, each of whole rows, one below the other.
+    ///
+    /// # Errors
+    /// That of the first piece that has one.
+    pub fn stack(pieces: impl IntoIterator<Item = Result<Self>>) -> Result<Self> {
+        let mut whole = Self::default();
+        for piece in pieces {
+            let Self { codes, scales, zeros } = piece?;
+            whole.codes.extend(codes);
+            whole.scales.extend(scales);
+            whole.zeros.extend(zeros);
+        }
+        Ok(whole)
+    }
+}
+
 /// Rounds each weight of `values` `[rows, columns]` to the nearest number of its group. The scale of a group is the one with
 /// the least squared error among 13: that with which the grid reaches the group's largest weight, and smaller ones, down
 /// to 0.7 of it. `element` is the type of the scales.

@@ -55,14 +55,7 @@ pub fn gptq(
         let compensated = compensated(scheme, element, columns, weights, &factor)?;
         better(scheme, columns, weights, gram, [nearest, compensated])
     });
-    let mut whole = Rounded::default();
-    for piece in rounded {
-        let Rounded { codes, scales, zeros } = piece?;
-        whole.codes.extend(codes);
-        whole.scales.extend(scales);
-        whole.zeros.extend(zeros);
-    }
-    Ok(whole)
+    Rounded::stack(rounded)
 }
 
 /// Returns the columns of `L` with `L L' = (H + damping)^-1`, each divided by its entry on the diagonal, from that entry on.

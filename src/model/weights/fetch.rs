@@ -462,14 +462,7 @@ pub fn round_rows(scheme: Scheme, columns: usize, stored: &Stored) -> Result<Rou
         let values = stored.rows(first, ROUNDED_ROWS.min(rows - first), columns)?;
         round_to_nearest(scheme, stored.element, columns, &values)
     });
-    let mut whole = Rounded::default();
-    for piece in pieces {
-        let Rounded { codes, scales, zeros } = piece?;
-        whole.codes.extend(codes);
-        whole.scales.extend(scales);
-        whole.zeros.extend(zeros);
-    }
-    Ok(whole)
+    Rounded::stack(pieces)
 }
 
 fn as_read(model: &Model, role: Role, stored: Stored) -> Result<Stored> {
