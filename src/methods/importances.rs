@@ -8,6 +8,7 @@ use crate::methods::work::{Task, Work};
 use crate::methods::{Resources, Weighing};
 use crate::model::Model;
 use crate::model::importances::Importances;
+use crate::model::open::TensorEntry;
 use crate::model::weights::file_type::Place;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
@@ -78,9 +79,17 @@ pub async fn collected(context: &Context<'_>, layers: &[NewLayer]) -> Result<Imp
 /// Returns whether values that are computed for layer `layer` of the original are stored in a type that takes notice of
 /// importances.
 pub fn encodes(model: &Model, layer: usize, storage: Storage) -> bool {
-    let mut of_layer = model.tensors().iter().filter(|tensor| tensor.id.layer() == Some(layer));
-    of_layer
-        .any(|tensor| is_weighted(storage.element(model, tensor.id, tensor.element, true, Place::default())))
+    // Any place may become that of the layer.
+    let places = match storage.goes_by_place() {
+        true => Place::of_all(&model.config, &model.config.layers),
+        false => vec![Place::default()],
+    };
+    let of_layer = model.tensors().iter().filter(|tensor| tensor.id.layer() == Some(layer));
+    let encoded = |tensor: &TensorEntry| {
+        let at = |place: &Place| is_weighted(storage.element(model, tensor.id, tensor.element, true, *place));
+        places.iter().any(at)
+    };
+    of_layer.into_iter().any(encoded)
 }
 
 fn is_weighted(element: Element) -> bool {

@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Alpha {
 /// Options of a plan: what may be merged, and until when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanOptions {
-    /// Number of layers to remove. Exactly one of `remove` and `min_similarity` is set; both may be unset for
+    /// Number of layers to remove; 0 for a model that is only stored otherwise or loses experts. Exactly one of `remove` and `min_similarity` is set; both may be unset for
     /// [`Selection::Hand`].
     #[serde(default)]
     pub remove: Option<usize>,
@@ -150,8 +150,7 @@ pub struct PlanOptions {
     /// harm when they were last tried. `None` tries all layers.
     #[serde(default)]
     pub candidates: Option<usize>,
-    /// Number of experts to remove from each layer that has experts. If some are removed, the number of layers to remove
-    /// may be 0.
+    /// Number of experts to remove from each layer that has experts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub remove_experts: usize,
     /// Rule that chooses the experts.
@@ -224,9 +223,9 @@ impl PlanOptions {
         }
     }
 
-    /// Returns whether the options remove experts and no layers.
-    pub fn only_experts(&self) -> bool {
-        self.remove_experts > 0 && self.remove == Some(0) && self.selection != Selection::Hand
+    /// Returns whether the options remove no layers: experts at most, or nothing, where the model is only stored otherwise.
+    pub fn keeps_layers(&self) -> bool {
+        self.remove == Some(0) && self.selection != Selection::Hand
     }
 
     /// Returns whether the plan is made by merging neighbours by their similarity.
@@ -253,17 +252,14 @@ impl PlanOptions {
     /// massive activation.
     ///
     /// # Errors
-    /// [`Error::Usage`] if not exactly one goal is set, if the goal is no layer or leaves none, if a number
+    /// [`Error::Usage`] if not exactly one goal is set, if the goal leaves no layer, if a number
     /// is out of range, if a plan by hand merges a locked layer, if nothing may be merged, if the selection needs a number of layers
     /// that is not given, or if a layer is named that does not exist.
     pub fn check(self, n_layers: usize, massive: &[usize]) -> Result<ValidPlanOptions> {
         let usage = |message: String| Err(Error::Usage(message));
         match (self.remove, self.min_similarity) {
-            (Some(0), None) if self.only_experts() => {}
-            (Some(k), None) if k == 0 || k >= n_layers => {
-                return usage(format!(
-                    "cannot remove {k} of {n_layers} layers: at least 1 must go and 1 must stay"
-                ));
+            (Some(k), None) if k >= n_layers => {
+                return usage(format!("cannot remove {k} of {n_layers} layers: at least 1 must stay"));
             }
             (None, Some(s)) if !(s.is_finite() && s <= 1.0) => {
                 return usage(format!("the smallest similarity is {s}, but must be a number up to 1"));
@@ -295,7 +291,7 @@ impl PlanOptions {
         if let Some(layer) = self.locked.iter().find(|&&layer| layer >= n_layers) {
             return usage(format!("layer {layer} cannot be locked: the model has {n_layers} layers"));
         }
-        if self.selection != Selection::Hand && !self.only_experts() && !self.may_merge(n_layers) {
+        if self.selection != Selection::Hand && !self.keeps_layers() && !self.may_merge(n_layers) {
             if self.locked.is_empty() && !self.apart.is_empty() {
                 return usage(
                     "nothing can be merged: no two neighbours of this model are of one kind that the files can say"

@@ -11,11 +11,18 @@ use crate::{Error, Result};
 /// sentences.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts;
+/// [`Error::Usage`] if nothing of the model would change; [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts;
 /// those of [`layers_apart`].
 pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) -> Result<Vec<String>> {
-    if options.only_experts() {
-        return Ok(Vec::new());
+    if options.keeps_layers() {
+        let storage = output.storage(model);
+        let changes = storage.container != model.container() || storage.changes(model);
+        return match options.remove_experts > 0 || changes {
+            true => Ok(Vec::new()),
+            false => Err(Error::Usage(
+                "nothing would change: remove at least 1 layer, or ask for another type or kind of file".to_owned(),
+            )),
+        };
     }
     let combines = combines_layers(options.operator, &model.config);
     let parts = periodic_parts(model, output);

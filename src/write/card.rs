@@ -35,8 +35,10 @@ pub fn card(recipe: &Recipe, report: Option<&PlanReport>) -> String {
     let plan = &recipe.plan;
     let (before, after) = (plan.n_layers, plan.groups.len());
     let mut said = Vec::new();
-    if after < before || plan.kept_experts.is_empty() {
+    if after < before {
         said.extend([chosen_by(recipe), made_by(plan.operator)]);
+    } else if plan.kept_experts.is_empty() {
+        said.push("All layers stay; only the types in which their numbers are stored are others.".to_owned());
     }
     if !plan.kept_experts.is_empty() {
         said.push(experts_chosen_by(recipe));
@@ -160,10 +162,10 @@ fn quality_table(card: &mut String, recipe: &Recipe, report: &PlanReport) {
     let what = if report.plan.operator.needs_activations() {
         format!(
             ", a text that nothing was chosen by or fitted to. {} {} ({} sequences of {} tokens)",
-            if report.layers.before == report.layers.after {
-                "Experts were chosen on"
-            } else {
-                "The model was fitted to"
+            match (report.layers.before == report.layers.after, report.experts.is_empty()) {
+                (false, _) => "The model was fitted to",
+                (true, false) => "Experts were chosen on",
+                (true, true) => "The importances of columns were collected on",
             },
             recipe.text.name,
             recipe.text.sequences,

@@ -388,6 +388,23 @@ fn a_text_comes_from_standard_input_and_without_its_byte_order_mark() {
 }
 
 #[test]
+fn a_model_is_stored_in_fewer_bits_without_losing_layers() {
+    let place = Place::new();
+    let (kept, file) = (place.path("kept"), place.path("fewer.gguf"));
+    let unchanged = "nothing would change: remove at least 1 layer";
+    refused(2, &format!("compress demo --remove 0 {QUICK} --out {kept}"), unchanged);
+    let report = json(&format!("compress demo --remove 0 --dtype q4_0 {QUICK} --out {file}"));
+    assert_eq!(report["groups"].as_array().unwrap().len(), 12);
+    let bytes = |which: &str| report["bytes"][which].as_u64().unwrap();
+    assert!(bytes("after") < bytes("before") * 2 / 3, "{report}");
+    let text = "--samples 8 --tokens 32 --device cpu";
+    let read_back = json(&format!("evaluate {file} --against demo {text}"));
+    let kl = |quality: &Value| quality["kl"].as_f64().unwrap();
+    let [written, measured] = [kl(&read_back), kl(&report["merged"])];
+    assert!(measured > 1e-4 && (written - measured).abs() < 1e-6, "{written} {measured}");
+}
+
+#[test]
 fn the_same_pair_is_the_same_method_in_compress_and_compare() {
     let place = Place::new();
     let planted = model("stories-planted-12L");

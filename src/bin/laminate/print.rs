@@ -138,8 +138,9 @@ pub fn method(options: &PlanOptions) -> String {
         options.remove_experts, options.expert_selection
     );
     match options.remove_experts {
+        0 if options.keeps_layers() => "no layers are removed".to_owned(),
         0 => layers,
-        _ if options.only_experts() => experts,
+        _ if options.keeps_layers() => experts,
         _ => format!("{layers}; {experts}"),
     }
 }
@@ -220,8 +221,10 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
     if !r.experts.is_empty() {
         out.push_str(&format!("{:<34}{}\n", "without the removed experts", quality(&r.merged)));
     }
+    let merges = r.groups.iter().any(|group| group.len() > 1);
     if !r.steps.is_empty() || r.experts.is_empty() {
-        out.push_str(&format!("{:<34}{}\n", "dropping the same layers", quality(&r.dropped)));
+        let name = if !merges { "as stored" } else { "dropping the same layers" };
+        out.push_str(&format!("{name:<34}{}\n", quality(&r.dropped)));
     }
     for point in &r.calibration_curve {
         let name = format!("fitted to {} sequences", point.sequences);

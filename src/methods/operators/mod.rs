@@ -74,7 +74,7 @@ pub fn kept_groups(plan: &MergePlan, config: &Config) -> Vec<Vec<usize>> {
 
 /// Returns the work of making the layers of the new model.
 pub fn work(task: &Task<'_>) -> Work {
-    if task.options.only_experts() {
+    if task.options.keeps_layers() {
         return Work::default();
     }
     let spans = task.spans();
@@ -110,7 +110,7 @@ pub async fn build(
 ) -> Result<Built> {
     let no_remarks = |layers| Built { layers, remarks: Vec::new() };
     if plan.groups.iter().all(|group| group.len() == 1) {
-        // Only experts are removed, if anything.
+        // Experts are removed, if anything.
         return kept_layers(plan, &context.model.config).map(no_remarks);
     }
     match plan.operator {

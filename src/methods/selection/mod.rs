@@ -19,7 +19,7 @@ use crate::plan::{Alpha, MergePlan, PlanOptions, Selection, Stop, periodic, rule
 
 /// Counts the work of selecting layers.
 pub fn work(task: &Task<'_>) -> Work {
-    if task.options.only_experts() {
+    if task.options.keeps_layers() {
         return Work::default();
     }
     match task.options.selection {
@@ -96,7 +96,7 @@ impl<'a> Selector<'a> {
     pub async fn plan(&mut self, options: &PlanOptions, measured: bool) -> Result<(MergePlan, Stop)> {
         let n_layers = self.reference.stored().layers().len();
         let valid = options.clone().check(n_layers, &self.analysis.massive())?;
-        if options.only_experts() {
+        if options.keeps_layers() {
             let plan = MergePlan { operator: options.operator, ..MergePlan::unmerged(n_layers) };
             return Ok((plan, Stop::Done));
         }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::mix::{self, Mix};
 use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
@@ -47,6 +48,8 @@ enum Rule {
     Medium,
     /// Those with `_L`.
     Large,
+    /// Those that a mix says.
+    Mix(Mix),
 }
 
 /// All file types: name, llama.cpp's number (`llama_ftype`), type of most matrices, and rule.
@@ -93,19 +96,23 @@ impl FileType {
         })
     }
 
+    /// Returns the file type that stores each part of a model as `mix` says; `None` if the mix changes no type.
+    pub fn mixed(mix: Mix) -> Option<Self> {
+        Some(Self { element: Element::Block(mix.commonest()?), rule: Rule::Mix(mix) })
+    }
+
     /// Returns the element type of most matrices.
     pub const fn element(self) -> Element {
         self.element
     }
 
-    /// Returns the name on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        self.row().map_or("", |(name, ..)| name)
-    }
-
-    /// Returns llama.cpp's number for files of this type (`llama_ftype`); `None` if it has none.
+    /// Returns llama.cpp's number for files of this type (`llama_ftype`), for a mix that of its commonest type; `None` if
+    /// it has none.
     pub fn number(self) -> Option<u32> {
-        self.row().map(|(_, number, ..)| number)
+        match self.rule {
+            Rule::Mix(_) => Self::of(self.element).number(),
+            _ => self.row().map(|(_, number, ..)| number),
+        }
     }
 
     fn row(self) -> Option<(&'static str, u32, Element, Rule)> {
@@ -116,6 +123,7 @@ impl FileType {
     pub fn goes_by_place(self) -> bool {
         use BlockType::{Iq4Nl, Iq4Xs, Q2K, Q4_0, Q5_0};
         match (self.element, self.rule) {
+            (_, Rule::Mix(mix)) => mix.goes_by_place(),
             (Element::Block(Q2K | Iq4Nl | Iq4Xs | Q4_0 | Q5_0), _) => true,
             (Element::Block(_), rule) => matches!(rule, Rule::Small | Rule::Medium | Rule::Large),
             _ => false,
@@ -123,20 +131,29 @@ impl FileType {
     }
 
     /// Returns the type in which the matrix `id` of a model with the configuration `config` is stored in a GGUF file,
-    /// before it is known whether a row is a whole number of blocks. `place` is that of the layer in the new model,
-    /// `weighted` says whether matrices are encoded by the importances of their columns.
-    pub(super) fn stored(self, config: &Config, id: TensorId, place: Place, weighted: bool) -> Element {
-        let Element::Block(most) = self.element else { return self.element };
+    /// before it is known whether a row is a whole number of blocks; `None` if it keeps its type. `place` is that of the
+    /// layer in the new model, `weighted` says whether matrices are encoded by the importances of their columns.
+    pub(super) fn stored(
+        self,
+        config: &Config,
+        id: TensorId,
+        place: Place,
+        weighted: bool,
+    ) -> Option<Element> {
+        let Element::Block(most) = self.element else { return Some(self.element) };
+        if let Rule::Mix(mix) = self.rule {
+            return mix.of(config, id, place).map(Element::Block);
+        }
         let matrix = Matrix::of(config, id);
         if matrix == Matrix::Head {
             let row = id.shape(config).last().copied().unwrap_or(1);
-            return Element::Block(self.head(most, row));
+            return Some(Element::Block(self.head(most, row)));
         }
         if self.rule == Rule::Same {
-            return self.element;
+            return Some(self.element);
         }
         let experts = config.experts.map_or(1, |sizes| sizes.count);
-        Element::Block(self.inner(most, matrix, place, (experts, weighted)).unwrap_or(most))
+        Some(Element::Block(self.inner(most, matrix, place, (experts, weighted)).unwrap_or(most)))
     }
 
     /// Returns the type of the output head, or of the embedding where it is the output head, too: errors of the head go
@@ -260,6 +277,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Returns in which of `n` parts of equal depth the layer lies, from 0.
+    pub fn part_of(self, n: usize) -> usize {
+        self.layer * n / self.layers.max(1)
+    }
+
     /// Returns the places of layers of the kinds `kinds` in a model with the configuration `config`.
     pub fn of_all(config: &Config, kinds: &[LayerKind]) -> Vec<Self> {
         let has_values = |kind: &LayerKind| {
@@ -292,18 +314,25 @@ impl From<Element> for FileType {
 
 impl fmt::Display for FileType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match self.rule {
+            Rule::Mix(mix) => mix.fmt(f),
+            _ => f.write_str(self.row().map_or("", |(name, ..)| name)),
+        }
     }
 }
 
 impl FromStr for FileType {
     type Err = Error;
 
-    /// Parses the name of a file type, ignoring case.
+    /// Parses the name of a file type, ignoring case, or a [mix](Mix).
     ///
     /// # Errors
-    /// [`Error::Unsupported`], with all known names, for an unknown name.
+    /// [`Error::Unsupported`], with all known names, for an unknown name; those of [`Mix::from_str`].
     fn from_str(name: &str) -> Result<Self> {
+        if name.starts_with(mix::PREFIX) {
+            let nothing = || Error::Usage(format!("{name} changes no type; leave it out"));
+            return Self::mixed(name.parse()?).ok_or_else(nothing);
+        }
         let found = ALL.iter().find(|(each, ..)| each.eq_ignore_ascii_case(name));
         found.map(|(_, _, element, rule)| Self { element: *element, rule: *rule }).ok_or_else(|| {
             let names: Vec<_> = ALL.iter().map(|(name, ..)| *name).collect();
@@ -335,12 +364,12 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         for each in FileType::all() {
-            assert_eq!(each.name().parse::<FileType>().unwrap(), each);
-            assert_eq!(each.name().to_uppercase().parse::<FileType>().unwrap(), each);
+            assert_eq!(each.to_string().parse::<FileType>().unwrap(), each);
+            assert_eq!(each.to_string().to_uppercase().parse::<FileType>().unwrap(), each);
             assert!(each.number().is_some());
         }
         for element in Element::FLOATS.into_iter().chain(BlockType::ALL.map(Element::Block)) {
-            assert_eq!(FileType::of(element).name(), element.to_string().to_lowercase());
+            assert_eq!(FileType::of(element).to_string(), element.to_string().to_lowercase());
         }
     }
 
@@ -382,7 +411,7 @@ mod tests {
                     let joined = id.joined(Container::Gguf, config.architecture).map(|(name, _)| name);
                     let name = joined.or_else(|| id.name(Container::Gguf, config.architecture)).unwrap();
                     let element =
-                        file_type.stored(&config, id, place, weighted.is_some()).fitting(row).to_string();
+                        file_type.stored(&config, id, place, weighted.is_some()).unwrap().fitting(row).to_string();
                     assert_eq!(*chosen.entry(name.clone()).or_insert(element.clone()), element, "{name}");
                 };
                 for (layer, (kind, place)) in config.layers.iter().zip(&places).enumerate() {

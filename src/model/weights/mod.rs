@@ -3,6 +3,7 @@
 
 pub mod fetch;
 pub mod file_type;
+pub mod mix;
 pub mod new_experts;
 pub mod new_layer;
 pub mod sliced;

@@ -144,13 +144,12 @@ impl Storage {
         let is_kept = id.role() == Some(Role::InputProjection)
             && matches!(parts, Element::F32 | Element::F16 | Element::Bf16);
         let asked = asked.filter(|asked| !(is_kept && matches!(asked.element(), Element::Block(_))));
+        let stored = |asked: FileType| asked.stored(&model.config, id, place, self.weighted);
         match (self.container, asked) {
             (Container::Gguf, _) if is_vector => Element::F32,
-            (Container::Gguf, Some(file_type)) => {
-                file_type.stored(&model.config, id, place, self.weighted).fitting(row)
-            }
-            (Container::Gguf, None) if computed => parts.storable(row),
-            (Container::Gguf, None) => parts,
+            (Container::Gguf, Some(file_type)) if let Some(element) = stored(file_type) => element.fitting(row),
+            (Container::Gguf, _) if computed => parts.storable(row),
+            (Container::Gguf, _) => parts,
             (Container::Safetensors, Some(file_type)) if is_vector => match file_type.element() {
                 Element::Block(_) => parts,
                 float => float,
