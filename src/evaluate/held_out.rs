@@ -8,6 +8,7 @@ use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
 use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Storage;
 use crate::plan::Operator;
 use crate::protocol::events::{Observer, Stage};
 use crate::protocol::options::TextOptions;
@@ -51,10 +52,25 @@ impl HeldOut {
     ) -> Result<Self> {
         let (sequences, text) = sequences(model, options)?;
         let seen = overlap(calibration, &sequences);
-        let context = Context::new(model, accelerator, &sequences, observer);
-        let mut stream = Stream::open(&context, NewLayer::originals(model)).await?;
-        stream.run(&context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
-        let scores = context.score(stream.last()?, None).await?;
+        let (stream, scores) = original_on(&Context::new(model, accelerator, &sequences, observer)).await?;
+        Ok(Self { sequences, text, stream, scores, seen })
+    }
+
+    /// Runs the original model of `context` on the first of its sequences that together have at most `tokens` tokens, but
+    /// on at least one, and returns them as a text of which a share `seen` was seen in calibration.
+    ///
+    /// # Errors
+    /// Those of [`Stream::open`], [`Stream::run`] and [`Context::score`].
+    pub async fn part(context: &Context<'_>, text: &TextReport, seen: f64, tokens: usize) -> Result<Self> {
+        let per_sequence = context.sequences.tokens().max(1);
+        let sequences = context.sequences.first((tokens / per_sequence).max(1));
+        let part = Context { sequences: &sequences, storage: Storage::of(context.model), ..*context };
+        let (stream, scores) = original_on(&part).await?;
+        let text = TextReport {
+            sequences: sequences.count(),
+            tokens_scored: (sequences.count() * (per_sequence - 1)) as u64,
+            ..text.clone()
+        };
         Ok(Self { sequences, text, stream, scores, seen })
     }
 
@@ -81,6 +97,14 @@ impl HeldOut {
     pub fn check_judges(&self, operator: Operator) -> Result<()> {
         check_seen(self.seen, &self.text.name, operator)
     }
+}
+
+/// Runs the layers of the original as they are, and scores them.
+async fn original_on(context: &Context<'_>) -> Result<(Stream, Scores)> {
+    let mut stream = Stream::open(context, NewLayer::originals(context.model)).await?;
+    stream.run(context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
+    let scores = context.score(stream.last()?, None).await?;
+    Ok((stream, scores))
 }
 
 fn check_seen(seen: f64, name: &str, operator: Operator) -> Result<()> {

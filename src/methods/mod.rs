@@ -8,6 +8,7 @@ pub mod operators;
 pub mod outcome;
 mod resources;
 pub mod selection;
+pub mod sizing;
 pub mod walk;
 pub mod work;
 

@@ -11,6 +11,7 @@ pub mod model;
 pub mod options;
 pub mod plan;
 pub mod similarity;
+pub mod sizing;
 pub mod subjects;
 pub mod text;
 pub mod verdict;

@@ -10,6 +10,7 @@ use crate::device::DeviceReport;
 use crate::format::Container;
 use crate::model::weights::file_type::FileType;
 use crate::plan::{MergePlan, MergeStep, PlanOptions};
+use crate::protocol::sizing::SizeSearch;
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
 use crate::{Error, Result};
@@ -270,6 +271,9 @@ pub struct CompressReport {
     pub bytes: BeforeAfter,
     /// Files that were written.
     pub files: Vec<WrittenFile>,
+    /// How the best model of a size was found, if a size was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SizeSearch>,
     /// Qualities of the same plan fitted to parts of the calibration text, if asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calibration_curve: Vec<CalibrationPoint>,

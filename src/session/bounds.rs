@@ -20,7 +20,8 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
         return match options.remove_experts > 0 || changes {
             true => Ok(Vec::new()),
             false => Err(Error::Usage(
-                "nothing would change: remove at least 1 layer, or ask for another type or kind of file".to_owned(),
+                "nothing would change: remove at least 1 layer, or ask for another type or kind of file"
+                    .to_owned(),
             )),
         };
     }

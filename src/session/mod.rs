@@ -8,6 +8,7 @@ mod experts;
 pub mod imatrix;
 mod run;
 mod similarity;
+mod size;
 mod stages;
 
 pub use self::run::RunOptions;
@@ -70,6 +71,8 @@ pub enum Next<'a> {
     Nothing,
     /// [`Session::plan`] with these options, for a model that is stored so.
     Plan(&'a PlanOptions, &'a WriteOptions),
+    /// [`Session::best_of_size`] with these options, for a model that is stored so.
+    Size(&'a PlanOptions, &'a WriteOptions),
     /// [`Session::compare`] with these options.
     Compare(&'a CompareOptions),
 }
@@ -181,6 +184,28 @@ impl Session {
         Ok(self.basis(&sequences, plan, output).estimate(&similarity, timing, self.fit_timing()?))
     }
 
+    /// Estimates the time of [`best_of_size`](Session::best_of_size) after a similarity stage with the options `calibration`,
+    /// and the peak memory of both.
+    ///
+    /// # Errors
+    /// Those of [`estimate`](Session::estimate).
+    pub async fn estimate_size(
+        &self,
+        calibration: &CalibrationOptions,
+        plan: &PlanOptions,
+        output: &WriteOptions,
+    ) -> Result<PlanEstimate> {
+        let (sequences, timing, similarity) = self.estimated(calibration).await?;
+        let basis = self.basis(&sequences, plan, output);
+        let duration = basis.best_of_size(timing, self.fit_timing()?, sequences.count());
+        let most = PlanOptions { remove: Some(self.model.config.n_layers * 2 / 3), ..plan.clone() };
+        let largest = if plan.goal().is_some() { plan } else { &most };
+        Ok(PlanEstimate {
+            seconds: duration.of(sequences.count()),
+            peak_bytes: similarity.peak_bytes.max(PlanBasis { options: largest, ..basis }.bytes(&similarity)),
+        })
+    }
+
     /// Estimates the time of [`compare`](Session::compare) after a similarity stage with the options
     /// `calibration`, and the peak memory of both.
     ///
@@ -223,19 +248,22 @@ impl Session {
         let usual = WriteOptions::default();
         let output = match next {
             Next::Nothing => &usual,
-            Next::Plan(_, output) => output,
+            Next::Plan(_, output) | Next::Size(_, output) => output,
             Next::Compare(options) => &options.output,
         };
         let basis = self.basis(&sequences, &any, output);
         let rows = match next {
             Next::Compare(options) => compared_plans(options)?,
-            Next::Nothing | Next::Plan(..) => Vec::new(),
+            Next::Nothing | Next::Plan(..) | Next::Size(..) => Vec::new(),
         };
         let takes = |n: usize| {
             timing.similarity(&self.model).of(n)
                 + match next {
                     Next::Nothing => 0.0,
                     Next::Plan(options, _) => PlanBasis { options, ..basis }.duration(timing, fit, n).of(n),
+                    Next::Size(options, _) => {
+                        PlanBasis { options, ..basis }.best_of_size(timing, fit, n).of(n)
+                    }
                     Next::Compare(CompareOptions { evaluation, .. }) => {
                         PlanBasis { judge_on: evaluation, ..basis }.compare(&rows, timing, fit, n)
                     }

@@ -177,7 +177,7 @@ impl Session {
     }
 
     /// Keeps the plan that was measured last, so that its layers need not be built again to be written.
-    fn keep(&mut self, planned: Planned) -> PlanReport {
+    pub(super) fn keep(&mut self, planned: Planned) -> PlanReport {
         let report = planned.report.clone();
         self.planned = Some(planned);
         report
@@ -268,7 +268,7 @@ impl Session {
     }
 
     /// Returns resources without a store, for a model that is stored as `output` says.
-    fn resources(&self, output: &WriteOptions) -> Resources<'_> {
+    pub(super) fn resources(&self, output: &WriteOptions) -> Resources<'_> {
         let weighing = match &self.imatrix {
             _ if !output.importances => Weighing::Off,
             Some(given) => Weighing::Given(&given.importances),
@@ -288,7 +288,7 @@ impl Session {
 
     /// Runs the original on the text on which models of `operator` are judged; `None` if that is the
     /// calibration text.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         calibrated: &Calibrated,
         operator: Operator,
@@ -302,7 +302,7 @@ impl Session {
         Ok(Some(held_out))
     }
 
-    fn report(
+    pub(super) fn report(
         &self,
         calibrated: &Calibrated,
         judge: Option<&HeldOut>,
@@ -436,7 +436,10 @@ impl Session {
 }
 
 /// Makes the store of finished work for plans in `context`, if there is a store.
-async fn keeping(store: Option<Box<dyn PartStore>>, context: &Context<'_>) -> Result<Option<KeptPlan>> {
+pub(super) async fn keeping(
+    store: Option<Box<dyn PartStore>>,
+    context: &Context<'_>,
+) -> Result<Option<KeptPlan>> {
     match store {
         Some(store) => Ok(Some(KeptPlan::new(store, context).await?)),
         None => Ok(None),

@@ -1,6 +1,7 @@
 //! Writing of a model as one GGUF file or as a split one.
 
 use super::card::{ExtraFile, RECIPE_NAME};
+use super::jobs::jobs;
 use super::{Job, Writer, shards};
 use crate::files::source::read_checked;
 use crate::format::Container;
@@ -8,6 +9,7 @@ use crate::format::gguf::{Metadata, OutputTensor, Value, header_bytes, padding, 
 use crate::model::config::special::SpecialIds;
 use crate::model::tokenizer::gguf::{CHAT_TEMPLATE_KEY, to_metadata, to_metadata_with_merges};
 use crate::model::tokenizer::{TOKENIZER_CONFIG_NAME, TOKENIZER_NAME};
+use crate::model::weights::new_layer::NewLayer;
 use crate::model::{Config, Model};
 use crate::protocol::options::WriteOptions;
 use crate::{Error, Result};
@@ -48,6 +50,26 @@ pub async fn write(
         writer.shard(model, &name, &header, jobs, |bytes| padding(&metadata, bytes)).await?;
     }
     Ok(())
+}
+
+/// Bytes for which a recipe is reserved, where its length is not known yet: as much for a file, and for each layer.
+const RECIPE_BYTES: (u64, u64) = (8 << 10, 512);
+
+/// Returns about how many bytes a GGUF file of all layers of `model`, stored as `options` say, has besides those of its
+/// tensors: a little more than it will have.
+///
+/// # Errors
+/// Those of [`metadata`] and [`jobs`].
+pub async fn bytes_beside_tensors(model: &Model, options: &WriteOptions) -> Result<u64> {
+    let layers = NewLayer::originals(model);
+    let groups: Vec<Vec<usize>> = (0..layers.len()).map(|layer| vec![layer]).collect();
+    let metadata = metadata(model, &model.config, &groups, options, Vec::new()).await?;
+    let jobs = jobs(model, &layers, options.storage(model))?;
+    let outputs: Vec<OutputTensor> = jobs.iter().map(output).collect();
+    let paddings: u64 = jobs.iter().map(|job| padding(&metadata, job.bytes)).sum();
+    let (of_file, of_layer) = RECIPE_BYTES;
+    let recipe = of_file + of_layer * layers.len() as u64;
+    Ok(header_bytes(&metadata, &outputs).len() as u64 + paddings + recipe)
 }
 
 fn output(job: &Job<'_>) -> OutputTensor {

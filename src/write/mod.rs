@@ -6,6 +6,7 @@ mod gguf;
 mod hugging_face;
 mod jobs;
 
+pub use self::gguf::bytes_beside_tensors;
 use self::jobs::{Content, Job, Piece, jobs, new_config};
 use crate::error::OrInternal;
 use crate::files::sink::OutputFolder;

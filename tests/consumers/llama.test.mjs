@@ -4,7 +4,7 @@
 // Run by `npm test`; `LAMINATE` names the binary, `LLAMA` node-llama-cpp.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -105,6 +105,15 @@ test('every type that can be asked for', async () => {
     laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--out', file, ...QUICK)
     await check(file, 5, 0.06)
   }
+})
+
+test('the best of a size, whose types were chosen part by part', async () => {
+  const file = join(folder, 'sized.gguf')
+  const size = 380_000
+  const report = laminate('compress', 'demo', '--target-size', size, '--out', file, '--samples', 32, '--eval-samples', 16)
+  assert.match(report.recipe.output.dtype, /^parts:/)
+  assert.ok(statSync(file).size <= size)
+  await check(file, report.groups.length, 0.06)
 })
 
 test('what nothing else was asked for', async () => {

@@ -41,6 +41,7 @@ mod sentence_piece;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod similarity;
+mod sizes;
 mod tokenizers;
 mod work;
 mod wrappers;

@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * `npm run bench`: the benchmarks. Native ones are the `[[bench]]` targets of `Cargo.toml`; `benches/*.mjs` load
- * the page's engine (its folder is `ENGINE`), and `benches/*.page.mjs` the page with the mock engine;
+ * the page's engine (its folder is `ENGINE`), `benches/*.page.mjs` the page with the mock engine, and `benches/*.native.mjs`
+ * the program (`LAMINATE`) and llama.cpp (`LLAMA`);
  * `benches/NAME/run.mjs` have a WebAssembly crate of their own beside them. `npm run bench -- WORD ARGUMENTS` runs
  * those with WORD in their name. Where a Python with PyTorch is found, `PYTHON` names it.
  */
@@ -10,6 +11,7 @@ import { join } from 'node:path'
 import { buildSteps } from './buildsteps.mjs'
 import { ask, run } from './command.mjs'
 import { wasmEnv } from './engine.mjs'
+import { prepareLlama } from './llama.mjs'
 import { enginePackage, nativeTarget, root, wasmTarget } from './paths.mjs'
 import { findPython } from './python.mjs'
 import { cargoEnv, prepareRust, WASM } from './rust.mjs'
@@ -41,7 +43,7 @@ function nativeBenches() {
 /** @returns {Bench[]} */
 function wasmBenches() {
   const names = existsSync(benches) ? readdirSync(benches).sort() : []
-  const onEngine = names.filter(name => name.endsWith('.mjs')).map(name => ({
+  const onEngine = names.filter(name => name.endsWith('.mjs') && !name.endsWith('.native.mjs')).map(name => ({
     name: name.endsWith('.page.mjs') ? `${name}, in the browser` : `${name}, WebAssembly`,
     engine: !name.endsWith('.page.mjs'),
     run: async () => void (await run(process.execPath, [...nodeFlags, join(benches, name), ...options], { env })),
@@ -57,8 +59,22 @@ function wasmBenches() {
   return [...onEngine, ...withCrate]
 }
 
+/** @returns {Bench[]} */
+function programBenches() {
+  const names = existsSync(benches) ? readdirSync(benches).sort() : []
+  return names.filter(name => name.endsWith('.native.mjs')).map(name => ({
+    name: `${name}, the program`,
+    run: async () => {
+      await run('cargo', ['build', '--release', '--bin', 'laminate'], { env: cargoEnv(nativeTarget) })
+      const llama = await prepareLlama()
+      const own = { ...env, LAMINATE: join(nativeTarget, 'release', 'laminate'), ...(llama ? { LLAMA: llama } : {}) }
+      await run(process.execPath, [join(benches, name), ...options], { env: own })
+    },
+  }))
+}
+
 await script(async () => {
-  const chosen = [...nativeBenches(), ...wasmBenches()].filter(({ name }) => name.includes(word))
+  const chosen = [...nativeBenches(), ...programBenches(), ...wasmBenches()].filter(({ name }) => name.includes(word))
   if (chosen.length === 0) throw new Error(`There is no benchmark with "${word}" in its name.`)
   const first = chosen.some(({ engine }) => engine) ? buildSteps.slice(0, -1) : [{ name: 'Rust', run: prepareRust }]
   await runSteps([...first, ...chosen])

@@ -10,6 +10,7 @@ use laminate::protocol::evaluate::EvaluateReport;
 use laminate::protocol::model::ModelReport;
 use laminate::protocol::plan::{CompressReport, ImatrixReport, RemovedExperts};
 use laminate::protocol::similarity::SimilarityReport;
+use laminate::protocol::sizing::SizeSearch;
 use laminate::{Error, Estimate, PlanEstimate, PlanOptions, Quality, Result, TextOptions};
 use serde::Serialize;
 
@@ -126,6 +127,35 @@ pub fn similarity(r: &SimilarityReport) -> String {
     out
 }
 
+/// Formats the search for the best model of a size: what was to be expected of each model that was made, and what came out.
+fn search(search: &SizeSearch) -> String {
+    let removals = search.removals.iter();
+    let removals: Vec<String> =
+        removals.map(|each| format!("{} layers KL {}", each.removed, kl(Some(each.kl)))).collect();
+    let mut out = String::new();
+    if !removals.is_empty() {
+        out.push_str(&format!("removed, in the types that they have: {}\n", removals.join(", ")));
+    }
+    out.push_str("\nlayers      bytes  expected KL  measured KL  type\n");
+    for model in &search.models {
+        out.push_str(&format!(
+            "{:>6}  {:>9}  {:>11}  {:>11}  {}\n",
+            model.layers,
+            count(model.bytes),
+            kl(model.expected_kl),
+            kl(model.quality.kl),
+            model.dtype.map_or("keep".to_owned(), |dtype| dtype.to_string())
+        ));
+    }
+    out.push_str(&format!("{}\n\n", search.sentence));
+    out
+}
+
+/// Formats a divergence, or its absence.
+fn kl(kl: Option<f64>) -> String {
+    kl.map_or("–".to_owned(), |kl| format!("{kl:.4}"))
+}
+
 /// Formats the method of a plan as a line.
 pub fn method(options: &PlanOptions) -> String {
     let (selection, operator) = (options.selection, options.operator);
@@ -208,7 +238,8 @@ fn quality(q: &Quality) -> String {
 
 /// Formats a finished compression: quality after each step, groups, sizes and warnings.
 pub fn compress(r: &CompressReport, out_path: &Path) -> String {
-    let mut out = format!("{:<34}{:>12}  {:>8}  {:>9}\n", "", "perplexity", "KL", "same top");
+    let mut out = r.search.as_ref().map_or_else(String::new, search);
+    out.push_str(&format!("{:<34}{:>12}  {:>8}  {:>9}\n", "", "perplexity", "KL", "same top"));
     out.push_str(&format!("{:<34}{}\n", "original", quality(&r.original)));
     for step in &r.steps {
         let [l, m] = step.merged;

@@ -22,6 +22,7 @@ use laminate::protocol::plan::{
     CalibrationPoint, CompressReport, ImatrixReport, PlanReport, Recipe, WriteReport, WrittenFile,
 };
 use laminate::protocol::similarity::SimilarityReport;
+use laminate::protocol::sizing::SizeReport;
 use laminate::{
     Accelerator, CalibrationOptions, Error, Model, Next, PartStore, PlanEstimate, PlanOptions, Result,
     RunOptions, Session, TextOptions, demo, evaluate,
@@ -289,7 +290,7 @@ async fn compress(
     let goal = goal(&session, arguments, recipe)?;
     let (recipe, operator) = match &goal {
         Goal::Repeat(recipe) => (Some(recipe.as_ref()), recipe.plan.operator),
-        Goal::Plan(options) => (None, options.operator),
+        Goal::Plan(options) | Goal::Size(_, options) => (None, options.operator),
     };
     if let (Some(_), [first, ..]) = (recipe, given) {
         watch.note(&format!("note: the recipe says how to calibrate; --{first} and the like are not used"));
@@ -304,6 +305,7 @@ async fn compress(
     match &goal {
         Goal::Repeat(recipe) => session.check_plan(&recipe.plan, &output)?,
         Goal::Plan(options) => session.check_removal(options, &output)?,
+        Goal::Size(size, options) => session.check_size(*size, options, &output).await?,
     }
     arguments.check_sizes(operator)?;
     if let Some(bytes) = arguments.fit_bytes(recipe)? {
@@ -340,19 +342,32 @@ async fn compress(
         }
         session.check_texts(&options, operator)?;
     }
-    if let Goal::Plan(plan) = &goal {
-        let limited = limit(&session, &mut options, calibration, seconds, Next::Plan(plan, &output)).await?;
+    let next = match &goal {
+        Goal::Repeat(_) => None,
+        Goal::Plan(plan) => Some((plan, Next::Plan(plan, &output))),
+        Goal::Size(_, plan) => Some((plan, Next::Size(plan, &output))),
+    };
+    if let Some((plan, next)) = next {
+        let limited = limit(&session, &mut options, calibration, seconds, next).await?;
         watch.note(&print::method(plan));
-        let needed = session.estimate_plan(&options, plan, &output).await?;
+        let needed = match next {
+            Next::Size(..) => session.estimate_size(&options, plan, &output).await?,
+            _ => session.estimate_plan(&options, plan, &output).await?,
+        };
         let judged = if operator.needs_activations() { judging } else { options.text_options() };
         foretell(&session, &options, limited, Some((&needed, &judged)), &watch).await?;
     }
     compare_layers(&mut session, &options, calibration, &watch).await?;
     let run = RunOptions::watched_by(&watch).kept_in(store(calibration)?);
-    let mut planned = match &goal {
-        Goal::Repeat(recipe) => session.measure(&recipe.plan, &output, run).await?,
-        Goal::Plan(options) => session.plan(options, &output, run).await?,
+    let (mut planned, search) = match &goal {
+        Goal::Repeat(recipe) => (session.measure(&recipe.plan, &output, run).await?, None),
+        Goal::Plan(options) => (session.plan(options, &output, run).await?, None),
+        Goal::Size(size, options) => {
+            let SizeReport { search, plan, .. } = session.best_of_size(*size, options, &output, run).await?;
+            (plan, Some(search))
+        }
     };
+    let output = planned.output.clone();
     // The model comes first: what more is measured may fail.
     let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
     if let Some(path) = &arguments.save_imatrix {
@@ -372,7 +387,8 @@ async fn compress(
         },
     };
     watch.clear();
-    Ok((compress_report(planned, written, calibration_curve, start), target))
+    let report = CompressReport { search, ..compress_report(planned, written, calibration_curve, start) };
+    Ok((report, target))
 }
 
 /// What a compression is to do.
@@ -381,6 +397,8 @@ enum Goal {
     Repeat(Box<Recipe>),
     /// Make a plan.
     Plan(PlanOptions),
+    /// Find the best model of at most this many bytes.
+    Size(u64, PlanOptions),
 }
 
 /// Returns what the arguments ask for, checked against the model.
@@ -391,6 +409,9 @@ fn goal(session: &Session, arguments: &PlanArgs, recipe: Option<Recipe>) -> Resu
     }
     let options = arguments.options(n_layers)?;
     session.check_experts(options.remove_experts)?;
+    if let Some(size) = arguments.target_size(session.model().total_parameters())? {
+        return Ok(Goal::Size(size, options));
+    }
     options.clone().check(n_layers, &[])?;
     Ok(Goal::Plan(options))
 }
@@ -415,6 +436,7 @@ fn compress_report(
         parameters: planned.parameters,
         bytes: written.bytes,
         files: written.files,
+        search: None,
         calibration_curve,
         warnings: planned.warnings,
         device: planned.device,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::mix::{self, Mix};
+use super::part_types::{self, PartTypes};
 use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
@@ -48,8 +48,8 @@ enum Rule {
     Medium,
     /// Those with `_L`.
     Large,
-    /// Those that a mix says.
-    Mix(Mix),
+    /// Those that are said for each part of the model.
+    Parts(PartTypes),
 }
 
 /// All file types: name, llama.cpp's number (`llama_ftype`), type of most matrices, and rule.
@@ -96,9 +96,17 @@ impl FileType {
         })
     }
 
-    /// Returns the file type that stores each part of a model as `mix` says; `None` if the mix changes no type.
-    pub fn mixed(mix: Mix) -> Option<Self> {
-        Some(Self { element: Element::Block(mix.commonest()?), rule: Rule::Mix(mix) })
+    /// Returns the file type that stores each part of a model as `types` say; `None` if all parts keep their types.
+    pub fn of_parts(types: PartTypes) -> Option<Self> {
+        Some(Self { element: Element::Block(types.commonest()?), rule: Rule::Parts(types) })
+    }
+
+    /// Returns the types of the parts of a model, if each has one of its own; `None` for a type with a name.
+    pub const fn part_types(self) -> Option<PartTypes> {
+        match self.rule {
+            Rule::Parts(types) => Some(types),
+            _ => None,
+        }
     }
 
     /// Returns the element type of most matrices.
@@ -106,11 +114,11 @@ impl FileType {
         self.element
     }
 
-    /// Returns llama.cpp's number for files of this type (`llama_ftype`), for a mix that of its commonest type; `None` if
-    /// it has none.
+    /// Returns llama.cpp's number for files of this type (`llama_ftype`), for types by part that of the commonest; `None`
+    /// if it has none.
     pub fn number(self) -> Option<u32> {
         match self.rule {
-            Rule::Mix(_) => Self::of(self.element).number(),
+            Rule::Parts(_) => Self::of(self.element).number(),
             _ => self.row().map(|(_, number, ..)| number),
         }
     }
@@ -123,7 +131,7 @@ impl FileType {
     pub fn goes_by_place(self) -> bool {
         use BlockType::{Iq4Nl, Iq4Xs, Q2K, Q4_0, Q5_0};
         match (self.element, self.rule) {
-            (_, Rule::Mix(mix)) => mix.goes_by_place(),
+            (_, Rule::Parts(types)) => types.goes_by_place(),
             (Element::Block(Q2K | Iq4Nl | Iq4Xs | Q4_0 | Q5_0), _) => true,
             (Element::Block(_), rule) => matches!(rule, Rule::Small | Rule::Medium | Rule::Large),
             _ => false,
@@ -141,8 +149,8 @@ impl FileType {
         weighted: bool,
     ) -> Option<Element> {
         let Element::Block(most) = self.element else { return Some(self.element) };
-        if let Rule::Mix(mix) = self.rule {
-            return mix.of(config, id, place).map(Element::Block);
+        if let Rule::Parts(types) = self.rule {
+            return types.of(config, id, place).map(Element::Block);
         }
         let matrix = Matrix::of(config, id);
         if matrix == Matrix::Head {
@@ -315,7 +323,7 @@ impl From<Element> for FileType {
 impl fmt::Display for FileType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rule {
-            Rule::Mix(mix) => mix.fmt(f),
+            Rule::Parts(types) => types.fmt(f),
             _ => f.write_str(self.row().map_or("", |(name, ..)| name)),
         }
     }
@@ -324,14 +332,14 @@ impl fmt::Display for FileType {
 impl FromStr for FileType {
     type Err = Error;
 
-    /// Parses the name of a file type, ignoring case, or a [mix](Mix).
+    /// Parses the name of a file type, ignoring case, or [types by part](PartTypes).
     ///
     /// # Errors
-    /// [`Error::Unsupported`], with all known names, for an unknown name; those of [`Mix::from_str`].
+    /// [`Error::Unsupported`], with all known names, for an unknown name; those of [`PartTypes::from_str`].
     fn from_str(name: &str) -> Result<Self> {
-        if name.starts_with(mix::PREFIX) {
+        if name.starts_with(part_types::PREFIX) {
             let nothing = || Error::Usage(format!("{name} changes no type; leave it out"));
-            return Self::mixed(name.parse()?).ok_or_else(nothing);
+            return Self::of_parts(name.parse()?).ok_or_else(nothing);
         }
         let found = ALL.iter().find(|(each, ..)| each.eq_ignore_ascii_case(name));
         found.map(|(_, _, element, rule)| Self { element: *element, rule: *rule }).ok_or_else(|| {
@@ -410,8 +418,11 @@ mod tests {
                 let mut choose = |id: TensorId, place: Place| {
                     let joined = id.joined(Container::Gguf, config.architecture).map(|(name, _)| name);
                     let name = joined.or_else(|| id.name(Container::Gguf, config.architecture)).unwrap();
-                    let element =
-                        file_type.stored(&config, id, place, weighted.is_some()).unwrap().fitting(row).to_string();
+                    let element = file_type
+                        .stored(&config, id, place, weighted.is_some())
+                        .unwrap()
+                        .fitting(row)
+                        .to_string();
                     assert_eq!(*chosen.entry(name.clone()).or_insert(element.clone()), element, "{name}");
                 };
                 for (layer, (kind, place)) in config.layers.iter().zip(&places).enumerate() {

@@ -3,9 +3,9 @@
 
 pub mod fetch;
 pub mod file_type;
-pub mod mix;
 pub mod new_experts;
 pub mod new_layer;
+pub mod part_types;
 pub mod sliced;
 pub mod storage;
 pub mod whole;

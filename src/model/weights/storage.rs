@@ -147,7 +147,9 @@ impl Storage {
         let stored = |asked: FileType| asked.stored(&model.config, id, place, self.weighted);
         match (self.container, asked) {
             (Container::Gguf, _) if is_vector => Element::F32,
-            (Container::Gguf, Some(file_type)) if let Some(element) = stored(file_type) => element.fitting(row),
+            (Container::Gguf, Some(file_type)) if let Some(element) = stored(file_type) => {
+                element.fitting(row)
+            }
             (Container::Gguf, _) if computed => parts.storable(row),
             (Container::Gguf, _) => parts,
             (Container::Safetensors, Some(file_type)) if is_vector => match file_type.element() {

@@ -13,7 +13,7 @@ use crate::forward::sequences::Sequences;
 use crate::forward::stream::{shared_key_bytes, state_bytes};
 use crate::maths::least_squares::{Normal, eliminate};
 use crate::methods::work::{Task, Work};
-use crate::methods::{importances, operators, outcome, selection};
+use crate::methods::{importances, operators, outcome, selection, sizing};
 use crate::model::config::LayerKind;
 use crate::model::{Config, Model};
 use crate::plan::PlanOptions;
@@ -133,6 +133,20 @@ impl PlanBasis<'_> {
         let work =
             selection::work(&task) + operators::work(&task) + outcome::work(&task, self.judge_tokens());
         self.seconds(work + self.importances(&task), layer, fit)
+    }
+
+    /// Returns the time of finding the best model of a size with the first `n_sequences` of the sequences. Half of the layers
+    /// that may go are taken to go, if the options do not say how many do.
+    pub fn best_of_size(&self, layer: LayerTiming, fit: FitTiming, n_sequences: usize) -> Duration {
+        let usual = PlanOptions { remove: Some(self.model.config.n_layers / 4), ..self.options.clone() };
+        let options = if self.options.goal().is_some() { self.options } else { &usual };
+        let task = Task { sequences: n_sequences, options, ..self.task() };
+        let plan = selection::work(&task)
+            + operators::work(&task)
+            + outcome::work(&task, self.judge_tokens())
+            + self.importances(&task);
+        let removes = options.goal() != Some(0);
+        self.seconds(sizing::work(self.model.config.n_layers, removes, plan), layer, fit)
     }
 
     /// Returns the seconds of a comparison of `plans` with the first `n_sequences` of the sequences, of which the

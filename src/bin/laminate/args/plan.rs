@@ -50,6 +50,11 @@ pub struct PlanArgs {
     /// Number of layers to remove; 0 if --remove-experts is given and no goal.
     #[arg(long, value_name = "K", group = "goal", value_parser = whole, allow_negative_numbers = true)]
     remove: Option<usize>,
+    /// Size of the .gguf file to write, such as 60MB or 3.2GB, or bits for each weight of the original, such as 4.5bpw: of
+    /// all numbers of layers removed, up to two thirds, and types of each part of the model, the best is searched for.
+    /// With --remove, as many layers go.
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["keep_ratio", "min_similarity", "recipe", "absorb", "dtype", "remove_experts"])]
+    target_size: Option<String>,
     /// Share of the layers to keep, 0 to 1.
     #[arg(long, value_name = "R", group = "goal", allow_negative_numbers = true)]
     keep_ratio: Option<f64>,
@@ -198,6 +203,23 @@ impl PlanArgs {
             candidates: self.candidates.or(options.candidates),
             ..options
         })
+    }
+
+    /// Returns the size in bytes that the file may have, if one is given, of a model of `parameters` weights.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the argument is neither a size nor a number of bits.
+    pub fn target_size(&self, parameters: u64) -> Result<Option<u64>> {
+        let Some(given) = &self.target_size else { return Ok(None) };
+        let Some(bits) = given.trim().to_lowercase().strip_suffix("bpw").map(str::to_owned) else {
+            return parse_size("--target-size", given).map(Some);
+        };
+        match bits.trim().parse::<f64>() {
+            Ok(bits) if bits > 0.0 && bits <= 32.0 => Ok(Some((bits * parameters as f64 / 8.0) as u64)),
+            _ => Err(Error::Usage(format!(
+                "--target-size {given} is no number of bits from 0 to 32 for each weight, such as 4.5bpw"
+            ))),
+        }
     }
 
     /// Returns the memory in bytes that least squares may need beside the hidden states, if it is limited here

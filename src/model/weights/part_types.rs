@@ -1,4 +1,4 @@
-//! Mixes: a type for each part of a model, chosen one by one.
+//! A type for each part of a model, chosen one by one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use crate::model::tensors::{Role, TensorId};
 use crate::named::named;
 use crate::{Error, Result};
 
-/// What the name of a mix begins with.
-pub const PREFIX: &str = "mix:";
+/// What the name of types by part begins with.
+pub const PREFIX: &str = "parts:";
 
 /// Word for a type that stays.
 const KEEP: &str = "keep";
@@ -22,7 +22,7 @@ const KEEP: &str = "keep";
 pub const DEPTHS: usize = 3;
 
 named! {
-    /// Part of a model whose matrices have one type in a mix, but for their depth.
+    /// Part of a model whose matrices have one type, but for their depth.
     Part, "part of a model" {
         /// Token embeddings that are not the output head, and embeddings of the inputs of layers.
         Embedding = "embedding",
@@ -69,7 +69,7 @@ impl Part {
     }
 }
 
-/// Part of a model, at a depth: matrices that have one type in a mix.
+/// Part of a model, at a depth: matrices that have one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Group {
     /// Part of the model.
@@ -104,21 +104,21 @@ impl fmt::Display for Group {
 
 /// A quantised type, or none, for each [`Group`] of a model; a group without a type keeps what it has.
 ///
-/// The name of a mix lists the parts that have a type, each with its types in the first, the second and the last third of
+/// The name lists the parts that have a type, each with its types in the first, the second and the last third of
 /// the layers, or with one type for all of them.
 ///
 /// ```
 /// use laminate::FileType;
 ///
-/// let mix: FileType = "mix:head=q6_k,value=q6_k/q5_k/q6_k,up=q4_k,down=q4_k/keep/keep".parse()?;
-/// assert_eq!(mix.to_string(), "mix:head=q6_k,value=q6_k/q5_k/q6_k,up=q4_k,down=q4_k/keep/keep");
-/// assert!("mix:up=q4_k_m".parse::<FileType>().is_err());
+/// let types: FileType = "parts:head=q6_k+value=q6_k/q5_k/q6_k+up=q4_k+down=q4_k/keep/keep".parse()?;
+/// assert_eq!(types.to_string(), "parts:head=q6_k+value=q6_k/q5_k/q6_k+up=q4_k+down=q4_k/keep/keep");
+/// assert!("parts:up=q4_k_m".parse::<FileType>().is_err());
 /// # Ok::<(), laminate::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Mix([[Option<BlockType>; DEPTHS]; Part::ALL.len()]);
+pub struct PartTypes([[Option<BlockType>; DEPTHS]; Part::ALL.len()]);
 
-impl Mix {
+impl PartTypes {
     /// Returns the type of `group`; `None` if the group keeps its types.
     pub fn get(&self, group: Group) -> Option<BlockType> {
         let Group { part, depth } = group;
@@ -144,7 +144,9 @@ impl Mix {
     /// Whether the type of a matrix depends on the place of its layer.
     pub fn goes_by_place(&self) -> bool {
         let of_layers = Part::ALL.iter().filter(|part| part.is_of_layers());
-        of_layers.filter_map(|part| self.row(*part)).any(|row| row.windows(2).any(|pair| pair[..1] != pair[1..]))
+        of_layers
+            .filter_map(|part| self.row(*part))
+            .any(|row| row.windows(2).any(|pair| pair[..1] != pair[1..]))
     }
 
     /// Returns the type of most groups that have one; `None` if none has. Of types that are as common, the first group's.
@@ -163,10 +165,10 @@ fn word(kind: Option<BlockType>) -> String {
     kind.map_or_else(|| KEEP.to_owned(), |kind| kind.name().to_lowercase())
 }
 
-impl fmt::Display for Mix {
+impl fmt::Display for PartTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(PREFIX)?;
-        let mut comma = "";
+        let mut plus = "";
         for part in Part::ALL {
             let Some(row) = self.row(*part) else { continue };
             if row.iter().all(Option::is_none) {
@@ -176,17 +178,17 @@ impl fmt::Display for Mix {
             if !part.is_of_layers() || words.iter().all(|word| Some(word) == words.first()) {
                 words.truncate(1);
             }
-            write!(f, "{comma}{part}={}", words.join("/"))?;
-            comma = ",";
+            write!(f, "{plus}{part}={}", words.join("/"))?;
+            plus = "+";
         }
         Ok(())
     }
 }
 
-impl FromStr for Mix {
+impl FromStr for PartTypes {
     type Err = Error;
 
-    /// Parses the name of a mix, ignoring case.
+    /// Parses the name of types by part, ignoring case.
     ///
     /// # Errors
     /// [`Error::Usage`] for a part that is not known or named twice, and for a number of types that is neither 1 nor
@@ -194,10 +196,11 @@ impl FromStr for Mix {
     fn from_str(name: &str) -> Result<Self> {
         let lower = name.to_lowercase();
         let list = lower.strip_prefix(PREFIX).unwrap_or(&lower);
-        let mut mix = Self::default();
+        let mut types = Self::default();
         let mut named = Vec::new();
-        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            let usage = |why: &str| Error::Usage(format!("{entry} in {name} is no part of a mix: {why}"));
+        for entry in list.split('+').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let usage =
+                |why: &str| Error::Usage(format!("{entry} in {name} does not say the type of a part: {why}"));
             let (part, kinds) = entry
                 .split_once('=')
                 .ok_or_else(|| usage("say which part has which type, such as up=q4_k"))?;
@@ -217,10 +220,10 @@ impl FromStr for Mix {
                     _ if kinds.len() == depths => kinds.get(depth).copied().flatten(),
                     _ => return Err(usage("give one type, or one for each third of the layers")),
                 };
-                mix = mix.with(Group { part, depth }, kind);
+                types = types.with(Group { part, depth }, kind);
             }
         }
-        Ok(mix)
+        Ok(types)
     }
 }
 
@@ -231,28 +234,35 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         let names = [
-            "mix:head=q6_k",
-            "mix:embedding=q8_0,query=q4_0,value=q5_k/q4_k/q5_k,down=keep/q3_k/keep",
-            "mix:up=iq4_xs,down=iq4_nl",
+            "parts:head=q6_k",
+            "parts:embedding=q8_0+query=q4_0+value=q5_k/q4_k/q5_k+down=keep/q3_k/keep",
+            "parts:up=iq4_xs+down=iq4_nl",
         ];
         for name in names {
-            let mix: Mix = name.parse().unwrap();
-            assert_eq!(mix.to_string(), name);
-            assert_eq!(name.to_uppercase().parse::<Mix>().unwrap(), mix);
+            let types: PartTypes = name.parse().unwrap();
+            assert_eq!(types.to_string(), name);
+            assert_eq!(name.to_uppercase().parse::<PartTypes>().unwrap(), types);
         }
-        let refused = ["mix:up", "mix:up=", "mix:up=q4_k,up=q5_k", "mix:up=q4_k/q4_k", "mix:norm=q4_k", "mix:head=q4_k/q4_k/q4_k"];
+        let refused = [
+            "parts:up",
+            "parts:up=",
+            "parts:up=q4_k+up=q5_k",
+            "parts:up=q4_k/q4_k",
+            "parts:norm=q4_k",
+            "parts:head=q4_k/q4_k/q4_k",
+        ];
         for name in refused {
-            assert!(name.parse::<Mix>().is_err(), "{name}");
+            assert!(name.parse::<PartTypes>().is_err(), "{name}");
         }
     }
 
     #[test]
     fn the_type_of_most_groups_names_the_file() {
-        let mix: Mix = "mix:head=q6_k,value=q5_k/q4_k/q5_k,up=q4_k".parse().unwrap();
-        assert_eq!(mix.commonest(), Some(BlockType::Q4K));
-        assert!(mix.goes_by_place());
-        assert_eq!(Mix::default().commonest(), None);
-        let same: Mix = "mix:head=q6_k,up=q4_k".parse().unwrap();
+        let types: PartTypes = "parts:head=q6_k+value=q5_k/q4_k/q5_k+up=q4_k".parse().unwrap();
+        assert_eq!(types.commonest(), Some(BlockType::Q4K));
+        assert!(types.goes_by_place());
+        assert_eq!(PartTypes::default().commonest(), None);
+        let same: PartTypes = "parts:head=q6_k+up=q4_k".parse().unwrap();
         assert!(!same.goes_by_place());
     }
 }

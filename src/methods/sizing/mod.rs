@@ -1,0 +1,364 @@
+//! The best model of a size: how many layers go, and in which types the rest is stored.
+//!
+//! What each costs is measured, one by one, as KL divergence from the original on a part of the text that models are judged
+//! on: every group of matrices in two types, and a few numbers of removed layers. What they cost together is taken for the
+//! sum ([`costs`]). That the divergences of single matrices add up where they are small is the linearity theorem of HIGGS
+//! (Malinovskii et al., arXiv 2411.17525). The best few models by that sum are then made, fitted to what they are stored
+//! as, and measured, beside the largest file type that is small enough and fewer layers in the types that they have.
+
+pub mod choices;
+pub mod costs;
+
+use self::choices::{choices, smallest};
+use self::costs::{Costs, PricedGroup, price, probes};
+use super::importances::{collected, weighted_by};
+use super::outcome::{Outcome, make_plan};
+use super::work::Work;
+use super::{Resources, Weighing};
+use crate::analysis::layers::Baseline;
+use crate::evaluate::held_out::HeldOut;
+use crate::evaluate::reference::Reference;
+use crate::format::blocks::BlockType;
+use crate::format::element::Element;
+use crate::forward::context::Context;
+use crate::model::Model;
+use crate::model::importances::Importances;
+use crate::model::weights::file_type::FileType;
+use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::part_types::{Group, PartTypes};
+use crate::plan::PlanOptions;
+use crate::protocol::events::{Stage, Unit};
+use crate::protocol::options::WriteOptions;
+use crate::protocol::sizing::{MeasuredRemoval, PricedPart, PricedType, SizedModel};
+use crate::protocol::text::TextReport;
+use crate::write::planned_bytes;
+use crate::{Error, Result};
+
+/// Numbers of removed layers whose cost is measured.
+const MEASURED_REMOVALS: usize = 3;
+
+/// Tokens of the part of the text on which costs are measured.
+const PRICING_TOKENS: usize = 2048;
+
+/// Most models by costs that are made and measured.
+const MADE: usize = 3;
+
+/// A size, and what may be done to reach it.
+pub struct Task<'a> {
+    /// Most bytes of the file.
+    pub limit: u64,
+    /// Bytes of the file that are not of tensors.
+    pub beside: u64,
+    /// Options of a plan for each number of layers that may be removed, ascending.
+    pub removals: &'a [(usize, PlanOptions)],
+    /// How the model is stored, but for its type.
+    pub output: &'a WriteOptions,
+}
+
+/// The best model of a size, and how it was found.
+pub struct Sized {
+    /// What the types of the groups cost, and which were chosen.
+    pub parts: Vec<PricedPart>,
+    /// What numbers of removed layers cost, the others being as they are.
+    pub removals: Vec<MeasuredRemoval>,
+    /// The models that were made, the best first.
+    pub models: Vec<SizedModel>,
+    /// Options of the plan of the best.
+    pub options: PlanOptions,
+    /// How the best is stored.
+    pub output: WriteOptions,
+    /// The best.
+    pub outcome: Outcome,
+}
+
+impl Task<'_> {
+    /// Returns how a model is stored whose type is `dtype`.
+    fn output(&self, dtype: Option<FileType>) -> WriteOptions {
+        WriteOptions { dtype, ..self.output.clone() }
+    }
+
+    /// Returns about the size of the file of `model` without `removed` layers and with the type `dtype`.
+    fn size(&self, model: &Model, removed: usize, dtype: Option<FileType>) -> Result<u64> {
+        let n_layers = model.config.n_layers;
+        let left = n_layers.saturating_sub(removed).max(1);
+        let layers: Vec<NewLayer> =
+            (0..left).map(|place| NewLayer::original(place * n_layers / left)).collect();
+        Ok(self.beside + planned_bytes(model, &layers, &self.output(dtype))?)
+    }
+
+    /// Checks that `model` can become as small as is asked for, and is not already.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], naming the smallest size that can be reached, or the size that the model has; those of
+    /// [`planned_bytes`].
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+        let kept = self.size(model, 0, None)?;
+        if self.removals.iter().any(|(removed, _)| *removed == 0) && kept <= self.limit {
+            return Err(Error::Usage(format!(
+                "the model has {} as it is, which is not more than {}: nothing has to go",
+                megabytes(kept),
+                megabytes(self.limit)
+            )));
+        }
+        let Some((most, _)) = self.removals.last() else {
+            return Err(Error::Usage("no layers can be removed from this model".to_owned()));
+        };
+        let coarsest = smallest(model);
+        let coarsest =
+            coarsest.into_iter().fold(PartTypes::default(), |types, (group, kind)| types.with(group, kind));
+        let least = self.size(model, *most, FileType::of_parts(coarsest))?;
+        match least <= self.limit {
+            true => Ok(()),
+            false => Err(Error::Usage(format!(
+                "{} cannot be reached: the smallest that this model becomes is {}, with {} of {} layers in the smallest \
+                 types; ask for that, or allow more layers to go",
+                megabytes(self.limit),
+                megabytes(least),
+                model.config.n_layers - most,
+                model.config.n_layers
+            ))),
+        }
+    }
+
+    /// Returns the least number of layers to remove so that the model is small enough with the type `dtype`.
+    fn enough(&self, model: &Model, dtype: Option<FileType>) -> Result<Option<usize>> {
+        for (removed, _) in self.removals {
+            if self.size(model, *removed, dtype)? <= self.limit {
+                return Ok(Some(*removed));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Finds, makes and measures the best model of the size of `task`, of the model of `context`, whose text is the calibration
+/// text and whose `baseline` is the original on that text. Models are judged on `judge`, or without one on the calibration
+/// text. Among the models that are made, the one of least divergence on that text is the best.
+///
+/// # Errors
+/// Those of [`Task::check`], [`choices`], [`HeldOut::part`], [`Reference::new`], [`Reference::scores_of`] and
+/// [`make_plan`].
+pub async fn best_of_size(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    task: &Task<'_>,
+    baseline: Baseline<'_>,
+    judge: Option<&HeldOut>,
+    text: &TextReport,
+) -> Result<Sized> {
+    let model = context.model;
+    task.check(model)?;
+    let collected = match resources.weighing {
+        Weighing::Collected => Some(collected(context, &NewLayer::originals(model)).await?),
+        Weighing::Off | Weighing::Given(_) => None,
+    };
+    let importances = match resources.weighing {
+        Weighing::Given(given) => Some(given),
+        _ => collected.as_ref(),
+    };
+    let part = match judge {
+        Some(judge) => {
+            let on_judge = Context { sequences: &judge.sequences, ..*context };
+            HeldOut::part(&on_judge, &judge.text, judge.seen, PRICING_TOKENS).await?
+        }
+        None => HeldOut::part(context, text, 1.0, PRICING_TOKENS).await?,
+    };
+    let groups = priced(context, task, &part, importances).await?;
+    let maker = Maker { context, resources, task, baseline, judge };
+    let removals = removals(&maker, judge.map(|_| &part)).await?;
+    let costs = Costs { groups, removals, n_layers: model.config.n_layers };
+
+    let mut models: Vec<SizedModel> = Vec::new();
+    let mut best: Option<Made> = None;
+    let proposals = proposals(model, task, &costs)?;
+    let total = proposals.len() as u64;
+    for (place, (removed, dtype, expected)) in proposals.into_iter().enumerate() {
+        let detail = format!("model {} of {total}", place + 1);
+        context.observer.progress(Stage::Plan, place as u64, total, Unit::Layers, detail).await?;
+        let made = maker.make(removed, dtype, maker.judge).await?;
+        let kl = made.outcome.merged.kl.unwrap_or(f64::INFINITY);
+        let own = SizedModel {
+            removed,
+            layers: model.config.n_layers - removed,
+            dtype,
+            bytes: task.beside + planned_bytes(model, &made.outcome.layers, &made.output)?,
+            expected_kl: expected,
+            quality: made.outcome.merged,
+        };
+        let is_best = best.as_ref().is_none_or(|best| kl < best.outcome.merged.kl.unwrap_or(f64::INFINITY));
+        if own.bytes <= task.limit && is_best {
+            best = Some(made);
+        }
+        models.push(own);
+    }
+    let Some(Made { options, output, outcome }) = best else {
+        return Err(Error::Usage(format!(
+            "no model of at most {} bytes was found; allow more layers to go, or ask for a larger size",
+            task.limit
+        )));
+    };
+    models.retain(|model| model.bytes <= task.limit);
+    let kl = |model: &SizedModel| model.quality.kl.unwrap_or(f64::INFINITY);
+    models.sort_by(|a, b| kl(a).total_cmp(&kl(b)));
+    let parts = parts(&costs, &output);
+    let removals =
+        costs.removals.iter().map(|(removed, kl)| MeasuredRemoval { removed: *removed, kl: *kl }).collect();
+    Ok(Sized { parts, removals, models, options, output, outcome })
+}
+
+/// Measures what the types of the groups of the original cost on `part`.
+async fn priced(
+    context: &Context<'_>,
+    task: &Task<'_>,
+    part: &HeldOut,
+    importances: Option<&Importances>,
+) -> Result<Vec<PricedGroup>> {
+    let all = choices(context, importances).await?;
+    let mut groups = Vec::with_capacity(all.len());
+    for (place, of_group) in all.iter().enumerate() {
+        let detail = format!("what types of {} cost", of_group.group);
+        context.observer.progress(Stage::Plan, place as u64, all.len() as u64, Unit::Layers, detail).await?;
+        let mut measured = Vec::new();
+        for probe in probes(&of_group.choices) {
+            let types = PartTypes::default().with(of_group.group, probe.kind);
+            let output = task.output(FileType::of_parts(types));
+            let storage = output.storage(context.model);
+            let stored = Context { sequences: &part.sequences, storage, ..*context };
+            let mut layers = NewLayer::originals(context.model);
+            if let Some(importances) = importances {
+                layers = weighted_by(context.model, storage, layers, importances)?;
+            }
+            let reference = Reference::new(&stored, &output, &part.stream, &part.scores).await?;
+            let scores = reference.scores_of(layers).await?;
+            measured.push((probe, scores.mean_kl().unwrap_or(f64::INFINITY)));
+        }
+        groups.push(price(of_group, &measured));
+    }
+    Ok(groups)
+}
+
+/// Measures on `part` what removing some numbers of layers costs where the others keep their types: as many as are enough
+/// without other types, and fewer.
+async fn removals(maker: &Maker<'_>, part: Option<&HeldOut>) -> Result<Vec<(usize, f64)>> {
+    let Maker { task, context, .. } = maker;
+    let may_go: Vec<usize> = task.removals.iter().map(|(removed, _)| *removed).filter(|k| *k > 0).collect();
+    let most = match (task.enough(context.model, None)?, may_go.last()) {
+        (_, None) => return Ok(Vec::new()),
+        (Some(enough), Some(_)) => enough,
+        (None, Some(last)) => *last,
+    };
+    let mut measured = Vec::new();
+    let mut wanted = vec![most.div_ceil(4), most.div_ceil(2), most];
+    wanted.dedup();
+    for wish in wanted {
+        let Some(removed) = may_go.iter().copied().find(|removed| *removed >= wish) else { continue };
+        let made = maker.make(removed, None, part).await?;
+        measured.push((removed, made.outcome.merged.kl.unwrap_or(f64::INFINITY)));
+    }
+    measured.dedup_by_key(|(removed, _)| *removed);
+    Ok(measured)
+}
+
+/// Maker of plans and of their models.
+struct Maker<'a> {
+    context: &'a Context<'a>,
+    resources: &'a Resources<'a>,
+    task: &'a Task<'a>,
+    baseline: Baseline<'a>,
+    judge: Option<&'a HeldOut>,
+}
+
+/// A model that was made.
+struct Made {
+    options: PlanOptions,
+    output: WriteOptions,
+    outcome: Outcome,
+}
+
+impl Maker<'_> {
+    /// Makes the model without `removed` layers, stored as `dtype` says, and measures it on `judge`.
+    async fn make(&self, removed: usize, dtype: Option<FileType>, judge: Option<&HeldOut>) -> Result<Made> {
+        let found = self.task.removals.iter().find(|(each, _)| *each == removed);
+        let options = match found {
+            Some((_, options)) => options.clone(),
+            None => return Err(Error::internal("a number of layers is removed that was not asked for")),
+        };
+        let output = self.task.output(dtype);
+        let context = Context { storage: output.storage(self.context.model), ..*self.context };
+        let outcome = make_plan(&context, self.resources, &options, &output, self.baseline, judge).await?;
+        Ok(Made { options, output, outcome })
+    }
+}
+
+/// A model to make: layers to remove, its type, and the divergence to be expected, where it is.
+type Proposed = (usize, Option<FileType>, Option<f64>);
+
+/// Lists the models to make: the best by `costs`, the largest named type that is small enough with all layers, and as few
+/// layers as are small enough in the types that they have.
+fn proposals(model: &Model, task: &Task<'_>, costs: &Costs) -> Result<Vec<Proposed>> {
+    let mut best = Vec::new();
+    for (removed, _) in task.removals {
+        let size = |types: &PartTypes| task.size(model, *removed, FileType::of_parts(*types)).ok();
+        best.extend(costs.best(*removed, task.limit, size));
+    }
+    best.sort_by(|a, b| a.kl.total_cmp(&b.kl));
+    let mut proposed: Vec<Proposed> = best
+        .iter()
+        .take(MADE)
+        .map(|each| (each.removed, FileType::of_parts(each.types), Some(each.kl)))
+        .collect();
+    let mut add = |each: Proposed| {
+        if !proposed.iter().any(|(removed, dtype, _)| (*removed, *dtype) == (each.0, each.1)) {
+            proposed.push(each);
+        }
+    };
+    if let Some((all, _)) = task.removals.first() {
+        let mut named: Option<(u64, FileType)> = None;
+        for dtype in FileType::all().filter(|dtype| matches!(dtype.element(), Element::Block(_))) {
+            let bytes = task.size(model, *all, Some(dtype))?;
+            if bytes <= task.limit && named.is_none_or(|(most, _)| bytes > most) {
+                named = Some((bytes, dtype));
+            }
+        }
+        if let Some((_, dtype)) = named {
+            add((*all, Some(dtype), None));
+        }
+    }
+    if let Some(enough) = task.enough(model, None)? {
+        add((enough, None, Some(costs.removal(enough))));
+    }
+    Ok(proposed)
+}
+
+/// Counts the work of finding the best of a size, where `of_plan` is that of making one plan and measuring its model:
+/// besides the models, the importances of the original and the costs of types are measured.
+pub fn work(n_layers: usize, removes: bool, of_plan: Work) -> Work {
+    // The largest named type and fewer layers in their own types are made, too.
+    let plans = MADE + if removes { MEASURED_REMOVALS + 2 } else { 1 };
+    let probes = 2.0 * Group::all().count() as f64 + 1.0;
+    let once = Work::layers(n_layers as f64) + Work::heads(2.0);
+    of_plan.times(plans as f64) + Work::layers(n_layers as f64) + once.times(probes).of_tokens(PRICING_TOKENS)
+}
+
+/// Says what the types of the groups cost, how large they are, and in which of them `output` stores the groups.
+fn parts(costs: &Costs, output: &WriteOptions) -> Vec<PricedPart> {
+    let name = |kind: Option<BlockType>| kind.map(|kind| kind.name().to_lowercase());
+    let part = |priced: &PricedGroup| {
+        let is_of_layers = priced.group.part.is_of_layers();
+        let types = priced.types.iter().map(|each| PricedType {
+            dtype: name(each.choice.kind),
+            bytes: each.choice.bytes,
+            kl: each.kl,
+        });
+        // A named type goes by other rules than parts.
+        let chosen = output.dtype.map_or(Some(PartTypes::default()), FileType::part_types);
+        PricedPart {
+            part: priced.group.part,
+            third: is_of_layers.then_some(priced.group.depth),
+            types: types.collect(),
+            chosen: chosen.map(|types| name(types.get(priced.group))),
+        }
+    };
+    costs.groups.iter().map(part).collect()
+}

@@ -1,0 +1,133 @@
+//! The stage that finds the best model of a size.
+
+use web_time::Instant;
+
+use super::bounds::bound;
+use super::stages::keeping;
+use super::{RunOptions, Session};
+use crate::format::Container;
+use crate::methods::operators::supports;
+use crate::methods::sizing::{Sized, Task, best_of_size};
+use crate::methods::{Resources, experts};
+use crate::plan::PlanOptions;
+use crate::protocol::options::WriteOptions;
+use crate::protocol::sizing::{SizeReport, SizeSearch, SizedModel};
+use crate::write::bytes_beside_tensors;
+use crate::write::check::check_output;
+use crate::{Error, Result};
+
+impl Session {
+    /// Checks, before any layer runs, that a GGUF file of at most `size` bytes can be made as `options` and `output` say;
+    /// see [`best_of_size`](Session::best_of_size).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `output` is no GGUF file or gives a type, if the model is not larger than `size`, or, naming the
+    /// smallest size, if it cannot become that small; [`Error::Unsupported`] if the files cannot hold what would be left.
+    pub async fn check_size(&self, size: u64, options: &PlanOptions, output: &WriteOptions) -> Result<()> {
+        if output.storage(&self.model).container != Container::Gguf {
+            return Err(Error::Usage(
+                "types for a size are chosen among those of GGUF files: name a .gguf file to write"
+                    .to_owned(),
+            ));
+        }
+        if output.dtype.is_some() || output.pack.is_some() {
+            return Err(Error::Usage(
+                "a size chooses the types of the matrices: leave out the type, or the size".to_owned(),
+            ));
+        }
+        supports(options.operator, &self.model.config)?;
+        let removals = self.removals(options, output)?;
+        let beside = bytes_beside_tensors(&self.model, output).await?;
+        Task { limit: size, beside, removals: &removals, output }.check(&self.model)
+    }
+
+    /// Finds the best model whose GGUF file has at most `size` bytes, after [`similarity`](Session::similarity): how many
+    /// layers go, if `options` do not say, and in which type each part of the model is stored (see
+    /// [`crate::internals::methods::sizing`]). At most two thirds of the layers go. The best model is then the plan of the session,
+    /// which [`write`](Session::write) writes with [`PlanReport::output`](crate::protocol::plan::PlanReport::output).
+    ///
+    /// # Errors
+    /// Those of [`check_size`](Session::check_size) and [`plan`](Session::plan).
+    pub async fn best_of_size(
+        &mut self,
+        size: u64,
+        options: &PlanOptions,
+        output: &WriteOptions,
+        run: impl Into<RunOptions<'_>>,
+    ) -> Result<SizeReport> {
+        let RunOptions { observer, store, .. } = run.into();
+        let start = Instant::now();
+        self.planned = None;
+        experts::check(&self.model.config, options.remove_experts)?;
+        let calibrated = self.calibrated()?;
+        self.check_size(size, options, output).await?;
+        let notes = check_output(&self.model, output).await?;
+        let removals = self.removals(options, output)?;
+        let beside = bytes_beside_tensors(&self.model, output).await?;
+        let context = self.context(calibrated, output, observer);
+        let kept = keeping(store, &context).await?;
+        let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
+        let judge = self.judge(calibrated, options.operator, observer).await?;
+        let task = Task { limit: size, beside, removals: &removals, output };
+        let found = best_of_size(
+            &context,
+            &resources,
+            &task,
+            calibrated.baseline(),
+            judge.as_ref(),
+            &calibrated.text,
+        );
+        let Sized { parts, removals, models, options, output, mut outcome } = found.await?;
+        outcome.warnings.extend(notes);
+        let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, &output, start)?;
+        let sentence = sentence(&models, self.model.config.n_layers);
+        let plan = self.keep(planned);
+        let search = SizeSearch { size, bytes_beside_tensors: beside, parts, removals, models, sentence };
+        Ok(SizeReport { search, plan })
+    }
+
+    /// Lists the numbers of layers that may go, each with the options of a plan: the number that `options` give, or all from
+    /// none to two thirds of the layers that the files can do without.
+    fn removals(&self, options: &PlanOptions, output: &WriteOptions) -> Result<Vec<(usize, PlanOptions)>> {
+        let n_layers = self.model.config.n_layers;
+        let all = match options.goal() {
+            Some(given) => given..given + 1,
+            None => 0..2 * n_layers / 3 + 1,
+        };
+        let mut removals = Vec::new();
+        for removed in all {
+            let mut own = PlanOptions { remove: Some(removed), ..options.clone() };
+            own.clone().check(n_layers, &[])?;
+            if removed > 0 {
+                match bound(&self.model, output, &mut own) {
+                    Err(Error::Unsupported(_)) if options.goal().is_none() => continue,
+                    other => other?,
+                };
+            }
+            removals.push((removed, own));
+        }
+        Ok(removals)
+    }
+}
+
+/// Says in words which model is the best, and by how much.
+fn sentence(models: &[SizedModel], n_layers: usize) -> String {
+    let words = |model: &SizedModel| {
+        let layers = match model.removed {
+            0 => format!("all {n_layers} layers"),
+            _ => format!("{} of {n_layers} layers", model.layers),
+        };
+        let dtype = match model.dtype {
+            None => "in the types that they have".to_owned(),
+            Some(dtype) if dtype.part_types().is_some() => "in types chosen part by part".to_owned(),
+            Some(dtype) => format!("in {dtype}"),
+        };
+        let kl = model.quality.kl.unwrap_or(f64::NAN);
+        format!("{layers} {dtype} ({:.1} MB, KL {kl:.4})", model.bytes as f64 / 1e6)
+    };
+    match models {
+        [] => String::new(),
+        [only] => format!("The best is {}.", words(only)),
+        [best, next, ..] => format!("The best is {}, before {}.", words(best), words(next)),
+    }
+}

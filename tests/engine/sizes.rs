@@ -1,0 +1,117 @@
+//! The best model of a size: the search as a whole, on models that run in a second.
+
+use laminate::format::Container;
+use laminate::protocol::sizing::SizeReport;
+use laminate::{
+    CalibrationOptions, Error, FileType, Method, PartTypes, PlanOptions, Session, Silent, TextOptions,
+    WriteOptions, demo,
+};
+
+use crate::common::{MemoryFolder, cpu, run, session};
+
+const GGUF: WriteOptions = WriteOptions {
+    dtype: None,
+    container: Some(Container::Gguf),
+    requantise: laminate::Requantise::All,
+    pack: None,
+    max_shard_bytes: 5_000_000_000,
+    name: None,
+    importances: true,
+};
+
+fn calibrated() -> Session {
+    let mut session = Session::new(run(demo::open()).unwrap(), cpu());
+    let calibration = CalibrationOptions { samples: 32, tokens: 32, ..CalibrationOptions::default() };
+    run(session.similarity(&calibration, &Silent)).unwrap();
+    session.judge_on(TextOptions { samples: 24, tokens: 32, ..TextOptions::default() });
+    session
+}
+
+fn any_number() -> PlanOptions {
+    PlanOptions { remove: None, ..Method::named("laminate").unwrap().options(0, 0) }
+}
+
+fn best(session: &mut Session, size: u64, options: &PlanOptions) -> SizeReport {
+    run(session.best_of_size(size, options, &GGUF, &Silent)).unwrap()
+}
+
+#[test]
+fn the_best_of_a_size_is_that_small_and_better_than_what_else_is() {
+    let mut session = calibrated();
+    for size in [600_000, 380_000] {
+        let SizeReport { search, plan, .. } = best(&mut session, size, &any_number());
+        let kl = plan.merged.kl.unwrap();
+        assert!(search.models.len() >= 3, "{search:?}");
+        assert_eq!(search.models[0].quality, plan.merged);
+        for model in &search.models {
+            assert!(model.bytes <= size && kl <= model.quality.kl.unwrap(), "{model:?}");
+            let Some(expected) = model.expected_kl else { continue };
+            // A model of costs that were measured one by one.
+            let ratio = model.quality.kl.unwrap() / expected;
+            assert!((0.3..3.0).contains(&ratio), "{ratio} {model:?}");
+        }
+        // All but tensors is counted, too.
+        let mut folder = MemoryFolder::default();
+        let written = run(session.write(&plan.plan, &plan.output, &mut folder, &Silent)).unwrap();
+        let [file] = &written.files[..] else { panic!("{:?}", written.files) };
+        assert!(file.bytes <= size && file.bytes > size - size / 12, "{} of {size}", file.bytes);
+        // What is written repeats the choice.
+        let recipe = serde_json::to_string(&written.recipe).unwrap();
+        let recipe: laminate::protocol::plan::Recipe = serde_json::from_str(&recipe).unwrap();
+        let again = run(session.measure(&recipe.plan, &recipe.output, &Silent)).unwrap();
+        assert_eq!(again.merged, plan.merged);
+    }
+}
+
+#[test]
+fn every_part_of_a_model_is_priced_and_the_chosen_types_are_those_of_the_file() {
+    let mut session = calibrated();
+    let few = PlanOptions { remove: Some(6), ..any_number() };
+    let SizeReport { search, plan, .. } = best(&mut session, 420_000, &few);
+    assert!(search.models.iter().all(|model| model.removed == 6), "{:?}", search.models);
+    assert_eq!(plan.layers.after, 6);
+    let [head, layers @ ..] = &search.parts[..] else { panic!("nothing was priced") };
+    assert_eq!((head.part.name(), head.third, layers.len()), ("head", None, 5 * 3));
+    for part in &search.parts {
+        let kept = part.types.last().unwrap();
+        assert_eq!((kept.dtype.as_ref(), kept.kl), (None, 0.0));
+        for pair in part.types.windows(2) {
+            assert!(pair[0].bytes < pair[1].bytes && pair[0].kl > 0.0, "{part:?}");
+        }
+        let chosen = part.chosen.as_ref().unwrap();
+        assert!(part.types.iter().any(|each| each.dtype == *chosen), "{part:?}");
+    }
+    let dtype = plan.output.dtype.unwrap();
+    let types: PartTypes = dtype.to_string().parse().unwrap();
+    assert_eq!(FileType::of_parts(types), Some(dtype));
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused_before_any_layer_runs() {
+    let demo = || Session::new(run(demo::open()).unwrap(), cpu());
+    let refused = |session: &Session, size: u64, options: &PlanOptions, output: &WriteOptions, says: &str| {
+        let error = run(session.check_size(size, options, output)).unwrap_err();
+        assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(says), "{error}");
+    };
+    refused(&demo(), 5_000_000, &any_number(), &GGUF, "nothing has to go");
+    refused(&demo(), 100_000, &any_number(), &GGUF, "the smallest that this model becomes is 0.");
+    let none = PlanOptions { remove: Some(0), ..any_number() };
+    refused(&demo(), 250_000, &none, &GGUF, "with 12 of 12 layers");
+    let folder = WriteOptions { container: Some(Container::Safetensors), ..GGUF };
+    refused(&demo(), 500_000, &any_number(), &folder, "name a .gguf file");
+    let typed = WriteOptions { dtype: Some("q4_k_m".parse().unwrap()), ..GGUF };
+    refused(&demo(), 500_000, &any_number(), &typed, "leave out the type");
+    assert!(run(demo().check_size(500_000, &any_number(), &GGUF)).is_ok());
+}
+
+#[test]
+fn a_size_is_met_by_methods_that_fit_nothing_and_from_gguf_files() {
+    let mut session = session("stories-planted-12L");
+    let calibration = CalibrationOptions { samples: 24, tokens: 32, ..CalibrationOptions::default() };
+    run(session.similarity(&calibration, &Silent)).unwrap();
+    let options = PlanOptions { remove: None, ..Method::named("shortgpt").unwrap().options(0, 0) };
+    let SizeReport { search, plan, .. } = best(&mut session, 500_000, &options);
+    assert!(search.models.iter().all(|model| model.bytes <= 500_000));
+    // Models that fit nothing are judged on the calibration text.
+    assert_eq!(plan.text.name, calibration.text_options().text_and_name().1);
+}
