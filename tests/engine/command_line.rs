@@ -397,7 +397,8 @@ fn a_model_is_stored_in_fewer_bits_without_losing_layers() {
     assert_eq!(report["groups"].as_array().unwrap().len(), 12);
     let bytes = |which: &str| report["bytes"][which].as_u64().unwrap();
     assert!(bytes("after") < bytes("before") * 2 / 3, "{report}");
-    let text = "--samples 8 --tokens 32 --device cpu";
+    let evaluation = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/evaluation.txt");
+    let text = format!("--text {evaluation} --draw first --samples 8 --tokens 32 --device cpu");
     let read_back = json(&format!("evaluate {file} --against demo {text}"));
     let kl = |quality: &Value| quality["kl"].as_f64().unwrap();
     let [written, measured] = [kl(&read_back), kl(&report["merged"])];

@@ -45,10 +45,6 @@ fn the_best_of_a_size_is_that_small_and_better_than_what_else_is() {
         assert_eq!(search.models[0].quality, plan.merged);
         for model in &search.models {
             assert!(model.bytes <= size && kl <= model.quality.kl.unwrap(), "{model:?}");
-            let Some(expected) = model.expected_kl else { continue };
-            // A model of costs that were measured one by one.
-            let ratio = model.quality.kl.unwrap() / expected;
-            assert!((0.3..3.0).contains(&ratio), "{ratio} {model:?}");
         }
         // All but tensors is counted, too.
         let mut folder = MemoryFolder::default();
@@ -70,6 +66,9 @@ fn every_part_of_a_model_is_priced_and_the_chosen_types_are_those_of_the_file() 
     let SizeReport { search, plan, .. } = best(&mut session, 420_000, &few);
     assert!(search.models.iter().all(|model| model.removed == 6), "{:?}", search.models);
     assert_eq!(plan.layers.after, 6);
+    // Costs that were measured one by one add up, about.
+    let ratio = plan.merged.kl.unwrap() / search.models[0].expected_kl.unwrap();
+    assert!((0.4..2.5).contains(&ratio), "{ratio}");
     let [head, layers @ ..] = &search.parts[..] else { panic!("nothing was priced") };
     assert_eq!((head.part.name(), head.third, layers.len()), ("head", None, 5 * 3));
     for part in &search.parts {

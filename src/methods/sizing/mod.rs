@@ -35,7 +35,7 @@ use crate::write::planned_bytes;
 use crate::{Error, Result};
 
 /// Numbers of removed layers whose cost is measured.
-const MEASURED_REMOVALS: usize = 3;
+const MEASURED_REMOVALS: usize = 4;
 
 /// Tokens of the part of the text on which costs are measured.
 const PRICING_TOKENS: usize = 2048;
@@ -249,7 +249,8 @@ async fn removals(maker: &Maker<'_>, part: Option<&HeldOut>) -> Result<Vec<(usiz
         (None, Some(last)) => *last,
     };
     let mut measured = Vec::new();
-    let mut wanted = vec![most.div_ceil(4), most.div_ceil(2), most];
+    let mut wanted: Vec<usize> =
+        (1..=MEASURED_REMOVALS).map(|n| (n * most).div_ceil(MEASURED_REMOVALS)).collect();
     wanted.dedup();
     for wish in wanted {
         let Some(removed) = may_go.iter().copied().find(|removed| *removed >= wish) else { continue };
