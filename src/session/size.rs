@@ -7,7 +7,7 @@ use super::stages::keeping;
 use super::{RunOptions, Session};
 use crate::format::Container;
 use crate::methods::operators::supports;
-use crate::methods::sizing::{Sized, Task, best_of_size};
+use crate::methods::sizing::{Found, Target, best_of_size};
 use crate::methods::{Resources, experts};
 use crate::plan::PlanOptions;
 use crate::protocol::options::WriteOptions;
@@ -38,7 +38,7 @@ impl Session {
         supports(options.operator, &self.model.config)?;
         let removals = self.removals(options, output)?;
         let beside = bytes_beside_tensors(&self.model, output).await?;
-        Task { limit: size, beside, removals: &removals, output }.check(&self.model)
+        Target { limit: size, beside, removals: &removals, output }.check(&self.model)
     }
 
     /// Finds the best model whose GGUF file has at most `size` bytes, after [`similarity`](Session::similarity): how many
@@ -68,16 +68,16 @@ impl Session {
         let kept = keeping(store, &context).await?;
         let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
         let judge = self.judge(calibrated, options.operator, observer).await?;
-        let task = Task { limit: size, beside, removals: &removals, output };
+        let target = Target { limit: size, beside, removals: &removals, output };
         let found = best_of_size(
             &context,
             &resources,
-            &task,
+            &target,
             calibrated.baseline(),
             judge.as_ref(),
             &calibrated.text,
         );
-        let Sized { parts, removals, models, options, output, mut outcome } = found.await?;
+        let Found { parts, removals, models, options, output, mut outcome } = found.await?;
         outcome.warnings.extend(notes);
         let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, &output, start)?;
         let sentence = sentence(&models, self.model.config.n_layers);

@@ -44,7 +44,7 @@ const PRICING_TOKENS: usize = 2048;
 const MADE: usize = 3;
 
 /// A size, and what may be done to reach it.
-pub struct Task<'a> {
+pub struct Target<'a> {
     /// Most bytes of the file.
     pub limit: u64,
     /// Bytes of the file that are not of tensors.
@@ -56,7 +56,7 @@ pub struct Task<'a> {
 }
 
 /// The best model of a size, and how it was found.
-pub struct Sized {
+pub struct Found {
     /// What the types of the groups cost, and which were chosen.
     pub parts: Vec<PricedPart>,
     /// What numbers of removed layers cost, the others being as they are.
@@ -71,7 +71,7 @@ pub struct Sized {
     pub outcome: Outcome,
 }
 
-impl Task<'_> {
+impl Target<'_> {
     /// Returns how a model is stored whose type is `dtype`.
     fn output(&self, dtype: Option<FileType>) -> WriteOptions {
         WriteOptions { dtype, ..self.output.clone() }
@@ -132,23 +132,23 @@ impl Task<'_> {
     }
 }
 
-/// Finds, makes and measures the best model of the size of `task`, of the model of `context`, whose text is the calibration
+/// Finds, makes and measures the best model of the size of `target`, of the model of `context`, whose text is the calibration
 /// text and whose `baseline` is the original on that text. Models are judged on `judge`, or without one on the calibration
 /// text. Among the models that are made, the one of least divergence on that text is the best.
 ///
 /// # Errors
-/// Those of [`Task::check`], [`choices`], [`HeldOut::part`], [`Reference::new`], [`Reference::scores_of`] and
+/// Those of [`Target::check`], [`choices`], [`HeldOut::part`], [`Reference::new`], [`Reference::scores_of`] and
 /// [`make_plan`].
 pub async fn best_of_size(
     context: &Context<'_>,
     resources: &Resources<'_>,
-    task: &Task<'_>,
+    target: &Target<'_>,
     baseline: Baseline<'_>,
     judge: Option<&HeldOut>,
     text: &TextReport,
-) -> Result<Sized> {
+) -> Result<Found> {
     let model = context.model;
-    task.check(model)?;
+    target.check(model)?;
     let collected = match resources.weighing {
         Weighing::Collected => Some(collected(context, &NewLayer::originals(model)).await?),
         Weighing::Off | Weighing::Given(_) => None,
@@ -164,14 +164,14 @@ pub async fn best_of_size(
         }
         None => HeldOut::part(context, text, 1.0, PRICING_TOKENS).await?,
     };
-    let groups = priced(context, task, &part, importances).await?;
-    let maker = Maker { context, resources, task, baseline, judge };
+    let groups = priced(context, target, &part, importances).await?;
+    let maker = Maker { context, resources, target, baseline, judge };
     let removals = removals(&maker, judge.map(|_| &part)).await?;
     let costs = Costs { groups, removals, n_layers: model.config.n_layers };
 
     let mut models: Vec<SizedModel> = Vec::new();
     let mut best: Option<Made> = None;
-    let proposals = proposals(model, task, &costs)?;
+    let proposals = proposals(model, target, &costs)?;
     let total = proposals.len() as u64;
     for (place, (removed, dtype, expected)) in proposals.into_iter().enumerate() {
         let detail = format!("model {} of {total}", place + 1);
@@ -182,12 +182,12 @@ pub async fn best_of_size(
             removed,
             layers: model.config.n_layers - removed,
             dtype,
-            bytes: task.beside + planned_bytes(model, &made.outcome.layers, &made.output)?,
+            bytes: target.beside + planned_bytes(model, &made.outcome.layers, &made.output)?,
             expected_kl: expected,
             quality: made.outcome.merged,
         };
         let is_best = best.as_ref().is_none_or(|best| kl < best.outcome.merged.kl.unwrap_or(f64::INFINITY));
-        if own.bytes <= task.limit && is_best {
+        if own.bytes <= target.limit && is_best {
             best = Some(made);
         }
         models.push(own);
@@ -195,22 +195,22 @@ pub async fn best_of_size(
     let Some(Made { options, output, outcome }) = best else {
         return Err(Error::Usage(format!(
             "no model of at most {} bytes was found; allow more layers to go, or ask for a larger size",
-            task.limit
+            target.limit
         )));
     };
-    models.retain(|model| model.bytes <= task.limit);
+    models.retain(|model| model.bytes <= target.limit);
     let kl = |model: &SizedModel| model.quality.kl.unwrap_or(f64::INFINITY);
     models.sort_by(|a, b| kl(a).total_cmp(&kl(b)));
     let parts = parts(&costs, &output);
     let removals =
         costs.removals.iter().map(|(removed, kl)| MeasuredRemoval { removed: *removed, kl: *kl }).collect();
-    Ok(Sized { parts, removals, models, options, output, outcome })
+    Ok(Found { parts, removals, models, options, output, outcome })
 }
 
 /// Measures what the types of the groups of the original cost on `part`.
 async fn priced(
     context: &Context<'_>,
-    task: &Task<'_>,
+    target: &Target<'_>,
     part: &HeldOut,
     importances: Option<&Importances>,
 ) -> Result<Vec<PricedGroup>> {
@@ -222,7 +222,7 @@ async fn priced(
         let mut measured = Vec::new();
         for probe in probes(&of_group.choices) {
             let types = PartTypes::default().with(of_group.group, probe.kind);
-            let output = task.output(FileType::of_parts(types));
+            let output = target.output(FileType::of_parts(types));
             let storage = output.storage(context.model);
             let stored = Context { sequences: &part.sequences, storage, ..*context };
             let mut layers = NewLayer::originals(context.model);
@@ -241,9 +241,9 @@ async fn priced(
 /// Measures on `part` what removing some numbers of layers costs where the others keep their types: as many as are enough
 /// without other types, and fewer.
 async fn removals(maker: &Maker<'_>, part: Option<&HeldOut>) -> Result<Vec<(usize, f64)>> {
-    let Maker { task, context, .. } = maker;
-    let may_go: Vec<usize> = task.removals.iter().map(|(removed, _)| *removed).filter(|k| *k > 0).collect();
-    let most = match (task.enough(context.model, None)?, may_go.last()) {
+    let Maker { target, context, .. } = maker;
+    let may_go: Vec<usize> = target.removals.iter().map(|(removed, _)| *removed).filter(|k| *k > 0).collect();
+    let most = match (target.enough(context.model, None)?, may_go.last()) {
         (_, None) => return Ok(Vec::new()),
         (Some(enough), Some(_)) => enough,
         (None, Some(last)) => *last,
@@ -265,7 +265,7 @@ async fn removals(maker: &Maker<'_>, part: Option<&HeldOut>) -> Result<Vec<(usiz
 struct Maker<'a> {
     context: &'a Context<'a>,
     resources: &'a Resources<'a>,
-    task: &'a Task<'a>,
+    target: &'a Target<'a>,
     baseline: Baseline<'a>,
     judge: Option<&'a HeldOut>,
 }
@@ -280,12 +280,12 @@ struct Made {
 impl Maker<'_> {
     /// Makes the model without `removed` layers, stored as `dtype` says, and measures it on `judge`.
     async fn make(&self, removed: usize, dtype: Option<FileType>, judge: Option<&HeldOut>) -> Result<Made> {
-        let found = self.task.removals.iter().find(|(each, _)| *each == removed);
+        let found = self.target.removals.iter().find(|(each, _)| *each == removed);
         let options = match found {
             Some((_, options)) => options.clone(),
             None => return Err(Error::internal("a number of layers is removed that was not asked for")),
         };
-        let output = self.task.output(dtype);
+        let output = self.target.output(dtype);
         let context = Context { storage: output.storage(self.context.model), ..*self.context };
         let outcome = make_plan(&context, self.resources, &options, &output, self.baseline, judge).await?;
         Ok(Made { options, output, outcome })
@@ -297,11 +297,11 @@ type Proposed = (usize, Option<FileType>, Option<f64>);
 
 /// Lists the models to make: the best by `costs`, the largest named type that is small enough with all layers, and as few
 /// layers as are small enough in the types that they have.
-fn proposals(model: &Model, task: &Task<'_>, costs: &Costs) -> Result<Vec<Proposed>> {
+fn proposals(model: &Model, target: &Target<'_>, costs: &Costs) -> Result<Vec<Proposed>> {
     let mut best = Vec::new();
-    for (removed, _) in task.removals {
-        let size = |types: &PartTypes| task.size(model, *removed, FileType::of_parts(*types)).ok();
-        best.extend(costs.best(*removed, task.limit, size));
+    for (removed, _) in target.removals {
+        let size = |types: &PartTypes| target.size(model, *removed, FileType::of_parts(*types)).ok();
+        best.extend(costs.best(*removed, target.limit, size));
     }
     best.sort_by(|a, b| a.kl.total_cmp(&b.kl));
     let mut proposed: Vec<Proposed> = best
@@ -314,11 +314,11 @@ fn proposals(model: &Model, task: &Task<'_>, costs: &Costs) -> Result<Vec<Propos
             proposed.push(each);
         }
     };
-    if let Some((all, _)) = task.removals.first() {
+    if let Some((all, _)) = target.removals.first() {
         let mut named: Option<(u64, FileType)> = None;
         for dtype in FileType::all().filter(|dtype| matches!(dtype.element(), Element::Block(_))) {
-            let bytes = task.size(model, *all, Some(dtype))?;
-            if bytes <= task.limit && named.is_none_or(|(most, _)| bytes > most) {
+            let bytes = target.size(model, *all, Some(dtype))?;
+            if bytes <= target.limit && named.is_none_or(|(most, _)| bytes > most) {
                 named = Some((bytes, dtype));
             }
         }
@@ -326,7 +326,7 @@ fn proposals(model: &Model, task: &Task<'_>, costs: &Costs) -> Result<Vec<Propos
             add((*all, Some(dtype), None));
         }
     }
-    if let Some(enough) = task.enough(model, None)? {
+    if let Some(enough) = target.enough(model, None)? {
         add((enough, None, Some(costs.removal(enough))));
     }
     Ok(proposed)
