@@ -98,7 +98,7 @@ pub use files::sink::OutputFolder;
 pub use files::source::ByteSource;
 pub use model::weights::file_type::FileType;
 pub use model::weights::part_types::PartTypes;
-pub use model::weights::storage::Requantise;
+pub use model::weights::storage::{Requantise, Rounding};
 pub use model::{Config, Model};
 pub use plan::{MergePlan, Method, PlanOptions};
 pub use protocol::events::{Event, Observer, Silent};

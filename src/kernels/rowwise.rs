@@ -40,6 +40,31 @@ pub fn centred(kind: NormKind, x: Tensor<2>) -> Tensor<2> {
     }
 }
 
+/// Largest magnitude of a number of 8 bits that rows are rounded to.
+const LARGEST_BYTE: f32 = 127.0;
+
+/// Rounds each row of `x` `[n, width]` to 8 bits: to whole multiples of the scale with which its largest magnitude is 127.
+/// Programs that multiply matrices of 8 bits do so with what they multiply (vLLM, `scaled_int8_quant`, dynamic and
+/// symmetric).
+///
+/// # Errors
+/// [`Error::Internal`] if a tensor of the CPU is not `f32`.
+pub fn rounded_to_bytes(x: Tensor<2>) -> Result<Tensor<2>> {
+    let device = x.device();
+    if !is_host(&device) {
+        let scale = x.clone().abs().max_dim(1).clamp_min(f32::MIN_POSITIVE * LARGEST_BYTE) / LARGEST_BYTE;
+        return Ok((x / scale.clone()).round() * scale);
+    }
+    let [n_rows, width] = x.dims();
+    let mut values = host(x)?;
+    for_rows(&mut values, width, |row| {
+        let largest = row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let scale = largest.max(f32::MIN_POSITIVE * LARGEST_BYTE) / LARGEST_BYTE;
+        row.iter_mut().for_each(|x| *x = (*x / scale).round_ties_even() * scale);
+    });
+    Ok(Tensor::from_data(TensorData::new(values, [n_rows, width]), &device))
+}
+
 /// Computes `weight * x / sqrt(mean(x^2) + epsilon)` over each row of `x` `[n, width]`, for a LayerNorm of `x - mean(x)`;
 /// `weight` is `[1, width]`.
 ///
@@ -302,6 +327,17 @@ pub fn exp(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_rounded_each_by_its_largest_number() {
+        let rows = vec![127.0f32, 0.4, -2.6, 0.0, 0.0, 0.0, -0.254, 0.001, 0.127];
+        let x = Tensor::<2>::from_data(TensorData::new(rows, [3, 3]), &Device::flex());
+        let rounded = host(rounded_to_bytes(x).unwrap()).unwrap();
+        let expected = [127.0, 0.0, -3.0, 0.0, 0.0, 0.0, -0.254, 0.0, 0.128];
+        for (a, b) in rounded.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-6, "{rounded:?}");
+        }
+    }
 
     #[test]
     fn exp_is_right_to_two_units_in_the_last_place() {

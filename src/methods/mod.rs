@@ -6,6 +6,7 @@ pub mod importances;
 pub mod kept;
 pub mod operators;
 pub mod outcome;
+pub mod quantise;
 mod resources;
 pub mod selection;
 pub mod sizing;

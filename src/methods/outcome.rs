@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::experts;
-use super::importances::weighted;
 use super::kept::rounds::{Rounds, key};
 use super::operators::{build, kept_groups};
+use super::quantise::{Finished, finished, quantised};
 use super::selection::Selector;
 use super::walk::span::Built;
 use crate::Result;
@@ -165,18 +165,21 @@ async fn finish(
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());
-    let (layers, importances) = weighted(context, resources, layers).await?;
-    // Steps were measured with all experts.
-    let last = plan.steps.last().filter(|_| plan.kept_experts.is_empty() && importances.is_none());
+    let Finished { layers, importances, is_quantised, remarks } =
+        finished(context, resources, layers).await?;
+    warnings.extend(remarks);
+    // Steps were measured with all experts, and with weights that were rounded to the nearest.
+    let as_measured = plan.kept_experts.is_empty() && importances.is_none() && !is_quantised;
+    let last = plan.steps.last().filter(|_| as_measured);
     let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));
     let (merged, dropped, perplexity) = match (last, judge) {
         (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),
-        (_, None) => quality_of(calibration, &plan, &layers).await?,
+        (_, None) => quality_of(calibration, (context, resources), &plan, &layers).await?,
         (_, Some(judge)) => {
-            let context = Context { sequences: &judge.sequences, ..*context };
+            let judging = Context { sequences: &judge.sequences, ..*context };
             let reference =
-                Reference::new(&context, calibration.output(), &judge.stream, &judge.scores).await?;
-            quality_of(&reference, &plan, &layers).await?
+                Reference::new(&judging, calibration.output(), &judge.stream, &judge.scores).await?;
+            quality_of(&reference, (context, resources), &plan, &layers).await?
         }
     };
     let has_all = plan.kept_experts.is_empty();
@@ -195,9 +198,11 @@ async fn finish(
 }
 
 /// Returns the quality of the model of `layers`, the quality of the model from which the absorbed layers of
-/// `plan` are dropped instead, and the perplexity of the original.
+/// `plan` are dropped instead, and the perplexity of the original. Both are rounded by what their inputs are on the text of
+/// `calibration`, if they are.
 async fn quality_of(
     reference: &Reference<'_>,
+    (calibration, resources): (&Context<'_>, &Resources<'_>),
     plan: &MergePlan,
     layers: &[NewLayer],
 ) -> Result<(Quality, Quality, f64)> {
@@ -215,6 +220,7 @@ async fn quality_of(
                     |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
                 kept = pairs.map(alike).collect();
             }
+            let kept = quantised(calibration, resources, kept).await?.layers;
             reference.qualities_of([layers, kept]).await?
         }
     };

@@ -37,7 +37,7 @@ pub struct Packing {
     pub schemes: Vec<(Vec<String>, Scheme)>,
     /// Patterns of the matrices that are not packed.
     pub ignored: Vec<String>,
-    /// Whether the settings tell to round activations too, which is not done here.
+    /// Whether the settings tell to round activations too, to 8 bits, each token by itself.
     pub rounds_activations: bool,
     /// The settings as the files declare them, kept to write those of a compressed model; `None` for settings that are
     /// made anew, whose patterns are of the new model already.

@@ -6,14 +6,14 @@ use super::text::{Draw, PointRule};
 use crate::demo;
 use crate::format::Container;
 use crate::format::element::Element;
-use crate::format::packed::Int4;
+use crate::format::packed::{Codes, PackedType};
 use crate::maths::manifold::Normalise;
 use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::fingerprint::Fnv;
 use crate::model::open::TensorEntry;
 use crate::model::weights::file_type::FileType;
-use crate::model::weights::storage::{Requantise, Storage};
+use crate::model::weights::storage::{Requantise, Rounding, Storage};
 use crate::plan::METHODS;
 use crate::{Error, Result};
 
@@ -240,7 +240,11 @@ pub struct WriteOptions {
     /// Type in which the projections of a Hugging Face folder are packed, as compressed-tensors packs them; all else keeps
     /// its type. `None` packs nothing anew. Not beside [`dtype`](Self::dtype).
     #[serde(with = "pack", skip_serializing_if = "Option::is_none")]
-    pub pack: Option<Int4>,
+    pub pack: Option<PackedType>,
+    /// How weights are rounded to the grids of [`pack`](Self::pack); `None` for what
+    /// [`usual_rounding`](Self::usual_rounding) says, or to the nearest without a calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Rounding>,
     /// Most bytes of tensor data in a shard.
     pub max_shard_bytes: u64,
     /// Kind of file; `None` is that of the original.
@@ -255,14 +259,29 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Returns the container and element type in which the tensors of `model` will be stored.
     pub fn storage(&self, model: &Model) -> Storage {
-        let pack = self.pack.map(|pack| pack.scheme(packable(model).map(|(_, [_, columns])| columns)));
+        let rounding = self.rounding();
+        let widths = packable(model).map(|(_, [_, columns])| columns);
+        let pack = self.pack.map(|pack| pack.scheme(widths, rounding != Rounding::Awq));
         Storage {
             container: self.container.unwrap_or(model.container()),
             dtype: self.dtype,
             requantise: self.requantise,
             weighted: self.importances,
             pack,
+            rounding,
         }
+    }
+
+    /// Returns how weights are rounded where nothing is chosen: as measures best with a calibration text.
+    pub fn usual_rounding(pack: PackedType) -> Rounding {
+        match pack.codes {
+            Codes::Int4 | Codes::GptqInt4 => Rounding::Gptq,
+            Codes::Int8 => Rounding::SmoothQuant,
+        }
+    }
+
+    fn rounding(&self) -> Rounding {
+        self.pack.map_or(Rounding::Nearest, |pack| self.rounding.unwrap_or(Self::usual_rounding(pack)))
     }
 
     /// Returns the file type of the whole model; `None` if at least the copied tensors keep their types.
@@ -278,6 +297,12 @@ impl WriteOptions {
     pub fn check(&self, model: &Model) -> Result<()> {
         if let Some(pack) = self.pack {
             return self.check_packed(model, pack);
+        }
+        if let Some(rounding) = self.rounding {
+            return Err(Error::Usage(format!(
+                "rounding {rounding} is of matrices that are packed, and none are: choose the type int4 or int8 too, or \
+                 leave the rounding out"
+            )));
         }
         if self.requantise == Requantise::Computed && self.dtype.is_some() && model.config.packing.is_some() {
             return Err(Error::Usage(
@@ -298,7 +323,7 @@ impl WriteOptions {
         Ok(())
     }
 
-    fn check_packed(&self, model: &Model, pack: Int4) -> Result<()> {
+    fn check_packed(&self, model: &Model, pack: PackedType) -> Result<()> {
         let Storage { container, pack: scheme, .. } = self.storage(model);
         if let Some(dtype) = self.dtype {
             return Err(Error::Usage(format!("{pack} and {dtype} are two types; choose one of them")));
@@ -307,6 +332,29 @@ impl WriteOptions {
             return Err(Error::Usage(format!(
                 "{pack} is for Hugging Face folders, and the result would be a GGUF file: name a folder, or choose q4_k or \
                  another type of GGUF files"
+            )));
+        }
+        let architecture = model.config.hugging_face_architecture();
+        let is_joined = |entry: &TensorEntry| entry.id.joined(Container::Safetensors, architecture).is_some();
+        if let Some((entry, _)) = packable(model).find(|(entry, _)| is_joined(entry)) {
+            return Err(Error::Usage(format!(
+                "{pack} is not for this architecture, whose folders hold several matrices in one tensor, such as {}; \
+                 choose f16 or bf16",
+                model.describe(entry.id)
+            )));
+        }
+        let fits = match pack.codes {
+            Codes::Int4 | Codes::GptqInt4 => [Rounding::Gptq, Rounding::Awq].as_slice(),
+            Codes::Int8 => &[Rounding::SmoothQuant],
+        };
+        if let Some(rounding) =
+            self.rounding.filter(|each| *each != Rounding::Nearest && !fits.contains(each))
+        {
+            let fits: Vec<&str> = fits.iter().map(|each| each.name()).collect();
+            return Err(Error::Usage(format!(
+                "rounding {rounding} is not for {pack}; choose {} or {}, or leave the rounding out",
+                Rounding::Nearest,
+                fits.join(" or ")
             )));
         }
         let misfit = |(entry, shape)| Some((entry, scheme?.misfit(shape)?));
@@ -346,6 +394,7 @@ impl Default for WriteOptions {
             dtype: None,
             requantise: Requantise::All,
             pack: None,
+            rounding: None,
             max_shard_bytes: 5_000_000_000,
             container: None,
             name: None,
@@ -367,16 +416,16 @@ fn packable(model: &Model) -> impl Iterator<Item = (&TensorEntry, [usize; 2])> +
 mod pack {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::format::packed::Int4;
+    use crate::format::packed::PackedType;
 
-    pub fn serialize<S: Serializer>(x: &Option<Int4>, s: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(x: &Option<PackedType>, s: S) -> Result<S::Ok, S::Error> {
         match x {
             None => s.serialize_none(),
             Some(pack) => s.collect_str(pack),
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Int4>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PackedType>, D::Error> {
         let name = Option::<String>::deserialize(d)?;
         name.map(|name| name.parse()).transpose().map_err(serde::de::Error::custom)
     }

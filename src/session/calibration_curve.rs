@@ -7,8 +7,8 @@ use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::forward::stream::Stream;
 use crate::methods::Resources;
-use crate::methods::importances::weighted;
 use crate::methods::operators::build;
+use crate::methods::quantise::finished;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::Event;
@@ -66,7 +66,7 @@ async fn point(
     let part = Context { sequences: &sequences, ..*context };
     let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
     let built = build(&part, resources, plan, &stream).await?;
-    let (layers, _) = weighted(&part, resources, built.layers).await?;
+    let layers = finished(&part, resources, built.layers).await?.layers;
     let scores = reference.scores_of(layers).await?;
     Ok(CalibrationPoint {
         sequences: sequences.count(),

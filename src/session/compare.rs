@@ -8,9 +8,9 @@ use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::methods::Resources;
-use crate::methods::importances::weighted;
 use crate::methods::operators::build;
 use crate::methods::operators::{kept_groups, supports};
+use crate::methods::quantise::{Finished, finished};
 use crate::methods::selection::Selector;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
@@ -85,7 +85,7 @@ async fn in_type(
         let start = Instant::now();
         let layers = NewLayer::originals(model);
         let bytes = planned_bytes(model, &layers, output)?;
-        let (layers, _) = weighted(context, resources, layers).await?;
+        let layers = finished(context, resources, layers).await?.layers;
         let scores = reference.scores_of(layers).await?;
         comparing.originals.push(StoredOriginal {
             dtype: output.dtype,
@@ -163,7 +163,8 @@ async fn measure(
     let built = build(context, resources, &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, output)?;
-    let (layers, _) = weighted(context, resources, built.layers).await?;
+    let Finished { layers, remarks, .. } = finished(context, resources, built.layers).await?;
+    row.warnings.extend(remarks);
     let config = &context.model.config;
     let less = (config.parameters_per_layer() + config.input_parameters()) * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);

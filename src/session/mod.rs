@@ -293,6 +293,7 @@ impl Session {
             fit_bytes: self.fit_bytes,
             // An importance matrix that was given need not be collected.
             collecting: self.imatrix.is_none().then_some(output),
+            output,
         }
     }
 

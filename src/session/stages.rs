@@ -5,22 +5,24 @@ use web_time::Instant;
 use super::bounds::{bound, check_plan};
 use super::calibration_curve::calibration_curve;
 use super::compare::{Comparing, compare, methods};
-use super::{Calibrated, Planned, RunOptions, Session};
+use super::{Calibrated, Planned, RunOptions, Session, before_similarity};
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::kept_layers;
 use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
 use crate::forward::context::Context;
 use crate::forward::sequences::sequences;
-use crate::methods::importances::{weighted, weighted_by};
+use crate::methods::importances::weighted_by;
 use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::operators::{kept_groups, supports};
 use crate::methods::outcome::{Outcome, make_plan, measure_plan};
+use crate::methods::quantise::finished;
 use crate::methods::{Resources, Weighing, experts};
 use crate::model::config::LayerKind;
 use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::storage::Rounding;
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::protocol::compare::CompareReport;
 use crate::protocol::events::Observer;
@@ -365,24 +367,28 @@ impl Session {
         }
         if !plan.operator.needs_activations() {
             let layers = mixed_layers(plan, &self.model.config)?;
-            return match (&self.imatrix, &self.calibrated) {
-                _ if !options.importances => Ok(layers),
-                (Some(given), _) => {
-                    weighted_by(&self.model, options.storage(&self.model), layers, &given.importances)
+            let layers = match &self.imatrix {
+                Some(given) if options.importances => {
+                    weighted_by(&self.model, options.storage(&self.model), layers, &given.importances)?
                 }
-                (None, Some(calibrated)) => {
+                _ => layers,
+            };
+            return match (&self.calibrated, options.rounding) {
+                (Some(calibrated), _) => {
                     let context = self.context(calibrated, options, observer);
-                    Ok(weighted(&context, &self.resources(options), layers).await?.0)
+                    Ok(finished(&context, &self.resources(options), layers).await?.layers)
                 }
-                // A plan from elsewhere can be carried out without a calibration text, and then without importances.
-                (None, None) => Ok(layers),
+                (None, Some(rounding)) if rounding != Rounding::Nearest => Err(before_similarity()),
+                // A plan from elsewhere can be carried out without a calibration text, and then without importances and
+                // with weights that are rounded to the nearest.
+                (None, _) => Ok(layers),
             };
         }
         let calibrated = self.calibrated()?;
         let context = self.context(calibrated, options, observer);
         let resources = self.resources(options);
         let built = build(&context, &resources, plan, &calibrated.stream).await?;
-        Ok(weighted(&context, &resources, built.layers).await?.0)
+        Ok(finished(&context, &resources, built.layers).await?.layers)
     }
 
     /// Writes the model of `plan`, with its recipe and a model card, into `folder`.

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use super::{gguf, jobs::jobs};
 use crate::format::Container;
+use crate::format::packed::Layout;
 use crate::model::architectures::Windows;
 use crate::model::config::hugging_face::CONFIG_NAME;
 use crate::model::rope::{RopeScaling, Yarn};
 use crate::model::tokenizer::gguf::CHAT_TEMPLATE_KEY;
 use crate::model::weights::new_layer::NewLayer;
-use crate::model::weights::storage::Storage;
+use crate::model::weights::storage::{Rounding, Storage};
 use crate::model::{Config, Model};
 use crate::plan::periodic;
 use crate::protocol::options::WriteOptions;
@@ -75,9 +76,26 @@ pub async fn check_output(model: &Model, options: &WriteOptions) -> Result<Vec<S
 /// Makes a note on the matrices that are packed in files stored as `storage` says, if any are.
 fn note_on_packing(model: &Model, storage: Storage) -> Option<String> {
     if let Some(scheme) = storage.pack {
+        let (layout, besides) = match scheme.layout {
+            Layout::Bytes => (
+                "compressed-tensors, int-quantized",
+                " What they multiply is rounded to 8 bits too, each token by itself (W8A8), by programs that run such \
+                 files so, such as vLLM, and where the model is measured here.",
+            ),
+            Layout::Gptq { .. } => ("GPTQ", ""),
+            _ => ("compressed-tensors, pack-quantized", ""),
+        };
+        let rounding = match storage.rounding {
+            Rounding::Nearest => "each weight rounded to the nearest",
+            Rounding::Gptq => "rounded by GPTQ on the calibration text",
+            Rounding::Awq => "rounded by AWQ on the calibration text",
+            Rounding::SmoothQuant => {
+                "each weight rounded to the nearest after SmoothQuant on the calibration text"
+            }
+        };
         return Some(format!(
-            "The projections are stored as {scheme} that share a scale (compressed-tensors, pack-quantized), each weight \
-             rounded to the nearest; all else keeps its type."
+            "The projections are stored as {scheme} that share a scale ({layout}), {rounding}; all else keeps its \
+             type.{besides}"
         ));
     }
     let packing = storage.packing(&model.config)?;

@@ -14,6 +14,7 @@ use crate::files::source::{SharedSource, read_checked};
 use crate::format::Container;
 use crate::format::element::{Element, check_finite};
 use crate::format::index::split_into_shards;
+use crate::format::packed::{Rounded, Scheme};
 use crate::format::stored::Stored;
 use crate::format::turns::{MXFP4_WEIGHTS, blocks_put_together, put_together};
 use crate::maths::mix::Mix;
@@ -399,10 +400,9 @@ async fn whole(model: &Model, job: &Job<'_>, container: Container, reads: &mut R
             in_form(model, job, Stored { element: entry.element, bytes }, container)
         }
         Content::Packed(job, scheme, piece) => {
-            let stored = matrix(model, job, container, reads).await?;
             let columns = job.shape.last().map_or(1, |n| *n as usize);
-            let rounded = round_rows(*scheme, columns, &stored).map_err(|e| e.in_tensor(&job.name))?;
-            let pieces = scheme.assemble(stored.element, columns, &rounded)?;
+            let rounded = rounded(model, job, *scheme, container, reads).await?;
+            let pieces = scheme.assemble(job.element, columns, &rounded)?;
             let found = pieces.into_iter().find(|(each, _)| each == piece);
             let (_, bytes) = found.or_internal("a scheme lacks a piece of its own")?;
             Ok(Stored { element: job.element, bytes })
@@ -416,16 +416,51 @@ async fn whole(model: &Model, job: &Job<'_>, container: Container, reads: &mut R
     }
 }
 
-/// Makes the values of a matrix, which may hold the rows of several tensors.
-async fn matrix(model: &Model, job: &Job<'_>, container: Container, reads: &mut Reads) -> Result<Stored> {
-    let Content::Joined(parts) = &job.content else {
-        return Box::pin(whole(model, job, container, reads)).await;
+/// Rounds a matrix, which may hold the rows of several tensors, to the grid of `scheme`, where it is not rounded already.
+async fn rounded(
+    model: &Model,
+    job: &Job<'_>,
+    scheme: Scheme,
+    container: Container,
+    reads: &mut Reads,
+) -> Result<Rounded> {
+    let parts = match &job.content {
+        Content::Joined(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(job),
     };
-    let mut bytes = Vec::with_capacity(job.bytes as usize);
+    let mut pieces = Vec::with_capacity(parts.len());
     for part in parts {
-        bytes.extend(Box::pin(whole(model, part, container, reads)).await?.bytes);
+        let known = match &part.content {
+            Content::Computed(layer, role) => layer.packed(*role),
+            _ => None,
+        };
+        pieces.push(match known {
+            Some(matrix) if matrix.scheme == scheme => in_order(part, matrix.rounded()),
+            Some(_) => Err(Error::internal("a matrix was rounded to another grid than it is stored in")),
+            None => {
+                let stored = Box::pin(whole(model, part, container, reads)).await?;
+                let columns = part.shape.last().map_or(1, |n| *n as usize);
+                round_rows(scheme, columns, &stored).map_err(|e| e.in_tensor(&part.name))
+            }
+        });
     }
-    Ok(Stored { element: job.element, bytes })
+    Rounded::stack(pieces)
+}
+
+/// Puts the rows of a matrix in the order in which the new files hold them.
+fn in_order(job: &Job<'_>, rounded: Rounded) -> Result<Rounded> {
+    let [from, to] = job.forms;
+    let [rows, columns] = job.shape[..] else {
+        return Err(Error::internal("a tensor that is packed is no matrix"));
+    };
+    if from.order == to.order {
+        return Ok(rounded);
+    }
+    // A matrix of one column, which is the number of its row.
+    let numbers: Vec<f32> = (0..rows).map(|row| row as f32).collect();
+    let places = to.write(from.read(Stored::from_f32(&numbers))?)?.to_f32()?;
+    let places: Vec<usize> = places.into_iter().map(|row| row as usize).collect();
+    rounded.reordered(columns as usize, &places)
 }
 
 /// Makes the bytes of the tensors `parts` of one expert, whose rows lie in turns.

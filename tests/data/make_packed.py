@@ -5,7 +5,8 @@ usage: make_packed.py TOKENIZER TARGET
 TOKENIZER is a folder with tokenizer.json and tokenizer_config.json (tests/data/models/stories260K). TARGET gets a Hugging
 Face directory for each variant, with `golden.safetensors` beside the model: `plain.NAME`, the weights of layer 1 as loaders
 make floats of them; `token_ids`; and by transformers in f32 with these floats `embedding`, `layer_N` (the states after layer
-N) and `nll` of the next tokens.
+N) and `nll` of the next tokens. Where the settings tell to round activations (`ct_w8a8`), what these matrices multiply is
+rounded to 8 bits, each token by itself, with the scale of its largest magnitude / 127, as vLLM does.
 
 Packages: torch, transformers, compressed-tensors 0.20 (with loguru and psutil). Pieces of compressed-tensors are packed and
 unpacked by its own functions; those of GPTQ and AWQ from the definition of their layouts (AutoGPTQ's `QuantLinear.pack`,
@@ -157,6 +158,12 @@ VARIANTS = {
              "modules_to_not_convert": ["lm_head", "model.layers.2.self_attn.v_proj"]}),
 }
 
+def rounded_to_bytes(_, inputs):
+    x, = inputs
+    scale = x.abs().amax(-1, keepdim=True) / 127
+    return (x / scale).round() * scale,
+
+
 for variant, (dtype, pack, plain_modules, quantisation) in VARIANTS.items():
     folder = target / variant
     shutil.rmtree(folder, ignore_errors=True)
@@ -168,6 +175,8 @@ for variant, (dtype, pack, plain_modules, quantisation) in VARIANTS.items():
             if variant == "gptq_ordered" and name.endswith("v_proj.weight"):
                 is_linear = False
             if is_linear and module not in plain_modules:
+                if variant == "ct_w8a8":
+                    model.get_submodule(module).register_forward_pre_hook(rounded_to_bytes)
                 pieces, plain = pack(parameter.detach().clone())
                 stored |= {module + end: piece for end, piece in pieces.items()}
                 assert plain.dtype == dtype

@@ -25,7 +25,7 @@ use crate::common::{Files, MemoryFolder, cpu, data, open_files, run, sources};
 /// Largest difference from transformers in a state, and in the likelihood of a token.
 const TOLERANCE: f32 = 1e-4;
 
-const FIXTURES: [&str; 36] = [
+pub const FIXTURES: [&str; 36] = [
     "qwen2",
     "qwen3",
     "smollm3",

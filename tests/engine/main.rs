@@ -36,6 +36,7 @@ mod periods;
 mod picture;
 mod plan;
 mod planted;
+mod quantise;
 mod self_text;
 mod sentence_piece;
 #[cfg(feature = "gpu")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use laminate::format::Container;
 use laminate::format::element::Element;
-use laminate::format::packed::{Int4, Layout, Scheme};
+use laminate::format::packed::{Layout, PackedType, Scheme};
 use laminate::internals::evaluate::predict;
 use laminate::internals::forward::pass::Pass;
 use laminate::internals::forward::runner::Runner;
@@ -62,7 +62,7 @@ fn write(files: &Files, plan: &MergePlan, options: &WriteOptions) -> laminate::R
     Ok(files)
 }
 
-fn stored(dtype: Option<Element>, pack: Option<Int4>) -> WriteOptions {
+fn stored(dtype: Option<Element>, pack: Option<PackedType>) -> WriteOptions {
     WriteOptions {
         dtype: dtype.map(Into::into),
         pack,
@@ -154,7 +154,7 @@ fn the_report_says_how_weights_are_stored() {
         assert!(report.notes.iter().any(|note| note.contains("are packed")), "{:?}", report.notes);
     }
     let notes = ModelReport::new(&open_files(&packed("ct_w8a8")).unwrap()).notes;
-    assert!(notes.iter().any(|note| note.contains("round activations to 8 bits too")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("multiply to 8 bits too")), "{notes:?}");
 }
 
 #[test]
@@ -167,14 +167,15 @@ fn a_model_without_its_packing_computes_the_same() {
         assert!(config(&plain).get("quantization_config").is_none());
         let names: Vec<String> = tensors(&plain).into_keys().collect();
         assert!(names.iter().all(|name| name.ends_with(".weight")) && names.len() == 38, "{names:?}");
-        assert_eq!(likelihoods_of(&plain), likelihoods_of(&files), "{variant}");
+        // What W8A8 multiplies is rounded only while it is packed.
+        assert_eq!(likelihoods_of(&plain) == likelihoods_of(&files), variant != "ct_w8a8", "{variant}");
         // And as it was, byte for byte.
         let same = write(&files, &plan, &stored(None, None)).unwrap();
         assert_eq!(tensors(&same), tensors(&files), "{variant}");
         assert_eq!(config(&same)["quantization_config"], config(&files)["quantization_config"]);
         let gguf = WriteOptions { container: Some(Container::Gguf), ..WriteOptions::default() };
         let gguf = write(&files, &plan, &gguf).unwrap();
-        let [close, exact] = [likelihoods_of(&gguf), likelihoods_of(&files)];
+        let [close, exact] = [likelihoods_of(&gguf), likelihoods_of(&plain)];
         for (ours, theirs) in close.iter().zip(&exact) {
             assert!((ours - theirs).abs() < 1e-5, "{variant}: {ours} {theirs}");
         }
@@ -298,13 +299,13 @@ fn any_model_can_be_packed() {
 fn types_that_do_not_fit_are_refused_before_the_work() {
     let model = open_files(&packed("ct_int8")).unwrap();
     let check = |options: &WriteOptions| options.check(&model).unwrap_err().to_string();
-    let packed = |name: &str| Some(name.parse::<Int4>().unwrap());
+    let packed = |name: &str| Some(name.parse::<PackedType>().unwrap());
     let message = check(&stored(None, packed("int4-g64")));
     assert!(message.contains("cannot be stored as int4-g64") && message.contains("width of 32"), "{message}");
     let gguf = WriteOptions { container: Some(Container::Gguf), ..stored(None, packed("int4")) };
     assert!(check(&gguf).contains("for Hugging Face folders"));
     assert!(check(&stored(Some(Element::F16), packed("int4"))).contains("two types"));
-    assert!("int4-g7".parse::<Int4>().is_err());
+    assert!("int4-g7".parse::<PackedType>().is_err());
     let narrow = open_files(&files("stories260K")).unwrap();
     let message = stored(None, packed("int4")).check(&narrow).unwrap_err().to_string();
     assert!(message.contains("groups of 32 do not divide its width of 172"), "{message}");
@@ -314,7 +315,7 @@ fn types_that_do_not_fit_are_refused_before_the_work() {
 fn what_every_method_measures_is_what_is_written() {
     for variant in ["gptq", "ct_int4", "awq"] {
         for method in ["mka", "shortgpt", "laminate"] {
-            for pack in [None, Some(Int4 { group: None })] {
+            for pack in [None, Some("int4".parse::<PackedType>().unwrap())] {
                 let model = open_files(&packed(variant)).unwrap();
                 let (said, measured, files) =
                     architectures::written(model, method, &stored(None, pack)).unwrap();

@@ -14,6 +14,7 @@ const GGUF: WriteOptions = WriteOptions {
     container: Some(Container::Gguf),
     requantise: laminate::Requantise::All,
     pack: None,
+    rounding: None,
     max_shard_bytes: 5_000_000_000,
     name: None,
     importances: true,

@@ -72,12 +72,13 @@ export const planOptions = openRecord<PlanOptions>({
 })
 
 export const writeOptions: Check<WriteOptions> = (value, at) => {
-  const { container: kind, name, pack, ...rest } = openRecord({
+  const { container: kind, name, pack, rounding, ...rest } = openRecord({
     dtype: numberType, max_shard_bytes: number(1), container: nullable(container), name: nullable(text),
     requantise: otherwise<'all' | 'computed' | undefined>(oneOf('all', 'computed'), undefined), importances: otherwise<boolean | undefined>(flag, undefined),
-    pack: otherwise<WriteOptions['pack']>(oneOf('int4', 'int4-g128', 'int4-g64', 'int4-g32'), undefined),
+    pack: otherwise<WriteOptions['pack']>(oneOf('int4', 'int4-g128', 'int4-g64', 'int4-g32', 'gptq-int4', 'gptq-int4-g128', 'gptq-int4-g64', 'gptq-int4-g32', 'int8'), undefined),
+    rounding: otherwise<WriteOptions['rounding']>(oneOf('nearest', 'gptq', 'awq', 'smoothquant'), undefined),
   })(value, at)
-  return { ...rest, container: kind ?? 'safetensors', ...(pack === undefined ? {} : { pack }), ...(name === null ? {} : { name }) }
+  return { ...rest, container: kind ?? 'safetensors', ...(pack === undefined ? {} : { pack }), ...(rounding === undefined ? {} : { rounding }), ...(name === null ? {} : { name }) }
 }
 
 const quality = record<Quality>({ perplexity: maybeInfinite, kl: nullable(number()), top1_agreement: nullable(share), collapsed: flag })

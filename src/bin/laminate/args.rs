@@ -9,7 +9,7 @@ mod text;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use laminate::format::packed::Int4;
+use laminate::format::packed::PackedType;
 use laminate::{Error, FileType, Result, demo};
 
 /// Result of a parser of one argument, whose error is a sentence.
@@ -116,12 +116,12 @@ pub struct OutputArgs {
 }
 
 /// Parses the argument `--dtype`: a file type, a type in which matrices are packed, or `keep`.
-fn output_type(name: &str) -> Result<(Option<FileType>, Option<Int4>)> {
+fn output_type(name: &str) -> Result<(Option<FileType>, Option<PackedType>)> {
     match (name, name.parse()) {
         ("keep", _) => Ok((None, None)),
         (_, Ok(pack)) => Ok((None, Some(pack))),
         (name, _) => {
-            let packed: Vec<String> = Int4::all().map(|each| each.to_string()).collect();
+            let packed: Vec<String> = PackedType::all().map(|each| each.to_string()).collect();
             let refused = |e| Error::Usage(format!("--dtype: {e}, and so are {}", packed.join(", ")));
             name.parse().map(|file_type| (Some(file_type), None)).map_err(refused)
         }

@@ -23,6 +23,29 @@ pub struct Rounded {
 }
 
 impl Rounded {
+    /// Returns the matrix, whose rows have `columns` weights, with its rows in another order: `places[i]` is the row that
+    /// becomes row `i`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if there is no such row.
+    pub fn reordered(&self, columns: usize, places: &[usize]) -> Result<Self> {
+        let rows = self.codes.len() / columns.max(1);
+        let groups = self.scales.len() / rows.max(1);
+        fn rows_at<T: Copy>(values: &[T], width: usize, places: &[usize]) -> Option<Vec<T>> {
+            let mut all = Vec::with_capacity(values.len());
+            for place in places {
+                all.extend_from_slice(values.get(place * width..(place + 1) * width)?);
+            }
+            Some(all)
+        }
+        let missing = "a row of a rounded matrix is missing";
+        Ok(Self {
+            codes: rows_at(&self.codes, columns, places).or_internal(missing)?,
+            scales: rows_at(&self.scales, groups, places).or_internal(missing)?,
+            zeros: rows_at(&self.zeros, groups, places).or_internal(missing)?,
+        })
+    }
+
     /// Puts the pieces of a matrix, each of whole rows, one below the other.
     ///
     /// # Errors
@@ -86,6 +109,22 @@ impl Scheme {
         best.map(|(_, scale, zero)| (scale, zero)).or_internal("no scale was tried")
     }
 
+    /// Returns the scale, a number of the type `element`, and the zero point of the grid that reaches from the smallest to
+    /// the largest of `weights`, or of zero, where all are held within `share` of their largest magnitude.
+    ///
+    /// # Errors
+    /// [`Error::Numeric`] if the scale is too large for `element`.
+    pub fn held_grid(self, element: Element, weights: &[f32], share: f32) -> Result<(f32, u8)> {
+        let most = share * weights.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let low = weights.iter().copied().fold(0.0, f32::min).max(-most);
+        let high = weights.iter().copied().fold(0.0, f32::max).min(most);
+        let scale = match self.symmetric {
+            true => high.max(-low) / f32::from(self.middle() - 1),
+            false => (high - low) / f32::from(self.largest() - self.smallest_zero()),
+        };
+        self.grid(element, scale, low)
+    }
+
     /// Returns the grid with the scale nearest to `scale` that `element` has, and the zero point with which the grid
     /// begins at `low`. Where weights are so small that the scale would be zero, all of them become zero.
     fn grid(self, element: Element, scale: f32, low: f32) -> Result<(f32, u8)> {
@@ -107,12 +146,12 @@ impl Scheme {
     }
 
     /// Returns the code of the number nearest to `x`.
-    pub(crate) fn code(self, x: f32, scale: f32, zero: u8) -> u8 {
+    pub fn code(self, x: f32, scale: f32, zero: u8) -> u8 {
         ((x / scale).round_ties_even() + f32::from(zero)).clamp(0.0, f32::from(self.largest())) as u8
     }
 
     /// Returns the number that `code` stands for.
-    pub(crate) fn number_of(self, code: u8, scale: f32, zero: u8) -> f32 {
+    pub fn number_of(self, code: u8, scale: f32, zero: u8) -> f32 {
         f32::from(i16::from(code) - i16::from(zero)) * scale
     }
 

@@ -215,43 +215,85 @@ impl Scheme {
     }
 }
 
-/// A type that matrices of a Hugging Face folder can be packed in on request: compressed-tensors' `pack-quantized` with 4
-/// bits, symmetric, in groups of columns. Its names are `int4`, and `int4-g128` and its likes for certain groups.
+/// A type that the matrices of a Hugging Face folder can be packed in on request.
+///
+/// | name | stored as |
+/// |---|---|
+/// | `int4` | compressed-tensors' `pack-quantized` with 4 bits, in groups of columns |
+/// | `gptq-int4` | the same numbers in the layout of GPTQ |
+/// | `int8` | compressed-tensors' `int-quantized` with 8 bits, a scale for each row; what a product reads is rounded to 8 bits too, each token by itself (W8A8) |
+///
+/// The first two have groups of the largest of [`GROUPS`](Self::GROUPS) that divides all widths, or of a size that
+/// the name says: `int4-g128` and its likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Int4 {
-    /// Columns that share a scale; `None` for the largest of [`GROUPS`](Self::GROUPS) that divides all widths.
+pub struct PackedType {
+    /// How codes are stored.
+    pub codes: Codes,
+    /// Columns that share a scale; `None` for the largest of [`GROUPS`](Self::GROUPS) that divides all widths, or for
+    /// whole rows.
     pub group: Option<usize>,
 }
 
-impl Int4 {
-    /// Sizes of groups, which all loaders know.
-    pub const GROUPS: [usize; 3] = [128, 64, 32];
-
-    /// Returns the scheme for matrices of the widths `widths`. Where no group divides all widths, the scheme has the
-    /// smallest group and does not fit ([`Scheme::misfit`]).
-    pub fn scheme(self, widths: impl Iterator<Item = usize> + Clone) -> Scheme {
-        let [.., smallest] = Self::GROUPS;
-        let fits = |group: &usize| widths.clone().all(|width| width.is_multiple_of(*group));
-        let group = self.group.or_else(|| Self::GROUPS.into_iter().find(fits)).unwrap_or(smallest);
-        Scheme { layout: Layout::Rows, bits: 4, group: Some(group), symmetric: true }
-    }
-
-    /// Returns all types.
-    pub fn all() -> impl Iterator<Item = Self> {
-        std::iter::once(None).chain(Self::GROUPS.map(Some)).map(|group| Self { group })
-    }
+/// Codes of a [`PackedType`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codes {
+    /// 4 bits, as compressed-tensors stores them.
+    Int4,
+    /// 4 bits, as GPTQ stores them.
+    GptqInt4,
+    /// 8 bits, a byte each.
+    Int8,
 }
 
-impl std::fmt::Display for Int4 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.group {
-            None => f.write_str("int4"),
-            Some(group) => write!(f, "int4-g{group}"),
+impl Codes {
+    fn name(self) -> &'static str {
+        match self {
+            Codes::Int4 => "int4",
+            Codes::GptqInt4 => "gptq-int4",
+            Codes::Int8 => "int8",
         }
     }
 }
 
-impl std::str::FromStr for Int4 {
+impl PackedType {
+    /// Sizes of groups, which all loaders know.
+    pub const GROUPS: [usize; 3] = [128, 64, 32];
+
+    /// Returns the scheme for matrices of the widths `widths`, with zero points unless `symmetric`. Where no group divides
+    /// all widths, the scheme has the smallest group and does not fit ([`Scheme::misfit`]).
+    pub fn scheme(self, widths: impl Iterator<Item = usize> + Clone, symmetric: bool) -> Scheme {
+        let [.., smallest] = Self::GROUPS;
+        let fits = |group: &usize| widths.clone().all(|width| width.is_multiple_of(*group));
+        let group = self.group.or_else(|| Self::GROUPS.into_iter().find(fits)).unwrap_or(smallest);
+        match self.codes {
+            Codes::Int4 => Scheme { layout: Layout::Rows, bits: 4, group: Some(group), symmetric },
+            Codes::GptqInt4 => {
+                Scheme { layout: Layout::Gptq { less_one: true }, bits: 4, group: Some(group), symmetric }
+            }
+            Codes::Int8 => Scheme { layout: Layout::Bytes, bits: 8, group: None, symmetric },
+        }
+    }
+
+    /// Returns all types.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let groups = || std::iter::once(None).chain(Self::GROUPS.map(Some));
+        let of_groups = [Codes::Int4, Codes::GptqInt4].into_iter();
+        let of_groups = of_groups.flat_map(move |codes| groups().map(move |group| Self { codes, group }));
+        of_groups.chain([Self { codes: Codes::Int8, group: None }])
+    }
+}
+
+impl std::fmt::Display for PackedType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.codes.name())?;
+        match self.group {
+            None => Ok(()),
+            Some(group) => write!(f, "-g{group}"),
+        }
+    }
+}
+
+impl std::str::FromStr for PackedType {
     type Err = Error;
 
     /// Parses the name of a type, ignoring case.

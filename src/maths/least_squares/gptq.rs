@@ -7,14 +7,29 @@
 //! w_F -= (w_i - q_i) / [H_F^-1]_ii * [H_F^-1]_i
 //! ```
 //!
-//! All these inverses come from one factor: with `L L' = H^-1`, row `i` of `H_F^-1` divided by its first entry is column `i` of
-//! `L` divided by `L_ii`. The scale of a group is found when its first column is reached, for the weights as they are by then.
+//! No inverse is needed for that. With `H = U U'`, where `U` is upper triangular, a change `d = w - q` of a row costs
+//! `d H d' = |U'd|^2`, and component `i` of `U'd` depends on `d_0 .. d_i` only. What the later columns make up for what was
+//! done to those before `i` is therefore what makes component `i` zero,
 //!
-//! Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-//! Transformers", ICLR 2023, and its code (`gptq.py`).
+//! ```text
+//! w~_i = w_i + (sum_(j < i) U_ji d_j) / U_ii
+//! ```
+//!
+//! and rounding `w~_i` leaves a cost of `U_ii^2 (w~_i - q_i)^2`. The scale of a group is found when its first column is
+//! reached, for the weights as they are by then: those that make all components from there on zero.
+//!
+//! Sources: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+//! Transformers", ICLR 2023, and its code (`gptq.py`); Chee, Cai, Kuleshov, De Sa, "QuIP: 2-Bit Quantization of Large
+//! Language Models With Guarantees", NeurIPS 2023, for the form without an inverse.
 
-use super::factor::{cholesky, inverse};
+use faer::Par;
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, MatRef};
+
+use super::factor::cholesky;
 use super::matrix::Matrix;
+use super::normal::Normal;
 use crate::error::OrInternal;
 use crate::format::element::Element;
 use crate::format::packed::{Rounded, Scheme, round_to_nearest};
@@ -24,158 +39,235 @@ use crate::{Error, Result};
 /// Share of the mean of the diagonal that is added to the diagonal, as in the source.
 const DAMPING: f64 = 0.01;
 
-/// Rows that are rounded together, so that a column of the factor is read once for all of them.
-const ROWS: usize = 16;
+/// Rows that are rounded together, so that the factor is read once for all of them.
+const ROWS: usize = 64;
 
-/// Rounds `weights` `[rows, columns]`, row-major, to the grid of `scheme` with scales of the type `element`, such that `tr(D H D')`
-/// is small, where `D` is what rounding changes and `H` the Gram matrix `gram` `[columns, columns]` of the inputs.
-/// `tr(D H D')` is at most that of [`round_to_nearest`]: rows for which that is better are rounded so.
+/// Columns that are rounded before those after them are told by a product.
+const BLOCK: usize = 128;
+
+/// Upper triangular factor `U` of the Gram matrix `H = U U'` of inputs, with 0.01 of the mean of its diagonal added to the
+/// diagonal.
+pub struct Curvature(Matrix<f32>);
+
+impl Curvature {
+    /// Factors the Gram matrix of `inputs`, in its memory: `m^3 / 3` multiply-adds in `f32`. The 1 % that is added bounds
+    /// the condition, so that `f32` holds (tested against `f64`).
+    ///
+    /// A column that no input uses has a zero on the diagonal, and its weights are rounded to nearest.
+    ///
+    /// # Errors
+    /// [`Error::Numeric`] if the Gram matrix is not positive semidefinite or not finite.
+    pub fn of(inputs: Normal) -> Result<Self> {
+        let mut h = inputs.into_gram();
+        let n = h.rows();
+        let diagonal: Vec<f64> = h.values().iter().step_by(n + 1).map(|x| f64::from(*x)).collect();
+        let mean = diagonal.iter().sum::<f64>() / n.max(1) as f64;
+        for (h, own) in h.values_mut().iter_mut().step_by(n + 1).zip(diagonal) {
+            // What no input uses is far from all others.
+            *h = (if own == 0.0 { 1.0 } else { own } + DAMPING * mean) as f32;
+        }
+        // Backwards, the upper triangle is the lower one, and its factor is the other way round.
+        h.values_mut().reverse();
+        let definite = cholesky(h.view_mut());
+        h.values_mut().reverse();
+        let is_factor = h.values().iter().step_by(n + 1).all(|x| x.is_finite() && *x > 0.0);
+        if definite && is_factor {
+            return Ok(Self(h));
+        }
+        Err(Error::Numeric(
+            "the Gram matrix of the inputs of a projection is not positive; the activations are not finite, or too few"
+                .to_owned(),
+        ))
+    }
+
+    /// Returns the number of columns of the matrices that can be rounded.
+    pub fn columns(&self) -> usize {
+        self.0.rows()
+    }
+
+    /// Returns the first `i + 1` numbers of column `i` of `U`.
+    fn column(&self, i: usize) -> Result<&[f32]> {
+        let first = i * self.columns();
+        self.0.values().get(first..=first + i).or_internal("a column of a factor is missing")
+    }
+
+    /// Computes `|U'd|^2` of each row `d` of `changes` `[rows, columns]`, row-major.
+    fn costs(&self, changes: &[f32]) -> Result<Vec<f64>> {
+        let n = self.columns();
+        let rows = changes.len() / n.max(1);
+        let mut products = Matrix::<f32>::zeros(n, rows)?;
+        triangular::matmul(
+            products.view_mut(),
+            BlockStructure::Rectangular,
+            Accum::Replace,
+            self.0.view().transpose(),
+            BlockStructure::TriangularLower,
+            MatRef::from_column_major_slice(changes, n, rows),
+            BlockStructure::Rectangular,
+            1.0,
+            Par::Seq,
+        );
+        let square = |x: &f32| f64::from(*x) * f64::from(*x);
+        Ok(products.columns().map(|column| column.iter().map(square).sum()).collect())
+    }
+}
+
+/// Rounds a matrix of `rows` rows to the grid of `scheme` with scales of the type `element`, such that `tr(D H D')` is small,
+/// where `D` is what rounding changes and `H` the damped Gram matrix of `curvature`. `read` returns rows of the matrix,
+/// row-major, given the first and their number. The cost of each row is at most that of [`round_to_nearest`]: rows for
+/// which that is better are rounded so.
 ///
-/// A column that no input uses has a zero on the diagonal of `gram`, and its weights are rounded to nearest.
-///
-/// Takes `columns^3` multiply-adds and `2 rows columns^2`, and memory for `20 columns^2` bytes.
+/// Takes `2 rows columns^2` multiply-adds, and memory for 64 rows on each thread.
 ///
 /// # Errors
-/// [`Error::Numeric`] if `gram` is not positive semidefinite or not finite, and those of [`round_to_nearest`];
-/// [`Error::Internal`] if `gram` has another shape; [`Error::Limit`] if there is no memory.
+/// Those of `read` and of [`round_to_nearest`]; [`Error::Internal`] if the rows have another width than the inputs;
+/// [`Error::Limit`] if there is no memory.
 pub fn gptq(
     scheme: Scheme,
     element: Element,
-    columns: usize,
-    weights: &[f32],
-    gram: &[f32],
+    rows: usize,
+    read: impl Fn(usize, usize) -> Result<Vec<f32>> + Send + Sync,
+    curvature: &Curvature,
 ) -> Result<Rounded> {
-    if Some(gram.len()) != columns.checked_mul(columns) {
-        return Err(Error::internal("a Gram matrix has another width than the weights"));
-    }
-    let factor = factor(columns, gram)?;
-    let pieces: Vec<&[f32]> = weights.chunks((ROWS * columns).max(1)).collect();
-    let rounded = threads::map(&pieces, |weights| {
-        let nearest = round_to_nearest(scheme, element, columns, weights)?;
-        let compensated = compensated(scheme, element, columns, weights, &factor)?;
-        better(scheme, columns, weights, gram, [nearest, compensated])
+    let columns = curvature.columns();
+    let rounded = threads::map_all(rows.div_ceil(ROWS), |piece| {
+        let first = piece * ROWS;
+        let count = ROWS.min(rows - first);
+        let weights = read(first, count)?;
+        if weights.len() != count * columns {
+            return Err(Error::internal("a Gram matrix has another width than the weights"));
+        }
+        let nearest = round_to_nearest(scheme, element, columns, &weights)?;
+        let (compensated, costs) = compensated(scheme, element, &weights, curvature)?;
+        let changes: Vec<f32> =
+            weights.iter().zip(numbers(scheme, columns, &nearest)).map(|(w, q)| w - q).collect();
+        let are_better: Vec<bool> =
+            curvature.costs(&changes)?.iter().zip(&costs).map(|(nearest, own)| nearest < own).collect();
+        chosen(scheme, columns, &are_better, &nearest, compensated)
     });
     Rounded::stack(rounded)
 }
 
-/// Returns the columns of `L` with `L L' = (H + damping)^-1`, each divided by its entry on the diagonal, from that entry on.
-fn factor(columns: usize, gram: &[f32]) -> Result<Vec<Vec<f32>>> {
-    let bad = || {
-        Error::Numeric(
-            "the Gram matrix of the inputs of a projection is not positive; the activations are not finite, or too few"
-                .to_owned(),
-        )
-    };
-    let mut h = Matrix::<f64>::zeros(columns, columns)?;
-    h.values_mut().iter_mut().zip(gram).for_each(|(h, g)| *h = f64::from(*g));
-    let diagonal = || gram.iter().step_by(columns + 1).map(|x| f64::from(*x));
-    let mean = diagonal().sum::<f64>() / columns.max(1) as f64;
-    for (h, own) in h.values_mut().iter_mut().step_by(columns + 1).zip(diagonal()) {
-        // What no input uses is far from all others.
-        *h = if own == 0.0 { 1.0 } else { own } + DAMPING * mean;
-    }
-    if !cholesky(h.view_mut()) {
-        return Err(bad());
-    }
-    let mut inverse = inverse(h)?;
-    if !cholesky(inverse.view_mut()) {
-        return Err(bad());
-    }
-    let columns = inverse.columns().enumerate().map(|(i, column)| {
-        let own = column.get(i..).unwrap_or_default();
-        let first = own.first().copied().filter(|x| x.is_finite() && *x > 0.0).ok_or_else(bad)?;
-        Ok(own.iter().map(|x| (x / first) as f32).collect())
-    });
-    columns.collect()
+/// Returns the numbers that the codes of `rounded` stand for.
+fn numbers(scheme: Scheme, columns: usize, rounded: &Rounded) -> impl Iterator<Item = f32> {
+    let group = scheme.group.unwrap_or(columns).max(1);
+    let grids = rounded.scales.iter().zip(&rounded.zeros);
+    let of_groups = rounded.codes.chunks(group).zip(grids);
+    of_groups.flat_map(move |(codes, (scale, zero))| {
+        codes.iter().map(move |code| scheme.number_of(*code, *scale, *zero))
+    })
 }
 
-/// Rounds some rows, column by column.
+/// Rounds some rows, column by column. Returns what each row costs, too.
 fn compensated(
     scheme: Scheme,
     element: Element,
-    columns: usize,
     weights: &[f32],
-    factor: &[Vec<f32>],
-) -> Result<Rounded> {
-    let mut left = weights.to_vec();
+    curvature: &Curvature,
+) -> Result<(Rounded, Vec<f64>)> {
+    let columns = curvature.columns();
+    let rows = weights.len() / columns.max(1);
     let group = scheme.group.unwrap_or(columns).max(1);
-    let (rows, groups) = (weights.len() / columns.max(1), scheme.groups(columns));
-    let mut rounded = Rounded {
-        codes: vec![0; rows * columns],
-        scales: vec![0.0; rows * groups],
-        zeros: vec![0; rows * groups],
-    };
-    for (i, of_column) in factor.iter().enumerate() {
-        let Rounded { codes, scales, zeros } = &mut rounded;
-        let rows = left.chunks_mut(columns).zip(codes.chunks_mut(columns));
-        for (row, (left, codes)) in rows.enumerate() {
-            let place = row * groups + i / group;
-            if i % group == 0 {
-                let of_group = left.get(i..(i + group).min(columns)).or_internal("a group is missing")?;
-                let (scale, zero) = scheme.best_scale(element, of_group)?;
-                *scales.get_mut(place).or_internal("a scale is missing")? = scale;
-                *zeros.get_mut(place).or_internal("a zero point is missing")? = zero;
-            }
-            let (scale, zero) = scales.get(place).zip(zeros.get(place)).or_internal("a group is missing")?;
-            let rest = left.get_mut(i..).or_internal("a column is missing")?;
-            let weight = rest.first().copied().or_internal("a column is missing")?;
-            let code = scheme.code(weight, *scale, *zero);
-            *codes.get_mut(i).or_internal("a code is missing")? = code;
-            let error = weight - scheme.number_of(code, *scale, *zero);
-            for (weight, share) in rest.iter_mut().zip(of_column) {
-                *weight -= error * share;
+    let mut grids = Vec::with_capacity(rows * scheme.groups(columns));
+    let mut codes = vec![0; rows * columns];
+    let mut costs = vec![0.0; rows];
+    // What rounding has changed so far, a row after the other.
+    let mut changes = Matrix::<f32>::zeros(columns, rows)?;
+    for start in (0..columns).step_by(group) {
+        let end = (start + group).min(columns);
+        let of_group = curvature.told(&changes, 0, start, end)?;
+        let mut own = Vec::with_capacity(rows);
+        for (weights, told) in weights.chunks(columns).zip(of_group.columns()) {
+            let weights = weights.get(start..end).or_internal("a group is missing")?;
+            own.push(scheme.best_scale(element, &curvature.expected(start, weights, told)?)?);
+        }
+        for first in (start..end).step_by(BLOCK) {
+            let last = (first + BLOCK).min(end);
+            let of_block = curvature.told(&changes, start, first, last)?;
+            let of_rows = weights.chunks(columns).zip(codes.chunks_mut(columns)).zip(changes.columns_mut());
+            let told = of_group.columns().zip(of_block.columns());
+            for ((((weights, codes), changes), (before, within)), (grid, cost)) in
+                of_rows.zip(told).zip(own.iter().zip(&mut costs))
+            {
+                let before = before.get(first - start..last - start).or_internal("a block is missing")?;
+                for (i, (before, within)) in (first..last).zip(before.iter().zip(within)) {
+                    let column = curvature.column(i)?;
+                    let (done, corner) = (changes.get(first..i).zip(column.get(first..i)), column.last());
+                    let (done, corner) = done.zip(corner).or_internal("a column is missing")?;
+                    let told = before + within + done.0.iter().zip(done.1).map(|(d, u)| d * u).sum::<f32>();
+                    let weight = weights.get(i).or_internal("a weight is missing")?;
+                    let target = weight + told / corner;
+                    let code = scheme.code(target, grid.0, grid.1);
+                    let number = scheme.number_of(code, grid.0, grid.1);
+                    *codes.get_mut(i).or_internal("a code is missing")? = code;
+                    *changes.get_mut(i).or_internal("a change is missing")? = weight - number;
+                    *cost += f64::from(corner * (target - number)).powi(2);
+                }
             }
         }
+        grids.push(own);
     }
-    Ok(rounded)
+    // Of each row the groups one after the other.
+    let in_rows = (0..rows).flat_map(|row| grids.iter().filter_map(move |of_group| of_group.get(row)));
+    let (scales, zeros) = in_rows.copied().unzip();
+    Ok((Rounded { codes, scales, zeros }, costs))
 }
 
-/// Returns of each row the one of two roundings with the smaller `d H d'`.
-fn better(
+impl Curvature {
+    /// Computes for the columns `first .. last` what the `changes` of the columns `from .. first` add to their components: `sum_j U_ji d_j`, a column for each row.
+    fn told(&self, changes: &Matrix<f32>, from: usize, first: usize, last: usize) -> Result<Matrix<f32>> {
+        let rows = changes.values().len() / self.columns().max(1);
+        let mut told = Matrix::<f32>::zeros(last - first, rows)?;
+        if first > from {
+            matmul(
+                told.view_mut(),
+                Accum::Replace,
+                self.0.view().submatrix(from, first, first - from, last - first).transpose(),
+                changes.view().submatrix(from, 0, first - from, rows),
+                1.0,
+                Par::Seq,
+            );
+        }
+        Ok(told)
+    }
+
+    /// Returns the `weights` of some columns from `first` on, made up for what was done to the columns before, of which
+    /// these are `told`.
+    fn expected(&self, first: usize, weights: &[f32], told: &[f32]) -> Result<Vec<f32>> {
+        if first == 0 {
+            return Ok(weights.to_vec());
+        }
+        let mut changes: Vec<f32> = Vec::with_capacity(weights.len());
+        for (i, told) in (first..).zip(told) {
+            let column = self.column(i)?;
+            let (own, corner) = column.get(first..i).zip(column.last()).or_internal("a column is missing")?;
+            let sum = told + changes.iter().zip(own).map(|(d, u)| d * u).sum::<f32>();
+            changes.push(-sum / corner);
+        }
+        Ok(weights.iter().zip(&changes).map(|(w, d)| w - d).collect())
+    }
+}
+
+/// Returns `best`, with those rows of `nearest` that `are_nearest` says.
+fn chosen(
     scheme: Scheme,
     columns: usize,
-    weights: &[f32],
-    gram: &[f32],
-    [nearest, mut best]: [Rounded; 2],
+    are_nearest: &[bool],
+    nearest: &Rounded,
+    mut best: Rounded,
 ) -> Result<Rounded> {
-    let groups = scheme.groups(columns);
-    for (row, weights) in weights.chunks(columns.max(1)).enumerate() {
-        let of_row = |rounded: &Rounded| -> Option<Rounded> {
-            let groups = row * groups..(row + 1) * groups;
-            Some(Rounded {
-                codes: rounded.codes.get(row * columns..(row + 1) * columns)?.to_vec(),
-                scales: rounded.scales.get(groups.clone())?.to_vec(),
-                zeros: rounded.zeros.get(groups)?.to_vec(),
-            })
-        };
-        let rows = of_row(&nearest).zip(of_row(&best));
-        let (nearest, compensated) = rows.or_internal("a rounded row is missing")?;
-        let error = |rounded: &Rounded| change(scheme, columns, weights, gram, rounded);
-        if error(&nearest) < error(&compensated) {
-            let replaced = (|| {
-                best.codes.get_mut(row * columns..(row + 1) * columns)?.copy_from_slice(&nearest.codes);
-                best.scales.get_mut(row * groups..(row + 1) * groups)?.copy_from_slice(&nearest.scales);
-                best.zeros.get_mut(row * groups..(row + 1) * groups)?.copy_from_slice(&nearest.zeros);
-                Some(())
-            })();
-            replaced.or_internal("a rounded row is missing")?;
-        }
+    fn replace<T: Copy>(from: &[T], to: &mut [T], width: usize, are_from: &[bool]) {
+        let rows = from.chunks(width.max(1)).zip(to.chunks_mut(width.max(1))).zip(are_from);
+        rows.filter(|(_, is_from)| **is_from).for_each(|((from, to), _)| to.copy_from_slice(from));
     }
+    if [&nearest.codes, &nearest.zeros].map(Vec::len) != [&best.codes, &best.zeros].map(Vec::len) {
+        return Err(Error::internal("two roundings of a matrix have different shapes"));
+    }
+    let groups = scheme.groups(columns);
+    replace(&nearest.codes, &mut best.codes, columns, are_nearest);
+    replace(&nearest.scales, &mut best.scales, groups, are_nearest);
+    replace(&nearest.zeros, &mut best.zeros, groups, are_nearest);
     Ok(best)
-}
-
-/// Computes `d H d'` of a row.
-fn change(scheme: Scheme, columns: usize, weights: &[f32], gram: &[f32], rounded: &Rounded) -> f64 {
-    let group = scheme.group.unwrap_or(columns).max(1);
-    let grids = rounded.scales.iter().zip(&rounded.zeros);
-    let numbers =
-        rounded.codes.chunks(group).zip(grids).flat_map(|(codes, (scale, zero))| {
-            codes.iter().map(|code| scheme.number_of(*code, *scale, *zero))
-        });
-    let d: Vec<f64> = weights.iter().zip(numbers).map(|(w, q)| f64::from(w - q)).collect();
-    let products =
-        gram.chunks(columns.max(1)).map(|h| h.iter().zip(&d).map(|(h, d)| f64::from(*h) * d).sum::<f64>());
-    products.zip(&d).map(|(product, d)| product * d).sum()
 }
 
 #[cfg(test)]
@@ -191,37 +283,49 @@ mod tests {
         }
     }
 
-    /// Correlated inputs and weights.
-    fn problem(seed: u64, rows: usize, columns: usize) -> (Vec<f32>, Vec<f32>) {
+    /// Weights, and the Gram matrix of correlated inputs with their number of columns.
+    fn problem(seed: u64, rows: usize, columns: usize) -> (Vec<f32>, Normal) {
         let mut draw = draws(seed);
         let weights = (0..rows * columns).map(|_| draw()).collect();
-        let mut gram = vec![0.0f32; columns * columns];
+        let mut gram = Normal::new(columns, 0).unwrap();
         for _ in 0..3 * columns {
             let common = draw();
             let x: Vec<f32> = (0..columns).map(|_| common + 0.4 * draw()).collect();
-            for i in 0..columns {
-                for j in 0..columns {
-                    gram[i * columns + j] += x[i] * x[j];
-                }
-            }
+            gram.add(&x, &[], &[1.0]).unwrap();
         }
         (weights, gram)
     }
 
-    fn error(scheme: Scheme, columns: usize, weights: &[f32], gram: &[f32], rounded: &Rounded) -> f64 {
-        let groups = scheme.groups(columns);
-        weights
-            .chunks(columns)
-            .enumerate()
-            .map(|(row, weights)| {
-                let of_row = Rounded {
-                    codes: rounded.codes[row * columns..(row + 1) * columns].to_vec(),
-                    scales: rounded.scales[row * groups..(row + 1) * groups].to_vec(),
-                    zeros: rounded.zeros[row * groups..(row + 1) * groups].to_vec(),
-                };
-                change(scheme, columns, weights, gram, &of_row)
-            })
-            .sum()
+    fn diagonal(entries: &[f32]) -> Normal {
+        let mut gram = Normal::new(entries.len(), 0).unwrap();
+        for (i, entry) in entries.iter().enumerate() {
+            let x: Vec<f32> = (0..entries.len()).map(|j| if i == j { entry.sqrt() } else { 0.0 }).collect();
+            gram.add(&x, &[], &[1.0]).unwrap();
+        }
+        gram
+    }
+
+    /// `tr(D H D')` by the definition.
+    fn error(scheme: Scheme, columns: usize, weights: &[f32], gram: &Normal, rounded: &Rounded) -> f64 {
+        let changes: Vec<f64> =
+            weights.iter().zip(numbers(scheme, columns, rounded)).map(|(w, q)| f64::from(w - q)).collect();
+        let mut sum = 0.0;
+        for d in changes.chunks(columns) {
+            for (i, a) in d.iter().enumerate() {
+                for (j, b) in d.iter().enumerate() {
+                    sum += a * b * f64::from(gram.gram(i, j).unwrap());
+                }
+            }
+        }
+        sum
+    }
+
+    fn rounded(scheme: Scheme, element: Element, weights: &[f32], gram: &Normal) -> Result<Rounded> {
+        let curvature = Curvature::of(gram.clone())?;
+        let columns = gram.n_regressors();
+        let read =
+            |first: usize, count: usize| Ok(weights[first * columns..(first + count) * columns].to_vec());
+        gptq(scheme, element, weights.len() / columns, read, &curvature)
     }
 
     /// Inverse by Gauss and Jordan.
@@ -243,8 +347,9 @@ mod tests {
     }
 
     /// By the formula, with a new inverse for every column.
-    fn naive(scheme: Scheme, columns: usize, weights: &[f32], gram: &[f32]) -> Vec<u8> {
-        let mean = (0..columns).map(|i| f64::from(gram[i * columns + i])).sum::<f64>() / columns as f64;
+    fn naive(scheme: Scheme, columns: usize, weights: &[f32], gram: &Normal) -> Vec<u8> {
+        let of = |i, j| f64::from(gram.gram(i, j).unwrap());
+        let mean = (0..columns).map(|i| of(i, i)).sum::<f64>() / columns as f64;
         let group = scheme.group.unwrap_or(columns);
         let mut codes = Vec::new();
         for row in weights.chunks(columns) {
@@ -256,8 +361,7 @@ mod tests {
                     grid = scheme.best_scale(Element::F32, &of_group).unwrap();
                 }
                 let left = (i..columns).map(|a| {
-                    let damped =
-                        |b| f64::from(gram[a * columns + b]) + if a == b { 0.01 * mean } else { 0.0 };
+                    let damped = |b| of(a, b) + if a == b { 0.01 * mean } else { 0.0 };
                     (i..columns).map(damped).collect()
                 });
                 let inverse = inverse_of(left.collect());
@@ -284,13 +388,36 @@ mod tests {
             for seed in 0..4 {
                 let (rows, columns) = (5, 32);
                 let (weights, gram) = problem(seed, rows, columns);
-                let factor = factor(columns, &gram).unwrap();
-                let ours = compensated(scheme, Element::F32, columns, &weights, &factor).unwrap();
+                let curvature = Curvature::of(gram.clone()).unwrap();
+                let (ours, costs) = compensated(scheme, Element::F32, &weights, &curvature).unwrap();
                 let theirs = naive(scheme, columns, &weights, &gram);
                 let differ = ours.codes.iter().zip(&theirs).filter(|(a, b)| a != b).count();
                 // A weight may lie halfway between two codes, and changes those that follow it.
                 assert!(differ * 100 <= theirs.len(), "{scheme:?}, {seed}: {differ} of {}", theirs.len());
+                // Costs are those of the definition, with what is added to the diagonal.
+                let mean =
+                    (0..columns).map(|i| f64::from(gram.gram(i, i).unwrap())).sum::<f64>() / columns as f64;
+                let changes =
+                    weights.iter().zip(numbers(scheme, columns, &ours)).map(|(w, q)| f64::from(w - q));
+                let added = 0.01 * mean * changes.map(|d| d * d).sum::<f64>();
+                let expected = error(scheme, columns, &weights, &gram, &ours) + added;
+                let cost: f64 = costs.iter().sum();
+                assert!((cost / expected - 1.0).abs() < 1e-4, "{scheme:?}, {seed}: {cost}, not {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn groups_and_blocks_are_those_of_the_formula_in_wide_rows() {
+        let (rows, columns) = (2, 150);
+        for group in [None, Some(50), Some(150)] {
+            let scheme = Scheme { layout: Layout::Rows, bits: 4, group, symmetric: true };
+            let (weights, gram) = problem(7, rows, columns);
+            let curvature = Curvature::of(gram.clone()).unwrap();
+            let ours = compensated(scheme, Element::F32, &weights, &curvature).unwrap().0;
+            let theirs = naive(scheme, columns, &weights, &gram);
+            let differ = ours.codes.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+            assert!(differ * 50 <= theirs.len(), "{group:?}: {differ} of {}", theirs.len());
         }
     }
 
@@ -298,9 +425,9 @@ mod tests {
     fn the_error_is_below_that_of_rounding_to_nearest() {
         for scheme in schemes() {
             for seed in 10..14 {
-                let (rows, columns) = (37, 48);
+                let (rows, columns) = (137, 48);
                 let (weights, gram) = problem(seed, rows, columns);
-                let ours = gptq(scheme, Element::F16, columns, &weights, &gram).unwrap();
+                let ours = rounded(scheme, Element::F16, &weights, &gram).unwrap();
                 let nearest = round_to_nearest(scheme, Element::F16, columns, &weights).unwrap();
                 let [ours, nearest] =
                     [ours, nearest].map(|rounded| error(scheme, columns, &weights, &gram, &rounded));
@@ -309,29 +436,46 @@ mod tests {
         }
     }
 
+    /// Inputs of which one is a thousand times the others, and twice as many columns as inputs: the factor in `f32` gives
+    /// what the formula gives in `f64`.
+    #[test]
+    fn few_and_massive_inputs_are_no_problem_in_f32() {
+        let columns = 64;
+        let scheme = Scheme { layout: Layout::Rows, bits: 4, group: Some(32), symmetric: true };
+        let mut draw = draws(3);
+        let weights: Vec<f32> = (0..4 * columns).map(|_| draw()).collect();
+        let mut gram = Normal::new(columns, 0).unwrap();
+        for _ in 0..columns / 2 {
+            let x: Vec<f32> = (0..columns).map(|i| if i == 5 { 1000.0 } else { 1.0 } * draw()).collect();
+            gram.add(&x, &[], &[1.0]).unwrap();
+        }
+        let curvature = Curvature::of(gram.clone()).unwrap();
+        let ours = compensated(scheme, Element::F32, &weights, &curvature).unwrap().0;
+        let theirs = naive(scheme, columns, &weights, &gram);
+        let differ = ours.codes.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+        assert!(differ * 50 <= theirs.len(), "{differ} of {}", theirs.len());
+    }
+
     #[test]
     fn inputs_that_are_not_correlated_change_nothing() {
         let scheme = Scheme { layout: Layout::Rows, bits: 4, group: Some(8), symmetric: true };
         let (weights, _) = problem(3, 9, 16);
         let nearest = round_to_nearest(scheme, Element::F16, 16, &weights).unwrap();
-        for diagonal in [0.0, 2.0] {
-            let mut gram = vec![0.0; 256];
-            gram.iter_mut().step_by(17).for_each(|x| *x = diagonal);
-            assert_eq!(gptq(scheme, Element::F16, 16, &weights, &gram).unwrap(), nearest);
+        for entry in [0.0, 2.0] {
+            assert_eq!(rounded(scheme, Element::F16, &weights, &diagonal(&[entry; 16])).unwrap(), nearest);
         }
     }
 
     #[test]
-    fn gram_matrices_that_are_none_are_refused() {
+    fn inputs_that_are_not_finite_are_refused() {
         let scheme = Scheme { layout: Layout::Rows, bits: 4, group: Some(8), symmetric: true };
-        let weights = [0.5; 16];
-        let mut gram = vec![0.0; 256];
-        gram.iter_mut().step_by(17).for_each(|x| *x = 1.0);
-        gram[0] = -3.0;
-        assert!(matches!(gptq(scheme, Element::F16, 16, &weights, &gram), Err(Error::Numeric(_))));
-        gram[0] = f32::NAN;
-        assert!(matches!(gptq(scheme, Element::F16, 16, &weights, &gram), Err(Error::Numeric(_))));
-        assert!(matches!(gptq(scheme, Element::F16, 16, &weights, &gram[1..]), Err(Error::Internal(_))));
-        assert!(gptq(scheme, Element::F16, 16, &weights[1..], &[1.0; 256]).is_err());
+        let mut gram = Normal::new(16, 0).unwrap();
+        for _ in 0..8 {
+            gram.add(&[1e19; 16], &[], &[1.0]).unwrap();
+        }
+        assert!(matches!(rounded(scheme, Element::F16, &[0.5; 16], &gram), Err(Error::Numeric(_))));
+        let curvature = Curvature::of(diagonal(&[1.0; 16])).unwrap();
+        let short = |_, _| Ok(vec![0.5; 15]);
+        assert!(matches!(gptq(scheme, Element::F16, 1, short, &curvature), Err(Error::Internal(_))));
     }
 }

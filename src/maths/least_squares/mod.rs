@@ -15,10 +15,12 @@
 //! and [`leverage_keep`] rank in `f64`, since a rank has no tolerance; [`eliminate`](eliminate()) and
 //! [`ridge`](ridge()) compute in `f32` with a fallback to `f64`.
 //!
-//! [`gptq`](gptq()) rounds a projection to a grid such that its products with given inputs change little.
+//! [`gptq`](gptq()) rounds a projection to a grid such that its products with given inputs change little;
+//! [`awq_candidates`] and [`awq_round`] scale its columns first.
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 
+mod awq;
 mod eliminate;
 mod factor;
 mod gptq;
@@ -28,8 +30,9 @@ mod normal;
 mod products;
 mod ridge;
 
+pub use awq::{Magnitudes, awq_candidates, awq_loss, awq_round};
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};
-pub use gptq::gptq;
+pub use gptq::{Curvature, gptq};
 pub use leverage::{Repair, leverage_bytes, leverage_keep};
 pub use normal::Normal;
 pub use ridge::{LAMBDAS, Refit, ridge, ridge_bytes, ridge_on_all};

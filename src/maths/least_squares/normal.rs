@@ -267,6 +267,40 @@ impl Normal {
         (self.target_energy - explained).max(0.0)
     }
 
+    /// Computes `tr(D G D')` for `changes` `[n, m]`, row-major: the sum of the squares of the products of `D` with all rows
+    /// that were added.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `changes` are no whole rows, [`Error::Limit`] if there is no memory for as many numbers again.
+    pub fn cost(&self, changes: &[f32]) -> Result<f64> {
+        let m = self.n_regressors();
+        let n = changes.len() / m.max(1);
+        if n * m != changes.len() {
+            return Err(Error::Usage(format!("least squares: {} numbers are no rows of {m}", changes.len())));
+        }
+        let mut products = Matrix::zeros(m, n)?;
+        self.gram_times(MatRef::from_column_major_slice(changes, m, n), &mut products);
+        Ok(dot(changes, products.values()))
+    }
+
+    /// Returns `G` for the regressors `first .. first + count` alone, `[count, count]`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there are not as many.
+    pub fn corner(&self, first: usize, count: usize) -> Result<Vec<f32>> {
+        let entries =
+            (first..first + count).flat_map(|i| (first..first + count).map(move |j| self.gram(i, j)));
+        let corner: Option<Vec<f32>> = entries.collect();
+        corner.ok_or_else(|| {
+            Error::Usage(format!("least squares: there is no regressor {}", first + count - 1))
+        })
+    }
+
+    /// Returns the Gram matrix, of which the upper triangle of the column-major matrix holds `G`.
+    pub(super) fn into_gram(self) -> Matrix<f32> {
+        self.gram
+    }
+
     /// Returns `C`, `m x d`.
     pub(super) fn correlations(&self) -> MatRef<'_, f32> {
         self.correlation.view()

@@ -76,13 +76,13 @@ impl KeptPlan {
         hash.text(&self.identity.model);
         hash.text(&self.identity.text);
         hash.text(env!("CARGO_PKG_VERSION"));
-        let Storage { container, dtype, requantise, weighted, pack } = self.storage;
+        let Storage { container, dtype, requantise, weighted, pack, rounding } = self.storage;
         hash.text(&key(
             &[],
             &(container, dtype.map(|file_type| file_type.to_string()), requantise, weighted),
         )?);
         if let Some(scheme) = pack {
-            hash.text(&format!("{scheme:?}"));
+            hash.text(&format!("{scheme:?}, {rounding}"));
         }
         Ok(hash)
     }

@@ -92,7 +92,8 @@ pub fn work(task: &Task<'_>) -> Work {
 
 /// Builds the layers of the new model that `plan` describes. `stream` holds the hidden states of the original
 /// as it is stored, on the calibration text. Operators that fit layers to activations aim at these states,
-/// however the new model will be stored.
+/// however the new model will be stored. Where weights are rounded by what their inputs are, layers are built as they are
+/// before that.
 ///
 /// # Errors
 /// - Those of [`mixed_layers`] for operators that only mix weights;
@@ -108,6 +109,7 @@ pub async fn build(
     plan: &MergePlan,
     stream: &Stream,
 ) -> Result<Built> {
+    let context = &Context { storage: context.storage.before_rounding(), ..*context };
     let no_remarks = |layers| Built { layers, remarks: Vec::new() };
     if plan.groups.iter().all(|group| group.len() == 1) {
         // Experts are removed, if anything.

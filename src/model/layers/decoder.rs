@@ -81,7 +81,9 @@ impl DecoderLayer {
     ) -> Result<Self> {
         let LayerTensors { tensors, kind, experts, stored, keys_are_read, input } = tensors;
         let architecture = config.architecture;
-        let mut parts = TensorsByRole { config, kind, tensors, accelerator, record };
+        let rounds_inputs = stored.rounds_inputs.clone();
+        let rounds_inputs = rounds_inputs.as_slice();
+        let mut parts = TensorsByRole { config, kind, tensors, rounds_inputs, accelerator, record };
         let mut norms = |before, after| -> Result<[Option<Norm>; 2]> {
             Ok([
                 architecture.norms_before().then(|| parts.norm(before)).transpose()?,

@@ -11,6 +11,7 @@ use crate::error::OrInternal;
 use crate::format::stored::Stored;
 use crate::kernels::rowwise::Activation;
 use crate::model::config::ExpertSizes;
+use crate::model::tensors::Role;
 use crate::model::weights::new_experts::NewExperts;
 use crate::model::weights::storage::LayerStorage;
 use crate::{Error, Result};
@@ -76,14 +77,16 @@ impl Experts {
         let weights = [weight()?, weight()?, weight()?];
         let biases = tensors.map(|bias| bias.to_f32()).collect::<Result<Vec<_>>>()?;
         let mut biases = biases.into_iter();
-        let mut linear =
-            |stored, n_out, n_in| Linear::new(stored, n_out, n_in, biases.next(), most, accelerator.device());
+        let mut linear = |stored, role, n_out, n_in| -> Result<Linear> {
+            let linear = Linear::new(stored, n_out, n_in, biases.next(), most, accelerator.device())?;
+            Ok(linear.rounding_inputs(self.stored.rounds_inputs.contains(&role)))
+        };
         let [gate, up, down] = weights;
         Ok(Mlp::new(
             self.activation,
-            linear(gate, width, hidden)?,
-            linear(up, width, hidden)?,
-            linear(down, hidden, width)?,
+            linear(gate, Role::Gate, width, hidden)?,
+            linear(up, Role::Up, width, hidden)?,
+            linear(down, Role::Down, hidden, width)?,
             mlp_rows(width, most),
         ))
     }

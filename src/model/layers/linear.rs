@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::record::{Squares, Watch};
+use super::record::Watch;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
@@ -20,6 +20,8 @@ pub struct Linear {
     weight: Weight,
     n_out: usize,
     bias: Option<Tensor<2>>,
+    /// Whether what the projection reads is rounded to 8 bits, each row by itself.
+    rounds_inputs: bool,
     /// Where what the projection reads is recorded, if it is.
     watch: Option<Watch>,
 }
@@ -101,13 +103,20 @@ impl Linear {
             Weight::Device(pieces.collect::<Result<_>>()?)
         };
         let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [1, n_out]), device));
-        Ok(Self { weight, n_out, bias, watch: None })
+        Ok(Self { weight, n_out, bias, rounds_inputs: false, watch: None })
     }
 
     /// Sets where what the projection reads is recorded, if it is.
     #[must_use]
     pub fn watched(self, watch: Option<Watch>) -> Self {
         Self { watch, ..self }
+    }
+
+    /// Sets whether what the projection reads is rounded to 8 bits ([`rowwise::rounded_to_bytes`]). It is recorded as it was
+    /// before.
+    #[must_use]
+    pub fn rounding_inputs(self, rounds_inputs: bool) -> Self {
+        Self { rounds_inputs, ..self }
     }
 
     /// Returns the bias `[1, n_out]`, which is added to every row.
@@ -128,14 +137,21 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Internal`] if some weights are in this process's memory and others on a GPU; those of
-    /// [`products`], [`rowwise::host`] and [`Squares::of`].
+    /// [`products`], [`rowwise::host`] and [`Watch::saw`].
     pub fn forward_all<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
-        let [n, n_in] = x.dims();
-        let mut watches = linears.iter().filter_map(|linear| linear.watch.as_ref()).peekable();
-        if watches.peek().is_some() {
-            let squares = Squares::of(&x)?;
-            watches.for_each(|watch| watch.add(n, squares.clone()));
+        let round = linears.iter().filter(|linear| linear.rounds_inputs).count();
+        if round > 0 && round < N {
+            let results =
+                linears.iter().map(|linear| linear.forward(x.clone())).collect::<Result<Vec<_>>>()?;
+            return results.try_into().map_err(|_| Error::internal("a product is missing"));
         }
+        Watch::saw(linears.iter().filter_map(|linear| linear.watch.as_ref()), &x)?;
+        Self::products_of(linears, if round > 0 { rowwise::rounded_to_bytes(x)? } else { x })
+    }
+
+    /// Computes the products of several projections with the same `x`, as it is.
+    fn products_of<const N: usize>(linears: [&Self; N], x: Tensor<2>) -> Result<[Tensor<2>; N]> {
+        let [n, n_in] = x.dims();
         let mut hosted: Vec<(&Stored, usize)> = Vec::with_capacity(N);
         let mut results = Vec::with_capacity(N);
         for linear in linears {

@@ -1,4 +1,5 @@
-//! What the products of a layer read: sums of squares of every column, collected while the layer runs.
+//! What the products of a layer read, collected while the layer runs: sums of squares of every column, or the rows
+//! themselves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +9,21 @@ use crate::kernels::rowwise;
 use crate::model::tensors::Role;
 use crate::{Error, Result};
 
-/// Record of what the products of a layer read.
+/// Record of what the products of a layer read: sums of squares, or the rows themselves of some products.
 #[derive(Debug, Clone, Default)]
-pub struct Record(Arc<Mutex<Vec<Read>>>);
+pub struct Record {
+    reads: Arc<Mutex<Vec<Read>>>,
+    /// The rows that products read, if these are recorded.
+    rows: Option<Arc<Mutex<Rows>>>,
+}
+
+/// Rows that some products of a layer read.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Roles of the matrices whose products are recorded.
+    of: Vec<Role>,
+    read: Vec<(Role, Tensor<2>)>,
+}
 
 /// What one product read on some rows.
 #[derive(Debug, Clone)]
@@ -70,6 +83,29 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Adds to the records of `watches` that their products read `x` `[n, columns]`.
+    ///
+    /// # Errors
+    /// Those of [`Squares::of`].
+    pub fn saw<'w>(watches: impl Iterator<Item = &'w Watch>, x: &Tensor<2>) -> Result<()> {
+        let mut known: Option<Squares> = None;
+        for watch in watches {
+            if let Some(rows) = &watch.record.rows {
+                let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+                if watch.expert.is_none() && rows.of.contains(&watch.role) {
+                    rows.read.push((watch.role, x.clone()));
+                }
+                continue;
+            }
+            let squares = match &known {
+                Some(squares) => squares.clone(),
+                None => known.insert(Squares::of(x)?).clone(),
+            };
+            watch.add(x.dims()[0], squares);
+        }
+        Ok(())
+    }
+
     /// Adds to the record that the product read `rows` rows with these sums of squares.
     pub fn add(&self, rows: usize, squares: Squares) {
         let Self { role, expert, factor, .. } = *self;
@@ -78,14 +114,33 @@ impl Watch {
 }
 
 impl Record {
-    /// Takes out what was recorded so far, in the order in which it was read.
+    /// Makes a record of the rows that products read, of no products yet.
+    pub fn of_rows() -> Self {
+        Self { rows: Some(Arc::default()), ..Self::default() }
+    }
+
+    /// Sets of which matrices of the layer the products are recorded from now on, where rows are recorded.
+    pub fn record_rows_of(&self, roles: &[Role]) {
+        if let Some(rows) = &self.rows {
+            let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+            *rows = Rows { of: roles.to_vec(), read: Vec::new() };
+        }
+    }
+
+    /// Takes out the rows that were recorded so far, in the order in which they were read.
+    pub fn take_rows(&self) -> Vec<(Role, Tensor<2>)> {
+        let Some(rows) = &self.rows else { return Vec::new() };
+        std::mem::take(&mut rows.lock().unwrap_or_else(PoisonError::into_inner).read)
+    }
+
+    /// Takes out the sums of what was recorded so far, in the order in which it was read.
     pub fn take(&self) -> Vec<Read> {
         std::mem::take(&mut *self.all())
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Read>> {
         // A record that is half made cannot be seen: a push is the only change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

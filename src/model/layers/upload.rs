@@ -30,6 +30,8 @@ pub(super) struct TensorsByRole<'a> {
     /// What tells the layer apart.
     pub(super) kind: LayerKind,
     pub(super) tensors: Vec<(Role, Stored)>,
+    /// Roles of the matrices of which what they multiply is rounded to 8 bits.
+    pub(super) rounds_inputs: &'a [Role],
     pub(super) accelerator: &'a Accelerator,
     /// Where what the products read is recorded, if it is.
     pub(super) record: Option<Record>,
@@ -283,7 +285,7 @@ impl TensorsByRole<'_> {
         let values = self.require(weight)?;
         let most = self.accelerator.max_binding_bytes();
         let linear = Linear::new(values, n_out, n_in, bias, most, self.accelerator.device())?;
-        Ok(linear.watched(self.watch(weight)))
+        Ok(linear.watched(self.watch(weight)).rounding_inputs(self.rounds_inputs.contains(&weight)))
     }
 
     /// Returns where what the product with the matrix of `role` reads is recorded, if it is. What the projections that

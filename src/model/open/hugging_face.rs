@@ -347,8 +347,8 @@ fn note_on_packing(packing: &Packing, packed: &[TensorEntry]) -> Vec<String> {
     )];
     if packing.rounds_activations {
         notes.push(
-            "The settings tell to round activations to 8 bits too, which is not done here: what is measured is the model \
-             with rounded weights only, as transformers computes it with dequantised weights."
+            "The settings tell to round what these matrices multiply to 8 bits too, each token by itself, and so it is \
+             computed here, as vLLM does it; transformers computes with rounded weights only where it dequantises them."
                 .to_owned(),
         );
     }

@@ -112,6 +112,12 @@ impl<'a> LayerFetch<'a> {
             tensors.push((role, as_read(model, role, stored)?));
         }
         for role in roles(model, &layer)? {
+            if let Some(matrix) = layer.packed(role) {
+                let shape = role.shape(&model.config, kind(model, &layer)?);
+                let stored = matrix.weights(shape.get(1).copied().unwrap_or(1))?;
+                tensors.push((role, as_read(model, role, stored)?));
+                continue;
+            }
             if layer.copied_from(role, &model.config).is_none() {
                 let element = layer.element(model, role, storage)?;
                 let stored = read_new(model, &layer, role, element).await?;
@@ -125,6 +131,7 @@ impl<'a> LayerFetch<'a> {
             storage,
             place: layer.place(&model.config, storage)?,
             importances: layer.all_importances().cloned(),
+            rounds_inputs: rounds_inputs(model, &layer, &experts, storage)?,
         };
         let kind = kind(model, &layer)?;
         // A layer in whose place the owner went is the last of its kind that has keys.
@@ -142,6 +149,29 @@ impl<'a> LayerFetch<'a> {
         };
         Ok(LayerTensors { tensors, kind, experts, stored, keys_are_read, input })
     }
+}
+
+/// Returns the roles of the matrices of `layer` and of its `experts` of which what they multiply is rounded to 8 bits.
+fn rounds_inputs(
+    model: &Model,
+    layer: &NewLayer,
+    experts: &NewExperts,
+    storage: Storage,
+) -> Result<Vec<Role>> {
+    let mut rounds = Vec::new();
+    for role in roles(model, layer)? {
+        let first = layer.mix_of(role)?.parts().first().map_or(0, |(layer, _)| *layer);
+        if storage.rounds_inputs(model, TensorId::Layer(first, role)) {
+            rounds.push(role);
+        }
+    }
+    if let Some(ExpertPart { layer, expert, .. }) = experts.all().first().and_then(|parts| parts.first()) {
+        let of_expert = Role::of_expert(model.config.architecture).iter().copied();
+        rounds.extend(
+            of_expert.filter(|role| storage.rounds_inputs(model, TensorId::Expert(*layer, *expert, *role))),
+        );
+    }
+    Ok(rounds)
 }
 
 /// Returns the element type in which the embeddings of tokens for layers are stored, mixed if `mixed`: those of a layer

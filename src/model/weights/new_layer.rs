@@ -8,6 +8,7 @@ use super::storage::Storage;
 use crate::error::OrInternal;
 use crate::format::Container;
 use crate::format::element::{Element, encode_weighted};
+use crate::format::packed::{Rounded, Scheme};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
 use crate::model::architectures::Scaling;
@@ -35,6 +36,63 @@ pub struct NewLayer {
     covered: Vec<usize>,
     /// Importances by which tensors of the layer are encoded, if they are by any.
     importances: Option<Arc<LayerImportances>>,
+    /// Matrices that are rounded already, in place of what they were made of.
+    packed: Arc<Vec<(Role, RoundedMatrix)>>,
+}
+
+/// A matrix of a layer on the grid in which it will be packed, with the rows in the order of the model's files. Codes of 4
+/// bits take 4 bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundedMatrix {
+    /// How the matrix is packed.
+    pub scheme: Scheme,
+    /// Element type of the scales, in which the weights are made.
+    pub element: Element,
+    /// Codes of the weights, two in a byte if they are of 4 bits; scales and zero points.
+    halved: Rounded,
+    /// Number of weights.
+    values: usize,
+}
+
+/// Bits of a code of which two share a byte.
+const HALF_BITS: u32 = 4;
+
+impl RoundedMatrix {
+    /// Makes a matrix of what it was rounded to.
+    pub fn new(scheme: Scheme, element: Element, rounded: Rounded) -> Self {
+        let values = rounded.codes.len();
+        let codes = match scheme.bits {
+            HALF_BITS => {
+                let pair = |pair: &[u8]| match *pair {
+                    [low, high] => low | high << HALF_BITS,
+                    [low] => low,
+                    _ => 0,
+                };
+                rounded.codes.chunks(2).map(pair).collect()
+            }
+            _ => rounded.codes,
+        };
+        Self { scheme, element, halved: Rounded { codes, ..rounded }, values }
+    }
+
+    /// Returns what the matrix was rounded to.
+    pub fn rounded(&self) -> Rounded {
+        let mut rounded = self.halved.clone();
+        if self.scheme.bits == HALF_BITS {
+            let pairs = rounded.codes.iter().flat_map(|pair| [pair & 0xf, pair >> HALF_BITS]);
+            rounded.codes = pairs.take(self.values).collect();
+        }
+        rounded
+    }
+
+    /// Returns the weights, of which a row has `columns`.
+    ///
+    /// # Errors
+    /// Those of [`Scheme::weights`].
+    pub fn weights(&self, columns: usize) -> Result<Stored> {
+        let bytes = self.scheme.weights(self.element, columns, &self.rounded())?;
+        Ok(Stored { element: self.element, bytes })
+    }
 }
 
 impl NewLayer {
@@ -58,6 +116,7 @@ impl NewLayer {
             place: None,
             covered: Vec::new(),
             importances: None,
+            packed: Arc::default(),
         }
     }
 
@@ -242,6 +301,20 @@ impl NewLayer {
         &self.replaced
     }
 
+    /// Replaces matrices of the layer by those that are rounded already.
+    #[must_use]
+    pub fn packing(mut self, matrices: Vec<(Role, RoundedMatrix)>) -> Self {
+        let mut packed = Arc::unwrap_or_clone(std::mem::take(&mut self.packed));
+        packed.retain(|(role, _)| matrices.iter().all(|(each, _)| each != role));
+        packed.extend(matrices);
+        Self { packed: Arc::new(packed), ..self }
+    }
+
+    /// Returns the matrix of `role` if it is rounded already.
+    pub fn packed(&self, role: Role) -> Option<&RoundedMatrix> {
+        self.packed.iter().find(|(each, _)| *each == role).map(|(_, matrix)| matrix)
+    }
+
     /// Returns the original layers in the mix and their weights.
     pub fn mix(&self) -> &Mix {
         &self.mix
@@ -286,7 +359,8 @@ impl NewLayer {
             return None;
         }
         let source = self.mix_of(role).ok()?.unchanged();
-        source.filter(|_| self.factor(role, config) == 1.0 && self.replaced(role).is_none())
+        let is_set = self.replaced(role).is_some() || self.packed(role).is_some();
+        source.filter(|_| self.factor(role, config) == 1.0 && !is_set)
     }
 
     /// Returns the element type in which the tensor of `role` is stored.
@@ -294,6 +368,9 @@ impl NewLayer {
     /// # Errors
     /// [`Error::Format`] if the model lacks the tensor.
     pub fn element(&self, model: &Model, role: Role, storage: Storage) -> Result<Element> {
+        if let Some(matrix) = self.packed(role) {
+            return Ok(matrix.element);
+        }
         if let Some(stored) = self.replaced(role) {
             return Ok(stored.element);
         }

@@ -8,7 +8,7 @@ use super::new_layer::NewLayer;
 use crate::Result;
 use crate::format::Container;
 use crate::format::element::Element;
-use crate::format::packed::Scheme;
+use crate::format::packed::{Layout, Scheme};
 use crate::model::architectures::{ExpertNames, GgufHead};
 use crate::model::importances::LayerImportances;
 use crate::model::open::TensorEntry;
@@ -28,6 +28,24 @@ named! {
     }
 }
 
+named! {
+    /// How the weights of matrices that are packed on request are rounded to their grids.
+    Rounding, "way of rounding" {
+        /// Each to the nearest number.
+        #[default]
+        Nearest = "nearest",
+        /// One column after the other, of which the later ones make up for what the earlier ones lost on the calibration
+        /// text: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023.
+        Gptq = "gptq",
+        /// To the nearest, after columns that carry much were scaled up, with zero points: Lin and others, "AWQ:
+        /// Activation-aware Weight Quantization for LLM Compression and Acceleration", MLSys 2024.
+        Awq = "awq",
+        /// To the nearest, after what is hard to round in the inputs was moved into the weights: Xiao, Lin, Seznec, Wu,
+        /// Demouth and Han, "SmoothQuant", ICML 2023.
+        SmoothQuant = "smoothquant",
+    }
+}
+
 /// Kind of file and element types of a compressed model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
@@ -43,6 +61,8 @@ pub struct Storage {
     /// Scheme in which all matrices are packed that can be; `None` keeps those packed that are, unless a file type is
     /// asked for.
     pub pack: Option<Scheme>,
+    /// How weights are rounded, if a scheme is asked for.
+    pub rounding: Rounding,
 }
 
 /// How a layer of a compressed model is stored, and with it its experts.
@@ -54,12 +74,14 @@ pub struct LayerStorage {
     pub place: Place,
     /// Importances by which tensors are encoded, if they are by any.
     pub importances: Option<Arc<LayerImportances>>,
+    /// Roles of the matrices, also of experts, of which what they multiply is rounded to 8 bits, each token by itself.
+    pub rounds_inputs: Vec<Role>,
 }
 
 impl LayerStorage {
     /// Returns the storage of a layer whose place and importances do not matter.
     pub fn of(storage: Storage) -> Self {
-        Self { storage, place: Place::default(), importances: None }
+        Self { storage, place: Place::default(), importances: None, rounds_inputs: Vec::new() }
     }
 }
 
@@ -72,6 +94,17 @@ impl Storage {
             requantise: Requantise::All,
             weighted: false,
             pack: None,
+            rounding: Rounding::Nearest,
+        }
+    }
+
+    /// Returns the storage in which layers are before they are rounded by what their inputs are: as in the original, where
+    /// that is asked for.
+    #[must_use]
+    pub fn before_rounding(self) -> Self {
+        match self.rounding {
+            Rounding::Nearest => self,
+            _ => Self { pack: None, rounding: Rounding::Nearest, ..self },
         }
     }
 
@@ -194,6 +227,16 @@ impl Storage {
             }
             _ => None,
         }
+    }
+
+    /// Returns whether programs that run the new model round what the matrix that comes of tensor `id` of `model` multiplies
+    /// to 8 bits.
+    pub fn rounds_inputs(&self, model: &Model, id: TensorId) -> bool {
+        let is_said = match self.pack {
+            Some(scheme) => scheme.layout == Layout::Bytes,
+            None => model.config.packing.as_ref().is_some_and(|packing| packing.rounds_activations),
+        };
+        is_said && self.scheme(model, id).is_some()
     }
 
     /// Returns what `config.json` says about packed matrices, where a model with the configuration `config` is stored so.

@@ -13,7 +13,7 @@ use crate::forward::sequences::Sequences;
 use crate::forward::stream::{shared_key_bytes, state_bytes};
 use crate::maths::least_squares::{Normal, eliminate};
 use crate::methods::work::{Task, Work};
-use crate::methods::{importances, operators, outcome, selection, sizing};
+use crate::methods::{importances, operators, outcome, quantise, selection, sizing};
 use crate::model::config::LayerKind;
 use crate::model::{Config, Model};
 use crate::plan::PlanOptions;
@@ -116,6 +116,8 @@ pub struct PlanBasis<'a> {
     pub fit_bytes: u64,
     /// How the result is stored, if importances of its columns are collected where that profits.
     pub collecting: Option<&'a WriteOptions>,
+    /// How the result is stored.
+    pub output: &'a WriteOptions,
 }
 
 impl PlanBasis<'_> {
@@ -132,7 +134,7 @@ impl PlanBasis<'_> {
         let task = Task { sequences: n_sequences, ..self.task() };
         let work =
             selection::work(&task) + operators::work(&task) + outcome::work(&task, self.judge_tokens());
-        self.seconds(work + self.importances(&task), layer, fit)
+        self.seconds(work + self.importances(&task) + self.rounding(&task), layer, fit)
     }
 
     /// Returns the time of finding the best model of a size with the first `n_sequences` of the sequences. Half of the layers
@@ -165,14 +167,23 @@ impl PlanBasis<'_> {
             let task = Task { sequences: n_sequences, ..basis.task() };
             let selection = if *selects { selection::work(&task) } else { Work::default() };
             let work = selection + operators::work(&task) + outcome::row_work(&task, self.judge_tokens());
-            self.seconds(work + basis.importances(&task), layer, fit)
+            self.seconds(work + basis.importances(&task) + basis.rounding(&task), layer, fit)
         });
         rows.fold(original, |sum, row| sum + row).of(n_sequences)
     }
 
-    /// Returns the peak memory in bytes, 0 if no layer is removed. For operators that fit to activations, the
-    /// peak is in the fit of the longest span; for others, in the similarity stage.
+    /// Returns the peak memory in bytes, 0 if no layer is removed and none is rounded by what its inputs are. For operators
+    /// that fit to activations, the peak is in the fit of the longest span; for others, in the similarity stage. Where
+    /// matrices are rounded by what their inputs are, it may be there.
     pub fn bytes(&self, similarity: &Estimate) -> u64 {
+        let of_rounding = match self.rounding(&self.task()).bytes {
+            0 => 0,
+            bytes => similarity.peak_bytes + bytes,
+        };
+        self.bytes_of_plan(similarity).max(of_rounding)
+    }
+
+    fn bytes_of_plan(&self, similarity: &Estimate) -> u64 {
         let task = self.task();
         let Some(longest) = task.spans().into_iter().max() else { return 0 };
         if !self.options.operator.needs_activations() {
@@ -191,6 +202,11 @@ impl PlanBasis<'_> {
     /// Returns the work of collecting importances, if they are collected.
     fn importances(&self, task: &Task<'_>) -> Work {
         self.collecting.map_or_else(Work::default, |output| importances::work(task, self.model, output))
+    }
+
+    /// Returns the work of rounding matrices by what their inputs are, if they are.
+    fn rounding(&self, task: &Task<'_>) -> Work {
+        quantise::work(task, self.model, self.output)
     }
 
     fn task(&self) -> Task<'_> {

@@ -6,7 +6,7 @@ use clap::Args;
 use laminate::format::Container;
 use laminate::plan::{Alpha, ExpertSelection, Operator, SEARCH_TOKENS, Selection};
 use laminate::protocol::plan::Recipe;
-use laminate::{Error, Method, PlanOptions, Requantise, Result, WriteOptions};
+use laminate::{Error, Method, PlanOptions, Requantise, Result, Rounding, WriteOptions};
 
 use super::{EvaluationArgs, ImatrixArgs, output_type, parse_size, whole};
 
@@ -132,10 +132,15 @@ pub struct PlanArgs {
     keep_last: bool,
     /// Type of the result: keep, f32, f16, bf16, and in a .gguf file those of llama-quantize: q8_0, q6_k, q5_k_m, q5_k_s,
     /// q5_1, q5_0, q4_k_m, q4_k_s, iq4_nl, iq4_xs, q4_1, q4_0, q3_k_l, q3_k_m, q3_k_s, q2_k; also q5_k, q4_k, q3_k and
-    /// mxfp4, where every matrix but the output head has the same type; in a directory int4, or int4-g128, int4-g64,
-    /// int4-g32 for groups of as many weights; keep if not given.
+    /// mxfp4, where every matrix but the output head has the same type; in a directory int4, int8, which rounds what
+    /// products read too (W8A8), or gptq-int4, which is int4 in the layout of GPTQ; int4-g128, int4-g64, int4-g32 and
+    /// gptq-int4-g128 and its likes for groups of as many weights; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
+    /// How the weights of int4 and int8 are rounded: nearest, gptq or awq for int4, nearest or smoothquant for int8; gptq
+    /// and smoothquant if not given.
+    #[arg(long, value_name = "HOW")]
+    rounding: Option<Rounding>,
     /// What is stored in the type of --dtype: all matrices, or only those computed because they were merged, scaled or
     /// fitted; all if not given.
     #[arg(long, value_name = "WHICH", requires = "dtype")]
@@ -265,6 +270,8 @@ impl PlanArgs {
             Some(name) => output_type(name)?,
             None => (usual.dtype, usual.pack),
         };
+        // What a recipe says of its own type says nothing of another.
+        let usual_rounding = usual.rounding.filter(|_| pack == usual.pack);
         let max_shard_bytes = match &self.max_shard_size {
             Some(size) => parse_size("--max-shard-size", size)?,
             None => usual.max_shard_bytes,
@@ -282,6 +289,7 @@ impl PlanArgs {
             dtype,
             requantise: self.requantise.unwrap_or(usual.requantise),
             pack,
+            rounding: self.rounding.or(usual_rounding),
             max_shard_bytes,
             container: Some(if is_gguf { Container::Gguf } else { Container::Safetensors }),
             name: stem.filter(|_| is_gguf),

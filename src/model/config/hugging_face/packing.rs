@@ -289,14 +289,18 @@ impl Keys<'_> {
 }
 
 impl Packing {
-    /// Makes the settings of a model whose matrices are packed in `scheme`, a scheme of compressed-tensors, but for the
-    /// modules `ignored`.
+    /// Makes the settings of a model whose matrices are packed in `scheme`, a scheme of compressed-tensors or of GPTQ, but
+    /// for the modules `ignored`. Where codes are bytes, activations are rounded too.
     pub(crate) fn of_output(scheme: Scheme, ignored: Vec<String>) -> Self {
         Self {
-            method: Method::CompressedTensors,
+            method: match scheme.layout {
+                Layout::Gptq { .. } => Method::Gptq,
+                Layout::Awq => Method::Awq,
+                Layout::Rows | Layout::Bytes => Method::CompressedTensors,
+            },
             schemes: vec![(vec![LINEAR.to_owned()], scheme)],
             ignored,
-            rounds_activations: false,
+            rounds_activations: scheme.layout == Layout::Bytes,
             declared: None,
         }
     }
@@ -339,7 +343,26 @@ impl Packing {
         Ok(Some(object.into()))
     }
 
+    /// Makes the settings of the layout of GPTQ, whose programs know which modules of an architecture are packed.
+    fn gptq_settings(scheme: Scheme) -> Value {
+        let format = if scheme.layout == (Layout::Gptq { less_one: true }) { "gptq" } else { "gptq_v2" };
+        json!({
+            METHOD_KEY: "gptq", BITS_KEY: scheme.bits, GROUP_KEY: scheme.group.map_or(json!(-1), |group| json!(group)),
+            "desc_act": false, "sym": scheme.symmetric, "checkpoint_format": format, "pack_dtype": "int32",
+            "lm_head": false,
+        })
+    }
+
     fn new_settings(&self) -> Value {
+        if let (Method::Gptq, [(_, scheme)]) = (self.method, self.schemes.as_slice()) {
+            return Self::gptq_settings(*scheme);
+        }
+        let activations = match self.rounds_activations {
+            true => json!({
+                "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true,
+            }),
+            false => Value::Null,
+        };
         let groups: Map<String, Value> = self
             .schemes
             .iter()
@@ -352,7 +375,7 @@ impl Packing {
                 });
                 let format = FORMATS.iter().find(|(_, layout)| *layout == scheme.layout).map(|(name, _)| *name);
                 let group = json!({
-                    TARGETS_KEY: targets, "weights": weights, "input_activations": Value::Null,
+                    TARGETS_KEY: targets, "weights": weights, "input_activations": activations,
                     "output_activations": Value::Null, "format": format,
                 });
                 (format!("group_{number}"), group)
@@ -550,5 +573,16 @@ mod tests {
         let made = Packing::of_output(scheme, vec!["lm_head".to_owned()]);
         let read = packing(made.settings(&[vec![0]], 2).unwrap().unwrap()).unwrap();
         assert_eq!((read.schemes, read.ignored), (made.schemes, made.ignored));
+        let scheme = Scheme { layout: Layout::Bytes, bits: 8, group: None, symmetric: true };
+        let made = Packing::of_output(scheme, vec!["lm_head".to_owned()]);
+        let read = packing(made.settings(&[vec![0]], 2).unwrap().unwrap()).unwrap();
+        assert_eq!((read.schemes, read.rounds_activations), (made.schemes, true));
+        for symmetric in [true, false] {
+            let layout = Layout::Gptq { less_one: true };
+            let made =
+                Packing::of_output(Scheme { layout, bits: 4, group: Some(128), symmetric }, Vec::new());
+            let read = packing(made.settings(&[vec![0]], 2).unwrap().unwrap()).unwrap();
+            assert_eq!((read.schemes, read.method), (made.schemes, Method::Gptq));
+        }
     }
 }
