@@ -301,6 +301,13 @@ impl Engine {
         to_js(&maps.iter().map(JsLayerMap::from).collect::<Vec<_>>())
     }
 
+    /// Checks that the model can be stored as `output` says. Returns what the files will not hold, in sentences.
+    #[wasm_bindgen(js_name = checkOutput)]
+    pub async fn check_output(&self, output: JsValue) -> JsResult {
+        let output: WriteOptions = from_js(output)?;
+        self.with_session(async |session| session.check_output(&output).await).await
+    }
+
     /// Makes a plan and measures its model, stored as `output` says. Fitted models are measured on the text
     /// `judge`; finished work is kept in `kept`, if given.
     pub async fn plan(

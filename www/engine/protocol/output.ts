@@ -8,10 +8,13 @@ export type QuantisedType =
   | 'q3_k_l' | 'q3_k_m' | 'q3_k_s' | 'q3_k' | 'q2_k'
 export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType
 
+/** Types in which the projections of a Hugging Face folder are packed, as compressed-tensors packs them: a scale a row, or a group of so many weights. */
+export type PackedType = 'int4' | 'int4-g128' | 'int4-g64' | 'int4-g32'
+
 export interface WriteOptions {
   dtype: NumberType
-  /** Type in which the projections of a folder are packed, all else as it is; the command line asks for it. */
-  pack?: 'int4' | 'int4-g128' | 'int4-g64' | 'int4-g32'
+  /** Type in which the projections of a folder are packed, all else as it is. Not beside another `dtype` than `keep`. */
+  pack?: PackedType
   max_shard_bytes: number
   container: Container
   /** Whether all matrices take the type, or only those that are computed; `all`. */
