@@ -176,14 +176,53 @@ impl Engine {
         self.with_session(async |session| session.estimate(&options).await).await
     }
 
-    /// Estimates a plan after the similarity stage. Fitted models are measured on the text `judge`.
+    /// Uses the importance matrix of the original in `bytes`, those of the whole file `name`, instead of collecting one.
+    /// Returns what the file says of itself.
+    #[wasm_bindgen(js_name = useImatrix)]
+    pub fn use_imatrix(&self, name: String, bytes: Vec<u8>) -> JsResult {
+        let mut session = self.session.borrow_mut();
+        let session = session.as_mut().ok_or_else(no_session)?;
+        session.use_imatrix(&name, &bytes).map_err(thrown)?;
+        to_js(&session.used_imatrix())
+    }
+
+    /// Collects importances again.
+    #[wasm_bindgen(js_name = forgetImatrix)]
+    pub fn forget_imatrix(&self) -> std::result::Result<(), JsValue> {
+        self.session.borrow_mut().as_mut().ok_or_else(no_session)?.forget_imatrix();
+        Ok(())
+    }
+
+    /// Returns the importance matrix of the model of a plan, as the bytes of a GGUF file.
+    #[wasm_bindgen(js_name = imatrixOf)]
+    pub async fn imatrix_of(
+        &self,
+        plan: JsValue,
+        output: JsValue,
+        observe: Function,
+    ) -> std::result::Result<Uint8Array, JsValue> {
+        let plan: MergePlan = from_js(plan)?;
+        let output: WriteOptions = from_js(output)?;
+        let observer = Page(observe);
+        let bytes = self.lending(async |session| session.imatrix_of(&plan, &output, &observer).await).await?;
+        Ok(Uint8Array::from(bytes.as_slice()))
+    }
+
+    /// Estimates a plan after the similarity stage, for a model that is stored as `output` says. Fitted models are
+    /// measured on the text `judge`.
     #[wasm_bindgen(js_name = estimatePlan)]
-    pub async fn estimate_plan(&self, calibration: JsValue, plan: JsValue, judge: JsValue) -> JsResult {
+    pub async fn estimate_plan(
+        &self,
+        calibration: JsValue,
+        plan: JsValue,
+        output: JsValue,
+        judge: JsValue,
+    ) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
-        let judge = from_js(judge)?;
+        let (output, judge): (WriteOptions, _) = (or_default(output)?, from_js(judge)?);
         self.with_session(async |session| {
             session.judge_on(judge);
-            session.estimate_plan(&calibration, &plan, &WriteOptions::default()).await
+            session.estimate_plan(&calibration, &plan, &output).await
         })
         .await
     }
@@ -197,20 +236,20 @@ impl Engine {
     }
 
     /// Estimates the number of calibration sequences with which the similarity stage and a plan take at most
-    /// `seconds`. Fitted models are measured on the text `judge`.
+    /// `seconds`, for a model that is stored as `output` says. Fitted models are measured on the text `judge`.
     #[wasm_bindgen(js_name = sequencesWithin)]
     pub async fn sequences_within(
         &self,
         seconds: f64,
         calibration: JsValue,
         plan: JsValue,
+        output: JsValue,
         judge: JsValue,
     ) -> JsResult {
         let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
-        let judge = from_js(judge)?;
+        let (output, judge): (WriteOptions, _) = (or_default(output)?, from_js(judge)?);
         self.with_session(async |session| {
             session.judge_on(judge);
-            let output = WriteOptions::default();
             session.sequences_within(seconds, &calibration, Next::Plan(&plan, &output)).await
         })
         .await
@@ -260,6 +299,13 @@ impl Engine {
         let mut session = self.session.borrow_mut();
         let maps = session.as_mut().ok_or_else(no_session)?.maps(&options).map_err(thrown)?;
         to_js(&maps.iter().map(JsLayerMap::from).collect::<Vec<_>>())
+    }
+
+    /// Checks that the model can be stored as `output` says. Returns what the files will not hold, in sentences.
+    #[wasm_bindgen(js_name = checkOutput)]
+    pub async fn check_output(&self, output: JsValue) -> JsResult {
+        let output: WriteOptions = from_js(output)?;
+        self.with_session(async |session| session.check_output(&output).await).await
     }
 
     /// Makes a plan and measures its model, stored as `output` says. Fitted models are measured on the text
@@ -341,16 +387,24 @@ impl Engine {
         to_js(&Text { name: demo::EVALUATION_NAME, text: demo::EVALUATION })
     }
 
-    /// Lends the session to `work`. The arguments of a call are converted before: a call whose arguments are
-    /// not understood must not lose the session.
+    /// Lends the session to `work`, whose answer it converts.
     async fn with_session<T: Serialize>(
         &self,
         work: impl AsyncFnOnce(&mut Session) -> Result<T>,
     ) -> JsResult {
+        to_js(&self.lending(work).await?)
+    }
+
+    /// Lends the session to `work`. The arguments of a call are converted before: a call whose arguments are
+    /// not understood must not lose the session.
+    async fn lending<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T>,
+    ) -> std::result::Result<T, JsValue> {
         let mut session = self.session.take().ok_or_else(no_session)?;
         let result = work(&mut session).await;
         self.session.replace(Some(session));
-        to_js(&result.map_err(thrown)?)
+        result.map_err(thrown)
     }
 }
 

@@ -3,10 +3,11 @@ import { remembered, runOf } from './matrix/runs'
 import { EngineClient } from './engine/client'
 import { Failure, isCancelled, toEngineError } from './engine/errors'
 import { sweepJobs } from './engine/jobs'
-import type { CallName, Calls } from './engine/messages'
+import type { CallName, Calls, LocalFile } from './engine/messages'
 import type { Moved } from './engine/meter'
 import type { DevicePreference } from './engine/protocol/device'
 import type { EngineEvent } from './engine/protocol/events'
+import type { UsedImatrix } from './engine/protocol/imatrix'
 import type { LayerMap, MapOptions } from './engine/protocol/maps'
 import { refuseSomeParts, type Opened } from './engine/source'
 import { Estimates, NO_ESTIMATES } from './estimates'
@@ -65,10 +66,12 @@ export class Actions {
     if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
     if (origin !== 'demo') refuseSomeParts(origin)
     await this.held.ensureDevice(run)
-    const model = await this.held.open(run, origin)
+    // Importances are of the model that they were opened for.
+    const imatrix = this.safety.keeping.isShown(origin) ? state.imatrix : null
+    const model = await this.held.open(run, origin, imatrix)
     if (!this.safety.keeping.isShown(origin)) this.forget('maps')
     dropTrialFiles(state, 'original')
-    Object.assign(state, { model, origin, ...NO_ESTIMATES, found: null, viewing: null })
+    Object.assign(state, { model, origin, imatrix, ...NO_ESTIMATES, found: null, viewing: null })
     startAgain(state)
     beginWith(state, origin === 'demo' ? USUAL_DEMO : usualOf(model))
     state.writeOptions.container = model.container
@@ -86,9 +89,11 @@ export class Actions {
     return this.during('plan', async run => {
       const { state } = this
       await this.ensureMaps(run)
+      const [output, judge] = [{ ...state.writeOptions }, await evaluationOf(state)]
+      // A type that is refused leaves the plan before, and with it the choice of types, on the page.
+      await this.call(run, 'checkOutput', [output])
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
-      const [output, judge] = [{ ...state.writeOptions }, await evaluationOf(state)]
       const keeps = await this.safety.keeping.planning(options)
       const report = exact ? await this.call(run, 'measure', [exact, output, judge, keeps]) : await this.call(run, 'plan', [options, output, judge, keeps])
       state.steps = report.plan.steps
@@ -149,6 +154,18 @@ export class Actions {
   async mapLayers(options: MapOptions): Promise<LayerMap[]> {
     if (!this.held.maps) throw new Failure('usage', 'The engine does not hold these maps any more. Compare the layers again to change them.')
     return this.client.call(null, 'mapLayers', [options])
+  }
+
+  /** Gives the engine a file of importances of its model. Not while a run goes on. */
+  async useImatrix(file: LocalFile): Promise<UsedImatrix> {
+    await this.held.ensureModel(null)
+    return this.client.call(null, 'useImatrix', [file])
+  }
+
+  /** The engine collects importances again. */
+  async forgetImatrix(): Promise<void> {
+    await this.held.ensureModel(null)
+    await this.client.call(null, 'forgetImatrix', [])
   }
 
   forget(from: Results): void {

@@ -2,6 +2,7 @@ import type { Actions } from './actions'
 import { chosenComparison, type Choice } from './methods'
 import { keyOf } from './state.svelte'
 import { evaluationOf } from './texts'
+import { storedAs } from './types'
 
 /**
  * Runs what is chosen and keeps what it gives. A stop keeps the rows that are done; so does a failure, though
@@ -13,10 +14,11 @@ export function compareMethods(actions: Actions): Promise<boolean> {
     const { options, error } = chosenComparison(state.choice, state.model?.layers ?? 0)
     if (!options) throw { kind: 'usage', message: error }
     await actions.ensureMaps(run)
+    const { weighing } = state
     state.rows = []
     try {
-      const report = await actions.call(run, 'compare', [{ ...options, evaluation: await evaluationOf(state, options.evaluation) }])
-      Object.assign(state, { rows: report.rows, comparison: { report, options, key: keyOf([state.maps?.key, options]) } })
+      const report = await actions.call(run, 'compare', [{ ...options, evaluation: await evaluationOf(state, options.evaluation), output: storedAs(state) }])
+      Object.assign(state, { rows: report.rows, comparison: { report, options, key: keyOf([state.maps?.key, options, ...weighing]) } })
     } catch (thrown) {
       if (state.rows.length > 0) state.comparison = null
       throw thrown

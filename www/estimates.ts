@@ -2,6 +2,7 @@ import type { EngineClient } from './engine/client'
 import type { CompareOptions } from './engine/protocol/compare'
 import { toEngineError } from './engine/errors'
 import type { State } from './state.svelte'
+import { storedAs } from './types'
 import { calibrationOf, evaluationOf, limitSequences } from './texts'
 
 /** Nothing is known of a model that has just been opened. */
@@ -39,7 +40,7 @@ export class Estimates {
     // A plan as it came is measured, whatever it takes; nothing is chosen.
     if (this.state.hand.present.exact) return void none()
     await this.ask('plan', async still => {
-      const planEstimate = await this.client.call(null, 'estimatePlan', [await calibrationOf(this.state), this.state.chosenPlan, await evaluationOf(this.state)])
+      const planEstimate = await this.client.call(null, 'estimatePlan', [await calibrationOf(this.state), this.state.chosenPlan, { ...this.state.writeOptions }, await evaluationOf(this.state)])
       if (still()) Object.assign(this.state, { planEstimate })
     }, none)
   }
@@ -47,7 +48,7 @@ export class Estimates {
   /** Takes as many sequences of the text as comparing the layers and the plan manage in so many seconds. */
   async allow(seconds: number): Promise<void> {
     await this.ask('plan', async still => {
-      const samples = await this.client.call(null, 'sequencesWithin', [seconds, await calibrationOf(this.state), this.state.chosenPlan, await evaluationOf(this.state)])
+      const samples = await this.client.call(null, 'sequencesWithin', [seconds, await calibrationOf(this.state), this.state.chosenPlan, { ...this.state.writeOptions }, await evaluationOf(this.state)])
       if (still()) this.state.calibration.samples = samples
     }, thrown => Object.assign(this.state, { estimateError: toEngineError(thrown) }))
   }
@@ -55,7 +56,7 @@ export class Estimates {
   /** Memory and time of the next comparison of methods. */
   async compare(options: CompareOptions): Promise<void> {
     await this.ask('compare', async still => {
-      const compareEstimate = await this.client.call(null, 'estimateCompare', [await calibrationOf(this.state), { ...options, evaluation: await evaluationOf(this.state, options.evaluation) }])
+      const compareEstimate = await this.client.call(null, 'estimateCompare', [await calibrationOf(this.state), { ...options, evaluation: await evaluationOf(this.state, options.evaluation), output: storedAs(this.state) }])
       if (still()) Object.assign(this.state, { compareEstimate })
     }, () => Object.assign(this.state, { compareEstimate: null }))
   }

@@ -3,9 +3,9 @@ import type { EngineClient } from './engine/client'
 import type { ModelReport } from './engine/protocol/model'
 import type { Opened } from './engine/source'
 import { isSearch, makingOf, RECOMMENDED } from './methods'
-import type { Run } from './state.svelte'
+import type { OpenImatrix, Run } from './state.svelte'
 
-/** What the engine's worker holds: its device, the model and the maps of its layers. Another worker has to be told again. */
+/** What the engine's worker holds: its device, the model with its importances, and the maps of its layers. Another worker has to be told again. */
 export class Held {
   /** The workers that hold the model and the maps. */
   private modelIn = -1
@@ -42,12 +42,14 @@ export class Held {
     await this.ensureDevice(run)
     if (this.modelIn === this.client.generation) return
     if (run) state.origin ??= await safety.keeping.model()
-    if (state.origin) await this.open(run, state.origin)
+    if (state.origin) await this.open(run, state.origin, state.imatrix)
   }
 
-  async open(run: Run | null, origin: 'demo' | Opened): Promise<ModelReport> {
+  /** Opens a model with the importances that are used for it, if a file of them is. */
+  async open(run: Run | null, origin: 'demo' | Opened, imatrix: OpenImatrix | null): Promise<ModelReport> {
     this.modelIn = this.mapsIn = -1
     const model = await (origin === 'demo' ? this.actions.call(run, 'openDemo', []) : this.actions.call(run, 'open', [origin.files, origin.folder]))
+    if (imatrix) await this.actions.call(run, 'useImatrix', [{ name: imatrix.name, file: imatrix.file }])
     this.modelIn = this.client.generation
     return model
   }

@@ -2,9 +2,11 @@
 import type { CompareOptions, CompareRow } from './engine/protocol/compare'
 import type { ExpertSelection, NamedMethod, Operator, Selection } from './engine/protocol/method'
 import type { ModelReport } from './engine/protocol/model'
+import type { NumberType } from './engine/protocol/output'
 import type { PlanOptions } from './engine/protocol/plan'
 import type { TextOptions } from './engine/protocol/text'
 import { plural } from './format'
+import { TYPES } from './types'
 
 export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   mka: { word: 'most similar neighbours', hint: 'By the similarity above.' },
@@ -139,6 +141,8 @@ export interface Choice {
   counts: string
   evaluation: TextOptions
   seed: number
+  /** Types in which each model is measured. */
+  types: NumberType[]
 }
 
 /** An eighth and a quarter of the layers. */
@@ -161,19 +165,31 @@ export function parseCounts(text: string, layers: number): { counts: number[]; e
 }
 
 /** What the engine is to compare, or why it cannot. */
-export function chosenComparison({ methods, counts: text, evaluation, seed }: Choice, layers: number): { options: CompareOptions | null; error: string } {
+export function chosenComparison({ methods, counts: text, evaluation, seed, types }: Choice, layers: number): { options: CompareOptions | null; error: string } {
   const { counts, error } = parseCounts(text, layers)
-  const why = methods.length === 0 ? 'Choose at least one method.'
+  const why = methods.length === 0 ? 'Choose at least one method.' : types.length === 0 ? 'Choose at least one number type.'
     : error || (evaluation.text?.trim() === '' ? 'Paste a text to measure on, or choose the built-in one.' : '')
   if (why) return { options: null, error: why }
-  return { options: { methods: [...methods], remove: counts, evaluation: { ...evaluation }, seed }, error: '' }
+  const dtypes = types.length === 1 && types[0] === 'keep' ? {} : { dtypes: TYPES.filter(type => types.includes(type)) }
+  return { options: { methods: [...methods], remove: counts, evaluation: { ...evaluation }, seed, ...dtypes }, error: '' }
+}
+
+/** How many models are made and measured. */
+export function modelsOf({ methods, remove, dtypes = ['keep'] }: CompareOptions): number {
+  return methods.length * remove.length * dtypes.length
 }
 
 /** "3 methods with 2 numbers of layers: 6 models". */
-export function sizeOf({ methods, remove }: CompareOptions): string {
-  const models = methods.length * remove.length
-  if (remove.length === 1) return plural(models, 'model')
-  return `${plural(methods.length, 'method')} with ${plural(remove.length, 'number')} of layers: ${plural(models, 'model')}`
+export function sizeOf(options: CompareOptions): string {
+  const { methods, remove, dtypes = [] } = options
+  const models = plural(modelsOf(options), 'model')
+  if (remove.length === 1 && dtypes.length < 2) return models
+  return `${plural(methods.length, 'method')} with ${plural(remove.length, 'number')} of layers${dtypes.length > 1 ? ` in ${dtypes.length} types` : ''}: ${models}`
+}
+
+/** Numbers of layers to remove that span the sizes that smaller types make of the model: about a twelfth, a sixth, a quarter and a third of them. */
+export function spreadCounts(layers: number): string {
+  return [...new Set([12, 6, 4, 3].map(part => Math.max(1, Math.min(layers - 1, Math.round(layers / part)))))].join(', ')
 }
 
 /** The options that repeat one line of a comparison. */

@@ -92,11 +92,11 @@ export function isSingleFile(state: State): boolean {
   return state.writeOptions.container === 'gguf' && resultBytes(state) <= state.writeOptions.max_shard_bytes
 }
 
-/** Of all tensors. Without the engine's word on another type, as it was planned. */
-export function resultBytes({ plan, writeOptions: { dtype, container } }: State): number {
+/** Of all tensors. Without the engine's word on another type, as it was planned; packed, at most as much as in the model's own types. */
+export function resultBytes({ plan, writeOptions: { dtype, container, pack } }: State): number {
   if (!plan) return 0
   const { bytes, sizes = [], output } = plan.report
-  const planned = output.dtype === dtype && output.container === container
+  const planned = output.dtype === dtype && output.container === container && output.pack === pack
   return planned ? bytes.after : (sizeIn(sizes, dtype, container)?.bytes ?? bytes.after)
 }
 

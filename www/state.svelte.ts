@@ -6,6 +6,7 @@ import type { DevicePreference, DeviceReport } from './engine/protocol/device'
 import type { EngineError } from './engine/protocol/error'
 import type { Estimate, PlanEstimate } from './engine/protocol/estimate'
 import type { Kept, Progress } from './engine/protocol/events'
+import type { UsedImatrix } from './engine/protocol/imatrix'
 import type { NamedMethod } from './engine/protocol/method'
 import type { ModelReport } from './engine/protocol/model'
 import type { WriteOptions, WriteReport } from './engine/protocol/output'
@@ -26,6 +27,7 @@ import type { Trial } from './try/trial'
 import type { KeptRun } from './run/record'
 import type { Turn } from './run/turn'
 import type { Result } from './share/result'
+import { weighingOf } from './types'
 import { ALL_DONE, comparisonState, stageStates, type Facts, type Freshness } from './stages'
 import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from './texts'
 
@@ -87,6 +89,11 @@ export interface Download {
   ended: Promise<unknown>
 }
 
+/** Importances of the model that is open, from a file that stays on the user's disk. */
+export interface OpenImatrix extends UsedImatrix {
+  file: File
+}
+
 /** All that the page knows. Views read it, `actions.ts` changes it. */
 export class State {
   features = $state.raw<Features | null>(null)
@@ -131,12 +138,14 @@ export class State {
   sizes = $state.raw<{ key: string; wanted: number[]; points: CalibrationPoint[] } | null>(null)
 
   /** What is to be compared, as it is typed; fitted plans are judged on its evaluation text too. */
-  choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0 })
+  choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0, types: ['keep'] })
   /** Results of the comparison that runs, or that ended without a report. */
   rows = $state.raw<CompareRow[]>([])
   comparison = $state.raw<Made<CompareReport, CompareOptions> | null>(null)
 
   writeOptions = $state<WriteOptions>({ ...WRITE })
+  /** By what quantised values are encoded instead of by what is collected on the calibration text. */
+  imatrix = $state.raw<OpenImatrix | null>(null)
   saved = $state.raw<Made<Saved, WriteOptions> | null>(null)
   /** How the streaming of the download goes: bytes that left, then how it ended. */
   streaming = $state.raw<{ job: string; sent: number } | { job: string; ended: Ended } | null>(null)
@@ -174,16 +183,19 @@ export class State {
   /** The texts that are used where none is given. */
   readonly builtin: BuiltIns | null = $derived(this.usual === USUAL_DEMO ? this.stories : (this.prose ?? UNREAD))
   readonly mapsFresh = $derived(this.fresh(this.maps, keyOf(this.calibration), true))
+  /** What decides by which importances values are encoded; nothing where they are collected. */
+  readonly weighing = $derived(weighingOf(this.writeOptions, this.imatrix))
   /** What a plan would be made with now. */
   readonly chosenPlan = $derived(optionsWith(fitting(this.planOptions, this.model), this.hand.present))
   /** Whether its layers would be fitted, so that it is judged on a text of its own. */
   readonly planFitted = $derived(isFitted(this.hand.present.exact?.operator ?? this.chosenPlan.operator))
-  readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : [])]))
+  readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : []), ...this.weighing]))
   readonly planFresh = $derived(this.fresh(this.plan, this.planKey, this.mapsFresh === 'fresh'))
   readonly savedFresh = $derived(this.fresh(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
 
+  readonly comparisonKey = $derived(keyOf([this.maps?.key, chosenComparison(this.choice, this.model?.layers ?? 0).options, ...this.weighing]))
   readonly comparisonFresh = $derived(this.fresh(
-    this.comparison, keyOf([this.maps?.key, chosenComparison(this.choice, this.model?.layers ?? 0).options]), this.mapsFresh === 'fresh',
+    this.comparison, this.comparisonKey, this.mapsFresh === 'fresh',
   ))
 
   readonly stages = $derived(this.readOnly ? ALL_DONE : stageStates({

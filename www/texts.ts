@@ -86,7 +86,7 @@ export async function limitSequences(state: State, within: (...args: Calls['sequ
   const { usual, model } = state
   if (usual.seconds === null || !model || !isSame(state.calibration, usual.calibration)) return
   const remove = Math.max(1, Math.round(model.layers / 4))
-  const allowed = await within(usual.seconds, await calibrationOf(state), { ...state.chosenPlan, remove, min_similarity: null }, await evaluationOf(state))
+  const allowed = await within(usual.seconds, await calibrationOf(state), { ...state.chosenPlan, remove, min_similarity: null }, { ...state.writeOptions }, await evaluationOf(state))
   if (!still() || state.usual !== usual) return
   const samples = Math.min(usual.calibration.samples, allowed)
   const untouched = isSame(state.calibration, usual.calibration)

@@ -1,5 +1,6 @@
-import type { Container } from './engine/protocol/model'
-import type { NumberType, QuantisedType } from './engine/protocol/output'
+import type { Container, ModelReport } from './engine/protocol/model'
+import type { ImatrixFile } from './engine/protocol/imatrix'
+import type { NumberType, PackedType, QuantisedType, WriteOptions } from './engine/protocol/output'
 import type { StoredSize } from './engine/protocol/plan'
 import { bytes } from './format'
 
@@ -11,21 +12,55 @@ export const QUANTISED: readonly QuantisedType[] = [
   'q3_k', 'q2_k',
 ]
 
+/** All that a matrix can be stored in, the model's own first. */
+export const TYPES: readonly NumberType[] = ['keep', ...FLOATS, ...QUANTISED]
+
+/** Those in which the projections of a Hugging Face folder are packed. */
+export const PACKED: readonly PackedType[] = ['int4', 'int4-g128', 'int4-g64', 'int4-g32']
+
+/** What the page calls a number type: one of all matrices, or one in which projections are packed. */
+export type TypeChoice = NumberType | PackedType
+
+export function typeOf({ dtype, pack }: Pick<WriteOptions, 'dtype' | 'pack'>): TypeChoice {
+  return pack ?? dtype
+}
+
+/** Options with another type; what is packed keeps the types of all else. */
+export function chooseType(options: WriteOptions, type: TypeChoice): void {
+  delete options.pack
+  if (isPacked(type)) Object.assign(options, { dtype: 'keep', pack: type })
+  else options.dtype = type
+}
+
+export function isPacked(type: TypeChoice): type is PackedType {
+  return (PACKED as readonly string[]).includes(type)
+}
+
+/** What of the options decides by which importances values are encoded, for the keys of results; nothing where they are collected. */
+export function weighingOf({ importances }: Pick<WriteOptions, 'importances'>, imatrix: ImatrixFile | null): string[] {
+  return importances === false ? ['without importances'] : imatrix ? [imatrix.hash] : []
+}
+
+/** How the models of a comparison are stored, but for their types. */
+export function storedAs({ writeOptions: { importances = true } }: { writeOptions: WriteOptions }): Partial<WriteOptions> {
+  return { importances }
+}
+
 /** The types that can be chosen, with what to call them: the name, and the size of the result where that is known. */
-export function typesFor(container: Container, sizes: readonly StoredSize[] = []): [NumberType, string][] {
-  return (['keep', ...FLOATS, ...(container === 'gguf' ? QUANTISED : [])] as NumberType[]).map(type => {
-    const size = sizeIn(sizes, type, container)
+export function typesFor(container: Container, sizes: readonly StoredSize[] = []): [TypeChoice, string][] {
+  return ([...TYPES.filter(type => container === 'gguf' || !isQuantised(type)), ...(container === 'gguf' ? [] : PACKED)] as TypeChoice[]).map(type => {
+    const size = isPacked(type) ? null : sizeIn(sizes, type, container)
     const name = type === 'keep' ? 'as it is' : type.toUpperCase()
     return [type, size && type !== 'keep' ? `${name}, ${bytes(size.bytes)}` : name]
   })
 }
 
-export function isQuantised(type: NumberType): type is QuantisedType {
+export function isQuantised(type: TypeChoice): type is QuantisedType {
   return (QUANTISED as readonly string[]).includes(type)
 }
 
 /** What to call a type within a sentence. */
-export function typeName(type: NumberType): string {
+export function typeName(type: TypeChoice): string {
   return type === 'keep' ? 'the model\'s own types' : type.toUpperCase()
 }
 
@@ -46,4 +81,13 @@ export function becomes(sizes: readonly StoredSize[], type: NumberType, containe
 
 function listed(words: readonly string[]): string {
   return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`
+}
+
+/** Bits of a weight, about: those of llama.cpp's table for a model of 8 billion parameters. */
+const BITS: Partial<Record<NumberType, number>> = { f16: 16, q8_0: 8.5, q4_k_m: 4.9, q3_k_m: 4, q2_k: 3.2 }
+
+/** Types that are worth a look beside the model's own: few, from the largest to the smallest, each smaller than the model is. */
+export function suggestedTypes({ bytes, parameters }: Pick<ModelReport, 'bytes' | 'parameters'>): NumberType[] {
+  const own = parameters > 0 ? (8 * bytes) / parameters : 16
+  return (Object.keys(BITS) as NumberType[]).filter(type => BITS[type]! < 0.9 * own)
 }

@@ -7,6 +7,7 @@ export const TERMS = {
   perplexity: 'How many words the model hesitates between, on average, when it predicts this text: lower is better.',
   KL: 'How far the smaller model\'s predictions lie from the original\'s, in nats for each token: 0 means the same predictions.',
   agreement: 'The share of tokens at which both models would write the same next token.',
+  importances: 'How large, on average over a text, what each column of a matrix is multiplied by: errors of a column count by it. llama.cpp calls a file of them an importance matrix, imatrix.',
   alpha: 'The weight of the earlier layer in the merged one; the later layer has the rest.',
   calibration: 'Running a sample of text through the model to see what each layer does with it.',
   collapsed: 'The perplexity is more than ten times the original\'s: the model no longer works.',

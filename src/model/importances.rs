@@ -119,6 +119,13 @@ impl Importances {
         self.layers.get(place)?.means(role, expert)
     }
 
+    /// Returns the number of tokens that came to the matrix to which most came; 0 if there is no matrix.
+    pub fn most_tokens(&self) -> u64 {
+        let columns = self.layers.iter().flat_map(|layer| layer.0.values());
+        let counts = columns.flat_map(|columns| columns.counts.iter().copied());
+        counts.fold(0f32, f32::max).round() as u64
+    }
+
     /// Reads the importances of a model with the configuration `config` out of `imatrix`, which was read from `file`. Sums
     /// for tensors outside the layers are left aside.
     ///

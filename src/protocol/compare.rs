@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::model::ModelReport;
 use super::options::{WriteOptions, dtype};
+use super::plan::ImatrixFile;
 use super::text::TextReport;
 use super::verdict::Verdict;
 use crate::device::DeviceReport;
@@ -132,6 +133,10 @@ pub struct CompareReport {
     pub seed: u64,
     /// How the compressed models were assumed to be stored.
     pub output: WriteOptions,
+    /// Importance matrix from a file that tensors were encoded by; `None` if there was none, or it was collected on the
+    /// calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imatrix: Option<ImatrixFile>,
     /// The original in each file type that was asked for and is not that of its own files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub originals: Vec<StoredOriginal>,

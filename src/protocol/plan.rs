@@ -51,6 +51,10 @@ pub struct PlanReport {
     pub bytes: BeforeAfter,
     /// How the compressed model was assumed to be stored.
     pub output: WriteOptions,
+    /// Importance matrix from a file that tensors were encoded by; `None` if there was none, or it was collected on the
+    /// calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imatrix: Option<ImatrixFile>,
     /// Sizes of the compressed model in every kind of file and file type that can hold it.
     pub sizes: Vec<StoredSize>,
     /// Device that ran the stages.
@@ -143,6 +147,18 @@ pub struct ImatrixFile {
     pub name: String,
     /// Hash of its bytes.
     pub hash: String,
+}
+
+/// An importance matrix that was read from a file and is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsedImatrix {
+    /// The file.
+    #[serde(flatten)]
+    pub file: ImatrixFile,
+    /// Names of the texts that it was collected on.
+    pub datasets: Vec<String>,
+    /// Number of tokens that it was collected on: the most that any matrix has seen.
+    pub tokens: u64,
 }
 
 /// Text that a fitted model was judged on, as a recipe knows it again.

@@ -12,7 +12,7 @@ use crate::model::weights::new_layer::NewLayer;
 use crate::plan::MergePlan;
 use crate::protocol::events::Observer;
 use crate::protocol::options::{TextOptions, WriteOptions};
-use crate::protocol::plan::ImatrixFile;
+use crate::protocol::plan::{ImatrixFile, UsedImatrix};
 use crate::protocol::text::TextReport;
 use crate::write::imatrix_bytes;
 
@@ -42,9 +42,29 @@ impl Session {
         Ok(())
     }
 
+    /// Collects importances again, as before [`use_imatrix`](Self::use_imatrix).
+    pub fn forget_imatrix(&mut self) {
+        self.planned = None;
+        self.imatrix = None;
+    }
+
     /// Returns the importance matrix that is [used](Self::use_imatrix) instead of collecting one, if there is one.
     pub fn imatrix(&self) -> Option<&ImatrixFile> {
         self.imatrix.as_ref().map(|given| &given.file)
+    }
+
+    /// Returns that importance matrix with what its file says of itself.
+    pub fn used_imatrix(&self) -> Option<UsedImatrix> {
+        self.imatrix.as_ref().map(|GivenImatrix { importances, file }| UsedImatrix {
+            file: file.clone(),
+            datasets: importances.datasets.clone(),
+            tokens: importances.most_tokens(),
+        })
+    }
+
+    /// Returns that importance matrix as a report names it, of what is stored as `output` says.
+    pub(super) fn encoded_by(&self, output: &WriteOptions) -> Option<ImatrixFile> {
+        self.imatrix().filter(|_| output.importances).cloned()
     }
 
     /// Runs the text of `options` through the original, and returns its importance matrix as the bytes of a GGUF file, with

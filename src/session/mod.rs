@@ -217,7 +217,7 @@ impl Session {
         options: &CompareOptions,
     ) -> Result<PlanEstimate> {
         let (sequences, timing, similarity) = self.estimated(calibration).await?;
-        let rows = compared_plans(options)?;
+        let rows = compared_plans(options, &self.model)?;
         let (any, fit) = (PlanOptions::default(), self.fit_timing()?);
         let basis =
             PlanBasis { judge_on: &options.evaluation, ..self.basis(&sequences, &any, &options.output) };
@@ -253,7 +253,7 @@ impl Session {
         };
         let basis = self.basis(&sequences, &any, output);
         let rows = match next {
-            Next::Compare(options) => compared_plans(options)?,
+            Next::Compare(options) => compared_plans(options, &self.model)?,
             Next::Nothing | Next::Plan(..) | Next::Size(..) => Vec::new(),
         };
         let takes = |n: usize| {
@@ -344,12 +344,13 @@ impl Session {
     }
 }
 
-/// Lists the plans of a comparison. The result of a selection rule serves all methods and numbers of layers of a file type,
+/// Lists the plans of a comparison on `model`. The result of a selection rule serves all methods and numbers of layers of a file type,
 /// so it costs time only once. The original in a file type counts as a plan that removes no layer.
-fn compared_plans(options: &CompareOptions) -> Result<Vec<ComparedPlan>> {
+fn compared_plans(options: &CompareOptions, model: &Model) -> Result<Vec<ComparedPlan>> {
     let most = options.remove.iter().copied().max().unwrap_or(0);
     let mut plans = Vec::new();
-    for _ in 0..options.dtypes.len().max(1) {
+    let outputs = options.outputs(model);
+    for output in &outputs {
         let mut chosen = Vec::new();
         for name in &options.methods {
             let method = Method::named(name)?;
@@ -358,13 +359,15 @@ fn compared_plans(options: &CompareOptions) -> Result<Vec<ComparedPlan>> {
                 if selects {
                     chosen.push(method.selection);
                 }
-                plans.push(ComparedPlan { plan: method.options(remove, options.seed), selects });
+                let plan = method.options(remove, options.seed);
+                plans.push(ComparedPlan { plan, selects, output: output.clone() });
             }
         }
     }
     let unchanged = Method::pair(Selection::Tail, Operator::Drop).options(0, options.seed);
-    let originals = options.dtypes.iter().flatten();
-    plans.extend(originals.map(|_| ComparedPlan { plan: unchanged.clone(), selects: false }));
+    let originals =
+        outputs.into_iter().filter(|output| output.dtype.is_some() && output.storage(model).changes(model));
+    plans.extend(originals.map(|output| ComparedPlan { plan: unchanged.clone(), selects: false, output }));
     Ok(plans)
 }
 

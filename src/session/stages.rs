@@ -218,6 +218,7 @@ impl Session {
             bytes: self.model.total_bytes(),
             seed: options.seed,
             output: options.output.clone(),
+            imatrix: self.encoded_by(&options.output),
             verdicts: match options.dtypes.len() < 2 && options.sizes.is_empty() {
                 true => Vec::new(),
                 false => {
@@ -344,6 +345,7 @@ impl Session {
             bytes: BeforeAfter { before: self.model.total_bytes(), after: bytes },
             plan,
             output: output.clone(),
+            imatrix: self.encoded_by(output),
             sizes,
             device: self.accelerator.report().clone(),
             seconds: start.elapsed().as_secs_f64(),
@@ -427,7 +429,7 @@ impl Session {
             text_hash: self.calibrated.as_ref().map(|calibrated| calibrated.options.text_options().hash()),
             judged_on: planned.and_then(|planned| planned.judged_on.clone()),
             fit_bytes: plan.operator.needs_activations().then_some(self.fit_bytes),
-            imatrix: self.imatrix.as_ref().filter(|_| options.importances).map(|given| given.file.clone()),
+            imatrix: self.encoded_by(options),
         };
         let extra = card::files(&recipe, planned.map(|planned| &planned.report))?;
         let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;

@@ -8,8 +8,8 @@ use laminate::plan::{METHODS, Operator, Selection};
 use laminate::protocol::compare::{CompareReport, CompareRow};
 use laminate::protocol::plan::CalibrationPoint;
 use laminate::{
-    CalibrationOptions, CompareOptions, Error, Event, Method, Observer, PlanOptions, Result, Session, Silent,
-    TextOptions, WriteOptions, evaluate,
+    CalibrationOptions, CompareOptions, Error, Event, FileType, Method, Observer, PlanOptions, Result,
+    Session, Silent, TextOptions, WriteOptions, evaluate,
 };
 
 use crate::common::{MemoryFolder, cpu, open, open_files, run, session};
@@ -330,4 +330,64 @@ fn a_comparison_is_estimated_by_its_methods_and_a_search_counts_once() {
     let error =
         run(session.estimate_compare(&CalibrationOptions::default(), &options(&["best"], &[1]))).unwrap_err();
     assert!(error.to_string().contains("best"), "{error}");
+}
+
+#[test]
+fn estimates_know_the_pass_for_importances_of_each_type() {
+    let mut session = session(PLANTED);
+    let calibration = CalibrationOptions::default();
+    let q4_0 = Some("q4_0".parse().unwrap());
+    let of = |session: &Session, dtypes: &[Option<FileType>], importances: bool| {
+        let output = WriteOptions { importances, ..WriteOptions::default() };
+        let options = CompareOptions { dtypes: dtypes.to_vec(), output, ..options(&["shortgpt"], &[2, 4]) };
+        run(session.estimate_compare(&calibration, &options)).unwrap().seconds
+    };
+    let pass = |dtypes: &[Option<FileType>]| of(&session, dtypes, true) - of(&session, dtypes, false);
+    let of_type = pass(&[q4_0]);
+    assert!(of_type > 0.0, "{of_type}");
+    assert!((pass(&[None, q4_0]) - of_type).abs() < 1e-9 * of_type, "{}", pass(&[None, q4_0]));
+    assert!((pass(&[q4_0, None, q4_0]) - 2.0 * of_type).abs() < 1e-9 * of_type);
+    assert!(pass(&[None]).abs() < 1e-12);
+
+    let plan = Method::named("shortgpt").unwrap().options(2, 0);
+    let output = |dtype, importances| WriteOptions {
+        dtype,
+        importances,
+        container: Some(Container::Gguf),
+        ..WriteOptions::default()
+    };
+    let planned = |session: &Session, output: &WriteOptions| {
+        run(session.estimate_plan(&calibration, &plan, output)).unwrap().seconds
+    };
+    assert!(planned(&session, &output(q4_0, true)) > planned(&session, &output(q4_0, false)));
+
+    // What is given need not be collected.
+    let text = TextOptions { samples: 2, tokens: 16, ..calibration.text_options() };
+    let (bytes, _) = run(session.collect_imatrix(&text, &Silent)).unwrap();
+    session.use_imatrix("own.gguf", &bytes).unwrap();
+    assert_eq!(of(&session, &[None, q4_0], true), of(&session, &[None, q4_0], false));
+    assert_eq!(planned(&session, &output(q4_0, true)), planned(&session, &output(q4_0, false)));
+}
+
+#[test]
+fn an_importance_matrix_is_named_in_reports_until_it_is_taken_away() {
+    let mut session = calibrated(PLANTED);
+    let text = TextOptions { samples: 3, tokens: 16, ..CalibrationOptions::default().text_options() };
+    let (bytes, _) = run(session.collect_imatrix(&text, &Silent)).unwrap();
+    session.use_imatrix("own.gguf", &bytes).unwrap();
+    let used = session.used_imatrix().unwrap();
+    assert_eq!((used.file.name.as_str(), used.tokens), ("own.gguf", 48));
+    assert_eq!(used.datasets, [laminate::demo::TEXT_NAME]);
+
+    let plan = Method::named("shortgpt").unwrap().options(2, 0);
+    let output = WriteOptions::default();
+    let report = run(session.plan(&plan, &output, &Silent)).unwrap();
+    assert_eq!(report.imatrix.as_ref(), Some(&used.file));
+    assert_eq!(compare(&session, &options(&["shortgpt"], &[2])).imatrix.as_ref(), Some(&used.file));
+    let without = WriteOptions { importances: false, ..output.clone() };
+    assert_eq!(run(session.measure(&report.plan, &without, &Silent)).unwrap().imatrix, None);
+
+    session.forget_imatrix();
+    assert_eq!(session.used_imatrix(), None);
+    assert_eq!(run(session.plan(&plan, &output, &Silent)).unwrap().imatrix, None);
 }

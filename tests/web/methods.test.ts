@@ -3,7 +3,7 @@ import type { Actions } from '../../www/actions'
 import { compareMethods, tick } from '../../www/compare'
 import { PLAN } from '../../www/defaults'
 import type { Operator } from '../../www/engine/protocol/method'
-import { chosenComparison, comparesAnew, fitting, isFitted, isSearch, makingOf, mergesWords, methodOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, spareExperts, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
+import { chosenComparison, comparesAnew, fitting, isFitted, isSearch, makingOf, mergesWords, methodOf, modelsOf, OPERATORS, otherMethods, parseCounts, planWith, sizeOf, spareExperts, spreadCounts, suggestedCounts, titleOf, withSelection, type Choice } from '../../www/methods'
 import { comparisonState } from '../../www/stages'
 import type { State } from '../../www/state.svelte'
 import { acting } from './acting'
@@ -90,12 +90,15 @@ describe('named methods', () => {
 })
 
 describe('what is chosen', () => {
-  const choice = (over: Partial<Choice> = {}): Choice => ({ methods: ['laco', 'mka'], counts: '2, 4', evaluation, seed: 1, ...over })
+  const choice = (over: Partial<Choice> = {}): Choice => ({ methods: ['laco', 'mka'], counts: '2, 4', evaluation, seed: 1, types: ['keep'], ...over })
 
   test('becomes options, in the order of the ticks', () => {
     const { options } = chosenComparison(choice(), 12)
     expect(options).toEqual({ methods: ['laco', 'mka'], remove: [2, 4], evaluation, seed: 1 })
     expect([sizeOf(options!), sizeOf({ ...options!, remove: [2] })]).toEqual(['2 methods with 2 numbers of layers: 4 models', '2 models'])
+    const typed = chosenComparison(choice({ types: ['q4_k_m', 'keep', 'q8_0'] }), 12).options!
+    expect([typed.dtypes, modelsOf(typed), sizeOf(typed)]).toEqual([['keep', 'q8_0', 'q4_k_m'], 12, '2 methods with 2 numbers of layers in 3 types: 12 models'])
+    expect([spreadCounts(12), spreadCounts(30), spreadCounts(2)]).toEqual(['1, 2, 3, 4', '3, 5, 8, 10', '1'])
     const mine = choice()
     tick(mine, 'random', true)
     tick(mine, 'laco', false)
@@ -103,7 +106,7 @@ describe('what is chosen', () => {
     expect(mine.methods).toEqual(['mka', 'random', 'laco'])
   })
   test.each([
-    [{ methods: [] }, 'at least one method'], [{ counts: '99' }, '99 of 12'], [{ evaluation: { ...evaluation, text: ' ', text_name: 'x' } }, 'Paste a text'],
+    [{ methods: [] }, 'at least one method'], [{ types: [] }, 'at least one number type'], [{ counts: '99' }, '99 of 12'], [{ evaluation: { ...evaluation, text: ' ', text_name: 'x' } }, 'Paste a text'],
   ])('or a reason why not: %o', (over, error) => {
     expect(chosenComparison(choice(over), 12)).toEqual({ options: null, error: expect.stringContaining(error) })
   })

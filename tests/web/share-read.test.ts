@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { matrixCsv } from '../../www/charts/export'
-import type { CompareReport } from '../../www/engine/protocol/compare'
+import type { Candidate, CompareReport } from '../../www/engine/protocol/compare'
 import type { PlanReport } from '../../www/engine/protocol/plan'
 import { linkOf } from '../../www/share/link'
 import { arrayOf, npyFile } from '../../www/share/npy'
@@ -29,6 +29,8 @@ const json = (value: unknown) => read(JSON.stringify(value))
 /** As the engine prints it: no text, and what is too large for a number is null. */
 const printed = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T
 
+const bare = (each: Candidate | null) => each && { method: each.method, dtype: each.dtype, layers: each.layers, bytes: each.bytes, kl: each.kl }
+
 describe('every export is read back, whatever its file is called', () => {
   test('similarity.json, as the command line prints it too', async () => {
     const { text: _, ...options } = stored.options
@@ -47,9 +49,19 @@ describe('every export is read back, whatever its file is called', () => {
   test('merge.json, compare.json, the recipe', async () => {
     expect(printed((await json(plan))?.plan)).toEqual(printed(plan))
     expect(printed((await json(comparison))?.comparison)).toEqual({ ...printed(comparison) })
+    const typed = await compareOf(stored, { methods: ['mka'], remove: [2], evaluation: { text: null, text_name: null, samples: 4, tokens: 16 }, seed: 3, dtypes: ['keep', 'q4_k_m'] }, async () => false, stored.device)
+    const named = { ...typed, imatrix: { name: 'mine.gguf', hash: 'ab' } }
+    expect(named.originals).toHaveLength(1)
+    expect(named.verdicts!.length).toBeGreaterThan(0)
+    expect(printed((await json(named))?.comparison)).toEqual(printed({ ...named, verdicts: named.verdicts!.map(({ merged, unmerged, ...rest }) => ({ ...rest, merged: bare(merged), unmerged: bare(unmerged) })) }))
     expect((await json(comparison))?.methods.map(method => method.name)).toEqual(['mka', 'pruneme', 'flatten'])
     const recipe = await json(recipeOf(result))
     expect(recipe?.plan?.plan).toEqual(printed(plan.plan))
+    const [imatrix, output] = [{ name: 'mine.gguf', hash: 'ab' }, { ...plan.output, pack: 'int4-g32' as const }]
+    const again = await json(recipeOf({ ...result, plan: { ...plan, imatrix, output } }))
+    expect([again?.plan?.imatrix, again?.plan?.output.pack]).toEqual([imatrix, 'int4-g32'])
+    expect((await json({ ...plan, imatrix }))?.plan?.imatrix).toEqual(imatrix)
+    await expect(json({ ...plan, imatrix: { name: 7 } })).rejects.toThrow(/imatrix/)
     expect([recipe?.options, recipe?.model.name]).toEqual([planOptions, 'stories-planted-12L'])
   })
   test('what the command line prints of a compression', async () => {

@@ -37,6 +37,19 @@ test('the report holds everything but the weights', () => {
   expect(table).toEqual(stored.similarity.map(row => row.map(value => Number(value.toFixed(3)))))
 })
 
+test('types that were compared: who won, the plot, the original in each type, and the importances', async () => {
+  const result = await resultWith(stored)
+  const comparison = await compareOf(stored, { methods: ['laminate', 'mka'], remove: [2, 4], evaluation: { text: null, text_name: null, samples: 8, tokens: 16 }, seed: 3, dtypes: ['keep', 'q8_0', 'q2_k'] }, async () => false, stored.device)
+  const imatrix = { name: `mine.gguf${EVIL}`, hash: 'ab' }
+  const typed = reportHtml({ ...result, comparison: { ...comparison, imatrix }, plan: { ...result.plan!, imatrix, output: { ...result.plan!.output, pack: 'int4' } } })
+  const words = shown(typed).replaceAll(/<style[^]*?<\/style>|<[^>]+>/g, ' ').replaceAll(/[\s\u00a0]+/g, ' ')
+  for (const expected of ['Fewer layers or fewer bits', 'At most ', 'KL in nats a token, logarithmic scale', '10 in Q8_0', 'original Q2_K 0', 'Laminate Q8_0 2', 'encoded by the importance matrix mine.gguf', 'Number type INT4', 'Importances of mine.gguf']) expect(words).toContain(expected)
+  expect(typed.match(/<svg class="frontier"/g)).toHaveLength(1)
+  expect(typed.match(/<script/g)).toHaveLength(3)
+  expect(typed).not.toMatch(/ style="/)
+  expect(html).not.toContain('Fewer layers or fewer bits')
+})
+
 test('it asks for nothing, and its policy would let nothing through', () => {
   expect(html.replaceAll('&#39;', "'")).toMatch(/content="default-src 'none'; script-src 'nonce-[\w+/=]{24}'; style-src 'nonce-[\w+/=]{24}'; img-src data:; base-uri 'none'; form-action 'none'"/)
   expect(html).not.toMatch(/\b(src|href|action)=|@import|url\(|https?:\/\/(?!www\.w3\.org\/2000\/svg)/)

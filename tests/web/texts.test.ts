@@ -86,7 +86,7 @@ describe('texts where none is given', () => {
     expect(within).not.toHaveBeenCalled()
     beginWith(state, usualOf({ context: 512 }))
     await limitSequences(state, within)
-    expect(within).toHaveBeenCalledWith(LIMIT_SECONDS, expect.objectContaining({ samples: 96 }), expect.objectContaining({ remove: 8 }), expect.objectContaining({ samples: 32 }))
+    expect(within).toHaveBeenCalledWith(LIMIT_SECONDS, expect.objectContaining({ samples: 96 }), expect.objectContaining({ remove: 8 }), expect.objectContaining({ dtype: 'keep' }), expect.objectContaining({ samples: 32 }))
     expect([state.calibration.samples, state.usual.calibration.samples]).toEqual([40, 40])
     await limitSequences(state, within)
     expect(within).toHaveBeenCalledTimes(1)

@@ -1,7 +1,10 @@
 import type { CompareReport, CompareRow } from '../engine/protocol/compare'
+import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
 import { bytes, group, nats, percent, perplexity, seconds, sentence, whole } from '../format'
+import { typeName } from '../types'
+import { candidatesOf, choiceAt, frontOf, hasFewerBits, ORIGINAL, originalRows, summaryWords, verdictWords, type Choice } from './verdicts'
 
 /** What stands under the table: texts, tokens, seed. Without a report, only that there is none. */
 export function footing(report: CompareReport | null): string[] {
@@ -10,8 +13,15 @@ export function footing(report: CompareReport | null): string[] {
   return [
     `Measured on ${text(report.evaluation)}, ${whole(report.evaluation.tokens_scored)} tokens scored.`,
     `Calibrated on ${text(report.calibration)}. Seed ${report.seed}.`,
+    ...importanceWords(report),
     `${report.model.name} on ${report.device.name}, ${seconds(report.seconds)}, ${bytes(report.peak_memory_bytes)} at most.`,
   ]
+}
+
+/** By which importances quantised types were encoded; nothing where no type was, or it is not known. */
+function importanceWords({ imatrix, output, originals }: CompareReport): string[] {
+  if (!originals?.length) return []
+  return [imatrix ? `Quantised types were encoded by the importance matrix ${imatrix.name}.` : output?.importances === false ? 'Quantised types were encoded without importances.' : 'Quantised types were encoded by importances that were collected on the calibration text.']
 }
 
 /** Whether the numbers can be believed; empty where they can. */
@@ -22,7 +32,8 @@ export function overlapWarning(report: CompareReport): string {
 }
 
 type Title = (method: string) => string
-const named = ({ method, removed }: CompareRow, title: Title) => `${title(method)} with ${removed} removed`
+const stored = (dtype: NumberType = 'keep') => (dtype === 'keep' ? '' : ` in ${typeName(dtype)}`)
+const named = ({ method, removed, dtype }: CompareRow, title: Title) => `${method === ORIGINAL ? 'the original' : `${title(method)} with ${removed} removed`}${stored(dtype)}`
 const distance = (kl: number | null) => (kl === null ? 'not measured' : Number.isFinite(kl) ? nats(kl) : 'not finite')
 
 /** One model of the plot in words; empty where it could not be made. */
@@ -42,16 +53,16 @@ export function aboveScale(rows: readonly CompareRow[], title: Title): string {
   return each.length > 0 ? `Above the scale: ${each.join('; ')}.` : ''
 }
 
-const COLUMNS = ['method', 'selection', 'operator', 'removed', 'layers', 'parameters', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds', 'groups', 'error', 'evaluation', 'tokens_scored', 'calibration', 'seed'] as const
+const COLUMNS = ['method', 'selection', 'operator', 'removed', 'layers', 'parameters', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds', 'groups', 'error', 'evaluation', 'tokens_scored', 'calibration', 'seed', 'dtype', 'imatrix'] as const
 
 /** One line a model, the original first where it is known. Every line says what it was measured on. */
 export function comparisonCsv(rows: readonly CompareRow[], report: CompareReport | null): string {
-  const context = report ? [report.evaluation.name, report.evaluation.tokens_scored, report.calibration.name, report.seed] : [null, null, null, null]
+  const context = (dtype: NumberType = 'keep') => [...(report ? [report.evaluation.name, report.evaluation.tokens_scored, report.calibration.name, report.seed] : [null, null, null, null]), dtype, report?.imatrix?.name]
   const measured = (quality: Quality | null) => [quality?.perplexity, quality?.kl, quality?.top1_agreement, quality?.collapsed]
   const groups = (of: readonly number[][]) => of.map(layers => layers.join(' ')).join(' | ')
-  const original = report ? [['original', null, null, 0, report.model.layers, report.parameters, report.bytes, ...measured(report.original), null, null, null, ...context]] : []
-  const lines = rows.map(row => [
-    row.method, row.selection, row.operator, row.removed, row.layers, row.parameters, row.bytes, ...measured(row.quality), row.seconds, groups(row.groups), row.error, ...context,
+  const original = report ? [['original', null, null, 0, report.model.layers, report.parameters, report.bytes, ...measured(report.original), null, null, null, ...context()]] : []
+  const lines = [...(report ? originalRows(report) : []), ...rows].map(row => [
+    row.method, row.method === ORIGINAL ? null : row.selection, row.method === ORIGINAL ? null : row.operator, row.removed, row.layers, row.parameters, row.bytes, ...measured(row.quality), row.seconds, groups(row.groups), row.error, ...context(row.dtype),
   ])
   return [COLUMNS, ...original, ...lines].map(line => line.map(quoted).join(',')).join('\n') + '\n'
 }
@@ -59,17 +70,35 @@ export function comparisonCsv(rows: readonly CompareRow[], report: CompareReport
 export function comparisonMarkdown(rows: readonly CompareRow[], report: CompareReport | null, title: Title): string {
   const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('\u00a0', ' ').replaceAll('|', '\\|').replaceAll('\n', ' ')).join(' | ')} |`
   const measured = ({ perplexity: p, kl, top1_agreement: top1 }: Quality) => [perplexity(p), kl === null ? '' : nats(kl), top1 === null ? '' : percent(top1)]
-  const head = ['method', 'removed', 'size', 'perplexity', 'KL, a token', 'agrees', 'remark']
-  const original = report ? [line(['original', '0', bytes(report.bytes), ...measured(report.original), ''])] : []
-  const lines = rows.map(row => row.quality === null
-    ? line([title(row.method), String(row.removed), '', '', '', '', `failed: ${sentence(row.error ?? 'no reason was given')}`])
-    : line([title(row.method), String(row.removed), bytes(row.bytes), ...measured(row.quality), row.quality.collapsed ? '**collapsed**' : '']))
+  const all = [...(report ? originalRows(report) : []), ...rows]
+  const typed = all.some(({ dtype = 'keep' }) => dtype !== 'keep')
+  const head = [...(typed ? ['method', 'type'] : ['method']), 'removed', 'size', 'perplexity', 'KL, a token', 'agrees', 'remark']
+  const cell = (dtype: NumberType = 'keep') => (typed ? [dtype === 'keep' ? 'as it is' : typeName(dtype)] : [])
+  const original = report ? [line(['original', ...cell(), '0', bytes(report.bytes), ...measured(report.original), ''])] : []
+  const lines = all.map(row => row.quality === null
+    ? line([title(row.method), ...cell(row.dtype), String(row.removed), '', '', '', '', `failed: ${sentence(row.error ?? 'no reason was given')}`])
+    : line([title(row.method), ...cell(row.dtype), String(row.removed), bytes(row.bytes), ...measured(row.quality), row.quality.collapsed ? '**collapsed**' : '']))
   const warnings = report ? [overlapWarning(report), ...report.warnings.map(sentence)].filter(Boolean) : []
-  const notes = [...(report?.cancelled ? ['Stopped before the end.'] : []), ...warnings, ...footing(report)]
-  return [line(head), '| :-- | --: | --: | --: | --: | --: | :-- |', ...original, ...lines, '', ...notes.map(note => note.replaceAll('\u00a0', ' '))].join('\n') + '\n'
+  const notes = [...(report ? verdictLines(report, title) : []), ...(report?.cancelled ? ['Stopped before the end.'] : []), ...warnings, ...footing(report)]
+  return [line(head), `${typed ? '| :-- ' : ''}| :-- | --: | --: | --: | --: | --: | :-- |`, ...original, ...lines, '', ...notes.map(note => note.replaceAll('\u00a0', ' '))].join('\n') + '\n'
 }
 
 function quoted(value: unknown): string {
   const text = value === null || value === undefined ? '' : String(value)
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}
+
+/** The choices at the sizes that the engine gave verdicts for, or else at those of the front but that of the original as it is. */
+export function frontChoices(report: CompareReport): Choice[] {
+  const candidates = candidatesOf(report)
+  const sizes = report.verdicts?.length ? report.verdicts.map(each => each.size) : frontOf(candidates).filter(each => each.kl > 0).map(each => each.bytes)
+  return sizes.map(size => choiceAt(candidates, size))
+}
+
+/** Who won, then the verdict at each size; nothing where only one type was compared. */
+export function verdictLines(report: CompareReport, title: Title): string[] {
+  if (!hasFewerBits(report)) return []
+  const smallest = candidatesOf(report).toSorted((a, b) => a.bytes - b.bytes)[0]
+  const choices = frontChoices(report)
+  return [summaryWords(choices), ...choices.map(choice => verdictWords(choice, report.model.layers, title, smallest))].filter(Boolean)
 }

@@ -1,20 +1,21 @@
 import type { CompareRow } from '../engine/protocol/compare'
+import type { NumberType } from '../engine/protocol/output'
 import { sentence } from '../format'
 
-export type Column = 'method' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds'
+export type Column = 'method' | 'dtype' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds'
 export interface Sorting {
   column: Column
   descending: boolean
 }
 
 /** Names a row, whatever the order. */
-export function keyOfRow({ method, removed }: Pick<CompareRow, 'method' | 'removed'>): string {
-  return `${method} ${removed}`
+export function keyOfRow({ method, removed, dtype = 'keep' }: Pick<CompareRow, 'method' | 'removed' | 'dtype'>): string {
+  return `${method} ${removed}${dtype === 'keep' ? '' : ` ${dtype}`}`
 }
 
-/** As they were chosen: method after method, and in each the numbers of layers as they were given. */
-export function inOrder(rows: readonly CompareRow[], methods: readonly string[], remove: readonly number[]): CompareRow[] {
-  const place = (row: CompareRow) => methods.indexOf(row.method) * (remove.length + 1) + remove.indexOf(row.removed)
+/** As they were chosen: type after type, in each method after method, and in that the numbers of layers as they were given. What is no method's, the original, comes first in its type. */
+export function inOrder(rows: readonly CompareRow[], methods: readonly string[], remove: readonly number[], types: readonly NumberType[] = ['keep']): CompareRow[] {
+  const place = ({ method, removed, dtype = 'keep' }: CompareRow) => (types.indexOf(dtype) * (methods.length + 1) + methods.indexOf(method) + 1) * (remove.length + 1) + remove.indexOf(removed)
   return rows.toSorted((a, b) => place(a) - place(b))
 }
 
@@ -23,6 +24,7 @@ export function inOrderOf(rows: readonly CompareRow[], sorting: Sorting | null, 
   if (!sorting) return [...rows]
   const { column, descending } = sorting
   const sign = descending ? -1 : 1
+  if (column === 'dtype') return rows.toSorted((a, b) => sign * (a.dtype ?? 'keep').localeCompare(b.dtype ?? 'keep', 'en'))
   if (column === 'method') return rows.toSorted((a, b) => sign * title(a.method).localeCompare(title(b.method), 'en'))
   return rows.toSorted((a, b) => {
     const [x, y] = [valueIn(a, column), valueIn(b, column)]
@@ -38,7 +40,7 @@ export function nextSorting(sorting: Sorting | null, column: Column): Sorting | 
 }
 
 /** Null where the row failed. */
-function valueIn(row: CompareRow, column: Exclude<Column, 'method'>): number | null {
+function valueIn(row: CompareRow, column: Exclude<Column, 'method' | 'dtype'>): number | null {
   if (row.quality === null) return column === 'removed' ? row.removed : null
   const value = column === 'perplexity' || column === 'kl' || column === 'top1_agreement' ? row.quality[column] : row[column]
   return value === null || Number.isNaN(value) ? null : value
@@ -50,7 +52,7 @@ export function remarksOf(rows: readonly CompareRow[], title: (method: string) =
   for (const { method, removed: count, warnings } of rows) {
     for (const warning of warnings) {
       const known = removed.get(`${method} ${warning}`) ?? { method, warning, counts: [] }
-      removed.set(`${method} ${warning}`, { ...known, counts: [...known.counts, count] })
+      removed.set(`${method} ${warning}`, { ...known, counts: known.counts.includes(count) ? known.counts : [...known.counts, count] })
     }
   }
   return [...removed.values()].map(({ method, warning, counts }) => `${title(method)} with ${counts.join(', ')} removed: ${sentence(warning)}`)

@@ -5,6 +5,7 @@ import type { DevicePreference, DeviceReport } from './protocol/device'
 import type { EngineError } from './protocol/error'
 import type { Estimate, PlanEstimate } from './protocol/estimate'
 import type { EngineEvent } from './protocol/events'
+import type { UsedImatrix } from './protocol/imatrix'
 import type { LayerMap, MapOptions } from './protocol/maps'
 import type { NamedMethod } from './protocol/method'
 import type { ModelReport } from './protocol/model'
@@ -53,12 +54,16 @@ export interface Calls {
   openDemo: { args: []; result: ModelReport }
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }
-  estimatePlan: { args: [CalibrationOptions, PlanOptions, judge: TextOptions]; result: PlanEstimate }
+  useImatrix: { args: [LocalFile]; result: UsedImatrix }
+  forgetImatrix: { args: []; result: void }
+  imatrixOf: { args: [MergePlan, WriteOptions]; result: Uint8Array<ArrayBuffer> }
+  estimatePlan: { args: [CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]; result: PlanEstimate }
   estimateCompare: { args: [CalibrationOptions, CompareOptions]; result: PlanEstimate }
-  sequencesWithin: { args: [seconds: number, CalibrationOptions, PlanOptions, judge: TextOptions]; result: number }
+  sequencesWithin: { args: [seconds: number, CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]; result: number }
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
   mapLayers: { args: [MapOptions]; result: LayerMap[] }
+  checkOutput: { args: [WriteOptions]; result: string[] }
   /** `keeps`: what it finishes outlives the page. */
   plan: { args: [PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
   measure: { args: [MergePlan, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }

@@ -1,15 +1,19 @@
 import { toEngineError } from './errors'
-import type { CallName, Calls, FromWorker, Port, Request, ToWorker } from './messages'
+import type { CallName, Calls, FromWorker, LocalFile, Port, Request, ToWorker } from './messages'
 import type { DevicePreference } from './protocol/device'
 import type { WasmEngine } from './protocol/engine'
 import type { Observe } from './protocol/events'
 import { Gate } from './hold'
 import { metered, type Moved } from './meter'
 import { openKept, type PrivateParts } from './parts'
+import { FileSource } from './source'
 import { sourcesOf } from './sources'
 import { packJob, writeTo } from './write'
 
 const NO_STORAGE = 'finished layers are not kept, because this browser gives the page no storage (a private window, or blocked)'
+
+/** Half of what the memory of a page can hold at once, in bytes. */
+const MOST_IMATRIX = 1 << 30
 
 /**
  * Answers the page's calls with an engine, one at a time: the engine is a single mutable thing, and a
@@ -70,12 +74,16 @@ export function serve(
     switch (request.call) {
       case 'openDemo': return openDemo(engine)
       case 'open': return open(engine, request.args, observe)
+      case 'useImatrix': return useImatrix(engine, request.args[0])
+      case 'forgetImatrix': return engine.forgetImatrix()
+      case 'imatrixOf': return engine.imatrixOf(request.args[0], request.args[1], observe) as Promise<Uint8Array<ArrayBuffer>>
       case 'estimate': return engine.estimate(request.args[0])
       case 'estimatePlan': return engine.estimatePlan(...request.args)
       case 'estimateCompare': return engine.estimateCompare(...request.args)
       case 'sequencesWithin': return engine.sequencesWithin(...request.args)
       case 'similarity': return similarity(engine, request.args, observe)
       case 'mapLayers': return engine.mapLayers(request.args[0])
+      case 'checkOutput': return engine.checkOutput(request.args[0])
       case 'plan': return plan(engine, request.args, observe)
       case 'similarityBy': return engine.similarityBy(request.args[0], observe)
       case 'measure': return measure(engine, request.args, observe)
@@ -127,6 +135,13 @@ export function serve(
     release = releaseNext
     await before()
   }
+}
+
+/** Files of importances are read whole: they have a number for each column of a model, and not for each weight. */
+async function useImatrix(engine: WasmEngine, { name, file }: LocalFile) {
+  if (file.size > MOST_IMATRIX) throw { kind: 'limit', message: `${name}: ${file.size} bytes are more than an importance matrix has that fits into this page; give the file of one, or use the command line.` }
+  const source = new FileSource(name, file)
+  return engine.useImatrix(name, await source.read(0, source.size))
 }
 
 /** Lends what the page keeps of its run to `work`, where it keeps anything. */

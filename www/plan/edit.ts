@@ -62,7 +62,7 @@ export function startAgain(state: State): void {
 export async function openRecipe(actions: Actions, file: File): Promise<boolean> {
   const { state } = actions
   try {
-    const { plan, options } = await readPlan(file, state.model?.layers ?? 0)
+    const { plan, options } = await readPlan(file, state.model?.layers ?? 0, state.imatrix)
     change(state, { active: true, absorb: [], locked: options?.locked ?? [], exact: plan })
     state.notice = null
     return true

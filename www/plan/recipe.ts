@@ -1,12 +1,22 @@
 /** Recipes into the page; out of it they go by `recipeOf` in `share/result.ts`. */
 import { Failure } from '../engine/errors'
 import type { MergePlan, PlanOptions } from '../engine/protocol/plan'
+import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { Recipe } from '../share/result'
 
 const LARGEST_FILE = 16e6
 
+/** Why a recipe cannot be repeated with the importances that are used; empty where it can (`Recipe::check_imatrix` in `src/protocol/plan.rs`). */
+export function whyNotBy({ plan, output, imatrix }: Partial<Pick<Recipe, 'plan' | 'output' | 'imatrix'>>, given: ImatrixFile | null): string {
+  // A plan alone says nothing of how it was stored.
+  if (!plan || !output || output.importances === false || imatrix?.hash === given?.hash) return ''
+  if (!imatrix) return `the recipe was made without the importance matrix ${given?.name}; take that away under Take away or Compare methods.`
+  if (!given) return `the recipe was made with the importance matrix ${imatrix.name}, which a recipe does not hold; open that file first.`
+  return `${given.name} is not the importance matrix ${imatrix.name} that the recipe was made with; open that file first.`
+}
+
 /** A plan from a recipe, or a plan alone, for a model of `n` layers. What it says is checked by the engine too, when it is measured. */
-export async function readPlan(file: Pick<File, 'name' | 'size' | 'text'>, n: number): Promise<{ plan: MergePlan; options: Partial<PlanOptions> | null; model: string | null }> {
+export async function readPlan(file: Pick<File, 'name' | 'size' | 'text'>, n: number, given: ImatrixFile | null = null): Promise<{ plan: MergePlan; options: Partial<PlanOptions> | null; model: string | null }> {
   const wrong = (why: string) => new Failure('format', `${file.name}: ${why}`)
   if (file.size > LARGEST_FILE) throw wrong('this is too large for a recipe.')
   let json: unknown
@@ -17,7 +27,7 @@ export async function readPlan(file: Pick<File, 'name' | 'size' | 'text'>, n: nu
   }
   const found = (json ?? {}) as Partial<Recipe> & Partial<MergePlan>
   const plan = (found.plan ?? found) as Partial<MergePlan>
-  const problem = whyNoPlan(plan, n)
+  const problem = whyNoPlan(plan, n) || whyNotBy(found, given)
   if (problem) throw wrong(problem)
   const { n_layers, operator = 'average', steps = [], groups, weights, kept_experts } = plan as MergePlan
   return { plan: { n_layers, operator, steps, groups, weights, ...(kept_experts && { kept_experts }) }, options: found.options ?? null, model: typeof found.model === 'string' ? found.model : null }

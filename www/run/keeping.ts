@@ -6,6 +6,7 @@ import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { Opened } from '../engine/source'
 import { NO_ESTIMATES } from '../estimates'
 import { isLinked } from '../share/open'
+import type { OpenImatrix, State } from '../state.svelte'
 import { USUAL_DEMO, usualOf } from '../texts'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
@@ -56,7 +57,7 @@ export class Keeping {
     const known = goesOn && before.model.name === state.model.name
     const run: KeptRun = {
       version: 1, origin, model: state.model, calibration, layers: 0, at_ms: Date.now(), pending: true,
-      maps: known ? before.maps : null, plan: known ? before.plan : null, ...(known && before.judge ? { judge: before.judge } : {}),
+      maps: known ? before.maps : null, plan: known ? before.plan : null, ...(known && before.judge ? { judge: before.judge } : {}), ...importances(state),
     }
     if (await hasStorage() && await writeKept(run)) {
       state.kept = run
@@ -72,7 +73,7 @@ export class Keeping {
   async planning(options: PlanOptions): Promise<boolean> {
     const { state } = this.actions
     if (!state.kept || state.kept.pending) return false
-    const run: KeptRun = { ...state.kept, plan: null, planning: { ...options }, judge: { ...state.choice.evaluation } }
+    const run: KeptRun = { ...state.kept, plan: null, planning: { ...options }, judge: { ...state.choice.evaluation }, ...importances(state) }
     if (!(await writeKept(run))) return false
     state.kept = run
     return true
@@ -83,7 +84,7 @@ export class Keeping {
     const { state } = this.actions
     if (!state.kept || !state.maps) return
     const { maps, plan } = state
-    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, planning: null, judge: { ...state.choice.evaluation } }
+    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, planning: null, judge: { ...state.choice.evaluation }, ...importances(state) }
     if (await writeKept(run)) Object.assign(state, { kept: run, restored: false })
   }
 
@@ -150,7 +151,7 @@ export class Keeping {
     Object.assign(state, { kept: null, restored: false })
   }
 
-  private show({ origin, model, calibration, maps, plan, planning, judge }: KeptRun): void {
+  private show({ origin, model, calibration, maps, plan, planning, judge, imatrix }: KeptRun): void {
     const { state } = this.actions
     if (!maps) return
     state.usual = origin.kind === 'demo' ? USUAL_DEMO : { ...usualOf(model), seconds: null }
@@ -158,9 +159,14 @@ export class Keeping {
     if (plan ?? planning) Object.assign(state.planOptions, planning ?? plan?.options)
     if (planning) state.remark = STOPPED
     if (judge) Object.assign(state.choice.evaluation, judge)
-    state.writeOptions.container = model.container
+    Object.assign(state.writeOptions, { container: model.container, importances: plan?.report.output.importances ?? true })
     // The demo is part of the engine; anything else is opened when a step needs it, and not before.
-    Object.assign(state, { model, origin: origin.kind === 'demo' ? 'demo' : null, maps, plan, steps: plan?.report.plan.steps ?? [], restored: true })
+    Object.assign(state, { model, origin: origin.kind === 'demo' ? 'demo' : null, maps, plan, imatrix: imatrix ?? null, steps: plan?.report.plan.steps ?? [], restored: true })
     this.actions.propose(!plan && !planning)
   }
+}
+
+/** The file of importances that is used, where one is. What was kept of another is left out. */
+function importances({ imatrix }: State): { imatrix: OpenImatrix | undefined } {
+  return { imatrix: imatrix ?? undefined }
 }

@@ -5,7 +5,7 @@ import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/si
 import type { TextOptions } from '../engine/protocol/text'
 import type { RemoteFile } from '../engine/messages'
 import type { Opened } from '../engine/source'
-import { keyOf, type Made } from '../state.svelte'
+import { keyOf, type Made, type OpenImatrix } from '../state.svelte'
 
 /** A model, so that it can be found again. Never a token, and of a file on disk never its contents. */
 export type KeptOrigin =
@@ -31,6 +31,8 @@ export interface KeptRun {
   planning?: PlanOptions | null
   /** The text that fitted plans are judged on; not there in runs of earlier versions. */
   judge?: TextOptions
+  /** Importances from a file, which the browser copies; not there where they were collected. */
+  imatrix?: OpenImatrix
 }
 
 export function keptOrigin(origin: 'demo' | Opened): KeptOrigin {

@@ -82,7 +82,7 @@ export function sizesTable(points: readonly CalibrationPoint[]): Table {
 }
 
 /** A model a line: layers removed, bytes, perplexity, KL, agreement; NaN where there is none. The order is that of the rows. */
-export function tradeoffArray(rows: readonly CompareRow[]): NumericArray {
+export function tradeoffArray(rows: readonly Pick<CompareRow, 'removed' | 'bytes' | 'quality'>[]): NumericArray {
   return arrayOf(rows.map(({ removed, bytes, quality }) => [removed, bytes, quality?.perplexity ?? NaN, quality?.kl ?? NaN, quality?.top1_agreement ?? NaN]))
 }
 

@@ -4,17 +4,21 @@ import { mostAlike } from '../charts/neighbours'
 import { CALIBRATION, PLAN } from '../defaults'
 import { Failure } from '../engine/errors'
 import { detectFeatures, preferenceFrom } from '../engine/features'
+import type { CompareOptions, CompareRow } from '../engine/protocol/compare'
 import type { Opened } from '../engine/source'
+import { isImatrix, openImatrix } from '../imatrix'
 import { ownTask } from '../later'
 import { keyOf, State } from '../state.svelte'
 import { screenAt } from '../teach/screens'
 import type { Result } from './result'
 
-/** A single file that holds a result is shown; everything else is opened as a model. */
+/** A single file that holds a result is shown, one of importances is used; everything else is opened as a model. */
 export async function openAnything(actions: Actions, opened: Opened): Promise<void> {
   refuseInRun(actions)
   const [only, another] = opened.files
-  const result = only && !another && 'file' in only ? await (await reading()).readResult(only.file, only.name) : null
+  const alone = only && !another && 'file' in only ? only : null
+  if (alone && await isImatrix(alone)) return void await openImatrix(actions, alone)
+  const result = alone && await (await reading()).readResult(alone.file, alone.name)
   if (result) show(actions, result, only?.name ?? '', null)
   else await actions.open(opened)
 }
@@ -103,8 +107,11 @@ export function stateOf({ model, maps, plan, options, comparison, methods }: Res
 }
 
 /** The order of a comparison, from its rows. */
-function comparedAs(rows: readonly { method: string; removed: number }[]) {
-  return { methods: [...new Set(rows.map(row => row.method))], remove: [...new Set(rows.map(row => row.removed))], evaluation: { text: null, text_name: null, samples: 0, tokens: 0 }, seed: 0 }
+function comparedAs(rows: readonly Pick<CompareRow, 'method' | 'removed' | 'dtype'>[]): CompareOptions {
+  return {
+    methods: [...new Set(rows.map(row => row.method))], remove: [...new Set(rows.map(row => row.removed))], dtypes: [...new Set(rows.map(row => row.dtype ?? 'keep'))],
+    evaluation: { text: null, text_name: null, samples: 0, tokens: 0 }, seed: 0,
+  }
 }
 
 /** `link` is the fragment of the address that it came from; null where it came from elsewhere. */

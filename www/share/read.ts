@@ -81,8 +81,8 @@ function ofJson(text: string, name: string): Result | null {
 function ofCompression(found: Record<string, unknown>, name: string): Result {
   const bare = ofRecipe(found.recipe, name)
   const layers = { before: bare.model.layers, after: bare.plan?.plan.groups.length }
-  const { plan, output } = found.recipe as Record<string, unknown>
-  return { ...ofPlan({ ...found, plan, output, layers }, name), model: bare.model, options: bare.options }
+  const { plan, output, imatrix } = found.recipe as Record<string, unknown>
+  return { ...ofPlan({ ...found, plan, output, imatrix, layers }, name), model: bare.model, options: bare.options }
 }
 
 function parse(json: string, name: string): Record<string, unknown> {

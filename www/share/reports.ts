@@ -1,7 +1,8 @@
 /** Checks of the engine's reports, and of what they must agree on among each other. */
 import { LONGEST_KIND, MOST_KINDS } from '../charts/kinds'
-import type { CompareReport, CompareRow } from '../engine/protocol/compare'
+import type { Candidate, CompareReport, CompareRow, StoredOriginal, Verdict } from '../engine/protocol/compare'
 import type { DeviceReport } from '../engine/protocol/device'
+import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { ExpertSelection, NamedMethod, Operator, Selection } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
 import type { NumberType, WriteOptions } from '../engine/protocol/output'
@@ -81,6 +82,9 @@ export const writeOptions: Check<WriteOptions> = (value, at) => {
   return { ...rest, container: kind ?? 'safetensors', ...(pack === undefined ? {} : { pack }), ...(rounding === undefined ? {} : { rounding }), ...(name === null ? {} : { name }) }
 }
 
+/** Absent where importances were collected, or none were used. */
+export const imatrixFile = otherwise<ImatrixFile | undefined>(record<ImatrixFile>({ name: text, hash: text }), undefined)
+
 const quality = record<Quality>({ perplexity: maybeInfinite, kl: nullable(number()), top1_agreement: nullable(share), collapsed: flag })
 
 const step = record<MergeStep>({
@@ -129,7 +133,7 @@ const beforeAfter = record({ before: count, after: count })
 
 export const planReport: Check<PlanReport> = (value, at) => {
   const report = record<PlanReport>({
-    plan: mergePlan, text: textReport, original: quality, merged: quality, dropped: quality, output: writeOptions, warnings: texts, experts: otherwise<RemovedExperts[] | undefined>(list(record<RemovedExperts>({ layer: count, removed: list(count), share: nullable(share) })), undefined),
+    plan: mergePlan, text: textReport, original: quality, merged: quality, dropped: quality, output: writeOptions, imatrix: imatrixFile, warnings: texts, experts: otherwise<RemovedExperts[] | undefined>(list(record<RemovedExperts>({ layer: count, removed: list(count), share: nullable(share) })), undefined),
     layers: beforeAfter, parameters: beforeAfter, bytes: beforeAfter,
     sizes: otherwise<StoredSize[] | undefined>(list(record<StoredSize>({ container, dtype: numberType, bytes: count, elements: list(text) })), undefined), device, seconds: number(0), peak_memory_bytes: number(0),
   })(value, at)
@@ -169,14 +173,26 @@ function orNone<T>(check: Check<T[]>): Check<T[]> {
 
 const calibrationPoints = matching<PointRule>(/^(last|mean|tokens:\d+)$/, 'last, mean or tokens:4')
 
+/** KL of each sequence; what overflowed there is nothing in JSON. */
+const bySequence: Check<number[]> = (value, at) => list(nullable(number()))(value, at).map(kl => kl ?? NaN)
+
 const row = record<CompareRow>({
-  method: text, selection, operator, removed: count, layers, groups: list(list(count)), quality: nullable(quality), parameters: count, bytes: count,
-  seconds: number(0), error: nullable(text), warnings: texts,
+  method: text, selection, operator, dtype: otherwise<NumberType | undefined>(numberType, undefined), removed: count, layers, groups: list(list(count)), quality: nullable(quality),
+  kl_by_sequence: otherwise<number[] | undefined>(bySequence, undefined), parameters: count, bytes: count, seconds: number(0), error: nullable(text), warnings: texts,
+})
+
+const original = record<StoredOriginal>({ dtype: numberType, quality, kl_by_sequence: bySequence, bytes: count, seconds: number(0) })
+
+const candidate = nullable(record<Candidate>({ method: text, dtype: numberType, layers, bytes: count, kl: number() }))
+
+const verdict = record<Verdict>({
+  size: count, merged: candidate, unmerged: candidate, difference: nullable(record({ difference: number(), margin: number(0) })), sentence: text,
 })
 
 export const compareReport = record<CompareReport>({
   model: modelReport, calibration: textReport, evaluation: textReport, overlap: share, original: quality, parameters: count, bytes: count, seed: count,
-  rows: list(row), cancelled: flag, warnings: texts, device, seconds: number(0), peak_memory_bytes: number(0),
+  output: otherwise<WriteOptions | undefined>(writeOptions, undefined), imatrix: imatrixFile, originals: otherwise<StoredOriginal[] | undefined>(list(original), undefined),
+  rows: list(row), verdicts: otherwise<Verdict[] | undefined>(list(verdict), undefined), cancelled: flag, warnings: texts, device, seconds: number(0), peak_memory_bytes: number(0),
 })
 
 export const namedMethod = record<NamedMethod>({ name: text, title: text, selection, operator, one_shot: flag, longest_run: otherwise(nullable(count), null), candidates: otherwise(nullable(count), null), about: text })

@@ -1,6 +1,7 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
 import { CALIBRATION, WRITE } from '../defaults'
 import type { CompareReport } from '../engine/protocol/compare'
+import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { NamedMethod } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
 import type { WriteOptions } from '../engine/protocol/output'
@@ -9,7 +10,7 @@ import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/si
 import type { TextReport } from '../engine/protocol/text'
 import type { State } from '../state.svelte'
 import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './check'
-import { calibration, compareReport, mergePlan, namedMethod, planOptions, planReport, similarityReport, textReport, writeOptions } from './reports'
+import { calibration, compareReport, imatrixFile, mergePlan, namedMethod, planOptions, planReport, similarityReport, textReport, writeOptions } from './reports'
 
 /** Version of this program, as the engine has it too. */
 export const PROGRAM: string = __LAMINATE_VERSION__
@@ -40,6 +41,8 @@ export interface Recipe {
   options: PlanOptions | null
   plan: MergePlan
   output: WriteOptions
+  /** File of importances that types were encoded by; absent where there was none. */
+  imatrix?: ImatrixFile
 }
 
 /** What the page has at the moment; null while there is nothing. Texts of one's own stay out of it. */
@@ -71,7 +74,7 @@ export function resultJson({ maps, plan, options, comparison, methods, created }
 export function recipeOf({ model, maps, plan, options }: Pick<Result, 'model' | 'maps' | 'plan' | 'options'>): Recipe | null {
   if (!plan) return null
   const { text: _, ...known } = maps?.options ?? CALIBRATION
-  return { laminate: PROGRAM, model: model.name, calibration: known as CalibrationOptions, text: plan.text, options, plan: plan.plan, output: plan.output }
+  return { laminate: PROGRAM, model: model.name, calibration: known as CalibrationOptions, text: plan.text, options, plan: plan.plan, output: plan.output, ...(plan.imatrix && { imatrix: plan.imatrix }) }
 }
 
 /** Facts of a model of which only the name and the depth are known. */
@@ -127,17 +130,18 @@ export function ofComparison(value: unknown, file: string): Result {
 
 const recipe: Check<Recipe> = record<Recipe>({
   laminate: text, model: text, calibration, text: textReport, options: nullable(planOptions), plan: mergePlan, output: otherwise(writeOptions, { ...WRITE }),
+  imatrix: imatrixFile,
 })
 
 /** A recipe says what was done, not what the original was worth: there is no curve to draw. */
 export function ofRecipe(value: unknown, file: string): Result {
-  const { model: name, plan, text: on, options, output } = recipe(value, [file, ''])
+  const { model: name, plan, text: on, options, output, imatrix } = recipe(value, [file, ''])
   const model = unknownModel(name, plan.n_layers)
   const last = plan.steps.at(-1)
   const unknown = { perplexity: NaN, kl: null, top1_agreement: null, collapsed: false }
   const merged = { perplexity: last?.perplexity ?? NaN, kl: last?.kl ?? null, top1_agreement: last?.top1_agreement ?? null, collapsed: last?.collapsed ?? false }
   const report: PlanReport = {
-    plan, text: on, original: unknown, merged, dropped: last?.dropped ?? unknown, output, warnings: [], layers: { before: plan.n_layers, after: plan.groups.length },
+    plan, text: on, original: unknown, merged, dropped: last?.dropped ?? unknown, output, imatrix, warnings: [], layers: { before: plan.n_layers, after: plan.groups.length },
     parameters: { before: 0, after: 0 }, bytes: { before: 0, after: 0 }, device: NO_DEVICE, seconds: 0, peak_memory_bytes: 0,
   }
   return { ...EMPTY, model, plan: report, options, notes: ['It is a recipe: which layers become one. The similarities and the original\'s measures are not in it.'] }

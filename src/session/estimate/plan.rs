@@ -96,6 +96,8 @@ pub struct ComparedPlan {
     pub plan: PlanOptions,
     /// Whether the row's time includes the selection of layers, which no earlier row has made.
     pub selects: bool,
+    /// How its model is stored.
+    pub output: WriteOptions,
 }
 
 /// Inputs of an estimate of a plan.
@@ -162,8 +164,9 @@ impl PlanBasis<'_> {
     ) -> f64 {
         let original = Work::layers(self.model.config.n_layers as f64) + Work::heads(1.0);
         let original = self.seconds(original.of_tokens(self.judge_tokens()), layer, fit);
-        let rows = plans.iter().map(|ComparedPlan { plan, selects }| {
-            let basis = PlanBasis { options: plan, ..*self };
+        let rows = plans.iter().map(|ComparedPlan { plan, selects, output }| {
+            // Each file type has importances of its own to collect, or none.
+            let basis = PlanBasis { options: plan, collecting: self.collecting.map(|_| output), ..*self };
             let task = Task { sequences: n_sequences, ..basis.task() };
             let selection = if *selects { selection::work(&task) } else { Work::default() };
             let work = selection + operators::work(&task) + outcome::row_work(&task, self.judge_tokens());

@@ -5,6 +5,7 @@ import type { WasmEngine } from '../../../www/engine/protocol/engine'
 import type { Estimate, PlanEstimate } from '../../../www/engine/protocol/estimate'
 import type { Observe } from '../../../www/engine/protocol/events'
 import type { ByteSource, OutputFolder, PartStore } from '../../../www/engine/protocol/files'
+import type { UsedImatrix } from '../../../www/engine/protocol/imatrix'
 import type { LayerMap, MapOptions } from '../../../www/engine/protocol/maps'
 import type { NamedMethod } from '../../../www/engine/protocol/method'
 import type { ModelReport } from '../../../www/engine/protocol/model'
@@ -14,9 +15,11 @@ import type { CalibrationPoint } from '../../../www/engine/protocol/quality'
 import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from '../../../www/engine/protocol/similarity'
 import type { TextOptions } from '../../../www/engine/protocol/text'
 import { isFitted } from '../../../www/methods'
+import { isQuantised } from '../../../www/types'
 import { compareOf } from './compare'
 import { curveOf } from './curve'
 import { mapOf } from './maps'
+import { imatrixBytes, imatrixFrom } from './imatrix'
 import { METHODS } from './methods'
 import { modelFrom } from './model'
 import { byMetric } from './metric'
@@ -34,6 +37,7 @@ export class MockEngine implements WasmEngine {
   private model: ModelReport | null = null
   private maps: SimilarityReport | null = null
   private files: ByteSource[] = []
+  private imatrix: UsedImatrix | null = null
 
   constructor(private readonly preference: DevicePreference) {}
 
@@ -43,12 +47,12 @@ export class MockEngine implements WasmEngine {
   }
 
   async openDemo(): Promise<ModelReport> {
-    this.maps = null
+    this.maps = this.imatrix = null
     return (this.model = stored.model)
   }
 
   async open(files: ByteSource[], name?: string): Promise<ModelReport> {
-    this.model = this.maps = null
+    this.model = this.maps = this.imatrix = null
     this.files = files
     return (this.model = await modelFrom(files, name))
   }
@@ -65,18 +69,35 @@ export class MockEngine implements WasmEngine {
     }
   }
 
-  async estimatePlan(calibration: CalibrationOptions, { operator, remove }: PlanOptions): Promise<PlanEstimate> {
+  /** A pass for importances where a quantised type would be encoded by those that are collected. */
+  async estimatePlan(calibration: CalibrationOptions, { operator, remove }: PlanOptions, output: WriteOptions): Promise<PlanEstimate> {
     const { seconds, peak_bytes } = await this.estimate(calibration)
-    return isFitted(operator) ? { seconds: 2 * seconds * (1 + (remove ?? 6)), peak_bytes: 4 * peak_bytes } : { seconds: seconds * (remove ?? 6), peak_bytes }
+    const pass = isQuantised(output.dtype) && output.importances !== false && !this.imatrix ? seconds : 0
+    return isFitted(operator) ? { seconds: 2 * seconds * (1 + (remove ?? 6)) + pass, peak_bytes: 4 * peak_bytes } : { seconds: seconds * (remove ?? 6) + pass, peak_bytes }
   }
 
-  async estimateCompare(calibration: CalibrationOptions, { methods, remove }: CompareOptions): Promise<PlanEstimate> {
+  async estimateCompare(calibration: CalibrationOptions, { methods, remove, dtypes = ['keep'] }: CompareOptions): Promise<PlanEstimate> {
     const { seconds, peak_bytes } = await this.estimate(calibration)
-    return { seconds: seconds * methods.length * remove.length, peak_bytes: 2 * peak_bytes }
+    return { seconds: seconds * methods.length * remove.length * dtypes.length, peak_bytes: 2 * peak_bytes }
   }
 
-  async sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions): Promise<number> {
-    const takes = async (samples: number) => (await this.estimate({ ...calibration, samples })).seconds + (await this.estimatePlan({ ...calibration, samples }, plan)).seconds
+  useImatrix(name: string, bytes: Uint8Array): UsedImatrix {
+    this.opened()
+    return (this.imatrix = imatrixFrom(name, bytes))
+  }
+
+  forgetImatrix(): void {
+    this.imatrix = null
+  }
+
+  async imatrixOf(plan: MergePlan): Promise<Uint8Array> {
+    if (!this.maps) fail('usage', 'Compare the layers first; importances are collected on their text.')
+    await wait(20)
+    return imatrixBytes('mock.txt', plan.groups.length)
+  }
+
+  async sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions): Promise<number> {
+    const takes = async (samples: number) => (await this.estimate({ ...calibration, samples })).seconds + (await this.estimatePlan({ ...calibration, samples }, plan, output)).seconds
     return Math.min(128, Math.max(24, Math.floor(seconds / await takes(1))))
   }
 
@@ -129,12 +150,24 @@ export class MockEngine implements WasmEngine {
 
   async measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; a plan is measured on their text.')
-    return measureOf(this.maps, plan, observe, this.device(), output, judge)
+    return this.encoded(await measureOf(this.maps, plan, observe, this.device(), output, judge))
+  }
+
+  async checkOutput({ pack }: WriteOptions): Promise<string[]> {
+    this.opened()
+    if (pack === 'int4-g128') fail('usage', 'tensor model.layers.0.mlp.down_proj.weight cannot be stored as int4-g128, because a row of 172 weights is no whole number of groups; choose another group, f16 or bf16')
+    return []
   }
 
   async plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; the plan is made from their similarity.')
-    return planOf(this.maps, options, observe, this.device(), output, judge)
+    return this.encoded(await planOf(this.maps, options, observe, this.device(), output, judge))
+  }
+
+  /** A report says which file values were encoded by. */
+  private encoded<T extends { output?: WriteOptions }>(report: T): T {
+    const used = this.imatrix && report.output?.importances !== false ? { imatrix: { name: this.imatrix.name, hash: this.imatrix.hash } } : {}
+    return { ...report, ...used }
   }
 
   async calibrationCurve(plan: MergePlan, sizes: number[], observe: Observe, _output: WriteOptions, judge: TextOptions): Promise<CalibrationPoint[]> {
@@ -186,7 +219,7 @@ export class MockEngine implements WasmEngine {
   async compare(options: CompareOptions, observe: Observe): Promise<CompareReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; the methods start from what was seen there.')
     await this.misbehave(options.evaluation.text)
-    return compareOf(this.maps, options, observe, this.device())
+    return this.encoded(await compareOf(this.maps, options, observe, this.device()))
   }
 
   builtinText(): { name: string; text: string } {

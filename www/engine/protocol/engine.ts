@@ -11,6 +11,7 @@ import type { DeviceReport } from './device'
 import type { Estimate, PlanEstimate } from './estimate'
 import type { Observe } from './events'
 import type { ByteSource, OutputFolder, PartStore } from './files'
+import type { UsedImatrix } from './imatrix'
 import type { LayerMap, MapOptions } from './maps'
 import type { NamedMethod } from './method'
 import type { ModelReport } from './model'
@@ -31,17 +32,25 @@ export interface WasmEngine {
   openDemo(weights: Uint8Array): Promise<ModelReport>
   /** `name` is the opened folder's, where there is one; an engine may ignore it. */
   open(files: ByteSource[], name?: string): Promise<ModelReport>
+  /** Importances of the open model from a whole file, instead of those that are collected; refused where they are of another. */
+  useImatrix(name: string, bytes: Uint8Array): UsedImatrix
+  /** Collects importances again. */
+  forgetImatrix(): void
+  /** After `similarity`: the file of importances of the model of a plan. */
+  imatrixOf(plan: MergePlan, output: WriteOptions, observe: Observe): Promise<Uint8Array>
   estimate(options: CalibrationOptions): Promise<Estimate>
   /** What `plan` would take after `similarity` with these options. */
-  estimatePlan(calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<PlanEstimate>
+  estimatePlan(calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions, judge: TextOptions): Promise<PlanEstimate>
   /** What `compare` would take after `similarity` with these options. */
   estimateCompare(calibration: CalibrationOptions, options: CompareOptions): Promise<PlanEstimate>
   /** As many sequences of the text as both together manage in so many seconds: a few at least, no more than there are. */
-  sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, judge: TextOptions): Promise<number>
+  sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions, judge: TextOptions): Promise<number>
   /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */
   similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
   /** After `similarity`, whose report it leaves as it is: maps of some layers with other parameters. */
   mapLayers(options: MapOptions): LayerMap[]
+  /** Refuses what the files of the open model cannot hold; else what they will not hold, in sentences. */
+  checkOutput(output: WriteOptions): Promise<string[]>
   /**
    * After `similarity` (whose options it shares) on the same model; measured as `output` will store it. Where the
    * operator fits to activations it is measured on the text of `judge`, which calibration must not have seen, and

@@ -8,13 +8,14 @@ export type QuantisedType =
   | 'q3_k_l' | 'q3_k_m' | 'q3_k_s' | 'q3_k' | 'q2_k'
 export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType
 
-/** Types that the projections of a folder are packed in, and ways of rounding to them, of which the command line has the choice. */
+/** Types in which the projections of a Hugging Face folder are packed: a scale a row, or a group of so many weights. */
 export type PackedType = 'int8' | `${'' | 'gptq-'}int4${'' | '-g128' | '-g64' | '-g32'}`
+/** How weights are rounded to such a type. */
 export type Rounding = 'nearest' | 'gptq' | 'awq' | 'smoothquant'
 
 export interface WriteOptions {
   dtype: NumberType
-  /** Type in which the projections of a folder are packed, all else as it is; the command line asks for it. */
+  /** Type in which the projections of a folder are packed, all else as it is. Not beside another `dtype` than `keep`. */
   pack?: PackedType
   /** How weights are rounded to it; `gptq` for 4 bits and `smoothquant` for 8. */
   rounding?: Rounding

@@ -1,6 +1,7 @@
 /** What is asked of a plan, the plan, and what it is worth. */
 
 import type { DeviceReport } from './device'
+import type { ImatrixFile } from './imatrix'
 import type { ExpertSelection, Operator, Selection } from './method'
 import type { Container } from './model'
 import type { NumberType, WriteOptions } from './output'
@@ -105,6 +106,8 @@ export interface PlanReport {
   dropped: Quality
   /** How the result was assumed to be stored when it was measured. */
   output: WriteOptions
+  /** File of importances that types were encoded by; absent where there was none. */
+  imatrix?: ImatrixFile
   /** Why the plan ended before what was asked, if it did; and other remarks. */
   warnings: string[]
   /** Experts that are removed; absent where all stay. */

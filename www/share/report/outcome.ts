@@ -1,28 +1,25 @@
 /** What was decided and what it cost: sections of the report. */
 import { colourOf } from '../../charts/colour'
-import { footing, overlapWarning } from '../../charts/comparison'
 import { curveChart, type Measure } from '../../charts/curve'
 import { mergeTree } from '../../charts/merges'
 import { outcomeChart } from '../../charts/outcome'
-import { remarksOf } from '../../charts/rows'
-import type { CompareReport, CompareRow } from '../../engine/protocol/compare'
-import type { NamedMethod } from '../../engine/protocol/method'
 import type { MergeStep, PlanOptions, PlanReport } from '../../engine/protocol/plan'
 import type { Quality } from '../../engine/protocol/quality'
-import { bytes, count, group, nats, percent, perplexity, plural, seconds, sentence, similarity } from '../../format'
-import { isFitted, OPERATORS, SELECTIONS, titleOf } from '../../methods'
+import { bytes, count, group, nats, percent, perplexity, plural, sentence, similarity } from '../../format'
+import { isFitted, OPERATORS, SELECTIONS } from '../../methods'
+import { typeName, typeOf } from '../../types'
 import { textWords } from '../words'
 import { Markup, markup } from './markup'
 import { facts } from './seen'
 
-export function planSection({ plan, layers, parameters, bytes: size, warnings, experts }: PlanReport, options: PlanOptions | null): Markup {
+export function planSection({ plan, layers, parameters, bytes: size, warnings, experts, output, imatrix }: PlanReport, options: PlanOptions | null): Markup {
   const chosen: [string, string][] = options ? [
     ['Which layers', SELECTIONS[options.selection].word], ['Asked for', options.remove === null ? `merges down to a similarity of ${options.min_similarity}` : `${plural(options.remove, 'layer')} removed`],
     ...(isFitted(plan.operator) ? [] : [['Weights', typeof options.alpha === 'number' ? `${options.alpha} for the first of two` : options.alpha === 'search' ? 'searched' : 'by similarity'] as [string, string]]), ['Seed', String(options.seed)],
   ] : []
   return markup`<section aria-labelledby="plan"><h2 id="plan">Plan</h2>
 <p>${layers.before} layers became ${layers.after}: ${plan.groups.map(each => markup`<b class="${each.length > 1 ? 'fused' : 'one'}">${group(each)}</b> `)}</p>
-${facts([...chosen, ['What becomes of them', OPERATORS[plan.operator].word], ...(size.before > 0 ? [['Size', `${bytes(size.after)} of ${bytes(size.before)}`], ['Parameters', `${count(parameters.after)} of ${count(parameters.before)}`]] as [string, string][] : [])])}
+${facts([...chosen, ['What becomes of them', OPERATORS[plan.operator].word], ...(size.before > 0 ? [['Size', `${bytes(size.after)} of ${bytes(size.before)}`], ['Parameters', `${count(parameters.after)} of ${count(parameters.before)}`]] as [string, string][] : []), ...(typeOf(output) === 'keep' ? [] : [['Number type', typeName(typeOf(output))] as [string, string]]), ...(imatrix ? [['Importances of', imatrix.name] as [string, string]] : [])])}
 ${plan.steps.length > 0 ? markup`<figure>${tree(plan.n_layers, plan.steps)}<figcaption>Layers from input to output along the top; each row below is one merge, in the order they were made.</figcaption></figure>${stepTable(plan)}` : ''}
 ${experts?.length ? markup`<div class="scroll" role="region" aria-label="Experts" tabindex="0"><table><thead><tr><th scope="col">layer</th><th scope="col" class="left">experts that went</th><th scope="col">their share of the gates</th></tr></thead><tbody>${experts.map(({ layer, removed, share }) => markup`<tr><th scope="row">${layer}</th><td class="left">${removed.join(', ')}</td>${value(share, percent)}</tr>`)}</tbody></table></div>` : ''}
 ${warnings.map(warning => markup`<p class="warn">${sentence(warning)}</p>`)}
@@ -45,7 +42,7 @@ ${steps.map((step, i) => markup`<tr><th scope="row" data-value="${i + 1}">${i + 
 </tbody></table></div>`
 }
 
-function value(x: number | null, words: (x: number) => string): Markup {
+export function value(x: number | null, words: (x: number) => string): Markup {
   return x === null || Number.isNaN(x) ? markup`<td></td>` : markup`<td data-value="${x}">${words(x)}</td>`
 }
 
@@ -82,20 +79,4 @@ function outcome(report: PlanReport, measure: Measure): Markup {
 <line class="original" x1="${original}" x2="${original}" y1="0" y2="90"/>${marks.map(({ name: model, x, y, label, collapsed }) => markup`<text x="-8" y="${y}" dy="0.32em" font-size="12" text-anchor="end">${model}</text>${
     model === 'original' ? '' : markup`<path class="${model === 'dropped' ? 'other' : ''}" d="M${original} ${y}H${x}"/>`}${model === 'dropped' ? markup`<rect x="${x - 3.5}" y="${y - 3.5}" width="7" height="7"/>` : markup`<circle cx="${x}" cy="${y}" r="4" class="${collapsed ? 'collapsed' : ''}"/>`}<text x="${x > 330 ? x - 10 : x + 10}" y="${x > 330 ? y - 11 : y}" dy="0.32em" font-size="12" text-anchor="${x > 330 ? 'end' : 'start'}">${label}</text>`)}
 </svg>`
-}
-
-export function comparisonSection(report: CompareReport, methods: readonly NamedMethod[]): Markup {
-  const title = (name: string) => titleOf(methods, name)
-  const { original } = report
-  const line = (row: CompareRow) => markup`<tr${new Markup(row.quality?.collapsed ? ' class="collapsed"' : '')}><th scope="row" class="left">${title(row.method)}</th>${value(row.removed, String)}${row.quality
-    ? markup`${value(row.quality.perplexity, perplexity)}${value(row.quality.kl, nats)}${value(row.quality.top1_agreement, percent)}${value(row.bytes, bytes)}${value(row.seconds, seconds)}<td class="left">${row.quality.collapsed ? 'collapsed' : ''}</td>`
-    : markup`<td></td><td></td><td></td><td></td><td></td><td class="left why">failed: ${sentence(row.error ?? 'no reason was given')}</td>`}</tr>`
-  return markup`<section aria-labelledby="compare"><h2 id="compare">Methods compared</h2>
-${overlapWarning(report) ? markup`<p class="warn">${overlapWarning(report)}</p>` : ''}
-<div class="scroll" role="region" aria-label="Comparison of methods" tabindex="0"><table class="sortable"><thead><tr><th scope="col" class="left">method</th><th scope="col">removed</th><th scope="col">perplexity</th><th scope="col">KL</th><th scope="col">agrees</th><th scope="col">size</th><th scope="col">took</th><th scope="col" class="left">state</th></tr></thead><tbody>
-<tr class="fixed"><th scope="row" class="left">original</th>${value(0, String)}${value(original.perplexity, perplexity)}<td></td><td></td>${value(report.bytes, bytes)}<td></td><td></td></tr>
-${report.rows.map(line)}
-</tbody></table></div>
-${[...footing(report), ...report.warnings.map(sentence), ...remarksOf(report.rows, title)].map(note => markup`<p class="quiet">${note}</p>`)}
-</section>`
 }
