@@ -329,6 +329,55 @@ impl Engine {
         .await
     }
 
+    /// Returns the sizes of files between which the best model can be found.
+    #[wasm_bindgen(js_name = sizeRange)]
+    pub async fn size_range(&self, options: JsValue, output: JsValue) -> JsResult {
+        let (options, output) = (from_js(options)?, or_default(output)?);
+        self.with_session(async |session| session.size_range(&options, &output).await).await
+    }
+
+    /// Estimates the search for the best model of a size after the similarity stage. Fitted models are measured on the text
+    /// `judge`.
+    #[wasm_bindgen(js_name = estimateSize)]
+    pub async fn estimate_size(
+        &self,
+        calibration: JsValue,
+        plan: JsValue,
+        output: JsValue,
+        judge: JsValue,
+    ) -> JsResult {
+        let (calibration, plan): (CalibrationOptions, PlanOptions) = (from_js(calibration)?, from_js(plan)?);
+        let (output, judge) = (or_default(output)?, from_js(judge)?);
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.estimate_size(&calibration, &plan, &output).await
+        })
+        .await
+    }
+
+    /// Finds the best model whose file has at most `size` bytes. Fitted models are measured on the text `judge`; finished
+    /// work is kept in `kept`, if given.
+    #[wasm_bindgen(js_name = bestOfSize)]
+    pub async fn best_of_size(
+        &self,
+        size: f64,
+        options: JsValue,
+        observe: Function,
+        output: JsValue,
+        judge: JsValue,
+        kept: Option<JsParts>,
+    ) -> JsResult {
+        let options = from_js(options)?;
+        let (output, judge) = (or_default(output)?, or_default(judge)?);
+        let observer = Page(observe);
+        let run = RunOptions::watched_by(&observer).kept_in(boxed(kept));
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.best_of_size(size as u64, &options, &output, run).await
+        })
+        .await
+    }
+
     /// Fits a plan to each of `sizes` numbers of calibration sequences, and measures each model on the text
     /// `judge`.
     #[wasm_bindgen(js_name = calibrationCurve)]

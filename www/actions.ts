@@ -9,6 +9,8 @@ import type { DevicePreference } from './engine/protocol/device'
 import type { EngineEvent } from './engine/protocol/events'
 import type { UsedImatrix } from './engine/protocol/imatrix'
 import type { LayerMap, MapOptions } from './engine/protocol/maps'
+import type { PlanReport } from './engine/protocol/plan'
+import type { SizeRange } from './engine/protocol/sizing'
 import { refuseSomeParts, type Opened } from './engine/source'
 import { Estimates, NO_ESTIMATES } from './estimates'
 import { forget, type Results } from './forget'
@@ -19,6 +21,7 @@ import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { startAgain } from './plan/edit'
 import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from './texts'
+import { storeAs, storedForSize } from './types'
 import { dropTrialFiles } from './try/files'
 
 /** Layers this alike are suggested for merging. */
@@ -94,12 +97,23 @@ export class Actions {
       await this.call(run, 'checkOutput', [output])
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
-      const keeps = await this.safety.keeping.planning(options)
-      const report = exact ? await this.call(run, 'measure', [exact, output, judge, keeps]) : await this.call(run, 'plan', [options, output, judge, keeps])
+      // What a later page shows again has a number of layers, whatever is found.
+      const keeps = await this.safety.keeping.planning({ ...options, remove: options.remove ?? state.planOptions.remove })
+      const size = exact ? null : state.targetSize
+      const report = exact ? await this.call(run, 'measure', [exact, output, judge, keeps]) : size === null ? await this.call(run, 'plan', [options, output, judge, keeps]) : await this.bestOfSize(run, size, keeps)
       state.steps = report.plan.steps
-      state.plan = { report, options, key }
+      state.plan = { report, options: size === null ? options : { ...options, remove: report.layers.before - report.layers.after }, key }
       await this.safety.keeping.made()
     })
+  }
+
+  /** The best model of a size. What it is stored in is chosen from then on. */
+  private async bestOfSize(run: Run, size: number, keeps: boolean): Promise<PlanReport> {
+    const { state } = this
+    const { search, plan } = await this.call(run, 'bestOfSize', [size, state.chosenPlan, storedForSize(state.writeOptions), await evaluationOf(state), keeps])
+    state.search = search
+    storeAs(state.writeOptions, plan.output)
+    return plan
   }
 
   /** Runs `work` as the one run of the page. True when it finished. */
@@ -166,6 +180,13 @@ export class Actions {
   async forgetImatrix(): Promise<void> {
     await this.held.ensureModel(null)
     await this.client.call(null, 'forgetImatrix', [])
+  }
+
+  /** The sizes of files between which the best model can be found. */
+  async sizeRange(): Promise<SizeRange> {
+    await this.held.ensureModel(null)
+    const { chosenPlan, writeOptions } = this.state
+    return this.client.call(null, 'sizeRange', [chosenPlan, storedForSize(writeOptions)])
   }
 
   forget(from: Results): void {

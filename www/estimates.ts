@@ -2,7 +2,7 @@ import type { EngineClient } from './engine/client'
 import type { CompareOptions } from './engine/protocol/compare'
 import { toEngineError } from './engine/errors'
 import type { State } from './state.svelte'
-import { storedAs } from './types'
+import { storedAs, storedForSize } from './types'
 import { calibrationOf, evaluationOf, limitSequences } from './texts'
 
 /** Nothing is known of a model that has just been opened. */
@@ -40,7 +40,11 @@ export class Estimates {
     // A plan as it came is measured, whatever it takes; nothing is chosen.
     if (this.state.hand.present.exact) return void none()
     await this.ask('plan', async still => {
-      const planEstimate = await this.client.call(null, 'estimatePlan', [await calibrationOf(this.state), this.state.chosenPlan, { ...this.state.writeOptions }, await evaluationOf(this.state)])
+      const { chosenPlan, targetSize, writeOptions } = this.state
+      const [calibration, judge] = [await calibrationOf(this.state), await evaluationOf(this.state)]
+      const planEstimate = targetSize === null
+        ? await this.client.call(null, 'estimatePlan', [calibration, chosenPlan, { ...writeOptions }, judge])
+        : await this.client.call(null, 'estimateSize', [calibration, chosenPlan, storedForSize(writeOptions), judge])
       if (still()) Object.assign(this.state, { planEstimate })
     }, none)
   }

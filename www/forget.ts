@@ -18,6 +18,7 @@ export function forget(state: State, from: Results): void {
   dropTrialFiles(state, 'compressed')
   state.trial = null
   state.plan = null
+  state.search = null
   state.steps = []
   state.sizes = null
   if (from === 'plan') return

@@ -74,6 +74,11 @@ export function spareExperts(model: Pick<ModelReport, 'experts'> | null): number
 }
 
 /** The options as the model can have them: no experts are removed that it cannot spare, and some layer where no experts are. */
+/** The options of a plan for a file of a size: as many layers go as are best. */
+export function forSize(options: PlanOptions, size: number | null): PlanOptions {
+  return size === null ? options : { ...options, remove: null, min_similarity: null, remove_experts: 0 }
+}
+
 export function fitting(options: PlanOptions, model: Pick<ModelReport, 'experts'> | null): PlanOptions {
   const { remove_experts = 0, expert_selection: _, ...others } = options
   const experts = Math.min(remove_experts, spareExperts(model))
@@ -143,6 +148,8 @@ export interface Choice {
   seed: number
   /** Types in which each model is measured. */
   types: NumberType[]
+  /** Most bytes of the file that is to be made, where a size is asked for and not a number of layers. */
+  size: number | null
 }
 
 /** An eighth and a quarter of the layers. */

@@ -13,12 +13,13 @@ import type { WriteOptions, WriteReport } from './engine/protocol/output'
 import type { MergeStep, PlanOptions, PlanReport } from './engine/protocol/plan'
 import type { CalibrationPoint } from './engine/protocol/quality'
 import type { CalibrationOptions, SimilarityReport } from './engine/protocol/similarity'
+import type { SizeSearch } from './engine/protocol/sizing'
 import type { Opened } from './engine/source'
 import type { Palette } from './charts/colour'
 import type { Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from './matrix/state.svelte'
-import { chosenComparison, fitting, isFitted, type Choice } from './methods'
+import { chosenComparison, fitting, forSize, isFitted, type Choice } from './methods'
 import { optionsWith, UNTOUCHED, type Hand } from './plan/hand'
 import { begun, type History } from './plan/history'
 import type { Found } from './remote/find'
@@ -133,12 +134,14 @@ export class State {
   /** What of the plan is made by hand, and what it was before. */
   hand = $state.raw<History<Hand>>(begun(UNTOUCHED))
   plan = $state.raw<Made<PlanReport, PlanOptions> | null>(null)
+  /** How the plan was found, where a size was asked for. */
+  search = $state.raw<SizeSearch | null>(null)
 
   /** What the plan with this key is worth when it is fitted with so many sequences; fills in while that is measured. */
   sizes = $state.raw<{ key: string; wanted: number[]; points: CalibrationPoint[] } | null>(null)
 
   /** What is to be compared, as it is typed; fitted plans are judged on its evaluation text too. */
-  choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0, types: ['keep'] })
+  choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0, types: ['keep'], size: null })
   /** Results of the comparison that runs, or that ended without a report. */
   rows = $state.raw<CompareRow[]>([])
   comparison = $state.raw<Made<CompareReport, CompareOptions> | null>(null)
@@ -185,11 +188,13 @@ export class State {
   readonly mapsFresh = $derived(this.fresh(this.maps, keyOf(this.calibration), true))
   /** What decides by which importances values are encoded; nothing where they are collected. */
   readonly weighing = $derived(weighingOf(this.writeOptions, this.imatrix))
-  /** What a plan would be made with now. */
-  readonly chosenPlan = $derived(optionsWith(fitting(this.planOptions, this.model), this.hand.present))
+  /** Most bytes of the file, where a size is asked for. A plan by hand has the layers that it has. */
+  readonly targetSize = $derived(this.hand.present.active ? null : this.choice.size)
+  /** What a plan would be made with now. For a size the number of layers is searched for. */
+  readonly chosenPlan = $derived(forSize(optionsWith(fitting(this.planOptions, this.model), this.hand.present), this.targetSize))
   /** Whether its layers would be fitted, so that it is judged on a text of its own. */
   readonly planFitted = $derived(isFitted(this.hand.present.exact?.operator ?? this.chosenPlan.operator))
-  readonly planKey = $derived(keyOf([this.maps?.key, this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : []), ...this.weighing]))
+  readonly planKey = $derived(keyOf([this.maps?.key, ...(this.targetSize === null ? [] : [this.targetSize]), this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : []), ...this.weighing]))
   readonly planFresh = $derived(this.fresh(this.plan, this.planKey, this.mapsFresh === 'fresh'))
   readonly savedFresh = $derived(this.fresh(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
 

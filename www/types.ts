@@ -1,6 +1,6 @@
 import type { Container, ModelReport } from './engine/protocol/model'
 import type { ImatrixFile } from './engine/protocol/imatrix'
-import type { NumberType, PackedType, QuantisedType, WriteOptions } from './engine/protocol/output'
+import type { NumberType, PackedType, PartTypes, QuantisedType, WriteOptions } from './engine/protocol/output'
 import type { StoredSize } from './engine/protocol/plan'
 import { bytes } from './format'
 
@@ -46,22 +46,42 @@ export function storedAs({ writeOptions: { importances = true } }: { writeOption
   return { importances }
 }
 
-/** The types that can be chosen, with what to call them: the name, and the size of the result where that is known. */
-export function typesFor(container: Container, sizes: readonly StoredSize[] = []): [TypeChoice, string][] {
-  return ([...TYPES.filter(type => container === 'gguf' || !isQuantised(type)), ...(container === 'gguf' ? [] : PACKED)] as TypeChoice[]).map(type => {
-    const size = isPacked(type) ? null : sizeIn(sizes, type, container)
-    const name = type === 'keep' ? 'as it is' : type.toUpperCase()
-    return [type, size && type !== 'keep' ? `${name}, ${bytes(size.bytes)}` : name]
-  })
+/** How a model is stored whose types are searched for: in a GGUF file. */
+export function storedForSize(options: WriteOptions): WriteOptions {
+  const { pack: _, rounding: __, ...rest } = options
+  return { ...rest, container: 'gguf', dtype: 'keep' }
 }
 
-export function isQuantised(type: TypeChoice): type is QuantisedType {
-  return (QUANTISED as readonly string[]).includes(type)
+/** Options that store a model as another that was found for a size. */
+export function storeAs(options: WriteOptions, { dtype, container }: Pick<WriteOptions, 'dtype' | 'container'>): void {
+  chooseType(options, dtype)
+  options.container = container
+}
+
+/** Whether each part of a model has a type of its own. */
+export function isByPart(type: TypeChoice): type is PartTypes {
+  return type.startsWith('parts:')
+}
+
+/** The types that can be chosen, with what to call them: the name, and the size of the result where that is known. */
+export function typesFor(container: Container, sizes: readonly StoredSize[] = [], own: TypeChoice = 'keep'): [TypeChoice, string][] {
+  const byPart: [TypeChoice, string][] = isByPart(own) && container === 'gguf' ? [[own, 'chosen part by part']] : []
+  const all = ([...TYPES.filter(type => container === 'gguf' || !isQuantised(type)), ...(container === 'gguf' ? [] : PACKED)] as TypeChoice[]).map(type => {
+    const size = isPacked(type) ? null : sizeIn(sizes, type, container)
+    const name = type === 'keep' ? 'as it is' : type.toUpperCase()
+    return [type, size && type !== 'keep' ? `${name}, ${bytes(size.bytes)}` : name] satisfies [TypeChoice, string]
+  })
+  return [...byPart, ...all]
+}
+
+/** Whether a type is one of GGUF files alone. */
+export function isQuantised(type: TypeChoice): type is QuantisedType | PartTypes {
+  return isByPart(type) || (QUANTISED as readonly string[]).includes(type)
 }
 
 /** What to call a type within a sentence. */
 export function typeName(type: TypeChoice): string {
-  return type === 'keep' ? 'the model\'s own types' : type.toUpperCase()
+  return type === 'keep' ? 'the model\'s own types' : isByPart(type) ? 'types chosen part by part' : type.toUpperCase()
 }
 
 /** The size of the result in this type, where the engine has told. */

@@ -13,4 +13,4 @@ pub mod sizing;
 pub mod walk;
 pub mod work;
 
-pub use resources::{FIT_BYTES, Resources, Weighing};
+pub use resources::{FIT_BYTES, Resources, Weighing, megabytes};

@@ -8,6 +8,16 @@ use crate::model::weights::file_type::FileType;
 use crate::model::weights::part_types::Part;
 use crate::quality::Quality;
 
+/// Sizes between which the best model can be found, in bytes of the file, about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SizeRange {
+    /// Smallest that the model can become.
+    pub least: u64,
+    /// Size of the model without other types.
+    pub most: u64,
+}
+
 /// The best model of a size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]

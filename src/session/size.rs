@@ -11,7 +11,7 @@ use crate::methods::sizing::{Found, Target, best_of_size};
 use crate::methods::{Resources, experts};
 use crate::plan::PlanOptions;
 use crate::protocol::options::WriteOptions;
-use crate::protocol::sizing::{SizeReport, SizeSearch, SizedModel};
+use crate::protocol::sizing::{SizeRange, SizeReport, SizeSearch, SizedModel};
 use crate::write::bytes_beside_tensors;
 use crate::write::check::check_output;
 use crate::{Error, Result};
@@ -36,9 +36,22 @@ impl Session {
             ));
         }
         supports(options.operator, &self.model.config)?;
+        check_output(&self.model, output).await?;
         let removals = self.removals(options, output)?;
         let beside = bytes_beside_tensors(&self.model, output).await?;
         Target { limit: size, beside, removals: &removals, output }.check(&self.model)
+    }
+
+    /// Returns the sizes between which the best model can be found as `options` and `output` say: the smallest that the model
+    /// can become, and what it has without other types. Only headers are read.
+    ///
+    /// # Errors
+    /// Those of [`check_size`](Session::check_size) that do not go by the size.
+    pub async fn size_range(&self, options: &PlanOptions, output: &WriteOptions) -> Result<SizeRange> {
+        let removals = self.removals(options, output)?;
+        let beside = bytes_beside_tensors(&self.model, output).await?;
+        let target = Target { limit: 0, beside, removals: &removals, output };
+        Ok(SizeRange { least: target.least(&self.model)?.0, most: target.most(&self.model)? })
     }
 
     /// Finds the best model whose GGUF file has at most `size` bytes, after [`similarity`](Session::similarity): how many

@@ -90,7 +90,7 @@ describe('named methods', () => {
 })
 
 describe('what is chosen', () => {
-  const choice = (over: Partial<Choice> = {}): Choice => ({ methods: ['laco', 'mka'], counts: '2, 4', evaluation, seed: 1, types: ['keep'], ...over })
+  const choice = (over: Partial<Choice> = {}): Choice => ({ methods: ['laco', 'mka'], counts: '2, 4', evaluation, seed: 1, types: ['keep'], size: null, ...over })
 
   test('becomes options, in the order of the ticks', () => {
     const { options } = chosenComparison(choice(), 12)

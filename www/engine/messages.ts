@@ -12,6 +12,7 @@ import type { ModelReport } from './protocol/model'
 import type { WriteOptions, WriteReport } from './protocol/output'
 import type { MergePlan, PlanOptions, PlanReport } from './protocol/plan'
 import type { CalibrationPoint } from './protocol/quality'
+import type { SizeRange, SizeReport } from './protocol/sizing'
 import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from './protocol/similarity'
 import type { TextOptions } from './protocol/text'
 import type { Moved } from './meter'
@@ -66,6 +67,9 @@ export interface Calls {
   checkOutput: { args: [WriteOptions]; result: string[] }
   /** `keeps`: what it finishes outlives the page. */
   plan: { args: [PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
+  sizeRange: { args: [PlanOptions, WriteOptions]; result: SizeRange }
+  estimateSize: { args: [CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]; result: PlanEstimate }
+  bestOfSize: { args: [size: number, PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]; result: SizeReport }
   measure: { args: [MergePlan, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
   calibrationCurve: { args: [MergePlan, sizes: number[], WriteOptions, judge: TextOptions]; result: CalibrationPoint[] }
   methods: { args: []; result: NamedMethod[] }

@@ -85,6 +85,9 @@ export function serve(
       case 'mapLayers': return engine.mapLayers(request.args[0])
       case 'checkOutput': return engine.checkOutput(request.args[0])
       case 'plan': return plan(engine, request.args, observe)
+      case 'sizeRange': return engine.sizeRange(...request.args)
+      case 'estimateSize': return engine.estimateSize(...request.args)
+      case 'bestOfSize': return bestOfSize(engine, request.args, observe)
       case 'similarityBy': return engine.similarityBy(request.args[0], observe)
       case 'measure': return measure(engine, request.args, observe)
       case 'calibrationCurve': return engine.calibrationCurve(request.args[0], request.args[1], observe, request.args[2], request.args[3])
@@ -105,6 +108,10 @@ export function serve(
 
   async function plan(engine: WasmEngine, [options, output, judge, keeps]: Calls['plan']['args'], observe: Observe) {
     return lending(keeps ? await openKept(false) : null, store => engine.plan(options, observe, output, judge, store))
+  }
+
+  async function bestOfSize(engine: WasmEngine, [size, options, output, judge, keeps]: Calls['bestOfSize']['args'], observe: Observe) {
+    return lending(keeps ? await openKept(false) : null, store => engine.bestOfSize(size, options, observe, output, judge, store))
   }
 
   async function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {

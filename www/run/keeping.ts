@@ -6,8 +6,9 @@ import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { Opened } from '../engine/source'
 import { NO_ESTIMATES } from '../estimates'
 import { isLinked } from '../share/open'
-import type { OpenImatrix, State } from '../state.svelte'
+import type { State } from '../state.svelte'
 import { USUAL_DEMO, usualOf } from '../texts'
+import { storeAs } from '../types'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
 import { isTaken } from './turn'
@@ -57,7 +58,7 @@ export class Keeping {
     const known = goesOn && before.model.name === state.model.name
     const run: KeptRun = {
       version: 1, origin, model: state.model, calibration, layers: 0, at_ms: Date.now(), pending: true,
-      maps: known ? before.maps : null, plan: known ? before.plan : null, ...(known && before.judge ? { judge: before.judge } : {}), ...importances(state),
+      maps: known ? before.maps : null, plan: known ? before.plan : null, ...(known && before.judge ? { judge: before.judge } : {}), ...besides(state),
     }
     if (await hasStorage() && await writeKept(run)) {
       state.kept = run
@@ -73,7 +74,7 @@ export class Keeping {
   async planning(options: PlanOptions): Promise<boolean> {
     const { state } = this.actions
     if (!state.kept || state.kept.pending) return false
-    const run: KeptRun = { ...state.kept, plan: null, planning: { ...options }, judge: { ...state.choice.evaluation }, ...importances(state) }
+    const run: KeptRun = { ...state.kept, plan: null, planning: { ...options }, judge: { ...state.choice.evaluation }, ...besides(state) }
     if (!(await writeKept(run))) return false
     state.kept = run
     return true
@@ -84,7 +85,7 @@ export class Keeping {
     const { state } = this.actions
     if (!state.kept || !state.maps) return
     const { maps, plan } = state
-    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, planning: null, judge: { ...state.choice.evaluation }, ...importances(state) }
+    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, planning: null, judge: { ...state.choice.evaluation }, ...besides(state) }
     if (await writeKept(run)) Object.assign(state, { kept: run, restored: false })
   }
 
@@ -151,7 +152,7 @@ export class Keeping {
     Object.assign(state, { kept: null, restored: false })
   }
 
-  private show({ origin, model, calibration, maps, plan, planning, judge, imatrix }: KeptRun): void {
+  private show({ origin, model, calibration, maps, plan, planning, judge, imatrix, sized }: KeptRun): void {
     const { state } = this.actions
     if (!maps) return
     state.usual = origin.kind === 'demo' ? USUAL_DEMO : { ...usualOf(model), seconds: null }
@@ -160,13 +161,17 @@ export class Keeping {
     if (planning) state.remark = STOPPED
     if (judge) Object.assign(state.choice.evaluation, judge)
     Object.assign(state.writeOptions, { container: model.container, importances: plan?.report.output.importances ?? true })
+    if (sized) {
+      state.choice.size = sized.size
+      if (plan) storeAs(state.writeOptions, plan.report.output)
+    }
     // The demo is part of the engine; anything else is opened when a step needs it, and not before.
-    Object.assign(state, { model, origin: origin.kind === 'demo' ? 'demo' : null, maps, plan, imatrix: imatrix ?? null, steps: plan?.report.plan.steps ?? [], restored: true })
+    Object.assign(state, { model, origin: origin.kind === 'demo' ? 'demo' : null, maps, plan, search: sized?.search ?? null, imatrix: imatrix ?? null, steps: plan?.report.plan.steps ?? [], restored: true })
     this.actions.propose(!plan && !planning)
   }
 }
 
-/** The file of importances that is used, where one is. What was kept of another is left out. */
-function importances({ imatrix }: State): { imatrix: OpenImatrix | undefined } {
-  return { imatrix: imatrix ?? undefined }
+/** The file of importances that is used and the size that is asked for, where they are. What was kept of others is left out. */
+function besides({ imatrix, targetSize: size, search }: State): Pick<KeptRun, 'imatrix' | 'sized'> {
+  return { imatrix: imatrix ?? undefined, sized: size === null ? undefined : { size, search } }
 }

@@ -2,6 +2,7 @@ import { CALIBRATION } from '../defaults'
 import type { ModelReport } from '../engine/protocol/model'
 import type { PlanOptions, PlanReport } from '../engine/protocol/plan'
 import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
+import type { SizeSearch } from '../engine/protocol/sizing'
 import type { TextOptions } from '../engine/protocol/text'
 import type { RemoteFile } from '../engine/messages'
 import type { Opened } from '../engine/source'
@@ -31,6 +32,8 @@ export interface KeptRun {
   planning?: PlanOptions | null
   /** The text that fitted plans are judged on; not there in runs of earlier versions. */
   judge?: TextOptions
+  /** The size that was asked for and how its best model was found; not there where none was. */
+  sized?: { size: number; search: SizeSearch | null }
   /** Importances from a file, which the browser copies; not there where they were collected. */
   imatrix?: OpenImatrix
 }

@@ -14,7 +14,7 @@ use self::costs::{Costs, PricedGroup, price, probes};
 use super::importances::{collected, weighted_by};
 use super::outcome::{Outcome, make_plan};
 use super::work::Work;
-use super::{Resources, Weighing};
+use super::{Resources, Weighing, megabytes};
 use crate::analysis::layers::Baseline;
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::Reference;
@@ -86,28 +86,42 @@ impl Target<'_> {
         Ok(self.beside + planned_bytes(model, &layers, &self.output(dtype))?)
     }
 
+    /// Returns about the smallest size that `model` can become, and the number of layers that then go.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if no layers can be removed from the model and none can stay; those of [`planned_bytes`].
+    pub fn least(&self, model: &Model) -> Result<(u64, usize)> {
+        let Some((most, _)) = self.removals.last() else {
+            return Err(Error::Usage("no layers can be removed from this model".to_owned()));
+        };
+        let with = |types: PartTypes, (group, kind)| types.with(group, kind);
+        let coarsest = smallest(model).into_iter().fold(PartTypes::default(), with);
+        Ok((self.size(model, *most, FileType::of_parts(coarsest))?, *most))
+    }
+
+    /// Returns about the size of `model` as it is, where no layer has to go.
+    ///
+    /// # Errors
+    /// Those of [`planned_bytes`].
+    pub fn most(&self, model: &Model) -> Result<u64> {
+        self.size(model, self.removals.first().map_or(0, |(removed, _)| *removed), None)
+    }
+
     /// Checks that `model` can become as small as is asked for, and is not already.
     ///
     /// # Errors
     /// [`Error::Usage`], naming the smallest size that can be reached, or the size that the model has; those of
-    /// [`planned_bytes`].
+    /// [`least`](Self::least).
     pub fn check(&self, model: &Model) -> Result<()> {
-        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-        let kept = self.size(model, 0, None)?;
-        if self.removals.iter().any(|(removed, _)| *removed == 0) && kept <= self.limit {
+        let most = self.most(model)?;
+        if most <= self.limit {
             return Err(Error::Usage(format!(
-                "the model has {} as it is, which is not more than {}: nothing has to go",
-                megabytes(kept),
+                "the model has {} in the types that it has, which is not more than {}: nothing has to go",
+                megabytes(most),
                 megabytes(self.limit)
             )));
         }
-        let Some((most, _)) = self.removals.last() else {
-            return Err(Error::Usage("no layers can be removed from this model".to_owned()));
-        };
-        let coarsest = smallest(model);
-        let coarsest =
-            coarsest.into_iter().fold(PartTypes::default(), |types, (group, kind)| types.with(group, kind));
-        let least = self.size(model, *most, FileType::of_parts(coarsest))?;
+        let (least, removed) = self.least(model)?;
         match least <= self.limit {
             true => Ok(()),
             false => Err(Error::Usage(format!(
@@ -115,7 +129,7 @@ impl Target<'_> {
                  types; ask for that, or allow more layers to go",
                 megabytes(self.limit),
                 megabytes(least),
-                model.config.n_layers - most,
+                model.config.n_layers - removed,
                 model.config.n_layers
             ))),
         }

@@ -13,6 +13,7 @@ import type { WriteOptions, WriteReport } from '../../../www/engine/protocol/out
 import type { MergePlan, PlanOptions, PlanReport } from '../../../www/engine/protocol/plan'
 import type { CalibrationPoint } from '../../../www/engine/protocol/quality'
 import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from '../../../www/engine/protocol/similarity'
+import type { SizeRange, SizeReport } from '../../../www/engine/protocol/sizing'
 import type { TextOptions } from '../../../www/engine/protocol/text'
 import { isFitted } from '../../../www/methods'
 import { isQuantised } from '../../../www/types'
@@ -162,6 +163,33 @@ export class MockEngine implements WasmEngine {
   async plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<PlanReport> {
     if (!this.maps) fail('usage', 'Compare the layers first; the plan is made from their similarity.')
     return this.encoded(await planOf(this.maps, options, observe, this.device(), output, judge))
+  }
+
+  async sizeRange(): Promise<SizeRange> {
+    const { bytes } = this.opened()
+    return { least: 0.3 * bytes, most: 1.02 * bytes }
+  }
+
+  async estimateSize(calibration: CalibrationOptions, options: PlanOptions, output: WriteOptions): Promise<PlanEstimate> {
+    const { seconds, peak_bytes } = await this.estimatePlan(calibration, { ...options, remove: 1 }, output)
+    return { seconds: 8 * seconds, peak_bytes }
+  }
+
+  async bestOfSize(size: number, options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<SizeReport> {
+    const { bytes, layers } = this.opened()
+    const { least } = await this.sizeRange()
+    if (size < least) fail('usage', `${(size / 1e6).toFixed(1)} MB cannot be reached: the smallest that this model becomes is ${(least / 1e6).toFixed(1)} MB`)
+    const removed = Math.max(1, Math.min(layers - 1, Math.round((layers * (1 - size / bytes)) / 2)))
+    const dtype = 'parts:head=q6_k+query=q4_k+value=q6_k/q5_k/q5_k+up=q4_k' as const
+    const plan = await this.plan({ ...options, remove: removed }, observe, { ...output, dtype }, judge)
+    const worse = (kl: number) => ({ ...plan.merged, kl: (plan.merged.kl ?? 0) + kl })
+    const models = [
+      { removed, layers: layers - removed, dtype, bytes: 0.99 * size, expected_kl: 0.9 * (plan.merged.kl ?? 0), quality: plan.merged },
+      { removed: 0, layers, dtype: 'q4_0' as const, bytes: 0.95 * size, expected_kl: null, quality: worse(0.05) },
+      { removed: removed + 1, layers: layers - removed - 1, dtype: 'keep' as const, bytes: 0.97 * size, expected_kl: 0.2, quality: worse(0.1) },
+    ]
+    const search = { size, bytes_beside_tensors: 20_000, parts: [], removals: [{ removed, kl: 0.01 }], models, sentence: `The best is ${layers - removed} of ${layers} layers in types chosen part by part.` }
+    return { search, plan }
   }
 
   /** A report says which file values were encoded by. */

@@ -18,6 +18,7 @@ import type { ModelReport } from './model'
 import type { WriteOptions, WriteReport } from './output'
 import type { MergePlan, PlanOptions, PlanReport } from './plan'
 import type { CalibrationPoint } from './quality'
+import type { SizeRange, SizeReport } from './sizing'
 import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from './similarity'
 import type { TextOptions } from './text'
 
@@ -57,6 +58,15 @@ export interface WasmEngine {
    * only after the last step. What it finishes is kept in `kept`, and the same plan goes on after that.
    */
   plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
+  /** Sizes of GGUF files between which `bestOfSize` finds the best model. */
+  sizeRange(plan: PlanOptions, output: WriteOptions): Promise<SizeRange>
+  /** What `bestOfSize` would take after `similarity`. */
+  estimateSize(calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions, judge: TextOptions): Promise<PlanEstimate>
+  /**
+   * After `similarity`: the best model whose GGUF file has at most so many bytes. With a `remove` of null it says how many layers
+   * go, too. Its plan is then the last, to be written with the `output` of its report.
+   */
+  bestOfSize(size: number, options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<SizeReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
   similarityBy(metric: Metric, observe: Observe): Promise<MetricReport>
   /** After `similarity`: measures a plan that exists already, on the same text as `plan` does; each step of it where its weights say all. */

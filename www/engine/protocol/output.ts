@@ -6,7 +6,9 @@ import type { Container } from './model'
 export type QuantisedType =
   | 'q8_0' | 'q6_k' | 'q5_k_m' | 'q5_k_s' | 'q5_k' | 'q5_1' | 'q5_0' | 'q4_k_m' | 'q4_k_s' | 'q4_k' | 'iq4_nl' | 'iq4_xs' | 'q4_1' | 'q4_0' | 'mxfp4'
   | 'q3_k_l' | 'q3_k_m' | 'q3_k_s' | 'q3_k' | 'q2_k'
-export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType
+/** A type for each part of a model, such as `parts:head=q6_k+up=q4_k/q4_k/keep`. */
+export type PartTypes = `parts:${string}`
+export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType | PartTypes
 
 /** Types in which the projections of a Hugging Face folder are packed: a scale a row, or a group of so many weights. */
 export type PackedType = 'int8' | `${'' | 'gptq-'}int4${'' | '-g128' | '-g64' | '-g32'}`
