@@ -8,7 +8,7 @@ export type QuantisedType =
   | 'q3_k_l' | 'q3_k_m' | 'q3_k_s' | 'q3_k' | 'q2_k'
 export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType
 
-/** Types in which the projections of a Hugging Face folder are packed, as compressed-tensors packs them: a scale a row, or a group of so many weights. */
+/** Types in which the projections of a Hugging Face folder are packed, as compressed-tensors packs them: a scale for each group of so many weights, of the most that fit all of them where no number is said. */
 export type PackedType = 'int4' | 'int4-g128' | 'int4-g64' | 'int4-g32'
 
 export interface WriteOptions {
