@@ -23,6 +23,7 @@ import { startAgain } from './plan/edit'
 import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from './texts'
 import { storeAs, storedForSize } from './types'
 import { dropTrialFiles } from './try/files'
+import { chooseType, isPacked, isQuantised, typeOf } from './types'
 
 /** Layers this alike are suggested for merging. */
 const ALIKE = 0.9
@@ -78,6 +79,8 @@ export class Actions {
     startAgain(state)
     beginWith(state, origin === 'demo' ? USUAL_DEMO : usualOf(model))
     state.writeOptions.container = model.container
+    // What was chosen for the model before may not be for files of this kind.
+    if (isPacked(typeOf(state.writeOptions)) || (model.container !== 'gguf' && isQuantised(state.writeOptions.dtype))) chooseType(state.writeOptions, 'keep')
   }
 
   /** Runs the calibration text through the model and compares its layers. */
@@ -93,8 +96,11 @@ export class Actions {
       const { state } = this
       await this.ensureMaps(run)
       const [output, judge] = [{ ...state.writeOptions }, await evaluationOf(state)]
-      // A type that is refused leaves the plan before, and with it the choice of types, on the page.
-      await this.call(run, 'checkOutput', [output])
+      // A type that is refused leaves the plan before on the page, and is not asked for again.
+      await this.call(run, 'checkOutput', [output]).catch(thrown => {
+        if (!isCancelled(toEngineError(thrown))) chooseType(state.writeOptions, 'keep')
+        throw thrown
+      })
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
       // What a later page shows again has a number of layers, whatever is found.

@@ -27,7 +27,7 @@ export async function openImatrix(actions: Actions, { name, file }: LocalFile): 
     const used = await actions.useImatrix({ name, file })
     state.imatrix = { ...used, file }
     state.writeOptions.importances = true
-    state.notice = null
+    Object.assign(state, { notice: null, remark: `${name} is used: quantised types are encoded by it, ${collectedOn(used)}.` })
     return true
   } catch (thrown) {
     actions.report(thrown, null)
@@ -37,7 +37,7 @@ export async function openImatrix(actions: Actions, { name, file }: LocalFile): 
 
 /** Importances are collected on the calibration text again. */
 export async function removeImatrix(actions: Actions): Promise<void> {
-  actions.state.imatrix = null
+  Object.assign(actions.state, { imatrix: null, remark: null })
   try {
     await actions.forgetImatrix()
   } catch (thrown) {

@@ -7,6 +7,7 @@ import { openAnything } from '../../www/share/open'
 import { saveBlob } from '../../www/save'
 import { recipeOf, resultOf } from '../../www/share/result'
 import type { State } from '../../www/state.svelte'
+import { chooseType, typeOf } from '../../www/types'
 import { acting } from './acting'
 import { imatrixBytes } from './mock/imatrix'
 
@@ -130,10 +131,16 @@ describe('the page', () => {
     state.writeOptions.pack = 'int4-g128'
     expect(await actions.compress()).toBe(false)
     expect(state.notice?.error.message).toContain('cannot be stored as int4-g128')
-    expect(state.plan).not.toBeNull()
+    expect([state.plan === null, typeOf(state.writeOptions)]).toEqual([false, 'keep'])
     state.writeOptions.pack = 'int4'
     expect(await actions.compress()).toBe(true)
     expect(state.plan!.report.output.pack).toBe('int4')
+    // Another model begins with types of its own.
+    await actions.openDemo()
+    expect(typeOf(state.writeOptions)).toBe('keep')
+    chooseType(state.writeOptions, 'q4_k_m')
+    await actions.openDemo()
+    expect(typeOf(state.writeOptions)).toBe('keep')
   })
 
   test('knows what collecting takes, for each type', async () => {

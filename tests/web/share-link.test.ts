@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import type { MergePlan, PlanReport } from '../../www/engine/protocol/plan'
 import type { SimilarityReport } from '../../www/engine/protocol/similarity'
+import { verdictLines } from '../../www/charts/comparison'
+import type { NumberType } from '../../www/engine/protocol/output'
 import { makingOf } from '../../www/methods'
 import { linkOf, LONGEST, readLink, tolerance } from '../../www/share/link'
 import { crc32, packed } from '../../www/share/packed'
 import { recipeOf, resultOf, type Result } from '../../www/share/result'
+import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'
 import { fittedPlan, goldenPlan, planOptions, stored } from './stored'
 
@@ -48,6 +51,29 @@ describe('a link', () => {
     const back = await readLink(await linkOf({ ...result, plan, options, methods: METHODS }))
     expect(back.plan!.plan.steps.map(step => [step.perplexity === null, step.kl === null, step.dropped === null])).toEqual([...Array(6).fill([true, true, true]), [false, false, false]])
     expect([back.plan!.text, back.plan!.merged, back.options, back.methods]).toEqual([plan.text, plan.merged, options, [laminate]])
+  })
+  test('carries a comparison in several types where there is room, with the same verdicts', async () => {
+    const evaluation = { text: null, text_name: null, samples: 32, tokens: 16 }
+    const options = { methods: ['laminate', 'mka'], remove: [1, 2, 3, 4], evaluation, seed: 3, dtypes: ['keep', 'q8_0', 'q4_k_m', 'q3_k_m', 'q2_k'] as NumberType[] }
+    const comparison = await compareOf(stored, options, async () => false, stored.device)
+    const [whole, imatrix] = [await demo(7), { name: 'mine.gguf', hash: 'ab' }]
+    const result = { ...whole, plan: { ...whole.plan!, imatrix }, comparison: { ...comparison, imatrix } }
+    const link = await linkOf(result)
+    expect(link.length).toBeLessThan(LONGEST)
+    const back = await readLink(link)
+    expect(back.comparison!.rows.map(row => [row.method, row.removed, row.dtype, row.bytes])).toEqual(comparison.rows.map(row => [row.method, row.removed, row.dtype, row.bytes]))
+    expect([back.plan!.imatrix, back.comparison!.imatrix, recipeOf(back)!.imatrix]).toEqual([imatrix, imatrix, imatrix])
+    expect(back.comparison!.originals!.map(each => each.dtype)).toEqual(options.dtypes.slice(1))
+    const title = (name: string) => name
+    expect(verdictLines(back.comparison!, title)[0]).toEqual(verdictLines(comparison, title)[0])
+    expect(verdictLines(back.comparison!, title)).toHaveLength(verdictLines(comparison, title).length)
+    expect(back.methods.map(method => method.name).sort()).toEqual(['laminate', 'mka'])
+    expect(back.notes.at(-1)).toContain('and not the maps; a report has them')
+    // One that is too long is left out, and the link is as before.
+    const long = { ...comparison, rows: Array.from({ length: 800 }, (_, i) => ({ ...comparison.rows[0]!, removed: i + 1, kl_by_sequence: Array.from({ length: 32 }, (_, j) => Math.sin(i * 37 + j * 11) ** 2) })) }
+    const without = await linkOf({ ...result, comparison: long })
+    expect(without.length).toBeLessThan(2300)
+    expect((await readLink(without)).notes.at(-1)).toContain('neither the maps nor a comparison of methods')
   })
   test('carries the matrix to half a step, and the recipe', async () => {
     const result = await demo(7)

@@ -8,7 +8,9 @@
  * Half a step is the most that a similarity is off: 7.6e-6 for a range of 0 to 1.
  */
 import { Failure } from '../engine/errors'
+import type { CompareReport } from '../engine/protocol/compare'
 import type { MergePlan, MergeStep, PlanReport } from '../engine/protocol/plan'
+import type { Quality } from '../engine/protocol/quality'
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import { plural, whole } from '../format'
 import { methodOf } from '../methods'
@@ -27,13 +29,20 @@ export function isResultLink(address: string): boolean {
   return /#result=/.test(address)
 }
 
-/** The fragment, with its `#`; refused where it would be too long to travel. */
+/** The fragment, with its `#`; refused where it would be too long to travel. A comparison goes along where there is room for it. */
 export async function linkOf(result: Result): Promise<string> {
   if (!result.maps) throw new Failure('usage', 'Compare the layers first; a link carries their similarities.')
-  const { similarity, ...maps } = result.maps
+  const { maps } = result
+  const whole = result.comparison && await withMaps(result, maps)
+  return whole && whole.length <= LONGEST ? whole : withMaps({ ...result, comparison: null }, maps, true)
+}
+
+async function withMaps(result: Result, { similarity, ...maps }: SimilarityReport, refuses = false): Promise<string> {
   const n = similarity.length
   const named = result.options && methodOf(result.methods, result.options)
-  const header = new TextEncoder().encode(JSON.stringify({ ...resultJson({ ...result, comparison: null, methods: named ? [named] : [], created: '' }), similarity: mapsHeader(maps), plan: result.plan && planHeader(result.plan) }))
+  const compared = new Set(result.comparison?.rows.map(row => row.method))
+  const methods = result.methods.filter(method => method === named || compared.has(method.name))
+  const header = new TextEncoder().encode(JSON.stringify({ ...resultJson({ ...result, comparison: result.comparison && comparisonHeader(result.comparison), methods, created: '' }), similarity: mapsHeader(maps), plan: result.plan && planHeader(result.plan) }))
   const values = quantised(similarity, leastOf(maps.metric), 1)
   const bytes = new Uint8Array(4 + header.length + 2 * values.length)
   new DataView(bytes.buffer).setUint32(0, header.length, true)
@@ -43,7 +52,7 @@ export async function linkOf(result: Result): Promise<string> {
     bytes[4 + header.length + values.length + i] = value & 255
   })
   const link = `#result=${VERSION}.${await packed(bytes)}`
-  if (link.length > LONGEST) throw new Failure('limit', `The link of these ${plural(n, 'layer')} would be ${whole(link.length)} characters long, and more than ${whole(LONGEST)} do not travel well. Save the report instead.`)
+  if (refuses && link.length > LONGEST) throw new Failure('limit', `The link of these ${plural(n, 'layer')} would be ${whole(link.length)} characters long, and more than ${whole(LONGEST)} do not travel well. Save the report instead.`)
   return link
 }
 
@@ -66,7 +75,7 @@ export async function readLink(address: string): Promise<Result> {
   const similarity = restored(coded, n, least, 1)
   const plan = header.plan && planFrom(header.plan)
   const result = ofDocument({ ...header, similarity: { ...maps, similarity }, plan }, 'The link')
-  return { ...result, notes: [...result.notes.filter(note => note !== NO_MAPS), `A link carries the similarities to within ${tolerance(least, 1).toFixed(6)}, and neither the maps nor a comparison of methods; a report has them.`] }
+  return { ...result, notes: [...result.notes.filter(note => note !== NO_MAPS), `A link carries the similarities to within ${tolerance(least, 1).toFixed(6)}, and ${result.comparison ? 'not the maps; a report has them' : 'neither the maps nor a comparison of methods; a report has them'}.`] }
 }
 
 /** The most that a value is off. */
@@ -108,6 +117,17 @@ function mapsHeader(maps: Omit<SimilarityReport, 'similarity'>) {
   return {
     ...maps, model: { ...maps.model, files: [] }, point_list: [], eigenvalues: [], mutual_information: [], embedding: [], epsilon: [],
     block_influence: maps.block_influence.map(value => figures(value, 4)), perplexity: figures(maps.perplexity, 7), seconds: figures(maps.seconds, 3),
+  }
+}
+
+/** Numbers to four figures. Which layers became one is in a report, and the page finds the verdicts again. */
+function comparisonHeader(report: CompareReport): CompareReport {
+  const short = (q: Quality): Quality => ({ ...q, perplexity: figures(q.perplexity, 4), kl: figures(q.kl, 4), top1_agreement: figures(q.top1_agreement, 4) })
+  const each = <T extends { kl_by_sequence?: number[]; seconds: number }>(of: T): T => ({ ...of, seconds: figures(of.seconds, 2), ...(of.kl_by_sequence && { kl_by_sequence: of.kl_by_sequence.map(kl => figures(kl, 4)) }) })
+  return {
+    ...report, model: { ...report.model, files: [] }, verdicts: undefined, seconds: figures(report.seconds, 3), original: short(report.original),
+    ...(report.originals && { originals: report.originals.map(original => ({ ...each(original), quality: short(original.quality) })) }),
+    rows: report.rows.map(row => ({ ...each(row), groups: [], quality: row.quality && short(row.quality) })),
   }
 }
 

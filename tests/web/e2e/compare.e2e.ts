@@ -33,7 +33,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await page.getByRole('button', { name: 'Run the demo' }).waitFor()
     expect(await panel(page).innerText()).toMatch(/Compare methods\s+Open a model first\./)
     await runDemo(page)
-    expect(await panel(page).getByRole('checkbox').count()).toBe(13)
+    expect(await panel(page).getByRole('group', { name: 'Methods to compare' }).getByRole('checkbox').count()).toBe(13)
     await page.getByText('Drops the layers that turn the residual stream least').waitFor()
   })
 
@@ -59,6 +59,8 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await runDemo(page)
     await page.getByRole('link', { name: 'Compare methods on this model' }).focus()
     await page.keyboard.press('Enter')
+    await page.keyboard.press('Tab')
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('Fewer layers or fewer bits?')
     await page.keyboard.press('Tab')
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('All')
     await panel(page).getByRole('button', { name: 'None' }).press('Enter')

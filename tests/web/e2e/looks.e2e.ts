@@ -1,5 +1,6 @@
 import type { BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { imatrixBytes } from '../mock/imatrix'
 import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 import { difference, notComparable, typesetting } from './looks'
 
@@ -43,6 +44,17 @@ const STATES: [name: string, reach: (page: Page) => Promise<unknown>, part: stri
     await page.getByRole('button', { name: 'Compare the methods' }).click()
     await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
   }, '#compare'],
+  ['frontier', async page => {
+    await page.getByRole('button', { name: 'Fewer layers or fewer bits?' }).click()
+    await page.getByRole('button', { name: 'Compare the methods again' }).click()
+    await page.getByTestId('winner').waitFor()
+  }, '#compare'],
+  ['importances', async page => {
+    await page.getByLabel('Format').selectOption('gguf')
+    await page.getByLabel('Number type').selectOption('q4_k_m')
+    await page.locator('#take').getByTestId('imatrix-file').setInputFiles({ name: 'own.imatrix.gguf', mimeType: 'application/octet-stream', buffer: Buffer.from(imatrixBytes('stories.txt')) })
+    await page.locator('#take').getByText('collected on 6,144 tokens of stories.txt').waitFor()
+  }, '#take'],
   ['collapsed', async page => {
     await choosePublished(page)
     await compress(page, 8)

@@ -10,7 +10,7 @@ export type QuantisedType =
 export type PartTypes = `parts:${string}`
 export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType | PartTypes
 
-/** Types in which the projections of a Hugging Face folder are packed: a scale a row, or a group of so many weights. */
+/** Types in which the projections of a Hugging Face folder are packed: a scale for each row, or for each group of so many weights, of the most that fit all of them where no number is said. */
 export type PackedType = 'int8' | `${'' | 'gptq-'}int4${'' | '-g128' | '-g64' | '-g32'}`
 /** How weights are rounded to such a type. */
 export type Rounding = 'nearest' | 'gptq' | 'awq' | 'smoothquant'
