@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { StoredSize } from '../../www/engine/protocol/plan'
 import type { WriteOptions } from '../../www/engine/protocol/output'
-import { becomes, chooseType, isPacked, isQuantised, QUANTISED, sizeIn, suggestedTypes, typeName, typeOf, typesFor, weighingOf } from '../../www/types'
+import { becomes, chooseType, isPacked, isQuantised, QUANTISED, sizeIn, storeAs, storedForSize, suggestedTypes, typeName, typeOf, typesFor, weighingOf } from '../../www/types'
 
 const sizes: StoredSize[] = [
   { container: 'safetensors', dtype: 'f16', bytes: 2_000_000, elements: ['F16'] },
@@ -55,4 +55,16 @@ test('types that are suggested are smaller than the model', () => {
 test('which importances decide a result', () => {
   const imatrix = { name: 'x', hash: 'abc' }
   expect([weighingOf({}, null), weighingOf({ importances: true }, imatrix), weighingOf({ importances: false }, imatrix)]).toEqual([[], ['abc'], ['without importances']])
+})
+
+test('types by part are of GGUF files, have no name of their own, and are offered where they are chosen', () => {
+  const type = 'parts:head=q6_k+up=q4_k' as const
+  const options: WriteOptions = { dtype: 'f16', pack: 'int4', max_shard_bytes: 5e9, container: 'safetensors' }
+  expect(storedForSize(options)).toEqual({ dtype: 'keep', max_shard_bytes: 5e9, container: 'gguf' })
+  storeAs(options, { dtype: type, container: 'gguf' })
+  expect(options).toEqual({ dtype: type, max_shard_bytes: 5e9, container: 'gguf' })
+  expect([isQuantised(type), isPacked(type), typeName(type)]).toEqual([true, false, 'types chosen part by part'])
+  expect(typesFor('gguf', sizes, type)[0]).toEqual([type, 'chosen part by part'])
+  expect(typesFor('safetensors', sizes, type)[0]).toEqual(['keep', 'as it is'])
+  expect(becomes(sizes, type, 'gguf')).toBeNull()
 })

@@ -25,7 +25,9 @@ import { METHODS } from './methods'
 import { modelFrom } from './model'
 import { byMetric } from './metric'
 import { measureOf, planOf } from './plan'
+import { bestOf, rangeOf } from './sizing'
 import { fail, tell, wait } from './tell'
+import { filesOf } from './written'
 
 const stored = demo as unknown as SimilarityReport
 
@@ -166,8 +168,7 @@ export class MockEngine implements WasmEngine {
   }
 
   async sizeRange(): Promise<SizeRange> {
-    const { bytes } = this.opened()
-    return { least: 0.3 * bytes, most: 1.02 * bytes }
+    return rangeOf(this.opened())
   }
 
   async estimateSize(calibration: CalibrationOptions, options: PlanOptions, output: WriteOptions): Promise<PlanEstimate> {
@@ -176,20 +177,7 @@ export class MockEngine implements WasmEngine {
   }
 
   async bestOfSize(size: number, options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions): Promise<SizeReport> {
-    const { bytes, layers } = this.opened()
-    const { least } = await this.sizeRange()
-    if (size < least) fail('usage', `${(size / 1e6).toFixed(1)} MB cannot be reached: the smallest that this model becomes is ${(least / 1e6).toFixed(1)} MB`)
-    const removed = Math.max(1, Math.min(layers - 1, Math.round((layers * (1 - size / bytes)) / 2)))
-    const dtype = 'parts:head=q6_k+query=q4_k+value=q6_k/q5_k/q5_k+up=q4_k' as const
-    const plan = await this.plan({ ...options, remove: removed }, observe, { ...output, dtype }, judge)
-    const worse = (kl: number) => ({ ...plan.merged, kl: (plan.merged.kl ?? 0) + kl })
-    const models = [
-      { removed, layers: layers - removed, dtype, bytes: 0.99 * size, expected_kl: 0.9 * (plan.merged.kl ?? 0), quality: plan.merged },
-      { removed: 0, layers, dtype: 'q4_0' as const, bytes: 0.95 * size, expected_kl: null, quality: worse(0.05) },
-      { removed: removed + 1, layers: layers - removed - 1, dtype: 'keep' as const, bytes: 0.97 * size, expected_kl: 0.2, quality: worse(0.1) },
-    ]
-    const search = { size, bytes_beside_tensors: 20_000, parts: [], removals: [{ removed, kl: 0.01 }], models, sentence: `The best is ${layers - removed} of ${layers} layers in types chosen part by part.` }
-    return { search, plan }
+    return bestOf(this.opened(), size, (remove, dtype) => this.plan({ ...options, remove }, observe, { ...output, dtype }, judge))
   }
 
   /** A report says which file values were encoded by. */
@@ -206,16 +194,7 @@ export class MockEngine implements WasmEngine {
   async write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport> {
     const model = this.opened()
     const started = performance.now()
-    const layers = plan.groups.length
-    const shard = new Uint8Array(model.bytes - (model.layers - layers) * model.bytes_per_layer).fill(7)
-    const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2))
-    const files: [string, Uint8Array][] = options.container === 'gguf' ? [[`${options.name ?? 'model'}.gguf`, shard]] : [
-      ['config.json', text({ model_type: model.architecture, num_hidden_layers: layers })],
-      ['model.safetensors', shard],
-      ['tokenizer.json', text({ model: 'mock' })],
-      ['recipe.json', text({ plan, options })],
-      ['README.md', text('model card')],
-    ]
+    const files = filesOf(model, plan, options)
     try {
       let done = 0
       const total = files.reduce((sum, [, bytes]) => sum + bytes.length, 0)
