@@ -27,7 +27,7 @@ import { byMetric } from './metric'
 import { measureOf, planOf } from './plan'
 import { bestOf, rangeOf } from './sizing'
 import { fail, tell, wait } from './tell'
-import { filesOf } from './written'
+import { filesOf, writeFiles } from './written'
 
 const stored = demo as unknown as SimilarityReport
 
@@ -195,28 +195,9 @@ export class MockEngine implements WasmEngine {
     const model = this.opened()
     const started = performance.now()
     const files = filesOf(model, plan, options)
-    try {
-      let done = 0
-      const total = files.reduce((sum, [, bytes]) => sum + bytes.length, 0)
-      for (const [name, bytes] of files) {
-        await folder.create(name)
-        for (let at = 0; at < bytes.length; at += 65536) {
-          const piece = bytes.slice(at, at + 65536)
-          await folder.write(piece)
-          done += piece.length
-          await wait(8)
-          await tell(observe, { progress: { stage: 'write', done, total, unit: 'bytes', detail: name } })
-        }
-        await folder.close()
-        if ((await folder.size(name)) !== bytes.length) fail('source', `${name} was not written whole.`)
-      }
-      await folder.commit()
-    } catch (error) {
-      await folder.abort()
-      throw error
-    }
+    await writeFiles(files, folder, observe)
     const sizes = files.map(([name, bytes]) => ({ name, bytes: bytes.length }))
-    return { files: sizes, bytes: { before: model.bytes, after: shard.length }, seconds: (performance.now() - started) / 1000 }
+    return { files: sizes, bytes: { before: model.bytes, after: Math.max(...files.map(([, bytes]) => bytes.length)) }, seconds: (performance.now() - started) / 1000 }
   }
 
   methods(): NamedMethod[] {

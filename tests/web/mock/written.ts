@@ -1,6 +1,9 @@
+import type { Observe } from '../../../www/engine/protocol/events'
+import type { OutputFolder } from '../../../www/engine/protocol/files'
 import type { ModelReport } from '../../../www/engine/protocol/model'
 import type { WriteOptions } from '../../../www/engine/protocol/output'
 import type { MergePlan } from '../../../www/engine/protocol/plan'
+import { fail, tell, wait } from './tell'
 
 /** Files as large as those of the engine, with names and bytes of their own. */
 export function filesOf(model: ModelReport, plan: MergePlan, options: WriteOptions): [string, Uint8Array][] {
@@ -14,4 +17,28 @@ export function filesOf(model: ModelReport, plan: MergePlan, options: WriteOptio
     ['recipe.json', text({ plan, options })],
     ['README.md', text('model card')],
   ]
+}
+
+/** Writes files slowly enough that progress and cancel can be seen. */
+export async function writeFiles(files: readonly [string, Uint8Array][], folder: OutputFolder, observe: Observe): Promise<void> {
+  try {
+    let done = 0
+    const total = files.reduce((sum, [, bytes]) => sum + bytes.length, 0)
+    for (const [name, bytes] of files) {
+      await folder.create(name)
+      for (let at = 0; at < bytes.length; at += 65536) {
+        const piece = bytes.slice(at, at + 65536)
+        await folder.write(piece)
+        done += piece.length
+        await wait(8)
+        await tell(observe, { progress: { stage: 'write', done, total, unit: 'bytes', detail: name } })
+      }
+      await folder.close()
+      if ((await folder.size(name)) !== bytes.length) fail('source', `${name} was not written whole.`)
+    }
+    await folder.commit()
+  } catch (error) {
+    await folder.abort()
+    throw error
+  }
 }
