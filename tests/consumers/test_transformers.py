@@ -60,6 +60,27 @@ class Dequantised:
         return AutoModelForCausalLM.from_pretrained(folder, quantization_config=settings, **options)
 
 
+def rounded_to_bytes(_, inputs):
+    """Rounds what a matrix multiplies to 8 bits, each token by itself, as vLLM does."""
+    x, = inputs
+    scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return (x / scale).round() * scale,
+
+
+class W8A8:
+    """Loads a model whose matrices of layers multiply rounded numbers."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def from_pretrained(self, folder, **options):
+        model, found = self.kind.from_pretrained(folder, **options)
+        for name, module in model.named_modules():
+            if ".layers." in name and isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(rounded_to_bytes)
+        return model, found
+
+
 def spread(words, bits, order=None):
     """Takes the numbers out of int32 words along a new last dimension, the lowest bits first."""
     places = torch.arange(0, 32, bits, dtype=torch.int32)
@@ -219,11 +240,31 @@ class Transformers(unittest.TestCase):
                     laminate("compress", source, "--remove", 1, "--method", method, "--dtype", dtype, "--samples", 24,
                              "--tokens", 32, "--out", out)
                     settings = json.loads((out / "config.json").read_text())["quantization_config"]
-                    ours = laminate("evaluate", out, *STORIES)["perplexity"]
-                    self.check(unpacked(out, self.out(f"{out.name}-plain")), 3, ours)
-                    # Older releases of PyTorch are refused by the package's metadata, though it works with them.
-                    if settings["quant_method"] == "compressed-tensors" and importlib.util.find_spec("compressed_tensors"):
-                        self.check(out, 3, ours, Dequantised)
+                    self.check_packed(out, settings)
+
+    def check_packed(self, out, settings):
+        """Checks a model of three layers, by what we make of its pieces and by what the package makes of them."""
+        ours = laminate("evaluate", out, *STORIES)["perplexity"]
+        groups = settings.get("config_groups", {}).values()
+        kind = W8A8 if any(group.get("input_activations") for group in groups) else lambda kind: kind
+        self.check(unpacked(out, self.out(f"{out.name}-plain")), 3, ours, kind(AutoModelForCausalLM))
+        if settings["quant_method"] == "compressed-tensors" and importlib.util.find_spec("compressed_tensors"):
+            self.check(out, 3, ours, kind(Dequantised))
+
+    def test_models_rounded_by_their_inputs(self):
+        source = self.packed("ct_int8")
+        pairs = [("int4", "nearest"), ("int4", "gptq"), ("int4", "awq"), ("int8", "nearest"), ("int8", "smoothquant"),
+                 ("gptq-int4", "gptq"), ("gptq-int4", "awq")]
+        for method in ("mka", "laminate"):
+            for dtype, rounding in pairs:
+                with self.subTest(f"{method}, {dtype}, {rounding}"):
+                    out = self.out(f"{method}-{dtype}-{rounding}")
+                    report = laminate("compress", source, "--remove", 1, "--method", method, "--dtype", dtype,
+                                      "--rounding", rounding, "--samples", 24, "--tokens", 32, "--out", out)
+                    self.assertEqual(report["recipe"]["output"]["rounding"], rounding)
+                    settings = json.loads((out / "config.json").read_text())["quantization_config"]
+                    self.assertEqual(settings["quant_method"], "gptq" if "gptq" in dtype else "compressed-tensors")
+                    self.check_packed(out, settings)
 
     def test_decoders_with_image_encoders(self):
         for name, layers in dict(gemma3=5, gemma4_dense=3, ministral3=2, qwen3_5=3).items():

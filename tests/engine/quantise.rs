@@ -1,15 +1,20 @@
 //! Rounding by what inputs are: GPTQ, AWQ and SmoothQuant after merging. What is measured is what is written, it is better
 //! than rounding to the nearest, and what makes no sense is refused before the work.
 
+use burn::tensor::{Tensor, TensorData};
 use laminate::format::Container;
-use laminate::format::packed::PackedType;
+use laminate::format::element::{Element, decode_into};
+use laminate::format::packed::{Layout, PackedType, Scheme};
+use laminate::internals::kernels::rowwise::rounded_to_bytes;
+use laminate::internals::methods::quantise::smoothquant::smoothing;
+use laminate::maths::least_squares::{Magnitudes, Normal, awq_candidates, awq_loss, awq_round};
 use laminate::protocol::plan::PlanReport;
 use laminate::{
     CalibrationOptions, Error, MergePlan, Method, Model, Rounding, Session, Silent, TextOptions, WriteOptions,
 };
 
 use crate::architectures::{self, FIXTURES, hugging_face};
-use crate::common::{Files, MemoryFolder, cpu, data, files, open_files, run, sources};
+use crate::common::{Files, MemoryFolder, cpu, data, files, json, numbers, open_files, run, sources};
 
 /// All pairs that make sense.
 const ROUNDINGS: [(&str, Rounding); 8] = [
@@ -39,7 +44,7 @@ fn plain() -> Files {
         all.insert(file.to_owned(), std::fs::read(data(&format!("packed/ct_int8/{file}"))).unwrap());
     }
     let options = WriteOptions {
-        dtype: Some(laminate::format::element::Element::Bf16.into()),
+        dtype: Some(Element::Bf16.into()),
         container: Some(Container::Safetensors),
         ..WriteOptions::default()
     };
@@ -142,9 +147,14 @@ fn rounding_by_inputs_is_better_than_to_the_nearest() {
     let awq = lost("int4", Some(Rounding::Awq));
     println!("{floats} {nearest} {gptq} {awq}");
     assert!(gptq < 0.9 * nearest, "{gptq} {nearest}");
-    // What is usual is what is best, and the layout does not change the numbers.
-    assert_eq!(lost("int4", None), gptq);
-    assert_eq!(lost("gptq-int4", None), gptq);
+    assert!(awq < nearest, "{awq} {nearest}");
+    // The layout does not change the numbers.
+    assert_eq!(lost("gptq-int4", Some(Rounding::Gptq)), gptq);
+    for pack in ["int4", "gptq-int4"] {
+        let usual = WriteOptions::usual_rounding(pack.parse().unwrap());
+        assert_ne!(usual, Rounding::Nearest);
+        assert_eq!(lost(pack, None), lost(pack, Some(usual)), "{pack}");
+    }
 }
 
 #[test]
@@ -208,4 +218,88 @@ fn options_and_recipes_keep_the_rounding() {
     assert_eq!((&json["pack"], &json["rounding"]), (&"gptq-int4-g128".into(), &"awq".into()));
     assert_eq!(serde_json::from_value::<WriteOptions>(json).unwrap(), output);
     assert!(serde_json::to_value(WriteOptions::default()).unwrap().get("rounding").is_none());
+}
+
+/// Scales and limits of AWQ and factors of SmoothQuant are those of straightforward torch versions.
+#[test]
+fn scales_are_those_of_torch() {
+    let golden = json("quantise/golden.json");
+    let list = |value: &serde_json::Value| numbers(value).into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+    let (columns, group) =
+        (golden["columns"].as_u64().unwrap() as usize, golden["group"].as_u64().unwrap() as usize);
+    let scheme = Scheme { layout: Layout::Rows, bits: 4, group: Some(group), symmetric: false };
+    let inputs = list(&golden["inputs"]);
+    let matrices: Vec<Vec<f32>> = golden["weights"].as_array().unwrap().iter().map(list).collect();
+    let n = inputs.len() / columns;
+    let mut gram = Normal::new(columns, 0).unwrap();
+    gram.add(&inputs, &[], &vec![1.0; n]).unwrap();
+    let column = |j: usize| inputs.iter().skip(j).step_by(columns).map(|x| x.abs());
+    let means: Vec<f32> = (0..columns).map(|j| column(j).sum::<f32>() / n as f32).collect();
+    let mut magnitudes = Magnitudes::new(columns, group);
+    matrices.iter().for_each(|matrix| magnitudes.add(matrix));
+    let close = |ours: &[f32], theirs: &[f32], most: f32, what: &str| {
+        assert_eq!(ours.len(), theirs.len(), "{what}");
+        for (place, (a, b)) in ours.iter().zip(theirs).enumerate() {
+            assert!((a - b).abs() <= most * b.abs().max(1e-3), "{what}, {place}: {a}, not {b}");
+        }
+    };
+    let candidates = awq_candidates(&means, &magnitudes.means());
+    let expected: Vec<Vec<f32>> = golden["candidates"].as_array().unwrap().iter().map(list).collect();
+    let mut losses = Vec::new();
+    for (ours, theirs) in candidates.iter().zip(&expected) {
+        close(ours, theirs, 1e-4, "scales");
+        let of = |matrix: &Vec<f32>| awq_loss(scheme, Element::F32, matrix, theirs, &gram).unwrap();
+        losses.push(matrices.iter().map(of).sum::<f64>());
+    }
+    assert_eq!((candidates.len(), losses.len()), (21, 21));
+    for (ours, theirs) in losses.iter().zip(numbers(&golden["losses"])) {
+        // A weight may lie halfway between two numbers.
+        assert!((ours / theirs - 1.0).abs() < 0.02, "{ours}, not {theirs}");
+    }
+    let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    let best = losses.iter().position(|loss| *loss == least).unwrap();
+    assert_eq!(best as u64, golden["best"].as_u64().unwrap());
+    let corners: Vec<Vec<f32>> =
+        (0..columns).step_by(group).map(|first| gram.corner(first, group).unwrap()).collect();
+    let rounded = awq_round(scheme, Element::F32, &matrices[0], &expected[best], Some(&corners)).unwrap();
+    let mut ours = vec![0.0; matrices[0].len()];
+    let bytes = scheme.weights(Element::F32, columns, &rounded).unwrap();
+    decode_into(Element::F32, &bytes, &mut ours).unwrap();
+    close(&ours, &list(&golden["limited"]), 1e-4, "limits");
+
+    let largest = |j: usize| column(j).fold(0.0, f32::max);
+    let of_weights = |j: usize| {
+        matrices
+            .iter()
+            .flat_map(|m| m.iter().skip(j).step_by(columns))
+            .fold(0.0, |most: f32, w| most.max(w.abs()))
+    };
+    let factors = smoothing(
+        &(0..columns).map(largest).collect::<Vec<_>>(),
+        &(0..columns).map(of_weights).collect::<Vec<_>>(),
+    );
+    close(&factors, &list(&golden["smoothing"]), 1e-5, "factors");
+    let smoothed: Vec<f32> =
+        inputs.iter().enumerate().map(|(place, x)| x / factors[place % columns]).collect();
+    let x = Tensor::<2>::from_data(TensorData::new(smoothed, [n, columns]), cpu().device());
+    let rounded = rounded_to_bytes(x).unwrap().into_data().try_into_vec::<f32>().unwrap();
+    close(&rounded, &list(&golden["smoothed_and_rounded"]), 1e-4, "rounded inputs");
+}
+
+#[test]
+fn the_estimate_knows_gram_matrices_and_rounded_matrices() {
+    let mut session = Session::new(open_files(&plain()).unwrap(), cpu());
+    let estimate = |session: &Session, pack: &str, rounding| {
+        let plan = Method::named("mka").unwrap().options(1, 0);
+        run(session.estimate_plan(&calibration(), &plan, &stored(pack, Some(rounding)))).unwrap().peak_bytes
+    };
+    let nearest = estimate(&session, "int4", Rounding::Nearest);
+    let gptq = estimate(&session, "int4", Rounding::Gptq);
+    // Inputs of three widths of 32 and one of 64.
+    let grams = 3 * Normal::bytes(32, 0) + Normal::bytes(64, 0);
+    assert!(gptq > nearest + grams, "{gptq} {nearest} {grams}");
+    assert_eq!(estimate(&session, "int4", Rounding::Awq), gptq);
+    assert!(estimate(&session, "int8", Rounding::SmoothQuant) > nearest);
+    session.limit_fits(Normal::bytes(64, 0));
+    assert!(estimate(&session, "int4", Rounding::Gptq) < gptq);
 }

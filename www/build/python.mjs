@@ -7,6 +7,8 @@ import { ask, run } from './command.mjs'
 import { root, tools } from './paths.mjs'
 
 const requirements = join(root, 'tests', 'consumers', 'requirements.txt')
+/** Packages whose metadata asks for other releases than the pinned ones, with which they work. */
+const alone = join(root, 'tests', 'consumers', 'requirements-alone.txt')
 
 const question = `
 import importlib.util, sys
@@ -31,12 +33,16 @@ export async function preparePython() {
   rmSync(unfinished, { recursive: true, force: true })
   await run('python3', ['-m', 'venv', unfinished])
   await run(pythonOf(unfinished), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements])
+  await run(pythonOf(unfinished), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '-r', alone])
   renameSync(unfinished, folder)
   return findPython()
 }
 
 /** One environment for each list of packages. */
-const environment = () => join(tools, `python-${createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12)}`)
+const environment = () => {
+  const hash = createHash('sha256').update(readFileSync(requirements)).update(readFileSync(alone)).digest('hex')
+  return join(tools, `python-${hash.slice(0, 12)}`)
+}
 
 /** @param {string} folder */
 function pythonOf(folder) {

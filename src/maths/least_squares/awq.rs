@@ -24,10 +24,13 @@ use crate::{Error, Result};
 /// Number of exponents that are tried.
 const EXPONENTS: usize = 20;
 
-/// Number of limits that are tried, and the steps to which a limit of nothing would be one.
-const LIMITS: usize = 10;
+/// Number of scales that are tried, with none at all.
+pub const CANDIDATES: usize = EXPONENTS + 1;
 
-/// See [`LIMITS`].
+/// Number of limits that are tried.
+pub const LIMITS: usize = 10;
+
+/// Steps of limits from all down to nothing.
 const LIMIT_STEPS: f32 = 20.0;
 
 /// Sums of the magnitudes of weights, each divided by the largest of its group.

@@ -30,7 +30,7 @@ mod normal;
 mod products;
 mod ridge;
 
-pub use awq::{Magnitudes, awq_candidates, awq_loss, awq_round};
+pub use awq::{CANDIDATES, LIMITS, Magnitudes, awq_candidates, awq_loss, awq_round};
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};
 pub use gptq::{Curvature, gptq};
 pub use leverage::{Repair, leverage_bytes, leverage_keep};

@@ -9,8 +9,13 @@ use crate::error::OrInternal;
 use crate::format::packed::Rounded;
 use crate::forward::states::HiddenStates;
 use crate::kernels::threads;
-use crate::maths::least_squares::{Magnitudes, Normal, awq_candidates, awq_loss, awq_round};
+use crate::maths::least_squares::{
+    CANDIDATES, LIMITS, Magnitudes, Normal, awq_candidates, awq_loss, awq_round,
+};
 use crate::methods::resources::megabytes;
+use crate::methods::work::Work;
+use crate::model::Config;
+use crate::model::config::LayerKind;
 use crate::model::tensors::Role;
 use crate::model::weights::new_layer::{NewLayer, RoundedMatrix};
 
@@ -62,6 +67,21 @@ pub async fn layer(walk: &mut Walk<'_>, mut layer: NewLayer, states: &HiddenStat
         }
     }
     Ok(layer.packing(matrices))
+}
+
+/// Returns the work of rounding a layer of the kind `kind`.
+pub fn work(config: &Config, kind: LayerKind, inputs: &[Inputs], group: usize, fit_bytes: u64) -> Work {
+    let (parts, _) = divided(inputs.to_vec(), fit_bytes);
+    let passes = Work { uploads: 1.0, passes: parts.len() as f64, ..Work::default() };
+    let of_inputs = |Inputs { roles, columns }: &Inputs| {
+        let rows = roles.iter().filter_map(|role| role.shape(config, kind).first().copied());
+        let of_rows = |rows: usize| {
+            let judged = rows.min(JUDGED_ROWS) as f64 * (columns * columns) as f64;
+            CANDIDATES as f64 * judged + LIMITS as f64 * (rows * columns * group) as f64
+        };
+        Work { solutions: rows.map(of_rows).sum(), ..Work::sums(*columns, 0) }
+    };
+    parts.iter().flatten().map(of_inputs).fold(passes, std::ops::Add::add)
 }
 
 /// Returns the scales of the columns of the matrices that read `inputs` with which their products lose least.

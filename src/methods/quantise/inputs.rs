@@ -62,8 +62,12 @@ impl Inputs {
     }
 }
 
-/// Divides `inputs` into such whose Gram matrices together need at most `bytes`, and returns those that need more by
-/// themselves besides.
+/// Bytes of Gram matrices from which on no others are made at the same time, so that a layer of an 8B model and they fit in
+/// 1.5 GB. Each division of the inputs takes one more pass of the text through the layer.
+const AT_ONCE: u64 = 1_000_000_000;
+
+/// Divides `inputs` into such whose Gram matrices are made at the same time, which together need at most `bytes`, and at most
+/// 1 GB if there are several. Returns those that need more than `bytes` by themselves besides.
 pub fn divided(inputs: Vec<Inputs>, bytes: u64) -> (Vec<Vec<Inputs>>, Vec<Inputs>) {
     let (fitting, too_wide): (Vec<Inputs>, Vec<Inputs>) =
         inputs.into_iter().partition(|each| each.gram_bytes() <= bytes);
@@ -77,12 +81,18 @@ pub fn divided(inputs: Vec<Inputs>, bytes: u64) -> (Vec<Vec<Inputs>>, Vec<Inputs
                 part.push(each);
             }
             None => {
-                left = bytes - needed;
+                left = bytes.min(AT_ONCE).saturating_sub(needed);
                 parts.push(vec![each]);
             }
         }
     }
     (parts, too_wide)
+}
+
+/// Returns the most bytes that the Gram matrices of a layer need at a time.
+pub fn gram_bytes(inputs: &[Inputs], fit_bytes: u64) -> u64 {
+    let (parts, _) = divided(inputs.to_vec(), fit_bytes);
+    parts.iter().map(|part| part.iter().map(Inputs::gram_bytes).sum()).max().unwrap_or(0)
 }
 
 impl Walk<'_> {

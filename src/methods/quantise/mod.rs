@@ -11,7 +11,7 @@ mod awq;
 mod folds;
 mod gptq;
 mod inputs;
-mod smoothquant;
+pub mod smoothquant;
 
 use self::inputs::Inputs;
 use super::Resources;
@@ -178,15 +178,26 @@ pub fn work(task: &Task<'_>, model: &Model, output: &WriteOptions) -> Work {
         return Work::default();
     };
     let n_layers = task.n_layers() - task.removed() as f64;
-    let mut of_layer = Work { bytes: packed_bytes(model, scheme), ..Work::layers(1.0) };
+    let mut of_layer = Work::layers(1.0);
     // Layers are nearly alike.
     if let Some(kind) = model.config.layers.first() {
         let inputs = Inputs::of(&model.config, *kind);
-        of_layer = of_layer + gptq::work(&model.config, *kind, &inputs, task.fit_bytes);
-        of_layer.bytes = packed_bytes(model, scheme) + gptq::bytes(&inputs, task.fit_bytes);
+        let (config, group) = (&model.config, scheme.group.unwrap_or(0));
+        of_layer = of_layer
+            + match storage.rounding {
+                Rounding::Gptq => gptq::work(config, *kind, &inputs, task.fit_bytes),
+                Rounding::Awq => awq::work(config, *kind, &inputs, group, task.fit_bytes),
+                Rounding::Nearest | Rounding::SmoothQuant => Work::layers(1.0),
+            };
+        of_layer.bytes = match storage.rounding {
+            Rounding::SmoothQuant => 0,
+            _ => inputs::gram_bytes(&inputs, task.fit_bytes),
+        };
     }
     let is_compared = task.removed() > 0 && task.options.operator != Operator::Drop;
-    of_layer.times(n_layers * if is_compared { 2.0 } else { 1.0 })
+    let models = if is_compared { 2 } else { 1 };
+    of_layer.bytes += models * packed_bytes(model, scheme);
+    of_layer.times(n_layers * models as f64)
 }
 
 /// Returns the bytes that the rounded matrices of a model that is packed in `scheme` take, of all layers.

@@ -40,7 +40,11 @@ pub fn smoothing(inputs: &[f32], weights: &[f32]) -> Vec<f32> {
 ///
 /// # Errors
 /// Those of [`round_to_nearest`] and of running layers.
-pub async fn layer(walk: &mut Walk<'_>, mut layer: NewLayer, states: &HiddenStates) -> Result<NewLayer> {
+pub(super) async fn layer(
+    walk: &mut Walk<'_>,
+    mut layer: NewLayer,
+    states: &HiddenStates,
+) -> Result<NewLayer> {
     // For its remark.
     walk.inputs(&layer)?;
     let kind = walk.config().kind(layer.mix().survivor()?)?;
