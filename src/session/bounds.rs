@@ -19,10 +19,11 @@ pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) ->
         let changes = storage.container != model.container() || storage.changes(model);
         return match options.remove_experts > 0 || changes {
             true => Ok(Vec::new()),
-            false => Err(Error::Usage(
-                "nothing would change: remove at least 1 layer, or ask for another type or kind of file"
-                    .to_owned(),
-            )),
+            false => Err(Error::Usage(format!(
+                "cannot remove 0 of {} layers where nothing else changes: at least 1 must go, or ask for another type or kind \
+                 of file",
+                model.config.n_layers
+            ))),
         };
     }
     let combines = combines_layers(options.operator, &model.config);

@@ -391,7 +391,7 @@ fn a_text_comes_from_standard_input_and_without_its_byte_order_mark() {
 fn a_model_is_stored_in_fewer_bits_without_losing_layers() {
     let place = Place::new();
     let (kept, file) = (place.path("kept"), place.path("fewer.gguf"));
-    let unchanged = "nothing would change: remove at least 1 layer";
+    let unchanged = "cannot remove 0 of 12 layers where nothing else changes";
     refused(2, &format!("compress demo --remove 0 {QUICK} --out {kept}"), unchanged);
     let report = json(&format!("compress demo --remove 0 --dtype q4_0 {QUICK} --out {file}"));
     assert_eq!(report["groups"].as_array().unwrap().len(), 12);

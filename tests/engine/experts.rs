@@ -478,7 +478,7 @@ fn more_experts_than_can_go_are_refused_before_any_layer_runs() {
     let no_layers =
         |remove_experts| PlanOptions { remove: Some(0), remove_experts, ..PlanOptions::default() };
     assert!(no_layers(1).check(3, &[]).is_ok());
-    assert_usage(dense.check_removal(&no_layers(0), &WriteOptions::default()), "nothing would change");
+    assert_usage(dense.check_removal(&no_layers(0), &WriteOptions::default()), "nothing else changes");
     // Even where no two layers may become one.
     let locked = PlanOptions { locked: vec![0, 1, 2], ..no_layers(1) };
     assert!(locked.check(3, &[]).is_ok());
