@@ -131,7 +131,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
     await compress(page, 7, LONG)
     await page.getByLabel('Number type').focus()
     const offered = await page.getByLabel('Number type').locator('option').allTextContents()
-    expect(offered.map(option => option.replace(/,.*/, ''))).toEqual(['as it is', 'F32', 'F16', 'BF16'])
+    expect(offered.map(option => option.replace(/,.*/, ''))).toEqual(['as it is', 'F32', 'F16', 'BF16', 'INT4', 'INT4-G128', 'INT4-G64', 'INT4-G32'])
     expect(offered[2]).toMatch(/^F16, \d+\skB$/)
     await page.getByLabel('Format').selectOption('GGUF')
     expect(await page.getByLabel('Number type').locator('option').evaluateAll(all => all.map(option => (option as HTMLOptionElement).value))).toEqual([

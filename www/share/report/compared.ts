@@ -26,7 +26,7 @@ export function comparisonSection(report: CompareReport, methods: readonly Named
     ? markup`${value(row.quality.perplexity, perplexity)}${value(row.quality.kl, nats)}${value(row.quality.top1_agreement, percent)}${value(row.bytes, bytes)}${value(row.seconds, seconds)}<td class="left">${row.quality.collapsed ? 'collapsed' : ''}</td>`
     : markup`<td></td><td></td><td></td><td></td><td></td><td class="left why">failed: ${sentence(row.error ?? 'no reason was given')}</td>`}</tr>`
   return markup`<section aria-labelledby="compare"><h2 id="compare">${who ? 'Fewer layers or fewer bits' : 'Methods compared'}</h2>
-${who ? markup`<p><strong>${who}</strong></p>${plot(report, methods)}${sizes.map(each => markup`<p>${sentence(each)}</p>`)}` : ''}
+${who ? markup`<p><strong>${who}</strong></p>${plot(report, methods)}<details><summary>The verdict at each size of the front</summary>${sizes.map(each => markup`<p>${sentence(each)}</p>`)}</details>` : ''}
 ${overlapWarning(report) ? markup`<p class="warn">${overlapWarning(report)}</p>` : ''}
 <div class="scroll" role="region" aria-label="Comparison of methods" tabindex="0"><table class="sortable"><thead><tr><th scope="col" class="left">method</th>${typed ? markup`<th scope="col" class="left">type</th>` : ''}<th scope="col">removed</th><th scope="col">perplexity</th><th scope="col">KL</th><th scope="col">agrees</th><th scope="col">size</th><th scope="col">took</th><th scope="col" class="left">state</th></tr></thead><tbody>
 <tr class="fixed"><th scope="row" class="left">original</th>${type({})}${value(0, String)}${value(original.perplexity, perplexity)}<td></td><td></td>${value(report.bytes, bytes)}<td></td><td></td></tr>
