@@ -272,10 +272,12 @@ impl WriteOptions {
         }
     }
 
-    /// Returns how weights are rounded where nothing is chosen: as measures best with a calibration text.
+    /// Returns how weights are rounded where nothing is chosen: as measures best with a calibration text (docs/RESULTS.md,
+    /// "Rounding by inputs"). In the layout of GPTQ that is GPTQ, whose symmetric grids all its programs read.
     pub fn usual_rounding(pack: PackedType) -> Rounding {
         match pack.codes {
-            Codes::Int4 | Codes::GptqInt4 => Rounding::Gptq,
+            Codes::Int4 => Rounding::Awq,
+            Codes::GptqInt4 => Rounding::Gptq,
             Codes::Int8 => Rounding::SmoothQuant,
         }
     }

@@ -16,7 +16,7 @@ use laminate::internals::model::weights::new_layer::NewLayer;
 use laminate::internals::model::weights::storage::Storage;
 use laminate::internals::model::weights::whole::Reads;
 use laminate::protocol::model::ModelReport;
-use laminate::{Error, MergePlan, Model, Session, Silent, WriteOptions};
+use laminate::{Error, MergePlan, Model, Rounding, Session, Silent, WriteOptions};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -265,7 +265,8 @@ fn any_model_can_be_packed() {
         (&plain, MergePlan::from_merges(4, &[([1, 2], 0.5)]).unwrap()),
         (&files, MergePlan::unmerged(4)),
     ] {
-        let options = stored(None, Some("int4".parse().unwrap()));
+        let rounding = Some(Rounding::Nearest);
+        let options = WriteOptions { rounding, ..stored(None, Some("int4".parse().unwrap())) };
         let written = write(source, &plan, &options).unwrap();
         let model = open_files(&written).unwrap();
         let scheme = Scheme { layout: Layout::Rows, bits: 4, group: Some(32), symmetric: true };

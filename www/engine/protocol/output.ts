@@ -19,7 +19,7 @@ export interface WriteOptions {
   dtype: NumberType
   /** Type in which the projections of a folder are packed, all else as it is. Not beside another `dtype` than `keep`. */
   pack?: PackedType
-  /** How weights are rounded to it; `gptq` for 4 bits and `smoothquant` for 8. */
+  /** How weights are rounded to it; `awq` for `int4`, `gptq` in the layout of GPTQ, and `smoothquant` for 8 bits. */
   rounding?: Rounding
   max_shard_bytes: number
   container: Container

@@ -137,8 +137,8 @@ pub struct PlanArgs {
     /// gptq-int4-g128 and its likes for groups of as many weights; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
-    /// How the weights of int4 and int8 are rounded: nearest, gptq or awq for int4, nearest or smoothquant for int8; gptq
-    /// and smoothquant if not given.
+    /// How the weights of int4 and int8 are rounded: nearest, gptq or awq for int4, nearest or smoothquant for int8; awq
+    /// for int4, gptq for gptq-int4 and smoothquant for int8 if not given.
     #[arg(long, value_name = "HOW")]
     rounding: Option<Rounding>,
     /// What is stored in the type of --dtype: all matrices, or only those computed because they were merged, scaled or
