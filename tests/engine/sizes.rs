@@ -3,11 +3,11 @@
 use laminate::format::Container;
 use laminate::protocol::sizing::SizeReport;
 use laminate::{
-    CalibrationOptions, Error, FileType, Method, PartTypes, PlanOptions, Session, Silent, TextOptions,
-    WriteOptions, demo,
+    CalibrationOptions, Error, FileType, Method, PartTypes, PlanOptions, RunOptions, Session, Silent,
+    TextOptions, WriteOptions, demo,
 };
 
-use crate::common::{MemoryFolder, cpu, run, session};
+use crate::common::{MemoryFolder, MemoryParts, cpu, run, session};
 
 const GGUF: WriteOptions = WriteOptions {
     dtype: None,
@@ -114,4 +114,17 @@ fn a_size_is_met_by_methods_that_fit_nothing_and_from_gguf_files() {
     assert!(search.models.iter().all(|model| model.bytes <= 500_000));
     // Models that fit nothing are judged on the calibration text.
     assert_eq!(plan.text.name, calibration.text_options().text_and_name().1);
+}
+
+#[test]
+fn finished_work_of_one_model_is_not_taken_for_that_of_another_type() {
+    let bare = best(&mut calibrated(), 450_000, &any_number());
+    let store = MemoryParts::default();
+    // The second search goes on with what the first one kept.
+    for _ in 0..2 {
+        let kept = RunOptions::default().kept_in(Some(Box::new(store.clone())));
+        let report = run(calibrated().best_of_size(450_000, &any_number(), &GGUF, kept)).unwrap();
+        assert_eq!(report.search, bare.search);
+        assert!(!store.parts.borrow().is_empty());
+    }
 }

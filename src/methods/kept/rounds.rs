@@ -4,7 +4,7 @@
 //! The name of a part is its kind and a hash of everything that its contents depend on, so that only the plan
 //! to which the part belongs finds it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use futures::lock::Mutex;
 use safetensors::Dtype;
@@ -47,7 +47,7 @@ pub struct KeptPlan {
     pub(super) store: Mutex<Box<dyn PartStore>>,
     pub(super) identity: Identity,
     pub(super) device: String,
-    storage: Storage,
+    storage: Cell<Storage>,
     /// Remark on the refusal of the store.
     refused: RefCell<Option<String>>,
     /// Remark on results that another device found.
@@ -63,8 +63,13 @@ impl KeptPlan {
         let identity = Identity::of(context.model, context.sequences, PointRule::default()).await?;
         let device = context.accelerator.report().name.clone();
         let (refused, elsewhere) = (RefCell::new(None), RefCell::new(None));
-        let storage = context.storage;
+        let storage = Cell::new(context.storage);
         Ok(Self { store: Mutex::new(store), identity, device, storage, refused, elsewhere })
+    }
+
+    /// Says that the models of the next plans are stored as `storage` says.
+    pub fn stored_as(&self, storage: Storage) {
+        self.storage.set(storage);
     }
 
     /// Returns the hash of the version, the model, the text and the storage, to which more can be added.
@@ -76,7 +81,7 @@ impl KeptPlan {
         hash.text(&self.identity.model);
         hash.text(&self.identity.text);
         hash.text(env!("CARGO_PKG_VERSION"));
-        let Storage { container, dtype, requantise, weighted, pack, rounding } = self.storage;
+        let Storage { container, dtype, requantise, weighted, pack, rounding } = self.storage.get();
         hash.text(&key(
             &[],
             &(container, dtype.map(|file_type| file_type.to_string()), requantise, weighted),

@@ -43,6 +43,9 @@ const PRICING_TOKENS: usize = 2048;
 /// Most models by costs that are made and measured.
 const MADE: usize = 3;
 
+/// How often a model is made anew that turns out to be larger than it was counted.
+const TRIES: usize = 2;
+
 /// A size, and what may be done to reach it.
 pub struct Target<'a> {
     /// Most bytes of the file.
@@ -187,24 +190,28 @@ pub async fn best_of_size(
     let mut best: Option<Made> = None;
     let proposals = proposals(model, target, &costs)?;
     let total = proposals.len() as u64;
-    for (place, (removed, dtype, expected)) in proposals.into_iter().enumerate() {
+    for (place, (removed, mut dtype, mut expected)) in proposals.into_iter().enumerate() {
         let detail = format!("model {} of {total}", place + 1);
         context.observer.progress(Stage::Plan, place as u64, total, Unit::Layers, detail).await?;
-        let made = maker.make(removed, dtype, maker.judge).await?;
-        let kl = made.outcome.merged.kl.unwrap_or(f64::INFINITY);
-        let own = SizedModel {
-            removed,
-            layers: model.config.n_layers - removed,
-            dtype,
-            bytes: target.beside + planned_bytes(model, &made.outcome.layers, &made.output)?,
-            expected_kl: expected,
-            quality: made.outcome.merged,
-        };
-        let is_best = best.as_ref().is_none_or(|best| kl < best.outcome.merged.kl.unwrap_or(f64::INFINITY));
-        if own.bytes <= target.limit && is_best {
-            best = Some(made);
+        let mut limit = target.limit;
+        for _ in 0..TRIES {
+            let made = maker.make(removed, dtype, maker.judge).await?;
+            let bytes = target.beside + planned_bytes(model, &made.outcome.layers, &made.output)?;
+            if bytes <= target.limit {
+                let (layers, quality) = (model.config.n_layers - removed, made.outcome.merged);
+                models.push(SizedModel { removed, layers, dtype, bytes, expected_kl: expected, quality });
+                let kl = |made: &Made| made.outcome.merged.kl.unwrap_or(f64::INFINITY);
+                if best.as_ref().is_none_or(|best| kl(&made) < kl(best)) {
+                    best = Some(made);
+                }
+                break;
+            }
+            // What is computed may need a wider type than what it is computed from.
+            limit = limit.saturating_sub(bytes - target.limit);
+            let size = |types: &PartTypes| target.size(model, removed, FileType::of_parts(*types)).ok();
+            let Some(smaller) = expected.and_then(|_| costs.best(removed, limit, size)) else { break };
+            (dtype, expected) = (FileType::of_parts(smaller.types), Some(smaller.kl));
         }
-        models.push(own);
     }
     let Some(Made { options, output, outcome }) = best else {
         return Err(Error::Usage(format!(
@@ -212,7 +219,6 @@ pub async fn best_of_size(
             target.limit
         )));
     };
-    models.retain(|model| model.bytes <= target.limit);
     let kl = |model: &SizedModel| model.quality.kl.unwrap_or(f64::INFINITY);
     models.sort_by(|a, b| kl(a).total_cmp(&kl(b)));
     let parts = parts(&costs, &output);
@@ -301,6 +307,9 @@ impl Maker<'_> {
         };
         let output = self.target.output(dtype);
         let context = Context { storage: output.storage(self.context.model), ..*self.context };
+        if let Some(kept) = self.resources.kept {
+            kept.stored_as(context.storage);
+        }
         let outcome = make_plan(&context, self.resources, &options, &output, self.baseline, judge).await?;
         Ok(Made { options, output, outcome })
     }
