@@ -65,7 +65,7 @@ export function isByPart(type: TypeChoice): type is PartTypes {
 
 /** The types that can be chosen, with what to call them: the name, and the size of the result where that is known. */
 export function typesFor(container: Container, sizes: readonly StoredSize[] = [], own: TypeChoice = 'keep'): [TypeChoice, string][] {
-  const byPart: [TypeChoice, string][] = isByPart(own) && container === 'gguf' ? [[own, 'chosen part by part']] : []
+  const byPart: [TypeChoice, string][] = isByPart(own) && container === 'gguf' ? [[own, 'part by part']] : []
   const all = ([...TYPES.filter(type => container === 'gguf' || !isQuantised(type)), ...(container === 'gguf' ? [] : PACKED)] as TypeChoice[]).map(type => {
     const size = isPacked(type) ? null : sizeIn(sizes, type, container)
     const name = type === 'keep' ? 'as it is' : type.toUpperCase()

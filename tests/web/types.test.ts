@@ -64,7 +64,7 @@ test('types by part are of GGUF files, have no name of their own, and are offere
   storeAs(options, { dtype: type, container: 'gguf' })
   expect(options).toEqual({ dtype: type, max_shard_bytes: 5e9, container: 'gguf' })
   expect([isQuantised(type), isPacked(type), typeName(type)]).toEqual([true, false, 'types chosen part by part'])
-  expect(typesFor('gguf', sizes, type)[0]).toEqual([type, 'chosen part by part'])
+  expect(typesFor('gguf', sizes, type)[0]).toEqual([type, 'part by part'])
   expect(typesFor('safetensors', sizes, type)[0]).toEqual(['keep', 'as it is'])
   expect(becomes(sizes, type, 'gguf')).toBeNull()
 })
