@@ -59,7 +59,8 @@ const RECIPE_BYTES: (u64, u64) = (8 << 10, 512);
 /// tensors: a little more than it will have.
 ///
 /// # Errors
-/// Those of [`metadata`] and [`jobs`].
+/// [`Error::Format`] if the model lacks a tensor; [`Error::Unsupported`] if its settings or its tokenizer cannot be expressed
+/// in a GGUF file; [`Error::Source`] if a small file cannot be read.
 pub async fn bytes_beside_tensors(model: &Model, options: &WriteOptions) -> Result<u64> {
     let layers = NewLayer::originals(model);
     let groups: Vec<Vec<usize>> = (0..layers.len()).map(|layer| vec![layer]).collect();

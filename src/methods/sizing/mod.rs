@@ -154,7 +154,7 @@ impl Target<'_> {
 /// text. Among the models that are made, the one of least divergence on that text is the best.
 ///
 /// # Errors
-/// Those of [`Target::check`], [`choices`], [`HeldOut::part`], [`Reference::new`], [`Reference::scores_of`] and
+/// Those of [`Target::check`], [`choices::choices`], [`HeldOut::part`], [`Reference::new`], [`Reference::scores_of`] and
 /// [`make_plan`].
 pub async fn best_of_size(
     context: &Context<'_>,
