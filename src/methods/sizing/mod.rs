@@ -195,7 +195,7 @@ pub async fn best_of_size(
         context.observer.progress(Stage::Plan, place as u64, total, Unit::Layers, detail).await?;
         let mut limit = target.limit;
         for _ in 0..TRIES {
-            let made = maker.make(removed, dtype, maker.judge).await?;
+            let Some(made) = maker.make(removed, dtype, maker.judge).await? else { break };
             let bytes = target.beside + planned_bytes(model, &made.outcome.layers, &made.output)?;
             if bytes <= target.limit {
                 let (layers, quality) = (model.config.n_layers - removed, made.outcome.merged);
@@ -274,7 +274,7 @@ async fn removals(maker: &Maker<'_>, part: Option<&HeldOut>) -> Result<Vec<(usiz
     wanted.dedup();
     for wish in wanted {
         let Some(removed) = may_go.iter().copied().find(|removed| *removed >= wish) else { continue };
-        let made = maker.make(removed, None, part).await?;
+        let Some(made) = maker.make(removed, None, part).await? else { continue };
         measured.push((removed, made.outcome.merged.kl.unwrap_or(f64::INFINITY)));
     }
     measured.dedup_by_key(|(removed, _)| *removed);
@@ -298,8 +298,14 @@ struct Made {
 }
 
 impl Maker<'_> {
-    /// Makes the model without `removed` layers, stored as `dtype` says, and measures it on `judge`.
-    async fn make(&self, removed: usize, dtype: Option<FileType>, judge: Option<&HeldOut>) -> Result<Made> {
+    /// Makes the model without `removed` layers, stored as `dtype` says, and measures it on `judge`; `None` if that many
+    /// layers cannot go by these options.
+    async fn make(
+        &self,
+        removed: usize,
+        dtype: Option<FileType>,
+        judge: Option<&HeldOut>,
+    ) -> Result<Option<Made>> {
         let found = self.target.removals.iter().find(|(each, _)| *each == removed);
         let options = match found {
             Some((_, options)) => options.clone(),
@@ -310,8 +316,11 @@ impl Maker<'_> {
         if let Some(kept) = self.resources.kept {
             kept.stored_as(context.storage);
         }
-        let outcome = make_plan(&context, self.resources, &options, &output, self.baseline, judge).await?;
-        Ok(Made { options, output, outcome })
+        match make_plan(&context, self.resources, &options, &output, self.baseline, judge).await {
+            Ok(outcome) => Ok(Some(Made { options, output, outcome })),
+            Err(Error::Usage(_) | Error::Unsupported(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 }
 
