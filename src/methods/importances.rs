@@ -84,12 +84,12 @@ pub fn encodes(model: &Model, layer: usize, storage: Storage) -> bool {
         true => Place::of_all(&model.config, &model.config.layers),
         false => vec![Place::default()],
     };
-    let of_layer = model.tensors().iter().filter(|tensor| tensor.id.layer() == Some(layer));
+    let mut of_layer = model.tensors().iter().filter(|tensor| tensor.id.layer() == Some(layer));
     let encoded = |tensor: &TensorEntry| {
         let at = |place: &Place| is_weighted(storage.element(model, tensor.id, tensor.element, true, *place));
         places.iter().any(at)
     };
-    of_layer.into_iter().any(encoded)
+    of_layer.any(encoded)
 }
 
 fn is_weighted(element: Element) -> bool {

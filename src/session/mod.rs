@@ -25,6 +25,7 @@ use crate::forward::expert_use::ExpertUse;
 use crate::forward::sequences::{Sequences, sequences};
 use crate::forward::stream::Stream;
 use crate::methods::FIT_BYTES;
+use crate::methods::sizing::most_removed;
 use crate::model::Model;
 use crate::model::importances::Importances;
 use crate::model::weights::new_layer::NewLayer;
@@ -198,7 +199,7 @@ impl Session {
         let (sequences, timing, similarity) = self.estimated(calibration).await?;
         let basis = self.basis(&sequences, plan, output);
         let duration = basis.best_of_size(timing, self.fit_timing()?, sequences.count());
-        let most = PlanOptions { remove: Some(self.model.config.n_layers * 2 / 3), ..plan.clone() };
+        let most = PlanOptions { remove: Some(most_removed(self.model.config.n_layers)), ..plan.clone() };
         let largest = if plan.goal().is_some() { plan } else { &most };
         Ok(PlanEstimate {
             seconds: duration.of(sequences.count()),

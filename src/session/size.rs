@@ -7,7 +7,7 @@ use super::stages::keeping;
 use super::{RunOptions, Session};
 use crate::format::Container;
 use crate::methods::operators::supports;
-use crate::methods::sizing::{Found, Target, best_of_size};
+use crate::methods::sizing::{Found, Target, best_of_size, most_removed};
 use crate::methods::{Resources, experts};
 use crate::plan::PlanOptions;
 use crate::protocol::options::WriteOptions;
@@ -105,7 +105,7 @@ impl Session {
         let n_layers = self.model.config.n_layers;
         let all = match options.goal() {
             Some(given) => given..given + 1,
-            None => 0..2 * n_layers / 3 + 1,
+            None => 0..most_removed(n_layers) + 1,
         };
         let mut removals = Vec::new();
         for removed in all {

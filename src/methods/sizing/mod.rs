@@ -43,6 +43,11 @@ const PRICING_TOKENS: usize = 2048;
 /// Most models by costs that are made and measured.
 const MADE: usize = 3;
 
+/// Returns the most layers that are removed from a model of `n_layers` where no number is given: two thirds.
+pub fn most_removed(n_layers: usize) -> usize {
+    2 * n_layers / 3
+}
+
 /// How often a model is made anew that turns out to be larger than it was counted.
 const TRIES: usize = 2;
 

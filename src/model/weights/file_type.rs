@@ -227,6 +227,11 @@ fn gets_more_bits(layer: usize, layers: usize) -> bool {
     layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
 }
 
+/// Whether a GGUF file of a model with the configuration `config` has an output head besides the embeddings.
+pub(super) fn has_head(config: &Config) -> bool {
+    !config.tied_head || config.architecture.gguf_head == GgufHead::Required
+}
+
 /// What llama.cpp goes by when it chooses the type of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Matrix {
@@ -251,9 +256,8 @@ impl Matrix {
     /// attention.
     fn of(config: &Config, id: TensorId) -> Self {
         let architecture = config.architecture;
-        let has_head = !config.tied_head || architecture.gguf_head == GgufHead::Required;
         let embeds = matches!(id, TensorId::Embedding | TensorId::InputEmbedding);
-        if id == TensorId::Head || (embeds && !has_head) {
+        if id == TensorId::Head || (embeds && !has_head(config)) {
             return Self::Head;
         }
         let joined = id.joined(Container::Gguf, architecture).map(|(name, _)| name);

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::file_type::Place;
+use super::file_type::{Place, has_head};
 use crate::format::Container;
 use crate::format::blocks::BlockType;
 use crate::model::Config;
-use crate::model::architectures::GgufHead;
 use crate::model::tensors::{Role, TensorId};
 use crate::named::named;
 use crate::{Error, Result};
@@ -45,12 +44,11 @@ named! {
 impl Part {
     /// Returns the part of a model with the configuration `config` that the matrix `id` belongs to.
     pub fn of(config: &Config, id: TensorId) -> Self {
-        let has_head = !config.tied_head || config.architecture.gguf_head == GgufHead::Required;
         // A tensor that holds several has one type.
         let joined = id.joined(Container::Gguf, config.architecture);
         let id = joined.and_then(|(_, whole)| whole.ids(config).first().copied()).unwrap_or(id);
         match id {
-            TensorId::Embedding if !has_head => Self::Head,
+            TensorId::Embedding if !has_head(config) => Self::Head,
             TensorId::Head => Self::Head,
             TensorId::Layer(_, role) | TensorId::Expert(_, _, role) => match role {
                 Role::Value => Self::Value,
