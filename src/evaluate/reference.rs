@@ -51,7 +51,8 @@ impl<'a> Reference<'a> {
     /// Those of [`Stream::run`].
     pub async fn for_many(mut self) -> Result<Self> {
         if self.stored.last().is_err() {
-            self.stored.run(self.context, Stage::Evaluate, 0, async |_, _, _| Ok(())).await?;
+            let (known, _) = self.stored.nearest(self.stored.layers().len())?;
+            self.stored.run(self.context, Stage::Evaluate, known, async |_, _, _| Ok(())).await?;
         }
         Ok(self)
     }
@@ -114,22 +115,30 @@ impl<'a> Reference<'a> {
         changed.run_and_score(self.context, from, Some(self.original)).await
     }
 
-    /// Measures several models, each a list of layers, whose logits are computed together: the logits of the
-    /// original are computed once for all.
+    /// Scores several models, each a list of layers, whose logits are computed together: the logits of the original are
+    /// computed once for all.
     ///
     /// # Errors
-    /// Those of [`Stream::run`] and [`score_all`].
-    pub async fn qualities_of<const N: usize>(&self, models: [Vec<NewLayer>; N]) -> Result<[Quality; N]> {
+    /// Those of [`states_of`](Self::states_of) and [`score_all`].
+    pub async fn scores_of_all<const N: usize>(&self, models: [Vec<NewLayer>; N]) -> Result<[Scores; N]> {
         let mut states = Vec::with_capacity(N);
         for layers in models {
-            let (mut changed, from) = self.stored.with_layers(self.context, &layers)?;
-            changed.run(self.context, Stage::Evaluate, from, async |_, _, _| Ok(())).await?;
-            states.push(changed.last()?.clone());
+            states.push(self.states_of(layers).await?);
         }
         let states: Vec<&HiddenStates> = states.iter().collect();
         let scores = score_all(self.context, &states, Some(self.original)).await?;
-        let qualities: Vec<_> = scores.iter().map(|s| Quality::compressed(s, self.perplexity)).collect();
-        qualities.try_into().map_err(|_| Error::internal("a model was not measured"))
+        scores.try_into().map_err(|_| Error::internal("a model was not measured"))
+    }
+
+    /// Returns the hidden states after the last layer of the model of `layers`. The layers before the first that differs
+    /// from the stored original are not run again.
+    ///
+    /// # Errors
+    /// Those of [`Stream::run`].
+    pub async fn states_of(&self, layers: Vec<NewLayer>) -> Result<HiddenStates> {
+        let (mut changed, from) = self.stored.with_layers(self.context, &layers)?;
+        changed.run(self.context, Stage::Evaluate, from, async |_, _, _| Ok(())).await?;
+        Ok(changed.last()?.clone())
     }
 
     /// Measures the model that keeps one layer of each group of `plan` unchanged (see [`kept_layers`]) and

@@ -81,16 +81,25 @@ impl Stream {
         Self { layers: self.layers.clone(), kept, stride: self.stride }
     }
 
-    /// Returns the stream of the model as the storage of `context` will store it. If the storage changes the element type
-    /// of a tensor, the sequences are embedded anew, and the layers have not been run yet.
+    /// Returns the stream of the model as the storage of `context` will store it, where the layers are those of the
+    /// original. If the storage changes the element type of a tensor, hidden states are known up to the first layer with such
+    /// a tensor only; if it changes that of the embedding, the sequences are embedded anew.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// Those of [`open`](Self::open) and [`Storage::placed`](crate::model::weights::storage::Storage::placed).
     pub async fn as_stored(&self, context: &Context<'_>) -> Result<Self> {
-        if !context.storage.changes(context.model) {
+        let Context { model, storage, .. } = *context;
+        if !storage.changes(model) {
             return Ok(self.clone());
         }
-        Ok(Self { stride: self.stride, ..Self::open(context, self.layers.clone()).await? })
+        let unchanged = storage.unchanged_layers(model);
+        if unchanged == 0 {
+            return Ok(Self { stride: self.stride, ..Self::open(context, self.layers.clone()).await? });
+        }
+        let layers = storage.placed(&model.config, &self.layers)?.into_owned();
+        let mut kept: Vec<_> = self.kept.iter().take(unchanged + 1).cloned().collect();
+        kept.resize(layers.len() + 1, None);
+        Ok(Self { layers, kept, stride: self.stride })
     }
 
     /// Runs all layers once more and calls `visit` with the hidden states at every depth, from the states

@@ -24,7 +24,7 @@ use crate::plan::{MergePlan, MergeStep, Operator, PlanOptions, Selection};
 use crate::protocol::events::Event;
 use crate::protocol::options::WriteOptions;
 use crate::protocol::plan::RemovedExperts;
-use crate::quality::Quality;
+use crate::quality::{Quality, Scores};
 use crate::write::check::check_groups;
 
 /// Version of what [`measure_steps`] finds on the same input. Raise the number with every change of the result, so that
@@ -41,6 +41,9 @@ pub struct Outcome {
     pub importances: Option<Importances>,
     /// Quality of the new model.
     pub merged: Quality,
+    /// Mean KL divergence from the original on each sequence that the new model was judged on, in nats per token; empty if
+    /// it was measured after its last step already.
+    pub kl_by_sequence: Vec<f64>,
     /// Quality of the model from which the absorbed layers are dropped instead.
     pub dropped: Quality,
     /// Experts that are removed from the layers that stay.
@@ -62,7 +65,7 @@ impl Outcome {
 ///
 /// # Errors
 /// Those of [`Reference::new`], [`Reference::for_many`], [`Selector::plan`], [`Reference::measured_step`],
-/// [`build`] and [`Reference::qualities_of`].
+/// [`build`] and [`Reference::scores_of_all`].
 pub async fn make_plan(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -104,7 +107,7 @@ pub async fn make_plan(
 ///
 /// # Errors
 /// Those of [`MergePlan::validate_for`], [`Reference::new`], [`Reference::for_many`],
-/// [`Reference::measured_step`], [`build`] and [`Reference::qualities_of`].
+/// [`Reference::measured_step`], [`build`] and [`Reference::scores_of_all`].
 pub async fn measure_plan(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -172,14 +175,16 @@ async fn finish(
     let as_measured = plan.kept_experts.is_empty() && importances.is_none() && !is_quantised;
     let last = plan.steps.last().filter(|_| as_measured);
     let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));
-    let (merged, dropped, perplexity) = match (last, judge) {
-        (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),
-        (_, None) => quality_of(calibration, (context, resources), &plan, &layers).await?,
+    let Judged { merged, dropped, perplexity, kl_by_sequence } = match (last, judge) {
+        (Some((merged, dropped)), None) => {
+            Judged { merged, dropped, perplexity: calibration.perplexity(), kl_by_sequence: Vec::new() }
+        }
+        (_, None) => judged(calibration, (context, resources), &plan, &layers).await?,
         (_, Some(judge)) => {
             let judging = Context { sequences: &judge.sequences, ..*context };
             let reference =
                 Reference::new(&judging, calibration.output(), &judge.stream, &judge.scores).await?;
-            quality_of(&reference, (context, resources), &plan, &layers).await?
+            judged(&reference, (context, resources), &plan, &layers).await?
         }
     };
     let has_all = plan.kept_experts.is_empty();
@@ -194,22 +199,33 @@ async fn finish(
             merged.perplexity
         ));
     }
-    Ok(Outcome { plan, layers, importances, merged, dropped, experts: Vec::new(), warnings })
+    Ok(Outcome { plan, layers, importances, merged, kl_by_sequence, dropped, experts: Vec::new(), warnings })
 }
 
-/// Returns the quality of the model of `layers`, the quality of the model from which the absorbed layers of
-/// `plan` are dropped instead, and the perplexity of the original. Both are rounded by what their inputs are on the text of
+/// What was measured of a new model.
+struct Judged {
+    /// Quality of the new model.
+    merged: Quality,
+    /// Quality of the model from which the absorbed layers are dropped instead.
+    dropped: Quality,
+    /// Perplexity of the original.
+    perplexity: f64,
+    /// Mean KL divergence of the new model on each sequence.
+    kl_by_sequence: Vec<f64>,
+}
+
+/// Measures the model of `layers`, and the model from which the absorbed layers of `plan` are dropped instead. Both are rounded by what their inputs are on the text of
 /// `calibration`, if they are.
-async fn quality_of(
+async fn judged(
     reference: &Reference<'_>,
     (calibration, resources): (&Context<'_>, &Resources<'_>),
     plan: &MergePlan,
     layers: &[NewLayer],
-) -> Result<(Quality, Quality, f64)> {
+) -> Result<Judged> {
     let layers = layers.to_vec();
-    let [merged, dropped] = match plan.operator {
+    let (merged, dropped) = match plan.operator {
         _ if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() => {
-            [reference.quality_of(layers).await?; 2]
+            (reference.scores_of(layers).await?, None)
         }
         _ => {
             let mut kept = kept_layers(plan, &reference.context().model.config)?;
@@ -221,10 +237,18 @@ async fn quality_of(
                 kept = pairs.map(alike).collect();
             }
             let kept = quantised(calibration, resources, kept).await?.layers;
-            reference.qualities_of([layers, kept]).await?
+            let [merged, dropped] = reference.scores_of_all([layers, kept]).await?;
+            (merged, Some(dropped))
         }
     };
-    Ok((merged, dropped, reference.perplexity()))
+    let perplexity = reference.perplexity();
+    let quality = |scores: &Scores| Quality::compressed(scores, perplexity);
+    Ok(Judged {
+        merged: quality(&merged),
+        dropped: quality(dropped.as_ref().unwrap_or(&merged)),
+        perplexity,
+        kl_by_sequence: merged.kl_by_sequence,
+    })
 }
 
 /// Counts the work of measuring a plan. Models with fitted tensors are measured once, on `judge_tokens`

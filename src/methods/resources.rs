@@ -40,8 +40,12 @@ impl Weighing<'_> {
     pub fn hash(self, context: &Context<'_>) -> Vec<u32> {
         let Context { model, storage, .. } = *context;
         let encodes = (0..model.config.n_layers).any(|layer| encodes(model, layer, storage));
+        if encodes { self.identity() } else { Vec::new() }
+    }
+
+    /// Returns what tells importances apart.
+    pub fn identity(self) -> Vec<u32> {
         match self {
-            _ if !encodes => Vec::new(),
             Weighing::Off => vec![0],
             Weighing::Collected => vec![1],
             Weighing::Given(importances) => {

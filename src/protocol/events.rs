@@ -42,6 +42,10 @@ pub enum Unit {
     Rows,
     /// Tokens of text that a model writes.
     Tokens,
+    /// Parts of a model.
+    Parts,
+    /// Models that are made or measured.
+    Models,
 }
 
 /// Progress of a stage: `done` of `total` in `unit`.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::compare::Paired;
 use super::options::dtype;
 use super::plan::PlanReport;
 use crate::model::weights::file_type::FileType;
@@ -42,6 +43,9 @@ pub struct SizeSearch {
     pub removals: Vec<MeasuredRemoval>,
     /// Models that were made and measured, the best first.
     pub models: Vec<SizedModel>,
+    /// KL divergence of the second best less that of the best, paired by sequence; `None` if there is no second, or the
+    /// divergences are not known one by one.
+    pub difference: Option<Paired>,
     /// The result in words.
     pub sentence: String,
 }
@@ -100,4 +104,7 @@ pub struct SizedModel {
     pub expected_kl: Option<f64>,
     /// Quality that was measured.
     pub quality: Quality,
+    /// Mean KL divergence from the original on each sequence of the text that models are judged on, in nats per token;
+    /// empty where it is not known one by one.
+    pub kl_by_sequence: Vec<f64>,
 }

@@ -10,6 +10,7 @@ use crate::methods::operators::supports;
 use crate::methods::sizing::{Found, Target, best_of_size, most_removed};
 use crate::methods::{Resources, experts};
 use crate::plan::PlanOptions;
+use crate::protocol::compare::Paired;
 use crate::protocol::options::WriteOptions;
 use crate::protocol::sizing::{SizeRange, SizeReport, SizeSearch, SizedModel};
 use crate::write::bytes_beside_tensors;
@@ -93,9 +94,14 @@ impl Session {
         let Found { parts, removals, models, options, output, mut outcome } = found.await?;
         outcome.warnings.extend(notes);
         let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, &output, start)?;
-        let sentence = sentence(&models, self.model.config.n_layers);
+        let difference = match &models[..] {
+            [best, next, ..] => Paired::of(&next.kl_by_sequence, &best.kl_by_sequence),
+            _ => None,
+        };
+        let sentence = sentence(&models, difference, self.model.config.n_layers);
         let plan = self.keep(planned);
-        let search = SizeSearch { size, bytes_beside_tensors: beside, parts, removals, models, sentence };
+        let search =
+            SizeSearch { size, bytes_beside_tensors: beside, parts, removals, models, difference, sentence };
         Ok(SizeReport { search, plan })
     }
 
@@ -123,8 +129,8 @@ impl Session {
     }
 }
 
-/// Says in words which model is the best, and by how much.
-fn sentence(models: &[SizedModel], n_layers: usize) -> String {
+/// Says in words which model is the best, and by how much: `difference` is what the divergence of the next is larger.
+fn sentence(models: &[SizedModel], difference: Option<Paired>, n_layers: usize) -> String {
     let words = |model: &SizedModel| {
         let layers = match model.removed {
             0 => format!("all {n_layers} layers"),
@@ -141,6 +147,18 @@ fn sentence(models: &[SizedModel], n_layers: usize) -> String {
     match models {
         [] => String::new(),
         [only] => format!("The best is {}.", words(only)),
-        [best, next, ..] => format!("The best is {}, before {}.", words(best), words(next)),
+        [best, next, ..] => match difference {
+            Some(Paired { difference, margin }) if difference.abs() <= margin => format!(
+                "The best is {}; {} is as good within the noise of the text.",
+                words(best),
+                words(next)
+            ),
+            Some(Paired { difference, margin }) => format!(
+                "The best is {}, by {difference:.4} ± {margin:.4} nats a token before {}.",
+                words(best),
+                words(next)
+            ),
+            None => format!("The best is {}, before {}.", words(best), words(next)),
+        },
     }
 }

@@ -314,7 +314,7 @@ impl Session {
         output: &WriteOptions,
         start: Instant,
     ) -> Result<Planned> {
-        let Outcome { plan, layers, importances, merged, dropped, experts, warnings } = outcome;
+        let Outcome { plan, layers, importances, merged, dropped, experts, warnings, .. } = outcome;
         let warnings = self.model.notes.iter().cloned().chain(warnings).collect();
         let absorbed = plan.n_layers - plan.groups.len();
         let config = &self.model.config;

@@ -1,7 +1,16 @@
 //! The best model of a size: the search as a whole, on models that run in a second.
 
+use std::cell::Cell;
+
+use futures::future::LocalBoxFuture;
 use laminate::format::Container;
-use laminate::protocol::sizing::SizeReport;
+use laminate::internals::forward::context::Context;
+use laminate::internals::forward::sequences::sequences;
+use laminate::internals::forward::states::to_host;
+use laminate::internals::forward::stream::Stream;
+use laminate::internals::model::weights::new_layer::NewLayer;
+use laminate::protocol::events::{Event, Observer, Stage};
+use laminate::protocol::sizing::{SizeReport, SizeSearch};
 use laminate::{
     CalibrationOptions, Error, FileType, Method, PartTypes, PlanOptions, RunOptions, Session, Silent,
     TextOptions, WriteOptions, demo,
@@ -114,6 +123,73 @@ fn a_size_is_met_by_methods_that_fit_nothing_and_from_gguf_files() {
     assert!(search.models.iter().all(|model| model.bytes <= 500_000));
     // Models that fit nothing are judged on the calibration text.
     assert_eq!(plan.text.name, calibration.text_options().text_and_name().1);
+}
+
+#[test]
+fn another_size_begins_with_the_prices_that_are_known() {
+    let store = MemoryParts::default();
+    let runs = Cell::new(0);
+    let search = |size: u64| {
+        let count = Pricing(&runs);
+        let kept = RunOptions::watched_by(&count).kept_in(Some(Box::new(store.clone())));
+        run(calibrated().best_of_size(size, &any_number(), &GGUF, kept)).unwrap().search
+    };
+    let first = search(450_000);
+    assert!(runs.take() > 0);
+    let second = search(400_000);
+    assert_eq!(runs.take(), 0, "prices were measured again");
+    let types = |search: &SizeSearch| search.parts.iter().map(|part| part.types.clone()).collect::<Vec<_>>();
+    assert_eq!(types(&first), types(&second));
+    let [first_of_all, next, ..] = &second.models[..] else { panic!("{second:?}") };
+    let mean = |kl: &[f64]| kl.iter().sum::<f64>() / kl.len() as f64;
+    let difference = second.difference.unwrap().difference;
+    assert!((mean(&next.kl_by_sequence) - mean(&first_of_all.kl_by_sequence) - difference).abs() < 1e-12);
+    // What is found goes neither by the store nor by the sizes before.
+    assert_eq!(second, best(&mut calibrated(), 400_000, &any_number()).search);
+}
+
+/// Counts the batches of types that are priced.
+struct Pricing<'a>(&'a Cell<usize>);
+
+impl Observer for Pricing<'_> {
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, laminate::Result<()>> {
+        if let Event::Progress(progress) = &event {
+            self.0.set(self.0.get() + usize::from(progress.detail.starts_with("what types cost")));
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[test]
+fn layers_before_the_first_that_is_stored_otherwise_are_not_run_again() {
+    let model = run(demo::open()).unwrap();
+    let text = TextOptions { samples: 4, tokens: 32, ..TextOptions::default() };
+    let (sequences, _) = sequences(&model, &text).unwrap();
+    let accelerator = cpu();
+    let as_it_is = Context::new(&model, &accelerator, &sequences, &Silent);
+    let nothing = async |_: usize, _: &_, _: &_| Ok(());
+    let mut original = run(Stream::open(&as_it_is, NewLayer::originals(&model))).unwrap();
+    run(original.run(&as_it_is, Stage::Evaluate, 0, nothing)).unwrap();
+    for (types, unchanged) in [
+        ("parts:output=keep/keep/q4_0", 8),
+        ("parts:up=keep/q8_0/keep", 4),
+        ("parts:value=q4_0", 0),
+        ("parts:head=q4_0", 0),
+    ] {
+        let output = WriteOptions { dtype: Some(types.parse().unwrap()), ..GGUF };
+        let storage = output.storage(&model);
+        assert_eq!(storage.unchanged_layers(&model), unchanged, "{types}");
+        let context = Context { storage, ..as_it_is };
+        let mut stored = run(original.as_stored(&context)).unwrap();
+        let (known, _) = stored.nearest(model.config.n_layers).unwrap();
+        assert_eq!(known, unchanged, "{types}");
+        run(stored.run(&context, Stage::Evaluate, known, nothing)).unwrap();
+        let mut anew = run(Stream::open(&context, NewLayer::originals(&model))).unwrap();
+        run(anew.run(&context, Stage::Evaluate, 0, nothing)).unwrap();
+        let numbers =
+            |stream: &Stream| run(to_host(stream.last().unwrap().chunks[0].clone(), "in a test")).unwrap();
+        assert_eq!(numbers(&stored), numbers(&anew), "{types}");
+    }
 }
 
 #[test]

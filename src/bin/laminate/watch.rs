@@ -122,6 +122,8 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
             Unit::Layers => format!("{rate:.1} layers/s"),
             Unit::Rows => format!("{rate:.0} rows/s"),
             Unit::Tokens => format!("{rate:.1} tokens/s"),
+            Unit::Parts => format!("{rate:.1} parts/s"),
+            Unit::Models => format!("{:.0} s a model", 1.0 / rate),
             _ => format!("{rate:.1}/s"),
         };
         line.push_str(&format!(", {rate}, {left:.0} s left"));

@@ -30,6 +30,8 @@ pub enum Rounds {
     Searched,
     /// Merges of neighbouring layers, and their measurements.
     Merged,
+    /// What types and removed layers cost.
+    Priced,
 }
 
 impl Rounds {
@@ -37,6 +39,7 @@ impl Rounds {
         match self {
             Self::Searched => "searched-",
             Self::Merged => "merged-",
+            Self::Priced => "priced-",
         }
     }
 }

@@ -66,7 +66,7 @@ pub async fn choices(context: &Context<'_>, importances: Option<&Importances>) -
     for (place, (group, of_group)) in matrices.iter().enumerate() {
         let (done, total) = (place as u64, matrices.len() as u64);
         let detail = format!("errors of types, {group}");
-        context.observer.progress(Stage::Plan, done, total, Unit::Layers, detail).await?;
+        context.observer.progress(Stage::Plan, done, total, Unit::Parts, detail).await?;
         let kinds = kinds(of_group);
         let mut errors = vec![0.0; kinds.len()];
         for entry in of_group.iter().filter(|entry| is_sampled(model, entry.id)) {

@@ -1,31 +1,31 @@
 //! The best model of a size: how many layers go, and in which types the rest is stored.
 //!
 //! What each costs is measured, one by one, as KL divergence from the original on a part of the text that models are judged
-//! on: every group of matrices in two types, and a few numbers of removed layers. What they cost together is taken for the
-//! sum ([`costs`]). That the divergences of single matrices add up where they are small is the linearity theorem of HIGGS
+//! on: every group of matrices in two types, and a few numbers of removed layers ([`prices`]). What they cost together is
+//! taken for the sum ([`costs`]). That the divergences of single matrices add up where they are small is the linearity theorem of HIGGS
 //! (Malinovskii et al., arXiv 2411.17525). The best few models by that sum are then made, fitted to what they are stored
 //! as, and measured, beside the largest file type that is small enough and fewer layers in the types that they have.
 
 pub mod choices;
 pub mod costs;
+pub mod prices;
 
-use self::choices::{choices, smallest};
-use self::costs::{Costs, PricedGroup, price, probes};
-use super::importances::{collected, weighted_by};
+use self::choices::smallest;
+use self::costs::{Costs, PricedGroup};
+use self::prices::Prices;
 use super::outcome::{Outcome, make_plan};
 use super::work::Work;
-use super::{Resources, Weighing, megabytes};
+use super::{Resources, megabytes};
 use crate::analysis::layers::Baseline;
 use crate::evaluate::held_out::HeldOut;
-use crate::evaluate::reference::Reference;
 use crate::format::blocks::BlockType;
 use crate::format::element::Element;
 use crate::forward::context::Context;
 use crate::model::Model;
-use crate::model::importances::Importances;
 use crate::model::weights::file_type::FileType;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::part_types::{Group, PartTypes};
+use crate::model::weights::storage::Storage;
 use crate::plan::PlanOptions;
 use crate::protocol::events::{Stage, Unit};
 use crate::protocol::options::WriteOptions;
@@ -33,9 +33,6 @@ use crate::protocol::sizing::{MeasuredRemoval, PricedPart, PricedType, SizedMode
 use crate::protocol::text::TextReport;
 use crate::write::planned_bytes;
 use crate::{Error, Result};
-
-/// Numbers of removed layers whose cost is measured.
-const MEASURED_REMOVALS: usize = 4;
 
 /// Tokens of the part of the text on which costs are measured.
 const PRICING_TOKENS: usize = 2048;
@@ -156,11 +153,11 @@ impl Target<'_> {
 
 /// Finds, makes and measures the best model of the size of `target`, of the model of `context`, whose text is the calibration
 /// text and whose `baseline` is the original on that text. Models are judged on `judge`, or without one on the calibration
-/// text. Among the models that are made, the one of least divergence on that text is the best.
+/// text. Among the models that are made, the one of least divergence on that text is the best. Prices that the store of
+/// `resources` has are not measured again.
 ///
 /// # Errors
-/// Those of [`Target::check`], [`choices::choices`], [`HeldOut::part`], [`Reference::new`], [`Reference::scores_of`] and
-/// [`make_plan`].
+/// Those of [`Target::check`], [`Prices`], [`HeldOut::part`] and [`make_plan`].
 pub async fn best_of_size(
     context: &Context<'_>,
     resources: &Resources<'_>,
@@ -171,14 +168,6 @@ pub async fn best_of_size(
 ) -> Result<Found> {
     let model = context.model;
     target.check(model)?;
-    let collected = match resources.weighing {
-        Weighing::Collected => Some(collected(context, &NewLayer::originals(model)).await?),
-        Weighing::Off | Weighing::Given(_) => None,
-    };
-    let importances = match resources.weighing {
-        Weighing::Given(given) => Some(given),
-        _ => collected.as_ref(),
-    };
     let part = match judge {
         Some(judge) => {
             let on_judge = Context { sequences: &judge.sequences, ..*context };
@@ -186,39 +175,30 @@ pub async fn best_of_size(
         }
         None => HeldOut::part(context, text, 1.0, PRICING_TOKENS).await?,
     };
-    let groups = priced(context, target, &part, importances).await?;
     let maker = Maker { context, resources, target, baseline, judge };
-    let removals = removals(&maker, judge.map(|_| &part)).await?;
-    let costs = Costs { groups, removals, n_layers: model.config.n_layers };
-
-    let mut models: Vec<SizedModel> = Vec::new();
-    let mut best: Option<Made> = None;
-    let proposals = proposals(model, target, &costs)?;
-    let total = proposals.len() as u64;
-    for (place, (removed, mut dtype, mut expected)) in proposals.into_iter().enumerate() {
-        let detail = format!("model {} of {total}", place + 1);
-        context.observer.progress(Stage::Plan, place as u64, total, Unit::Layers, detail).await?;
-        let mut limit = target.limit;
-        for _ in 0..TRIES {
-            let Some(made) = maker.make(removed, dtype, maker.judge).await? else { break };
-            let bytes = target.beside + planned_bytes(model, &made.outcome.layers, &made.output)?;
-            if bytes <= target.limit {
-                let (layers, quality) = (model.config.n_layers - removed, made.outcome.merged);
-                models.push(SizedModel { removed, layers, dtype, bytes, expected_kl: expected, quality });
-                let kl = |made: &Made| made.outcome.merged.kl.unwrap_or(f64::INFINITY);
-                if best.as_ref().is_none_or(|best| kl(&made) < kl(best)) {
-                    best = Some(made);
-                }
-                break;
-            }
-            // What is computed may need a wider type than what it is computed from.
-            limit = limit.saturating_sub(bytes - target.limit);
-            let size = |types: &PartTypes| target.size(model, removed, FileType::of_parts(*types)).ok();
-            let Some(smaller) = expected.and_then(|_| costs.best(removed, limit, size)) else { break };
-            (dtype, expected) = (FileType::of_parts(smaller.types), Some(smaller.kl));
+    let mut prices = Prices::begin(&maker, &part).await?;
+    let groups = prices.of_groups().await?;
+    let enough = target.enough(model, None)?;
+    let mut removals = prices.of_removals(enough).await?;
+    let mut made = MadeModels::default();
+    if let Some(enough) = enough {
+        // Fewer layers in the types that they have are a rival, and what they cost is measured with that.
+        if let Some(each) = maker.make(enough, None, judge).await? {
+            let kl = each.kl_on_first(part.sequences.count());
+            removals.push((enough, kl));
+            made.add(&maker, each, Some(kl))?;
         }
     }
-    let Some(Made { options, output, outcome }) = best else {
+    let costs = Costs { groups, removals, n_layers: model.config.n_layers };
+    let proposals = proposals(model, target, &costs)?;
+    let total = proposals.len() as u64;
+    for (place, proposed) in proposals.into_iter().enumerate() {
+        let detail = format!("model {} of {total}", place + 1);
+        context.observer.progress(Stage::Plan, place as u64, total, Unit::Models, detail).await?;
+        made.make_small_enough(&maker, &costs, proposed).await?;
+    }
+    let MadeModels { mut models, best } = made;
+    let Some(Made { options, output, outcome, .. }) = best else {
         return Err(Error::Usage(format!(
             "no model of at most {} bytes was found; allow more layers to go, or ask for a larger size",
             target.limit
@@ -232,58 +212,58 @@ pub async fn best_of_size(
     Ok(Found { parts, removals, models, options, output, outcome })
 }
 
-/// Measures what the types of the groups of the original cost on `part`.
-async fn priced(
-    context: &Context<'_>,
-    target: &Target<'_>,
-    part: &HeldOut,
-    importances: Option<&Importances>,
-) -> Result<Vec<PricedGroup>> {
-    let all = choices(context, importances).await?;
-    let mut groups = Vec::with_capacity(all.len());
-    for (place, of_group) in all.iter().enumerate() {
-        let detail = format!("what types of {} cost", of_group.group);
-        context.observer.progress(Stage::Plan, place as u64, all.len() as u64, Unit::Layers, detail).await?;
-        let mut measured = Vec::new();
-        for probe in probes(&of_group.choices) {
-            let types = PartTypes::default().with(of_group.group, probe.kind);
-            let output = target.output(FileType::of_parts(types));
-            let storage = output.storage(context.model);
-            let stored = Context { sequences: &part.sequences, storage, ..*context };
-            let mut layers = NewLayer::originals(context.model);
-            if let Some(importances) = importances {
-                layers = weighted_by(context.model, storage, layers, importances)?;
-            }
-            let reference = Reference::new(&stored, &output, &part.stream, &part.scores).await?;
-            let scores = reference.scores_of(layers).await?;
-            measured.push((probe, scores.mean_kl().unwrap_or(f64::INFINITY)));
-        }
-        groups.push(price(of_group, &measured));
-    }
-    Ok(groups)
+/// Models that were made and measured, and the best of them.
+#[derive(Default)]
+struct MadeModels {
+    models: Vec<SizedModel>,
+    best: Option<Made>,
 }
 
-/// Measures on `part` what removing some numbers of layers costs where the others keep their types: as many as are enough
-/// without other types, and fewer.
-async fn removals(maker: &Maker<'_>, part: Option<&HeldOut>) -> Result<Vec<(usize, f64)>> {
-    let Maker { target, context, .. } = maker;
-    let may_go: Vec<usize> = target.removals.iter().map(|(removed, _)| *removed).filter(|k| *k > 0).collect();
-    let most = match (target.enough(context.model, None)?, may_go.last()) {
-        (_, None) => return Ok(Vec::new()),
-        (Some(enough), Some(_)) => enough,
-        (None, Some(last)) => *last,
-    };
-    let mut measured = Vec::new();
-    let mut wanted: Vec<usize> =
-        (1..=MEASURED_REMOVALS).map(|n| (n * most).div_ceil(MEASURED_REMOVALS)).collect();
-    wanted.dedup();
-    for wish in wanted {
-        let Some(removed) = may_go.iter().copied().find(|removed| *removed >= wish) else { continue };
-        let Some(made) = maker.make(removed, None, part).await? else { continue };
-        measured.push((removed, made.outcome.merged.kl.unwrap_or(f64::INFINITY)));
+impl MadeModels {
+    /// Makes the `proposed` model, and again with smaller types, by `costs`, if it turns out to be too large.
+    async fn make_small_enough(
+        &mut self,
+        maker: &Maker<'_>,
+        costs: &Costs,
+        proposed: Proposed,
+    ) -> Result<()> {
+        let (model, target) = (maker.context.model, maker.target);
+        let (removed, mut dtype, mut expected) = proposed;
+        let mut limit = target.limit;
+        for _ in 0..TRIES {
+            let Some(made) = maker.make(removed, dtype, maker.judge).await? else { break };
+            let Some(over) = self.add(maker, made, expected)? else { break };
+            // What is computed may need a wider type than what it is computed from.
+            limit = limit.saturating_sub(over);
+            let size = |types: &PartTypes| target.size(model, removed, FileType::of_parts(*types)).ok();
+            let Some(smaller) = expected.and_then(|_| costs.best(removed, limit, size)) else { break };
+            (dtype, expected) = (FileType::of_parts(smaller.types), Some(smaller.kl));
+        }
+        Ok(())
     }
-    measured.dedup_by_key(|(removed, _)| *removed);
-    Ok(measured)
+
+    /// Adds a model whose divergence was `expected`. Returns by how many bytes the model is larger than it may be, in which
+    /// case it is not added.
+    fn add(&mut self, maker: &Maker<'_>, made: Made, expected: Option<f64>) -> Result<Option<u64>> {
+        let (model, target) = (maker.context.model, maker.target);
+        let bytes = target.beside + planned_bytes(model, &made.outcome.layers, &made.output)?;
+        if bytes > target.limit {
+            return Ok(Some(bytes - target.limit));
+        }
+        self.models.push(SizedModel {
+            removed: made.removed,
+            layers: model.config.n_layers - made.removed,
+            dtype: made.output.dtype,
+            bytes,
+            expected_kl: expected,
+            quality: made.outcome.merged,
+            kl_by_sequence: made.outcome.kl_by_sequence.clone(),
+        });
+        if self.best.as_ref().is_none_or(|best| made.kl() < best.kl()) {
+            self.best = Some(made);
+        }
+        Ok(None)
+    }
 }
 
 /// Maker of plans and of their models.
@@ -297,12 +277,35 @@ struct Maker<'a> {
 
 /// A model that was made.
 struct Made {
+    removed: usize,
     options: PlanOptions,
     output: WriteOptions,
     outcome: Outcome,
 }
 
+impl Made {
+    fn kl(&self) -> f64 {
+        self.outcome.merged.kl.unwrap_or(f64::INFINITY)
+    }
+
+    /// Returns the mean divergence on the first `n` sequences of those that the model was judged on, as far as they are known
+    /// one by one.
+    fn kl_on_first(&self, n: usize) -> f64 {
+        match self.outcome.kl_by_sequence.get(..n) {
+            Some(first) if n > 0 => first.iter().sum::<f64>() / n as f64,
+            _ => self.kl(),
+        }
+    }
+}
+
 impl Maker<'_> {
+    /// Says to the store that what follows is of models that are stored as `storage` says.
+    fn stored_as(&self, storage: Storage) {
+        if let Some(kept) = self.resources.kept {
+            kept.stored_as(storage);
+        }
+    }
+
     /// Makes the model without `removed` layers, stored as `dtype` says, and measures it on `judge`; `None` if that many
     /// layers cannot go by these options.
     async fn make(
@@ -318,11 +321,9 @@ impl Maker<'_> {
         };
         let output = self.target.output(dtype);
         let context = Context { storage: output.storage(self.context.model), ..*self.context };
-        if let Some(kept) = self.resources.kept {
-            kept.stored_as(context.storage);
-        }
+        self.stored_as(context.storage);
         match make_plan(&context, self.resources, &options, &output, self.baseline, judge).await {
-            Ok(outcome) => Ok(Some(Made { options, output, outcome })),
+            Ok(outcome) => Ok(Some(Made { removed, options, output, outcome })),
             Err(Error::Usage(_) | Error::Unsupported(_)) => Ok(None),
             Err(e) => Err(e),
         }
@@ -332,8 +333,7 @@ impl Maker<'_> {
 /// A model to make: layers to remove, its type, and the divergence to be expected, where it is.
 type Proposed = (usize, Option<FileType>, Option<f64>);
 
-/// Lists the models to make: the best by `costs`, the largest named type that is small enough with all layers, and as few
-/// layers as are small enough in the types that they have.
+/// Lists the models to make: the best by `costs`, and the largest named type that is small enough with all layers.
 fn proposals(model: &Model, target: &Target<'_>, costs: &Costs) -> Result<Vec<Proposed>> {
     let mut best = Vec::new();
     for (removed, _) in target.removals {
@@ -343,14 +343,11 @@ fn proposals(model: &Model, target: &Target<'_>, costs: &Costs) -> Result<Vec<Pr
     best.sort_by(|a, b| a.kl.total_cmp(&b.kl));
     let mut proposed: Vec<Proposed> = best
         .iter()
+        // Where all keep their types, the model is made already.
+        .filter(|each| FileType::of_parts(each.types).is_some())
         .take(MADE)
         .map(|each| (each.removed, FileType::of_parts(each.types), Some(each.kl)))
         .collect();
-    let mut add = |each: Proposed| {
-        if !proposed.iter().any(|(removed, dtype, _)| (*removed, *dtype) == (each.0, each.1)) {
-            proposed.push(each);
-        }
-    };
     if let Some((all, _)) = target.removals.first() {
         let mut named: Option<(u64, FileType)> = None;
         for dtype in FileType::all().filter(|dtype| matches!(dtype.element(), Element::Block(_))) {
@@ -359,12 +356,7 @@ fn proposals(model: &Model, target: &Target<'_>, costs: &Costs) -> Result<Vec<Pr
                 named = Some((bytes, dtype));
             }
         }
-        if let Some((_, dtype)) = named {
-            add((*all, Some(dtype), None));
-        }
-    }
-    if let Some(enough) = target.enough(model, None)? {
-        add((enough, None, Some(costs.removal(enough))));
+        proposed.extend(named.map(|(_, dtype)| (*all, Some(dtype), None)));
     }
     Ok(proposed)
 }
@@ -372,10 +364,12 @@ fn proposals(model: &Model, target: &Target<'_>, costs: &Costs) -> Result<Vec<Pr
 /// Counts the work of finding the best of a size, where `of_plan` is that of making one plan and measuring its model:
 /// besides the models, the importances of the original and the costs of types are measured.
 pub fn work(n_layers: usize, removes: bool, of_plan: Work) -> Work {
-    // The largest named type and fewer layers in their own types are made, too.
-    let plans = MADE + if removes { MEASURED_REMOVALS + 2 } else { 1 };
-    let probes = 2.0 * Group::all().count() as f64 + 1.0;
-    let once = Work::layers(n_layers as f64) + Work::heads(2.0);
+    // Fewer layers in their own types are made, too, and about half of the numbers of removed layers are below theirs. The
+    // named type, for which nothing is fitted, is left out.
+    let plans = MADE + if removes { prices::MEASURED_REMOVALS / 2 + 1 } else { 0 };
+    let probes = 2.0 * Group::all().count() as f64;
+    // Two thirds of the layers are run, from the first that is stored otherwise on.
+    let once = Work::layers(n_layers as f64 * 2.0 / 3.0) + Work::heads(1.0);
     of_plan.times(plans as f64) + Work::layers(n_layers as f64) + once.times(probes).of_tokens(PRICING_TOKENS)
 }
 

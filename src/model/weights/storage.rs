@@ -121,6 +121,27 @@ impl Storage {
         copies && self.goes_by_place() || model.tensors().iter().any(changed)
     }
 
+    /// Returns the number of layers of `model` before the first that has other values when it is stored: 0 if what enters the
+    /// layers has, all if no layer has.
+    pub fn unchanged_layers(&self, model: &Model) -> usize {
+        let n_layers = model.config.n_layers;
+        if self.pack.is_some() {
+            return 0;
+        }
+        let places = Place::of_all(&model.config, &model.config.layers);
+        let changed = model.tensors().iter().filter_map(|tensor| {
+            let layer = match tensor.id {
+                TensorId::FinalNorm | TensorId::Head => n_layers,
+                id => id.layer().unwrap_or(0),
+            };
+            let place = places.get(layer).copied().unwrap_or_default();
+            let element = self.element(model, tensor.id, tensor.element, false, place);
+            let is_exact = matches!((tensor.element, element), (Element::F16 | Element::Bf16, Element::F32));
+            (element != tensor.element && !is_exact).then_some(layer)
+        });
+        changed.min().unwrap_or(n_layers)
+    }
+
     /// Whether the type of a matrix depends on the place of its layer among the layers of the new model.
     pub fn goes_by_place(&self) -> bool {
         self.dtype.is_some_and(FileType::goes_by_place)

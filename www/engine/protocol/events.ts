@@ -12,7 +12,7 @@ export interface Progress {
   done: number
   total: number
   /** What `done` and `total` count. */
-  unit: 'layers' | 'bytes' | 'tokens' | 'rows'
+  unit: 'layers' | 'bytes' | 'tokens' | 'rows' | 'parts' | 'models'
   /** For example "layer 12 of 32". */
   detail: string
 }
