@@ -8,7 +8,7 @@ use super::runner::Runner;
 use super::states::to_host;
 use crate::Result;
 use crate::error::OrInternal;
-use crate::model::importances::{Columns, Importances, LayerImportances};
+use crate::model::importances::{Importances, LayerImportances, RoleImportances};
 use crate::model::layers::record::{Read, Record, Squares, check_finite};
 use crate::model::tensors::{OF_EXPERTS, Role};
 use crate::model::weights::new_layer::NewLayer;
@@ -91,7 +91,7 @@ pub async fn recorded(record: &Record, experts: usize) -> Result<LayerImportance
     for (role, Sums { width, sums, counts, of_experts }) in all {
         let sums = sums.into_iter().map(|sum| sum as f32).collect();
         let counts = counts.into_iter().map(|count| count as f32).collect();
-        columns.insert(role, Columns::new(width, sums, counts, of_experts)?);
+        columns.insert(role, RoleImportances::new(width, sums, counts, of_experts)?);
     }
     Ok(LayerImportances::new(columns))
 }

@@ -16,9 +16,9 @@ use crate::format::Container;
 use crate::format::imatrix::{Imatrix, InputSums};
 use crate::{Error, Result};
 
-/// Importances of the columns of one matrix of a layer, or of that matrix of each expert.
+/// Importances of the columns of the matrix that has a role in a layer, or of the matrix of each expert that has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Columns {
+pub struct RoleImportances {
     width: usize,
     /// Sums of squares, `[matrices, width]`, row-major.
     sums: Vec<f32>,
@@ -30,7 +30,7 @@ pub struct Columns {
     of_experts: bool,
 }
 
-impl Columns {
+impl RoleImportances {
     /// Makes importances of the sums of squares `[matrices, width]`, row-major, and the number of tokens of each matrix, which
     /// is that of an expert if `of_experts`.
     ///
@@ -79,16 +79,16 @@ impl Columns {
 /// Importances of the columns of the matrices of one layer, by role. A layer has an MLP or experts, so that the roles of an
 /// expert are not those of the layer.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct LayerImportances(BTreeMap<Role, Columns>);
+pub struct LayerImportances(BTreeMap<Role, RoleImportances>);
 
 impl LayerImportances {
     /// Makes the importances of a layer.
-    pub fn new(columns: BTreeMap<Role, Columns>) -> Self {
+    pub fn new(columns: BTreeMap<Role, RoleImportances>) -> Self {
         Self(columns)
     }
 
     /// Returns the importances of a role; `None` if the layer has no product of the role.
-    pub fn of(&self, role: Role) -> Option<&Columns> {
+    pub fn of(&self, role: Role) -> Option<&RoleImportances> {
         self.0.get(&role)
     }
 
@@ -139,7 +139,7 @@ impl Importances {
                 config.architecture_name()
             ))
         };
-        let mut layers: Vec<BTreeMap<Role, Columns>> = vec![BTreeMap::new(); config.n_layers];
+        let mut layers: Vec<BTreeMap<Role, RoleImportances>> = vec![BTreeMap::new(); config.n_layers];
         for (name, sums) in &imatrix.tensors {
             let ids = ids(name, config);
             let Some(first) = ids.first() else {
@@ -175,7 +175,10 @@ impl Importances {
                 let form = config.form(Container::Gguf, TensorId::Layer(layer, role));
                 let rows = sums.sums.chunks_exact(width.max(1));
                 let rows = rows.map(|row| form.columns_read(row)).collect::<Result<Vec<_>>>()?;
-                own.insert(role, Columns::new(width, rows.concat(), sums.counts.clone(), is_of_experts)?);
+                own.insert(
+                    role,
+                    RoleImportances::new(width, rows.concat(), sums.counts.clone(), is_of_experts)?,
+                );
             }
         }
         for (layer, own) in layers.iter().enumerate() {
@@ -221,7 +224,7 @@ impl Importances {
                     sums.extend(of_expert);
                     counts.push(tokens);
                 }
-                columns.insert(role, Columns::new(known.width, sums, counts, true)?);
+                columns.insert(role, RoleImportances::new(known.width, sums, counts, true)?);
             }
             Ok(Arc::new(LayerImportances(columns)))
         };

@@ -25,22 +25,7 @@ impl Session {
     /// [`Error::Usage`] if `output` is no GGUF file or gives a type, if the model is not larger than `size`, or, naming the
     /// smallest size, if it cannot become that small; [`Error::Unsupported`] if the files cannot hold what would be left.
     pub async fn check_size(&self, size: u64, options: &PlanOptions, output: &WriteOptions) -> Result<()> {
-        if output.storage(&self.model).container != Container::Gguf {
-            return Err(Error::Usage(
-                "types for a size are chosen among those of GGUF files: name a .gguf file to write"
-                    .to_owned(),
-            ));
-        }
-        if output.dtype.is_some() || output.pack.is_some() {
-            return Err(Error::Usage(
-                "a size chooses the types of the matrices: leave out the type, or the size".to_owned(),
-            ));
-        }
-        supports(options.operator, &self.model.config)?;
-        check_output(&self.model, output).await?;
-        let removals = self.removals(options, output)?;
-        let beside = bytes_beside_tensors(&self.model, output).await?;
-        Target { limit: size, beside, removals: &removals, output }.check(&self.model)
+        self.bounds(options, output).await?.target(size, output).check(&self.model)
     }
 
     /// Returns the sizes between which the best model can be found as `options` and `output` say: the smallest that the model
@@ -49,9 +34,8 @@ impl Session {
     /// # Errors
     /// Those of [`check_size`](Session::check_size) that do not go by the size.
     pub async fn size_range(&self, options: &PlanOptions, output: &WriteOptions) -> Result<SizeRange> {
-        let removals = self.removals(options, output)?;
-        let beside = bytes_beside_tensors(&self.model, output).await?;
-        let target = Target { limit: 0, beside, removals: &removals, output };
+        let bounds = self.bounds(options, output).await?;
+        let target = bounds.target(0, output);
         Ok(SizeRange { least: target.least(&self.model)?.0, most: target.most(&self.model)? })
     }
 
@@ -74,15 +58,13 @@ impl Session {
         self.planned = None;
         experts::check(&self.model.config, options.remove_experts)?;
         let calibrated = self.calibrated()?;
-        self.check_size(size, options, output).await?;
-        let notes = check_output(&self.model, output).await?;
-        let removals = self.removals(options, output)?;
-        let beside = bytes_beside_tensors(&self.model, output).await?;
+        let bounds = self.bounds(options, output).await?;
+        let target = bounds.target(size, output);
+        target.check(&self.model)?;
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
         let judge = self.judge(calibrated, options.operator, observer).await?;
-        let target = Target { limit: size, beside, removals: &removals, output };
         let found = best_of_size(
             &context,
             &resources,
@@ -92,7 +74,7 @@ impl Session {
             &calibrated.text,
         );
         let Found { parts, removals, models, options, output, mut outcome } = found.await?;
-        outcome.warnings.extend(notes);
+        outcome.warnings.extend(bounds.notes);
         let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, &output, start)?;
         let difference = match &models[..] {
             [best, next, ..] => Paired::of(&next.kl_by_sequence, &best.kl_by_sequence),
@@ -100,9 +82,38 @@ impl Session {
         };
         let sentence = sentence(&models, difference, self.model.config.n_layers);
         let plan = self.keep(planned);
-        let search =
-            SizeSearch { size, bytes_beside_tensors: beside, parts, removals, models, difference, sentence };
+        let search = SizeSearch {
+            size,
+            bytes_beside_tensors: bounds.beside,
+            parts,
+            removals,
+            models,
+            difference,
+            sentence,
+        };
         Ok(SizeReport { search, plan })
+    }
+
+    /// Finds out what may be done to reach a size. Only headers are read.
+    ///
+    /// # Errors
+    /// Those of [`check_size`](Session::check_size) that do not go by the size.
+    async fn bounds(&self, options: &PlanOptions, output: &WriteOptions) -> Result<Bounds> {
+        if output.storage(&self.model).container != Container::Gguf {
+            return Err(Error::Usage(
+                "types for a size are chosen among those of GGUF files: name a .gguf file to write"
+                    .to_owned(),
+            ));
+        }
+        if output.dtype.is_some() || output.pack.is_some() {
+            return Err(Error::Usage(
+                "a size chooses the types of the matrices: leave out the type, or the size".to_owned(),
+            ));
+        }
+        supports(options.operator, &self.model.config)?;
+        let notes = check_output(&self.model, output).await?;
+        let removals = self.removals(options, output)?;
+        Ok(Bounds { removals, beside: bytes_beside_tensors(&self.model, output).await?, notes })
     }
 
     /// Lists the numbers of layers that may go, each with the options of a plan: the number that `options` give, or all from
@@ -126,6 +137,22 @@ impl Session {
             removals.push((removed, own));
         }
         Ok(removals)
+    }
+}
+
+/// What may be done to reach a size.
+struct Bounds {
+    /// Numbers of layers that may go, each with the options of a plan.
+    removals: Vec<(usize, PlanOptions)>,
+    /// Bytes of the file that are not of tensors.
+    beside: u64,
+    /// Notes on the file to the reader.
+    notes: Vec<String>,
+}
+
+impl Bounds {
+    fn target<'a>(&'a self, limit: u64, output: &'a WriteOptions) -> Target<'a> {
+        Target { limit, beside: self.beside, removals: &self.removals, output }
     }
 }
 

@@ -341,9 +341,10 @@ impl FromStr for FileType {
     /// # Errors
     /// [`Error::Unsupported`], with all known names, for an unknown name; those of [`PartTypes::from_str`].
     fn from_str(name: &str) -> Result<Self> {
-        if name.starts_with(part_types::PREFIX) {
+        let lower = name.to_ascii_lowercase();
+        if lower.starts_with(part_types::PREFIX) {
             let nothing = || Error::Usage(format!("{name} changes no type; leave it out"));
-            return Self::of_parts(name.parse()?).ok_or_else(nothing);
+            return Self::of_parts(lower.parse()?).ok_or_else(nothing);
         }
         let found = ALL.iter().find(|(each, ..)| each.eq_ignore_ascii_case(name));
         found.map(|(_, _, element, rule)| Self { element: *element, rule: *rule }).ok_or_else(|| {
@@ -380,6 +381,8 @@ mod tests {
             assert_eq!(each.to_string().to_uppercase().parse::<FileType>().unwrap(), each);
             assert!(each.number().is_some());
         }
+        let parts: FileType = "parts:head=q6_k+down=q4_k/keep/q5_k".parse().unwrap();
+        assert_eq!(parts.to_string().to_uppercase().parse::<FileType>().unwrap(), parts);
         for element in Element::FLOATS.into_iter().chain(BlockType::ALL.map(Element::Block)) {
             assert_eq!(FileType::of(element).to_string(), element.to_string().to_lowercase());
         }
