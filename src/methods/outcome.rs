@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::experts;
 use super::kept::rounds::{Rounds, key};
 use super::operators::{build, kept_groups};
-use super::quantise::{Finished, finished, quantised};
+use super::quantise::{Chosen, Finished, finished, quantised};
 use super::selection::Selector;
 use super::walk::span::Built;
 use crate::Result;
@@ -153,6 +153,9 @@ async fn measure_steps(
 
 /// Builds the layers of `plan` and measures them on `judge`, or without a `judge` on the calibration text of
 /// `calibration`. Steps are measured without importances, the last is measured again with them.
+///
+/// Blocks that are rounded by what their inputs are on the calibration text stay so if the model is better with them on
+/// `judge`. Without a `judge`, they stay: the text that they were rounded by would not be impartial.
 async fn finish(
     calibration: &Reference<'_>,
     resources: &Resources<'_>,
@@ -165,25 +168,38 @@ async fn finish(
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());
-    let Finished { layers, importances, is_quantised, remarks } =
-        finished(context, resources, layers).await?;
-    warnings.extend(remarks);
+    let finished = finished(context, resources, layers).await?;
     // Steps were measured with all experts, and with weights that were rounded to the nearest.
+    let Finished { importances, is_quantised, .. } = &finished;
     let as_measured = plan.kept_experts.is_empty() && importances.is_none() && !is_quantised;
     let last = plan.steps.last().filter(|_| as_measured);
     let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));
-    let (merged, dropped, perplexity) = match (last, judge) {
-        (Some((merged, dropped)), None) => (merged, dropped, calibration.perplexity()),
-        (_, None) => quality_of(calibration, (context, resources), &plan, &layers).await?,
+    let (chosen, [merged, dropped], perplexity) = match (last, judge) {
+        (Some((merged, dropped)), None) => {
+            (finished.by_inputs(), [merged, dropped], calibration.perplexity())
+        }
+        (_, None) => {
+            let chosen = finished.by_inputs();
+            let qualities = qualities_of(calibration, (context, resources), &plan, &chosen).await?;
+            (chosen, qualities, calibration.perplexity())
+        }
         (_, Some(judge)) => {
             let judging = Context { sequences: &judge.sequences, ..*context };
             let reference =
                 Reference::new(&judging, calibration.output(), &judge.stream, &judge.scores).await?;
-            quality_of(&reference, (context, resources), &plan, &layers).await?
+            let chosen = finished.better(&reference).await?;
+            let qualities = qualities_of(&reference, (context, resources), &plan, &chosen).await?;
+            (chosen, qualities, reference.perplexity())
         }
     };
-    let has_all = plan.kept_experts.is_empty();
-    if let Some(step) = plan.steps.last_mut().filter(|_| has_all) {
+    let Chosen { layers, importances, remarks, .. } = chosen;
+    warnings.extend(remarks);
+    // Steps that were measured on the calibration text stay comparable with each other.
+    let is_apart = judge.is_some() && !plan.operator.needs_activations();
+    let is_told = plan.kept_experts.is_empty();
+    if let Some(step) =
+        plan.steps.last_mut().filter(|step| is_told && !(is_apart && step.quality().is_some()))
+    {
         step.set_quality(merged, dropped);
     }
     if merged.collapsed {
@@ -197,34 +213,36 @@ async fn finish(
     Ok(Outcome { plan, layers, importances, merged, dropped, experts: Vec::new(), warnings })
 }
 
-/// Returns the quality of the model of `layers`, the quality of the model from which the absorbed layers of
-/// `plan` are dropped instead, and the perplexity of the original. Both are rounded by what their inputs are on the text of
-/// `calibration`, if they are.
-async fn quality_of(
+/// Returns the quality of the model of the layers `chosen`, and the quality of the model from which the absorbed layers of
+/// `plan` are dropped instead. Both are rounded by what their inputs are on the text of `calibration`, if the first is.
+async fn qualities_of(
     reference: &Reference<'_>,
     (calibration, resources): (&Context<'_>, &Resources<'_>),
     plan: &MergePlan,
-    layers: &[NewLayer],
-) -> Result<(Quality, Quality, f64)> {
-    let layers = layers.to_vec();
-    let [merged, dropped] = match plan.operator {
-        _ if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() => {
-            [reference.quality_of(layers).await?; 2]
-        }
-        _ => {
-            let mut kept = kept_layers(plan, &reference.context().model.config)?;
-            if reference.context().storage.changes(reference.context().model) {
-                // Both models are encoded by the same importances.
-                let pairs = kept.into_iter().zip(&layers);
-                let alike =
-                    |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
-                kept = pairs.map(alike).collect();
-            }
-            let kept = quantised(calibration, resources, kept).await?.layers;
-            reference.qualities_of([layers, kept]).await?
-        }
-    };
-    Ok((merged, dropped, reference.perplexity()))
+    chosen: &Chosen,
+) -> Result<[Quality; 2]> {
+    let layers = chosen.layers.clone();
+    if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() {
+        let quality = match chosen.quality {
+            Some(quality) => quality,
+            None => reference.quality_of(layers).await?,
+        };
+        return Ok([quality; 2]);
+    }
+    let mut kept = kept_layers(plan, &reference.context().model.config)?;
+    if reference.context().storage.changes(reference.context().model) {
+        // Both models are encoded by the same importances.
+        let pairs = kept.into_iter().zip(&layers);
+        let alike = |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
+        kept = pairs.map(alike).collect();
+    }
+    if chosen.is_quantised {
+        kept = quantised(calibration, resources, kept).await?.layers;
+    }
+    match chosen.quality {
+        Some(merged) => Ok([merged, reference.quality_of(kept).await?]),
+        None => reference.qualities_of([layers, kept]).await,
+    }
 }
 
 /// Counts the work of measuring a plan. Models with fitted tensors are measured once, on `judge_tokens`
