@@ -9,7 +9,6 @@ use crate::forward::stream::Stream;
 use crate::model::Model;
 use crate::model::weights::new_layer::NewLayer;
 use crate::model::weights::storage::Storage;
-use crate::plan::Operator;
 use crate::protocol::events::{Observer, Stage};
 use crate::protocol::options::TextOptions;
 use crate::protocol::text::TextReport;
@@ -74,8 +73,8 @@ impl HeldOut {
         Ok(Self { sequences, text, stream, scores, seen })
     }
 
-    /// Checks before any layer runs that models of `operator` can be judged on the text of `options` after
-    /// calibration on `calibration`.
+    /// Checks before any layer runs that models can be judged on the text of `options` after calibration on `calibration`,
+    /// to which they are fitted if `is_fitted`.
     ///
     /// # Errors
     /// Those of [`sequences`] and [`check_judges`](HeldOut::check_judges).
@@ -83,19 +82,19 @@ impl HeldOut {
         model: &Model,
         options: &TextOptions,
         calibration: &Sequences,
-        operator: Operator,
+        is_fitted: bool,
     ) -> Result<()> {
         let (sequences, text) = sequences(model, options)?;
-        check_seen(overlap(calibration, &sequences), &text.name, operator)
+        check_seen(overlap(calibration, &sequences), &text.name, is_fitted)
     }
 
-    /// Checks that a model of `operator` would not be judged on text to which it was fitted.
+    /// Checks that a model, which is fitted to the calibration text if `is_fitted`, would not be judged on text to which it was
+    /// fitted.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `operator` fits to activations and more than 1 % of the text was seen in
-    /// calibration.
-    pub fn check_judges(&self, operator: Operator) -> Result<()> {
-        check_seen(self.seen, &self.text.name, operator)
+    /// [`Error::Usage`] if the model is fitted and more than 1 % of the text was seen in calibration.
+    pub fn check_judges(&self, is_fitted: bool) -> Result<()> {
+        check_seen(self.seen, &self.text.name, is_fitted)
     }
 }
 
@@ -107,8 +106,8 @@ async fn original_on(context: &Context<'_>) -> Result<(Stream, Scores)> {
     Ok((stream, scores))
 }
 
-fn check_seen(seen: f64, name: &str, operator: Operator) -> Result<()> {
-    if seen <= MOST_SEEN || !operator.needs_activations() {
+fn check_seen(seen: f64, name: &str, is_fitted: bool) -> Result<()> {
+    if seen <= MOST_SEEN || !is_fitted {
         return Ok(());
     }
     Err(Error::Usage(format!(

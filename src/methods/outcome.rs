@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::experts;
 use super::kept::rounds::{Rounds, key};
 use super::operators::{build, kept_groups};
-use super::quantise::{Finished, finished, quantised};
+use super::quantise::{Chosen, Finished, finished, quantised};
 use super::selection::Selector;
 use super::walk::span::Built;
 use crate::Result;
@@ -156,6 +156,9 @@ async fn measure_steps(
 
 /// Builds the layers of `plan` and measures them on `judge`, or without a `judge` on the calibration text of
 /// `calibration`. Steps are measured without importances, the last is measured again with them.
+///
+/// Blocks that are rounded by what their inputs are on the calibration text stay so if the model is better with them on
+/// `judge`. Without a `judge`, they stay: the text that they were rounded by would not be impartial.
 async fn finish(
     calibration: &Reference<'_>,
     resources: &Resources<'_>,
@@ -168,27 +171,40 @@ async fn finish(
     let Built { layers, remarks } = build(context, resources, &plan, calibration.unchanged()).await?;
     warnings.extend(remarks);
     warnings.extend(resources.remarks());
-    let Finished { layers, importances, is_quantised, remarks } =
-        finished(context, resources, layers).await?;
-    warnings.extend(remarks);
+    let finished = finished(context, resources, layers).await?;
     // Steps were measured with all experts, and with weights that were rounded to the nearest.
+    let Finished { importances, is_quantised, .. } = &finished;
     let as_measured = plan.kept_experts.is_empty() && importances.is_none() && !is_quantised;
     let last = plan.steps.last().filter(|_| as_measured);
     let last = last.and_then(|step| Some((step.quality()?, step.dropped?)));
-    let Judged { merged, dropped, perplexity, kl_by_sequence } = match (last, judge) {
+    let (chosen, judged) = match (last, judge) {
         (Some((merged, dropped)), None) => {
-            Judged { merged, dropped, perplexity: calibration.perplexity(), kl_by_sequence: Vec::new() }
+            let perplexity = calibration.perplexity();
+            (finished.by_inputs(), Judged { merged, dropped, perplexity, kl_by_sequence: Vec::new() })
         }
-        (_, None) => judged(calibration, (context, resources), &plan, &layers).await?,
+        (_, None) => {
+            let chosen = finished.by_inputs();
+            let judged = judged(calibration, (context, resources), &plan, &chosen).await?;
+            (chosen, judged)
+        }
         (_, Some(judge)) => {
             let judging = Context { sequences: &judge.sequences, ..*context };
             let reference =
                 Reference::new(&judging, calibration.output(), &judge.stream, &judge.scores).await?;
-            judged(&reference, (context, resources), &plan, &layers).await?
+            let chosen = finished.better(&reference).await?;
+            let judged = judged(&reference, (context, resources), &plan, &chosen).await?;
+            (chosen, judged)
         }
     };
-    let has_all = plan.kept_experts.is_empty();
-    if let Some(step) = plan.steps.last_mut().filter(|_| has_all) {
+    let Judged { merged, dropped, perplexity, kl_by_sequence } = judged;
+    let Chosen { layers, importances, remarks, .. } = chosen;
+    warnings.extend(remarks);
+    // Steps that were measured on the calibration text stay comparable with each other.
+    let is_apart = judge.is_some() && !plan.operator.needs_activations();
+    let is_told = plan.kept_experts.is_empty();
+    if let Some(step) =
+        plan.steps.last_mut().filter(|step| is_told && !(is_apart && step.quality().is_some()))
+    {
         step.set_quality(merged, dropped);
     }
     if merged.collapsed {
@@ -214,32 +230,38 @@ struct Judged {
     kl_by_sequence: Vec<f64>,
 }
 
-/// Measures the model of `layers`, and the model from which the absorbed layers of `plan` are dropped instead. Both are rounded by what their inputs are on the text of
-/// `calibration`, if they are.
+/// Measures the model of the layers `chosen`, and the model from which the absorbed layers of `plan` are dropped instead.
+/// Both are rounded by what their inputs are on the text of `calibration`, if the first is.
 async fn judged(
     reference: &Reference<'_>,
     (calibration, resources): (&Context<'_>, &Resources<'_>),
     plan: &MergePlan,
-    layers: &[NewLayer],
+    chosen: &Chosen,
 ) -> Result<Judged> {
-    let layers = layers.to_vec();
-    let (merged, dropped) = match plan.operator {
-        _ if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() => {
-            (reference.scores_of(layers).await?, None)
+    let layers = chosen.layers.clone();
+    let (merged, dropped) = if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() {
+        let scores = match &chosen.scores {
+            Some(scores) => scores.clone(),
+            None => reference.scores_of(layers).await?,
+        };
+        (scores, None)
+    } else {
+        let mut kept = kept_layers(plan, &reference.context().model.config)?;
+        if reference.context().storage.changes(reference.context().model) {
+            // Both models are encoded by the same importances.
+            let pairs = kept.into_iter().zip(&layers);
+            let alike =
+                |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
+            kept = pairs.map(alike).collect();
         }
-        _ => {
-            let mut kept = kept_layers(plan, &reference.context().model.config)?;
-            if reference.context().storage.changes(reference.context().model) {
-                // Both models are encoded by the same importances.
-                let pairs = kept.into_iter().zip(&layers);
-                let alike =
-                    |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
-                kept = pairs.map(alike).collect();
-            }
-            let kept = quantised(calibration, resources, kept).await?.layers;
-            let [merged, dropped] = reference.scores_of_all([layers, kept]).await?;
-            (merged, Some(dropped))
+        if chosen.is_quantised {
+            kept = quantised(calibration, resources, kept).await?.layers;
         }
+        let [merged, dropped] = match &chosen.scores {
+            Some(merged) => [merged.clone(), reference.scores_of(kept).await?],
+            None => reference.scores_of_all([layers, kept]).await?,
+        };
+        (merged, Some(dropped))
     };
     let perplexity = reference.perplexity();
     let quality = |scores: &Scores| Quality::compressed(scores, perplexity);

@@ -12,7 +12,8 @@ use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::fingerprint::Fnv;
 use crate::model::open::TensorEntry;
-use crate::model::weights::file_type::FileType;
+use crate::model::tensors::TensorId;
+use crate::model::weights::file_type::{FileType, Place};
 use crate::model::weights::storage::{Requantise, Rounding, Storage};
 use crate::plan::METHODS;
 use crate::{Error, Result};
@@ -241,8 +242,9 @@ pub struct WriteOptions {
     /// its type. `None` packs nothing anew. Not beside [`dtype`](Self::dtype).
     #[serde(with = "pack", skip_serializing_if = "Option::is_none")]
     pub pack: Option<PackedType>,
-    /// How weights are rounded to the grids of [`pack`](Self::pack); `None` for what
-    /// [`usual_rounding`](Self::usual_rounding) says, or to the nearest without a calibration text.
+    /// How weights are rounded to the grids of [`pack`](Self::pack), where `None` is what
+    /// [`usual_rounding`](Self::usual_rounding) says, or to the nearest without a calibration text; or to those of the blocks of
+    /// [`dtype`](Self::dtype), where `None` is to the nearest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding: Option<Rounding>,
     /// Most bytes of tensor data in a shard.
@@ -283,7 +285,8 @@ impl WriteOptions {
     }
 
     fn rounding(&self) -> Rounding {
-        self.pack.map_or(Rounding::Nearest, |pack| self.rounding.unwrap_or(Self::usual_rounding(pack)))
+        let usual = self.pack.map_or(Rounding::Nearest, Self::usual_rounding);
+        self.rounding.unwrap_or(usual)
     }
 
     /// Returns the file type of the whole model; `None` if at least the copied tensors keep their types.
@@ -291,20 +294,14 @@ impl WriteOptions {
         self.dtype.filter(|_| self.requantise == Requantise::All)
     }
 
-    /// Checks that the files of `model` can hold the element type.
+    /// Checks that the files of `model` can hold the element type, and that matrices are rounded where that is asked for.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a quantised type in a file of the other kind, and for one that does not fit a tensor, which is
-    /// named.
+    /// [`Error::Usage`] for a quantised type in a file of the other kind, for one that does not fit a tensor, which is
+    /// named, and for a way of rounding that is not for the type.
     pub fn check(&self, model: &Model) -> Result<()> {
         if let Some(pack) = self.pack {
             return self.check_packed(model, pack);
-        }
-        if let Some(rounding) = self.rounding {
-            return Err(Error::Usage(format!(
-                "rounding {rounding} is of matrices that are packed, and none are: choose the type int4 or int8 too, or \
-                 leave the rounding out"
-            )));
         }
         if self.requantise == Requantise::Computed && self.dtype.is_some() && model.config.packing.is_some() {
             return Err(Error::Usage(
@@ -314,7 +311,13 @@ impl WriteOptions {
             ));
         }
         let Some(name) = self.dtype.filter(|dtype| matches!(dtype.element(), Element::Block(_))) else {
-            return Ok(());
+            return match self.rounding {
+                None => Ok(()),
+                Some(rounding) => Err(Error::Usage(format!(
+                    "rounding {rounding} is of matrices that are stored in fewer bits, and none are: choose the type int4 or \
+                     int8 for a directory, or q4_k or another type of GGUF files, or leave the rounding out"
+                ))),
+            };
         };
         if self.storage(model).container == Container::Safetensors {
             return Err(Error::Usage(format!(
@@ -322,7 +325,47 @@ impl WriteOptions {
                  choose f16, bf16 or f32"
             )));
         }
-        Ok(())
+        match self.rounding {
+            Some(rounding @ (Rounding::Awq | Rounding::SmoothQuant)) => Err(Error::Usage(format!(
+                "rounding {rounding} is not for {name}; choose {} or {}, or leave the rounding out",
+                Rounding::Nearest,
+                Rounding::Gptq
+            ))),
+            _ => self.check_rounded(model, true),
+        }
+    }
+
+    /// Checks that blocks of `model` would be rounded if they are to be, in a plan that computes layers if it `computes`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if none would be.
+    pub fn check_rounded(&self, model: &Model, computes: bool) -> Result<()> {
+        let storage = self.storage(model);
+        if !storage.rounds_blocks() {
+            return Ok(());
+        }
+        let places = match storage.goes_by_place() {
+            true => Place::of_all(&model.config, &model.config.layers),
+            false => vec![Place::default()],
+        };
+        let is_encoded = |entry: &TensorEntry| {
+            places.iter().any(|place| {
+                let of = |computed| storage.element(model, entry.id, entry.element, computed, *place);
+                let is_block = |element| matches!(element, Element::Block(_));
+                is_block(of(false)) && of(false) != entry.element || computes && is_block(of(true))
+            })
+        };
+        let is_rounded = |entry: &TensorEntry| {
+            matches!(entry.id, TensorId::Layer(_, role) if role.is_projection()) && is_encoded(entry)
+        };
+        match model.tensors().iter().any(is_rounded) {
+            true => Ok(()),
+            false => Err(Error::Usage(format!(
+                "rounding {} would round nothing: no projection of attention or of an MLP is encoded anew; choose another \
+                 type, or leave the rounding out",
+                storage.rounding
+            ))),
+        }
     }
 
     fn check_packed(&self, model: &Model, pack: PackedType) -> Result<()> {

@@ -11,9 +11,10 @@ use crate::{Error, Result};
 /// sentences.
 ///
 /// # Errors
-/// [`Error::Usage`] if nothing of the model would change; [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts;
+/// [`Error::Usage`] if nothing of the model would change, or nothing would be rounded that shall be; [`Error::Unsupported`] if no such layers can go, or if the files cannot hold what the operator makes of experts;
 /// those of [`layers_apart`].
 pub fn bound(model: &Model, output: &WriteOptions, options: &mut PlanOptions) -> Result<Vec<String>> {
+    output.check_rounded(model, !options.keeps_layers() && options.operator != Operator::Drop)?;
     if options.keeps_layers() {
         let storage = output.storage(model);
         let changes = storage.container != model.container() || storage.changes(model);
@@ -110,9 +111,12 @@ fn check_averages(model: &Model, output: &WriteOptions, operator: Operator) -> R
 /// layers, where files demand equal distances.
 ///
 /// # Errors
-/// [`Error::Unsupported`], naming the nearest sets of layers that can go, or the types of files that can hold averages.
+/// [`Error::Unsupported`], naming the nearest sets of layers that can go, or the types of files that can hold averages;
+/// [`Error::Usage`] if nothing would be rounded that shall be.
 pub fn check_plan(model: &Model, output: &WriteOptions, plan: &MergePlan) -> Result<()> {
-    if plan.groups.iter().any(|group| group.len() > 1) {
+    let merges = plan.groups.iter().any(|group| group.len() > 1);
+    output.check_rounded(model, merges && plan.operator != Operator::Drop)?;
+    if merges {
         check_averages(model, output, plan.operator)?;
     }
     let parts = periodic_parts(model, output);

@@ -66,7 +66,7 @@ async fn point(
     let part = Context { sequences: &sequences, ..*context };
     let stream = Stream::open(&part, NewLayer::originals(context.model)).await?;
     let built = build(&part, resources, plan, &stream).await?;
-    let layers = finished(&part, resources, built.layers).await?.layers;
+    let layers = finished(&part, resources, built.layers).await?.better(reference).await?.layers;
     let scores = reference.scores_of(layers).await?;
     Ok(CalibrationPoint {
         sequences: sequences.count(),

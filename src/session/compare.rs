@@ -10,7 +10,7 @@ use crate::forward::context::Context;
 use crate::methods::Resources;
 use crate::methods::operators::build;
 use crate::methods::operators::{kept_groups, supports};
-use crate::methods::quantise::{Finished, finished};
+use crate::methods::quantise::{Chosen, finished};
 use crate::methods::selection::Selector;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
@@ -85,7 +85,7 @@ async fn in_type(
         let start = Instant::now();
         let layers = NewLayer::originals(model);
         let bytes = planned_bytes(model, &layers, output)?;
-        let layers = finished(context, resources, layers).await?.layers;
+        let layers = finished(context, resources, layers).await?.better(&reference).await?.layers;
         let scores = reference.scores_of(layers).await?;
         comparing.originals.push(StoredOriginal {
             dtype: output.dtype,
@@ -103,10 +103,11 @@ async fn in_type(
             let mut row = CompareRow::new(method, remove, model.config.n_layers - remove);
             row.dtype = output.dtype;
             let start = Instant::now();
-            let measured = match held_out.check_judges(method.operator) {
-                Ok(()) => measure(&mut plans, method, remove, options.seed, &reference, &mut row).await,
-                refused => refused,
-            };
+            let measured =
+                match held_out.check_judges(method.operator.needs_activations() || storage.rounds_blocks()) {
+                    Ok(()) => measure(&mut plans, method, remove, options.seed, &reference, &mut row).await,
+                    refused => refused,
+                };
             row.seconds = start.elapsed().as_secs_f64();
             match measured {
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
@@ -163,7 +164,8 @@ async fn measure(
     let built = build(context, resources, &plan, calibration.unchanged()).await?;
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, output)?;
-    let Finished { layers, remarks, .. } = finished(context, resources, built.layers).await?;
+    let finished = finished(context, resources, built.layers).await?;
+    let Chosen { layers, remarks, .. } = finished.better(reference).await?;
     row.warnings.extend(remarks);
     let config = &context.model.config;
     let less = (config.parameters_per_layer() + config.input_parameters()) * plan.steps.len() as u64;

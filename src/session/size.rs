@@ -64,7 +64,7 @@ impl Session {
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
-        let judge = self.judge(calibrated, options.operator, observer).await?;
+        let judge = self.judge(calibrated, options.operator, output, observer).await?;
         let found = best_of_size(
             &context,
             &resources,

@@ -7,7 +7,7 @@ use super::calibration_curve::calibration_curve;
 use super::compare::{Comparing, compare, methods};
 use super::{Calibrated, Planned, RunOptions, Session, before_similarity};
 use crate::evaluate::held_out::HeldOut;
-use crate::evaluate::reference::kept_layers;
+use crate::evaluate::reference::{Reference, kept_layers};
 use crate::files::parts::PartStore;
 use crate::files::sink::OutputFolder;
 use crate::forward::context::Context;
@@ -74,17 +74,29 @@ impl Session {
         check_groups(&self.model, output, &kept_groups(plan, &self.model.config))
     }
 
-    /// Checks, before any layer runs, that models of `operator` can be judged after a similarity stage with
-    /// `options`.
+    /// Returns whether models of `operator` that are stored as `output` says are fitted to the calibration text, and therefore
+    /// judged on that of [`judge_on`](Session::judge_on): because the operator fits, or because blocks are rounded by what
+    /// their inputs are.
+    pub fn is_fitted(&self, operator: Operator, output: &WriteOptions) -> bool {
+        operator.needs_activations() || output.storage(&self.model).rounds_blocks()
+    }
+
+    /// Checks, before any layer runs, that models of `operator` that are stored as `output` says can be judged after a
+    /// similarity stage with `options`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for sequences that are not possible, or if the operator fits and calibration would see
+    /// [`Error::Usage`] for sequences that are not possible, or if the model is fitted and calibration would see
     /// more than 1 % of the text of [`judge_on`](Session::judge_on); [`Error::Limit`] if a text does not fill a
     /// sequence or is larger than 64 MiB.
-    pub fn check_texts(&self, options: &CalibrationOptions, operator: Operator) -> Result<()> {
+    pub fn check_texts(
+        &self,
+        options: &CalibrationOptions,
+        operator: Operator,
+        output: &WriteOptions,
+    ) -> Result<()> {
         let (calibration, _) = sequences(&self.model, &options.text_options())?;
-        match operator.needs_activations() {
-            true => HeldOut::check(&self.model, &self.judge_on, &calibration, operator),
+        match self.is_fitted(operator, output) {
+            true => HeldOut::check(&self.model, &self.judge_on, &calibration, true),
             false => Ok(()),
         }
     }
@@ -105,7 +117,7 @@ impl Session {
     }
 
     /// Makes a plan and measures its model, after [`similarity`](Session::similarity). Nothing is written.
-    /// Models whose operator fits to activations are measured on the text of [`judge_on`](Session::judge_on),
+    /// Models that are [fitted](Session::is_fitted) are measured on the text of [`judge_on`](Session::judge_on),
     /// others on the calibration text.
     ///
     /// # Errors
@@ -131,7 +143,7 @@ impl Session {
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
-        let judge = self.judge(calibrated, options.operator, observer).await?;
+        let judge = self.judge(calibrated, options.operator, output, observer).await?;
         let mut outcome =
             make_plan(&context, &resources, &options, output, calibrated.baseline(), judge.as_ref()).await?;
         outcome.warnings.extend(notes);
@@ -162,7 +174,7 @@ impl Session {
         let context = self.context(calibrated, output, observer);
         let kept = keeping(store, &context).await?;
         let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
-        let judge = self.judge(calibrated, plan.operator, observer).await?;
+        let judge = self.judge(calibrated, plan.operator, output, observer).await?;
         let mut outcome = measure_plan(
             &context,
             &resources,
@@ -253,7 +265,8 @@ impl Session {
     ) -> Result<Vec<CalibrationPoint>> {
         let calibrated = self.calibrated()?;
         output.check(&self.model)?;
-        let Some(judge) = self.judge(calibrated, plan.operator, observer).await? else {
+        let judge = self.judge(calibrated, plan.operator, output, observer).await?;
+        let Some(judge) = judge.filter(|_| plan.operator.needs_activations()) else {
             return Err(Error::Usage(format!(
                 "operator {} is not fitted to text, so that more of it changes nothing",
                 plan.operator
@@ -289,19 +302,20 @@ impl Session {
         HeldOut::run(&self.model, &self.accelerator, text, &calibrated.sequences, observer).await
     }
 
-    /// Runs the original on the text on which models of `operator` are judged; `None` if that is the
-    /// calibration text.
+    /// Runs the original on the text on which models of `operator` that are stored as `output` says are judged; `None` if that
+    /// is the calibration text.
     pub(super) async fn judge(
         &self,
         calibrated: &Calibrated,
         operator: Operator,
+        output: &WriteOptions,
         observer: &dyn Observer,
     ) -> Result<Option<HeldOut>> {
-        if !operator.needs_activations() {
+        if !self.is_fitted(operator, output) {
             return Ok(None);
         }
         let held_out = self.held_out(calibrated, &self.judge_on, observer).await?;
-        held_out.check_judges(operator)?;
+        held_out.check_judges(true)?;
         Ok(Some(held_out))
     }
 
@@ -378,7 +392,7 @@ impl Session {
             return match (&self.calibrated, options.rounding) {
                 (Some(calibrated), _) => {
                     let context = self.context(calibrated, options, observer);
-                    Ok(finished(&context, &self.resources(options), layers).await?.layers)
+                    self.chosen(&context, &self.resources(options), plan.operator, options, layers).await
                 }
                 (None, Some(rounding)) if rounding != Rounding::Nearest => Err(before_similarity()),
                 // A plan from elsewhere can be carried out without a calibration text, and then without importances and
@@ -390,7 +404,28 @@ impl Session {
         let context = self.context(calibrated, options, observer);
         let resources = self.resources(options);
         let built = build(&context, &resources, plan, &calibrated.stream).await?;
-        Ok(finished(&context, &resources, built.layers).await?.layers)
+        self.chosen(&context, &resources, plan.operator, options, built.layers).await
+    }
+
+    /// Makes `layers`, which `operator` made on the calibration text of `context`, as they will be stored as `output` says.
+    async fn chosen(
+        &self,
+        context: &Context<'_>,
+        resources: &Resources<'_>,
+        operator: Operator,
+        output: &WriteOptions,
+        layers: Vec<NewLayer>,
+    ) -> Result<Vec<NewLayer>> {
+        let finished = finished(context, resources, layers).await?;
+        if finished.rounded.is_none() {
+            return Ok(finished.by_inputs().layers);
+        }
+        let Some(judge) = self.judge(self.calibrated()?, operator, output, context.observer).await? else {
+            return Ok(finished.by_inputs().layers);
+        };
+        let judging = Context { sequences: &judge.sequences, ..*context };
+        let reference = Reference::new(&judging, output, &judge.stream, &judge.scores).await?;
+        Ok(finished.better(&reference).await?.layers)
     }
 
     /// Writes the model of `plan`, with its recipe and a model card, into `folder`.

@@ -159,11 +159,13 @@ fn quality_table(card: &mut String, recipe: &Recipe, report: &PlanReport) {
             Selection::Tail | Selection::Reverse | Selection::Random | Selection::Hand
         )
     };
-    let what = if report.plan.operator.needs_activations() {
+    let is_fitted = report.plan.operator.needs_activations();
+    let what = if is_fitted || recipe.judged_on.is_some() {
         format!(
             ", a text that nothing was chosen by or fitted to. {} {} ({} sequences of {} tokens)",
             match (report.layers.before == report.layers.after, report.experts.is_empty()) {
-                (false, _) => "The model was fitted to",
+                (false, _) if is_fitted => "The model was fitted to",
+                (false, _) => "Its matrices were rounded by what they read of",
                 (true, false) => "Experts were chosen on",
                 (true, true) => "The importances of columns were collected on",
             },

@@ -107,6 +107,15 @@ test('every type that can be asked for', async () => {
   }
 })
 
+test('blocks that are rounded by what their inputs are', async () => {
+  for (const [type, method] of [['q4_0', 'mka'], ['q4_k', 'laminate'], ['q3_k_m', 'laminate'], ['iq4_nl', 'shortgpt']]) {
+    const file = join(folder, `rounded-${type}.gguf`)
+    const report = laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--rounding', 'gptq', '--samples', 32, '--eval-samples', 16, '--method', method, '--out', file)
+    assert.ok(report.warnings.some(warning => warning.startsWith('Rounded by gptq')), report.warnings.join(' '))
+    await check(file, 5, 0.06)
+  }
+})
+
 test('the best of a size, whose types were chosen part by part', async () => {
   const file = join(folder, 'sized.gguf')
   const size = 380_000

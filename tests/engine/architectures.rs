@@ -216,7 +216,7 @@ pub fn written(model: Model, method: &str, output: &WriteOptions) -> laminate::R
     let judged = TextOptions { samples: 8, tokens: 16, ..TextOptions::default() };
     session.judge_on(judged.clone());
     let options = Method::named(method)?.options(1, 0);
-    let fitted = options.operator.needs_activations();
+    let fitted = session.is_fitted(options.operator, output);
     let report = run(session.plan(&options, output, &Silent))?;
     let mut folder = MemoryFolder::default();
     run(session.write(&report.plan, output, &mut folder, &Silent))?;

@@ -328,7 +328,7 @@ async fn compress(
         false => arguments.out.clone(),
     };
     if !writes_itself {
-        session.check_texts(&options, operator)?;
+        session.check_texts(&options, operator, &output)?;
     }
     let mut folder = match arguments.writes_gguf() {
         true => DirectoryFolder::beside(&target)?,
@@ -340,7 +340,7 @@ async fn compress(
         if let Some(recipe) = recipe {
             recipe.check_text(&options.text_options())?;
         }
-        session.check_texts(&options, operator)?;
+        session.check_texts(&options, operator, &output)?;
     }
     let next = match &goal {
         Goal::Repeat(_) => None,
@@ -354,7 +354,7 @@ async fn compress(
             Next::Size(..) => session.estimate_size(&options, plan, &output).await?,
             _ => session.estimate_plan(&options, plan, &output).await?,
         };
-        let judged = if operator.needs_activations() { judging } else { options.text_options() };
+        let judged = if session.is_fitted(operator, &output) { judging } else { options.text_options() };
         foretell(&session, &options, limited, Some((&needed, &judged)), &watch).await?;
     }
     compare_layers(&mut session, &options, calibration, &watch).await?;

@@ -32,14 +32,21 @@ pub(super) fn decode_iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
 }
 
 pub(super) fn decode_iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
+    let groups = field::<8, 128, _>(block).as_chunks().0.iter().zip(scales_of_iq4_xs(block));
+    for ((codes, scale), out) in groups.zip(out.as_chunks_mut().0) {
+        look_up(scale, &IQ4, codes, out);
+    }
+}
+
+/// Returns the scales of the groups of a block of IQ4_XS.
+pub(super) fn scales_of_iq4_xs(block: &[u8; 136]) -> [f32; 8] {
     let d = half_at::<0, _>(block);
     let high = u16::from_le_bytes(*field::<2, 2, _>(block));
     let low = u32::from_le_bytes(*field::<4, 4, _>(block));
-    let groups = field::<8, 128, _>(block).as_chunks().0;
-    for (g, (codes, out)) in groups.iter().zip(out.as_chunks_mut().0).enumerate() {
+    std::array::from_fn(|g| {
         let scale = (low >> (4 * g)) as u8 & 15 | ((high >> (2 * g)) as u8 & 3) << 4;
-        look_up(d * (f32::from(scale) - 32.0), &IQ4, codes, out);
-    }
+        d * (f32::from(scale) - 32.0)
+    })
 }
 
 pub(super) fn decode_mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {

@@ -6,6 +6,7 @@
 
 mod encode;
 mod fields;
+pub mod grid;
 mod k_decode;
 mod k_encode;
 mod k_layout;

@@ -57,7 +57,8 @@ fn scale_and_shift(d: f32, m: f32, codes: &[u8; 32], out: &mut [f32; 32]) {
     }
 }
 
-fn five_bits(fifth: &[u8; 4], low: &[u8; 16]) -> [u8; 32] {
+/// Returns the codes of which `low` has four bits and `fifth` the fifth.
+pub(super) fn five_bits(fifth: &[u8; 4], low: &[u8; 16]) -> [u8; 32] {
     let fifth = u32::from_le_bytes(*fifth);
     let mut codes = nibbles(low);
     // A mask and a comparison replace a shift by j, because SSE2 cannot shift lanes by different counts.
@@ -67,7 +68,8 @@ fn five_bits(fifth: &[u8; 4], low: &[u8; 16]) -> [u8; 32] {
     codes
 }
 
-fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+/// Returns the fifth bits of codes, as [`five_bits`] reads them.
+pub(super) fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     codes.iter().rev().fold(0u32, |bits, code| bits << 1 | u32::from(code >> 4)).to_le_bytes()
 }
 

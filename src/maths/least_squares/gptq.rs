@@ -40,7 +40,7 @@ use crate::{Error, Result};
 const DAMPING: f64 = 0.01;
 
 /// Rows that are rounded together, so that the factor is read once for all of them.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// Columns that are rounded before those after them are told by a product.
 const BLOCK: usize = 128;
@@ -92,7 +92,7 @@ impl Curvature {
     }
 
     /// Computes `|U'd|^2` of each row `d` of `changes` `[rows, columns]`, row-major.
-    fn costs(&self, changes: &[f32]) -> Result<Vec<f64>> {
+    pub(super) fn costs(&self, changes: &[f32]) -> Result<Vec<f64>> {
         let n = self.columns();
         let rows = changes.len() / n.max(1);
         let mut products = Matrix::<f32>::zeros(n, rows)?;
@@ -138,7 +138,7 @@ pub fn gptq(
             return Err(Error::internal("a Gram matrix has another width than the weights"));
         }
         let nearest = round_to_nearest(scheme, element, columns, &weights)?;
-        let (compensated, costs) = compensated(scheme, element, &weights, curvature)?;
+        let (compensated, costs) = on_scheme(scheme, element, &weights, curvature)?;
         let changes: Vec<f32> =
             weights.iter().zip(numbers(scheme, columns, &nearest)).map(|(w, q)| w - q).collect();
         let are_better: Vec<bool> =
@@ -158,17 +158,33 @@ fn numbers(scheme: Scheme, columns: usize, rounded: &Rounded) -> impl Iterator<I
     })
 }
 
-/// Rounds some rows, column by column. Returns what each row costs, too.
-fn compensated(
-    scheme: Scheme,
-    element: Element,
+/// Rows that are rounded column by column.
+pub(super) struct Compensated<G> {
+    /// Grids that were found, for each group those of all rows.
+    pub grids: Vec<Vec<G>>,
+    /// Codes `[rows, columns]`.
+    pub codes: Vec<u8>,
+    /// What each row costs.
+    pub costs: Vec<f64>,
+}
+
+/// Rounds some rows, column by column. `find` returns the grid of a group of a row, given the number of the row and the
+/// weights of the group as they are when its first column is reached; `round` returns the code and the number of a weight
+/// on that grid, given its column.
+///
+/// # Errors
+/// Those of `find` and `round`; [`Error::Limit`] if there is no memory.
+pub(super) fn compensated<G>(
     weights: &[f32],
+    group: usize,
     curvature: &Curvature,
-) -> Result<(Rounded, Vec<f64>)> {
+    find: impl Fn(usize, &[f32]) -> Result<G>,
+    round: impl Fn(&G, usize, f32) -> Result<(u8, f32)>,
+) -> Result<Compensated<G>> {
     let columns = curvature.columns();
     let rows = weights.len() / columns.max(1);
-    let group = scheme.group.unwrap_or(columns).max(1);
-    let mut grids = Vec::with_capacity(rows * scheme.groups(columns));
+    let group = group.max(1);
+    let mut grids = Vec::with_capacity(columns.div_ceil(group));
     let mut codes = vec![0; rows * columns];
     let mut costs = vec![0.0; rows];
     // What rounding has changed so far, a row after the other.
@@ -177,9 +193,9 @@ fn compensated(
         let end = (start + group).min(columns);
         let of_group = curvature.told(&changes, 0, start, end)?;
         let mut own = Vec::with_capacity(rows);
-        for (weights, told) in weights.chunks(columns).zip(of_group.columns()) {
+        for (row, (weights, told)) in weights.chunks(columns).zip(of_group.columns()).enumerate() {
             let weights = weights.get(start..end).or_internal("a group is missing")?;
-            own.push(scheme.best_scale(element, &curvature.expected(start, weights, told)?)?);
+            own.push(find(row, &curvature.expected(start, weights, told)?)?);
         }
         for first in (start..end).step_by(BLOCK) {
             let last = (first + BLOCK).min(end);
@@ -197,8 +213,7 @@ fn compensated(
                     let told = before + within + done.0.iter().zip(done.1).map(|(d, u)| d * u).sum::<f32>();
                     let weight = weights.get(i).or_internal("a weight is missing")?;
                     let target = weight + told / corner;
-                    let code = scheme.code(target, grid.0, grid.1);
-                    let number = scheme.number_of(code, grid.0, grid.1);
+                    let (code, number) = round(grid, i, target)?;
                     *codes.get_mut(i).or_internal("a code is missing")? = code;
                     *changes.get_mut(i).or_internal("a change is missing")? = weight - number;
                     *cost += f64::from(corner * (target - number)).powi(2);
@@ -207,6 +222,28 @@ fn compensated(
         }
         grids.push(own);
     }
+    Ok(Compensated { grids, codes, costs })
+}
+
+/// Rounds some rows to the grid of `scheme`, whose scales are found as groups are reached. Returns what each row costs, too.
+fn on_scheme(
+    scheme: Scheme,
+    element: Element,
+    weights: &[f32],
+    curvature: &Curvature,
+) -> Result<(Rounded, Vec<f64>)> {
+    let columns = curvature.columns();
+    let rows = weights.len() / columns.max(1);
+    let Compensated { grids, codes, costs } = compensated(
+        weights,
+        scheme.group.unwrap_or(columns),
+        curvature,
+        |_, weights| scheme.best_scale(element, weights),
+        |(scale, zero), _, target| {
+            let code = scheme.code(target, *scale, *zero);
+            Ok((code, scheme.number_of(code, *scale, *zero)))
+        },
+    )?;
     // Of each row the groups one after the other.
     let in_rows = (0..rows).flat_map(|row| grids.iter().filter_map(move |of_group| of_group.get(row)));
     let (scales, zeros) = in_rows.copied().unzip();
@@ -271,11 +308,11 @@ fn chosen(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::format::packed::Layout;
 
-    fn draws(seed: u64) -> impl FnMut() -> f32 {
+    pub fn draws(seed: u64) -> impl FnMut() -> f32 {
         let mut state = seed;
         move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -284,7 +321,7 @@ mod tests {
     }
 
     /// Weights, and the Gram matrix of correlated inputs with their number of columns.
-    fn problem(seed: u64, rows: usize, columns: usize) -> (Vec<f32>, Normal) {
+    pub fn problem(seed: u64, rows: usize, columns: usize) -> (Vec<f32>, Normal) {
         let mut draw = draws(seed);
         let weights = (0..rows * columns).map(|_| draw()).collect();
         let mut gram = Normal::new(columns, 0).unwrap();
@@ -329,7 +366,7 @@ mod tests {
     }
 
     /// Inverse by Gauss and Jordan.
-    fn inverse_of(mut a: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    pub fn inverse_of(mut a: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
         let n = a.len();
         for (i, row) in a.iter_mut().enumerate() {
             row.extend((0..n).map(|j| f64::from(u8::from(i == j))));
@@ -389,7 +426,7 @@ mod tests {
                 let (rows, columns) = (5, 32);
                 let (weights, gram) = problem(seed, rows, columns);
                 let curvature = Curvature::of(gram.clone()).unwrap();
-                let (ours, costs) = compensated(scheme, Element::F32, &weights, &curvature).unwrap();
+                let (ours, costs) = on_scheme(scheme, Element::F32, &weights, &curvature).unwrap();
                 let theirs = naive(scheme, columns, &weights, &gram);
                 let differ = ours.codes.iter().zip(&theirs).filter(|(a, b)| a != b).count();
                 // A weight may lie halfway between two codes, and changes those that follow it.
@@ -414,7 +451,7 @@ mod tests {
             let scheme = Scheme { layout: Layout::Rows, bits: 4, group, symmetric: true };
             let (weights, gram) = problem(7, rows, columns);
             let curvature = Curvature::of(gram.clone()).unwrap();
-            let ours = compensated(scheme, Element::F32, &weights, &curvature).unwrap().0;
+            let ours = on_scheme(scheme, Element::F32, &weights, &curvature).unwrap().0;
             let theirs = naive(scheme, columns, &weights, &gram);
             let differ = ours.codes.iter().zip(&theirs).filter(|(a, b)| a != b).count();
             assert!(differ * 50 <= theirs.len(), "{group:?}: {differ} of {}", theirs.len());
@@ -450,7 +487,7 @@ mod tests {
             gram.add(&x, &[], &[1.0]).unwrap();
         }
         let curvature = Curvature::of(gram.clone()).unwrap();
-        let ours = compensated(scheme, Element::F32, &weights, &curvature).unwrap().0;
+        let ours = on_scheme(scheme, Element::F32, &weights, &curvature).unwrap().0;
         let theirs = naive(scheme, columns, &weights, &gram);
         let differ = ours.codes.iter().zip(&theirs).filter(|(a, b)| a != b).count();
         assert!(differ * 50 <= theirs.len(), "{differ} of {}", theirs.len());

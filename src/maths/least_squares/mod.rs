@@ -15,8 +15,8 @@
 //! and [`leverage_keep`] rank in `f64`, since a rank has no tolerance; [`eliminate`](eliminate()) and
 //! [`ridge`](ridge()) compute in `f32` with a fallback to `f64`.
 //!
-//! [`gptq`](gptq()) rounds a projection to a grid such that its products with given inputs change little;
-//! [`awq_candidates`] and [`awq_round`] scale its columns first.
+//! [`gptq`](gptq()) rounds a projection to a grid such that its products with given inputs change little, [`gptq_blocks`]
+//! to those of quantisation blocks; [`awq_candidates`] and [`awq_round`] scale its columns first.
 //!
 //! Nothing here reads a file, touches a device or depends on the target.
 
@@ -24,6 +24,7 @@ mod awq;
 mod eliminate;
 mod factor;
 mod gptq;
+mod gptq_blocks;
 mod leverage;
 mod matrix;
 mod normal;
@@ -33,6 +34,7 @@ mod ridge;
 pub use awq::{CANDIDATES, LIMITS, Magnitudes, awq_candidates, awq_loss, awq_round};
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};
 pub use gptq::{Curvature, gptq};
+pub use gptq_blocks::gptq_blocks;
 pub use leverage::{Repair, leverage_bytes, leverage_keep};
 pub use normal::Normal;
 pub use ridge::{LAMBDAS, Refit, ridge, ridge_bytes, ridge_on_all};

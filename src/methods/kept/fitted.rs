@@ -21,6 +21,9 @@ use crate::{Error, Result};
 
 const PREFIX: &str = "fitted-";
 
+/// Begins the names of the tensors of a part that hold computed matrices as they were before they were encoded.
+const EXACT: &str = "exact ";
+
 /// Name of the tensor of a part that holds remarks, as JSON.
 const REMARKS: &str = "remarks";
 
@@ -86,7 +89,13 @@ impl KeptPlan {
         let named = |(role, stored): &'f (Role, Stored)| -> (String, &'f [u8]) {
             (title(*role, stored.element), &stored.bytes)
         };
-        let named: Vec<_> = fitted.layer.computed().iter().map(named).collect();
+        let exact = |tensor: &'f (Role, Stored)| {
+            let (title, bytes) = named(tensor);
+            (format!("{EXACT}{title}"), bytes)
+        };
+        let layer = &fitted.layer;
+        let named: Vec<_> =
+            layer.computed().iter().map(named).chain(layer.exact().iter().map(exact)).collect();
         let experts = fitted.layer.experts().map(serde_json::to_vec).transpose();
         let experts = experts.map_err(|e| Error::Format(e.to_string()))?;
         let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
@@ -120,17 +129,21 @@ async fn read(part: &Part, model: &Model, stays: NewLayer) -> Result<Fitted> {
     let layer = stays.mix().survivor()?;
     let remarks = serde_json::from_slice(&part.all_bytes(REMARKS).await?)
         .map_err(|_| damaged("its remarks cannot be read"))?;
-    let mut tensors = Vec::new();
-    for title in part.names().filter(|name| ![REMARKS, EXPERTS].contains(name)) {
+    let (mut tensors, mut exact) = (Vec::new(), Vec::new());
+    for name in part.names().filter(|name| ![REMARKS, EXPERTS].contains(name)) {
+        let (title, of_kind) = match name.strip_prefix(EXACT) {
+            Some(rest) => (rest, &mut exact),
+            None => (name, &mut tensors),
+        };
         let (role, element) = parse(title, model).ok_or_else(|| damaged("a tensor has a strange name"))?;
-        let bytes = part.all_bytes(title).await?;
+        let bytes = part.all_bytes(name).await?;
         let values = model.entry(TensorId::Layer(layer, role))?.values();
         if element.bytes(values) != Some(bytes.len() as u64) {
             return Err(damaged("a tensor has another shape"));
         }
-        tensors.push((role, Stored { element, bytes }));
+        of_kind.push((role, Stored { element, bytes }));
     }
-    let mut layer = stays.with_computed(tensors);
+    let mut layer = stays.with_computed(tensors).with_exact(exact);
     if part.names().any(|name| name == EXPERTS) {
         let experts = serde_json::from_slice(&part.all_bytes(EXPERTS).await?);
         layer = layer.with_experts(experts.map_err(|_| damaged("its experts cannot be read"))?);

@@ -92,6 +92,9 @@ impl KeptPlan {
         if let Some(scheme) = pack {
             hash.text(&format!("{scheme:?}, {rounding}"));
         }
+        if self.storage.get().rounds_blocks() {
+            hash.text(&rounding.to_string());
+        }
         Ok(hash)
     }
 

@@ -88,7 +88,7 @@ pub fn work(config: &Config, kind: LayerKind, inputs: &[Inputs], group: usize, f
 async fn scales(walk: &Walk<'_>, layer: &NewLayer, inputs: &Inputs, gathered: &Gathered) -> Result<Vec<f32>> {
     let Inputs { roles, columns } = inputs;
     let gram = gathered.gram.as_ref().or_internal("a Gram matrix was not gathered")?;
-    let mut magnitudes = Magnitudes::new(*columns, walk.scheme.group.unwrap_or(*columns));
+    let mut magnitudes = Magnitudes::new(*columns, walk.scheme()?.group.unwrap_or(*columns));
     let mut judged = Vec::with_capacity(roles.len());
     for role in roles {
         let stored = walk.read(layer, *role).await?;
@@ -108,7 +108,7 @@ async fn scales(walk: &Walk<'_>, layer: &NewLayer, inputs: &Inputs, gathered: &G
     for scales in awq_candidates(&means, &magnitudes.means()) {
         let mut loss = 0.0;
         for (element, weights) in &judged {
-            loss += awq_loss(walk.scheme, *element, weights, &scales, gram)?;
+            loss += awq_loss(walk.scheme()?, *element, weights, &scales, gram)?;
         }
         if best.as_ref().is_none_or(|(least, _)| loss < *least) {
             best = Some((loss, scales));
@@ -129,7 +129,8 @@ async fn rounded(
 ) -> Result<RoundedMatrix> {
     let stored = walk.read(layer, role).await?;
     let rows = stored.len() / columns.max(1);
-    let group = walk.scheme.group.unwrap_or(columns).max(1);
+    let scheme = walk.scheme()?;
+    let group = scheme.group.unwrap_or(columns).max(1);
     let scales = factors.of_columns(role, columns);
     let corners = match gram.filter(|_| !matches!(role, Role::Query | Role::Key)) {
         Some(gram) => {
@@ -139,12 +140,11 @@ async fn rounded(
         }
         None => None,
     };
-    let scheme = walk.scheme;
     let pieces = threads::map_all(rows.div_ceil(ROWS), |piece| {
         let first = piece * ROWS;
         let mut weights = stored.rows(first, ROWS.min(rows - first), columns)?.into_owned();
         factors.scale_rows(role, first, columns, &mut weights);
         awq_round(scheme, stored.element, &weights, &scales, corners.as_deref())
     });
-    Ok(walk.packed(&stored, Rounded::stack(pieces).map_err(|e| e.in_tensor(&format!("{role:?}")))?))
+    Ok(walk.packed(scheme, &stored, Rounded::stack(pieces).map_err(|e| e.in_tensor(&format!("{role:?}")))?))
 }

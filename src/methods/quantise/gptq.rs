@@ -1,11 +1,13 @@
 //! GPTQ: each matrix is rounded by the Gram matrix of what it reads.
 
-use super::Walk;
 use super::inputs::{Inputs, divided};
+use super::{Target, Walk};
 use crate::Result;
 use crate::error::OrInternal;
+use crate::format::element::Element;
+use crate::format::stored::Stored;
 use crate::forward::states::HiddenStates;
-use crate::maths::least_squares::{Curvature, gptq};
+use crate::maths::least_squares::{Curvature, gptq, gptq_blocks};
 use crate::methods::resources::megabytes;
 use crate::methods::work::Work;
 use crate::model::Config;
@@ -16,10 +18,17 @@ use crate::model::weights::new_layer::NewLayer;
 /// to be rounded to the nearest, which a remark says.
 ///
 /// # Errors
-/// Those of [`Curvature::of`], [`gptq`] and of running layers.
+/// Those of [`Curvature::of`], [`gptq`], [`gptq_blocks`] and of running layers.
 pub async fn layer(walk: &mut Walk<'_>, layer: NewLayer, states: &HiddenStates) -> Result<NewLayer> {
     let bytes = walk.resources.fit_bytes;
-    let (parts, too_wide) = divided(walk.inputs(&layer)?, bytes);
+    let mut inputs = Vec::new();
+    for each in walk.inputs(&layer)? {
+        let targets = each.roles.iter().map(|role| walk.target(&layer, *role)).collect::<Result<Vec<_>>>()?;
+        if targets.iter().any(Option::is_some) {
+            inputs.push(each);
+        }
+    }
+    let (parts, too_wide) = divided(inputs, bytes);
     for Inputs { columns, .. } in &too_wide {
         walk.remark(format!(
             "Matrices of {columns} columns are rounded to the nearest, because the Gram matrix of what they read needs \
@@ -27,22 +36,36 @@ pub async fn layer(walk: &mut Walk<'_>, layer: NewLayer, states: &HiddenStates) 
             megabytes(bytes)
         ));
     }
+    if parts.is_empty() {
+        return Ok(layer);
+    }
     let uploaded = walk.upload(&layer).await?;
-    let mut matrices = Vec::new();
+    let (mut matrices, mut blocks) = (Vec::new(), Vec::new());
     for inputs in parts {
         let gathered = walk.gather(&uploaded, states, &inputs, true).await?;
         for (Inputs { roles, columns }, gathered) in inputs.into_iter().zip(gathered) {
             let curvature = Curvature::of(gathered.gram.or_internal("a Gram matrix was not gathered")?)?;
             for role in roles {
+                let Some(target) = walk.target(&layer, role)? else { continue };
                 let stored = walk.read(&layer, role).await?;
                 let rows = stored.len() / columns.max(1);
                 let read = |first, count| Ok(stored.rows(first, count, columns)?.into_owned());
-                let rounded = gptq(walk.scheme, stored.element, rows, read, &curvature)?;
-                matrices.push((role, walk.packed(&stored, rounded)));
+                match target {
+                    Target::Scheme(scheme) => {
+                        let rounded = gptq(scheme, stored.element, rows, read, &curvature)?;
+                        matrices.push((role, walk.packed(scheme, &stored, rounded)));
+                    }
+                    Target::Block(block) => {
+                        let importances = walk.importances(&layer, role)?;
+                        let bytes = gptq_blocks(block, importances.as_deref(), rows, read, &curvature)
+                            .map_err(|e| e.in_tensor(&format!("{role:?}")))?;
+                        blocks.push((role, Stored { element: Element::Block(block), bytes }));
+                    }
+                }
             }
         }
     }
-    Ok(layer.packing(matrices))
+    Ok(layer.packing(matrices).storing(blocks))
 }
 
 /// Returns the work of rounding a layer of the kind `kind`.

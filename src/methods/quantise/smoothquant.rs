@@ -85,7 +85,7 @@ async fn rounded(
     let stored = walk.read(layer, role).await?;
     let rows = stored.len() / columns.max(1);
     let scales = factors.of_columns(role, columns);
-    let scheme = walk.scheme;
+    let scheme = walk.scheme()?;
     let pieces = threads::map_all(rows.div_ceil(ROWS), |piece| {
         let first = piece * ROWS;
         let mut weights = stored.rows(first, ROWS.min(rows - first), columns)?.into_owned();
@@ -94,7 +94,7 @@ async fn rounded(
         }
         round_to_nearest(scheme, stored.element, columns, &weights)
     });
-    Ok(walk.packed(&stored, Rounded::stack(pieces).map_err(|e| e.in_tensor(&format!("{role:?}")))?))
+    Ok(walk.packed(scheme, &stored, Rounded::stack(pieces).map_err(|e| e.in_tensor(&format!("{role:?}")))?))
 }
 
 #[cfg(test)]

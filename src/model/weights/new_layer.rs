@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::file_type::Place;
 use super::new_experts::NewExperts;
-use super::storage::Storage;
+use super::storage::{EXACT, Storage};
 use crate::error::OrInternal;
 use crate::format::Container;
-use crate::format::element::{Element, encode_weighted};
+use crate::format::element::{Element, encode, encode_weighted};
 use crate::format::packed::{Rounded, Scheme};
 use crate::format::stored::Stored;
 use crate::maths::mix::Mix;
@@ -36,6 +36,8 @@ pub struct NewLayer {
     covered: Vec<usize>,
     /// Importances by which tensors of the layer are encoded, if they are by any.
     importances: Option<Arc<LayerImportances>>,
+    /// Computed matrices in F16, which are encoded in blocks in `replaced`, until they are rounded by what their inputs are.
+    exact: Arc<Vec<(Role, Stored)>>,
     /// Matrices that are rounded already, in place of what they were made of.
     packed: Arc<Vec<(Role, RoundedMatrix)>>,
 }
@@ -116,6 +118,7 @@ impl NewLayer {
             place: None,
             covered: Vec::new(),
             importances: None,
+            exact: Arc::default(),
             packed: Arc::default(),
         }
     }
@@ -251,7 +254,7 @@ impl NewLayer {
 
     /// Replaces tensors of the layer by computed ones, which are row-major and as the arithmetic reads them. Their
     /// element type is that of a merge of the layers `span` under `storage`; they are encoded by the importances of the
-    /// layer, if it has any.
+    /// layer, if it has any. Where `storage` rounds blocks by what their inputs are, their numbers are kept beside until then.
     ///
     /// # Errors
     /// [`Error::Format`] if the model lacks a tensor, [`Error::Internal`] if `span` is empty or a tensor has
@@ -265,8 +268,10 @@ impl NewLayer {
     ) -> Result<Self> {
         let place = self.place(&model.config, storage)?;
         let mut replaced = Arc::unwrap_or_clone(std::mem::take(&mut self.replaced));
+        let mut exact = Arc::unwrap_or_clone(std::mem::take(&mut self.exact));
         for (role, values) in tensors {
             replaced.retain(|(each, _)| *each != role);
+            exact.retain(|(each, _)| *each != role);
             // The span may have layers of several kinds.
             let layer = self.mix.survivor()?;
             let element = computed_element(model, layer, span.iter().copied(), role, storage, place)?;
@@ -281,12 +286,44 @@ impl NewLayer {
             }
             let stored = model.form(id).write(Stored::from_f32(&values))?;
             let importances = self.importances(&model.config, model.container(), role, None)?;
-            let bytes = encode_weighted(element, &stored.to_f32()?, importances.as_deref());
+            let values = stored.to_f32()?;
+            let bytes = encode_weighted(element, &values, importances.as_deref());
             let bytes = bytes.map_err(|e| e.in_tensor(&model.describe(id)))?;
+            if storage.rounds_blocks() && matches!(element, Element::Block(_)) {
+                exact.push((role, Stored { element: EXACT, bytes: encode(EXACT, &values)? }));
+            }
             replaced.push((role, Stored { element, bytes }));
         }
-        self.replaced = Arc::new(replaced);
+        (self.replaced, self.exact) = (Arc::new(replaced), Arc::new(exact));
         Ok(self)
+    }
+
+    /// Replaces tensors of the layer by others that are encoded for storage, with the rows in the order of the model's files.
+    #[must_use]
+    pub fn storing(mut self, tensors: Vec<(Role, Stored)>) -> Self {
+        let mut replaced = Arc::unwrap_or_clone(std::mem::take(&mut self.replaced));
+        replaced.retain(|(role, _)| tensors.iter().all(|(each, _)| each != role));
+        replaced.extend(tensors);
+        Self { replaced: Arc::new(replaced), ..self }
+    }
+
+    /// Returns the computed matrices that are encoded in blocks as they were before, in F16 and with the rows in the order of
+    /// the model's files, if they are to be rounded by what their inputs are.
+    pub fn exact(&self) -> &[(Role, Stored)] {
+        &self.exact
+    }
+
+    /// Sets what [`exact`](Self::exact) returns.
+    #[must_use]
+    pub fn with_exact(self, tensors: Vec<(Role, Stored)>) -> Self {
+        Self { exact: Arc::new(tensors), ..self }
+    }
+
+    /// Returns the layer with its computed matrices as they were before they were encoded in blocks, where that is known.
+    #[must_use]
+    pub fn unencoded(self) -> Self {
+        let exact = self.exact.to_vec();
+        self.storing(exact)
     }
 
     /// Sets the computed tensors of the layer, encoded as [`computed`](Self::computed) returns them.

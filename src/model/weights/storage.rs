@@ -29,7 +29,7 @@ named! {
 }
 
 named! {
-    /// How the weights of matrices that are packed on request are rounded to their grids.
+    /// How the weights of matrices that are packed or encoded in blocks on request are rounded to their grids.
     Rounding, "way of rounding" {
         /// Each to the nearest number.
         #[default]
@@ -61,9 +61,12 @@ pub struct Storage {
     /// Scheme in which all matrices are packed that can be; `None` keeps those packed that are, unless a file type is
     /// asked for.
     pub pack: Option<Scheme>,
-    /// How weights are rounded, if a scheme is asked for.
+    /// How weights are rounded, if a scheme or a type of blocks is asked for.
     pub rounding: Rounding,
 }
+
+/// Element type of computed matrices before they are rounded to the grids of blocks.
+pub(super) const EXACT: Element = Element::F16;
 
 /// How a layer of a compressed model is stored, and with it its experts.
 #[derive(Debug, Clone)]
@@ -98,13 +101,39 @@ impl Storage {
         }
     }
 
-    /// Returns the storage in which layers are before they are rounded by what their inputs are: as in the original, where
-    /// that is asked for.
+    /// Whether matrices that are encoded in blocks are rounded by what their inputs are.
+    pub fn rounds_blocks(&self) -> bool {
+        let is_of_blocks = self.dtype.is_some_and(|dtype| matches!(dtype.element(), Element::Block(_)));
+        self.rounding != Rounding::Nearest
+            && self.pack.is_none()
+            && self.container == Container::Gguf
+            && is_of_blocks
+    }
+
+    /// Returns the storage in which operators make layers: where matrices are packed by what their inputs are, as in the
+    /// original. Matrices that are encoded in blocks are encoded first, in any case, and keep their exact numbers beside
+    /// ([`NewLayer::exact`]).
     #[must_use]
     pub fn before_rounding(self) -> Self {
         match self.rounding {
             Rounding::Nearest => self,
+            _ if self.pack.is_none() => self,
             _ => Self { pack: None, rounding: Rounding::Nearest, ..self },
+        }
+    }
+
+    /// Returns the storage in which layers are run and read before they are rounded by what their inputs are: copied tensors
+    /// are as in the original; computed ones are in F16, where they will be encoded in blocks.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        match self.rounds_blocks() {
+            true => Self {
+                dtype: Some(FileType::of(EXACT)),
+                requantise: Requantise::Computed,
+                rounding: Rounding::Nearest,
+                ..self
+            },
+            false => self.before_rounding(),
         }
     }
 

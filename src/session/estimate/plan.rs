@@ -209,7 +209,7 @@ impl PlanBasis<'_> {
 
     /// Returns the work of rounding matrices by what their inputs are, if they are.
     fn rounding(&self, task: &Task<'_>) -> Work {
-        quantise::work(task, self.model, self.output)
+        quantise::work(task, self.model, self.output, self.judge_tokens())
     }
 
     fn task(&self) -> Task<'_> {

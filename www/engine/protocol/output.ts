@@ -12,14 +12,14 @@ export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType | PartT
 
 /** Types in which the projections of a Hugging Face folder are packed: a scale for each row, or for each group of so many weights, of the most that fit all of them where no number is said. */
 export type PackedType = 'int8' | `${'' | 'gptq-'}int4${'' | '-g128' | '-g64' | '-g32'}`
-/** How weights are rounded to such a type. */
+/** How weights are rounded to such a type, or to that of a GGUF file. */
 export type Rounding = 'nearest' | 'gptq' | 'awq' | 'smoothquant'
 
 export interface WriteOptions {
   dtype: NumberType
   /** Type in which the projections of a folder are packed, all else as it is. Not beside another `dtype` than `keep`. */
   pack?: PackedType
-  /** How weights are rounded to it; `awq` for `int4`, `gptq` in the layout of GPTQ, and `smoothquant` for 8 bits. */
+  /** How weights are rounded to it; `awq` for `int4`, `gptq` in the layout of GPTQ, and `smoothquant` for 8 bits. In GGUF files `nearest` or `gptq`; `nearest`. */
   rounding?: Rounding
   max_shard_bytes: number
   container: Container

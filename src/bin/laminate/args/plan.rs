@@ -137,8 +137,9 @@ pub struct PlanArgs {
     /// gptq-int4-g128 and its likes for groups of as many weights; keep if not given.
     #[arg(long)]
     dtype: Option<String>,
-    /// How the weights of int4 and int8 are rounded: nearest, gptq or awq for int4, nearest or smoothquant for int8; awq
-    /// for int4, gptq for gptq-int4 and smoothquant for int8 if not given.
+    /// How weights are rounded: nearest, gptq or awq for int4, nearest or smoothquant for int8; awq for int4, gptq for
+    /// gptq-int4 and smoothquant for int8 if not given. In a .gguf file nearest or gptq, which is kept if the model is
+    /// better with it on the evaluation text; nearest if not given.
     #[arg(long, value_name = "HOW")]
     rounding: Option<Rounding>,
     /// What is stored in the type of --dtype: all matrices, or only those computed because they were merged, scaled or
@@ -271,7 +272,7 @@ impl PlanArgs {
             None => (usual.dtype, usual.pack),
         };
         // What a recipe says of its own type says nothing of another.
-        let usual_rounding = usual.rounding.filter(|_| pack == usual.pack);
+        let usual_rounding = usual.rounding.filter(|_| pack == usual.pack && dtype == usual.dtype);
         let max_shard_bytes = match &self.max_shard_size {
             Some(size) => parse_size("--max-shard-size", size)?,
             None => usual.max_shard_bytes,
