@@ -238,20 +238,14 @@ async fn judged(
     plan: &MergePlan,
     chosen: &Chosen,
 ) -> Result<Judged> {
-    let layers = chosen.layers.clone();
     let (merged, dropped) = if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() {
-        let scores = match &chosen.scores {
-            Some(scores) => scores.clone(),
-            None => reference.scores_of(layers).await?,
-        };
-        (scores, None)
+        (chosen.scores_on(reference).await?, None)
     } else {
         let mut kept = kept_layers(plan, &reference.context().model.config)?;
         if reference.context().storage.changes(reference.context().model) {
             // Both models are encoded by the same importances.
-            let pairs = kept.into_iter().zip(&layers);
-            let alike =
-                |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
+            let pairs = kept.into_iter().zip(&chosen.layers);
+            let alike = |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
             kept = pairs.map(alike).collect();
         }
         if chosen.is_quantised {
@@ -259,7 +253,7 @@ async fn judged(
         }
         let [merged, dropped] = match &chosen.scores {
             Some(merged) => [merged.clone(), reference.scores_of(kept).await?],
-            None => reference.scores_of_all([layers, kept]).await?,
+            None => reference.scores_of_all([chosen.layers.clone(), kept]).await?,
         };
         (merged, Some(dropped))
     };

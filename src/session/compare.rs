@@ -10,7 +10,7 @@ use crate::forward::context::Context;
 use crate::methods::Resources;
 use crate::methods::operators::build;
 use crate::methods::operators::{kept_groups, supports};
-use crate::methods::quantise::{Chosen, finished};
+use crate::methods::quantise::finished;
 use crate::methods::selection::Selector;
 use crate::model::weights::new_layer::NewLayer;
 use crate::plan::{MergePlan, Method, PlanOptions, Selection};
@@ -85,8 +85,8 @@ async fn in_type(
         let start = Instant::now();
         let layers = NewLayer::originals(model);
         let bytes = planned_bytes(model, &layers, output)?;
-        let layers = finished(context, resources, layers).await?.better(&reference).await?.layers;
-        let scores = reference.scores_of(layers).await?;
+        let chosen = finished(context, resources, layers).await?.better(&reference).await?;
+        let scores = chosen.scores_on(&reference).await?;
         comparing.originals.push(StoredOriginal {
             dtype: output.dtype,
             quality: Quality::compressed(&scores, reference.perplexity()),
@@ -165,12 +165,12 @@ async fn measure(
     row.warnings.extend(built.remarks);
     row.bytes = planned_bytes(context.model, &built.layers, output)?;
     let finished = finished(context, resources, built.layers).await?;
-    let Chosen { layers, remarks, .. } = finished.better(reference).await?;
-    row.warnings.extend(remarks);
+    let chosen = finished.better(reference).await?;
+    row.warnings.extend_from_slice(&chosen.remarks);
     let config = &context.model.config;
     let less = (config.parameters_per_layer() + config.input_parameters()) * plan.steps.len() as u64;
     row.parameters = context.model.total_parameters().saturating_sub(less);
-    let scores = reference.scores_of(layers).await?;
+    let scores = chosen.scores_on(reference).await?;
     row.quality = Some(Quality::compressed(&scores, reference.perplexity()));
     row.kl_by_sequence = scores.kl_by_sequence;
     Ok(())

@@ -108,6 +108,19 @@ impl Finished {
     }
 }
 
+impl Chosen {
+    /// Returns the scores of the model on the text of `reference`, on which it was chosen, measured now if they are not yet.
+    ///
+    /// # Errors
+    /// Those of [`Reference::scores_of`].
+    pub async fn scores_on(&self, reference: &Reference<'_>) -> Result<Scores> {
+        match &self.scores {
+            Some(scores) => Ok(scores.clone()),
+            None => reference.scores_of(self.layers.clone()).await,
+        }
+    }
+}
+
 /// Layers whose matrices are rounded.
 pub struct Quantised {
     /// Layers.
