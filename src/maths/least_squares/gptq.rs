@@ -22,6 +22,8 @@
 //! Transformers", ICLR 2023, and its code (`gptq.py`); Chee, Cai, Kuleshov, De Sa, "QuIP: 2-Bit Quantization of Large
 //! Language Models With Guarantees", NeurIPS 2023, for the form without an inverse.
 
+pub mod blocks;
+
 use faer::Par;
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -40,7 +42,7 @@ use crate::{Error, Result};
 const DAMPING: f64 = 0.01;
 
 /// Rows that are rounded together, so that the factor is read once for all of them.
-pub(super) const ROWS: usize = 64;
+const ROWS: usize = 64;
 
 /// Columns that are rounded before those after them are told by a product.
 const BLOCK: usize = 128;
@@ -92,7 +94,7 @@ impl Curvature {
     }
 
     /// Computes `|U'd|^2` of each row `d` of `changes` `[rows, columns]`, row-major.
-    pub(super) fn costs(&self, changes: &[f32]) -> Result<Vec<f64>> {
+    fn costs(&self, changes: &[f32]) -> Result<Vec<f64>> {
         let n = self.columns();
         let rows = changes.len() / n.max(1);
         let mut products = Matrix::<f32>::zeros(n, rows)?;
@@ -159,13 +161,13 @@ fn numbers(scheme: Scheme, columns: usize, rounded: &Rounded) -> impl Iterator<I
 }
 
 /// Rows that are rounded column by column.
-pub(super) struct Compensated<G> {
+struct Compensated<G> {
     /// Grids that were found, for each group those of all rows.
-    pub grids: Vec<Vec<G>>,
+    grids: Vec<Vec<G>>,
     /// Codes `[rows, columns]`.
-    pub codes: Vec<u8>,
+    codes: Vec<u8>,
     /// What each row costs.
-    pub costs: Vec<f64>,
+    costs: Vec<f64>,
 }
 
 /// Rounds some rows, column by column. `find` returns the grid of a group of a row, given the number of the row and the
@@ -174,7 +176,7 @@ pub(super) struct Compensated<G> {
 ///
 /// # Errors
 /// Those of `find` and `round`; [`Error::Limit`] if there is no memory.
-pub(super) fn compensated<G>(
+fn compensated<G>(
     weights: &[f32],
     group: usize,
     curvature: &Curvature,
@@ -308,7 +310,7 @@ fn chosen(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::format::packed::Layout;
 

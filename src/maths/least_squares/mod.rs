@@ -24,7 +24,6 @@ mod awq;
 mod eliminate;
 mod factor;
 mod gptq;
-mod gptq_blocks;
 mod leverage;
 mod matrix;
 mod normal;
@@ -33,8 +32,8 @@ mod ridge;
 
 pub use awq::{CANDIDATES, LIMITS, Magnitudes, awq_candidates, awq_loss, awq_round};
 pub use eliminate::{eliminate, eliminate_bytes, eliminate_groups, eliminate_groups_bytes};
+pub use gptq::blocks::gptq_blocks;
 pub use gptq::{Curvature, gptq};
-pub use gptq_blocks::gptq_blocks;
 pub use leverage::{Repair, leverage_bytes, leverage_keep};
 pub use normal::Normal;
 pub use ridge::{LAMBDAS, Refit, ridge, ridge_bytes, ridge_on_all};

@@ -4,7 +4,7 @@ use super::inputs::{Inputs, divided};
 use super::{Target, Walk};
 use crate::Result;
 use crate::error::OrInternal;
-use crate::format::element::Element;
+use crate::format::element::{Element, encode_weighted};
 use crate::format::stored::Stored;
 use crate::forward::states::HiddenStates;
 use crate::maths::least_squares::{Curvature, gptq, gptq_blocks};
@@ -56,10 +56,20 @@ pub async fn layer(walk: &mut Walk<'_>, layer: NewLayer, states: &HiddenStates) 
                         matrices.push((role, walk.packed(scheme, &stored, rounded)));
                     }
                     Target::Block(block) => {
+                        let element = Element::Block(block);
                         let importances = walk.importances(&layer, role)?;
-                        let bytes = gptq_blocks(block, importances.as_deref(), rows, read, &curvature)
+                        // Computed matrices are encoded already.
+                        let encoded = layer.replaced(role).filter(|encoded| encoded.element == element);
+                        let encode = |first, weights: &[f32]| match encoded {
+                            Some(encoded) => {
+                                let count = weights.len() / columns.max(1);
+                                encoded.row_bytes(first, count, columns).map(<[u8]>::to_vec)
+                            }
+                            None => encode_weighted(element, weights, importances.as_deref()),
+                        };
+                        let bytes = gptq_blocks(block, rows, read, encode, &curvature)
                             .map_err(|e| e.in_tensor(&format!("{role:?}")))?;
-                        blocks.push((role, Stored { element: Element::Block(block), bytes }));
+                        blocks.push((role, Stored { element, bytes }));
                     }
                 }
             }

@@ -1,31 +1,32 @@
 //! GPTQ on the grids of quantisation blocks: scales and offsets are those that encoding finds, and codes are chosen such that
 //! products with given inputs change little.
 
-use super::gptq::{Compensated, Curvature, ROWS, compensated};
+use super::{Compensated, Curvature, ROWS, compensated};
 use crate::error::OrInternal;
 use crate::format::blocks::BlockType;
 use crate::format::blocks::grid::{Grid, Gridded};
-use crate::format::element::{Element, decode_into, encode_weighted};
+use crate::format::element::{Element, decode_into};
 use crate::kernels::threads;
 use crate::{Error, Result};
 
 /// Encodes a matrix of `rows` rows as `block`, such that `tr(D H D')` is small, where `D` is what encoding changes and `H` the
-/// damped Gram matrix of `curvature`. `read` returns rows of the matrix, row-major, given the first and their number.
+/// damped Gram matrix of `curvature`. `read` returns rows of the matrix, row-major, given the first and their number, and
+/// `encode` their plain encoding, given the first and their numbers.
 ///
-/// Rows are encoded as [`encode_weighted`] does, by the `importances` of the columns if there are any, which finds scales and
-/// offsets. These stay, and the codes are chosen column by column, each for its weight made up for the errors of the columns
-/// before it (see [`gptq`](super::gptq())). A row for which that costs more than its plain encoding keeps the plain one.
+/// The plain encoding has the scales and offsets. These stay, and the codes are chosen column by column, each for its weight
+/// made up for the errors of the columns before it (see [`gptq`](super::gptq())). A row for which that costs more than its
+/// plain encoding keeps the plain one.
 ///
 /// Takes `2 rows columns^2` multiply-adds besides the encoding, and memory for 64 rows on each thread. Returns the blocks.
 ///
 /// # Errors
-/// Those of `read` and of [`encode_weighted`]; [`Error::Internal`] if the rows have another width than the inputs;
-/// [`Error::Limit`] if there is no memory.
+/// Those of `read` and `encode`; [`Error::Internal`] if the rows have another width than the inputs; [`Error::Shape`] if they
+/// are encoded to another number of blocks; [`Error::Limit`] if there is no memory.
 pub fn gptq_blocks(
     block: BlockType,
-    importances: Option<&[f32]>,
     rows: usize,
     read: impl Fn(usize, usize) -> Result<Vec<f32>> + Send + Sync,
+    encode: impl Fn(usize, &[f32]) -> Result<Vec<u8>> + Send + Sync,
     curvature: &Curvature,
 ) -> Result<Vec<u8>> {
     let pieces = threads::map_all(rows.div_ceil(ROWS), |piece| {
@@ -35,22 +36,20 @@ pub fn gptq_blocks(
         if weights.len() != count * curvature.columns() {
             return Err(Error::internal("a Gram matrix has another width than the weights"));
         }
-        some_rows(block, importances, &weights, curvature)
+        some_rows(block, encode(first, &weights)?, &weights, curvature)
     });
     Ok(pieces.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
 
 fn some_rows(
     block: BlockType,
-    importances: Option<&[f32]>,
+    mut bytes: Vec<u8>,
     weights: &[f32],
     curvature: &Curvature,
 ) -> Result<Vec<u8>> {
     let columns = curvature.columns();
-    let element = Element::Block(block);
-    let mut bytes = encode_weighted(element, weights, importances)?;
     let mut plain = vec![0.0; weights.len()];
-    decode_into(element, &bytes, &mut plain)?;
+    decode_into(Element::Block(block), &bytes, &mut plain)?;
     let changes: Vec<f32> = weights.iter().zip(&plain).map(|(w, q)| w - q).collect();
     let Gridded { grids, codes } = block.gridded(&bytes)?;
     let width = block.weights_per_grid();
@@ -75,9 +74,10 @@ fn some_rows(
 
 #[cfg(test)]
 mod tests {
-    use super::super::gptq::tests::{draws, inverse_of, problem};
-    use super::super::normal::Normal;
+    use super::super::Normal;
+    use super::super::tests::{draws, inverse_of, problem};
     use super::*;
+    use crate::format::element::encode_weighted;
 
     fn decoded(block: BlockType, bytes: &[u8]) -> Vec<f32> {
         let mut values = vec![0.0; bytes.len() / block.bytes() * block.weights()];
@@ -89,8 +89,9 @@ mod tests {
         let columns = gram.n_regressors();
         let read =
             |first: usize, count: usize| Ok(weights[first * columns..(first + count) * columns].to_vec());
+        let encode = |_, weights: &[f32]| encode_weighted(Element::Block(block), weights, importances);
         let curvature = Curvature::of(gram.clone()).unwrap();
-        gptq_blocks(block, importances, weights.len() / columns, read, &curvature).unwrap()
+        gptq_blocks(block, weights.len() / columns, read, encode, &curvature).unwrap()
     }
 
     /// `H` with what is added to its diagonal, in `f64`.
@@ -111,28 +112,31 @@ mod tests {
         weights.chunks(n).zip(numbers.chunks(n)).map(row).collect()
     }
 
-    /// Codes by the formula of GPTQ, with a new inverse for every column, on the grids of the plain encoding.
+    /// Codes by the formula of GPTQ on the grids of the plain encoding, with the inverse of what is left of `h` in `f64`, from
+    /// which each column is eliminated once it is rounded.
     fn naive(block: BlockType, importances: Option<&[f32]>, weights: &[f32], h: &[Vec<f64>]) -> Vec<u8> {
         let n = h.len();
         let plain = encode_weighted(Element::Block(block), weights, importances).unwrap();
-        let Gridded { grids, codes } = block.gridded(&plain).unwrap();
-        let inverses: Vec<Vec<Vec<f64>>> =
-            (0..n).map(|i| inverse_of(h[i..].iter().map(|row| row[i..].to_vec()).collect())).collect();
-        let mut chosen = Vec::new();
-        for (row, weights) in weights.chunks(n).enumerate() {
-            let mut w: Vec<f64> = weights.iter().map(|x| f64::from(*x)).collect();
-            for (i, inverse) in inverses.iter().enumerate() {
+        let Gridded { grids, mut codes } = block.gridded(&plain).unwrap();
+        let mut inverse = inverse_of(h.to_vec());
+        let mut w: Vec<f64> = weights.iter().map(|x| f64::from(*x)).collect();
+        for i in 0..n {
+            for (row, w) in w.chunks_mut(n).enumerate() {
                 let place = row * n + i;
                 let grid = grids[place / block.weights_per_grid()];
-                let code = grid.nearest(w[i] as f32).unwrap_or(codes[place]);
-                let error = (w[i] - f64::from(grid.number(code))) / inverse[0][0];
+                codes[place] = grid.nearest(w[i] as f32).unwrap_or(codes[place]);
+                let error = (w[i] - f64::from(grid.number(codes[place]))) / inverse[i][i];
                 for j in i..n {
-                    w[j] -= error * inverse[0][j - i];
+                    w[j] -= error * inverse[i][j];
                 }
-                chosen.push(code);
+            }
+            let own = inverse[i].clone();
+            for (j, row) in inverse.iter_mut().enumerate().skip(i) {
+                let factor = own[j] / own[i];
+                row.iter_mut().zip(&own).for_each(|(x, o)| *x -= factor * o);
             }
         }
-        chosen
+        codes
     }
 
     #[test]
@@ -208,7 +212,12 @@ mod tests {
     fn rows_of_another_width_are_refused() {
         let (_, gram) = problem(3, 1, 64);
         let curvature = Curvature::of(gram).unwrap();
+        let encode = |_, weights: &[f32]| BlockType::Q4_0.encode(weights);
         let short = |_, _| Ok(vec![0.5; 32]);
-        assert!(matches!(gptq_blocks(BlockType::Q4_0, None, 1, short, &curvature), Err(Error::Internal(_))));
+        let refused = gptq_blocks(BlockType::Q4_0, 1, short, encode, &curvature);
+        assert!(matches!(refused, Err(Error::Internal(_))));
+        let (read, few) =
+            (|_, _| Ok(vec![0.5; 64]), |_, weights: &[f32]| BlockType::Q4_0.encode(&weights[32..]));
+        assert!(matches!(gptq_blocks(BlockType::Q4_0, 1, read, few, &curvature), Err(Error::Shape(_))));
     }
 }
