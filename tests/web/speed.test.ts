@@ -2,14 +2,14 @@ import { beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/actions'
 import { comparisonCsv, comparisonMarkdown, footing, namedModels, readOut, verdictLines } from '../../www/charts/comparison'
 import { inOrderOf } from '../../www/charts/rows'
-import { cacheBytes, fasterWords, hasEvenHeads, speedOf } from '../../www/charts/speed'
+import { cacheBytes, fasterWords, hasEvenHeads, measuredWords, speedOf, within } from '../../www/charts/speed'
 import { candidatesOf, frontOf, originalRows, verdictWords, type Choice } from '../../www/charts/verdicts'
 import type { Calls } from '../../www/engine/messages'
 import type { Candidate, CompareReport, Speeds } from '../../www/engine/protocol/compare'
 import { titleOf } from '../../www/methods'
 import { compareReport } from '../../www/share/reports'
 import { State, type Run } from '../../www/state.svelte'
-import { inRounds, lengthsFor, type Pace } from '../../www/try/rounds'
+import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/try/rounds'
 import { measureBoth, measureFront, MOST_BYTES, timeable, tooLarge } from '../../www/try/speed'
 import { MemoryDirectory } from './memory'
 import { compareOf } from './mock/compare'
@@ -56,7 +56,7 @@ describe('rounds', () => {
   test('alternate, every other one backwards, and the fastest of each model counts, for prompt and generation apart', async () => {
     const order: string[] = []
     const said: number[] = []
-    const told: [Pace[], number][] = []
+    const told: [Timing[], number][] = []
     // The machine is busy in the second round, but for the last run of it.
     const speeds: Record<string, Pace[]> = { a: [pace(10, 5), pace(4, 6), pace(11, 4)], b: [pace(20, 7), pace(8, 3), pace(19, 8)] }
     await inRounds(['a', 'b'], 3, async (model, { round, done, total }) => {
@@ -68,6 +68,8 @@ describe('rounds', () => {
     expect(order).toEqual(['a', 'b', 'b', 'a', 'a', 'b'])
     expect(said).toEqual([0, 1, 2, 3, 4, 5])
     expect(told.map(([best, rounds]) => [rounds, ...best.map(each => [each.prompt, each.generation])])).toEqual([[1, [10, 5], [20, 7]], [2, [10, 6], [20, 7]], [3, [11, 6], [20, 8]]])
+    // Prompts of 11 and 10 tokens a second, and generations of 6 and 5.
+    expect(told.map(([[a]]) => a!.noise)).toEqual([0, expect.closeTo(0.6, 12), expect.closeTo(1 / 6, 12)])
   })
   test('end with the first that is stopped; those that were whole stand', async () => {
     const told: number[] = []
@@ -86,13 +88,14 @@ describe('rounds', () => {
 
 describe('words', () => {
   test('of a ratio', () => {
-    expect([1.13, 0.92, 1.02, 0.98, 1.031, 2.44, 12.4, 0.5].map(ratio => plain(fasterWords(ratio)))).toEqual(['13 % faster', '8 % slower', 'as fast (within 3 %)', 'as fast (within 3 %)', '3 % faster', '2.4 times as fast', '12 times as fast', '50 % slower'])
+    expect([1.13, 0.92, 1.02, 0.98, 1.031, 2.44, 12.4, 0.5].map(ratio => plain(fasterWords(ratio, within())))).toEqual(['13 % faster', '8 % slower', 'as fast (within 3 %)', 'as fast (within 3 %)', '3 % faster', '2.4 times as fast', '12 times as fast', '50 % slower'])
+    expect([1.13, 0.92, 1.3].map(ratio => plain(fasterWords(ratio, within({ noise: 0.14 }, { noise: 0.01 }))))).toEqual(['as fast (within 14 %)', 'as fast (within 14 %)', '30 % faster'])
   })
 
   const merged: Candidate = { method: 'laminate', dtype: 'q4_k', layers: 26, bytes: 61e6, kl: 0.21 }
   const unmerged: Candidate = { method: 'original', dtype: 'q3_k_m', layers: 30, bytes: 62e6, kl: 0.26 }
-  const speeds = (generation: number): Speeds => ({ prompt_tokens: 256, generated_tokens: 64, rounds: 3, models: [{ ...merged, prompt: 20, generation, cache: 1 }, { ...unmerged, prompt: 25, generation: 10, cache: 2 }] })
-  const said = (difference: Choice['difference'], generation: number) => plain(verdictWords({ size: 62e6, merged, unmerged, difference }, 30, title, unmerged, speeds(generation)))
+  const speeds = (generation: number, noise = 0): Speeds => ({ prompt_tokens: 256, generated_tokens: 64, rounds: 3, models: [{ ...merged, prompt: 20, generation, cache: 1, noise }, { ...unmerged, prompt: 25, generation: 10, cache: 2, noise: 0.01 }] })
+  const said = (difference: Choice['difference'], generation: number, noise = 0) => plain(verdictWords({ size: 62e6, merged, unmerged, difference }, 30, title, unmerged, speeds(generation, noise)))
   const [better, worse, close] = [{ difference: -0.05, margin: 0.01 }, { difference: 0.05, margin: 0.01 }, { difference: 0.001, margin: 0.01 }]
 
   test('of a verdict say how much faster the better model writes', () => {
@@ -103,6 +106,8 @@ describe('words', () => {
     expect(said(worse, 8)).toMatch(/nats a token, and is 25 % faster: merging does not pay\.$/)
     expect(said(worse, 10)).toMatch(/nats a token, and is as fast \(within 3 %\): merging does not pay\.$/)
     expect(said(close, 11.3)).toMatch(/equally good within the noise, and the merged one is 13 % faster\.$/)
+    expect(said(better, 11.3, 0.2)).toMatch(/nats a token, and is as fast \(within 20 %\)\.$/)
+    expect(said(worse, 11.3, 0.2)).toMatch(/and is as fast \(within 20 %\): merging does not pay\.$/)
     expect(said(null, 9)).toMatch(/on so little text, and the merged one is 10 % slower\.$/)
   })
   test('are as they were where one of the two was not measured', () => {
@@ -115,7 +120,7 @@ describe('words', () => {
 const options = { methods: ['laminate', 'mka'], remove: [2, 4], evaluation: { text: null, text_name: null, samples: 8, tokens: 16 }, seed: 3, dtypes: ['keep', 'q8_0', 'q4_k_m', 'q2_k'] as const }
 const compared = () => compareOf(stored, { ...options, dtypes: [...options.dtypes] }, async () => false, stored.device)
 /** Models with fewer layers are faster in proportion. */
-const measured = (report: CompareReport): Speeds => ({ prompt_tokens: 250, generated_tokens: 64, rounds: 3, models: namedModels(report).map(({ method, dtype, layers }, i) => ({ method, dtype, layers, prompt: 1200 / layers + i, generation: 12 / layers, cache: i === 1 ? null : 1000 * layers })) })
+const measured = (report: CompareReport): Speeds => ({ prompt_tokens: 250, generated_tokens: 64, rounds: 3, models: namedModels(report).map(({ method, dtype, layers }, i) => ({ method, dtype, layers, prompt: 1200 / layers + i, generation: 12 / layers, cache: i === 1 ? null : 1000 * layers, noise: 0.02 })) })
 
 describe('a comparison that was measured', () => {
   test('names the original, the front, and whom the verdicts name', async () => {
@@ -142,6 +147,7 @@ describe('a comparison that was measured', () => {
     expect(new Set(text.split('\n').filter(line => line.startsWith('|')).map(line => line.match(/(?<!\\)\|/g)!.length)).size).toBe(1)
     expect(text).toMatch(/\| original \| as it is \| 0 \|.*\| 100 \| 1\.0 \| 12\.0 kB \|  \|/)
     expect(plain(footing(report).at(-1)!)).toBe("Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of 250 tokens and writes 64 more, the fastest of 3 rounds. Cache: keys and values of 1,000 tokens in F16.")
+    expect(plain(measuredWords({ ...report.speeds, models: [{ noise: 0.02 }, { noise: 0.31 }] }))).toContain('The machine was busy: rounds differ by up to 31 %.')
     expect(compareReport(JSON.parse(JSON.stringify(report)), ['compare.json', '']).speeds).toEqual(report.speeds)
     expect(compareReport(JSON.parse(JSON.stringify(bare)), ['compare.json', '']).speeds).toBeUndefined()
     const speed = (sorted: ReturnType<typeof inOrderOf>) => sorted.map(each => speedOf(report.speeds, each)?.prompt ?? null)

@@ -7,8 +7,10 @@ import { plural } from '../format'
 export const CACHE_TOKENS = 1000
 /** Keys and values are kept in F16, as llama.cpp does where it is not told otherwise. */
 const CACHED_BYTES = 2
-/** Speeds that differ by less are the same: two runs of one file differ by as much. */
+/** Speeds that differ by less are the same: two runs of one file differ by as much on a quiet machine. */
 const SAME = 0.03
+/** Rounds that differ by more say that the machine did something else. */
+const BUSY = 0.1
 
 /**
  * Bytes of the keys and values of the first 1000 tokens in the layers that stay: for each of them 2 × heads × width of a
@@ -44,20 +46,22 @@ export function speedOf(speeds: Speeds | undefined, { method, dtype = 'keep', la
   return speeds?.models.find(each => each.method === method && each.dtype === dtype && each.layers === layers) ?? null
 }
 
+/** Share within which the speeds of two models are the same: what their rounds differ by, and at least 3 %. */
+export function within(...models: readonly Pick<ModelSpeed, 'noise'>[]): number {
+  return Math.max(SAME, ...models.map(each => each.noise))
+}
+
 /** "13 % faster", "8 % slower", "as fast (within 3 %)", "2.4 times as fast": by the tokens a second of one model over those of another. */
-export function fasterWords(ratio: number): string {
-  if (Math.abs(ratio - 1) <= SAME) return `as fast (within ${Math.round(100 * SAME)}\u00a0%)`
+export function fasterWords(ratio: number, same: number): string {
+  if (Math.abs(ratio - 1) <= same) return `as fast (within ${Math.ceil(100 * same - 1e-9)}\u00a0%)`
   if (ratio >= 2) return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times as fast`
   return ratio > 1 ? `${Math.round(100 * (ratio - 1))}\u00a0% faster` : `${Math.round(100 * (1 - ratio))}\u00a0% slower`
 }
 
-/** Whether a model is slower than another, and not within the noise. */
-export function isSlower(ratio: number): boolean {
-  return ratio < 1 - SAME
-}
-
-/** What the numbers are, in one sentence. */
-export function measuredWords({ prompt_tokens, generated_tokens, rounds }: Omit<Speeds, 'models'>): string {
+/** What the numbers are, and whether they can be believed. */
+export function measuredWords({ prompt_tokens, generated_tokens, rounds, models }: Omit<Speeds, 'models'> & { models: readonly Pick<ModelSpeed, 'noise'>[] }): string {
   const best = rounds > 1 ? `, the fastest of ${rounds} rounds` : ''
-  return `Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of ${plural(prompt_tokens, 'token')} and writes ${generated_tokens} more${best}. Cache: keys and values of ${plural(CACHE_TOKENS, 'token')} in F16.`
+  const noise = Math.max(0, ...models.map(each => each.noise))
+  const busy = noise > BUSY ? ` The machine was busy: rounds differ by up to ${Math.round(100 * noise)}\u00a0%.` : ''
+  return `Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of ${plural(prompt_tokens, 'token')} and writes ${generated_tokens} more${best}.${busy} Cache: keys and values of ${plural(CACHE_TOKENS, 'token')} in F16.`
 }

@@ -7,7 +7,7 @@ import type { Candidate, CompareReport, CompareRow, Paired, Speeds, Verdict } fr
 import { bytes, nats } from '../format'
 import { typeName } from '../types'
 import { keyOfRow } from './rows'
-import { fasterWords, isSlower, speedOf } from './speed'
+import { fasterWords, speedOf, within } from './speed'
 
 /** The method of a model of which no layer was removed. */
 export const ORIGINAL = 'original'
@@ -87,11 +87,12 @@ export function choiceWords(choice: Choice, of: number, title: (method: string) 
   const bare = (x: number) => nats(x).replace('\u00a0nats', '')
   const words = (each: Candidate | null | undefined) => (each ? `${modelWords(each, of, title)} (${bytes(each.bytes)}, KL ${each.kl === 0 ? '0' : nats(each.kl)})` : 'none')
   const by = difference && `by ${bare(Math.abs(difference.difference))} ± ${bare(difference.margin)} nats a token`
-  const ratio = generationRatio(choice, speeds)
-  const faster = ratio === null ? '' : `, and the merged one is ${fasterWords(ratio)}`
+  const speed = generationRatio(choice, speeds)
+  const inverse = speed && { ...speed, ratio: 1 / speed.ratio }
+  const faster = speed ? `, and the merged one is ${fasterWords(speed.ratio, speed.same)}` : ''
   const said: Record<Winner, () => string> = {
-    merged: () => `${words(merged)} is better than ${words(unmerged)}, ${by}${better(ratio)}`,
-    unmerged: () => `${words(unmerged)} is better than ${words(merged)}, ${by}${better(ratio && 1 / ratio)}: merging ${ratio !== null && isSlower(1 / ratio) ? 'pays in speed only' : 'does not pay'}`,
+    merged: () => `${words(merged)} is better than ${words(unmerged)}, ${by}${speed ? better(speed) : ''}`,
+    unmerged: () => `${words(unmerged)} is better than ${words(merged)}, ${by}${inverse ? better(inverse) : ''}: merging ${inverse && inverse.ratio < 1 - inverse.same ? 'pays in speed only' : 'does not pay'}`,
     equal: () => `${words(merged)} and ${words(unmerged)} are equally good within the noise${faster}`,
     unknown: () => `${words(merged)} and ${words(unmerged)} cannot be told apart on so little text${faster}`,
     'only merged': () => `only merged models are that small; the best is ${words(merged)}`,
@@ -101,15 +102,20 @@ export function choiceWords(choice: Choice, of: number, title: (method: string) 
   return said[winnerOf(choice)]()
 }
 
-/** How many times as many tokens a second the merged model writes as the other one; null where that was not measured of both. */
-function generationRatio({ merged, unmerged }: Choice, speeds: Speeds | undefined): number | null {
+/** How many times as many tokens a second the merged model writes as the other one, and within what share that is noise; null where it was not measured of both. */
+function generationRatio({ merged, unmerged }: Choice, speeds: Speeds | undefined): Ratio | null {
   const [one, other] = [merged && speedOf(speeds, merged), unmerged && speedOf(speeds, unmerged)]
-  return one && other && other.generation > 0 ? one.generation / other.generation : null
+  return one && other && one.generation > 0 && other.generation > 0 ? { ratio: one.generation / other.generation, same: within(one, other) } : null
+}
+
+interface Ratio {
+  ratio: number
+  same: number
 }
 
 /** How the better model's speed follows on what it is better by. */
-function better(ratio: number | null): string {
-  return ratio === null ? '' : isSlower(ratio) ? `, but is ${fasterWords(ratio)}` : `, and is ${fasterWords(ratio)}`
+function better({ ratio, same }: Ratio): string {
+  return `, ${ratio < 1 - same ? 'but' : 'and'} is ${fasterWords(ratio, same)}`
 }
 
 /** Who won over all, from the verdicts at the sizes of the front: one or two sentences. */

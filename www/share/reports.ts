@@ -187,7 +187,7 @@ const candidate = nullable(record<Candidate>({ method: text, dtype: numberType, 
 
 const speeds = record<Speeds>({
   prompt_tokens: count, generated_tokens: count, rounds: integer(1),
-  models: list(record<ModelSpeed>({ method: text, dtype: numberType, layers, prompt: number(0), generation: number(0), cache: nullable(count) })),
+  models: list(record<ModelSpeed>({ method: text, dtype: numberType, layers, prompt: number(0), generation: number(0), cache: nullable(count), noise: share })),
 })
 
 const verdict = record<Verdict>({

@@ -22,29 +22,36 @@ export function lengthsFor(context: number): { prompt: number; generated: number
   return { prompt: Math.min(PROMPT, Math.floor(0.9 * context) - generated), generated }
 }
 
+/** What counts of several rounds. */
+export interface Timing extends Pace {
+  /** Share by which the second fastest round is slower than the fastest, in reading or in writing, whichever is more; 0 after a single round. */
+  noise: number
+}
+
 /**
  * Times every model once in each round, so that a busy moment of the machine hits all alike; every other round goes
- * backwards, so that no model is always the first. The fastest round of each model counts, for prompt and generation
- * apart, because other work of the machine can only slow a model down. `told` hears after each whole round what is
- * known so far. A model for which `time` gives null, because it was stopped, ends it; rounds that were whole stand.
+ * backwards, so that no model is always the first. `told` hears after each whole round what is known so far. A model
+ * for which `time` gives null, because it was stopped, ends it; rounds that were whole stand.
  */
 export async function inRounds<T>(
-  models: readonly T[], rounds: number, time: (model: T, run: { round: number; done: number; total: number }) => Promise<Pace | null>, told: (best: Pace[], rounds: number) => void,
+  models: readonly T[], rounds: number, time: (model: T, run: { round: number; done: number; total: number }) => Promise<Pace | null>, told: (timings: Timing[], rounds: number) => void,
 ): Promise<void> {
-  let best: (Pace | null)[] = models.map(() => null)
+  const paces: Pace[][] = models.map(() => [])
   for (let round = 0; round < rounds; round++) {
-    const next = [...best]
     const places = models.map((_, place) => place)
     for (const [i, place] of (round % 2 === 0 ? places : places.toReversed()).entries()) {
       const pace = await time(models[place]!, { round, done: round * models.length + i, total: rounds * models.length })
       if (pace === null) return
-      next[place] = faster(next[place] ?? pace, pace)
+      paces[place]!.push(pace)
     }
-    best = next
-    told(best.filter(pace => pace !== null), round + 1)
+    told(paces.map(fastest), round + 1)
   }
 }
 
-function faster(one: Pace, other: Pace): Pace {
-  return { ...one, prompt: Math.max(one.prompt, other.prompt), generation: Math.max(one.generation, other.generation) }
+/** The fastest round, for prompt and generation apart, because other work of the machine can only slow a model down. */
+function fastest(paces: readonly Pace[]): Timing {
+  const sorted = (of: 'prompt' | 'generation') => paces.map(pace => pace[of]).sort((a, b) => b - a)
+  const [prompts, generations] = [sorted('prompt'), sorted('generation')]
+  const gap = ([first = 0, second = first]: readonly number[]) => (first > 0 ? 1 - second / first : 0)
+  return { ...paces[0]!, prompt: prompts[0]!, generation: generations[0]!, noise: Math.max(gap(prompts), gap(generations)) }
 }

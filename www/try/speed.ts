@@ -13,7 +13,7 @@ import { bytes } from '../format'
 import { titleOf } from '../methods'
 import type { Run } from '../state.svelte'
 import { droppedTo, trialFiles, typeOf, writtenAs, type Which } from './files'
-import { CONTEXT, GENERATED, inRounds, ROUNDS, type Pace } from './rounds'
+import { CONTEXT, GENERATED, inRounds, ROUNDS, type Timing } from './rounds'
 
 /** More than this llama.cpp cannot hold in a page: a file may have 2 GB, and the memory of its module is at most 4 GB. */
 export const MOST_BYTES = 2e9
@@ -24,7 +24,7 @@ export function tooLarge(size: number): string {
 }
 
 /** A model's pace, and the bytes of its cache of 1000 tokens; null where they are not known. */
-export interface Speed extends Pace {
+export interface Speed extends Timing {
   cache: number | null
 }
 
@@ -94,8 +94,8 @@ export function measureFront(actions: Actions): Promise<boolean> {
       await timed(actions, run, models, (paces, rounds) => {
         const speeds = paces.map((pace, i) => {
           const { method, dtype, layers } = fit[i]!
-          const { prompt, generation, cache } = withCache(pace, report.model, firstsOf(stays(fit[i]!)))
-          return { method, dtype, layers, prompt, generation, cache }
+          const { prompt, generation, cache, noise } = withCache(pace, report.model, firstsOf(stays(fit[i]!)))
+          return { method, dtype, layers, prompt, generation, cache, noise }
         })
         state.comparison = { ...comparison, report: { ...report, speeds: { prompt_tokens: paces[0]?.promptTokens ?? 0, generated_tokens: GENERATED, rounds, models: speeds } } }
       })
@@ -112,11 +112,11 @@ async function checkSpace(models: readonly Measured[]): Promise<void> {
   if (free !== null && free < needed) throw new Failure('limit', `The models need ${bytes(needed)} of this browser's storage, which has ${bytes(free)} free. Make room there, or compare fewer models.`)
 }
 
-function withCache(pace: Pace, model: ModelReport, stays: readonly number[]): Speed {
+function withCache(pace: Timing, model: ModelReport, stays: readonly number[]): Speed {
   return { ...pace, cache: pace.evenHeads ? cacheBytes(model, stays) : null }
 }
 
-async function timed(actions: Actions, run: Run, models: readonly Timed[], told: (paces: Pace[], rounds: number) => void): Promise<void> {
+async function timed(actions: Actions, run: Run, models: readonly Timed[], told: (paces: Timing[], rounds: number) => void): Promise<void> {
   const { paceOf } = await import('./llama').catch(() => {
     throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')
   })

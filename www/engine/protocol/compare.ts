@@ -89,6 +89,8 @@ export interface ModelSpeed extends Pick<Candidate, 'method' | 'dtype' | 'layers
   generation: number
   /** Bytes of the keys and values of 1000 tokens; null where they are not known. */
   cache: number | null
+  /** Share, 0 to 1, by which the second fastest round is slower than the fastest: what a difference is worth. */
+  noise: number
 }
 
 /** What the page measures, and not the engine: each model on one thread of a tab, the fastest of so many rounds. */
