@@ -53,14 +53,14 @@ export function within(...models: readonly Pick<ModelSpeed, 'noise'>[]): number 
 
 /** "13 % faster", "8 % slower", "as fast (within 3 %)", "2.4 times as fast": by the tokens a second of one model over those of another. */
 export function fasterWords(ratio: number, same: number): string {
-  if (Math.abs(ratio - 1) <= same) return `as fast (within ${Math.ceil(100 * same - 1e-9)}\u00a0%)`
+  if (Math.abs(ratio - 1) <= same) return `as fast (within ${Math.round(100 * same)}\u00a0%)`
   if (ratio >= 2) return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times as fast`
   return ratio > 1 ? `${Math.round(100 * (ratio - 1))}\u00a0% faster` : `${Math.round(100 * (1 - ratio))}\u00a0% slower`
 }
 
 /** What the numbers are, and whether they can be believed. */
 export function measuredWords({ prompt_tokens, generated_tokens, rounds, models }: Omit<Speeds, 'models'> & { models: readonly Pick<ModelSpeed, 'noise'>[] }): string {
-  const best = rounds > 1 ? `, the fastest of ${rounds} rounds` : ''
+  const best = rounds > 1 ? `, the fastest of ${rounds} rounds` : ', in a single round, which says little where the machine is busy'
   const noise = Math.max(0, ...models.map(each => each.noise))
   const busy = noise > BUSY ? ` The machine was busy: rounds differ by up to ${Math.round(100 * noise)}\u00a0%.` : ''
   return `Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of ${plural(prompt_tokens, 'token')} and writes ${generated_tokens} more${best}.${busy} Cache: keys and values of ${plural(CACHE_TOKENS, 'token')} in F16.`
