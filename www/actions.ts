@@ -214,8 +214,13 @@ export class Actions {
     return this.client.moved
   }
 
+  /** The engine holds the model that is open. */
+  ensureModel(run: Run): Promise<void> {
+    return this.held.ensureModel(run)
+  }
+
   async ensureMaps(run: Run): Promise<void> {
-    await this.held.ensureModel(run)
+    await this.ensureModel(run)
     if (!this.held.maps) await this.compareNow(run)
   }
 

@@ -16,7 +16,7 @@ export function forget(state: State, from: Results): void {
   state.saved = null
   if (from === 'saved') return
   dropTrialFiles(state, 'compressed')
-  state.trial = null
+  state.trial = state.speed = null
   state.plan = null
   state.search = null
   state.steps = []

@@ -65,6 +65,11 @@ export function percent(fraction: number): string {
   return `${Math.abs(p) < 10 ? p.toFixed(1) : Math.round(p)}\u00a0%`
 }
 
+/** Tokens a second: 8.4, 41, 1,240. */
+export function rate(perSecond: number): string {
+  return perSecond < 10 ? perSecond.toFixed(1) : whole(perSecond)
+}
+
 /** To be followed by what it is compared with: "4.6 % more than", "6.9 times". */
 export function change(before: number, after: number): string {
   const ratio = after / before

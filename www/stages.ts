@@ -19,8 +19,8 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'metric' compares by another metric what was captured; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. */
-  running: 'open' | 'similarity' | 'metric' | 'plan' | 'sizes' | 'compare' | 'write' | 'try' | null
+  /** 'metric' compares by another metric what was captured; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. */
+  running: 'open' | 'similarity' | 'metric' | 'plan' | 'sizes' | 'compare' | 'speeds' | 'write' | 'try' | 'speed' | null
 }
 
 export interface StageState {

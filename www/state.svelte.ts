@@ -24,6 +24,7 @@ import { optionsWith, UNTOUCHED, type Hand } from './plan/hand'
 import { begun, type History } from './plan/history'
 import type { Found } from './remote/find'
 import type { TrialFiles, Which } from './try/files'
+import type { BothSpeeds } from './try/speed'
 import type { Trial } from './try/trial'
 import type { KeptRun } from './run/record'
 import type { Turn } from './run/turn'
@@ -155,6 +156,8 @@ export class State {
 
   /** What both models made of a prompt, and the files they were read from. */
   trial = $state.raw<Trial | null>(null)
+  /** How fast both run. */
+  speed = $state.raw<BothSpeeds | null>(null)
   trialFiles: Record<Which, TrialFiles | null> = { original: null, compressed: null }
 
   /** A stored result that is shown instead of the stages, and where it came from: "a link", or a file's name; `link` is its fragment of the page's address. */

@@ -168,7 +168,7 @@ describe('files', () => {
   test('CSV: the original first, and every line says what it was measured on', () => {
     const lines = comparisonCsv(rows, { ...report, evaluation: { ...report.evaluation, name: 'a "text", mine' } }).trimEnd().split('\n')
     expect(lines).toHaveLength(10)
-    expect(lines[0]).toBe('method,selection,operator,removed,layers,parameters,bytes,perplexity,kl,top1_agreement,collapsed,seconds,groups,error,evaluation,tokens_scored,calibration,seed,dtype,imatrix')
+    expect(lines[0]).toBe('method,selection,operator,removed,layers,parameters,bytes,perplexity,kl,top1_agreement,collapsed,seconds,groups,error,evaluation,tokens_scored,calibration,seed,dtype,imatrix,prompt_per_second,generation_per_second,cache_bytes_per_1000_tokens')
     expect(lines[1]).toMatch(/^original,,,0,12,578112,1156224,7\.312,,,false,,,,"a ""text"", mine",120,/)
     expect(lines[2]).toMatch(/^laco,laco,laco,6,6,/)
     expect(lines[8]).toMatch(/^flatten,pairs,flatten,6,.*"?6 disjoint pairs do not fit/)

@@ -165,9 +165,9 @@ describe('rows in several types', () => {
     const named = { ...report, imatrix: { name: 'mine.gguf', hash: '1' } }
     const csv = comparisonCsv(report.rows, named).trimEnd().split('\n')
     expect(csv).toHaveLength(1 + 1 + 3 + 16)
-    expect(csv[0]).toMatch(/,seed,dtype,imatrix$/)
-    expect(csv[1]).toMatch(/,keep,mine\.gguf$/)
-    expect(csv[2]).toMatch(/^original,,,0,12,578112,\d+,.*,q8_0,mine\.gguf$/)
+    expect(csv[0]).toMatch(/,seed,dtype,imatrix,prompt_per_second,/)
+    expect(csv[1]).toMatch(/,keep,mine\.gguf,,,$/)
+    expect(csv[2]).toMatch(/^original,,,0,12,578112,\d+,.*,q8_0,mine\.gguf,,,$/)
     const text = comparisonMarkdown(report.rows, named, title)
     expect(text).toContain('| original | Q4_K_M | 0 |')
     expect(text).toContain('| Laminate | as it is | 2 |')

@@ -27,7 +27,7 @@ beforeEach(async () => {
     await folder.getFileHandle(`${options.name}.gguf`, { create: true })
     return { files: [{ name: `${options.name}.gguf`, bytes: 4 }] }
   }
-  actions = { state, call, ensureMaps: async () => {} } as unknown as Actions
+  actions = { state, call, ensureMaps: async () => {}, ensureModel: async () => {} } as unknown as Actions
 })
 
 const jobs = () => storage.directory('laminate')?.names() ?? []

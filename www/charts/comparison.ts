@@ -1,10 +1,11 @@
-import type { CompareReport, CompareRow } from '../engine/protocol/compare'
+import type { CompareReport, CompareRow, ModelSpeed } from '../engine/protocol/compare'
 import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
-import { bytes, group, nats, percent, perplexity, seconds, sentence, whole } from '../format'
+import { bytes, group, nats, percent, perplexity, rate, seconds, sentence, whole } from '../format'
 import { typeName } from '../types'
-import { candidatesOf, choiceAt, frontOf, hasFewerBits, ORIGINAL, originalRows, summaryWords, verdictWords, type Choice } from './verdicts'
+import { measuredWords, speedOf } from './speed'
+import { candidatesOf, choiceAt, frontOf, hasFewerBits, ORIGINAL, originalRows, summaryWords, verdictWords, type Measured } from './verdicts'
 
 /** What stands under the table: texts, tokens, seed. Without a report, only that there is none. */
 export function footing(report: CompareReport | null): string[] {
@@ -15,6 +16,7 @@ export function footing(report: CompareReport | null): string[] {
     `Calibrated on ${text(report.calibration)}. Seed ${report.seed}.`,
     ...importanceWords(report),
     `${report.model.name} on ${report.device.name}, ${seconds(report.seconds)}, ${bytes(report.peak_memory_bytes)} at most.`,
+    ...(report.speeds ? [measuredWords(report.speeds)] : []),
   ]
 }
 
@@ -36,15 +38,16 @@ const stored = (dtype: NumberType = 'keep') => (dtype === 'keep' ? '' : ` in ${t
 const named = ({ method, removed, dtype }: CompareRow, title: Title) => `${method === ORIGINAL ? 'the original' : `${title(method)} with ${removed} removed`}${stored(dtype)}`
 const distance = (kl: number | null) => (kl === null ? 'not measured' : Number.isFinite(kl) ? nats(kl) : 'not finite')
 
-/** One model of the plot in words; empty where it could not be made. */
-export function readOut(row: CompareRow, title: Title, original: number | null): string {
+/** One model of the plot in words, with its speed where that was measured; empty where it could not be made. */
+export function readOut(row: CompareRow, title: Title, original: number | null, speed: ModelSpeed | null = null): string {
   const { quality, groups } = row
   if (!quality) return ''
   const merged = groups.filter(layers => layers.length > 1)
   const fused = merged.length === 0 ? '' : `. Layers that became one: ${merged.slice(0, 6).map(group).join(', ')}${merged.length > 6 ? ' and others' : ''}`
   const compared = original === null ? '' : ` (original ${perplexity(original)})`
   const agrees = quality.top1_agreement === null ? '' : `, agrees on ${percent(quality.top1_agreement)}`
-  return `${named(row, title)}${quality.collapsed ? ', collapsed' : ''}: perplexity ${perplexity(quality.perplexity)}${compared}, KL ${distance(quality.kl)} a token${agrees}, ${bytes(row.bytes)}${fused}`
+  const runs = speed === null ? '' : `, reads ${rate(speed.prompt)} and writes ${rate(speed.generation)} tokens a second`
+  return `${named(row, title)}${quality.collapsed ? ', collapsed' : ''}: perplexity ${perplexity(quality.perplexity)}${compared}, KL ${distance(quality.kl)} a token${agrees}, ${bytes(row.bytes)}${runs}${fused}`
 }
 
 /** The models whose marks say less than their numbers do; empty where there are none. */
@@ -53,16 +56,19 @@ export function aboveScale(rows: readonly CompareRow[], title: Title): string {
   return each.length > 0 ? `Above the scale: ${each.join('; ')}.` : ''
 }
 
-const COLUMNS = ['method', 'selection', 'operator', 'removed', 'layers', 'parameters', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds', 'groups', 'error', 'evaluation', 'tokens_scored', 'calibration', 'seed', 'dtype', 'imatrix'] as const
+const COLUMNS = ['method', 'selection', 'operator', 'removed', 'layers', 'parameters', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds', 'groups', 'error', 'evaluation', 'tokens_scored', 'calibration', 'seed', 'dtype', 'imatrix', 'prompt_per_second', 'generation_per_second', 'cache_bytes_per_1000_tokens'] as const
 
 /** One line a model, the original first where it is known. Every line says what it was measured on. */
 export function comparisonCsv(rows: readonly CompareRow[], report: CompareReport | null): string {
-  const context = (dtype: NumberType = 'keep') => [...(report ? [report.evaluation.name, report.evaluation.tokens_scored, report.calibration.name, report.seed] : [null, null, null, null]), dtype, report?.imatrix?.name]
+  const context = ({ dtype = 'keep', ...of }: Pick<CompareRow, 'method' | 'layers' | 'dtype'>) => {
+    const speed = speedOf(report?.speeds, { ...of, dtype })
+    return [...(report ? [report.evaluation.name, report.evaluation.tokens_scored, report.calibration.name, report.seed] : [null, null, null, null]), dtype, report?.imatrix?.name, speed?.prompt, speed?.generation, speed?.cache]
+  }
   const measured = (quality: Quality | null) => [quality?.perplexity, quality?.kl, quality?.top1_agreement, quality?.collapsed]
   const groups = (of: readonly number[][]) => of.map(layers => layers.join(' ')).join(' | ')
-  const original = report ? [['original', null, null, 0, report.model.layers, report.parameters, report.bytes, ...measured(report.original), null, null, null, ...context()]] : []
+  const original = report ? [['original', null, null, 0, report.model.layers, report.parameters, report.bytes, ...measured(report.original), null, null, null, ...context({ method: ORIGINAL, layers: report.model.layers })]] : []
   const lines = [...(report ? originalRows(report) : []), ...rows].map(row => [
-    row.method, row.method === ORIGINAL ? null : row.selection, row.method === ORIGINAL ? null : row.operator, row.removed, row.layers, row.parameters, row.bytes, ...measured(row.quality), row.seconds, groups(row.groups), row.error, ...context(row.dtype),
+    row.method, row.method === ORIGINAL ? null : row.selection, row.method === ORIGINAL ? null : row.operator, row.removed, row.layers, row.parameters, row.bytes, ...measured(row.quality), row.seconds, groups(row.groups), row.error, ...context(row),
   ])
   return [COLUMNS, ...original, ...lines].map(line => line.map(quoted).join(',')).join('\n') + '\n'
 }
@@ -72,15 +78,22 @@ export function comparisonMarkdown(rows: readonly CompareRow[], report: CompareR
   const measured = ({ perplexity: p, kl, top1_agreement: top1 }: Quality) => [perplexity(p), kl === null ? '' : nats(kl), top1 === null ? '' : percent(top1)]
   const all = [...(report ? originalRows(report) : []), ...rows]
   const typed = all.some(({ dtype = 'keep' }) => dtype !== 'keep')
-  const head = [...(typed ? ['method', 'type'] : ['method']), 'removed', 'size', 'perplexity', 'KL, a token', 'agrees', 'remark']
+  const speeds = report?.speeds
+  const runs = (of: Pick<CompareRow, 'method' | 'layers' | 'dtype'>) => (speeds ? speedCells(speedOf(speeds, of)) : [])
+  const head = [...(typed ? ['method', 'type'] : ['method']), 'removed', 'size', 'perplexity', 'KL, a token', 'agrees', ...(speeds ? ['prompt, tokens/s', 'generation, tokens/s', 'cache'] : []), 'remark']
   const cell = (dtype: NumberType = 'keep') => (typed ? [dtype === 'keep' ? 'as it is' : typeName(dtype)] : [])
-  const original = report ? [line(['original', ...cell(), '0', bytes(report.bytes), ...measured(report.original), ''])] : []
+  const original = report ? [line(['original', ...cell(), '0', bytes(report.bytes), ...measured(report.original), ...runs({ method: ORIGINAL, layers: report.model.layers }), ''])] : []
   const lines = all.map(row => row.quality === null
-    ? line([title(row.method), ...cell(row.dtype), String(row.removed), '', '', '', '', `failed: ${sentence(row.error ?? 'no reason was given')}`])
-    : line([title(row.method), ...cell(row.dtype), String(row.removed), bytes(row.bytes), ...measured(row.quality), row.quality.collapsed ? '**collapsed**' : '']))
+    ? line([title(row.method), ...cell(row.dtype), String(row.removed), '', '', '', '', ...runs(row), `failed: ${sentence(row.error ?? 'no reason was given')}`])
+    : line([title(row.method), ...cell(row.dtype), String(row.removed), bytes(row.bytes), ...measured(row.quality), ...runs(row), row.quality.collapsed ? '**collapsed**' : '']))
   const warnings = report ? [overlapWarning(report), ...report.warnings.map(sentence)].filter(Boolean) : []
   const notes = [...(report ? verdictLines(report, title) : []), ...(report?.cancelled ? ['Stopped before the end.'] : []), ...warnings, ...footing(report)]
-  return [line(head), `${typed ? '| :-- ' : ''}| :-- | --: | --: | --: | --: | --: | :-- |`, ...original, ...lines, '', ...notes.map(note => note.replaceAll('\u00a0', ' '))].join('\n') + '\n'
+  return [line(head), `${typed ? '| :-- ' : ''}| :-- | --: | --: | --: | --: | --: |${speeds ? ' --: | --: | --: |' : ''} :-- |`, ...original, ...lines, '', ...notes.map(note => note.replaceAll('\u00a0', ' '))].join('\n') + '\n'
+}
+
+/** Tokens a second of a prompt and of what follows it, and the cache of 1000 tokens; empty where they were not measured. */
+function speedCells(speed: ModelSpeed | null): string[] {
+  return speed === null ? ['', '', ''] : [rate(speed.prompt), rate(speed.generation), speed.cache === null ? '' : bytes(speed.cache)]
 }
 
 function quoted(value: unknown): string {
@@ -89,10 +102,17 @@ function quoted(value: unknown): string {
 }
 
 /** The choices at the sizes that the engine gave verdicts for, or else at those of the front but that of the original as it is. */
-export function frontChoices(report: CompareReport): Choice[] {
+export function frontChoices(report: CompareReport): ReturnType<typeof choiceAt>[] {
   const candidates = candidatesOf(report)
   const sizes = report.verdicts?.length ? report.verdicts.map(each => each.size) : frontOf(candidates).filter(each => each.kl > 0).map(each => each.bytes)
   return sizes.map(size => choiceAt(candidates, size))
+}
+
+/** The models that the verdicts name and the front has, the original as it is first: those whose speed is worth a look. */
+export function namedModels(report: CompareReport): Measured[] {
+  const candidates = candidatesOf(report)
+  const named = new Set([...frontOf(candidates), ...frontChoices(report).flatMap(({ merged, unmerged }) => [merged, unmerged])].map(each => each?.key))
+  return candidates.filter(each => each.key === '' || named.has(each.key))
 }
 
 /** Who won, then the verdict at each size; nothing where only one type was compared. */
@@ -100,5 +120,5 @@ export function verdictLines(report: CompareReport, title: Title): string[] {
   if (!hasFewerBits(report)) return []
   const smallest = candidatesOf(report).toSorted((a, b) => a.bytes - b.bytes)[0]
   const choices = frontChoices(report)
-  return [summaryWords(choices), ...choices.map(choice => verdictWords(choice, report.model.layers, title, smallest))].filter(Boolean)
+  return [summaryWords(choices), ...choices.map(choice => verdictWords(choice, report.model.layers, title, smallest, report.speeds))].filter(Boolean)
 }

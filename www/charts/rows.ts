@@ -1,8 +1,9 @@
-import type { CompareRow } from '../engine/protocol/compare'
+import type { CompareRow, Speeds } from '../engine/protocol/compare'
 import type { NumberType } from '../engine/protocol/output'
 import { sentence } from '../format'
+import { speedOf } from './speed'
 
-export type Column = 'method' | 'dtype' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds'
+export type Column = 'method' | 'dtype' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds' | 'prompt' | 'generation' | 'cache'
 export interface Sorting {
   column: Column
   descending: boolean
@@ -20,14 +21,14 @@ export function inOrder(rows: readonly CompareRow[], methods: readonly string[],
 }
 
 /** By one column; what has no number there comes last either way, and equals keep their order. */
-export function inOrderOf(rows: readonly CompareRow[], sorting: Sorting | null, title: (method: string) => string): CompareRow[] {
+export function inOrderOf(rows: readonly CompareRow[], sorting: Sorting | null, title: (method: string) => string, speeds?: Speeds): CompareRow[] {
   if (!sorting) return [...rows]
   const { column, descending } = sorting
   const sign = descending ? -1 : 1
   if (column === 'dtype') return rows.toSorted((a, b) => sign * (a.dtype ?? 'keep').localeCompare(b.dtype ?? 'keep', 'en'))
   if (column === 'method') return rows.toSorted((a, b) => sign * title(a.method).localeCompare(title(b.method), 'en'))
   return rows.toSorted((a, b) => {
-    const [x, y] = [valueIn(a, column), valueIn(b, column)]
+    const [x, y] = [valueIn(a, column, speeds), valueIn(b, column, speeds)]
     if (x === null || y === null) return Number(x === null) - Number(y === null)
     return x === y ? 0 : sign * (x < y ? -1 : 1)
   })
@@ -39,8 +40,9 @@ export function nextSorting(sorting: Sorting | null, column: Column): Sorting | 
   return sorting.descending ? null : { column, descending: true }
 }
 
-/** Null where the row failed. */
-function valueIn(row: CompareRow, column: Exclude<Column, 'method' | 'dtype'>): number | null {
+/** Null where the row failed, or was not measured so. */
+function valueIn(row: CompareRow, column: Exclude<Column, 'method' | 'dtype'>, speeds: Speeds | undefined): number | null {
+  if (column === 'prompt' || column === 'generation' || column === 'cache') return speedOf(speeds, row)?.[column] ?? null
   if (row.quality === null) return column === 'removed' ? row.removed : null
   const value = column === 'perplexity' || column === 'kl' || column === 'top1_agreement' ? row.quality[column] : row[column]
   return value === null || Number.isNaN(value) ? null : value

@@ -3,10 +3,11 @@
  * front (`src/protocol/verdict.rs`); the user asks for any size, so that the choice is repeated here and held to the
  * engine's numbers by a test.
  */
-import type { Candidate, CompareReport, CompareRow, Paired, Verdict } from '../engine/protocol/compare'
+import type { Candidate, CompareReport, CompareRow, Paired, Speeds, Verdict } from '../engine/protocol/compare'
 import { bytes, nats } from '../format'
 import { typeName } from '../types'
 import { keyOfRow } from './rows'
+import { fasterWords, speedOf, within } from './speed'
 
 /** The method of a model of which no layer was removed. */
 export const ORIGINAL = 'original'
@@ -76,26 +77,45 @@ export function modelWords({ method, dtype, layers }: Candidate, of: number, tit
 }
 
 /** The verdict at one size, as a sentence that names the size. */
-export function verdictWords(choice: Choice, of: number, title: (method: string) => string, smallest: Candidate | undefined): string {
-  return `At most ${bytes(choice.size)}: ${choiceWords(choice, of, title, smallest)}.`
+export function verdictWords(choice: Choice, of: number, title: (method: string) => string, smallest: Candidate | undefined, speeds?: Speeds): string {
+  return `At most ${bytes(choice.size)}: ${choiceWords(choice, of, title, smallest, speeds)}.`
 }
 
-/** The same as a clause, without the size. */
-export function choiceWords(choice: Choice, of: number, title: (method: string) => string, smallest: Candidate | undefined): string {
+/** The same as a clause, without the size. Where speeds were measured, it says how much faster the better model writes. */
+export function choiceWords(choice: Choice, of: number, title: (method: string) => string, smallest: Candidate | undefined, speeds?: Speeds): string {
   const { merged, unmerged, difference } = choice
   const bare = (x: number) => nats(x).replace('\u00a0nats', '')
   const words = (each: Candidate | null | undefined) => (each ? `${modelWords(each, of, title)} (${bytes(each.bytes)}, KL ${each.kl === 0 ? '0' : nats(each.kl)})` : 'none')
   const by = difference && `by ${bare(Math.abs(difference.difference))} ± ${bare(difference.margin)} nats a token`
+  const speed = generationRatio(choice, speeds)
+  const inverse = speed && { ...speed, ratio: 1 / speed.ratio }
+  const faster = speed ? `, and the merged one is ${fasterWords(speed.ratio, speed.same)}` : ''
   const said: Record<Winner, () => string> = {
-    merged: () => `${words(merged)} is better than ${words(unmerged)}, ${by}`,
-    unmerged: () => `${words(unmerged)} is better than ${words(merged)}, ${by}: merging does not pay`,
-    equal: () => `${words(merged)} and ${words(unmerged)} are equally good within the noise`,
-    unknown: () => `${words(merged)} and ${words(unmerged)} cannot be told apart on so little text`,
+    merged: () => `${words(merged)} is better than ${words(unmerged)}, ${by}${speed ? better(speed) : ''}`,
+    unmerged: () => `${words(unmerged)} is better than ${words(merged)}, ${by}${inverse ? better(inverse) : ''}: merging ${inverse && inverse.ratio < 1 - inverse.same ? 'pays in speed only' : 'does not pay'}`,
+    equal: () => `${words(merged)} and ${words(unmerged)} are equally good within the noise${faster}`,
+    unknown: () => `${words(merged)} and ${words(unmerged)} cannot be told apart on so little text${faster}`,
     'only merged': () => `only merged models are that small; the best is ${words(merged)}`,
     'only unmerged': () => `no merged model is that small; the best of the others is ${words(unmerged)}`,
     none: () => `no model is that small; the smallest is ${words(smallest)}`,
   }
   return said[winnerOf(choice)]()
+}
+
+/** How many times as many tokens a second the merged model writes as the other one, and within what share that is noise; null where it was not measured of both. */
+function generationRatio({ merged, unmerged }: Choice, speeds: Speeds | undefined): Ratio | null {
+  const [one, other] = [merged && speedOf(speeds, merged), unmerged && speedOf(speeds, unmerged)]
+  return one && other && one.generation > 0 && other.generation > 0 ? { ratio: one.generation / other.generation, same: within(one, other) } : null
+}
+
+interface Ratio {
+  ratio: number
+  same: number
+}
+
+/** How the better model's speed follows on what it is better by. */
+function better({ ratio, same }: Ratio): string {
+  return `, ${ratio < 1 - same ? 'but' : 'and'} is ${fasterWords(ratio, same)}`
 }
 
 /** Who won over all, from the verdicts at the sizes of the front: one or two sentences. */

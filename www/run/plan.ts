@@ -32,6 +32,8 @@ export interface Known {
 export function planOf(run: Run, known: Known): RunPlan {
   const parts: Part[] = []
   const progress = run.last?.progress
+  // The engine rests, whatever it moved before.
+  if (progress?.stage === 'time') return { parts, left: '' }
   if (progress && progress.unit !== 'bytes') parts.push({ name: 'Computing', amount: progress.detail })
   const reading = read(run, known)
   if (reading) parts.push({ name: 'Reading', amount: reading })

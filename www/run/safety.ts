@@ -15,7 +15,7 @@ const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'sizes', 'compare', 
 const NEW_DEVICES = 1
 
 const WORDS: Record<RunKind, string> = {
-  open: 'opening', similarity: 'comparing the layers of', metric: 'comparing the layers, by another metric, of', plan: 'compressing', sizes: 'fitting with less text', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of',
+  open: 'opening', similarity: 'comparing the layers of', metric: 'comparing the layers, by another metric, of', plan: 'compressing', sizes: 'fitting with less text', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of', speed: 'measuring the speed of what became of', speeds: 'measuring the speed of models made of',
 }
 
 export function isPausable(run: Run): boolean {

@@ -127,6 +127,7 @@ function comparisonHeader(report: CompareReport): CompareReport {
   return {
     ...report, model: { ...report.model, files: [] }, verdicts: undefined, seconds: figures(report.seconds, 3), original: short(report.original),
     ...(report.originals && { originals: report.originals.map(original => ({ ...each(original), quality: short(original.quality) })) }),
+    ...(report.speeds && { speeds: { ...report.speeds, models: report.speeds.models.map(of => ({ ...of, prompt: figures(of.prompt, 4), generation: figures(of.generation, 4), noise: figures(of.noise, 2) })) } }),
     rows: report.rows.map(row => ({ ...each(row), groups: [], quality: row.quality && short(row.quality) })),
   }
 }

@@ -1,6 +1,6 @@
 /** Checks of the engine's reports, and of what they must agree on among each other. */
 import { LONGEST_KIND, MOST_KINDS } from '../charts/kinds'
-import type { Candidate, CompareReport, CompareRow, StoredOriginal, Verdict } from '../engine/protocol/compare'
+import type { Candidate, CompareReport, CompareRow, ModelSpeed, Speeds, StoredOriginal, Verdict } from '../engine/protocol/compare'
 import type { DeviceReport } from '../engine/protocol/device'
 import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { ExpertSelection, NamedMethod, Operator, Selection } from '../engine/protocol/method'
@@ -185,6 +185,11 @@ const original = record<StoredOriginal>({ dtype: numberType, quality, kl_by_sequ
 
 const candidate = nullable(record<Candidate>({ method: text, dtype: numberType, layers, bytes: count, kl: number() }))
 
+const speeds = record<Speeds>({
+  prompt_tokens: count, generated_tokens: count, rounds: integer(1),
+  models: list(record<ModelSpeed>({ method: text, dtype: numberType, layers, prompt: number(0), generation: number(0), cache: nullable(count), noise: share })),
+})
+
 const verdict = record<Verdict>({
   size: count, merged: candidate, unmerged: candidate, difference: nullable(record({ difference: number(), margin: number(0) })), sentence: text,
 })
@@ -192,7 +197,7 @@ const verdict = record<Verdict>({
 export const compareReport = record<CompareReport>({
   model: modelReport, calibration: textReport, evaluation: textReport, overlap: share, original: quality, parameters: count, bytes: count, seed: count,
   output: otherwise<WriteOptions | undefined>(writeOptions, undefined), imatrix: imatrixFile, originals: otherwise<StoredOriginal[] | undefined>(list(original), undefined),
-  rows: list(row), verdicts: otherwise<Verdict[] | undefined>(list(verdict), undefined), cancelled: flag, warnings: texts, device, seconds: number(0), peak_memory_bytes: number(0),
+  rows: list(row), verdicts: otherwise<Verdict[] | undefined>(list(verdict), undefined), speeds: otherwise<Speeds | undefined>(speeds, undefined), cancelled: flag, warnings: texts, device, seconds: number(0), peak_memory_bytes: number(0),
 })
 
 export const namedMethod = record<NamedMethod>({ name: text, title: text, selection, operator, one_shot: flag, longest_run: otherwise(nullable(count), null), candidates: otherwise(nullable(count), null), about: text })

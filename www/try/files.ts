@@ -55,17 +55,25 @@ async function saved({ saved, savedFresh }: State): Promise<Blob[] | null> {
 async function written(actions: Actions, run: Run, which: Which): Promise<{ files: Blob[]; job: string }> {
   const { state } = actions
   const { plan, model } = state
-  if (!plan || !model) throw { kind: 'usage', message: 'Compress first; there is nothing to try yet.' }
+  if (which === 'original') {
+    if (!model) throw { kind: 'usage', message: 'Open a model first.' }
+    await actions.ensureModel(run)
+    return writtenAs(actions, run, droppedTo(Array.from({ length: model.layers }, (_, layer) => [layer])), { dtype: 'keep', name: 'original' }, model.bytes)
+  }
+  if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to try yet.' }
   await actions.ensureMaps(run)
-  const { report } = plan
-  const original = which === 'original'
-  const dtype = original ? 'keep' : typeOf(state)
-  const bytes = original ? report.bytes.before : sizeIn(report.sizes ?? [], dtype, 'gguf')?.bytes ?? resultBytes(state)
-  const options: WriteOptions = { dtype, container: 'gguf', max_shard_bytes: 1e12, name: original ? 'original' : modelName(actions) }
+  const dtype = typeOf(state)
+  const size = sizeIn(plan.report.sizes ?? [], dtype, 'gguf')?.bytes ?? resultBytes(state)
+  return writtenAs(actions, run, plan.report.plan, { dtype, name: modelName(actions) }, size)
+}
+
+/** The model of a plan, written into the private storage as one GGUF file of about so many bytes, in a folder that the caller removes. */
+export async function writtenAs(actions: Actions, run: Run, plan: MergePlan, how: Pick<WriteOptions, 'dtype' | 'importances' | 'name'>, size: number): Promise<{ files: Blob[]; job: string }> {
+  const options: WriteOptions = { ...how, container: 'gguf', max_shard_bytes: 1e12 }
   const job = newJob()
   try {
-    const needed_bytes = neededSpace(bytes, bytes, false)
-    const { files: [file] } = await actions.call(run, 'write', [original ? unchanged(report.plan) : report.plan, options, { kind: 'private', job, needed_bytes }])
+    const needed_bytes = neededSpace(size, size, false)
+    const { files: [file] } = await actions.call(run, 'write', [plan, options, { kind: 'private', job, needed_bytes }])
     return { files: [await fileIn(await jobFolder(job), file?.name ?? '')], job }
   } catch (error) {
     await removeJob(job).catch(() => {})
@@ -73,10 +81,11 @@ async function written(actions: Actions, run: Run, which: Which): Promise<{ file
   }
 }
 
-/** The plan that merges nothing. */
-function unchanged({ n_layers }: MergePlan): MergePlan {
-  const layers = Array.from({ length: n_layers }, (_, layer) => layer)
-  return { n_layers, operator: 'average', steps: [], groups: layers.map(layer => [layer]), weights: layers.map(() => [1]) }
+/** The plan that keeps the first layer of each group as it is; one layer a group merges nothing. */
+export function droppedTo(groups: readonly (readonly number[])[]): MergePlan {
+  return {
+    n_layers: groups.flat().length, operator: 'drop', steps: [], groups: groups.map(group => [...group]), weights: groups.map(group => group.map((_, i) => (i === 0 ? 1 : 0))),
+  }
 }
 
 /** In the type that was chosen, where that is one of a GGUF file. */

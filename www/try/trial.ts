@@ -1,5 +1,6 @@
 import type { Actions } from '../actions'
 import { Failure } from '../engine/errors'
+import type { Features } from '../engine/features'
 import type { NumberType } from '../engine/protocol/output'
 import type { Run } from '../state.svelte'
 import { trialFiles, typeOf, type Which } from './files'
@@ -15,6 +16,12 @@ export interface Trial {
   type: NumberType
   original: Continuation | null
   compressed: Continuation | null
+}
+
+/** Why llama.cpp cannot run in this browser; empty where it can. */
+export function cannotRun(features: Features | null): string {
+  if (features?.llama === false) return 'This browser cannot run llama.cpp: it needs 64-bit WebAssembly memory and functions that wait, as Chrome and Edge 137 and Firefox 153 have them. Take the model away as GGUF and run it outside the browser.'
+  return features?.privateStorage === false ? 'This browser has no private storage to write the models to.' : ''
 }
 
 /** Continues the prompt with the original and then with the compressed model. */

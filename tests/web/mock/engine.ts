@@ -194,10 +194,16 @@ export class MockEngine implements WasmEngine {
   async write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport> {
     const model = this.opened()
     const started = performance.now()
-    const files = filesOf(model, plan, options)
+    const files = filesOf(model, plan, options, await this.openedFile())
     await writeFiles(files, folder, observe)
     const sizes = files.map(([name, bytes]) => ({ name, bytes: bytes.length }))
     return { files: sizes, bytes: { before: model.bytes, after: Math.max(...files.map(([, bytes]) => bytes.length)) }, seconds: (performance.now() - started) / 1000 }
+  }
+
+  /** The bytes of the model where it is one small GGUF file. */
+  private async openedFile(): Promise<Uint8Array | null> {
+    const [only, another] = this.files
+    return only?.name.endsWith('.gguf') && !another && only.size < 4e6 ? (await only.read(0, only.size)).slice() : null
   }
 
   methods(): NamedMethod[] {

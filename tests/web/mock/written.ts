@@ -5,8 +5,9 @@ import type { WriteOptions } from '../../../www/engine/protocol/output'
 import type { MergePlan } from '../../../www/engine/protocol/plan'
 import { fail, tell, wait } from './tell'
 
-/** Files as large as those of the engine, with names and bytes of their own. */
-export function filesOf(model: ModelReport, plan: MergePlan, options: WriteOptions): [string, Uint8Array][] {
+/** Files as large as those of the engine, with names and bytes of their own; of a GGUF file that was opened the same, so that others can read it. */
+export function filesOf(model: ModelReport, plan: MergePlan, options: WriteOptions, opened: Uint8Array | null): [string, Uint8Array][] {
+  if (opened && options.container === 'gguf') return [[`${options.name ?? 'model'}.gguf`, opened]]
   const layers = plan.groups.length
   const shard = new Uint8Array(model.bytes - (model.layers - layers) * model.bytes_per_layer).fill(7)
   const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2))

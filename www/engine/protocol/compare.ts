@@ -82,6 +82,25 @@ export interface Verdict {
   sentence: string
 }
 
+/** How fast llama.cpp runs one of the models, in tokens a second. */
+export interface ModelSpeed extends Pick<Candidate, 'method' | 'dtype' | 'layers'> {
+  /** Of reading a prompt, and of writing what follows it. */
+  prompt: number
+  generation: number
+  /** Bytes of the keys and values of 1000 tokens; null where they are not known. */
+  cache: number | null
+  /** Share, 0 to 1, by which the second fastest round is slower than the fastest: what a difference is worth. */
+  noise: number
+}
+
+/** What the page measures, and not the engine: each model on one thread of a tab, the fastest of so many rounds. */
+export interface Speeds {
+  prompt_tokens: number
+  generated_tokens: number
+  rounds: number
+  models: ModelSpeed[]
+}
+
 export interface CompareReport {
   model: ModelReport
   calibration: TextReport
@@ -101,6 +120,8 @@ export interface CompareReport {
   rows: CompareRow[]
   /** What is best at each size; absent where one type was asked for. */
   verdicts?: Verdict[]
+  /** How fast those models run that the verdicts name; absent where nobody measured it. */
+  speeds?: Speeds
   /** The user stopped it; the rows are those that were done. */
   cancelled: boolean
   warnings: string[]

@@ -4,15 +4,15 @@ import type { CompareRow } from './compare'
 import type { MergeStep } from './plan'
 import type { CalibrationPoint } from './quality'
 
-/** The last one is the page's own: a model writes text. */
-export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check' | 'continue'
+/** The last two are the page's own: a model writes text, and its speed is measured. */
+export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check' | 'continue' | 'time'
 
 export interface Progress {
   stage: Stage
   done: number
   total: number
   /** What `done` and `total` count. */
-  unit: 'layers' | 'bytes' | 'tokens' | 'rows' | 'parts' | 'models'
+  unit: 'layers' | 'bytes' | 'tokens' | 'rows' | 'parts' | 'models' | 'runs'
   /** For example "layer 12 of 32". */
   detail: string
 }

@@ -3,10 +3,11 @@ import { footing, overlapWarning, verdictLines } from '../../charts/comparison'
 import { frontier } from '../../charts/frontier'
 import { markColour, markPath } from '../../charts/marks'
 import { inOrder, keyOfRow, remarksOf } from '../../charts/rows'
-import { candidatesOf, hasFewerBits, originalRows } from '../../charts/verdicts'
+import { speedOf } from '../../charts/speed'
+import { candidatesOf, hasFewerBits, ORIGINAL, originalRows } from '../../charts/verdicts'
 import type { CompareReport, CompareRow } from '../../engine/protocol/compare'
 import type { NamedMethod } from '../../engine/protocol/method'
-import { bytes, nats, percent, perplexity, seconds, sentence } from '../../format'
+import { bytes, nats, percent, perplexity, rate, seconds, sentence } from '../../format'
 import { titleOf } from '../../methods'
 import { typeName } from '../../types'
 import { Markup, markup } from './markup'
@@ -22,14 +23,19 @@ export function comparisonSection(report: CompareReport, methods: readonly Named
   const order = (of: (row: CompareRow) => string | number) => [...new Set(report.rows.map(of))]
   const all = typed ? inOrder(both, order(row => row.method) as string[], order(row => row.removed) as number[], ['keep', ...types.filter(type => type !== 'keep')]) : report.rows
   const type = ({ dtype = 'keep' }: Pick<CompareRow, 'dtype'>) => (typed ? markup`<td class="left">${dtype === 'keep' ? 'as it is' : typeName(dtype)}</td>` : '')
+  const { speeds } = report
+  const runs = (of: Pick<CompareRow, 'method' | 'layers' | 'dtype'>) => {
+    const speed = speedOf(speeds, of)
+    return speeds ? markup`${value(speed?.prompt ?? null, rate)}${value(speed?.generation ?? null, rate)}${value(speed?.cache ?? null, bytes)}` : ''
+  }
   const line = (row: CompareRow) => markup`<tr${new Markup(row.quality?.collapsed ? ' class="collapsed"' : '')}><th scope="row" class="left">${title(row.method)}</th>${type(row)}${value(row.removed, String)}${row.quality
-    ? markup`${value(row.quality.perplexity, perplexity)}${value(row.quality.kl, nats)}${value(row.quality.top1_agreement, percent)}${value(row.bytes, bytes)}${value(row.seconds, seconds)}<td class="left">${row.quality.collapsed ? 'collapsed' : ''}</td>`
-    : markup`<td></td><td></td><td></td><td></td><td></td><td class="left why">failed: ${sentence(row.error ?? 'no reason was given')}</td>`}</tr>`
+    ? markup`${value(row.quality.perplexity, perplexity)}${value(row.quality.kl, nats)}${value(row.quality.top1_agreement, percent)}${value(row.bytes, bytes)}${value(row.seconds, seconds)}${runs(row)}<td class="left">${row.quality.collapsed ? 'collapsed' : ''}</td>`
+    : markup`<td></td><td></td><td></td><td></td><td></td>${runs(row)}<td class="left why">failed: ${sentence(row.error ?? 'no reason was given')}</td>`}</tr>`
   return markup`<section aria-labelledby="compare"><h2 id="compare">${who ? 'Fewer layers or fewer bits' : 'Methods compared'}</h2>
 ${who ? markup`<p><strong>${who}</strong></p>${plot(report, methods)}<details><summary>The verdict at each size of the front</summary>${sizes.map(each => markup`<p>${sentence(each)}</p>`)}</details>` : ''}
 ${overlapWarning(report) ? markup`<p class="warn">${overlapWarning(report)}</p>` : ''}
-<div class="scroll" role="region" aria-label="Comparison of methods" tabindex="0"><table class="sortable"><thead><tr><th scope="col" class="left">method</th>${typed ? markup`<th scope="col" class="left">type</th>` : ''}<th scope="col">removed</th><th scope="col">perplexity</th><th scope="col">KL</th><th scope="col">agrees</th><th scope="col">size</th><th scope="col">took</th><th scope="col" class="left">state</th></tr></thead><tbody>
-<tr class="fixed"><th scope="row" class="left">original</th>${type({})}${value(0, String)}${value(original.perplexity, perplexity)}<td></td><td></td>${value(report.bytes, bytes)}<td></td><td></td></tr>
+<div class="scroll" role="region" aria-label="Comparison of methods" tabindex="0"><table class="sortable"><thead><tr><th scope="col" class="left">method</th>${typed ? markup`<th scope="col" class="left">type</th>` : ''}<th scope="col">removed</th><th scope="col">perplexity</th><th scope="col">KL</th><th scope="col">agrees</th><th scope="col">size</th><th scope="col">took</th>${speeds ? markup`<th scope="col">prompt, tokens/s</th><th scope="col">generation, tokens/s</th><th scope="col">cache</th>` : ''}<th scope="col" class="left">state</th></tr></thead><tbody>
+<tr class="fixed"><th scope="row" class="left">original</th>${type({})}${value(0, String)}${value(original.perplexity, perplexity)}<td></td><td></td>${value(report.bytes, bytes)}<td></td>${runs({ method: ORIGINAL, layers: report.model.layers })}<td></td></tr>
 ${all.map(line)}
 </tbody></table></div>
 ${[...footing(report), ...report.warnings.map(sentence), ...remarksOf(report.rows, title)].map(note => markup`<p class="quiet">${note}</p>`)}
