@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::panels;
+use crate::kernels::{panels, threads};
 use crate::{Error, Result};
 
 /// Size of a storage-buffer binding that every WebGPU implementation grants, in bytes.
@@ -62,6 +62,11 @@ pub struct DeviceReport {
     pub name: String,
     /// Reason why the device was chosen.
     pub reason: String,
+    /// Number of threads of the processor that share large products and sums, at least 1.
+    pub threads: usize,
+    /// Why that is one thread only, in words after "because"; `None` where it is not, or is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone: Option<String>,
     /// Largest storage-buffer binding that is used, in bytes; 0 on the CPU, which has no such limit.
     pub max_binding_bytes: u64,
 }
@@ -129,9 +134,10 @@ impl Tally {
 impl Accelerator {
     /// Returns the CPU, which is always available. `reason` says in the report why it was chosen.
     pub fn cpu(reason: impl Into<String>) -> Self {
+        // The name is that of what rounds in one way: the bits do not depend on the number of threads.
         let name = match (cfg!(target_arch = "wasm32"), panels::are_fused()) {
-            (true, true) => "CPU (wasm SIMD with fused multiply-adds, one thread)",
-            (true, false) => "CPU (wasm SIMD, one thread)",
+            (true, true) => "CPU (wasm SIMD with fused multiply-adds)",
+            (true, false) => "CPU (wasm SIMD)",
             (false, _) => "CPU (SIMD)",
         };
         Self {
@@ -140,10 +146,17 @@ impl Accelerator {
                 kind: DeviceKind::Cpu,
                 name: name.to_owned(),
                 reason: reason.into(),
+                threads: threads::count(),
+                alone: None,
                 max_binding_bytes: 0,
             },
             tally: Arc::default(),
         }
+    }
+
+    /// Says in the report `why` there is one thread only, in words after "because".
+    pub fn alone(&mut self, why: String) {
+        self.report.alone = Some(why);
     }
 
     /// Chooses a device by `preference`. Falls back to the CPU only for [`Preference::Auto`].
@@ -195,6 +208,8 @@ impl Accelerator {
                 kind: if software { DeviceKind::SoftwareGpu } else { DeviceKind::Gpu },
                 name: name.unwrap_or_else(|| "unnamed GPU".to_owned()),
                 reason: "a graphics adapter was found".to_owned(),
+                threads: threads::count(),
+                alone: None,
                 max_binding_bytes: limit.min(GUARANTEED_BINDING_BYTES),
             },
             tally: Arc::default(),

@@ -23,6 +23,7 @@ use crate::files::parts::PartStore;
 use crate::files::source::SharedSource;
 use crate::kernels::panels;
 use crate::kernels::panels::kernel::Block;
+use crate::kernels::panels::pool::{self, Operand, Pool};
 use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::open::name_of;
@@ -92,6 +93,63 @@ extern "C" {
         width: usize,
         lower: isize,
     );
+
+    /// `Pool` of `engine/pool.ts`: threads that multiply together, and copy from the memory of the engine and into it.
+    pub type JsPool;
+    #[wasm_bindgen(method, getter)]
+    fn threads(this: &JsPool) -> usize;
+    #[wasm_bindgen(method)]
+    fn left(
+        this: &JsPool,
+        at: usize,
+        length: usize,
+        rows: usize,
+        row: usize,
+        column: usize,
+        depth: usize,
+        stretch: usize,
+    ) -> bool;
+    #[wasm_bindgen(method)]
+    fn begin(
+        this: &JsPool,
+        at: usize,
+        rows: usize,
+        row: usize,
+        column: usize,
+        y: usize,
+        n_columns: usize,
+        lower: isize,
+    ) -> bool;
+    #[wasm_bindgen(method)]
+    fn end(this: &JsPool, y: usize, n_columns: usize) -> bool;
+}
+
+impl Pool for JsPool {
+    fn threads(&self) -> usize {
+        self.threads()
+    }
+
+    fn left(&self, left: Operand<'_>, depth: usize, stretch: usize) -> bool {
+        let Operand { values, rows, row, column } = left;
+        self.left(values.as_ptr() as usize, values.len(), rows, row, column, depth, stretch)
+    }
+
+    fn begin(&self, right: Operand<'_>, y: Option<(&[f32], usize)>, lower: Option<usize>) -> bool {
+        let Operand { values, rows, row, column } = right;
+        let (y, n_columns) = y.map_or((0, 0), |(y, n_columns)| (y.as_ptr() as usize, n_columns));
+        let lower = lower.map_or(-1, usize::cast_signed);
+        self.begin(values.as_ptr() as usize, rows, row, column, y, n_columns, lower)
+    }
+
+    fn end(&self, y: &mut [f32], n_columns: usize) -> bool {
+        self.end(y.as_mut_ptr() as usize, n_columns)
+    }
+}
+
+/// Sets the threads that share large products from now on.
+#[wasm_bindgen(js_name = multiplyWith)]
+pub fn multiply_with(pool: JsPool) {
+    pool::multiply_with(pool);
 }
 
 /// Sets the kernel that adds the products of large blocks from now on.
@@ -136,10 +194,13 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Creates an engine on the preferred device: "auto", "gpu" or "cpu".
-    pub async fn create(preference: String) -> std::result::Result<Engine, JsValue> {
+    /// Creates an engine on the preferred device: "auto", "gpu" or "cpu". `alone` says why there is one thread only, if so.
+    pub async fn create(preference: String, alone: Option<String>) -> std::result::Result<Engine, JsValue> {
         let preference: Preference = preference.parse().map_err(thrown)?;
-        let accelerator = Accelerator::choose(preference).await.map_err(thrown)?;
+        let mut accelerator = Accelerator::choose(preference).await.map_err(thrown)?;
+        if let Some(why) = alone {
+            accelerator.alone(why);
+        }
         Ok(Engine { accelerator, session: RefCell::new(None) })
     }
 

@@ -9,7 +9,7 @@ export async function loadEngine() {
   const folder = process.env.ENGINE ?? join(import.meta.dirname, '../../www/engine/pkg')
   const { default: init, Engine, addProductsBy } = await import(pathToFileURL(join(folder, 'laminate.js')).href)
   const { memory } = await init({ module_or_path: await readFile(join(folder, 'laminate_bg.wasm')) })
-  const { default: kernel } = await import(pathToFileURL(join(folder, 'fused.js')).href)
+  const { fused: kernel } = await import(pathToFileURL(join(folder, 'fused.js')).href)
   const fused = await fusedKernel(kernel, memory)
   if (fused) addProductsBy(fused)
   else console.log('This Node.js has no relaxed vector instructions: products are slower than in most browsers.')

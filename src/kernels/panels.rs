@@ -1,16 +1,18 @@
-//! Matrix products for one thread without the widest vectors, such as WebAssembly's.
+//! Matrix products without the widest vectors, such as WebAssembly's.
 //!
 //! Both operands are repacked so that the inner loop ([`kernel`]) reads memory in order: [`LEFT`] rows of `x`
 //! interleaved, [`RIGHT`] rows of `W` interleaved, and a block of `LEFT x RIGHT` sums that stays in
 //! registers. [`add_products_by`] replaces the loop by the same loop compiled for instructions that not every
-//! machine has.
+//! machine has. Other threads, if there are any, share large products ([`pool`]).
 
 pub mod kernel;
+pub mod pool;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use kernel::{Block, LEFT, RIGHT};
+use kernel::{Block, LEFT, RIGHT, pack};
+use pool::{Operand, shared};
 
 /// Largest number of columns multiplied at a time: enough that adding the sums to `y` costs little in
 /// comparison.
@@ -19,6 +21,9 @@ const DEPTH: usize = 768;
 /// Number of panels of `W` that are multiplied by a panel of `x` before the next panel of `x`; together they
 /// fit in the second-level cache.
 const PANELS: usize = 8;
+
+/// Sums of a product that exist twice at a time, where other threads add to them.
+const SHARED_SUMS: usize = 1 << 22;
 
 /// Least number of panels of `x` that is worth a call out of the engine.
 const WORTH_A_CALL: usize = 4;
@@ -69,9 +74,8 @@ impl Packed {
         let rows = x.len() / width.max(1);
         let mut panels = Vec::with_capacity(rows.div_ceil(LEFT) * width);
         for stretch in stretches(width) {
-            for group in x.chunks(LEFT * width.max(1)) {
-                interleave(group, width, &stretch, &mut panels);
-            }
+            let from = x.get(stretch.start..).unwrap_or_default();
+            append(from, [rows, width, 1], stretch.len(), &mut panels);
         }
         Self { rows, width, panels }
     }
@@ -96,32 +100,56 @@ impl Packed {
             let left = stretch.start * n_groups..stretch.end * n_groups;
             let left = self.panels.get(left).unwrap_or_default();
             for (block, rows) in w.chunks(PANELS * RIGHT * self.width).enumerate() {
-                right.clear();
-                for group in rows.chunks(RIGHT * self.width) {
-                    interleave(group, self.width, &stretch, &mut right);
-                }
-                let y = y.get_mut(first + block * PANELS * RIGHT..).unwrap_or_default();
                 let width = rows.len() / self.width;
+                right.clear();
+                let from = rows.get(stretch.start..).unwrap_or_default();
+                append(from, [width, self.width, 1], depth, &mut right);
+                let y = y.get_mut(first + block * PANELS * RIGHT..).unwrap_or_default();
                 add(Block { left, right: &right, depth, y, n_columns, width, lower: None });
             }
         }
     }
 }
 
-/// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`. With `lower`, only
-/// entries below the diagonal, on it, or less than a panel above it are changed.
+/// Adds `A^T B` for row-major `a` `[n, p]` and `b` `[n, q]` to row-major `y` `[p, q]`, by all threads. With `lower`, only
+/// entries below the diagonal, on it, or less than a block above it are changed.
 pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bool, y: &mut [f32]) {
+    let n = a.len() / p.max(1);
+    let multiply_adds = if lower { n * p * q / 2 } else { n * p * q };
+    let done = shared(multiply_adds, |pool| {
+        if !pool.left(Operand { values: a, rows: p, row: 1, column: p }, n, stretch(n)) {
+            return 0;
+        }
+        let piece = whole_blocks((SHARED_SUMS / p.max(1)).max(1));
+        for first in (0..q).step_by(piece) {
+            let rows = piece.min(q - first);
+            let right = Operand { values: b.get(first..).unwrap_or_default(), rows, row: 1, column: q };
+            let Some(y) = y.get_mut(first..) else { return first };
+            if !pool.begin(right, Some((y, q)), lower.then_some(first)) || !pool.end(y, q) {
+                return first;
+            }
+        }
+        q
+    });
+    add_alone([a, b], [p, q], done.unwrap_or(0), lower, y);
+}
+
+/// Adds the columns of the product from `start` on, on one thread.
+fn add_alone([a, b]: [&[f32]; 2], [p, q]: [usize; 2], start: usize, lower: bool, y: &mut [f32]) {
+    if start >= q {
+        return;
+    }
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for rows in stretches(a.len() / p.max(1)) {
         let depth = rows.len();
         let [a, b] = [(a, p), (b, q)]
             .map(|(of, width)| of.get(rows.start * width..rows.end * width).unwrap_or_default());
         left.clear();
-        (0..p).step_by(LEFT).for_each(|first| stripe(a, p, first, &mut left));
-        for first in (0..q).step_by(PANELS * RIGHT) {
-            right.clear();
+        append(a, [p, 1, p], depth, &mut left);
+        for first in (start..q).step_by(PANELS * RIGHT) {
             let width = (PANELS * RIGHT).min(q - first);
-            (first..first + width).step_by(RIGHT).for_each(|first| stripe(b, q, first, &mut right));
+            right.clear();
+            append(b.get(first..).unwrap_or_default(), [width, 1, q], depth, &mut right);
             let y = y.get_mut(first..).unwrap_or_default();
             let lower = lower.then_some(first);
             add(Block { left: &left, right: &right, depth, y, n_columns: q, width, lower });
@@ -129,41 +157,28 @@ pub fn add_transposed_product([a, b]: [&[f32]; 2], [p, q]: [usize; 2], lower: bo
     }
 }
 
-/// Appends columns `first .. first + N` of row-major rows to `panels`, row by row; missing columns are zeros.
-fn stripe<const N: usize>(rows: &[f32], width: usize, first: usize, panels: &mut Vec<[f32; N]>) {
-    panels.extend(rows.chunks_exact(width).map(|row| {
-        let values = row.get(first..).unwrap_or_default();
-        values.first_chunk().copied().unwrap_or_else(|| {
-            let mut panel = [0.0; N];
-            panel.iter_mut().zip(values).for_each(|(slot, value)| *slot = *value);
-            panel
-        })
-    }));
+/// Appends panels of the rows of a matrix (see [`pack`]).
+fn append<const N: usize>(
+    values: &[f32],
+    [rows, row, column]: [usize; 3],
+    depth: usize,
+    panels: &mut Vec<[f32; N]>,
+) {
+    let start = panels.len();
+    panels.resize(start + rows.div_ceil(N) * depth, [0.0; N]);
+    let panels = panels.get_mut(start..).unwrap_or_default();
+    pack(values, [rows, row, column], depth, N, panels.as_flattened_mut());
+}
+
+/// Returns the number of columns that are summed at a time, of `width`.
+pub fn stretch(width: usize) -> usize {
+    width.div_ceil(width.div_ceil(DEPTH).max(1)).max(1)
 }
 
 /// Splits `0 .. width` into ranges of at most [`DEPTH`] columns, as equal as possible.
 fn stretches(width: usize) -> impl Iterator<Item = Range<usize>> {
-    let depth = width.div_ceil(width.div_ceil(DEPTH).max(1)).max(1);
+    let depth = stretch(width);
     (0..width).step_by(depth).map(move |start| start..(start + depth).min(width))
-}
-
-/// Appends the columns `stretch` of up to `N` rows to `panels`, column by column; missing rows are zeros.
-fn interleave<const N: usize>(
-    rows: &[f32],
-    width: usize,
-    stretch: &Range<usize>,
-    panels: &mut Vec<[f32; N]>,
-) {
-    let start = panels.len();
-    panels.resize(start + stretch.len(), [0.0; N]);
-    for (lane, row) in rows.chunks_exact(width.max(1)).enumerate() {
-        let values = row.get(stretch.clone()).unwrap_or_default();
-        for (panel, value) in panels.iter_mut().skip(start).zip(values) {
-            if let Some(slot) = panel.get_mut(lane) {
-                *slot = *value;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -211,6 +226,33 @@ mod tests {
         assert_eq!(product(20), before[1]);
         assert_eq!(calls.get(), 2);
         assert!(are_fused());
+    }
+
+    #[test]
+    fn threads_together_make_the_sums_of_one() {
+        use pool::tests::Alone;
+
+        let noise = |n: usize| -> Vec<f32> { (0..n).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect() };
+        let (n, p, q) = (800, 500, 9000);
+        let (a, b, y) = (noise(n * p), noise(n * q), noise(p * q));
+        let product = |lower: bool| {
+            let mut y = y.clone();
+            add_transposed_product([&a, &b], [p, q], lower, &mut y);
+            y
+        };
+        let alone = [product(false), product(true)];
+        let of_lower = |y: &[f32]| -> Vec<f32> {
+            let is_lower = |place: &usize| place % q <= place / q;
+            (0..p * q).filter(is_lower).map(|place| y[place]).collect()
+        };
+        for fails in [None, Some(1)] {
+            let pool = Alone::failing(fails);
+            let products = pool.products.clone();
+            pool::multiply_with(pool);
+            assert_eq!(product(false), alone[0]);
+            assert_eq!(products.take(), 2);
+            assert_eq!(of_lower(&product(true)), of_lower(&alone[1]));
+        }
     }
 
     #[test]

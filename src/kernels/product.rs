@@ -2,7 +2,7 @@
 //!
 //! Rows of `W` are decoded a tile at a time, so that a quantised matrix never exists in `f32` as a whole, and
 //! each tile is multiplied while it is in the cache. Native code multiplies by faer on all cores, WebAssembly
-//! by the kernel of [`panels`](crate::kernels::panels).
+//! by the kernel of [`panels`](crate::kernels::panels), on as many threads as the page has.
 
 use crate::Result;
 use crate::format::stored::Stored;
@@ -21,13 +21,9 @@ const LEAST_ROWS: usize = 64;
 /// or if the rows are not a whole number of blocks.
 pub fn products(x: &[f32], n_in: usize, weights: &[(&Stored, usize)]) -> Result<Vec<Vec<f32>>> {
     #[cfg(target_arch = "wasm32")]
-    let multiply = {
-        let packed = crate::kernels::panels::Packed::new(x, n_in);
-        move |weight: &Stored, n_out| on_one_thread(&packed, weight, n_out)
-    };
+    return by_panels(x, n_in, weights);
     #[cfg(not(target_arch = "wasm32"))]
-    let multiply = |weight: &Stored, n_out| native::on_all_cores(x, n_in, weight, n_out);
-    weights.iter().map(|(weight, n_out)| multiply(weight, *n_out)).collect()
+    weights.iter().map(|(weight, n_out)| native::on_all_cores(x, n_in, weight, *n_out)).collect()
 }
 
 /// Returns the rows per tile of a weight `[n_out, n_in]` that `n_workers` workers share.
@@ -45,7 +41,68 @@ pub fn host_tile_bytes() -> u64 {
     (4 * TILE_VALUES * n_workers) as u64
 }
 
-/// Multiplies by panels on one thread, as WebAssembly does.
+/// Decoded values of a tile that several threads multiply.
+#[cfg(any(target_arch = "wasm32", test))]
+const SHARED_TILE_VALUES: usize = 1 << 21;
+
+/// Multiplies by panels, as WebAssembly does: with all threads that there are, where that is worth while.
+#[cfg(any(target_arch = "wasm32", test))]
+fn by_panels(x: &[f32], n_in: usize, weights: &[(&Stored, usize)]) -> Result<Vec<Vec<f32>>> {
+    use crate::kernels::panels::Packed;
+    use crate::kernels::panels::pool::{Operand, shared};
+    use crate::kernels::panels::stretch;
+
+    let rows = x.len() / n_in.max(1);
+    let left = Operand { values: x, rows, row: n_in, column: 1 };
+    let largest = weights.iter().map(|(_, n_out)| *n_out).max().unwrap_or(0);
+    let shares = shared(rows * n_in * largest, |pool| pool.left(left, n_in, stretch(n_in)));
+    let mut packed = None;
+    let mut products = Vec::with_capacity(weights.len());
+    for (weight, n_out) in weights {
+        let together = match shares {
+            Some(true) => shared(rows * n_in * n_out, |pool| together(pool, [rows, n_in], weight, *n_out)),
+            _ => None,
+        };
+        products.push(match together.transpose()?.flatten() {
+            Some(product) => product,
+            None => on_one_thread(packed.get_or_insert_with(|| Packed::new(x, n_in)), weight, *n_out)?,
+        });
+    }
+    Ok(products)
+}
+
+/// Multiplies the left operand that `pool` has, `[rows, n_in]`, by the transpose of `weight`. While the threads multiply by
+/// a tile, the next one is decoded. `None` if they cannot.
+#[cfg(any(target_arch = "wasm32", test))]
+fn together(
+    pool: &dyn crate::kernels::panels::pool::Pool,
+    [rows, n_in]: [usize; 2],
+    weight: &Stored,
+    n_out: usize,
+) -> Result<Option<Vec<f32>>> {
+    use crate::kernels::panels::{pool::Operand, whole_blocks};
+
+    let mut y = vec![0.0; rows * n_out];
+    let tile = whole_blocks((SHARED_TILE_VALUES / n_in.max(1)).clamp(1, n_out.max(1)));
+    let mut begun = None;
+    for first in (0..n_out).step_by(tile) {
+        let count = tile.min(n_out - first);
+        let values = weight.rows(first, count, n_in)?;
+        if let Some(before) = begun.replace(first)
+            && !pool.end(y.get_mut(before..).unwrap_or_default(), n_out)
+        {
+            return Ok(None);
+        }
+        if !pool.begin(Operand { values: &values, rows: count, row: n_in, column: 1 }, None, None) {
+            return Ok(None);
+        }
+    }
+    let last = begun.unwrap_or(0);
+    let ended = n_out == 0 || pool.end(y.get_mut(last..).unwrap_or_default(), n_out);
+    Ok(ended.then_some(y))
+}
+
+/// Multiplies by panels on one thread.
 #[cfg(any(target_arch = "wasm32", test))]
 fn on_one_thread(x: &crate::kernels::panels::Packed, weight: &Stored, n_out: usize) -> Result<Vec<f32>> {
     let mut y = vec![0.0; x.rows() * n_out];
@@ -118,6 +175,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn threads_together_make_the_bits_of_one() {
+        use crate::kernels::panels::pool::multiply_with;
+        use crate::kernels::panels::pool::tests::Alone;
+
+        let (rows, n_in, n_out) = (70, 800, 6400);
+        let (x, w) = (noise(rows * n_in, 31), noise(n_out * n_in, 57));
+        let large = Stored::from_f32(&w);
+        let small = Stored::from_f32(&w[..4 * n_in]);
+        let weights = [(&large, n_out), (&small, 4), (&large, n_out)];
+        let alone = by_panels(&x, n_in, &weights).unwrap();
+        let pool = Alone::default();
+        let products = pool.products.clone();
+        multiply_with(pool);
+        assert_eq!(by_panels(&x, n_in, &weights).unwrap(), alone);
+        // Three tiles of each large weight.
+        assert_eq!(products.get(), 6);
+        // Threads that are lost with a tile leave all to one.
+        let pool = Alone::failing(Some(1));
+        let products = pool.products.clone();
+        multiply_with(pool);
+        assert_eq!(by_panels(&x, n_in, &weights).unwrap(), alone);
+        assert_eq!(products.get(), 3);
     }
 
     #[test]

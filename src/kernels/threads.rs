@@ -2,6 +2,16 @@
 
 use faer::Par;
 
+/// Returns the number of threads that share large products, at least 1.
+pub fn count() -> usize {
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        rayon::current_num_threads().max(1)
+    }
+    #[cfg(target_arch = "wasm32")]
+    super::panels::pool::threads()
+}
+
 /// Maps `f` over `items`, in parallel where the target has threads; results keep the order.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
     #[cfg(not(target_arch = "wasm32"))]

@@ -6,6 +6,7 @@ import { ask, run } from './command.mjs'
 import { filesUnder, fingerprint, isCurrent, markCurrent } from './fingerprint.mjs'
 import { enginePackage, root, wasmTarget } from './paths.mjs'
 import { bindgen, cargoEnv, WASM } from './rust.mjs'
+import { inSharedMemory } from './wasmparts.mjs'
 
 /** Vector instructions are on in every browser since 2023; the arithmetic is several times slower without. */
 export const wasmEnv = () =>
@@ -22,7 +23,7 @@ const KERNEL_BYTES = 4096
 
 /** What makes the engine what it is. */
 function enginePrint() {
-  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'www/build/engine.mjs', 'www/engine/fused.rs'].map(path => join(root, path))
+  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'www/build/engine.mjs', 'www/build/wasmparts.mjs', 'www/engine/fused.rs'].map(path => join(root, path))
   const profile = Object.entries(process.env).filter(([name]) => name.startsWith('CARGO_PROFILE_WASM_'))
   return fingerprint(root, filesUnder(sources), [ask('rustc', ['-vV']) ?? '', wasmEnv().RUSTFLAGS ?? '', ...profile.sort().map(String)])
 }
@@ -44,15 +45,25 @@ export async function buildEngine() {
 }
 
 /**
- * Builds `www/engine/pkg/fused.js`: the kernel that works in the engine's memory, with vector instructions that not
- * every browser has. Its stack is wherever the page says.
+ * Builds `www/engine/pkg/fused.js`: the kernels of products. `fused` works in the engine's memory, with vector instructions
+ * that not every browser has; `sharedFused` and `shared`, with and without these, in the memory that threads share. Their
+ * stacks are wherever the page says.
  */
 async function buildKernel() {
-  const module = join(wasmTarget, 'fused.wasm')
-  const codegen = ['opt-level=3', 'panic=abort', 'strip=symbols', 'target-feature=+simd128,+relaxed-simd', 'link-arg=--import-memory', 'link-arg=--export=__stack_pointer']
+  const fused = await compileKernel('fused', '+simd128,+relaxed-simd')
+  const plain = await compileKernel('plain', '+simd128')
+  const modules = { fused, sharedFused: inSharedMemory(fused), shared: inSharedMemory(plain) }
+  const lines = Object.entries(modules).map(([name, bytes]) => `export const ${name} = bytes('${Buffer.from(bytes).toString('base64')}')\n`)
+  writeFileSync(join(enginePackage, 'fused.js'), `const bytes = base64 => Uint8Array.from(atob(base64), c => c.charCodeAt(0))\n${lines.join('')}`)
+}
+
+/** @param {string} name @param {string} features @returns {Promise<Uint8Array>} */
+async function compileKernel(name, features) {
+  const module = join(wasmTarget, `${name}.wasm`)
+  const codegen = ['opt-level=3', 'panic=abort', 'strip=symbols', `target-feature=${features}`, 'link-arg=--import-memory', 'link-arg=--export=__stack_pointer']
   await run('rustc', ['--edition', '2024', '-D', 'warnings', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), kernelSource, '-o', module])
   const bytes = readFileSync(module)
   // With code for panics or memory of its own it would write where the engine's data lie.
   if (bytes.length > KERNEL_BYTES) throw new Error(`${kernelSource} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`)
-  writeFileSync(join(enginePackage, 'fused.js'), `export default Uint8Array.from(atob('${bytes.toString('base64')}'), c => c.charCodeAt(0))\n`)
+  return bytes
 }

@@ -160,3 +160,44 @@ export function grouped(parts, groupOf) {
   const length = (/** @type {Uint8Array[]} */ pieces) => pieces.reduce((sum, { byteLength }) => sum + byteLength, 0)
   return [...groups].map(([name, pieces]) => ({ name, bytes: length(pieces), functions: pieces.length, content: Buffer.concat(pieces) })).sort((a, b) => b.bytes - a.bytes)
 }
+
+/** Id of the section of imports, and kinds of what is imported. */
+const IMPORTS = 2
+const MEMORY = 2
+/** Flags of the limits of a memory: that there is a maximum, and that threads share the memory. */
+const SHARED_WITH_MAXIMUM = 3
+/** Pages of 64 KiB that a memory of 32-bit addresses can have. */
+const MOST_PAGES = 65_536
+
+/**
+ * The same module with its only import, a memory without a maximum, as a memory that threads share. The compiler makes
+ * such modules for a standard library only that has been compiled for threads; the module uses none, and what works in the
+ * memory at the same time is up to its callers.
+ * @param {Uint8Array} module @returns {Uint8Array}
+ */
+export function inSharedMemory(module) {
+  const reader = new Reader(module, 8)
+  while (!reader.ended) {
+    const start = reader.at
+    const id = reader.number()
+    const content = new Reader(reader.take(reader.number()))
+    if (id !== IMPORTS) continue
+    const count = content.number()
+    content.text()
+    content.text()
+    const limitsAt = content.at + 1
+    if (count !== 1 || content.number() !== MEMORY || content.number() !== 0) throw new Error('The module does not import a memory without a maximum, and nothing else.')
+    // A module without data is content with one page; where its stack is, its callers say.
+    content.number()
+    const changed = [...content.bytes.subarray(0, limitsAt), SHARED_WITH_MAXIMUM, ...leb(1), ...leb(MOST_PAGES)]
+    return Uint8Array.from([...module.subarray(0, start), IMPORTS, ...leb(changed.length), ...changed, ...module.subarray(reader.at)])
+  }
+  throw new Error('The module imports nothing.')
+}
+
+/** A number as WebAssembly writes it, least significant seven bits first. @param {number} value */
+function leb(value) {
+  const bytes = []
+  for (; value >= 128; value = Math.floor(value / 128)) bytes.push((value % 128) + 128)
+  return [...bytes, value]
+}

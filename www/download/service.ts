@@ -55,6 +55,8 @@ async function answer(job: string, name: string): Promise<Response> {
         'Content-Length': String(length),
         'Content-Disposition': `attachment; filename*=UTF-8''${encodeURIComponent(name)}`,
         'X-Content-Type-Options': 'nosniff',
+        // A page whose threads share memory takes no frame without it.
+        'Cross-Origin-Embedder-Policy': 'require-corp',
       },
     })
   } catch {

@@ -2,11 +2,17 @@
 declare module '*/pkg/laminate.js' {
   export default function init(options: { module_or_path: Response }): Promise<{ memory: WebAssembly.Memory }>
   export const addProductsBy: (kernel: WebAssembly.Exports) => void
-  export const Engine: { create(preference: string): Promise<unknown> }
+  /** Takes `Pool` of `pool.ts`. */
+  export const multiplyWith: (pool: object) => void
+  export const Engine: { create(preference: string, alone?: string): Promise<unknown> }
 }
 
-/** The kernel of `src/kernels/panels/kernel.rs` as a module of its own. */
+/** The kernel of `src/kernels/panels/kernel.rs` as modules of its own. */
 declare module '*/pkg/fused.js' {
-  const kernel: Uint8Array<ArrayBuffer>
-  export default kernel
+  /** With fused multiply-adds, in the engine's memory. */
+  export const fused: Uint8Array<ArrayBuffer>
+  /** The same in a memory that threads share. */
+  export const sharedFused: Uint8Array<ArrayBuffer>
+  /** Without fused multiply-adds, in a memory that threads share. */
+  export const shared: Uint8Array<ArrayBuffer>
 }

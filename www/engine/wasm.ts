@@ -1,6 +1,7 @@
 import { arriving } from './arriving'
 import { fusedKernel } from './fused.js'
-import kernel from './pkg/fused.js'
+import { fused as fusedModule, shared, sharedFused } from './pkg/fused.js'
+import { startPool } from './pool'
 import type { DevicePreference } from './protocol/device'
 import type { WasmEngine } from './protocol/engine'
 import type { Observe } from './protocol/events'
@@ -10,13 +11,15 @@ declare const ENGINE_BYTES: number
 
 /** Loads the compiled engine, telling how much has arrived, and starts it on a device. */
 export async function createEngine(preference: DevicePreference, observe: Observe): Promise<WasmEngine> {
-  const { default: init, Engine, addProductsBy } = await import('./pkg/laminate.js')
+  const { default: init, Engine, addProductsBy, multiplyWith } = await import('./pkg/laminate.js')
   const response = await fetch(new URL('./pkg/laminate_bg.wasm', import.meta.url)).catch(() => {
     throw { kind: 'source', message: 'The engine could not be loaded: there is no connection, and this browser has not kept it. Connect, then reload the page.' }
   })
   if (!response.ok) throw { kind: 'source', message: `The engine could not be loaded (status ${response.status}). Reload the page.` }
   const { memory } = await init({ module_or_path: arriving(response, ENGINE_BYTES, observe) })
-  const fused = await fusedKernel(kernel, memory)
+  const fused = await fusedKernel(fusedModule, memory)
   if (fused) addProductsBy(fused)
-  return (await Engine.create(preference)) as unknown as WasmEngine
+  const pool = await startPool(memory, fused ? sharedFused : shared)
+  if (!('alone' in pool)) multiplyWith(pool)
+  return (await Engine.create(preference, 'alone' in pool ? pool.alone : undefined)) as unknown as WasmEngine
 }

@@ -5,6 +5,9 @@
  * A version answers only with its own files. A new one is fetched whole beside the one that runs, and waits until
  * no tab of the page is open, or until the only one that is asks for it: nothing is swapped under a run.
  *
+ * It adds what a plain host does not send: the headers with which a browser lets threads share memory. A page has them when
+ * it is loaded the next time after it was kept; nothing is loaded again for them.
+ *
  * Downloads of results have a worker of their own (`download/service.ts`): its folder lies deeper, so the browser
  * asks it and not this one, and an update of the page cannot break off a download.
  */
@@ -36,7 +39,7 @@ scope.addEventListener('message', event => event.waitUntil(replace(event.ports[0
 scope.addEventListener('fetch', event => {
   const { request } = event
   const file = request.method === 'GET' ? fileFor(request.url, request.mode === 'navigate', folder, files) : null
-  if (file) event.respondWith(answer(request, file))
+  if (file) event.respondWith(answer(request, file).then(isolated))
 })
 
 async function keepAll(): Promise<void> {
@@ -49,6 +52,17 @@ async function keepAll(): Promise<void> {
     if (!response.ok || !await isOf(file, await response.clone().arrayBuffer())) throw new Error(`${file.path || 'the page'} is not of this version`)
     await cache.put(address, plain(response))
   }
+}
+
+/** The same answer as one of a page that shares nothing with other sites, so that its threads may share memory. */
+function isolated(response: Response): Response {
+  if (response.type === 'opaque' || response.type === 'opaqueredirect' || response.status === 0) return response
+  const { status, statusText, body } = response
+  const headers = new Headers(response.headers)
+  headers.set('Cross-Origin-Opener-Policy', 'same-origin')
+  headers.set('Cross-Origin-Embedder-Policy', 'require-corp')
+  headers.set('Cross-Origin-Resource-Policy', 'same-origin')
+  return new Response(body, { status, statusText, headers })
 }
 
 /** A page may not be answered with what a redirection led to, though it be the same. */

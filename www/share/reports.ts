@@ -27,7 +27,10 @@ const selection = oneOf(...(Object.keys(SELECTIONS) as Selection[]))
 const operator = oneOf(...(Object.keys(OPERATORS) as Operator[]))
 const container = oneOf('safetensors', 'gguf')
 
-const device = record<DeviceReport>({ kind: oneOf('gpu', 'software-gpu', 'cpu'), name: text, reason: text, max_binding_bytes: number(0) })
+const device = record<DeviceReport>({
+  kind: oneOf('gpu', 'software-gpu', 'cpu'), name: text, reason: text, threads: otherwise<number | undefined>(integer(1), undefined),
+  alone: otherwise<string | undefined>(text, undefined), max_binding_bytes: number(0),
+})
 
 const kind: Check<string> = (value, at) => {
   const found = text(value, at)

@@ -33,6 +33,32 @@ pub struct Block<'a> {
     pub lower: Option<usize>,
 }
 
+/// Fills `panels`, each of which holds `lanes` rows column by column and is `depth` columns deep, with rows of a matrix of
+/// which row `i` and column `k` is `values[i * row + k * column]`. Of `rows` rows, those that the last panel lacks are zeros.
+pub fn pack(
+    values: &[f32],
+    [rows, row, column]: [usize; 3],
+    depth: usize,
+    lanes: usize,
+    panels: &mut [f32],
+) {
+    for (place, panel) in panels.chunks_exact_mut((depth * lanes).max(1)).enumerate() {
+        for lane in 0..lanes {
+            let row_of_lane = place * lanes + lane;
+            let values = if row_of_lane < rows { values } else { &[] };
+            let mut from = row_of_lane * row;
+            let mut to = lane;
+            for _ in 0..depth {
+                if let Some(slot) = panel.get_mut(to) {
+                    *slot = values.get(from).copied().unwrap_or(0.0);
+                }
+                from += column;
+                to += lanes;
+            }
+        }
+    }
+}
+
 /// Computes `y[i][j] += sum_k left[i][k] right[j][k]`.
 pub fn add_products(block: Block<'_>) {
     let Block { left, right, depth, y, n_columns, width, lower } = block;

@@ -57,7 +57,7 @@ async function compare({ code, base64, shape, panels: [l, r] }: { code: string; 
 
 describe.skipIf(missing.length > 0)('the kernel with fused multiply-adds, in a browser that has them', () => {
   let browser: Browser
-  const [, base64] = /atob\('([^']+)'\)/.exec(existsSync(KERNEL) ? readFileSync(KERNEL, 'utf8') : '') ?? []
+  const [, base64] = /fused = bytes\('([^']+)'\)/.exec(existsSync(KERNEL) ? readFileSync(KERNEL, 'utf8') : '') ?? []
   beforeAll(async () => { browser = await startBrowser() })
   afterAll(() => browser?.close())
 

@@ -14,6 +14,8 @@ export interface PlainHost {
   asked: string[]
   /** While true every connection is cut. */
   down: boolean
+  /** Headers of every answer, besides the type. */
+  headers: Record<string, string>
   close(): void
 }
 
@@ -26,14 +28,14 @@ export async function plainHost(folder: string): Promise<PlainHost> {
     host.asked.push(path)
     try {
       const content = readFileSync(join(folder, pathname.startsWith(BELOW) ? path : 'nowhere'))
-      response.writeHead(200, { 'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream' }).end(content)
+      response.writeHead(200, { ...host.headers, 'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream' }).end(content)
     } catch {
       response.writeHead(404).end('nothing here')
     }
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const host: PlainHost = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${BELOW}`, asked: [], down: false,
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${BELOW}`, asked: [], down: false, headers: {},
     close: () => { server.close(); server.closeAllConnections() },
   }
   return host
