@@ -35,13 +35,7 @@ pub struct Block<'a> {
 
 /// Fills `panels`, each of which holds `lanes` rows column by column and is `depth` columns deep, with rows of a matrix of
 /// which row `i` and column `k` is `values[i * row + k * column]`. Of `rows` rows, those that the last panel lacks are zeros.
-pub fn pack(
-    values: &[f32],
-    [rows, row, column]: [usize; 3],
-    depth: usize,
-    lanes: usize,
-    panels: &mut [f32],
-) {
+pub fn pack(values: &[f32], [rows, row, column]: [usize; 3], depth: usize, lanes: usize, panels: &mut [f32]) {
     for (place, panel) in panels.chunks_exact_mut((depth * lanes).max(1)).enumerate() {
         for lane in 0..lanes {
             let row_of_lane = place * lanes + lane;
