@@ -65,6 +65,8 @@ export default defineConfig(({ mode, isPreview }) => {
         'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
         'X-Content-Type-Options': 'nosniff',
         'Referrer-Policy': 'no-referrer',
+        'Cross-Origin-Opener-Policy': 'same-origin',
+        'Cross-Origin-Embedder-Policy': 'require-corp',
       },
     },
     resolve: process.env.VITEST ? { conditions: ['browser'] } : {},

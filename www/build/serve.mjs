@@ -55,13 +55,18 @@ async function variantOf(file, accepted) {
 /** Names that carry a digest of their content may be kept for ever, others are asked about again. @param {string} url */
 export const cacheControl = url => (/^\/assets\/.*-[\w-]{8,}\.\w+$/.test(url) ? 'public, max-age=31536000, immutable' : 'no-cache')
 
-/** The page's own policy again as a header, because a worker heeds only that. @param {string} folder */
+/**
+ * The page's own policy again as a header, because a worker heeds only that; and what lets the page's threads share memory
+ * from the first visit on. @param {string} folder
+ */
 function securityHeaders(folder) {
   const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(join(folder, 'index.html'), 'utf8'))?.[1]
   return {
     'Content-Security-Policy': `${policy ?? "default-src 'self'"}; frame-ancestors 'none'`,
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
+    'Cross-Origin-Opener-Policy': 'same-origin',
+    'Cross-Origin-Embedder-Policy': 'require-corp',
   }
 }
 
