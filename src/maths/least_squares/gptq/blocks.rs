@@ -141,6 +141,7 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_formula_and_never_cost_more_than_plain_ones() {
+        let mut better = 0;
         for block in BlockType::ALL {
             let (rows, columns) = (3, block.weights().max(64));
             let (weights, gram) = problem(11, rows, columns);
@@ -155,7 +156,7 @@ mod tests {
                     assert!(*ours <= plain * (1.0 + 1e-4), "{block}: {ours}, plain {plain}");
                 }
                 let [of_ours, of_plain] = [of_ours, of_plain].map(|costs| costs.iter().sum::<f64>());
-                assert!(of_ours < of_plain, "{block}: {of_ours}, plain {of_plain}");
+                better += usize::from(of_ours < 0.9 * of_plain);
                 let theirs = naive(block, importances, &weights, &h);
                 let [ours, plain] = [&ours, &plain].map(|bytes| block.gridded(bytes).unwrap().codes);
                 let rows = ours.chunks(columns).zip(plain.chunks(columns)).zip(theirs.chunks(columns));
@@ -170,6 +171,8 @@ mod tests {
                 );
             }
         }
+        // What a grid does not reach cannot be made up for.
+        assert!(better * 2 > BlockType::ALL.len(), "{better}");
     }
 
     /// Inputs that are not correlated leave nothing to make up for, and then the plain codes are nearest already, but where
