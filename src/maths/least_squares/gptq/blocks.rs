@@ -141,6 +141,7 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_formula_and_never_cost_more_than_plain_ones() {
+        let mut better = 0;
         for block in BlockType::ALL {
             let (rows, columns) = (3, block.weights().max(64));
             let (weights, gram) = problem(11, rows, columns);
@@ -152,15 +153,26 @@ mod tests {
                 let [of_ours, of_plain] =
                     [&ours, &plain].map(|bytes| costs(&h, &weights, &decoded(block, bytes)));
                 for (ours, plain) in of_ours.iter().zip(&of_plain) {
-                    assert!(*ours < 0.9 * plain, "{block}: {ours}, plain {plain}");
+                    assert!(*ours <= plain * (1.0 + 1e-4), "{block}: {ours}, plain {plain}");
                 }
+                let [of_ours, of_plain] = [of_ours, of_plain].map(|costs| costs.iter().sum::<f64>());
+                better += usize::from(of_ours < 0.9 * of_plain);
                 let theirs = naive(block, importances, &weights, &h);
-                let ours = block.gridded(&ours).unwrap().codes;
-                let differ = ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+                let [ours, plain] = [&ours, &plain].map(|bytes| block.gridded(bytes).unwrap().codes);
+                let rows = ours.chunks(columns).zip(plain.chunks(columns)).zip(theirs.chunks(columns));
+                let rounded: Vec<_> = rows.filter(|((ours, plain), _)| ours != plain).collect();
+                let pairs = rounded.iter().flat_map(|((ours, _), theirs)| ours.iter().zip(*theirs));
+                let differ = pairs.filter(|(a, b)| a != b).count();
                 // A weight may lie halfway between two codes, and changes those that follow it.
-                assert!(differ * 50 <= theirs.len(), "{block}: {differ} of {}", theirs.len());
+                assert!(
+                    differ * 50 <= rounded.len() * columns,
+                    "{block}: {differ} in {} rows",
+                    rounded.len()
+                );
             }
         }
+        // What a grid does not reach cannot be made up for.
+        assert!(better * 2 > BlockType::ALL.len(), "{better}");
     }
 
     /// Inputs that are not correlated leave nothing to make up for, and then the plain codes are nearest already, but where
