@@ -9,9 +9,9 @@ import { browserFlags, findBrowser } from '../../www/build/browser.mjs'
 /**
  * The page with the `mock` engine or the compiled one, its address, and what closes all of it; null where there is no
  * Chromium, which is said of the benchmark `name`. The profile is on disk: one without has only a share of the memory
- * for storage.
+ * for storage. `alone`: as from a host that does not let threads share memory.
  */
-export async function openPage(name, mode = 'production') {
+export async function openPage(name, mode = 'production', { alone = false } = {}) {
   const executablePath = findBrowser()
   if (!executablePath) {
     console.log(`${name}: there is no Chromium (CHROMIUM names one)`)
@@ -21,6 +21,13 @@ export async function openPage(name, mode = 'production') {
   await build({ mode, logLevel: 'warn', build: { outDir, emptyOutDir: true } })
   const server = await preview({ mode, logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
   const browser = await chromium.launchPersistentContext(profile, { executablePath, acceptDownloads: true, args: browserFlags(), viewport: { width: 1440, height: 900 } })
+  if (alone) {
+    await browser.route('**/*', async route => {
+      const response = await route.fetch()
+      const { 'cross-origin-embedder-policy': _, ...headers } = response.headers()
+      await route.fulfill({ response, headers })
+    })
+  }
   return {
     page: browser.pages()[0] ?? await browser.newPage(),
     address: server.resolvedUrls?.local[0] ?? '',
@@ -47,7 +54,9 @@ export async function stagesOf({ page, address }, name, longest) {
     await act()
     const failed = page.getByRole('alert')
     await Promise.race([seen().waitFor(), failed.waitFor().then(async () => { throw new Error(await failed.innerText()) })])
-    said(`${stage} ${((performance.now() - start) / 1e3).toFixed(1)} s`)
+    const seconds = (performance.now() - start) / 1e3
+    said(`${stage} ${seconds.toFixed(1)} s`)
+    return seconds
   }
   return {
     said, timed,
@@ -61,7 +70,7 @@ export async function stagesOf({ page, address }, name, longest) {
       const estimate = page.getByTestId('estimate')
       await estimate.getByText(`in ${sequences} sequences`).waitFor()
       said(await estimate.innerText())
-      await timed('similarity', () => page.getByRole('button', { name: 'Compare the layers' }).click(), () => page.getByRole('button', { name: 'Compare the layers again' }))
+      return timed('similarity', () => page.getByRole('button', { name: 'Compare the layers' }).click(), () => page.getByRole('button', { name: 'Compare the layers again' }))
     },
   }
 }
