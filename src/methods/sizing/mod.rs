@@ -350,7 +350,10 @@ fn proposals(model: &Model, target: &Target<'_>, costs: &Costs) -> Result<Vec<Pr
         .collect();
     if let Some((all, _)) = target.removals.first() {
         let mut named: Option<(u64, FileType)> = None;
-        for dtype in FileType::all().filter(|dtype| matches!(dtype.element(), Element::Block(_))) {
+        // Nobody stores a whole model in MXFP4, whose grid is made for experts that were trained in it.
+        let is_usual =
+            |dtype: &FileType| matches!(dtype.element(), Element::Block(block) if block != BlockType::Mxfp4);
+        for dtype in FileType::all().filter(is_usual) {
             let bytes = target.size(model, *all, Some(dtype))?;
             if bytes <= target.limit && named.is_none_or(|(most, _)| bytes > most) {
                 named = Some((bytes, dtype));
