@@ -1,6 +1,6 @@
 // @ts-check
 /** llama.cpp as node-llama-cpp packs it, for the tests that load what we write with it. */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { npm } from './packages.mjs'
 import { tools } from './paths.mjs'
@@ -28,5 +28,18 @@ export async function prepareLlama() {
     const packages = ['node-llama-cpp', `@node-llama-cpp/${platform}`].map(name => `${name}@${VERSION}`)
     await npm(['install', '--prefix', folder, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund', ...packages], { quiet: true })
   }
+  withoutTiles(join(folder, 'node_modules', '@node-llama-cpp', platform, 'bins'))
   return existsSync(entry) ? entry : null
+}
+
+/**
+ * Takes away the variant for processors with matrix tiles (AMX), so that llama.cpp takes the one with the next best vectors:
+ * with tiles it computes nonsense where matrices are small (ggml-org/llama.cpp pull request 16315 tells of more).
+ * @param {string} bins
+ */
+function withoutTiles(bins) {
+  if (!existsSync(bins)) return
+  for (const name of readdirSync(bins, { recursive: true, encoding: 'utf8' })) {
+    if (/ggml-cpu-sapphirerapids\.\w+$/.test(name)) rmSync(join(bins, name))
+  }
 }

@@ -157,7 +157,8 @@ impl Target<'_> {
 /// `resources` has are not measured again.
 ///
 /// # Errors
-/// Those of [`Target::check`], [`Prices`], [`HeldOut::part`] and [`make_plan`].
+/// Those of [`Target::check`], [`choices::choices`], [`HeldOut::part`], [`Reference::new`](crate::evaluate::reference::Reference::new),
+/// [`Reference::states_of`](crate::evaluate::reference::Reference::states_of) and [`make_plan`].
 pub async fn best_of_size(
     context: &Context<'_>,
     resources: &Resources<'_>,

@@ -28,8 +28,10 @@ use crate::protocol::text::PointRule;
 /// kept from before are not used.
 const VERSION: u32 = 1;
 
-/// Most numbers of removed layers whose cost is measured: the most that may go, divided by [`SHARES`].
+/// Most numbers of removed layers whose cost is measured.
 pub const MEASURED_REMOVALS: usize = 4;
+
+/// These numbers are the most layers that may go, divided by each of these.
 const SHARES: [usize; MEASURED_REMOVALS] = [8, 4, 2, 1];
 
 /// Most models whose hidden states wait to be scored together, and the most bytes of these states.
