@@ -12,7 +12,7 @@ const missing = [!findBrowser() && 'no Chromium was found (set CHROMIUM to its p
 if (missing.length) console.warn(`SKIPPED: the page with the compiled engine, because ${missing.join(' and ')}`)
 
 /** A software adapter on busy cores: minutes, not seconds. */
-const LONG = 300_000
+const LONG = 600_000
 const PLANTED = '[0][1 2 3][4 5 6][7 8 9][10 11]'
 
 describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => {
