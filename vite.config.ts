@@ -7,6 +7,7 @@ import { llamaWorker } from './vite.llama.ts'
 import { offline } from './vite.offline.ts'
 import { architectures } from './www/build/architectures.mjs'
 import { answerSample } from './www/build/sample.mjs'
+import { ISOLATING } from './www/offline/isolation.js'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -65,8 +66,7 @@ export default defineConfig(({ mode, isPreview }) => {
         'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
         'X-Content-Type-Options': 'nosniff',
         'Referrer-Policy': 'no-referrer',
-        'Cross-Origin-Opener-Policy': 'same-origin',
-        'Cross-Origin-Embedder-Policy': 'require-corp',
+        ...ISOLATING,
       },
     },
     resolve: process.env.VITEST ? { conditions: ['browser'] } : {},

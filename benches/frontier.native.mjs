@@ -31,7 +31,7 @@ const work = ['--checkpoint', join(folder, 'work')]
 /** @param {string[]} args */
 const laminate = args => JSON.parse(execFileSync(process.env.LAMINATE ?? 'laminate', args, { stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 1 << 28 }).toString())
 
-/** Writes a model, unless it is there already; the report of an earlier run is gone. @param {string[]} how */
+/** Writes a model, anew where an earlier run has written it, because only that gives the report. @param {string[]} how */
 function compress(how) {
   const file = join(folder, `${how.join('_').replace(/[^a-z0-9_.]/gi, '-').slice(0, 80)}.gguf`)
   if (existsSync(file)) rmSync(file)

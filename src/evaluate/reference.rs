@@ -100,7 +100,7 @@ impl<'a> Reference<'a> {
     /// not run again.
     ///
     /// # Errors
-    /// Those of [`Stream::run_and_score`].
+    /// Those of [`scores_of`](Self::scores_of).
     pub async fn quality_of(&self, layers: Vec<NewLayer>) -> Result<Quality> {
         Ok(Quality::compressed(&self.scores_of(layers).await?, self.perplexity))
     }
@@ -109,10 +109,9 @@ impl<'a> Reference<'a> {
     /// stored original are not run again.
     ///
     /// # Errors
-    /// Those of [`Stream::run_and_score`].
+    /// Those of [`states_of`](Self::states_of) and [`Context::score`].
     pub async fn scores_of(&self, layers: Vec<NewLayer>) -> Result<Scores> {
-        let (mut changed, from) = self.stored.with_layers(self.context, &layers)?;
-        changed.run_and_score(self.context, from, Some(self.original)).await
+        self.context.score(&self.states_of(layers).await?, Some(self.original)).await
     }
 
     /// Scores several models, each a list of layers, whose logits are computed together: the logits of the original are

@@ -7,6 +7,7 @@ import { createReadStream, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, normalize, sep } from 'node:path'
+import { ISOLATING } from '../offline/isolation.js'
 import { answerSample } from './sample.mjs'
 
 /** @type {Record<string, string>} */
@@ -65,8 +66,7 @@ function securityHeaders(folder) {
     'Content-Security-Policy': `${policy ?? "default-src 'self'"}; frame-ancestors 'none'`,
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
-    'Cross-Origin-Opener-Policy': 'same-origin',
-    'Cross-Origin-Embedder-Policy': 'require-corp',
+    ...ISOLATING,
   }
 }
 

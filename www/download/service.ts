@@ -10,6 +10,7 @@
  */
 import { makeZip, predictLength } from 'client-zip'
 import { findJob } from '../engine/jobs'
+import { ISOLATING } from '../offline/isolation'
 import type { FromService, ToService } from './messages'
 
 /** The parts of `ServiceWorkerGlobalScope` used here; the DOM library leaves them out. */
@@ -56,7 +57,7 @@ async function answer(job: string, name: string): Promise<Response> {
         'Content-Disposition': `attachment; filename*=UTF-8''${encodeURIComponent(name)}`,
         'X-Content-Type-Options': 'nosniff',
         // A page whose threads share memory takes no frame without it.
-        'Cross-Origin-Embedder-Policy': 'require-corp',
+        'Cross-Origin-Embedder-Policy': ISOLATING['Cross-Origin-Embedder-Policy'],
       },
     })
   } catch {

@@ -11,12 +11,20 @@ export interface Kernel {
   addProducts(left: number, nLeft: number, right: number, nRight: number, depth: number, y: number, nY: number, nColumns: number, width: number, lower: number): void
 }
 
-/** What a worker of the pool is told at its start. */
+/** What a thread of the pool starts with. */
 export interface Joining {
   memory: WebAssembly.Memory
   kernel: Uint8Array
   /** Address of the end of the thread's stack. */
   stack: number
+}
+
+/** Starts the kernel of a thread. */
+export async function startKernel({ memory, kernel, stack }: Joining): Promise<Kernel> {
+  const { instance } = await WebAssembly.instantiate(kernel as BufferSource, { env: { memory } })
+  const stackPointer = instance.exports.__stack_pointer as WebAssembly.Global
+  stackPointer.value = stack
+  return instance.exports as unknown as Kernel
 }
 
 /** The control words that threads watch. */

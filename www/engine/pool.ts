@@ -2,7 +2,7 @@
  * Threads that multiply together for the engine: its own, and workers that share a memory with it, where the browser allows
  * that. The engine's memory is its own, so operands are copied over; sums are added in the order of one thread.
  */
-import { beginPacking, beginProduct, controlOf, operandsAt, stackEnd, work, Word, type Joining, type Kernel, type Panels } from './arena'
+import { beginPacking, beginProduct, controlOf, operandsAt, stackEnd, startKernel, work, Word, type Joining, type Kernel, type Panels } from './arena'
 
 /** More threads than this share the memory's bandwidth and no more. */
 const MOST_THREADS = 8
@@ -30,13 +30,11 @@ export async function startPool(engine: WebAssembly.Memory, kernel: Uint8Array):
   if (wanted < 2) return { alone: 'this computer has one core' }
   const memory = sharedMemory(operandsAt(wanted))
   if (!memory) return { alone: 'the browser gives the page no memory to share' }
-  const { instance } = await WebAssembly.instantiate(kernel as BufferSource, { env: { memory } })
-  const stackPointer = instance.exports.__stack_pointer as WebAssembly.Global
-  stackPointer.value = stackEnd(0)
+  const own = await startKernel({ memory, kernel, stack: stackEnd(0) })
   const joined = await Promise.all(Array.from({ length: wanted - 1 }, (_, place) => joining({ memory, kernel, stack: stackEnd(place + 1) })))
   const workers = joined.filter(worker => worker !== null)
   if (workers.length === 0) return { alone: 'no other thread has started' }
-  const pool = new Pool(engine, memory, instance.exports as unknown as Kernel, workers, operandsAt(wanted))
+  const pool = new Pool(engine, memory, own, workers, operandsAt(wanted))
   if (pool.agrees()) return pool
   pool.stop()
   return { alone: 'its threads together compute something else than one alone' }

@@ -1,12 +1,10 @@
-import { controlOf, workForEver, type Joining, type Kernel } from './arena'
+import { controlOf, startKernel, workForEver, type Joining } from './arena'
 
 /** A thread of the pool: starts the kernel in the memory that threads share, says that it is there, and works. */
 self.addEventListener('message', ({ data }: MessageEvent<Joining>) => void join(data))
 
-async function join({ memory, kernel, stack }: Joining): Promise<void> {
-  const { instance } = await WebAssembly.instantiate(kernel as BufferSource, { env: { memory } })
-  const stackPointer = instance.exports.__stack_pointer as WebAssembly.Global
-  stackPointer.value = stack
+async function join(joining: Joining): Promise<void> {
+  const kernel = await startKernel(joining)
   self.postMessage('joined')
-  workForEver(controlOf(memory), instance.exports as unknown as Kernel)
+  workForEver(controlOf(joining.memory), kernel)
 }

@@ -12,6 +12,7 @@
  * asks it and not this one, and an update of the page cannot break off a download.
  */
 import { fileFor, isOf, keptAt } from './files'
+import { ISOLATING } from './isolation'
 import type { FromKeeper, PageFile, ToKeeper } from './messages'
 
 declare const PAGE_FILES: PageFile[]
@@ -59,8 +60,7 @@ function isolated(response: Response): Response {
   if (response.type === 'opaque' || response.type === 'opaqueredirect' || response.status === 0) return response
   const { status, statusText, body } = response
   const headers = new Headers(response.headers)
-  headers.set('Cross-Origin-Opener-Policy', 'same-origin')
-  headers.set('Cross-Origin-Embedder-Policy', 'require-corp')
+  for (const [name, value] of Object.entries(ISOLATING)) headers.set(name, value)
   headers.set('Cross-Origin-Resource-Policy', 'same-origin')
   return new Response(body, { status, statusText, headers })
 }

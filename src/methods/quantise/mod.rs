@@ -140,7 +140,7 @@ pub async fn finished(
     layers: Vec<NewLayer>,
 ) -> Result<Finished> {
     let (layers, importances) = weighted(context, resources, layers).await?;
-    let is_quantised = is_wanted(context);
+    let is_quantised = is_wanted(context.storage);
     if !context.storage.rounds_blocks() {
         let Quantised { layers, remarks } = quantised(context, resources, layers).await?;
         return Ok(Finished { layers, rounded: None, importances, is_quantised, remarks });
@@ -150,9 +150,8 @@ pub async fn finished(
     Ok(Finished { layers, rounded: Some(rounded), importances, is_quantised, remarks })
 }
 
-fn is_wanted(context: &Context<'_>) -> bool {
-    context.storage.rounds_blocks()
-        || context.storage.pack.is_some() && context.storage.rounding != Rounding::Nearest
+fn is_wanted(storage: Storage) -> bool {
+    storage.rounds_blocks() || storage.pack.is_some() && storage.rounding != Rounding::Nearest
 }
 
 /// Rounds the matrices of `layers`, all layers of a new model, that the storage of `context` packs, or encodes in blocks, by
@@ -167,7 +166,7 @@ pub async fn quantised(
     resources: &Resources<'_>,
     layers: Vec<NewLayer>,
 ) -> Result<Quantised> {
-    if !is_wanted(context) {
+    if !is_wanted(context.storage) {
         return Ok(Quantised { layers, remarks: Vec::new() });
     }
     let scheme = context.storage.pack;
@@ -294,10 +293,10 @@ impl Walk<'_> {
 /// is compared with. Where blocks are rounded, the model is measured with them and without, on `judge_tokens` tokens.
 pub fn work(task: &Task<'_>, model: &Model, output: &WriteOptions, judge_tokens: usize) -> Work {
     let storage = output.storage(model);
-    let is_packed = storage.pack.is_some() && storage.rounding != Rounding::Nearest;
-    if !is_packed && !storage.rounds_blocks() {
+    if !is_wanted(storage) {
         return Work::default();
     }
+    let is_packed = storage.pack.is_some();
     let n_layers = task.n_layers() - task.removed() as f64;
     let mut of_layer = Work::layers(1.0);
     // Layers are nearly alike.

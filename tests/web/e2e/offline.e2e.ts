@@ -1,10 +1,9 @@
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { buildSite, compress, findBrowser, runDemo, startBrowser } from './harness'
-import { plainHost, publishNext, type PlainHost } from './plain'
+import { hostedCopy, publishNext, type PlainHost } from './plain'
 
 const found = findBrowser()
 if (!found) console.warn('SKIPPED: the page without a network, because no Chromium was found (set CHROMIUM to its path)')
@@ -14,19 +13,17 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
   let built: string
   let folder: string
   let host: PlainHost
+  let end: (() => void) | undefined
   let context: BrowserContext
   beforeAll(async () => { [built, browser] = await Promise.all([buildSite('mock'), startBrowser()]) })
   afterAll(() => browser?.close())
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'laminate-host-'))
-    cpSync(built, folder, { recursive: true })
-    host = await plainHost(folder)
+    ({ folder, host, end } = await hostedCopy(built))
     context = await browser.newContext({ acceptDownloads: true })
   })
   afterEach(async () => {
     await context?.close()
-    host?.close()
-    rmSync(folder, { recursive: true, force: true })
+    end?.()
   })
 
   async function visit(path = ''): Promise<{ page: Page; errors: string[] }> {

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 
 /** The path below which the page lies: as on hosts that give each project a folder. */
@@ -39,6 +40,19 @@ export async function plainHost(folder: string): Promise<PlainHost> {
     close: () => { server.close(); server.closeAllConnections() },
   }
   return host
+}
+
+/** A copy of a built page on a plain host, with its folder; `end` takes both away. */
+export async function hostedCopy(built: string): Promise<{ folder: string; host: PlainHost; end: () => void }> {
+  const folder = mkdtempSync(join(tmpdir(), 'laminate-host-'))
+  cpSync(built, folder, { recursive: true })
+  const host = await plainHost(folder)
+  return {
+    folder, host, end: () => {
+      host.close()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
 }
 
 /** Makes another version of a built page: the same, but for a remark in its style sheet. */

@@ -1,12 +1,12 @@
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { build } from 'vite'
+import { ISOLATING } from '../../../www/offline/isolation'
 import { buildSite, ENGINE, findBrowser, startBrowser } from './harness'
 import { writeWideLlama } from './hollow'
-import { plainHost, type PlainHost } from './plain'
+import { hostedCopy, type PlainHost } from './plain'
 import type { Checked } from './poolcheck'
 
 const missing = [!findBrowser() && 'no Chromium was found (set CHROMIUM to its path)', !existsSync(ENGINE) && 'the engine has not been compiled'].filter(Boolean)
@@ -18,19 +18,17 @@ describe.skipIf(missing.length > 0)('a page that a plain host serves', () => {
   let browser: Browser
   let folder: string
   let host: PlainHost
+  let end: (() => void) | undefined
   let context: BrowserContext
   beforeAll(async () => { browser = await startBrowser() })
   afterAll(() => browser?.close())
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'laminate-threads-'))
-    cpSync(await buildSite('real'), folder, { recursive: true })
-    host = await plainHost(folder)
+    ({ folder, host, end } = await hostedCopy(await buildSite('real')))
     context = await browser.newContext({ acceptDownloads: true })
   })
   afterEach(async () => {
     await context?.close()
-    host?.close()
-    rmSync(folder, { recursive: true, force: true })
+    end?.()
   })
 
   async function visit(): Promise<{ page: Page; loads: () => number; errors: string[] }> {
@@ -83,7 +81,7 @@ describe.skipIf(missing.length > 0)('a page that a plain host serves', () => {
       worker: { format: 'es' },
     })
     // Some hosts send the headers themselves.
-    host.headers = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' }
+    host.headers = ISOLATING
     const { page } = await visit()
     expect(await isolated(page)).toBe(true)
     const checked = await page.evaluate(async address => {
