@@ -44,7 +44,8 @@ async function speed(file) {
   const { getLlama, LlamaLogLevel } = await import(pathToFileURL(process.env.LLAMA).href)
   const llama = await getLlama({ build: 'never', gpu: false, logLevel: LlamaLogLevel.error })
   const loaded = await llama.loadModel({ modelPath: file, gpuLayers: 0 })
-  const context = await loaded.createContext({ contextSize: PROMPT + GENERATED + 8, batchSize: PROMPT })
+  // More threads than cores wait for each other.
+  const context = await loaded.createContext({ contextSize: PROMPT + GENERATED + 8, batchSize: PROMPT, threads: llama.cpuMathCores })
   const sequence = context.getSequence()
   const prompt = Array.from({ length: PROMPT }, (_, i) => 100 + ((i * 7919) % 1000))
   const best = { prefill: 0, generation: 0 }

@@ -231,6 +231,14 @@ impl Engine {
         Ok(report)
     }
 
+    /// Lets finished layers of the open model wait in `store`, which nothing else uses, until they are measured or written.
+    #[wasm_bindgen(js_name = spillTo)]
+    pub fn spill_to(&self, store: JsParts) -> std::result::Result<(), JsValue> {
+        let mut session = self.session.borrow_mut();
+        session.as_mut().ok_or_else(no_session)?.spill_to(Box::new(BrowserParts(store)));
+        Ok(())
+    }
+
     /// Estimates the memory and time of the similarity stage.
     pub async fn estimate(&self, options: JsValue) -> JsResult {
         let options: CalibrationOptions = from_js(options)?;

@@ -61,6 +61,7 @@ mod native {
 
     use super::{LocalBoxFuture, OutputFolder, Result, SharedSource};
     use crate::Error;
+    use crate::files::parts::DirectoryParts;
     use crate::files::source::FileSource;
 
     /// A directory on disk, or files beside each other in an existing directory. Files are written into a
@@ -78,6 +79,9 @@ mod native {
         open: Option<(PathBuf, File)>,
         committed: bool,
     }
+
+    /// Name, in the hidden directory, of what is no file of the model.
+    const SCRATCH: &str = ".scratch";
 
     /// Number of names that are tried for the hidden directory.
     const TRIES: usize = 8;
@@ -145,6 +149,15 @@ mod native {
             &self.partial
         }
 
+        /// Makes a store for what a run needs until the model is written. It lies in the hidden directory, so that it is
+        /// where there is room for the model, and is removed with it, or before the files become visible.
+        ///
+        /// # Errors
+        /// Those of [`DirectoryParts::open`].
+        pub fn scratch(&self) -> Result<DirectoryParts> {
+            DirectoryParts::open(&self.partial.join(SCRATCH))
+        }
+
         /// Removes the hidden directory `partial`, also while another thread writes into it, whose next step then
         /// fails.
         pub fn discard(partial: &Path) {
@@ -169,6 +182,10 @@ mod native {
         }
 
         fn finish(&mut self) -> std::io::Result<()> {
+            match std::fs::remove_dir_all(self.partial.join(SCRATCH)) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
             if self.is_file {
                 self.move_files()?;
                 std::fs::remove_dir(&self.partial)?;

@@ -5,9 +5,11 @@ use serde::de::DeserializeOwned;
 
 use super::importances::encodes;
 use super::kept::rounds::{KeptPlan, Rounds};
+use crate::files::scratch::Scratch;
 use crate::forward::context::Context;
 use crate::model::fingerprint::Fnv;
 use crate::model::importances::Importances;
+use crate::model::weights::new_layer::NewLayer;
 
 /// Default of [`Resources::fit_bytes`]. A page in a browser has 4 GB for everything.
 pub const FIT_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 30 } else { 3 << 30 };
@@ -20,6 +22,8 @@ pub struct Resources<'a> {
     pub fit_bytes: u64,
     /// Store of finished rounds and fitted layers, if they are kept.
     pub kept: Option<&'a KeptPlan>,
+    /// Place where finished layers wait until they are measured or written; `None` if that is memory.
+    pub scratch: Option<&'a Scratch>,
     /// Where the importances come from by which the columns of quantised matrices are encoded.
     pub weighing: Weighing<'a>,
 }
@@ -59,7 +63,7 @@ impl Weighing<'_> {
 
 impl Default for Resources<'_> {
     fn default() -> Self {
-        Self { fit_bytes: FIT_BYTES, kept: None, weighing: Weighing::Collected }
+        Self { fit_bytes: FIT_BYTES, kept: None, scratch: None, weighing: Weighing::Collected }
     }
 }
 
@@ -77,9 +81,18 @@ impl Resources<'_> {
         }
     }
 
-    /// Returns remarks on kept work to the reader, in sentences.
+    /// Moves the computed tensors of a finished layer out of memory, if there is a place for them.
+    pub async fn spilled(&self, layer: NewLayer) -> NewLayer {
+        match self.scratch {
+            Some(scratch) => layer.spilled(scratch).await,
+            None => layer,
+        }
+    }
+
+    /// Returns remarks on kept work and finished layers to the reader, in sentences.
     pub fn remarks(&self) -> Vec<String> {
-        self.kept.map(KeptPlan::remarks).unwrap_or_default()
+        let kept = self.kept.map(KeptPlan::remarks).unwrap_or_default();
+        kept.into_iter().chain(self.scratch.and_then(Scratch::refused)).collect()
     }
 }
 

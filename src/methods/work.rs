@@ -27,6 +27,8 @@ pub struct Task<'a> {
     pub tokens: usize,
     /// Bytes that the fits of a span may need, as in [`Resources::fit_bytes`](super::Resources::fit_bytes).
     pub fit_bytes: u64,
+    /// Whether finished layers wait elsewhere than in memory until they are written.
+    pub spills: bool,
 }
 
 impl Task<'_> {

@@ -20,6 +20,8 @@ use self::imatrix::GivenImatrix;
 use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::{Baseline, LayerAnalysis};
 use crate::device::Accelerator;
+use crate::files::parts::PartStore;
+use crate::files::scratch::Scratch;
 use crate::forward::context::Context;
 use crate::forward::expert_use::ExpertUse;
 use crate::forward::sequences::{Sequences, sequences};
@@ -55,6 +57,8 @@ pub struct Session {
     judge_on: TextOptions,
     /// Most bytes of the least-squares problems of a span (see `Resources::fit_bytes`).
     fit_bytes: u64,
+    /// Place where finished layers wait until they are written; `None` if that is memory.
+    scratch: Option<Scratch>,
     /// Last measured time of a layer, so that estimates with other options need no measurement.
     timing: Cell<Option<LayerTiming>>,
     /// Measured time of the sums and solutions of least squares.
@@ -122,6 +126,7 @@ impl Session {
             calibrated: None,
             judge_on: TextOptions::default(),
             fit_bytes: FIT_BYTES,
+            scratch: None,
             timing: Cell::new(None),
             fit_timing: Cell::new(None),
             planned: None,
@@ -139,6 +144,12 @@ impl Session {
     /// pooling a span needs more, the span is refitted without pooling.
     pub fn limit_fits(&mut self, bytes: u64) {
         self.fit_bytes = bytes;
+    }
+
+    /// Lets finished layers wait in `store`, which nothing else uses, until they are measured or written, so that they take no
+    /// memory. Whoever gives the store removes what is left in it after the session.
+    pub fn spill_to(&mut self, store: Box<dyn PartStore>) {
+        self.scratch = Some(Scratch::new(store));
     }
 
     /// Returns the model.
@@ -292,6 +303,7 @@ impl Session {
             options,
             judge_on: &self.judge_on,
             fit_bytes: self.fit_bytes,
+            spills: self.scratch.is_some(),
             // An importance matrix that was given need not be collected.
             collecting: self.imatrix.is_none().then_some(output),
             output,

@@ -283,14 +283,14 @@ impl Session {
         .await
     }
 
-    /// Returns resources without a store, for a model that is stored as `output` says.
+    /// Returns resources without a store of finished work, for a model that is stored as `output` says.
     pub(super) fn resources(&self, output: &WriteOptions) -> Resources<'_> {
         let weighing = match &self.imatrix {
             _ if !output.importances => Weighing::Off,
             Some(given) => Weighing::Given(&given.importances),
             None => Weighing::Collected,
         };
-        Resources { fit_bytes: self.fit_bytes, kept: None, weighing }
+        Resources { fit_bytes: self.fit_bytes, kept: None, scratch: self.scratch.as_ref(), weighing }
     }
 
     async fn held_out(

@@ -435,7 +435,7 @@ async fn rounded(
             _ => None,
         };
         pieces.push(match known {
-            Some(matrix) if matrix.scheme == scheme => in_order(part, matrix.rounded()),
+            Some(matrix) if matrix.scheme == scheme => in_order(part, matrix.rounded().await?),
             Some(_) => Err(Error::internal("a matrix was rounded to another grid than it is stored in")),
             None => {
                 let stored = Box::pin(whole(model, part, container, reads)).await?;

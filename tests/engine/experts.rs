@@ -531,7 +531,14 @@ fn the_work_of_removing_experts_is_counted() {
         run(session.plan(&options, &WriteOptions::default(), &Silent)).unwrap();
         let done = (session.accelerator().tally().uploads() - before) as f64;
         let config = &session.model().config;
-        let task = Task { config, options: &options, sequences: 24, tokens: 16, fit_bytes: FIT_BYTES };
+        let task = Task {
+            config,
+            options: &options,
+            sequences: 24,
+            tokens: 16,
+            fit_bytes: FIT_BYTES,
+            spills: false,
+        };
         let Work { uploads, .. } =
             selection::work(&task) + operators::work(&task) + outcome::work(&task, 8 * 16);
         assert!(done <= 1.1 * uploads && uploads <= 2.5 * done, "{method}, {removed}: {uploads}, not {done}");

@@ -37,6 +37,7 @@ mod picture;
 mod plan;
 mod planted;
 mod quantise;
+mod scratch;
 mod self_text;
 mod sentence_piece;
 #[cfg(feature = "gpu")]

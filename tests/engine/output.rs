@@ -9,7 +9,7 @@ use laminate::plan::Operator;
 use laminate::protocol::events::Stage;
 use laminate::protocol::plan::Recipe;
 use laminate::{
-    CalibrationOptions, Error, MergePlan, Method, Observer, OutputFolder, Result, Session, Silent,
+    CalibrationOptions, Error, MergePlan, Method, Observer, OutputFolder, PartStore, Result, Session, Silent,
     TextOptions, WriteOptions,
 };
 use safetensors::SafeTensors;
@@ -462,6 +462,43 @@ fn a_directory_appears_only_when_it_is_whole() {
 
     let error = DirectoryFolder::create(&target).err().unwrap();
     assert!(matches!(error, Error::Usage(_)) && error.to_string().contains("something here already"));
+}
+
+/// Scratch space lies in the hidden directory while a run goes on, and is no file of the model.
+#[test]
+fn scratch_space_goes_before_the_files_appear() {
+    let session = calibrated(PLANTED);
+    let parent = tempfile::tempdir().unwrap();
+    let names = |directory: &std::path::Path| {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let gguf = WriteOptions {
+        container: Some(Container::Gguf),
+        name: Some("one".into()),
+        ..WriteOptions::default()
+    };
+    let of = |path: &str, is_file| {
+        let target = parent.path().join(path);
+        let folder =
+            if is_file { DirectoryFolder::beside(&target) } else { DirectoryFolder::create(&target) };
+        let folder = folder.unwrap();
+        let mut scratch = folder.scratch().unwrap();
+        run(scratch.create("scratch-0")).unwrap();
+        run(scratch.write(b"left")).unwrap();
+        run(scratch.close()).unwrap();
+        folder
+    };
+    let mut directory = of("model", false);
+    run(session.write(&plan(), &WriteOptions::default(), &mut directory, &Silent)).unwrap();
+    assert!(!names(&parent.path().join("model")).iter().any(|name| name.contains("scratch")));
+    let mut file = of("one.gguf", true);
+    run(session.write(&plan(), &gguf, &mut file, &Silent)).unwrap();
+    drop(of("stopped", false));
+    drop((directory, file));
+    let mut left = names(parent.path());
+    left.retain(|name| !name.starts_with("one."));
+    assert_eq!(left, ["model"]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn stored(pack: &str, rounding: Option<Rounding>) -> WriteOptions {
 }
 
 /// A small random model whose widths are whole groups of 32, in BF16.
-fn plain() -> Files {
+pub fn plain() -> Files {
     let mut all = files("stories260K");
     for file in ["config.json", "model.safetensors"] {
         all.insert(file.to_owned(), std::fs::read(data(&format!("packed/ct_int8/{file}"))).unwrap());

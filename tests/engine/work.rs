@@ -37,7 +37,14 @@ fn work_is_counted_before_as_it_is_seen_after() {
         run(session.plan(&options, &WriteOptions::default(), &Silent)).unwrap();
         let after = seen(&session);
         let config = &session.model().config;
-        let task = Task { config, options: &options, sequences: 64, tokens: 32, fit_bytes: FIT_BYTES };
+        let task = Task {
+            config,
+            options: &options,
+            sequences: 64,
+            tokens: 32,
+            fit_bytes: FIT_BYTES,
+            spills: false,
+        };
         let work = selection::work(&task) + operators::work(&task) + outcome::work(&task, 16 * 32);
         let counted = of_work(work, 64 * 32);
         for (what, (counted, (before, after))) in ["uploads", "passes", "heads"]
@@ -68,7 +75,14 @@ fn removing_more_is_more_work() {
     let config = &session.model().config;
     let arithmetic = |name: &str, remove| {
         let options = Method::named(name).unwrap().options(remove, 0);
-        let task = Task { config, options: &options, sequences: 128, tokens: 48, fit_bytes: FIT_BYTES };
+        let task = Task {
+            config,
+            options: &options,
+            sequences: 128,
+            tokens: 48,
+            fit_bytes: FIT_BYTES,
+            spills: false,
+        };
         let work = selection::work(&task) + operators::work(&task) + outcome::work(&task, 64 * 48);
         let rows = (task.sequences * task.tokens) as f64;
         let passes = rows * work.passes + work.token_passes;

@@ -137,7 +137,8 @@ describe('parts in the private storage', () => {
 
   test.each([true, false])('have their names once they are whole (rename possible: %s)', async movable => {
     root.movable = movable
-    const store = new PrivateParts((await root.getDirectoryHandle(KEPT)).handle)
+    const folder = (await root.getDirectoryHandle(KEPT)).handle
+    const store = new PrivateParts(async () => folder)
     await store.create('states-0003')
     await store.write(new Uint8Array([1, 2, 3]))
     expect(await store.names()).toEqual([])

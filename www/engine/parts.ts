@@ -15,12 +15,13 @@ export class PrivateParts implements PartStore {
   private writer: SyncWriter | null = null
   private open = ''
 
-  constructor(private readonly folder: FileSystemDirectoryHandle) {}
+  /** `folder` is asked for when it is needed first. */
+  constructor(private readonly folder: () => Promise<FileSystemDirectoryHandle>) {}
 
   async create(name: string): Promise<void> {
     this.writer?.drop()
     this.open = name
-    this.writer = await this.said(patiently(() => SyncWriter.open(this.folder, name + UNFINISHED)))
+    this.writer = await this.said(patiently(async () => SyncWriter.open(await this.folder(), name + UNFINISHED)))
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -32,19 +33,20 @@ export class PrivateParts implements PartStore {
     this.writer = null
     await this.said((async () => {
       writer?.close()
-      const file: Movable = await this.folder.getFileHandle(open + UNFINISHED)
+      const folder = await this.folder()
+      const file: Movable = await folder.getFileHandle(open + UNFINISHED)
       if (file.move) return file.move(open)
       // The checksum at its end tells a copy that was not finished from a part.
-      const whole = await SyncWriter.open(this.folder, open)
+      const whole = await SyncWriter.open(folder, open)
       whole.write(new Uint8Array(await (await file.getFile()).arrayBuffer()))
       whole.close()
-      await this.folder.removeEntry(file.name)
+      await folder.removeEntry(file.name)
     })())
   }
 
   async names(): Promise<string[]> {
     const found: string[] = []
-    for await (const name of this.folder.keys()) if (!name.endsWith(UNFINISHED)) found.push(name)
+    for await (const name of (await this.folder()).keys()) if (!name.endsWith(UNFINISHED)) found.push(name)
     return found
   }
 
@@ -57,7 +59,7 @@ export class PrivateParts implements PartStore {
   }
 
   async remove(name: string): Promise<void> {
-    await this.folder.removeEntry(name).catch((refusal: DOMException) => {
+    await (await this.folder()).removeEntry(name).catch((refusal: DOMException) => {
       if (refusal.name !== 'NotFoundError') throw refused(refusal)
     })
   }
@@ -69,7 +71,7 @@ export class PrivateParts implements PartStore {
   }
 
   private async file(name: string): Promise<File> {
-    return this.said(this.folder.getFileHandle(name).then(handle => handle.getFile()))
+    return this.said(this.folder().then(folder => folder.getFileHandle(name)).then(handle => handle.getFile()))
   }
 
   private async said<T>(work: Promise<T>): Promise<T> {
@@ -91,7 +93,8 @@ function refused(refusal: DOMException): Failure {
 export async function openKept(anew: boolean): Promise<PrivateParts | null> {
   try {
     if (anew) await forgetKept()
-    return new PrivateParts(await (await navigator.storage.getDirectory()).getDirectoryHandle(KEPT, { create: true }))
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(KEPT, { create: true })
+    return new PrivateParts(async () => folder)
   } catch {
     return null
   }

@@ -4,8 +4,9 @@ import type { DevicePreference } from './protocol/device'
 import type { WasmEngine } from './protocol/engine'
 import type { Observe } from './protocol/events'
 import { Gate } from './hold'
+import { jobFolder, newJob, removeJob } from './jobs'
 import { metered, type Moved } from './meter'
-import { openKept, type PrivateParts } from './parts'
+import { hasStorage, openKept, PrivateParts } from './parts'
 import { FileSource } from './source'
 import { sourcesOf } from './sources'
 import { packJob, writeTo } from './write'
@@ -29,6 +30,8 @@ export function serve(
   let current = { id: 0, stop: new AbortController() }
   /** Gives up what the open model keeps in the private storage. */
   let release = async () => {}
+  /** Job whose folder holds finished layers of the open model until they are needed, where there is one. */
+  let scratch: string | null = null
   const gate = new Gate(() => port.postMessage({ held: true }))
   let moved: Moved = { read: 0, written: 0 }
 
@@ -123,6 +126,7 @@ export function serve(
     try {
       const report = await engine.open(opened.sources.map(source => metered(source, () => moved)), name)
       await keep(opened.release)
+      await spill(engine)
       return report
     } catch (error) {
       await opened.release()
@@ -133,7 +137,16 @@ export function serve(
   async function openDemo(engine: WasmEngine) {
     const report = await engine.openDemo(await demoWeights())
     await keep(async () => {})
+    await spill(engine)
     return report
+  }
+
+  /** Finished layers wait in the private storage, where this browser has one; those of the model before are needed no more. */
+  async function spill(engine: WasmEngine): Promise<void> {
+    if (!await hasStorage()) return
+    if (scratch) await removeJob(scratch)
+    const job = scratch = newJob()
+    engine.spillTo(new PrivateParts(() => jobFolder(job)))
   }
 
   /** The model before this one is read no more. */

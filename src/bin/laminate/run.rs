@@ -335,6 +335,7 @@ async fn compress(
         false => DirectoryFolder::create(&target)?,
     };
     signals::clean_up(&folder);
+    session.spill_to(Box::new(folder.scratch()?));
     if writes_itself {
         options = with_own_text(&session, &calibration.text, options, &watch).await?;
         if let Some(recipe) = recipe {

@@ -15,7 +15,7 @@ use crate::format::element::Element;
 use crate::format::stored::Stored;
 use crate::model::Model;
 use crate::model::tensors::{Role, TensorId};
-use crate::model::weights::new_layer::NewLayer;
+use crate::model::weights::new_layer::{Computed, NewLayer};
 use crate::plan::MergePlan;
 use crate::{Error, Result};
 
@@ -84,18 +84,16 @@ impl KeptPlan {
         self.keeping(async |store| self.write(store, name, fitted).await).await;
     }
 
-    async fn write<'f>(&self, store: &mut dyn PartStore, name: &str, fitted: &'f Fitted) -> Result<()> {
+    async fn write(&self, store: &mut dyn PartStore, name: &str, fitted: &Fitted) -> Result<()> {
         let remarks = serde_json::to_vec(&fitted.remarks).map_err(|e| Error::Format(e.to_string()))?;
-        let named = |(role, stored): &'f (Role, Stored)| -> (String, &'f [u8]) {
-            (title(*role, stored.element), &stored.bytes)
-        };
-        let exact = |tensor: &'f (Role, Stored)| {
-            let (title, bytes) = named(tensor);
-            (format!("{EXACT}{title}"), bytes)
-        };
         let layer = &fitted.layer;
-        let named: Vec<_> =
-            layer.computed().iter().map(named).chain(layer.exact().iter().map(exact)).collect();
+        let title = |(role, tensor): &(Role, Computed)| title(*role, tensor.element);
+        let computed = layer.computed().iter().map(|each| (title(each), &each.1));
+        let exact = layer.exact().iter().map(|each| (format!("{EXACT}{}", title(each)), &each.1));
+        let mut named = Vec::new();
+        for (name, tensor) in computed.chain(exact) {
+            named.push((name, tensor.read().await?.bytes));
+        }
         let experts = fitted.layer.experts().map(serde_json::to_vec).transpose();
         let experts = experts.map_err(|e| Error::Format(e.to_string()))?;
         let mut tensors = vec![(REMARKS, Dtype::U8, vec![remarks.len() as u64])];
@@ -141,7 +139,7 @@ async fn read(part: &Part, model: &Model, stays: NewLayer) -> Result<Fitted> {
         if element.bytes(values) != Some(bytes.len() as u64) {
             return Err(damaged("a tensor has another shape"));
         }
-        of_kind.push((role, Stored { element, bytes }));
+        of_kind.push((role, Stored { element, bytes }.into()));
     }
     let mut layer = stays.with_computed(tensors).with_exact(exact);
     if part.names().any(|name| name == EXPERTS) {

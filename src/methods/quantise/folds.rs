@@ -105,7 +105,7 @@ impl Walk<'_> {
                 let old = self.values(&layer, norm).await?;
                 let divided = old.iter().zip(&scales).map(|(w, s)| w / s).collect();
                 let layer = self.replacing(layer, norm, divided)?;
-                let new = layer.replaced(norm).or_internal("a norm was not replaced")?.clone();
+                let new = layer.replaced(norm).or_internal("a norm was not replaced")?.read().await?;
                 let new = model.form(TensorId::Layer(0, norm)).read(new)?.to_f32()?;
                 let made_up = |(old, new): (&f32, &f32)| {
                     let factor = old / new;

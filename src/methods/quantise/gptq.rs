@@ -59,8 +59,12 @@ pub async fn layer(walk: &mut Walk<'_>, layer: NewLayer, states: &HiddenStates) 
                         let element = Element::Block(block);
                         let importances = walk.importances(&layer, role)?;
                         // Computed matrices are encoded already.
-                        let encoded = layer.replaced(role).filter(|encoded| encoded.element == element);
-                        let encode = |first, weights: &[f32]| match encoded {
+                        let encoded = match layer.replaced(role).filter(|encoded| encoded.element == element)
+                        {
+                            Some(encoded) => Some(encoded.read().await?),
+                            None => None,
+                        };
+                        let encode = |first, weights: &[f32]| match &encoded {
                             Some(encoded) => {
                                 let count = weights.len() / columns.max(1);
                                 encoded.row_bytes(first, count, columns).map(<[u8]>::to_vec)
@@ -69,7 +73,7 @@ pub async fn layer(walk: &mut Walk<'_>, layer: NewLayer, states: &HiddenStates) 
                         };
                         let bytes = gptq_blocks(block, rows, read, encode, &curvature)
                             .map_err(|e| e.in_tensor(&format!("{role:?}")))?;
-                        blocks.push((role, Stored { element, bytes }));
+                        blocks.push((role, Stored { element, bytes }.into()));
                     }
                 }
             }

@@ -192,7 +192,7 @@ pub async fn quantised(
             let fetched = walk.runner.fetch(&layer, storage)?.finish().await?;
             states = walk.runner.forward(&walk.runner.upload(fetched)?, &states).await?;
         }
-        rounded.push(layer.with_exact(Vec::new()));
+        rounded.push(resources.spilled(layer.with_exact(Vec::new())).await);
     }
     observer.progress(Stage::Plan, total, total, Unit::Layers, format!("{total} layers")).await?;
     Ok(Quantised { layers: rounded, remarks: walk.remarks })
@@ -316,10 +316,14 @@ pub fn work(task: &Task<'_>, model: &Model, output: &WriteOptions, judge_tokens:
     }
     let is_compared = task.removed() > 0 && task.options.operator != Operator::Drop;
     let models = if is_compared { 2 } else { 1 };
-    of_layer.bytes += models * rounded_bytes(model, storage);
+    // Of layers that wait elsewhere, the one that is rounded is in memory.
+    let waiting =
+        if task.spills { 1.0 } else { models as f64 * n_layers } / model.config.n_layers.max(1) as f64;
+    of_layer.bytes += (waiting * rounded_bytes(model, storage) as f64) as u64;
     if !is_packed && task.options.operator.needs_activations() {
         // Fitted layers keep their numbers in F16 until they are rounded.
-        of_layer.bytes += 2 * model.config.held_parameters_per_layer() * task.spans().len() as u64;
+        let fitted = if task.spills { 1 } else { task.spans().len() as u64 };
+        of_layer.bytes += 2 * model.config.held_parameters_per_layer() * fitted;
     }
     let rounding = of_layer.times(n_layers * models as f64);
     if is_packed {

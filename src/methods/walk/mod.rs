@@ -171,7 +171,7 @@ impl<'a> Walk<'_, 'a> {
             let layer = self.walker.upload(&fitted.layer).await?;
             self.new = Some(self.walker.runner.forward(&layer, &entering).await?);
         }
-        self.built.layers.push(fitted.layer);
+        self.built.layers.push(self.walker.resources.spilled(fitted.layer).await);
         self.built.remarks.extend(fitted.remarks);
         Ok(())
     }

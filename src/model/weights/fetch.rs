@@ -114,7 +114,7 @@ impl<'a> LayerFetch<'a> {
         for role in roles(model, &layer)? {
             if let Some(matrix) = layer.packed(role) {
                 let shape = role.shape(&model.config, kind(model, &layer)?);
-                let stored = matrix.weights(shape.get(1).copied().unwrap_or(1))?;
+                let stored = matrix.weights(shape.get(1).copied().unwrap_or(1)).await?;
                 tensors.push((role, as_read(model, role, stored)?));
                 continue;
             }
@@ -394,7 +394,7 @@ async fn read_scale(model: &Model, layer: &NewLayer, element: Element) -> Result
 /// Those of [`read_rows`], [`Accumulator::add`], [`in_type`] and [`encode`].
 pub async fn read_new(model: &Model, layer: &NewLayer, role: Role, element: Element) -> Result<Stored> {
     if let Some(stored) = layer.replaced(role) {
-        return in_type(&describe(model, layer, role), stored.clone(), element);
+        return in_type(&describe(model, layer, role), stored.read().await?, element);
     }
     if let Some(experts) = layer.experts().filter(|_| role.has_row_per_expert()) {
         return read_router(model, experts, role, element).await;

@@ -6,6 +6,7 @@ use super::file_type::Place;
 use super::new_experts::NewExperts;
 use super::storage::{EXACT, Storage};
 use crate::error::OrInternal;
+use crate::files::scratch::{Held, Scratch};
 use crate::format::Container;
 use crate::format::element::{Element, encode, encode_weighted};
 use crate::format::packed::{Rounded, Scheme};
@@ -27,7 +28,7 @@ pub struct NewLayer {
     mix: Mix,
     scale: f64,
     /// Computed tensors, encoded for storage, with the rows in the order of the model's files.
-    replaced: Arc<Vec<(Role, Stored)>>,
+    replaced: Vec<(Role, Computed)>,
     /// Experts of the layer; `None` for all experts of the layer of largest weight.
     experts: Option<NewExperts>,
     /// Place among the layers of the new model; `None` for the place of the layer of largest weight in the original.
@@ -37,9 +38,33 @@ pub struct NewLayer {
     /// Importances by which tensors of the layer are encoded, if they are by any.
     importances: Option<Arc<LayerImportances>>,
     /// Computed matrices in F16, which are encoded in blocks in `replaced`, until they are rounded by what their inputs are.
-    exact: Arc<Vec<(Role, Stored)>>,
+    exact: Vec<(Role, Computed)>,
     /// Matrices that are rounded already, in place of what they were made of.
-    packed: Arc<Vec<(Role, RoundedMatrix)>>,
+    packed: Vec<(Role, RoundedMatrix)>,
+}
+
+/// A tensor of a layer that was computed, encoded for storage, in memory or in a scratch space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Computed {
+    /// Element type.
+    pub element: Element,
+    bytes: Held,
+}
+
+impl Computed {
+    /// Returns the tensor, which is read if it is not in memory.
+    ///
+    /// # Errors
+    /// Those of [`Held::read`].
+    pub async fn read(&self) -> Result<Stored> {
+        Ok(Stored { element: self.element, bytes: self.bytes.read().await?.into_owned() })
+    }
+}
+
+impl From<Stored> for Computed {
+    fn from(stored: Stored) -> Self {
+        Self { element: stored.element, bytes: stored.bytes.into() }
+    }
 }
 
 /// A matrix of a layer on the grid in which it will be packed, with the rows in the order of the model's files. Codes of 4
@@ -50,8 +75,12 @@ pub struct RoundedMatrix {
     pub scheme: Scheme,
     /// Element type of the scales, in which the weights are made.
     pub element: Element,
-    /// Codes of the weights, two in a byte if they are of 4 bits; scales and zero points.
-    halved: Rounded,
+    /// Codes of the weights, two in a byte if they are of 4 bits.
+    codes: Held,
+    /// Scales, as `f32` in the byte order of the machine.
+    scales: Held,
+    /// Zero points.
+    zeros: Held,
     /// Number of weights.
     values: usize,
 }
@@ -74,25 +103,40 @@ impl RoundedMatrix {
             }
             _ => rounded.codes,
         };
-        Self { scheme, element, halved: Rounded { codes, ..rounded }, values }
+        let scales = bytemuck::cast_slice(&rounded.scales).to_vec();
+        Self {
+            scheme,
+            element,
+            codes: Held::from(codes),
+            scales: scales.into(),
+            zeros: rounded.zeros.into(),
+            values,
+        }
     }
 
-    /// Returns what the matrix was rounded to.
-    pub fn rounded(&self) -> Rounded {
-        let mut rounded = self.halved.clone();
-        if self.scheme.bits == HALF_BITS {
-            let pairs = rounded.codes.iter().flat_map(|pair| [pair & 0xf, pair >> HALF_BITS]);
-            rounded.codes = pairs.take(self.values).collect();
-        }
-        rounded
+    /// Returns what the matrix was rounded to, which is read if it is not in memory.
+    ///
+    /// # Errors
+    /// Those of [`Held::read`].
+    pub async fn rounded(&self) -> Result<Rounded> {
+        let codes = self.codes.read().await?;
+        let codes = match self.scheme.bits {
+            HALF_BITS => {
+                let pairs = codes.iter().flat_map(|pair| [pair & 0xf, pair >> HALF_BITS]);
+                pairs.take(self.values).collect()
+            }
+            _ => codes.into_owned(),
+        };
+        let scales = bytemuck::pod_collect_to_vec(&self.scales.read().await?);
+        Ok(Rounded { codes, scales, zeros: self.zeros.read().await?.into_owned() })
     }
 
     /// Returns the weights, of which a row has `columns`.
     ///
     /// # Errors
-    /// Those of [`Scheme::weights`].
-    pub fn weights(&self, columns: usize) -> Result<Stored> {
-        let bytes = self.scheme.weights(self.element, columns, &self.rounded())?;
+    /// Those of [`rounded`](Self::rounded) and [`Scheme::weights`].
+    pub async fn weights(&self, columns: usize) -> Result<Stored> {
+        let bytes = self.scheme.weights(self.element, columns, &self.rounded().await?)?;
         Ok(Stored { element: self.element, bytes })
     }
 }
@@ -113,13 +157,13 @@ impl NewLayer {
         Self {
             mix,
             scale: 1.0,
-            replaced: Arc::new(Vec::new()),
+            replaced: Vec::new(),
             experts: None,
             place: None,
             covered: Vec::new(),
             importances: None,
-            exact: Arc::default(),
-            packed: Arc::default(),
+            exact: Vec::new(),
+            packed: Vec::new(),
         }
     }
 
@@ -267,11 +311,9 @@ impl NewLayer {
         tensors: Vec<(Role, Vec<f32>)>,
     ) -> Result<Self> {
         let place = self.place(&model.config, storage)?;
-        let mut replaced = Arc::unwrap_or_clone(std::mem::take(&mut self.replaced));
-        let mut exact = Arc::unwrap_or_clone(std::mem::take(&mut self.exact));
         for (role, values) in tensors {
-            replaced.retain(|(each, _)| *each != role);
-            exact.retain(|(each, _)| *each != role);
+            self.replaced.retain(|(each, _)| *each != role);
+            self.exact.retain(|(each, _)| *each != role);
             // The span may have layers of several kinds.
             let layer = self.mix.survivor()?;
             let element = computed_element(model, layer, span.iter().copied(), role, storage, place)?;
@@ -290,61 +332,69 @@ impl NewLayer {
             let bytes = encode_weighted(element, &values, importances.as_deref());
             let bytes = bytes.map_err(|e| e.in_tensor(&model.describe(id)))?;
             if storage.rounds_blocks() && matches!(element, Element::Block(_)) {
-                exact.push((role, Stored { element: EXACT, bytes: encode(EXACT, &values)? }));
+                self.exact.push((role, Stored { element: EXACT, bytes: encode(EXACT, &values)? }.into()));
             }
-            replaced.push((role, Stored { element, bytes }));
+            self.replaced.push((role, Stored { element, bytes }.into()));
         }
-        (self.replaced, self.exact) = (Arc::new(replaced), Arc::new(exact));
         Ok(self)
     }
 
     /// Replaces tensors of the layer by others that are encoded for storage, with the rows in the order of the model's files.
     #[must_use]
-    pub fn storing(mut self, tensors: Vec<(Role, Stored)>) -> Self {
-        let mut replaced = Arc::unwrap_or_clone(std::mem::take(&mut self.replaced));
-        replaced.retain(|(role, _)| tensors.iter().all(|(each, _)| each != role));
-        replaced.extend(tensors);
-        Self { replaced: Arc::new(replaced), ..self }
+    pub fn storing(mut self, tensors: Vec<(Role, Computed)>) -> Self {
+        self.replaced.retain(|(role, _)| tensors.iter().all(|(each, _)| each != role));
+        self.replaced.extend(tensors);
+        self
     }
 
     /// Returns the computed matrices that are encoded in blocks as they were before, in F16 and with the rows in the order of
     /// the model's files, if they are to be rounded by what their inputs are.
-    pub fn exact(&self) -> &[(Role, Stored)] {
+    pub fn exact(&self) -> &[(Role, Computed)] {
         &self.exact
     }
 
     /// Sets what [`exact`](Self::exact) returns.
     #[must_use]
-    pub fn with_exact(self, tensors: Vec<(Role, Stored)>) -> Self {
-        Self { exact: Arc::new(tensors), ..self }
+    pub fn with_exact(self, tensors: Vec<(Role, Computed)>) -> Self {
+        Self { exact: tensors, ..self }
     }
 
     /// Returns the layer with its computed matrices as they were before they were encoded in blocks, where that is known.
     #[must_use]
     pub fn unencoded(self) -> Self {
-        let exact = self.exact.to_vec();
+        let exact = self.exact.clone();
         self.storing(exact)
     }
 
     /// Sets the computed tensors of the layer, encoded as [`computed`](Self::computed) returns them.
     #[must_use]
-    pub fn with_computed(mut self, tensors: Vec<(Role, Stored)>) -> Self {
-        self.replaced = Arc::new(tensors);
-        self
+    pub fn with_computed(self, tensors: Vec<(Role, Computed)>) -> Self {
+        Self { replaced: tensors, ..self }
     }
 
     /// Returns the computed tensors, encoded for storage, with the rows in the order of the model's files.
-    pub fn computed(&self) -> &[(Role, Stored)] {
+    pub fn computed(&self) -> &[(Role, Computed)] {
         &self.replaced
     }
 
     /// Replaces matrices of the layer by those that are rounded already.
     #[must_use]
     pub fn packing(mut self, matrices: Vec<(Role, RoundedMatrix)>) -> Self {
-        let mut packed = Arc::unwrap_or_clone(std::mem::take(&mut self.packed));
-        packed.retain(|(role, _)| matrices.iter().all(|(each, _)| each != role));
-        packed.extend(matrices);
-        Self { packed: Arc::new(packed), ..self }
+        self.packed.retain(|(role, _)| matrices.iter().all(|(each, _)| each != role));
+        self.packed.extend(matrices);
+        self
+    }
+
+    /// Moves all tensors that were computed or rounded from memory into `scratch`, where they are read from when they are
+    /// needed.
+    #[must_use]
+    pub async fn spilled(mut self, scratch: &Scratch) -> Self {
+        let computed = self.replaced.iter_mut().chain(&mut self.exact).map(|(_, tensor)| &mut tensor.bytes);
+        let packed = self.packed.iter_mut();
+        let packed =
+            packed.flat_map(|(_, RoundedMatrix { codes, scales, zeros, .. })| [codes, scales, zeros]);
+        scratch.take(computed.chain(packed).collect()).await;
+        self
     }
 
     /// Returns the matrix of `role` if it is rounded already.
@@ -372,7 +422,7 @@ impl NewLayer {
     }
 
     /// Returns the computed tensor for `role`; `None` if the tensor is not computed.
-    pub fn replaced(&self, role: Role) -> Option<&Stored> {
+    pub fn replaced(&self, role: Role) -> Option<&Computed> {
         self.replaced.iter().find(|(each, _)| *each == role).map(|(_, stored)| stored)
     }
 

@@ -116,6 +116,8 @@ pub struct PlanBasis<'a> {
     /// Most bytes of the least-squares problems of a span (see
     /// [`Resources::fit_bytes`](crate::methods::Resources::fit_bytes)).
     pub fit_bytes: u64,
+    /// Whether finished layers wait elsewhere than in memory.
+    pub spills: bool,
     /// How the result is stored, if importances of its columns are collected where that profits.
     pub collecting: Option<&'a WriteOptions>,
     /// How the result is stored.
@@ -199,7 +201,11 @@ impl PlanBasis<'_> {
         let read = ((longest as u64 + 1) * states).min(self.fit_bytes / 3);
         let weights = 8 * self.model.config.held_parameters_per_layer() * longest as u64
             + decoded_bytes(self.accelerator);
-        similarity.state_bytes + 3 * (states + shared_keys) + read + weights + operators::work(&task).bytes
+        let waiting = if self.spills { 1 } else { task.spans().len() as u64 };
+        let layer = (0..self.model.config.n_layers).map(|layer| self.model.held_bytes(layer)).max();
+        let fitted = waiting * layer.unwrap_or(0);
+        let operators = operators::work(&task).bytes;
+        similarity.state_bytes + 3 * (states + shared_keys) + read + weights + fitted + operators
     }
 
     /// Returns the work of collecting importances, if they are collected.
@@ -219,6 +225,7 @@ impl PlanBasis<'_> {
             sequences: self.sequences.count(),
             tokens: self.sequences.tokens(),
             fit_bytes: self.fit_bytes,
+            spills: self.spills,
         }
     }
 

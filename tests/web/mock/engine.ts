@@ -49,6 +49,8 @@ export class MockEngine implements WasmEngine {
     return { kind: 'software-gpu', name: 'SwiftShader', reason: 'WebGPU offers only a software adapter.', max_binding_bytes: 2 ** 30 }
   }
 
+  spillTo(): void {}
+
   async openDemo(): Promise<ModelReport> {
     this.maps = this.imatrix = null
     return (this.model = stored.model)

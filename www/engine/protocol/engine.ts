@@ -33,6 +33,8 @@ export interface WasmEngine {
   openDemo(weights: Uint8Array): Promise<ModelReport>
   /** `name` is the opened folder's, where there is one; an engine may ignore it. */
   open(files: ByteSource[], name?: string): Promise<ModelReport>
+  /** Finished layers of the open model wait in `store`, which nothing else uses, until they are measured or written. */
+  spillTo(store: PartStore): void
   /** Importances of the open model from a whole file, instead of those that are collected; refused where they are of another. */
   useImatrix(name: string, bytes: Uint8Array): UsedImatrix
   /** Collects importances again. */
