@@ -195,9 +195,17 @@ pub struct Engine {
 #[wasm_bindgen]
 impl Engine {
     /// Creates an engine on the preferred device: "auto", "gpu" or "cpu". `alone` says why there is one thread only, if so.
-    pub async fn create(preference: String, alone: Option<String>) -> std::result::Result<Engine, JsValue> {
+    /// `unusable` says what is wrong with the graphics device, if the page has found that out; then the CPU is taken.
+    pub async fn create(
+        preference: String,
+        alone: Option<String>,
+        unusable: Option<String>,
+    ) -> std::result::Result<Engine, JsValue> {
         let preference: Preference = preference.parse().map_err(thrown)?;
-        let mut accelerator = Accelerator::choose(preference).await.map_err(thrown)?;
+        let mut accelerator = match unusable {
+            Some(why) => Accelerator::cpu(format!("no GPU can be used: {why}")),
+            None => Accelerator::choose(preference).await.map_err(thrown)?,
+        };
         if let Some(why) = alone {
             accelerator.alone(why);
         }

@@ -123,6 +123,7 @@ async fn webgpu_and_cpu_give_the_same_states() {
     assert_ne!(gpu.report().kind, DeviceKind::Cpu);
     console_log!("on {}", gpu.report().name);
     stored::check_every_type(gpu.device()).await;
+    stored::check_products(gpu.device()).await;
     for model in models().await {
         let name = &model.name;
         let (on_gpu, on_cpu) = (layers(&model, &gpu).await, layers(&model, &Accelerator::cpu("test")).await);

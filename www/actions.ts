@@ -201,7 +201,11 @@ export class Actions {
 
   report(thrown: unknown, retry: (() => void) | null): void {
     const error = toEngineError(thrown)
-    this.state.notice = { error, retryOnCpu: error.kind === 'device' && this.state.preference !== 'cpu' ? retry : null }
+    const { preference, device } = this.state
+    // What ends the engine on a graphics device may be the device.
+    const onGraphics = preference !== 'cpu' && device?.kind !== 'cpu'
+    const mayHelp = (error.kind === 'device' && preference !== 'cpu') || (error.kind === 'internal' && onGraphics)
+    this.state.notice = { error, retryOnCpu: mayHelp ? retry : null }
   }
 
   /** A call that belongs to a run: it can be cancelled and its events are shown. */

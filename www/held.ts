@@ -1,5 +1,7 @@
 import type { Actions } from './actions'
 import type { EngineClient } from './engine/client'
+import { toEngineError } from './engine/errors'
+import type { DeviceReport } from './engine/protocol/device'
 import type { ModelReport } from './engine/protocol/model'
 import type { Opened } from './engine/source'
 import { isSearch, makingOf, RECOMMENDED } from './methods'
@@ -11,6 +13,8 @@ export class Held {
   private modelIn = -1
   private mapsIn = -1
   private started: { generation: number; ready: Promise<void> } | null = null
+  /** What is wrong with the graphics device, once it has ended a worker that started on it. */
+  private unusable: string | undefined
 
   constructor(private readonly actions: Actions, private readonly client: EngineClient) {}
 
@@ -28,10 +32,14 @@ export class Held {
   ensureDevice(run: Run | null): Promise<void> {
     const { generation } = this.client
     if (this.started?.generation === generation) return this.started.ready
-    const ready = this.start(run).catch(thrown => {
-      this.started = null
-      throw thrown
-    })
+    const ready = this.start(run).then(
+      // A start that took two workers is that of the second.
+      () => { this.started = { generation: this.client.generation, ready } },
+      thrown => {
+        this.started = null
+        throw thrown
+      },
+    )
     this.started = { generation, ready }
     return ready
   }
@@ -58,7 +66,7 @@ export class Held {
     const { state } = this.actions
     state.loading = 'Loading the engine'
     try {
-      state.device = await this.actions.call(run, 'create', [state.preference])
+      state.device = await this.create(run)
       if (state.methods.length === 0) await this.learn()
       state.loading = null
     } catch (thrown) {
@@ -66,6 +74,20 @@ export class Held {
       throw thrown
     } finally {
       state.arrived = null
+    }
+  }
+
+  /** A graphics device that ends the engine is left for the CPU, unless the user insists on it. */
+  private async create(run: Run | null): Promise<DeviceReport> {
+    const { state } = this.actions
+    if (state.preference !== 'auto') return this.actions.call(run, 'create', [state.preference])
+    try {
+      return await this.actions.call(run, 'create', ['auto', this.unusable])
+    } catch (thrown) {
+      const { kind, message } = toEngineError(thrown)
+      if (this.unusable || (kind !== 'internal' && kind !== 'device')) throw thrown
+      this.unusable = `it stopped the engine (${within(message)})`
+      return this.actions.call(run, 'create', ['auto', this.unusable])
     }
   }
 
@@ -79,4 +101,9 @@ export class Held {
     if (recommended && !state.plan && !state.kept?.planning) Object.assign(state.planOptions, makingOf(recommended))
     state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
+}
+
+/** What a sentence says in brackets, or all of it, without the name of what was thrown. */
+function within(sentence: string): string {
+  return (/\((.*)\)/s.exec(sentence)?.[1] ?? sentence).replace(/^(Uncaught )?(\w*Error: )?/, '')
 }

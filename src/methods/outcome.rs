@@ -44,8 +44,11 @@ pub struct Outcome {
     /// Mean KL divergence from the original on each sequence that the new model was judged on, in nats per token; empty if
     /// it was measured after its last step already.
     pub kl_by_sequence: Vec<f64>,
-    /// Quality of the model from which the absorbed layers are dropped instead.
-    pub dropped: Quality,
+    /// Quality of the model from which the absorbed layers are dropped instead; `None` if it was not measured
+    /// ([`measure_dropped`]).
+    pub dropped: Option<Quality>,
+    /// Whether matrices were rounded by what their inputs are.
+    pub is_quantised: bool,
     /// Experts that are removed from the layers that stay.
     pub experts: Vec<RemovedExperts>,
     /// Warnings to the reader, in sentences.
@@ -59,8 +62,17 @@ impl Outcome {
     }
 }
 
-/// Makes the plan of `options`, builds its layers and measures the new model on `judge`, or without a `judge`
-/// on the calibration text. If the weights of the plan determine its layers, the model is measured after each
+/// What is measured besides the new model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The model from which the absorbed layers are dropped instead.
+    Dropped,
+    /// Nothing.
+    Nothing,
+}
+
+/// Makes the plan of `options`, builds its layers and measures the new model, and what is asked for `beside`, on `judge`, or
+/// without a `judge` on the calibration text. If the weights of the plan determine its layers, the model is measured after each
 /// step. `baseline` is the original on the calibration text.
 ///
 /// # Errors
@@ -72,7 +84,7 @@ pub async fn make_plan(
     options: &PlanOptions,
     output: &WriteOptions,
     baseline: Baseline<'_>,
-    judge: Option<&HeldOut>,
+    (judge, beside): (Option<&HeldOut>, Beside),
 ) -> Result<Outcome> {
     let mut reference = Reference::new(context, output, baseline.stream, baseline.scores).await?;
     if !options.operator.needs_activations() {
@@ -98,7 +110,7 @@ pub async fn make_plan(
     {
         warnings.push(format!("{} of {asked} layers were removed: {stop}.", plan.steps.len()));
     }
-    let outcome = finish(&reference, resources, judge, plan, warnings).await?;
+    let outcome = finish(&reference, resources, (judge, beside), plan, warnings).await?;
     Ok(outcome.with_experts(&context.model.config, used.as_deref()))
 }
 
@@ -128,7 +140,7 @@ pub async fn measure_plan(
         plan = measure_steps(&reference, resources, plan).await?;
     }
     plan.kept_experts = kept_experts;
-    let outcome = finish(&reference, resources, judge, plan, Vec::new()).await?;
+    let outcome = finish(&reference, resources, (judge, Beside::Dropped), plan, Vec::new()).await?;
     Ok(outcome.with_experts(&context.model.config, baseline.experts))
 }
 
@@ -162,7 +174,7 @@ async fn measure_steps(
 async fn finish(
     calibration: &Reference<'_>,
     resources: &Resources<'_>,
-    judge: Option<&HeldOut>,
+    (judge, beside): (Option<&HeldOut>, Beside),
     mut plan: MergePlan,
     mut warnings: Vec<String>,
 ) -> Result<Outcome> {
@@ -180,11 +192,12 @@ async fn finish(
     let (chosen, judged) = match (last, judge) {
         (Some((merged, dropped)), None) => {
             let perplexity = calibration.perplexity();
-            (finished.by_inputs(), Judged { merged, dropped, perplexity, kl_by_sequence: Vec::new() })
+            let judged = Judged { merged, dropped: Some(dropped), perplexity, kl_by_sequence: Vec::new() };
+            (finished.by_inputs(), judged)
         }
         (_, None) => {
             let chosen = finished.by_inputs();
-            let judged = judged(calibration, (context, resources), &plan, &chosen).await?;
+            let judged = judged(calibration, (context, resources), &plan, (&chosen, beside)).await?;
             (chosen, judged)
         }
         (_, Some(judge)) => {
@@ -192,18 +205,19 @@ async fn finish(
             let reference =
                 Reference::new(&judging, calibration.output(), &judge.stream, &judge.scores).await?;
             let chosen = finished.better(&reference).await?;
-            let judged = judged(&reference, (context, resources), &plan, &chosen).await?;
+            let judged = judged(&reference, (context, resources), &plan, (&chosen, beside)).await?;
             (chosen, judged)
         }
     };
     let Judged { merged, dropped, perplexity, kl_by_sequence } = judged;
-    let Chosen { layers, importances, remarks, .. } = chosen;
+    let Chosen { layers, importances, is_quantised, remarks, .. } = chosen;
     warnings.extend(remarks);
     // Steps that were measured on the calibration text stay comparable with each other.
     let is_apart = judge.is_some() && !plan.operator.needs_activations();
     let is_told = plan.kept_experts.is_empty();
-    if let Some(step) =
-        plan.steps.last_mut().filter(|step| is_told && !(is_apart && step.quality().is_some()))
+    if let Some(dropped) = dropped
+        && let Some(step) =
+            plan.steps.last_mut().filter(|step| is_told && !(is_apart && step.quality().is_some()))
     {
         step.set_quality(merged, dropped);
     }
@@ -215,42 +229,44 @@ async fn finish(
             merged.perplexity
         ));
     }
-    Ok(Outcome { plan, layers, importances, merged, kl_by_sequence, dropped, experts: Vec::new(), warnings })
+    Ok(Outcome {
+        plan,
+        layers,
+        importances,
+        merged,
+        kl_by_sequence,
+        dropped,
+        is_quantised,
+        experts: Vec::new(),
+        warnings,
+    })
 }
 
 /// What was measured of a new model.
 struct Judged {
     /// Quality of the new model.
     merged: Quality,
-    /// Quality of the model from which the absorbed layers are dropped instead.
-    dropped: Quality,
+    /// Quality of the model from which the absorbed layers are dropped instead, if it was asked for.
+    dropped: Option<Quality>,
     /// Perplexity of the original.
     perplexity: f64,
     /// Mean KL divergence of the new model on each sequence.
     kl_by_sequence: Vec<f64>,
 }
 
-/// Measures the model of the layers `chosen`, and the model from which the absorbed layers of `plan` are dropped instead.
-/// Both are rounded by what their inputs are on the text of `calibration`, if the first is.
+/// Measures the model of the layers `chosen`, and `beside` it the model from which the absorbed layers of `plan` are dropped
+/// instead. Both are rounded by what their inputs are on the text of `calibration`, if the first is.
 async fn judged(
     reference: &Reference<'_>,
-    (calibration, resources): (&Context<'_>, &Resources<'_>),
+    calibration: (&Context<'_>, &Resources<'_>),
     plan: &MergePlan,
-    chosen: &Chosen,
+    (chosen, beside): (&Chosen, Beside),
 ) -> Result<Judged> {
-    let (merged, dropped) = if plan.operator == Operator::Drop || plan.n_layers == plan.groups.len() {
+    let (merged, dropped) = if is_its_own_dropped(plan) || beside == Beside::Nothing {
         (chosen.scores_on(reference).await?, None)
     } else {
-        let mut kept = kept_layers(plan, &reference.context().model.config)?;
-        if reference.context().storage.changes(reference.context().model) {
-            // Both models are encoded by the same importances.
-            let pairs = kept.into_iter().zip(&chosen.layers);
-            let alike = |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
-            kept = pairs.map(alike).collect();
-        }
-        if chosen.is_quantised {
-            kept = quantised(calibration, resources, kept).await?.layers;
-        }
+        let kept =
+            dropped_layers(reference, calibration, plan, (&chosen.layers, chosen.is_quantised)).await?;
         let [merged, dropped] = match &chosen.scores {
             Some(merged) => [merged.clone(), reference.scores_of(kept).await?],
             None => reference.scores_of_all([chosen.layers.clone(), kept]).await?,
@@ -259,12 +275,68 @@ async fn judged(
     };
     let perplexity = reference.perplexity();
     let quality = |scores: &Scores| Quality::compressed(scores, perplexity);
-    Ok(Judged {
-        merged: quality(&merged),
-        dropped: quality(dropped.as_ref().unwrap_or(&merged)),
-        perplexity,
-        kl_by_sequence: merged.kl_by_sequence,
-    })
+    let dropped = match dropped {
+        None if is_its_own_dropped(plan) => Some(quality(&merged)),
+        dropped => dropped.as_ref().map(quality),
+    };
+    Ok(Judged { merged: quality(&merged), dropped, perplexity, kl_by_sequence: merged.kl_by_sequence })
+}
+
+/// Measures what [`Beside::Nothing`] left out of `outcome`, a plan that was made in the same way and measured on `judge`, or
+/// without a `judge` on the calibration text, on which `baseline` is the original.
+///
+/// # Errors
+/// Those of [`make_plan`].
+pub async fn measure_dropped(
+    context: &Context<'_>,
+    resources: &Resources<'_>,
+    output: &WriteOptions,
+    baseline: Baseline<'_>,
+    judge: Option<&HeldOut>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    if outcome.dropped.is_some() {
+        return Ok(());
+    }
+    let judging =
+        Context { sequences: judge.map_or(context.sequences, |judge| &judge.sequences), ..*context };
+    let (stream, scores) =
+        judge.map_or((baseline.stream, baseline.scores), |judge| (&judge.stream, &judge.scores));
+    let reference = Reference::new(&judging, output, stream, scores).await?;
+    let new = (&outcome.layers[..], outcome.is_quantised);
+    let kept = dropped_layers(&reference, (context, resources), &outcome.plan, new).await?;
+    let dropped = Quality::compressed(&reference.scores_of(kept).await?, reference.perplexity());
+    outcome.dropped = Some(dropped);
+    let is_told = outcome.plan.kept_experts.is_empty();
+    if let Some(step) = outcome.plan.steps.last_mut().filter(|step| is_told && step.quality().is_none()) {
+        step.set_quality(outcome.merged, dropped);
+    }
+    Ok(())
+}
+
+/// Returns whether a model from which the absorbed layers of `plan` are dropped is the model of `plan`.
+fn is_its_own_dropped(plan: &MergePlan) -> bool {
+    plan.operator == Operator::Drop || plan.n_layers == plan.groups.len()
+}
+
+/// Makes the layers of the model from which the absorbed layers of `plan` are dropped, stored as the `new` layers of the
+/// plan are, and rounded by what their inputs are if they are.
+async fn dropped_layers(
+    reference: &Reference<'_>,
+    (calibration, resources): (&Context<'_>, &Resources<'_>),
+    plan: &MergePlan,
+    (new, is_quantised): (&[NewLayer], bool),
+) -> Result<Vec<NewLayer>> {
+    let mut kept = kept_layers(plan, &reference.context().model.config)?;
+    if reference.context().storage.changes(reference.context().model) {
+        // Both models are encoded by the same importances.
+        let alike = |(kept, new): (NewLayer, &NewLayer)| kept.weighted_by(new.all_importances().cloned());
+        kept = kept.into_iter().zip(new).map(alike).collect();
+    }
+    match is_quantised {
+        true => Ok(quantised(calibration, resources, kept).await?.layers),
+        false => Ok(kept),
+    }
 }
 
 /// Counts the work of measuring a plan. Models with fitted tensors are measured once, on `judge_tokens`

@@ -6,6 +6,7 @@ use super::bounds::{bound, check_plan};
 use super::calibration_curve::calibration_curve;
 use super::compare::{Comparing, compare, methods};
 use super::{Calibrated, Planned, RunOptions, Session, before_similarity};
+use crate::error::OrInternal;
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::reference::{Reference, kept_layers};
 use crate::files::parts::PartStore;
@@ -17,7 +18,7 @@ use crate::methods::kept::rounds::KeptPlan;
 use crate::methods::operators::build;
 use crate::methods::operators::weighted::mixed_layers;
 use crate::methods::operators::{kept_groups, supports};
-use crate::methods::outcome::{Outcome, make_plan, measure_plan};
+use crate::methods::outcome::{Beside, Outcome, make_plan, measure_plan};
 use crate::methods::quantise::finished;
 use crate::methods::{Resources, Weighing, experts};
 use crate::model::config::LayerKind;
@@ -144,8 +145,15 @@ impl Session {
         let kept = keeping(store, &context).await?;
         let resources = Resources { kept: kept.as_ref(), ..self.resources(output) };
         let judge = self.judge(calibrated, options.operator, output, observer).await?;
-        let mut outcome =
-            make_plan(&context, &resources, &options, output, calibrated.baseline(), judge.as_ref()).await?;
+        let mut outcome = make_plan(
+            &context,
+            &resources,
+            &options,
+            output,
+            calibrated.baseline(),
+            (judge.as_ref(), Beside::Dropped),
+        )
+        .await?;
         outcome.warnings.extend(notes);
         let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, output, start)?;
         Ok(self.keep(planned))
@@ -351,7 +359,7 @@ impl Session {
             text: text.clone(),
             original: Quality::original(scores),
             merged,
-            dropped,
+            dropped: dropped.or_internal("the model without the absorbed layers was not measured")?,
             experts,
             warnings,
             layers: before_after(plan.n_layers as u64, absorbed as u64),

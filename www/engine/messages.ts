@@ -51,7 +51,8 @@ export type Keeping = 'continue' | 'anew' | 'off'
 
 /** Every call: the arguments that cross, and the answer. */
 export interface Calls {
-  create: { args: [DevicePreference]; result: DeviceReport }
+  /** The second says what is wrong with the graphics device, where the page has found that out. */
+  create: { args: [DevicePreference, string?]; result: DeviceReport }
   openDemo: { args: []; result: ModelReport }
   open: { args: [OpenedFile[], string | undefined]; result: ModelReport }
   estimate: { args: [CalibrationOptions]; result: Estimate }

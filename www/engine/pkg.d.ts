@@ -4,7 +4,7 @@ declare module '*/pkg/laminate.js' {
   export const addProductsBy: (kernel: WebAssembly.Exports) => void
   /** Takes `Pool` of `pool.ts`. */
   export const multiplyWith: (pool: object) => void
-  export const Engine: { create(preference: string, alone?: string): Promise<unknown> }
+  export const Engine: { create(preference: string, alone?: string, unusable?: string): Promise<unknown> }
 }
 
 /** The kernel of `src/kernels/panels/kernel.rs` as modules of its own. */

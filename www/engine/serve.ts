@@ -21,7 +21,7 @@ const MOST_IMATRIX = 1 << 30
  * second call into it while the first awaits would be refused by wasm-bindgen.
  */
 export function serve(
-  port: Port<FromWorker, ToWorker>, create: (preference: DevicePreference, observe: Observe) => Promise<WasmEngine>, demoWeights: () => Promise<Uint8Array>,
+  port: Port<FromWorker, ToWorker>, create: (preference: DevicePreference, observe: Observe, unusable?: string) => Promise<WasmEngine>, demoWeights: () => Promise<Uint8Array>,
 ): void {
   const cancelled = new Set<number>()
   let engine: WasmEngine | null = null
@@ -69,7 +69,7 @@ export function serve(
 
   async function perform(request: Request, observe: Observe): Promise<Calls[CallName]['result']> {
     if (request.call === 'create') {
-      engine = await create(request.args[0], observe)
+      engine = await create(request.args[0], observe, request.args[1])
       return engine.device()
     }
     if (request.call === 'pack') return packJob(request.args[0], request.args[1], observe)

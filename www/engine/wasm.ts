@@ -9,8 +9,8 @@ import type { Observe } from './protocol/events'
 /** Bytes of the module, put here by the build. */
 declare const ENGINE_BYTES: number
 
-/** Loads the compiled engine, telling how much has arrived, and starts it on a device. */
-export async function createEngine(preference: DevicePreference, observe: Observe): Promise<WasmEngine> {
+/** Loads the compiled engine, telling how much has arrived, and starts it on a device; on the CPU where the graphics device is `unusable`. */
+export async function createEngine(preference: DevicePreference, observe: Observe, unusable?: string): Promise<WasmEngine> {
   const { default: init, Engine, addProductsBy, multiplyWith } = await import('./pkg/laminate.js')
   const response = await fetch(new URL('./pkg/laminate_bg.wasm', import.meta.url)).catch(() => {
     throw { kind: 'source', message: 'The engine could not be loaded: there is no connection, and this browser has not kept it. Connect, then reload the page.' }
@@ -21,5 +21,5 @@ export async function createEngine(preference: DevicePreference, observe: Observ
   if (fused) addProductsBy(fused)
   const pool = await startPool(memory, fused ? sharedFused : shared)
   if (!('alone' in pool)) multiplyWith(pool)
-  return (await Engine.create(preference, 'alone' in pool ? pool.alone : undefined)) as unknown as WasmEngine
+  return (await Engine.create(preference, 'alone' in pool ? pool.alone : undefined, unusable)) as unknown as WasmEngine
 }

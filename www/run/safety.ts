@@ -97,7 +97,7 @@ export class Safety {
     this.awake?.off()
   }
 
-  /** Where the device is lost, the same work again: what the engine kept is not computed twice. */
+  /** Where the graphics device is lost or stops the engine, the same work again: what the engine kept is not computed twice. */
   private async persist(run: Run, work: () => Promise<void>): Promise<void> {
     const { state } = this.actions
     for (let losses = 0; ; losses++) {
@@ -106,12 +106,14 @@ export class Safety {
         return await work()
       } catch (thrown) {
         const error = toEngineError(thrown)
-        const lost = error.kind === 'device' && before !== null && before.kind !== 'cpu'
+        // What stops the engine on a graphics device would stop it there again.
+        const stopped = error.kind === 'internal'
+        const lost = (error.kind === 'device' || stopped) && before !== null && before.kind !== 'cpu'
         if (!lost || isCancelled(error) || run.controller.signal.aborted) throw thrown
-        const onCpu = losses >= NEW_DEVICES
+        const onCpu = stopped || losses >= NEW_DEVICES
         if (onCpu) this.actions.prefer('cpu')
         else this.client.restart()
-        state.remark = `The graphics device was lost; the run goes on with what was kept, on ${onCpu ? 'the CPU' : 'a new device'}.`
+        state.remark = `${stopped ? 'The engine stopped on the graphics device' : 'The graphics device was lost'}; the run goes on with what was kept, on ${onCpu ? 'the CPU' : 'a new device'}.`
         state.steps = []
         this.change({ first: null, last: null, kept: null, layersFrom: null })
       }

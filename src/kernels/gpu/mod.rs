@@ -1,8 +1,10 @@
-//! Decoding of stored weights to `f32` on a GPU, by our own shaders.
+//! Decoding of stored weights to `f32` on a GPU, and products with them, by our own shaders.
 //!
 //! Weights are uploaded in their stored form, and a few rows at a time are decoded just before they are
 //! multiplied: a quantised matrix never exists in `f32` as a whole, and no buffer exceeds the limits that
 //! every WebGPU implementation grants. The shaders use neither half-precision arithmetic nor subgroups.
+
+pub mod product;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Cube, Dispatch, backend_extension};
@@ -102,7 +104,12 @@ impl Shader {
 
     /// Returns the complete WGSL source.
     pub fn source(self) -> String {
-        let parts = self.parts.iter().chain(&[include_str!("common.wgsl")]);
+        [self.words(), include_str!("decode.wgsl").to_owned()].join("\n")
+    }
+
+    /// Returns the WGSL source of what reads single weights.
+    fn words(self) -> String {
+        let parts = self.parts.iter().chain(&[include_str!("words.wgsl")]);
         parts.copied().collect::<Vec<_>>().join("\n")
     }
 }
@@ -153,13 +160,21 @@ impl KernelMetadata for Kernel {
 
 impl CubeKernel for Kernel {
     fn define(&self) -> KernelDefinition {
-        let settings =
-            KernelSettings::new(CubeDim::new_1d(WORKGROUP).0, ExecutionMode::Checked, AddressType::U32);
-        KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
+        defined(WORKGROUP)
     }
 
     fn source(&self) -> Option<PrecompiledSource> {
-        let source = Shader::of(self.0)?.source();
-        Some(PrecompiledSource { source, entrypoint_name: "main".to_owned(), lang: "wgsl" })
+        Shader::of(self.0).map(|shader| precompiled(shader.source()))
     }
+}
+
+/// Defines a kernel of workgroups of `invocations`, whose source is given.
+fn defined(invocations: u32) -> KernelDefinition {
+    let settings =
+        KernelSettings::new(CubeDim::new_1d(invocations).0, ExecutionMode::Checked, AddressType::U32);
+    KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
+}
+
+fn precompiled(source: String) -> PrecompiledSource {
+    PrecompiledSource { source, entrypoint_name: "main".to_owned(), lang: "wgsl" }
 }

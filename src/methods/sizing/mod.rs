@@ -13,7 +13,7 @@ pub mod prices;
 use self::choices::smallest;
 use self::costs::{Costs, PricedGroup};
 use self::prices::Prices;
-use super::outcome::{Outcome, make_plan};
+use super::outcome::{Beside, Outcome, make_plan, measure_dropped};
 use super::work::Work;
 use super::{Resources, megabytes};
 use crate::analysis::layers::Baseline;
@@ -199,12 +199,15 @@ pub async fn best_of_size(
         made.make_small_enough(&maker, &costs, proposed).await?;
     }
     let MadeModels { mut models, best } = made;
-    let Some(Made { options, output, outcome, .. }) = best else {
+    let Some(Made { options, output, mut outcome, .. }) = best else {
         return Err(Error::Usage(format!(
             "no model of at most {} bytes was found; allow more layers to go, or ask for a larger size",
             target.limit
         )));
     };
+    // Of the best alone it is of interest what its fits are worth.
+    let context = Context { storage: output.storage(model), ..*context };
+    measure_dropped(&context, resources, &output, baseline, judge, &mut outcome).await?;
     let kl = |model: &SizedModel| model.quality.kl.unwrap_or(f64::INFINITY);
     models.sort_by(|a, b| kl(a).total_cmp(&kl(b)));
     let parts = parts(&costs, &output);
@@ -323,7 +326,9 @@ impl Maker<'_> {
         let output = self.target.output(dtype);
         let context = Context { storage: output.storage(self.context.model), ..*self.context };
         self.stored_as(context.storage);
-        match make_plan(&context, self.resources, &options, &output, self.baseline, judge).await {
+        match make_plan(&context, self.resources, &options, &output, self.baseline, (judge, Beside::Nothing))
+            .await
+        {
             Ok(outcome) => Ok(Some(Made { removed, options, output, outcome })),
             Err(Error::Usage(_) | Error::Unsupported(_)) => Ok(None),
             Err(e) => Err(e),

@@ -9,7 +9,7 @@ use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
 #[cfg(feature = "gpu")]
-use crate::kernels::gpu::StoredRows;
+use crate::kernels::gpu::{StoredRows, product};
 use crate::kernels::product::{host_tile_bytes, products};
 use crate::kernels::rowwise;
 use crate::{Error, Result};
@@ -40,7 +40,7 @@ enum Rows {
     /// Encoded as they are stored; decoded for each product.
     #[cfg(feature = "gpu")]
     Stored(StoredRows),
-    /// Decoded to `f32`: an `[in, out_i]` view of `[out_i, in]`.
+    /// Decoded to `f32`, `[out_i, in]`.
     Decoded(Tensor<2>),
 }
 
@@ -56,15 +56,22 @@ impl Rows {
         }
         let rows = weight.rows(first, count, n_in)?.into_owned();
         let rows = Tensor::<2>::from_data(TensorData::new(rows, [count, n_in]), device);
-        Ok(Rows::Decoded(rows.transpose()))
+        Ok(Rows::Decoded(rows))
     }
 
-    fn transposed(&self) -> Tensor<2> {
+    /// Computes the product of `x` `[n, in]` with these rows, `[n, out_i]`.
+    #[cfg(feature = "gpu")]
+    fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            #[cfg(feature = "gpu")]
-            Rows::Stored(rows) => rows.decode().transpose(),
-            Rows::Decoded(rows) => rows.clone(),
+            Rows::Stored(rows) => product::multiply(x, rows),
+            Rows::Decoded(rows) => product::multiply_decoded(x, rows.clone()),
         }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        let Rows::Decoded(rows) = self;
+        x.matmul(rows.clone().transpose())
     }
 }
 
@@ -180,8 +187,7 @@ impl Linear {
 
 /// Computes `x W^T` `[n, n_out]` from `x` `[n, n_in]`, with the rows of `W` in `pieces` on the device of `x`.
 fn on_device(pieces: &[Rows], x: &Tensor<2>) -> Result<Tensor<2>> {
-    let mut products: Vec<Tensor<2>> =
-        pieces.iter().map(|rows| x.clone().matmul(rows.transposed())).collect();
+    let mut products: Vec<Tensor<2>> = pieces.iter().map(|rows| rows.product(x.clone())).collect();
     match products.len() {
         1 => products.pop().or_internal("a product is missing"),
         0 => Err(Error::internal("a weight on the device has no rows")),

@@ -1,9 +1,9 @@
 import type { Page } from 'playwright-core'
 import { KEPT } from '../../../www/engine/parts'
 
-/** Every file below the page's private storage, by path, but those of the run that is kept for a reload. */
+/** Every file below the page's private storage, by path, but those of the run that is kept for a reload, and finished layers that wait until they are written. */
 export async function privateFiles(page: Page): Promise<string[]> {
-  return (await allFiles(page)).filter(path => !path.startsWith(`${KEPT}/`))
+  return (await allFiles(page)).filter(path => !path.startsWith(`${KEPT}/`) && !/\/scratch-\d+(\.unfinished)?$/.test(path))
 }
 
 /** The files of the run that is kept, without their folder. */

@@ -1,5 +1,8 @@
 //! Choice of the device for arithmetic: a GPU through wgpu, or the CPU through SIMD.
 
+#[cfg(feature = "gpu")]
+mod check;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -159,7 +162,8 @@ impl Accelerator {
         self.report.alone = Some(why);
     }
 
-    /// Chooses a device by `preference`. Falls back to the CPU only for [`Preference::Auto`].
+    /// Chooses a device by `preference`. A GPU is used if its answers to a few questions are right (`check`), and, where
+    /// the choice is ours, if it multiplies faster than the CPU. Falls back to the CPU only for [`Preference::Auto`].
     ///
     /// # Errors
     /// [`Error::Device`] for [`Preference::Gpu`] if no GPU can be used.
@@ -167,18 +171,58 @@ impl Accelerator {
         if preference == Preference::Cpu {
             return Ok(Self::cpu("you chose the CPU"));
         }
-        match (Self::gpu().await, preference) {
-            (Ok(gpu), Preference::Gpu) => Ok(gpu),
-            (Ok(gpu), _) if gpu.report.kind == DeviceKind::Gpu => Ok(gpu),
-            (Ok(gpu), _) => Ok(Self::cpu(format!(
-                "the only GPU here is {}, which is emulated in software and slower than the CPU",
-                gpu.report.name
-            ))),
+        let found = match Self::gpu().await {
+            Ok(gpu) if preference == Preference::Auto && gpu.report.kind == DeviceKind::SoftwareGpu => {
+                return Ok(Self::cpu(format!(
+                    "the only GPU here is {}, which is emulated in software and slower than the CPU",
+                    gpu.report.name
+                )));
+            }
+            Ok(gpu) => {
+                let name = gpu.report.name.clone();
+                gpu.checked(preference).await.map_err(|why| format!("{name} {why}"))
+            }
+            Err(why) => Err(why),
+        };
+        match (found, preference) {
+            (Ok(gpu), _) => Ok(gpu),
             (Err(why), Preference::Gpu) => {
                 Err(Error::Device(format!("no GPU can be used ({why}); choose the CPU")))
             }
             (Err(why), _) => Ok(Self::cpu(format!("no GPU can be used: {why}"))),
         }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    async fn checked(self, _: Preference) -> std::result::Result<Self, String> {
+        Ok(self)
+    }
+
+    /// Checks the answers of this GPU, chooses how it multiplies, and checks whether it is faster than the CPU if `preference`
+    /// leaves the choice. The error is what is wrong with it, in words after its name.
+    #[cfg(feature = "gpu")]
+    async fn checked(mut self, preference: Preference) -> std::result::Result<Self, String> {
+        let kind = self.report.kind;
+        let patience = match kind {
+            DeviceKind::SoftwareGpu => check::PATIENCE_WITH_SOFTWARE,
+            _ => check::PATIENCE,
+        };
+        check::answers_rightly(&self.device, patience).await?;
+        let chosen = check::choose_products(&self.device, kind, patience).await?;
+        if preference == Preference::Auto {
+            check::is_faster_than_the_cpu(kind, chosen.seconds)?;
+        }
+        if let Some(tile) = chosen.products.tile {
+            let inside = if chosen.products.fused_below > 0 {
+                ", decoding weights for few tokens in them"
+            } else {
+                ""
+            };
+            self.report.reason += &format!("; it multiplies fastest by our own tiles of {tile}{inside}");
+            // Sums in another order are other bits.
+            self.report.name += " (own tiles)";
+        }
+        Ok(self)
     }
 
     #[cfg(not(feature = "gpu"))]

@@ -1,12 +1,10 @@
-// Decodes blocks of quantised weights to f32. Each invocation decodes one group of SIZE weights, which share
-// a scale.
+// Reads blocks of quantised weights.
 //
-// The source of each type precedes this file: BLOCK bytes hold GROUPS groups; `scale` returns the factor of a
-// group and the offset to subtract, `code` the number of a weight.
+// The source of each type precedes this file: BLOCK bytes hold GROUPS groups of SIZE weights; `scale` returns the factor of
+// a group and the offset to subtract, `code` the number of a weight.
 
 // The number of groups, then the bytes of the blocks, little-endian.
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
-@group(0) @binding(1) var<storage, read_write> weights: array<f32>;
 
 fn byte(at: u32) -> u32 {
     return (words[1u + (at >> 2u)] >> (8u * (at & 3u))) & 0xffu;
@@ -34,18 +32,4 @@ fn nibble(at: u32, i: u32) -> u32 {
 
 fn bit(at: u32, i: u32) -> u32 {
     return (byte(at + (i >> 3u)) >> (i & 7u)) & 1u;
-}
-
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = id.y * workgroups.x * 64u + id.x;
-    if index >= words[0] {
-        return;
-    }
-    let block = index / GROUPS * BLOCK;
-    let group = index % GROUPS;
-    let factor = scale(block, group);
-    for (var i = 0u; i < SIZE; i++) {
-        weights[index * SIZE + i] = factor.x * code(block, group * SIZE + i) - factor.y;
-    }
 }

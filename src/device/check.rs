@@ -1,0 +1,401 @@
+//! Check of a graphics device before it is used: it computes a little of everything that layers ask of it, and what comes
+//! out is compared with the CPU.
+//!
+//! There are browsers whose WebGPU gives wrong numbers without an error (Firefox 154 to llama.cpp,
+//! <https://github.com/hybridgroup/yzma/pull/324>), products of zeros
+//! (<https://github.com/tracel-ai/burn/issues/2178>), or none: a shader that needs more than the device has stops the
+//! runtime (<https://github.com/tracel-ai/cubecl/issues/834>).
+
+use std::time::Duration;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+#[cfg(target_arch = "wasm32")]
+use futures::future::{Either, select};
+use web_time::Instant;
+
+use super::DeviceKind;
+use crate::format::blocks::BlockType;
+use crate::format::element::{Element, decode, encode};
+use crate::format::stored::Stored;
+use crate::kernels::gpu::StoredRows;
+use crate::kernels::gpu::product::{self, Products, Tile};
+use crate::kernels::product::products;
+use crate::kernels::rowwise::{NormKind, norm};
+use crate::maths::random::unit;
+
+/// Shapes `[n, k, m]` of products of `[n, k]` and `[k, m]`: whole tiles of a kernel, and not.
+const PRODUCTS: [[usize; 3]; 2] = [[64, 256, 64], [33, 191, 70]];
+
+/// Shape of what is done to rows: no power of two.
+const ROWS: [usize; 2] = [37, 193];
+
+/// Shape of the weights that are decoded: two rows of two of the largest blocks.
+const WEIGHTS: [usize; 2] = [2, 512];
+
+/// Largest difference of a right answer, as a fraction of the largest number of the answer.
+const TOLERANCE: f64 = 1e-4;
+
+/// Shape `[n, k, m]` of products by our own tiles: two blocks of the largest type deep, and no whole tiles.
+const OWN: [usize; 3] = [70, 512, 66];
+
+/// Rows below which quantised weights may be decoded in the product: the more rows, the less it is to decode them before.
+const FEW_ROWS: usize = 512;
+
+/// Rounds of timing; the best counts, and the first compiles shaders.
+const ROUNDS: usize = 3;
+
+/// How long a device may take for all answers.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The same for one that is emulated in software.
+pub const PATIENCE_WITH_SOFTWARE: Duration = Duration::from_secs(180);
+
+/// Checks that `device` answers, within `patience`, and that its answers are right.
+///
+/// # Errors
+/// What is wrong with the device, in words after its name.
+pub async fn answers_rightly(device: &Device, patience: Duration) -> Result<(), String> {
+    let (own, names, expected) = (device.clone(), names(), expected()?);
+    let work = async move {
+        let mut answers = Vec::new();
+        for answer in asked(&own)? {
+            let data = answer.into_data_async().await.map_err(|e| first_line(&format!("{e:?}")))?;
+            answers.push(data.try_into_vec::<f32>().map_err(|e| first_line(&format!("{e:?}")))?);
+        }
+        Ok::<_, String>(answers)
+    };
+    let answers = within(patience, work).await??;
+    for ((name, expected), answer) in names.iter().zip(&expected).zip(&answers) {
+        compare(name, answer, expected)?;
+    }
+    match names.len() == expected.len() && expected.len() == answers.len() {
+        true => Ok(()),
+        false => Err("answers other questions than it was asked".to_owned()),
+    }
+}
+
+/// Times burn's product and ours of every tile on `device`, whose `kind` says how large a product is, and chooses the fastest
+/// of those whose answers are right, for all products from then on; likewise whether quantised weights are decoded in
+/// products of few rows.
+///
+/// # Errors
+/// What is wrong with the device, in words after its name.
+pub async fn choose_products(
+    device: &Device,
+    kind: DeviceKind,
+    patience: Duration,
+) -> Result<Chosen, String> {
+    let (own, timed) = (device.clone(), Timed::of(kind));
+    let work = async move {
+        let mut chosen = Chosen { products: Products::default(), seconds: timed.burn(&own).await? };
+        for tile in Tile::ALL {
+            if is_right(&own, tile).await? {
+                let seconds = timed.floats(&own, tile).await?;
+                if seconds < chosen.seconds {
+                    chosen = Chosen { products: Products { tile: Some(tile), fused_below: 0 }, seconds };
+                }
+            }
+        }
+        if let Some(tile) = chosen.products.tile {
+            let [before, inside] = timed.stored(&own, tile).await?;
+            if inside < before {
+                chosen.products.fused_below = FEW_ROWS;
+            }
+        }
+        Ok::<_, String>(chosen)
+    };
+    let chosen = within(patience, work).await??;
+    product::choose(chosen.products);
+    Ok(chosen)
+}
+
+/// Checks that a device that takes `seconds` for the timed product is faster than the CPU.
+///
+/// # Errors
+/// What is wrong with the device, in words after its name.
+pub fn is_faster_than_the_cpu(kind: DeviceKind, seconds: f64) -> Result<(), String> {
+    let [n, k, m] = Timed::of(kind).shape;
+    let (x, weight) = (values(n * k, 1), Stored::from_f32(&values(k * m, 2)));
+    let mut on_cpu = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        products(&x, k, &[(&weight, m)]).map_err(|e| e.to_string())?;
+        on_cpu = on_cpu.min(start.elapsed().as_secs_f64());
+    }
+    match seconds <= on_cpu {
+        true => Ok(()),
+        false => Err(format!(
+            "is slower than the CPU here: {:.1} milliseconds for a product that takes the CPU {:.1}",
+            1e3 * seconds,
+            1e3 * on_cpu
+        )),
+    }
+}
+
+/// The fastest products of a device.
+pub struct Chosen {
+    /// How they are made.
+    pub products: Products,
+    /// Seconds of the product that was timed.
+    pub seconds: f64,
+}
+
+/// A product that is timed.
+struct Timed {
+    /// Sizes `[n, k, m]`.
+    shape: [usize; 3],
+    /// How many are asked for at a time: a short one is lost in the time of asking.
+    repeats: usize,
+}
+
+impl Timed {
+    fn of(kind: DeviceKind) -> Self {
+        match kind {
+            DeviceKind::SoftwareGpu => Self { shape: [64, 256, 256], repeats: 1 },
+            _ => Self { shape: [512, 1024, 1024], repeats: 4 },
+        }
+    }
+
+    async fn burn(&self, device: &Device) -> Result<f64, String> {
+        let [n, k, m] = self.shape;
+        let (x, w) = (tensor(device, 1, [n, k]), tensor(device, 2, [m, k]));
+        self.seconds(|| x.clone().matmul(w.clone().transpose())).await
+    }
+
+    async fn floats(&self, device: &Device, tile: Tile) -> Result<f64, String> {
+        let [n, k, m] = self.shape;
+        let (x, w) = (tensor(device, 1, [n, k]), tensor(device, 2, [m, k]));
+        self.seconds(|| product::multiply_floats(x.clone(), w.clone(), tile)).await
+    }
+
+    /// Times products of few rows by weights in blocks that are decoded before, and in the product.
+    async fn stored(&self, device: &Device, tile: Tile) -> Result<[f64; 2], String> {
+        let [n, k, m] = self.shape;
+        let element = Element::Block(BlockType::Q4K);
+        let bytes = encode(element, &values(m * k, 2)).map_err(|e| e.to_string())?;
+        let rows = StoredRows::upload(element, &bytes, [m, k], device);
+        let rows = rows.ok_or_else(|| format!("has no shader for {element}"))?;
+        let x = tensor(device, 1, [n / 4, k]);
+        let before = self.seconds(|| product::multiply_floats(x.clone(), rows.decode(), tile)).await?;
+        Ok([before, self.seconds(|| product::multiply_stored(x.clone(), &rows, tile)).await?])
+    }
+
+    /// Returns the seconds of a product: the best of some rounds, of which the first compiles shaders.
+    async fn seconds(&self, product: impl Fn() -> Tensor<2>) -> Result<f64, String> {
+        let mut best = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let sums = (0..self.repeats).map(|_| product().narrow(0, 0, 1).sum()).collect();
+            Tensor::<1>::cat(sums, 0).into_data_async().await.map_err(|e| first_line(&format!("{e:?}")))?;
+            best = best.min(start.elapsed().as_secs_f64() / self.repeats as f64);
+        }
+        Ok(best)
+    }
+}
+
+/// Returns whether the products of `tile` are right, by weights in `f32` and in blocks.
+async fn is_right(device: &Device, tile: Tile) -> Result<bool, String> {
+    let read = async |y: Tensor<2>| {
+        let data = y.into_data_async().await.map_err(|e| first_line(&format!("{e:?}")))?;
+        data.try_into_vec::<f32>().map_err(|e| first_line(&format!("{e:?}")))
+    };
+    let [n, k, m] = OWN;
+    let x = tensor(device, 1, [n, k]);
+    let y = read(product::multiply_floats(x.clone(), tensor(device, 2, [m, k]), tile)).await?;
+    let floats = compare("products", &y, &transposed_product(&values(n * k, 1), &values(m * k, 2), k));
+    let element = Element::Block(BlockType::Q4K);
+    let bytes = encode(element, &values(m * k, 2)).map_err(|e| e.to_string())?;
+    let decoded = decode("of the check", element, &bytes).map_err(|e| e.to_string())?;
+    let Some(rows) = StoredRows::upload(element, &bytes, [m, k], device) else { return Ok(false) };
+    let y = read(product::multiply_stored(x, &rows, tile)).await?;
+    let stored = compare("products", &y, &transposed_product(&values(n * k, 1), &decoded, k));
+    Ok(floats.is_ok() && stored.is_ok())
+}
+
+/// Computes `x w^T` in `f64`, with rows of `k` numbers.
+fn transposed_product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>();
+    x.chunks(k).flat_map(|x| w.chunks(k).map(move |w| dot(x, w))).collect()
+}
+
+/// Makes a matrix of numbers between -1 and 1.
+fn tensor(device: &Device, seed: u64, [rows, columns]: [usize; 2]) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values(rows * columns, seed), [rows, columns]), device)
+}
+
+/// Element types whose shaders are checked.
+fn elements() -> impl Iterator<Item = Element> {
+    [Element::F16, Element::Bf16].into_iter().chain(BlockType::ALL.into_iter().map(Element::Block))
+}
+
+/// Names what [`asked`] asks, in words after "wrong".
+fn names() -> Vec<String> {
+    let products = PRODUCTS.map(|[n, k, m]| format!("products of {n} x {k} and {k} x {m}"));
+    let rows = ["norms", "softmax"].map(str::to_owned);
+    let decoded = elements().map(|element| format!("weights of type {element}"));
+    products.into_iter().chain(rows).chain(decoded).collect()
+}
+
+/// Asks `device` for products, norms, a softmax, and weights of every type decoded.
+fn asked(device: &Device) -> Result<Vec<Tensor<1>>, String> {
+    let tensor = |seed, shape| tensor(device, seed, shape);
+    let mut answers = Vec::new();
+    for [n, k, m] in PRODUCTS {
+        answers.push(tensor(1, [n, k]).matmul(tensor(2, [m, k]).transpose()).flatten(0, 1));
+    }
+    let weight = tensor(4, [1, ROWS[1]]);
+    let normed = norm(NormKind::Rms, tensor(3, ROWS), &weight, EPSILON).map_err(|e| e.to_string())?;
+    answers.push(normed.flatten(0, 1));
+    answers.push(softmax(tensor(3, ROWS) * 4.0, 1).flatten(0, 1));
+    for element in elements() {
+        let bytes = encode(element, &values(WEIGHTS[0] * WEIGHTS[1], 5)).map_err(|e| e.to_string())?;
+        let rows = StoredRows::upload(element, &bytes, WEIGHTS, device);
+        answers.push(rows.ok_or_else(|| format!("has no shader for {element}"))?.decode().flatten(0, 1));
+    }
+    Ok(answers)
+}
+
+/// Number that is added to mean squares.
+const EPSILON: f64 = 1e-5;
+
+/// Computes what [`asked`] asks, in `f64` and without the kernels of the engine.
+fn expected() -> Result<Vec<Vec<f64>>, String> {
+    let numbers = |n, seed| values(n, seed).into_iter().map(f64::from).collect::<Vec<f64>>();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let mut all = Vec::new();
+    for [n, k, m] in PRODUCTS {
+        all.push(transposed_product(&values(n * k, 1), &values(m * k, 2), k));
+    }
+    let [rows, width] = ROWS;
+    let (x, weight) = (numbers(rows * width, 3), numbers(width, 4));
+    let normed = |row: &[f64]| {
+        let root = (dot(row, row) / width as f64 + EPSILON).sqrt();
+        row.iter().zip(&weight).map(|(x, w)| x / root * w).collect::<Vec<f64>>()
+    };
+    all.push(x.chunks(width).flat_map(normed).collect());
+    let shares = |row: &[f64]| {
+        let exponentials: Vec<f64> = row.iter().map(|x| (4.0 * x).exp()).collect();
+        let sum: f64 = exponentials.iter().sum();
+        exponentials.into_iter().map(move |e| e / sum).collect::<Vec<f64>>()
+    };
+    all.push(x.chunks(width).flat_map(shares).collect());
+    for element in elements() {
+        let bytes = encode(element, &values(WEIGHTS[0] * WEIGHTS[1], 5)).map_err(|e| e.to_string())?;
+        let decoded = decode("of the check", element, &bytes).map_err(|e| e.to_string())?;
+        all.push(decoded.into_iter().map(f64::from).collect());
+    }
+    Ok(all)
+}
+
+/// Returns `n` numbers between -1 and 1.
+fn values(n: usize, seed: u64) -> Vec<f32> {
+    (0..n as u64).map(|place| (2.0 * unit(seed, place) - 1.0) as f32).collect()
+}
+
+/// Compares an answer, of which `name` says what it is, with the right one.
+fn compare(name: &str, answer: &[f32], expected: &[f64]) -> Result<(), String> {
+    let largest = expected.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    let off = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs();
+    let far = answer.iter().zip(expected).any(|pair| {
+        let off = off(pair);
+        off.is_nan() || off > TOLERANCE * largest
+    });
+    match !far && answer.len() == expected.len() {
+        true => Ok(()),
+        false => Err(format!("computes wrong {name}")),
+    }
+}
+
+/// Drivers answer in paragraphs; the first line says what happened.
+fn first_line(said: &str) -> String {
+    let first: String = said.lines().next().unwrap_or_default().chars().take(160).collect();
+    format!("fails ({first})")
+}
+
+/// Waits for `work`, at most `limit`.
+///
+/// # Errors
+/// That the device does not answer, or ended the work, in words after its name.
+#[cfg(not(target_arch = "wasm32"))]
+async fn within<R: Send + 'static>(
+    limit: Duration,
+    work: impl Future<Output = R> + Send + 'static,
+) -> Result<R, String> {
+    // A thread of its own, because a device that hangs holds the thread that waits for it, and one that the runtime gives
+    // up on ends it.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let spawned = std::thread::Builder::new().spawn(move || {
+        let _ = sender.send(futures::executor::block_on(work));
+    });
+    spawned.map_err(|e| format!("cannot be checked ({e})"))?;
+    receiver.recv_timeout(limit).map_err(|why| match why {
+        std::sync::mpsc::RecvTimeoutError::Timeout => unanswered(limit),
+        std::sync::mpsc::RecvTimeoutError::Disconnected => {
+            "stops the program that multiplies on it".to_owned()
+        }
+    })
+}
+
+/// Waits for `work`, at most `limit`. What stops the module is the page's to notice.
+///
+/// # Errors
+/// That the device does not answer, in words after its name.
+#[cfg(target_arch = "wasm32")]
+async fn within<R>(limit: Duration, work: impl Future<Output = R>) -> Result<R, String> {
+    use js_sys::{Function, Promise, Reflect};
+    use wasm_bindgen_futures::JsFuture;
+
+    let timer = Promise::new(&mut |resolve, _| {
+        let set = Reflect::get(&js_sys::global(), &"setTimeout".into()).map(Function::from);
+        // Without a clock there is no limit.
+        let _ = set.and_then(|set| {
+            set.call2(&wasm_bindgen::JsValue::NULL, &resolve, &(limit.as_millis() as f64).into())
+        });
+    });
+    let timer = JsFuture::from(timer);
+    match select(Box::pin(work), timer).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right(_) => Err(unanswered(limit)),
+    }
+}
+
+fn unanswered(limit: Duration) -> String {
+    format!("does not answer within {} seconds", limit.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_answer_is_told_from_a_right_one() {
+        let expected = expected().unwrap();
+        assert_eq!(names().len(), expected.len());
+        for (name, expected) in names().iter().zip(&expected) {
+            let right: Vec<f32> = expected.iter().map(|x| *x as f32).collect();
+            assert_eq!(compare(name, &right, expected), Ok(()));
+            assert!(compare(name, &vec![0.0; right.len()], expected).unwrap_err().contains(name.as_str()));
+            assert!(compare(name, &right[1..], expected).is_err(), "one is missing");
+            let mut one = right.clone();
+            *one.last_mut().unwrap() = f32::NAN;
+            assert!(compare(name, &one, expected).is_err());
+            let middle = right.len() / 2;
+            let mut one = right;
+            one[middle] += 1e-3 * expected.iter().fold(0.0, |most: f64, x| most.max(x.abs())) as f32;
+            assert!(compare(name, &one, expected).is_err(), "one number is off");
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    #[test]
+    fn what_does_not_answer_is_waited_for_so_long_and_what_panics_is_said() {
+        use futures::executor::block_on;
+        let never = block_on(within(Duration::from_millis(20), std::future::pending::<()>()));
+        assert!(never.unwrap_err().contains("does not answer"));
+        let panics = block_on(within(PATIENCE, async { panic!("a shader needs more than there is") }));
+        let said: Result<(), String> = panics;
+        assert!(said.unwrap_err().contains("stops"));
+        assert_eq!(block_on(within(PATIENCE, async { 7 })), Ok(7));
+    }
+}
