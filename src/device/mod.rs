@@ -208,16 +208,14 @@ impl Accelerator {
             _ => check::PATIENCE,
         };
         check::answers_rightly(&self.device, patience).await?;
-        let chosen = check::choose_products(&self.device, kind, patience).await?;
-        if preference == Preference::Auto {
-            check::is_faster_than_the_cpu(kind, chosen.seconds)?;
-        }
-        if let Some(tile) = chosen.products.tile {
-            let inside = if chosen.products.fused_below > 0 {
-                ", decoding weights for few tokens in them"
-            } else {
-                ""
-            };
+        let on_cpu = match preference {
+            Preference::Auto => Some(check::seconds_on_cpu(kind)?),
+            _ => None,
+        };
+        let chosen = check::choose_products(&self.device, kind, patience, on_cpu).await?;
+        if let Some(tile) = chosen.tile {
+            let inside =
+                if chosen.fused_below > 0 { ", decoding weights for few tokens in them" } else { "" };
             self.report.reason += &format!("; it multiplies fastest by our own tiles of {tile}{inside}");
             // Sums in another order are other bits.
             self.report.name += " (own tiles)";
