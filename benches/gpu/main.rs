@@ -1,5 +1,6 @@
-//! Benchmark: products of Llama-3-8B's shapes on a GPU, by stored weights of several types, and the share of what the
-//! device can do at most in `f32`; with a model, the tokens per second of a prefill.
+//! Benchmark: products of Llama-3-8B's shapes on a GPU, by stored weights of several types, burn's and ours by every tile, and
+//! the share of what the device can do at most in `f32`; of few rows, weights decoded before and in the product; with a model,
+//! the tokens per second of a prefill by the products that were chosen for the device.
 //!
 //! usage: cargo bench --bench gpu -- [MODEL]
 //!
@@ -17,13 +18,14 @@ use burn::tensor::{Tensor, TensorData};
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, encode};
 use laminate::format::stored::Stored;
+use laminate::internals::kernels::gpu::product::{Products, Tile, choose, chosen};
 use laminate::internals::model::layers::linear::Linear;
 use laminate::{Accelerator, DeviceKind, Preference};
 
 use self::prefilling::Prefill;
 
-/// Rows that are multiplied.
-const ROWS: usize = 2048;
+/// Rows that are multiplied: of a chunk, and of a short text.
+const ROWS: [usize; 2] = [2048, 128];
 
 /// Products of each kind that are timed.
 const REPEATS: usize = 5;
@@ -34,23 +36,27 @@ fn main() {
             Ok(accelerator) => accelerator,
             Err(error) => return println!("gpu: {error}"),
         };
-        println!("gpu: {}", accelerator.report().name);
+        println!("gpu: {}; {}", accelerator.report().name, accelerator.report().reason);
+        let by_probe = chosen();
         let peak = peak::peak(accelerator.device());
         println!("gpu: {:.0} GFLOP/s of multiply-adds in registers", peak / 1e9);
         let software = accelerator.report().kind == DeviceKind::SoftwareGpu;
-        let (rows, less) = if software { (ROWS / 16, 8) } else { (ROWS, 1) };
+        let (fewer, less) = if software { (4, 8) } else { (1, 1) };
         for (name, n_out, n_in) in
             [("query", 4096, 4096), ("key", 1024, 4096), ("gate", 14336, 4096), ("down", 4096, 14336)]
         {
-            for element in [Element::F32, Element::F16, block(BlockType::Q8_0), block(BlockType::Q4K)] {
-                let flops = product(&accelerator, element, [rows, n_out / less, n_in / less]);
-                println!(
-                    "gpu: {name} {n_out} x {n_in} in {element}: {:.1} GFLOP/s, {:.0} % of that",
-                    flops / 1e9,
-                    100.0 * flops / peak
-                );
+            for rows in ROWS.map(|rows| rows / fewer) {
+                for element in [Element::F32, Element::F16, block(BlockType::Q8_0), block(BlockType::Q4K)] {
+                    println!("gpu: {rows} rows by {name} {n_out} x {n_in} in {element}:");
+                    for (how, products) in ways(element) {
+                        choose(products);
+                        let flops = product(&accelerator, element, [rows, n_out / less, n_in / less]);
+                        println!("gpu:   {how}: {:.1} GFLOP/s, {:.0} %", flops / 1e9, 100.0 * flops / peak);
+                    }
+                }
             }
         }
+        choose(by_probe);
         if let Some(model) = std::env::args().skip(1).find(|a| !a.starts_with("--")).map(PathBuf::from) {
             let Prefill { tokens, seconds, of_layers } = Prefill::measure(&model, &accelerator).await;
             println!(
@@ -59,6 +65,21 @@ fn main() {
             );
         }
     });
+}
+
+/// Ways to multiply by weights that are stored as `element`, with their names.
+fn ways(element: Element) -> Vec<(String, Products)> {
+    let mut ways = vec![("burn".to_owned(), Products::default())];
+    for tile in Tile::ALL {
+        ways.push((format!("tiles of {tile}"), Products { tile: Some(tile), fused_below: 0 }));
+    }
+    if element != Element::F32 {
+        for tile in Tile::ALL {
+            let products = Products { tile: Some(tile), fused_below: usize::MAX };
+            ways.push((format!("tiles of {tile}, decoding in them"), products));
+        }
+    }
+    ways
 }
 
 fn block(block: BlockType) -> Element {
