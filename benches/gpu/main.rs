@@ -1,6 +1,7 @@
 //! Benchmark: products of Llama-3-8B's shapes on a GPU, by stored weights of several types, burn's and ours by every tile, and
 //! the share of what the device can do at most in `f32`; of few rows, weights decoded before and in the product; with a model,
-//! the tokens per second of a prefill by the products that were chosen for the device.
+//! the tokens per second of a prefill by the products that were chosen for the device, and the time of `--method laminate` on
+//! 96 x 256 tokens with a quarter of the layers removed, 8 at most.
 //!
 //! usage: cargo bench --bench gpu -- [MODEL]
 //!
@@ -11,16 +12,19 @@ mod peak;
 #[path = "../prefilling/mod.rs"]
 mod prefilling;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
+use laminate::files::source::open_path;
 use laminate::format::blocks::BlockType;
 use laminate::format::element::{Element, encode};
 use laminate::format::stored::Stored;
 use laminate::internals::kernels::gpu::product::{Products, Tile, choose, chosen};
 use laminate::internals::model::layers::linear::Linear;
-use laminate::{Accelerator, DeviceKind, Preference};
+use laminate::{
+    Accelerator, CalibrationOptions, DeviceKind, Method, Model, Preference, Session, Silent, WriteOptions,
+};
 
 use self::prefilling::Prefill;
 
@@ -63,8 +67,27 @@ fn main() {
                 "gpu: prefill {:.0} tokens/s ({seconds:.2} s, of which layers {of_layers:.2} s)",
                 tokens / seconds
             );
+            println!("gpu: {}", compressed(&model, &accelerator).await);
         }
     });
+}
+
+/// Compares the layers of the model at `path`, merges some of them by `laminate` and measures the result.
+async fn compressed(path: &Path, accelerator: &Accelerator) -> String {
+    let model = Model::open("bench", &open_path(path).unwrap()).await.unwrap();
+    let remove = (model.config.n_layers / 4).clamp(1, 8);
+    let mut session = Session::new(model, accelerator.clone());
+    let start = Instant::now();
+    let text = CalibrationOptions { samples: 96, tokens: 256, ..CalibrationOptions::default() };
+    session.similarity(&text, &Silent).await.unwrap();
+    let compared = start.elapsed().as_secs_f64();
+    let options = Method::named("laminate").unwrap().options(remove, 0);
+    let report = session.plan(&options, &WriteOptions::default(), &Silent).await.unwrap();
+    let kl = report.merged.kl.unwrap_or(f64::NAN);
+    format!(
+        "laminate, {remove} layers removed: {:.1} s, of which comparing layers {compared:.1} s; KL {kl:.4}",
+        start.elapsed().as_secs_f64()
+    )
 }
 
 /// Ways to multiply by weights that are stored as `element`, with their names.

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/actions'
 import type { State } from '../../www/state.svelte'
+import { Failure } from '../../www/engine/errors'
+import type { DevicePreference } from '../../www/engine/protocol/device'
 import { acting } from './acting'
 
 let workers: ReturnType<typeof acting>['workers']
@@ -79,6 +81,41 @@ test('a lost device is replaced, and once more lost the run goes on on the CPU, 
   expect(remarks.join(' ')).toMatch(/lost; the run goes on with what was kept, on a new device\. .*lost; the run goes on with what was kept, on the CPU\./)
   expect(workers).toHaveLength(3)
   expect(await actions.compress()).toBe(true)
+})
+
+test('what stops the engine on a graphics device goes on on the CPU at once', async () => {
+  await actions.runDemo()
+  Object.assign(state.calibration, { text: 'panic on a GPU '.repeat(20), text_name: 'x' })
+  const remarks: (string | null)[] = []
+  const going = actions.compare()
+  const watch = setInterval(() => { if (remarks.at(-1) !== state.remark) remarks.push(state.remark) }, 1)
+  expect(await going).toBe(true)
+  clearInterval(watch)
+  expect([state.device?.kind, state.mapsFresh, state.notice]).toEqual(['cpu', 'fresh', null])
+  expect(remarks.join(' ')).toMatch(/The engine stopped on the graphics device; the run goes on with what was kept, on the CPU\./)
+  expect(workers).toHaveLength(2)
+})
+
+test('a graphics device that ends the engine at its start is left for the CPU, once and for all', async () => {
+  const asked: unknown[][] = []
+  const real = actions.call.bind(actions)
+  vi.spyOn(actions, 'call').mockImplementation((async (run: null, name: 'create', args: [DevicePreference, string?]) => {
+    if (name !== 'create') return real(run, name, args as never)
+    asked.push(args)
+    if (!args[1]) throw new Failure('internal', 'The engine stopped unexpectedly (Uncaught Error: more registers than there are). Run the step again; it starts afresh.')
+    return real(run, name, args as never)
+  }) as never)
+  await actions.start()
+  expect(state.notice).toBeNull()
+  const why = 'it stopped the engine (more registers than there are)'
+  expect(asked).toEqual([['auto', undefined], ['auto', why]])
+  actions.prefer('auto')
+  await actions.openDemo()
+  expect(asked.slice(2)).toEqual([['auto', why]])
+  // Whoever insists on it is told.
+  await actions.choose('gpu')
+  expect(state.notice?.error.kind).toBe('internal')
+  expect(state.notice?.retryOnCpu).not.toBeNull()
 })
 
 test('a device that is lost again and again is an error, and the page stays usable', async () => {
