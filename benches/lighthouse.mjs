@@ -3,12 +3,12 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { browserFlags, findBrowser } from '../www/build/browser.mjs'
-import { run } from '../www/build/command.mjs'
-import { npm } from '../www/build/packages.mjs'
-import { buildPage } from '../www/build/page.mjs'
-import { cache, dist } from '../www/build/paths.mjs'
-import { serve } from '../www/build/serve.mjs'
+import { browserFlags, findBrowser } from '../scripts/browser.mjs'
+import { run } from '../scripts/command.mjs'
+import { npm } from '../scripts/packages.mjs'
+import { buildPage } from '../scripts/page.mjs'
+import { cache, dist } from '../scripts/paths.mjs'
+import { serve } from '../scripts/serve.mjs'
 
 const VERSION = '13.5.0'
 const LEAST = 95

@@ -4,12 +4,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { brotliCompressSync, constants } from 'node:zlib'
-import { compressFolder } from '../www/build/compress.mjs'
-import { namedModule } from '../www/build/engine.mjs'
-import { BUDGET, firstVisit, inMb, isFirst } from '../www/build/kept.mjs'
-import { buildPage } from '../www/build/page.mjs'
-import { dist } from '../www/build/paths.mjs'
-import { crateOf, grouped, partsOf } from '../www/build/wasmparts.mjs'
+import { compressFolder } from '../scripts/compress.mjs'
+import { namedModule } from '../scripts/engine.mjs'
+import { BUDGET, firstVisit, inMb, isFirst } from '../scripts/kept.mjs'
+import { buildPage } from '../scripts/page.mjs'
+import { dist } from '../scripts/paths.mjs'
+import { crateOf, grouped, partsOf } from '../scripts/wasmparts.mjs'
 
 /** Crates that do one thing together. */
 const PARTS = [

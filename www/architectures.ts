@@ -1,4 +1,4 @@
-/** Of `www/build/architectures.mjs`, put in when the page is built. */
+/** Of `scripts/architectures.mjs`, put in when the page is built. */
 declare const ARCHITECTURE_NAMES: readonly string[]
 
 /** "Llama, Mistral and Mixtral": what the engine can open, in its own order. */

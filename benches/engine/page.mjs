@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { build, preview } from 'vite'
-import { browserFlags, findBrowser } from '../../www/build/browser.mjs'
+import { browserFlags, findBrowser } from '../../scripts/browser.mjs'
 
 /**
  * The page with the `mock` engine or the compiled one, its address, and what closes all of it; null where there is no

@@ -6,7 +6,7 @@ Needs torch and transformers. Both read `src/demo/text.txt` (stories) and `src/p
 articles) with the demo's tokenizer, never `src/demo/evaluation.txt`, on which their layers are compared. One thread and
 a fixed seed, so that the same versions of both packages give the same model, in 15 minutes (jamba) and 5. Then
 
-    node www/build/kinds.mjs LAMINATE JAMBA_DIR MIXTRAL_DIR
+    node scripts/kinds.mjs LAMINATE JAMBA_DIR MIXTRAL_DIR
 
 stores what the walk shows.
 """

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { inSharedMemory } from '../../www/build/wasmparts.mjs'
+import { inSharedMemory } from '../../scripts/wasmparts.mjs'
 import { beginPacking, beginProduct, controlOf, operandsAt, stackEnd, work, Word, type Kernel, type Panels } from '../../www/engine/arena'
 
 const [LEFT, RIGHT] = [3, 12]

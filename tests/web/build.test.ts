@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { listed } from '../../www/architectures'
-import { architectures } from '../../www/build/architectures.mjs'
-import { asTyped, lastLines } from '../../www/build/command.mjs'
-import { cargoCounts, closingLine, counts, nextestCounts, sum, unittestCounts, vitestCounts, withExitCode } from '../../www/build/counts.mjs'
-import { filesUnder, fingerprint, isCurrent, markCurrent } from '../../www/build/fingerprint.mjs'
-import { atLeast, lockedCrate, missingPackages } from '../../www/build/lockfile.mjs'
-import { cacheControl, fileFor, serve } from '../../www/build/serve.mjs'
-import { chosen, testSteps } from '../../www/build/teststeps.mjs'
+import { architectures } from '../../scripts/architectures.mjs'
+import { asTyped, lastLines } from '../../scripts/command.mjs'
+import { cargoCounts, closingLine, counts, nextestCounts, sum, unittestCounts, vitestCounts, withExitCode } from '../../scripts/counts.mjs'
+import { filesUnder, fingerprint, isCurrent, markCurrent } from '../../scripts/fingerprint.mjs'
+import { atLeast, lockedCrate, missingPackages } from '../../scripts/lockfile.mjs'
+import { cacheControl, fileFor, serve } from '../../scripts/serve.mjs'
+import { chosen, testSteps } from '../../scripts/teststeps.mjs'
 
 const crate = (name: string, version: string) => `[[package]]\nname = "${name}"\nversion = "${version}"\nsource = "registry"\n\n`
 
@@ -125,7 +125,7 @@ describe('steps', () => {
 
   test('the scripts of package.json name steps that there are', () => {
     const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
-    const named = Object.values(scripts).flatMap(script => /^node www\/build\/test\.mjs (.*)/.exec(script)?.[1]!.split(' ') ?? [])
+    const named = Object.values(scripts).flatMap(script => /^node scripts\/test\.mjs (.*)/.exec(script)?.[1]!.split(' ') ?? [])
     expect(named.length).toBeGreaterThan(6)
     expect(chosen(named).length).toBeGreaterThan(0)
   })

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { inflateSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
-import { ICONS, iconFile, iconPixels, layersOf, pngFile } from '../../www/build/icons.mjs'
+import { ICONS, iconFile, iconPixels, layersOf, pngFile } from '../../scripts/icons.mjs'
 import { arriving } from '../../www/engine/arriving'
 import type { Progress } from '../../www/engine/protocol/events'
 import { fileFor, isOf, keptAt } from '../../www/offline/files'

@@ -19,7 +19,7 @@ describe('the server of the page', () => {
   beforeAll(async () => {
     vi.stubEnv('LAMINATE_CACHE', cache)
     vi.resetModules()
-    const { answerSample } = await import('../../www/build/sample.mjs')
+    const { answerSample } = await import('../../scripts/sample.mjs')
     server = createServer((request, response) => { if (!answerSample(request, response, { 'X-Own': '1' })) response.writeHead(404).end() })
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
     base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { compressFolder } from '../../www/build/compress.mjs'
-import { BUDGET, firstVisit, isFirst, isKept, withinBudget } from '../../www/build/kept.mjs'
-import { serve } from '../../www/build/serve.mjs'
-import { crateOf, demangled, grouped, partsOf, sections } from '../../www/build/wasmparts.mjs'
+import { compressFolder } from '../../scripts/compress.mjs'
+import { BUDGET, firstVisit, isFirst, isKept, withinBudget } from '../../scripts/kept.mjs'
+import { serve } from '../../scripts/serve.mjs'
+import { crateOf, demangled, grouped, partsOf, sections } from '../../scripts/wasmparts.mjs'
 
 describe('what a first visit takes', () => {
   test('everything but llama.cpp, prose, the demo, and the workers that browsers fetch themselves', () => {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { corners, storedPoints } from '../../www/build/walk.mjs'
+import { corners, storedPoints } from '../../scripts/walk.mjs'
 import facts from '../../www/teach/demo-facts.json'
 import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/teach/distances'
 import { eigen, type Eigen } from '../../www/teach/eigen'

@@ -3,7 +3,7 @@ import { kindsOf } from '../charts/kinds'
 import { valueAt } from '../charts/matrix'
 import stored from './kinds.json'
 
-/** Made by `www/build/kinds.mjs` from models that `tests/data/make_kinds.py` has trained, never computed here. */
+/** Made by `scripts/kinds.mjs` from models that `tests/data/make_kinds.py` has trained, never computed here. */
 export interface StoredKinds {
   name: string
   parameters: number

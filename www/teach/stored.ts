@@ -3,7 +3,7 @@ import facts from './demo-facts.json'
 import address from './demo-points.bin?url'
 import { unpackedPoints } from './packed'
 
-/** What the walk shows, of the demo model on the page's text: made by `www/build/walk.mjs`, never computed here. */
+/** What the walk shows, of the demo model on the page's text: made by `scripts/walk.mjs`, never computed here. */
 export interface StoredDemo {
   layers: number
   /** The last token's stream after each layer, `points[layer][text]`, as the model has it. */

@@ -1,2 +1,2 @@
-/** llama.cpp's worker, put together by `vite.llama.ts` from the package's own text. */
+/** llama.cpp's worker, put together by `scripts/vite/llama.ts` from the package's own text. */
 import 'virtual:llama-worker'

@@ -2,7 +2,7 @@ import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { listed } from '../../../www/architectures'
-import { architectures } from '../../../www/build/architectures.mjs'
+import { architectures } from '../../../scripts/architectures.mjs'
 import { bytesOf, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { TestProject } from 'vitest/node'
-import { nodeProgram, root } from '../../../www/build/paths.mjs'
+import { nodeProgram, root } from '../../../scripts/paths.mjs'
 
 /** The compiled engine, without which the page can only be built with the mock. */
 export const ENGINE = 'www/engine/pkg/laminate_bg.wasm'

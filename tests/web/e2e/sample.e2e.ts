@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { sampleIsThere, samplePath } from '../../../www/build/sample.mjs'
+import { sampleIsThere, samplePath } from '../../../scripts/sample.mjs'
 import { readGguf } from './gguf'
 import { choosePublished, compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
 

@@ -3,11 +3,11 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Plugin, type Rolldown } from 'vite'
-import { ICONS, iconFile } from './www/build/icons.mjs'
-import { isFirst, isKept } from './www/build/kept.mjs'
-import type { PageFile } from './www/offline/messages'
+import { ICONS, iconFile } from '../icons.mjs'
+import { isFirst, isKept } from '../kept.mjs'
+import type { PageFile } from '../../www/offline/messages'
 
-const KEEPER = fileURLToPath(new URL('www/offline/service.ts', import.meta.url))
+const KEEPER = fileURLToPath(new URL('../../www/offline/service.ts', import.meta.url))
 
 const MANIFEST = {
   id: './', start_url: './', scope: './', display: 'standalone',

@@ -23,7 +23,7 @@ const KERNEL_BYTES = 4096
 
 /** What makes the engine what it is. */
 function enginePrint() {
-  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'www/build/engine.mjs', 'www/build/wasmparts.mjs', 'www/engine/fused.rs'].map(path => join(root, path))
+  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'scripts/engine.mjs', 'scripts/wasmparts.mjs', 'www/engine/fused.rs'].map(path => join(root, path))
   const profile = Object.entries(process.env).filter(([name]) => name.startsWith('CARGO_PROFILE_WASM_'))
   return fingerprint(root, filesUnder(sources), [ask('rustc', ['-vV']) ?? '', wasmEnv().RUSTFLAGS ?? '', ...profile.sort().map(String)])
 }

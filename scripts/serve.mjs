@@ -7,7 +7,7 @@ import { createReadStream, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, normalize, sep } from 'node:path'
-import { ISOLATING } from '../offline/isolation.js'
+import { ISOLATING } from '../www/offline/isolation.js'
 import { answerSample } from './sample.mjs'
 
 /** @type {Record<string, string>} */

@@ -11,8 +11,8 @@ import { dist, enginePackage, nodeProgram, root } from './paths.mjs'
 /** Everything that Vite reads: the page, the engine's files, the settings at the top, the packages' versions. */
 function pagePrint() {
   const settings = readdirSync(root).filter(name => /\.(html|json|[jt]s)$/.test(name))
-  const own = ['architectures.mjs', 'compress.mjs', 'icons.mjs', 'kept.mjs'].map(name => join(root, 'www', 'build', name))
-  const files = [...filesUnder([...settings, 'www', 'src/prose', 'src/demo'].map(path => join(root, path)), [join(root, 'www', 'build'), enginePackage]), ...own]
+  const own = ['architectures.mjs', 'compress.mjs', 'icons.mjs', 'kept.mjs'].map(name => join(root, 'scripts', name))
+  const files = [...filesUnder([...settings, 'www', 'src/prose', 'src/demo', 'scripts/vite'].map(path => join(root, path)), [enginePackage]), ...own]
   const engine = readFileSync(join(enginePackage, '.fingerprint'), 'utf8')
   return fingerprint(root, files, [engine, process.version])
 }

@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-export const root = fileURLToPath(new URL('../../', import.meta.url))
+export const root = fileURLToPath(new URL('../', import.meta.url))
 
 const { LAMINATE_CACHE, XDG_CACHE_HOME } = process.env
 export const cache = LAMINATE_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'laminate')

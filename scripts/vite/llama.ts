@@ -6,7 +6,7 @@ import type { Plugin } from 'vite'
 
 const VIRTUAL = 'virtual:llama-worker'
 const PACKAGE = dirname(createRequire(import.meta.url).resolve('@wllama/wllama/package.json'))
-const WORKER = fileURLToPath(new URL('www/try/llama.worker.ts', import.meta.url))
+const WORKER = fileURLToPath(new URL('../../www/try/llama.worker.ts', import.meta.url))
 
 /**
  * The package starts its worker from text, as a `blob:`, which the page's policy would have to allow for every
@@ -47,6 +47,6 @@ function startsOurs(code: string): string {
 
 function only(text: string, pattern: RegExp): RegExpExecArray {
   const match = pattern.exec(text)
-  if (!match) throw new Error(`@wllama/wllama has changed: ${pattern} is not in it. See vite.llama.ts.`)
+  if (!match) throw new Error(`@wllama/wllama has changed: ${pattern} is not in it. See scripts/vite/llama.ts.`)
   return match
 }

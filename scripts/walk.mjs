@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Makes what the guided walk shows of the demo: `node www/build/walk.mjs LAMINATE`, with the path of the command line.
+ * Makes what the guided walk shows of the demo: `node scripts/walk.mjs LAMINATE`, with the path of the command line.
  *
  * - `www/teach/demo-points.bin`: the activations of `tests/data/stories-planted-12L.points.bin`, packed as
  *   `www/teach/packed.ts` unpacks them
@@ -64,7 +64,7 @@ function merges(laminate) {
     let groups = Array.from({ length: LAYERS }, (_, layer) => [layer])
     return {
       perplexity: short(original.perplexity),
-      merges: steps.map((/** @type {import('../engine/protocol/plan').MergeStep} */ step) => {
+      merges: steps.map((/** @type {import('../www/engine/protocol/plan').MergeStep} */ step) => {
         groups = groups.toSpliced(step.merged[0], 2, step.groups.flat())
         return { groups, merged: step.groups, alpha: short(step.alpha), ...quality(step), dropped: quality(step.dropped) }
       }),
@@ -86,7 +86,7 @@ const short = value => Number(value.toPrecision(6))
 
 if (process.argv[1] === import.meta.filename) {
   const laminate = process.argv[2]
-  if (!laminate) throw new Error('usage: node www/build/walk.mjs LAMINATE')
+  if (!laminate) throw new Error('usage: node scripts/walk.mjs LAMINATE')
   writeFileSync(join(root, 'www/teach/demo-points.bin'), packed(storedPoints()))
   const facts = { points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP }, ...merges(laminate), weights: corners() }
   writeFileSync(join(root, 'www/teach/demo-facts.json'), JSON.stringify(facts))

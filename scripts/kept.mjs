@@ -34,7 +34,7 @@ export function firstVisit(lengths, html) {
 export function withinBudget(visit) {
   for (const part of /** @type {const} */ (['visit', 'page'])) {
     if (visit[part] <= BUDGET[part]) continue
-    throw new Error(`The ${part} transfers ${inMb(visit[part])} compressed; ${inMb(BUDGET[part])} is the limit (www/build/kept.mjs). \`npm run bench -- size\` says what takes how much.`)
+    throw new Error(`The ${part} transfers ${inMb(visit[part])} compressed; ${inMb(BUDGET[part])} is the limit (scripts/kept.mjs). \`npm run bench -- size\` says what takes how much.`)
   }
 }
 
