@@ -2,7 +2,7 @@
 /**
  * Makes what the guided walk shows of models whose layers are of different kinds: `node scripts/kinds.mjs LAMINATE
  * JAMBA_DIR MIXTRAL_DIR`, with the path of the command line and the two models that `tests/data/make_kinds.py` trains.
- * `www/teach/kinds.json` gets the similarities of each model's layers, below the diagonal, and what each layer is.
+ * `www/walk/kinds.json` gets the similarities of each model's layers, below the diagonal, and what each layer is.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -29,4 +29,4 @@ function seen(laminate, name, folder) {
 
 const [laminate, jamba, mixtral] = process.argv.slice(2)
 if (!laminate || !jamba || !mixtral) throw new Error('usage: node scripts/kinds.mjs LAMINATE JAMBA_DIR MIXTRAL_DIR')
-writeFileSync(join(root, 'www/teach/kinds.json'), `${JSON.stringify([seen(laminate, 'Jamba', jamba), seen(laminate, 'Mixtral', mixtral)])}\n`)
+writeFileSync(join(root, 'www/walk/kinds.json'), `${JSON.stringify([seen(laminate, 'Jamba', jamba), seen(laminate, 'Mixtral', mixtral)])}\n`)

@@ -2,9 +2,9 @@
 /**
  * Makes what the guided walk shows of the demo: `node scripts/walk.mjs LAMINATE`, with the path of the command line.
  *
- * - `www/teach/demo-points.bin`: the activations of `tests/data/stories-planted-12L.points.bin`, packed as
- *   `www/teach/packed.ts` unpacks them
- * - `www/teach/demo-facts.json`: their format, a corner of the weights of each layer, and what the command line
+ * - `www/walk/demo-points.bin`: the activations of `tests/data/stories-planted-12L.points.bin`, packed as
+ *   `www/walk/packed.ts` unpacks them
+ * - `www/walk/demo-facts.json`: their format, a corner of the weights of each layer, and what the command line
  *   measures after each merge of the demo
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -87,7 +87,7 @@ const short = value => Number(value.toPrecision(6))
 if (process.argv[1] === import.meta.filename) {
   const laminate = process.argv[2]
   if (!laminate) throw new Error('usage: node scripts/walk.mjs LAMINATE')
-  writeFileSync(join(root, 'www/teach/demo-points.bin'), packed(storedPoints()))
+  writeFileSync(join(root, 'www/walk/demo-points.bin'), packed(storedPoints()))
   const facts = { points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP }, ...merges(laminate), weights: corners() }
-  writeFileSync(join(root, 'www/teach/demo-facts.json'), JSON.stringify(facts))
+  writeFileSync(join(root, 'www/walk/demo-facts.json'), JSON.stringify(facts))
 }

@@ -1,8 +1,8 @@
 import { mount } from 'svelte'
-import App from './views/App.svelte'
-import './style.css'
-import { ownTask } from './later'
-import { applyTheme, storedTheme } from './theme'
+import App from './app/App.svelte'
+import './app/style.css'
+import { ownTask } from './ui/later'
+import { applyTheme, storedTheme } from './app/theme'
 
 applyTheme(storedTheme())
 // Reading the program is a task already.

@@ -70,7 +70,7 @@ fn seven_merges_of_the_demo_are_nearly_free_and_the_eighth_is_not() {
 
 #[test]
 fn what_the_walk_tells_about_the_demo_is_what_is_measured() {
-    let told = json("../../www/teach/demo-facts.json");
+    let told = json("../../www/walk/demo-facts.json");
     let mut session = Session::new(run(laminate::demo::open()).unwrap(), crate::common::cpu());
     similarity(&mut session, &CalibrationOptions::default());
     let report = run(session.plan(&remove(9), &WriteOptions::default(), &Silent)).unwrap();

@@ -1,7 +1,7 @@
 import { vi } from 'vitest'
-import { Actions } from '../../www/actions'
+import { Actions } from '../../www/app/actions'
 import { EngineClient } from '../../www/engine/client'
-import { State } from '../../www/state.svelte'
+import { State } from '../../www/app/state.svelte'
 import { MockEngine } from './mock/engine'
 import { inProcess } from './port'
 

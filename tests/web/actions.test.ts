@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import type { Actions } from '../../www/actions'
-import type { State } from '../../www/state.svelte'
+import type { Actions } from '../../www/app/actions'
+import type { State } from '../../www/app/state.svelte'
 import { Failure } from '../../www/engine/errors'
 import type { DevicePreference } from '../../www/engine/protocol/device'
 import { acting } from './acting'

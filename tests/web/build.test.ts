@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { listed } from '../../www/architectures'
+import { listed } from '../../www/open/architectures'
 import { architectures } from '../../scripts/architectures.mjs'
 import { asTyped, lastLines } from '../../scripts/command.mjs'
 import { cargoCounts, closingLine, counts, nextestCounts, sum, unittestCounts, vitestCounts, withExitCode } from '../../scripts/counts.mjs'

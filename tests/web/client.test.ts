@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { EngineClient } from '../../www/engine/client'
 import type { EngineEvent } from '../../www/engine/protocol/events'
 import { planOptions, stored } from './stored'
-import { CALIBRATION, EVALUATION, WRITE } from '../../www/defaults'
+import { CALIBRATION, EVALUATION, WRITE } from '../../www/app/defaults'
 import { MockEngine } from './mock/engine'
 import { inProcess } from './port'
 

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { toEngineError } from '../../www/engine/errors'
-import { fileUrl, parseAddress, parseEndpoint } from '../../www/remote/address'
+import { fileUrl, parseAddress, parseEndpoint } from '../../www/open/remote/address'
 import { refuseSomeParts, shardNames } from '../../www/engine/source'
-import { modelsAmong } from '../../www/remote/candidates'
-import { find, opened } from '../../www/remote/find'
+import { modelsAmong } from '../../www/open/remote/candidates'
+import { find, opened } from '../../www/open/remote/find'
 import { Hub } from './hub'
 
 const HF = 'https://huggingface.co'

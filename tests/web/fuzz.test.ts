@@ -6,7 +6,7 @@ import { stateOf } from '../../www/share/open'
 import { readResult } from '../../www/share/read'
 import { reportHtml } from '../../www/share/report/html'
 import { recipeOf, resultJson, resultOf, withoutPieces, type Result } from '../../www/share/result'
-import { State } from '../../www/state.svelte'
+import { State } from '../../www/app/state.svelte'
 import { METHODS } from './mock/methods'
 import { goldenPlan, planOptions, stored } from './stored'
 

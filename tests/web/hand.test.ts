@@ -5,7 +5,7 @@ import { mergekitYaml, whyNoMergekit } from '../../www/plan/mergekit'
 import { neighbours } from '../../www/charts/neighbours'
 import { readPlan } from '../../www/plan/recipe'
 import { PROGRAM, recipeOf } from '../../www/share/result'
-import { PLAN } from '../../www/defaults'
+import { PLAN } from '../../www/app/defaults'
 import { goldenPlan, planOptions, stored } from './stored'
 
 const hand = { ...UNTOUCHED, active: true }

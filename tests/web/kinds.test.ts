@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { areKinds, areMixed, kindBand, kindCounts, kindLegend, kindSample, kindsOf, kindWords, LONGEST_KIND, MOST_KINDS } from '../../www/charts/kinds'
 import type { SimilarityReport } from '../../www/engine/protocol/similarity'
-import { readRun, runOf } from '../../www/matrix/runs'
-import { mergeWords } from '../../www/matrix/words'
+import { readRun, runOf } from '../../www/similarity/matrix/runs'
+import { mergeWords } from '../../www/similarity/matrix/words'
 import { linkOf, readLink } from '../../www/share/link'
 import { readResult } from '../../www/share/read'
 import { reportHtml } from '../../www/share/report/html'
 import { resultOf, type Result } from '../../www/share/result'
-import { KINDS, mergeOf, mostAlike, storedKinds } from '../../www/teach/kinds'
+import { KINDS, mergeOf, mostAlike, storedKinds } from '../../www/walk/kinds'
 import { goldenPlan, planOptions, stored } from './stored'
 
 const [M, X, A] = ['Mamba', 'Mamba and experts', 'attention']
@@ -157,7 +157,7 @@ describe('what the walk shows of kinds', () => {
     const [apart, alike] = [false, true].map(ofOneKind => mostAlike(jamba!, ofOneKind)!).map(([first, second]) => jamba!.similarity[second]![first]!)
     expect(apart).toBeGreaterThan(alike!)
   })
-  test('is small', () => expect(readFileSync('www/teach/kinds.json').length).toBeLessThan(4000))
+  test('is small', () => expect(readFileSync('www/walk/kinds.json').length).toBeLessThan(4000))
   test('the pairs that are offered', () => {
     const model = { kinds: [M, A, M, A], similarity: [[1], [0.5, 1], [0.9, 0.6, 1], [0.3, 0.2, 0.7, 1]] }
     expect([mostAlike(model, true), mostAlike(model, false)]).toEqual([[0, 2], [2, 3]])

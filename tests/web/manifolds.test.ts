@@ -5,9 +5,9 @@ import { colourChoices, pointColours, tokenName } from '../../www/charts/pointco
 import demo from '../../www/demo-result.json'
 import type { LayerMap, MapOptions } from '../../www/engine/protocol/maps'
 import type { PointReport, SimilarityReport } from '../../www/engine/protocol/similarity'
-import { Atlas, SPECTRUM } from '../../www/manifolds/atlas.svelte'
-import { inContext, mapOf, mapsData, mapsOf, parametersOf, pointName, rowsOf } from '../../www/manifolds/maps'
-import { mapNumbers, matrixNumbers } from '../../www/numbers'
+import { Atlas, SPECTRUM } from '../../www/maps/atlas.svelte'
+import { inContext, mapOf, mapsData, mapsOf, parametersOf, pointName, rowsOf } from '../../www/maps/maps'
+import { mapNumbers, matrixNumbers } from '../../www/ui/numbers'
 import { mapOf as mocked } from './mock/maps'
 
 const report = demo as unknown as SimilarityReport

@@ -4,9 +4,9 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { Actions } from '../../www/actions'
-import { openSample, SAMPLE } from '../../www/sample'
-import { State } from '../../www/state.svelte'
+import type { Actions } from '../../www/app/actions'
+import { openSample, SAMPLE } from '../../www/open/sample'
+import { State } from '../../www/app/state.svelte'
 
 afterEach(() => vi.unstubAllGlobals())
 

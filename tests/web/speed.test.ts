@@ -1,16 +1,16 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest'
-import type { Actions } from '../../www/actions'
+import type { Actions } from '../../www/app/actions'
 import { comparisonCsv, comparisonMarkdown, footing, namedModels, readOut, verdictLines } from '../../www/charts/comparison'
 import { inOrderOf } from '../../www/charts/rows'
 import { cacheBytes, fasterWords, hasEvenHeads, measuredWords, speedOf, within } from '../../www/charts/speed'
 import { candidatesOf, frontOf, originalRows, verdictWords, type Choice } from '../../www/charts/verdicts'
 import type { Calls } from '../../www/engine/messages'
 import type { Candidate, CompareReport, Speeds } from '../../www/engine/protocol/compare'
-import { titleOf } from '../../www/methods'
+import { titleOf } from '../../www/plan/methods'
 import { compareReport } from '../../www/share/reports'
-import { State, type Run } from '../../www/state.svelte'
-import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/try/rounds'
-import { measureBoth, measureFront, MOST_BYTES, timeable, tooLarge } from '../../www/try/speed'
+import { State, type Run } from '../../www/app/state.svelte'
+import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/result/try/rounds'
+import { measureBoth, measureFront, MOST_BYTES, timeable, tooLarge } from '../../www/result/try/speed'
 import { MemoryDirectory } from './memory'
 import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'
@@ -166,7 +166,7 @@ describe('a comparison that was measured', () => {
 })
 
 const fake = vi.hoisted(() => ({ runs: [] as string[], stopAt: Infinity }))
-vi.mock('../../www/try/llama', () => ({
+vi.mock('../../www/result/try/llama', () => ({
   paceOf: async (files: File[]) => {
     fake.runs.push(files[0]!.name)
     return fake.runs.length >= fake.stopAt ? null : { prompt: 100 + fake.runs.length, generation: 10 + fake.runs.length, promptTokens: 251, evenHeads: true }

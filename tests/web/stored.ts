@@ -1,4 +1,4 @@
-import { CALIBRATION, PLAN, WRITE } from '../../www/defaults'
+import { CALIBRATION, PLAN, WRITE } from '../../www/app/defaults'
 import demo from '../../www/demo-result.json'
 import type { PlanOptions, PlanReport } from '../../www/engine/protocol/plan'
 import type { SimilarityReport } from '../../www/engine/protocol/similarity'

@@ -1,23 +1,23 @@
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { corners, storedPoints } from '../../scripts/walk.mjs'
-import facts from '../../www/teach/demo-facts.json'
-import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/teach/distances'
-import { eigen, type Eigen } from '../../www/teach/eigen'
-import { groupsOf, mark, plantedBy } from '../../www/teach/guess'
-import { costChart } from '../../www/teach/cost'
-import { BANDWIDTHS, Geometry, MEDIAN } from '../../www/teach/geometry'
-import { digammas, information, meanNats, similarityOf, standardised, type PlaneMap } from '../../www/teach/information'
-import { aligned, diffusionMap, pattern, shareHeld } from '../../www/teach/map'
-import { blended, enteringMerge, groupsBefore } from '../../www/teach/merging'
-import { gaussian, picked, randomFrom, spread, stationary, stepChances, symmetricConjugate, variation } from '../../www/teach/operator'
-import { unpackedPoints } from '../../www/teach/packed'
-import { plane } from '../../www/teach/plane'
-import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/teach/screens'
-import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/teach/square'
-import type { StoredMerge } from '../../www/teach/stored'
-import { Walker } from '../../www/teach/walker.svelte'
-import { TERMS, type TermName } from '../../www/words'
+import facts from '../../www/walk/demo-facts.json'
+import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/walk/distances'
+import { eigen, type Eigen } from '../../www/walk/eigen'
+import { groupsOf, mark, plantedBy } from '../../www/walk/guess'
+import { costChart } from '../../www/walk/cost'
+import { BANDWIDTHS, Geometry, MEDIAN } from '../../www/walk/geometry'
+import { digammas, information, meanNats, similarityOf, standardised, type PlaneMap } from '../../www/walk/information'
+import { aligned, diffusionMap, pattern, shareHeld } from '../../www/walk/map'
+import { blended, enteringMerge, groupsBefore } from '../../www/walk/merging'
+import { gaussian, picked, randomFrom, spread, stationary, stepChances, symmetricConjugate, variation } from '../../www/walk/operator'
+import { unpackedPoints } from '../../www/walk/packed'
+import { plane } from '../../www/walk/plane'
+import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/walk/screens'
+import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
+import type { StoredMerge } from '../../www/walk/stored'
+import { Walker } from '../../www/walk/walker.svelte'
+import { TERMS, type TermName } from '../../www/ui/terms'
 import { stored } from './stored'
 
 /** What numpy and scipy make of the same activations, without the engine. */
@@ -34,7 +34,7 @@ let eigens: Eigen[]
 let maps: PlaneMap[]
 
 beforeAll(async () => {
-  points = await unpackedPoints(bytes('www/teach/demo-points.bin'), facts.points)
+  points = await unpackedPoints(bytes('www/walk/demo-points.bin'), facts.points)
   const distances = points.map(layer => squaredDistances(layer.map(normalised)))
   epsilons = distances.map(d2 => medianOf(pairsOf(d2)))
   kernels = distances.map((d2, layer) => gaussian(d2, epsilons[layer]!))
@@ -48,10 +48,10 @@ describe('stored activations', () => {
     const unpacked = points.flatMap(layer => layer.flatMap(point => Array.from(point)))
     expect(unpacked).toHaveLength(original.length)
     expect(unpacked.reduce((most, value, i) => Math.max(most, Math.abs(value - original[i]!)), 0)).toBeLessThanOrEqual(facts.points.step / 2 + 1e-6)
-    expect(readFileSync('www/teach/demo-points.bin').length).toBeLessThan(150_000)
+    expect(readFileSync('www/walk/demo-points.bin').length).toBeLessThan(150_000)
   })
   test('damaged ones are refused', async () => {
-    await expect(unpackedPoints(bytes('www/teach/demo-points.bin'), { ...facts.points, layers: 11 })).rejects.toThrow('damaged')
+    await expect(unpackedPoints(bytes('www/walk/demo-points.bin'), { ...facts.points, layers: 11 })).rejects.toThrow('damaged')
   })
   test('the corners of the weights are those of the model; planted layers write next to nothing', () => {
     expect(facts.weights).toEqual(corners())

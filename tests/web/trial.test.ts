@@ -1,8 +1,8 @@
 import { beforeEach, expect, test, vi } from 'vitest'
-import type { Actions } from '../../www/actions'
+import type { Actions } from '../../www/app/actions'
 import type { Calls } from '../../www/engine/messages'
-import { State, keyOf, type Run } from '../../www/state.svelte'
-import { dropTrialFiles, trialFiles } from '../../www/try/files'
+import { State, keyOf, type Run } from '../../www/app/state.svelte'
+import { dropTrialFiles, trialFiles } from '../../www/result/try/files'
 import { MemoryDirectory } from './memory'
 import { goldenPlan, planOptions, stored } from './stored'
 

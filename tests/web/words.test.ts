@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import * as spaced from '../../www/format'
-import { describe as describeProgress, type Tick } from '../../www/progress'
+import * as spaced from '../../www/ui/format'
+import { describe as describeProgress, type Tick } from '../../www/app/progress'
 import type { Progress } from '../../www/engine/protocol/events'
-import { stageStates, type Facts } from '../../www/stages'
+import { stageStates, type Facts } from '../../www/app/stages'
 
 /** Spaces before units do not break; here they are written as plain ones. */
 const plain = <A>(words: (n: A) => string) => (n: A) => words(n).replaceAll('\u00a0', ' ')

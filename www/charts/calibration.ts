@@ -1,7 +1,7 @@
 import { scaleLog } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { CalibrationPoint } from '../engine/protocol/quality'
-import { nats } from '../format'
+import { nats } from '../ui/format'
 import { scaleOf } from './curve'
 import { spaced, tickLabel } from './ticks'
 

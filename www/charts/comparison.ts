@@ -2,8 +2,8 @@ import type { CompareReport, CompareRow, ModelSpeed } from '../engine/protocol/c
 import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
-import { bytes, group, nats, percent, perplexity, rate, seconds, sentence, whole } from '../format'
-import { typeName } from '../types'
+import { bytes, group, nats, percent, perplexity, rate, seconds, sentence, whole } from '../ui/format'
+import { typeName } from '../take/types'
 import { measuredWords, speedOf } from './speed'
 import { candidatesOf, choiceAt, frontOf, hasFewerBits, ORIGINAL, originalRows, summaryWords, verdictWords, type Measured } from './verdicts'
 

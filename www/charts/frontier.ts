@@ -1,8 +1,8 @@
 import { scaleLinear, scaleLog } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { NumberType } from '../engine/protocol/output'
-import { bytes } from '../format'
-import { typeName } from '../types'
+import { bytes } from '../ui/format'
+import { typeName } from '../take/types'
 import { spaced, logTicks, tickLabel } from './ticks'
 import { frontOf, type Measured } from './verdicts'
 

@@ -1,6 +1,6 @@
 import type { PlanReport } from '../engine/protocol/plan'
 import type { Quality } from '../engine/protocol/quality'
-import { nats, perplexity } from '../format'
+import { nats, perplexity } from '../ui/format'
 import { scaleOf, type Measure } from './curve'
 import { logTicks, spaced, tickLabel } from './ticks'
 

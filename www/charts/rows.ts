@@ -1,6 +1,6 @@
 import type { CompareRow, Speeds } from '../engine/protocol/compare'
 import type { NumberType } from '../engine/protocol/output'
-import { sentence } from '../format'
+import { sentence } from '../ui/format'
 import { speedOf } from './speed'
 
 export type Column = 'method' | 'dtype' | 'removed' | 'bytes' | 'perplexity' | 'kl' | 'top1_agreement' | 'seconds' | 'prompt' | 'generation' | 'cache'

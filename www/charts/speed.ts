@@ -1,7 +1,7 @@
 /** What fewer layers buy besides bytes: how fast llama.cpp runs a model, and how much cache it needs. */
 import type { Candidate, ModelSpeed, Speeds } from '../engine/protocol/compare'
 import type { ModelReport } from '../engine/protocol/model'
-import { plural } from '../format'
+import { plural } from '../ui/format'
 
 /** Tokens of context whose cache is told. */
 export const CACHE_TOKENS = 1000

@@ -4,8 +4,8 @@
  * engine's numbers by a test.
  */
 import type { Candidate, CompareReport, CompareRow, Paired, Speeds, Verdict } from '../engine/protocol/compare'
-import { bytes, nats } from '../format'
-import { typeName } from '../types'
+import { bytes, nats } from '../ui/format'
+import { typeName } from '../take/types'
 import { keyOfRow } from './rows'
 import { fasterWords, speedOf, within } from './speed'
 

@@ -1,4 +1,4 @@
-import { bytes as sized } from '../format'
+import { bytes as sized } from '../ui/format'
 import type { Observe } from './protocol/events'
 
 /** Told again after so much more has arrived. */

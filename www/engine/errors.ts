@@ -1,4 +1,4 @@
-import { sentence } from '../format'
+import { sentence } from '../ui/format'
 import type { EngineError, ErrorKind } from './protocol/error'
 
 const KINDS: readonly ErrorKind[] = [

@@ -1,4 +1,4 @@
-import type { Actions } from '../actions'
+import type { Actions } from '../app/actions'
 import { fromFileList } from '../engine/source'
 import { openAnything } from '../share/open'
 

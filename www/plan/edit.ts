@@ -1,5 +1,5 @@
-import type { Actions } from '../actions'
-import type { State } from '../state.svelte'
+import type { Actions } from '../app/actions'
+import type { State } from '../app/state.svelte'
 import { lockedTo, lockToggled, toggled, UNTOUCHED, type Hand } from './hand'
 import { begun, changed, redone, undone, type Travel } from './history'
 import { presentGroups } from './present'

@@ -1,6 +1,6 @@
 import { neighbourChoice, neighbours } from '../charts/neighbours'
-import { mergesNeighbours } from '../methods'
-import type { State } from '../state.svelte'
+import { mergesNeighbours } from './methods'
+import type { State } from '../app/state.svelte'
 import { absorbedBy, groupsOf } from './hand'
 
 export interface Present {

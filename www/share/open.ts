@@ -1,15 +1,15 @@
 /** Results that come in: dropped, chosen, or in the address of the page. */
-import type { Actions } from '../actions'
+import type { Actions } from '../app/actions'
 import { mostAlike } from '../charts/neighbours'
-import { CALIBRATION, PLAN } from '../defaults'
+import { CALIBRATION, PLAN } from '../app/defaults'
 import { Failure } from '../engine/errors'
 import { detectFeatures, preferenceFrom } from '../engine/features'
 import type { CompareOptions, CompareRow } from '../engine/protocol/compare'
 import type { Opened } from '../engine/source'
-import { isImatrix, openImatrix } from '../imatrix'
-import { ownTask } from '../later'
-import { keyOf, State } from '../state.svelte'
-import { screenAt } from '../teach/screens'
+import { isImatrix, openImatrix } from '../take/imatrix'
+import { ownTask } from '../ui/later'
+import { keyOf, State } from '../app/state.svelte'
+import { screenAt } from '../walk/screens'
 import type { Result } from './result'
 
 /** A single file that holds a result is shown, one of importances is used; everything else is opened as a model. */

@@ -10,9 +10,9 @@ import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExper
 import type { Quality } from '../engine/protocol/quality'
 import type { CalibrationOptions, PointRule, SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
-import { METRIC_NAMES } from '../matrix/metrics'
-import { EXPERT_SELECTIONS, OPERATORS, SELECTIONS } from '../methods'
-import { QUANTISED } from '../types'
+import { METRIC_NAMES } from '../similarity/matrix/metrics'
+import { EXPERT_SELECTIONS, OPERATORS, SELECTIONS } from '../plan/methods'
+import { QUANTISED } from '../take/types'
 import {
   either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,
   type Check, type Place,

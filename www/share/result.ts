@@ -1,5 +1,5 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
-import { CALIBRATION, WRITE } from '../defaults'
+import { CALIBRATION, WRITE } from '../app/defaults'
 import type { CompareReport } from '../engine/protocol/compare'
 import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { NamedMethod } from '../engine/protocol/method'
@@ -8,7 +8,7 @@ import type { WriteOptions } from '../engine/protocol/output'
 import type { MergePlan, PlanOptions, PlanReport } from '../engine/protocol/plan'
 import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
 import type { TextReport } from '../engine/protocol/text'
-import type { State } from '../state.svelte'
+import type { State } from '../app/state.svelte'
 import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './check'
 import { calibration, compareReport, imatrixFile, mergePlan, namedMethod, planOptions, planReport, similarityReport, textReport, writeOptions } from './reports'
 

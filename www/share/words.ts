@@ -1,8 +1,8 @@
 /** Settings and texts of a result in words, for the report and for the page. */
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
-import { bytes, plural, seconds, whole } from '../format'
-import { METRICS } from '../matrix/metrics'
+import { bytes, plural, seconds, whole } from '../ui/format'
+import { METRICS } from '../similarity/matrix/metrics'
 
 export function drawWords(draw: Draw | undefined): string {
   if (draw === undefined || draw === 'first') return 'the first'

@@ -9,7 +9,7 @@ import type { CompareReport } from '../../../www/engine/protocol/compare'
 import type { MergePlan, PlanReport } from '../../../www/engine/protocol/plan'
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
-import { perplexity } from '../../../www/format'
+import { perplexity } from '../../../www/ui/format'
 import { readNpy } from '../../../www/share/npy'
 import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 

@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { listed } from '../../../www/architectures'
+import { listed } from '../../../www/open/architectures'
 import { architectures } from '../../../scripts/architectures.mjs'
 import { bytesOf, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 

@@ -2,7 +2,7 @@ import { AxeBuilder } from '@axe-core/playwright'
 import { existsSync } from 'node:fs'
 import type { Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { MapsData } from '../../../www/manifolds/maps'
+import type { MapsData } from '../../../www/maps/maps'
 import { ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()

@@ -1,4 +1,4 @@
-import { EVALUATION, PLAN } from '../../../www/defaults'
+import { EVALUATION, PLAN } from '../../../www/app/defaults'
 import type { DeviceReport } from '../../../www/engine/protocol/device'
 import type { Observe } from '../../../www/engine/protocol/events'
 import type { Container } from '../../../www/engine/protocol/model'
@@ -7,7 +7,7 @@ import type { MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts, Sto
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 import type { TextOptions } from '../../../www/engine/protocol/text'
-import { isFitted } from '../../../www/methods'
+import { isFitted } from '../../../www/plan/methods'
 import { HELD_OUT, OPERATOR, reportOf } from './compare'
 import { fail, tell, wait } from './tell'
 

@@ -1,0 +1,109 @@
+import type { Actions } from './actions'
+import type { EngineClient } from '../engine/client'
+import { toEngineError } from '../engine/errors'
+import type { DeviceReport } from '../engine/protocol/device'
+import type { ModelReport } from '../engine/protocol/model'
+import type { Opened } from '../engine/source'
+import { isSearch, makingOf, RECOMMENDED } from '../plan/methods'
+import type { OpenImatrix, Run } from './state.svelte'
+
+/** What the engine's worker holds: its device, the model with its importances, and the maps of its layers. Another worker has to be told again. */
+export class Held {
+  /** The workers that hold the model and the maps. */
+  private modelIn = -1
+  private mapsIn = -1
+  private started: { generation: number; ready: Promise<void> } | null = null
+  /** What is wrong with the graphics device, once it has ended a worker that started on it. */
+  private unusable: string | undefined
+
+  constructor(private readonly actions: Actions, private readonly client: EngineClient) {}
+
+  /** Whether it holds the maps of the last comparison. */
+  get maps(): boolean {
+    return this.mapsIn === this.client.generation
+  }
+
+  /** The maps of the model have just been made. */
+  gotMaps(): void {
+    this.mapsIn = this.client.generation
+  }
+
+  /** Starts the engine once for each worker, whoever asks first. */
+  ensureDevice(run: Run | null): Promise<void> {
+    const { generation } = this.client
+    if (this.started?.generation === generation) return this.started.ready
+    const ready = this.start(run).then(
+      // A start that took two workers is that of the second.
+      () => { this.started = { generation: this.client.generation, ready } },
+      thrown => {
+        this.started = null
+        throw thrown
+      },
+    )
+    this.started = { generation, ready }
+    return ready
+  }
+
+  /** The model that is open on the page, opened anew where another worker held it. */
+  async ensureModel(run: Run | null): Promise<void> {
+    const { state, safety } = this.actions
+    await this.ensureDevice(run)
+    if (this.modelIn === this.client.generation) return
+    if (run) state.origin ??= await safety.keeping.model()
+    if (state.origin) await this.open(run, state.origin, state.imatrix)
+  }
+
+  /** Opens a model with the importances that are used for it, if a file of them is. */
+  async open(run: Run | null, origin: 'demo' | Opened, imatrix: OpenImatrix | null): Promise<ModelReport> {
+    this.modelIn = this.mapsIn = -1
+    const model = await (origin === 'demo' ? this.actions.call(run, 'openDemo', []) : this.actions.call(run, 'open', [origin.files, origin.folder]))
+    if (imatrix) await this.actions.call(run, 'useImatrix', [{ name: imatrix.name, file: imatrix.file }])
+    this.modelIn = this.client.generation
+    return model
+  }
+
+  private async start(run: Run | null): Promise<void> {
+    const { state } = this.actions
+    state.loading = 'Loading the engine'
+    try {
+      state.device = await this.create(run)
+      if (state.methods.length === 0) await this.learn()
+      state.loading = null
+    } catch (thrown) {
+      state.loading = 'The engine could not be started'
+      throw thrown
+    } finally {
+      state.arrived = null
+    }
+  }
+
+  /** A graphics device that ends the engine is left for the CPU, unless the user insists on it. */
+  private async create(run: Run | null): Promise<DeviceReport> {
+    const { state } = this.actions
+    if (state.preference !== 'auto') return this.actions.call(run, 'create', [state.preference])
+    try {
+      return await this.actions.call(run, 'create', ['auto', this.unusable])
+    } catch (thrown) {
+      const { kind, message } = toEngineError(thrown)
+      if (this.unusable || (kind !== 'internal' && kind !== 'device')) throw thrown
+      this.unusable = `it stopped the engine (${within(message)})`
+      return this.actions.call(run, 'create', ['auto', this.unusable])
+    }
+  }
+
+  /** What the engine brings along. */
+  private async learn(): Promise<void> {
+    const { actions: { state }, client } = this
+    state.stories = { calibration: await client.call(null, 'builtinText', []), evaluation: await client.call(null, 'builtinEvaluation', []) }
+    state.methods = await client.call(null, 'methods', [])
+    const recommended = state.methods.find(method => method.name === RECOMMENDED)
+    // What an earlier page planned stays as it was.
+    if (recommended && !state.plan && !state.kept?.planning) Object.assign(state.planOptions, makingOf(recommended))
+    state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
+  }
+}
+
+/** What a sentence says in brackets, or all of it, without the name of what was thrown. */
+function within(sentence: string): string {
+  return (/\((.*)\)/s.exec(sentence)?.[1] ?? sentence).replace(/^(Uncaught )?(\w*Error: )?/, '')
+}

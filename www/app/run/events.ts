@@ -1,0 +1,22 @@
+import type { EngineEvent, Kept } from '../../engine/protocol/events'
+import type { State } from '../state.svelte'
+import { layersFrom } from './parts'
+
+/** Shows what the engine tells in the middle of a run. */
+export function take(state: State, event: Exclude<EngineEvent, { kept: Kept }>): void {
+  if ('row' in event) state.rows = [...state.rows, event.row]
+  else if ('size' in event) state.sizes = state.sizes && { ...state.sizes, points: [...state.sizes.points, event.size] }
+  else if ('step' in event) state.steps = state.run?.kind === 'plan' ? [...state.steps, event.step] : state.steps
+  else if ('layer' in event) {
+    const { layer, layers, row, embedding } = event.layer
+    const live = state.live ?? { layers, rows: [], embedding: [] }
+    const put = <T>(list: T[], item: T) => Object.assign([...list], { [layer]: item })
+    state.live = { layers, rows: put(live.rows, row), embedding: put(live.embedding, embedding) }
+  } else {
+    const tick = { at_ms: performance.now(), progress: event.progress }
+    if (state.loading !== null) Object.assign(state, { loading: `Loading ${event.progress.detail}`, arrived: event.progress })
+    if (!state.run) return
+    const sameStage = state.run.last?.progress.stage === event.progress.stage
+    state.run = { ...state.run, first: sameStage ? state.run.first : tick, last: tick, layersFrom: layersFrom(state.run, tick) }
+  }
+}

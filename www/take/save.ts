@@ -1,0 +1,168 @@
+import type { Actions } from '../app/actions'
+import type { Streaming } from './download/stream'
+import { newJob, removeJob } from '../engine/jobs'
+import { Failure } from '../engine/errors'
+import type { WriteTarget } from '../engine/messages'
+import type { WriteOptions } from '../engine/protocol/output'
+import { neededSpace } from '../engine/space'
+import { newFolder } from '../engine/sink'
+import { sizeIn } from './types'
+import { keyOf, type Download, type Run, type Saved, type State } from '../app/state.svelte'
+
+/** Writes the model into a new folder inside one the user chooses. */
+export async function saveToFolder(actions: Actions): Promise<void> {
+  const parent = await window.showDirectoryPicker({ id: 'laminate-out', mode: 'readwrite' }).catch(() => null)
+  if (!parent) return
+  await actions.during('write', async run => {
+    const folder = await newFolder(parent, modelName(actions))
+    try {
+      const write = await begin(actions, run)
+      const report = await write({ kind: 'directory', parent, folder })
+      finish(actions, { report, place: { kind: 'folder', name: `${parent.name}/${folder.name}` } })
+    } catch (error) {
+      // The worker removes what it wrote; one that had to be ended could not.
+      await parent.removeEntry(folder.name, { recursive: true }).catch(() => {})
+      throw error
+    }
+  })
+}
+
+/** Writes a model of one file where the user chooses. */
+export async function saveToFile(actions: Actions): Promise<void> {
+  const file = await window.showSaveFilePicker({
+    id: 'laminate-out', suggestedName: `${modelName(actions)}.gguf`,
+    types: [{ description: 'GGUF', accept: { 'application/octet-stream': ['.gguf'] } }],
+  }).catch(() => null)
+  if (!file) return
+  await actions.during('write', async run => {
+    try {
+      const write = await begin(actions, run)
+      const report = await write({ kind: 'file', file })
+      finish(actions, { report, place: { kind: 'file', name: file.name } })
+    } catch (error) {
+      // The same: the picker has made an empty file, where there was none before.
+      if (await isEmpty(file)) await (file as Removable).remove?.().catch(() => {})
+      throw error
+    }
+  })
+}
+
+/**
+ * Writes the model into the private storage, where the engine reads it back, and from there into the
+ * browser's downloads: streamed by the service worker, or as a file that is packed there first.
+ *
+ * A stream straight from the engine would need no storage at all, but what has left cannot be read back,
+ * and a model that was not is not handed out. Streaming saves the zip: half the room, and writing all of it twice.
+ */
+export async function saveAsDownload(actions: Actions): Promise<void> {
+  const { state } = actions
+  await actions.during('write', async run => {
+    const job = newJob()
+    try {
+      const write = await begin(actions, run)
+      const stream = await loadStreaming(state)
+      const report = await write({ kind: 'private', job, needed_bytes: downloadSpace(state, stream === null) })
+      const name = `${modelName(actions)}.${report.files.length === 1 ? 'gguf' : 'zip'}`
+      const streaming = await stream?.(job, name).catch(() => null)
+      const download = streaming ? { job, name, url: null, bytes: 0, ...streaming } : await packed(actions, run, job, name)
+      finish(actions, { report, place: { kind: 'download', download } })
+      if (download.url) clickLink(download.url, download.name)
+    } catch (error) {
+      await removeJob(job).catch(() => {})
+      throw error
+    }
+  })
+}
+
+/** Streams what was written once more, after it was stopped or has broken off. */
+export async function downloadAgain(actions: Actions, download: Download): Promise<void> {
+  const stream = await loadStreaming(actions.state)
+  const streaming = await stream?.(download.job, download.name).catch(() => null)
+  if (streaming) download.ended = streaming.ended
+  else actions.report(new Failure('source', `The browser did not take ${download.name}. Write the model again.`), null)
+}
+
+/** Bytes of private storage that a download needs. */
+export function downloadSpace(state: State, zipped = !state.features?.serviceWorker): number {
+  return neededSpace(resultBytes(state), state.writeOptions.max_shard_bytes, zipped && !isSingleFile(state))
+}
+
+/** Whether the result is one file, which needs neither a folder nor a zip. */
+export function isSingleFile(state: State): boolean {
+  return state.writeOptions.container === 'gguf' && resultBytes(state) <= state.writeOptions.max_shard_bytes
+}
+
+/** Of all tensors. Without the engine's word on another type, as it was planned; packed, at most as much as in the model's own types. */
+export function resultBytes({ plan, writeOptions: { dtype, container, pack } }: State): number {
+  if (!plan) return 0
+  const { bytes, sizes = [], output } = plan.report
+  const planned = output.dtype === dtype && output.container === container && output.pack === pack
+  return planned ? bytes.after : (sizeIn(sizes, dtype, container)?.bytes ?? bytes.after)
+}
+
+export function modelName({ state }: Actions): string {
+  const name = (state.model?.name ?? 'model').replace(/\.gguf$/i, '').replace(/[^\w.-]+/g, '-').replace(/^[.-]+/, '') || 'model'
+  return `${name}-laminated-${state.plan?.report.layers.after ?? 0}L`
+}
+
+/** Hands a file made on this page to the user. */
+export function saveBlob(name: string, blob: Blob): void {
+  const url = URL.createObjectURL(blob)
+  clickLink(url, name)
+  setTimeout(() => URL.revokeObjectURL(url), 10_000)
+}
+
+type Removable = FileSystemFileHandle & { remove?(): Promise<void> }
+
+async function isEmpty(file: FileSystemFileHandle): Promise<boolean> {
+  return file.getFile().then(({ size }) => size === 0, () => false)
+}
+
+function clickLink(url: string, name: string): void {
+  const link = document.createElement('a')
+  link.href = url
+  link.download = name
+  link.click()
+}
+
+type Stream = (job: string, name: string) => Promise<Streaming>
+
+/** Starts the service worker, before the model is written so that the room needed is known; null where it cannot be. */
+async function loadStreaming(state: State): Promise<Stream | null> {
+  if (!state.features?.serviceWorker) return null
+  try {
+    const { startService, handOver } = await import('./download/stream')
+    const service = await startService()
+    return async (job, name) => {
+      const streaming = await handOver(service, job, name, sent => (state.streaming = { job, sent }))
+      void streaming.ended.then(ended => (state.streaming = { job, ended }))
+      return streaming
+    }
+  } catch {
+    return null
+  }
+}
+
+async function packed(actions: Actions, run: Run, job: string, name: string): Promise<Download> {
+  const file = await actions.call(run, 'pack', [job, modelName(actions)])
+  return { job, name, url: URL.createObjectURL(file), bytes: file.size, ended: Promise.resolve() }
+}
+
+/** Drops what was written before, sees that the engine has the model, and gives what writes it. */
+async function begin(actions: Actions, run: Run) {
+  const { state } = actions
+  const { plan } = state
+  if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to write yet.' }
+  actions.forget('saved')
+  await actions.ensureMaps(run)
+  return (target: WriteTarget) => actions.call(run, 'write', [plan.report.plan, named(actions), target])
+}
+
+function finish(actions: Actions, saved: Saved): void {
+  const { state } = actions
+  state.saved = { report: saved, options: named(actions), key: keyOf([state.plan?.key, state.writeOptions]) }
+}
+
+function named(actions: Actions): WriteOptions {
+  return { ...actions.state.writeOptions, name: modelName(actions) }
+}
