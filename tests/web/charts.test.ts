@@ -7,7 +7,7 @@ import { mergeTree } from '../../www/charts/merges'
 import { chains, countAbove, neighbours } from '../../www/charts/neighbours'
 import { outcomeChart } from '../../www/charts/outcome'
 import { ranks, scatterChart } from '../../www/charts/scatter'
-import { outcomeArray, outcomeTable } from '../../www/share/figures'
+import { outcomeArray, outcomeTable } from '../../www/figures/figures'
 import { fittedPlan, goldenPlan, stored, rounded } from './stored'
 
 describe('colour', () => {

@@ -4,14 +4,14 @@ import { compareMethods } from '../../www/methods/compare'
 import { collectedOn, downloadImatrix, isImatrix, openImatrix, removeImatrix } from '../../www/take/imatrix'
 import { whyNotBy } from '../../www/plan/recipe'
 import { openAnything } from '../../www/share/open'
-import { saveBlob } from '../../www/take/save'
+import { saveBlob } from '../../www/ui/save'
 import { recipeOf, resultOf } from '../../www/share/result'
 import type { State } from '../../www/app/state.svelte'
-import { chooseType, typeOf } from '../../www/take/types'
+import { chooseType, typeOf } from '../../www/words/types'
 import { acting } from './acting'
 import { imatrixBytes } from './mock/imatrix'
 
-vi.mock('../../www/take/save', async original => ({ ...await original<object>(), saveBlob: vi.fn() }))
+vi.mock('../../www/ui/save', async original => ({ ...await original<object>(), saveBlob: vi.fn() }))
 
 const file = (name: string, part: BlobPart) => ({ name, file: new File([part], name) })
 const own = (salt = 0) => file('own.gguf', imatrixBytes('stories.txt', salt))

@@ -6,8 +6,9 @@ import demo from '../../www/demo-result.json'
 import type { LayerMap, MapOptions } from '../../www/engine/protocol/maps'
 import type { PointReport, SimilarityReport } from '../../www/engine/protocol/similarity'
 import { Atlas, SPECTRUM } from '../../www/maps/atlas.svelte'
-import { inContext, mapOf, mapsData, mapsOf, parametersOf, pointName, rowsOf } from '../../www/maps/maps'
-import { mapNumbers, matrixNumbers } from '../../www/ui/numbers'
+import { rowsOf } from '../../www/charts/points'
+import { inContext, mapOf, mapsData, mapsOf, parametersOf, pointName } from '../../www/maps/maps'
+import { mapNumbers, matrixNumbers } from '../../www/figures/numbers'
 import { mapOf as mocked } from './mock/maps'
 
 const report = demo as unknown as SimilarityReport

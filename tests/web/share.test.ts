@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { matrixCsv } from '../../www/charts/export'
-import { csvFile, isMatrixCsv, readMatrixCsv, recordsOf } from '../../www/share/csv'
-import { curveTable, mapsArray, mapsTable, mergesTable, spectrumTable, tableArray } from '../../www/share/figures'
-import { arrayOf, npyFile, readNpy } from '../../www/share/npy'
+import { csvFile, isMatrixCsv, readMatrixCsv, recordsOf } from '../../www/figures/csv'
+import { curveTable, mapsArray, mapsTable, mergesTable, spectrumTable, tableArray } from '../../www/figures/figures'
+import { arrayOf, npyFile, readNpy } from '../../www/figures/npy'
 import { goldenPlan, stored } from './stored'
 
 const bytesOf = (base64: string) => new Uint8Array(Buffer.from(base64, 'base64'))

@@ -6,7 +6,7 @@ import { cacheBytes, fasterWords, hasEvenHeads, measuredWords, speedOf, within }
 import { candidatesOf, frontOf, originalRows, verdictWords, type Choice } from '../../www/charts/verdicts'
 import type { Calls } from '../../www/engine/messages'
 import type { Candidate, CompareReport, Speeds } from '../../www/engine/protocol/compare'
-import { titleOf } from '../../www/plan/methods'
+import { titleOf } from '../../www/words/methods'
 import { compareReport } from '../../www/share/reports'
 import { State, type Run } from '../../www/app/state.svelte'
 import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/result/try/rounds'

@@ -13,11 +13,11 @@ import { blended, enteringMerge, groupsBefore } from '../../www/walk/merging'
 import { gaussian, picked, randomFrom, spread, stationary, stepChances, symmetricConjugate, variation } from '../../www/walk/operator'
 import { unpackedPoints } from '../../www/walk/packed'
 import { plane } from '../../www/walk/plane'
-import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/walk/screens'
+import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/words/screens'
 import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
 import type { StoredMerge } from '../../www/walk/stored'
 import { Walker } from '../../www/walk/walker.svelte'
-import { TERMS, type TermName } from '../../www/ui/terms'
+import { TERMS, type TermName } from '../../www/words/terms'
 import { stored } from './stored'
 
 /** What numpy and scipy make of the same activations, without the engine. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { StoredSize } from '../../www/engine/protocol/plan'
 import type { WriteOptions } from '../../www/engine/protocol/output'
-import { becomes, chooseType, isPacked, isQuantised, QUANTISED, sizeIn, storeAs, storedForSize, suggestedTypes, typeName, typeOf, typesFor, weighingOf } from '../../www/take/types'
+import { becomes, chooseType, isPacked, isQuantised, QUANTISED, sizeIn, storeAs, storedForSize, suggestedTypes, typeName, typeOf, typesFor, weighingOf } from '../../www/words/types'
 
 const sizes: StoredSize[] = [
   { container: 'safetensors', dtype: 'f16', bytes: 2_000_000, elements: ['F16'] },

@@ -15,15 +15,15 @@ import { refuseSomeParts, type Opened } from '../engine/source'
 import { Estimates, NO_ESTIMATES } from './estimates'
 import { forget, type Results } from './forget'
 import { Held } from './held'
-import { suggestedCounts } from '../plan/methods'
+import { suggestedCounts } from '../words/methods'
 import { take } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { startAgain } from '../plan/edit'
 import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from '../similarity/texts'
-import { storeAs, storedForSize } from '../take/types'
+import { storeAs, storedForSize } from '../words/types'
 import { dropTrialFiles } from '../result/try/files'
-import { chooseType, isPacked, isQuantised, typeOf } from '../take/types'
+import { chooseType, isPacked, isQuantised, typeOf } from '../words/types'
 
 /** Layers this alike are suggested for merging. */
 const ALIKE = 0.9

@@ -2,7 +2,7 @@ import type { EngineClient } from '../engine/client'
 import type { CompareOptions } from '../engine/protocol/compare'
 import { toEngineError } from '../engine/errors'
 import type { State } from './state.svelte'
-import { storedAs, storedForSize } from '../take/types'
+import { storedAs, storedForSize } from '../words/types'
 import { calibrationOf, evaluationOf, limitSequences } from '../similarity/texts'
 
 /** Nothing is known of a model that has just been opened. */

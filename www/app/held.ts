@@ -4,7 +4,7 @@ import { toEngineError } from '../engine/errors'
 import type { DeviceReport } from '../engine/protocol/device'
 import type { ModelReport } from '../engine/protocol/model'
 import type { Opened } from '../engine/source'
-import { isSearch, makingOf, RECOMMENDED } from '../plan/methods'
+import { isSearch, makingOf, RECOMMENDED } from '../words/methods'
 import type { OpenImatrix, Run } from './state.svelte'
 
 /** What the engine's worker holds: its device, the model with its importances, and the maps of its layers. Another worker has to be told again. */

@@ -3,7 +3,7 @@ import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
 import { bytes, group, nats, percent, perplexity, rate, seconds, sentence, whole } from '../ui/format'
-import { typeName } from '../take/types'
+import { typeName } from '../words/types'
 import { measuredWords, speedOf } from './speed'
 import { candidatesOf, choiceAt, frontOf, hasFewerBits, ORIGINAL, originalRows, summaryWords, verdictWords, type Measured } from './verdicts'
 

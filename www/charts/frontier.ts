@@ -2,7 +2,7 @@ import { scaleLinear, scaleLog } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { NumberType } from '../engine/protocol/output'
 import { bytes } from '../ui/format'
-import { typeName } from '../take/types'
+import { typeName } from '../words/types'
 import { spaced, logTicks, tickLabel } from './ticks'
 import { frontOf, type Measured } from './verdicts'
 

@@ -5,7 +5,7 @@
  */
 import type { Candidate, CompareReport, CompareRow, Paired, Speeds, Verdict } from '../engine/protocol/compare'
 import { bytes, nats } from '../ui/format'
-import { typeName } from '../take/types'
+import { typeName } from '../words/types'
 import { keyOfRow } from './rows'
 import { fasterWords, speedOf, within } from './speed'
 

@@ -1,6 +1,7 @@
 /** The maps of a run in the form in which the engine makes others, and back. */
 import type { LayerMap } from '../engine/protocol/maps'
 import type { PointReport, SimilarityReport } from '../engine/protocol/similarity'
+import { rowsOf } from '../charts/points'
 
 /** What the sliders set. */
 export interface Parameters {
@@ -28,15 +29,6 @@ export function mapOf(layer: number, rows: readonly (readonly number[])[], eigen
 
 export function mapsOf({ embedding, eigenvalues, epsilon }: Pick<SimilarityReport, 'embedding' | 'eigenvalues' | 'epsilon'>): LayerMap[] {
   return embedding.map((rows, layer) => mapOf(layer, rows, eigenvalues[layer], epsilon[layer]))
-}
-
-export function pointCount({ coordinates, dims }: LayerMap): number {
-  return dims > 0 ? coordinates.length / dims : 0
-}
-
-/** One row of coordinates a point. */
-export function rowsOf(map: LayerMap): number[][] {
-  return Array.from({ length: pointCount(map) }, (_, point) => [...map.coordinates.subarray(point * map.dims, (point + 1) * map.dims)])
 }
 
 /** The numbers of the picture, with the keys that a report has for them. */

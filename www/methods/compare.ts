@@ -1,8 +1,8 @@
 import type { Actions } from '../app/actions'
-import { chosenComparison, type Choice } from '../plan/methods'
+import { chosenComparison, type Choice } from '../words/methods'
 import { keyOf } from '../app/state.svelte'
 import { evaluationOf } from '../similarity/texts'
-import { storedAs } from '../take/types'
+import { storedAs } from '../words/types'
 
 /**
  * Runs what is chosen and keeps what it gives. A stop keeps the rows that are done; so does a failure, though

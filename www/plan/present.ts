@@ -1,5 +1,5 @@
 import { neighbourChoice, neighbours } from '../charts/neighbours'
-import { mergesNeighbours } from './methods'
+import { mergesNeighbours } from '../words/methods'
 import type { State } from '../app/state.svelte'
 import { absorbedBy, groupsOf } from './hand'
 

@@ -9,7 +9,7 @@ import type { Opened } from '../engine/source'
 import { isImatrix, openImatrix } from '../take/imatrix'
 import { ownTask } from '../ui/later'
 import { keyOf, State } from '../app/state.svelte'
-import { screenAt } from '../walk/screens'
+import { screenAt } from '../words/screens'
 import type { Result } from './result'
 
 /** A single file that holds a result is shown, one of importances is used; everything else is opened as a model. */

@@ -1,9 +1,9 @@
 /** Files that hold a result, told apart by what is in them and not by their names. */
 import { Failure } from '../engine/errors'
 import { matrix, MOST } from './check'
-import { isMatrixCsv, readMatrixCsv } from './csv'
+import { isMatrixCsv, readMatrixCsv } from '../figures/csv'
 import { isResultLink, readLink } from './link'
-import { isNpy, readNpy } from './npy'
+import { isNpy, readNpy } from '../figures/npy'
 import { REPORT_DATA } from './report/data'
 import { ofComparison, ofDocument, ofMatrix, ofPlan, ofRecipe, ofSimilarity, type Result } from './result'
 

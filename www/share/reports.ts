@@ -10,9 +10,9 @@ import type { Alpha, MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExper
 import type { Quality } from '../engine/protocol/quality'
 import type { CalibrationOptions, PointRule, SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
-import { METRIC_NAMES } from '../similarity/matrix/metrics'
-import { EXPERT_SELECTIONS, OPERATORS, SELECTIONS } from '../plan/methods'
-import { QUANTISED } from '../take/types'
+import { METRIC_NAMES } from '../words/metrics'
+import { EXPERT_SELECTIONS, OPERATORS, SELECTIONS } from '../words/methods'
+import { QUANTISED } from '../words/types'
 import {
   either, flag, integer, list, matching, matrix, maybeInfinite, MOST, nullable, number, oneOf, openRecord, otherwise, record, refuse, text,
   type Check, type Place,

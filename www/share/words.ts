@@ -2,7 +2,7 @@
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import type { Draw, TextReport } from '../engine/protocol/text'
 import { bytes, plural, seconds, whole } from '../ui/format'
-import { METRICS } from '../similarity/matrix/metrics'
+import { METRICS } from '../words/metrics'
 
 export function drawWords(draw: Draw | undefined): string {
   if (draw === undefined || draw === 'first') return 'the first'

@@ -4,7 +4,8 @@ import { Failure } from '../engine/errors'
 import type { LocalFile } from '../engine/messages'
 import type { UsedImatrix } from '../engine/protocol/imatrix'
 import { plural, whole } from '../ui/format'
-import { modelName, saveBlob } from './save'
+import { saveBlob } from '../ui/save'
+import { modelName } from './save'
 
 /** The kind of a file stands among the first entries of its metadata. */
 const HEAD = 65_536

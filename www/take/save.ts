@@ -6,7 +6,8 @@ import type { WriteTarget } from '../engine/messages'
 import type { WriteOptions } from '../engine/protocol/output'
 import { neededSpace } from '../engine/space'
 import { newFolder } from '../engine/sink'
-import { sizeIn } from './types'
+import { clickLink } from '../ui/save'
+import { sizeIn } from '../words/types'
 import { keyOf, type Download, type Run, type Saved, type State } from '../app/state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
@@ -105,24 +106,10 @@ export function modelName({ state }: Actions): string {
   return `${name}-laminated-${state.plan?.report.layers.after ?? 0}L`
 }
 
-/** Hands a file made on this page to the user. */
-export function saveBlob(name: string, blob: Blob): void {
-  const url = URL.createObjectURL(blob)
-  clickLink(url, name)
-  setTimeout(() => URL.revokeObjectURL(url), 10_000)
-}
-
 type Removable = FileSystemFileHandle & { remove?(): Promise<void> }
 
 async function isEmpty(file: FileSystemFileHandle): Promise<boolean> {
   return file.getFile().then(({ size }) => size === 0, () => false)
-}
-
-function clickLink(url: string, name: string): void {
-  const link = document.createElement('a')
-  link.href = url
-  link.download = name
-  link.click()
 }
 
 type Stream = (job: string, name: string) => Promise<Streaming>

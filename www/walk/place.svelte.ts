@@ -1,4 +1,4 @@
-import { addressOf, screenAt, type ScreenId } from './screens'
+import { addressOf, screenAt, type ScreenId } from '../words/screens'
 
 /**
  * Where in the walk the page is, by the fragment of its address: so a screen can be linked to, and the browser's

@@ -10,7 +10,7 @@ import type { MergePlan, PlanReport } from '../../../www/engine/protocol/plan'
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 import { perplexity } from '../../../www/ui/format'
-import { readNpy } from '../../../www/share/npy'
+import { readNpy } from '../../../www/figures/npy'
 import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const program = join(nativeTarget, 'release', process.platform === 'win32' ? 'laminate.exe' : 'laminate')

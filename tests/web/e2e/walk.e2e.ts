@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { SCREENS, type ScreenId } from '../../../www/walk/screens'
+import { SCREENS, type ScreenId } from '../../../www/words/screens'
 import { stored } from '../stored'
 import { findBrowser, openSite, runDemo, visit, type Site } from './harness'
 

@@ -3,7 +3,7 @@ import type { MergePlan } from '../../../www/engine/protocol/plan'
 import type { CalibrationPoint } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 import type { TextOptions } from '../../../www/engine/protocol/text'
-import { isFitted } from '../../../www/plan/methods'
+import { isFitted } from '../../../www/words/methods'
 import { checkJudge, fittedWith } from './plan'
 import { fail, wait } from './tell'
 

@@ -7,7 +7,7 @@ import type { MergePlan, MergeStep, PlanOptions, PlanReport, RemovedExperts, Sto
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 import type { TextOptions } from '../../../www/engine/protocol/text'
-import { isFitted } from '../../../www/plan/methods'
+import { isFitted } from '../../../www/words/methods'
 import { HELD_OUT, OPERATOR, reportOf } from './compare'
 import { fail, tell, wait } from './tell'
 

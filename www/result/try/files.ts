@@ -5,7 +5,7 @@ import type { MergePlan } from '../../engine/protocol/plan'
 import { neededSpace } from '../../engine/space'
 import { modelName, resultBytes } from '../../take/save'
 import { keyOf, type Run, type State } from '../../app/state.svelte'
-import { sizeIn } from '../../take/types'
+import { sizeIn } from '../../words/types'
 
 export type Which = 'original' | 'compressed'
 

@@ -8,8 +8,8 @@ import { candidatesOf, hasFewerBits, ORIGINAL, originalRows } from '../../charts
 import type { CompareReport, CompareRow } from '../../engine/protocol/compare'
 import type { NamedMethod } from '../../engine/protocol/method'
 import { bytes, nats, percent, perplexity, rate, seconds, sentence } from '../../ui/format'
-import { titleOf } from '../../plan/methods'
-import { typeName } from '../../take/types'
+import { titleOf } from '../../words/methods'
+import { typeName } from '../../words/types'
 import { Markup, markup } from './markup'
 import { value } from './outcome'
 

@@ -2,7 +2,7 @@
 import { areKinds } from '../../charts/kinds'
 import { Failure } from '../../engine/errors'
 import type { Metric, SimilarityReport } from '../../engine/protocol/similarity'
-import { METRICS } from './metrics'
+import { METRICS } from '../../words/metrics'
 import type { Rows } from './words'
 
 export interface KeptRun {

@@ -5,7 +5,7 @@ import { valueAt } from '../../charts/matrix'
 import type { View } from '../../charts/view'
 import type { Metric } from '../../engine/protocol/similarity'
 import { nats, percent, similarity } from '../../ui/format'
-import { METRICS } from './metrics'
+import { METRICS } from '../../words/metrics'
 
 export type Rows = readonly (readonly number[])[]
 

@@ -6,7 +6,7 @@ import type { NumberType } from '../engine/protocol/output'
 import type { PlanOptions } from '../engine/protocol/plan'
 import type { TextOptions } from '../engine/protocol/text'
 import { plural } from '../ui/format'
-import { TYPES } from '../take/types'
+import { TYPES } from './types'
 
 export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   mka: { word: 'most similar neighbours', hint: 'By the similarity above.' },

@@ -2,7 +2,7 @@
 import { tokenName } from '../charts/pointcolours'
 import type { LayerMap } from '../engine/protocol/maps'
 import type { PointReport } from '../engine/protocol/similarity'
-import { rowsOf } from '../maps/maps'
+import { rowsOf } from '../charts/points'
 
 export interface Numbers {
   head: readonly (string | number)[]

@@ -1,7 +1,7 @@
 /** What a figure can be saved as. A view says what it has; the formats follow from that. */
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import { whole } from '../ui/format'
-import { METRICS } from '../similarity/matrix/metrics'
+import { METRICS } from '../words/metrics'
 import { csvFile, recordsOf, type Table } from './csv'
 import { npyFile, type NumericArray } from './npy'
 import { drawingOf, pngOf, type Drawing } from './picture'

@@ -1,4 +1,4 @@
-import type { TermName } from '../ui/terms'
+import type { TermName } from './terms'
 
 /** The guided walk: one idea a screen, in this order. The names are those in the address, `#walk/kernel`. */
 export const SCREENS = [

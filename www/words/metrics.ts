@@ -1,4 +1,4 @@
-import type { Metric } from '../../engine/protocol/similarity'
+import type { Metric } from '../engine/protocol/similarity'
 
 /**
  * What each metric is called: `word` where it is chosen, which is short, and `full` where a result stands by itself. And
