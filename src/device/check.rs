@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
-#[cfg(target_arch = "wasm32")]
-use futures::future::{Either, select};
 use web_time::Instant;
 
 use super::DeviceKind;
@@ -344,29 +342,16 @@ async fn within<R: Send + 'static>(
     })
 }
 
-/// Waits for `work`, at most `limit`. What stops the module is the page's to notice.
+/// Waits for `work`. A page has a clock of its own for the start of its engine, and notices what stops the module.
 ///
 /// # Errors
-/// That the device does not answer, in words after its name.
+/// None.
 #[cfg(target_arch = "wasm32")]
-async fn within<R>(limit: Duration, work: impl Future<Output = R>) -> Result<R, String> {
-    use js_sys::{Function, Promise, Reflect};
-    use wasm_bindgen_futures::JsFuture;
-
-    let timer = Promise::new(&mut |resolve, _| {
-        let set = Reflect::get(&js_sys::global(), &"setTimeout".into()).map(Function::from);
-        // Without a clock there is no limit.
-        let _ = set.and_then(|set| {
-            set.call2(&wasm_bindgen::JsValue::NULL, &resolve, &(limit.as_millis() as f64).into())
-        });
-    });
-    let timer = JsFuture::from(timer);
-    match select(Box::pin(work), timer).await {
-        Either::Left((done, _)) => Ok(done),
-        Either::Right(_) => Err(unanswered(limit)),
-    }
+async fn within<R>(_: Duration, work: impl Future<Output = R>) -> Result<R, String> {
+    Ok(work.await)
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn unanswered(limit: Duration) -> String {
     format!("does not answer within {} seconds", limit.as_secs())
 }

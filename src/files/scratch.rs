@@ -177,7 +177,8 @@ impl std::fmt::Debug for Held {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(not(target_arch = "wasm32"))]
+#[cfg(test)]
 mod tests {
     use futures::executor::block_on;
     use futures::future::LocalBoxFuture;

@@ -86,7 +86,7 @@ export class Held {
     } catch (thrown) {
       const { kind, message } = toEngineError(thrown)
       if (this.unusable || (kind !== 'internal' && kind !== 'device')) throw thrown
-      this.unusable = `it stopped the engine (${within(message)})`
+      this.unusable = kind === 'internal' ? `it stopped the engine (${within(message)})` : clause(message)
       return this.actions.call(run, 'create', ['auto', this.unusable])
     }
   }
@@ -101,6 +101,12 @@ export class Held {
     if (recommended && !state.plan && !state.kept?.planning) Object.assign(state.planOptions, makingOf(recommended))
     state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
+}
+
+/** The first sentence, as a clause. */
+function clause(sentences: string): string {
+  const first = sentences.split(/\.( |$)/, 1)[0]!
+  return first.charAt(0).toLowerCase() + first.slice(1)
 }
 
 /** What a sentence says in brackets, or all of it, without the name of what was thrown. */

@@ -15,7 +15,7 @@ const CARD = `
 /** Graphics that fail as some browsers' do, and what the page says of them. */
 const FAULTS = {
   'computes nothing': ['GPUComputePassEncoder.prototype.dispatchWorkgroups = () => {}', /acme one computes wrong products/],
-  'never answers': ['GPUBuffer.prototype.mapAsync = () => new Promise(() => {})', /acme one does not answer within 20 seconds/],
+  'never answers': ['GPUBuffer.prototype.mapAsync = () => new Promise(() => {})', /the graphics device does not answer within 30 seconds/],
   'ends the engine': ["GPUDevice.prototype.createComputePipeline = () => { throw new Error('more than there is') }", /it stopped the engine .*more than there is/],
   'is slow': ['', /acme one is slower than the CPU here: [\d.]+ milliseconds/],
 } as const
