@@ -45,6 +45,31 @@ pub fn host_tile_bytes() -> u64 {
 #[cfg(any(target_arch = "wasm32", test))]
 const SHARED_TILE_VALUES: usize = 1 << 21;
 
+/// Returns the bytes of the memory that the threads of a page share while they multiply `[rows, n_in]` by the transpose of
+/// `[n_out, n_in]`; 0 where a product is made in this process's memory alone.
+pub fn shared_bytes([rows, n_in, n_out]: [usize; 3]) -> u64 {
+    #[cfg(not(target_arch = "wasm32"))]
+    let _ = [rows, n_in, n_out];
+    #[cfg(not(target_arch = "wasm32"))]
+    return 0;
+    #[cfg(target_arch = "wasm32")]
+    match crate::kernels::panels::pool::threads() {
+        1 => 0,
+        _ => arena_bytes([rows, n_in, n_out]),
+    }
+}
+
+/// Returns the bytes of the operands and sums of a product that threads share: the left operand in panels, and beside it the
+/// same as it came, or a tile of the right operand, as it came and in panels, with its sums.
+#[cfg(any(target_arch = "wasm32", test))]
+fn arena_bytes([rows, n_in, n_out]: [usize; 3]) -> u64 {
+    let tile =
+        crate::kernels::panels::whole_blocks((SHARED_TILE_VALUES / n_in.max(1)).clamp(1, n_out.max(1)));
+    let left = (rows * n_in) as u64;
+    let right = (2 * tile * n_in + rows * tile) as u64;
+    4 * (left + left.max(right))
+}
+
 /// Multiplies by panels, as WebAssembly does: with all threads that there are, where that is worth while.
 #[cfg(any(target_arch = "wasm32", test))]
 fn by_panels(x: &[f32], n_in: usize, weights: &[(&Stored, usize)]) -> Result<Vec<Vec<f32>>> {
@@ -175,6 +200,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The largest product of an 8B model stays below what a browser grants, which grows with the rows and not with `W`.
+    #[test]
+    fn shared_memory_is_that_of_operands_and_one_tile() {
+        let largest = arena_bytes([2048, 14_336, 4096]);
+        let left = 4 * 2048 * 14_336;
+        assert!(largest >= 2 * left && largest < 512 << 20, "{largest}");
+        assert_eq!(arena_bytes([2048, 4096, 128_256]), arena_bytes([2048, 4096, 4096]));
+        // A small product needs its operands, however large a tile may be.
+        assert!(
+            arena_bytes([64, 64, 64]) < 4 * (3 * 64 * 64 + 2 * 64 * 256 + 64 * 256),
+            "{}",
+            arena_bytes([64, 64, 64])
+        );
+        assert_eq!(shared_bytes([2048, 4096, 4096]), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::forward::runner::Runner;
 use crate::forward::sequences::Sequences;
 use crate::forward::states::{sequences_per_chunk, to_host};
 use crate::forward::stream::{n_kept_states, shared_key_bytes, state_bytes};
+use crate::kernels::product::shared_bytes;
 use crate::model::Model;
 use crate::model::layers::attention::scores_bytes;
 use crate::model::layers::linear::decoded_bytes;
@@ -77,6 +78,10 @@ pub fn estimate(
     let stored = (0..config.n_layers).map(|l| model.held_bytes(l)).max().unwrap_or(0);
     // One layer and the next as they are stored, and the rows that are decoded at a time.
     let layer_bytes = 2 * stored + decoded_bytes(accelerator);
+    // Operands of the widest product, where threads share them.
+    let products = [[config.hidden_size, config.widest_mlp()], [config.widest_mlp(), config.hidden_size]];
+    let shared =
+        products.map(|[n_in, n_out]| shared_bytes([chunk, n_in, n_out])).into_iter().max().unwrap_or(0);
     // The kept states, and the states before and after the layer that is run.
     // Between attention and experts, three more: the stream, what experts read, and what they add.
     let of_experts = if config.has_experts() { 3 } else { 0 };
@@ -95,7 +100,7 @@ pub fn estimate(
     let distances = Atlas::bytes(config.n_layers, n_points).unwrap_or(0);
 
     Estimate {
-        peak_bytes: layer_bytes + activations + scores + state_bytes + kept_points + distances,
+        peak_bytes: layer_bytes + shared + activations + scores + state_bytes + kept_points + distances,
         layer_bytes,
         state_bytes,
         checkpoint_bytes: points + state_bytes + kept_keys,
