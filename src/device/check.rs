@@ -61,8 +61,7 @@ pub async fn answers_rightly(device: &Device, patience: Duration) -> Result<(), 
     let work = async move {
         let mut answers = Vec::new();
         for answer in asked(&own)? {
-            let data = answer.into_data_async().await.map_err(|e| first_line(&format!("{e:?}")))?;
-            answers.push(data.try_into_vec::<f32>().map_err(|e| first_line(&format!("{e:?}")))?);
+            answers.push(read(answer).await?);
         }
         Ok::<_, String>(answers)
     };
@@ -178,9 +177,7 @@ impl Timed {
     async fn stored(&self, device: &Device, tile: Tile) -> Result<[f64; 2], String> {
         let [n, k, m] = self.shape;
         let element = Element::Block(BlockType::Q4K);
-        let bytes = encode(element, &values(m * k, 2)).map_err(|e| e.to_string())?;
-        let rows = StoredRows::upload(element, &bytes, [m, k], device);
-        let rows = rows.ok_or_else(|| format!("has no shader for {element}"))?;
+        let rows = uploaded(device, element, 2, [m, k])?;
         let x = tensor(device, 1, [n / 2, k]);
         let before = self.seconds(|| product::multiply_floats(x.clone(), rows.decode(), tile)).await?;
         Ok([before, self.seconds(|| product::multiply_stored(x.clone(), &rows, tile)).await?])
@@ -192,7 +189,7 @@ impl Timed {
         for _ in 0..ROUNDS {
             let start = Instant::now();
             let sums = (0..self.repeats).map(|_| product().narrow(0, 0, 1).sum()).collect();
-            Tensor::<1>::cat(sums, 0).into_data_async().await.map_err(|e| first_line(&format!("{e:?}")))?;
+            read(Tensor::<1>::cat(sums, 0)).await?;
             best = best.min(start.elapsed().as_secs_f64() / self.repeats as f64);
         }
         Ok(best)
@@ -201,19 +198,13 @@ impl Timed {
 
 /// Returns whether the products of `tile` are right, by weights in `f32` and in blocks.
 async fn is_right(device: &Device, tile: Tile) -> Result<bool, String> {
-    let read = async |y: Tensor<2>| {
-        let data = y.into_data_async().await.map_err(|e| first_line(&format!("{e:?}")))?;
-        data.try_into_vec::<f32>().map_err(|e| first_line(&format!("{e:?}")))
-    };
     let [n, k, m] = OWN;
     let x = tensor(device, 1, [n, k]);
     let y = read(product::multiply_floats(x.clone(), tensor(device, 2, [m, k]), tile)).await?;
     let floats = compare("products", &y, &transposed_product(&values(n * k, 1), &values(m * k, 2), k));
     let element = Element::Block(BlockType::Q4K);
-    let bytes = encode(element, &values(m * k, 2)).map_err(|e| e.to_string())?;
-    let decoded = decode("of the check", element, &bytes).map_err(|e| e.to_string())?;
-    let Some(rows) = StoredRows::upload(element, &bytes, [m, k], device) else { return Ok(false) };
-    let y = read(product::multiply_stored(x, &rows, tile)).await?;
+    let y = read(product::multiply_stored(x, &uploaded(device, element, 2, [m, k])?, tile)).await?;
+    let decoded = decoded(element, 2, [m, k])?;
     let stored = compare("products", &y, &transposed_product(&values(n * k, 1), &decoded, k));
     Ok(floats.is_ok() && stored.is_ok())
 }
@@ -227,6 +218,22 @@ fn transposed_product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
 /// Makes a matrix of numbers between -1 and 1.
 fn tensor(device: &Device, seed: u64, [rows, columns]: [usize; 2]) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values(rows * columns, seed), [rows, columns]), device)
+}
+
+/// Stores a matrix of numbers between -1 and 1 as `element`.
+fn encoded(element: Element, seed: u64, [rows, columns]: [usize; 2]) -> Result<Vec<u8>, String> {
+    encode(element, &values(rows * columns, seed)).map_err(|e| e.to_string())
+}
+
+/// Makes a matrix that is stored as `element` on `device`.
+fn uploaded(device: &Device, element: Element, seed: u64, shape: [usize; 2]) -> Result<StoredRows, String> {
+    let rows = StoredRows::upload(element, &encoded(element, seed, shape)?, shape, device);
+    rows.ok_or_else(|| format!("has no shader for {element}"))
+}
+
+/// Returns the numbers of the matrix of [`uploaded`].
+fn decoded(element: Element, seed: u64, shape: [usize; 2]) -> Result<Vec<f32>, String> {
+    decode("of the check", element, &encoded(element, seed, shape)?).map_err(|e| e.to_string())
 }
 
 /// Element types whose shaders are checked.
@@ -254,9 +261,7 @@ fn asked(device: &Device) -> Result<Vec<Tensor<1>>, String> {
     answers.push(normed.flatten(0, 1));
     answers.push(softmax(tensor(3, ROWS) * 4.0, 1).flatten(0, 1));
     for element in elements() {
-        let bytes = encode(element, &values(WEIGHTS[0] * WEIGHTS[1], 5)).map_err(|e| e.to_string())?;
-        let rows = StoredRows::upload(element, &bytes, WEIGHTS, device);
-        answers.push(rows.ok_or_else(|| format!("has no shader for {element}"))?.decode().flatten(0, 1));
+        answers.push(uploaded(device, element, 5, WEIGHTS)?.decode().flatten(0, 1));
     }
     Ok(answers)
 }
@@ -286,9 +291,7 @@ fn expected() -> Result<Vec<Vec<f64>>, String> {
     };
     all.push(x.chunks(width).flat_map(shares).collect());
     for element in elements() {
-        let bytes = encode(element, &values(WEIGHTS[0] * WEIGHTS[1], 5)).map_err(|e| e.to_string())?;
-        let decoded = decode("of the check", element, &bytes).map_err(|e| e.to_string())?;
-        all.push(decoded.into_iter().map(f64::from).collect());
+        all.push(decoded(element, 5, WEIGHTS)?.into_iter().map(f64::from).collect());
     }
     Ok(all)
 }
@@ -312,10 +315,9 @@ fn compare(name: &str, answer: &[f32], expected: &[f64]) -> Result<(), String> {
     }
 }
 
-/// Drivers answer in paragraphs; the first line says what happened.
-fn first_line(said: &str) -> String {
-    let first: String = said.lines().next().unwrap_or_default().chars().take(160).collect();
-    format!("fails ({first})")
+/// Reads the numbers of a tensor.
+async fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
+    super::read(tensor).await.map_err(|why| format!("fails ({why})"))
 }
 
 /// Waits for `work`, at most `limit`.

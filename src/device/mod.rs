@@ -6,7 +6,7 @@ mod check;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{panels, threads};
@@ -132,6 +132,16 @@ impl Tally {
     pub fn head(&self) -> u64 {
         self.head.load(Ordering::Relaxed)
     }
+}
+
+/// Reads the numbers of a tensor of any device.
+///
+/// # Errors
+/// The first line of what the device says: drivers answer in paragraphs.
+pub async fn read<const D: usize>(tensor: Tensor<D>) -> std::result::Result<Vec<f32>, String> {
+    let first = |said: String| said.lines().next().unwrap_or_default().chars().take(160).collect::<String>();
+    let data = tensor.into_data_async().await.map_err(|e| first(format!("{e:?}")))?;
+    data.try_into_vec::<f32>().map_err(|e| first(format!("{e:?}")))
 }
 
 impl Accelerator {

@@ -175,17 +175,11 @@ mod native {
             if self.committed {
                 return Ok(());
             }
-            match std::fs::remove_dir_all(&self.partial) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            }
+            remove_if_there(&self.partial)
         }
 
         fn finish(&mut self) -> std::io::Result<()> {
-            match std::fs::remove_dir_all(self.partial.join(SCRATCH)) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            remove_if_there(&self.partial.join(SCRATCH))?;
             if self.is_file {
                 self.move_files()?;
                 std::fs::remove_dir(&self.partial)?;
@@ -226,6 +220,13 @@ mod native {
         fn drop(&mut self) {
             // A run that ended in a panic is cleaned up here; other failures were reported by `abort`.
             let _ = self.remove();
+        }
+    }
+
+    fn remove_if_there(directory: &Path) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(directory) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
         }
     }
 

@@ -102,13 +102,10 @@ fn all_of<const D: usize>(
 /// # Errors
 /// [`Error::Device`] if the device fails or the tensor is not `f32`.
 pub async fn to_host<const D: usize>(tensor: Tensor<D>, what: &str) -> Result<Vec<f32>> {
-    let lost = |e: String| {
-        // Drivers answer in paragraphs; the first line says what happened.
-        let first: String = e.lines().next().unwrap_or_default().chars().take(160).collect();
-        Error::Device(format!("the device failed {what} ({first}); run again, on the CPU if it fails again"))
+    let lost = |why| {
+        Error::Device(format!("the device failed {what} ({why}); run again, on the CPU if it fails again"))
     };
-    let data = tensor.into_data_async().await.map_err(|e| lost(format!("{e:?}")))?;
-    data.try_into_vec::<f32>().map_err(|e| lost(format!("{e:?}")))
+    crate::device::read(tensor).await.map_err(lost)
 }
 
 /// Reshapes hidden states `[batch, tokens, hidden]` to rows `[batch tokens, hidden]`.

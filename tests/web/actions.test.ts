@@ -14,6 +14,16 @@ beforeEach(() => {
 })
 afterEach(() => workers.forEach(worker => worker.terminate()))
 
+/** What the page remarks while it compares layers, to the end. */
+async function remarksWhileComparing(): Promise<string> {
+  const remarks: (string | null)[] = []
+  const going = actions.compare()
+  const watch = setInterval(() => { if (remarks.at(-1) !== state.remark) remarks.push(state.remark) }, 1)
+  expect(await going).toBe(true)
+  clearInterval(watch)
+  return remarks.join(' ')
+}
+
 const statuses = () => Object.values(state.stages).map(stage => stage.status).join(' ')
 
 test('the demo, step by step', async () => {
@@ -72,13 +82,9 @@ test('a run that had to be ended by force costs the engine its memory, not the p
 test('a lost device is replaced, and once more lost the run goes on on the CPU, which is said', async () => {
   await actions.runDemo()
   Object.assign(state.calibration, { text: 'lost on a GPU '.repeat(20), text_name: 'x' })
-  const remarks: (string | null)[] = []
-  const going = actions.compare()
-  const watch = setInterval(() => { if (remarks.at(-1) !== state.remark) remarks.push(state.remark) }, 1)
-  expect(await going).toBe(true)
-  clearInterval(watch)
+  const remarks = await remarksWhileComparing()
   expect([state.device?.kind, state.mapsFresh, state.notice]).toEqual(['cpu', 'fresh', null])
-  expect(remarks.join(' ')).toMatch(/lost; the run goes on with what was kept, on a new device\. .*lost; the run goes on with what was kept, on the CPU\./)
+  expect(remarks).toMatch(/lost; the run goes on with what was kept, on a new device\. .*lost; the run goes on with what was kept, on the CPU\./)
   expect(workers).toHaveLength(3)
   expect(await actions.compress()).toBe(true)
 })
@@ -86,13 +92,9 @@ test('a lost device is replaced, and once more lost the run goes on on the CPU, 
 test('what stops the engine on a graphics device goes on on the CPU at once', async () => {
   await actions.runDemo()
   Object.assign(state.calibration, { text: 'panic on a GPU '.repeat(20), text_name: 'x' })
-  const remarks: (string | null)[] = []
-  const going = actions.compare()
-  const watch = setInterval(() => { if (remarks.at(-1) !== state.remark) remarks.push(state.remark) }, 1)
-  expect(await going).toBe(true)
-  clearInterval(watch)
+  const remarks = await remarksWhileComparing()
   expect([state.device?.kind, state.mapsFresh, state.notice]).toEqual(['cpu', 'fresh', null])
-  expect(remarks.join(' ')).toMatch(/The engine stopped on the graphics device; the run goes on with what was kept, on the CPU\./)
+  expect(remarks).toMatch(/The engine stopped on the graphics device; the run goes on with what was kept, on the CPU\./)
   expect(workers).toHaveLength(2)
 })
 

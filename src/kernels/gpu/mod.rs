@@ -135,7 +135,7 @@ impl Dequantise for Cube {
         let workgroups = u32::try_from(workgroups).unwrap_or(u32::MAX).max(1);
         let across = workgroups.min(MAX_WORKGROUPS);
         client.launch(
-            Box::new(Kernel(element)),
+            Box::new(Kernel::Decode(element)),
             CubeCount::Static(across, workgroups.div_ceil(across), 1),
             KernelArguments::new()
                 .with_buffer(words.handle.clone().binding())
@@ -146,11 +146,17 @@ impl Dequantise for Cube {
 }
 
 /// Shader in the form that the CubeCL runtime takes.
-struct Kernel(Element);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kernel {
+    /// Decodes weights that are stored as the element type says.
+    Decode(Element),
+    /// Multiplies by such weights, by a tile.
+    Product(Element, product::Tile),
+}
 
 impl KernelMetadata for Kernel {
     fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(self.0)
+        KernelId::new::<Self>().info(*self)
     }
 
     fn address_type(&self) -> ElemType {
@@ -160,21 +166,20 @@ impl KernelMetadata for Kernel {
 
 impl CubeKernel for Kernel {
     fn define(&self) -> KernelDefinition {
-        defined(WORKGROUP)
+        let invocations = match self {
+            Self::Decode(_) => WORKGROUP,
+            Self::Product(_, tile) => tile.invocations(),
+        };
+        let settings =
+            KernelSettings::new(CubeDim::new_1d(invocations).0, ExecutionMode::Checked, AddressType::U32);
+        KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
     }
 
     fn source(&self) -> Option<PrecompiledSource> {
-        Shader::of(self.0).map(|shader| precompiled(shader.source()))
+        let source = match self {
+            Self::Decode(element) => Shader::of(*element)?.source(),
+            Self::Product(element, tile) => tile.source(*element),
+        };
+        Some(PrecompiledSource { source, entrypoint_name: "main".to_owned(), lang: "wgsl" })
     }
-}
-
-/// Defines a kernel of workgroups of `invocations`, whose source is given.
-fn defined(invocations: u32) -> KernelDefinition {
-    let settings =
-        KernelSettings::new(CubeDim::new_1d(invocations).0, ExecutionMode::Checked, AddressType::U32);
-    KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
-}
-
-fn precompiled(source: String) -> PrecompiledSource {
-    PrecompiledSource { source, entrypoint_name: "main".to_owned(), lang: "wgsl" }
 }

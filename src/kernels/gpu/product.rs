@@ -79,20 +79,13 @@ impl std::fmt::Display for Tile {
     }
 }
 
-/// How products are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How products are made; by default burn's, and weights decoded before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Products {
     /// Tile of our own product; `None` for burn's product.
     pub tile: Option<Tile>,
     /// Rows of `x` below which stored weights are decoded in the product, and not before.
     pub fused_below: usize,
-}
-
-/// Burn's product, and weights decoded before.
-impl Default for Products {
-    fn default() -> Self {
-        Self { tile: None, fused_below: 0 }
-    }
 }
 
 /// Place of the chosen tile in [`Tile::ALL`], one more than that; and rows below which decoding is in the product.
@@ -112,10 +105,17 @@ pub fn chosen() -> Products {
     Products { tile, fused_below: CHOSEN[1].load(Ordering::Relaxed) }
 }
 
+impl Products {
+    /// Returns the tile by which rows of `k` numbers are multiplied; `None` for burn's product.
+    fn tile_of(self, k: usize) -> Option<Tile> {
+        self.tile.filter(|_| k.is_multiple_of(VECTOR) && k > 0)
+    }
+}
+
 /// Multiplies `x` `[n, k]` by the transpose of `weights` `[m, k]` in `f32`, as was chosen. Returns `[n, m]`.
 pub fn multiply_decoded(x: Tensor<2>, weights: Tensor<2>) -> Tensor<2> {
     let [_, k] = x.dims();
-    match chosen().tile.filter(|_| k.is_multiple_of(VECTOR) && k > 0) {
+    match chosen().tile_of(k) {
         Some(tile) => multiply_floats(x, weights, tile),
         None => x.matmul(weights.transpose()),
     }
@@ -123,10 +123,9 @@ pub fn multiply_decoded(x: Tensor<2>, weights: Tensor<2>) -> Tensor<2> {
 
 /// Multiplies `x` `[n, k]` by the transpose of `weights` `[m, k]`, as was chosen. Returns `[n, m]`.
 pub fn multiply(x: Tensor<2>, weights: &StoredRows) -> Tensor<2> {
-    let Products { tile, fused_below } = chosen();
-    let [n, k] = x.dims();
-    match tile.filter(|_| k.is_multiple_of(VECTOR) && k > 0) {
-        Some(tile) if n < fused_below => multiply_stored(x, weights, tile),
+    let (chosen, [n, k]) = (chosen(), x.dims());
+    match chosen.tile_of(k) {
+        Some(tile) if n < chosen.fused_below => multiply_stored(x, weights, tile),
         _ => multiply_decoded(x, weights.decode()),
     }
 }
@@ -214,7 +213,7 @@ fn launch(
     let y = empty_device_contiguous_dtype(client.clone(), x.device.clone(), Shape::from([n, m]), DType::F32);
     let tiles = |size: usize, of: u32| u32::try_from(size).unwrap_or(u32::MAX).div_ceil(of).max(1);
     client.launch(
-        Box::new(Kernel(element, tile)),
+        Box::new(Kernel::Product(element, tile)),
         CubeCount::Static(tiles(m, tile.columns), tiles(n, tile.rows), 1),
         KernelArguments::new()
             .with_buffer(weights.binding())
@@ -223,27 +222,4 @@ fn launch(
             .with_buffer(y.handle.clone().binding()),
     );
     y
-}
-
-/// Shader in the form that the CubeCL runtime takes.
-struct Kernel(Element, Tile);
-
-impl KernelMetadata for Kernel {
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info((self.0, self.1))
-    }
-
-    fn address_type(&self) -> ElemType {
-        UIntKind::U32.into()
-    }
-}
-
-impl CubeKernel for Kernel {
-    fn define(&self) -> KernelDefinition {
-        defined(self.1.invocations())
-    }
-
-    fn source(&self) -> Option<PrecompiledSource> {
-        Some(precompiled(self.1.source(self.0)))
-    }
 }

@@ -75,7 +75,7 @@ pub fn estimate(
     // Attention and the MLP follow each other, but a device may keep the memory of both.
     let in_chunk = chunk / sequences.tokens().max(1);
     let scores = scores_bytes(config, in_chunk, sequences.tokens(), accelerator.device());
-    let stored = (0..config.n_layers).map(|l| model.held_bytes(l)).max().unwrap_or(0);
+    let stored = largest_layer(model);
     // One layer and the next as they are stored, and the rows that are decoded at a time.
     let layer_bytes = 2 * stored + decoded_bytes(accelerator);
     // Operands of the widest product, where threads share them.
@@ -109,6 +109,11 @@ pub fn estimate(
         sequences: sequences.count(),
         tokens: n_tokens,
     }
+}
+
+/// Returns the most bytes that are held of a layer of `model` as it is stored.
+fn largest_layer(model: &Model) -> u64 {
+    (0..model.config.n_layers).map(|layer| model.held_bytes(layer)).max().unwrap_or(0)
 }
 
 /// Time that a layer takes on a device, for sequences of one length.

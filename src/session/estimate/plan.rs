@@ -6,7 +6,7 @@
 use serde::Serialize;
 use web_time::Instant;
 
-use super::{Estimate, LayerTiming, decoded_bytes};
+use super::{Estimate, LayerTiming, decoded_bytes, largest_layer};
 use crate::Result;
 use crate::device::Accelerator;
 use crate::forward::sequences::Sequences;
@@ -202,8 +202,7 @@ impl PlanBasis<'_> {
         let weights = 8 * self.model.config.held_parameters_per_layer() * longest as u64
             + decoded_bytes(self.accelerator);
         let waiting = if self.spills { 1 } else { task.spans().len() as u64 };
-        let layer = (0..self.model.config.n_layers).map(|layer| self.model.held_bytes(layer)).max();
-        let fitted = waiting * layer.unwrap_or(0);
+        let fitted = waiting * largest_layer(self.model);
         let operators = operators::work(&task).bytes;
         similarity.state_bytes + 3 * (states + shared_keys) + read + weights + fitted + operators
     }
