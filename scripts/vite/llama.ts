@@ -6,7 +6,7 @@ import type { Plugin } from 'vite'
 
 const VIRTUAL = 'virtual:llama-worker'
 const PACKAGE = dirname(createRequire(import.meta.url).resolve('@wllama/wllama/package.json'))
-const WORKER = fileURLToPath(new URL('../../www/result/try/llama.worker.ts', import.meta.url))
+const WORKER = fileURLToPath(new URL('../../www/try/llama.worker.ts', import.meta.url))
 
 /**
  * The package starts its worker from text, as a `blob:`, which the page's policy would have to allow for every

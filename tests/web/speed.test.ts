@@ -9,8 +9,8 @@ import type { Candidate, CompareReport, Speeds } from '../../www/engine/protocol
 import { titleOf } from '../../www/words/methods'
 import { compareReport } from '../../www/share/reports'
 import { State, type Run } from '../../www/app/state.svelte'
-import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/result/try/rounds'
-import { measureBoth, measureFront, MOST_BYTES, timeable, tooLarge } from '../../www/result/try/speed'
+import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/try/rounds'
+import { measureBoth, measureFront, MOST_BYTES, timeable, tooLarge } from '../../www/try/speed'
 import { MemoryDirectory } from './memory'
 import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'
@@ -166,7 +166,7 @@ describe('a comparison that was measured', () => {
 })
 
 const fake = vi.hoisted(() => ({ runs: [] as string[], stopAt: Infinity }))
-vi.mock('../../www/result/try/llama', () => ({
+vi.mock('../../www/try/llama', () => ({
   paceOf: async (files: File[]) => {
     fake.runs.push(files[0]!.name)
     return fake.runs.length >= fake.stopAt ? null : { prompt: 100 + fake.runs.length, generation: 10 + fake.runs.length, promptTokens: 251, evenHeads: true }

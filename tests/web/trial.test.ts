@@ -2,7 +2,7 @@ import { beforeEach, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/app/actions'
 import type { Calls } from '../../www/engine/messages'
 import { State, keyOf, type Run } from '../../www/app/state.svelte'
-import { dropTrialFiles, trialFiles } from '../../www/result/try/files'
+import { dropTrialFiles, trialFiles } from '../../www/try/files'
 import { MemoryDirectory } from './memory'
 import { goldenPlan, planOptions, stored } from './stored'
 

@@ -20,9 +20,9 @@ import { take } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { startAgain } from '../plan/edit'
-import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from '../similarity/texts'
+import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from '../text/texts'
 import { storeAs, storedForSize } from '../words/types'
-import { dropTrialFiles } from '../result/try/files'
+import { dropTrialFiles } from '../try/files'
 import { chooseType, isPacked, isQuantised, typeOf } from '../words/types'
 
 /** Layers this alike are suggested for merging. */

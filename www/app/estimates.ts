@@ -3,7 +3,7 @@ import type { CompareOptions } from '../engine/protocol/compare'
 import { toEngineError } from '../engine/errors'
 import type { State } from './state.svelte'
 import { storedAs, storedForSize } from '../words/types'
-import { calibrationOf, evaluationOf, limitSequences } from '../similarity/texts'
+import { calibrationOf, evaluationOf, limitSequences } from '../text/texts'
 
 /** Nothing is known of a model that has just been opened. */
 export const NO_ESTIMATES = { estimate: null, planEstimate: null, compareEstimate: null }

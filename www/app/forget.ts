@@ -1,6 +1,6 @@
 import { removeJob } from '../engine/jobs'
 import type { State } from './state.svelte'
-import { dropTrialFiles } from '../result/try/files'
+import { dropTrialFiles } from '../try/files'
 
 /** What rests on what: results of a stage and of all after it. */
 export type Results = 'maps' | 'plan' | 'saved'

@@ -23,15 +23,15 @@ import { chosenComparison, fitting, forSize, isFitted, type Choice } from '../wo
 import { optionsWith, UNTOUCHED, type Hand } from '../plan/hand'
 import { begun, type History } from '../plan/history'
 import type { Found } from '../open/remote/find'
-import type { TrialFiles, Which } from '../result/try/files'
-import type { BothSpeeds } from '../result/try/speed'
-import type { Trial } from '../result/try/trial'
+import type { TrialFiles, Which } from '../try/files'
+import type { BothSpeeds } from '../try/speed'
+import type { Trial } from '../try/trial'
 import type { KeptRun } from '../keep/record'
 import type { Turn } from './run/turn'
 import type { Result } from '../share/result'
 import { weighingOf } from '../words/types'
 import { ALL_DONE, comparisonState, stageStates, type Facts, type Freshness } from './stages'
-import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from '../similarity/texts'
+import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from '../text/texts'
 
 export type RunKind = NonNullable<Facts['running']>
 

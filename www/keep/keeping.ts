@@ -1,13 +1,13 @@
 import type { Actions } from '../app/actions'
+import { linkedResult } from '../app/address'
 import { forgetKept, hasStorage, keptLayers } from '../engine/parts'
 import type { Keeping as Mode } from '../engine/messages'
 import type { PlanOptions } from '../engine/protocol/plan'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { Opened } from '../engine/source'
 import { NO_ESTIMATES } from '../app/estimates'
-import { isLinked } from '../share/open'
 import type { State } from '../app/state.svelte'
-import { USUAL_DEMO, usualOf } from '../similarity/texts'
+import { USUAL_DEMO, usualOf } from '../text'
 import { storeAs } from '../words/types'
 import { captureKey, isSameModel, keptOrigin, readKept, removeKept, writeKept, type KeptRun } from './record'
 import { canReopen, reopen } from './reopen'
@@ -27,7 +27,7 @@ export class Keeping {
   async start(): Promise<void> {
     const { state } = this.actions
     // An address that carries a result of its own is what the visitor wants to see; any other fragment is a place on the page.
-    if (isLinked()) return
+    if (linkedResult()) return
     const run = await readKept()
     if (!run || state.model || state.run) return
     const layers = await keptLayers()

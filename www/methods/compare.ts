@@ -1,7 +1,7 @@
 import type { Actions } from '../app/actions'
 import { chosenComparison, type Choice } from '../words/methods'
 import { keyOf } from '../app/state.svelte'
-import { evaluationOf } from '../similarity/texts'
+import { evaluationOf } from '../text'
 import { storedAs } from '../words/types'
 
 /**

@@ -1,6 +1,6 @@
 import type { Actions } from '../app/actions'
 import { fromFileList } from '../engine/source'
-import { openAnything } from '../share/open'
+import { openAnything } from '../app/incoming'
 
 /** How Chromium hands files to an installed page; not in the DOM library. */
 interface LaunchQueue {

@@ -2,7 +2,7 @@
 import { Failure } from '../engine/errors'
 import type { MergePlan, PlanOptions } from '../engine/protocol/plan'
 import type { ImatrixFile } from '../engine/protocol/imatrix'
-import type { Recipe } from '../share/result'
+import type { Recipe } from '../share'
 
 const LARGEST_FILE = 16e6
 

@@ -3,7 +3,7 @@ import type { Actions } from '../app/actions'
 import { isCancelled, toEngineError } from '../engine/errors'
 import type { CalibrationPoint } from '../engine/protocol/quality'
 import { percent } from '../ui/format'
-import { evaluationOf } from '../similarity/texts'
+import { evaluationOf } from '../text'
 
 /** Smaller changes of KL are not told from chance. */
 const NOTHING = 0.02

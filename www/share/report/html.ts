@@ -1,5 +1,5 @@
 /** A result as one HTML file: it needs no network, no server and no engine, and this page reads it back. */
-import { isWhole, PROGRAM, resultJson, type Result } from '../result'
+import { isWhole, PROGRAM, type Result, resultJson } from '../result'
 import { colourOf } from '../../charts/colour'
 import { CITATIONS } from '../citation'
 import { jsonInHtml, REPORT_DATA } from './data'

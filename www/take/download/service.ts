@@ -10,7 +10,7 @@
  */
 import { makeZip, predictLength } from 'client-zip'
 import { findJob } from '../../engine/jobs'
-import { ISOLATING } from '../../offline/isolation'
+import { ISOLATING } from '../../offline'
 import type { FromService, ToService } from './messages'
 
 /** The parts of `ServiceWorkerGlobalScope` used here; the DOM library leaves them out. */

@@ -1,7 +1,7 @@
 import { LoggerWithoutDebug, Wllama } from '@wllama/wllama/esm/index.js'
 import wasm from '@wllama/wllama/esm/wasm/wllama.wasm?url'
-import { hasEvenHeads } from '../../charts/speed'
-import { Failure } from '../../engine/errors'
+import { hasEvenHeads } from '../charts/speed'
+import { Failure } from '../engine/errors'
 import { lengthsFor, type Pace } from './rounds'
 
 /** What one model made of a prompt. */

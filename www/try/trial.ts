@@ -1,8 +1,8 @@
-import type { Actions } from '../../app/actions'
-import { Failure } from '../../engine/errors'
-import type { Features } from '../../engine/features'
-import type { NumberType } from '../../engine/protocol/output'
-import type { Run } from '../../app/state.svelte'
+import type { Actions } from '../app/actions'
+import { Failure } from '../engine/errors'
+import type { Features } from '../engine/features'
+import type { NumberType } from '../engine/protocol/output'
+import type { Run } from '../app/state.svelte'
 import { trialFiles, typeOf, type Which } from './files'
 import type { Continuation } from './llama'
 

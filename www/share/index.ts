@@ -1,0 +1,3 @@
+/** What other features use of this one. */
+export { default as OpenResult } from './OpenResult.svelte'
+export { isWhole, type Recipe, recipeOf, withoutText } from './result'
