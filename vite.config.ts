@@ -31,7 +31,9 @@ function mockEngine(): Plugin {
 
 /** What `npm run sample` has fetched, as the server of `npm start` has it. */
 function sampleModel(): Plugin {
-  const serve: Connect.NextHandleFunction = (request, response, next) => { if (!answerSample(request, response)) next() }
+  const serve: Connect.NextHandleFunction = (request, response, next) => {
+    if (!answerSample(request, response)) next()
+  }
   return {
     name: 'sample-model',
     configureServer: server => void server.middlewares.use(serve),
@@ -45,7 +47,9 @@ function looserPolicyWhileDeveloping(): Plugin {
     name: 'looser-policy-while-developing',
     apply: 'serve',
     transformIndexHtml: html =>
-      html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace("connect-src 'self'", "connect-src 'self' ws:"),
+      html
+        .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+        .replace("connect-src 'self'", "connect-src 'self' ws:"),
   }
 }
 
@@ -55,8 +59,19 @@ export default defineConfig(({ mode, isPreview }) => {
     // Any folder of any host: nothing is addressed from its top.
     base: './',
     publicDir: false,
-    define: { __LAMINATE_VERSION__: JSON.stringify(version), ENGINE_BYTES: String(engineBytes), ARCHITECTURE_NAMES: JSON.stringify(architectures()) },
-    plugins: [svelte(), sampleModel(), llamaWorker(), offline(), ...mock, ...(isPreview ? [] : [looserPolicyWhileDeveloping()])],
+    define: {
+      __LAMINATE_VERSION__: JSON.stringify(version),
+      ENGINE_BYTES: String(engineBytes),
+      ARCHITECTURE_NAMES: JSON.stringify(architectures()),
+    },
+    plugins: [
+      svelte(),
+      sampleModel(),
+      llamaWorker(),
+      offline(),
+      ...mock,
+      ...(isPreview ? [] : [looserPolicyWhileDeveloping()]),
+    ],
     worker: { format: 'es', plugins: () => [llamaWorker(), ...mock] },
     optimizeDeps: { exclude: ['@wllama/wllama'] },
     build: { target: 'es2023', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 1000 },

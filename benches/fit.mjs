@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { loadEngine, sourceOf } from './engine/load.mjs'
 
-const [model, calibration, heldOut, remove = '8', sequences = '96'] = process.argv.slice(2).filter(argument => !argument.startsWith('--'))
+const [model, calibration, heldOut, remove = '8', sequences = '96'] = process.argv
+  .slice(2)
+  .filter(argument => !argument.startsWith('--'))
 if (!heldOut) {
   console.log('fit in wasm: give a .gguf file, a text to fit to and a text to judge on')
   process.exit(0)
@@ -23,6 +25,13 @@ console.log(`fit in wasm: similarities of ${sequences} x 256 tokens ${compared.s
 const method = run.methods().find(({ name }) => name === 'laminate')
 const { selection, operator, one_shot, longest_run } = method
 const judge = { ...textOf(heldOut), samples: 16, tokens: 256, draw: 'first' }
-const plan = await run.plan({ remove: Number(remove), selection, operator, one_shot, longest_run, alpha: 'similarity' }, async () => false, { dtype: 'f16' }, judge)
-console.log(`fit in wasm: ${remove} layers removed ${plan.seconds.toFixed(0)} s, KL ${plan.merged.kl.toFixed(3)} (dropped ${plan.dropped.kl.toFixed(3)}), ${megabytes()}; in all ${((compared.seconds + plan.seconds) / 60).toFixed(1)} minutes`)
+const plan = await run.plan(
+  { remove: Number(remove), selection, operator, one_shot, longest_run, alpha: 'similarity' },
+  async () => false,
+  { dtype: 'f16' },
+  judge,
+)
+console.log(
+  `fit in wasm: ${remove} layers removed ${plan.seconds.toFixed(0)} s, KL ${plan.merged.kl.toFixed(3)} (dropped ${plan.dropped.kl.toFixed(3)}), ${megabytes()}; in all ${((compared.seconds + plan.seconds) / 60).toFixed(1)} minutes`,
+)
 process.exit(0)

@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-const [model, calibration, heldOut, sizes, sequences = '24', heldOutSequences = '32', types = '', removals = ''] = process.argv.slice(2).filter(argument => !argument.startsWith('--'))
+const [model, calibration, heldOut, sizes, sequences = '24', heldOutSequences = '32', types = '', removals = ''] =
+  process.argv.slice(2).filter(argument => !argument.startsWith('--'))
 if (!sizes) {
   console.log('frontier: give a model, a text to fit to, a text to judge on, and sizes such as 60MB,80MB')
   process.exit(0)
@@ -25,15 +26,43 @@ const { KEEP } = process.env
 const folder = KEEP ?? mkdtempSync(join(tmpdir(), 'laminate-frontier-'))
 if (KEEP) mkdirSync(folder, { recursive: true })
 else process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-const text = ['--text', calibration, '--draw', 'spread', '--samples', sequences, '--tokens', '256', '--eval-text', heldOut, '--eval-samples', heldOutSequences, '--device', 'cpu', '--json']
+const text = [
+  '--text',
+  calibration,
+  '--draw',
+  'spread',
+  '--samples',
+  sequences,
+  '--tokens',
+  '256',
+  '--eval-text',
+  heldOut,
+  '--eval-samples',
+  heldOutSequences,
+  '--device',
+  'cpu',
+  '--json',
+]
 const work = ['--checkpoint', join(folder, 'work')]
 
 /** @param {string[]} args */
-const laminate = args => JSON.parse(execFileSync(process.env.LAMINATE ?? 'laminate', args, { stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 1 << 28 }).toString())
+const laminate = args =>
+  JSON.parse(
+    execFileSync(process.env.LAMINATE ?? 'laminate', args, {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      maxBuffer: 1 << 28,
+    }).toString(),
+  )
 
 /** Writes a model, anew where an earlier run has written it, because only that gives the report. @param {string[]} how */
 function compress(how) {
-  const file = join(folder, `${how.join('_').replace(/[^a-z0-9_.]/gi, '-').slice(0, 80)}.gguf`)
+  const file = join(
+    folder,
+    `${how
+      .join('_')
+      .replace(/[^a-z0-9_.]/gi, '-')
+      .slice(0, 80)}.gguf`,
+  )
   if (existsSync(file)) rmSync(file)
   return { file, report: laminate(['compress', model, ...how, ...text, ...work, '--out', file]) }
 }
@@ -45,7 +74,11 @@ async function speed(file) {
   const llama = await getLlama({ build: 'never', gpu: false, logLevel: LlamaLogLevel.error })
   const loaded = await llama.loadModel({ modelPath: file, gpuLayers: 0 })
   // More threads than cores wait for each other.
-  const context = await loaded.createContext({ contextSize: PROMPT + GENERATED + 8, batchSize: PROMPT, threads: llama.cpuMathCores })
+  const context = await loaded.createContext({
+    contextSize: PROMPT + GENERATED + 8,
+    batchSize: PROMPT,
+    threads: llama.cpuMathCores,
+  })
   const sequence = context.getSequence()
   const prompt = Array.from({ length: PROMPT }, (_, i) => 100 + ((i * 7919) % 1000))
   const best = { prefill: 0, generation: 0 }
@@ -55,7 +88,8 @@ async function speed(file) {
     await sequence.evaluateWithoutGeneratingNewTokens(prompt)
     const read = performance.now()
     let n = 0
-    for await (const _ of sequence.evaluate([100], { temperature: 0, yieldEogToken: true })) if (++n === GENERATED) break
+    for await (const _ of sequence.evaluate([100], { temperature: 0, yieldEogToken: true }))
+      if (++n === GENERATED) break
     const end = performance.now()
     best.prefill = Math.max(best.prefill, (1000 * PROMPT) / (read - start))
     best.generation = Math.max(best.generation, (1000 * n) / (end - read))
@@ -87,45 +121,114 @@ const said = (/** @type {string} */ what) => console.error(`${((Date.now() - sta
 /** Every other model, with the bytes of its tensors. @type {{ name: string, layers: number, bytes: number, kl: number, perplexity: number, by: number[] }[]} */
 const others = []
 if (types || removals) {
-  const measured = laminate(['compare', model, '--methods', 'laminate', '--remove', removals || '1', '--dtype', ['keep', ...types.split(',').filter(Boolean)].join(','), ...text])
+  const measured = laminate([
+    'compare',
+    model,
+    '--methods',
+    'laminate',
+    '--remove',
+    removals || '1',
+    '--dtype',
+    ['keep', ...types.split(',').filter(Boolean)].join(','),
+    ...text,
+  ])
   const layers = measured.model.layers
-  for (const each of measured.originals) others.push({ name: `original in ${each.dtype}`, layers, bytes: each.bytes, kl: each.quality.kl, perplexity: each.quality.perplexity, by: each.kl_by_sequence })
-  for (const each of measured.rows) if (each.quality) others.push({ name: `\`laminate\`${each.dtype ? ` in ${each.dtype}` : ''}`, layers: each.layers, bytes: each.bytes, kl: each.quality.kl, perplexity: each.quality.perplexity, by: each.kl_by_sequence })
+  for (const each of measured.originals)
+    others.push({
+      name: `original in ${each.dtype}`,
+      layers,
+      bytes: each.bytes,
+      kl: each.quality.kl,
+      perplexity: each.quality.perplexity,
+      by: each.kl_by_sequence,
+    })
+  for (const each of measured.rows)
+    if (each.quality)
+      others.push({
+        name: `\`laminate\`${each.dtype ? ` in ${each.dtype}` : ''}`,
+        layers: each.layers,
+        bytes: each.bytes,
+        kl: each.quality.kl,
+        perplexity: each.quality.perplexity,
+        by: each.kl_by_sequence,
+      })
   said('other models measured')
   console.log(`| model | layers | MB of tensors | KL | perplexity |\n|---|---:|---:|---:|---:|`)
-  for (const each of others) console.log(`| ${each.name} | ${each.layers} | ${(each.bytes / 1e6).toFixed(1)} | ${each.kl.toFixed(3)} | ${each.perplexity.toFixed(1)} |`)
+  for (const each of others)
+    console.log(
+      `| ${each.name} | ${each.layers} | ${(each.bytes / 1e6).toFixed(1)} | ${each.kl.toFixed(3)} | ${each.perplexity.toFixed(1)} |`,
+    )
   console.log()
 }
 
-console.log('| at most | model | layers | MB | KL, expected | KL | perplexity | next best: KL above | prompt, tokens/s | generation, tokens/s | cache of 1000 tokens |')
+console.log(
+  '| at most | model | layers | MB | KL, expected | KL | perplexity | next best: KL above | prompt, tokens/s | generation, tokens/s | cache of 1000 tokens |',
+)
 console.log('|---|---|---:|---:|---:|---:|---:|---|---:|---:|---:|')
 
 /** @param {string} size @param {string} name @param {string} file @param {any[]} figures */
 async function row(size, name, file, [layers, expected, kl, perplexity, next]) {
   const fast = await speed(file)
-  const cells = [size, name, layers, (statSync(file).size / 1e6).toFixed(1), expected?.toFixed(3) ?? '', kl.toFixed(3), perplexity.toFixed(1), next, fast?.prefill.toFixed(0) ?? '–', fast?.generation.toFixed(1) ?? '–', fast ? `${fast.cache.toFixed(1)} MB` : '–']
+  const cells = [
+    size,
+    name,
+    layers,
+    (statSync(file).size / 1e6).toFixed(1),
+    expected?.toFixed(3) ?? '',
+    kl.toFixed(3),
+    perplexity.toFixed(1),
+    next,
+    fast?.prefill.toFixed(0) ?? '–',
+    fast?.generation.toFixed(1) ?? '–',
+    fast ? `${fast.cache.toFixed(1)} MB` : '–',
+  ]
   console.log(`| ${cells.join(' | ')} |`)
   if (!KEEP) rmSync(file)
 }
 
 if (process.env.LLAMA) {
   const fast = await speed(model)
-  console.log(`| | the original | | ${(statSync(model).size / 1e6).toFixed(1)} | | 0 | | | ${fast?.prefill.toFixed(0)} | ${fast?.generation.toFixed(1)} | ${fast?.cache.toFixed(1)} MB |`)
+  console.log(
+    `| | the original | | ${(statSync(model).size / 1e6).toFixed(1)} | | 0 | | | ${fast?.prefill.toFixed(0)} | ${fast?.generation.toFixed(1)} | ${fast?.cache.toFixed(1)} MB |`,
+  )
 }
 for (const size of sizes.split(',')) {
   const { file, report } = compress(['--target-size', size])
   const [made, ...besides] = report.search.models
-  const small = [...besides.map((/** @type {any} */ each) => ({ name: `${each.layers} layers in ${each.dtype ?? 'their own types'}`, bytes: 0, kl: each.quality.kl, by: each.kl_by_sequence })), ...others]
+  const small = [
+    ...besides.map((/** @type {any} */ each) => ({
+      name: `${each.layers} layers in ${each.dtype ?? 'their own types'}`,
+      bytes: 0,
+      kl: each.quality.kl,
+      by: each.kl_by_sequence,
+    })),
+    ...others,
+  ]
     .filter(each => each.bytes + report.search.bytes_beside_tensors <= report.search.size)
     .sort((a, b) => a.kl - b.kl)
   const [next] = small
   const behind = next ? `${next.name}: ${paired(made.kl_by_sequence, next.by)}` : ''
-  await row(size, made.dtype ?? 'own types', file, [made.layers, made.expected_kl, made.quality.kl, made.quality.perplexity, behind])
-  for (const each of besides) console.log(`| | beside it: ${each.dtype ?? 'own types'} | ${each.layers} | ${(each.bytes / 1e6).toFixed(1)} | ${each.expected_kl?.toFixed(3) ?? ''} | ${each.quality.kl.toFixed(3)} | ${each.quality.perplexity.toFixed(1)} | | | | |`)
+  await row(size, made.dtype ?? 'own types', file, [
+    made.layers,
+    made.expected_kl,
+    made.quality.kl,
+    made.quality.perplexity,
+    behind,
+  ])
+  for (const each of besides)
+    console.log(
+      `| | beside it: ${each.dtype ?? 'own types'} | ${each.layers} | ${(each.bytes / 1e6).toFixed(1)} | ${each.expected_kl?.toFixed(3) ?? ''} | ${each.quality.kl.toFixed(3)} | ${each.quality.perplexity.toFixed(1)} | | | | |`,
+    )
   said(`best of ${size}`)
 }
 for (const type of types.split(',').filter(Boolean)) {
   const { file, report } = compress(['--remove', '0', '--dtype', type])
-  await row('', `all layers in ${type}`, file, [report.groups.length, null, report.merged.kl, report.merged.perplexity, ''])
+  await row('', `all layers in ${type}`, file, [
+    report.groups.length,
+    null,
+    report.merged.kl,
+    report.merged.perplexity,
+    '',
+  ])
 }
 process.exit(0)

@@ -34,16 +34,30 @@ const { address, close } = await serve(dist, 0)
 const folder = mkdtempSync(join(tmpdir(), 'laminate-lighthouse-'))
 let least = 100
 try {
-  for (const [name, preset] of [['a telephone', []], ['a computer', ['--preset=desktop']]]) {
+  for (const [name, preset] of [
+    ['a telephone', []],
+    ['a computer', ['--preset=desktop']],
+  ]) {
     const report = join(folder, 'report.json')
-    const flags = [`--chrome-flags=${browserFlags().join(' ')}`, `--only-categories=${CATEGORIES.join(',')}`, '--output=json', `--output-path=${report}`, '--quiet']
+    const flags = [
+      `--chrome-flags=${browserFlags().join(' ')}`,
+      `--only-categories=${CATEGORIES.join(',')}`,
+      '--output=json',
+      `--output-path=${report}`,
+      '--quiet',
+    ]
     await run(process.execPath, [program, address, ...flags, ...preset], { env: { CHROME_PATH: browser }, quiet: true })
     const { categories, audits } = JSON.parse(readFileSync(report, 'utf8'))
     const scores = CATEGORIES.map(id => Math.round(100 * categories[id].score))
     least = Math.min(least, ...scores)
-    const times = ['first-contentful-paint', 'largest-contentful-paint', 'total-blocking-time'].map(id => `${audits[id].title} ${audits[id].displayValue}`)
+    const times = ['first-contentful-paint', 'largest-contentful-paint', 'total-blocking-time'].map(
+      id => `${audits[id].title} ${audits[id].displayValue}`,
+    )
     console.log(`On ${name}: ${CATEGORIES.map((id, i) => `${id} ${scores[i]}`).join(', ')}. ${times.join(', ')}.`)
-    const lost = Object.values(audits).filter(({ score, scoreDisplayMode }) => score !== null && score < 0.9 && ['binary', 'numeric'].includes(scoreDisplayMode))
+    const lost = Object.values(audits).filter(
+      ({ score, scoreDisplayMode }) =>
+        score !== null && score < 0.9 && ['binary', 'numeric'].includes(scoreDisplayMode),
+    )
     for (const { id, title, displayValue } of lost) console.log(`  ${id}: ${title} ${displayValue ?? ''}`)
   }
 } finally {

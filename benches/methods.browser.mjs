@@ -11,7 +11,10 @@ const NAME = 'methods in the browser'
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    remove: { type: 'string', default: '2,4' }, tokens: { type: 'string', default: '32' }, methods: { type: 'string' }, picture: { type: 'string' },
+    remove: { type: 'string', default: '2,4' },
+    tokens: { type: 'string', default: '32' },
+    methods: { type: 'string' },
+    picture: { type: 'string' },
   },
 })
 const [path] = positionals
@@ -30,13 +33,19 @@ try {
   const panel = page.locator('#compare')
   if (values.methods) {
     await panel.getByRole('button', { name: 'None', exact: true }).click()
-    for (const title of values.methods.split(';')) await panel.getByRole('checkbox', { name: title.trim(), exact: true }).check()
+    for (const title of values.methods.split(';'))
+      await panel.getByRole('checkbox', { name: title.trim(), exact: true }).check()
   } else await panel.getByRole('button', { name: 'All', exact: true }).click()
   await panel.getByLabel('Pieces of text').fill('8')
   await panel.getByLabel('Length of a piece').fill(values.tokens)
   await panel.getByLabel('Numbers of layers').fill(values.remove)
-  await timed('methods', () => panel.getByRole('button', { name: /^Compare the methods/ }).click(), () => panel.getByRole('button', { name: 'Compare the methods again' }))
-  for (const row of await page.getByTestId('comparison').locator('tr').all()) said((await row.locator('th, td').allInnerTexts()).join(' | '))
+  await timed(
+    'methods',
+    () => panel.getByRole('button', { name: /^Compare the methods/ }).click(),
+    () => panel.getByRole('button', { name: 'Compare the methods again' }),
+  )
+  for (const row of await page.getByTestId('comparison').locator('tr').all())
+    said((await row.locator('th, td').allInnerTexts()).join(' | '))
   said(await page.getByTestId('footing').innerText())
 } finally {
   await close()

@@ -20,10 +20,16 @@ await run.open(await Promise.all((await readdir(folder)).map(name => sourceOf(jo
 const options = { samples: 8, tokens: 256, points: 'tokens:3' }
 const { seconds, perplexity, text } = await run.similarity(options, async () => false)
 const tokens = text.sequences * text.tokens_per_sequence
-console.log(`prefill in wasm: ${(tokens / seconds).toFixed(0)} tokens/s (${seconds.toFixed(2)} s, perplexity ${perplexity.toFixed(2)})`)
+console.log(
+  `prefill in wasm: ${(tokens / seconds).toFixed(0)} tokens/s (${seconds.toFixed(2)} s, perplexity ${perplexity.toFixed(2)})`,
+)
 if (process.env.PYTHON) {
   const script = join(import.meta.dirname, '../tests/bench/prefill.py')
-  const theirs = Number(execFileSync(process.env.PYTHON, [script, folder, '1'], { stdio: ['ignore', 'pipe', 'ignore'] }))
-  console.log(`prefill: ${theirs.toFixed(0)} tokens/s by PyTorch on one thread; ours is ${(tokens / seconds / theirs).toFixed(2)} of that`)
+  const theirs = Number(
+    execFileSync(process.env.PYTHON, [script, folder, '1'], { stdio: ['ignore', 'pipe', 'ignore'] }),
+  )
+  console.log(
+    `prefill: ${theirs.toFixed(0)} tokens/s by PyTorch on one thread; ours is ${(tokens / seconds / theirs).toFixed(2)} of that`,
+  )
 }
 process.exit(0)

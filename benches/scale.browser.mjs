@@ -20,11 +20,19 @@ try {
   await compareLayers(8, 16)
   await page.getByRole('radio', { name: 'MKA, as published' }).check()
   await page.getByTestId('remove').fill('1')
-  await timed('one merge, measured', () => page.getByRole('button', { name: /^Compress/ }).click(), () => page.getByTestId('verdict'))
+  await timed(
+    'one merge, measured',
+    () => page.getByRole('button', { name: /^Compress/ }).click(),
+    () => page.getByTestId('verdict'),
+  )
   await page.getByLabel('Format').selectOption('gguf')
   await page.getByLabel('Largest file').selectOption('10000000000')
   const downloading = page.waitForEvent('download')
-  await timed('write and check', () => page.getByRole('button', { name: 'Download the file' }).click(), () => page.getByTestId('saved'))
+  await timed(
+    'write and check',
+    () => page.getByRole('button', { name: 'Download the file' }).click(),
+    () => page.getByTestId('saved'),
+  )
   const start = performance.now()
   const download = await downloading
   const { size } = statSync(await download.path())

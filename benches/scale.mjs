@@ -19,8 +19,12 @@ const source = await sourceOf(path)
 const target = join(tmpdir(), `laminate-scale-${process.pid}.gguf`)
 let out
 const folder = {
-  create: async () => { out = await open(target, 'w+') },
-  write: async bytes => { await out.write(bytes) },
+  create: async () => {
+    out = await open(target, 'w+')
+  },
+  write: async bytes => {
+    await out.write(bytes)
+  },
   close: async () => {},
   size: async () => (await out.stat()).size,
   read: (_, offset, length) => readAt(out, offset, length),
@@ -31,7 +35,9 @@ const folder = {
 const timed = async (name, work) => {
   const start = performance.now()
   const result = await work()
-  console.log(`scale in wasm: ${name} ${((performance.now() - start) / 1e3).toFixed(1)} s, memory ${(memory.buffer.byteLength / 1e6).toFixed(0)} MB`)
+  console.log(
+    `scale in wasm: ${name} ${((performance.now() - start) / 1e3).toFixed(1)} s, memory ${(memory.buffer.byteLength / 1e6).toFixed(0)} MB`,
+  )
   return result
 }
 

@@ -24,18 +24,29 @@ const PARTS = [
 ]
 const partOf = name => PARTS.find(([, crates]) => crates.test(crateOf(name)))?.[0] ?? 'the rest'
 
-const brotli = content => brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24 } }).length
-const line = (name, bytes, compressed, functions) => console.log(`  ${name.padEnd(44)} ${inMb(bytes).padStart(10)} ${inMb(compressed).padStart(10)} ${functions.toLocaleString('en-GB').padStart(9)}`)
+const brotli = content =>
+  brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24 } })
+    .length
+const line = (name, bytes, compressed, functions) =>
+  console.log(
+    `  ${name.padEnd(44)} ${inMb(bytes).padStart(10)} ${inMb(compressed).padStart(10)} ${functions.toLocaleString('en-GB').padStart(9)}`,
+  )
 
 await buildPage(false)
 const lengths = await compressFolder(dist)
 console.log('A first visit, in Brotli:')
-for (const [path, length] of [...lengths].filter(([path]) => isFirst(path)).sort((a, b) => b[1] - a[1])) console.log(`  ${path.padEnd(44)} ${inMb(length).padStart(10)}`)
+for (const [path, length] of [...lengths].filter(([path]) => isFirst(path)).sort((a, b) => b[1] - a[1]))
+  console.log(`  ${path.padEnd(44)} ${inMb(length).padStart(10)}`)
 const { visit, page } = firstVisit(lengths, readFileSync(join(dist, 'index.html'), 'utf8'))
-console.log(`  the page ${inMb(page)} of ${inMb(BUDGET.page)}; with the engine and all that is fetched later ${inMb(visit)} of ${inMb(BUDGET.visit)}`)
+console.log(
+  `  the page ${inMb(page)} of ${inMb(BUDGET.page)}; with the engine and all that is fetched later ${inMb(visit)} of ${inMb(BUDGET.visit)}`,
+)
 
 const parts = partsOf(readFileSync(namedModule))
 console.log('\nThe engine                                      as it is  in Brotli functions')
 for (const { name, bytes, functions, content } of grouped(parts, partOf)) line(name, bytes, brotli(content), functions)
 console.log('\nIts twenty largest crates')
-for (const { name, bytes, functions, content } of grouped(parts, crateOf).filter(({ name }) => name !== 'data').slice(0, 20)) line(name, bytes, brotli(content), functions)
+for (const { name, bytes, functions, content } of grouped(parts, crateOf)
+  .filter(({ name }) => name !== 'data')
+  .slice(0, 20))
+  line(name, bytes, brotli(content), functions)

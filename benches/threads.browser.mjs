@@ -24,7 +24,13 @@ for (let round = 0; round < ROUNDS; round++) {
       await page.getByLabel('Sequences').fill(sequences)
       await page.getByLabel('Tokens in each').fill(tokens)
       await page.getByLabel('Sequences').focus()
-      seconds[which].push(await timed('similarity', () => page.getByRole('button', { name: /^Compare the layers/ }).click(), () => page.getByRole('button', { name: 'Compare the layers again' })))
+      seconds[which].push(
+        await timed(
+          'similarity',
+          () => page.getByRole('button', { name: /^Compare the layers/ }).click(),
+          () => page.getByRole('button', { name: 'Compare the layers again' }),
+        ),
+      )
     } finally {
       await opened.close()
     }

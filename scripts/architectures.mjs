@@ -10,9 +10,13 @@ const TABLES = join(root, 'src/model/architectures')
 export function architectures() {
   const read = (/** @type {string} */ file) => readFileSync(join(TABLES, file), 'utf8')
   const [, list = ''] = /static ALL: \[[^=]*= \[(.*?)\];/s.exec(read('mod.rs')) ?? []
-  const tables = readdirSync(TABLES).filter(file => file.endsWith('.rs')).map(read).join('\n')
+  const tables = readdirSync(TABLES)
+    .filter(file => file.endsWith('.rs'))
+    .map(read)
+    .join('\n')
   const names = [...list.matchAll(/&\w+::(\w+)/g)].map(([, table]) => {
-    const [, name] = new RegExp(`\\bconst ${table}: Architecture = Architecture \\{\\s*name: "([^"]+)"`).exec(tables) ?? []
+    const [, name] =
+      new RegExp(`\\bconst ${table}: Architecture = Architecture \\{\\s*name: "([^"]+)"`).exec(tables) ?? []
     if (!name) throw new Error(`${TABLES}: the table ${table} does not begin with its name`)
     return name
   })

@@ -36,41 +36,48 @@ function nativeBenches() {
     .filter((/** @type {any} */ target) => target.kind.includes('bench'))
     .map((/** @type {any} */ { name }) => ({
       name: `${name}, native`,
-      run: async () => void (await run('cargo', ['bench', '--bench', name, '--', ...options], { env: cargoEnv(nativeTarget, env) })),
+      run: async () =>
+        void (await run('cargo', ['bench', '--bench', name, '--', ...options], { env: cargoEnv(nativeTarget, env) })),
     }))
 }
 
 /** @returns {Bench[]} */
 function wasmBenches() {
   const names = existsSync(benches) ? readdirSync(benches).sort() : []
-  const onEngine = names.filter(name => name.endsWith('.mjs') && !name.endsWith('.native.mjs')).map(name => ({
-    name: name.endsWith('.page.mjs') ? `${name}, in the browser` : `${name}, WebAssembly`,
-    engine: !name.endsWith('.page.mjs'),
-    run: async () => void (await run(process.execPath, [...nodeFlags, join(benches, name), ...options], { env })),
-  }))
-  const withCrate = names.filter(name => existsSync(join(benches, name, 'run.mjs'))).map(name => ({
-    name: `${name}, WebAssembly`,
-    run: async () => {
-      const own = { ...wasmEnv(), ...env, CARGO_TARGET_DIR: join(wasmTarget, `bench-${name}`) }
-      await run('cargo', ['build', '--release', '--target', WASM], { env: own, cwd: join(benches, name) })
-      await run(process.execPath, [join(benches, name, 'run.mjs'), ...options], { env: own })
-    },
-  }))
+  const onEngine = names
+    .filter(name => name.endsWith('.mjs') && !name.endsWith('.native.mjs'))
+    .map(name => ({
+      name: name.endsWith('.page.mjs') ? `${name}, in the browser` : `${name}, WebAssembly`,
+      engine: !name.endsWith('.page.mjs'),
+      run: async () => void (await run(process.execPath, [...nodeFlags, join(benches, name), ...options], { env })),
+    }))
+  const withCrate = names
+    .filter(name => existsSync(join(benches, name, 'run.mjs')))
+    .map(name => ({
+      name: `${name}, WebAssembly`,
+      run: async () => {
+        const own = { ...wasmEnv(), ...env, CARGO_TARGET_DIR: join(wasmTarget, `bench-${name}`) }
+        await run('cargo', ['build', '--release', '--target', WASM], { env: own, cwd: join(benches, name) })
+        await run(process.execPath, [join(benches, name, 'run.mjs'), ...options], { env: own })
+      },
+    }))
   return [...onEngine, ...withCrate]
 }
 
 /** @returns {Bench[]} */
 function programBenches() {
   const names = existsSync(benches) ? readdirSync(benches).sort() : []
-  return names.filter(name => name.endsWith('.native.mjs')).map(name => ({
-    name: `${name}, the program`,
-    run: async () => {
-      await run('cargo', ['build', '--release', '--bin', 'laminate'], { env: cargoEnv(nativeTarget) })
-      const llama = await prepareLlama()
-      const own = { ...env, LAMINATE: join(nativeTarget, 'release', 'laminate'), ...(llama ? { LLAMA: llama } : {}) }
-      await run(process.execPath, [join(benches, name), ...options], { env: own })
-    },
-  }))
+  return names
+    .filter(name => name.endsWith('.native.mjs'))
+    .map(name => ({
+      name: `${name}, the program`,
+      run: async () => {
+        await run('cargo', ['build', '--release', '--bin', 'laminate'], { env: cargoEnv(nativeTarget) })
+        const llama = await prepareLlama()
+        const own = { ...env, LAMINATE: join(nativeTarget, 'release', 'laminate'), ...(llama ? { LLAMA: llama } : {}) }
+        await run(process.execPath, [join(benches, name), ...options], { env: own })
+      },
+    }))
 }
 
 await script(async () => {

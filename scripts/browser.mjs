@@ -11,7 +11,11 @@ const browserPlaces = [
   '/Applications/Chromium.app/Contents/MacOS/Chromium',
   'C:\\Program Files\\Google\\Chrome\\Application\\chrome.exe',
 ]
-const driverPlaces = ['/usr/lib/chromium-browser/chromedriver', '/usr/lib/chromium/chromedriver', '/opt/homebrew/bin/chromedriver']
+const driverPlaces = [
+  '/usr/lib/chromium-browser/chromedriver',
+  '/usr/lib/chromium/chromedriver',
+  '/opt/homebrew/bin/chromedriver',
+]
 
 /** The first program of these names on PATH, else the first of these files. @param {string[]} names @param {string[]} places */
 function find(names, places) {
@@ -27,7 +31,8 @@ export const findBrowser = () => process.env.CHROMIUM || process.env.CHROME || f
 export const findDriver = () => process.env.CHROMEDRIVER || find(['chromedriver'], driverPlaces)
 
 /** `FIREFOX`, or one in the usual places, or null. A few tests run in it. */
-export const findFirefox = () => process.env.FIREFOX || find(['firefox-esr', 'firefox'], ['/Applications/Firefox.app/Contents/MacOS/firefox'])
+export const findFirefox = () =>
+  process.env.FIREFOX || find(['firefox-esr', 'firefox'], ['/Applications/Firefox.app/Contents/MacOS/firefox'])
 
 /** How apt-get may be run without asking anybody, or null. @returns {string[] | null} */
 function aptGet() {

@@ -22,13 +22,18 @@ export class CommandFailed extends Error {
 
 /** The command as one would type it. @param {string} program @param {string[]} args */
 export function asTyped(program, args) {
-  return [program, ...args].map(word => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')
+  return [program, ...args]
+    .map(word => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(' ')
 }
 
 /** The last lines of a program's output, as a terminal would have left them. @param {string} output */
 export function lastLines(output, count = KEPT_LINES) {
   const lines = output.split('\n').map(line => line.slice(line.lastIndexOf('\r', line.length - 2) + 1).trimEnd())
-  return lines.filter(line => line !== '').slice(-count).join('\n')
+  return lines
+    .filter(line => line !== '')
+    .slice(-count)
+    .join('\n')
 }
 
 /**
@@ -38,11 +43,18 @@ export function lastLines(output, count = KEPT_LINES) {
  */
 export function attempt(program, args, { env = {}, quiet = false, cwd = root } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd, env: { ...process.env, ...colours, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(program, args, {
+      cwd,
+      env: { ...process.env, ...colours, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     const stopChild = () => child.kill()
     process.once('exit', stopChild)
     let output = ''
-    for (const [from, to] of /** @type {const} */ ([[child.stdout, process.stdout], [child.stderr, process.stderr]])) {
+    for (const [from, to] of /** @type {const} */ ([
+      [child.stdout, process.stdout],
+      [child.stderr, process.stderr],
+    ])) {
       from.setEncoding('utf8')
       from.on('data', text => {
         output += text
@@ -70,6 +82,10 @@ export async function run(program, args, options) {
 
 /** What a program prints, or null where it is missing or fails: for questions. @param {string} program @param {string[]} args */
 export function ask(program, args) {
-  const { status, stdout } = spawnSync(program, args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  const { status, stdout } = spawnSync(program, args, {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
   return status === 0 ? stdout.trim() : null
 }

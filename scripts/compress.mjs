@@ -18,7 +18,14 @@ const KINDS = new Set(['.css', '.html', '.js', '.json', '.planes', '.svg', '.txt
 const KEPT_FROM_BYTES = 500_000
 
 /** What few ask for is worth a few seconds, what every visit takes is worth half a minute. @param {boolean} first */
-const brotli = first => (/** @type {Buffer} */ content) => promisify(brotliCompress)(content, { params: { [constants.BROTLI_PARAM_QUALITY]: first ? 11 : 9, [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: content.length } })
+const brotli = first => (/** @type {Buffer} */ content) =>
+  promisify(brotliCompress)(content, {
+    params: {
+      [constants.BROTLI_PARAM_QUALITY]: first ? 11 : 9,
+      [constants.BROTLI_PARAM_LGWIN]: 24,
+      [constants.BROTLI_PARAM_SIZE_HINT]: content.length,
+    },
+  })
 const gzipped = (/** @type {Buffer} */ content) => promisify(gzip)(content, { level: 9 })
 
 /** What `compress` makes of it; kept in the cache by content. @param {Buffer} content @param {string} way @param {(content: Buffer) => Promise<Buffer>} compress */
@@ -40,17 +47,24 @@ async function compressed(content, way, compress) {
 export async function compressFolder(folder) {
   /** @type {Map<string, number>} */
   const lengths = new Map()
-  await Promise.all(filesUnder([folder]).filter(file => !/\.(br|gz)$/.test(file)).map(async file => {
-    const content = readFileSync(file)
-    const path = relative(folder, file).split(sep).join('/')
-    lengths.set(path, content.length)
-    if (!KINDS.has(extname(file))) return
-    for (const [way, compress] of /** @type {const} */ ([['br', brotli(isFirst(path))], ['gz', gzipped]])) {
-      const made = await compressed(content, way, compress)
-      if (made.length >= content.length) continue
-      writeFileSync(`${file}.${way}`, made)
-      if (way === 'br') lengths.set(path, made.length)
-    }
-  }))
+  await Promise.all(
+    filesUnder([folder])
+      .filter(file => !/\.(br|gz)$/.test(file))
+      .map(async file => {
+        const content = readFileSync(file)
+        const path = relative(folder, file).split(sep).join('/')
+        lengths.set(path, content.length)
+        if (!KINDS.has(extname(file))) return
+        for (const [way, compress] of /** @type {const} */ ([
+          ['br', brotli(isFirst(path))],
+          ['gz', gzipped],
+        ])) {
+          const made = await compressed(content, way, compress)
+          if (made.length >= content.length) continue
+          writeFileSync(`${file}.${way}`, made)
+          if (way === 'br') lengths.set(path, made.length)
+        }
+      }),
+  )
   return lengths
 }

@@ -7,7 +7,8 @@
 export const counts = (passed = 0, failed = 0, skipped = 0) => ({ passed, failed, skipped })
 
 /** @param {Counts[]} all */
-export const sum = all => all.reduce((a, b) => counts(a.passed + b.passed, a.failed + b.failed, a.skipped + b.skipped), counts())
+export const sum = all =>
+  all.reduce((a, b) => counts(a.passed + b.passed, a.failed + b.failed, a.skipped + b.skipped), counts())
 
 const number = (/** @type {string | undefined} */ text) => Number(text ?? 0)
 
@@ -29,8 +30,17 @@ export function nextestCounts(output) {
 
 /** Vitest's JSON report. A file that could not even be loaded counts as a failure. @param {string} report */
 export function vitestCounts(report) {
-  const { numPassedTests = 0, numFailedTests = 0, numPendingTests = 0, numTodoTests = 0, testResults = [] } = JSON.parse(report)
-  const broken = testResults.filter((/** @type {any} */ file) => file.status === 'failed' && !file.assertionResults.some((/** @type {any} */ test) => test.status === 'failed'))
+  const {
+    numPassedTests = 0,
+    numFailedTests = 0,
+    numPendingTests = 0,
+    numTodoTests = 0,
+    testResults = [],
+  } = JSON.parse(report)
+  const broken = testResults.filter(
+    (/** @type {any} */ file) =>
+      file.status === 'failed' && !file.assertionResults.some((/** @type {any} */ test) => test.status === 'failed'),
+  )
   return counts(numPassedTests, numFailedTests + broken.length, numPendingTests + numTodoTests)
 }
 

@@ -23,9 +23,20 @@ const KERNEL_BYTES = 4096
 
 /** What makes the engine what it is. */
 function enginePrint() {
-  const sources = ['src', 'Cargo.toml', 'Cargo.lock', 'scripts/engine.mjs', 'scripts/wasmparts.mjs', 'www/engine/fused.rs'].map(path => join(root, path))
+  const sources = [
+    'src',
+    'Cargo.toml',
+    'Cargo.lock',
+    'scripts/engine.mjs',
+    'scripts/wasmparts.mjs',
+    'www/engine/fused.rs',
+  ].map(path => join(root, path))
   const profile = Object.entries(process.env).filter(([name]) => name.startsWith('CARGO_PROFILE_WASM_'))
-  return fingerprint(root, filesUnder(sources), [ask('rustc', ['-vV']) ?? '', wasmEnv().RUSTFLAGS ?? '', ...profile.sort().map(String)])
+  return fingerprint(root, filesUnder(sources), [
+    ask('rustc', ['-vV']) ?? '',
+    wasmEnv().RUSTFLAGS ?? '',
+    ...profile.sort().map(String),
+  ])
 }
 
 /** Builds `www/engine/pkg`, if anything that goes into it has changed. */
@@ -33,12 +44,24 @@ export async function buildEngine() {
   const print = enginePrint()
   if (isCurrent(enginePackage, print) && existsSync(namedModule)) return 'nothing changed'
   // The crate itself is an ordinary library: a crate type for the browser in `Cargo.toml` would cost every native build a link.
-  await run('cargo', ['rustc', '--profile', 'wasm', '--target', WASM, '--lib', '--crate-type', 'cdylib'], { env: wasmEnv() })
+  await run('cargo', ['rustc', '--profile', 'wasm', '--target', WASM, '--lib', '--crate-type', 'cdylib'], {
+    env: wasmEnv(),
+  })
   rmSync(enginePackage, { recursive: true, force: true })
   mkdirSync(enginePackage, { recursive: true })
   // Under a name of its own: the command line, compiled for tests, has the same as the library.
   copyFileSync(join(wasmTarget, WASM, 'wasm', 'laminate.wasm'), namedModule)
-  await run(bindgen('wasm-bindgen') ?? 'wasm-bindgen', [namedModule, '--target', 'web', '--out-dir', enginePackage, '--out-name', 'laminate', '--remove-name-section', '--remove-producers-section'])
+  await run(bindgen('wasm-bindgen') ?? 'wasm-bindgen', [
+    namedModule,
+    '--target',
+    'web',
+    '--out-dir',
+    enginePackage,
+    '--out-name',
+    'laminate',
+    '--remove-name-section',
+    '--remove-producers-section',
+  ])
   await buildKernel()
   markCurrent(enginePackage, print)
   return `${(statSync(join(enginePackage, 'laminate_bg.wasm')).size / 1e6).toFixed(1)} MB`
@@ -53,17 +76,47 @@ async function buildKernel() {
   const fused = await compileKernel('fused', '+simd128,+relaxed-simd')
   const plain = await compileKernel('plain', '+simd128')
   const modules = { fused, sharedFused: inSharedMemory(fused), shared: inSharedMemory(plain) }
-  const lines = Object.entries(modules).map(([name, bytes]) => `export const ${name} = bytes('${Buffer.from(bytes).toString('base64')}')\n`)
-  writeFileSync(join(enginePackage, 'fused.js'), `const bytes = base64 => Uint8Array.from(atob(base64), c => c.charCodeAt(0))\n${lines.join('')}`)
+  const lines = Object.entries(modules).map(
+    ([name, bytes]) => `export const ${name} = bytes('${Buffer.from(bytes).toString('base64')}')\n`,
+  )
+  writeFileSync(
+    join(enginePackage, 'fused.js'),
+    `const bytes = base64 => Uint8Array.from(atob(base64), c => c.charCodeAt(0))\n${lines.join('')}`,
+  )
 }
 
 /** @param {string} name @param {string} features @returns {Promise<Uint8Array>} */
 async function compileKernel(name, features) {
   const module = join(wasmTarget, `${name}.wasm`)
-  const codegen = ['opt-level=3', 'panic=abort', 'strip=symbols', `target-feature=${features}`, 'link-arg=--import-memory', 'link-arg=--export=__stack_pointer']
-  await run('rustc', ['--edition', '2024', '-D', 'warnings', '--crate-name', 'kernel', '--crate-type', 'cdylib', '--target', WASM, ...codegen.flatMap(option => ['-C', option]), kernelSource, '-o', module])
+  const codegen = [
+    'opt-level=3',
+    'panic=abort',
+    'strip=symbols',
+    `target-feature=${features}`,
+    'link-arg=--import-memory',
+    'link-arg=--export=__stack_pointer',
+  ]
+  await run('rustc', [
+    '--edition',
+    '2024',
+    '-D',
+    'warnings',
+    '--crate-name',
+    'kernel',
+    '--crate-type',
+    'cdylib',
+    '--target',
+    WASM,
+    ...codegen.flatMap(option => ['-C', option]),
+    kernelSource,
+    '-o',
+    module,
+  ])
   const bytes = readFileSync(module)
   // With code for panics or memory of its own it would write where the engine's data lie.
-  if (bytes.length > KERNEL_BYTES) throw new Error(`${kernelSource} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`)
+  if (bytes.length > KERNEL_BYTES)
+    throw new Error(
+      `${kernelSource} makes a module of ${bytes.length} bytes: there must be nothing in it that can panic or allocate`,
+    )
   return bytes
 }

@@ -11,7 +11,10 @@ export function filesUnder(paths, except = []) {
     .flatMap(path => {
       if (!statSync(path).isDirectory()) return [path]
       const inside = readdirSync(path).filter(name => !name.startsWith('.'))
-      return filesUnder(inside.map(name => join(path, name)), except)
+      return filesUnder(
+        inside.map(name => join(path, name)),
+        except,
+      )
     })
     .sort()
 }

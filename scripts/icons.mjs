@@ -15,12 +15,15 @@ const SAMPLES = 2
 
 /** The drawing's rectangles, which is all that it may hold. @param {string} svg @returns {Layer[]} */
 export function layersOf(svg) {
-  const rects = [...svg.matchAll(/<rect ([^>]*)\/>/g)].map(([, text = '']) => new Map([...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name, value])))
+  const rects = [...svg.matchAll(/<rect ([^>]*)\/>/g)].map(
+    ([, text = '']) => new Map([...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name, value])),
+  )
   return rects.map(rect => {
     const [x, y, width, height, radius] = ['x', 'y', 'width', 'height', 'rx'].map(name => Number(rect.get(name) ?? NaN))
     const colour = (/^#(..)(..)(..)$/.exec(rect.get('fill') ?? '') ?? []).slice(1).map(part => parseInt(part, 16))
     const layer = { x, y, width, height, radius, colour }
-    if (colour.length !== 3 || Object.values(layer).some(Number.isNaN)) throw new Error('www/icon.svg holds a rectangle without place, size, radius or colour (#rrggbb).')
+    if (colour.length !== 3 || Object.values(layer).some(Number.isNaN))
+      throw new Error('www/icon.svg holds a rectangle without place, size, radius or colour (#rrggbb).')
     return /** @type {Layer} */ (layer)
   })
 }
@@ -42,7 +45,14 @@ export function iconPixels(layers, side, maskable) {
   const shrunk = (/** @type {number} */ place) => (place - UNITS / 2) * scale + UNITS / 2
   // The uppermost first, in units of the canvas.
   const shapes = [
-    ...layers.map(({ x, y, width, height, radius, colour }) => ({ x: shrunk(x), y: shrunk(y), width: width * scale, height: height * scale, radius: radius * scale, colour })),
+    ...layers.map(({ x, y, width, height, radius, colour }) => ({
+      x: shrunk(x),
+      y: shrunk(y),
+      width: width * scale,
+      height: height * scale,
+      radius: radius * scale,
+      colour,
+    })),
     paper,
   ]
   const step = UNITS / side / SAMPLES
@@ -84,9 +94,16 @@ export function pngFile(pixels, side) {
   header.writeUInt32BE(side, 0)
   header.writeUInt32BE(side, 4)
   header.set([8, 6, 0, 0, 0], 8)
-  const rows = Array.from({ length: side }, (_, y) => Buffer.concat([Buffer.of(0), pixels.subarray(y * side * 4, (y + 1) * side * 4)]))
+  const rows = Array.from({ length: side }, (_, y) =>
+    Buffer.concat([Buffer.of(0), pixels.subarray(y * side * 4, (y + 1) * side * 4)]),
+  )
   const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
-  return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', deflateSync(Buffer.concat(rows), { level: 9 })), chunk('IEND', Buffer.alloc(0))])
+  return Buffer.concat([
+    signature,
+    chunk('IHDR', header),
+    chunk('IDAT', deflateSync(Buffer.concat(rows), { level: 9 })),
+    chunk('IEND', Buffer.alloc(0)),
+  ])
 }
 
 /** Every icon: where it lies, its side, and whether systems may cut it. */

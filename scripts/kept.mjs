@@ -23,7 +23,8 @@ export const BUDGET = { visit: 4_000_000, page: 200_000 }
  * it asks for by itself. @param {Map<string, number>} lengths @param {string} html
  */
 export function firstVisit(lengths, html) {
-  const sum = (/** @type {(path: string) => boolean} */ of) => [...lengths].filter(([path]) => of(path)).reduce((total, [, length]) => total + length, 0)
+  const sum = (/** @type {(path: string) => boolean} */ of) =>
+    [...lengths].filter(([path]) => of(path)).reduce((total, [, length]) => total + length, 0)
   return {
     visit: sum(path => isFirst(path) && !path.startsWith('icons/')),
     page: sum(path => path === 'index.html' || (path.startsWith('assets/') && html.includes(path))),
@@ -34,7 +35,9 @@ export function firstVisit(lengths, html) {
 export function withinBudget(visit) {
   for (const part of /** @type {const} */ (['visit', 'page'])) {
     if (visit[part] <= BUDGET[part]) continue
-    throw new Error(`The ${part} transfers ${inMb(visit[part])} compressed; ${inMb(BUDGET[part])} is the limit (scripts/kept.mjs). \`npm run bench -- size\` says what takes how much.`)
+    throw new Error(
+      `The ${part} transfers ${inMb(visit[part])} compressed; ${inMb(BUDGET[part])} is the limit (scripts/kept.mjs). \`npm run bench -- size\` says what takes how much.`,
+    )
   }
 }
 

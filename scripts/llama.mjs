@@ -26,7 +26,10 @@ export async function prepareLlama() {
   const entry = join(folder, 'node_modules', 'node-llama-cpp', 'dist', 'index.js')
   if (!existsSync(entry)) {
     const packages = ['node-llama-cpp', `@node-llama-cpp/${platform}`].map(name => `${name}@${VERSION}`)
-    await npm(['install', '--prefix', folder, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund', ...packages], { quiet: true })
+    await npm(
+      ['install', '--prefix', folder, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund', ...packages],
+      { quiet: true },
+    )
   }
   withoutTiles(join(folder, 'node_modules', '@node-llama-cpp', platform, 'bins'))
   return existsSync(entry) ? entry : null

@@ -7,7 +7,11 @@ export function lockedCrate(text, name) {
     .filter(match => match[1] === name)
     .map(match => match[2] ?? '')
   if (versions.length !== 1) {
-    throw new Error(versions.length === 0 ? `Cargo.lock does not name ${name}.` : `Cargo.lock names ${name} in versions ${versions.join(' and ')}.`)
+    throw new Error(
+      versions.length === 0
+        ? `Cargo.lock does not name ${name}.`
+        : `Cargo.lock names ${name} in versions ${versions.join(' and ')}.`,
+    )
   }
   return versions[0] ?? ''
 }

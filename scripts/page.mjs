@@ -12,7 +12,13 @@ import { dist, enginePackage, nodeProgram, root } from './paths.mjs'
 function pagePrint() {
   const settings = readdirSync(root).filter(name => /\.(html|json|[jt]s)$/.test(name))
   const own = ['architectures.mjs', 'compress.mjs', 'icons.mjs', 'kept.mjs'].map(name => join(root, 'scripts', name))
-  const files = [...filesUnder([...settings, 'www', 'src/prose', 'src/demo', 'scripts/vite'].map(path => join(root, path)), [enginePackage]), ...own]
+  const files = [
+    ...filesUnder(
+      [...settings, 'www', 'src/prose', 'src/demo', 'scripts/vite'].map(path => join(root, path)),
+      [enginePackage],
+    ),
+    ...own,
+  ]
   const engine = readFileSync(join(enginePackage, '.fingerprint'), 'utf8')
   return fingerprint(root, files, [engine, process.version])
 }

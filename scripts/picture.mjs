@@ -14,13 +14,27 @@ import { script } from './steps.mjs'
 
 /** Six digits are more than a picture shows, and a quarter of the file. @param {unknown} report */
 export function shortened(report) {
-  return JSON.stringify(report, (_, value) => (typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value))
+  return JSON.stringify(report, (_, value) =>
+    typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value,
+  )
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
     await prepareRust()
-    const command = ['run', '--release', '--quiet', '--bin', 'laminate', '--', 'similarity', 'demo', '--json', '--device', 'cpu']
+    const command = [
+      'run',
+      '--release',
+      '--quiet',
+      '--bin',
+      'laminate',
+      '--',
+      'similarity',
+      'demo',
+      '--json',
+      '--device',
+      'cpu',
+    ]
     const output = await run('cargo', command, { env: cargoEnv(nativeTarget), quiet: true })
     const json = output.split('\n').find(line => line.startsWith('{')) ?? ''
     const report = JSON.parse(json)

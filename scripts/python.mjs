@@ -32,8 +32,25 @@ export async function preparePython() {
   const [folder, unfinished] = [environment(), `${environment()}.unfinished`]
   rmSync(unfinished, { recursive: true, force: true })
   await run('python3', ['-m', 'venv', unfinished])
-  await run(pythonOf(unfinished), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements])
-  await run(pythonOf(unfinished), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '-r', alone])
+  await run(pythonOf(unfinished), [
+    '-m',
+    'pip',
+    'install',
+    '--quiet',
+    '--disable-pip-version-check',
+    '-r',
+    requirements,
+  ])
+  await run(pythonOf(unfinished), [
+    '-m',
+    'pip',
+    'install',
+    '--quiet',
+    '--disable-pip-version-check',
+    '--no-deps',
+    '-r',
+    alone,
+  ])
   renameSync(unfinished, folder)
   return findPython()
 }

@@ -24,7 +24,9 @@ export const fail = reason => ({ counts: counts(0, 1, 0), failure: reason })
 export async function tests(program, args, count, options) {
   const { code, output } = await attempt(program, args, options)
   const found = withExitCode(count(output), code)
-  return found.failed === 0 ? { counts: found } : { counts: found, failure: `${asTyped(program, args)}\n${lastLines(output)}` }
+  return found.failed === 0
+    ? { counts: found }
+    : { counts: found, failure: `${asTyped(program, args)}\n${lastLines(output)}` }
 }
 
 /** A program that is one test: it passes or fails as a whole. @param {string} program @param {string[]} args @param {Options} [options] */
@@ -43,15 +45,26 @@ export async function vitest(args, options) {
   try {
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
     const count = () => (existsSync(report) ? vitestCounts(readFileSync(report, 'utf8')) : counts(0, 1))
-    return await tests(process.execPath, [nodeProgram('vitest/vitest.mjs'), 'run', ...reporters, ...args], count, options)
+    return await tests(
+      process.execPath,
+      [nodeProgram('vitest/vitest.mjs'), 'run', ...reporters, ...args],
+      count,
+      options,
+    )
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 }
 
 /** Node's own test runner on one file. @param {string} file @param {Options} [options] */
-export const nodeTest = (file, options) => tests(process.execPath, ['--test', '--test-reporter=tap', join(root, file)], nodeTestCounts, options)
+export const nodeTest = (file, options) =>
+  tests(process.execPath, ['--test', '--test-reporter=tap', join(root, file)], nodeTestCounts, options)
 
 /** Python's unittest over a folder of `test_*.py`. @param {string} python @param {string} folder @param {Options} [options] */
 export const unittest = (python, folder, options) =>
-  tests(python, ['-m', 'unittest', 'discover', '-v', '-s', join(root, folder), '-p', 'test_*.py'], unittestCounts, options)
+  tests(
+    python,
+    ['-m', 'unittest', 'discover', '-v', '-s', join(root, folder), '-p', 'test_*.py'],
+    unittestCounts,
+    options,
+  )

@@ -13,7 +13,11 @@ const exe = process.platform === 'win32' ? '.exe' : ''
 /** Environment for cargo: where to build, and its progress bar although its output passes through us. @param {string} target @param {Record<string, string>} [more] @returns {Record<string, string>} */
 export function cargoEnv(target, more = {}) {
   const bar = process.stderr.isTTY && !process.env.CI
-  const terminal = { CARGO_TERM_COLOR: 'always', CARGO_TERM_PROGRESS_WHEN: 'always', CARGO_TERM_PROGRESS_WIDTH: String(process.stderr.columns ?? 80) }
+  const terminal = {
+    CARGO_TERM_COLOR: 'always',
+    CARGO_TERM_PROGRESS_WHEN: 'always',
+    CARGO_TERM_PROGRESS_WIDTH: String(process.stderr.columns ?? 80),
+  }
   return { CARGO_TARGET_DIR: target, ...(bar ? terminal : {}), ...more }
 }
 
@@ -22,7 +26,8 @@ export async function prepareRust() {
   const version = /^rustc (\S+)/.exec(ask('rustc', ['-V']) ?? '')?.[1]
   if (!version) throw new Error('Rust is not installed: see https://rustup.rs')
   const needed = /^rust-version = "([^"]+)"/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))?.[1] ?? '0'
-  if (!atLeast(version, needed)) throw new Error(`Rust ${version} is too old, ${needed} is needed: rustup update stable`)
+  if (!atLeast(version, needed))
+    throw new Error(`Rust ${version} is too old, ${needed} is needed: rustup update stable`)
   const sysroot = ask('rustc', ['--print', 'sysroot']) ?? ''
   if (existsSync(join(sysroot, 'lib', 'rustlib', WASM))) return `rustc ${version}`
   await run('rustup', ['target', 'add', WASM])
@@ -31,7 +36,10 @@ export async function prepareRust() {
 
 /** Rust's own formatter and linter, which a minimal installation lacks. */
 export async function prepareLinters() {
-  const missing = [['fmt', 'rustfmt'], ['clippy', 'clippy']].filter(([command]) => ask('cargo', [command ?? '', '--version']) === null)
+  const missing = [
+    ['fmt', 'rustfmt'],
+    ['clippy', 'clippy'],
+  ].filter(([command]) => ask('cargo', [command ?? '', '--version']) === null)
   if (missing.length > 0) await run('rustup', ['component', 'add', ...missing.map(([, component]) => component ?? '')])
   return missing.length > 0 ? 'added' : 'already installed'
 }

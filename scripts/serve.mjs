@@ -45,7 +45,11 @@ export function fileFor(folder, url) {
  * @returns {Promise<{ path: string, info: import('node:fs').Stats, encoding: string } | null>}
  */
 async function variantOf(file, accepted) {
-  const taken = /** @type {const} */ ([['br', '.br'], ['gzip', '.gz'], ['', '']]).filter(([name]) => name === '' || new RegExp(`\\b${name}\\b`).test(accepted))
+  const taken = /** @type {const} */ ([
+    ['br', '.br'],
+    ['gzip', '.gz'],
+    ['', ''],
+  ]).filter(([name]) => name === '' || new RegExp(`\\b${name}\\b`).test(accepted))
   for (const [encoding, ending] of taken) {
     const info = await stat(file + ending).catch(() => null)
     if (info?.isFile()) return { path: file + ending, info, encoding }
@@ -54,14 +58,17 @@ async function variantOf(file, accepted) {
 }
 
 /** Names that carry a digest of their content may be kept for ever, others are asked about again. @param {string} url */
-export const cacheControl = url => (/^\/assets\/.*-[\w-]{8,}\.\w+$/.test(url) ? 'public, max-age=31536000, immutable' : 'no-cache')
+export const cacheControl = url =>
+  /^\/assets\/.*-[\w-]{8,}\.\w+$/.test(url) ? 'public, max-age=31536000, immutable' : 'no-cache'
 
 /**
  * The page's own policy again as a header, because a worker heeds only that; and what lets the page's threads share memory
  * from the first visit on. @param {string} folder
  */
 function securityHeaders(folder) {
-  const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(join(folder, 'index.html'), 'utf8'))?.[1]
+  const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(
+    readFileSync(join(folder, 'index.html'), 'utf8'),
+  )?.[1]
   return {
     'Content-Security-Policy': `${policy ?? "default-src 'self'"}; frame-ancestors 'none'`,
     'X-Content-Type-Options': 'nosniff',
@@ -84,11 +91,23 @@ export function pageServer(folder) {
     if (file === null || found === null) return end(404, 'There is no such file.')
     const { path, info, encoding } = found
     const etag = `"${info.size.toString(36)}-${Math.trunc(info.mtimeMs).toString(36)}"`
-    const headers = { ...security, 'Cache-Control': cacheControl(url), ETag: etag, Vary: 'Accept-Encoding', ...(encoding ? { 'Content-Encoding': encoding } : {}) }
+    const headers = {
+      ...security,
+      'Cache-Control': cacheControl(url),
+      ETag: etag,
+      Vary: 'Accept-Encoding',
+      ...(encoding ? { 'Content-Encoding': encoding } : {}),
+    }
     if (request.headers['if-none-match'] === etag) return response.writeHead(304, headers).end()
-    response.writeHead(200, { ...headers, 'Content-Type': types[extname(file)] ?? 'application/octet-stream', 'Content-Length': info.size })
+    response.writeHead(200, {
+      ...headers,
+      'Content-Type': types[extname(file)] ?? 'application/octet-stream',
+      'Content-Length': info.size,
+    })
     if (method === 'HEAD') return response.end()
-    createReadStream(path).on('error', () => response.destroy()).pipe(response)
+    createReadStream(path)
+      .on('error', () => response.destroy())
+      .pipe(response)
   })
 }
 
@@ -101,11 +120,18 @@ export function serve(folder, port) {
   return new Promise((resolve, reject) => {
     server.once('error', error => {
       const taken = 'code' in error && error.code === 'EADDRINUSE'
-      reject(taken ? new Error(`Port ${port} is in use by another program. Choose another one: PORT=${port + 1} npm start`) : error)
+      reject(
+        taken
+          ? new Error(`Port ${port} is in use by another program. Choose another one: PORT=${port + 1} npm start`)
+          : error,
+      )
     })
     server.listen(port, 'localhost', () => {
       const bound = server.address()
-      resolve({ address: `http://localhost:${bound && typeof bound === 'object' ? bound.port : port}`, close: () => server.close() })
+      resolve({
+        address: `http://localhost:${bound && typeof bound === 'object' ? bound.port : port}`,
+        close: () => server.close(),
+      })
     })
   })
 }

@@ -18,7 +18,9 @@ export async function runSteps(steps) {
     const since = performance.now()
     console.log(`[${index + 1}/${steps.length}] ${name}`)
     const remark = await run()
-    console.log(`      ${typeof remark === 'string' ? `${remark}, ` : ''}${secondsSince(since)} s (${secondsSince(started)} s in all)`)
+    console.log(
+      `      ${typeof remark === 'string' ? `${remark}, ` : ''}${secondsSince(since)} s (${secondsSince(started)} s in all)`,
+    )
   }
 }
 

@@ -18,11 +18,15 @@ import { chosen } from './teststeps.mjs'
  * step's turn comes. @param {TestStep[]} steps @returns {Map<string, Promise<unknown>>}
  */
 function startAhead(steps) {
-  return new Map(steps.filter(step => step.ahead).map(({ key, run }) => {
-    const running = Promise.resolve().then(run)
-    running.catch(() => {})
-    return [key, running]
-  }))
+  return new Map(
+    steps
+      .filter(step => step.ahead)
+      .map(({ key, run }) => {
+        const running = Promise.resolve().then(run)
+        running.catch(() => {})
+        return [key, running]
+      }),
+  )
 }
 
 /** @param {TestStep} step @param {Map<string, Outcome>} done @param {Map<string, Promise<unknown>>} begun @returns {Promise<Outcome>} */
@@ -43,7 +47,9 @@ async function outcomeOf({ key, needs = [], run }, done, begun) {
 function inWords({ counts: { passed, failed, skipped }, skipped: reason, failure }) {
   if (reason) return `SKIPPED: ${reason}`
   if (passed + failed + skipped === 0) return 'ready'
-  return failure ? `FAILED (${passed} passed, ${failed} failed)` : `ok, ${passed} passed${skipped > 0 ? `, ${skipped} skipped` : ''}`
+  return failure
+    ? `FAILED (${passed} passed, ${failed} failed)`
+    : `ok, ${passed} passed${skipped > 0 ? `, ${skipped} skipped` : ''}`
 }
 
 await script(async () => {

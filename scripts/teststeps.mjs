@@ -34,10 +34,14 @@ function rustTests(targets) {
 }
 
 /** Whoever uses the library without the command line and without a graphics card compiles it like this. */
-const clippyOfTheBareLibrary = () => check('cargo', ['clippy', '--release', '--lib', '--no-default-features', '--', '-D', 'warnings'], native())
+const clippyOfTheBareLibrary = () =>
+  check('cargo', ['clippy', '--release', '--lib', '--no-default-features', '--', '-D', 'warnings'], native())
 
 /** The documentation has no broken link. */
-const documentation = () => check('cargo', ['doc', '--release', '--no-deps', '--lib'], { env: cargoEnv(nativeTarget, { RUSTDOCFLAGS: '-D warnings' }) })
+const documentation = () =>
+  check('cargo', ['doc', '--release', '--no-deps', '--lib'], {
+    env: cargoEnv(nativeTarget, { RUSTDOCFLAGS: '-D warnings' }),
+  })
 
 /** The tests of `tests/wasm.rs`, compiled like the page's engine and run in the browser by its driver. */
 async function rustTestsInBrowser() {
@@ -62,15 +66,21 @@ async function rustTestsInBrowser() {
 }
 
 /** The page with a mock engine and with the real one. Without a browser the tests skip themselves and are counted. */
-const pageTests = () => vitest(['--config', 'tests/web/e2e/vitest.config.ts'], { env: { CHROMIUM: findBrowser() ?? '' } })
+const pageTests = () =>
+  vitest(['--config', 'tests/web/e2e/vitest.config.ts'], { env: { CHROMIUM: findBrowser() ?? '' } })
 
 /** What we write is loaded by the library that everybody uses; `LAMINATE` is the command line that writes it. */
 async function consumerTests() {
   const python = await preparePython()
-  if (!python) return skip('no Python with torch and transformers (LAMINATE_PYTHON names one; LAMINATE_CONSUMERS=install fetches them, 3 GB)')
+  if (!python)
+    return skip(
+      'no Python with torch and transformers (LAMINATE_PYTHON names one; LAMINATE_CONSUMERS=install fetches them, 3 GB)',
+    )
   if (!inCheckout('tests/consumers')) return skip('there is no tests/consumers')
   const llama = await prepareLlama()
-  return unittest(python, 'tests/consumers', { env: { LAMINATE: await commandLine(), LLAMA: llama ?? '', PYTHONDONTWRITEBYTECODE: '1' } })
+  return unittest(python, 'tests/consumers', {
+    env: { LAMINATE: await commandLine(), LLAMA: llama ?? '', PYTHONDONTWRITEBYTECODE: '1' },
+  })
 }
 
 async function llamaTests() {
@@ -98,22 +108,88 @@ export const testSteps = [
   { key: 'packages', name: 'npm packages', run: installPackages },
   { key: 'rust', name: 'Rust and its WebAssembly target', run: prepareRust },
   { key: 'linters', name: 'rustfmt and clippy', needs: ['rust'], run: prepareLinters },
-  { key: 'fmt', name: 'Rust format', needs: ['linters'], run: () => check('cargo', ['fmt', '--check', '--', '--color', 'never', kernelSource]) },
-  { key: 'types', name: 'TypeScript types', needs: ['packages'], run: () => nodeCheck('typescript/bin/tsc', ['--noEmit']) },
-  { key: 'svelte', name: 'Svelte types', needs: ['packages'], run: () => nodeCheck('svelte-check/bin/svelte-check', ['--fail-on-warnings', '--output', 'human']) },
-  { key: 'lint', name: 'Lint of the page', needs: ['packages'], run: () => nodeCheck('eslint/bin/eslint.js', ['--max-warnings', '0', '.']) },
+  {
+    key: 'fmt',
+    name: 'Rust format',
+    needs: ['linters'],
+    run: () => check('cargo', ['fmt', '--check', '--', '--color', 'never', kernelSource]),
+  },
+  {
+    key: 'types',
+    name: 'TypeScript types',
+    needs: ['packages'],
+    run: () => nodeCheck('typescript/bin/tsc', ['--noEmit']),
+  },
+  {
+    key: 'svelte',
+    name: 'Svelte types',
+    needs: ['packages'],
+    run: () => nodeCheck('svelte-check/bin/svelte-check', ['--fail-on-warnings', '--output', 'human']),
+  },
+  {
+    key: 'lint',
+    name: 'Lint of the page',
+    needs: ['packages'],
+    run: () => nodeCheck('eslint/bin/eslint.js', ['--max-warnings', '0', '.']),
+  },
+  {
+    key: 'format',
+    name: 'Format of the page and its scripts',
+    needs: ['packages'],
+    run: () => nodeCheck('prettier/bin/prettier.cjs', ['--check', '--log-level', 'warn', '.']),
+  },
+  {
+    key: 'imports',
+    name: 'Imports: directions and circles',
+    needs: ['packages'],
+    run: () =>
+      nodeCheck('dependency-cruiser/bin/dependency-cruise.mjs', ['--config', '.dependency-cruiser.mjs', 'www']),
+  },
+  {
+    key: 'unused',
+    name: 'Unused files, exports and packages',
+    needs: ['packages'],
+    run: () => nodeCheck('knip/bin/knip.js', ['--no-progress']),
+  },
   { key: 'unit', name: 'Unit tests of the page', needs: ['packages'], run: () => vitest([]) },
-  { key: 'clippy', name: 'Rust lint', needs: ['linters'], run: () => check('cargo', ['clippy', '--release', '--all-targets', '--', '-D', 'warnings'], native()) },
+  {
+    key: 'clippy',
+    name: 'Rust lint',
+    needs: ['linters'],
+    run: () => check('cargo', ['clippy', '--release', '--all-targets', '--', '-D', 'warnings'], native()),
+  },
   { key: 'features', name: 'Rust lint, library without features', needs: ['linters'], run: clippyOfTheBareLibrary },
   { key: 'rustdoc', name: 'Rust documentation', needs: ['rust'], run: documentation },
-  { key: 'clippy-wasm', name: 'Rust lint, WebAssembly', needs: ['linters'], run: () => check('cargo', ['clippy', '--profile', 'wasm', '--target', WASM, '--lib', '--', '-D', 'warnings'], wasm()) },
-  { key: 'rust-unit', name: 'Rust unit tests', needs: ['rust'], coveredBy: 'native', run: () => rustTests(unitTargets) },
+  {
+    key: 'clippy-wasm',
+    name: 'Rust lint, WebAssembly',
+    needs: ['linters'],
+    run: () =>
+      check('cargo', ['clippy', '--profile', 'wasm', '--target', WASM, '--lib', '--', '-D', 'warnings'], wasm()),
+  },
+  {
+    key: 'rust-unit',
+    name: 'Rust unit tests',
+    needs: ['rust'],
+    coveredBy: 'native',
+    run: () => rustTests(unitTargets),
+  },
   { key: 'native', name: 'Rust tests, native', needs: ['rust'], run: () => rustTests(allTargets) },
-  { key: 'doc', name: 'Rust tests in the documentation', needs: ['rust'], run: () => tests('cargo', ['test', '--release', '--doc'], cargoCounts, native()) },
+  {
+    key: 'doc',
+    name: 'Rust tests in the documentation',
+    needs: ['rust'],
+    run: () => tests('cargo', ['test', '--release', '--doc'], cargoCounts, native()),
+  },
   { key: 'bindgen', name: 'wasm-bindgen and its test runner', needs: ['rust'], run: prepareBindgen },
   { key: 'browser', name: 'Browser', ahead: true, run: prepareBrowser },
   { key: 'engine', name: 'Engine: Rust to WebAssembly', needs: ['bindgen'], run: buildEngine },
-  { key: 'wasm', name: 'Rust tests, WebAssembly in the browser', needs: ['bindgen', 'browser'], run: rustTestsInBrowser },
+  {
+    key: 'wasm',
+    name: 'Rust tests, WebAssembly in the browser',
+    needs: ['bindgen', 'browser'],
+    run: rustTestsInBrowser,
+  },
   { key: 'page', name: 'Page', needs: ['packages', 'engine'], run: buildPage },
   { key: 'e2e', name: 'Page in the browser', needs: ['packages', 'engine', 'browser'], run: pageTests },
   { key: 'llama-packages', name: 'llama.cpp', ahead: true, run: prepareLlama },
@@ -124,7 +200,8 @@ export const testSteps = [
 /** The steps with these keys and all that they need, in the order above; without keys every test there is. @param {string[]} keys */
 export function chosen(keys) {
   const unknown = keys.filter(key => !testSteps.some(step => step.key === key))
-  if (unknown.length > 0) throw new Error(`There is no step ${unknown.join(', ')}. The steps: ${testSteps.map(step => step.key).join(', ')}`)
+  if (unknown.length > 0)
+    throw new Error(`There is no step ${unknown.join(', ')}. The steps: ${testSteps.map(step => step.key).join(', ')}`)
   const wanted = new Set(keys.length > 0 ? keys : testSteps.filter(step => !step.coveredBy).map(step => step.key))
   for (const step of testSteps.toReversed()) if (wanted.has(step.key)) step.needs?.forEach(need => wanted.add(need))
   return testSteps.filter(step => wanted.has(step.key))

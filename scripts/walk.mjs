@@ -25,8 +25,12 @@ const MERGES = 9
 export function packed(values) {
   const size = COUNT * WIDTH
   const steps = Array.from(values, value => Math.round(value / STEP))
-  const folded = steps.map((value, i) => value - (steps[i - size] ?? 0)).map(value => (value < 0 ? -2 * value - 1 : 2 * value))
-  return deflateRawSync(Uint8Array.from([...folded.map(value => value & 255), ...folded.map(value => value >> 8)]), { level: 9 })
+  const folded = steps
+    .map((value, i) => value - (steps[i - size] ?? 0))
+    .map(value => (value < 0 ? -2 * value - 1 : 2 * value))
+  return deflateRawSync(Uint8Array.from([...folded.map(value => value & 255), ...folded.map(value => value >> 8)]), {
+    level: 9,
+  })
 }
 
 export function storedPoints() {
@@ -48,9 +52,13 @@ export function corners() {
   const [high, low] = [file.subarray(start, (start + file.length) / 2), file.subarray((start + file.length) / 2)]
   const halfAt = (/** @type {number} */ index) => fromHalf(((high[index] ?? 0) << 8) | (low[index] ?? 0))
   return Array.from({ length: LAYERS }, (_, layer) => {
-    const { shape, data_offsets: [at] } = header[`model.layers.${layer}.self_attn.o_proj.weight`]
+    const {
+      shape,
+      data_offsets: [at],
+    } = header[`model.layers.${layer}.self_attn.o_proj.weight`]
     return Array.from({ length: CORNER }, (_, row) =>
-      Array.from({ length: CORNER }, (_, col) => Number(halfAt(at / 2 + row * shape[1] + col).toPrecision(5))))
+      Array.from({ length: CORNER }, (_, col) => Number(halfAt(at / 2 + row * shape[1] + col).toPrecision(5))),
+    )
   })
 }
 
@@ -58,7 +66,19 @@ export function corners() {
 function merges(laminate) {
   const folder = mkdtempSync(join(tmpdir(), 'laminate-walk-'))
   try {
-    const printed = ask(laminate, ['compress', 'demo', '--remove', String(MERGES), '--method', 'mka', '--out', join(folder, 'smaller'), '--device', 'cpu', '--json'])
+    const printed = ask(laminate, [
+      'compress',
+      'demo',
+      '--remove',
+      String(MERGES),
+      '--method',
+      'mka',
+      '--out',
+      join(folder, 'smaller'),
+      '--device',
+      'cpu',
+      '--json',
+    ])
     if (!printed) throw new Error(`${laminate} did not compress the demo`)
     const { original, steps } = JSON.parse(printed)
     let groups = Array.from({ length: LAYERS }, (_, layer) => [layer])
@@ -66,7 +86,13 @@ function merges(laminate) {
       perplexity: short(original.perplexity),
       merges: steps.map((/** @type {import('../www/engine/protocol/plan').MergeStep} */ step) => {
         groups = groups.toSpliced(step.merged[0], 2, step.groups.flat())
-        return { groups, merged: step.groups, alpha: short(step.alpha), ...quality(step), dropped: quality(step.dropped) }
+        return {
+          groups,
+          merged: step.groups,
+          alpha: short(step.alpha),
+          ...quality(step),
+          dropped: quality(step.dropped),
+        }
       }),
     }
   } finally {
@@ -88,6 +114,10 @@ if (process.argv[1] === import.meta.filename) {
   const laminate = process.argv[2]
   if (!laminate) throw new Error('usage: node scripts/walk.mjs LAMINATE')
   writeFileSync(join(root, 'www/walk/demo-points.bin'), packed(storedPoints()))
-  const facts = { points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP }, ...merges(laminate), weights: corners() }
+  const facts = {
+    points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP },
+    ...merges(laminate),
+    weights: corners(),
+  }
   writeFileSync(join(root, 'www/walk/demo-facts.json'), JSON.stringify(facts))
 }

@@ -113,14 +113,24 @@ export function partsOf(module) {
     const reader = new Reader(code)
     const first = importedFunctions(content(2))
     const total = reader.number()
-    for (let i = 0; i < total; i++) parts.push({ name: demangled(names.get(first + i) ?? ''), bytes: reader.take(reader.number()) })
+    for (let i = 0; i < total; i++)
+      parts.push({ name: demangled(names.get(first + i) ?? ''), bytes: reader.take(reader.number()) })
   }
   if (data) parts.push({ name: 'data', bytes: data })
   return parts
 }
 
 /** What stands in mangled names for what identifiers cannot hold. */
-const SIGNS = /** @type {Record<string, string>} */ ({ SP: '@', BP: '*', RF: '&', LT: '<', GT: '>', LP: '(', RP: ')', C: ',' })
+const SIGNS = /** @type {Record<string, string>} */ ({
+  SP: '@',
+  BP: '*',
+  RF: '&',
+  LT: '<',
+  GT: '>',
+  LP: '(',
+  RP: ')',
+  C: ',',
+})
 
 /** A Rust path out of the name that the linker knows: lengths before identifiers, a hash at the end. @param {string} name */
 export function demangled(name) {
@@ -133,8 +143,14 @@ export function demangled(name) {
     at += length.length + Number(length)
   }
   if (/^h[0-9a-f]{16}$/.test(words.at(-1) ?? '')) words.pop()
-  const signs = (/** @type {string} */ word) => word.replace(/^_\$/, '$').replaceAll('..', '::')
-    .replace(/\$([A-Z]+|u[0-9a-f]+)\$/g, (_, sign) => SIGNS[sign] ?? String.fromCodePoint(parseInt(sign.slice(1), 16)))
+  const signs = (/** @type {string} */ word) =>
+    word
+      .replace(/^_\$/, '$')
+      .replaceAll('..', '::')
+      .replace(
+        /\$([A-Z]+|u[0-9a-f]+)\$/g,
+        (_, sign) => SIGNS[sign] ?? String.fromCodePoint(parseInt(sign.slice(1), 16)),
+      )
   return words.map(signs).join('::')
 }
 
@@ -144,7 +160,9 @@ export function demangled(name) {
  */
 export function crateOf(name) {
   const crates = [...name.matchAll(/(?<![\w:])([a-z_][a-z0-9_]*)(?:\[[0-9a-f]+\])?::/g)].map(([, crate = '']) => crate)
-  return crates.find(crate => !COMMON.has(crate)) ?? (crates.length > 0 ? 'std' : name === '' ? 'without a name' : 'std')
+  return (
+    crates.find(crate => !COMMON.has(crate)) ?? (crates.length > 0 ? 'std' : name === '' ? 'without a name' : 'std')
+  )
 }
 
 /** The bytes of each group, largest group first. @param {Part[]} parts @param {(name: string) => string} groupOf */
@@ -158,7 +176,14 @@ export function grouped(parts, groupOf) {
     else groups.set(group, [bytes])
   }
   const length = (/** @type {Uint8Array[]} */ pieces) => pieces.reduce((sum, { byteLength }) => sum + byteLength, 0)
-  return [...groups].map(([name, pieces]) => ({ name, bytes: length(pieces), functions: pieces.length, content: Buffer.concat(pieces) })).sort((a, b) => b.bytes - a.bytes)
+  return [...groups]
+    .map(([name, pieces]) => ({
+      name,
+      bytes: length(pieces),
+      functions: pieces.length,
+      content: Buffer.concat(pieces),
+    }))
+    .sort((a, b) => b.bytes - a.bytes)
 }
 
 /** Id of the section of imports, and kinds of what is imported. */
@@ -186,11 +211,18 @@ export function inSharedMemory(module) {
     content.text()
     content.text()
     const limitsAt = content.at + 1
-    if (count !== 1 || content.number() !== MEMORY || content.number() !== 0) throw new Error('The module does not import a memory without a maximum, and nothing else.')
+    if (count !== 1 || content.number() !== MEMORY || content.number() !== 0)
+      throw new Error('The module does not import a memory without a maximum, and nothing else.')
     // A module without data is content with one page; where its stack is, its callers say.
     content.number()
     const changed = [...content.bytes.subarray(0, limitsAt), SHARED_WITH_MAXIMUM, ...leb(1), ...leb(MOST_PAGES)]
-    return Uint8Array.from([...module.subarray(0, start), IMPORTS, ...leb(changed.length), ...changed, ...module.subarray(reader.at)])
+    return Uint8Array.from([
+      ...module.subarray(0, start),
+      IMPORTS,
+      ...leb(changed.length),
+      ...changed,
+      ...module.subarray(reader.at),
+    ])
   }
   throw new Error('The module imports nothing.')
 }

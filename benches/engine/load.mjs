@@ -26,5 +26,9 @@ export async function readAt(file, offset, length) {
 /** A file that the engine can read. */
 export async function sourceOf(path) {
   const file = await open(path)
-  return { name: basename(path), size: (await file.stat()).size, read: (offset, length) => readAt(file, offset, length) }
+  return {
+    name: basename(path),
+    size: (await file.stat()).size,
+    read: (offset, length) => readAt(file, offset, length),
+  }
 }

@@ -20,7 +20,12 @@ export async function openPage(name, mode = 'production', { alone = false } = {}
   const [outDir, profile] = ['site', 'profile'].map(what => mkdtempSync(join(tmpdir(), `laminate-${what}-`)))
   await build({ mode, logLevel: 'warn', build: { outDir, emptyOutDir: true } })
   const server = await preview({ mode, logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
-  const browser = await chromium.launchPersistentContext(profile, { executablePath, acceptDownloads: true, args: browserFlags(), viewport: { width: 1440, height: 900 } })
+  const browser = await chromium.launchPersistentContext(profile, {
+    executablePath,
+    acceptDownloads: true,
+    args: browserFlags(),
+    viewport: { width: 1440, height: 900 },
+  })
   if (alone) {
     await browser.route('**/*', async route => {
       const response = await route.fetch()
@@ -29,7 +34,7 @@ export async function openPage(name, mode = 'production', { alone = false } = {}
     })
   }
   return {
-    page: browser.pages()[0] ?? await browser.newPage(),
+    page: browser.pages()[0] ?? (await browser.newPage()),
     address: server.resolvedUrls?.local[0] ?? '',
     close: async () => {
       await browser.close()
@@ -53,14 +58,25 @@ export async function stagesOf({ page, address }, name, longest) {
     const start = performance.now()
     await act()
     const failed = page.getByRole('alert')
-    await Promise.race([seen().waitFor(), failed.waitFor().then(async () => { throw new Error(await failed.innerText()) })])
+    await Promise.race([
+      seen().waitFor(),
+      failed.waitFor().then(async () => {
+        throw new Error(await failed.innerText())
+      }),
+    ])
     const seconds = (performance.now() - start) / 1e3
     said(`${stage} ${seconds.toFixed(1)} s`)
     return seconds
   }
   return {
-    said, timed,
-    open: path => timed('open', () => page.getByTestId('files').setInputFiles(path), () => page.getByRole('button', { name: 'Compare the layers' })),
+    said,
+    timed,
+    open: path =>
+      timed(
+        'open',
+        () => page.getByTestId('files').setInputFiles(path),
+        () => page.getByRole('button', { name: 'Compare the layers' }),
+      ),
     /** `sequences` of `tokens` tokens, with four points in each. */
     async compareLayers(sequences, tokens) {
       await page.getByLabel('Sequences').fill(String(sequences))
@@ -70,7 +86,11 @@ export async function stagesOf({ page, address }, name, longest) {
       const estimate = page.getByTestId('estimate')
       await estimate.getByText(`in ${sequences} sequences`).waitFor()
       said(await estimate.innerText())
-      return timed('similarity', () => page.getByRole('button', { name: 'Compare the layers' }).click(), () => page.getByRole('button', { name: 'Compare the layers again' }))
+      return timed(
+        'similarity',
+        () => page.getByRole('button', { name: 'Compare the layers' }).click(),
+        () => page.getByRole('button', { name: 'Compare the layers again' }),
+      )
     },
   }
 }

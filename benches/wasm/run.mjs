@@ -30,7 +30,12 @@ const median = times => times.sort((a, b) => a - b)[times.length >> 1]
 // From the median to a quarter of it and back, as fast as pictures come.
 const gesture = Array.from({ length: 33 }, (_, i) => 2 ** (-2 * Math.sin((Math.PI * i) / 32)))
 all.forEach(layer => map(layer, 1, true))
-const drags = gesture.map(bandwidth => [timed(() => map(0, bandwidth, true)), timed(() => all.slice(1).forEach(layer => map(layer, bandwidth, true)))])
+const drags = gesture.map(bandwidth => [
+  timed(() => map(0, bandwidth, true)),
+  timed(() => all.slice(1).forEach(layer => map(layer, bandwidth, true))),
+])
 const sums = drags.map(([first, others]) => first + others)
-console.log(`bandwidth slider: ${median(drags.map(([first]) => first)).toFixed(1)} ms for one layer, ${median(sums).toFixed(0)} ms for all (${Math.max(...sums).toFixed(0)} at most)`)
+console.log(
+  `bandwidth slider: ${median(drags.map(([first]) => first)).toFixed(1)} ms for one layer, ${median(sums).toFixed(0)} ms for all (${Math.max(...sums).toFixed(0)} at most)`,
+)
 console.log(`the same in full: ${timed(() => all.forEach(layer => map(layer, 0.75, false))).toFixed(0)} ms`)

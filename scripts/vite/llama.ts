@@ -25,7 +25,8 @@ export function llamaWorker(): Plugin {
 /** What the package would put together while the page runs: one thread, no graphics card. */
 function workerCode(): string {
   const source = readFileSync(join(PACKAGE, 'src/workers-code/generated.ts'), 'utf8')
-  const text = (name: string): string => JSON.parse(only(source, new RegExp(`^export const ${name} = (".*");$`, 'm'))[1]!)
+  const text = (name: string): string =>
+    JSON.parse(only(source, new RegExp(`^export const ${name} = (".*");$`, 'm'))[1]!)
   // Its branches for Node, which never run here, would be bundled.
   const main = text('WLLAMA_EMSCRIPTEN_CODE').replaceAll(/require\("\w+"\)/g, 'undefined')
   only(main, /var Module/)

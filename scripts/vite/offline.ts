@@ -10,12 +10,24 @@ import type { PageFile } from '../../www/offline/messages'
 const KEEPER = fileURLToPath(new URL('../../www/offline/service.ts', import.meta.url))
 
 const MANIFEST = {
-  id: './', start_url: './', scope: './', display: 'standalone',
-  name: 'Laminate', short_name: 'Laminate', lang: 'en', categories: ['education', 'science', 'developer'],
+  id: './',
+  start_url: './',
+  scope: './',
+  display: 'standalone',
+  name: 'Laminate',
+  short_name: 'Laminate',
+  lang: 'en',
+  categories: ['education', 'science', 'developer'],
   description: 'Find the layers of a language model that repeat each other, merge them, see what it costs.',
-  background_color: '#fbfaf8', theme_color: '#fbfaf8',
+  background_color: '#fbfaf8',
+  theme_color: '#fbfaf8',
   file_handlers: [{ action: './', accept: { 'application/octet-stream': ['.gguf'] } }],
-  icons: ICONS.map(({ path, side, maskable }) => ({ src: path, sizes: `${side}x${side}`, type: 'image/png', purpose: maskable ? 'maskable' : 'any' })),
+  icons: ICONS.map(({ path, side, maskable }) => ({
+    src: path,
+    sizes: `${side}x${side}`,
+    type: 'image/png',
+    purpose: maskable ? 'maskable' : 'any',
+  })),
 }
 
 /** What makes the built page installable and lets it work without a network: manifest, icons, and the worker that keeps it. */
@@ -24,7 +36,9 @@ export function offline(): Plugin {
   return {
     name: 'offline',
     apply: 'build',
-    configResolved: ({ root, build: { outDir } }) => { folder = resolve(root, outDir) },
+    configResolved: ({ root, build: { outDir } }) => {
+      folder = resolve(root, outDir)
+    },
     transformIndexHtml: {
       order: 'post',
       handler: () => [
@@ -37,7 +51,10 @@ export function offline(): Plugin {
       this.emitFile({ type: 'asset', fileName: 'manifest.webmanifest', source: JSON.stringify(MANIFEST) })
     },
     async writeBundle(_, bundle) {
-      const files = Object.keys(bundle).sort().filter(isKept).map(name => pageFile(name, readFileSync(join(folder, name))))
+      const files = Object.keys(bundle)
+        .sort()
+        .filter(isKept)
+        .map(name => pageFile(name, readFileSync(join(folder, name))))
       writeFileSync(join(folder, 'offline.js'), await keeper(files))
     },
   }
@@ -53,7 +70,9 @@ function pageFile(name: string, content: Buffer): PageFile {
 /** The worker as one classic script, with the list of files in it: any change of the page is a change of the worker. */
 async function keeper(files: PageFile[]): Promise<string> {
   const built = await build({
-    configFile: false, logLevel: 'warn', define: { PAGE_FILES: JSON.stringify(files) },
+    configFile: false,
+    logLevel: 'warn',
+    define: { PAGE_FILES: JSON.stringify(files) },
     build: { write: false, target: 'es2023', lib: { entry: KEEPER, formats: ['iife'], name: 'keeper' } },
   })
   const [output] = [built].flat() as Rolldown.RolldownOutput[]

@@ -31,7 +31,12 @@ after(async () => {
 })
 
 const laminate = (...args) =>
-  JSON.parse(execFileSync(process.env.LAMINATE, [...args, '--json', '--device', 'cpu'], { stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 1 << 26 }))
+  JSON.parse(
+    execFileSync(process.env.LAMINATE, [...args, '--json', '--device', 'cpu'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      maxBuffer: 1 << 26,
+    }),
+  )
 
 /** Perplexity of the sequences that the command line cuts, and how a story goes on, by llama.cpp. */
 async function byLlama(modelPath) {
@@ -66,7 +71,18 @@ async function byLlama(modelPath) {
 
 /** llama.cpp rounds activations where weights are quantised, so that its numbers differ a little from exact ones. */
 async function check(file, layers, tolerance, tells = true) {
-  const ours = laminate('evaluate', file, '--text', join(root, 'src/demo/text.txt'), '--draw', 'first', '--samples', SEQUENCES, '--tokens', TOKENS).perplexity
+  const ours = laminate(
+    'evaluate',
+    file,
+    '--text',
+    join(root, 'src/demo/text.txt'),
+    '--draw',
+    'first',
+    '--samples',
+    SEQUENCES,
+    '--tokens',
+    TOKENS,
+  ).perplexity
   const theirs = await byLlama(file)
   assert.equal(theirs.layers, layers)
   assert.ok(Math.abs(theirs.perplexity / ours - 1) < tolerance, `${theirs.perplexity} against ${ours}`)
@@ -74,7 +90,12 @@ async function check(file, layers, tolerance, tells = true) {
 }
 
 test('quantised files, merged and written in their own types', async () => {
-  for (const [type, tolerance] of [['F16', 0.002], ['Q8_0', 0.02], ['Q4_0', 0.05], ['Q4_K_M', 0.05]]) {
+  for (const [type, tolerance] of [
+    ['F16', 0.002],
+    ['Q8_0', 0.02],
+    ['Q4_0', 0.05],
+    ['Q4_K_M', 0.05],
+  ]) {
     const file = join(folder, `${type}.gguf`)
     laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, '--out', file, ...QUICK)
     await check(file, 4, tolerance)
@@ -89,18 +110,51 @@ test('a Hugging Face model, merged and written as GGUF', async () => {
 })
 
 test('layers that were fitted, written in floats and in blocks', async () => {
-  const fitted = [['laminate', 'F16', 0.002], ['laminate', 'Q4_K_M', 0.05], ['bi+refit', 'Q8_0', 0.02], ['flatten', 'F16', 0.002], ['prunecomp', 'F16', 0.002], ['replaceme', 'F16', 0.002]]
+  const fitted = [
+    ['laminate', 'F16', 0.002],
+    ['laminate', 'Q4_K_M', 0.05],
+    ['bi+refit', 'Q8_0', 0.02],
+    ['flatten', 'F16', 0.002],
+    ['prunecomp', 'F16', 0.002],
+    ['replaceme', 'F16', 0.002],
+  ]
   for (const [method, type, tolerance] of fitted) {
     const file = join(folder, `${method.replace('+', '-')}-${type}.gguf`)
     const [selection, operator] = method.split('+')
     const how = operator ? ['--selection', selection, '--operator', operator] : ['--method', method]
-    laminate('compress', join(models, `gguf/stories260K-${type}.gguf`), '--remove', 1, ...how, '--out', file, '--samples', 20)
+    laminate(
+      'compress',
+      join(models, `gguf/stories260K-${type}.gguf`),
+      '--remove',
+      1,
+      ...how,
+      '--out',
+      file,
+      '--samples',
+      20,
+    )
     await check(file, 4, tolerance)
   }
 })
 
 test('every type that can be asked for', async () => {
-  for (const type of ['f32', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'iq4_nl', 'iq4_xs', 'q4_1', 'q4_0', 'mxfp4', 'q3_k', 'q2_k']) {
+  for (const type of [
+    'f32',
+    'bf16',
+    'q8_0',
+    'q6_k',
+    'q5_k',
+    'q5_1',
+    'q5_0',
+    'q4_k',
+    'iq4_nl',
+    'iq4_xs',
+    'q4_1',
+    'q4_0',
+    'mxfp4',
+    'q3_k',
+    'q2_k',
+  ]) {
     const file = join(folder, `demo-${type}.gguf`)
     laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--out', file, ...QUICK)
     await check(file, 5, 0.06)
@@ -108,10 +162,35 @@ test('every type that can be asked for', async () => {
 })
 
 test('blocks that are rounded by what their inputs are', async () => {
-  for (const [type, method] of [['q4_0', 'mka'], ['q4_k', 'laminate'], ['q3_k_m', 'laminate'], ['iq4_nl', 'shortgpt']]) {
+  for (const [type, method] of [
+    ['q4_0', 'mka'],
+    ['q4_k', 'laminate'],
+    ['q3_k_m', 'laminate'],
+    ['iq4_nl', 'shortgpt'],
+  ]) {
     const file = join(folder, `rounded-${type}.gguf`)
-    const report = laminate('compress', 'demo', '--remove', 7, '--dtype', type, '--rounding', 'gptq', '--samples', 32, '--eval-samples', 16, '--method', method, '--out', file)
-    assert.ok(report.warnings.some(warning => warning.startsWith('Rounded by gptq')), report.warnings.join(' '))
+    const report = laminate(
+      'compress',
+      'demo',
+      '--remove',
+      7,
+      '--dtype',
+      type,
+      '--rounding',
+      'gptq',
+      '--samples',
+      32,
+      '--eval-samples',
+      16,
+      '--method',
+      method,
+      '--out',
+      file,
+    )
+    assert.ok(
+      report.warnings.some(warning => warning.startsWith('Rounded by gptq')),
+      report.warnings.join(' '),
+    )
     await check(file, 5, 0.06)
   }
 })
@@ -119,7 +198,18 @@ test('blocks that are rounded by what their inputs are', async () => {
 test('the best of a size, whose types were chosen part by part', async () => {
   const file = join(folder, 'sized.gguf')
   const size = 380_000
-  const report = laminate('compress', 'demo', '--target-size', size, '--out', file, '--samples', 32, '--eval-samples', 16)
+  const report = laminate(
+    'compress',
+    'demo',
+    '--target-size',
+    size,
+    '--out',
+    file,
+    '--samples',
+    32,
+    '--eval-samples',
+    16,
+  )
   assert.match(report.recipe.output.dtype, /^parts:/)
   assert.ok(statSync(file).size <= size)
   await check(file, report.groups.length, 0.06)
@@ -133,7 +223,17 @@ test('what nothing else was asked for', async () => {
 })
 
 test('a result in several files', async () => {
-  const report = laminate('compress', 'demo', '--remove', 7, '--max-shard-size', '200KB', '--out', join(folder, 'split.gguf'), ...QUICK)
+  const report = laminate(
+    'compress',
+    'demo',
+    '--remove',
+    7,
+    '--max-shard-size',
+    '200KB',
+    '--out',
+    join(folder, 'split.gguf'),
+    ...QUICK,
+  )
   assert.ok(report.files.length > 2)
   await check(join(folder, report.files[0].name), 5, 0.002)
 })
@@ -148,9 +248,34 @@ test('a GGUF file of which a Hugging Face folder was made, and back', async () =
 
 test('every architecture, with a layer dropped, a pair averaged, and a span pooled and refitted, and in 8 bits', async () => {
   const layers = {
-    qwen2: 2, qwen3: 2, granite: 2, granite4: 2, seed_oss: 2, ernie4_5: 2, ministral3: 2, olmo2: 2, olmo3: 3, exaone4: 2, hunyuan: 2,
-    glm4: 2, gemma2: 3, gemma3: 5, gemma4: 5, gemma4_dense: 3, phi3: 2, mixtral: 2, qwen2moe: 2, qwen3moe: 2, granitemoe: 2, jamba: 7, lfm2: 3, qwen3_5: 3,
-    cohere: 2, cohere2: 3, gptoss: 3, gptoss_mxfp4: 3,
+    qwen2: 2,
+    qwen3: 2,
+    granite: 2,
+    granite4: 2,
+    seed_oss: 2,
+    ernie4_5: 2,
+    ministral3: 2,
+    olmo2: 2,
+    olmo3: 3,
+    exaone4: 2,
+    hunyuan: 2,
+    glm4: 2,
+    gemma2: 3,
+    gemma3: 5,
+    gemma4: 5,
+    gemma4_dense: 3,
+    phi3: 2,
+    mixtral: 2,
+    qwen2moe: 2,
+    qwen3moe: 2,
+    granitemoe: 2,
+    jamba: 7,
+    lfm2: 3,
+    qwen3_5: 3,
+    cohere: 2,
+    cohere2: 3,
+    gptoss: 3,
+    gptoss_mxfp4: 3,
   }
   for (const [name, n] of Object.entries(layers)) {
     for (const method of ['shortgpt', 'mka', 'laminate']) {
@@ -159,14 +284,44 @@ test('every architecture, with a layer dropped, a pair averaged, and a span pool
       for (const source of ['hf', 'model.gguf']) {
         if (!existsSync(join(root, 'tests/data/architectures', name, source))) continue
         const file = join(folder, `${name}-${method}-${source.slice(0, 2)}.gguf`)
-        laminate('compress', join(root, 'tests/data/architectures', name, source), '--remove', 1, '--method', method, '--dtype', 'f32', '--samples', 24, '--tokens', 32, '--out', file)
+        laminate(
+          'compress',
+          join(root, 'tests/data/architectures', name, source),
+          '--remove',
+          1,
+          '--method',
+          method,
+          '--dtype',
+          'f32',
+          '--samples',
+          24,
+          '--tokens',
+          32,
+          '--out',
+          file,
+        )
         // llama.cpp keeps keys and values in 16 bits, so that a token that is nearly between two experts goes to the other.
         await check(file, n, name === 'gptoss' && method === 'laminate' ? 0.02 : 0.002, false)
       }
     }
     // In 8 bits llama.cpp rounds activations, and a state that lives on through all tokens takes that hardest.
     const file = join(folder, `${name}-q8_0.gguf`)
-    laminate('compress', join(root, 'tests/data/architectures', name, 'hf'), '--remove', 1, '--method', 'shortgpt', '--dtype', 'q8_0', '--samples', 24, '--tokens', 32, '--out', file)
+    laminate(
+      'compress',
+      join(root, 'tests/data/architectures', name, 'hf'),
+      '--remove',
+      1,
+      '--method',
+      'shortgpt',
+      '--dtype',
+      'q8_0',
+      '--samples',
+      24,
+      '--tokens',
+      32,
+      '--out',
+      file,
+    )
     await check(file, n, name === 'jamba' ? 0.04 : 0.02, false)
   }
 })
@@ -180,18 +335,62 @@ test('a tokenizer over characters whose merges are listed', async () => {
   tokenizer.pre_tokenizer = { type: 'Split', pattern, behavior: 'MergedWithPrevious', invert: false }
   writeFileSync(join(source, 'tokenizer.json'), JSON.stringify(tokenizer))
   const file = join(folder, 'characters.gguf')
-  laminate('compress', source, '--remove', 1, '--dtype', 'f32', '--samples', 24, '--tokens', 32, '--out', file, '--method', 'shortgpt')
+  laminate(
+    'compress',
+    source,
+    '--remove',
+    1,
+    '--dtype',
+    'f32',
+    '--samples',
+    24,
+    '--tokens',
+    32,
+    '--out',
+    file,
+    '--method',
+    'shortgpt',
+  )
   await check(file, 3, 0.002, false)
 })
 
 test('every architecture with experts, of which some were removed, also besides a layer and in 8 bits', async () => {
-  for (const [name, n] of Object.entries({ mixtral: 3, qwen2moe: 3, qwen3moe: 3, granitemoe: 3, jamba: 8, gptoss: 4, gptoss_mxfp4: 4 })) {
+  for (const [name, n] of Object.entries({
+    mixtral: 3,
+    qwen2moe: 3,
+    qwen3moe: 3,
+    granitemoe: 3,
+    jamba: 8,
+    gptoss: 4,
+    gptoss_mxfp4: 4,
+  })) {
     for (const source of ['hf', 'model.gguf']) {
       if (!existsSync(join(root, 'tests/data/architectures', name, source))) continue
       // In 8 bits llama.cpp rounds activations, so that a token that is nearly between two experts goes to the other.
-      for (const [type, removed, tolerance] of [['f32', 0, 0.002], ['f32', 1, 0.002], ['q8_0', 0, 0.05]]) {
+      for (const [type, removed, tolerance] of [
+        ['f32', 0, 0.002],
+        ['f32', 1, 0.002],
+        ['q8_0', 0, 0.05],
+      ]) {
         const file = join(folder, `${name}-experts-${type}-${removed}-${source.slice(0, 2)}.gguf`)
-        const report = laminate('compress', join(root, 'tests/data/architectures', name, source), '--remove', removed, '--remove-experts', 1, '--method', 'shortgpt', '--dtype', type, '--samples', 24, '--tokens', 32, '--out', file)
+        const report = laminate(
+          'compress',
+          join(root, 'tests/data/architectures', name, source),
+          '--remove',
+          removed,
+          '--remove-experts',
+          1,
+          '--method',
+          'shortgpt',
+          '--dtype',
+          type,
+          '--samples',
+          24,
+          '--tokens',
+          32,
+          '--out',
+          file,
+        )
         assert.ok(report.experts.length > 0 && report.experts.every(layer => layer.removed.length === 1))
         await check(file, n - removed, tolerance, false)
       }
@@ -200,9 +399,28 @@ test('every architecture with experts, of which some were removed, also besides 
 })
 
 test('experts that stay in MXFP4', async () => {
-  for (const [removed, experts] of [[0, 1], [1, 0], [1, 1]]) {
+  for (const [removed, experts] of [
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ]) {
     const file = join(folder, `mxfp4-${removed}-${experts}.gguf`)
-    laminate('compress', join(root, 'tests/data/architectures/gptoss_mxfp4/hf'), '--remove', removed, '--remove-experts', experts, '--method', 'shortgpt', '--samples', 24, '--tokens', 32, '--out', file)
+    laminate(
+      'compress',
+      join(root, 'tests/data/architectures/gptoss_mxfp4/hf'),
+      '--remove',
+      removed,
+      '--remove-experts',
+      experts,
+      '--method',
+      'shortgpt',
+      '--samples',
+      24,
+      '--tokens',
+      32,
+      '--out',
+      file,
+    )
     await check(file, 4 - removed, 0.05, false)
   }
 })

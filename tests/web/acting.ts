@@ -10,11 +10,14 @@ export function acting() {
   vi.stubGlobal('navigator', {})
   const workers: ReturnType<typeof inProcess>[] = []
   const state = new State()
-  const actions = new Actions(state, new EngineClient(() => {
-    const worker = inProcess(() => new MockEngine(state.preference))
-    workers.push(worker)
-    return worker
-  }, 50))
+  const actions = new Actions(
+    state,
+    new EngineClient(() => {
+      const worker = inProcess(() => new MockEngine(state.preference))
+      workers.push(worker)
+      return worker
+    }, 50),
+  )
   Object.assign(state.calibration, { samples: 32, tokens: 4 })
   return { state, actions, workers }
 }

@@ -10,7 +10,7 @@ let state: State
 let actions: Actions
 
 beforeEach(() => {
-  ({ state, actions, workers } = acting())
+  ;({ state, actions, workers } = acting())
 })
 afterEach(() => workers.forEach(worker => worker.terminate()))
 
@@ -18,13 +18,18 @@ afterEach(() => workers.forEach(worker => worker.terminate()))
 async function remarksWhileComparing(): Promise<string> {
   const remarks: (string | null)[] = []
   const going = actions.compare()
-  const watch = setInterval(() => { if (remarks.at(-1) !== state.remark) remarks.push(state.remark) }, 1)
+  const watch = setInterval(() => {
+    if (remarks.at(-1) !== state.remark) remarks.push(state.remark)
+  }, 1)
   expect(await going).toBe(true)
   clearInterval(watch)
   return remarks.join(' ')
 }
 
-const statuses = () => Object.values(state.stages).map(stage => stage.status).join(' ')
+const statuses = () =>
+  Object.values(state.stages)
+    .map(stage => stage.status)
+    .join(' ')
 
 test('the demo, step by step', async () => {
   await actions.runDemo()
@@ -57,7 +62,9 @@ test('another model forgets what was known of the first', async () => {
 
 test('a model that cannot be opened leaves the open one usable', async () => {
   await actions.runDemo()
-  expect(await actions.open({ folder: 'x', files: [{ name: 'config.json', file: new File(['{'], 'config.json') }] })).toBe(false)
+  expect(
+    await actions.open({ folder: 'x', files: [{ name: 'config.json', file: new File(['{'], 'config.json') }] }),
+  ).toBe(false)
   expect(state.notice?.error.message).toContain('config.json is not valid JSON')
   expect(state.model?.layers).toBe(12)
   expect(await actions.compress()).toBe(true)
@@ -84,7 +91,9 @@ test('a lost device is replaced, and once more lost the run goes on on the CPU, 
   Object.assign(state.calibration, { text: 'lost on a GPU '.repeat(20), text_name: 'x' })
   const remarks = await remarksWhileComparing()
   expect([state.device?.kind, state.mapsFresh, state.notice]).toEqual(['cpu', 'fresh', null])
-  expect(remarks).toMatch(/lost; the run goes on with what was kept, on a new device\. .*lost; the run goes on with what was kept, on the CPU\./)
+  expect(remarks).toMatch(
+    /lost; the run goes on with what was kept, on a new device\. .*lost; the run goes on with what was kept, on the CPU\./,
+  )
   expect(workers).toHaveLength(3)
   expect(await actions.compress()).toBe(true)
 })
@@ -101,16 +110,27 @@ test('what stops the engine on a graphics device goes on on the CPU at once', as
 test('a graphics device that ends the engine at its start is left for the CPU, once and for all', async () => {
   const asked: unknown[][] = []
   const real = actions.call.bind(actions)
-  vi.spyOn(actions, 'call').mockImplementation((async (run: null, name: 'create', args: [DevicePreference, string?]) => {
+  vi.spyOn(actions, 'call').mockImplementation((async (
+    run: null,
+    name: 'create',
+    args: [DevicePreference, string?],
+  ) => {
     if (name !== 'create') return real(run, name, args as never)
     asked.push(args)
-    if (!args[1]) throw new Failure('internal', 'The engine stopped unexpectedly (Uncaught Error: more registers than there are). Run the step again; it starts afresh.')
+    if (!args[1])
+      throw new Failure(
+        'internal',
+        'The engine stopped unexpectedly (Uncaught Error: more registers than there are). Run the step again; it starts afresh.',
+      )
     return real(run, name, args as never)
   }) as never)
   await actions.start()
   expect(state.notice).toBeNull()
   const why = 'it stopped the engine (more registers than there are)'
-  expect(asked).toEqual([['auto', undefined], ['auto', why]])
+  expect(asked).toEqual([
+    ['auto', undefined],
+    ['auto', why],
+  ])
   actions.prefer('auto')
   await actions.openDemo()
   expect(asked.slice(2)).toEqual([['auto', why]])
@@ -174,7 +194,8 @@ test('the estimate follows the settings, and an error of it is no error of the p
 
 test('a comparison of methods is estimated as it is chosen', async () => {
   await actions.openDemo()
-  const asked = (methods: string[]) => actions.estimates.compare({ methods, remove: [2, 4], evaluation: { ...state.choice.evaluation }, seed: 0 })
+  const asked = (methods: string[]) =>
+    actions.estimates.compare({ methods, remove: [2, 4], evaluation: { ...state.choice.evaluation }, seed: 0 })
   await asked(['shortgpt'])
   const one = state.compareEstimate!
   await asked(['shortgpt', 'laminate', 'mka'])

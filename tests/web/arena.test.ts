@@ -1,6 +1,16 @@
 import { describe, expect, test } from 'vitest'
 import { inSharedMemory } from '../../scripts/wasmparts.mjs'
-import { beginPacking, beginProduct, controlOf, operandsAt, stackEnd, work, Word, type Kernel, type Panels } from '../../www/engine/arena'
+import {
+  beginPacking,
+  beginProduct,
+  controlOf,
+  operandsAt,
+  stackEnd,
+  work,
+  Word,
+  type Kernel,
+  type Panels,
+} from '../../www/engine/arena'
 
 const [LEFT, RIGHT] = [3, 12]
 
@@ -25,7 +35,10 @@ function naiveKernel(memory: WebAssembly.Memory): Kernel {
           const [panelRow, panelColumn] = [Math.floor(i / LEFT), Math.floor(j / RIGHT)]
           if (i * nColumns + j >= nY || (lower >= 0 && lower + panelColumn * RIGHT >= (panelRow + 1) * LEFT)) continue
           let sum = 0
-          for (let k = 0; k < depth; k++) sum += all[left / 4 + (panelRow * depth + k) * LEFT + (i % LEFT)]! * all[right / 4 + (panelColumn * depth + k) * RIGHT + (j % RIGHT)]!
+          for (let k = 0; k < depth; k++)
+            sum +=
+              all[left / 4 + (panelRow * depth + k) * LEFT + (i % LEFT)]! *
+              all[right / 4 + (panelColumn * depth + k) * RIGHT + (j % RIGHT)]!
           all[y / 4 + i * nColumns + j]! += sum
         }
       }
@@ -59,9 +72,13 @@ describe('work that threads share', () => {
       work(control, kernel)
       expect(Atomics.load(control, Word.done)).toBe(Atomics.load(control, Word.total))
     }
-    for (const [to, count] of [[left, rows], [right, columns]] as const) {
+    for (const [to, count] of [
+      [left, rows],
+      [right, columns],
+    ] as const) {
       const [row, column] = turned ? [1, count] : [depth, 1]
-      for (let i = 0; i < count; i++) for (let k = 0; k < depth; k++) numbers[values / 4 + i * row + k * column] = value(i, k)
+      for (let i = 0; i < count; i++)
+        for (let k = 0; k < depth; k++) numbers[values / 4 + i * row + k * column] = value(i, k)
       beginPacking(control, { values, length: count * depth, rows: count, row, column, depth, stretch, to })
       whole()
     }
@@ -91,8 +108,8 @@ describe('work that threads share', () => {
 describe('a module in memory that threads share', () => {
   // (module (import "env" "memory" (memory 17)) (func (export "f") (result i32) i32.const 7))
   const module = Uint8Array.from([
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 127, 2, 15, 1, 3, 101, 110, 118, 6, 109, 101, 109, 111, 114, 121, 2, 0, 17,
-    3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 6, 1, 4, 0, 65, 7, 11,
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 127, 2, 15, 1, 3, 101, 110, 118, 6, 109, 101, 109, 111, 114, 121, 2,
+    0, 17, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 6, 1, 4, 0, 65, 7, 11,
   ])
 
   test('is the same but for the import', async () => {
@@ -101,11 +118,17 @@ describe('a module in memory that threads share', () => {
     const { instance } = await WebAssembly.instantiate(changed as BufferSource, { env: { memory } })
     expect((instance.exports.f as () => number)()).toBe(7)
     await expect(WebAssembly.instantiate(module, { env: { memory } })).rejects.toThrow()
-    await expect(WebAssembly.instantiate(changed as BufferSource, { env: { memory: new WebAssembly.Memory({ initial: 17, maximum: 20 }) } })).rejects.toThrow()
+    await expect(
+      WebAssembly.instantiate(changed as BufferSource, {
+        env: { memory: new WebAssembly.Memory({ initial: 17, maximum: 20 }) },
+      }),
+    ).rejects.toThrow()
   })
 
   test('is refused where more than a memory is imported, or none', () => {
     expect(() => inSharedMemory(module.slice(0, 15))).toThrow('imports nothing')
-    expect(() => inSharedMemory(Uint8Array.from(module, (byte, at) => (at === 17 ? 2 : byte)))).toThrow('does not import a memory')
+    expect(() => inSharedMemory(Uint8Array.from(module, (byte, at) => (at === 17 ? 2 : byte)))).toThrow(
+      'does not import a memory',
+    )
   })
 })

@@ -5,13 +5,23 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { listed } from '../../www/open/architectures'
 import { architectures } from '../../scripts/architectures.mjs'
 import { asTyped, lastLines } from '../../scripts/command.mjs'
-import { cargoCounts, closingLine, counts, nextestCounts, sum, unittestCounts, vitestCounts, withExitCode } from '../../scripts/counts.mjs'
+import {
+  cargoCounts,
+  closingLine,
+  counts,
+  nextestCounts,
+  sum,
+  unittestCounts,
+  vitestCounts,
+  withExitCode,
+} from '../../scripts/counts.mjs'
 import { filesUnder, fingerprint, isCurrent, markCurrent } from '../../scripts/fingerprint.mjs'
 import { atLeast, lockedCrate, missingPackages } from '../../scripts/lockfile.mjs'
 import { cacheControl, fileFor, serve } from '../../scripts/serve.mjs'
 import { chosen, testSteps } from '../../scripts/teststeps.mjs'
 
-const crate = (name: string, version: string) => `[[package]]\nname = "${name}"\nversion = "${version}"\nsource = "registry"\n\n`
+const crate = (name: string, version: string) =>
+  `[[package]]\nname = "${name}"\nversion = "${version}"\nsource = "registry"\n\n`
 
 describe('lock files', () => {
   test('a crate is found by its whole name', () => {
@@ -35,7 +45,12 @@ describe('lock files', () => {
         'node_modules/@x/linux': { version: '2.0.0', optional: true },
       },
     }
-    const installed = { packages: { 'node_modules/vite': { version: '8.0.0' }, 'node_modules/@x/linux': { version: '1.0.0', optional: true } } }
+    const installed = {
+      packages: {
+        'node_modules/vite': { version: '8.0.0' },
+        'node_modules/@x/linux': { version: '1.0.0', optional: true },
+      },
+    }
     expect(missingPackages(wanted, installed)).toEqual(['b', '@x/linux'])
     expect(missingPackages(wanted, wanted)).toEqual([])
   })
@@ -61,18 +76,24 @@ describe('counts', () => {
   })
 
   test('wasm-bindgen-test', () => {
-    expect(cargoCounts('test result: ok. 5 passed; 0 failed; 2 ignored; 1 filtered out; finished in 0.40s')).toEqual(counts(5, 0, 2))
+    expect(cargoCounts('test result: ok. 5 passed; 0 failed; 2 ignored; 1 filtered out; finished in 0.40s')).toEqual(
+      counts(5, 0, 2),
+    )
   })
 
   test('cargo nextest', () => {
-    const output = '------------\n     Summary [   3.407s] 12 tests run: 9 passed (1 slow), 2 failed, 1 timed out, 4 skipped\n'
+    const output =
+      '------------\n     Summary [   3.407s] 12 tests run: 9 passed (1 slow), 2 failed, 1 timed out, 4 skipped\n'
     expect(nextestCounts(output)).toEqual(counts(9, 3, 4))
     expect(nextestCounts('     Summary [   0.007s] 1 test run: 1 passed, 0 skipped')).toEqual(counts(1, 0, 0))
   })
 
   test('vitest: a file that does not load is a failure', () => {
     const report = {
-      numPassedTests: 5, numFailedTests: 1, numPendingTests: 2, numTodoTests: 1,
+      numPassedTests: 5,
+      numFailedTests: 1,
+      numPendingTests: 2,
+      numTodoTests: 1,
       testResults: [
         { status: 'passed', assertionResults: [{ status: 'passed' }] },
         { status: 'failed', assertionResults: [{ status: 'failed' }] },
@@ -125,7 +146,9 @@ describe('steps', () => {
 
   test('the scripts of package.json name steps that there are', () => {
     const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
-    const named = Object.values(scripts).flatMap(script => /^node scripts\/test\.mjs (.*)/.exec(script)?.[1]!.split(' ') ?? [])
+    const named = Object.values(scripts).flatMap(
+      script => /^node scripts\/test\.mjs (.*)/.exec(script)?.[1]!.split(' ') ?? [],
+    )
     expect(named.length).toBeGreaterThan(6)
     expect(chosen(named).length).toBeGreaterThan(0)
   })
@@ -146,7 +169,10 @@ describe('in a folder', () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'laminate-build-'))
     mkdirSync(join(folder, 'assets'))
-    writeFileSync(join(folder, 'index.html'), '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">')
+    writeFileSync(
+      join(folder, 'index.html'),
+      '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">',
+    )
     writeFileSync(join(folder, 'assets', 'engine-0123abcd.wasm'), '\0asm')
     writeFileSync(join(folder, '.hidden'), 'hidden')
   })
@@ -166,7 +192,9 @@ describe('in a folder', () => {
   })
 
   test('files are listed without dot files and exceptions', () => {
-    expect(filesUnder([folder, join(folder, 'nowhere')], [join(folder, 'assets')])).toEqual([join(folder, 'index.html')])
+    expect(filesUnder([folder, join(folder, 'nowhere')], [join(folder, 'assets')])).toEqual([
+      join(folder, 'index.html'),
+    ])
   })
 
   test('an output is current until its mark changes', () => {
@@ -179,7 +207,15 @@ describe('in a folder', () => {
   test('a path leads to a file of the folder or nowhere', () => {
     expect(fileFor(folder, '/')).toBe(join(folder, 'index.html'))
     expect(fileFor(folder, '/assets/a%20b.js?x=1')).toBe(join(folder, 'assets', 'a b.js'))
-    for (const url of ['/../secret', '/%2e%2e/secret', '/..%2f..%2fsecret', '/..%5csecret', '/.hidden', '/a/%00', '/%zz']) {
+    for (const url of [
+      '/../secret',
+      '/%2e%2e/secret',
+      '/..%2f..%2fsecret',
+      '/..%5csecret',
+      '/.hidden',
+      '/a/%00',
+      '/%zz',
+    ]) {
       const file = fileFor(folder, url)
       expect(file === null || file === join(folder, 'secret'), `${url} -> ${file}`).toBe(true)
     }
@@ -201,7 +237,9 @@ describe('in a folder', () => {
       expect(engine.headers.get('content-type')).toBe('application/wasm')
       expect(engine.headers.get('content-length')).toBe('4')
       const etag = engine.headers.get('etag') ?? ''
-      expect((await fetch(`${address}/assets/engine-0123abcd.wasm`, { headers: { 'If-None-Match': etag } })).status).toBe(304)
+      expect(
+        (await fetch(`${address}/assets/engine-0123abcd.wasm`, { headers: { 'If-None-Match': etag } })).status,
+      ).toBe(304)
       expect((await fetch(`${address}/.hidden`)).status).toBe(404)
       expect((await fetch(`${address}/assets`)).status).toBe(404)
       expect((await fetch(`${address}/`, { method: 'POST' })).status).toBe(405)

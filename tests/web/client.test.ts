@@ -7,11 +7,12 @@ import { MockEngine } from './mock/engine'
 import { inProcess } from './port'
 
 const started: ReturnType<typeof inProcess>[] = []
-const client = (stopWithinMs?: number) => new EngineClient(() => {
-  const worker = inProcess(() => new MockEngine('cpu'))
-  started.push(worker)
-  return worker
-}, stopWithinMs)
+const client = (stopWithinMs?: number) =>
+  new EngineClient(() => {
+    const worker = inProcess(() => new MockEngine('cpu'))
+    started.push(worker)
+    return worker
+  }, stopWithinMs)
 
 afterEach(() => started.splice(0).forEach(worker => worker.terminate()))
 
@@ -45,7 +46,9 @@ describe('calls', () => {
   test('calls are queued: the engine is never entered twice', async () => {
     const engine = client()
     const answers = await Promise.all([
-      engine.call(null, 'create', ['cpu']), engine.call(null, 'openDemo', []), engine.call(null, 'estimate', [quick]),
+      engine.call(null, 'create', ['cpu']),
+      engine.call(null, 'openDemo', []),
+      engine.call(null, 'estimate', [quick]),
     ])
     expect(answers[2].sequences).toBe(32)
     expect(started).toHaveLength(1)
@@ -53,7 +56,10 @@ describe('calls', () => {
 
   test('an engine error arrives with its kind and sentence', async () => {
     const engine = await withDemo()
-    await expect(engine.call(null, 'plan', [planOptions, { ...WRITE }, { ...EVALUATION }])).rejects.toMatchObject({ kind: 'usage', message: expect.stringMatching(/Compare the layers first/) })
+    await expect(engine.call(null, 'plan', [planOptions, { ...WRITE }, { ...EVALUATION }])).rejects.toMatchObject({
+      kind: 'usage',
+      message: expect.stringMatching(/Compare the layers first/),
+    })
   })
 })
 
@@ -61,7 +67,9 @@ describe('stopping', () => {
   test('a cancelled run stops at its next event and the engine lives on', async () => {
     const engine = await withDemo()
     const controller = new AbortController()
-    const run = engine.call(controller.signal, 'similarity', [CALIBRATION], event => { if ('layer' in event) controller.abort() })
+    const run = engine.call(controller.signal, 'similarity', [CALIBRATION], event => {
+      if ('layer' in event) controller.abort()
+    })
     await expect(run).rejects.toMatchObject({ kind: 'cancelled' })
     expect(engine.generation).toBe(0)
     await expect(engine.call(null, 'estimate', [quick])).resolves.toMatchObject({ sequences: 32 })
@@ -94,7 +102,10 @@ describe('stopping', () => {
     expect(started).toHaveLength(2)
   })
 
-  test.each([['panic', 'internal'], ['device lost', 'device']])('after a %s the worker is not used again', async (text, kind) => {
+  test.each([
+    ['panic', 'internal'],
+    ['device lost', 'device'],
+  ])('after a %s the worker is not used again', async (text, kind) => {
     const engine = await withDemo()
     await expect(engine.call(null, 'similarity', [{ ...quick, text, text_name: 'x' }])).rejects.toMatchObject({ kind })
     expect(started[0]!.ended).toBe(true)

@@ -1,5 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { aboveScale, comparisonCsv, comparisonMarkdown, footing, overlapWarning, readOut } from '../../www/charts/comparison'
+import {
+  aboveScale,
+  comparisonCsv,
+  comparisonMarkdown,
+  footing,
+  overlapWarning,
+  readOut,
+} from '../../www/charts/comparison'
 import { curveChart } from '../../www/charts/curve'
 import { elbow, elbowOf } from '../../www/charts/elbow'
 import { markColour, markPath } from '../../www/charts/marks'
@@ -15,7 +22,12 @@ import { goldenPlan, stored } from './stored'
 
 const title = (name: string) => titleOf(METHODS, name)
 const names = METHODS.map(method => method.name)
-const options = { methods: ['laco', 'mka', 'mka-code', 'flatten'], remove: [6, 2], evaluation: { text: null, text_name: null, samples: 8, tokens: 16 }, seed: 3 }
+const options = {
+  methods: ['laco', 'mka', 'mka-code', 'flatten'],
+  remove: [6, 2],
+  evaluation: { text: null, text_name: null, samples: 8, tokens: 16 },
+  seed: 3,
+}
 let report: CompareReport
 let rows: CompareRow[]
 beforeAll(async () => {
@@ -60,13 +72,24 @@ describe('the curve of a plan', () => {
     expect([chart.points[0]!.value, chart.points[0]!.y, chart.original, chart.collapse]).toEqual([0, 100, 100, null])
     expect(chart.dropped.map(p => p.removed)).toEqual([1, 2, 3])
     expect(chart.droppedPath).toMatch(/^M0,100L/)
-    expect(chart.xTicks.map(tick => tick.bytes)).toEqual([0, 1, 2, 3].map(k => stored.model.bytes - k * stored.model.bytes_per_layer))
+    expect(chart.xTicks.map(tick => tick.bytes)).toEqual(
+      [0, 1, 2, 3].map(k => stored.model.bytes - k * stored.model.bytes_per_layer),
+    )
   })
   test('what was not measured after each step is drawn where it is known, and infinity at the top', async () => {
     const plan = await goldenPlan(3)
-    const steps = plan.plan.steps.map((step, i) => ({ ...step, dropped: null, bytes: null, perplexity: i === 1 ? null : Infinity }))
+    const steps = plan.plan.steps.map((step, i) => ({
+      ...step,
+      dropped: null,
+      bytes: null,
+      perplexity: i === 1 ? null : Infinity,
+    }))
     const chart = curveChart({ ...plan, plan: { ...plan.plan, steps } }, size)
-    expect(chart.points.map(p => [p.removed, p.y === 0])).toEqual([[0, false], [1, true], [3, true]])
+    expect(chart.points.map(p => [p.removed, p.y === 0])).toEqual([
+      [0, false],
+      [1, true],
+      [3, true],
+    ])
     expect([chart.dropped.length, chart.droppedPath]).toEqual([1, ''])
     expect(chart.xTicks.slice(1).every(tick => tick.bytes === null)).toBe(true)
   })
@@ -74,12 +97,26 @@ describe('the curve of a plan', () => {
 
 describe('the plot', () => {
   const plot = (measure: 'perplexity' | 'kl', known = true) =>
-    tradeoff(rows, { width: 500, height: 200, measure, names, original: known ? { perplexity: 7.312, bytes: report.bytes } : null })
+    tradeoff(rows, {
+      width: 500,
+      height: 200,
+      measure,
+      names,
+      original: known ? { perplexity: 7.312, bytes: report.bytes } : null,
+    })
 
   test('a mark for each model that was made, inside the frame, worse ones higher', () => {
     for (const measure of ['perplexity', 'kl'] as const) {
       const { marks } = plot(measure)
-      expect(marks.map(mark => mark.key)).toEqual(['laco 6', 'laco 2', 'mka 6', 'mka 2', 'mka-code 6', 'mka-code 2', 'flatten 2'])
+      expect(marks.map(mark => mark.key)).toEqual([
+        'laco 6',
+        'laco 2',
+        'mka 6',
+        'mka 2',
+        'mka-code 6',
+        'mka-code 2',
+        'flatten 2',
+      ])
       for (const { x, y } of marks) expect(x >= 0 && x <= 500 && y >= 0 && y <= 200).toBe(true)
       const at = (key: string) => marks.find(mark => mark.key === key)!
       expect(at('laco 6').y).toBeLessThan(at('mka 6').y)
@@ -149,13 +186,26 @@ describe('the order of rows', () => {
     expect(sorted(false).slice(0, -1)).toEqual(sorted(true).slice(0, -1).toReversed())
   })
   test('equals keep the order chosen', () => {
-    expect(keys(inOrderOf(rows, { column: 'removed', descending: false }, title))).toEqual(['laco 2', 'mka 2', 'mka-code 2', 'flatten 2', 'laco 6', 'mka 6', 'mka-code 6', 'flatten 6'])
+    expect(keys(inOrderOf(rows, { column: 'removed', descending: false }, title))).toEqual([
+      'laco 2',
+      'mka 2',
+      'mka-code 2',
+      'flatten 2',
+      'laco 6',
+      'mka 6',
+      'mka-code 6',
+      'flatten 6',
+    ])
     expect(keys(inOrderOf(rows, { column: 'method', descending: false }, title))[0]).toBe('flatten 6')
   })
   test('a third press of a heading gives the chosen order back', () => {
     const once = nextSorting(null, 'kl')
     const twice = nextSorting(once, 'kl')
-    expect([once, twice, nextSorting(twice, 'kl')]).toEqual([{ column: 'kl', descending: false }, { column: 'kl', descending: true }, null])
+    expect([once, twice, nextSorting(twice, 'kl')]).toEqual([
+      { column: 'kl', descending: false },
+      { column: 'kl', descending: true },
+      null,
+    ])
     expect(nextSorting(twice, 'bytes')).toEqual({ column: 'bytes', descending: false })
   })
   test('a warning that several rows share is said once', () => {
@@ -166,9 +216,13 @@ describe('the order of rows', () => {
 
 describe('files', () => {
   test('CSV: the original first, and every line says what it was measured on', () => {
-    const lines = comparisonCsv(rows, { ...report, evaluation: { ...report.evaluation, name: 'a "text", mine' } }).trimEnd().split('\n')
+    const lines = comparisonCsv(rows, { ...report, evaluation: { ...report.evaluation, name: 'a "text", mine' } })
+      .trimEnd()
+      .split('\n')
     expect(lines).toHaveLength(10)
-    expect(lines[0]).toBe('method,selection,operator,removed,layers,parameters,bytes,perplexity,kl,top1_agreement,collapsed,seconds,groups,error,evaluation,tokens_scored,calibration,seed,dtype,imatrix,prompt_per_second,generation_per_second,cache_bytes_per_1000_tokens')
+    expect(lines[0]).toBe(
+      'method,selection,operator,removed,layers,parameters,bytes,perplexity,kl,top1_agreement,collapsed,seconds,groups,error,evaluation,tokens_scored,calibration,seed,dtype,imatrix,prompt_per_second,generation_per_second,cache_bytes_per_1000_tokens',
+    )
     expect(lines[1]).toMatch(/^original,,,0,12,578112,1156224,7\.312,,,false,,,,"a ""text"", mine",120,/)
     expect(lines[2]).toMatch(/^laco,laco,laco,6,6,/)
     expect(lines[8]).toMatch(/^flatten,pairs,flatten,6,.*"?6 disjoint pairs do not fit/)
@@ -186,11 +240,16 @@ describe('files', () => {
     expect(text).not.toContain('\u00a0')
   })
   test('marks in words', () => {
-    const words = (row: CompareRow | undefined, original: number | null) => readOut(row!, title, original).replaceAll('\u00a0', ' ')
-    expect(words(rows[3], 7.312)).toMatch(/^MKA with 2 removed: perplexity 8\.\d\d \(original 7\.31\), KL 0\.\d+ nats a token, agrees on \d+ %, 974 kB\. Layers that became one: 9 10 11$/)
+    const words = (row: CompareRow | undefined, original: number | null) =>
+      readOut(row!, title, original).replaceAll('\u00a0', ' ')
+    expect(words(rows[3], 7.312)).toMatch(
+      /^MKA with 2 removed: perplexity 8\.\d\d \(original 7\.31\), KL 0\.\d+ nats a token, agrees on \d+ %, 974 kB\. Layers that became one: 9 10 11$/,
+    )
     expect(words(rows[4], null)).toMatch(/^MKA, published code with 6 removed, collapsed: perplexity 166,\d+, KL/)
     expect(words(rows[6], null)).toBe('')
-    expect(aboveScale(rows.slice(4, 5), title)).toMatch(/^Above the scale: MKA, published code with 6 removed \(perplexity 166,\d+, KL 11\.04.nats\)\.$/)
+    expect(aboveScale(rows.slice(4, 5), title)).toMatch(
+      /^Above the scale: MKA, published code with 6 removed \(perplexity 166,\d+, KL 11\.04.nats\)\.$/,
+    )
     expect(aboveScale([], title)).toBe('')
   })
   test('an overlap is warned of, and none is not', () => {

@@ -1,11 +1,31 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { comparisonCsv, comparisonMarkdown, footing, frontChoices, readOut, verdictLines } from '../../www/charts/comparison'
+import {
+  comparisonCsv,
+  comparisonMarkdown,
+  footing,
+  frontChoices,
+  readOut,
+  verdictLines,
+} from '../../www/charts/comparison'
 import { frontier, nearestMark } from '../../www/charts/frontier'
 import { inOrder, keyOfRow } from '../../www/charts/rows'
-import { candidatesOf, choiceAt, firstLimit, frontOf, hasFewerBits, limitsOf, originalRows, summaryWords, verdictWords, winnerOf, type Choice, type Measured } from '../../www/charts/verdicts'
+import {
+  candidatesOf,
+  choiceAt,
+  firstLimit,
+  frontOf,
+  hasFewerBits,
+  limitsOf,
+  originalRows,
+  summaryWords,
+  verdictWords,
+  winnerOf,
+  type Choice,
+  type Measured,
+} from '../../www/charts/verdicts'
 import type { Candidate, CompareReport, Verdict } from '../../www/engine/protocol/compare'
 import { titleOf } from '../../www/words/methods'
-import { compareReport } from '../../www/share/reports'
+import { compareReport } from '../../www/share/checks/comparisons'
 import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'
 import { stored } from './stored'
@@ -14,7 +34,13 @@ import engine from './verdicts.json'
 const title = (name: string) => titleOf(METHODS, name)
 const names = METHODS.map(method => method.name)
 const plain = (text: string) => text.replaceAll('\u00a0', ' ')
-const options = { methods: ['laminate', 'mka'], remove: [2, 4], evaluation: { text: null, text_name: null, samples: 8, tokens: 16 }, seed: 3, dtypes: ['keep', 'q8_0', 'q4_k_m', 'q2_k'] as const }
+const options = {
+  methods: ['laminate', 'mka'],
+  remove: [2, 4],
+  evaluation: { text: null, text_name: null, samples: 8, tokens: 16 },
+  seed: 3,
+  dtypes: ['keep', 'q8_0', 'q4_k_m', 'q2_k'] as const,
+}
 let report: CompareReport
 beforeAll(async () => {
   report = await compareOf(stored, { ...options, dtypes: [...options.dtypes] }, async () => false, stored.device)
@@ -23,7 +49,8 @@ beforeAll(async () => {
 describe('the verdicts of the engine', () => {
   const made = compareReport(engine.report, ['verdicts.json', ''])
   const candidates = candidatesOf(made)
-  const bare = (each: Candidate | null) => each && { method: each.method, dtype: each.dtype, layers: each.layers, bytes: each.bytes, kl: each.kl }
+  const bare = (each: Candidate | null) =>
+    each && { method: each.method, dtype: each.dtype, layers: each.layers, bytes: each.bytes, kl: each.kl }
   const agree = (verdict: Verdict) => {
     const own = choiceAt(candidates, verdict.size)
     expect([bare(own.merged), bare(own.unmerged)]).toEqual([bare(verdict.merged), bare(verdict.unmerged)])
@@ -32,8 +59,13 @@ describe('the verdicts of the engine', () => {
     expect(own.difference!.margin).toBeCloseTo(verdict.difference.margin, 12)
   }
   const said = {
-    merged: /^At most .*: [^,]* \(.*\) is better than the original/, unmerged: /merging does not pay/, equal: /equally good within the noise/, unknown: /cannot be told apart/,
-    'only merged': /only merged models are that small/, 'only unmerged': /no merged model is that small/, none: /no model is that small/,
+    merged: /^At most .*: [^,]* \(.*\) is better than the original/,
+    unmerged: /merging does not pay/,
+    equal: /equally good within the noise/,
+    unknown: /cannot be told apart/,
+    'only merged': /only merged models are that small/,
+    'only unmerged': /no merged model is that small/,
+    none: /no model is that small/,
   }
 
   test('are found again at any size, with the same difference and margin', () => {
@@ -46,7 +78,11 @@ describe('the verdicts of the engine', () => {
   })
   test('are given for the sizes of the same front', () => {
     made.verdicts!.forEach(agree)
-    expect(frontOf(candidates).filter(each => each.kl > 0).map(each => each.bytes)).toEqual(made.verdicts!.map(verdict => verdict.size))
+    expect(
+      frontOf(candidates)
+        .filter(each => each.kl > 0)
+        .map(each => each.bytes),
+    ).toEqual(made.verdicts!.map(verdict => verdict.size))
     expect(frontChoices(made).map(choice => choice.size)).toEqual(made.verdicts!.map(verdict => verdict.size))
   })
 })
@@ -54,27 +90,51 @@ describe('the verdicts of the engine', () => {
 describe('words', () => {
   const merged: Candidate = { method: 'laminate', dtype: 'q8_0', layers: 10, bytes: 600_000, kl: 0.1 }
   const unmerged: Candidate = { method: 'original', dtype: 'q4_k_m', layers: 12, bytes: 500_000, kl: 0.2 }
-  const choice = (over: Partial<Choice> = {}): Choice => ({ size: 700_000, merged, unmerged, difference: { difference: -0.1, margin: 0.02 }, ...over })
+  const choice = (over: Partial<Choice> = {}): Choice => ({
+    size: 700_000,
+    merged,
+    unmerged,
+    difference: { difference: -0.1, margin: 0.02 },
+    ...over,
+  })
   const words = (over: Partial<Choice> = {}) => plain(verdictWords(choice(over), 12, title, unmerged))
 
   test('of one size', () => {
-    expect(words()).toBe('At most 700 kB: Laminate with 10 of 12 layers in Q8_0 (600 kB, KL 0.10 nats) is better than the original in Q4_K_M (500 kB, KL 0.20 nats), by 0.10 ± 0.020 nats a token.')
-    expect(words({ difference: { difference: 0.1, margin: 0.02 } })).toMatch(/: the original in Q4_K_M .* is better than Laminate .*: merging does not pay\.$/)
+    expect(words()).toBe(
+      'At most 700 kB: Laminate with 10 of 12 layers in Q8_0 (600 kB, KL 0.10 nats) is better than the original in Q4_K_M (500 kB, KL 0.20 nats), by 0.10 ± 0.020 nats a token.',
+    )
+    expect(words({ difference: { difference: 0.1, margin: 0.02 } })).toMatch(
+      /: the original in Q4_K_M .* is better than Laminate .*: merging does not pay\.$/,
+    )
     expect(words({ difference: { difference: 0.01, margin: 0.02 } })).toMatch(/are equally good within the noise\.$/)
     expect(words({ difference: null })).toMatch(/cannot be told apart on so little text\.$/)
-    expect(words({ unmerged: null, difference: null })).toContain('only merged models are that small; the best is Laminate')
-    expect(words({ merged: null, difference: null, unmerged: { ...unmerged, dtype: 'keep', kl: 0 } })).toContain('the best of the others is the original (500 kB, KL 0).')
-    expect(words({ merged: null, unmerged: null, difference: null })).toContain('no model is that small; the smallest is the original in Q4_K_M')
+    expect(words({ unmerged: null, difference: null })).toContain(
+      'only merged models are that small; the best is Laminate',
+    )
+    expect(words({ merged: null, difference: null, unmerged: { ...unmerged, dtype: 'keep', kl: 0 } })).toContain(
+      'the best of the others is the original (500 kB, KL 0).',
+    )
+    expect(words({ merged: null, unmerged: null, difference: null })).toContain(
+      'no model is that small; the smallest is the original in Q4_K_M',
+    )
   })
   test('of all sizes: who won', () => {
     const won = choice()
     const lost = choice({ difference: { difference: 0.1, margin: 0.02 } })
     const close = choice({ difference: { difference: 0, margin: 0.02 } })
     const alone = choice({ unmerged: null, difference: null })
-    expect(summaryWords([won])).toBe('Fewer layers win: at the one size that was compared, a merged model loses less than the original in fewer bits.')
-    expect(summaryWords([lost, lost, alone])).toBe('Fewer bits win: at all 2 sizes that were compared, the original in fewer bits loses less than any merged model. Merging does not pay here. At 1 size below, only merged models are that small.')
-    expect(summaryWords([lost, won, won, close])).toBe('It depends on the size: of 4 sizes, the original in fewer bits is best at 1, a merged model at 2 and 1 is too close to call.')
-    expect(summaryWords([won, close])).toBe('It depends on the size: of 2 sizes, a merged model is best at 1 and 1 is too close to call.')
+    expect(summaryWords([won])).toBe(
+      'Fewer layers win: at the one size that was compared, a merged model loses less than the original in fewer bits.',
+    )
+    expect(summaryWords([lost, lost, alone])).toBe(
+      'Fewer bits win: at all 2 sizes that were compared, the original in fewer bits loses less than any merged model. Merging does not pay here. At 1 size below, only merged models are that small.',
+    )
+    expect(summaryWords([lost, won, won, close])).toBe(
+      'It depends on the size: of 4 sizes, the original in fewer bits is best at 1, a merged model at 2 and 1 is too close to call.',
+    )
+    expect(summaryWords([won, close])).toBe(
+      'It depends on the size: of 2 sizes, a merged model is best at 1 and 1 is too close to call.',
+    )
     expect(summaryWords([close, close])).toMatch(/^Neither wins: at all 2 sizes/)
     expect(summaryWords([alone])).toMatch(/^Only merged models were measured/)
     expect(summaryWords([])).toBe('')
@@ -98,7 +158,17 @@ describe('sizes', () => {
 
 describe('the plot of size against KL', () => {
   const size = { width: 800, height: 340, names, collapsed: new Set<string>() }
-  const of = (kl: number, bytes: number, over: Partial<Measured> = {}): Measured => ({ key: `m ${bytes}`, method: 'mka', dtype: 'keep', layers: 9, merged: true, by_sequence: [], kl, bytes, ...over })
+  const of = (kl: number, bytes: number, over: Partial<Measured> = {}): Measured => ({
+    key: `m ${bytes}`,
+    method: 'mka',
+    dtype: 'keep',
+    layers: 9,
+    merged: true,
+    by_sequence: [],
+    kl,
+    bytes,
+    ...over,
+  })
   const itself = of(0, 1000, { key: '', method: 'original', merged: false })
 
   test('is logarithmic where KL spans decades, linear otherwise; the original as it is stands at 0', () => {
@@ -133,14 +203,21 @@ describe('the plot of size against KL', () => {
     expect([frontier([], size).front, frontier([], size).originals]).toEqual(['', ''])
   })
   test('labels cover neither marks nor each other, and those of the front come first', () => {
-    const crowd = Array.from({ length: 40 }, (_, i) => of(0.3 + 0.001 * (i % 7), 500 + i, { key: `c ${i}`, dtype: 'q4_k_m' }))
+    const crowd = Array.from({ length: 40 }, (_, i) =>
+      of(0.3 + 0.001 * (i % 7), 500 + i, { key: `c ${i}`, dtype: 'q4_k_m' }),
+    )
     const { marks } = frontier([itself, of(0.1, 480, { key: 'best' }), ...crowd], size)
     const labels = marks.flatMap(mark => (mark.label ? [mark.label] : []))
     expect(labels.length).toBeGreaterThanOrEqual(2)
     expect(labels.length).toBeLessThan(20)
     expect(marks.find(mark => mark.key === 'best')!.label?.text).toBe('9 layers')
-    const boxes = labels.map(({ text, x, y, anchor }) => [x - (anchor === 'start' ? 0 : anchor === 'end' ? 1 : 0.5) * text.length * 6.4, y, text.length * 6.4] as const)
-    for (const [i, [x, y, wide]] of boxes.entries()) for (const [ox, oy, other] of boxes.slice(i + 1)) expect(Math.abs(y - oy) >= 14 || x + wide <= ox || ox + other <= x).toBe(true)
+    const boxes = labels.map(
+      ({ text, x, y, anchor }) =>
+        [x - (anchor === 'start' ? 0 : anchor === 'end' ? 1 : 0.5) * text.length * 6.4, y, text.length * 6.4] as const,
+    )
+    for (const [i, [x, y, wide]] of boxes.entries())
+      for (const [ox, oy, other] of boxes.slice(i + 1))
+        expect(Math.abs(y - oy) >= 14 || x + wide <= ox || ox + other <= x).toBe(true)
   })
   test('a pointer takes the nearest mark within its reach', () => {
     const { marks } = frontier([itself, of(0.5, 400), of(0.1, 700)], size)
@@ -152,10 +229,25 @@ describe('the plot of size against KL', () => {
 
 describe('rows in several types', () => {
   test('have keys of their own, and stand type after type with the original first', () => {
-    const all = inOrder([...report.rows, ...originalRows(report)].toReversed(), options.methods, options.remove, options.dtypes)
+    const all = inOrder(
+      [...report.rows, ...originalRows(report)].toReversed(),
+      options.methods,
+      options.remove,
+      options.dtypes,
+    )
     const keys = all.map(keyOfRow)
     expect(new Set(keys).size).toBe(keys.length)
-    expect(keys.slice(0, 9)).toEqual(['laminate 2', 'laminate 4', 'mka 2', 'mka 4', 'original 0 q8_0', 'laminate 2 q8_0', 'laminate 4 q8_0', 'mka 2 q8_0', 'mka 4 q8_0'])
+    expect(keys.slice(0, 9)).toEqual([
+      'laminate 2',
+      'laminate 4',
+      'mka 2',
+      'mka 4',
+      'original 0 q8_0',
+      'laminate 2 q8_0',
+      'laminate 4 q8_0',
+      'mka 2 q8_0',
+      'mka 4 q8_0',
+    ])
     expect([hasFewerBits(report), hasFewerBits(null), hasFewerBits({})]).toEqual([true, false, false])
   })
   test('are named in words, CSV and Markdown, with the verdicts and the importances', () => {
@@ -174,7 +266,9 @@ describe('rows in several types', () => {
     expect(text).toContain('encoded by the importance matrix mine.gguf')
     for (const line of verdictLines(report, title)) expect(text).toContain(plain(line))
     expect(footing(report)[2]).toContain('collected on the calibration text')
-    expect(footing({ ...report, output: { ...report.output!, importances: false } })[2]).toContain('without importances')
+    expect(footing({ ...report, output: { ...report.output!, importances: false } })[2]).toContain(
+      'without importances',
+    )
     expect(verdictLines({ ...report, originals: [] }, title)).toEqual([])
   })
 })

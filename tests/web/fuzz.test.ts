@@ -23,7 +23,29 @@ function random(seed: number): (n: number) => number {
 }
 
 const VALUES: readonly unknown[] = [
-  null, true, 0, 1, -1, 0.5, 1.5, 12, 1e308, -1e308, 4_294_967_296, '', 'mka', 'NaN', '<b>', 'x'.repeat(5000), [], [[]], [[0, 1], [2]], {}, { plan: {} }, [null], '__proto__',
+  null,
+  true,
+  0,
+  1,
+  -1,
+  0.5,
+  1.5,
+  12,
+  1e308,
+  -1e308,
+  4_294_967_296,
+  '',
+  'mka',
+  'NaN',
+  '<b>',
+  'x'.repeat(5000),
+  [],
+  [[]],
+  [[0, 1], [2]],
+  {},
+  { plan: {} },
+  [null],
+  '__proto__',
 ]
 
 type Json = Record<string, unknown> | unknown[]
@@ -34,7 +56,8 @@ function damage(value: Json, pick: (n: number) => number): void {
   if (keys.length === 0) return
   const key = keys[pick(keys.length)]!
   const inside = (value as Record<string, unknown>)[key]
-  if (typeof inside === 'object' && inside !== null && Object.keys(inside).length > 0 && pick(6) > 0) return damage(inside as Json, pick)
+  if (typeof inside === 'object' && inside !== null && Object.keys(inside).length > 0 && pick(6) > 0)
+    return damage(inside as Json, pick)
   const way = pick(8)
   if (way === 0 && !Array.isArray(value)) delete value[key]
   else if (way === 0 && Array.isArray(value)) value.splice(Number(key), 1)
@@ -88,7 +111,12 @@ describe('damaged at random', () => {
   let whole: Record<string, unknown>
   beforeAll(async () => {
     const plan = await goldenPlan(7)
-    result = resultOf({ maps: { report: stored, key: '', options: stored.options }, plan: { report: plan, key: '', options: planOptions }, comparison: null, methods: METHODS })!
+    result = resultOf({
+      maps: { report: stored, key: '', options: stored.options },
+      plan: { report: plan, key: '', options: planOptions },
+      comparison: null,
+      methods: METHODS,
+    })!
     result = { ...result, maps: result.maps && { ...result.maps, point_list: [], embedding: [] } }
     whole = JSON.parse(JSON.stringify(resultJson(result))) as Record<string, unknown>
   })
@@ -100,7 +128,9 @@ describe('damaged at random', () => {
   }
 
   test('results', LONG, () => each(pick => readResult(new Blob([JSON.stringify(changed(whole, pick))]), 'x.json')))
-  test('plans', LONG, () => each(pick => readResult(new Blob([JSON.stringify(changed(whole.plan as Json, pick))]), 'x.json')))
+  test('plans', LONG, () =>
+    each(pick => readResult(new Blob([JSON.stringify(changed(whole.plan as Json, pick))]), 'x.json')),
+  )
   test('reports', LONG, () => {
     const html = reportHtml(result)
     return each(pick => readResult(new Blob([torn(html, pick)]), 'x.html'))
@@ -118,10 +148,12 @@ describe('damaged at random', () => {
     let refused = 0
     for (let seed = 0; seed < CASES; seed++) {
       const json = JSON.stringify(changed(recipe, random(seed)))
-      await readPlan({ name: 'recipe.json', size: json.length, text: () => Promise.resolve(json) }, 12).catch((thrown: unknown) => {
-        refused++
-        if (!(thrown instanceof Failure)) throw new Error(`seed ${seed}`, { cause: thrown })
-      })
+      await readPlan({ name: 'recipe.json', size: json.length, text: () => Promise.resolve(json) }, 12).catch(
+        (thrown: unknown) => {
+          refused++
+          if (!(thrown instanceof Failure)) throw new Error(`seed ${seed}`, { cause: thrown })
+        },
+      )
     }
     expect(refused).toBeGreaterThan(CASES / 20)
   })

@@ -1,6 +1,17 @@
 import { describe, expect, test } from 'vitest'
 import { begun, changed, redone, travelKey, undone } from '../../www/plan/history'
-import { absorbedBy, cannotMerge, groupsOf, isMerged, lockedTo, lockToggled, optionsWith, parseLayers, toggled, UNTOUCHED } from '../../www/plan/hand'
+import {
+  absorbedBy,
+  cannotMerge,
+  groupsOf,
+  isMerged,
+  lockedTo,
+  lockToggled,
+  optionsWith,
+  parseLayers,
+  toggled,
+  UNTOUCHED,
+} from '../../www/plan/hand'
 import { mergekitYaml, whyNoMergekit } from '../../www/plan/mergekit'
 import { neighbours } from '../../www/charts/neighbours'
 import { readPlan } from '../../www/plan/recipe'
@@ -9,7 +20,8 @@ import { PLAN } from '../../www/app/defaults'
 import { goldenPlan, planOptions, stored } from './stored'
 
 const hand = { ...UNTOUCHED, active: true }
-const file = (value: unknown, name = 'recipe.json') => new File([typeof value === 'string' ? value : JSON.stringify(value)], name)
+const file = (value: unknown, name = 'recipe.json') =>
+  new File([typeof value === 'string' ? value : JSON.stringify(value)], name)
 
 describe('merging by hand', () => {
   test('a pair, then a block around it, then apart', () => {
@@ -38,11 +50,15 @@ describe('merging by hand', () => {
   })
   test('what the engine is asked for', () => {
     expect(optionsWith(PLAN, UNTOUCHED)).toEqual(PLAN)
-    expect(optionsWith({ ...PLAN, min_similarity: 0.9, remove: null }, { ...hand, absorb: [4, 3], locked: [1] }))
-      .toMatchObject({ selection: 'hand', absorb: [4, 3], remove: 2, min_similarity: null, locked: [1] })
+    expect(
+      optionsWith({ ...PLAN, min_similarity: 0.9, remove: null }, { ...hand, absorb: [4, 3], locked: [1] }),
+    ).toMatchObject({ selection: 'hand', absorb: [4, 3], remove: 2, min_similarity: null, locked: [1] })
   })
   test('the rule foretells no merge of a locked layer', () => {
-    const chosen = (choice: object) => neighbours(stored.similarity, { remove: 7, min_similarity: null, ...choice }, 'viridis', [0, 1], [5]).filter(pair => pair.chosen).map(pair => pair.layer)
+    const chosen = (choice: object) =>
+      neighbours(stored.similarity, { remove: 7, min_similarity: null, ...choice }, 'viridis', [0, 1], [5])
+        .filter(pair => pair.chosen)
+        .map(pair => pair.layer)
     expect(chosen({ locked: [2] })).not.toContain(1)
     expect(chosen({ locked: [2] })).not.toContain(2)
     expect(chosen({})).not.toContain(4)
@@ -59,9 +75,16 @@ describe('undo and redo', () => {
     expect(redone(two)).toBe(two)
   })
   test('keys', () => {
-    const key = (key: string, mods: object = { ctrlKey: true }) => travelKey({ key, ctrlKey: false, metaKey: false, shiftKey: false, altKey: false, ...mods })
-    expect([key('z'), key('Z', { ctrlKey: true, shiftKey: true }), key('y'), key('z', { metaKey: true }), key('z', {}), key('z', { ctrlKey: true, altKey: true })])
-      .toEqual(['undo', 'redo', 'redo', 'undo', null, null])
+    const key = (key: string, mods: object = { ctrlKey: true }) =>
+      travelKey({ key, ctrlKey: false, metaKey: false, shiftKey: false, altKey: false, ...mods })
+    expect([
+      key('z'),
+      key('Z', { ctrlKey: true, shiftKey: true }),
+      key('y'),
+      key('z', { metaKey: true }),
+      key('z', {}),
+      key('z', { ctrlKey: true, altKey: true }),
+    ]).toEqual(['undo', 'redo', 'redo', 'undo', null, null])
   })
 })
 
@@ -75,12 +98,23 @@ describe('recipes', () => {
     expect(plan).toEqual(report.plan)
     expect(model).toBe(stored.model.name)
     expect(groupsOf({ absorb: absorbedBy(plan), exact: null }, 12)).toEqual(report.plan.groups)
-    expect((await readPlan(file({ n_layers: 3, groups: [[0, 1], [2]], weights: [[0.5, 0.5], [1]] }), 3)).plan.operator).toBe('average')
+    expect(
+      (await readPlan(file({ n_layers: 3, groups: [[0, 1], [2]], weights: [[0.5, 0.5], [1]] }), 3)).plan.operator,
+    ).toBe('average')
   })
   test('the experts that stay come along, also where no layers merge', async () => {
-    const plan = { n_layers: 2, operator: 'drop', steps: [], groups: [[0], [1]], weights: [[1], [1]], kept_experts: [[0, 2], []] }
+    const plan = {
+      n_layers: 2,
+      operator: 'drop',
+      steps: [],
+      groups: [[0], [1]],
+      weights: [[1], [1]],
+      kept_experts: [[0, 2], []],
+    }
     expect((await readPlan(file({ plan }), 2)).plan).toEqual(plan)
-    expect(whyNoMergekit({ operator: 'drop', kept_experts: plan.kept_experts }, { container: 'safetensors' })).toMatch(/experts/)
+    expect(whyNoMergekit({ operator: 'drop', kept_experts: plan.kept_experts }, { container: 'safetensors' })).toMatch(
+      /experts/,
+    )
   })
   test.each([
     ['not JSON', '{', /recipe.json: this is not JSON/],
@@ -91,22 +125,46 @@ describe('recipes', () => {
     ['weights of another shape', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1], [1]] }, /shape of its groups/],
     ['a weight that is none', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 'x'], [1]] }, /must be numbers/],
     ['steps that are none', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 0], [1]], steps: [{}] }, /two groups/],
-    ['experts of fewer layers', { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]], kept_experts: [[0, 1]] }, /one for each of 3 layers/],
+    [
+      'experts of fewer layers',
+      { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]], kept_experts: [[0, 1]] },
+      /one for each of 3 layers/,
+    ],
     ['nothing merged', { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]] }, /merges nothing/],
   ])('%s: one sentence', async (_, content, sentence) => {
-    await expect(readPlan(file(content), 3)).rejects.toMatchObject({ kind: 'format', message: expect.stringMatching(sentence) })
+    await expect(readPlan(file(content), 3)).rejects.toMatchObject({
+      kind: 'format',
+      message: expect.stringMatching(sentence),
+    })
   })
 })
 
 describe('mergekit', () => {
   test('one slice a final layer, one name of the folder for each layer in it', () => {
-    const yaml = mergekitYaml({ groups: [[0], [1, 2, 3]], weights: [[1], [0.25, 0.25, 0.5]] }, { name: 'My model', dtype: 'BF16' })
+    const yaml = mergekitYaml(
+      { groups: [[0], [1, 2, 3]], weights: [[1], [0.25, 0.25, 0.5]] },
+      { name: 'My model', dtype: 'BF16' },
+    )
     expect(yaml.split('\n').slice(2)).toEqual([
-      'merge_method: linear', 'parameters: {normalize: false}', 'dtype: bfloat16', 'slices:',
-      '  - sources:', '      - model: ./My-model', '        layer_range: [0, 1]', '        parameters: {weight: 1}',
-      '  - sources:', '      - model: ./My-model', '        layer_range: [1, 2]', '        parameters: {weight: 0.25}',
-      '      - model: ././My-model', '        layer_range: [2, 3]', '        parameters: {weight: 0.25}',
-      '      - model: ./././My-model', '        layer_range: [3, 4]', '        parameters: {weight: 0.5}', '',
+      'merge_method: linear',
+      'parameters: {normalize: false}',
+      'dtype: bfloat16',
+      'slices:',
+      '  - sources:',
+      '      - model: ./My-model',
+      '        layer_range: [0, 1]',
+      '        parameters: {weight: 1}',
+      '  - sources:',
+      '      - model: ./My-model',
+      '        layer_range: [1, 2]',
+      '        parameters: {weight: 0.25}',
+      '      - model: ././My-model',
+      '        layer_range: [2, 3]',
+      '        parameters: {weight: 0.25}',
+      '      - model: ./././My-model',
+      '        layer_range: [3, 4]',
+      '        parameters: {weight: 0.5}',
+      '',
     ])
   })
   test('a dropped layer is not read, and new weights are beyond it', () => {

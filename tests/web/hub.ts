@@ -39,7 +39,15 @@ const EXPOSED = 'ETag, Content-Range, Link, X-Error-Code, Retry-After'
 export class Hub {
   readonly asked: Asked[] = []
   readonly switches: Switches = {
-    ranges: true, redirect: false, failures: [], spoiled: [], etag: '"v1"', shift: 0, contentRange: true, token: null, status: {},
+    ranges: true,
+    redirect: false,
+    failures: [],
+    spoiled: [],
+    etag: '"v1"',
+    shift: 0,
+    contentRange: true,
+    token: null,
+    status: {},
   }
   private readonly servers: Server[] = []
   url = ''
@@ -66,17 +74,28 @@ export class Hub {
     return this.asked.splice(0).map(({ path }) => path)
   }
 
-  private listen(elsewhere: boolean, handle: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+  private listen(
+    elsewhere: boolean,
+    handle: (request: IncomingMessage, response: ServerResponse) => void,
+  ): Promise<string> {
     const server = createServer((request, response) => {
       const { 'access-control-request-headers': wanted } = request.headers
       response.setHeader('Access-Control-Allow-Origin', '*')
       response.setHeader('Access-Control-Expose-Headers', EXPOSED)
-      if (request.method === 'OPTIONS') return response.writeHead(204, { 'Access-Control-Allow-Headers': wanted ?? '' }).end()
-      this.asked.push({ path: request.url ?? '', range: request.headers.range, authorization: request.headers.authorization, elsewhere })
+      if (request.method === 'OPTIONS')
+        return response.writeHead(204, { 'Access-Control-Allow-Headers': wanted ?? '' }).end()
+      this.asked.push({
+        path: request.url ?? '',
+        range: request.headers.range,
+        authorization: request.headers.authorization,
+        elsewhere,
+      })
       handle(request, response)
     })
     this.servers.push(server)
-    return new Promise(resolve => server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)))
+    return new Promise(resolve =>
+      server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)),
+    )
   }
 
   private answer(request: IncomingMessage, response: ServerResponse): void {
@@ -84,12 +103,14 @@ export class Hub {
     const url = new URL(request.url ?? '/', this.url)
     const failure = failures.shift() ?? (status[url.pathname] ? { status: status[url.pathname]! } : null)
     if (failure) return void response.writeHead(failure.status, failure.headers).end('no')
-    if (token !== null && request.headers.authorization !== `Bearer ${token}`) return void response.writeHead(401).end('who are you')
+    if (token !== null && request.headers.authorization !== `Bearer ${token}`)
+      return void response.writeHead(401).end('who are you')
     const tree = /^\/api\/models\/([^/]+\/[^/]+)\/tree\/([^/]+)$/.exec(url.pathname)
     if (tree) return this.list(tree[1] ?? '', url, response)
     const file = this.find(url.pathname)
     if (!file) return void response.writeHead(404).end('not found')
-    if (redirect && file.length > 1000) return void response.writeHead(302, { Location: `${this.elsewhere}${url.pathname}` }).end()
+    if (redirect && file.length > 1000)
+      return void response.writeHead(302, { Location: `${this.elsewhere}${url.pathname}` }).end()
     this.send(file, request, response)
   }
 
@@ -108,10 +129,21 @@ export class Hub {
 
   /** Two entries a page, so that pages matter. */
   private list(name: string, url: URL, response: ServerResponse): void {
-    const files = Object.entries(this.repositories[name] ?? {}).map(([path, { length }]) => ({ type: 'file', oid: '0', path, size: length }))
-    if (files.length === 0) return void response.writeHead(404, { 'Content-Type': 'application/json' }).end('{"error":"Repository not found"}')
+    const files = Object.entries(this.repositories[name] ?? {}).map(([path, { length }]) => ({
+      type: 'file',
+      oid: '0',
+      path,
+      size: length,
+    }))
+    if (files.length === 0)
+      return void response
+        .writeHead(404, { 'Content-Type': 'application/json' })
+        .end('{"error":"Repository not found"}')
     const from = Number(url.searchParams.get('cursor') ?? 0)
-    const next = from + 2 < files.length ? { Link: `<${this.url}${url.pathname}?recursive=true&cursor=${from + 2}>; rel="next"` } : {}
+    const next =
+      from + 2 < files.length
+        ? { Link: `<${this.url}${url.pathname}?recursive=true&cursor=${from + 2}>; rel="next"` }
+        : {}
     response.writeHead(200, { 'Content-Type': 'application/json', ...next })
     const body = JSON.stringify(files.slice(from, from + 2))
     if (!this.switches.spoiled.shift()) return void response.end(body)
@@ -122,14 +154,19 @@ export class Hub {
     const { ranges, etag, shift, contentRange, spoiled } = this.switches
     const match = ranges ? /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') : null
     const [first, last] = match ? [Number(match[1]), Math.min(Number(match[2]), file.length - 1)] : [0, file.length - 1]
-    if (match && first >= file.length) return void response.writeHead(416, { 'Content-Range': `bytes */${file.length}` }).end()
+    if (match && first >= file.length)
+      return void response.writeHead(416, { 'Content-Range': `bytes */${file.length}` }).end()
     const body = file.subarray(first, last + 1)
     response.writeHead(match ? 206 : 200, {
-      ETag: etag, 'Content-Type': 'application/octet-stream', 'Content-Length': body.length,
+      ETag: etag,
+      'Content-Type': 'application/octet-stream',
+      'Content-Length': body.length,
       ...(match && contentRange ? { 'Content-Range': `bytes ${first + shift}-${last + shift}/${file.length}` } : {}),
     })
     const spoil = body.length > 1 ? spoiled.shift() : undefined
     if (!spoil) return void response.end(body)
-    response.write(body.subarray(0, spoil.after), () => { if (spoil.how === 'truncate') response.destroy() })
+    response.write(body.subarray(0, spoil.after), () => {
+      if (spoil.how === 'truncate') response.destroy()
+    })
   }
 }

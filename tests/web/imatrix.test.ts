@@ -11,7 +11,7 @@ import { chooseType, typeOf } from '../../www/words/types'
 import { acting } from './acting'
 import { imatrixBytes } from './mock/imatrix'
 
-vi.mock('../../www/ui/save', async original => ({ ...await original<object>(), saveBlob: vi.fn() }))
+vi.mock('../../www/ui/save', async original => ({ ...(await original<object>()), saveBlob: vi.fn() }))
 
 const file = (name: string, part: BlobPart) => ({ name, file: new File([part], name) })
 const own = (salt = 0) => file('own.gguf', imatrixBytes('stories.txt', salt))
@@ -34,12 +34,19 @@ test('what it was collected on', () => {
 })
 
 test('a recipe is repeated by the importances that it was made with', () => {
-  const [mine, theirs] = [{ name: 'mine.gguf', hash: '1' }, { name: 'theirs.gguf', hash: '2' }]
+  const [mine, theirs] = [
+    { name: 'mine.gguf', hash: '1' },
+    { name: 'theirs.gguf', hash: '2' },
+  ]
   const recipe = { plan: {} as never, output: { dtype: 'q4_k_m', max_shard_bytes: 1, container: 'gguf' } as const }
   expect(whyNotBy(recipe, null)).toBe('')
   expect(whyNotBy({ ...recipe, imatrix: mine }, { ...mine, name: 'renamed.gguf' })).toBe('')
-  expect(whyNotBy({ ...recipe, imatrix: mine }, null)).toMatch(/made with the importance matrix mine\.gguf, which a recipe does not hold; open that file first\.$/)
-  expect(whyNotBy({ ...recipe, imatrix: mine }, theirs)).toMatch(/^theirs\.gguf is not the importance matrix mine\.gguf/)
+  expect(whyNotBy({ ...recipe, imatrix: mine }, null)).toMatch(
+    /made with the importance matrix mine\.gguf, which a recipe does not hold; open that file first\.$/,
+  )
+  expect(whyNotBy({ ...recipe, imatrix: mine }, theirs)).toMatch(
+    /^theirs\.gguf is not the importance matrix mine\.gguf/,
+  )
   expect(whyNotBy(recipe, mine)).toMatch(/made without the importance matrix mine\.gguf/)
   expect(whyNotBy({ ...recipe, output: { ...recipe.output, importances: false } }, mine)).toBe('')
   expect(whyNotBy({ n_layers: 12 } as never, mine)).toBe('')
@@ -51,7 +58,7 @@ describe('the page', () => {
   let workers: ReturnType<typeof acting>['workers']
 
   beforeEach(() => {
-    ({ state, actions, workers } = acting())
+    ;({ state, actions, workers } = acting())
   })
 
   test('uses a file, and knows which results it makes out of date', async () => {
@@ -88,7 +95,8 @@ describe('the page', () => {
     await actions.runDemo()
     await openImatrix(actions, own())
     for (const [bad, why] of [
-      [file('other.gguf', imatrixBytes('other.txt')), /blk\.12\.attn_q\.weight is of a layer that the model has not/], [file('imatrix.dat', 'old'), /^imatrix\.dat: not an importance matrix in a GGUF file/],
+      [file('other.gguf', imatrixBytes('other.txt')), /blk\.12\.attn_q\.weight is of a layer that the model has not/],
+      [file('imatrix.dat', 'old'), /^imatrix\.dat: not an importance matrix in a GGUF file/],
       [file('model.gguf', 'GGUF'), /a GGUF file of type model/],
     ] as const) {
       expect(await openImatrix(actions, bad)).toBe(false)

@@ -1,6 +1,17 @@
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { areKinds, areMixed, kindBand, kindCounts, kindLegend, kindSample, kindsOf, kindWords, LONGEST_KIND, MOST_KINDS } from '../../www/charts/kinds'
+import {
+  areKinds,
+  areMixed,
+  kindBand,
+  kindCounts,
+  kindLegend,
+  kindSample,
+  kindsOf,
+  kindWords,
+  LONGEST_KIND,
+  MOST_KINDS,
+} from '../../www/charts/kinds'
 import type { SimilarityReport } from '../../www/engine/protocol/similarity'
 import { readRun, runOf } from '../../www/similarity/matrix/runs'
 import { mergeWords } from '../../www/similarity/matrix/words'
@@ -18,7 +29,11 @@ const PLACE = { x: 0, y: 0, from: 0, count: 12, cell: 20, thick: 8 }
 
 describe('kinds of layers', () => {
   test('each once, in the order in which it first occurs, with its layers counted', () => {
-    expect(kindsOf(LAYERS)).toEqual([{ words: M, layers: 3 }, { words: X, layers: 6 }, { words: A, layers: 3 }])
+    expect(kindsOf(LAYERS)).toEqual([
+      { words: M, layers: 3 },
+      { words: X, layers: 6 },
+      { words: A, layers: 3 },
+    ])
     expect(kindCounts(LAYERS)).toBe('3 Mamba, 6 Mamba and experts, 3 attention')
     expect([kindsOf(undefined), kindsOf([]), kindsOf([A, A])]).toEqual([[], [], []])
   })
@@ -31,22 +46,46 @@ describe('kinds of layers', () => {
   })
   test('what a merge of several kinds can be is said, also where the ends are of one', () => {
     expect([areMixed(LAYERS, 0, 4), areMixed(LAYERS, 0, 0), areMixed(undefined, 0, 4)]).toEqual([true, false, false])
-    expect(mergeWords(3, 2, [], LAYERS)).toBe('Layers of different kinds are never averaged; they can be dropped or refitted.')
-    expect(mergeWords(0, 4, [], LAYERS)).toMatch(/^They are not neighbours.* Layers of different kinds are never averaged/)
+    expect(mergeWords(3, 2, [], LAYERS)).toBe(
+      'Layers of different kinds are never averaged; they can be dropped or refitted.',
+    )
+    expect(mergeWords(0, 4, [], LAYERS)).toMatch(
+      /^They are not neighbours.* Layers of different kinds are never averaged/,
+    )
     expect(mergeWords(2, 3, [], [A, A, A, A])).toBe('')
   })
 })
 
 describe('bands along the axes', () => {
   test('each piece is a run of layers of one kind; together they are the layers that are shown', () => {
-    expect(kindBand([M, M, A, X, X, X], { ...PLACE, count: 6 }).map(({ kind, from, x, y, width, height }) => [kind, from, x, y, width, height])).toEqual([[0, 0, 0, 0, 40, 8], [1, 2, 40, 0, 20, 8], [2, 3, 60, 0, 60, 8]])
+    expect(
+      kindBand([M, M, A, X, X, X], { ...PLACE, count: 6 }).map(({ kind, from, x, y, width, height }) => [
+        kind,
+        from,
+        x,
+        y,
+        width,
+        height,
+      ]),
+    ).toEqual([
+      [0, 0, 0, 0, 40, 8],
+      [1, 2, 40, 0, 20, 8],
+      [2, 3, 60, 0, 60, 8],
+    ])
     const part = kindBand(LAYERS, { ...PLACE, x: 3, from: 5, count: 4 })
-    expect(part.map(({ kind, from, x, width }) => [kind, from, x, width])).toEqual([[1, 5, 3, 20], [2, 6, 23, 20], [1, 7, 43, 20], [0, 8, 63, 20]])
+    expect(part.map(({ kind, from, x, width }) => [kind, from, x, width])).toEqual([
+      [1, 5, 3, 20],
+      [2, 6, 23, 20],
+      [1, 7, 43, 20],
+      [0, 8, 63, 20],
+    ])
     expect([kindBand(undefined, PLACE), kindBand([A, A], { ...PLACE, count: 2 })]).toEqual([[], []])
   })
   test('downwards it is the same band, turned', () => {
     const [along, down] = [kindBand(LAYERS, PLACE), kindBand(LAYERS, { ...PLACE, down: true })]
-    expect(down.map(({ y, x, height, width }) => [y, x, height, width])).toEqual(along.map(({ x, y, width, height }) => [x, y, width, height]))
+    expect(down.map(({ y, x, height, width }) => [y, x, height, width])).toEqual(
+      along.map(({ x, y, width, height }) => [x, y, width, height]),
+    )
     const numbers = (path: string) => path.match(/-?[\d.]+/g)?.map(Number) ?? []
     for (const [i, { lines }] of down.entries()) {
       const turned = numbers(lines).map((_, at, all) => all[at ^ 1]!)
@@ -64,7 +103,13 @@ describe('bands along the axes', () => {
       const layers = Array.from({ length: 6 }, (_, l) => `kind ${l}`)
       const { x, width, lines } = kindBand(layers, { ...PLACE, count: 6, cell: length })[kind]!
       for (const [, along, across] of lines.matchAll(/[ML](-?[\d.]+) (-?[\d.]+)/g)) {
-        expect([kind, Number(along) >= x - 1.01, Number(along) <= x + width + 1.01, Number(across) >= 0, Number(across) <= 8]).toEqual([kind, true, true, true, true])
+        expect([
+          kind,
+          Number(along) >= x - 1.01,
+          Number(along) <= x + width + 1.01,
+          Number(across) >= 0,
+          Number(across) <= 8,
+        ]).toEqual([kind, true, true, true, true])
       }
     }
   })
@@ -81,7 +126,12 @@ describe('a result of a model with kinds', () => {
   const maps: SimilarityReport = { ...stored, model }
   let result: Result
   beforeAll(async () => {
-    result = resultOf({ maps: { report: maps, key: '', options: stored.options }, plan: { report: await goldenPlan(2), key: '', options: planOptions }, comparison: null, methods: [] })!
+    result = resultOf({
+      maps: { report: maps, key: '', options: stored.options },
+      plan: { report: await goldenPlan(2), key: '', options: planOptions },
+      comparison: null,
+      methods: [],
+    })!
   })
   const json = (value: unknown) => readResult(new Blob([JSON.stringify(value)]), 'x.json')
   const withKinds = (kinds: unknown) => json({ ...stored, model: { ...stored.model, kinds } })
@@ -103,15 +153,33 @@ describe('a result of a model with kinds', () => {
     ['no list', 'attention', /^x\.json: model\.kinds must be a list\.$/],
     ['no words', LAYERS.with(3, 7 as never), /^x\.json: model\.kinds\[3\] must be a text\.$/],
     ['an empty word', LAYERS.with(3, ''), /^x\.json: model\.kinds\[3\] has 0 letters and must have from 1 to 80\.$/],
-    ['a long word', LAYERS.with(3, 'x'.repeat(81)), /^x\.json: model\.kinds\[3\] has 81 letters and must have from 1 to 80\.$/],
+    [
+      'a long word',
+      LAYERS.with(3, 'x'.repeat(81)),
+      /^x\.json: model\.kinds\[3\] has 81 letters and must have from 1 to 80\.$/,
+    ],
   ])('%s: one sentence', async (_, kinds, sentence) => {
     await expect(withKinds(kinds)).rejects.toMatchObject({ kind: 'format', message: expect.stringMatching(sentence) })
   })
   test('with more kinds than look different: one sentence', async () => {
     const layers = MOST_KINDS + 1
     const one = (n: number) => Array.from({ length: layers }, () => Array.from({ length: n }, () => 1))
-    const bare = { ...stored, layers, similarity: one(layers), embedding: [], epsilon: [], eigenvalues: [], mutual_information: [], block_influence: [] }
-    await expect(json({ ...bare, model: { ...stored.model, layers, kinds: Array.from({ length: layers }, (_, l) => `kind ${l}`) } })).rejects.toThrow('model.kinds names 25 kinds of layers and at most 24 are shown')
+    const bare = {
+      ...stored,
+      layers,
+      similarity: one(layers),
+      embedding: [],
+      epsilon: [],
+      eigenvalues: [],
+      mutual_information: [],
+      block_influence: [],
+    }
+    await expect(
+      json({
+        ...bare,
+        model: { ...stored.model, layers, kinds: Array.from({ length: layers }, (_, l) => `kind ${l}`) },
+      }),
+    ).rejects.toThrow('model.kinds names 25 kinds of layers and at most 24 are shown')
   })
   test('a report shows them along both axes and in its read-out, and what they are called stays text', () => {
     const html = reportHtml(result)
@@ -125,27 +193,43 @@ describe('a result of a model with kinds', () => {
     expect(reportHtml({ ...result, model: named, maps: { ...maps, model: named } })).not.toContain('<img')
   })
   test('a run to compare with has them where they are right, and none otherwise', async () => {
-    const run = (kinds: unknown) => readRun(new File([JSON.stringify({ ...stored, model: { ...stored.model, kinds } })], 'x.json'))
+    const run = (kinds: unknown) =>
+      readRun(new File([JSON.stringify({ ...stored, model: { ...stored.model, kinds } })], 'x.json'))
     expect(runOf(maps, 'id').kinds).toEqual(LAYERS)
     expect((await run(LAYERS)).kinds).toEqual(LAYERS)
-    for (const wrong of [undefined, LAYERS.slice(1), LAYERS.with(3, 7 as never), LAYERS.with(3, 'x'.repeat(LONGEST_KIND + 1)), 'attention']) expect((await run(wrong)).kinds).toBeUndefined()
-    expect(areKinds(Array.from({ length: 30 }, (_, l) => `kind ${l}`), 30)).toBe(false)
+    for (const wrong of [
+      undefined,
+      LAYERS.slice(1),
+      LAYERS.with(3, 7 as never),
+      LAYERS.with(3, 'x'.repeat(LONGEST_KIND + 1)),
+      'attention',
+    ])
+      expect((await run(wrong)).kinds).toBeUndefined()
+    expect(
+      areKinds(
+        Array.from({ length: 30 }, (_, l) => `kind ${l}`),
+        30,
+      ),
+    ).toBe(false)
   })
 })
 
 describe('what the walk shows of kinds', () => {
-  test.each(storedKinds.map(model => [model.name, model] as const))('%s: a whole matrix, and a kind for each layer', (_, { kinds, similarity, perplexity, parameters, experts }) => {
-    const n = kinds.length
-    expect(similarity.map(row => row.length)).toEqual(Array.from({ length: n }, (_, l) => l + 1))
-    for (const [l, row] of similarity.entries()) {
-      expect(row[l]).toBe(1)
-      expect(row.every(value => value >= 0 && value <= 1)).toBe(true)
-    }
-    expect(kinds.every(kind => /^(attention|Mamba)( and experts)?$/.test(kind))).toBe(true)
-    expect(experts).toEqual([4, 2])
-    // A model that has learned nothing has the perplexity of its vocabulary, 512.
-    expect([perplexity < 64, parameters > 1e6]).toEqual([true, true])
-  })
+  test.each(storedKinds.map(model => [model.name, model] as const))(
+    '%s: a whole matrix, and a kind for each layer',
+    (_, { kinds, similarity, perplexity, parameters, experts }) => {
+      const n = kinds.length
+      expect(similarity.map(row => row.length)).toEqual(Array.from({ length: n }, (_, l) => l + 1))
+      for (const [l, row] of similarity.entries()) {
+        expect(row[l]).toBe(1)
+        expect(row.every(value => value >= 0 && value <= 1)).toBe(true)
+      }
+      expect(kinds.every(kind => /^(attention|Mamba)( and experts)?$/.test(kind))).toBe(true)
+      expect(experts).toEqual([4, 2])
+      // A model that has learned nothing has the perplexity of its vocabulary, 512.
+      expect([perplexity < 64, parameters > 1e6]).toEqual([true, true])
+    },
+  )
   test('the kinds are those of their architectures', () => {
     const [jamba, mixtral] = storedKinds
     expect(jamba!.kinds).toEqual(LAYERS)
@@ -154,13 +238,18 @@ describe('what the walk shows of kinds', () => {
   })
   test('no two layers of one kind of the Jamba are as alike as two of two kinds, as the step says', () => {
     const [jamba] = storedKinds
-    const [apart, alike] = [false, true].map(ofOneKind => mostAlike(jamba!, ofOneKind)!).map(([first, second]) => jamba!.similarity[second]![first]!)
+    const [apart, alike] = [false, true]
+      .map(ofOneKind => mostAlike(jamba!, ofOneKind)!)
+      .map(([first, second]) => jamba!.similarity[second]![first]!)
     expect(apart).toBeGreaterThan(alike!)
   })
   test('is small', () => expect(readFileSync('www/walk/kinds.json').length).toBeLessThan(4000))
   test('the pairs that are offered', () => {
     const model = { kinds: [M, A, M, A], similarity: [[1], [0.5, 1], [0.9, 0.6, 1], [0.3, 0.2, 0.7, 1]] }
-    expect([mostAlike(model, true), mostAlike(model, false)]).toEqual([[0, 2], [2, 3]])
+    expect([mostAlike(model, true), mostAlike(model, false)]).toEqual([
+      [0, 2],
+      [2, 3],
+    ])
     expect(mostAlike({ ...model, kinds: [A, A, A, A] }, false)).toBeNull()
   })
   test('what could become of two layers', () => {

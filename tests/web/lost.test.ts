@@ -19,7 +19,10 @@ test('a lost device is told of, and what is asked for passes through', async () 
   const got = await gpu.requestAdapter({ powerPreference: 'high-performance' })
   expect(got).toBe(adapter)
   expect(await got!.requestDevice({ label: 'x' })).toBe(device)
-  expect([asked.mock.lastCall, made.mock.lastCall]).toEqual([[{ powerPreference: 'high-performance' }], [{ label: 'x' }]])
+  expect([asked.mock.lastCall, made.mock.lastCall]).toEqual([
+    [{ powerPreference: 'high-performance' }],
+    [{ label: 'x' }],
+  ])
   expect(lost).not.toHaveBeenCalled()
   lose({ reason: 'unknown', message: 'the driver was reset' })
   await vi.waitFor(() => expect(lost).toHaveBeenCalledExactlyOnceWith('the driver was reset'))
@@ -50,7 +53,11 @@ test('a call that would never be answered ends in one sentence, and the next one
   const run = client.call(null, 'builtinText', [])
   const queued = client.call(null, 'openDemo', [])
   workers[0]!.onmessage!({ data: { lost: 'The GPU process crashed.\nStack' } } as MessageEvent)
-  const failure = { kind: 'device', message: 'The graphics device was lost (The GPU process crashed). Run the step again; if that happens once more, run it on the CPU.' }
+  const failure = {
+    kind: 'device',
+    message:
+      'The graphics device was lost (The GPU process crashed). Run the step again; if that happens once more, run it on the CPU.',
+  }
   await expect(run).rejects.toMatchObject(failure)
   await expect(queued).rejects.toMatchObject(failure)
   expect(workers[0]!.terminate).toHaveBeenCalled()

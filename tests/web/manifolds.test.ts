@@ -27,7 +27,15 @@ function atlasOn({ hold = false, fail = '' } = {}) {
   }
   let busy = false
   const atlas = new Atlas(report, engine, () => busy, 5)
-  return { atlas, calls, answer: async () => { waiting.shift()?.(); await new Promise(resolve => setTimeout(resolve)) }, setBusy: (value: boolean) => (busy = value) }
+  return {
+    atlas,
+    calls,
+    answer: async () => {
+      waiting.shift()?.()
+      await new Promise(resolve => setTimeout(resolve))
+    },
+    setBusy: (value: boolean) => (busy = value),
+  }
 }
 
 const settled = (atlas: Atlas) => vi.waitFor(() => expect(new Set(atlas.quality)).toEqual(new Set(['exact'])))
@@ -37,7 +45,12 @@ describe('maps that follow the sliders', () => {
     const { atlas, calls } = atlasOn()
     atlas.show(wide, 7)
     await settled(atlas)
-    expect(calls.slice(0, 4).map(call => [call.layers, call.sketch])).toEqual([[[7], true], [[0, 1, 2, 3], true], [[4, 5, 6, 8], true], [[9, 10, 11], true]])
+    expect(calls.slice(0, 4).map(call => [call.layers, call.sketch])).toEqual([
+      [[7], true],
+      [[0, 1, 2, 3], true],
+      [[4, 5, 6, 8], true],
+      [[9, 10, 11], true],
+    ])
     expect(calls[4]).toEqual({ ...wide, layers: [7], sketch: false, eigenvalues: SPECTRUM })
     expect(calls.slice(5).every(call => !call.sketch && call.layers.length === 1)).toBe(true)
     expect(calls).toHaveLength(4 + report.layers)
@@ -56,7 +69,7 @@ describe('maps that follow the sliders', () => {
     expect(calls.at(-1)?.bandwidth).toBeGreaterThan(1.9)
   })
 
-  test('back at the values of the run the maps are the run\'s, whatever arrives late', async () => {
+  test("back at the values of the run the maps are the run's, whatever arrives late", async () => {
     const { atlas, answer } = atlasOn({ hold: true })
     const before = atlas.maps
     atlas.show(wide, 0)
@@ -66,7 +79,7 @@ describe('maps that follow the sliders', () => {
     expect(atlas.maps[0]?.coordinates).toBe(atlas.ofRun[0]?.coordinates)
   })
 
-  test('the run\'s own map keeps its coordinates when its spectrum is completed', async () => {
+  test("the run's own map keeps its coordinates when its spectrum is completed", async () => {
     const { atlas, calls } = atlasOn()
     atlas.show({ ...run }, 3)
     await vi.waitFor(() => expect(atlas.maps[3]?.eigenvalues).toHaveLength(SPECTRUM))
@@ -92,7 +105,12 @@ describe('maps that follow the sliders', () => {
 })
 
 describe('the picture of a map', () => {
-  const square = mapOf(0, [[0, 0], [4, 0], [4, 2], [0, 2]])
+  const square = mapOf(0, [
+    [0, 0],
+    [4, 0],
+    [4, 2],
+    [0, 2],
+  ])
 
   test('has one scale for both axes and shows every point', () => {
     const { at, xTicks } = fitMap(square, { width: 120, height: 120, pad: 10 })
@@ -103,17 +121,34 @@ describe('the picture of a map', () => {
   })
 
   test('of one dimension, of equal points or of none is drawn, not divided by zero', () => {
-    for (const rows of [[[1], [2]], [[3, 3], [3, 3]], []]) expect([...fitMap(mapOf(0, rows), { width: 90, height: 90, pad: 6 }).at].every(Number.isFinite)).toBe(true)
+    for (const rows of [
+      [[1], [2]],
+      [
+        [3, 3],
+        [3, 3],
+      ],
+      [],
+    ])
+      expect([...fitMap(mapOf(0, rows), { width: 90, height: 90, pad: 6 }).at].every(Number.isFinite)).toBe(true)
   })
 
   test('finds the nearest point within reach', () => {
     const { at } = fitMap(square, { width: 120, height: 120, pad: 10 })
-    expect([nearest(at, 12, 84, 8), nearest(at, 60, 60, 8), nearest(new Float32Array(), 0, 0, 8)]).toEqual([0, null, null])
+    expect([nearest(at, 12, 84, 8), nearest(at, 60, 60, 8), nearest(new Float32Array(), 0, 0, 8)]).toEqual([
+      0,
+      null,
+      null,
+    ])
     expect(leftToRight(at)).toEqual([0, 3, 1, 2])
   })
 
   test('stands in even rows', () => {
-    expect([columnsFor(12, 1200, 88, 8), columnsFor(30, 1200, 88, 8), columnsFor(12, 358, 76, 8), columnsFor(1, 50, 88, 8)]).toEqual([12, 10, 4, 1])
+    expect([
+      columnsFor(12, 1200, 88, 8),
+      columnsFor(30, 1200, 88, 8),
+      columnsFor(12, 358, 76, 8),
+      columnsFor(1, 50, 88, 8),
+    ]).toEqual([12, 10, 4, 1])
   })
 
   test('stands alone as SVG, with names that cannot break it', () => {
@@ -128,24 +163,58 @@ describe('the picture of a map', () => {
 describe('the numbers of the picture', () => {
   test('have the keys and the values of a report', () => {
     const data = mapsData(mapsOf(report), run, report.point_list)
-    expect([data.embedding, data.eigenvalues, data.epsilon]).toEqual([report.embedding, report.eigenvalues, report.epsilon])
+    expect([data.embedding, data.eigenvalues, data.epsilon]).toEqual([
+      report.embedding,
+      report.eigenvalues,
+      report.epsilon,
+    ])
     expect(data.disconnected).toEqual(report.disconnected)
     expect(rowsOf(mapOf(0, []))).toEqual([])
   })
 
   test('are a line a point in their table, and those of the similarities a line a layer', () => {
-    const map = mapOf(3, [[0.12345, -1], [2, 0]])
-    const points = [{ sequence: 4, position: 6, text: 'a cat', token: ' cat' }, { sequence: 5, position: -1, text: 'a dog' }]
+    const map = mapOf(3, [
+      [0.12345, -1],
+      [2, 0],
+    ])
+    const points = [
+      { sequence: 4, position: 6, text: 'a cat', token: ' cat' },
+      { sequence: 5, position: -1, text: 'a dog' },
+    ]
     expect(mapNumbers(map, points).head).toEqual(['text', 'position', 'token', 'coordinate 1', 'coordinate 2'])
-    expect(mapNumbers(map, points).rows()).toEqual([[5, 7, 'cat', '0.1235', '-1.0000'], [6, 'all', 'none', '2.0000', '0.0000']])
-    expect(mapNumbers(map, []).rows()).toEqual([[1, 'all', '0.1235', '-1.0000'], [2, 'all', '2.0000', '0.0000']])
-    expect(matrixNumbers([[1, 0.5], [0.5, 1]])).toMatchObject({ head: ['layer', 0, 1] })
-    expect(matrixNumbers([[1, 0.5], [0.5, 1]]).rows()).toEqual([[0, '1.000', '0.500'], [1, '0.500', '1.000']])
+    expect(mapNumbers(map, points).rows()).toEqual([
+      [5, 7, 'cat', '0.1235', '-1.0000'],
+      [6, 'all', 'none', '2.0000', '0.0000'],
+    ])
+    expect(mapNumbers(map, []).rows()).toEqual([
+      [1, 'all', '0.1235', '-1.0000'],
+      [2, 'all', '2.0000', '0.0000'],
+    ])
+    expect(
+      matrixNumbers([
+        [1, 0.5],
+        [0.5, 1],
+      ]),
+    ).toMatchObject({ head: ['layer', 0, 1] })
+    expect(
+      matrixNumbers([
+        [1, 0.5],
+        [0.5, 1],
+      ]).rows(),
+    ).toEqual([
+      [0, '1.000', '0.500'],
+      [1, '0.500', '1.000'],
+    ])
   })
 })
 
 describe('points', () => {
-  const point = (sequence: number, position: number, token?: string): PointReport => ({ sequence, position, text: `… once upon a${token ?? ' time'}`, ...(token === undefined ? {} : { token }) })
+  const point = (sequence: number, position: number, token?: string): PointReport => ({
+    sequence,
+    position,
+    text: `… once upon a${token ?? ' time'}`,
+    ...(token === undefined ? {} : { token }),
+  })
   const points = [point(0, 3, ' the'), point(0, 7, ' the'), point(1, 3, '.'), point(2, 7, '\n')]
 
   test('can be coloured by whatever tells them apart', () => {
@@ -154,20 +223,35 @@ describe('points', () => {
   })
 
   test('of one text or one token share a colour in all layers', () => {
-    const map = mapOf(0, [[3, 0], [1, 0], [2, 0], [0, 0]])
+    const map = mapOf(0, [
+      [3, 0],
+      [1, 0],
+      [2, 0],
+      [0, 0],
+    ])
     const of = (by: Parameters<typeof pointColours>[0]) => pointColours(by, points, map, 'viridis')
     expect(new Set(of('text').colours.slice(0, 2)).size).toBe(1)
     expect(of('position').colours[0]).toBe(of('position').colours[2])
     expect(of('position').legend).toMatchObject({ ends: ['token 4', '8 of its text'] })
     expect(of('token').colours[0]).toBe(of('token').colours[1])
-    expect(of('token').legend).toMatchObject({ names: [{ name: 'the', count: 2 }, { name: '.', count: 1 }, { name: '↵', count: 1 }] })
+    expect(of('token').legend).toMatchObject({
+      names: [
+        { name: 'the', count: 2 },
+        { name: '.', count: 1 },
+        { name: '↵', count: 1 },
+      ],
+    })
     expect(new Set(of('place').colours).size).toBe(4)
   })
 
   test('of rare tokens share one colour, whose legend counts them', () => {
     const many = Array.from({ length: 20 }, (_, i) => point(i, 1, ` word${Math.min(i, 9)}`))
     const { legend, colours } = pointColours('token', many, mapOf(0, []), 'viridis')
-    expect(legend.kind === 'names' && legend.names.at(-1)).toEqual({ name: 'all others', count: 4, colour: colours.find((_, i) => i === 8) })
+    expect(legend.kind === 'names' && legend.names.at(-1)).toEqual({
+      name: 'all others',
+      count: 4,
+      colour: colours.find((_, i) => i === 8),
+    })
   })
 
   test('are named, and their token is found at the end of their text', () => {

@@ -7,7 +7,10 @@ export class MemoryDirectory {
   /** Bytes that may still be written through a synchronous handle anywhere below. */
   room = Infinity
 
-  constructor(readonly name: string, private readonly root?: MemoryDirectory) {}
+  constructor(
+    readonly name: string,
+    private readonly root?: MemoryDirectory,
+  ) {}
 
   names(): string[] {
     return [...this.entries.keys()]
@@ -44,13 +47,17 @@ export class MemoryDirectory {
     const root = this.root ?? this
     return {
       getFile: async () => new File(file.bytes as BlobPart[], name),
-      remove: async () => { this.entries.delete(name) },
+      remove: async () => {
+        this.entries.delete(name)
+      },
       createWritable: async () => {
         if (this.locked) throw new DOMException(name, 'NoModificationAllowedError')
         return writable(file)
       },
       createSyncAccessHandle: async () => ({
-        truncate: () => { file.bytes = [] },
+        truncate: () => {
+          file.bytes = []
+        },
         write: (bytes: Uint8Array) => {
           const fits = Math.min(bytes.length, root.room)
           root.room -= fits
@@ -60,7 +67,12 @@ export class MemoryDirectory {
         flush() {},
         close() {},
       }),
-      move: this.movable ? async (to: string) => { this.entries.delete(name); this.entries.set(to, file) } : undefined,
+      move: this.movable
+        ? async (to: string) => {
+            this.entries.delete(name)
+            this.entries.set(to, file)
+          }
+        : undefined,
     }
   }
 }
@@ -72,10 +84,21 @@ interface Bytes {
 /** As in a browser, what is written shows only once the stream is closed. */
 function writable(file: Bytes) {
   const pieces: Uint8Array[] = []
-  const stream = new WritableStream<Uint8Array>({ write: chunk => { pieces.push(chunk.slice()) }, close: () => { file.bytes = pieces } })
+  const stream = new WritableStream<Uint8Array>({
+    write: chunk => {
+      pieces.push(chunk.slice())
+    },
+    close: () => {
+      file.bytes = pieces
+    },
+  })
   return Object.assign(stream, {
-    write: async (chunk: Uint8Array) => { pieces.push(chunk.slice()) },
-    close: async () => { file.bytes = pieces },
+    write: async (chunk: Uint8Array) => {
+      pieces.push(chunk.slice())
+    },
+    close: async () => {
+      file.bytes = pieces
+    },
     abort: async () => {},
   })
 }

@@ -30,7 +30,12 @@ describe('the files of the page that are kept', () => {
   })
 
   test('nothing of another folder or host is answered', () => {
-    for (const url of ['https://host.example/', 'https://host.example/tools/', 'https://other.example/tools/laminate/', 'https://huggingface.co/index.html']) {
+    for (const url of [
+      'https://host.example/',
+      'https://host.example/tools/',
+      'https://other.example/tools/laminate/',
+      'https://huggingface.co/index.html',
+    ]) {
       expect(fileFor(url, true, FOLDER, files), url).toBeNull()
     }
   })
@@ -45,7 +50,8 @@ describe('the files of the page that are kept', () => {
     expect(await isOf({ ...script, digest }, content.buffer)).toBe(true)
     expect(await isOf({ ...script, digest: '0123456789abcdef' }, content.buffer)).toBe(false)
     // Some hosts put something into the page; what it loads must be the same.
-    const html = (name: string) => new TextEncoder().encode(`<script src="x"></script><script src="./assets/${name}"></script>`).buffer
+    const html = (name: string) =>
+      new TextEncoder().encode(`<script src="x"></script><script src="./assets/${name}"></script>`).buffer
     expect(await isOf(page, html('index-1.js'))).toBe(true)
     expect(await isOf(page, html('index-2.js'))).toBe(false)
   })
@@ -56,7 +62,9 @@ describe('icons', () => {
 
   test('are drawn from rectangles with a place, a size, a radius and a colour', () => {
     expect(layersOf('<svg><rect x="8" y="8" width="16" height="16" rx="0" fill="#0a141e"/></svg>')).toEqual([square])
-    expect(() => layersOf('<rect x="4" y="4" width="24" height="4" rx="1" fill="red"/>')).toThrow('without place, size, radius or colour')
+    expect(() => layersOf('<rect x="4" y="4" width="24" height="4" rx="1" fill="red"/>')).toThrow(
+      'without place, size, radius or colour',
+    )
   })
 
   test('colour inside, paper around it, nothing in the corners of one that is not cut', () => {
@@ -88,12 +96,21 @@ describe('the engine while it arrives', () => {
   const module = new Uint8Array(1_000_000).fill(7)
   const sent = (type: string | null, headers: Record<string, string> = {}) => {
     const pieces = Array.from({ length: 10 }, (_, i) => module.subarray(i * 100_000, (i + 1) * 100_000))
-    const body = new ReadableStream({ pull: controller => { const next = pieces.shift(); if (next) controller.enqueue(next); else controller.close() } })
+    const body = new ReadableStream({
+      pull: controller => {
+        const next = pieces.shift()
+        if (next) controller.enqueue(next)
+        else controller.close()
+      },
+    })
     return new Response(body, { headers: { ...headers, ...(type ? { 'content-type': type } : {}) } })
   }
   async function told(response: Response) {
     const seen: Progress[] = []
-    const passed = arriving(response, module.length, async event => { if ('progress' in event) seen.push(event.progress); return false })
+    const passed = arriving(response, module.length, async event => {
+      if ('progress' in event) seen.push(event.progress)
+      return false
+    })
     return { passed, whole: Buffer.from(await passed.arrayBuffer()).equals(module), seen }
   }
 
@@ -108,9 +125,12 @@ describe('the engine while it arrives', () => {
     expect(seen.at(-1)!.detail).not.toContain('of')
   })
 
-  test.each([['application/octet-stream'], [null]])('is compiled while it arrives from a server that sends it as %s', async type => {
-    const { passed, whole } = await told(sent(type))
-    expect(passed.headers.get('content-type')).toBe('application/wasm')
-    expect(whole).toBe(true)
-  })
+  test.each([['application/octet-stream'], [null]])(
+    'is compiled while it arrives from a server that sends it as %s',
+    async type => {
+      const { passed, whole } = await told(sent(type))
+      expect(passed.headers.get('content-type')).toBe('application/wasm')
+      expect(whole).toBe(true)
+    },
+  )
 })

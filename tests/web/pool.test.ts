@@ -8,8 +8,19 @@ function pool(onPack: (control: Int32Array) => void = () => {}) {
   const memory = new WebAssembly.Memory({ initial: 8, maximum: 16, shared: true })
   const control = controlOf(memory)
   let ended = 0
-  const worker = { terminate: () => { ended++ } }
-  const made = new Pool(new WebAssembly.Memory({ initial: 8 }), memory, { ...nothing, pack: () => onPack(control) }, [worker], operandsAt(2), 50)
+  const worker = {
+    terminate: () => {
+      ended++
+    },
+  }
+  const made = new Pool(
+    new WebAssembly.Memory({ initial: 8 }),
+    memory,
+    { ...nothing, pack: () => onPack(control) },
+    [worker],
+    operandsAt(2),
+    50,
+  )
   return { pool: made, ended: () => ended }
 }
 

@@ -6,7 +6,11 @@ import { serve } from '../../www/engine/serve'
 /** A worker without a thread: the real dispatcher behind a message channel, as the browser would have it. */
 export function inProcess(create: () => WasmEngine): WorkerPort & { ended: boolean } {
   const { port1, port2 } = new MessageChannel()
-  serve(port2 as never, async () => create(), async () => new Uint8Array())
+  serve(
+    port2 as never,
+    async () => create(),
+    async () => new Uint8Array(),
+  )
   const worker = {
     ended: false,
     onmessage: null as WorkerPort['onmessage'],
@@ -18,6 +22,8 @@ export function inProcess(create: () => WasmEngine): WorkerPort & { ended: boole
       port2.close()
     },
   }
-  port1.onmessage = event => { if (!worker.ended) worker.onmessage?.(event) }
+  port1.onmessage = event => {
+    if (!worker.ended) worker.onmessage?.(event)
+  }
   return worker
 }

@@ -14,20 +14,37 @@ let hub: Hub
 let stop: AbortController
 let net: Net
 beforeEach(async () => {
-  hub = await new Hub({ 'org/name': { 'model.gguf': weights, 'config.json': small, 'empty.txt': new Uint8Array() } }).start()
+  hub = await new Hub({
+    'org/name': { 'model.gguf': weights, 'config.json': small, 'empty.txt': new Uint8Array() },
+  }).start()
   stop = new AbortController()
   net = { signal: () => stop.signal, patience: { tries: 3, pauseMs: 1, longestPauseMs: 2_000, stallMs: 150 } }
 })
-afterEach(() => { hub.stop(); vi.unstubAllGlobals() })
+afterEach(() => {
+  hub.stop()
+  vi.unstubAllGlobals()
+})
 
-const file = (name = 'model.gguf', over: Partial<RemoteFile> = {}): RemoteFile => ({ name, url: `${hub.url}/org/name/resolve/main/${name}`, ...over })
+const file = (name = 'model.gguf', over: Partial<RemoteFile> = {}): RemoteFile => ({
+  name,
+  url: `${hub.url}/org/name/resolve/main/${name}`,
+  ...over,
+})
 const open = async (one = file(), observe = async () => false) => (await openRemote([one], net, observe)).sources[0]!
 /** The sentence that an attempt ends in. */
 const said = async (work: Promise<unknown>) => {
-  const { kind, message } = toEngineError(await work.then(() => { throw new Error('it went well') }, error => error))
+  const { kind, message } = toEngineError(
+    await work.then(
+      () => {
+        throw new Error('it went well')
+      },
+      error => error,
+    ),
+  )
   return `${kind}: ${message.replaceAll(/127\.0\.0\.1:\d+/g, 'HOST')}`
 }
-const same = (bytes: Uint8Array, from: number) => expect(Buffer.compare(bytes, weights.subarray(from, from + bytes.length))).toBe(0)
+const same = (bytes: Uint8Array, from: number) =>
+  expect(Buffer.compare(bytes, weights.subarray(from, from + bytes.length))).toBe(0)
 
 describe('ranges', () => {
   test('size and version come from one byte, not from HEAD', async () => {
@@ -49,11 +66,17 @@ describe('ranges', () => {
   test('beyond the end is refused without asking', async () => {
     const source = await open()
     hub.paths()
-    expect(await said(source.read(3_999_999, 2))).toContain('model.gguf: bytes 3999999 to 4000001 were asked of a file of 4000000 bytes')
+    expect(await said(source.read(3_999_999, 2))).toContain(
+      'model.gguf: bytes 3999999 to 4000001 were asked of a file of 4000000 bytes',
+    )
     expect(hub.asked).toEqual([])
   })
   test('an empty file, and an optional one that is not there', async () => {
-    const { sources } = await openRemote([file('empty.txt'), file('none.json', { optional: true })], net, async () => false)
+    const { sources } = await openRemote(
+      [file('empty.txt'), file('none.json', { optional: true })],
+      net,
+      async () => false,
+    )
     expect(sources.map(({ name, size }) => [name, size])).toEqual([['empty.txt', 0]])
   })
   test('a redirect is followed once, then its target is asked, without the token', async () => {
@@ -86,7 +109,10 @@ describe('failures that pass', () => {
   test.each(['stall', 'truncate'] as const)('a body that ends in %s goes on from the byte it reached', async how => {
     const source = await open()
     hub.paths()
-    hub.switches.spoiled = [{ how, after: 1_000 }, { how, after: 2_000 }]
+    hub.switches.spoiled = [
+      { how, after: 1_000 },
+      { how, after: 2_000 },
+    ]
     const bytes = await source.read(100, 3_000_000)
     same(bytes, 100)
     const asked = hub.asked.map(({ range }) => Number(/=(\d+)-/.exec(range!)![1]))
@@ -107,10 +133,22 @@ describe('failures that pass', () => {
 
 describe('failures that stay: one sentence', () => {
   test.each([
-    [401, 'source: model.gguf: HOST asks who you are (status 401): it is private, or it does not exist. Check the spelling, or give a token that may read it.'],
-    [403, 'source: model.gguf: HOST refuses access (status 403). Accept the licence on the model\'s page, then give a token of the same account; or check that the address may be read.'],
-    [404, 'source: model.gguf: HOST has no such thing (status 404). Check the spelling of the repository, the revision and the file.'],
-    [418, 'source: model.gguf: HOST answered with status 418. Open http://HOST/org/name/resolve/main/model.gguf in a tab to see why.'],
+    [
+      401,
+      'source: model.gguf: HOST asks who you are (status 401): it is private, or it does not exist. Check the spelling, or give a token that may read it.',
+    ],
+    [
+      403,
+      "source: model.gguf: HOST refuses access (status 403). Accept the licence on the model's page, then give a token of the same account; or check that the address may be read.",
+    ],
+    [
+      404,
+      'source: model.gguf: HOST has no such thing (status 404). Check the spelling of the repository, the revision and the file.',
+    ],
+    [
+      418,
+      'source: model.gguf: HOST answered with status 418. Open http://HOST/org/name/resolve/main/model.gguf in a tab to see why.',
+    ],
   ])('%d at once', async (status, sentence) => {
     hub.switches.failures = [{ status }]
     expect(await said(open())).toBe(sentence)
@@ -121,7 +159,10 @@ describe('failures that stay: one sentence', () => {
     expect(await said(open())).toContain('Accept the licence')
   })
   test.each([
-    [429, 'limit: model.gguf: HOST wants fewer requests (status 429), 3 times in a row. Wait some minutes, then run the step again.'],
+    [
+      429,
+      'limit: model.gguf: HOST wants fewer requests (status 429), 3 times in a row. Wait some minutes, then run the step again.',
+    ],
     [500, 'source: model.gguf: HOST failed (status 500), 3 times in a row. Try again later.'],
   ])('%d again and again', async (status, sentence) => {
     const source = await open()
@@ -130,37 +171,51 @@ describe('failures that stay: one sentence', () => {
   })
   test('a wait that is too long is not waited', async () => {
     hub.switches.failures = [{ status: 429, headers: { 'Retry-After': '3600' } }]
-    expect(await said(open())).toBe('limit: model.gguf: HOST wants fewer requests (status 429) and asks to wait 60 min. Run the step again then.')
+    expect(await said(open())).toBe(
+      'limit: model.gguf: HOST wants fewer requests (status 429) and asks to wait 60 min. Run the step again then.',
+    )
   })
   test('stalls', async () => {
     const source = await open()
     hub.switches.spoiled = Array.from({ length: 3 }, () => ({ how: 'stall', after: 10 }) as const)
-    expect(await said(source.read(0, 1000))).toBe('source: model.gguf: HOST sent nothing for 0.15 s, 3 times in a row. Check the connection, then run the step again.')
+    expect(await said(source.read(0, 1000))).toBe(
+      'source: model.gguf: HOST sent nothing for 0.15 s, 3 times in a row. Check the connection, then run the step again.',
+    )
   })
   test('bodies cut short', async () => {
     const source = await open()
     hub.switches.spoiled = Array.from({ length: 3 }, () => ({ how: 'truncate', after: 10 }) as const)
-    expect(await said(source.read(0, 1000))).toBe('source: model.gguf: HOST broke off in the middle, 3 times in a row. Check the connection, then run the step again.')
+    expect(await said(source.read(0, 1000))).toBe(
+      'source: model.gguf: HOST broke off in the middle, 3 times in a row. Check the connection, then run the step again.',
+    )
   })
   test('a server that is gone', async () => {
     const source = await open()
     hub.stop()
-    expect(await said(source.read(0, 1000))).toMatch(/^source: model.gguf: HOST cannot be reached, or does not let pages read from it, 3 times in a row\./)
+    expect(await said(source.read(0, 1000))).toMatch(
+      /^source: model.gguf: HOST cannot be reached, or does not let pages read from it, 3 times in a row\./,
+    )
   })
   test('a file that changes', async () => {
     const source = await open()
     hub.switches.etag = '"v2"'
-    expect(await said(source.read(0, 1000))).toBe('source: model.gguf changed on the server while it was being read (its version was "v1" and is "v2"). Open the model again.')
+    expect(await said(source.read(0, 1000))).toBe(
+      'source: model.gguf changed on the server while it was being read (its version was "v1" and is "v2"). Open the model again.',
+    )
   })
   test('a file of another size than listed', async () => {
-    expect(await said(open(file('model.gguf', { size: 5 })))).toContain('the list of files says 5 bytes and the file has 4000000')
+    expect(await said(open(file('model.gguf', { size: 5 })))).toContain(
+      'the list of files says 5 bytes and the file has 4000000',
+    )
   })
   test('other bytes than asked', async () => {
     const source = await open()
     hub.switches.shift = 1
-    expect(await said(source.read(0, 1000))).toBe('source: model.gguf: HOST sent "bytes 1-1000/4000000" where bytes 0 to 999 were asked. Download the file and open it from disk.')
+    expect(await said(source.read(0, 1000))).toBe(
+      'source: model.gguf: HOST sent "bytes 1-1000/4000000" where bytes 0 to 999 were asked. Download the file and open it from disk.',
+    )
   })
-  test.each(['a request in the middle', 'a wait'])('the user\'s stop ends %s', async what => {
+  test.each(['a request in the middle', 'a wait'])("the user's stop ends %s", async what => {
     const source = await open()
     if (what === 'a wait') hub.switches.failures = [{ status: 429, headers: { 'Retry-After': '2' } }]
     else hub.switches.spoiled = [{ how: 'stall', after: 10 }]
@@ -183,7 +238,9 @@ describe('a server that ignores ranges', () => {
     stubStorage({ quota: 1e9, usage: 0 })
   })
   const stubStorage = (estimate: StorageEstimate) =>
-    vi.stubGlobal('navigator', { storage: { getDirectory: async () => storage.handle, estimate: async () => estimate } })
+    vi.stubGlobal('navigator', {
+      storage: { getDirectory: async () => storage.handle, estimate: async () => estimate },
+    })
   const jobs = () => storage.directory('laminate')?.names() ?? []
 
   test('is read once, into the private storage; small files stay in memory', async () => {
@@ -207,7 +264,10 @@ describe('a server that ignores ranges', () => {
     expect((await open()).size).toBe(33_000_000)
   })
   test('begins again when it breaks off, and leaves nothing when it stays broken', async () => {
-    hub.switches.spoiled = [{ how: 'truncate', after: 1000 }, { how: 'truncate', after: 5_000_000 }]
+    hub.switches.spoiled = [
+      { how: 'truncate', after: 1000 },
+      { how: 'truncate', after: 5_000_000 },
+    ]
     hub.switches.spoiled.unshift({ how: 'truncate', after: 1 })
     expect((await open()).size).toBe(33_000_000)
     hub.switches.spoiled = Array.from({ length: 9 }, () => ({ how: 'truncate', after: 1000 }) as const)
@@ -217,11 +277,15 @@ describe('a server that ignores ranges', () => {
   })
   test('not enough room is said before anything is fetched', async () => {
     stubStorage({ quota: 20e6, usage: 0 })
-    expect(await said(open())).toBe('limit: model.gguf: HOST sends it only whole: that needs 49 MB and this browser gives the page 20 MB. Free disk space, or download the file and open it from disk.')
+    expect(await said(open())).toBe(
+      'limit: model.gguf: HOST sends it only whole: that needs 49 MB and this browser gives the page 20 MB. Free disk space, or download the file and open it from disk.',
+    )
   })
   test('no storage at all', async () => {
     vi.stubGlobal('navigator', {})
-    expect(await said(open())).toBe('limit: model.gguf: HOST sends it only whole, and this browser has no private storage to keep it in. Download the file and open it from disk.')
+    expect(await said(open())).toBe(
+      'limit: model.gguf: HOST sends it only whole, and this browser has no private storage to keep it in. Download the file and open it from disk.',
+    )
   })
   test('a quota that ends half-way leaves nothing', async () => {
     storage.room = 10e6
@@ -238,7 +302,11 @@ describe('headers', () => {
   const headers = (init: Record<string, string>) => new Headers(init)
   test('Retry-After in seconds, as a date, and neither', () => {
     const now = Date.parse('2026-01-01T00:00:00Z')
-    expect(['7', 'Thu, 01 Jan 2026 00:00:09 GMT', 'Wed, 31 Dec 2025 00:00:00 GMT', 'soon'].map(text => retryAfter(headers({ 'retry-after': text }), now))).toEqual([7000, 9000, 0, null])
+    expect(
+      ['7', 'Thu, 01 Jan 2026 00:00:09 GMT', 'Wed, 31 Dec 2025 00:00:00 GMT', 'soon'].map(text =>
+        retryAfter(headers({ 'retry-after': text }), now),
+      ),
+    ).toEqual([7000, 9000, 0, null])
     expect(retryAfter(headers({}))).toBeNull()
   })
   test('Content-Range', () => {

@@ -12,7 +12,9 @@ import { keyOf, type Run } from '../../www/app/state.svelte'
 import { MemoryDirectory } from './memory'
 import { stored } from './stored'
 
-afterEach(() => { vi.unstubAllGlobals() })
+afterEach(() => {
+  vi.unstubAllGlobals()
+})
 
 describe('the screen stays on', () => {
   function screen() {
@@ -50,7 +52,14 @@ describe('the screen stays on', () => {
     const none = new Awake(null, null)
     none.on()
     none.off()
-    const refusing = new Awake({ request: async () => { throw new DOMException('no', 'NotAllowedError') } }, null)
+    const refusing = new Awake(
+      {
+        request: async () => {
+          throw new DOMException('no', 'NotAllowedError')
+        },
+      },
+      null,
+    )
     refusing.on()
     refusing.off()
     await new Promise(resolve => setTimeout(resolve, 5))
@@ -64,7 +73,11 @@ describe('one run at a time', () => {
     let held = 0
     return {
       query: async () => ({ held: held > 0 ? [{ name: 'laminate-run' }] : [] }),
-      async request(_name: string, options: { ifAvailable?: boolean; signal?: AbortSignal }, work: (lock: object | null) => Promise<unknown>) {
+      async request(
+        _name: string,
+        options: { ifAvailable?: boolean; signal?: AbortSignal },
+        work: (lock: object | null) => Promise<unknown>,
+      ) {
         if (options.ifAvailable && held > 0) return work(null)
         const before = tail
         let end = () => {}
@@ -99,11 +112,21 @@ describe('one run at a time', () => {
     first.start()
     second.start()
     let end = () => {}
-    const one = first.take(() => turn, never(), () => {}, () => new Promise<void>(resolve => (end = resolve)))
+    const one = first.take(
+      () => turn,
+      never(),
+      () => {},
+      () => new Promise<void>(resolve => (end = resolve)),
+    )
     await vi.waitFor(() => expect(heard.at(-1)).toEqual(turn))
     expect(takenSentence(turn)).toBe('Another tab of this browser is comparing the layers of a, layer 2 of 12.')
     const waiting = vi.fn()
-    const two = second.take(() => turn, never(), waiting, async () => 'done')
+    const two = second.take(
+      () => turn,
+      never(),
+      waiting,
+      async () => 'done',
+    )
     await vi.waitFor(() => expect(waiting).toHaveBeenCalled())
     end()
     await one
@@ -114,9 +137,19 @@ describe('one run at a time', () => {
   test('who waits can stop waiting', async () => {
     const [first, second] = [new Turns(() => {}), new Turns(() => {})]
     let end = () => {}
-    const one = first.take(() => turn, never(), () => {}, () => new Promise<void>(resolve => (end = resolve)))
+    const one = first.take(
+      () => turn,
+      never(),
+      () => {},
+      () => new Promise<void>(resolve => (end = resolve)),
+    )
     const controller = new AbortController()
-    const two = second.take(() => turn, controller.signal, () => controller.abort(), async () => 'done')
+    const two = second.take(
+      () => turn,
+      controller.signal,
+      () => controller.abort(),
+      async () => 'done',
+    )
     await expect(two).rejects.toMatchObject({ name: 'AbortError' })
     end()
     await one
@@ -124,7 +157,14 @@ describe('one run at a time', () => {
 
   test('a browser without locks runs at once', async () => {
     vi.stubGlobal('navigator', {})
-    expect(await new Turns(() => {}).take(() => turn, never(), () => {}, async () => 7)).toBe(7)
+    expect(
+      await new Turns(() => {}).take(
+        () => turn,
+        never(),
+        () => {},
+        async () => 7,
+      ),
+    ).toBe(7)
   })
 })
 
@@ -144,7 +184,7 @@ describe('parts in the private storage', () => {
     expect(await store.names()).toEqual([])
     await store.close()
     expect(await store.names()).toEqual(['states-0003'])
-    expect([...await store.read('states-0003', 1, 2), await store.size('states-0003')]).toEqual([2, 3, 3])
+    expect([...(await store.read('states-0003', 1, 2)), await store.size('states-0003')]).toEqual([2, 3, 3])
     expect(await keptLayers()).toBe(3)
     await store.remove('states-0003')
     await store.remove('states-0003')
@@ -155,7 +195,10 @@ describe('parts in the private storage', () => {
     root.room = 2
     const store = await openKept(false)
     await store!.create('layer-0000')
-    await expect(store!.write(new Uint8Array(3))).rejects.toMatchObject({ kind: 'limit', message: 'the disk or this browser\'s storage is full' })
+    await expect(store!.write(new Uint8Array(3))).rejects.toMatchObject({
+      kind: 'limit',
+      message: "the disk or this browser's storage is full",
+    })
   })
 
   test('a new run begins in an empty place; without storage there is none', async () => {
@@ -190,7 +233,11 @@ describe('a model is found again', () => {
 
   test('by its handles where the browser has such, with permission asked for', async () => {
     const handle = {
-      kind: 'file', name: 'a', queryPermission: async () => 'prompt', requestPermission: vi.fn(async () => 'granted'), getFile: async () => ({ size: 1 }),
+      kind: 'file',
+      name: 'a',
+      queryPermission: async () => 'prompt',
+      requestPermission: vi.fn(async () => 'granted'),
+      getFile: async () => ({ size: 1 }),
     } as unknown as FileSystemHandle & { requestPermission: ReturnType<typeof vi.fn> }
     const origin = keptOrigin({ folder: undefined, files: [file('a', 1)], handles: [handle] })
     expect(canReopen(origin)).toBe(true)
@@ -198,14 +245,19 @@ describe('a model is found again', () => {
     expect(handle.requestPermission).toHaveBeenCalled()
     handle.requestPermission.mockResolvedValue('denied')
     await expect(reopen(origin)).rejects.toMatchObject({ message: expect.stringContaining('"a" may not be read') })
-    const grown = keptOrigin({ folder: 'g', files: [file('a', 2)], handles: [{ ...handle, queryPermission: async () => 'granted' } as never] })
+    const grown = keptOrigin({
+      folder: 'g',
+      files: [file('a', 2)],
+      handles: [{ ...handle, queryPermission: async () => 'granted' } as never],
+    })
     await expect(reopen(grown)).rejects.toMatchObject({ message: expect.stringContaining('its files have changed') })
   })
 
   test('a run goes on with other settings of the map, and not with another text', () => {
     const key = captureKey(local, CALIBRATION)
     expect(captureKey(local, { ...CALIBRATION, metric: 'cka', dims: 5, neighbours: 3 })).toBe(key)
-    for (const other of [{ samples: 7 }, { text: 'x' }, { points: 'mean' as const }, { draw: 'spread' as const }]) expect(captureKey(local, { ...CALIBRATION, ...other })).not.toBe(key)
+    for (const other of [{ samples: 7 }, { text: 'x' }, { points: 'mean' as const }, { draw: 'spread' as const }])
+      expect(captureKey(local, { ...CALIBRATION, ...other })).not.toBe(key)
   })
 })
 
@@ -213,8 +265,15 @@ describe('a run that an earlier version kept', () => {
   const { draw: _, ...before } = CALIBRATION
   const [maps, plan] = [keyOf(before), keyOf([keyOf(before), PLAN, null])]
   const kept = {
-    version: 1, origin: { kind: 'demo' }, model: stored.model, calibration: before, layers: 12, pending: false, at_ms: 1,
-    maps: { report: stored, options: before, key: maps }, plan: { report: {}, options: PLAN, key: plan },
+    version: 1,
+    origin: { kind: 'demo' },
+    model: stored.model,
+    calibration: before,
+    layers: 12,
+    pending: false,
+    at_ms: 1,
+    maps: { report: stored, options: before, key: maps },
+    plan: { report: {}, options: PLAN, key: plan },
   } as unknown as KeptRun
 
   test('took the first parts of its text, and stays as fresh as it was', () => {
@@ -222,15 +281,43 @@ describe('a run that an earlier version kept', () => {
     expect([run.calibration, run.maps?.options]).toEqual([CALIBRATION, CALIBRATION])
     expect([run.maps?.key, run.plan?.key]).toEqual([keyOf(CALIBRATION), keyOf([keyOf(CALIBRATION), PLAN, null])])
     expect(withDraw(run)).toBe(run)
-    expect(withDraw({ ...kept, maps: null, plan: null })).toMatchObject({ calibration: CALIBRATION, maps: null, plan: null })
+    expect(withDraw({ ...kept, maps: null, plan: null })).toMatchObject({
+      calibration: CALIBRATION,
+      maps: null,
+      plan: null,
+    })
   })
 })
 
 describe('one plan of a run', () => {
-  const progress = (done: number, detail: string, more: Partial<Progress> = {}): Progress => ({ stage: 'capture', done, total: 12, unit: 'layers', detail, ...more })
-  const base: Run = { kind: 'similarity', controller: new AbortController(), first: null, last: null, cancelling: false, pause: 'no', waiting: false, kept: null, layersFrom: null }
+  const progress = (done: number, detail: string, more: Partial<Progress> = {}): Progress => ({
+    stage: 'capture',
+    done,
+    total: 12,
+    unit: 'layers',
+    detail,
+    ...more,
+  })
+  const base: Run = {
+    kind: 'similarity',
+    controller: new AbortController(),
+    first: null,
+    last: null,
+    cancelling: false,
+    pause: 'no',
+    waiting: false,
+    kept: null,
+    layersFrom: null,
+  }
   const model = { ...stored.model, layers: 12, bytes: 12e6, hidden_size: 64, vocab_size: 512 }
-  const known: Known = { moved: { read: 3e6, written: 0 }, model, estimate: null, result: 0, embedded: false, now_ms: 0 }
+  const known: Known = {
+    moved: { read: 3e6, written: 0 },
+    model,
+    estimate: null,
+    result: 0,
+    embedded: false,
+    now_ms: 0,
+  }
   const at = (run: Run, at_ms: number, tick: Progress): Run => {
     const last = { at_ms, progress: tick }
     return { ...run, layersFrom: layersFrom(run, last), first: run.first ?? last, last }
@@ -260,14 +347,36 @@ describe('one plan of a run', () => {
   })
 
   test('the demo reads nothing from a disk, and before the first layer the estimate says how long', () => {
-    const estimate = { peak_bytes: 0, layer_bytes: 0, state_bytes: 0, checkpoint_bytes: 0, flop: 0, seconds: 24, sequences: 0, tokens: 0 }
+    const estimate = {
+      peak_bytes: 0,
+      layer_bytes: 0,
+      state_bytes: 0,
+      checkpoint_bytes: 0,
+      flop: 0,
+      seconds: 24,
+      sequences: 0,
+      tokens: 0,
+    }
     const run = at(base, 0, progress(0, 'layer 1 of 12'))
-    expect(planOf(run, { ...known, embedded: true, estimate })).toEqual({ parts: [{ name: 'Computing', amount: 'layer 1 of 12' }], left: 'about 24\u00a0s left' })
+    expect(planOf(run, { ...known, embedded: true, estimate })).toEqual({
+      parts: [{ name: 'Computing', amount: 'layer 1 of 12' }],
+      left: 'about 24\u00a0s left',
+    })
   })
 
   test('what is read ahead is counted, and a read that nobody awaits may fail', async () => {
     const moved = { read: 0, written: 0 }
-    const source = metered({ name: 'x', size: 9, read: async (_, n) => { if (n > 9) throw new Error('x'); return new Uint8Array(n) } }, () => moved)
+    const source = metered(
+      {
+        name: 'x',
+        size: 9,
+        read: async (_, n) => {
+          if (n > 9) throw new Error('x')
+          return new Uint8Array(n)
+        },
+      },
+      () => moved,
+    )
     await source.read(0, 4)
     await expect(source.read(0, 10)).rejects.toThrow()
     expect(moved.read).toBe(4)

@@ -20,7 +20,9 @@ describe('the server of the page', () => {
     vi.stubEnv('LAMINATE_CACHE', cache)
     vi.resetModules()
     const { answerSample } = await import('../../scripts/sample.mjs')
-    server = createServer((request, response) => { if (!answerSample(request, response, { 'X-Own': '1' })) response.writeHead(404).end() })
+    server = createServer((request, response) => {
+      if (!answerSample(request, response, { 'X-Own': '1' })) response.writeHead(404).end()
+    })
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
     base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   })
@@ -41,9 +43,17 @@ describe('the server of the page', () => {
   test('answers ranges, and tells the size without sending it', async () => {
     truncateSync(file, SAMPLE.bytes)
     const head = await ask(undefined, 'HEAD')
-    expect([head.status, head.headers.get('content-length'), head.headers.get('x-own')]).toEqual([200, String(SAMPLE.bytes), '1'])
+    expect([head.status, head.headers.get('content-length'), head.headers.get('x-own')]).toEqual([
+      200,
+      String(SAMPLE.bytes),
+      '1',
+    ])
     const part = await ask('bytes=0-3')
-    expect([part.status, part.headers.get('content-range'), await part.text()]).toEqual([206, `bytes 0-3/${SAMPLE.bytes}`, 'GGUF'])
+    expect([part.status, part.headers.get('content-range'), await part.text()]).toEqual([
+      206,
+      `bytes 0-3/${SAMPLE.bytes}`,
+      'GGUF',
+    ])
     const end = await ask(`bytes=${SAMPLE.bytes - 5}-${SAMPLE.bytes + 10}`)
     expect([end.status, (await end.arrayBuffer()).byteLength]).toEqual([206, 5])
     expect((await ask(`bytes=${SAMPLE.bytes}-`)).status).toBe(416)
@@ -57,16 +67,26 @@ describe('the page', () => {
   async function opened(answer: (url: string) => Response) {
     const asked: string[] = []
     vi.stubGlobal('document', { baseURI: 'http://page/' })
-    vi.stubGlobal('fetch', async (input: URL | string) => { asked.push(String(input)); return answer(String(input)) })
+    vi.stubGlobal('fetch', async (input: URL | string) => {
+      asked.push(String(input))
+      return answer(String(input))
+    })
     const openIn = vi.fn()
     const run = { controller: new AbortController() }
-    const actions = { state: new State(), openIn, observe: () => {}, during: (_: string, work: (run: unknown) => Promise<void>) => work(run) }
+    const actions = {
+      state: new State(),
+      openIn,
+      observe: () => {},
+      during: (_: string, work: (run: unknown) => Promise<void>) => work(run),
+    }
     await openSample(actions as unknown as Actions).catch(() => {})
     return { asked, files: openIn.mock.lastCall?.[1].files }
   }
 
   test('takes the copy that its server has', async () => {
-    const { asked, files } = await opened(() => new Response(null, { headers: { 'content-length': String(SAMPLE.bytes) } }))
+    const { asked, files } = await opened(
+      () => new Response(null, { headers: { 'content-length': String(SAMPLE.bytes) } }),
+    )
     expect(asked).toEqual([`http://page/sample/${SAMPLE.name}.gguf`])
     expect(files).toEqual([{ name: `${SAMPLE.name}.gguf`, url: asked[0], size: SAMPLE.bytes }])
   })
@@ -75,9 +95,14 @@ describe('the page', () => {
     ['has none', () => new Response(null, { status: 404 })],
     ['answers everything with the page', () => new Response('<html>', { headers: { 'content-length': '6' } })],
   ])('goes to the hub where its server %s', async (_, here) => {
-    const listing = [{ type: 'file', path: `${SAMPLE.name}.gguf`, size: SAMPLE.bytes, oid: 'x' }, { type: 'file', path: 'other.gguf', size: 5, oid: 'y' }]
+    const listing = [
+      { type: 'file', path: `${SAMPLE.name}.gguf`, size: SAMPLE.bytes, oid: 'x' },
+      { type: 'file', path: 'other.gguf', size: 5, oid: 'y' },
+    ]
     const { asked, files } = await opened(url => (url.startsWith('http://page') ? here() : Response.json(listing)))
-    expect(asked[1]).toMatch(/^https:\/\/huggingface\.co\/api\/models\/QuantFactory\/SmolLM2-135M-Instruct-GGUF\/tree\/ab810cf/)
+    expect(asked[1]).toMatch(
+      /^https:\/\/huggingface\.co\/api\/models\/QuantFactory\/SmolLM2-135M-Instruct-GGUF\/tree\/ab810cf/,
+    )
     expect(files).toEqual([expect.objectContaining({ name: `${SAMPLE.name}.gguf`, size: SAMPLE.bytes })])
     expect(files[0].url).toMatch(/^https:\/\/huggingface\.co\/QuantFactory\/.*\/resolve\/ab810cf/)
   })

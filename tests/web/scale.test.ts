@@ -4,7 +4,18 @@ import { divergingScale, offDiagonal, sequentialScale, SIDES, signColour } from 
 import { similarityElbow } from '../../www/charts/elbow'
 import { similarityCurve } from '../../www/charts/similarities'
 import { neighbours } from '../../www/charts/neighbours'
-import { around, block, cellSide, contains, fitted, following, partSide, rangeTicks, whole, zoomed } from '../../www/charts/view'
+import {
+  around,
+  block,
+  cellSide,
+  contains,
+  fitted,
+  following,
+  partSide,
+  rangeTicks,
+  whole,
+  zoomed,
+} from '../../www/charts/view'
 import { goldenPlan, rounded, stored } from './stored'
 
 describe('scales', () => {
@@ -33,19 +44,28 @@ describe('scales', () => {
     expect(sequentialScale('rank', [], [0, 1], 'viridis').place(0.5)).toBe(0.5)
     expect(divergingScale('linear', []).place(0)).toBe(0.5)
   })
-  test.each(['linear', 'rank', 'clipped'] as const)('a %s diverging scale has nothing in its middle, and signs apart', kind => {
-    const scale = divergingScale(kind, [-0.4, 0.1, 0.2, -0.05])
-    expect(scale.centre).toBe(0.5)
-    expect(scale.place(0)).toBe(0.5)
-    expect(scale.place(0.1)).toBeCloseTo(1 - scale.place(-0.1))
-    const [less, more] = [scale.colour(-0.4), scale.colour(0.4)].map(colour => colour.match(/\d+/g)!.map(Number)) as [number[], number[]]
-    // Orange has more red than blue, purple more blue than red.
-    expect([less[0]! > less[2]!, more[0]! > more[2]!]).toEqual([true, false])
-    expect(scale.labels[2]!.text).toBe('0')
-  })
+  test.each(['linear', 'rank', 'clipped'] as const)(
+    'a %s diverging scale has nothing in its middle, and signs apart',
+    kind => {
+      const scale = divergingScale(kind, [-0.4, 0.1, 0.2, -0.05])
+      expect(scale.centre).toBe(0.5)
+      expect(scale.place(0)).toBe(0.5)
+      expect(scale.place(0.1)).toBeCloseTo(1 - scale.place(-0.1))
+      const [less, more] = [scale.colour(-0.4), scale.colour(0.4)].map(colour => colour.match(/\d+/g)!.map(Number)) as [
+        number[],
+        number[],
+      ]
+      // Orange has more red than blue, purple more blue than red.
+      expect([less[0]! > less[2]!, more[0]! > more[2]!]).toEqual([true, false])
+      expect(scale.labels[2]!.text).toBe('0')
+    },
+  )
   test('the words for the two sides are those of the colours, on a scale and of a single value', () => {
     /** Orange has more red than blue, purple more blue than red. */
-    const word = (colour: string) => { const [red, , blue] = colour.match(/\d+/g)!.map(Number); return red! > blue! ? 'orange' : 'purple' }
+    const word = (colour: string) => {
+      const [red, , blue] = colour.match(/\d+/g)!.map(Number)
+      return red! > blue! ? 'orange' : 'purple'
+    }
     expect([signColour(0.5, 0.5), signColour(-0.5, 0.5)].map(word)).toEqual([SIDES.above, SIDES.below])
     const scale = divergingScale('linear', [-0.5, 0.5])
     expect([scale.colour(0.5), scale.colour(-0.5)].map(word)).toEqual([SIDES.above, SIDES.below])
@@ -70,11 +90,18 @@ describe('pixels', () => {
     expect(at(2, 1)).toEqual([0, 0, 0, 0])
   })
   test('equal neighbours are one rectangle in a saved picture', () => {
-    expect(rectangles(2, [[1], [1, 1]], scale, whole(2), 10)).toEqual([{ x: 0, y: 0, width: 20, fill: '#fde725' }, { x: 0, y: 10, width: 20, fill: '#fde725' }])
-    expect(rectangles(3, stored.similarity, scale, { row: 1, col: 2, rows: 1, cols: 1 }, 10)).toEqual([{ x: 0, y: 0, width: 10, fill: scale.colour(stored.similarity[1]![2]!) }])
+    expect(rectangles(2, [[1], [1, 1]], scale, whole(2), 10)).toEqual([
+      { x: 0, y: 0, width: 20, fill: '#fde725' },
+      { x: 0, y: 10, width: 20, fill: '#fde725' },
+    ])
+    expect(rectangles(3, stored.similarity, scale, { row: 1, col: 2, rows: 1, cols: 1 }, 10)).toEqual([
+      { x: 0, y: 0, width: 10, fill: scale.colour(stored.similarity[1]![2]!) },
+    ])
   })
   test('128 layers take far less than a frame', () => {
-    const matrix = Array.from({ length: 128 }, (_, l) => Array.from({ length: 128 }, (_, m) => 1 / (1 + Math.abs(l - m))))
+    const matrix = Array.from({ length: 128 }, (_, l) =>
+      Array.from({ length: 128 }, (_, m) => 1 / (1 + Math.abs(l - m))),
+    )
     const made = () => {
       const start = performance.now()
       pixelsOf(128, matrix, sequentialScale('rank', offDiagonal(matrix), [0, 1], 'viridis'))
@@ -108,7 +135,10 @@ describe('the part that is shown', () => {
   })
   test('cells around one of them stay inside, and are fewer where there are fewer', () => {
     expect(around(20, 0, 128, 4)).toEqual([18, 19, 20, 21])
-    expect([around(1, 0, 128, 4), around(127, 0, 128, 4)]).toEqual([[0, 1, 2, 3], [124, 125, 126, 127]])
+    expect([around(1, 0, 128, 4), around(127, 0, 128, 4)]).toEqual([
+      [0, 1, 2, 3],
+      [124, 125, 126, 127],
+    ])
     expect(around(9, 8, 3, 4)).toEqual([8, 9, 10])
   })
   test('cells are whole pixels of the screen where they can be', () => {
@@ -117,9 +147,13 @@ describe('the part that is shown', () => {
     expect(cellSide(300, whole(1000), 1)).toBe(0.3)
     expect(cellSide(580, whole(2), 1)).toBe(56)
     // A part is drawn in the room of the whole, whatever is zoomed to: closer is larger.
-    const sides = [12, 8, 5, 3, 2].map(cells => partSide(580, fitted({ row: 0, col: 0, rows: cells, cols: cells }, 12), 12, 1))
+    const sides = [12, 8, 5, 3, 2].map(cells =>
+      partSide(580, fitted({ row: 0, col: 0, rows: cells, cols: cells }, 12), 12, 1),
+    )
     expect(sides).toEqual([48, 72, 115, 192, 288])
-    expect([5, 2].map(cells => partSide(580, fitted({ row: 0, col: 0, rows: cells, cols: cells }, 5), 5, 1))).toEqual([56, 140])
+    expect([5, 2].map(cells => partSide(580, fitted({ row: 0, col: 0, rows: cells, cols: cells }, 5), 5, 1))).toEqual([
+      56, 140,
+    ])
   })
   test('ticks of a part are multiples that lie in it', () => {
     expect(rangeTicks(3, 6, 20)).toEqual([3, 4, 5, 6, 7, 8])
@@ -129,7 +163,9 @@ describe('the part that is shown', () => {
 
 describe('similarities of merges', () => {
   test('the elbow of the demo is where its planted layers end', () => {
-    const descending = neighbours(stored.similarity, { remove: 0, min_similarity: null }, 'viridis', [0, 1]).map(pair => pair.similarity).sort((a, b) => b - a)
+    const descending = neighbours(stored.similarity, { remove: 0, min_similarity: null }, 'viridis', [0, 1])
+      .map(pair => pair.similarity)
+      .sort((a, b) => b - a)
     expect(similarityElbow(descending)).toBe(7)
   })
   test('what falls evenly has none', () => {
@@ -145,7 +181,11 @@ describe('similarities of merges', () => {
     expect(made.made.map(point => point.merge)).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
     expect(made.made[7]!.y).toBeGreaterThan(made.made[6]!.y + 30)
     expect([made.elbow, made.alpha.length, made.ranked.length]).toEqual([7, 0, 11])
-    const fixed = similarityCurve(pairs, plan.steps.map(step => ({ ...step, alpha: 0.5 })), size)
+    const fixed = similarityCurve(
+      pairs,
+      plan.steps.map(step => ({ ...step, alpha: 0.5 })),
+      size,
+    )
     expect(fixed.alpha.every(point => point.y === 50)).toBe(true)
   })
 })

@@ -10,13 +10,34 @@ import { crateOf, demangled, grouped, partsOf, sections } from '../../scripts/wa
 
 describe('what a first visit takes', () => {
   test('everything but llama.cpp, prose, the demo, and the workers that browsers fetch themselves', () => {
-    for (const path of ['index.html', 'assets/index-Ab12.js', 'assets/laminate_bg-x.wasm', 'assets/worker-x.js', 'icons/192.png']) expect(isFirst(path), path).toBe(true)
-    for (const path of ['assets/wllama-x.wasm', 'assets/llama-x.js', 'assets/llama.worker-x.js', 'assets/calibration-x.txt', 'assets/model.safetensors-x.planes']) expect([isKept(path), isFirst(path)], path).toEqual([true, false])
+    for (const path of [
+      'index.html',
+      'assets/index-Ab12.js',
+      'assets/laminate_bg-x.wasm',
+      'assets/worker-x.js',
+      'icons/192.png',
+    ])
+      expect(isFirst(path), path).toBe(true)
+    for (const path of [
+      'assets/wllama-x.wasm',
+      'assets/llama-x.js',
+      'assets/llama.worker-x.js',
+      'assets/calibration-x.txt',
+      'assets/model.safetensors-x.planes',
+    ])
+      expect([isKept(path), isFirst(path)], path).toEqual([true, false])
     for (const path of ['assets/service-x.js', 'offline.js']) expect(isKept(path), path).toBe(false)
   })
 
   test('is summed with and without the engine', () => {
-    const lengths = new Map([['index.html', 1], ['assets/index-x.js', 10], ['assets/find-x.js', 20], ['assets/laminate_bg-x.wasm', 100], ['assets/wllama-x.wasm', 1000], ['icons/512.png', 10_000]])
+    const lengths = new Map([
+      ['index.html', 1],
+      ['assets/index-x.js', 10],
+      ['assets/find-x.js', 20],
+      ['assets/laminate_bg-x.wasm', 100],
+      ['assets/wllama-x.wasm', 1000],
+      ['icons/512.png', 10_000],
+    ])
     expect(firstVisit(lengths, '<script src="./assets/index-x.js"></script>')).toEqual({ visit: 131, page: 11 })
   })
 
@@ -33,7 +54,10 @@ describe('compressed files', () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'laminate-size-'))
     mkdirSync(join(folder, 'assets'))
-    writeFileSync(join(folder, 'index.html'), '<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src \'none\'">')
+    writeFileSync(
+      join(folder, 'index.html'),
+      '<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src \'none\'">',
+    )
     writeFileSync(join(folder, 'assets', 'index-0123abcd.js'), text)
     writeFileSync(join(folder, 'picture.png'), text)
   })
@@ -47,15 +71,24 @@ describe('compressed files', () => {
     expect(lengths.get('assets/index-0123abcd.js')).toBe(readFileSync(`${script}.br`).length)
     expect(lengths.get('picture.png')).toBe(text.length)
     // A second time finds the same, and nothing of what it made.
-    expect([...(await compressFolder(folder)).keys()].sort()).toEqual(['assets/index-0123abcd.js', 'index.html', 'picture.png'])
+    expect([...(await compressFolder(folder)).keys()].sort()).toEqual([
+      'assets/index-0123abcd.js',
+      'index.html',
+      'picture.png',
+    ])
   })
 
   test('are sent to browsers that take them', async () => {
     const lengths = await compressFolder(folder)
     const { address, close } = await serve(folder, 0)
-    const ask = (accepted: string) => fetch(`${address}/assets/index-0123abcd.js`, { headers: { 'Accept-Encoding': accepted } })
+    const ask = (accepted: string) =>
+      fetch(`${address}/assets/index-0123abcd.js`, { headers: { 'Accept-Encoding': accepted } })
     try {
-      for (const [accepted, encoding] of [['gzip, deflate, br, zstd', 'br'], ['gzip', 'gzip'], ['identity', null]] as const) {
+      for (const [accepted, encoding] of [
+        ['gzip, deflate, br, zstd', 'br'],
+        ['gzip', 'gzip'],
+        ['identity', null],
+      ] as const) {
         const answer = await ask(accepted)
         expect(answer.headers.get('content-encoding')).toBe(encoding)
         expect(answer.headers.get('content-type')).toBe('text/javascript; charset=utf-8')
@@ -76,7 +109,14 @@ describe('a module taken apart', () => {
   const names = [0, ...name('naga::front::parse'), 1, ...name('core::fmt::write')].length
   /** One imported function, two of its own, and three bytes of data; the names are those of the functions 1 and 2. */
   const module = Uint8Array.from([
-    0, 97, 115, 109, 1, 0, 0, 0,
+    0,
+    97,
+    115,
+    109,
+    1,
+    0,
+    0,
+    0,
     ...section(1, 1, 0x60, 0, 0),
     ...section(2, 1, ...name('env'), ...name('f'), 0, 0),
     ...section(3, 2, 0, 0),
@@ -87,8 +127,16 @@ describe('a module taken apart', () => {
 
   test('every function has its name and its bytes, and data is apart', () => {
     expect(sections(module).map(({ id, name }) => name || id)).toEqual([1, 2, 3, 10, 11, 'name'])
-    expect(partsOf(module).map(({ name, bytes }) => [name, bytes.length])).toEqual([['naga::front::parse', 4], ['core::fmt::write', 2], ['data', 7]])
-    expect(grouped(partsOf(module), crateOf).map(({ name, bytes, functions }) => [name, bytes, functions])).toEqual([['data', 7, 1], ['naga', 4, 1], ['std', 2, 1]])
+    expect(partsOf(module).map(({ name, bytes }) => [name, bytes.length])).toEqual([
+      ['naga::front::parse', 4],
+      ['core::fmt::write', 2],
+      ['data', 7],
+    ])
+    expect(grouped(partsOf(module), crateOf).map(({ name, bytes, functions }) => [name, bytes, functions])).toEqual([
+      ['data', 7, 1],
+      ['naga', 4, 1],
+      ['std', 2, 1],
+    ])
   })
 
   test('one that is cut short, or is none, is an error', () => {
@@ -98,8 +146,12 @@ describe('a module taken apart', () => {
 
   test('names as the linker knows them', () => {
     expect(demangled('_ZN4naga5front5parse17h0123456789abcdefE')).toBe('naga::front::parse')
-    expect(demangled('_ZN4core3ptr37drop_in_place$LT$naga..ir..Module$GT$17h0123456789abcdefE')).toBe('core::ptr::drop_in_place<naga::ir::Module>')
-    expect(demangled('_ZN50_$LT$burn_flex..Op$u20$as$u20$core..fmt..Debug$GT$3fmt17h0123456789abcdefE')).toBe('<burn_flex::Op as core::fmt::Debug>::fmt')
+    expect(demangled('_ZN4core3ptr37drop_in_place$LT$naga..ir..Module$GT$17h0123456789abcdefE')).toBe(
+      'core::ptr::drop_in_place<naga::ir::Module>',
+    )
+    expect(demangled('_ZN50_$LT$burn_flex..Op$u20$as$u20$core..fmt..Debug$GT$3fmt17h0123456789abcdefE')).toBe(
+      '<burn_flex::Op as core::fmt::Debug>::fmt',
+    )
     expect(['memcpy', '', '_ZN'].map(demangled)).toEqual(['memcpy', '', ''])
   })
 

@@ -10,10 +10,23 @@ import { acting } from './acting'
 import { METHODS } from './mock/methods'
 import { rounded } from './stored'
 
-const point = (sequences: number, kl: number | null): CalibrationPoint => ({ sequences, tokens: sequences * 48, quality: { perplexity: 9, kl, top1_agreement: 0.7, collapsed: false }, seconds: 1 })
+const point = (sequences: number, kl: number | null): CalibrationPoint => ({
+  sequences,
+  tokens: sequences * 48,
+  quality: { perplexity: 9, kl, top1_agreement: 0.7, collapsed: false },
+  seconds: 1,
+})
 
 test('an eighth, a quarter, half and all of the sequences', () => {
-  expect([128, 96, 20, 6, 3, 2, 1].map(sizesFor)).toEqual([[16, 32, 64, 128], [12, 24, 48, 96], [3, 5, 10, 20], [2, 3, 6], [2, 3], [2], [1]])
+  expect([128, 96, 20, 6, 3, 2, 1].map(sizesFor)).toEqual([
+    [16, 32, 64, 128],
+    [12, 24, 48, 96],
+    [3, 5, 10, 20],
+    [2, 3, 6],
+    [2, 3],
+    [2],
+    [1],
+  ])
 })
 
 describe('what the sizes say', () => {
@@ -21,14 +34,21 @@ describe('what the sizes say', () => {
     [[0.5, 0.44], 'Twice as much text lowered KL by 12\u00a0%; more would probably help.'],
     [[0.9, 0.5, 0.495], 'The last doubling changed KL by less than 2\u00a0%: more text would hardly help.'],
     [[0.5, 0.505], 'The last doubling changed KL by less than 2\u00a0%: more text would hardly help.'],
-    [[0.5, 0.53], 'Twice as much text raised KL by 6.0\u00a0%: it is not for want of text, and more of this kind would hardly help.'],
-    [[0.5], ''], [[], ''],
+    [
+      [0.5, 0.53],
+      'Twice as much text raised KL by 6.0\u00a0%: it is not for want of text, and more of this kind would hardly help.',
+    ],
+    [[0.5], ''],
+    [[], ''],
   ])('%j', (kls, sentence) => {
     expect(readingOf(kls.map((kl, i) => point(8 * 2 ** i, kl)))).toBe(sentence)
   })
   test('steps that are no doublings, and numbers that are none', () => {
-    expect(readingOf([point(2, 0.5), point(3, 0.4)])).toBe('1.5 times as much text lowered KL by 20\u00a0%; more would probably help.')
-    for (const bad of [null, NaN, Infinity, 0]) expect(readingOf([point(8, bad), point(16, 0.1)])).toMatch(/^KL could not be measured/)
+    expect(readingOf([point(2, 0.5), point(3, 0.4)])).toBe(
+      '1.5 times as much text lowered KL by 20\u00a0%; more would probably help.',
+    )
+    for (const bad of [null, NaN, Infinity, 0])
+      expect(readingOf([point(8, bad), point(16, 0.1)])).toMatch(/^KL could not be measured/)
     expect(readingOf([point(8, 0.1), point(16, Infinity)])).toMatch(/^KL could not be measured/)
   })
 })
@@ -37,8 +57,16 @@ describe('the picture', () => {
   const frame = { width: 300, height: 100, wanted: [16, 32, 64, 128], each: 48 }
   test('each doubling is a step of one length, KL is linear from 0, and the axis is there before the points', () => {
     const { marks, xTicks, path } = calibrationChart([point(16, 0.4), point(32, 0.2)], frame)
-    expect(xTicks.map(tick => [tick.tokens, rounded(tick.at), tick.measured])).toEqual([[768, 0, true], [1536, 100, true], [3072, 200, false], [6144, 300, false]])
-    expect(marks.map(mark => [rounded(mark.x), rounded(100 - mark.y)])).toEqual([[0, rounded(100 / 1.05)], [100, rounded(50 / 1.05)]])
+    expect(xTicks.map(tick => [tick.tokens, rounded(tick.at), tick.measured])).toEqual([
+      [768, 0, true],
+      [1536, 100, true],
+      [3072, 200, false],
+      [6144, 300, false],
+    ])
+    expect(marks.map(mark => [rounded(mark.x), rounded(100 - mark.y)])).toEqual([
+      [0, rounded(100 / 1.05)],
+      [100, rounded(50 / 1.05)],
+    ])
     expect(path).toMatch(/^M0,.*L100,/)
     expect(calibrationChart([], frame)).toMatchObject({ marks: [], path: '', yTicks: [] })
   })
@@ -49,7 +77,10 @@ describe('the picture', () => {
   })
   test('the table and the array', () => {
     const table = sizesTable([point(16, 0.4), point(32, null)])
-    expect(table.rows).toEqual([[16, 768, 9, 0.4, 0.7, 0, 1], [32, 1536, 9, null, 0.7, 0, 1]])
+    expect(table.rows).toEqual([
+      [16, 768, 9, 0.4, 0.7, 0, 1],
+      [32, 1536, 9, null, 0.7, 0, 1],
+    ])
     expect(tableArray(table)?.shape).toEqual([2, 7])
   })
 })
@@ -59,7 +90,7 @@ describe('measured', () => {
   let actions: Actions
   let workers: ReturnType<typeof acting>['workers']
   beforeEach(async () => {
-    ({ state, actions, workers } = acting())
+    ;({ state, actions, workers } = acting())
     await actions.runDemo()
     await actions.compress()
   })
@@ -74,7 +105,9 @@ describe('measured', () => {
   test('all sizes, each as it comes; the last is the plan itself; gone with the plan', async () => {
     const seen: number[] = []
     const going = measureSizes(actions)
-    const watch = setInterval(() => { if (state.sizes && seen.at(-1) !== state.sizes.points.length) seen.push(state.sizes.points.length) }, 1)
+    const watch = setInterval(() => {
+      if (state.sizes && seen.at(-1) !== state.sizes.points.length) seen.push(state.sizes.points.length)
+    }, 1)
     expect(await going).toBe(true)
     clearInterval(watch)
     expect(seen.slice(0, 4)).toEqual([0, 1, 2, 3])
@@ -101,7 +134,10 @@ describe('measured', () => {
     Object.assign(state.choice.evaluation, { text: 'overlap with calibration', text_name: 'mine' })
     expect(state.planFresh).toBe('stale')
     expect(await actions.compress()).toBe(false)
-    expect(state.notice?.error).toMatchObject({ kind: 'usage', message: expect.stringMatching(/12\.4 % of mine was seen in calibration/) })
+    expect(state.notice?.error).toMatchObject({
+      kind: 'usage',
+      message: expect.stringMatching(/12\.4 % of mine was seen in calibration/),
+    })
     Object.assign(state.planOptions, makingOf(METHODS.find(method => method.name === 'mka')!))
     expect(await actions.compress()).toBe(true)
     state.choice.evaluation.text = null

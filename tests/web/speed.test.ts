@@ -1,13 +1,20 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/app/actions'
-import { comparisonCsv, comparisonMarkdown, footing, namedModels, readOut, verdictLines } from '../../www/charts/comparison'
+import {
+  comparisonCsv,
+  comparisonMarkdown,
+  footing,
+  namedModels,
+  readOut,
+  verdictLines,
+} from '../../www/charts/comparison'
 import { inOrderOf } from '../../www/charts/rows'
 import { cacheBytes, fasterWords, hasEvenHeads, measuredWords, speedOf, within } from '../../www/charts/speed'
 import { candidatesOf, frontOf, originalRows, verdictWords, type Choice } from '../../www/charts/verdicts'
 import type { Calls } from '../../www/engine/messages'
 import type { Candidate, CompareReport, Speeds } from '../../www/engine/protocol/compare'
 import { titleOf } from '../../www/words/methods'
-import { compareReport } from '../../www/share/reports'
+import { compareReport } from '../../www/share/checks/comparisons'
 import { State, type Run } from '../../www/app/state.svelte'
 import { inRounds, lengthsFor, type Pace, type Timing } from '../../www/try/rounds'
 import { measureBoth, measureFront, MOST_BYTES, timeable, tooLarge } from '../../www/try/speed'
@@ -32,13 +39,25 @@ describe('the cache of 1000 tokens', () => {
   test('ends at the window of a layer that has one', () => {
     expect(cacheBytes({ ...model, sliding_window: 512 }, layers(2))).toBe(2 * 2 * 3 * 64 * 512 * 2)
     expect(cacheBytes({ ...model, sliding_window: 4096 }, layers(2))).toBe(2 * 2 * 3 * 64 * 1000 * 2)
-    const kinds = ['attention with a window', 'attention', 'attention with a window and experts', 'attention without positions']
+    const kinds = [
+      'attention with a window',
+      'attention',
+      'attention with a window and experts',
+      'attention without positions',
+    ]
     const token = 2 * 3 * 64 * 2
     expect(cacheBytes({ ...model, sliding_window: 128, kinds }, layers(4))).toBe(token * (128 + 1000 + 128 + 1000))
     expect(cacheBytes({ ...model, sliding_window: 128, kinds }, [0, 2])).toBe(token * 256)
   })
   test('is nothing in recurrent layers and in those that read the keys of others', () => {
-    const kinds = ['Mamba', 'attention and experts', 'delta net', 'short convolution', 'attention on the keys of another layer', 'Mamba and experts']
+    const kinds = [
+      'Mamba',
+      'attention and experts',
+      'delta net',
+      'short convolution',
+      'attention on the keys of another layer',
+      'Mamba and experts',
+    ]
     expect(cacheBytes({ ...model, kinds }, layers(6))).toBe(2 * 3 * 64 * 2 * 1000)
   })
   test('is told only where all heads are alike', () => {
@@ -51,55 +70,109 @@ describe('the cache of 1000 tokens', () => {
 })
 
 describe('rounds', () => {
-  const pace = (prompt: number, generation: number): Pace => ({ prompt, generation, promptTokens: 256, evenHeads: true })
+  const pace = (prompt: number, generation: number): Pace => ({
+    prompt,
+    generation,
+    promptTokens: 256,
+    evenHeads: true,
+  })
 
   test('alternate, every other one backwards, and the fastest of each model counts, for prompt and generation apart', async () => {
     const order: string[] = []
     const said: number[] = []
     const told: [Timing[], number][] = []
     // The machine is busy in the second round, but for the last run of it.
-    const speeds: Record<string, Pace[]> = { a: [pace(10, 5), pace(4, 6), pace(11, 4)], b: [pace(20, 7), pace(8, 3), pace(19, 8)] }
-    await inRounds(['a', 'b'], 3, async (model, { round, done, total }) => {
-      order.push(model)
-      said.push(done)
-      expect(total).toBe(6)
-      return speeds[model]![round]!
-    }, (best, rounds) => told.push([best, rounds]))
+    const speeds: Record<string, Pace[]> = {
+      a: [pace(10, 5), pace(4, 6), pace(11, 4)],
+      b: [pace(20, 7), pace(8, 3), pace(19, 8)],
+    }
+    await inRounds(
+      ['a', 'b'],
+      3,
+      async (model, { round, done, total }) => {
+        order.push(model)
+        said.push(done)
+        expect(total).toBe(6)
+        return speeds[model]![round]!
+      },
+      (best, rounds) => told.push([best, rounds]),
+    )
     expect(order).toEqual(['a', 'b', 'b', 'a', 'a', 'b'])
     expect(said).toEqual([0, 1, 2, 3, 4, 5])
-    expect(told.map(([best, rounds]) => [rounds, ...best.map(each => [each.prompt, each.generation])])).toEqual([[1, [10, 5], [20, 7]], [2, [10, 6], [20, 7]], [3, [11, 6], [20, 8]]])
+    expect(told.map(([best, rounds]) => [rounds, ...best.map(each => [each.prompt, each.generation])])).toEqual([
+      [1, [10, 5], [20, 7]],
+      [2, [10, 6], [20, 7]],
+      [3, [11, 6], [20, 8]],
+    ])
     // Prompts of 11 and 10 tokens a second, and generations of 6 and 5.
     expect(told.map(([[a]]) => a!.noise)).toEqual([0, expect.closeTo(0.6, 12), expect.closeTo(1 / 6, 12)])
   })
   test('end with the first that is stopped; those that were whole stand', async () => {
     const told: number[] = []
     let runs = 0
-    await inRounds(['a', 'b', 'c'], 3, async () => (++runs === 5 ? null : pace(1, runs)), (best, rounds) => told.push(best.length, rounds))
+    await inRounds(
+      ['a', 'b', 'c'],
+      3,
+      async () => (++runs === 5 ? null : pace(1, runs)),
+      (best, rounds) => told.push(best.length, rounds),
+    )
     expect([runs, told]).toEqual([5, [3, 1]])
-    await inRounds(['a'], 3, async () => null, () => told.push(99))
+    await inRounds(
+      ['a'],
+      3,
+      async () => null,
+      () => told.push(99),
+    )
     expect(told).not.toContain(99)
   })
   test('are as long as the context has room for', () => {
     expect(lengthsFor(512)).toEqual({ prompt: 256, generated: 64 })
     expect(lengthsFor(128)).toEqual({ prompt: 83, generated: 32 })
-    for (const context of [64, 100, 256, 384, 512, 4096]) expect(lengthsFor(context).prompt + lengthsFor(context).generated).toBeLessThanOrEqual(0.9 * context)
+    for (const context of [64, 100, 256, 384, 512, 4096])
+      expect(lengthsFor(context).prompt + lengthsFor(context).generated).toBeLessThanOrEqual(0.9 * context)
   })
 })
 
 describe('words', () => {
   test('of a ratio', () => {
-    expect([1.13, 0.92, 1.02, 0.98, 1.031, 2.44, 12.4, 0.5].map(ratio => plain(fasterWords(ratio, within())))).toEqual(['13 % faster', '8 % slower', 'as fast (within 3 %)', 'as fast (within 3 %)', '3 % faster', '2.4 times as fast', '12 times as fast', '50 % slower'])
-    expect([1.13, 0.92, 1.3].map(ratio => plain(fasterWords(ratio, within({ noise: 0.14 }, { noise: 0.01 }))))).toEqual(['as fast (within 14 %)', 'as fast (within 14 %)', '30 % faster'])
+    expect([1.13, 0.92, 1.02, 0.98, 1.031, 2.44, 12.4, 0.5].map(ratio => plain(fasterWords(ratio, within())))).toEqual([
+      '13 % faster',
+      '8 % slower',
+      'as fast (within 3 %)',
+      'as fast (within 3 %)',
+      '3 % faster',
+      '2.4 times as fast',
+      '12 times as fast',
+      '50 % slower',
+    ])
+    expect([1.13, 0.92, 1.3].map(ratio => plain(fasterWords(ratio, within({ noise: 0.14 }, { noise: 0.01 }))))).toEqual(
+      ['as fast (within 14 %)', 'as fast (within 14 %)', '30 % faster'],
+    )
   })
 
   const merged: Candidate = { method: 'laminate', dtype: 'q4_k', layers: 26, bytes: 61e6, kl: 0.21 }
   const unmerged: Candidate = { method: 'original', dtype: 'q3_k_m', layers: 30, bytes: 62e6, kl: 0.26 }
-  const speeds = (generation: number, noise = 0): Speeds => ({ prompt_tokens: 256, generated_tokens: 64, rounds: 3, models: [{ ...merged, prompt: 20, generation, cache: 1, noise }, { ...unmerged, prompt: 25, generation: 10, cache: 2, noise: 0.01 }] })
-  const said = (difference: Choice['difference'], generation: number, noise = 0) => plain(verdictWords({ size: 62e6, merged, unmerged, difference }, 30, title, unmerged, speeds(generation, noise)))
-  const [better, worse, close] = [{ difference: -0.05, margin: 0.01 }, { difference: 0.05, margin: 0.01 }, { difference: 0.001, margin: 0.01 }]
+  const speeds = (generation: number, noise = 0): Speeds => ({
+    prompt_tokens: 256,
+    generated_tokens: 64,
+    rounds: 3,
+    models: [
+      { ...merged, prompt: 20, generation, cache: 1, noise },
+      { ...unmerged, prompt: 25, generation: 10, cache: 2, noise: 0.01 },
+    ],
+  })
+  const said = (difference: Choice['difference'], generation: number, noise = 0) =>
+    plain(verdictWords({ size: 62e6, merged, unmerged, difference }, 30, title, unmerged, speeds(generation, noise)))
+  const [better, worse, close] = [
+    { difference: -0.05, margin: 0.01 },
+    { difference: 0.05, margin: 0.01 },
+    { difference: 0.001, margin: 0.01 },
+  ]
 
   test('of a verdict say how much faster the better model writes', () => {
-    expect(said(better, 11.3)).toBe('At most 62.0 MB: Laminate with 26 of 30 layers in Q4_K (61.0 MB, KL 0.21 nats) is better than the original in Q3_K_M (62.0 MB, KL 0.26 nats), by 0.050 ± 0.010 nats a token, and is 13 % faster.')
+    expect(said(better, 11.3)).toBe(
+      'At most 62.0 MB: Laminate with 26 of 30 layers in Q4_K (61.0 MB, KL 0.21 nats) is better than the original in Q3_K_M (62.0 MB, KL 0.26 nats), by 0.050 ± 0.010 nats a token, and is 13 % faster.',
+    )
     expect(said(better, 10.2)).toMatch(/nats a token, and is as fast \(within 3 %\)\.$/)
     expect(said(better, 8)).toMatch(/nats a token, but is 20 % slower\.$/)
     expect(said(worse, 11.3)).toMatch(/nats a token, but is 12 % slower: merging pays in speed only\.$/)
@@ -112,15 +185,38 @@ describe('words', () => {
   })
   test('are as they were where one of the two was not measured', () => {
     const one = { ...speeds(12), models: speeds(12).models.slice(0, 1) }
-    expect(plain(verdictWords({ size: 62e6, merged, unmerged, difference: better }, 30, title, unmerged, one))).toMatch(/nats a token\.$/)
-    expect(plain(verdictWords({ size: 62e6, merged, unmerged: null, difference: null }, 30, title, unmerged, speeds(12)))).not.toContain('faster')
+    expect(plain(verdictWords({ size: 62e6, merged, unmerged, difference: better }, 30, title, unmerged, one))).toMatch(
+      /nats a token\.$/,
+    )
+    expect(
+      plain(verdictWords({ size: 62e6, merged, unmerged: null, difference: null }, 30, title, unmerged, speeds(12))),
+    ).not.toContain('faster')
   })
 })
 
-const options = { methods: ['laminate', 'mka'], remove: [2, 4], evaluation: { text: null, text_name: null, samples: 8, tokens: 16 }, seed: 3, dtypes: ['keep', 'q8_0', 'q4_k_m', 'q2_k'] as const }
+const options = {
+  methods: ['laminate', 'mka'],
+  remove: [2, 4],
+  evaluation: { text: null, text_name: null, samples: 8, tokens: 16 },
+  seed: 3,
+  dtypes: ['keep', 'q8_0', 'q4_k_m', 'q2_k'] as const,
+}
 const compared = () => compareOf(stored, { ...options, dtypes: [...options.dtypes] }, async () => false, stored.device)
 /** Models with fewer layers are faster in proportion. */
-const measured = (report: CompareReport): Speeds => ({ prompt_tokens: 250, generated_tokens: 64, rounds: 3, models: namedModels(report).map(({ method, dtype, layers }, i) => ({ method, dtype, layers, prompt: 1200 / layers + i, generation: 12 / layers, cache: i === 1 ? null : 1000 * layers, noise: 0.02 })) })
+const measured = (report: CompareReport): Speeds => ({
+  prompt_tokens: 250,
+  generated_tokens: 64,
+  rounds: 3,
+  models: namedModels(report).map(({ method, dtype, layers }, i) => ({
+    method,
+    dtype,
+    layers,
+    prompt: 1200 / layers + i,
+    generation: 12 / layers,
+    cache: i === 1 ? null : 1000 * layers,
+    noise: 0.02,
+  })),
+})
 
 describe('a comparison that was measured', () => {
   test('names the original, the front, and whom the verdicts name', async () => {
@@ -129,7 +225,12 @@ describe('a comparison that was measured', () => {
     expect(named[0]!.key).toBe('')
     expect(named).toEqual(expect.arrayContaining(frontOf(candidatesOf(report))))
     expect(named.length).toBeLessThan(candidatesOf(report).length)
-    for (const { merged, unmerged } of report.verdicts!) for (const each of [merged, unmerged]) if (each) expect(named).toContainEqual(expect.objectContaining({ method: each.method, dtype: each.dtype, layers: each.layers }))
+    for (const { merged, unmerged } of report.verdicts!)
+      for (const each of [merged, unmerged])
+        if (each)
+          expect(named).toContainEqual(
+            expect.objectContaining({ method: each.method, dtype: each.dtype, layers: each.layers }),
+          )
   })
   test('tells it in verdicts, read-out, CSV, Markdown, JSON, and in the order of the table', async () => {
     const bare = await compared()
@@ -137,20 +238,34 @@ describe('a comparison that was measured', () => {
     expect(verdictLines(bare, title).filter(line => /faster|slower|as fast/.test(line))).toEqual([])
     expect(verdictLines(report, title).filter(line => /faster|slower|as fast/.test(line)).length).toBeGreaterThan(1)
     const row = [...originalRows(report), ...report.rows].find(each => speedOf(report.speeds, each))!
-    expect(readOut(row, title, null, speedOf(report.speeds, row))).toMatch(/, reads \d+ and writes 1\.\d tokens a second/)
+    expect(readOut(row, title, null, speedOf(report.speeds, row))).toMatch(
+      /, reads \d+ and writes 1\.\d tokens a second/,
+    )
     const [head = '', first = '', ...lines] = comparisonCsv(report.rows, report).trimEnd().split('\n')
     expect(head).toMatch(/,prompt_per_second,generation_per_second,cache_bytes_per_1000_tokens$/)
     expect(first).toMatch(/,keep,,100,1,12000$/)
     expect(lines.filter(line => !line.endsWith(',,,'))).toHaveLength(report.speeds.models.length - 1)
     const text = comparisonMarkdown(report.rows, report, title)
     expect(text).toContain('| agrees | prompt, tokens/s | generation, tokens/s | cache | remark |')
-    expect(new Set(text.split('\n').filter(line => line.startsWith('|')).map(line => line.match(/(?<!\\)\|/g)!.length)).size).toBe(1)
+    expect(
+      new Set(
+        text
+          .split('\n')
+          .filter(line => line.startsWith('|'))
+          .map(line => line.match(/(?<!\\)\|/g)!.length),
+      ).size,
+    ).toBe(1)
     expect(text).toMatch(/\| original \| as it is \| 0 \|.*\| 100 \| 1\.0 \| 12\.0 kB \|  \|/)
-    expect(plain(footing(report).at(-1)!)).toBe("Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of 250 tokens and writes 64 more, the fastest of 3 rounds. Cache: keys and values of 1,000 tokens in F16.")
-    expect(plain(measuredWords({ ...report.speeds, models: [{ noise: 0.02 }, { noise: 0.31 }] }))).toContain('The machine was busy: rounds differ by up to 31 %.')
+    expect(plain(footing(report).at(-1)!)).toBe(
+      "Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of 250 tokens and writes 64 more, the fastest of 3 rounds. Cache: keys and values of 1,000 tokens in F16.",
+    )
+    expect(plain(measuredWords({ ...report.speeds, models: [{ noise: 0.02 }, { noise: 0.31 }] }))).toContain(
+      'The machine was busy: rounds differ by up to 31 %.',
+    )
     expect(compareReport(JSON.parse(JSON.stringify(report)), ['compare.json', '']).speeds).toEqual(report.speeds)
     expect(compareReport(JSON.parse(JSON.stringify(bare)), ['compare.json', '']).speeds).toBeUndefined()
-    const speed = (sorted: ReturnType<typeof inOrderOf>) => sorted.map(each => speedOf(report.speeds, each)?.prompt ?? null)
+    const speed = (sorted: ReturnType<typeof inOrderOf>) =>
+      sorted.map(each => speedOf(report.speeds, each)?.prompt ?? null)
     const order = speed(inOrderOf(report.rows, { column: 'prompt', descending: true }, title, report.speeds))
     const numbers = order.filter(each => each !== null)
     expect(numbers.length).toBeGreaterThan(1)
@@ -161,7 +276,10 @@ describe('a comparison that was measured', () => {
     expect(timeable(report).large).toEqual([])
     const large = timeable({ ...report, bytes: MOST_BYTES + 1 })
     expect(large.large.map(each => each.key)).toEqual([''])
-    expect([tooLarge(MOST_BYTES), plain(tooLarge(3e9))]).toEqual(['', 'llama.cpp cannot hold 3.00 GB in a page, at most 2.00 GB; take the model away and measure it outside the browser.'])
+    expect([tooLarge(MOST_BYTES), plain(tooLarge(3e9))]).toEqual([
+      '',
+      'llama.cpp cannot hold 3.00 GB in a page, at most 2.00 GB; take the model away and measure it outside the browser.',
+    ])
   })
 })
 
@@ -169,7 +287,9 @@ const fake = vi.hoisted(() => ({ runs: [] as string[], stopAt: Infinity }))
 vi.mock('../../www/try/llama', () => ({
   paceOf: async (files: File[]) => {
     fake.runs.push(files[0]!.name)
-    return fake.runs.length >= fake.stopAt ? null : { prompt: 100 + fake.runs.length, generation: 10 + fake.runs.length, promptTokens: 251, evenHeads: true }
+    return fake.runs.length >= fake.stopAt
+      ? null
+      : { prompt: 100 + fake.runs.length, generation: 10 + fake.runs.length, promptTokens: 251, evenHeads: true }
   },
 }))
 
@@ -187,7 +307,9 @@ describe('measuring', () => {
     state = new State()
     const file = new File(['GGUF'], 'm.gguf')
     Object.assign(state, {
-      model: { ...stored.model, container: 'gguf' }, origin: { folder: undefined, files: [{ name: 'm.gguf', file }] }, methods: METHODS,
+      model: { ...stored.model, container: 'gguf' },
+      origin: { folder: undefined, files: [{ name: 'm.gguf', file }] },
+      methods: METHODS,
       plan: { report: await goldenPlan(7), options: planOptions, key: 'plan' },
     })
     writes = []
@@ -201,7 +323,14 @@ describe('measuring', () => {
     }
     const run = { controller: new AbortController() } as Run
     const during = async (_kind: string, work: (run: Run) => Promise<void>) => work(run).then(() => true)
-    actions = { state, call, during, observe: () => {}, ensureMaps: async () => {}, ensureModel: async () => {} } as unknown as Actions
+    actions = {
+      state,
+      call,
+      during,
+      observe: () => {},
+      ensureMaps: async () => {},
+      ensureModel: async () => {},
+    } as unknown as Actions
   })
 
   test('original and result are timed in turn, with the cache of each', async () => {
@@ -210,7 +339,12 @@ describe('measuring', () => {
     expect(fake.runs.map(name => name === 'm.gguf')).toEqual([true, false, false, true, true, false])
     const { original, compressed, rounds } = state.speed!
     expect([rounds, original.prompt, original.generation, compressed.prompt]).toEqual([3, 105, 15, 106])
-    expect(original.cache).toBe(cacheBytes(stored.model, Array.from({ length: 12 }, (_, layer) => layer)))
+    expect(original.cache).toBe(
+      cacheBytes(
+        stored.model,
+        Array.from({ length: 12 }, (_, layer) => layer),
+      ),
+    )
     expect(compressed.cache! / original.cache!).toBeCloseTo(5 / 12, 12)
   })
   test('rows of a comparison are written with their layers and types, by dropping, and removed afterwards', async () => {
@@ -218,14 +352,38 @@ describe('measuring', () => {
     Object.assign(state, { comparison: { report, options: {}, key: '' }, rows: report.rows })
     await measureFront(actions)
     const named = namedModels(report)
-    expect(writes.map(([plan, { dtype, importances, container }]) => [plan.groups.length, plan.operator, dtype, importances, container])).toEqual(named.slice(1).map(({ layers, dtype }) => [layers, 'drop', dtype, false, 'gguf']))
-    for (const [plan] of writes) expect(plan.weights.every((weights, g) => weights[0] === 1 && weights.length === plan.groups[g]!.length && weights.slice(1).every(weight => weight === 0))).toBe(true)
+    expect(
+      writes.map(([plan, { dtype, importances, container }]) => [
+        plan.groups.length,
+        plan.operator,
+        dtype,
+        importances,
+        container,
+      ]),
+    ).toEqual(named.slice(1).map(({ layers, dtype }) => [layers, 'drop', dtype, false, 'gguf']))
+    for (const [plan] of writes)
+      expect(
+        plan.weights.every(
+          (weights, g) =>
+            weights[0] === 1 &&
+            weights.length === plan.groups[g]!.length &&
+            weights.slice(1).every(weight => weight === 0),
+        ),
+      ).toBe(true)
     expect(fake.runs).toHaveLength(3 * named.length)
     expect(fake.runs.slice(0, named.length)).toEqual(fake.runs.slice(named.length, 2 * named.length).toReversed())
     const { speeds } = state.comparison!.report
     expect([speeds!.rounds, speeds!.prompt_tokens, speeds!.models.length]).toEqual([3, 251, named.length])
-    expect(speeds!.models.map(({ method, dtype, layers }) => ({ method, dtype, layers }))).toEqual(named.map(({ method, dtype, layers }) => ({ method, dtype, layers })))
-    for (const { layers, cache } of speeds!.models) expect(cache).toBe(cacheBytes(stored.model, Array.from({ length: layers }, (_, layer) => layer)))
+    expect(speeds!.models.map(({ method, dtype, layers }) => ({ method, dtype, layers }))).toEqual(
+      named.map(({ method, dtype, layers }) => ({ method, dtype, layers })),
+    )
+    for (const { layers, cache } of speeds!.models)
+      expect(cache).toBe(
+        cacheBytes(
+          stored.model,
+          Array.from({ length: layers }, (_, layer) => layer),
+        ),
+      )
     await vi.waitFor(() => expect(jobs()).toEqual([]))
   })
   test('a stop in the second round keeps the first; one in the first keeps nothing', async () => {
@@ -242,10 +400,15 @@ describe('measuring', () => {
     await vi.waitFor(() => expect(jobs()).toEqual([]))
   })
   test('too little storage is said before anything is written', async () => {
-    vi.stubGlobal('navigator', { storage: { getDirectory: async () => storage, estimate: async () => ({ quota: 1e6, usage: 0 }) } })
+    vi.stubGlobal('navigator', {
+      storage: { getDirectory: async () => storage, estimate: async () => ({ quota: 1e6, usage: 0 }) },
+    })
     const report = await compared()
     Object.assign(state, { comparison: { report, options: {}, key: '' } })
-    await expect(measureFront(actions)).rejects.toMatchObject({ kind: 'limit', message: expect.stringContaining('compare fewer models') })
+    await expect(measureFront(actions)).rejects.toMatchObject({
+      kind: 'limit',
+      message: expect.stringContaining('compare fewer models'),
+    })
     expect([writes, fake.runs]).toEqual([[], []])
   })
 })

@@ -16,7 +16,13 @@ export function goldenPlan(remove: number): Promise<PlanReport> {
 
 /** The same layers by the recommended method: judged on a text of its own, and measured only once it is whole. */
 export function fittedPlan(remove: number): Promise<PlanReport> {
-  return planOf(stored, { ...planOptions, remove, operator: 'pool-refit', one_shot: true, longest_run: 4 }, async () => false, stored.device, { ...WRITE })
+  return planOf(
+    stored,
+    { ...planOptions, remove, operator: 'pool-refit', one_shot: true, longest_run: 4 },
+    async () => false,
+    stored.device,
+    { ...WRITE },
+  )
 }
 
 /** To three decimals, so that a snapshot does not depend on the last bits. */

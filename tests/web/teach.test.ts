@@ -10,7 +10,16 @@ import { BANDWIDTHS, Geometry, MEDIAN } from '../../www/walk/geometry'
 import { digammas, information, meanNats, similarityOf, standardised, type PlaneMap } from '../../www/walk/information'
 import { aligned, diffusionMap, pattern, shareHeld } from '../../www/walk/map'
 import { blended, enteringMerge, groupsBefore } from '../../www/walk/merging'
-import { gaussian, picked, randomFrom, spread, stationary, stepChances, symmetricConjugate, variation } from '../../www/walk/operator'
+import {
+  gaussian,
+  picked,
+  randomFrom,
+  spread,
+  stationary,
+  stepChances,
+  symmetricConjugate,
+  variation,
+} from '../../www/walk/operator'
 import { unpackedPoints } from '../../www/walk/packed'
 import { plane } from '../../www/walk/plane'
 import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/words/screens'
@@ -22,7 +31,11 @@ import { stored } from './stored'
 
 /** What numpy and scipy make of the same activations, without the engine. */
 const golden = JSON.parse(readFileSync('tests/data/stories-planted-12L.geometry.json', 'utf8')) as {
-  epsilon: number[]; eigenvalues: number[][]; mutual_information: number[][]; mi: number[][]; absolute_embedding_of_layer_0: number[][]
+  epsilon: number[]
+  eigenvalues: number[][]
+  mutual_information: number[][]
+  mi: number[][]
+  absolute_embedding_of_layer_0: number[][]
 }
 const worst = (a: readonly number[], b: readonly number[]) => Math.max(...a.map((value, i) => Math.abs(value - b[i]!)))
 const bytes = (path: string) => new Response(readFileSync(path)).body!
@@ -47,11 +60,15 @@ describe('stored activations', () => {
     const original = storedPoints()
     const unpacked = points.flatMap(layer => layer.flatMap(point => Array.from(point)))
     expect(unpacked).toHaveLength(original.length)
-    expect(unpacked.reduce((most, value, i) => Math.max(most, Math.abs(value - original[i]!)), 0)).toBeLessThanOrEqual(facts.points.step / 2 + 1e-6)
+    expect(unpacked.reduce((most, value, i) => Math.max(most, Math.abs(value - original[i]!)), 0)).toBeLessThanOrEqual(
+      facts.points.step / 2 + 1e-6,
+    )
     expect(readFileSync('www/walk/demo-points.bin').length).toBeLessThan(150_000)
   })
   test('damaged ones are refused', async () => {
-    await expect(unpackedPoints(bytes('www/walk/demo-points.bin'), { ...facts.points, layers: 11 })).rejects.toThrow('damaged')
+    await expect(unpackedPoints(bytes('www/walk/demo-points.bin'), { ...facts.points, layers: 11 })).rejects.toThrow(
+      'damaged',
+    )
   })
   test('the corners of the weights are those of the model; planted layers write next to nothing', () => {
     expect(facts.weights).toEqual(corners())
@@ -73,12 +90,24 @@ describe('each step of the walk, on the stored activations, is that of numpy and
   })
   test('the map of the first layer, without its signs', () => {
     const [first, second] = diffusionMap(eigens[0]!, 1)
-    expect(worst(golden.absolute_embedding_of_layer_0.map(p => p[0]!), [...first].map(Math.abs))).toBeLessThan(2e-4)
-    expect(worst(golden.absolute_embedding_of_layer_0.map(p => p[1]!), [...second].map(Math.abs))).toBeLessThan(2e-4)
+    expect(
+      worst(
+        golden.absolute_embedding_of_layer_0.map(p => p[0]!),
+        [...first].map(Math.abs),
+      ),
+    ).toBeLessThan(2e-4)
+    expect(
+      worst(
+        golden.absolute_embedding_of_layer_0.map(p => p[1]!),
+        [...second].map(Math.abs),
+      ),
+    ).toBeLessThan(2e-4)
   })
   test('mutual information and similarity of every pair', () => {
     const shared = maps.map(left => maps.map(right => meanNats(information(left, right, 5))))
-    const similarity = shared.map((row, l) => row.map((value, m) => similarityOf(value, shared[l]![l]!, shared[m]![m]!)))
+    const similarity = shared.map((row, l) =>
+      row.map((value, m) => similarityOf(value, shared[l]![l]!, shared[m]![m]!)),
+    )
     expect(worst(shared.flat(), golden.mutual_information.flat())).toBeLessThan(2e-2)
     expect(worst(similarity.flat(), golden.mi.flat())).toBeLessThan(6e-3)
     expect(worst(similarity.flat(), stored.similarity.flat())).toBeLessThan(6e-3)
@@ -97,8 +126,9 @@ describe('theorems', () => {
     const pi = stationary(kernels[4]!)
     let chances: Float64Array = Float64Array.from({ length: 128 }, (_, i) => (i === 7 ? 1 : 0))
     const far: number[] = []
-    for (let t = 0; t < 6; t++) far.push(variation(chances = spread(p, chances), pi))
-    for (const [t, distance] of far.entries()) expect(distance).toBeLessThanOrEqual(eigens[4]!.values[1]! ** (t + 1) / (2 * Math.sqrt(Math.min(...pi))))
+    for (let t = 0; t < 6; t++) far.push(variation((chances = spread(p, chances)), pi))
+    for (const [t, distance] of far.entries())
+      expect(distance).toBeLessThanOrEqual(eigens[4]!.values[1]! ** (t + 1) / (2 * Math.sqrt(Math.min(...pi))))
     expect(far[5]).toBeLessThan(1e-5)
   })
   test('eigenpairs: orthonormal, P psi = lambda psi, trace kept, for a diagonal and a repeated eigenvalue too', () => {
@@ -106,15 +136,34 @@ describe('theorems', () => {
     const { values, vectors } = eigens[9]!
     expect(values[0]).toBeCloseTo(1, 12)
     for (const [k, v] of vectors.entries()) {
-      expect(worst([...times(a, v)], [...v].map(x => values[k]! * x))).toBeLessThan(1e-12)
-      expect(worst(vectors.map(u => dot(u, v)), vectors.map((_, l) => (l === k ? 1 : 0)))).toBeLessThan(1e-12)
+      expect(
+        worst(
+          [...times(a, v)],
+          [...v].map(x => values[k]! * x),
+        ),
+      ).toBeLessThan(1e-12)
+      expect(
+        worst(
+          vectors.map(u => dot(u, v)),
+          vectors.map((_, l) => (l === k ? 1 : 0)),
+        ),
+      ).toBeLessThan(1e-12)
     }
     expect(sum(values)).toBeCloseTo(sum(Array.from({ length: 128 }, (_, i) => entryOf(a, i, i))), 10)
     const psi = pattern(eigens[9]!, 2)
-    expect(worst([...times(stepChances(kernels[9]!), psi)], [...psi].map(x => values[2]! * x))).toBeLessThan(1e-11)
+    expect(
+      worst(
+        [...times(stepChances(kernels[9]!), psi)],
+        [...psi].map(x => values[2]! * x),
+      ),
+    ).toBeLessThan(1e-11)
     expect([...eigen(square(3, (i, j) => (i === j ? [1, 3, 2][i]! : 0))).values]).toEqual([3, 2, 1])
     expect(worst([4, 0, 0, 0], [...eigen(square(4, () => 1)).values])).toBeLessThan(1e-14)
-    expect([...eigen(square(1, () => 5)).values, ...eigen(square(2, (i, j) => (i === j ? 2 : 1))).values].map(v => Math.round(v * 1e12) / 1e12)).toEqual([5, 3, 1])
+    expect(
+      [...eigen(square(1, () => 5)).values, ...eigen(square(2, (i, j) => (i === j ? 2 : 1))).values].map(
+        v => Math.round(v * 1e12) / 1e12,
+      ),
+    ).toEqual([5, 3, 1])
   })
   test('all coordinates of a map hold all of the distance; two hold a part that grows with time', () => {
     expect(shareHeld(eigens[1]!, 1, 127)).toBeCloseTo(1, 12)
@@ -123,7 +172,10 @@ describe('theorems', () => {
   test('a map that was turned or mirrored is brought back, and nothing is stretched', () => {
     const [x, y] = maps[3]!
     for (const mirror of [1, -1]) {
-      const turned: PlaneMap = [Float64Array.from(x, (v, i) => 0.6 * v - 0.8 * y[i]!), Float64Array.from(x, (v, i) => mirror * (0.8 * v + 0.6 * y[i]!))]
+      const turned: PlaneMap = [
+        Float64Array.from(x, (v, i) => 0.6 * v - 0.8 * y[i]!),
+        Float64Array.from(x, (v, i) => mirror * (0.8 * v + 0.6 * y[i]!)),
+      ]
       const back = aligned(turned, maps[3]!)
       expect(worst([...back[0], ...back[1]], [...Array.from(x), ...Array.from(y)])).toBeLessThan(1e-12)
     }
@@ -133,12 +185,16 @@ describe('theorems', () => {
     expect(psi[3]).toBeCloseTo(0.9227843351, 9)
     expect(meanNats(information(maps[2]!, maps[2]!, 5))).toBeCloseTo(psi[128]! - psi[5]!, 12)
     const random = randomFrom(3)
-    const noise = (): PlaneMap => standardised([Float64Array.from({ length: 128 }, random), Float64Array.from({ length: 128 }, random)])
+    const noise = (): PlaneMap =>
+      standardised([Float64Array.from({ length: 128 }, random), Float64Array.from({ length: 128 }, random)])
     expect(Math.abs(meanNats(information(noise(), noise(), 5)))).toBeLessThan(0.12)
     expect(meanNats(information(maps[0]!, maps[7]!, 5))).toBeCloseTo(meanNats(information(maps[7]!, maps[0]!, 5)), 12)
   })
   test('coinciding texts give finite numbers', () => {
-    const clumps: PlaneMap = standardised([Float64Array.from({ length: 40 }, (_, i) => i % 4), Float64Array.from({ length: 40 }, (_, i) => i % 2)])
+    const clumps: PlaneMap = standardised([
+      Float64Array.from({ length: 40 }, (_, i) => i % 4),
+      Float64Array.from({ length: 40 }, (_, i) => i % 2),
+    ])
     expect(Number.isFinite(meanNats(information(clumps, clumps, 5)))).toBe(true)
   })
   test('a number picks a text by its chance, always the same for a seed', () => {
@@ -191,22 +247,37 @@ describe('merges and their cost', () => {
     expect(groupsBefore(merges, 0, 3)).toEqual([[0], [1], [2]])
     expect(groupsBefore(merges, 1, 12)).toEqual(merges[0]!.groups)
   })
-  test.each(['perplexity', 'kl', 'agreement'] as const)('the chart of %s: every merge is in it, worse is where it should be', measure => {
-    const { merged, dropped, original, yTicks, x } = costChart({ merges, perplexity: facts.perplexity }, measure, { width: 400, height: 200 })
-    expect([merged.dots.length, dropped.dots.length]).toEqual([9, 9])
-    expect([...merged.dots, ...dropped.dots].every(dot => dot.x > 0 && dot.x < 400 && dot.y > 0 && dot.y < 200)).toBe(true)
-    expect(merged.dots[8]!.y > merged.dots[0]!.y).toBe(measure === 'agreement')
-    expect(merged.dots[2]!.x).toBe(x(3))
-    expect(yTicks.length).toBeGreaterThan(2)
-    if (measure === 'perplexity') expect(original! > merged.dots[0]!.y).toBe(true)
-  })
+  test.each(['perplexity', 'kl', 'agreement'] as const)(
+    'the chart of %s: every merge is in it, worse is where it should be',
+    measure => {
+      const { merged, dropped, original, yTicks, x } = costChart({ merges, perplexity: facts.perplexity }, measure, {
+        width: 400,
+        height: 200,
+      })
+      expect([merged.dots.length, dropped.dots.length]).toEqual([9, 9])
+      expect([...merged.dots, ...dropped.dots].every(dot => dot.x > 0 && dot.x < 400 && dot.y > 0 && dot.y < 200)).toBe(
+        true,
+      )
+      expect(merged.dots[8]!.y > merged.dots[0]!.y).toBe(measure === 'agreement')
+      expect(merged.dots[2]!.x).toBe(x(3))
+      expect(yTicks.length).toBeGreaterThan(2)
+      if (measure === 'perplexity') expect(original! > merged.dots[0]!.y).toBe(true)
+    },
+  )
 })
 
 describe('a walker', () => {
   test('steps as chances are, counts, and starts again the same', () => {
     const geometry = new Geometry(points)
-    const walker = new Walker(() => geometry.graph(4, MEDIAN), () => 7)
-    const visited = () => Array.from({ length: 50 }, () => { walker.step(); return walker.at })
+    const walker = new Walker(
+      () => geometry.graph(4, MEDIAN),
+      () => 7,
+    )
+    const visited = () =>
+      Array.from({ length: 50 }, () => {
+        walker.step()
+        return walker.at
+      })
     const first = visited()
     expect(sum(walker.visits)).toBe(51)
     expect(sum(walker.spread)).toBeCloseTo(1, 12)
@@ -227,9 +298,25 @@ describe('a walker', () => {
 
 describe('the picture of a map', () => {
   test('both ways have one scale, and all is inside', () => {
-    const { x, y, unit } = plane([[0, 2, 0], [0, 0, 1]], 236, 236)
+    const { x, y, unit } = plane(
+      [
+        [0, 2, 0],
+        [0, 0, 1],
+      ],
+      236,
+      236,
+    )
     expect([unit, x, y]).toEqual([100, [18, 218, 18], [168, 168, 68]])
-    expect(plane([[1, 1], [1, 1]], 100, 100).x).toEqual([50, 50])
+    expect(
+      plane(
+        [
+          [1, 1],
+          [1, 1],
+        ],
+        100,
+        100,
+      ).x,
+    ).toEqual([50, 50])
   })
 })
 
@@ -240,7 +327,11 @@ describe('the way', () => {
     expect(['', '#see', '#walker', '#share=walk/kernel'].map(screenAt)).toEqual([null, null, null, null])
   })
   test('it has two ends', () => {
-    expect([screenFrom('tokens', -1), screenFrom('guess', 1), screenFrom('map', 1)?.id]).toEqual([null, null, 'two-maps'])
+    expect([screenFrom('tokens', -1), screenFrom('guess', 1), screenFrom('map', 1)?.id]).toEqual([
+      null,
+      null,
+      'two-maps',
+    ])
   })
   test('terms of art lead to their screens', () => {
     const unplaced = (Object.keys(TERMS) as TermName[]).filter(term => screenOfTerm(term) === null)

@@ -2,7 +2,16 @@ import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CALIBRATION, EVALUATION } from '../../www/app/defaults'
 import { State } from '../../www/app/state.svelte'
-import { beginWith, calibrationOf, evaluationOf, LIMIT_SECONDS, limitSequences, PROSE_NAMES, USUAL_DEMO, usualOf } from '../../www/text/texts'
+import {
+  beginWith,
+  calibrationOf,
+  evaluationOf,
+  LIMIT_SECONDS,
+  limitSequences,
+  PROSE_NAMES,
+  USUAL_DEMO,
+  usualOf,
+} from '../../www/text/texts'
 import { stored } from './stored'
 
 const MODEL = stored.model
@@ -13,20 +22,43 @@ describe('texts where none is given', () => {
   let state: State
   beforeEach(() => {
     state = new State()
-    vi.stubGlobal('fetch', vi.fn((url: string) => Promise.resolve(new Response(readFileSync(`src/prose/${url.includes('calibration') ? 'calibration' : 'evaluation'}.txt`, 'utf8')))))
+    vi.stubGlobal(
+      'fetch',
+      vi.fn((url: string) =>
+        Promise.resolve(
+          new Response(
+            readFileSync(`src/prose/${url.includes('calibration') ? 'calibration' : 'evaluation'}.txt`, 'utf8'),
+          ),
+        ),
+      ),
+    )
   })
   afterEach(() => vi.unstubAllGlobals())
 
   test('names and numbers are those of the command line', () => {
     expect(PROSE_NAMES).toEqual({ calibration: constant('CALIBRATION_NAME'), evaluation: constant('EVALUATION_NAME') })
     const { calibration, evaluation } = usualOf({ context: 8192 })
-    expect(calibration).toMatchObject({ samples: Number(constant('CALIBRATION_SEQUENCES')), tokens: Number(constant('TOKENS')), draw: 'spread', points: `tokens:${constant('POINTS')}` })
-    expect(evaluation).toMatchObject({ samples: Number(constant('EVALUATION_SEQUENCES')), tokens: Number(constant('TOKENS')), draw: 'spread' })
+    expect(calibration).toMatchObject({
+      samples: Number(constant('CALIBRATION_SEQUENCES')),
+      tokens: Number(constant('TOKENS')),
+      draw: 'spread',
+      points: `tokens:${constant('POINTS')}`,
+    })
+    expect(evaluation).toMatchObject({
+      samples: Number(constant('EVALUATION_SEQUENCES')),
+      tokens: Number(constant('TOKENS')),
+      draw: 'spread',
+    })
     const minutes = /const MINUTES: f64 = ([\d.]+);/.exec(readFileSync('src/bin/laminate/usual.rs', 'utf8'))?.[1]
     expect(LIMIT_SECONDS).toBe(60 * Number(minutes))
   })
 
-  test.each([[8192, 256, 8], [64, 64, 8], [6, 6, 5], [2, 2, 1]])('a context of %i has sequences of %i tokens and %i points', (context, tokens, points) => {
+  test.each([
+    [8192, 256, 8],
+    [64, 64, 8],
+    [6, 6, 5],
+    [2, 2, 1],
+  ])('a context of %i has sequences of %i tokens and %i points', (context, tokens, points) => {
     const { calibration, evaluation } = usualOf({ context })
     expect([calibration.tokens, calibration.points, evaluation.tokens]).toEqual([tokens, `tokens:${points}`, tokens])
   })
@@ -48,7 +80,7 @@ describe('texts where none is given', () => {
     expect(fetch).toHaveBeenCalledTimes(2)
   })
 
-  test('a text of one\'s own stays', async () => {
+  test("a text of one's own stays", async () => {
     beginWith(state, usualOf({ context: 512 }))
     Object.assign(state.calibration, { text: 'mine', text_name: 'mine.txt' })
     expect(await calibrationOf(state)).toMatchObject({ text: 'mine', text_name: 'mine.txt' })
@@ -58,7 +90,9 @@ describe('texts where none is given', () => {
   test('a text that cannot be loaded is said, and asked for again', async () => {
     vi.mocked(fetch).mockRejectedValueOnce(new TypeError('no network'))
     beginWith(state, usualOf({ context: 512 }))
-    await expect(calibrationOf(state)).rejects.toMatchObject({ message: expect.stringContaining('Connect to the network') as string })
+    await expect(calibrationOf(state)).rejects.toMatchObject({
+      message: expect.stringContaining('Connect to the network') as string,
+    })
     expect((await calibrationOf(state)).text).not.toBeNull()
   })
 
@@ -74,7 +108,11 @@ describe('texts where none is given', () => {
 
   test('from the demo to a model and back, settings are those of each', () => {
     beginWith(state, usualOf({ context: 512 }))
-    expect([state.calibration.samples, state.choice.evaluation.tokens, state.builtin?.calibration.name]).toEqual([96, 256, PROSE_NAMES.calibration])
+    expect([state.calibration.samples, state.choice.evaluation.tokens, state.builtin?.calibration.name]).toEqual([
+      96,
+      256,
+      PROSE_NAMES.calibration,
+    ])
     beginWith(state, USUAL_DEMO)
     expect([state.calibration, state.choice.evaluation]).toEqual([CALIBRATION, EVALUATION])
   })
@@ -86,7 +124,13 @@ describe('texts where none is given', () => {
     expect(within).not.toHaveBeenCalled()
     beginWith(state, usualOf({ context: 512 }))
     await limitSequences(state, within)
-    expect(within).toHaveBeenCalledWith(LIMIT_SECONDS, expect.objectContaining({ samples: 96 }), expect.objectContaining({ remove: 8 }), expect.objectContaining({ dtype: 'keep' }), expect.objectContaining({ samples: 32 }))
+    expect(within).toHaveBeenCalledWith(
+      LIMIT_SECONDS,
+      expect.objectContaining({ samples: 96 }),
+      expect.objectContaining({ remove: 8 }),
+      expect.objectContaining({ dtype: 'keep' }),
+      expect.objectContaining({ samples: 32 }),
+    )
     expect([state.calibration.samples, state.usual.calibration.samples]).toEqual([40, 40])
     await limitSequences(state, within)
     expect(within).toHaveBeenCalledTimes(1)

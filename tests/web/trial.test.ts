@@ -17,7 +17,11 @@ beforeEach(async () => {
   vi.stubGlobal('navigator', { storage: { getDirectory: async () => storage } })
   state = new State()
   const report = await goldenPlan(7)
-  Object.assign(state, { model: { ...stored.model, container: 'safetensors' }, origin: 'demo', plan: { report, options: planOptions, key: 'plan' } })
+  Object.assign(state, {
+    model: { ...stored.model, container: 'safetensors' },
+    origin: 'demo',
+    plan: { report, options: planOptions, key: 'plan' },
+  })
   writes = []
   const call = async (_run: Run, _name: string, args: Calls['write']['args']) => {
     writes.push(args)
@@ -47,13 +51,19 @@ test('the compressed one follows the plan and the type that was chosen', async (
   state.writeOptions.container = 'gguf'
   state.writeOptions.dtype = 'q4_0'
   await trialFiles(actions, run, 'compressed')
-  expect(writes.map(([plan, options]) => [plan.groups.length, options.dtype])).toEqual([[5, 'keep'], [5, 'q4_0']])
+  expect(writes.map(([plan, options]) => [plan.groups.length, options.dtype])).toEqual([
+    [5, 'keep'],
+    [5, 'q4_0'],
+  ])
   await vi.waitFor(() => expect(jobs()).toHaveLength(1))
 })
 
 test('GGUF files of this computer are read where they lie', async () => {
   const file = new File(['GGUF'], 'm.gguf')
-  Object.assign(state, { model: { ...stored.model, container: 'gguf' }, origin: { folder: undefined, files: [{ name: 'm.gguf', file }] } })
+  Object.assign(state, {
+    model: { ...stored.model, container: 'gguf' },
+    origin: { folder: undefined, files: [{ name: 'm.gguf', file }] },
+  })
   expect(await trialFiles(actions, run, 'original')).toEqual([file])
   expect(writes).toEqual([])
 })
@@ -64,8 +74,12 @@ test('what was written for the downloads is not written again', async () => {
   vi.spyOn(state, 'savedFresh', 'get').mockReturnValue('fresh')
   const download = { job: 'job', name: 'smaller.gguf', url: null, bytes: 0, ended: Promise.resolve() }
   state.saved = {
-    key: keyOf(0), options: state.writeOptions,
-    report: { report: { files: [{ name: 'smaller.gguf', bytes: 4 }], bytes: { before: 8, after: 4 }, seconds: 0 }, place: { kind: 'download', download } },
+    key: keyOf(0),
+    options: state.writeOptions,
+    report: {
+      report: { files: [{ name: 'smaller.gguf', bytes: 4 }], bytes: { before: 8, after: 4 }, seconds: 0 },
+      place: { kind: 'download', download },
+    },
   }
   expect((await trialFiles(actions, run, 'compressed')).map(each => (each as File).name)).toEqual(['smaller.gguf'])
   expect(writes).toEqual([])

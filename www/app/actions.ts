@@ -34,7 +34,10 @@ export class Actions {
   readonly safety: Safety
   readonly estimates: Estimates
 
-  constructor(readonly state: State, private readonly client: EngineClient) {
+  constructor(
+    readonly state: State,
+    private readonly client: EngineClient,
+  ) {
     this.held = new Held(this, client)
     this.safety = new Safety(this, client)
     this.estimates = new Estimates(state, client, () => this.held.ensureModel(null))
@@ -67,7 +70,8 @@ export class Actions {
   /** Opens a model within a run that is going on. */
   async openIn(run: Run, origin: 'demo' | Opened): Promise<void> {
     const { state } = this
-    if (origin !== 'demo' && origin.files.length === 0) throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
+    if (origin !== 'demo' && origin.files.length === 0)
+      throw { kind: 'usage', message: 'There were no files in it. Open the folder of a model, or a .gguf file.' }
     if (origin !== 'demo') refuseSomeParts(origin)
     await this.held.ensureDevice(run)
     // Importances are of the model that they were opened for.
@@ -80,7 +84,8 @@ export class Actions {
     beginWith(state, origin === 'demo' ? USUAL_DEMO : usualOf(model))
     state.writeOptions.container = model.container
     // What was chosen for the model before may not be for files of this kind.
-    if (isPacked(typeOf(state.writeOptions)) || (model.container !== 'gguf' && isQuantised(state.writeOptions.dtype))) chooseType(state.writeOptions, 'keep')
+    if (isPacked(typeOf(state.writeOptions)) || (model.container !== 'gguf' && isQuantised(state.writeOptions.dtype)))
+      chooseType(state.writeOptions, 'keep')
   }
 
   /** Runs the calibration text through the model and compares its layers. */
@@ -104,11 +109,22 @@ export class Actions {
       this.forget('plan')
       const [options, key, { exact }] = [state.chosenPlan, state.planKey, state.hand.present]
       // What a later page shows again has a number of layers, whatever is found.
-      const keeps = await this.safety.keeping.planning({ ...options, remove: options.remove ?? state.planOptions.remove })
+      const keeps = await this.safety.keeping.planning({
+        ...options,
+        remove: options.remove ?? state.planOptions.remove,
+      })
       const size = exact ? null : state.targetSize
-      const report = exact ? await this.call(run, 'measure', [exact, output, judge, keeps]) : size === null ? await this.call(run, 'plan', [options, output, judge, keeps]) : await this.bestOfSize(run, size, keeps)
+      const report = exact
+        ? await this.call(run, 'measure', [exact, output, judge, keeps])
+        : size === null
+          ? await this.call(run, 'plan', [options, output, judge, keeps])
+          : await this.bestOfSize(run, size, keeps)
       state.steps = report.plan.steps
-      state.plan = { report, options: size === null ? options : { ...options, remove: report.layers.before - report.layers.after }, key }
+      state.plan = {
+        report,
+        options: size === null ? options : { ...options, remove: report.layers.before - report.layers.after },
+        key,
+      }
       await this.safety.keeping.made()
     })
   }
@@ -116,7 +132,13 @@ export class Actions {
   /** The best model of a size. What it is stored in is chosen from then on. */
   private async bestOfSize(run: Run, size: number, keeps: boolean): Promise<PlanReport> {
     const { state } = this
-    const { search, plan } = await this.call(run, 'bestOfSize', [size, state.chosenPlan, storedForSize(state.writeOptions), await evaluationOf(state), keeps])
+    const { search, plan } = await this.call(run, 'bestOfSize', [
+      size,
+      state.chosenPlan,
+      storedForSize(state.writeOptions),
+      await evaluationOf(state),
+      keeps,
+    ])
     state.search = search
     storeAs(state.writeOptions, plan.output)
     return plan
@@ -127,7 +149,17 @@ export class Actions {
     const { state } = this
     if (state.run) return false
     this.estimates.stop()
-    const run: Run = { kind, controller: new AbortController(), first: null, last: null, cancelling: false, pause: 'no', waiting: false, kept: null, layersFrom: null }
+    const run: Run = {
+      kind,
+      controller: new AbortController(),
+      first: null,
+      last: null,
+      cancelling: false,
+      pause: 'no',
+      waiting: false,
+      kept: null,
+      layersFrom: null,
+    }
     state.run = run
     state.notice = null
     try {
@@ -136,7 +168,9 @@ export class Actions {
     } catch (thrown) {
       // Only a step that writes has something to say of what is on the disk.
       const stopped = kind !== 'write' && isCancelled(toEngineError(thrown))
-      this.report(stopped ? new Failure('cancelled', 'Cancelled.') : thrown, () => this.onCpu(() => void this.during(kind, work)))
+      this.report(stopped ? new Failure('cancelled', 'Cancelled.') : thrown, () =>
+        this.onCpu(() => void this.during(kind, work)),
+      )
       return false
     } finally {
       state.run = null
@@ -172,7 +206,11 @@ export class Actions {
 
   /** Maps with other parameters, from what the engine keeps of the last comparison. Not while a run goes on. */
   async mapLayers(options: MapOptions): Promise<LayerMap[]> {
-    if (!this.held.maps) throw new Failure('usage', 'The engine does not hold these maps any more. Compare the layers again to change them.')
+    if (!this.held.maps)
+      throw new Failure(
+        'usage',
+        'The engine does not hold these maps any more. Compare the layers again to change them.',
+      )
     return this.client.call(null, 'mapLayers', [options])
   }
 
@@ -235,9 +273,17 @@ export class Actions {
     const told = await calibrationOf(state)
     const hadMaps = state.maps !== null
     // With another metric alone, the engine compares what it kept; the picture stays until it has.
-    const metricAlone = this.held.maps && state.maps !== null && state.maps.options.metric !== options.metric && keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
+    const metricAlone =
+      this.held.maps &&
+      state.maps !== null &&
+      state.maps.options.metric !== options.metric &&
+      keyOf({ ...state.maps.options, metric: options.metric }) === keyOf(options)
     state.live = metricAlone ? null : { layers: state.model?.layers ?? 0, rows: [], embedding: [] }
-    const report = await this.call(run, 'similarity', metricAlone ? [told] : [told, await this.safety.keeping.begin(options)])
+    const report = await this.call(
+      run,
+      'similarity',
+      metricAlone ? [told] : [told, await this.safety.keeping.begin(options)],
+    )
     const key = keyOf(options)
     this.held.gotMaps()
     if (state.maps?.key !== key && !metricAlone) this.forget('plan')
@@ -252,7 +298,8 @@ export class Actions {
     const { state } = this
     if (!state.maps) return
     const { similarity, layers } = state.maps.report
-    if (planned) Object.assign(state.planOptions, { remove: Math.max(1, countAbove(similarity, ALIKE)), min_similarity: null })
+    if (planned)
+      Object.assign(state.planOptions, { remove: Math.max(1, countAbove(similarity, ALIKE)), min_similarity: null })
     state.choice.counts = suggestedCounts(layers)
     state.pair = mostAlike(similarity)
   }

@@ -35,7 +35,8 @@ export class FocusKeeper {
     if (!this.lost() || !last) return
     const heading = stage ? this.document.getElementById(`${stage}-heading`) : null
     const run = running ? this.document.querySelector<HTMLElement>(RUN) : null
-    const target = run ?? (running ? null : usable(last) ? last : heading ?? before.find(usable) ?? this.homes.get(last) ?? null)
+    const target =
+      run ?? (running ? null : usable(last) ? last : (heading ?? before.find(usable) ?? this.homes.get(last) ?? null))
     if (!target?.isConnected) return
     if (target.tabIndex < 0 && !target.hasAttribute('tabindex')) target.tabIndex = -1
     target.focus({ preventScroll: true })

@@ -16,7 +16,10 @@ export class Held {
   /** What is wrong with the graphics device, once it has ended a worker that started on it. */
   private unusable: string | undefined
 
-  constructor(private readonly actions: Actions, private readonly client: EngineClient) {}
+  constructor(
+    private readonly actions: Actions,
+    private readonly client: EngineClient,
+  ) {}
 
   /** Whether it holds the maps of the last comparison. */
   get maps(): boolean {
@@ -34,7 +37,9 @@ export class Held {
     if (this.started?.generation === generation) return this.started.ready
     const ready = this.start(run).then(
       // A start that took two workers is that of the second.
-      () => { this.started = { generation: this.client.generation, ready } },
+      () => {
+        this.started = { generation: this.client.generation, ready }
+      },
       thrown => {
         this.started = null
         throw thrown
@@ -56,7 +61,9 @@ export class Held {
   /** Opens a model with the importances that are used for it, if a file of them is. */
   async open(run: Run | null, origin: 'demo' | Opened, imatrix: OpenImatrix | null): Promise<ModelReport> {
     this.modelIn = this.mapsIn = -1
-    const model = await (origin === 'demo' ? this.actions.call(run, 'openDemo', []) : this.actions.call(run, 'open', [origin.files, origin.folder]))
+    const model = await (origin === 'demo'
+      ? this.actions.call(run, 'openDemo', [])
+      : this.actions.call(run, 'open', [origin.files, origin.folder]))
     if (imatrix) await this.actions.call(run, 'useImatrix', [{ name: imatrix.name, file: imatrix.file }])
     this.modelIn = this.client.generation
     return model
@@ -93,8 +100,14 @@ export class Held {
 
   /** What the engine brings along. */
   private async learn(): Promise<void> {
-    const { actions: { state }, client } = this
-    state.stories = { calibration: await client.call(null, 'builtinText', []), evaluation: await client.call(null, 'builtinEvaluation', []) }
+    const {
+      actions: { state },
+      client,
+    } = this
+    state.stories = {
+      calibration: await client.call(null, 'builtinText', []),
+      evaluation: await client.call(null, 'builtinEvaluation', []),
+    }
     state.methods = await client.call(null, 'methods', [])
     const recommended = state.methods.find(method => method.name === RECOMMENDED)
     // What an earlier page planned stays as it was.

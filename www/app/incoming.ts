@@ -9,8 +9,8 @@ export async function openAnything(actions: Actions, opened: Opened): Promise<vo
   refuseInRun(actions)
   const [only, another] = opened.files
   const alone = only && !another && 'file' in only ? only : null
-  if (alone && await isImatrix(alone)) return void await openImatrix(actions, alone)
-  const result = alone && await resultIn(alone.file, alone.name)
+  if (alone && (await isImatrix(alone))) return void (await openImatrix(actions, alone))
+  const result = alone && (await resultIn(alone.file, alone.name))
   if (result) showResult(actions, result, only?.name ?? '', null)
   else await actions.open(opened)
 }

@@ -20,7 +20,15 @@ export interface Reading {
 }
 
 const VERBS: Record<Stage, string> = {
-  read: 'Reading', capture: 'Running', similarity: 'Comparing', plan: 'Merging', evaluate: 'Measuring', write: 'Writing', check: 'Checking', continue: 'Continuing', time: 'Timing',
+  read: 'Reading',
+  capture: 'Running',
+  similarity: 'Comparing',
+  plan: 'Merging',
+  evaluate: 'Measuring',
+  write: 'Writing',
+  check: 'Checking',
+  continue: 'Continuing',
+  time: 'Timing',
 }
 
 /** Rate and time left are measured over the present stage only: stages count different things. */

@@ -42,11 +42,17 @@ export function stageStates(facts: Facts): Record<StageId, StageState> {
   const states: Record<StageId, StageState> = {
     model: model ? DONE : waiting(''),
     calibrate: !model ? waiting(NEEDS_MODEL) : maps === null ? waiting('') : DONE,
-    see: !model ? waiting(NEEDS_MODEL) : maps ?? waiting(NEEDS_MAPS),
+    see: !model ? waiting(NEEDS_MODEL) : (maps ?? waiting(NEEDS_MAPS)),
     plan: maps === null ? waiting(model ? NEEDS_MAPS : NEEDS_MODEL) : plan === null ? waiting('') : DONE,
-    compress: maps === null ? waiting(model ? NEEDS_MAPS : NEEDS_MODEL) : plan ?? waiting('Choose how much to remove, then press Compress.'),
+    compress:
+      maps === null
+        ? waiting(model ? NEEDS_MAPS : NEEDS_MODEL)
+        : (plan ?? waiting('Choose how much to remove, then press Compress.')),
     judge: plan ?? waiting(maps === null ? (model ? NEEDS_MAPS : NEEDS_MODEL) : NEEDS_PLAN),
-    take: plan === null ? waiting(maps === null ? (model ? NEEDS_MAPS : NEEDS_MODEL) : NEEDS_PLAN) : written ?? waiting(''),
+    take:
+      plan === null
+        ? waiting(maps === null ? (model ? NEEDS_MAPS : NEEDS_MODEL) : NEEDS_PLAN)
+        : (written ?? waiting('')),
   }
   const busy = running && RUNS[running]
   if (busy) states[busy] = { status: 'running', reason: '' }
@@ -59,7 +65,8 @@ export function stageStates(facts: Facts): Record<StageId, StageState> {
 
 /** The comparison of methods needs the maps, and says when it was made with other settings. */
 export function comparisonState(see: StageState, comparison: Freshness): StageState {
-  if (comparison === 'stale') return { status: 'stale', reason: 'Compared with other settings than those chosen now; compare again.' }
+  if (comparison === 'stale')
+    return { status: 'stale', reason: 'Compared with other settings than those chosen now; compare again.' }
   if (comparison === 'fresh') return DONE
   return waiting(see.reason || (see.status === 'done' ? '' : NEEDS_MAPS))
 }
@@ -68,10 +75,21 @@ const DONE: StageState = { status: 'done', reason: '' }
 
 export const ALL_DONE = Object.fromEntries(STAGES.map(({ id }) => [id, DONE])) as Record<StageId, StageState>
 
-const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = { open: 'model', similarity: 'see', metric: 'see', plan: 'compress', sizes: 'judge', write: 'take' }
+const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = {
+  open: 'model',
+  similarity: 'see',
+  metric: 'see',
+  plan: 'compress',
+  sizes: 'judge',
+  write: 'take',
+}
 
 const STATUS_WORDS: Record<Status, string> = {
-  done: 'done', current: 'next', running: 'running', stale: 'out of date', waiting: 'not yet',
+  done: 'done',
+  current: 'next',
+  running: 'running',
+  stale: 'out of date',
+  waiting: 'not yet',
 }
 
 export function statusWord(status: Status): string {

@@ -142,7 +142,14 @@ export class State {
   sizes = $state.raw<{ key: string; wanted: number[]; points: CalibrationPoint[] } | null>(null)
 
   /** What is to be compared, as it is typed; fitted plans are judged on its evaluation text too. */
-  choice = $state<Choice>({ methods: [], counts: '', evaluation: { ...EVALUATION }, seed: 0, types: ['keep'], size: null })
+  choice = $state<Choice>({
+    methods: [],
+    counts: '',
+    evaluation: { ...EVALUATION },
+    seed: 0,
+    types: ['keep'],
+    size: null,
+  })
   /** Results of the comparison that runs, or that ended without a report. */
   rows = $state.raw<CompareRow[]>([])
   comparison = $state.raw<Made<CompareReport, CompareOptions> | null>(null)
@@ -194,27 +201,53 @@ export class State {
   /** Most bytes of the file, where a size is asked for. A plan by hand has the layers that it has. */
   readonly targetSize = $derived(this.hand.present.active ? null : this.choice.size)
   /** What a plan would be made with now. For a size the number of layers is searched for. */
-  readonly chosenPlan = $derived(forSize(optionsWith(fitting(this.planOptions, this.model), this.hand.present), this.targetSize))
+  readonly chosenPlan = $derived(
+    forSize(optionsWith(fitting(this.planOptions, this.model), this.hand.present), this.targetSize),
+  )
   /** Whether its layers would be fitted, so that it is judged on a text of its own. */
   readonly planFitted = $derived(isFitted(this.hand.present.exact?.operator ?? this.chosenPlan.operator))
-  readonly planKey = $derived(keyOf([this.maps?.key, ...(this.targetSize === null ? [] : [this.targetSize]), this.chosenPlan, this.hand.present.exact, ...(this.planFitted ? [this.choice.evaluation] : []), ...this.weighing]))
+  readonly planKey = $derived(
+    keyOf([
+      this.maps?.key,
+      ...(this.targetSize === null ? [] : [this.targetSize]),
+      this.chosenPlan,
+      this.hand.present.exact,
+      ...(this.planFitted ? [this.choice.evaluation] : []),
+      ...this.weighing,
+    ]),
+  )
   readonly planFresh = $derived(this.fresh(this.plan, this.planKey, this.mapsFresh === 'fresh'))
-  readonly savedFresh = $derived(this.fresh(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'))
+  readonly savedFresh = $derived(
+    this.fresh(this.saved, keyOf([this.plan?.key, this.writeOptions]), this.planFresh === 'fresh'),
+  )
 
-  readonly comparisonKey = $derived(keyOf([this.maps?.key, chosenComparison(this.choice, this.model?.layers ?? 0).options, ...this.weighing]))
-  readonly comparisonFresh = $derived(this.fresh(
-    this.comparison, this.comparisonKey, this.mapsFresh === 'fresh',
-  ))
+  readonly comparisonKey = $derived(
+    keyOf([this.maps?.key, chosenComparison(this.choice, this.model?.layers ?? 0).options, ...this.weighing]),
+  )
+  readonly comparisonFresh = $derived(this.fresh(this.comparison, this.comparisonKey, this.mapsFresh === 'fresh'))
 
-  readonly stages = $derived(this.readOnly ? ALL_DONE : stageStates({
-    model: this.model !== null, similarity: this.mapsFresh, plan: this.planFresh, written: this.savedFresh,
-    running: this.run?.kind ?? null,
-  }))
+  readonly stages = $derived(
+    this.readOnly
+      ? ALL_DONE
+      : stageStates({
+          model: this.model !== null,
+          similarity: this.mapsFresh,
+          plan: this.planFresh,
+          written: this.savedFresh,
+          running: this.run?.kind ?? null,
+        }),
+  )
   /** That of the comparison of methods, which is beside the stages. */
   readonly compared = $derived(comparisonState(this.stages.see, this.comparisonFresh))
 
   /** Why no new run can start now; empty when one can. */
-  readonly busy = $derived(this.run ? 'Another step is running; cancel it or wait for it.' : this.readOnly ? 'This is a stored result; open its model to compute.' : '')
+  readonly busy = $derived(
+    this.run
+      ? 'Another step is running; cancel it or wait for it.'
+      : this.readOnly
+        ? 'This is a stored result; open its model to compute.'
+        : '',
+  )
 
   /** A stored result is as it was made. */
   private fresh(made: { key: string } | null, key: string, restsOnFresh: boolean): Freshness {
@@ -226,7 +259,7 @@ export function keyOf(value: unknown): string {
   return JSON.stringify(value)
 }
 
-export function freshness(made: { key: string } | null, key: string, restsOnFresh: boolean): Freshness {
+function freshness(made: { key: string } | null, key: string, restsOnFresh: boolean): Freshness {
   if (!made) return 'none'
   return restsOnFresh && made.key === key ? 'fresh' : 'stale'
 }

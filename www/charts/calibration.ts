@@ -38,17 +38,46 @@ export interface CalibrationFrame {
  * compared with what is left; tokens logarithmic, so that each doubling is a step of the same length. The axis
  * holds all sizes from the start, and points fill in.
  */
-export function calibrationChart(points: readonly CalibrationPoint[], { width, height, wanted, each }: CalibrationFrame): CalibrationChart {
+export function calibrationChart(
+  points: readonly CalibrationPoint[],
+  { width, height, wanted, each }: CalibrationFrame,
+): CalibrationChart {
   const [least = 1, most = 1] = [wanted[0], wanted.at(-1)]
   const x = least < most ? scaleLog([least, most], [0, width]) : () => width / 2
   const known = points.filter(({ quality: { kl } }) => kl !== null && Number.isFinite(kl))
-  const y = scaleOf(known.map(point => point.quality.kl ?? 0), 1, 'kl', [height, 0])
+  const y = scaleOf(
+    known.map(point => point.quality.kl ?? 0),
+    1,
+    'kl',
+    [height, 0],
+  )
   const marks = known.map(({ sequences, tokens, quality: { kl, collapsed } }): SizeMark => ({
-    sequences, tokens, kl: kl ?? 0, x: x(sequences), y: y(kl ?? 0), label: nats(kl ?? 0), collapsed,
+    sequences,
+    tokens,
+    kl: kl ?? 0,
+    x: x(sequences),
+    y: y(kl ?? 0),
+    label: nats(kl ?? 0),
+    collapsed,
   }))
   return {
-    marks, path: line<SizeMark>().x(m => m.x).y(m => m.y)(marks) ?? '',
-    xTicks: wanted.map(sequences => ({ sequences, tokens: sequences * each, at: x(sequences), measured: marks.some(mark => mark.sequences === sequences) })),
-    yTicks: known.length === 0 ? [] : spaced(y.ticks(4).map(value => ({ value, at: y(value), label: tickLabel(value) })), 22),
+    marks,
+    path:
+      line<SizeMark>()
+        .x(m => m.x)
+        .y(m => m.y)(marks) ?? '',
+    xTicks: wanted.map(sequences => ({
+      sequences,
+      tokens: sequences * each,
+      at: x(sequences),
+      measured: marks.some(mark => mark.sequences === sequences),
+    })),
+    yTicks:
+      known.length === 0
+        ? []
+        : spaced(
+            y.ticks(4).map(value => ({ value, at: y(value), label: tickLabel(value) })),
+            22,
+          ),
   }
 }

@@ -30,8 +30,16 @@ export interface LegendStop {
   at: number
 }
 
-export function legend(palette: Palette, [low, high]: Domain, steps = 40): { stops: LegendStop[]; labels: LegendStop[] } {
-  const stop = (value: number): LegendStop => ({ value, colour: colourOf(value, palette, [low, high]), at: (value - low) / (high - low) })
+export function legend(
+  palette: Palette,
+  [low, high]: Domain,
+  steps = 40,
+): { stops: LegendStop[]; labels: LegendStop[] } {
+  const stop = (value: number): LegendStop => ({
+    value,
+    colour: colourOf(value, palette, [low, high]),
+    at: (value - low) / (high - low),
+  })
   return {
     stops: Array.from({ length: steps }, (_, i) => stop(low + ((high - low) * (i + 0.5)) / steps)),
     labels: ticks(low, high, 5).map(stop),

@@ -37,8 +37,14 @@ type Numbers = Pick<Quality, 'collapsed'> & { perplexity: number | null; kl: num
  * What the merges cost, against layers removed. Perplexity is drawn on a logarithmic scale, on which from 7 to
  * 14 is as far as from 70 to 140; KL on a linear one from 0, on which each merge's own cost can be seen.
  */
-export function curveChart(report: PlanReport, { width, height, measure = 'perplexity' }: { width: number; height: number; measure?: Measure }): CurveChart {
-  const { original, plan: { steps } } = report
+export function curveChart(
+  report: PlanReport,
+  { width, height, measure = 'perplexity' }: { width: number; height: number; measure?: Measure },
+): CurveChart {
+  const {
+    original,
+    plan: { steps },
+  } = report
   const last = steps.length
   const at = (removed: number, quality: Numbers | null): Measured[] => {
     const value = quality?.[measure] ?? (removed === 0 && measure === 'kl' ? 0 : null)
@@ -48,20 +54,44 @@ export function curveChart(report: PlanReport, { width, height, measure = 'perpl
   const merged = [...start, ...steps.flatMap((step, i) => at(i + 1, step))]
   const dropped = [...steps.slice(0, -1).flatMap((step, i) => at(i + 1, step.dropped)), ...at(last, report.dropped)]
   const x = scaleLinear([0, Math.max(1, last)], [0, width])
-  const y = scaleOf([...merged, ...dropped].map(p => p.value), original.perplexity, measure, [height, 0])
-  const place = (point: Measured): CurvePoint => ({ ...point, x: x(point.removed), y: Number.isFinite(point.value) ? y(point.value) : 0 })
-  const path = line<CurvePoint>().x(p => p.x).y(p => p.y)
+  const y = scaleOf(
+    [...merged, ...dropped].map(p => p.value),
+    original.perplexity,
+    measure,
+    [height, 0],
+  )
+  const place = (point: Measured): CurvePoint => ({
+    ...point,
+    x: x(point.removed),
+    y: Number.isFinite(point.value) ? y(point.value) : 0,
+  })
+  const path = line<CurvePoint>()
+    .x(p => p.x)
+    .y(p => p.y)
   const [points, others] = [merged.map(place), dropped.map(place)]
   const limit = original.perplexity * 10
   const sizes = steps.some(step => typeof step.bytes === 'number')
-  const xTicks = Array.from({ length: last + 1 }, (_, value) => ({ value, at: x(value), bytes: (value === 0 ? report.bytes.before : steps[value - 1]?.bytes) ?? null }))
+  const xTicks = Array.from({ length: last + 1 }, (_, value) => ({
+    value,
+    at: x(value),
+    bytes: (value === 0 ? report.bytes.before : steps[value - 1]?.bytes) ?? null,
+  }))
   return {
-    points, path: path(points) ?? '',
-    dropped: others, droppedPath: others.length > 1 ? path([...start.map(place), ...others]) ?? '' : '',
+    points,
+    path: path(points) ?? '',
+    dropped: others,
+    droppedPath: others.length > 1 ? (path([...start.map(place), ...others]) ?? '') : '',
     original: y(measure === 'kl' ? 0 : original.perplexity),
     collapse: measure === 'perplexity' && limit <= (y.domain()[1] ?? 0) ? y(limit) : null,
     xTicks: spaced(xTicks, sizes ? 68 : 28),
-    yTicks: spaced((measure === 'kl' ? y.ticks(5) : logTicks(y.ticks(5))).map(value => ({ value, at: y(value), label: tickLabel(value) })), 22),
+    yTicks: spaced(
+      (measure === 'kl' ? y.ticks(5) : logTicks(y.ticks(5))).map(value => ({
+        value,
+        at: y(value),
+        label: tickLabel(value),
+      })),
+      22,
+    ),
     x,
   }
 }

@@ -56,7 +56,12 @@ export interface Painting extends Frame {
 }
 
 /** Draws the dots on a canvas that is `scale` times as fine as the page's pixels. */
-export function paintDots(context: CanvasRenderingContext2D, at: Float32Array, { width, height, colours, radius, edge }: Painting, scale: number): void {
+export function paintDots(
+  context: CanvasRenderingContext2D,
+  at: Float32Array,
+  { width, height, colours, radius, edge }: Painting,
+  scale: number,
+): void {
   context.setTransform(scale, 0, 0, scale, 0, 0)
   context.clearRect(0, 0, width, height)
   if (edge) context.strokeStyle = edge
@@ -73,7 +78,9 @@ export function paintDots(context: CanvasRenderingContext2D, at: Float32Array, {
 /** Of one coordinate of points that lie one after the other, of which a slider lays out thousands at a time. */
 function boundsAlong(coordinates: Float64Array, dims: number, axis: number): [number, number] {
   let [low, high] = [Infinity, -Infinity]
-  if (axis < dims) for (let i = axis; i < coordinates.length; i += dims) [low, high] = [Math.min(low, coordinates[i]!), Math.max(high, coordinates[i]!)]
+  if (axis < dims)
+    for (let i = axis; i < coordinates.length; i += dims)
+      [low, high] = [Math.min(low, coordinates[i]!), Math.max(high, coordinates[i]!)]
   if (low > high) return [-0.5, 0.5]
   return low === high ? [low - 0.5, high + 0.5] : [low, high]
 }

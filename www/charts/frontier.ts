@@ -55,7 +55,7 @@ const MANY = 1000
 const [LETTER, LINE] = [6.4, 14]
 
 /** "10 layers", "10 in Q4_K_M". */
-export function markLabel({ layers, dtype }: { layers: number; dtype: NumberType }): string {
+function markLabel({ layers, dtype }: { layers: number; dtype: NumberType }): string {
   return dtype === 'keep' ? `${layers} layers` : `${layers} in ${typeName(dtype)}`
 }
 
@@ -64,7 +64,10 @@ export function markLabel({ layers, dtype }: { layers: number; dtype: NumberType
  * stairs at the best that it allows. KL is on a logarithmic scale where the values span decades, otherwise on a linear
  * one from 0; the original as it is stands at 0 on both.
  */
-export function frontier(candidates: readonly Measured[], { width, height, names, collapsed }: FrontierOptions): Frontier {
+export function frontier(
+  candidates: readonly Measured[],
+  { width, height, names, collapsed }: FrontierOptions,
+): Frontier {
   const sizes = candidates.map(each => each.bytes)
   const [least, most] = sizes.length > 0 ? [Math.min(...sizes), Math.max(...sizes)] : [0, 1]
   const x = scaleLinear([least, least === most ? least + 1 : most], [24, width - 24]).clamp(true)
@@ -80,23 +83,52 @@ export function frontier(candidates: readonly Measured[], { width, height, names
   const placed = candidates.map(each => ({ each, x: x(each.bytes), y: y(each.kl) }))
   const labels = labelled(placed, best, width, height)
   const marks = placed.map(({ each, ...at }): FrontierMark => ({
-    ...at, key: each.key, method: each.merged ? Math.max(0, names.indexOf(each.method)) : null, collapsed: collapsed.has(each.key), front: best.includes(each), label: labels.get(each) ?? null,
+    ...at,
+    key: each.key,
+    method: each.merged ? Math.max(0, names.indexOf(each.method)) : null,
+    collapsed: collapsed.has(each.key),
+    front: best.includes(each),
+    label: labels.get(each) ?? null,
   }))
-  const through = line<{ x: number; y: number }>().x(p => p.x).y(p => p.y)
+  const through = line<{ x: number; y: number }>()
+    .x(p => p.x)
+    .y(p => p.y)
   const originals = placed.filter(({ each }) => !each.merged).toSorted((a, b) => a.x - b.x)
-  const powers = (values: readonly number[]) => (largest >= MANY * smallest ? values.filter(value => Number.isInteger(Number(Math.log10(value).toFixed(6)))) : logTicks(values))
+  const powers = (values: readonly number[]) =>
+    largest >= MANY * smallest
+      ? values.filter(value => Number.isInteger(Number(Math.log10(value).toFixed(6))))
+      : logTicks(values)
   const ticks = logarithmic ? powers(log.ticks(6)) : linear.ticks(5).filter(value => value > 0)
   return {
-    marks, logarithmic, zero, x: size => x(size), front: stairs(best.map(each => [x(each.bytes), y(each.kl)]), width), originals: originals.length > 1 ? through(originals) ?? '' : '',
-    xTicks: spaced(x.ticks(Math.max(2, Math.floor(width / 110))).map(size => ({ at: x(size), label: bytes(size) })), 72),
-    yTicks: [{ value: 0, at: zero, label: '0' }, ...spaced(ticks.map(value => ({ value, at: logarithmic ? log(value) : linear(value), label: labelOf(value) })), 22)],
+    marks,
+    logarithmic,
+    zero,
+    x: size => x(size),
+    front: stairs(
+      best.map(each => [x(each.bytes), y(each.kl)]),
+      width,
+    ),
+    originals: originals.length > 1 ? (through(originals) ?? '') : '',
+    xTicks: spaced(
+      x.ticks(Math.max(2, Math.floor(width / 110))).map(size => ({ at: x(size), label: bytes(size) })),
+      72,
+    ),
+    yTicks: [
+      { value: 0, at: zero, label: '0' },
+      ...spaced(
+        ticks.map(value => ({ value, at: logarithmic ? log(value) : linear(value), label: labelOf(value) })),
+        22,
+      ),
+    ],
   }
 }
 
 /** Small powers of ten as powers, so that they fit beside the axis. */
 function labelOf(value: number): string {
   const power = Math.round(Math.log10(value))
-  return value < 0.001 && Math.abs(value / 10 ** power - 1) < 1e-6 ? `10⁻${[...String(-power)].map(digit => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}` : tickLabel(value)
+  return value < 0.001 && Math.abs(value / 10 ** power - 1) < 1e-6
+    ? `10⁻${[...String(-power)].map(digit => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}`
+    : tickLabel(value)
 }
 
 /** From each model across to the size of the next better one, then down; from the last on to the edge. */
@@ -108,22 +140,48 @@ function stairs(points: readonly (readonly [number, number])[], width: number): 
 }
 
 /** Labels where they cover neither a mark nor each other: those of the front first, then of the original, then of the rest. */
-function labelled(placed: readonly { each: Measured; x: number; y: number }[], front: readonly Measured[], width: number, height: number) {
-  const order = placed.toSorted((a, b) => Number(front.includes(b.each)) - Number(front.includes(a.each)) || Number(a.each.merged) - Number(b.each.merged))
+function labelled(
+  placed: readonly { each: Measured; x: number; y: number }[],
+  front: readonly Measured[],
+  width: number,
+  height: number,
+) {
+  const order = placed.toSorted(
+    (a, b) =>
+      Number(front.includes(b.each)) - Number(front.includes(a.each)) || Number(a.each.merged) - Number(b.each.merged),
+  )
   const taken: Box[] = placed.map(({ x, y }) => [x - 7, y - 7, x + 7, y + 7])
   const labels = new Map<Measured, NonNullable<FrontierMark['label']>>()
   for (const { each, x, y } of order) {
     const text = each.key === '' ? 'original' : markLabel(each)
     const wide = text.length * LETTER
-    const below: Place[] = [['middle', x, y + 17], ['end', x - 4, y + 17], ['start', x + 4, y + 17], ['end', x - 11, y]]
-    const above: Place[] = [['middle', x, y - 17], ['start', x + 11, y], ['end', x - 11, y], ['start', x + 4, y - 17], ['end', x - 4, y - 17]]
+    const below: Place[] = [
+      ['middle', x, y + 17],
+      ['end', x - 4, y + 17],
+      ['start', x + 4, y + 17],
+      ['end', x - 11, y],
+    ]
+    const above: Place[] = [
+      ['middle', x, y - 17],
+      ['start', x + 11, y],
+      ['end', x - 11, y],
+      ['start', x + 4, y - 17],
+      ['end', x - 4, y - 17],
+    ]
     // Nothing lies below the front: nothing so small is better.
     const places = front.includes(each) ? [...below, ...above] : [...above, ...below]
     for (const [anchor, at, middle] of places) {
       const left = anchor === 'start' ? at : anchor === 'end' ? at - wide : at - wide / 2
       const box: Box = [left, middle - LINE / 2, left + wide, middle + LINE / 2]
       const own = taken[placed.findIndex(other => other.each === each)]
-      if (box[0] < 0 || box[2] > width || box[1] < HEAD || box[3] > height || taken.some(other => other !== own && overlap(box, other))) continue
+      if (
+        box[0] < 0 ||
+        box[2] > width ||
+        box[1] < HEAD ||
+        box[3] > height ||
+        taken.some(other => other !== own && overlap(box, other))
+      )
+        continue
       taken.push(box)
       labels.set(each, { text, x: at, y: middle, anchor })
       break
@@ -142,6 +200,9 @@ function overlap(a: Box, b: Box): boolean {
 /** The mark nearest to a place, within reach of a finger. */
 export function nearestMark(marks: readonly FrontierMark[], x: number, y: number, reach = 24): FrontierMark | null {
   const far = (mark: FrontierMark) => Math.hypot(mark.x - x, mark.y - y)
-  const nearest = marks.reduce<FrontierMark | null>((best, mark) => (!best || far(mark) < far(best) ? mark : best), null)
+  const nearest = marks.reduce<FrontierMark | null>(
+    (best, mark) => (!best || far(mark) < far(best) ? mark : best),
+    null,
+  )
   return nearest && far(nearest) <= reach ? nearest : null
 }

@@ -34,7 +34,9 @@ export const LONGEST_KIND = 80
 /** The kinds in the order in which they first occur; none where all layers are alike, or nothing is known. */
 export function kindsOf(layers: readonly string[] | undefined): Kind[] {
   const words = [...new Set(layers)]
-  return words.length < 2 ? [] : words.map(kind => ({ words: kind, layers: layers!.filter(each => each === kind).length }))
+  return words.length < 2
+    ? []
+    : words.map(kind => ({ words: kind, layers: layers!.filter(each => each === kind).length }))
 }
 
 /** "3 Mamba, 6 Mamba and experts". */
@@ -57,8 +59,12 @@ export function areMixed(layers: readonly string[] | undefined, first: number, l
 
 /** Whether something from a file says of each of so many layers what kind it is. */
 export function areKinds(value: unknown, layers: number): value is string[] {
-  return Array.isArray(value) && value.length === layers && new Set(value).size <= MOST_KINDS
-    && value.every(each => typeof each === 'string' && each.length > 0 && each.length <= LONGEST_KIND)
+  return (
+    Array.isArray(value) &&
+    value.length === layers &&
+    new Set(value).size <= MOST_KINDS &&
+    value.every(each => typeof each === 'string' && each.length > 0 && each.length <= LONGEST_KIND)
+  )
 }
 
 type Line = readonly [along: number, across: number, toAlong: number, toAcross: number]
@@ -76,7 +82,10 @@ const TEXTURES: readonly ((length: number, thick: number) => Line[])[] = [
   (length, thick) => [[0, thick / 2, length, thick / 2]],
   (length, thick) => places(length, thick * 0.6).map(at => [at - thick / 8, thick / 2, at + thick / 8, thick / 2]),
   (length, thick) => places(length, thick / 2).map(at => [at, thick / 2, at, thick]),
-  (length, thick) => [[0, thick / 2, length, thick / 2], ...places(length, thick).map((at): Line => [at, 0, at, thick])],
+  (length, thick) => [
+    [0, thick / 2, length, thick / 2],
+    ...places(length, thick).map((at): Line => [at, 0, at, thick]),
+  ],
 ]
 
 /** Where a band lies: `count` layers from `from` on, `cell` wide each, beginning at `x` and `y`. */
@@ -92,7 +101,11 @@ export interface Place {
 }
 
 /** The band of a picture's axis; nothing where all layers are alike. `kinds` are those of several pictures that stand together. */
-export function kindBand(layers: readonly string[] | undefined, { x, y, from, count, cell, thick, down = false }: Place, kinds: readonly string[] = kindsOf(layers).map(({ words }) => words)): KindPiece[] {
+export function kindBand(
+  layers: readonly string[] | undefined,
+  { x, y, from, count, cell, thick, down = false }: Place,
+  kinds: readonly string[] = kindsOf(layers).map(({ words }) => words),
+): KindPiece[] {
   if (!layers || kinds.length === 0) return []
   const pieces: KindPiece[] = []
   for (let layer = from; layer < Math.min(from + count, layers.length); layer++) {
@@ -100,19 +113,36 @@ export function kindBand(layers: readonly string[] | undefined, { x, y, from, co
     let last = layer
     while (last + 1 < from + count && layers[last + 1] === layers[layer]) last++
     const [start, length] = [(layer - from) * cell, (last - layer + 1) * cell]
-    pieces.push(piece(kind, layer, down ? { x, y: y + start, width: thick, height: length } : { x: x + start, y, width: length, height: thick }, down))
+    pieces.push(
+      piece(
+        kind,
+        layer,
+        down ? { x, y: y + start, width: thick, height: length } : { x: x + start, y, width: length, height: thick },
+        down,
+      ),
+    )
     layer = last
   }
   return pieces
 }
 
-function piece(kind: number, from: number, box: Pick<KindPiece, 'x' | 'y' | 'width' | 'height'>, down: boolean): KindPiece {
+function piece(
+  kind: number,
+  from: number,
+  box: Pick<KindPiece, 'x' | 'y' | 'width' | 'height'>,
+  down: boolean,
+): KindPiece {
   const [length, thick] = down ? [box.height, box.width] : [box.width, box.height]
   const n = (value: number) => Number(value.toFixed(2))
-  const at = (along: number, across: number) => (down ? `${n(box.x + across)} ${n(box.y + along)}` : `${n(box.x + along)} ${n(box.y + across)}`)
+  const at = (along: number, across: number) =>
+    down ? `${n(box.x + across)} ${n(box.y + along)}` : `${n(box.x + along)} ${n(box.y + across)}`
   const lines = TEXTURES[kind % TEXTURES.length]!(length, thick)
   return {
-    kind, from, ...box, colour: markColour(kind), stroke: n(thick * 0.19),
+    kind,
+    from,
+    ...box,
+    colour: markColour(kind),
+    stroke: n(thick * 0.19),
     lines: lines.map(([along, across, toAlong, toAcross]) => `M${at(along, across)}L${at(toAlong, toAcross)}`).join(''),
   }
 }
@@ -128,8 +158,19 @@ export interface KindLegend {
 /** A sample and words for each kind, one beside the other and then below, in so many pixels; the words are 12 px high. */
 export function kindLegend(layers: readonly string[] | undefined, width: number): KindLegend {
   const kinds = kindsOf(layers)
-  const { items, height } = flowed(kinds.map(({ words, layers: count }) => `${words} (${count})`), width)
-  return { height, items: items.map(({ text, x, y }, kind) => ({ words: text, x: x + SAMPLE.width + 6, y: y + 14, sample: kindSample(kind, x, y + 6) })) }
+  const { items, height } = flowed(
+    kinds.map(({ words, layers: count }) => `${words} (${count})`),
+    width,
+  )
+  return {
+    height,
+    items: items.map(({ text, x, y }, kind) => ({
+      words: text,
+      x: x + SAMPLE.width + 6,
+      y: y + 14,
+      sample: kindSample(kind, x, y + 6),
+    })),
+  }
 }
 
 /** The look of a kind, at a place. */

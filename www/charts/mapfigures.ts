@@ -30,18 +30,32 @@ export function mapSvg(map: LayerMap, look: MapLook, title: string): string {
   const frame = { width: 560, height: 440, pad: 16 }
   const { xTicks, yTicks } = fitMap(map, frame)
   const grid = [
-    ...xTicks.map(({ value, at }) => `<path d="M${round(at)} 0V${frame.height}" stroke="${look.ink}" stroke-opacity="0.15"/><text x="${round(at)}" y="${frame.height + 16}" text-anchor="middle">${value}</text>`),
-    ...yTicks.map(({ value, at }) => `<path d="M0 ${round(at)}H${frame.width}" stroke="${look.ink}" stroke-opacity="0.15"/><text x="-8" y="${round(at)}" dy="0.32em" text-anchor="end">${value}</text>`),
+    ...xTicks.map(
+      ({ value, at }) =>
+        `<path d="M${round(at)} 0V${frame.height}" stroke="${look.ink}" stroke-opacity="0.15"/><text x="${round(at)}" y="${frame.height + 16}" text-anchor="middle">${value}</text>`,
+    ),
+    ...yTicks.map(
+      ({ value, at }) =>
+        `<path d="M0 ${round(at)}H${frame.width}" stroke="${look.ink}" stroke-opacity="0.15"/><text x="-8" y="${round(at)}" dy="0.32em" text-anchor="end">${value}</text>`,
+    ),
     `<text x="${frame.width / 2}" y="${frame.height + 34}" text-anchor="middle">first coordinate of layer ${map.layer}; second upwards</text>`,
   ]
   const body = `<g transform="translate(56 24)">${dotsSvg(map, look, frame)}${grid.join('')}</g>`
   return drawing(frame.width + 72, frame.height + 72, look, title, body)
 }
 
-function dotsSvg(map: LayerMap, { colours, ink, ground }: MapLook, frame: { width: number; height: number; pad: number }): string {
+function dotsSvg(
+  map: LayerMap,
+  { colours, ink, ground }: MapLook,
+  frame: { width: number; height: number; pad: number },
+): string {
   const { at } = fitMap(map, frame)
   const radius = dotRadius(at.length / 2, frame)
-  const dots = Array.from({ length: at.length / 2 }, (_, point) => `<circle cx="${round(at[2 * point]!)}" cy="${round(at[2 * point + 1]!)}" r="${round(radius)}" fill="${colours[point] ?? ink}"/>`)
+  const dots = Array.from(
+    { length: at.length / 2 },
+    (_, point) =>
+      `<circle cx="${round(at[2 * point]!)}" cy="${round(at[2 * point + 1]!)}" r="${round(radius)}" fill="${colours[point] ?? ink}"/>`,
+  )
   return `<rect width="${frame.width}" height="${frame.height}" fill="${ground}"/><g stroke="${ink}" stroke-opacity="0.3" stroke-width="0.5">${dots.join('')}</g>`
 }
 

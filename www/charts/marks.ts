@@ -11,18 +11,59 @@ const around = (corners: number, turn = -90, radii: readonly number[] = [1]): Po
     const radius = radii[i % radii.length]!
     return [radius * Math.cos(angle), radius * Math.sin(angle)]
   })
-const CROSS: Point[] = [[-0.35, -1], [0.35, -1], [0.35, -0.35], [1, -0.35], [1, 0.35], [0.35, 0.35], [0.35, 1], [-0.35, 1], [-0.35, 0.35], [-1, 0.35], [-1, -0.35], [-0.35, -0.35]]
-const turned = (points: readonly Point[]): Point[] => points.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2])
+const CROSS: Point[] = [
+  [-0.35, -1],
+  [0.35, -1],
+  [0.35, -0.35],
+  [1, -0.35],
+  [1, 0.35],
+  [0.35, 0.35],
+  [0.35, 1],
+  [-0.35, 1],
+  [-0.35, 0.35],
+  [-1, 0.35],
+  [-1, -0.35],
+  [-0.35, -0.35],
+]
+const turned = (points: readonly Point[]): Point[] =>
+  points.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2])
 
 /** In a circle of radius 1; the first is the circle itself. */
 const SHAPES: readonly (readonly Point[])[] = [
-  [], around(4, -45, [1.15]), around(3, -90, [1.25]), around(4, -90, [1.25]), around(3, 90, [1.25]), CROSS, around(10, -90, [1.3, 0.52]),
-  turned(CROSS), around(6, 0, [1.1]), [[-1, -1], [1, -1], [-1, 1], [1, 1]], around(3, 0, [1.25]), [[-1.3, -0.5], [1.3, -0.5], [1.3, 0.5], [-1.3, 0.5]], around(3, 180, [1.25]),
+  [],
+  around(4, -45, [1.15]),
+  around(3, -90, [1.25]),
+  around(4, -90, [1.25]),
+  around(3, 90, [1.25]),
+  CROSS,
+  around(10, -90, [1.3, 0.52]),
+  turned(CROSS),
+  around(6, 0, [1.1]),
+  [
+    [-1, -1],
+    [1, -1],
+    [-1, 1],
+    [1, 1],
+  ],
+  around(3, 0, [1.25]),
+  [
+    [-1.3, -0.5],
+    [1.3, -0.5],
+    [1.3, 0.5],
+    [-1.3, 0.5],
+  ],
+  around(3, 180, [1.25]),
 ]
 
 const COLOURS = [
-  'light-dark(#0072b2, #56a9e0)', 'light-dark(#c04a00, #f08a4b)', 'light-dark(#00795a, #35c29a)', 'light-dark(#a8467f, #e39ac8)',
-  'light-dark(#8a6400, #e9b84a)', 'light-dark(#3e8fc8, #a5d8f5)', 'light-dark(#1d1c1a, #ecebe6)', 'light-dark(#77736a, #9b978d)',
+  'light-dark(#0072b2, #56a9e0)',
+  'light-dark(#c04a00, #f08a4b)',
+  'light-dark(#00795a, #35c29a)',
+  'light-dark(#a8467f, #e39ac8)',
+  'light-dark(#8a6400, #e9b84a)',
+  'light-dark(#3e8fc8, #a5d8f5)',
+  'light-dark(#1d1c1a, #ecebe6)',
+  'light-dark(#77736a, #9b978d)',
 ] as const
 
 /** The outline of the shape of a method, by its place among all methods. */

@@ -30,16 +30,25 @@ export interface MatrixOptions {
  * The heatmap of `n` layers. `values` may be a whole matrix or the rows that are done, each up to its
  * diagonal; the other half is its mirror.
  */
-export function matrixChart(n: number, values: readonly (readonly number[])[], { cell, palette, domain }: MatrixOptions): MatrixChart {
+export function matrixChart(
+  n: number,
+  values: readonly (readonly number[])[],
+  { cell, palette, domain }: MatrixOptions,
+): MatrixChart {
   const rows = Array.from({ length: n }, (_, row) =>
     Array.from({ length: n }, (_, col): Cell => {
       const value = valueAt(values, row, col)
       return {
-        row, col, x: col * cell, y: row * cell, value,
+        row,
+        col,
+        x: col * cell,
+        y: row * cell,
+        value,
         fill: value === null ? null : colourOf(value, palette, domain),
         label: cellLabel(row, col, value),
       }
-    }))
+    }),
+  )
   return { side: n * cell, cell, rows, ticks: layerTicks(n, cell).map(layer => ({ layer, at: (layer + 0.5) * cell })) }
 }
 
@@ -64,17 +73,31 @@ export function groupSquares(groups: readonly (readonly number[])[], cell: numbe
 }
 
 /** The focused cell after a key of the grid pattern; null for other keys. */
-export function moveInGrid(key: string, ctrl: boolean, [row, col]: readonly [number, number], n: number): [number, number] | null {
+export function moveInGrid(
+  key: string,
+  ctrl: boolean,
+  [row, col]: readonly [number, number],
+  n: number,
+): [number, number] | null {
   const clamp = (i: number) => Math.min(n - 1, Math.max(0, i))
   switch (key) {
-    case 'ArrowUp': return [clamp(row - 1), col]
-    case 'ArrowDown': return [clamp(row + 1), col]
-    case 'ArrowLeft': return [row, clamp(col - 1)]
-    case 'ArrowRight': return [row, clamp(col + 1)]
-    case 'PageUp': return [clamp(row - 5), col]
-    case 'PageDown': return [clamp(row + 5), col]
-    case 'Home': return ctrl ? [0, 0] : [row, 0]
-    case 'End': return ctrl ? [n - 1, n - 1] : [row, n - 1]
-    default: return null
+    case 'ArrowUp':
+      return [clamp(row - 1), col]
+    case 'ArrowDown':
+      return [clamp(row + 1), col]
+    case 'ArrowLeft':
+      return [row, clamp(col - 1)]
+    case 'ArrowRight':
+      return [row, clamp(col + 1)]
+    case 'PageUp':
+      return [clamp(row - 5), col]
+    case 'PageDown':
+      return [clamp(row + 5), col]
+    case 'Home':
+      return ctrl ? [0, 0] : [row, 0]
+    case 'End':
+      return ctrl ? [n - 1, n - 1] : [row, n - 1]
+    default:
+      return null
   }
 }

@@ -21,7 +21,11 @@ export interface MergeTree {
 }
 
 /** Which layers became one, and in which order: leaves at the top in layer order, one row a merge. */
-export function mergeTree(n: number, steps: readonly MergeStep[], size: { width: number; row: number; top: number }): MergeTree {
+export function mergeTree(
+  n: number,
+  steps: readonly MergeStep[],
+  size: { width: number; row: number; top: number },
+): MergeTree {
   const { width, row, top } = size
   const leaf = (layer: number) => ((layer + 0.5) * width) / n
   const live = Array.from({ length: n }, (_, layer) => ({ x: leaf(layer), y: 0, layers: [layer] }))
@@ -32,7 +36,13 @@ export function mergeTree(n: number, steps: readonly MergeStep[], size: { width:
     const layers = [...a.layers, ...b.layers]
     live.splice(at, 2, { x: (leaf(layers[0]!) + leaf(layers.at(-1)!)) / 2, y, layers })
     return {
-      step: index + 1, x1: a.x, x2: b.x, y, y1: a.y, y2: b.y, similarity: step.similarity,
+      step: index + 1,
+      x1: a.x,
+      x2: b.x,
+      y,
+      y1: a.y,
+      y2: b.y,
+      similarity: step.similarity,
       label: `merge ${index + 1}: layers ${a.layers.join(' ')} with ${b.layers.join(' ')}, similarity ${step.similarity.toFixed(3)}`,
     }
   })

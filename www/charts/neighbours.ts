@@ -30,7 +30,11 @@ export type Choice = {
 }
 
 /** What the options of a plan point at in the first matrix. */
-export function neighbourChoice(options: PlanOptions, locked: readonly number[], report: Pick<SimilarityReport, 'block_influence'>): Choice {
+export function neighbourChoice(
+  options: PlanOptions,
+  locked: readonly number[],
+  report: Pick<SimilarityReport, 'block_influence'>,
+): Choice {
   return { ...options, locked, influence: options.selection === 'redundancy' ? report.block_influence : undefined }
 }
 
@@ -38,21 +42,43 @@ export function neighbourChoice(options: PlanOptions, locked: readonly number[],
  * The similarity of each layer to the next, and the pairs that the choice points at in this matrix. The
  * engine measures again after every merge, so this is where it begins, not the plan.
  */
-export function neighbours(matrix: readonly (readonly number[])[], choice: Choice, palette: Palette, domain: Domain, massive: readonly number[] = []): Neighbour[] {
+export function neighbours(
+  matrix: readonly (readonly number[])[],
+  choice: Choice,
+  palette: Palette,
+  domain: Domain,
+  massive: readonly number[] = [],
+): Neighbour[] {
   const values = Array.from({ length: Math.max(0, matrix.length - 1) }, (_, l) => valueAt(matrix, l, l + 1) ?? 0)
   const last = values.length - 1
-  const barred = (l: number) => Boolean(
-    choice.locked?.includes(l) || choice.locked?.includes(l + 1) || (choice.keep_first && l === 0) || (choice.keep_last && l === last)
-    // What writes a massive activation reads what an original layer wrote, where runs are chosen by what layers do.
-    || (!choice.release_massive && (massive.includes(l + 1) || (choice.influence && massive.includes(l + 2)))),
-  )
-  const order = values.map((_, l) => l).filter(l => !barred(l)).sort((a, b) => values[b]! - values[a]! || b - a)
+  const barred = (l: number) =>
+    Boolean(
+      choice.locked?.includes(l) ||
+      choice.locked?.includes(l + 1) ||
+      (choice.keep_first && l === 0) ||
+      (choice.keep_last && l === last) ||
+      // What writes a massive activation reads what an original layer wrote, where runs are chosen by what layers do.
+      (!choice.release_massive && (massive.includes(l + 1) || (choice.influence && massive.includes(l + 2)))),
+    )
+  const order = values
+    .map((_, l) => l)
+    .filter(l => !barred(l))
+    .sort((a, b) => values[b]! - values[a]! || b - a)
   const alike = choice.remove !== null ? order : order.filter(l => values[l]! >= (choice.min_similarity ?? 1))
   const most = choice.remove ?? alike.length
   const { influence, longest_run } = choice
-  const taken = influence?.length === matrix.length ? inCheapRuns(matrix, alike, influence, most, longest_run ?? Infinity) : inShortRuns(alike, longest_run ?? Infinity).slice(0, most)
+  const taken =
+    influence?.length === matrix.length
+      ? inCheapRuns(matrix, alike, influence, most, longest_run ?? Infinity)
+      : inShortRuns(alike, longest_run ?? Infinity).slice(0, most)
   const ranks = new Map(taken.map((layer, rank) => [layer, rank]))
-  return values.map((similarity, layer) => ({ layer, similarity, colour: colourOf(similarity, palette, domain), chosen: ranks.has(layer), rank: ranks.get(layer) ?? Infinity }))
+  return values.map((similarity, layer) => ({
+    layer,
+    similarity,
+    colour: colourOf(similarity, palette, domain),
+    chosen: ranks.has(layer),
+    rank: ranks.get(layer) ?? Infinity,
+  }))
 }
 
 /** Of pairs in their order those that, taken one after the other, make no run longer than allowed. */
@@ -67,14 +93,24 @@ function inShortRuns(order: readonly number[], most: number): number[] {
  * Pairs that make the runs which change the map and turn the stream least: the least sum of `(1 - S(first, last))` times
  * the Block Influences of the run; runs that cost least for each layer removed first.
  */
-function inCheapRuns(matrix: readonly (readonly number[])[], allowed: readonly number[], influence: readonly number[], most: number, longest: number): number[] {
+function inCheapRuns(
+  matrix: readonly (readonly number[])[],
+  allowed: readonly number[],
+  influence: readonly number[],
+  most: number,
+  longest: number,
+): number[] {
   const may = new Set(allowed)
   const cost = (first: number, last: number) => {
     for (let l = first; l < last; l++) if (!may.has(l)) return null
-    return (1 - (valueAt(matrix, first, last) ?? 0)) * influence.slice(first, last + 1).reduce((sum, each) => sum + each, 0)
+    return (
+      (1 - (valueAt(matrix, first, last) ?? 0)) * influence.slice(first, last + 1).reduce((sum, each) => sum + each, 0)
+    )
   }
   const each = ([first, last]: readonly [number, number]) => cost(first, last)! / (last - first)
-  const runs = cheapestRuns(matrix.length, Math.min(most, matrix.length - 1), longest, cost).sort((a, b) => each(a) - each(b))
+  const runs = cheapestRuns(matrix.length, Math.min(most, matrix.length - 1), longest, cost).sort(
+    (a, b) => each(a) - each(b),
+  )
   return runs.flatMap(([first, last]) => Array.from({ length: last - first }, (_, i) => first + i))
 }
 

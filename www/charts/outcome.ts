@@ -24,20 +24,40 @@ export interface OutcomeChart {
 }
 
 /** A model beside what it was made from and what dropping would have left, on the scales of `curveChart`. What is not finite lies at the end. */
-export function outcomeChart({ original, merged, dropped }: PlanReport, { width, row, measure }: { width: number; row: number; measure: Measure }): OutcomeChart {
-  const models: [OutcomeMark['name'], Quality][] = [['original', original], ['merged', merged], ['dropped', dropped]]
+export function outcomeChart(
+  { original, merged, dropped }: PlanReport,
+  { width, row, measure }: { width: number; row: number; measure: Measure },
+): OutcomeChart {
+  const models: [OutcomeMark['name'], Quality][] = [
+    ['original', original],
+    ['merged', merged],
+    ['dropped', dropped],
+  ]
   const measured = models.flatMap(([name, quality]) => {
     const value = measure === 'kl' && name === 'original' ? 0 : quality[measure]
     return value === null || Number.isNaN(value) ? [] : [{ name, value, collapsed: quality.collapsed }]
   })
-  const x = scaleOf(measured.map(each => each.value), original.perplexity, measure, [0, width])
+  const x = scaleOf(
+    measured.map(each => each.value),
+    original.perplexity,
+    measure,
+    [0, width],
+  )
   const words = (value: number) => (measure === 'kl' && Number.isFinite(value) ? nats(value) : perplexity(value))
   const limit = original.perplexity * 10
   const ticks = measure === 'kl' ? x.ticks(4) : logTicks(x.ticks(4))
   return {
-    marks: measured.map((each, i) => ({ ...each, x: Number.isFinite(each.value) ? x(each.value) : width, y: (i + 0.5) * row, label: words(each.value) })),
+    marks: measured.map((each, i) => ({
+      ...each,
+      x: Number.isFinite(each.value) ? x(each.value) : width,
+      y: (i + 0.5) * row,
+      label: words(each.value),
+    })),
     original: x(measure === 'kl' ? 0 : original.perplexity),
     collapse: measure === 'perplexity' && limit <= (x.domain()[1] ?? 0) ? x(limit) : null,
-    xTicks: spaced(ticks.map(value => ({ value, at: x(value), label: tickLabel(value) })), 40),
+    xTicks: spaced(
+      ticks.map(value => ({ value, at: x(value), label: tickLabel(value) })),
+      40,
+    ),
   }
 }

@@ -16,14 +16,21 @@ export interface Tick {
 }
 
 /** Coordinates to pixels, whole and centred, the second upwards. */
-export function planeOf([x0, x1]: readonly [number, number], [y0, y1]: readonly [number, number], { width, height, pad }: Frame) {
+export function planeOf(
+  [x0, x1]: readonly [number, number],
+  [y0, y1]: readonly [number, number],
+  { width, height, pad }: Frame,
+) {
   /** Pixels of one unit, both ways. */
   const unit = Math.max(1e-12, Math.min((width - 2 * pad) / (x1 - x0), (height - 2 * pad) / (y1 - y0)))
   const [xMiddle, yMiddle] = [(x0 + x1) / 2, (y0 + y1) / 2]
   const x = (value: number) => width / 2 + (value - xMiddle) * unit
   const y = (value: number) => height / 2 - (value - yMiddle) * unit
   const ticks = (middle: number, size: number, at: (value: number) => number): Tick[] =>
-    scaleLinear().domain([middle - size / 2 / unit, middle + size / 2 / unit]).ticks(4).map(value => ({ value, at: at(value) }))
+    scaleLinear()
+      .domain([middle - size / 2 / unit, middle + size / 2 / unit])
+      .ticks(4)
+      .map(value => ({ value, at: at(value) }))
   return { unit, x, y, xTicks: ticks(xMiddle, width, x), yTicks: ticks(yMiddle, height, y) }
 }
 

@@ -10,7 +10,9 @@ export type ColourBy = 'place' | 'text' | 'position' | 'token'
 export interface PointColours {
   colours: string[]
   /** A scale with its two ends named, or a few names with how many points have each. */
-  legend: { kind: 'scale'; colours: string[]; ends: [string, string] } | { kind: 'names'; names: { name: string; colour: string; count: number }[] }
+  legend:
+    | { kind: 'scale'; colours: string[]; ends: [string, string] }
+    | { kind: 'names'; names: { name: string; colour: string; count: number }[] }
 }
 
 /** Okabe and Ito's colours, told apart by colour-blind readers too; without those too light or too dark for either ground. */
@@ -25,20 +27,37 @@ export function colourChoices(points: readonly PointReport[], layer: number): { 
   return [
     { by: 'place', name: `place in layer ${layer}` },
     ...(several(points.map(point => point.sequence)) ? [{ by: 'text', name: 'text' } as const] : []),
-    ...(several(points.map(point => point.position)) ? [{ by: 'position', name: 'position in the text' } as const] : []),
+    ...(several(points.map(point => point.position))
+      ? [{ by: 'position', name: 'position in the text' } as const]
+      : []),
     ...(several(points.map(point => point.token)) ? [{ by: 'token', name: 'token' } as const] : []),
   ]
 }
 
-export function pointColours(by: ColourBy, points: readonly PointReport[], map: LayerMap, palette: Palette): PointColours {
+export function pointColours(
+  by: ColourBy,
+  points: readonly PointReport[],
+  map: LayerMap,
+  palette: Palette,
+): PointColours {
   if (by === 'token') return byToken(points)
   if (by === 'place') {
-    const places = Array.from({ length: map.dims > 0 ? map.coordinates.length / map.dims : 0 }, (_, point) => map.coordinates[point * map.dims]!)
+    const places = Array.from(
+      { length: map.dims > 0 ? map.coordinates.length / map.dims : 0 },
+      (_, point) => map.coordinates[point * map.dims]!,
+    )
     return scaled(ranks(places), palette, ['left', `right, in layer ${map.layer}`], [0, 1])
   }
   const values = points.map(point => (by === 'text' ? point.sequence : point.position))
   const [low, high] = [Math.min(...values), Math.max(...values)]
-  return scaled(values, palette, by === 'text' ? [`text ${low + 1}`, `${high + 1}, in reading order`] : [`token ${low + 1}`, `${high + 1} of its text`], [low, high])
+  return scaled(
+    values,
+    palette,
+    by === 'text'
+      ? [`text ${low + 1}`, `${high + 1}, in reading order`]
+      : [`token ${low + 1}`, `${high + 1} of its text`],
+    [low, high],
+  )
 }
 
 /** A token as it can be read: what is white or empty is named. */
@@ -57,11 +76,19 @@ function byToken(points: readonly PointReport[]): PointColours {
   const rest = points.length - names.reduce((sum, { count }) => sum + count, 0)
   return {
     colours: points.map(({ token }) => known.get(tokenName(token)) ?? OTHERS),
-    legend: { kind: 'names', names: rest > 0 ? [...names, { name: 'all others', count: rest, colour: OTHERS }] : names },
+    legend: {
+      kind: 'names',
+      names: rest > 0 ? [...names, { name: 'all others', count: rest, colour: OTHERS }] : names,
+    },
   }
 }
 
-function scaled(values: readonly number[], palette: Palette, ends: [string, string], [low, high]: [number, number]): PointColours {
+function scaled(
+  values: readonly number[],
+  palette: Palette,
+  ends: [string, string],
+  [low, high]: [number, number],
+): PointColours {
   const of = (share: number) => colourOf(SHARE[0] + (SHARE[1] - SHARE[0]) * share, palette)
   const colours = values.map(value => of(high > low ? (value - low) / (high - low) : 0))
   return { colours, legend: { kind: 'scale', colours: Array.from({ length: 32 }, (_, i) => of(i / 31)), ends } }

@@ -7,5 +7,7 @@ export function pointCount({ coordinates, dims }: LayerMap): number {
 
 /** One row of coordinates a point. */
 export function rowsOf(map: LayerMap): number[][] {
-  return Array.from({ length: pointCount(map) }, (_, point) => [...map.coordinates.subarray(point * map.dims, (point + 1) * map.dims)])
+  return Array.from({ length: pointCount(map) }, (_, point) => [
+    ...map.coordinates.subarray(point * map.dims, (point + 1) * map.dims),
+  ])
 }

@@ -3,7 +3,12 @@
  * be, at the least sum of `cost(first, last)`; a run that may not be costs null. As `cheapest` of `src/plan/spans.rs`,
  * so that the page can foretell what the engine will choose.
  */
-export function cheapestRuns(n: number, k: number, longest: number, cost: (first: number, last: number) => number | null): [first: number, last: number][] {
+export function cheapestRuns(
+  n: number,
+  k: number,
+  longest: number,
+  cost: (first: number, last: number) => number | null,
+): [first: number, last: number][] {
   const best: [sum: number, length: number][][] = Array.from({ length: n + 1 }, () => [])
   const at = (i: number, r: number) => best[i]![r] ?? [Infinity, 1]
   best[n] = [[0, 1]]

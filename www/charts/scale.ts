@@ -28,13 +28,25 @@ const STEPS = 256
 const CLIPPED = 0.02
 
 /** From dark (low) to light (high). `values` are those of the picture, without the diagonal; `domain` is that of a linear scale. */
-export function sequentialScale(kind: ScaleKind, values: readonly number[], domain: Domain, palette: Palette): ColourScale {
+export function sequentialScale(
+  kind: ScaleKind,
+  values: readonly number[],
+  domain: Domain,
+  palette: Palette,
+): ColourScale {
   const sorted = sortedFinite(values)
   const colours = SEQUENTIAL[palette]
-  if (kind === 'rank' && sorted.length > 1) return made(colours, byRank(sorted), rankLabels(sorted), ['the lowest', 'the highest'], null)
+  if (kind === 'rank' && sorted.length > 1)
+    return made(colours, byRank(sorted), rankLabels(sorted), ['the lowest', 'the highest'], null)
   const [low, high] = kind === 'clipped' && sorted.length > 1 ? clipped(sorted) : domain
   const outside = kind === 'clipped' && sorted.length > 1
-  return made(colours, between(low, high), numberLabels(low, high), outside ? [`${short(low)} and less`, `${short(high)} and more`] : [short(low), short(high)], null)
+  return made(
+    colours,
+    between(low, high),
+    numberLabels(low, high),
+    outside ? [`${short(low)} and less`, `${short(high)} and more`] : [short(low), short(high)],
+    null,
+  )
 }
 
 /** For differences: white where there is none, as far to both sides as the largest. */
@@ -44,13 +56,23 @@ export function divergingScale(kind: ScaleKind, values: readonly number[]): Colo
   if (kind === 'rank' && sizes.length > 1) {
     const rank = byRank(sizes)
     const quarters = [0.5, 1].map(p => quantileSorted(sizes, p) ?? 0)
-    return made(DIVERGING, value => (value === 0 ? 0.5 : 0.5 + (Math.sign(value) * rank(Math.abs(value))) / 2),
-      [...quarters.toReversed().map(q => -q), 0, ...quarters].map((q, i) => ({ at: i / 4, text: signed(q) })), ['the most below', 'the most above'], 0.5)
+    return made(
+      DIVERGING,
+      value => (value === 0 ? 0.5 : 0.5 + (Math.sign(value) * rank(Math.abs(value))) / 2),
+      [...quarters.toReversed().map(q => -q), 0, ...quarters].map((q, i) => ({ at: i / 4, text: signed(q) })),
+      ['the most below', 'the most above'],
+      0.5,
+    )
   }
-  const extent = kind === 'clipped' && sizes.length > 1 ? (quantileSorted(sizes, 1 - 2 * CLIPPED) || furthest) : furthest
+  const extent = kind === 'clipped' && sizes.length > 1 ? quantileSorted(sizes, 1 - 2 * CLIPPED) || furthest : furthest
   const beyond = extent < furthest
-  return made(DIVERGING, between(-extent, extent), [-extent, -extent / 2, 0, extent / 2, extent].map((value, i) => ({ at: i / 4, text: signed(value) })),
-    beyond ? [`${signed(-extent)} and less`, `${signed(extent)} and more`] : [signed(-extent), signed(extent)], 0.5)
+  return made(
+    DIVERGING,
+    between(-extent, extent),
+    [-extent, -extent / 2, 0, extent / 2, extent].map((value, i) => ({ at: i / 4, text: signed(value) })),
+    beyond ? [`${signed(-extent)} and less`, `${signed(extent)} and more`] : [signed(-extent), signed(extent)],
+    0.5,
+  )
 }
 
 /** The colour of a signed value: white is zero, and `limit` is the end of both sides. */
@@ -63,7 +85,13 @@ export function offDiagonal(values: readonly (readonly number[])[]): number[] {
   return values.flatMap((row, l) => row?.slice(0, l) ?? [])
 }
 
-function made(colours: (t: number) => string, place: (value: number) => number, labels: ColourScale['labels'], ends: readonly [string, string], centre: number | null): ColourScale {
+function made(
+  colours: (t: number) => string,
+  place: (value: number) => number,
+  labels: ColourScale['labels'],
+  ends: readonly [string, string],
+  centre: number | null,
+): ColourScale {
   const bounded = (value: number) => Math.min(1, Math.max(0, place(value)))
   return { place: bounded, colour: value => colours(bounded(value)), table: tableOf(colours), labels, ends, centre }
 }
@@ -91,7 +119,10 @@ function byRank(sorted: readonly number[]): (value: number) => number {
 }
 
 function clipped(sorted: readonly number[]): Domain {
-  const [low, high] = [quantileSorted(sorted as number[], CLIPPED) ?? 0, quantileSorted(sorted as number[], 1 - CLIPPED) ?? 1]
+  const [low, high] = [
+    quantileSorted(sorted as number[], CLIPPED) ?? 0,
+    quantileSorted(sorted as number[], 1 - CLIPPED) ?? 1,
+  ]
   return high > low ? [low, high] : [sorted[0]!, sorted.at(-1)!]
 }
 
@@ -113,5 +144,7 @@ function short(value: number): string {
 }
 
 export function signed(value: number): string {
-  return value === 0 ? '0' : `${value > 0 ? '+' : '−'}${Math.abs(value) < 0.01 ? Math.abs(value).toFixed(4) : short(Math.abs(value))}`
+  return value === 0
+    ? '0'
+    : `${value > 0 ? '+' : '−'}${Math.abs(value) < 0.01 ? Math.abs(value).toFixed(4) : short(Math.abs(value))}`
 }

@@ -25,13 +25,21 @@ export interface ScatterOptions {
 }
 
 /** A layer's diffusion map. */
-export function scatterChart(map: readonly (readonly number[])[], { width, height, palette, colourBy, axes = [0, 1] }: ScatterOptions): ScatterChart {
+export function scatterChart(
+  map: readonly (readonly number[])[],
+  { width, height, palette, colourBy, axes = [0, 1] }: ScatterOptions,
+): ScatterChart {
   const xs = map.map(point => point[axes[0]] ?? 0)
   const ys = map.map(point => point[axes[1]] ?? 0)
   const { x, y, xTicks, yTicks } = planeOf(bounds(xs), bounds(ys), { width, height, pad: 12 })
   const domain = bounds(colourBy)
   return {
-    dots: map.map((_, point) => ({ point, x: x(xs[point]!), y: y(ys[point]!), fill: colourOf(colourBy[point] ?? 0, palette, domain) })),
+    dots: map.map((_, point) => ({
+      point,
+      x: x(xs[point]!),
+      y: y(ys[point]!),
+      fill: colourOf(colourBy[point] ?? 0, palette, domain),
+    })),
     xTicks,
     yTicks,
   }
@@ -41,6 +49,8 @@ export function scatterChart(map: readonly (readonly number[])[], { width, heigh
 export function ranks(values: readonly number[]): number[] {
   const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]! || a - b)
   const rank = new Array<number>(values.length)
-  order.forEach((index, place) => { rank[index] = values.length > 1 ? place / (values.length - 1) : 0 })
+  order.forEach((index, place) => {
+    rank[index] = values.length > 1 ? place / (values.length - 1) : 0
+  })
   return rank
 }

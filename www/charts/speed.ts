@@ -18,7 +18,15 @@ const BUSY = 0.1
  * another one, or is recurrent, keeps none. Left out: the state of a recurrent layer, which does not grow with the text,
  * and what llama.cpp allocates beyond what it uses. All layers have heads of the same number and width; see `hasEvenHeads`.
  */
-export function cacheBytes({ kinds, sliding_window: window, kv_heads: heads, head_dim: width }: Pick<ModelReport, 'kinds' | 'sliding_window' | 'kv_heads' | 'head_dim'>, stays: readonly number[]): number {
+export function cacheBytes(
+  {
+    kinds,
+    sliding_window: window,
+    kv_heads: heads,
+    head_dim: width,
+  }: Pick<ModelReport, 'kinds' | 'sliding_window' | 'kv_heads' | 'head_dim'>,
+  stays: readonly number[],
+): number {
   const tokens = stays.map(layer => {
     // Where all layers are alike they are attention.
     const kind = kinds?.[layer] ?? (window === null ? 'attention' : 'attention with a window')
@@ -32,7 +40,9 @@ export function cacheBytes({ kinds, sliding_window: window, kv_heads: heads, hea
 export function hasEvenHeads(metadata: Readonly<Record<string, string>>): boolean {
   const of = (name: string) => Object.entries(metadata).find(([key]) => key.endsWith(`.attention.${name}`))?.[1]
   const heads = new Set((of('head_count_kv')?.match(/\d+/g) ?? []).filter(count => count !== '0'))
-  const widths = new Set(['key_length', 'value_length', 'key_length_swa', 'value_length_swa'].flatMap(name => of(name) ?? []))
+  const widths = new Set(
+    ['key_length', 'value_length', 'key_length_swa', 'value_length_swa'].flatMap(name => of(name) ?? []),
+  )
   return heads.size <= 1 && widths.size <= 1
 }
 
@@ -42,7 +52,10 @@ export function firstsOf(groups: readonly (readonly number[])[]): number[] {
 }
 
 /** What was measured of a model; null where nothing was. */
-export function speedOf(speeds: Speeds | undefined, { method, dtype = 'keep', layers }: Pick<Candidate, 'method' | 'layers'> & { dtype?: Candidate['dtype'] }): ModelSpeed | null {
+export function speedOf(
+  speeds: Speeds | undefined,
+  { method, dtype = 'keep', layers }: Pick<Candidate, 'method' | 'layers'> & { dtype?: Candidate['dtype'] },
+): ModelSpeed | null {
   return speeds?.models.find(each => each.method === method && each.dtype === dtype && each.layers === layers) ?? null
 }
 
@@ -59,8 +72,16 @@ export function fasterWords(ratio: number, same: number): string {
 }
 
 /** What the numbers are, and whether they can be believed. */
-export function measuredWords({ prompt_tokens, generated_tokens, rounds, models }: Omit<Speeds, 'models'> & { models: readonly Pick<ModelSpeed, 'noise'>[] }): string {
-  const best = rounds > 1 ? `, the fastest of ${rounds} rounds` : ', in a single round, which says little where the machine is busy'
+export function measuredWords({
+  prompt_tokens,
+  generated_tokens,
+  rounds,
+  models,
+}: Omit<Speeds, 'models'> & { models: readonly Pick<ModelSpeed, 'noise'>[] }): string {
+  const best =
+    rounds > 1
+      ? `, the fastest of ${rounds} rounds`
+      : ', in a single round, which says little where the machine is busy'
   const noise = Math.max(0, ...models.map(each => each.noise))
   const busy = noise > BUSY ? ` The machine was busy: rounds differ by up to ${Math.round(100 * noise)}\u00a0%.` : ''
   return `Speed: llama.cpp on one thread of a browser's tab, which reads a prompt of ${plural(prompt_tokens, 'token')} and writes ${generated_tokens} more${best}.${busy} Cache: keys and values of ${plural(CACHE_TOKENS, 'token')} in F16.`

@@ -14,7 +14,10 @@ export function wrapped(text: string, width: number): string[] {
 }
 
 /** The entries of a legend, one beside the other and then below. */
-export function flowed(texts: readonly string[], width: number): { items: { text: string; x: number; y: number }[]; height: number } {
+export function flowed(
+  texts: readonly string[],
+  width: number,
+): { items: { text: string; x: number; y: number }[]; height: number } {
   let [x, y] = [0, 0]
   const items = texts.map(text => {
     const wide = 38 + text.length * LETTER

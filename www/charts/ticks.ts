@@ -1,12 +1,16 @@
 /** Powers of ten from 10 000 on as powers, so that a collapse fits beside the axis. */
 export function tickLabel(value: number): string {
   const power = Math.round(Math.log10(value))
-  return power >= 4 ? `10${[...String(power)].map(digit => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}` : String(Number(value.toPrecision(6)))
+  return power >= 4
+    ? `10${[...String(power)].map(digit => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}`
+    : String(Number(value.toPrecision(6)))
 }
 
 /** Of the many ticks of a logarithmic scale those at 1, 2 and 5, where there are at least two. */
 export function logTicks(ticks: readonly number[]): number[] {
-  const round = ticks.filter(tick => [1, 2, 5].includes(Number((tick / 10 ** Math.floor(Math.log10(tick) + 1e-9)).toFixed(6))))
+  const round = ticks.filter(tick =>
+    [1, 2, 5].includes(Number((tick / 10 ** Math.floor(Math.log10(tick) + 1e-9)).toFixed(6))),
+  )
   return round.length >= 2 ? round : [...ticks]
 }
 

@@ -53,7 +53,10 @@ const KL_TICKS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2,
  * the picture. Perplexity is on a logarithmic scale, KL on a square-root one: it grows with the square of what
  * is changed.
  */
-export function tradeoff(rows: readonly CompareRow[], { width, height, measure, names, original }: TradeoffOptions): TradeoffPanel {
+export function tradeoff(
+  rows: readonly CompareRow[],
+  { width, height, measure, names, original }: TradeoffOptions,
+): TradeoffPanel {
   const measured = rows.flatMap(row => {
     const value = row.quality?.[measure] ?? null
     return value === null ? [] : [{ row, value, collapsed: row.quality?.collapsed ?? false }]
@@ -63,7 +66,11 @@ export function tradeoff(rows: readonly CompareRow[], { width, height, measure, 
   const places = sizesOf(measured.map(({ row }) => row))
   const present = names.filter(name => measured.some(({ row }) => row.method === name))
   const domainX = [least, least === most ? least + 1 : most]
-  const step = stepOf(places.map(({ bytes }) => scaleLinear(domainX, [0, width - 80])(bytes)), present.length, width)
+  const step = stepOf(
+    places.map(({ bytes }) => scaleLinear(domainX, [0, width - 80])(bytes)),
+    present.length,
+    width,
+  )
   const margin = Math.max(36, 10 + (step * (present.length - 1)) / 2)
   const x = scaleLinear(domainX, [margin, width - (original ? 36 : margin)])
   const { domain, cap } = domainOf(measured, measure, original?.perplexity ?? null)
@@ -71,27 +78,56 @@ export function tradeoff(rows: readonly CompareRow[], { width, height, measure, 
   const strip = measured.some(({ value }) => over(value)) ? STRIP : 0
   const y = (measure === 'kl' ? scaleSqrt(domain, [height, strip]) : scaleLog(domain, [height, strip])).clamp(true)
   const marks = measured.map(({ row, value, collapsed }): TradeoffMark => ({
-    key: keyOfRow(row), method: Math.max(0, names.indexOf(row.method)), collapsed, above: over(value),
-    x: x(row.bytes) + (present.indexOf(row.method) - (present.length - 1) / 2) * step, y: over(value) ? strip / 2 + 4 : y(value),
+    key: keyOfRow(row),
+    method: Math.max(0, names.indexOf(row.method)),
+    collapsed,
+    above: over(value),
+    x: x(row.bytes) + (present.indexOf(row.method) - (present.length - 1) / 2) * step,
+    y: over(value) ? strip / 2 + 4 : y(value),
   }))
   const limit = original && measure === 'perplexity' ? original.perplexity * 10 : Infinity
   return {
-    measure, marks, strip,
+    measure,
+    marks,
+    strip,
     lines: [...new Set(marks.map(mark => mark.method))].map(method => ({
-      method, path: line<TradeoffMark>().x(m => m.x).y(m => m.y)(marks.filter(m => m.method === method).toSorted((a, b) => a.x - b.x)) ?? '',
+      method,
+      path:
+        line<TradeoffMark>()
+          .x(m => m.x)
+          .y(m => m.y)(marks.filter(m => m.method === method).toSorted((a, b) => a.x - b.x)) ?? '',
     })),
     original: original && { x: x(original.bytes), y: y(measure === 'kl' ? 0 : original.perplexity) },
     collapse: limit <= domain[1] ? y(limit) : null,
-    xTicks: spaced([...(original ? [{ removed: 0, bytes: original.bytes }] : []), ...places].map(place => ({ ...place, at: x(place.bytes) })), 72),
-    yTicks: spaced((measure === 'kl' ? KL_TICKS.filter(value => value <= domain[1]) : logTicks(y.ticks(5))).map(value => ({ value, at: y(value), label: tickLabel(value) })), 22),
+    xTicks: spaced(
+      [...(original ? [{ removed: 0, bytes: original.bytes }] : []), ...places].map(place => ({
+        ...place,
+        at: x(place.bytes),
+      })),
+      72,
+    ),
+    yTicks: spaced(
+      (measure === 'kl' ? KL_TICKS.filter(value => value <= domain[1]) : logTicks(y.ticks(5))).map(value => ({
+        value,
+        at: y(value),
+        label: tickLabel(value),
+      })),
+      22,
+    ),
   }
 }
 
-function domainOf(measured: readonly { value: number; collapsed: boolean }[], measure: Measure, original: number | null): { domain: [number, number]; cap: number } {
+function domainOf(
+  measured: readonly { value: number; collapsed: boolean }[],
+  measure: Measure,
+  original: number | null,
+): { domain: [number, number]; cap: number } {
   const finite = measured.map(({ value }) => value).filter(Number.isFinite)
   const largest = Math.max(0, ...finite)
   if (measure === 'kl') {
-    const working = measured.filter(({ value, collapsed }) => !collapsed && Number.isFinite(value)).map(({ value }) => value)
+    const working = measured
+      .filter(({ value, collapsed }) => !collapsed && Number.isFinite(value))
+      .map(({ value }) => value)
     const cap = working.length > 0 ? KL_CAP * Math.max(0.05, ...working) : Math.max(largest, 0.1)
     return { domain: [0, Math.max(0.01, Math.min(largest, cap)) * 1.05], cap }
   }
@@ -104,7 +140,14 @@ function domainOf(measured: readonly { value: number; collapsed: boolean }[], me
 /** The sizes that there are, from the largest: the mean of the models with as many layers removed. */
 function sizesOf(rows: readonly CompareRow[]): { removed: number; bytes: number }[] {
   const counts = [...new Set(rows.map(row => row.removed))].toSorted((a, b) => a - b)
-  return counts.map(removed => ({ removed, bytes: mean(rows.filter(row => row.removed === removed), row => row.bytes) ?? 0 }))
+  return counts.map(removed => ({
+    removed,
+    bytes:
+      mean(
+        rows.filter(row => row.removed === removed),
+        row => row.bytes,
+      ) ?? 0,
+  }))
 }
 
 /** How far marks of one size stand from each other, so that they do not lie on one heap nor reach the next size. */

@@ -42,7 +42,8 @@ export function zoomed(view: View, factor: number, [row, col]: Cell, n: number):
     return Math.round(next) === length ? length + (factor < 1 ? 1 : -1) : next
   }
   const [rows, cols] = [grown(view.rows), grown(view.cols)]
-  const at = (cell: number, from: number, before: number, after: number) => cell + 0.5 - ((cell + 0.5 - from) / before) * after
+  const at = (cell: number, from: number, before: number, after: number) =>
+    cell + 0.5 - ((cell + 0.5 - from) / before) * after
   return fitted({ row: at(row, view.row, view.rows, rows), col: at(col, view.col, view.cols, cols), rows, cols }, n)
 }
 
@@ -52,7 +53,8 @@ export function moved(view: View, rows: number, cols: number, n: number): View {
 
 /** The nearest view of the same size that shows a cell. */
 export function following(view: View, [row, col]: Cell, n: number): View {
-  const shift = (at: number, from: number, length: number) => (at < from ? at - from : at >= from + length ? at - from - length + 1 : 0)
+  const shift = (at: number, from: number, length: number) =>
+    at < from ? at - from : at >= from + length ? at - from - length + 1 : 0
   return moved(view, shift(row, view.row, view.rows), shift(col, view.col, view.cols), n)
 }
 

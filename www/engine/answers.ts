@@ -5,15 +5,36 @@ import { hostOf, Trouble } from './fetching'
 export function refuse(response: Response, name: string, url: string): never {
   const { status, headers } = response
   const host = hostOf(url)
-  if (status === 429) throw new Trouble(`${host} wants fewer requests (status 429)`, 'Wait some minutes, then run the step again.', retryAfter(headers), 'limit')
-  if (status === 408 || status === 425 || status >= 500) throw new Trouble(`${host} failed (status ${status})`, 'Try again later.', retryAfter(headers))
+  if (status === 429)
+    throw new Trouble(
+      `${host} wants fewer requests (status 429)`,
+      'Wait some minutes, then run the step again.',
+      retryAfter(headers),
+      'limit',
+    )
+  if (status === 408 || status === 425 || status >= 500)
+    throw new Trouble(`${host} failed (status ${status})`, 'Try again later.', retryAfter(headers))
   const gated = headers.get('x-error-code') === 'GatedRepo'
   if (status === 403 || (status === 401 && gated)) {
-    throw new Failure('source', `${name}: ${host} refuses access (status ${status}). Accept the licence on the model's page, then give a token of the same account; or check that the address may be read.`)
+    throw new Failure(
+      'source',
+      `${name}: ${host} refuses access (status ${status}). Accept the licence on the model's page, then give a token of the same account; or check that the address may be read.`,
+    )
   }
-  if (status === 401) throw new Failure('source', `${name}: ${host} asks who you are (status 401): it is private, or it does not exist. Check the spelling, or give a token that may read it.`)
-  if (status === 404 || status === 410) throw new Failure('source', `${name}: ${host} has no such thing (status ${status}). Check the spelling of the repository, the revision and the file.`)
-  throw new Failure('source', `${name}: ${host} answered with status ${status}. Open ${shortened(url)} in a tab to see why.`)
+  if (status === 401)
+    throw new Failure(
+      'source',
+      `${name}: ${host} asks who you are (status 401): it is private, or it does not exist. Check the spelling, or give a token that may read it.`,
+    )
+  if (status === 404 || status === 410)
+    throw new Failure(
+      'source',
+      `${name}: ${host} has no such thing (status ${status}). Check the spelling of the repository, the revision and the file.`,
+    )
+  throw new Failure(
+    'source',
+    `${name}: ${host} answered with status ${status}. Open ${shortened(url)} in a tab to see why.`,
+  )
 }
 
 /** Milliseconds, from either form of the header; null where the server names none or does not show it. */

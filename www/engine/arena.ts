@@ -7,8 +7,29 @@
 export interface Kernel {
   leftRows(): number
   rightRows(): number
-  pack(values: number, n: number, rows: number, row: number, column: number, depth: number, lanes: number, panels: number, nPanels: number): void
-  addProducts(left: number, nLeft: number, right: number, nRight: number, depth: number, y: number, nY: number, nColumns: number, width: number, lower: number): void
+  pack(
+    values: number,
+    n: number,
+    rows: number,
+    row: number,
+    column: number,
+    depth: number,
+    lanes: number,
+    panels: number,
+    nPanels: number,
+  ): void
+  addProducts(
+    left: number,
+    nLeft: number,
+    right: number,
+    nRight: number,
+    depth: number,
+    y: number,
+    nY: number,
+    nColumns: number,
+    width: number,
+    lower: number,
+  ): void
 }
 
 /** What a thread of the pool starts with. */
@@ -94,7 +115,19 @@ const MULTIPLY = 2
 
 export function beginPacking(control: Int32Array, packing: Packing): void {
   const { values, length, rows, row, column, depth, stretch, to } = packing
-  begin(control, Math.ceil(to.count / RIGHT_PANELS) * Math.ceil(depth / stretch), [PACK, values, length, rows, row, column, depth, stretch, to.at, to.count, to.lanes])
+  begin(control, Math.ceil(to.count / RIGHT_PANELS) * Math.ceil(depth / stretch), [
+    PACK,
+    values,
+    length,
+    rows,
+    row,
+    column,
+    depth,
+    stretch,
+    to.at,
+    to.count,
+    to.lanes,
+  ])
 }
 
 export function beginProduct(control: Int32Array, product: Product): void {
@@ -116,7 +149,9 @@ function begin(control: Int32Array, items: number, words: readonly number[]): vo
 /** Does items of the job that is there until nobody has to take any. */
 export function work(control: Int32Array, kernel: Kernel): void {
   for (let left = Atomics.sub(control, Word.left, 1); left > 0; left = Atomics.sub(control, Word.left, 1)) {
-    const [kind, ...words] = Array.from({ length: WORDS - Word.kind }, (_, place) => Atomics.load(control, Word.kind + place)) as [number, ...number[]]
+    const [kind, ...words] = Array.from({ length: WORDS - Word.kind }, (_, place) =>
+      Atomics.load(control, Word.kind + place),
+    ) as [number, ...number[]]
     if (kind === PACK) pack(kernel, left - 1, words)
     else multiply(kernel, left - 1, words)
     if (Atomics.add(control, Word.done, 1) + 1 === Atomics.load(control, Word.total)) Atomics.notify(control, Word.done)
@@ -134,17 +169,49 @@ export function workForEver(control: Int32Array, kernel: Kernel): never {
 }
 
 function pack(kernel: Kernel, item: number, words: readonly number[]): void {
-  const [values, length, rows, row, column, depth, stretch, at, count, lanes] = words as [number, number, number, number, number, number, number, number, number, number]
+  const [values, length, rows, row, column, depth, stretch, at, count, lanes] = words as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
   const groups = Math.ceil(count / RIGHT_PANELS)
   const [start, first] = [Math.floor(item / groups) * stretch, (item % groups) * RIGHT_PANELS]
   const [columns, panels] = [Math.min(stretch, depth - start), Math.min(RIGHT_PANELS, count - first)]
   const from = first * lanes * row + start * column
   const to = at + 4 * lanes * (start * count + first * columns)
-  kernel.pack(values + 4 * from, Math.max(0, length - from), rows - first * lanes, row, column, columns, lanes, to, panels * columns * lanes)
+  kernel.pack(
+    values + 4 * from,
+    Math.max(0, length - from),
+    rows - first * lanes,
+    row,
+    column,
+    columns,
+    lanes,
+    to,
+    panels * columns * lanes,
+  )
 }
 
 function multiply(kernel: Kernel, item: number, words: readonly number[]): void {
-  const [left, nLeft, right, nRight, depth, stretch, y, rows, columns, lower] = words as [number, number, number, number, number, number, number, number, number, number]
+  const [left, nLeft, right, nRight, depth, stretch, y, rows, columns, lower] = words as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
   const [leftRows, rightRows] = [kernel.leftRows(), kernel.rightRows()]
   const blocks = Math.ceil(nRight / RIGHT_PANELS)
   const [i, j] = [Math.floor(item / blocks) * LEFT_PANELS, (item % blocks) * RIGHT_PANELS]
@@ -158,8 +225,16 @@ function multiply(kernel: Kernel, item: number, words: readonly number[]): void 
   for (let start = 0; start < depth; start += stretch) {
     const deep = Math.min(stretch, depth - start)
     kernel.addProducts(
-      left + 4 * leftRows * (start * nLeft + i * deep), panels * deep, right + 4 * rightRows * (start * nRight + j * deep), others * deep, deep,
-      y + 4 * place, (height - 1) * columns + width, columns, width, lower < 0 || above < 0 ? -1 : above,
+      left + 4 * leftRows * (start * nLeft + i * deep),
+      panels * deep,
+      right + 4 * rightRows * (start * nRight + j * deep),
+      others * deep,
+      deep,
+      y + 4 * place,
+      (height - 1) * columns + width,
+      columns,
+      width,
+      lower < 0 || above < 0 ? -1 : above,
     )
   }
 }

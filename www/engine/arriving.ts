@@ -27,7 +27,8 @@ async function count(body: ReadableStream<Uint8Array>, total: number, observe: O
     done += next.value.length
     if (done - told < TELL_EVERY_BYTES && done !== total) continue
     told = done
-    const detail = total > done ? `the engine, ${sized(done)} of ${sized(total)}` : 'the engine: it is there and is being made ready'
+    const detail =
+      total > done ? `the engine, ${sized(done)} of ${sized(total)}` : 'the engine: it is there and is being made ready'
     void observe({ progress: { stage: 'read', done: Math.min(done, total || done), total, unit: 'bytes', detail } })
   }
 }

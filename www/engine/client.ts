@@ -4,7 +4,7 @@ import type { Moved } from './meter'
 import type { EngineEvent } from './protocol/events'
 
 /** How long a cancelled call may take to stop before its worker is ended. */
-export const STOP_WITHIN_MS = 10_000
+const STOP_WITHIN_MS = 10_000
 
 /** Calls that answer a stop with what they have so far, and not with an error. */
 const PARTIAL: ReadonlySet<CallName> = new Set<CallName>(['compare', 'calibrationCurve'])
@@ -42,7 +42,10 @@ export class EngineClient {
   ) {}
 
   call<K extends CallName>(
-    signal: AbortSignal | null, call: K, args: Calls[K]['args'], observe?: (event: EngineEvent) => void,
+    signal: AbortSignal | null,
+    call: K,
+    args: Calls[K]['args'],
+    observe?: (event: EngineEvent) => void,
   ): Promise<Calls[K]['result']> {
     if (signal?.aborted) return Promise.reject(cancelled())
     const worker = this.running()
@@ -60,8 +63,15 @@ export class EngineClient {
       }
       this.pending.set(id, {
         // An answer that crossed the user's "stop" on its way is not what the user asked for any more.
-        resolve: value => { settle(); if (signal?.aborted && !PARTIAL.has(call)) reject(cancelled()); else resolve(value) },
-        reject: error => { settle(); reject(error) },
+        resolve: value => {
+          settle()
+          if (signal?.aborted && !PARTIAL.has(call)) reject(cancelled())
+          else resolve(value)
+        },
+        reject: error => {
+          settle()
+          reject(error)
+        },
         observe,
       })
       signal?.addEventListener('abort', stop)

@@ -5,5 +5,9 @@ import weights from '../../src/demo/model.safetensors.planes?url'
 export async function demoWeights(): Promise<Uint8Array> {
   const answer = await fetch(weights).catch(() => null)
   if (answer?.ok) return new Uint8Array(await answer.arrayBuffer())
-  throw { kind: 'source', message: 'The demo could not be loaded from the server of this page. Connect to the network and run it again, or open a model on your disk.' }
+  throw {
+    kind: 'source',
+    message:
+      'The demo could not be loaded from the server of this page. Connect to the network and run it again, or open a model on your disk.',
+  }
 }

@@ -2,11 +2,23 @@ import { sentence } from '../ui/format'
 import type { EngineError, ErrorKind } from './protocol/error'
 
 const KINDS: readonly ErrorKind[] = [
-  'source', 'format', 'unsupported', 'shape', 'numeric', 'device', 'limit', 'usage', 'cancelled', 'internal',
+  'source',
+  'format',
+  'unsupported',
+  'shape',
+  'numeric',
+  'device',
+  'limit',
+  'usage',
+  'cancelled',
+  'internal',
 ]
 
 export class Failure extends Error implements EngineError {
-  constructor(readonly kind: ErrorKind, message: string) {
+  constructor(
+    readonly kind: ErrorKind,
+    message: string,
+  ) {
     super(message)
     this.name = 'Failure'
   }
@@ -19,7 +31,11 @@ export function saying(thrown: unknown): string {
 
 /** The engine's clause about a device, without what its graphics library prints of itself. */
 export function withoutDebug(clause: string): string {
-  return clause.replace(/(no GPU can be used)(?: \((.*)\)|: (.*))/s, (whole: string, plain: string, inside?: string, after?: string) => (/[{}]|::|Error\b/.test(inside ?? after ?? '') ? plain : whole))
+  return clause.replace(
+    /(no GPU can be used)(?: \((.*)\)|: (.*))/s,
+    (whole: string, plain: string, inside?: string, after?: string) =>
+      /[{}]|::|Error\b/.test(inside ?? after ?? '') ? plain : whole,
+  )
 }
 
 /**
@@ -30,7 +46,10 @@ export function toEngineError(thrown: unknown): EngineError {
   if (isEngineError(thrown)) return plain(thrown)
   if (thrown instanceof DOMException) return plain(fromBrowser(thrown))
   const text = thrown instanceof Error ? thrown.message : String(thrown)
-  return { kind: 'internal', message: `The engine stopped unexpectedly (${oneLine(text)}). Its state was discarded; run the step again.` }
+  return {
+    kind: 'internal',
+    message: `The engine stopped unexpectedly (${oneLine(text)}). Its state was discarded; run the step again.`,
+  }
 }
 
 export function cancelled(): Failure {
@@ -39,7 +58,10 @@ export function cancelled(): Failure {
 
 export function deviceLost(why: string): Failure {
   const because = oneLine(why)
-  return new Failure('device', `The graphics device was lost${because && ` (${because})`}. Run the step again; if that happens once more, run it on the CPU.`)
+  return new Failure(
+    'device',
+    `The graphics device was lost${because && ` (${because})`}. Run the step again; if that happens once more, run it on the CPU.`,
+  )
 }
 
 export function isCancelled(error: EngineError): boolean {
@@ -63,10 +85,16 @@ export function fromBrowser(refusal: DOMException, what?: string): Failure {
     case 'AbortError':
       return cancelled()
     case 'QuotaExceededError':
-      return new Failure('limit', `${about} does not fit: the disk or this browser's storage is full. Free some space, then write again; nothing partial was left.`)
+      return new Failure(
+        'limit',
+        `${about} does not fit: the disk or this browser's storage is full. Free some space, then write again; nothing partial was left.`,
+      )
     case 'NotAllowedError':
     case 'SecurityError':
-      return new Failure('source', `${about} may not be used: the browser refused access. Allow it when asked, or choose another folder.`)
+      return new Failure(
+        'source',
+        `${about} may not be used: the browser refused access. Allow it when asked, or choose another folder.`,
+      )
     case 'NotFoundError':
     case 'NotReadableError':
       return new Failure('source', `${about} was moved, changed or removed while it was in use. Open it again.`)
@@ -74,7 +102,10 @@ export function fromBrowser(refusal: DOMException, what?: string): Failure {
     case 'InvalidModificationError':
       return new Failure('source', `${about} cannot be written: it is locked or read-only. Choose another folder.`)
     default:
-      return new Failure('source', `${about}: the browser stopped (${oneLine(refusal.message || refusal.name)}). Try again.`)
+      return new Failure(
+        'source',
+        `${about}: the browser stopped (${oneLine(refusal.message || refusal.name)}). Try again.`,
+      )
   }
 }
 

@@ -30,7 +30,12 @@ export interface Net {
 /** Something that may be over when it is tried again. */
 export class Trouble extends Error {
   /** `why` is a clause with the server as its subject; `waitMs` is what the server asks for. */
-  constructor(readonly why: string, readonly advice: string, readonly waitMs: number | null = null, readonly kind: ErrorKind = 'source') {
+  constructor(
+    readonly why: string,
+    readonly advice: string,
+    readonly waitMs: number | null = null,
+    readonly kind: ErrorKind = 'source',
+  ) {
     super(why)
   }
 }
@@ -39,7 +44,12 @@ export class Trouble extends Error {
 const PROGRESS_BYTES = 1 << 20
 
 /** Runs `attempt` until it ends without `Trouble`, or a few times in a row: then one sentence about `name`. */
-export async function persist<T>(name: string, net: Net, attempt: () => Promise<T>, reached: () => number = () => 0): Promise<T> {
+export async function persist<T>(
+  name: string,
+  net: Net,
+  attempt: () => Promise<T>,
+  reached: () => number = () => 0,
+): Promise<T> {
   const { tries, pauseMs, longestPauseMs } = net.patience
   let before = reached()
   for (let failed = 1; ; failed++) {
@@ -50,9 +60,18 @@ export async function persist<T>(name: string, net: Net, attempt: () => Promise<
       if (reached() - before >= PROGRESS_BYTES) failed = 1
       before = reached()
       const wait = thrown.waitMs ?? pauseMs * 2 ** (failed - 1)
-      if (isOffline() && (net.opening || failed >= tries)) throw new Failure(thrown.kind, `${name}: this device has no network connection. Connect it, then run the step again; models on your disk work without one, and the demo does once it has run.`)
-      if (wait > longestPauseMs) throw new Failure(thrown.kind, `${name}: ${thrown.why} and asks to wait ${minutes(wait)}. Run the step again then.`)
-      if (failed >= tries) throw new Failure(thrown.kind, `${name}: ${thrown.why}, ${tries} times in a row. ${thrown.advice}`)
+      if (isOffline() && (net.opening || failed >= tries))
+        throw new Failure(
+          thrown.kind,
+          `${name}: this device has no network connection. Connect it, then run the step again; models on your disk work without one, and the demo does once it has run.`,
+        )
+      if (wait > longestPauseMs)
+        throw new Failure(
+          thrown.kind,
+          `${name}: ${thrown.why} and asks to wait ${minutes(wait)}. Run the step again then.`,
+        )
+      if (failed >= tries)
+        throw new Failure(thrown.kind, `${name}: ${thrown.why}, ${tries} times in a row. ${thrown.advice}`)
       await pause(wait, net.signal())
       net.opening?.(name, failed + 1, tries)
     }
@@ -66,7 +85,10 @@ function isOffline(): boolean {
 
 /** One request; `use` reads the answer and calls `moved` whenever something arrived. Unread rest is dropped. */
 export async function once<T>(
-  url: string, headers: Record<string, string>, net: Net, use: (response: Response, moved: () => void) => Promise<T>,
+  url: string,
+  headers: Record<string, string>,
+  net: Net,
+  use: (response: Response, moved: () => void) => Promise<T>,
 ): Promise<T> {
   const stop = net.signal()
   const leave = await enter()
@@ -76,7 +98,10 @@ export async function once<T>(
   let timer: ReturnType<typeof setTimeout> | undefined
   const moved = () => {
     clearTimeout(timer)
-    timer = setTimeout(() => { stalled = true; abort() }, net.patience.stallMs)
+    timer = setTimeout(() => {
+      stalled = true
+      abort()
+    }, net.patience.stallMs)
   }
   stop?.addEventListener('abort', abort)
   try {
@@ -106,7 +131,10 @@ async function send(url: string, headers: Record<string, string>, signal: AbortS
   try {
     return await fetch(url, { headers, signal, credentials: 'omit', referrerPolicy: 'no-referrer', cache: 'no-store' })
   } catch {
-    throw new Trouble(`${hostOf(url)} cannot be reached, or does not let pages read from it`, 'Check the address and the connection, or download the file and open it from disk.')
+    throw new Trouble(
+      `${hostOf(url)} cannot be reached, or does not let pages read from it`,
+      'Check the address and the connection, or download the file and open it from disk.',
+    )
   }
 }
 
@@ -115,7 +143,9 @@ export async function* pieces(response: Response, moved: () => void): AsyncGener
   const reader = response.body?.getReader()
   if (!reader) return
   for (;;) {
-    const next = await reader.read().catch(() => { throw brokenOff(response.url) })
+    const next = await reader.read().catch(() => {
+      throw brokenOff(response.url)
+    })
     if (next.done) return
     moved()
     yield next.value
@@ -155,8 +185,14 @@ async function enter(): Promise<() => void> {
 
 function pause(ms: number, stop: AbortSignal | null): Promise<void> {
   return new Promise((resolve, reject) => {
-    const abort = () => { clearTimeout(timer); reject(cancelled()) }
-    const timer = setTimeout(() => { stop?.removeEventListener('abort', abort); resolve() }, ms)
+    const abort = () => {
+      clearTimeout(timer)
+      reject(cancelled())
+    }
+    const timer = setTimeout(() => {
+      stop?.removeEventListener('abort', abort)
+      resolve()
+    }, ms)
     if (stop?.aborted) abort()
     else stop?.addEventListener('abort', abort, { once: true })
   })

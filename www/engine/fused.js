@@ -8,7 +8,9 @@
  */
 export async function fusedKernel(kernel, memory) {
   try {
-    const { instance: { exports } } = await WebAssembly.instantiate(kernel, { env: { memory } })
+    const {
+      instance: { exports },
+    } = await WebAssembly.instantiate(kernel, { env: { memory } })
     const stack = /** @type {WebAssembly.Global} */ (exports.__stack_pointer)
     // From the end of a page of its own, of which it uses a small part.
     stack.value = (memory.grow(1) + 1) * 65_536

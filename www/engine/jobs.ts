@@ -25,7 +25,10 @@ export async function removeJob(job: string): Promise<void> {
   const root = await rootFolder()
   // A worker that was ended in the middle of writing holds its file for a moment longer.
   for (let attempt = 0; attempt < 10; attempt++) {
-    const refused = await root.removeEntry(job, { recursive: true }).then(() => null, (error: DOMException) => error)
+    const refused = await root.removeEntry(job, { recursive: true }).then(
+      () => null,
+      (error: DOMException) => error,
+    )
     if (refused?.name !== 'NoModificationAllowedError') return
     await new Promise(resolve => setTimeout(resolve, 100))
   }

@@ -16,14 +16,24 @@ export interface Gpu {
 export function watchDevices(gpu: Gpu | undefined, lost: (why: string) => void): void {
   if (!gpu) return
   wrap(gpu, 'requestAdapter', adapter => {
-    if (adapter) wrap(adapter, 'requestDevice', device => void device.lost.then(({ reason, message }) => {
-      if (reason !== 'destroyed') lost(message)
-    }))
+    if (adapter)
+      wrap(
+        adapter,
+        'requestDevice',
+        device =>
+          void device.lost.then(({ reason, message }) => {
+            if (reason !== 'destroyed') lost(message)
+          }),
+      )
   })
 }
 
 /** Shows `seen` what a method gives, before its caller gets it. */
-function wrap<K extends string, T>(object: Record<K, (...args: unknown[]) => Promise<T>>, method: K, seen: (value: T) => void): void {
+function wrap<K extends string, T>(
+  object: Record<K, (...args: unknown[]) => Promise<T>>,
+  method: K,
+  seen: (value: T) => void,
+): void {
   const original = object[method]
   object[method] = async (...args) => {
     const value = await original.apply(object, args)

@@ -61,7 +61,10 @@ export interface Calls {
   imatrixOf: { args: [MergePlan, WriteOptions]; result: Uint8Array<ArrayBuffer> }
   estimatePlan: { args: [CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]; result: PlanEstimate }
   estimateCompare: { args: [CalibrationOptions, CompareOptions]; result: PlanEstimate }
-  sequencesWithin: { args: [seconds: number, CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]; result: number }
+  sequencesWithin: {
+    args: [seconds: number, CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]
+    result: number
+  }
   similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
   mapLayers: { args: [MapOptions]; result: LayerMap[] }
@@ -70,7 +73,10 @@ export interface Calls {
   plan: { args: [PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
   sizeRange: { args: [PlanOptions, WriteOptions]; result: SizeRange }
   estimateSize: { args: [CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]; result: PlanEstimate }
-  bestOfSize: { args: [size: number, PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]; result: SizeReport }
+  bestOfSize: {
+    args: [size: number, PlanOptions, WriteOptions, judge: TextOptions, keeps?: boolean]
+    result: SizeReport
+  }
   measure: { args: [MergePlan, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
   calibrationCurve: { args: [MergePlan, sizes: number[], WriteOptions, judge: TextOptions]; result: CalibrationPoint[] }
   methods: { args: []; result: NamedMethod[] }

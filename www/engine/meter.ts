@@ -14,7 +14,10 @@ export function metered(source: ByteSource, moved: () => Moved): ByteSource {
     read: (offset, length) => {
       const bytes = source.read(offset, length)
       // A failure is for who awaits the bytes, if anybody does: the engine reads ahead.
-      bytes.then(({ length }) => (moved().read += length), () => {})
+      bytes.then(
+        ({ length }) => (moved().read += length),
+        () => {},
+      )
       return bytes
     },
   }

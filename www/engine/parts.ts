@@ -31,17 +31,19 @@ export class PrivateParts implements PartStore {
   async close(): Promise<void> {
     const { writer, open } = this
     this.writer = null
-    await this.said((async () => {
-      writer?.close()
-      const folder = await this.folder()
-      const file: Movable = await folder.getFileHandle(open + UNFINISHED)
-      if (file.move) return file.move(open)
-      // The checksum at its end tells a copy that was not finished from a part.
-      const whole = await SyncWriter.open(folder, open)
-      whole.write(new Uint8Array(await (await file.getFile()).arrayBuffer()))
-      whole.close()
-      await folder.removeEntry(file.name)
-    })())
+    await this.said(
+      (async () => {
+        writer?.close()
+        const folder = await this.folder()
+        const file: Movable = await folder.getFileHandle(open + UNFINISHED)
+        if (file.move) return file.move(open)
+        // The checksum at its end tells a copy that was not finished from a part.
+        const whole = await SyncWriter.open(folder, open)
+        whole.write(new Uint8Array(await (await file.getFile()).arrayBuffer()))
+        whole.close()
+        await folder.removeEntry(file.name)
+      })(),
+    )
   }
 
   async names(): Promise<string[]> {
@@ -71,7 +73,11 @@ export class PrivateParts implements PartStore {
   }
 
   private async file(name: string): Promise<File> {
-    return this.said(this.folder().then(folder => folder.getFileHandle(name)).then(handle => handle.getFile()))
+    return this.said(
+      this.folder()
+        .then(folder => folder.getFileHandle(name))
+        .then(handle => handle.getFile()),
+    )
   }
 
   private async said<T>(work: Promise<T>): Promise<T> {
@@ -85,7 +91,7 @@ export class PrivateParts implements PartStore {
 
 /** A clause that follows "because". */
 function refused(refusal: DOMException): Failure {
-  if (refusal.name === 'QuotaExceededError') return new Failure('limit', 'the disk or this browser\'s storage is full')
+  if (refusal.name === 'QuotaExceededError') return new Failure('limit', "the disk or this browser's storage is full")
   return new Failure('source', `the browser's storage refused (${refusal.message || refusal.name})`)
 }
 
@@ -135,7 +141,8 @@ export async function keptBytes(): Promise<number> {
   try {
     let sum = 0
     const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(KEPT)
-    for await (const handle of folder.values()) if (handle.kind === 'file') sum += (await (handle as FileSystemFileHandle).getFile()).size
+    for await (const handle of folder.values())
+      if (handle.kind === 'file') sum += (await (handle as FileSystemFileHandle).getFile()).size
     return sum
   } catch {
     return 0
@@ -148,7 +155,8 @@ async function patiently<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (thrown) {
-      if (attempt >= 20 || !(thrown instanceof DOMException) || thrown.name !== 'NoModificationAllowedError') throw thrown
+      if (attempt >= 20 || !(thrown instanceof DOMException) || thrown.name !== 'NoModificationAllowedError')
+        throw thrown
       await new Promise(resolve => setTimeout(resolve, 100))
     }
   }

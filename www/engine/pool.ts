@@ -2,7 +2,19 @@
  * Threads that multiply together for the engine: its own, and workers that share a memory with it, where the browser allows
  * that. The engine's memory is its own, so operands are copied over; sums are added in the order of one thread.
  */
-import { beginPacking, beginProduct, controlOf, operandsAt, stackEnd, startKernel, work, Word, type Joining, type Kernel, type Panels } from './arena'
+import {
+  beginPacking,
+  beginProduct,
+  controlOf,
+  operandsAt,
+  stackEnd,
+  startKernel,
+  work,
+  Word,
+  type Joining,
+  type Kernel,
+  type Panels,
+} from './arena'
 
 /** More threads than this share the memory's bandwidth and no more. */
 const MOST_THREADS = 8
@@ -25,13 +37,19 @@ interface Operand {
 
 /** Starts the threads. @param engine the engine's memory @param kernel of products in a shared memory */
 export async function startPool(engine: WebAssembly.Memory, kernel: Uint8Array): Promise<Pool | Alone> {
-  if (!globalThis.crossOriginIsolated) return { alone: 'the server of this page does not send the headers that let threads share memory. Once this browser has kept the page, it uses all cores from the next time that you open it' }
+  if (!globalThis.crossOriginIsolated)
+    return {
+      alone:
+        'the server of this page does not send the headers that let threads share memory. Once this browser has kept the page, it uses all cores from the next time that you open it',
+    }
   const wanted = Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
   if (wanted < 2) return { alone: 'this computer has one core' }
   const memory = sharedMemory(operandsAt(wanted))
   if (!memory) return { alone: 'the browser gives the page no memory to share' }
   const own = await startKernel({ memory, kernel, stack: stackEnd(0) })
-  const joined = await Promise.all(Array.from({ length: wanted - 1 }, (_, place) => joining({ memory, kernel, stack: stackEnd(place + 1) })))
+  const joined = await Promise.all(
+    Array.from({ length: wanted - 1 }, (_, place) => joining({ memory, kernel, stack: stackEnd(place + 1) })),
+  )
   const workers = joined.filter(worker => worker !== null)
   if (workers.length === 0) return { alone: 'no other thread has started' }
   const pool = new Pool(engine, memory, own, workers, operandsAt(wanted))
@@ -43,7 +61,11 @@ export async function startPool(engine: WebAssembly.Memory, kernel: Uint8Array):
 function sharedMemory(bytes: number): WebAssembly.Memory | null {
   for (const most of MOST_BYTES) {
     try {
-      return new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE_BYTES), maximum: most / PAGE_BYTES, shared: true })
+      return new WebAssembly.Memory({
+        initial: Math.ceil(bytes / PAGE_BYTES),
+        maximum: most / PAGE_BYTES,
+        shared: true,
+      })
     } catch {
       // The system does not grant as much.
     }
@@ -78,8 +100,12 @@ export class Pool {
   private broken = false
 
   constructor(
-    private readonly engine: WebAssembly.Memory, private readonly memory: WebAssembly.Memory, private readonly kernel: Kernel,
-    private readonly workers: readonly Pick<Worker, 'terminate'>[], private readonly operands: number, private readonly patience = ITEM_MS,
+    private readonly engine: WebAssembly.Memory,
+    private readonly memory: WebAssembly.Memory,
+    private readonly kernel: Kernel,
+    private readonly workers: readonly Pick<Worker, 'terminate'>[],
+    private readonly operands: number,
+    private readonly patience = ITEM_MS,
   ) {
     this.control = controlOf(memory)
     this.free = operands
@@ -114,10 +140,23 @@ export class Pool {
     if (!this.reserve(values + 4 * rows * depth)) return false
     // Only the rows are copied: where they are columns of a wider matrix, they lie in pieces.
     if (column === 1) this.numbers(values, rows * depth).set(this.ofEngine(at, rows * depth))
-    else for (let k = 0; k < depth; k++) this.numbers(values + 4 * k * rows, rows).set(this.ofEngine(at + 4 * k * column, rows))
-    beginPacking(this.control, { values, length: rows * depth, rows, row: column === 1 ? row : 1, column: column === 1 ? 1 : rows, depth, stretch, to: right })
+    else
+      for (let k = 0; k < depth; k++)
+        this.numbers(values + 4 * k * rows, rows).set(this.ofEngine(at + 4 * k * column, rows))
+    beginPacking(this.control, {
+      values,
+      length: rows * depth,
+      rows,
+      row: column === 1 ? row : 1,
+      column: column === 1 ? 1 : rows,
+      depth,
+      stretch,
+      to: right,
+    })
     if (y === 0) this.numbers(sums, height * rows).fill(0)
-    else for (let i = 0; i < height; i++) this.numbers(sums + 4 * i * rows, rows).set(this.ofEngine(y + 4 * i * nColumns, rows))
+    else
+      for (let i = 0; i < height; i++)
+        this.numbers(sums + 4 * i * rows, rows).set(this.ofEngine(y + 4 * i * nColumns, rows))
     if (!this.finish()) return false
     this.begun = { y: sums, rows: height, columns: rows }
     beginProduct(this.control, { left, right, depth, stretch, y: sums, rows: height, columns: rows, lower })
@@ -128,7 +167,10 @@ export class Pool {
     const { begun } = this
     this.begun = null
     if (!begun || !this.finish()) return false
-    for (let i = 0; i < begun.rows; i++) this.ofEngine(y + 4 * i * nColumns, begun.columns).set(this.numbers(begun.y + 4 * i * begun.columns, begun.columns))
+    for (let i = 0; i < begun.rows; i++)
+      this.ofEngine(y + 4 * i * nColumns, begun.columns).set(
+        this.numbers(begun.y + 4 * i * begun.columns, begun.columns),
+      )
     return true
   }
 
@@ -145,8 +187,20 @@ export class Pool {
     const alone = new Int32Array(this.control.length)
     const bits = [alone, this.control].map((control, place) => {
       const whole = () => (control === alone ? (work(alone, this.kernel), true) : this.finish())
-      for (const [to, count] of [[left, rows], [right, columns]] as const) {
-        beginPacking(control, { values, length: columns * depth, rows: count, row: depth, column: 1, depth, stretch, to })
+      for (const [to, count] of [
+        [left, rows],
+        [right, columns],
+      ] as const) {
+        beginPacking(control, {
+          values,
+          length: columns * depth,
+          rows: count,
+          row: depth,
+          column: 1,
+          depth,
+          stretch,
+          to,
+        })
         if (!whole()) return null
       }
       const own = y + place * sums

@@ -23,7 +23,11 @@ export class RemoteSource implements ByteSource {
   readonly size: number
   private direct: string | null
 
-  constructor(private readonly file: RemoteFile, private readonly known: Probe, private readonly net: Net) {
+  constructor(
+    private readonly file: RemoteFile,
+    private readonly known: Probe,
+    private readonly net: Net,
+  ) {
     this.name = file.name
     this.size = known.size
     this.direct = known.direct
@@ -38,7 +42,10 @@ export class RemoteSource implements ByteSource {
 
   private async fetch(offset: number, length: number): Promise<Uint8Array> {
     if (!(offset >= 0) || !(length >= 0) || offset + length > this.size) {
-      throw new Failure('source', `${this.name}: bytes ${offset} to ${offset + length} were asked of a file of ${this.size} bytes. It is cut short on the server.`)
+      throw new Failure(
+        'source',
+        `${this.name}: bytes ${offset} to ${offset + length} were asked of a file of ${this.size} bytes. It is cut short on the server.`,
+      )
     }
     const bytes = new Uint8Array(length)
     let filled = 0
@@ -57,7 +64,11 @@ export class RemoteSource implements ByteSource {
     return bytes
   }
 
-  private ask(first: number, last: number, use: (response: Response, moved: () => void) => Promise<void>): Promise<void> {
+  private ask(
+    first: number,
+    last: number,
+    use: (response: Response, moved: () => void) => Promise<void>,
+  ): Promise<void> {
     const url = this.direct ?? this.file.url
     // No `If-Range`: it would cost a preflight, which not every content network answers. The version is compared here.
     const headers = { Range: `bytes=${first}-${last}`, ...(url === this.file.url ? authorization(this.file) : {}) }
@@ -78,15 +89,24 @@ export class RemoteSource implements ByteSource {
     if (version !== null && this.known.version !== null && version !== this.known.version) {
       throw changed(this.name, `its version was ${this.known.version} and is ${version}`)
     }
-    if (response.status !== 206) throw new Trouble(`${hostOf(url)} sent the whole file where a part was asked`, 'Open the model again.')
+    if (response.status !== 206)
+      throw new Trouble(`${hostOf(url)} sent the whole file where a part was asked`, 'Open the model again.')
     const range = contentRange(response.headers)
-    if (range?.total !== null && range?.total !== undefined && range.total !== this.size) throw changed(this.name, `it had ${this.size} bytes and has ${range.total}`)
-    if (range?.first !== first || range.last !== last) throw this.wrong(response, `"${response.headers.get('content-range') ?? 'no Content-Range'}" where bytes ${first} to ${last} were asked`)
+    if (range?.total !== null && range?.total !== undefined && range.total !== this.size)
+      throw changed(this.name, `it had ${this.size} bytes and has ${range.total}`)
+    if (range?.first !== first || range.last !== last)
+      throw this.wrong(
+        response,
+        `"${response.headers.get('content-range') ?? 'no Content-Range'}" where bytes ${first} to ${last} were asked`,
+      )
     this.direct ??= elsewhere(response, this.file)
   }
 
   private wrong(response: Response, what: string): Failure {
-    return new Failure('source', `${this.name}: ${hostOf(response.url)} sent ${what}. Download the file and open it from disk.`)
+    return new Failure(
+      'source',
+      `${this.name}: ${hostOf(response.url)} sent ${what}. Download the file and open it from disk.`,
+    )
   }
 }
 
@@ -94,9 +114,15 @@ export class RemoteSource implements ByteSource {
  * The sources of a model on the network. A file that its server sends only whole is kept in the private
  * storage until `release`.
  */
-export async function openRemote(files: RemoteFile[], net: Net, observe: Observe): Promise<{ sources: ByteSource[]; release(): Promise<void> }> {
+export async function openRemote(
+  files: RemoteFile[],
+  net: Net,
+  observe: Observe,
+): Promise<{ sources: ByteSource[]; release(): Promise<void> }> {
   const opening = (name: string, attempt: number, of: number) =>
-    void observe({ progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `${name}, attempt ${attempt} of ${of}` } })
+    void observe({
+      progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `${name}, attempt ${attempt} of ${of}` },
+    })
   const first: Net = { ...net, opening }
   const downloads = new Downloads(first, observe)
   try {
@@ -117,19 +143,25 @@ export async function openRemote(files: RemoteFile[], net: Net, observe: Observe
 /** Asks for one byte, because servers may answer HEAD otherwise than GET. Null is an optional file that is not there. */
 function probe(file: RemoteFile, net: Net): Promise<Probe | 'whole' | null> {
   const headers = { Range: 'bytes=0-0', ...authorization(file) }
-  return persist(file.name, net, () => once(file.url, headers, net, async response => {
-    if (response.status === 404 && file.optional) return null
-    const empty = response.status === 416 && /^bytes \*\/0$/.test(response.headers.get('content-range') ?? '')
-    if (!response.ok && !empty) refuse(response, file.name, file.url)
-    if (/^text\/html/.test(response.headers.get('content-type') ?? '')) {
-      throw new Failure('source', `${file.name}: ${hostOf(file.url)} sent a web page, not the file. Use the address that downloads it.`)
-    }
-    const size = empty ? 0 : contentRange(response.headers)?.total
-    // A server that ignores ranges, or hides from this page which bytes it sent.
-    if (size === undefined || size === null) return 'whole'
-    if (file.size !== undefined && file.size !== size) throw changed(file.name, `the list of files says ${file.size} bytes and the file has ${size}`)
-    return { size, version: versionOf(response.headers), direct: elsewhere(response, file) }
-  }))
+  return persist(file.name, net, () =>
+    once(file.url, headers, net, async response => {
+      if (response.status === 404 && file.optional) return null
+      const empty = response.status === 416 && /^bytes \*\/0$/.test(response.headers.get('content-range') ?? '')
+      if (!response.ok && !empty) refuse(response, file.name, file.url)
+      if (/^text\/html/.test(response.headers.get('content-type') ?? '')) {
+        throw new Failure(
+          'source',
+          `${file.name}: ${hostOf(file.url)} sent a web page, not the file. Use the address that downloads it.`,
+        )
+      }
+      const size = empty ? 0 : contentRange(response.headers)?.total
+      // A server that ignores ranges, or hides from this page which bytes it sent.
+      if (size === undefined || size === null) return 'whole'
+      if (file.size !== undefined && file.size !== size)
+        throw changed(file.name, `the list of files says ${file.size} bytes and the file has ${size}`)
+      return { size, version: versionOf(response.headers), direct: elsewhere(response, file) }
+    }),
+  )
 }
 
 function elsewhere(response: Response, file: RemoteFile): string | null {

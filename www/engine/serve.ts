@@ -11,7 +11,8 @@ import { FileSource } from './source'
 import { sourcesOf } from './sources'
 import { packJob, writeTo } from './write'
 
-const NO_STORAGE = 'finished layers are not kept, because this browser gives the page no storage (a private window, or blocked)'
+const NO_STORAGE =
+  'finished layers are not kept, because this browser gives the page no storage (a private window, or blocked)'
 
 /** Half of what the memory of a page can hold at once, in bytes. */
 const MOST_IMATRIX = 1 << 30
@@ -21,7 +22,9 @@ const MOST_IMATRIX = 1 << 30
  * second call into it while the first awaits would be refused by wasm-bindgen.
  */
 export function serve(
-  port: Port<FromWorker, ToWorker>, create: (preference: DevicePreference, observe: Observe, unusable?: string) => Promise<WasmEngine>, demoWeights: () => Promise<Uint8Array>,
+  port: Port<FromWorker, ToWorker>,
+  create: (preference: DevicePreference, observe: Observe, unusable?: string) => Promise<WasmEngine>,
+  demoWeights: () => Promise<Uint8Array>,
 ): void {
   const cancelled = new Set<number>()
   let engine: WasmEngine | null = null
@@ -75,34 +78,62 @@ export function serve(
     if (request.call === 'pack') return packJob(request.args[0], request.args[1], observe)
     if (!engine) throw { kind: 'usage', message: 'The engine has not been started; reload the page.' }
     switch (request.call) {
-      case 'openDemo': return openDemo(engine)
-      case 'open': return open(engine, request.args, observe)
-      case 'useImatrix': return useImatrix(engine, request.args[0])
-      case 'forgetImatrix': return engine.forgetImatrix()
-      case 'imatrixOf': return engine.imatrixOf(request.args[0], request.args[1], observe) as Promise<Uint8Array<ArrayBuffer>>
-      case 'estimate': return engine.estimate(request.args[0])
-      case 'estimatePlan': return engine.estimatePlan(...request.args)
-      case 'estimateCompare': return engine.estimateCompare(...request.args)
-      case 'sequencesWithin': return engine.sequencesWithin(...request.args)
-      case 'similarity': return similarity(engine, request.args, observe)
-      case 'mapLayers': return engine.mapLayers(request.args[0])
-      case 'checkOutput': return engine.checkOutput(request.args[0])
-      case 'plan': return plan(engine, request.args, observe)
-      case 'sizeRange': return engine.sizeRange(...request.args)
-      case 'estimateSize': return engine.estimateSize(...request.args)
-      case 'bestOfSize': return bestOfSize(engine, request.args, observe)
-      case 'similarityBy': return engine.similarityBy(request.args[0], observe)
-      case 'measure': return measure(engine, request.args, observe)
-      case 'calibrationCurve': return engine.calibrationCurve(request.args[0], request.args[1], observe, request.args[2], request.args[3])
-      case 'methods': return engine.methods()
-      case 'compare': return engine.compare(request.args[0], observe)
-      case 'write': return writeTo(engine, request.args, observe, () => moved)
-      case 'builtinText': return engine.builtinText()
-      case 'builtinEvaluation': return engine.builtinEvaluation()
+      case 'openDemo':
+        return openDemo(engine)
+      case 'open':
+        return open(engine, request.args, observe)
+      case 'useImatrix':
+        return useImatrix(engine, request.args[0])
+      case 'forgetImatrix':
+        return engine.forgetImatrix()
+      case 'imatrixOf':
+        return engine.imatrixOf(request.args[0], request.args[1], observe) as Promise<Uint8Array<ArrayBuffer>>
+      case 'estimate':
+        return engine.estimate(request.args[0])
+      case 'estimatePlan':
+        return engine.estimatePlan(...request.args)
+      case 'estimateCompare':
+        return engine.estimateCompare(...request.args)
+      case 'sequencesWithin':
+        return engine.sequencesWithin(...request.args)
+      case 'similarity':
+        return similarity(engine, request.args, observe)
+      case 'mapLayers':
+        return engine.mapLayers(request.args[0])
+      case 'checkOutput':
+        return engine.checkOutput(request.args[0])
+      case 'plan':
+        return plan(engine, request.args, observe)
+      case 'sizeRange':
+        return engine.sizeRange(...request.args)
+      case 'estimateSize':
+        return engine.estimateSize(...request.args)
+      case 'bestOfSize':
+        return bestOfSize(engine, request.args, observe)
+      case 'similarityBy':
+        return engine.similarityBy(request.args[0], observe)
+      case 'measure':
+        return measure(engine, request.args, observe)
+      case 'calibrationCurve':
+        return engine.calibrationCurve(request.args[0], request.args[1], observe, request.args[2], request.args[3])
+      case 'methods':
+        return engine.methods()
+      case 'compare':
+        return engine.compare(request.args[0], observe)
+      case 'write':
+        return writeTo(engine, request.args, observe, () => moved)
+      case 'builtinText':
+        return engine.builtinText()
+      case 'builtinEvaluation':
+        return engine.builtinEvaluation()
     }
   }
 
-  async function similarity(engine: WasmEngine, [options, keeping = 'off']: Calls['similarity']['args'], observe: Observe) {
+  async function similarity(
+    engine: WasmEngine,
+    [options, keeping = 'off']: Calls['similarity']['args'],
+    observe: Observe,
+  ) {
     if (keeping === 'off') return engine.similarity(options, observe)
     const kept = await openKept(keeping === 'anew')
     if (!kept) await observe({ kept: { layers: 0, bytes: 0, trouble: NO_STORAGE } })
@@ -113,8 +144,14 @@ export function serve(
     return lending(keeps ? await openKept(false) : null, store => engine.plan(options, observe, output, judge, store))
   }
 
-  async function bestOfSize(engine: WasmEngine, [size, options, output, judge, keeps]: Calls['bestOfSize']['args'], observe: Observe) {
-    return lending(keeps ? await openKept(false) : null, store => engine.bestOfSize(size, options, observe, output, judge, store))
+  async function bestOfSize(
+    engine: WasmEngine,
+    [size, options, output, judge, keeps]: Calls['bestOfSize']['args'],
+    observe: Observe,
+  ) {
+    return lending(keeps ? await openKept(false) : null, store =>
+      engine.bestOfSize(size, options, observe, output, judge, store),
+    )
   }
 
   async function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {
@@ -124,7 +161,10 @@ export function serve(
   async function open(engine: WasmEngine, [files, name]: Calls['open']['args'], observe: Observe) {
     const opened = await sourcesOf(files, () => current.stop.signal, observe)
     try {
-      const report = await engine.open(opened.sources.map(source => metered(source, () => moved)), name)
+      const report = await engine.open(
+        opened.sources.map(source => metered(source, () => moved)),
+        name,
+      )
       await keep(opened.release)
       await spill(engine)
       return report
@@ -143,9 +183,9 @@ export function serve(
 
   /** Finished layers wait in the private storage, where this browser has one; those of the model before are needed no more. */
   async function spill(engine: WasmEngine): Promise<void> {
-    if (!await hasStorage()) return
+    if (!(await hasStorage())) return
     if (scratch) await removeJob(scratch)
-    const job = scratch = newJob()
+    const job = (scratch = newJob())
     engine.spillTo(new PrivateParts(() => jobFolder(job)))
   }
 
@@ -159,13 +199,20 @@ export function serve(
 
 /** Files of importances are read whole: they have a number for each column of a model, and not for each weight. */
 async function useImatrix(engine: WasmEngine, { name, file }: LocalFile) {
-  if (file.size > MOST_IMATRIX) throw { kind: 'limit', message: `${name}: ${file.size} bytes are more than an importance matrix has that fits into this page; give the file of one, or use the command line.` }
+  if (file.size > MOST_IMATRIX)
+    throw {
+      kind: 'limit',
+      message: `${name}: ${file.size} bytes are more than an importance matrix has that fits into this page; give the file of one, or use the command line.`,
+    }
   const source = new FileSource(name, file)
   return engine.useImatrix(name, await source.read(0, source.size))
 }
 
 /** Lends what the page keeps of its run to `work`, where it keeps anything. */
-async function lending<T>(kept: PrivateParts | null, work: (store: PrivateParts | undefined) => Promise<T>): Promise<T> {
+async function lending<T>(
+  kept: PrivateParts | null,
+  work: (store: PrivateParts | undefined) => Promise<T>,
+): Promise<T> {
   try {
     return await work(kept ?? undefined)
   } finally {
@@ -177,7 +224,10 @@ async function lending<T>(kept: PrivateParts | null, work: (store: PrivateParts 
 function macrotask(): Promise<void> {
   return new Promise(resolve => {
     const { port1, port2 } = new MessageChannel()
-    port1.onmessage = () => { port1.close(); resolve() }
+    port1.onmessage = () => {
+      port1.close()
+      resolve()
+    }
     port2.postMessage(null)
   })
 }

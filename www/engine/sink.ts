@@ -103,7 +103,10 @@ export class DirectoryFolder extends Folder implements OutputFolder {
   private writer: FileSystemWritableFileStream | null = null
   private committed = false
 
-  constructor(private readonly parent: FileSystemDirectoryHandle, folder: FileSystemDirectoryHandle) {
+  constructor(
+    private readonly parent: FileSystemDirectoryHandle,
+    folder: FileSystemDirectoryHandle,
+  ) {
     super(folder)
   }
 
@@ -165,7 +168,11 @@ export class SingleFile implements OutputFolder {
   constructor(private readonly handle: FileSystemFileHandle) {}
 
   async create(name: string): Promise<void> {
-    if (this.name !== null) throw new Failure('usage', `The model needs a second file, ${name}. Write it into a folder, or allow larger files.`)
+    if (this.name !== null)
+      throw new Failure(
+        'usage',
+        `The model needs a second file, ${name}. Write it into a folder, or allow larger files.`,
+      )
     this.name = flat(name)
     this.writer = await this.handle.createWritable()
   }
@@ -208,9 +215,12 @@ export class SingleFile implements OutputFolder {
 export async function newFolder(parent: FileSystemDirectoryHandle, name: string): Promise<FileSystemDirectoryHandle> {
   for (let attempt = 1; attempt < 100; attempt++) {
     const candidate = attempt === 1 ? name : `${name}-${attempt}`
-    if (!await exists(parent, candidate)) return parent.getDirectoryHandle(candidate, { create: true })
+    if (!(await exists(parent, candidate))) return parent.getDirectoryHandle(candidate, { create: true })
   }
-  throw new Failure('source', `The folder "${parent.name}" already holds 99 versions of ${name}. Choose another folder.`)
+  throw new Failure(
+    'source',
+    `The folder "${parent.name}" already holds 99 versions of ${name}. Choose another folder.`,
+  )
 }
 
 async function exists(parent: FileSystemDirectoryHandle, name: string): Promise<boolean> {

@@ -16,13 +16,19 @@ export interface Opened {
 /** Range reads of a `File`, in the worker. The file itself stays on disk. */
 export class FileSource implements ByteSource {
   readonly size: number
-  constructor(readonly name: string, private readonly file: Blob) {
+  constructor(
+    readonly name: string,
+    private readonly file: Blob,
+  ) {
     this.size = file.size
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     if (!(offset >= 0) || !(length >= 0) || offset + length > this.size) {
-      throw new Failure('source', `${this.name}: bytes ${offset} to ${offset + length} were asked of a file of ${this.size} bytes. It is cut short; get it again.`)
+      throw new Failure(
+        'source',
+        `${this.name}: bytes ${offset} to ${offset + length} were asked of a file of ${this.size} bytes. It is cut short; get it again.`,
+      )
     }
     try {
       return new Uint8Array(await this.file.slice(offset, offset + length).arrayBuffer())
@@ -44,11 +50,15 @@ export function fromDrop(transfer: DataTransfer): Promise<Opened> {
     .filter(item => item.kind === 'file')
     .map(item => item.webkitGetAsEntry?.() ?? item.getAsFile())
     .filter(entry => entry !== null)
-  const handles = Promise.all([...transfer.items].filter(item => item.kind === 'file').map(async item => item.getAsFileSystemHandle?.()))
-  return walkEntries(entries).then(withoutCommonFolder).then(async opened => {
-    const held = (await handles.catch(() => [])).flatMap(handle => handle ?? [])
-    return held.length > 0 ? { ...opened, handles: held } : opened
-  })
+  const handles = Promise.all(
+    [...transfer.items].filter(item => item.kind === 'file').map(async item => item.getAsFileSystemHandle?.()),
+  )
+  return walkEntries(entries)
+    .then(withoutCommonFolder)
+    .then(async opened => {
+      const held = (await handles.catch(() => [])).flatMap(handle => handle ?? [])
+      return held.length > 0 ? { ...opened, handles: held } : opened
+    })
 }
 
 /** From `showDirectoryPicker`. */
@@ -110,7 +120,10 @@ export function shardNames(name: string): string[] {
   const match = SHARD.exec(name)
   if (!match) return [name]
   const [, stem, , total = '', extension] = match
-  return Array.from({ length: Number(total) }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${total}.${extension}`)
+  return Array.from(
+    { length: Number(total) },
+    (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${total}.${extension}`,
+  )
 }
 
 /**
@@ -123,11 +136,15 @@ export function refuseSomeParts({ folder, files }: Opened): void {
   const here = parts.filter(name => names.includes(name)).length
   if (folder !== undefined || here === 0 || here === parts.length) return
   const all = parts.length === 2 ? 'both' : `all ${parts.length}`
-  throw new Failure('source', `${here === 1 ? 'This is one part' : `These are ${here} parts`} of a model in ${parts.length}. Choose or drop ${all} together: ${parts[0]} to ${parts.at(-1)}${/gguf$/i.test(parts[0]!) ? '' : ', with the files beside them'}.`)
+  throw new Failure(
+    'source',
+    `${here === 1 ? 'This is one part' : `These are ${here} parts`} of a model in ${parts.length}. Choose or drop ${all} together: ${parts[0]} to ${parts.at(-1)}${/gguf$/i.test(parts[0]!) ? '' : ', with the files beside them'}.`,
+  )
 }
 
 function refuseTooMany(count: number): void {
-  if (count > MAX_FILES) throw new Failure('usage', `That folder holds more than ${MAX_FILES} files. Open the folder of one model.`)
+  if (count > MAX_FILES)
+    throw new Failure('usage', `That folder holds more than ${MAX_FILES} files. Open the folder of one model.`)
 }
 
 function isHidden(name: string): boolean {

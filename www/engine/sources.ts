@@ -11,8 +11,14 @@ export interface OpenedSources {
 }
 
 /** What the engine reads, for files on disk and on servers. */
-export async function sourcesOf(files: OpenedFile[], signal: () => AbortSignal, observe: Observe): Promise<OpenedSources> {
-  const local = files.filter((file): file is LocalFile => 'file' in file).map(({ name, file }) => new FileSource(name, file))
+export async function sourcesOf(
+  files: OpenedFile[],
+  signal: () => AbortSignal,
+  observe: Observe,
+): Promise<OpenedSources> {
+  const local = files
+    .filter((file): file is LocalFile => 'file' in file)
+    .map(({ name, file }) => new FileSource(name, file))
   const remote = files.filter((file): file is RemoteFile => 'url' in file)
   if (remote.length === 0) return { sources: local, release: async () => {} }
   const [{ openRemote }, { PATIENCE }] = await Promise.all([import('./remote'), import('./fetching')]).catch(() => {

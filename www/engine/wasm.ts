@@ -13,12 +13,21 @@ declare const ENGINE_BYTES: number
 const PATIENCE = { auto: 30, gpu: 180 } as const
 
 /** Loads the compiled engine, telling how much has arrived, and starts it on a device; on the CPU where the graphics device is `unusable`. */
-export async function createEngine(preference: DevicePreference, observe: Observe, unusable?: string): Promise<WasmEngine> {
+export async function createEngine(
+  preference: DevicePreference,
+  observe: Observe,
+  unusable?: string,
+): Promise<WasmEngine> {
   const { default: init, Engine, addProductsBy, multiplyWith } = await import('./pkg/laminate.js')
   const response = await fetch(new URL('./pkg/laminate_bg.wasm', import.meta.url)).catch(() => {
-    throw { kind: 'source', message: 'The engine could not be loaded: there is no connection, and this browser has not kept it. Connect, then reload the page.' }
+    throw {
+      kind: 'source',
+      message:
+        'The engine could not be loaded: there is no connection, and this browser has not kept it. Connect, then reload the page.',
+    }
   })
-  if (!response.ok) throw { kind: 'source', message: `The engine could not be loaded (status ${response.status}). Reload the page.` }
+  if (!response.ok)
+    throw { kind: 'source', message: `The engine could not be loaded (status ${response.status}). Reload the page.` }
   const { memory } = await init({ module_or_path: arriving(response, ENGINE_BYTES, observe) })
   const fused = await fusedKernel(fusedModule, memory)
   if (fused) addProductsBy(fused)
@@ -32,7 +41,10 @@ export async function createEngine(preference: DevicePreference, observe: Observ
 async function inTime<T>(starting: Promise<T>, seconds: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject({ kind: 'device', message: `The graphics device does not answer within ${seconds} seconds.` }), 1000 * seconds)
+    timer = setTimeout(
+      () => reject({ kind: 'device', message: `The graphics device does not answer within ${seconds} seconds.` }),
+      1000 * seconds,
+    )
   })
   return Promise.race([starting, late]).finally(() => clearTimeout(timer))
 }

@@ -16,7 +16,10 @@ const IN_MEMORY_BYTES = 32e6
 export class Downloads {
   private job: string | null = null
 
-  constructor(private readonly net: Net, private readonly observe: Observe) {}
+  constructor(
+    private readonly net: Net,
+    private readonly observe: Observe,
+  ) {}
 
   async fetch(file: RemoteFile): Promise<ByteSource> {
     // Without ranges there is nothing to resume from: each further try starts again.
@@ -24,7 +27,8 @@ export class Downloads {
       once(file.url, authorization(file), this.net, (response, moved) => {
         if (!response.ok) refuse(response, file.name, file.url)
         return this.receive(file, response, moved)
-      }))
+      }),
+    )
     return new FileSource(file.name, blob)
   }
 
@@ -54,7 +58,8 @@ export class Downloads {
         if (done - told < 1e6) continue
         told = done
         const detail = `${file.name}, which ${hostOf(file.url)} sends only whole`
-        if (await this.observe({ progress: { stage: 'read', done, total: expected, unit: 'bytes', detail } })) throw cancelled()
+        if (await this.observe({ progress: { stage: 'read', done, total: expected, unit: 'bytes', detail } }))
+          throw cancelled()
       }
       // More than was declared is no fault: a compressed answer declares its compressed length.
       if (done < declared || (file.size !== undefined && done !== file.size)) throw brokenOff(file.url)
@@ -76,7 +81,10 @@ export class Downloads {
     if (!this.job) await sweepJobs().catch(() => {})
     const free = await freeSpace()
     if (free !== null && free < bytes + SPARE_BYTES) {
-      throw new Failure('limit', `${only}: that needs ${gigabytes(bytes + SPARE_BYTES)} and this browser gives the page ${gigabytes(free)}. Free disk space, or download the file and open it from disk.`)
+      throw new Failure(
+        'limit',
+        `${only}: that needs ${gigabytes(bytes + SPARE_BYTES)} and this browser gives the page ${gigabytes(free)}. Free disk space, or download the file and open it from disk.`,
+      )
     }
     this.job ??= newJob()
     return SyncWriter.open(await jobFolder(this.job), flat(file.name))

@@ -6,7 +6,9 @@ import { createEngine } from './wasm'
 
 // A panic inside an awaiting call only rejects a promise nobody holds; thrown again, it reaches the page.
 self.addEventListener('unhandledrejection', event => {
-  setTimeout(() => { throw event.reason })
+  setTimeout(() => {
+    throw event.reason
+  })
 })
 
 watchDevices((navigator as { gpu?: Gpu }).gpu, why => self.postMessage({ lost: why } satisfies FromWorker))

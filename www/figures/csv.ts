@@ -20,7 +20,8 @@ export function recordsOf({ columns, rows }: Table): Record<string, Cell>[] {
 
 /** Text that a spreadsheet would take for a formula is kept from being one. */
 function quoted(value: Cell): string {
-  const text = value === null ? '' : typeof value === 'string' && /^[=+@\t\r]|^-(?!\d)/.test(value) ? `'${value}` : String(value)
+  const text =
+    value === null ? '' : typeof value === 'string' && /^[=+@\t\r]|^-(?!\d)/.test(value) ? `'${value}` : String(value)
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }
 
@@ -32,14 +33,19 @@ export function isMatrixCsv(text: string): boolean {
 /** A matrix with layers as headings of rows and columns. */
 export function readMatrixCsv(text: string, name: string): number[][] {
   const wrong = (why: string) => new Failure('format', `${name}: ${why}. Save it again as CSV.`)
-  const lines = text.replace(/^\uFEFF/, '').split(/\r?\n/).filter(line => line !== '')
+  const lines = text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .filter(line => line !== '')
   const n = (lines[0]?.split(',').length ?? 1) - 1
   const headings = lines.map(line => line.split(',')[0])
-  if (lines[0] !== ['layer', ...Array(n).keys()].join(',')) throw wrong('its first line must be “layer” and the numbers of the layers')
+  if (lines[0] !== ['layer', ...Array(n).keys()].join(','))
+    throw wrong('its first line must be “layer” and the numbers of the layers')
   if (lines.length !== n + 1) throw wrong(`it names ${n} layers in its first line and has rows for ${lines.length - 1}`)
   return lines.slice(1).map((line, row) => {
     const cells = line.split(',').slice(1)
-    if (headings[row + 1] !== String(row)) throw wrong(`row ${row} begins with “${headings[row + 1]}” and should with its layer`)
+    if (headings[row + 1] !== String(row))
+      throw wrong(`row ${row} begins with “${headings[row + 1]}” and should with its layer`)
     if (cells.length !== n) throw wrong(`row ${row} has ${cells.length} numbers and there are ${n} layers`)
     return cells.map((cell, col) => {
       const value = cell.trim() === '' ? NaN : Number(cell)

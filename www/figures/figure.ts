@@ -30,8 +30,18 @@ export interface Figure {
 export type Format = 'png' | 'svg' | 'csv' | 'json' | 'npy' | 'md'
 
 const FORMATS: readonly { format: Format; word: string; hint: string; has: (figure: Figure) => boolean }[] = [
-  { format: 'png', word: 'PNG', hint: 'picture, at twice its size here', has: figure => Boolean(figure.picture ?? figure.drawn) },
-  { format: 'svg', word: 'SVG', hint: 'drawing, sharp at any size', has: figure => Boolean(figure.picture ?? figure.drawn) },
+  {
+    format: 'png',
+    word: 'PNG',
+    hint: 'picture, at twice its size here',
+    has: figure => Boolean(figure.picture ?? figure.drawn),
+  },
+  {
+    format: 'svg',
+    word: 'SVG',
+    hint: 'drawing, sharp at any size',
+    has: figure => Boolean(figure.picture ?? figure.drawn),
+  },
   { format: 'csv', word: 'CSV', hint: 'table, for a spreadsheet', has: figure => Boolean(figure.csv ?? figure.table) },
   { format: 'json', word: 'JSON', hint: 'all its numbers', has: figure => Boolean(figure.json ?? figure.table) },
   { format: 'npy', word: 'NPY', hint: 'float64 array, for NumPy', has: figure => Boolean(figure.array?.()) },
@@ -45,16 +55,25 @@ export function formatsOf(figure: Figure) {
 
 /** The file: its name and what is in it. */
 export async function fileOf(figure: Figure, format: Format): Promise<{ name: string; blob: Blob }> {
-  const named = (content: BlobPart, type: string) => ({ name: `${figure.name}.${format}`, blob: new Blob([content], { type }) })
+  const named = (content: BlobPart, type: string) => ({
+    name: `${figure.name}.${format}`,
+    blob: new Blob([content], { type }),
+  })
   const drawn = () => (figure.drawn ? standing(figure.drawn()) : drawing(figure.picture?.(), figure.caption))
   const table = figure.table?.()
   switch (format) {
-    case 'png': return named(await pngOf(drawn()), 'image/png')
-    case 'svg': return named(drawn().svg, 'image/svg+xml')
-    case 'csv': return named(figure.csv?.() ?? (table ? csvFile(table) : ''), 'text/csv')
-    case 'json': return named(JSON.stringify(figure.json?.() ?? (table ? recordsOf(table) : null), null, 1), 'application/json')
-    case 'npy': return named(npyFile(figure.array?.() ?? { shape: [0], data: new Float64Array() }), 'application/octet-stream')
-    case 'md': return named(figure.markdown?.() ?? '', 'text/markdown')
+    case 'png':
+      return named(await pngOf(drawn()), 'image/png')
+    case 'svg':
+      return named(drawn().svg, 'image/svg+xml')
+    case 'csv':
+      return named(figure.csv?.() ?? (table ? csvFile(table) : ''), 'text/csv')
+    case 'json':
+      return named(JSON.stringify(figure.json?.() ?? (table ? recordsOf(table) : null), null, 1), 'application/json')
+    case 'npy':
+      return named(npyFile(figure.array?.() ?? { shape: [0], data: new Float64Array() }), 'application/octet-stream')
+    case 'md':
+      return named(figure.markdown?.() ?? '', 'text/markdown')
   }
 }
 
@@ -69,6 +88,11 @@ function drawing(picture: Element | null | undefined, caption?: readonly string[
 }
 
 /** "Similarity by linear CKA of the 12 layers of x. On text y, 6,016 tokens scored." */
-export function captionOf({ model, layers, metric, text }: SimilarityReport, what = `Similarity by ${METRICS[metric].full} of the ${layers} layers`): string[] {
-  return [`${what} of ${model.name}.${text.tokens_scored > 0 ? ` On ${text.name}, ${whole(text.tokens_scored)} tokens scored.` : ''} Laminate.`]
+export function captionOf(
+  { model, layers, metric, text }: SimilarityReport,
+  what = `Similarity by ${METRICS[metric].full} of the ${layers} layers`,
+): string[] {
+  return [
+    `${what} of ${model.name}.${text.tokens_scored > 0 ? ` On ${text.name}, ${whole(text.tokens_scored)} tokens scored.` : ''} Laminate.`,
+  ]
 }

@@ -8,14 +8,26 @@ import type { Cell, Table } from './csv'
 import { arrayOf, type NumericArray } from './npy'
 
 /** One line a point of a layer's map, with its text where that is known. */
-export function mapsTable({ embedding, point_list }: Pick<SimilarityReport, 'embedding' | 'point_list'>, layers: readonly number[]): Table {
+export function mapsTable(
+  { embedding, point_list }: Pick<SimilarityReport, 'embedding' | 'point_list'>,
+  layers: readonly number[],
+): Table {
   const dims = embedding[0]?.[0]?.length ?? 0
   return {
-    columns: ['layer', 'point', ...Array.from({ length: dims }, (_, d) => `psi_${d + 1}`), 'sequence', 'position', 'text'],
-    rows: layers.flatMap(layer => (embedding[layer] ?? []).map((at, point): Cell[] => {
-      const said = point_list[point]
-      return [layer, point, ...at, said?.sequence ?? null, said?.position ?? null, said?.text ?? null]
-    })),
+    columns: [
+      'layer',
+      'point',
+      ...Array.from({ length: dims }, (_, d) => `psi_${d + 1}`),
+      'sequence',
+      'position',
+      'text',
+    ],
+    rows: layers.flatMap(layer =>
+      (embedding[layer] ?? []).map((at, point): Cell[] => {
+        const said = point_list[point]
+        return [layer, point, ...at, said?.sequence ?? null, said?.position ?? null, said?.text ?? null]
+      }),
+    ),
   }
 }
 
@@ -35,25 +47,53 @@ export function spectrumTable(eigenvalues: readonly (readonly number[])[]): Tabl
 
 /** Each layer and the next. */
 export function neighboursTable(pairs: readonly Neighbour[]): Table {
-  return { columns: ['layer', 'next', 'similarity', 'chosen'], rows: pairs.map(({ layer, similarity, chosen }) => [layer, layer + 1, similarity, Number(chosen)]) }
+  return {
+    columns: ['layer', 'next', 'similarity', 'chosen'],
+    rows: pairs.map(({ layer, similarity, chosen }) => [layer, layer + 1, similarity, Number(chosen)]),
+  }
 }
 
 /** One line a merge, in the order in which they happen. */
 export function mergesTable({ plan: { steps } }: Pick<PlanReport, 'plan'>): Table {
   return {
     columns: ['step', 'first', 'second', 'alpha', 'similarity', 'layers'],
-    rows: steps.map((step, i) => [i + 1, step.groups[0].join(' '), step.groups[1].join(' '), step.alpha, step.similarity, step.layers]),
+    rows: steps.map((step, i) => [
+      i + 1,
+      step.groups[0].join(' '),
+      step.groups[1].join(' '),
+      step.alpha,
+      step.similarity,
+      step.layers,
+    ]),
   }
 }
 
 /** Quality by layers removed, the original first; empty where it was not measured. */
 export function curveTable({ original, plan: { steps }, bytes, layers }: PlanReport): Table {
   return {
-    columns: ['removed', 'layers', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'dropped_perplexity', 'dropped_kl'],
+    columns: [
+      'removed',
+      'layers',
+      'bytes',
+      'perplexity',
+      'kl',
+      'top1_agreement',
+      'collapsed',
+      'dropped_perplexity',
+      'dropped_kl',
+    ],
     rows: [
       [0, layers.before, bytes.before, original.perplexity, 0, 1, 0, original.perplexity, 0],
       ...steps.map((step, i): Cell[] => [
-        i + 1, step.layers, step.bytes, step.perplexity, step.kl, step.top1_agreement, Number(step.collapsed), step.dropped?.perplexity ?? null, step.dropped?.kl ?? null,
+        i + 1,
+        step.layers,
+        step.bytes,
+        step.perplexity,
+        step.kl,
+        step.top1_agreement,
+        Number(step.collapsed),
+        step.dropped?.perplexity ?? null,
+        step.dropped?.kl ?? null,
       ]),
     ],
   }
@@ -61,10 +101,22 @@ export function curveTable({ original, plan: { steps }, bytes, layers }: PlanRep
 
 /** The original, what became of it, and the same layers dropped: what a plan is worth whose steps are not measured one by one. */
 export function outcomeTable({ original, merged, dropped, bytes, layers }: PlanReport): Table {
-  const line = (model: string, left: number, size: number, q: Quality): Cell[] => [model, left, size, q.perplexity, q.kl, q.top1_agreement, Number(q.collapsed)]
+  const line = (model: string, left: number, size: number, q: Quality): Cell[] => [
+    model,
+    left,
+    size,
+    q.perplexity,
+    q.kl,
+    q.top1_agreement,
+    Number(q.collapsed),
+  ]
   return {
     columns: ['model', 'layers', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed'],
-    rows: [line('original', layers.before, bytes.before, { ...original, kl: 0, top1_agreement: 1 }), line('merged', layers.after, bytes.after, merged), line('dropped', layers.after, bytes.after, dropped)],
+    rows: [
+      line('original', layers.before, bytes.before, { ...original, kl: 0, top1_agreement: 1 }),
+      line('merged', layers.after, bytes.after, merged),
+      line('dropped', layers.after, bytes.after, dropped),
+    ],
   }
 }
 
@@ -77,13 +129,29 @@ export function outcomeArray(report: PlanReport): NumericArray {
 export function sizesTable(points: readonly CalibrationPoint[]): Table {
   return {
     columns: ['sequences', 'tokens', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds'],
-    rows: points.map(({ sequences, tokens, quality: q, seconds }) => [sequences, tokens, q.perplexity, q.kl, q.top1_agreement, Number(q.collapsed), seconds]),
+    rows: points.map(({ sequences, tokens, quality: q, seconds }) => [
+      sequences,
+      tokens,
+      q.perplexity,
+      q.kl,
+      q.top1_agreement,
+      Number(q.collapsed),
+      seconds,
+    ]),
   }
 }
 
 /** A model a line: layers removed, bytes, perplexity, KL, agreement; NaN where there is none. The order is that of the rows. */
 export function tradeoffArray(rows: readonly Pick<CompareRow, 'removed' | 'bytes' | 'quality'>[]): NumericArray {
-  return arrayOf(rows.map(({ removed, bytes, quality }) => [removed, bytes, quality?.perplexity ?? NaN, quality?.kl ?? NaN, quality?.top1_agreement ?? NaN]))
+  return arrayOf(
+    rows.map(({ removed, bytes, quality }) => [
+      removed,
+      bytes,
+      quality?.perplexity ?? NaN,
+      quality?.kl ?? NaN,
+      quality?.top1_agreement ?? NaN,
+    ]),
+  )
 }
 
 /** A table of numbers as an array of its columns' order; null where a column holds words. */

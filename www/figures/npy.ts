@@ -52,11 +52,17 @@ export function readNpy(bytes: Uint8Array, name: string): NumericArray {
   const sizes = /'shape':\s*\(([\d\s,]*)\)/.exec(header)?.[1]
   if (fortran === undefined || sizes === undefined) throw wrong('has an NPY header that cannot be read')
   const reader = READERS[type]
-  if (!reader || order === '|') throw wrong(`holds numbers of the type “${order}${type}”, and float64 or float32 are needed`)
-  const shape = sizes.split(',').map(size => size.trim()).filter(Boolean).map(Number)
+  if (!reader || order === '|')
+    throw wrong(`holds numbers of the type “${order}${type}”, and float64 or float32 are needed`)
+  const shape = sizes
+    .split(',')
+    .map(size => size.trim())
+    .filter(Boolean)
+    .map(Number)
   const length = shape.reduce((product, size) => product * size, 1)
   const [size, read] = reader
-  if (bytes.length - start !== length * size) throw wrong(`should hold ${length} numbers by its header, and holds ${Math.floor((bytes.length - start) / size)}`)
+  if (bytes.length - start !== length * size)
+    throw wrong(`should hold ${length} numbers by its header, and holds ${Math.floor((bytes.length - start) / size)}`)
   const stored = Float64Array.from({ length }, (_, i) => read(view, start + i * size, order !== '>'))
   return { shape, data: fortran === 'True' ? toRowMajor(stored, shape) : stored }
 }

@@ -15,8 +15,20 @@ const SVG = 'http://www.w3.org/2000/svg'
 const PASSING = '[data-passing]'
 /** Properties that style sheets give, with what they are where nobody says anything. */
 const LOOKS: Record<string, readonly string[]> = {
-  fill: [], stroke: ['none'], 'fill-opacity': ['1'], 'stroke-opacity': ['1'], 'stroke-width': ['1px'], 'stroke-dasharray': ['none'], 'stroke-linejoin': ['miter'],
-  'stroke-linecap': ['butt'], opacity: ['1'], 'font-size': ['16px'], 'font-weight': ['400'], 'paint-order': ['normal'], visibility: ['visible'], 'shape-rendering': ['auto'],
+  fill: [],
+  stroke: ['none'],
+  'fill-opacity': ['1'],
+  'stroke-opacity': ['1'],
+  'stroke-width': ['1px'],
+  'stroke-dasharray': ['none'],
+  'stroke-linejoin': ['miter'],
+  'stroke-linecap': ['butt'],
+  opacity: ['1'],
+  'font-size': ['16px'],
+  'font-weight': ['400'],
+  'paint-order': ['normal'],
+  visibility: ['visible'],
+  'shape-rendering': ['auto'],
 }
 const LINE = 18
 const MARGIN = 16
@@ -28,7 +40,8 @@ const MARGIN = 16
 export function drawingOf(root: Element, caption: readonly string[] = []): Drawing {
   const parts = (root.matches('svg, canvas') ? [root] : [...root.querySelectorAll('svg, canvas')])
     .filter(part => !part.parentElement?.closest('svg, button, label') && !part.closest(PASSING))
-    .map(part => ({ part, box: part.getBoundingClientRect() })).filter(({ box }) => box.width >= 24 && box.height >= 24)
+    .map(part => ({ part, box: part.getBoundingClientRect() }))
+    .filter(({ box }) => box.width >= 24 && box.height >= 24)
   if (parts.length === 0) throw new Failure('usage', 'There is no picture to save yet.')
   const [left, top] = [Math.min(...parts.map(({ box }) => box.left)), Math.min(...parts.map(({ box }) => box.top))]
   const inner = Math.ceil(Math.max(...parts.map(({ box }) => box.right)) - left)
@@ -36,13 +49,36 @@ export function drawingOf(root: Element, caption: readonly string[] = []): Drawi
   const lines = caption.flatMap(line => wrapped(line, inner))
   const [width, height] = [inner + 2 * MARGIN, below + 2 * MARGIN + (lines.length > 0 ? 8 + lines.length * LINE : 0)]
   const page = getComputedStyle(document.documentElement)
-  const outer = element('svg', { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': 'system-ui, sans-serif' })
+  const outer = element('svg', {
+    xmlns: SVG,
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    'font-family': 'system-ui, sans-serif',
+  })
   outer.append(element('rect', { width, height, fill: plainColour(page.backgroundColor) }))
   for (const { part, box } of parts) {
     const place = { x: MARGIN + box.left - left, y: MARGIN + box.top - top, width: box.width, height: box.height }
-    outer.append(part instanceof HTMLCanvasElement ? element('image', { ...place, href: part.toDataURL('image/png'), preserveAspectRatio: 'none', 'image-rendering': getComputedStyle(part).imageRendering }) : copyOf(part as SVGSVGElement, place))
+    outer.append(
+      part instanceof HTMLCanvasElement
+        ? element('image', {
+            ...place,
+            href: part.toDataURL('image/png'),
+            preserveAspectRatio: 'none',
+            'image-rendering': getComputedStyle(part).imageRendering,
+          })
+        : copyOf(part as SVGSVGElement, place),
+    )
   }
-  lines.forEach((line, i) => outer.append(element('text', { x: MARGIN, y: MARGIN + below + 4 + (i + 1) * LINE, 'font-size': 12, fill: plainColour(page.color) }, line)))
+  lines.forEach((line, i) =>
+    outer.append(
+      element(
+        'text',
+        { x: MARGIN, y: MARGIN + below + 4 + (i + 1) * LINE, 'font-size': 12, fill: plainColour(page.color) },
+        line,
+      ),
+    ),
+  )
   return { svg: new XMLSerializer().serializeToString(outer), width, height }
 }
 
@@ -82,7 +118,8 @@ function copyOf(svg: SVGSVGElement, place: Record<string, number>): SVGSVGElemen
 }
 
 function dress(original: Element, copy: Element): void {
-  for (const name of copy.getAttributeNames()) if (/^(style|class|role|tabindex|aria-.*|data-(?!passing|painted).*)$/.test(name)) copy.removeAttribute(name)
+  for (const name of copy.getAttributeNames())
+    if (/^(style|class|role|tabindex|aria-.*|data-(?!passing|painted).*)$/.test(name)) copy.removeAttribute(name)
   const look = getComputedStyle(original)
   if (look.display === 'none') return copy.setAttribute('data-undrawn', '')
   if (original.localName === 'g' || original.localName === 'svg') {
@@ -100,7 +137,10 @@ function dress(original: Element, copy: Element): void {
 function plainColour(value: string): string {
   const [, channels, alpha] = /^color\(srgb ([\d.e -]+?)(?: \/ ([\d.]+))?\)$/.exec(value) ?? []
   if (channels === undefined) return value
-  const rgb = channels.split(' ').map(channel => Math.round(Number(channel) * 255)).join(', ')
+  const rgb = channels
+    .split(' ')
+    .map(channel => Math.round(Number(channel) * 255))
+    .join(', ')
   return alpha === undefined ? `rgb(${rgb})` : `rgba(${rgb}, ${alpha})`
 }
 

@@ -14,7 +14,8 @@ import { canReopen, reopen } from './reopen'
 import { isTaken } from '../app/run/turn'
 
 const STOPPED = 'Compressing was stopped before its end. Press Compress and it goes on: what it had finished is kept.'
-const NOTHING = 'Finished layers and results are not kept: this browser gives the page no storage. A reload would begin anew.'
+const NOTHING =
+  'Finished layers and results are not kept: this browser gives the page no storage. A reload would begin anew.'
 
 /** What is kept of the last run beyond the life of the page, on this device alone. */
 export class Keeping {
@@ -57,10 +58,19 @@ export class Keeping {
     const goesOn = before !== null && captureKey(before.origin, before.calibration) === captureKey(origin, calibration)
     const known = goesOn && before.model.name === state.model.name
     const run: KeptRun = {
-      version: 1, origin, model: state.model, calibration, layers: 0, at_ms: Date.now(), pending: true,
-      maps: known ? before.maps : null, plan: known ? before.plan : null, ...(known && before.judge ? { judge: before.judge } : {}), ...besides(state),
+      version: 1,
+      origin,
+      model: state.model,
+      calibration,
+      layers: 0,
+      at_ms: Date.now(),
+      pending: true,
+      maps: known ? before.maps : null,
+      plan: known ? before.plan : null,
+      ...(known && before.judge ? { judge: before.judge } : {}),
+      ...besides(state),
     }
-    if (await hasStorage() && await writeKept(run)) {
+    if ((await hasStorage()) && (await writeKept(run))) {
       state.kept = run
       return goesOn ? 'continue' : 'anew'
     }
@@ -74,7 +84,13 @@ export class Keeping {
   async planning(options: PlanOptions): Promise<boolean> {
     const { state } = this.actions
     if (!state.kept || state.kept.pending) return false
-    const run: KeptRun = { ...state.kept, plan: null, planning: { ...options }, judge: { ...state.choice.evaluation }, ...besides(state) }
+    const run: KeptRun = {
+      ...state.kept,
+      plan: null,
+      planning: { ...options },
+      judge: { ...state.choice.evaluation },
+      ...besides(state),
+    }
     if (!(await writeKept(run))) return false
     state.kept = run
     return true
@@ -85,7 +101,17 @@ export class Keeping {
     const { state } = this.actions
     if (!state.kept || !state.maps) return
     const { maps, plan } = state
-    const run: KeptRun = { ...state.kept, layers: maps.report.layers, at_ms: Date.now(), pending: false, maps, plan, planning: null, judge: { ...state.choice.evaluation }, ...besides(state) }
+    const run: KeptRun = {
+      ...state.kept,
+      layers: maps.report.layers,
+      at_ms: Date.now(),
+      pending: false,
+      maps,
+      plan,
+      planning: null,
+      judge: { ...state.choice.evaluation },
+      ...besides(state),
+    }
     if (await writeKept(run)) Object.assign(state, { kept: run, restored: false })
   }
 
@@ -124,7 +150,10 @@ export class Keeping {
     const { kept, restored, model } = this.actions.state
     if (!restored) return null
     if (kept && canReopen(kept.origin)) return reopen(kept.origin)
-    throw { kind: 'usage', message: `Open ${model?.name ?? 'the model'} again first: what is shown was kept, and this browser cannot open the model by itself.` }
+    throw {
+      kind: 'usage',
+      message: `Open ${model?.name ?? 'the model'} again first: what is shown was kept, and this browser cannot open the model by itself.`,
+    }
   }
 
   /** Whether `origin` is the model whose stored result is shown. */
@@ -160,13 +189,25 @@ export class Keeping {
     if (plan ?? planning) Object.assign(state.planOptions, planning ?? plan?.options)
     if (planning) state.remark = STOPPED
     if (judge) Object.assign(state.choice.evaluation, judge)
-    Object.assign(state.writeOptions, { container: model.container, importances: plan?.report.output.importances ?? true })
+    Object.assign(state.writeOptions, {
+      container: model.container,
+      importances: plan?.report.output.importances ?? true,
+    })
     if (sized) {
       state.choice.size = sized.size
       if (plan) storeAs(state.writeOptions, plan.report.output)
     }
     // The demo is part of the engine; anything else is opened when a step needs it, and not before.
-    Object.assign(state, { model, origin: origin.kind === 'demo' ? 'demo' : null, maps, plan, search: sized?.search ?? null, imatrix: imatrix ?? null, steps: plan?.report.plan.steps ?? [], restored: true })
+    Object.assign(state, {
+      model,
+      origin: origin.kind === 'demo' ? 'demo' : null,
+      maps,
+      plan,
+      search: sized?.search ?? null,
+      imatrix: imatrix ?? null,
+      steps: plan?.report.plan.steps ?? [],
+      restored: true,
+    })
     this.actions.propose(!plan && !planning)
   }
 }

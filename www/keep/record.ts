@@ -11,7 +11,12 @@ import { keyOf, type Made, type OpenImatrix } from '../app/state.svelte'
 /** A model, so that it can be found again. Never a token, and of a file on disk never its contents. */
 export type KeptOrigin =
   | { kind: 'demo' }
-  | { kind: 'local'; folder: string | undefined; files: { name: string; size: number }[]; handles: FileSystemHandle[] | null }
+  | {
+      kind: 'local'
+      folder: string | undefined
+      files: { name: string; size: number }[]
+      handles: FileSystemHandle[] | null
+    }
   /** `complete` where no token is needed to read it again. */
   | { kind: 'remote'; folder: string | undefined; files: RemoteFile[]; complete: boolean }
 
@@ -44,7 +49,12 @@ export function keptOrigin(origin: 'demo' | Opened): KeptOrigin {
   const remote = files.filter((file): file is RemoteFile => 'url' in file)
   if (remote.length > 0) {
     const open = remote.map(file => ({ ...file, token: undefined }))
-    return { kind: 'remote', folder, files: open, complete: remote.length === files.length && remote.every(({ token }) => !token) }
+    return {
+      kind: 'remote',
+      folder,
+      files: open,
+      complete: remote.length === files.length && remote.every(({ token }) => !token),
+    }
   }
   const local = files.flatMap(file => ('file' in file ? [{ name: file.name, size: file.file.size }] : []))
   return { kind: 'local', folder, files: local, handles: handles ?? null }
@@ -57,7 +67,10 @@ export function isSameModel(a: KeptOrigin, b: KeptOrigin): boolean {
 
 function identity(origin: KeptOrigin): string {
   if (origin.kind === 'demo') return 'demo'
-  const names = origin.kind === 'remote' ? origin.files.map(({ url }) => url) : origin.files.map(({ name, size }) => `${name} ${size}`)
+  const names =
+    origin.kind === 'remote'
+      ? origin.files.map(({ url }) => url)
+      : origin.files.map(({ name, size }) => `${name} ${size}`)
   return `${origin.kind} ${names.sort().join('\n')}`
 }
 
@@ -72,7 +85,7 @@ const KEY = 'run'
 
 /** What is kept, by this browser alone; null where nothing is or it cannot be read. */
 export async function readKept(): Promise<KeptRun | null> {
-  const found = await within('readonly', store => store.get(KEY)).catch(() => null) as KeptRun | null | undefined
+  const found = (await within('readonly', store => store.get(KEY)).catch(() => null)) as KeptRun | null | undefined
   return found?.version === 1 ? withDraw(found) : null
 }
 
@@ -87,11 +100,17 @@ export function withDraw(run: KeptRun): KeptRun {
 
 /** False where the browser keeps nothing. */
 export function writeKept(run: KeptRun): Promise<boolean> {
-  return within('readwrite', store => store.put(run, KEY)).then(() => true, () => false)
+  return within('readwrite', store => store.put(run, KEY)).then(
+    () => true,
+    () => false,
+  )
 }
 
 export function removeKept(): Promise<boolean> {
-  return within('readwrite', store => store.delete(KEY)).then(() => true, () => false)
+  return within('readwrite', store => store.delete(KEY)).then(
+    () => true,
+    () => false,
+  )
 }
 
 async function within<T>(mode: IDBTransactionMode, use: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {

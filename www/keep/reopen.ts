@@ -15,10 +15,16 @@ export async function reopen(origin: KeptOrigin): Promise<'demo' | Opened> {
   const handles = origin.handles ?? []
   for (const handle of handles) await allow(handle)
   const opened = await fromHandles(handles).catch(() => {
-    throw new Failure('source', `${origin.folder ?? 'The model'} is not where it was. Open it again from its new place.`)
+    throw new Failure(
+      'source',
+      `${origin.folder ?? 'The model'} is not where it was. Open it again from its new place.`,
+    )
   })
   if (handles.length === 0 || !isSameModel(origin, keptOrigin(opened))) {
-    throw new Failure('source', `${origin.folder ?? 'The model'} is not the one that it was: its files have changed. Open the model that you mean.`)
+    throw new Failure(
+      'source',
+      `${origin.folder ?? 'The model'} is not the one that it was: its files have changed. Open the model that you mean.`,
+    )
   }
   return opened
 }
@@ -28,7 +34,8 @@ async function fromHandles(handles: FileSystemHandle[]): Promise<Opened> {
   if (handles.length === 1 && only?.kind === 'directory') return fromDirectory(only as FileSystemDirectoryHandle)
   const files: LocalFile[] = []
   for (const handle of handles) {
-    if (handle.kind === 'file') files.push({ name: handle.name, file: await (handle as FileSystemFileHandle).getFile() })
+    if (handle.kind === 'file')
+      files.push({ name: handle.name, file: await (handle as FileSystemFileHandle).getFile() })
   }
   return { ...withoutCommonFolder(files), handles }
 }
@@ -41,5 +48,8 @@ type Asking = FileSystemHandle & {
 async function allow(handle: Asking): Promise<void> {
   if (!handle.queryPermission || (await handle.queryPermission({ mode: 'read' })) === 'granted') return
   if ((await handle.requestPermission?.({ mode: 'read' })) === 'granted') return
-  throw new Failure('source', `"${handle.name}" may not be read: the browser was not allowed to. Allow it when asked, or open the model again.`)
+  throw new Failure(
+    'source',
+    `"${handle.name}" may not be read: the browser was not allowed to. Allow it when asked, or open the model again.`,
+  )
 }

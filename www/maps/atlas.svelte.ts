@@ -11,7 +11,11 @@ const REST_MS = 250
 export const SPECTRUM = 12
 
 type Quality = 'stale' | 'sketched' | 'exact'
-interface Step { layers: number[]; sketch: boolean; eigenvalues?: number }
+interface Step {
+  layers: number[]
+  sketch: boolean
+  eigenvalues?: number
+}
 
 /**
  * The maps on the page, made again by the engine as parameters change: the enlarged layer first, then the
@@ -114,7 +118,10 @@ export class Atlas {
       return { layers: others, sketch: true }
     }
     const points = (this.maps[enlarged]?.coordinates.length ?? 0) / (this.maps[enlarged]?.dims || 1)
-    if (quality[enlarged] === 'sketched' || (this.maps[enlarged]?.eigenvalues.length ?? n) < Math.min(SPECTRUM, points)) {
+    if (
+      quality[enlarged] === 'sketched' ||
+      (this.maps[enlarged]?.eigenvalues.length ?? n) < Math.min(SPECTRUM, points)
+    ) {
       return { layers: [enlarged], sketch: false, eigenvalues: SPECTRUM }
     }
     const sketched = quality.indexOf('sketched')

@@ -20,14 +20,27 @@ export function sameParameters(a: Parameters, b: Parameters): boolean {
 }
 
 /** Layers not yet captured have no rows, and no map. */
-export function mapOf(layer: number, rows: readonly (readonly number[])[], eigenvalues: readonly number[] = [], epsilon = 0): LayerMap {
+export function mapOf(
+  layer: number,
+  rows: readonly (readonly number[])[],
+  eigenvalues: readonly number[] = [],
+  epsilon = 0,
+): LayerMap {
   return {
-    layer, epsilon, eigenvalues: [...eigenvalues], disconnected: (eigenvalues[1] ?? 0) > 0.9, dims: rows[0]?.length ?? 0,
+    layer,
+    epsilon,
+    eigenvalues: [...eigenvalues],
+    disconnected: (eigenvalues[1] ?? 0) > 0.9,
+    dims: rows[0]?.length ?? 0,
     coordinates: Float64Array.from(rows.flat()),
   }
 }
 
-export function mapsOf({ embedding, eigenvalues, epsilon }: Pick<SimilarityReport, 'embedding' | 'eigenvalues' | 'epsilon'>): LayerMap[] {
+export function mapsOf({
+  embedding,
+  eigenvalues,
+  epsilon,
+}: Pick<SimilarityReport, 'embedding' | 'eigenvalues' | 'epsilon'>): LayerMap[] {
   return embedding.map((rows, layer) => mapOf(layer, rows, eigenvalues[layer], epsilon[layer]))
 }
 
@@ -45,10 +58,21 @@ export interface MapsData {
   point_list: PointReport[]
 }
 
-export function mapsData(maps: readonly LayerMap[], { bandwidth, density, time }: Parameters, point_list: PointReport[]): MapsData {
+export function mapsData(
+  maps: readonly LayerMap[],
+  { bandwidth, density, time }: Parameters,
+  point_list: PointReport[],
+): MapsData {
   return {
-    layers: maps.length, bandwidth, density, time, epsilon: maps.map(map => map.epsilon), eigenvalues: maps.map(map => map.eigenvalues),
-    embedding: maps.map(rowsOf), disconnected: maps.filter(map => map.disconnected).map(map => map.layer), point_list,
+    layers: maps.length,
+    bandwidth,
+    density,
+    time,
+    epsilon: maps.map(map => map.epsilon),
+    eigenvalues: maps.map(map => map.eigenvalues),
+    embedding: maps.map(rowsOf),
+    disconnected: maps.filter(map => map.disconnected).map(map => map.layer),
+    point_list,
   }
 }
 
@@ -60,5 +84,7 @@ export function pointName({ sequence, position }: PointReport): string {
 /** The text of a point, cut before its own token, where that is known. */
 export function inContext({ text, token = '' }: PointReport): { before: string; token: string } {
   const own = token.trim()
-  return own !== '' && text.endsWith(own) ? { before: text.slice(0, text.length - own.length), token: own } : { before: text, token: '' }
+  return own !== '' && text.endsWith(own)
+    ? { before: text.slice(0, text.length - own.length), token: own }
+    : { before: text, token: '' }
 }

@@ -17,8 +17,13 @@ export function compareMethods(actions: Actions): Promise<boolean> {
     const { weighing } = state
     state.rows = []
     try {
-      const report = await actions.call(run, 'compare', [{ ...options, evaluation: await evaluationOf(state, options.evaluation), output: storedAs(state) }])
-      Object.assign(state, { rows: report.rows, comparison: { report, options, key: keyOf([state.maps?.key, options, ...weighing]) } })
+      const report = await actions.call(run, 'compare', [
+        { ...options, evaluation: await evaluationOf(state, options.evaluation), output: storedAs(state) },
+      ])
+      Object.assign(state, {
+        rows: report.rows,
+        comparison: { report, options, key: keyOf([state.maps?.key, options, ...weighing]) },
+      })
     } catch (thrown) {
       if (state.rows.length > 0) state.comparison = null
       throw thrown
@@ -28,5 +33,7 @@ export function compareMethods(actions: Actions): Promise<boolean> {
 
 /** Ticked methods stand in the order in which they were ticked. */
 export function tick(choice: Choice, name: string, ticked: boolean): void {
-  choice.methods = ticked ? [...choice.methods.filter(other => other !== name), name] : choice.methods.filter(other => other !== name)
+  choice.methods = ticked
+    ? [...choice.methods.filter(other => other !== name), name]
+    : choice.methods.filter(other => other !== name)
 }

@@ -26,5 +26,7 @@ export async function isOf(file: PageFile, content: ArrayBuffer): Promise<boolea
     return file.mentions.every(name => text.includes(name))
   }
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', content))
-  return Array.from(hash, byte => byte.toString(16).padStart(2, '0')).join('').startsWith(file.digest)
+  return Array.from(hash, byte => byte.toString(16).padStart(2, '0'))
+    .join('')
+    .startsWith(file.digest)
 }

@@ -20,11 +20,23 @@ declare const PAGE_FILES: PageFile[]
 /** The parts of `ServiceWorkerGlobalScope` used here; the DOM library leaves them out. */
 interface Scope {
   registration: { scope: string }
-  clients: { claim(): Promise<void>; matchAll(options: { type: 'window'; includeUncontrolled: boolean }): Promise<readonly { url: string }[]> }
+  clients: {
+    claim(): Promise<void>
+    matchAll(options: { type: 'window'; includeUncontrolled: boolean }): Promise<readonly { url: string }[]>
+  }
   skipWaiting(): Promise<void>
-  addEventListener(type: 'install' | 'activate', listen: (event: { waitUntil(work: Promise<unknown>): void }) => void): void
-  addEventListener(type: 'message', listen: (event: MessageEvent<ToKeeper> & { waitUntil(work: Promise<unknown>): void }) => void): void
-  addEventListener(type: 'fetch', listen: (event: { request: Request; respondWith(answer: Promise<Response>): void }) => void): void
+  addEventListener(
+    type: 'install' | 'activate',
+    listen: (event: { waitUntil(work: Promise<unknown>): void }) => void,
+  ): void
+  addEventListener(
+    type: 'message',
+    listen: (event: MessageEvent<ToKeeper> & { waitUntil(work: Promise<unknown>): void }) => void,
+  ): void
+  addEventListener(
+    type: 'fetch',
+    listen: (event: { request: Request; respondWith(answer: Promise<Response>): void }) => void,
+  ): void
 }
 
 const scope = self as unknown as Scope
@@ -47,10 +59,11 @@ async function keepAll(): Promise<void> {
   const cache = await open()
   for (const file of files) {
     const address = keptAt(file, folder)
-    if (!file.atOnce || await cache.match(address)) continue
+    if (!file.atOnce || (await cache.match(address))) continue
     // What has a digest in its name comes from the browser's own cache where the page has just loaded it.
     const response = await fetch(folder + file.path, file.path.startsWith('assets/') ? {} : { cache: 'no-cache' })
-    if (!response.ok || !await isOf(file, await response.clone().arrayBuffer())) throw new Error(`${file.path || 'the page'} is not of this version`)
+    if (!response.ok || !(await isOf(file, await response.clone().arrayBuffer())))
+      throw new Error(`${file.path || 'the page'} is not of this version`)
     await cache.put(address, plain(response))
   }
 }
@@ -82,7 +95,8 @@ async function answer(request: Request, file: PageFile): Promise<Response> {
   const kept = await cache.match(address, { ignoreVary: true })
   if (kept) return kept
   const response = await fetch(request)
-  if (response.ok && response.status === 200 && !file.mentions) await cache.put(address, response.clone()).catch(() => {})
+  if (response.ok && response.status === 200 && !file.mentions)
+    await cache.put(address, response.clone()).catch(() => {})
   return response
 }
 

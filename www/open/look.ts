@@ -14,9 +14,23 @@ export async function lookIn(actions: Actions, run: Run, text: string): Promise<
   state.found = null
   const { find, opened } = await remoteParts()
   const { endpoint, token } = state.remote
-  const tell = (which = '') => actions.observe({ progress: { stage: 'read', done: 0, total: 0, unit: 'bytes', detail: `the list of files of ${text.trim()}${which}` } })
+  const tell = (which = '') =>
+    actions.observe({
+      progress: {
+        stage: 'read',
+        done: 0,
+        total: 0,
+        unit: 'bytes',
+        detail: `the list of files of ${text.trim()}${which}`,
+      },
+    })
   tell()
-  const found = await find(text, { endpoint, token, signal: run.controller.signal, again: (attempt, of) => tell(`, attempt ${attempt} of ${of}`) })
+  const found = await find(text, {
+    endpoint,
+    token,
+    signal: run.controller.signal,
+    again: (attempt, of) => tell(`, attempt ${attempt} of ${of}`),
+  })
   const [only, another] = found.candidates
   if (only && !another) await actions.openIn(run, opened(only))
   else state.found = found

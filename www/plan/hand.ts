@@ -38,7 +38,8 @@ export function cannotMerge(hand: Hand, [a, b]: readonly [number, number]): stri
 /** Makes two layers and all between them one, or takes them apart again. */
 export function toggled(hand: Hand, pair: readonly [number, number]): Hand {
   const inside = run(Math.min(...pair) + 1, Math.max(...pair))
-  if (isMerged(hand, pair)) return { ...hand, exact: null, absorb: hand.absorb.filter(layer => !inside.includes(layer)) }
+  if (isMerged(hand, pair))
+    return { ...hand, exact: null, absorb: hand.absorb.filter(layer => !inside.includes(layer)) }
   if (cannotMerge(hand, pair)) return hand
   return { ...hand, exact: null, absorb: [...hand.absorb, ...inside.filter(layer => !hand.absorb.includes(layer))] }
 }
@@ -96,5 +97,14 @@ export function optionsWith(options: PlanOptions, hand: Hand): PlanOptions {
   if (!hand.active) return { ...options, locked, absorb: [] }
   // Only the rule that compares anew searches for weights.
   const alpha = options.alpha === 'search' ? 'similarity' : options.alpha
-  return { ...options, alpha, locked, absorb: [...hand.absorb], selection: 'hand', remove: hand.absorb.length, min_similarity: null, one_shot: false }
+  return {
+    ...options,
+    alpha,
+    locked,
+    absorb: [...hand.absorb],
+    selection: 'hand',
+    remove: hand.absorb.length,
+    min_similarity: null,
+    one_shot: false,
+  }
 }

@@ -32,7 +32,13 @@ export function redone<T>(history: History<T>): History<T> {
 export type Travel = 'undo' | 'redo'
 
 /** Ctrl+Z, and Ctrl+Shift+Z or Ctrl+Y; the command key on a Mac. */
-export function travelKey({ key, ctrlKey, metaKey, shiftKey, altKey }: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'shiftKey' | 'altKey'>): Travel | null {
+export function travelKey({
+  key,
+  ctrlKey,
+  metaKey,
+  shiftKey,
+  altKey,
+}: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'shiftKey' | 'altKey'>): Travel | null {
   if (altKey || !(ctrlKey || metaKey)) return null
   const letter = key.toLowerCase()
   if (letter === 'z') return shiftKey ? 'redo' : 'undo'

@@ -7,8 +7,12 @@ const SUMS: readonly Operator[] = ['average', 'drop', 'laco']
 const TYPES: Record<string, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }
 
 /** Why mergekit cannot do it; empty where it can. */
-export function whyNoMergekit({ operator, kept_experts }: Pick<MergePlan, 'operator' | 'kept_experts'>, { container }: Pick<ModelReport, 'container'>): string {
-  if (!SUMS.includes(operator)) return 'mergekit knows weighted sums of layers only; this operator computes new weights.'
+export function whyNoMergekit(
+  { operator, kept_experts }: Pick<MergePlan, 'operator' | 'kept_experts'>,
+  { container }: Pick<ModelReport, 'container'>,
+): string {
+  if (!SUMS.includes(operator))
+    return 'mergekit knows weighted sums of layers only; this operator computes new weights.'
   if (kept_experts?.length) return 'mergekit cannot remove experts.'
   return container === 'gguf' ? 'mergekit reads Hugging Face folders, and this model is a GGUF file.' : ''
 }
@@ -19,7 +23,10 @@ export function whyNoMergekit({ operator, kept_experts }: Pick<MergePlan, 'opera
  * mergekit keeps the tensors of a slice by the model that they come from, so that two layers of one model in one
  * slice need two names for it: a local folder is also `./folder`, `././folder` and so on.
  */
-export function mergekitYaml({ groups, weights }: Pick<MergePlan, 'groups' | 'weights'>, { name, dtype }: Pick<ModelReport, 'name' | 'dtype'>): string {
+export function mergekitYaml(
+  { groups, weights }: Pick<MergePlan, 'groups' | 'weights'>,
+  { name, dtype }: Pick<ModelReport, 'name' | 'dtype'>,
+): string {
   const folder = name.replace(/[^\w.-]+/g, '-') || 'model'
   const source = (layer: number, weight: number, place: number) => [
     `      - model: ${'./'.repeat(place + 1)}${folder}`,
@@ -30,13 +37,15 @@ export function mergekitYaml({ groups, weights }: Pick<MergePlan, 'groups' | 'we
     const parts = group.map((layer, i) => [layer, weights[g]![i]!] as const).filter(([, weight]) => weight !== 0)
     return ['  - sources:', ...parts.flatMap(([layer, weight], place) => source(layer, weight, place))]
   })
-  return [
-    `# mergekit-yaml mergekit.yaml ./${folder}-merged`,
-    `# Run it beside the folder ${folder}; ./ and ././ are names of the same folder, one for each layer of a slice.`,
-    'merge_method: linear',
-    'parameters: {normalize: false}',
-    `dtype: ${TYPES[dtype] ?? 'float16'}`,
-    'slices:',
-    ...slices,
-  ].join('\n') + '\n'
+  return (
+    [
+      `# mergekit-yaml mergekit.yaml ./${folder}-merged`,
+      `# Run it beside the folder ${folder}; ./ and ././ are names of the same folder, one for each layer of a slice.`,
+      'merge_method: linear',
+      'parameters: {normalize: false}',
+      `dtype: ${TYPES[dtype] ?? 'float16'}`,
+      'slices:',
+      ...slices,
+    ].join('\n') + '\n'
+  )
 }

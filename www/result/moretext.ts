@@ -27,7 +27,12 @@ export function measureSizes(actions: Actions): Promise<boolean> {
     const wanted = sizesFor(maps.report.text.sequences)
     state.sizes = { key: plan.key, wanted, points: [] }
     try {
-      const points = await actions.call(run, 'calibrationCurve', [plan.report.plan, wanted, plan.report.output, await evaluationOf(state)])
+      const points = await actions.call(run, 'calibrationCurve', [
+        plan.report.plan,
+        wanted,
+        plan.report.output,
+        await evaluationOf(state),
+      ])
       state.sizes = points.length > 0 ? { key: plan.key, wanted, points } : null
     } catch (thrown) {
       const points = state.sizes?.points.length ?? 0
@@ -42,12 +47,15 @@ export function readingOf(points: readonly CalibrationPoint[]): string {
   const [before, last] = points.slice(-2)
   if (!before || !last) return ''
   const [from, to] = [before.quality.kl, last.quality.kl]
-  if (from === null || to === null || !(from > 0) || !Number.isFinite(from) || !Number.isFinite(to)) return 'KL could not be measured at the last two sizes, so they say nothing about more text.'
+  if (from === null || to === null || !(from > 0) || !Number.isFinite(from) || !Number.isFinite(to))
+    return 'KL could not be measured at the last two sizes, so they say nothing about more text.'
   const more = last.tokens / before.tokens
   const doubled = Math.abs(more - 2) < 0.05
   const change = to / from - 1
-  if (Math.abs(change) < NOTHING) return `${doubled ? 'The last doubling' : 'The last step'} changed KL by less than ${100 * NOTHING}\u00a0%: more text would hardly help.`
+  if (Math.abs(change) < NOTHING)
+    return `${doubled ? 'The last doubling' : 'The last step'} changed KL by less than ${100 * NOTHING}\u00a0%: more text would hardly help.`
   const much = doubled ? 'Twice as much text' : `${more.toFixed(1)} times as much text`
-  if (change > 0) return `${much} raised KL by ${percent(change)}: it is not for want of text, and more of this kind would hardly help.`
+  if (change > 0)
+    return `${much} raised KL by ${percent(change)}: it is not for want of text, and more of this kind would hardly help.`
   return `${much} lowered KL by ${percent(-change)}; more would probably help.`
 }

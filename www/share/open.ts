@@ -16,7 +16,11 @@ export async function openResult(actions: Actions, from: File | string): Promise
     return showResult(actions, await readLink(from), 'a link', from === wholeAddress() ? linkedResult() : null)
   }
   const result = await resultIn(from, from.name)
-  if (!result) throw new Failure('format', `${from.name} holds no result of Laminate. A report, similarity.json, a recipe, or the matrix as CSV or NPY can be opened here.`)
+  if (!result)
+    throw new Failure(
+      'format',
+      `${from.name} holds no result of Laminate. A report, similarity.json, a recipe, or the matrix as CSV or NPY can be opened here.`,
+    )
   showResult(actions, result, from.name, null)
 }
 
@@ -47,18 +51,39 @@ export function stateOf({ model, maps, plan, options, comparison, methods }: Res
   const calibration = { ...CALIBRATION, ...maps?.options, text: null }
   const planOptions = { ...PLAN, ...(plan ? { remove: plan.layers.before - plan.layers.after } : {}), ...options }
   const steps = plan?.plan.steps ?? []
-  Object.assign(state, { readOnly: true, model, calibration, planOptions, steps, methods, palette: like.palette, features: like.features, loading: null })
-  if (maps) Object.assign(state, { maps: { report: maps, options: calibration, key: keyOf(calibration) }, pair: mostAlike(maps.similarity) })
+  Object.assign(state, {
+    readOnly: true,
+    model,
+    calibration,
+    planOptions,
+    steps,
+    methods,
+    palette: like.palette,
+    features: like.features,
+    loading: null,
+  })
+  if (maps)
+    Object.assign(state, {
+      maps: { report: maps, options: calibration, key: keyOf(calibration) },
+      pair: mostAlike(maps.similarity),
+    })
   if (plan) state.plan = { report: plan, options: planOptions, key: '' }
-  if (comparison) Object.assign(state, { rows: comparison.rows, comparison: { report: comparison, options: comparedAs(comparison.rows), key: '' } })
+  if (comparison)
+    Object.assign(state, {
+      rows: comparison.rows,
+      comparison: { report: comparison, options: comparedAs(comparison.rows), key: '' },
+    })
   return state
 }
 
 /** The order of a comparison, from its rows. */
 function comparedAs(rows: readonly Pick<CompareRow, 'method' | 'removed' | 'dtype'>[]): CompareOptions {
   return {
-    methods: [...new Set(rows.map(row => row.method))], remove: [...new Set(rows.map(row => row.removed))], dtypes: [...new Set(rows.map(row => row.dtype ?? 'keep'))],
-    evaluation: { text: null, text_name: null, samples: 0, tokens: 0 }, seed: 0,
+    methods: [...new Set(rows.map(row => row.method))],
+    remove: [...new Set(rows.map(row => row.removed))],
+    dtypes: [...new Set(rows.map(row => row.dtype ?? 'keep'))],
+    evaluation: { text: null, text_name: null, samples: 0, tokens: 0 },
+    seed: 0,
   }
 }
 

@@ -4,14 +4,19 @@ import { Failure } from '../engine/errors'
 /** More than any link unpacks to; what is larger was made to fill memory. */
 const MOST_BYTES = 4_000_000
 
-const DAMAGED = 'The link is damaged: a part of it is missing or was changed on the way. Copy it again, or ask for the report as a file.'
+const DAMAGED =
+  'The link is damaged: a part of it is missing or was changed on the way. Copy it again, or ask for the report as a file.'
 
 export async function packed(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   const checked = new Uint8Array(bytes.length + 4)
   new DataView(checked.buffer).setUint32(0, crc32(bytes), true)
   checked.set(bytes, 4)
-  const squeezed = new Uint8Array(await new Response(new Blob([checked]).stream().pipeThrough(new CompressionStream('deflate-raw'))).arrayBuffer())
-  const letters = Array.from({ length: Math.ceil(squeezed.length / 4096) }, (_, i) => String.fromCharCode(...squeezed.subarray(i * 4096, (i + 1) * 4096))).join('')
+  const squeezed = new Uint8Array(
+    await new Response(new Blob([checked]).stream().pipeThrough(new CompressionStream('deflate-raw'))).arrayBuffer(),
+  )
+  const letters = Array.from({ length: Math.ceil(squeezed.length / 4096) }, (_, i) =>
+    String.fromCharCode(...squeezed.subarray(i * 4096, (i + 1) * 4096)),
+  ).join('')
   return btoa(letters).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')
 }
 
@@ -19,13 +24,16 @@ export async function unpacked(text: string): Promise<Uint8Array> {
   if (!/^[\w-]+$/.test(text)) throw new Failure('format', DAMAGED)
   let bytes: Uint8Array
   try {
-    const squeezed = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), letter => letter.charCodeAt(0))
+    const squeezed = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), letter =>
+      letter.charCodeAt(0),
+    )
     bytes = await limited(new Blob([squeezed]).stream().pipeThrough(new DecompressionStream('deflate-raw')))
   } catch (thrown) {
     throw thrown instanceof Failure ? thrown : new Failure('format', DAMAGED)
   }
   const body = bytes.subarray(4)
-  if (bytes.length < 4 || new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) !== crc32(body)) throw new Failure('format', DAMAGED)
+  if (bytes.length < 4 || new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) !== crc32(body))
+    throw new Failure('format', DAMAGED)
   return body
 }
 
@@ -38,7 +46,10 @@ async function limited(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> 
     length += value.length
     if (length > MOST_BYTES) {
       await reader.cancel()
-      throw new Failure('limit', `The link unpacks to more than ${MOST_BYTES / 1e6} MB, which no result does. It was not made by Laminate.`)
+      throw new Failure(
+        'limit',
+        `The link unpacks to more than ${MOST_BYTES / 1e6} MB, which no result does. It was not made by Laminate.`,
+      )
     }
     chunks.push(value)
   }

@@ -1,6 +1,6 @@
 /** Files that hold a result, told apart by what is in them and not by their names. */
 import { Failure } from '../engine/errors'
-import { matrix, MOST } from './check'
+import { matrix, MOST } from './checks/check'
 import { isMatrixCsv, readMatrixCsv } from '../figures/csv'
 import { isResultLink, readLink } from './link'
 import { isNpy, readNpy } from '../figures/npy'
@@ -32,7 +32,10 @@ export async function readResult(file: Blob, name: string): Promise<Result | nul
   if (kind === null) return null
   if (file.size > MOST_BYTES) {
     if (kind === 'json') return null
-    throw new Failure('limit', `${name} has ${Math.round(file.size / 1e6)} MB, and results of up to ${MOST_BYTES / 1e6} MB are read. It was not made by Laminate.`)
+    throw new Failure(
+      'limit',
+      `${name} has ${Math.round(file.size / 1e6)} MB, and results of up to ${MOST_BYTES / 1e6} MB are read. It was not made by Laminate.`,
+    )
   }
   if (kind === 'npy') return ofMatrix(ofArray(new Uint8Array(await file.arrayBuffer()), name), name)
   const text = await file.text()
@@ -45,10 +48,16 @@ function ofArray(bytes: Uint8Array, name: string): number[][] {
   const { shape, data } = readNpy(bytes, name)
   const [n = 0, columns] = shape
   if (shape.length !== 2 || n !== columns || n === 0) {
-    throw new Failure('format', `${name} holds an array of the shape (${shape.join(', ')}), and a similarity matrix has as many rows as columns. Choose the one that was saved from the heatmap.`)
+    throw new Failure(
+      'format',
+      `${name} holds an array of the shape (${shape.join(', ')}), and a similarity matrix has as many rows as columns. Choose the one that was saved from the heatmap.`,
+    )
   }
   if (n > MOST.layers) throw new Failure('limit', `${name} is of ${n} layers, and at most ${MOST.layers} are shown.`)
-  return checked(Array.from({ length: n }, (_, row) => [...data.subarray(row * n, (row + 1) * n)]), name)
+  return checked(
+    Array.from({ length: n }, (_, row) => [...data.subarray(row * n, (row + 1) * n)]),
+    name,
+  )
 }
 
 /** Of an unknown metric, so that cosines pass. */
@@ -58,7 +67,11 @@ function checked(rows: number[][], name: string): number[][] {
 
 function ofReport(html: string, name: string): Result {
   const start = html.indexOf(REPORT_DATA)
-  if (start < 0) throw new Failure('format', `${name} is a web page and not a report of Laminate. Choose a report that was saved here.`)
+  if (start < 0)
+    throw new Failure(
+      'format',
+      `${name} is a web page and not a report of Laminate. Choose a report that was saved here.`,
+    )
   const from = start + REPORT_DATA.length
   const end = html.indexOf('</script>', from)
   return ofDocument(parse(html.slice(from, end < 0 ? undefined : end), name), name)

@@ -9,13 +9,16 @@ import type { MergePlan, PlanOptions, PlanReport } from '../engine/protocol/plan
 import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
 import type { TextReport } from '../engine/protocol/text'
 import type { State } from '../app/state.svelte'
-import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './check'
-import { calibration, compareReport, imatrixFile, mergePlan, namedMethod, planOptions, planReport, similarityReport, textReport, writeOptions } from './reports'
+import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './checks/check'
+import { compareReport, namedMethod } from './checks/comparisons'
+import { calibration, imatrixFile, planOptions, textReport, writeOptions } from './checks/facts'
+import { mergePlan, planReport } from './checks/plans'
+import { similarityReport } from './checks/similarities'
 
 /** Version of this program, as the engine has it too. */
 export const PROGRAM: string = __LAMINATE_VERSION__
 /** Version of the form of `resultJson`. What is newer is refused. */
-export const FORM = 1
+const FORM = 1
 
 /** What is not known of the model, the text or the run is 0, empty, or NaN where 0 would be a claim. */
 export interface Result {
@@ -50,8 +53,14 @@ export function resultOf(state: Pick<State, 'maps' | 'plan' | 'comparison' | 'me
   const { maps, plan, comparison, methods } = state
   if (!maps) return null
   return {
-    model: maps.report.model, maps: withoutText(maps.report), plan: plan?.report ?? null, options: plan?.options ?? null,
-    comparison: comparison?.report ?? null, methods: [...methods], created: new Date().toISOString(), notes: [],
+    model: maps.report.model,
+    maps: withoutText(maps.report),
+    plan: plan?.report ?? null,
+    options: plan?.options ?? null,
+    comparison: comparison?.report ?? null,
+    methods: [...methods],
+    created: new Date().toISOString(),
+    notes: [],
   }
 }
 
@@ -71,17 +80,49 @@ export function resultJson({ maps, plan, options, comparison, methods, created }
   return { laminate: PROGRAM, form: FORM, created, similarity: maps, plan, options, comparison, methods }
 }
 
-export function recipeOf({ model, maps, plan, options }: Pick<Result, 'model' | 'maps' | 'plan' | 'options'>): Recipe | null {
+export function recipeOf({
+  model,
+  maps,
+  plan,
+  options,
+}: Pick<Result, 'model' | 'maps' | 'plan' | 'options'>): Recipe | null {
   if (!plan) return null
   const { text: _, ...known } = maps?.options ?? CALIBRATION
-  return { laminate: PROGRAM, model: model.name, calibration: known as CalibrationOptions, text: plan.text, options, plan: plan.plan, output: plan.output, ...(plan.imatrix && { imatrix: plan.imatrix }) }
+  return {
+    laminate: PROGRAM,
+    model: model.name,
+    calibration: known as CalibrationOptions,
+    text: plan.text,
+    options,
+    plan: plan.plan,
+    output: plan.output,
+    ...(plan.imatrix && { imatrix: plan.imatrix }),
+  }
 }
 
 /** Facts of a model of which only the name and the depth are known. */
-export function unknownModel(name: string, layers: number): ModelReport {
+function unknownModel(name: string, layers: number): ModelReport {
   return {
-    name, architecture: '', layers, hidden_size: 0, intermediate_size: 0, heads: 0, kv_heads: 0, head_dim: 0, vocab_size: 0, context: 0, parameters: 0,
-    parameters_per_layer: 0, bytes: 0, bytes_per_layer: 0, dtype: '', dtypes: [], tied_head: false, sliding_window: null, container: 'safetensors', files: [],
+    name,
+    architecture: '',
+    layers,
+    hidden_size: 0,
+    intermediate_size: 0,
+    heads: 0,
+    kv_heads: 0,
+    head_dim: 0,
+    vocab_size: 0,
+    context: 0,
+    parameters: 0,
+    parameters_per_layer: 0,
+    bytes: 0,
+    bytes_per_layer: 0,
+    dtype: '',
+    dtypes: [],
+    tied_head: false,
+    sliding_window: null,
+    container: 'safetensors',
+    files: [],
   }
 }
 
@@ -104,14 +145,45 @@ export function ofMatrix(similarity: number[][], name: string): Result {
   const model = unknownModel(name, n)
   const negative = similarity.some(row => row.some(value => value < 0))
   const maps: SimilarityReport = {
-    model, layers: n, points: { rule: 'last', count: 0 }, point_list: [], metric: negative ? 'cosine' : 'mi', dims: 0, options: { ...CALIBRATION }, text: NO_TEXT, epsilon: [],
-    eigenvalues: [], mutual_information: [], similarity, embedding: [], block_influence: [], massive: [], disconnected: [], perplexity: NaN, warnings: [],
-    device: NO_DEVICE, seconds: 0, peak_memory_bytes: 0,
+    model,
+    layers: n,
+    points: { rule: 'last', count: 0 },
+    point_list: [],
+    metric: negative ? 'cosine' : 'mi',
+    dims: 0,
+    options: { ...CALIBRATION },
+    text: NO_TEXT,
+    epsilon: [],
+    eigenvalues: [],
+    mutual_information: [],
+    similarity,
+    embedding: [],
+    block_influence: [],
+    massive: [],
+    disconnected: [],
+    perplexity: NaN,
+    warnings: [],
+    device: NO_DEVICE,
+    seconds: 0,
+    peak_memory_bytes: 0,
   }
-  return { ...EMPTY, model, maps, notes: ['It holds the matrix alone: which model, which text and which metric it belongs to is not in it.'] }
+  return {
+    ...EMPTY,
+    model,
+    maps,
+    notes: ['It holds the matrix alone: which model, which text and which metric it belongs to is not in it.'],
+  }
 }
 
-const EMPTY = { maps: null, plan: null, options: null, comparison: null, methods: [] as NamedMethod[], created: '', notes: [] as string[] }
+const EMPTY = {
+  maps: null,
+  plan: null,
+  options: null,
+  comparison: null,
+  methods: [] as NamedMethod[],
+  created: '',
+  notes: [] as string[],
+}
 
 export function ofSimilarity(value: unknown, file: string): Result {
   const maps = similarityReport(value, [file, ''])
@@ -120,16 +192,33 @@ export function ofSimilarity(value: unknown, file: string): Result {
 
 export function ofPlan(value: unknown, file: string): Result {
   const plan = planReport(value, [file, ''])
-  return { ...EMPTY, model: unknownModel(file, plan.plan.n_layers), plan, notes: ['It holds a plan and its measures; the similarities are not in it.'] }
+  return {
+    ...EMPTY,
+    model: unknownModel(file, plan.plan.n_layers),
+    plan,
+    notes: ['It holds a plan and its measures; the similarities are not in it.'],
+  }
 }
 
 export function ofComparison(value: unknown, file: string): Result {
   const comparison = compareReport(value, [file, ''])
-  return { ...EMPTY, model: comparison.model, comparison, methods: methodsIn(comparison), notes: ['It holds a comparison of methods; the similarities are not in it.'] }
+  return {
+    ...EMPTY,
+    model: comparison.model,
+    comparison,
+    methods: methodsIn(comparison),
+    notes: ['It holds a comparison of methods; the similarities are not in it.'],
+  }
 }
 
 const recipe: Check<Recipe> = record<Recipe>({
-  laminate: text, model: text, calibration, text: textReport, options: nullable(planOptions), plan: mergePlan, output: otherwise(writeOptions, { ...WRITE }),
+  laminate: text,
+  model: text,
+  calibration,
+  text: textReport,
+  options: nullable(planOptions),
+  plan: mergePlan,
+  output: otherwise(writeOptions, { ...WRITE }),
   imatrix: imatrixFile,
 })
 
@@ -139,26 +228,69 @@ export function ofRecipe(value: unknown, file: string): Result {
   const model = unknownModel(name, plan.n_layers)
   const last = plan.steps.at(-1)
   const unknown = { perplexity: NaN, kl: null, top1_agreement: null, collapsed: false }
-  const merged = { perplexity: last?.perplexity ?? NaN, kl: last?.kl ?? null, top1_agreement: last?.top1_agreement ?? null, collapsed: last?.collapsed ?? false }
-  const report: PlanReport = {
-    plan, text: on, original: unknown, merged, dropped: last?.dropped ?? unknown, output, imatrix, warnings: [], layers: { before: plan.n_layers, after: plan.groups.length },
-    parameters: { before: 0, after: 0 }, bytes: { before: 0, after: 0 }, device: NO_DEVICE, seconds: 0, peak_memory_bytes: 0,
+  const merged = {
+    perplexity: last?.perplexity ?? NaN,
+    kl: last?.kl ?? null,
+    top1_agreement: last?.top1_agreement ?? null,
+    collapsed: last?.collapsed ?? false,
   }
-  return { ...EMPTY, model, plan: report, options, notes: ['It is a recipe: which layers become one. The similarities and the original\'s measures are not in it.'] }
+  const report: PlanReport = {
+    plan,
+    text: on,
+    original: unknown,
+    merged,
+    dropped: last?.dropped ?? unknown,
+    output,
+    imatrix,
+    warnings: [],
+    layers: { before: plan.n_layers, after: plan.groups.length },
+    parameters: { before: 0, after: 0 },
+    bytes: { before: 0, after: 0 },
+    device: NO_DEVICE,
+    seconds: 0,
+    peak_memory_bytes: 0,
+  }
+  return {
+    ...EMPTY,
+    model,
+    plan: report,
+    options,
+    notes: ["It is a recipe: which layers become one. The similarities and the original's measures are not in it."],
+  }
 }
 
 /** What `resultJson` has written, here or in a report. */
 export function ofDocument(value: unknown, file: string): Result {
   const found = record({
-    laminate: text, form: integer(1), created: otherwise(text, ''), similarity: nullable(similarityReport), plan: nullable(planReport),
-    options: nullable(planOptions), comparison: nullable(compareReport), methods: otherwise(list(namedMethod), []),
+    laminate: text,
+    form: integer(1),
+    created: otherwise(text, ''),
+    similarity: nullable(similarityReport),
+    plan: nullable(planReport),
+    options: nullable(planOptions),
+    comparison: nullable(compareReport),
+    methods: otherwise(list(namedMethod), []),
   })
   const { form, laminate } = record({ form: integer(1), laminate: text })(value, [file, ''])
-  if (form > FORM) refuse([file, ''], `was made by a newer Laminate (${laminate}); reload this page, or open it where it was made`)
+  if (form > FORM)
+    refuse([file, ''], `was made by a newer Laminate (${laminate}); reload this page, or open it where it was made`)
   const { similarity: maps, plan, options, comparison, methods, created } = found(value, [file, ''])
-  const model = maps?.model ?? comparison?.model ?? (plan ? unknownModel(file, plan.plan.n_layers) : refuse([file, ''], 'holds no result'))
-  if (maps && plan && maps.layers !== plan.plan.n_layers) refuse([file, 'plan.n_layers'], `is ${plan.plan.n_layers} and the similarities are of ${maps.layers} layers`)
-  return { model, maps, plan, options, comparison, methods: methods.length > 0 || !comparison ? methods : methodsIn(comparison), created, notes: maps && maps.embedding.length === 0 ? [NO_MAPS] : [] }
+  const model =
+    maps?.model ??
+    comparison?.model ??
+    (plan ? unknownModel(file, plan.plan.n_layers) : refuse([file, ''], 'holds no result'))
+  if (maps && plan && maps.layers !== plan.plan.n_layers)
+    refuse([file, 'plan.n_layers'], `is ${plan.plan.n_layers} and the similarities are of ${maps.layers} layers`)
+  return {
+    model,
+    maps,
+    plan,
+    options,
+    comparison,
+    methods: methods.length > 0 || !comparison ? methods : methodsIn(comparison),
+    created,
+    notes: maps && maps.embedding.length === 0 ? [NO_MAPS] : [],
+  }
 }
 
 /** Methods of a comparison that travels without their titles. */

@@ -24,11 +24,15 @@ export async function openImatrix(actions: Actions, { name, file }: LocalFile): 
   const { state } = actions
   if (state.run) return false
   try {
-    if (!state.origin) throw new Failure('usage', `${name} holds importances of a model. Open that model first, then this file.`)
+    if (!state.origin)
+      throw new Failure('usage', `${name} holds importances of a model. Open that model first, then this file.`)
     const used = await actions.useImatrix({ name, file })
     state.imatrix = { ...used, file }
     state.writeOptions.importances = true
-    Object.assign(state, { notice: null, remark: `${name} is used: quantised types are encoded by it, ${collectedOn(used)}.` })
+    Object.assign(state, {
+      notice: null,
+      remark: `${name} is used: quantised types are encoded by it, ${collectedOn(used)}.`,
+    })
     return true
   } catch (thrown) {
     actions.report(thrown, null)
@@ -61,6 +65,11 @@ export function downloadImatrix(actions: Actions): Promise<boolean> {
 /** What the file says of itself, such as "collected on 6,144 tokens of wiki.train.raw". */
 export function collectedOn({ tokens, datasets }: UsedImatrix): string {
   const texts = datasets.map(path => path.split(/[\\/]/).at(-1)).filter(Boolean)
-  const of = texts.length === 0 ? 'a text that it does not name' : texts.length > 2 ? plural(texts.length, 'text') : texts.join(' and ')
+  const of =
+    texts.length === 0
+      ? 'a text that it does not name'
+      : texts.length > 2
+        ? plural(texts.length, 'text')
+        : texts.join(' and ')
   return `collected on ${whole(tokens)} ${tokens === 1 ? 'token' : 'tokens'} of ${of}`
 }

@@ -30,10 +30,13 @@ export async function saveToFolder(actions: Actions): Promise<void> {
 
 /** Writes a model of one file where the user chooses. */
 export async function saveToFile(actions: Actions): Promise<void> {
-  const file = await window.showSaveFilePicker({
-    id: 'laminate-out', suggestedName: `${modelName(actions)}.gguf`,
-    types: [{ description: 'GGUF', accept: { 'application/octet-stream': ['.gguf'] } }],
-  }).catch(() => null)
+  const file = await window
+    .showSaveFilePicker({
+      id: 'laminate-out',
+      suggestedName: `${modelName(actions)}.gguf`,
+      types: [{ description: 'GGUF', accept: { 'application/octet-stream': ['.gguf'] } }],
+    })
+    .catch(() => null)
   if (!file) return
   await actions.during('write', async run => {
     try {
@@ -65,7 +68,9 @@ export async function saveAsDownload(actions: Actions): Promise<void> {
       const report = await write({ kind: 'private', job, needed_bytes: downloadSpace(state, stream === null) })
       const name = `${modelName(actions)}.${report.files.length === 1 ? 'gguf' : 'zip'}`
       const streaming = await stream?.(job, name).catch(() => null)
-      const download = streaming ? { job, name, url: null, bytes: 0, ...streaming } : await packed(actions, run, job, name)
+      const download = streaming
+        ? { job, name, url: null, bytes: 0, ...streaming }
+        : await packed(actions, run, job, name)
       finish(actions, { report, place: { kind: 'download', download } })
       if (download.url) clickLink(download.url, download.name)
     } catch (error) {
@@ -102,14 +107,21 @@ export function resultBytes({ plan, writeOptions: { dtype, container, pack } }: 
 }
 
 export function modelName({ state }: Actions): string {
-  const name = (state.model?.name ?? 'model').replace(/\.gguf$/i, '').replace(/[^\w.-]+/g, '-').replace(/^[.-]+/, '') || 'model'
+  const name =
+    (state.model?.name ?? 'model')
+      .replace(/\.gguf$/i, '')
+      .replace(/[^\w.-]+/g, '-')
+      .replace(/^[.-]+/, '') || 'model'
   return `${name}-laminated-${state.plan?.report.layers.after ?? 0}L`
 }
 
 type Removable = FileSystemFileHandle & { remove?(): Promise<void> }
 
 async function isEmpty(file: FileSystemFileHandle): Promise<boolean> {
-  return file.getFile().then(({ size }) => size === 0, () => false)
+  return file.getFile().then(
+    ({ size }) => size === 0,
+    () => false,
+  )
 }
 
 type Stream = (job: string, name: string) => Promise<Streaming>

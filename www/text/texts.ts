@@ -9,14 +9,26 @@ import type { CalibrationOptions, PointRule } from '../engine/protocol/similarit
 import type { TextOptions } from '../engine/protocol/text'
 import type { State } from '../app/state.svelte'
 
-export interface BuiltIn { name: string; text: string }
-export interface BuiltIns { calibration: BuiltIn; evaluation: BuiltIn }
+export interface BuiltIn {
+  name: string
+  text: string
+}
+export interface BuiltIns {
+  calibration: BuiltIn
+  evaluation: BuiltIn
+}
 
 /** As in `src/prose/mod.rs`, whose files these are: a recipe of the page is known by them on the command line. */
-export const PROSE_NAMES = { calibration: 'Wikipedia articles (WikiText-2, built in)', evaluation: 'other Wikipedia articles (WikiText-2, built in)' }
+export const PROSE_NAMES = {
+  calibration: 'Wikipedia articles (WikiText-2, built in)',
+  evaluation: 'other Wikipedia articles (WikiText-2, built in)',
+}
 
 /** The prose before it was fetched. */
-export const UNREAD: BuiltIns = { calibration: { name: PROSE_NAMES.calibration, text: '' }, evaluation: { name: PROSE_NAMES.evaluation, text: '' } }
+export const UNREAD: BuiltIns = {
+  calibration: { name: PROSE_NAMES.calibration, text: '' },
+  evaluation: { name: PROSE_NAMES.evaluation, text: '' },
+}
 
 /** Settings that a model begins with. */
 export interface Usual {
@@ -43,14 +55,21 @@ export function usualOf({ context }: Pick<ModelReport, 'context'>): Usual {
 }
 
 /** Fetches the prose, which the page does not load before a model is opened. */
-export async function fetchProse(): Promise<BuiltIns> {
+async function fetchProse(): Promise<BuiltIns> {
   const [first, second] = await Promise.all([textAt(calibration), textAt(evaluation)])
-  return { calibration: { name: PROSE_NAMES.calibration, text: first }, evaluation: { name: PROSE_NAMES.evaluation, text: second } }
+  return {
+    calibration: { name: PROSE_NAMES.calibration, text: first },
+    evaluation: { name: PROSE_NAMES.evaluation, text: second },
+  }
 }
 
 async function textAt(url: string): Promise<string> {
   const answer = await fetch(url).catch(() => null)
-  if (!answer?.ok) throw new Failure('source', 'The built-in text could not be loaded from the server of this page. Connect to the network and try again, or give a text of your own under Calibrate.')
+  if (!answer?.ok)
+    throw new Failure(
+      'source',
+      'The built-in text could not be loaded from the server of this page. Connect to the network and try again, or give a text of your own under Calibrate.',
+    )
   return answer.text()
 }
 
@@ -64,7 +83,11 @@ export function evaluationOf(state: State, evaluation: TextOptions = state.choic
   return withProse(state, evaluation, 'evaluation')
 }
 
-async function withProse<O extends { text: string | null; text_name: string | null }>(state: State, options: O, which: keyof BuiltIns): Promise<O> {
+async function withProse<O extends { text: string | null; text_name: string | null }>(
+  state: State,
+  options: O,
+  which: keyof BuiltIns,
+): Promise<O> {
   if (options.text !== null || state.usual === USUAL_DEMO) return { ...options }
   state.prose ??= await fetchProse()
   return { ...options, text: state.prose[which].text, text_name: state.prose[which].name }
@@ -82,11 +105,21 @@ export function beginWith(state: State, usual: Usual): void {
  * Takes as many of the usual sequences as comparing layers and compressing by a quarter of them manage in the usual
  * time: once for each model, and not where the user has chosen otherwise. `within` asks the engine how many that are.
  */
-export async function limitSequences(state: State, within: (...args: Calls['sequencesWithin']['args']) => Promise<number>, still: () => boolean = () => true): Promise<void> {
+export async function limitSequences(
+  state: State,
+  within: (...args: Calls['sequencesWithin']['args']) => Promise<number>,
+  still: () => boolean = () => true,
+): Promise<void> {
   const { usual, model } = state
   if (usual.seconds === null || !model || !isSame(state.calibration, usual.calibration)) return
   const remove = Math.max(1, Math.round(model.layers / 4))
-  const allowed = await within(usual.seconds, await calibrationOf(state), { ...state.chosenPlan, remove, min_similarity: null }, { ...state.writeOptions }, await evaluationOf(state))
+  const allowed = await within(
+    usual.seconds,
+    await calibrationOf(state),
+    { ...state.chosenPlan, remove, min_similarity: null },
+    { ...state.writeOptions },
+    await evaluationOf(state),
+  )
   if (!still() || state.usual !== usual) return
   const samples = Math.min(usual.calibration.samples, allowed)
   const untouched = isSame(state.calibration, usual.calibration)

@@ -58,7 +58,13 @@ async function written(actions: Actions, run: Run, which: Which): Promise<{ file
   if (which === 'original') {
     if (!model) throw { kind: 'usage', message: 'Open a model first.' }
     await actions.ensureModel(run)
-    return writtenAs(actions, run, droppedTo(Array.from({ length: model.layers }, (_, layer) => [layer])), { dtype: 'keep', name: 'original' }, model.bytes)
+    return writtenAs(
+      actions,
+      run,
+      droppedTo(Array.from({ length: model.layers }, (_, layer) => [layer])),
+      { dtype: 'keep', name: 'original' },
+      model.bytes,
+    )
   }
   if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to try yet.' }
   await actions.ensureMaps(run)
@@ -68,12 +74,20 @@ async function written(actions: Actions, run: Run, which: Which): Promise<{ file
 }
 
 /** The model of a plan, written into the private storage as one GGUF file of about so many bytes, in a folder that the caller removes. */
-export async function writtenAs(actions: Actions, run: Run, plan: MergePlan, how: Pick<WriteOptions, 'dtype' | 'importances' | 'name'>, size: number): Promise<{ files: Blob[]; job: string }> {
+export async function writtenAs(
+  actions: Actions,
+  run: Run,
+  plan: MergePlan,
+  how: Pick<WriteOptions, 'dtype' | 'importances' | 'name'>,
+  size: number,
+): Promise<{ files: Blob[]; job: string }> {
   const options: WriteOptions = { ...how, container: 'gguf', max_shard_bytes: 1e12 }
   const job = newJob()
   try {
     const needed_bytes = neededSpace(size, size, false)
-    const { files: [file] } = await actions.call(run, 'write', [plan, options, { kind: 'private', job, needed_bytes }])
+    const {
+      files: [file],
+    } = await actions.call(run, 'write', [plan, options, { kind: 'private', job, needed_bytes }])
     return { files: [await fileIn(await jobFolder(job), file?.name ?? '')], job }
   } catch (error) {
     await removeJob(job).catch(() => {})
@@ -84,7 +98,11 @@ export async function writtenAs(actions: Actions, run: Run, plan: MergePlan, how
 /** The plan that keeps the first layer of each group as it is; one layer a group merges nothing. */
 export function droppedTo(groups: readonly (readonly number[])[]): MergePlan {
   return {
-    n_layers: groups.flat().length, operator: 'drop', steps: [], groups: groups.map(group => [...group]), weights: groups.map(group => group.map((_, i) => (i === 0 ? 1 : 0))),
+    n_layers: groups.flat().length,
+    operator: 'drop',
+    steps: [],
+    groups: groups.map(group => [...group]),
+    weights: groups.map(group => group.map((_, i) => (i === 0 ? 1 : 0))),
   }
 }
 

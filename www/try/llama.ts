@@ -25,16 +25,34 @@ export interface Asked {
  * Continues the prompt with the model of a GGUF file, always with the likeliest token, in llama.cpp. A stop
  * ends the text where it is. The module and its memory are gone afterwards.
  */
-export async function continueWith(files: Blob[], { prompt, tokens, context, signal }: Asked, told: (so: Continuation) => void): Promise<Continuation> {
+export async function continueWith(
+  files: Blob[],
+  { prompt, tokens, context, signal }: Asked,
+  told: (so: Continuation) => void,
+): Promise<Continuation> {
   let so: Continuation = { text: '', tokens: 0, perSecond: null, done: false }
   let first = 0
   await loaded(files, context, signal, async llama => {
-    const chunks = await llama.createCompletion({ prompt, max_tokens: tokens, temperature: 0, seed: 1, stream: true, abortSignal: signal })
-    for await (const { choices: [choice] } of chunks) {
+    const chunks = await llama.createCompletion({
+      prompt,
+      max_tokens: tokens,
+      temperature: 0,
+      seed: 1,
+      stream: true,
+      abortSignal: signal,
+    })
+    for await (const {
+      choices: [choice],
+    } of chunks) {
       if (!choice?.text) continue
       const now = performance.now()
       if (so.tokens === 0) first = now
-      so = { ...so, text: so.text + choice.text, tokens: so.tokens + 1, perSecond: so.tokens ? (1000 * so.tokens) / (now - first) : null }
+      so = {
+        ...so,
+        text: so.text + choice.text,
+        tokens: so.tokens + 1,
+        perSecond: so.tokens ? (1000 * so.tokens) / (now - first) : null,
+      }
       told(so)
     }
   })
@@ -42,7 +60,10 @@ export async function continueWith(files: Blob[], { prompt, tokens, context, sig
 }
 
 /** Words of the prompt whose speed is measured, over and over: plain ones, so that any tokenizer has few tokens for each. */
-const WORDS = 'time people way water day part place work year back name good man think help line cause mean old boy great where right new little house world very still hand high every'.split(' ')
+const WORDS =
+  'time people way water day part place work year back name good man think help line cause mean old boy great where right new little house world very still hand high every'.split(
+    ' ',
+  )
 /** Words of the prompt, and tokens after it, that come before what counts. */
 const WARM = 24
 /** A small model reads and writes again until this much time has passed: its single pass is too short to be fast. */
@@ -64,7 +85,11 @@ export function paceOf(files: Blob[], context: number, signal: AbortSignal): Pro
     let best = await pass(llama, words, generated)
     while (performance.now() - start < ENOUGH_MS) {
       const again = await pass(llama, words, generated)
-      best = { ...best, prompt: Math.max(best.prompt, again.prompt), generation: Math.max(best.generation, again.generation) }
+      best = {
+        ...best,
+        prompt: Math.max(best.prompt, again.prompt),
+        generation: Math.max(best.generation, again.generation),
+      }
     }
     return { ...best, evenHeads }
   })
@@ -75,13 +100,26 @@ async function pass(llama: Wllama, words: number, tokens: number): Promise<Omit<
   const prompt = Array.from({ length: words }, (_, i) => WORDS[(i * 7) % WORDS.length]!).join(' ')
   const asked = { prompt, max_tokens: tokens, temperature: 0, seed: 1, ignore_eos: true, cache_prompt: false }
   const { timings } = await llama.createCompletion(asked)
-  if (!timings || !(timings.prompt_n > 0 && timings.prompt_ms > 0 && timings.predicted_n > 1 && timings.predicted_ms > 0)) throw new Error('it gave no times')
+  if (
+    !timings ||
+    !(timings.prompt_n > 0 && timings.prompt_ms > 0 && timings.predicted_n > 1 && timings.predicted_ms > 0)
+  )
+    throw new Error('it gave no times')
   // The first token comes with the prompt; the time is that of the others.
-  return { prompt: (1000 * timings.prompt_n) / timings.prompt_ms, generation: (1000 * (timings.predicted_n - 1)) / timings.predicted_ms, promptTokens: timings.prompt_n }
+  return {
+    prompt: (1000 * timings.prompt_n) / timings.prompt_ms,
+    generation: (1000 * (timings.predicted_n - 1)) / timings.predicted_ms,
+    promptTokens: timings.prompt_n,
+  }
 }
 
 /** Does `work` with the model of a GGUF file in a module of its own, which is gone afterwards; null where it was stopped. */
-async function loaded<T>(files: Blob[], context: number, signal: AbortSignal, work: (llama: Wllama) => Promise<T>): Promise<T | null> {
+async function loaded<T>(
+  files: Blob[],
+  context: number,
+  signal: AbortSignal,
+  work: (llama: Wllama) => Promise<T>,
+): Promise<T | null> {
   const quiet = { ...LoggerWithoutDebug, log: () => {}, warn: () => {}, error: () => {} }
   const llama = new Wllama({ default: wasm }, { logger: quiet, suppressNativeLog: true })
   const stopped = new Promise<null>(resolve => {
@@ -96,7 +134,10 @@ async function loaded<T>(files: Blob[], context: number, signal: AbortSignal, wo
     return await Promise.race([done(), stopped])
   } catch (thrown) {
     if (signal.aborted) return null
-    throw new Failure('unsupported', `llama.cpp did not run the model (${thrown instanceof Error ? thrown.message : String(thrown)}).`)
+    throw new Failure(
+      'unsupported',
+      `llama.cpp did not run the model (${thrown instanceof Error ? thrown.message : String(thrown)}).`,
+    )
   } finally {
     await llama.exit().catch(() => {})
   }

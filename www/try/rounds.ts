@@ -34,7 +34,10 @@ export interface Timing extends Pace {
  * for which `time` gives null, because it was stopped, ends it; rounds that were whole stand.
  */
 export async function inRounds<T>(
-  models: readonly T[], rounds: number, time: (model: T, run: { round: number; done: number; total: number }) => Promise<Pace | null>, told: (timings: Timing[], rounds: number) => void,
+  models: readonly T[],
+  rounds: number,
+  time: (model: T, run: { round: number; done: number; total: number }) => Promise<Pace | null>,
+  told: (timings: Timing[], rounds: number) => void,
 ): Promise<void> {
   const paces: Pace[][] = models.map(() => [])
   for (let round = 0; round < rounds; round++) {
@@ -53,5 +56,10 @@ function fastest(paces: readonly Pace[]): Timing {
   const sorted = (of: 'prompt' | 'generation') => paces.map(pace => pace[of]).sort((a, b) => b - a)
   const [prompts, generations] = [sorted('prompt'), sorted('generation')]
   const gap = ([first = 0, second = first]: readonly number[]) => (first > 0 ? 1 - second / first : 0)
-  return { ...paces[0]!, prompt: prompts[0]!, generation: generations[0]!, noise: Math.max(gap(prompts), gap(generations)) }
+  return {
+    ...paces[0]!,
+    prompt: prompts[0]!,
+    generation: generations[0]!,
+    noise: Math.max(gap(prompts), gap(generations)),
+  }
 }

@@ -20,7 +20,9 @@ export const MOST_BYTES = 2e9
 
 /** Why a model of so many bytes is not run in a page; empty where it can be. */
 export function tooLarge(size: number): string {
-  return size > MOST_BYTES ? `llama.cpp cannot hold ${bytes(size)} in a page, at most ${bytes(MOST_BYTES)}; take the model away and measure it outside the browser.` : ''
+  return size > MOST_BYTES
+    ? `llama.cpp cannot hold ${bytes(size)} in a page, at most ${bytes(MOST_BYTES)}; take the model away and measure it outside the browser.`
+    : ''
 }
 
 /** A model's pace, and the bytes of its cache of 1000 tokens; null where they are not known. */
@@ -47,12 +49,18 @@ export function measureBoth(actions: Actions): Promise<boolean> {
     const { state } = actions
     state.speed = null
     const models: Timed[] = []
-    for (const which of ['original', 'compressed'] as const) models.push({ name: `the ${which} model`, files: await trialFiles(actions, run, which) })
+    for (const which of ['original', 'compressed'] as const)
+      models.push({ name: `the ${which} model`, files: await trialFiles(actions, run, which) })
     const [type, { plan, model }] = [typeOf(state), state]
     await timed(actions, run, models, ([original, compressed], rounds) => {
       if (!original || !compressed || !plan || !model) return
       const all = Array.from({ length: model.layers }, (_, layer) => layer)
-      state.speed = { type, rounds, original: withCache(original, model, all), compressed: withCache(compressed, model, firstsOf(plan.report.plan.groups)) }
+      state.speed = {
+        type,
+        rounds,
+        original: withCache(original, model, all),
+        compressed: withCache(compressed, model, firstsOf(plan.report.plan.groups)),
+      }
     })
   })
 }
@@ -77,7 +85,10 @@ export function measureFront(actions: Actions): Promise<boolean> {
     const { fit } = timeable(report)
     await checkSpace(fit)
     const groups = new Map([...originalRows(report), ...report.rows].map(row => [keyOfRow(row), row.groups]))
-    const stays = (each: Measured) => (groups.get(each.key)?.length ? groups.get(each.key)! : Array.from({ length: report.model.layers }, (_, layer) => [layer]))
+    const stays = (each: Measured) =>
+      groups.get(each.key)?.length
+        ? groups.get(each.key)!
+        : Array.from({ length: report.model.layers }, (_, layer) => [layer])
     const jobs: string[] = []
     try {
       const models: Timed[] = []
@@ -86,7 +97,13 @@ export function measureFront(actions: Actions): Promise<boolean> {
         if (each.key === '') models.push({ name, files: await trialFiles(actions, run, 'original') })
         else {
           await actions.ensureModel(run)
-          const { files, job } = await writtenAs(actions, run, droppedTo(stays(each)), { dtype: each.dtype, importances: false, name: `model-${models.length}` }, each.bytes)
+          const { files, job } = await writtenAs(
+            actions,
+            run,
+            droppedTo(stays(each)),
+            { dtype: each.dtype, importances: false, name: `model-${models.length}` },
+            each.bytes,
+          )
           jobs.push(job)
           models.push({ name, files })
         }
@@ -97,7 +114,13 @@ export function measureFront(actions: Actions): Promise<boolean> {
           const { prompt, generation, cache, noise } = withCache(pace, report.model, firstsOf(stays(fit[i]!)))
           return { method, dtype, layers, prompt, generation, cache, noise }
         })
-        state.comparison = { ...comparison, report: { ...report, speeds: { prompt_tokens: paces[0]?.promptTokens ?? 0, generated_tokens: GENERATED, rounds, models: speeds } } }
+        state.comparison = {
+          ...comparison,
+          report: {
+            ...report,
+            speeds: { prompt_tokens: paces[0]?.promptTokens ?? 0, generated_tokens: GENERATED, rounds, models: speeds },
+          },
+        }
       })
     } finally {
       for (const job of jobs) void removeJob(job).catch(() => {})
@@ -109,21 +132,36 @@ export function measureFront(actions: Actions): Promise<boolean> {
 async function checkSpace(models: readonly Measured[]): Promise<void> {
   const needed = models.reduce((sum, each) => sum + each.bytes + SPARE_BYTES, 0)
   const free = await freeSpace()
-  if (free !== null && free < needed) throw new Failure('limit', `The models need ${bytes(needed)} of this browser's storage, which has ${bytes(free)} free. Make room there, or compare fewer models.`)
+  if (free !== null && free < needed)
+    throw new Failure(
+      'limit',
+      `The models need ${bytes(needed)} of this browser's storage, which has ${bytes(free)} free. Make room there, or compare fewer models.`,
+    )
 }
 
 function withCache(pace: Timing, model: ModelReport, stays: readonly number[]): Speed {
   return { ...pace, cache: pace.evenHeads ? cacheBytes(model, stays) : null }
 }
 
-async function timed(actions: Actions, run: Run, models: readonly Timed[], told: (paces: Timing[], rounds: number) => void): Promise<void> {
+async function timed(
+  actions: Actions,
+  run: Run,
+  models: readonly Timed[],
+  told: (paces: Timing[], rounds: number) => void,
+): Promise<void> {
   const { paceOf } = await import('./llama').catch(() => {
     throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')
   })
   const context = Math.min(CONTEXT, actions.state.model?.context ?? CONTEXT)
-  const say = (done: number, total: number, detail: string) => actions.observe({ progress: { stage: 'time', done, total, unit: 'runs', detail } })
-  await inRounds(models, ROUNDS, async ({ name, files }, { round, done, total }) => {
-    say(done, total, `${name}, round ${round + 1} of ${ROUNDS}`)
-    return paceOf(files, context, run.controller.signal)
-  }, told)
+  const say = (done: number, total: number, detail: string) =>
+    actions.observe({ progress: { stage: 'time', done, total, unit: 'runs', detail } })
+  await inRounds(
+    models,
+    ROUNDS,
+    async ({ name, files }, { round, done, total }) => {
+      say(done, total, `${name}, round ${round + 1} of ${ROUNDS}`)
+      return paceOf(files, context, run.controller.signal)
+    },
+    told,
+  )
 }

@@ -20,7 +20,8 @@ export interface Trial {
 
 /** Why llama.cpp cannot run in this browser; empty where it can. */
 export function cannotRun(features: Features | null): string {
-  if (features?.llama === false) return 'This browser cannot run llama.cpp: it needs 64-bit WebAssembly memory and functions that wait, as Chrome and Edge 137 and Firefox 153 have them. Take the model away as GGUF and run it outside the browser.'
+  if (features?.llama === false)
+    return 'This browser cannot run llama.cpp: it needs 64-bit WebAssembly memory and functions that wait, as Chrome and Edge 137 and Firefox 153 have them. Take the model away as GGUF and run it outside the browser.'
   return features?.privateStorage === false ? 'This browser has no private storage to write the models to.' : ''
 }
 
@@ -40,7 +41,8 @@ export function tryBoth(actions: Actions, prompt: string): Promise<boolean> {
 
 async function continueOne(actions: Actions, run: Run, which: Which, files: Blob[]): Promise<void> {
   const { state } = actions
-  const say = (done: number, detail: string) => actions.observe({ progress: { stage: 'continue', done, total: TOKENS, unit: 'tokens', detail } })
+  const say = (done: number, detail: string) =>
+    actions.observe({ progress: { stage: 'continue', done, total: TOKENS, unit: 'tokens', detail } })
   say(0, `with the ${which} model: llama.cpp is loading it`)
   const { continueWith } = await import('./llama').catch(() => {
     throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')

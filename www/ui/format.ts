@@ -18,7 +18,11 @@ export function bytes(n: number): string {
 /** 578112 -> "578 thousand", 1.24e9 -> "1.24 billion". */
 export function count(n: number): string {
   if (n < 10_000) return whole(n)
-  for (const [size, word] of [[1e9, 'billion'], [1e6, 'million'], [1e3, 'thousand']] as const) {
+  for (const [size, word] of [
+    [1e9, 'billion'],
+    [1e6, 'million'],
+    [1e3, 'thousand'],
+  ] as const) {
     if (n >= size) return `${figures(n / size, 3)}\u00a0${word}`
   }
   return whole(n)
@@ -38,7 +42,9 @@ export function seconds(s: number): string {
 
 /** A day and a time of it: "26 November, 13:05". */
 export function moment(at_ms: number): string {
-  return new Date(at_ms).toLocaleString('en-GB', { day: 'numeric', month: 'long', hour: '2-digit', minute: '2-digit' }).replace(' at ', ', ')
+  return new Date(at_ms)
+    .toLocaleString('en-GB', { day: 'numeric', month: 'long', hour: '2-digit', minute: '2-digit' })
+    .replace(' at ', ', ')
 }
 
 /** An estimate of time: "about 12 s". */

@@ -21,24 +21,44 @@ export interface CostChart {
 }
 
 /** What each merge cost, and dropping the same layers. Perplexity multiplies, so its scale is logarithmic. */
-export function costChart({ merges, perplexity }: Pick<StoredDemo, 'merges' | 'perplexity'>, measure: Measure, { width, height }: { width: number; height: number }): CostChart {
-  const point = scalePoint(merges.map((_, i) => i + 1), [0, width]).padding(0.5)
+export function costChart(
+  { merges, perplexity }: Pick<StoredDemo, 'merges' | 'perplexity'>,
+  measure: Measure,
+  { width, height }: { width: number; height: number },
+): CostChart {
+  const point = scalePoint(
+    merges.map((_, i) => i + 1),
+    [0, width],
+  ).padding(0.5)
   const x = (removed: number) => point(removed) ?? 0
   const merged = merges.map(merge => merge[measure])
   const dropped = merges.map(merge => merge.dropped[measure])
   const most = Math.max(...merged, ...dropped)
   const range = [height - 8, 8] as const
-  const y = measure === 'perplexity'
-    ? scaleLog([perplexity * 0.85, most * 1.15], range)
-    : scaleLinear(measure === 'kl' ? [0, most * 1.05] : [0, 1], range)
+  const y =
+    measure === 'perplexity'
+      ? scaleLog([perplexity * 0.85, most * 1.15], range)
+      : scaleLinear(measure === 'kl' ? [0, most * 1.05] : [0, 1], range)
   const ticks = measure === 'perplexity' ? logTicks(y.ticks(8)) : y.ticks(5)
   const through = (values: readonly number[]): Line => {
     const dots = values.map((value, i) => ({ x: x(i + 1), y: y(value) }))
-    return { dots, path: line<{ x: number; y: number }>(dot => dot.x, dot => dot.y)(dots) ?? '' }
+    return {
+      dots,
+      path:
+        line<{ x: number; y: number }>(
+          dot => dot.x,
+          dot => dot.y,
+        )(dots) ?? '',
+    }
   }
   return {
-    x, merged: through(merged), dropped: through(dropped),
-    yTicks: ticks.map(value => ({ at: y(value), label: measure === 'agreement' ? `${Math.round(value * 100)} %` : tickLabel(value) })),
+    x,
+    merged: through(merged),
+    dropped: through(dropped),
+    yTicks: ticks.map(value => ({
+      at: y(value),
+      label: measure === 'agreement' ? `${Math.round(value * 100)} %` : tickLabel(value),
+    })),
     original: measure === 'perplexity' ? y(perplexity) : null,
   }
 }

@@ -118,7 +118,9 @@ function diagonalise({ n, z, d, e }: Tridiagonal) {
     const small = Number.EPSILON * size
     let m = l
     while (m < n - 1 && Math.abs(e[m]!) > small) m++
-    if (m > l) do shift += step(z, d, e, n, l, m); while (Math.abs(e[l]!) > small)
+    if (m > l)
+      do shift += step(z, d, e, n, l, m)
+      while (Math.abs(e[l]!) > small)
     d[l]! += shift
     e[l] = 0
   }

@@ -51,7 +51,15 @@ export class Geometry {
       const epsilon = median * BANDWIDTHS[bandwidth]!
       const w = gaussian(d2, epsilon)
       let pairs: Eigen | null = null
-      return { epsilon, w, p: stepChances(w), longRun: stationary(w), get eigen() { return (pairs ??= eigen(symmetricConjugate(w))) } }
+      return {
+        epsilon,
+        w,
+        p: stepChances(w),
+        longRun: stationary(w),
+        get eigen() {
+          return (pairs ??= eigen(symmetricConjugate(w)))
+        },
+      }
     })
   }
 }

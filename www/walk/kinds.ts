@@ -33,11 +33,18 @@ export interface PairAt {
 }
 
 /** The pair of layers that is the most alike, of one kind or of two; null where there is none. */
-export function mostAlike({ kinds, similarity }: Pick<StoredKinds, 'kinds' | 'similarity'>, ofOneKind: boolean): Pair | null {
+export function mostAlike(
+  { kinds, similarity }: Pick<StoredKinds, 'kinds' | 'similarity'>,
+  ofOneKind: boolean,
+): Pair | null {
   let best: Pair | null = null
   for (const [second, row] of similarity.entries()) {
     for (let first = 0; first < second; first++) {
-      if ((kinds[first] === kinds[second]) === ofOneKind && (best === null || row[first]! > valueAt(similarity, ...best)!)) best = [first, second]
+      if (
+        (kinds[first] === kinds[second]) === ofOneKind &&
+        (best === null || row[first]! > valueAt(similarity, ...best)!)
+      )
+        best = [first, second]
     }
   }
   return best
@@ -48,9 +55,13 @@ const mixer = (kind: string) => kind.replace(/ and experts$/, '')
 /** What two layers could become, in a sentence or two. */
 export function mergeOf(one: string, other: string): string {
   if (one !== other) {
-    const why = mixer(one) === mixer(other) ? 'One has a single MLP where the other has experts' : 'Mamba has no queries, keys and values to match those of attention'
+    const why =
+      mixer(one) === mixer(other)
+        ? 'One has a single MLP where the other has experts'
+        : 'Mamba has no queries, keys and values to match those of attention'
     return `Two kinds. ${why}, so there is no mean of them. One can go, and the other be refitted to make up for it.`
   }
-  if (/ and experts$/.test(one)) return 'One kind. Everything but the experts can be averaged; nothing says which of the experts belong together.'
+  if (/ and experts$/.test(one))
+    return 'One kind. Everything but the experts can be averaged; nothing says which of the experts belong together.'
   return 'One kind. Each tensor of one has its partner in the other, so they can be averaged.'
 }

@@ -32,7 +32,10 @@ export function shareHeld({ values }: Eigen, time: number, dims = 2): number {
  * Turns or mirrors a map of two columns onto another, without stretching: `min |E R - F|` over orthogonal `R`
  * (Schönemann 1966), in closed form for two dimensions.
  */
-export function aligned(moving: readonly [Column, Column], target: readonly [Column, Column]): [Float64Array, Float64Array] {
+export function aligned(
+  moving: readonly [Column, Column],
+  target: readonly [Column, Column],
+): [Float64Array, Float64Array] {
   const cross = (i: 0 | 1, j: 0 | 1) => {
     let total = 0
     for (let p = 0; p < moving[i].length; p++) total += moving[i][p]! * target[j][p]!

@@ -1,12 +1,19 @@
 import type { StoredMerge } from './stored'
 
 /** `alpha a + (1 - alpha) b`, entry by entry. */
-export function blended(a: readonly (readonly number[])[], b: readonly (readonly number[])[], alpha: number): number[][] {
+export function blended(
+  a: readonly (readonly number[])[],
+  b: readonly (readonly number[])[],
+  alpha: number,
+): number[][] {
   return a.map((row, i) => row.map((value, j) => alpha * value + (1 - alpha) * b[i]![j]!))
 }
 
 /** The weights of both layers that a merge takes, `merges` being those up to it: earlier merges have made them. */
-export function enteringMerge(weights: readonly number[][][], merges: readonly StoredMerge[]): [number[][], number[][]] {
+export function enteringMerge(
+  weights: readonly number[][][],
+  merges: readonly StoredMerge[],
+): [number[][], number[][]] {
   const live = weights.map((corner, layer) => ({ first: layer, corner }))
   const at = ({ merged: [group] }: StoredMerge) => live.findIndex(({ first }) => first === group[0])
   for (const merge of merges.slice(0, -1)) {

@@ -11,8 +11,13 @@ export interface PointFormat {
  * Unpacks `points[layer][text]`. Each value is a whole number of steps, less that of the layer before; folded to
  * be positive (0, -1, 1, -2, ...); all low bytes, then all high bytes; deflated.
  */
-export async function unpackedPoints(packed: ReadableStream<Uint8Array<ArrayBuffer>>, { layers, count, width, step }: PointFormat): Promise<Float64Array[][]> {
-  const bytes = new Uint8Array(await new Response(packed.pipeThrough(new DecompressionStream('deflate-raw'))).arrayBuffer())
+export async function unpackedPoints(
+  packed: ReadableStream<Uint8Array<ArrayBuffer>>,
+  { layers, count, width, step }: PointFormat,
+): Promise<Float64Array[][]> {
+  const bytes = new Uint8Array(
+    await new Response(packed.pipeThrough(new DecompressionStream('deflate-raw'))).arrayBuffer(),
+  )
   const size = count * width
   if (bytes.length !== 2 * layers * size) throw new Error(`its stored activations are damaged (${bytes.length} bytes)`)
   const steps = new Float64Array(size)
@@ -21,6 +26,8 @@ export async function unpackedPoints(packed: ReadableStream<Uint8Array<ArrayBuff
       const folded = bytes[layer * size + i]! | (bytes[(layers + layer) * size + i]! << 8)
       steps[i]! += folded & 1 ? -(folded + 1) / 2 : folded / 2
     }
-    return Array.from({ length: count }, (_, point) => steps.slice(point * width, (point + 1) * width).map(value => value * step))
+    return Array.from({ length: count }, (_, point) =>
+      steps.slice(point * width, (point + 1) * width).map(value => value * step),
+    )
   })
 }

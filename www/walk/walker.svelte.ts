@@ -15,7 +15,10 @@ export class Walker {
   spread = $state.raw<Float64Array>(new Float64Array())
   #random = randomFrom(1)
 
-  constructor(readonly graph: () => Graph, readonly start: () => number) {
+  constructor(
+    readonly graph: () => Graph,
+    readonly start: () => number,
+  ) {
     this.restart()
   }
 

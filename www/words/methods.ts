@@ -12,10 +12,19 @@ export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   mka: { word: 'most similar neighbours', hint: 'By the similarity above.' },
   redundancy: { word: 'redundant runs', hint: 'Runs whose ends are alike and which turn the stream of states little.' },
   bi: { word: 'least Block Influence', hint: 'Those that turn the stream of states least.' },
-  angular: { word: 'block of least angle', hint: 'Neighbours in one block, before and after which the last token differs least.' },
+  angular: {
+    word: 'block of least angle',
+    hint: 'Neighbours in one block, before and after which the last token differs least.',
+  },
   pairs: { word: 'disjoint pairs', hint: 'Pairs of neighbours, the first of which turns the stream least.' },
-  'greedy-nll': { word: 'search by likelihood', hint: 'In each round the layer whose loss harms the likelihood least; takes long.' },
-  'greedy-kl': { word: 'search by KL', hint: 'In each round the layer whose loss changes the predictions least; takes long.' },
+  'greedy-nll': {
+    word: 'search by likelihood',
+    hint: 'In each round the layer whose loss harms the likelihood least; takes long.',
+  },
+  'greedy-kl': {
+    word: 'search by KL',
+    hint: 'In each round the layer whose loss changes the predictions least; takes long.',
+  },
   laco: { word: 'windows from the top', hint: 'Windows, the deepest first, whose collapse keeps the last states.' },
   tail: { word: 'last layers', hint: 'The deepest, whatever they do.' },
   reverse: { word: 'last but one', hint: 'The deepest but the very last, whatever they do.' },
@@ -25,18 +34,30 @@ export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
 
 export const OPERATORS: Record<Operator, { word: string; hint: string }> = {
   average: { word: 'averaged', hint: 'Weighted averages of all their tensors.' },
-  'match-experts': { word: 'averaged, experts matched', hint: 'As averaged; their experts are matched by what they make of the same text and averaged too, where that is better than keeping those of one layer.' },
+  'match-experts': {
+    word: 'averaged, experts matched',
+    hint: 'As averaged; their experts are matched by what they make of the same text and averaged too, where that is better than keeping those of one layer.',
+  },
   drop: { word: 'dropped', hint: 'One of them stays as it is.' },
   laco: { word: 'differences added', hint: 'The first, plus its differences from the others.' },
   scale: { word: 'dropped and scaled', hint: 'One stays, and what later layers add is scaled to what was lost.' },
-  replaceme: { word: 'replaced by a linear map', hint: 'One stays, with the linear map that fits the others best in its down projection.' },
+  replaceme: {
+    word: 'replaced by a linear map',
+    hint: 'One stays, with the linear map that fits the others best in its down projection.',
+  },
   flatten: { word: 'put side by side', hint: 'All, of which the most important heads and neurons stay.' },
   refit: { word: 'refitted', hint: 'One stays, with its output projections solved for anew by least squares.' },
-  'pool-refit': { word: 'pooled and refitted', hint: 'Their heads and neurons are pooled, the needed ones stay, and the output projections are solved for.' },
+  'pool-refit': {
+    word: 'pooled and refitted',
+    hint: 'Their heads and neurons are pooled, the needed ones stay, and the output projections are solved for.',
+  },
 }
 
 export const EXPERT_SELECTIONS: Record<ExpertSelection, { word: string; hint: string }> = {
-  reap: { word: 'that add least', hint: 'By the mean of gate times length of output, over the tokens that they serve (REAP).' },
+  reap: {
+    word: 'that add least',
+    hint: 'By the mean of gate times length of output, over the tokens that they serve (REAP).',
+  },
   frequency: { word: 'that serve fewest tokens', hint: 'By the number of tokens that were routed to them.' },
   random: { word: 'by lot', hint: 'What every other rule must beat.' },
 }
@@ -97,10 +118,15 @@ export function comparesAnew({ selection, one_shot }: Pick<PlanOptions, 'selecti
 }
 
 /** What the similarity beside each merge of a plan is; nothing where that is not known, as of a plan that came in a recipe. */
-export function mergesWords(options: Pick<PlanOptions, 'selection' | 'one_shot' | 'absorb'> | null): { order: string; of: string } {
+export function mergesWords(options: Pick<PlanOptions, 'selection' | 'one_shot' | 'absorb'> | null): {
+  order: string
+  of: string
+} {
   // A plan that is repeated goes by hand and names no layers.
   if (!options || (options.selection === 'hand' && options.absorb.length === 0)) return { order: '', of: '' }
-  return comparesAnew(options) ? { order: 'in the order they were made', of: 'of the two at that moment' } : { order: '', of: 'of the two neighbours in the original model' }
+  return comparesAnew(options)
+    ? { order: 'in the order they were made', of: 'of the two at that moment' }
+    : { order: '', of: 'of the two neighbours in the original model' }
 }
 
 /** Whether it tries removals one by one, which takes many runs of the model. */
@@ -112,11 +138,20 @@ export function isSearch({ selection }: Pick<NamedMethod, 'selection'>): boolean
 type Making = Pick<PlanOptions, 'selection' | 'operator' | 'one_shot' | 'longest_run' | 'candidates'>
 
 /** The named method that the options amount to, if one does: passes matter to the similarity alone, runs to neighbours, candidates to searches. */
-export function methodOf(methods: readonly NamedMethod[], { selection, operator, one_shot, longest_run, candidates }: Making): NamedMethod | null {
-  return methods.find(m => m.selection === selection && m.operator === operator
-    && (selection !== 'mka' || m.one_shot === one_shot)
-    && (!mergesNeighbours(selection) || m.longest_run === longest_run)
-    && (!isSearch(m) || m.candidates === candidates)) ?? null
+export function methodOf(
+  methods: readonly NamedMethod[],
+  { selection, operator, one_shot, longest_run, candidates }: Making,
+): NamedMethod | null {
+  return (
+    methods.find(
+      m =>
+        m.selection === selection &&
+        m.operator === operator &&
+        (selection !== 'mka' || m.one_shot === one_shot) &&
+        (!mergesNeighbours(selection) || m.longest_run === longest_run) &&
+        (!isSearch(m) || m.candidates === candidates),
+    ) ?? null
+  )
 }
 
 /** The options that make a method, and nothing but those. */
@@ -172,13 +207,23 @@ export function parseCounts(text: string, layers: number): { counts: number[]; e
 }
 
 /** What the engine is to compare, or why it cannot. */
-export function chosenComparison({ methods, counts: text, evaluation, seed, types }: Choice, layers: number): { options: CompareOptions | null; error: string } {
+export function chosenComparison(
+  { methods, counts: text, evaluation, seed, types }: Choice,
+  layers: number,
+): { options: CompareOptions | null; error: string } {
   const { counts, error } = parseCounts(text, layers)
-  const why = methods.length === 0 ? 'Choose at least one method.' : types.length === 0 ? 'Choose at least one number type.'
-    : error || (evaluation.text?.trim() === '' ? 'Paste a text to measure on, or choose the built-in one.' : '')
+  const why =
+    methods.length === 0
+      ? 'Choose at least one method.'
+      : types.length === 0
+        ? 'Choose at least one number type.'
+        : error || (evaluation.text?.trim() === '' ? 'Paste a text to measure on, or choose the built-in one.' : '')
   if (why) return { options: null, error: why }
   const dtypes = types.length === 1 && types[0] === 'keep' ? {} : { dtypes: TYPES.filter(type => types.includes(type)) }
-  return { options: { methods: [...methods], remove: counts, evaluation: { ...evaluation }, seed, ...dtypes }, error: '' }
+  return {
+    options: { methods: [...methods], remove: counts, evaluation: { ...evaluation }, seed, ...dtypes },
+    error: '',
+  }
 }
 
 /** How many models are made and measured. */
@@ -196,12 +241,32 @@ export function sizeOf(options: CompareOptions): string {
 
 /** Numbers of layers to remove that span the sizes that smaller types make of the model: about a twelfth, a sixth, a quarter and a third of them. */
 export function spreadCounts(layers: number): string {
-  return [...new Set([12, 6, 4, 3].map(part => Math.max(1, Math.min(layers - 1, Math.round(layers / part)))))].join(', ')
+  return [...new Set([12, 6, 4, 3].map(part => Math.max(1, Math.min(layers - 1, Math.round(layers / part)))))].join(
+    ', ',
+  )
 }
 
 /** The options that repeat one line of a comparison. */
-export function planWith(row: Pick<CompareRow, 'method' | 'selection' | 'operator' | 'removed'>, methods: readonly NamedMethod[], seed: number): Partial<PlanOptions> {
+export function planWith(
+  row: Pick<CompareRow, 'method' | 'selection' | 'operator' | 'removed'>,
+  methods: readonly NamedMethod[],
+  seed: number,
+): Partial<PlanOptions> {
   const { selection, operator, removed } = row
-  const { one_shot = false, longest_run = null, candidates = null } = methods.find(method => method.name === row.method) ?? {}
-  return { remove: removed, min_similarity: null, selection, operator, one_shot, longest_run, candidates, alpha: 'similarity', seed }
+  const {
+    one_shot = false,
+    longest_run = null,
+    candidates = null,
+  } = methods.find(method => method.name === row.method) ?? {}
+  return {
+    remove: removed,
+    min_similarity: null,
+    selection,
+    operator,
+    one_shot,
+    longest_run,
+    candidates,
+    alpha: 'similarity',
+    seed,
+  }
 }

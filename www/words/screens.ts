@@ -20,8 +20,19 @@ export const SCREENS = [
 export type ScreenId = (typeof SCREENS)[number]['id']
 
 const TERM_SCREENS: Partial<Record<TermName, ScreenId>> = {
-  calibration: 'tokens', bandwidth: 'kernel', eigenvalue: 'eigenvectors', 'diffusion map': 'map', 'mutual information': 'information',
-  similarity: 'cell', alpha: 'merge', 'kind of layer': 'kinds', perplexity: 'cost', KL: 'cost', agreement: 'cost', collapsed: 'cost', elbow: 'cost',
+  calibration: 'tokens',
+  bandwidth: 'kernel',
+  eigenvalue: 'eigenvectors',
+  'diffusion map': 'map',
+  'mutual information': 'information',
+  similarity: 'cell',
+  alpha: 'merge',
+  'kind of layer': 'kinds',
+  perplexity: 'cost',
+  KL: 'cost',
+  agreement: 'cost',
+  collapsed: 'cost',
+  elbow: 'cost',
 }
 
 /** Where the walk shows what a term means; null for what is not on the way. */

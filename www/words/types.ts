@@ -8,15 +8,33 @@ const FLOATS: readonly NumberType[] = ['f32', 'f16', 'bf16']
 
 /** From the largest files to the smallest, about. */
 export const QUANTISED: readonly QuantisedType[] = [
-  'q8_0', 'q6_k', 'q5_k_m', 'q5_k_s', 'q5_k', 'q5_1', 'q5_0', 'q4_k_m', 'q4_k_s', 'q4_k', 'iq4_nl', 'iq4_xs', 'q4_1', 'q4_0', 'mxfp4', 'q3_k_l', 'q3_k_m', 'q3_k_s',
-  'q3_k', 'q2_k',
+  'q8_0',
+  'q6_k',
+  'q5_k_m',
+  'q5_k_s',
+  'q5_k',
+  'q5_1',
+  'q5_0',
+  'q4_k_m',
+  'q4_k_s',
+  'q4_k',
+  'iq4_nl',
+  'iq4_xs',
+  'q4_1',
+  'q4_0',
+  'mxfp4',
+  'q3_k_l',
+  'q3_k_m',
+  'q3_k_s',
+  'q3_k',
+  'q2_k',
 ]
 
 /** All that a matrix can be stored in, the model's own first. */
 export const TYPES: readonly NumberType[] = ['keep', ...FLOATS, ...QUANTISED]
 
 /** Those in which the projections of a Hugging Face folder are packed. */
-export const PACKED: readonly PackedType[] = ['int4', 'int4-g128', 'int4-g64', 'int4-g32']
+const PACKED: readonly PackedType[] = ['int4', 'int4-g128', 'int4-g64', 'int4-g32']
 
 /** What the page calls a number type: one of all matrices, or one in which projections are packed. */
 export type TypeChoice = NumberType | PackedType
@@ -42,7 +60,11 @@ export function weighingOf({ importances }: Pick<WriteOptions, 'importances'>, i
 }
 
 /** How the models of a comparison are stored, but for their types. */
-export function storedAs({ writeOptions: { importances = true } }: { writeOptions: WriteOptions }): Partial<WriteOptions> {
+export function storedAs({
+  writeOptions: { importances = true },
+}: {
+  writeOptions: WriteOptions
+}): Partial<WriteOptions> {
   return { importances }
 }
 
@@ -64,9 +86,18 @@ export function isByPart(type: TypeChoice): type is PartTypes {
 }
 
 /** The types that can be chosen, with what to call them: the name, and the size of the result where that is known. */
-export function typesFor(container: Container, sizes: readonly StoredSize[] = [], own: TypeChoice = 'keep'): [TypeChoice, string][] {
+export function typesFor(
+  container: Container,
+  sizes: readonly StoredSize[] = [],
+  own: TypeChoice = 'keep',
+): [TypeChoice, string][] {
   const byPart: [TypeChoice, string][] = isByPart(own) && container === 'gguf' ? [[own, 'part by part']] : []
-  const all = ([...TYPES.filter(type => container === 'gguf' || !isQuantised(type)), ...(container === 'gguf' ? [] : PACKED)] as TypeChoice[]).map(type => {
+  const all = (
+    [
+      ...TYPES.filter(type => container === 'gguf' || !isQuantised(type)),
+      ...(container === 'gguf' ? [] : PACKED),
+    ] as TypeChoice[]
+  ).map(type => {
     const size = isPacked(type) ? null : sizeIn(sizes, type, container)
     const name = type === 'keep' ? 'as it is' : type.toUpperCase()
     return [type, size && type !== 'keep' ? `${name}, ${bytes(size.bytes)}` : name] satisfies [TypeChoice, string]
@@ -81,7 +112,7 @@ export function isQuantised(type: TypeChoice): type is QuantisedType | PartTypes
 
 /** What to call a type within a sentence. */
 export function typeName(type: TypeChoice): string {
-  return type === 'keep' ? 'the model\'s own types' : isByPart(type) ? 'types chosen part by part' : type.toUpperCase()
+  return type === 'keep' ? "the model's own types" : isByPart(type) ? 'types chosen part by part' : type.toUpperCase()
 }
 
 /** The size of the result in this type, where the engine has told. */

@@ -17,7 +17,7 @@ const preTokenizers = {
   'llama-bpe': ['smaug-bpe', 'qwen2', 'seed-coder', 'deepseek-v3', 'default'],
 }
 
-const spaces = [1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 64].flatMap((n) => {
+const spaces = [1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 64].flatMap(n => {
   const run = ' '.repeat(n)
   return [run, `${run}a`, `x${run}x\n`, `${run}\n${run}\n`]
 })
@@ -50,14 +50,14 @@ for (const vocabulary of vocabularies) {
   for (const pre of [null, ...(preTokenizers[vocabulary] ?? [])]) {
     const metadataOverrides = pre === null ? {} : { tokenizer: { ggml: { pre } } }
     const model = await llama.loadModel({ modelPath, vocabOnly: true, metadataOverrides })
-    ids[pre === null ? vocabulary : `${vocabulary} ${pre}`] = texts.map((text) => model.tokenize(text, false))
+    ids[pre === null ? vocabulary : `${vocabulary} ${pre}`] = texts.map(text => model.tokenize(text, false))
     await model.dispose()
   }
 }
 rmSync(folder, { recursive: true })
 
 const lines = Object.entries(ids).map(([name, lists]) => {
-  const each = lists.map((list) => `      ${JSON.stringify(list)}`)
+  const each = lists.map(list => `      ${JSON.stringify(list)}`)
   return `    ${JSON.stringify(name)}: [\n${each.join(',\n')}\n    ]`
 })
 const json = `{\n  "texts": ${JSON.stringify(texts)},\n  "ids": {\n${lines.join(',\n')}\n  }\n}\n`

@@ -5,14 +5,19 @@ import { compress, findBrowser, openSite, runDemo, visit, type Site } from './ha
 import { tabTo } from './keyboard'
 
 const browser = findBrowser()
-if (!browser) console.warn('SKIPPED: the page without a mouse, because no Chromium was found (set CHROMIUM to its path)')
+if (!browser)
+  console.warn('SKIPPED: the page without a mouse, because no Chromium was found (set CHROMIUM to its path)')
 
 const violations = async (page: Page) =>
-  (await new AxeBuilder({ page }).analyze()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(' ')}`)
+  (await new AxeBuilder({ page }).analyze()).violations.map(
+    ({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(' ')}`,
+  )
 
 describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   test('by keyboard alone: demo, a pair, a plan, a smaller model, its judgement, its file', async () => {
@@ -21,18 +26,20 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     const unseen = await tabTo(page, 'Run the demo')
     await page.keyboard.press('Enter')
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
-    unseen.push(...await tabTo(page, /^layer 0 with itself/))
+    unseen.push(...(await tabTo(page, /^layer 0 with itself/)))
     for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight', 'Enter']) await page.keyboard.press(key)
     await page.getByRole('heading', { name: /layers 2 and 1/ }).waitFor()
-    unseen.push(...await tabTo(page, 'Layers to remove'))
+    unseen.push(...(await tabTo(page, 'Layers to remove')))
     await page.keyboard.press('Home')
     for (let more = 0; more < 6; more++) await page.keyboard.press('ArrowRight')
-    unseen.push(...await tabTo(page, 'Compress'))
+    unseen.push(...(await tabTo(page, 'Compress')))
     await page.keyboard.press('Enter')
     await page.getByTestId('verdict').waitFor()
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
-    unseen.push(...await tabTo(page, 'Quality'))
-    unseen.push(...await tabTo(page, 'Download a zip'))
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
+      '[0][1 2 3][4 5 6][7 8 9][10 11]',
+    )
+    unseen.push(...(await tabTo(page, 'Quality')))
+    unseen.push(...(await tabTo(page, 'Download a zip')))
     const downloading = page.waitForEvent('download')
     await page.keyboard.press('Enter')
     expect((await downloading).suggestedFilename()).toBe('stories-planted-12L-laminated-5L.zip')
@@ -43,7 +50,11 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   test('the focus is never lost: it goes with the run, and back to what started it or to the result', async () => {
     const { page } = await visit(site)
     await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
-    const has = () => page.evaluate(() => `${document.activeElement!.tagName} ${document.activeElement!.id || (document.activeElement as HTMLElement).getAttribute('aria-label') || document.activeElement!.textContent!.trim()}`)
+    const has = () =>
+      page.evaluate(
+        () =>
+          `${document.activeElement!.tagName} ${document.activeElement!.id || (document.activeElement as HTMLElement).getAttribute('aria-label') || document.activeElement!.textContent!.trim()}`,
+      )
     /** Whatever has the focus from now on: a run may be short. */
     const been = await page.evaluateHandle(() => {
       const names: string[] = []
@@ -78,7 +89,9 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     await runDemo(page)
     await page.getByRole('link', { name: /^Plan/ }).focus()
     await page.keyboard.press('Enter')
-    await expect.poll(() => page.evaluate(() => Math.round(document.querySelector('#plan')!.getBoundingClientRect().top))).toBeLessThan(200)
+    await expect
+      .poll(() => page.evaluate(() => Math.round(document.querySelector('#plan')!.getBoundingClientRect().top)))
+      .toBeLessThan(200)
     // What is read next is the stage, and not what stands above it.
     await tabTo(page, 'Layers to remove', 12)
   })
@@ -99,7 +112,10 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     await page.getByLabel('Text to run through the model').fill('too short')
     await page.getByLabel('Text to run through the model').blur()
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
-    await page.getByRole('alert').getByText(/gives 1 sequence/).waitFor()
+    await page
+      .getByRole('alert')
+      .getByText(/gives 1 sequence/)
+      .waitFor()
     expect(await violations(page)).toEqual([])
     await page.getByLabel('Text', { exact: true }).selectOption('builtin')
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
@@ -117,13 +133,21 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     await runDemo(page)
     await compress(page, 7)
     const paint = (selector: string, property: 'backgroundColor' | 'borderTopColor') =>
-      page.locator(selector).first().evaluate((element, property) => getComputedStyle(element)[property], property)
+      page
+        .locator(selector)
+        .first()
+        .evaluate((element, property) => getComputedStyle(element)[property], property)
     // Squares keep their colours, which are the data; bands and bars keep an edge or a ground of their own.
-    const colours = await page.locator('#see canvas').first().evaluate(canvas => {
-      const { width, height } = canvas as HTMLCanvasElement
-      const pixels = new Uint32Array((canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, width, height).data.buffer)
-      return new Set(pixels).size
-    })
+    const colours = await page
+      .locator('#see canvas')
+      .first()
+      .evaluate(canvas => {
+        const { width, height } = canvas as HTMLCanvasElement
+        const pixels = new Uint32Array(
+          (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, width, height).data.buffer,
+        )
+        return new Set(pixels).size
+      })
     expect(colours).toBeGreaterThan(20)
     const fused = '.strip .fused .band, .strip .band.fused'
     const ground = await paint('body', 'backgroundColor')
@@ -134,10 +158,18 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   test('nothing moves for those who ask for it', async () => {
     const { page } = await visit(site, '', { reducedMotion: 'reduce' })
     await runDemo(page)
-    const moving = await page.evaluate(() => [...document.querySelectorAll('*')].filter(element => {
-      const { transitionDuration, animationName, scrollBehavior } = getComputedStyle(element)
-      return transitionDuration.split(',').some(time => parseFloat(time) > 0) || animationName !== 'none' || scrollBehavior === 'smooth'
-    }).map(({ tagName, className }) => `${tagName} ${className}`))
+    const moving = await page.evaluate(() =>
+      [...document.querySelectorAll('*')]
+        .filter(element => {
+          const { transitionDuration, animationName, scrollBehavior } = getComputedStyle(element)
+          return (
+            transitionDuration.split(',').some(time => parseFloat(time) > 0) ||
+            animationName !== 'none' ||
+            scrollBehavior === 'smooth'
+          )
+        })
+        .map(({ tagName, className }) => `${tagName} ${className}`),
+    )
     expect(moving).toEqual([])
     expect(await page.evaluate(() => document.getAnimations().length)).toBe(0)
   })

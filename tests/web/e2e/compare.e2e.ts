@@ -4,11 +4,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { choosePublished, compress, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
-if (!browser) console.warn('SKIPPED: the comparison of methods in a browser, because no Chromium was found (set CHROMIUM to its path)')
+if (!browser)
+  console.warn(
+    'SKIPPED: the comparison of methods in a browser, because no Chromium was found (set CHROMIUM to its path)',
+  )
 
 describe.skipIf(!browser)('the comparison of methods, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   const panel = (page: Page) => page.locator('#compare')
@@ -19,9 +24,14 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await page.getByLabel('Numbers of layers').fill(counts)
   }
   const run = async (page: Page) => {
-    await panel(page).getByRole('button', { name: /^Compare the methods/ }).click()
+    await panel(page)
+      .getByRole('button', { name: /^Compare the methods/ })
+      .click()
     await panel(page).getByRole('button', { name: 'Compare the methods again' }).waitFor()
-    await page.getByTestId('footing').getByText(/tokens scored/).waitFor()
+    await page
+      .getByTestId('footing')
+      .getByText(/tokens scored/)
+      .waitFor()
   }
   const savedAs = async (page: Page, format: string) => {
     const { name, bytes } = await saved(page, 'the comparison', format)
@@ -44,12 +54,24 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await page.getByText('3 methods with 2 numbers of layers: 6 models').waitFor()
     await page.getByText('in the order in which you ticked them: FlattenGPT, MKA, published code, MKA.').waitFor()
     await run(page)
-    expect((await names(page)).map(name => name.replace(/\s+/g, ' ').trim())).toEqual(['original', 'FlattenGPT', 'FlattenGPT', 'MKA, published code collapsed', 'MKA, published code', 'MKA', 'MKA'])
+    expect((await names(page)).map(name => name.replace(/\s+/g, ' ').trim())).toEqual([
+      'original',
+      'FlattenGPT',
+      'FlattenGPT',
+      'MKA, published code collapsed',
+      'MKA, published code',
+      'MKA',
+      'MKA',
+    ])
     expect(await page.getByTestId('comparison').getByText('6 disjoint pairs do not fit into 12 layers').count()).toBe(1)
     expect(await page.getByTestId('collapses').innerText()).toContain('1 of 6 models has collapsed')
     expect(await page.getByTestId('failures').innerText()).toContain('1 of 6 models could not be made')
-    expect(await page.getByTestId('footing').innerText()).toMatch(/Measured on built-in evaluation text \(32 sequences of 128 tokens\), 4,064 tokens scored\.\s+Calibrated on .*Seed 0\./)
-    await expect.poll(() => panel(page).getByRole('status').first().innerText()).toBe('6 models compared, 1 collapsed, 1 failed.')
+    expect(await page.getByTestId('footing').innerText()).toMatch(
+      /Measured on built-in evaluation text \(32 sequences of 128 tokens\), 4,064 tokens scored\.\s+Calibrated on .*Seed 0\./,
+    )
+    await expect
+      .poll(() => panel(page).getByRole('status').first().innerText())
+      .toBe('6 models compared, 1 collapsed, 1 failed.')
     expect(await page.getByTestId('overlap').count()).toBe(0)
     expect(errors).toEqual([])
   })
@@ -76,12 +98,22 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     const plot = page.getByRole('slider', { name: 'Quality against size, by method' })
     await plot.focus()
     for (const key of ['ArrowRight', 'ArrowRight', 'ArrowRight']) await page.keyboard.press(key)
-    expect(await plot.getAttribute('aria-valuetext')).toMatch(/^LaCo with 2 removed: perplexity [\d.]+ \(original 7.31\), KL/)
+    expect(await plot.getAttribute('aria-valuetext')).toMatch(
+      /^LaCo with 2 removed: perplexity [\d.]+ \(original 7.31\), KL/,
+    )
     expect(await page.getByTestId('read-out').innerText()).toMatch(/^LaCo with 2 removed/)
     const heading = page.getByTestId('comparison').getByRole('columnheader', { name: 'perplexity' })
     expect(await heading.getAttribute('aria-sort')).toBe('none')
-    const rows = async () => (await names(page)).slice(1).map(name => name.trim()).join(' ')
-    for (const [sort, order] of [['ascending', 'MKA LaCo MKA LaCo'], ['descending', 'LaCo MKA LaCo MKA'], ['none', 'MKA MKA LaCo LaCo']]) {
+    const rows = async () =>
+      (await names(page))
+        .slice(1)
+        .map(name => name.trim())
+        .join(' ')
+    for (const [sort, order] of [
+      ['ascending', 'MKA LaCo MKA LaCo'],
+      ['descending', 'LaCo MKA LaCo MKA'],
+      ['none', 'MKA MKA LaCo LaCo'],
+    ]) {
       await heading.getByRole('button').press('Enter')
       expect(await heading.getAttribute('aria-sort')).toBe(sort)
       expect(await rows()).toBe(order)
@@ -93,16 +125,20 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await runDemo(page)
     await page.getByRole('button', { name: 'Compare the methods' }).click()
     await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
-    const ends = () => page.getByTestId('comparison').evaluate(table => {
-      const right = (cell: Element) => {
-        const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode()!
-        const range = document.createRange()
-        range.selectNode(text)
-        return Math.round(range.getBoundingClientRect().right)
-      }
-      const [head, row] = [table.querySelector('thead tr')!, table.querySelector('tbody tr:not(.reference, .failed)')!]
-      return [1, 2, 3, 4, 5, 6].map(column => [right(head.children[column]!), right(row.children[column]!)])
-    })
+    const ends = () =>
+      page.getByTestId('comparison').evaluate(table => {
+        const right = (cell: Element) => {
+          const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode()!
+          const range = document.createRange()
+          range.selectNode(text)
+          return Math.round(range.getBoundingClientRect().right)
+        }
+        const [head, row] = [
+          table.querySelector('thead tr')!,
+          table.querySelector('tbody tr:not(.reference, .failed)')!,
+        ]
+        return [1, 2, 3, 4, 5, 6].map(column => [right(head.children[column]!), right(row.children[column]!)])
+      })
     for (const [head, figure] of await ends()) expect(Math.abs(head! - figure!)).toBeLessThanOrEqual(1)
     await page.getByRole('button', { name: 'KL' }).last().click()
     for (const [head, figure] of await ends()) expect(Math.abs(head! - figure!)).toBeLessThanOrEqual(1)
@@ -113,11 +149,15 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await runDemo(page)
     await page.locator('#plan').getByText('One pass: the plan is made from these numbers alone.').waitFor()
     await compress(page, 3)
-    expect(await page.locator('#compress figcaption').innerText()).toContain('each row below is one merge, with the similarity of the two neighbours in the original model.')
+    expect(await page.locator('#compress figcaption').innerText()).toContain(
+      'each row below is one merge, with the similarity of the two neighbours in the original model.',
+    )
     await page.locator('#plan').getByText('each merge of the plan').waitFor()
     await choosePublished(page)
     await compress(page, 2)
-    expect(await page.locator('#compress figcaption').innerText()).toContain('in the order they were made, with the similarity of the two at that moment.')
+    expect(await page.locator('#compress figcaption').innerText()).toContain(
+      'in the order they were made, with the similarity of the two at that moment.',
+    )
     await page.locator('#plan').getByText('each merge when it was made').waitFor()
   })
 
@@ -127,7 +167,10 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await panel(page).getByRole('button', { name: 'All', exact: true }).click()
     await page.getByLabel('Numbers of layers').fill('1 2 3 4 5')
     await panel(page).getByRole('button', { name: 'Compare the methods' }).click()
-    await page.getByTestId('so-far').getByText(/^[3-9] of 65 models so far/).waitFor()
+    await page
+      .getByTestId('so-far')
+      .getByText(/^[3-9] of 65 models so far/)
+      .waitFor()
     await panel(page).getByRole('button', { name: 'Stop' }).click()
     await page.getByText(/^Stopped before the end: \d+ of 65 models\.$/).waitFor()
     expect(await page.getByTestId('comparison').locator('tbody tr').count()).toBeGreaterThan(3)
@@ -156,7 +199,15 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await run(page)
     const csv = await savedAs(page, 'CSV')
     expect(csv.name).toBe('compare.csv')
-    expect(csv.text.split('\n').map(line => line.split(',')[0])).toEqual(['method', 'original', 'laco', 'laco', 'mka-code', 'mka-code', ''])
+    expect(csv.text.split('\n').map(line => line.split(',')[0])).toEqual([
+      'method',
+      'original',
+      'laco',
+      'laco',
+      'mka-code',
+      'mka-code',
+      '',
+    ])
     const json = await savedAs(page, 'JSON')
     expect([json.name, JSON.parse(json.text).rows.length]).toEqual(['compare.json', 4])
     const markdown = await savedAs(page, 'Markdown')
@@ -182,23 +233,33 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     expect(await page.getByTestId('groups').innerText()).toContain('pooled and refitted')
   })
 
-  test('the method of a plan: by name, or as a pair of one\'s own', async () => {
+  test("the method of a plan: by name, or as a pair of one's own", async () => {
     const { page } = await visit(site)
     await runDemo(page)
     const plan = page.locator('#plan')
     const method = plan.getByRole('combobox', { name: 'Method', exact: true })
     expect(await plan.getByRole('radio', { name: 'Laminate, recommended' }).isChecked()).toBe(true)
     await plan.getByText('More', { exact: true }).click()
-    expect([await plan.getByLabel('Longest run').inputValue(), await plan.getByLabel('Weights').count(), await method.count()]).toEqual(['4', 0, 0])
+    expect([
+      await plan.getByLabel('Longest run').inputValue(),
+      await plan.getByLabel('Weights').count(),
+      await method.count(),
+    ]).toEqual(['4', 0, 0])
     await plan.getByLabel('Stop below a similarity').check()
     await choosePublished(page)
-    expect([await plan.getByLabel('Weights').count(), await plan.getByLabel('Longest run').inputValue()]).toEqual([1, ''])
+    expect([await plan.getByLabel('Weights').count(), await plan.getByLabel('Longest run').inputValue()]).toEqual([
+      1,
+      '',
+    ])
     expect(await plan.getByLabel('Stop below a similarity').isChecked()).toBe(true)
     await plan.getByRole('radio', { name: 'Another method' }).check()
     expect(await method.inputValue()).toBe('laminate-search')
     expect(await plan.getByLabel('Layers tried').inputValue()).toBe('10')
     await method.selectOption('ShortGPT')
-    expect([await plan.getByLabel('Weights').count(), await plan.getByLabel('Stop below a similarity').count()]).toEqual([0, 0])
+    expect([
+      await plan.getByLabel('Weights').count(),
+      await plan.getByLabel('Stop below a similarity').count(),
+    ]).toEqual([0, 0])
     expect(await page.getByTestId('remove').inputValue()).toBe('3')
     await plan.getByText('This method does not go by these similarities').waitFor()
     await plan.getByLabel('What becomes of them').selectOption('refitted')
@@ -216,7 +277,9 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     await choosePublished(page)
     await compress(page, 9)
     expect(await page.getByRole('img', { name: /^KL by layers removed: 0, 0.00.nats; 1, / }).count()).toBe(1)
-    expect(await page.getByTestId('elbow').innerText()).toMatch(/The elbow is at 7 removed: KL 0.049\snats a token, 520\skB; one more takes it to 2.11\snats\./)
+    expect(await page.getByTestId('elbow').innerText()).toMatch(
+      /The elbow is at 7 removed: KL 0.049\snats a token, 520\skB; one more takes it to 2.11\snats\./,
+    )
     await page.getByRole('button', { name: 'Plan with 7 removed' }).click()
     expect(await page.getByTestId('remove').inputValue()).toBe('7')
     await page.getByRole('button', { name: 'Compress again' }).click()
@@ -229,7 +292,10 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
       await runDemo(page)
       await compress(page, 9)
       await choose(page, ['MKA', 'MKA, published code', 'FlattenGPT'], '2, 6')
-      const check = async () => (await new AxeBuilder({ page }).include('#plan').include('#judge').include('#compare').analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
+      const check = async () =>
+        (
+          await new AxeBuilder({ page }).include('#plan').include('#judge').include('#compare').analyze()
+        ).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
       await run(page)
       await page.getByRole('slider', { name: 'Quality against size, by method' }).press('End')
       expect(await check()).toEqual([])

@@ -6,9 +6,18 @@ import { join } from 'node:path'
 
 /** No start pages, no questions, no requests of its own; a free port for the driver, written into the profile. */
 const PREFERENCES = {
-  'marionette.port': 0, 'browser.shell.checkDefaultBrowser': false, 'browser.startup.homepage_override.mstone': 'ignore', 'datareporting.policy.dataSubmissionEnabled': false,
-  'app.update.disabledForTesting': true, 'toolkit.telemetry.enabled': false, 'network.captive-portal-service.enabled': false, 'network.connectivity-service.enabled': false,
-  'browser.aboutwelcome.enabled': false, 'extensions.systemAddon.update.enabled': false, 'services.settings.server': 'data:,', 'browser.download.folderList': 2,
+  'marionette.port': 0,
+  'browser.shell.checkDefaultBrowser': false,
+  'browser.startup.homepage_override.mstone': 'ignore',
+  'datareporting.policy.dataSubmissionEnabled': false,
+  'app.update.disabledForTesting': true,
+  'toolkit.telemetry.enabled': false,
+  'network.captive-portal-service.enabled': false,
+  'network.connectivity-service.enabled': false,
+  'browser.aboutwelcome.enabled': false,
+  'extensions.systemAddon.update.enabled': false,
+  'services.settings.server': 'data:,',
+  'browser.download.folderList': 2,
 }
 
 /** A Firefox as it is released, which Playwright cannot drive, by its own remote protocol, Marionette: commands and answers are JSON with their length before them. */
@@ -16,7 +25,10 @@ export class Firefox {
   private lastId = 0
   private received = Buffer.alloc(0)
   private readonly waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
-  private constructor(private readonly socket: Socket, private readonly end: () => void) {
+  private constructor(
+    private readonly socket: Socket,
+    private readonly end: () => void,
+  ) {
     socket.on('data', (piece: Buffer) => this.receive(piece))
     socket.on('error', error => this.fail(error))
     socket.on('close', () => this.fail(new Error('Firefox has gone')))
@@ -24,15 +36,22 @@ export class Firefox {
 
   static async start(program: string, preferences: Record<string, string | number | boolean> = {}): Promise<Firefox> {
     const profile = mkdtempSync(join(tmpdir(), 'laminate-firefox-'))
-    const lines = Object.entries({ ...PREFERENCES, ...preferences }).map(([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});`)
+    const lines = Object.entries({ ...PREFERENCES, ...preferences }).map(
+      ([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});`,
+    )
     writeFileSync(join(profile, 'user.js'), lines.join('\n'))
-    const child = spawn(program, ['--headless', '--no-remote', '--marionette', '--profile', profile], { stdio: 'ignore' })
+    const child = spawn(program, ['--headless', '--no-remote', '--marionette', '--profile', profile], {
+      stdio: 'ignore',
+    })
     const end = () => {
       child.kill('SIGKILL')
       rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 })
     }
     try {
-      const port = await eventually(60_000, () => Number(readFileSync(join(profile, 'MarionetteActivePort'), 'utf8')) || undefined)
+      const port = await eventually(
+        60_000,
+        () => Number(readFileSync(join(profile, 'MarionetteActivePort'), 'utf8')) || undefined,
+      )
       const socket = await eventually(30_000, () => opened(port))
       const firefox = new Firefox(socket, end)
       await firefox.ask('WebDriver:NewSession', { capabilities: { alwaysMatch: { acceptInsecureCerts: true } } })
@@ -52,14 +71,18 @@ export class Firefox {
   /** Runs a function in the page; it and what it is given must stand for themselves. */
   async evaluate<T, A extends unknown[]>(work: (...args: A) => T | Promise<T>, ...args: A): Promise<T> {
     const script = `const done = arguments[arguments.length - 1]; Promise.resolve((${work})(...arguments[0])).then(value => done({ value }), error => done({ error: String(error) }))`
-    const { value } = await this.ask('WebDriver:ExecuteAsyncScript', { script, args: [args] }) as { value: { value?: T; error?: string } }
+    const { value } = (await this.ask('WebDriver:ExecuteAsyncScript', { script, args: [args] })) as {
+      value: { value?: T; error?: string }
+    }
     if (value.error !== undefined) throw new Error(value.error)
     return value.value as T
   }
 
   /** Presses a button as a person does: the browser sees to it that it can be. */
   async click(selector: string): Promise<void> {
-    const { value } = await this.ask('WebDriver:FindElement', { using: 'xpath', value: selector }) as { value: Record<string, string> }
+    const { value } = (await this.ask('WebDriver:FindElement', { using: 'xpath', value: selector })) as {
+      value: Record<string, string>
+    }
     await this.ask('WebDriver:ElementClick', { id: Object.values(value)[0] })
   }
 
@@ -125,7 +148,9 @@ function opened(port: number): Promise<Socket> {
 /** Tries until there is something, four times a second. */
 async function eventually<T>(timeout: number, attempt: () => T | undefined | Promise<T | undefined>): Promise<T> {
   for (const end = Date.now() + timeout; ;) {
-    const value = await Promise.resolve().then(attempt).catch(() => undefined)
+    const value = await Promise.resolve()
+      .then(attempt)
+      .catch(() => undefined)
     if (value !== undefined) return value
     if (Date.now() > end) throw new Error('not in time')
     await new Promise(resolve => setTimeout(resolve, 250))

@@ -5,7 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
-if (!browser) console.warn('SKIPPED: fewer layers or fewer bits in a browser, because no Chromium was found (set CHROMIUM to its path)')
+if (!browser)
+  console.warn(
+    'SKIPPED: fewer layers or fewer bits in a browser, because no Chromium was found (set CHROMIUM to its path)',
+  )
 const LONG = 300_000
 
 const panel = (page: Page) => page.locator('#compare')
@@ -13,7 +16,9 @@ const plot = (page: Page) => page.getByRole('slider', { name: 'KL against size' 
 const limit = (page: Page) => page.getByRole('slider', { name: /^At most/ })
 const verdict = (page: Page) => page.getByTestId('verdict-at').innerText()
 const run = async (page: Page, timeout = 60_000) => {
-  await panel(page).getByRole('button', { name: /^Compare the methods/ }).click()
+  await panel(page)
+    .getByRole('button', { name: /^Compare the methods/ })
+    .click()
   await page.getByTestId('winner').waitFor({ timeout })
   await panel(page).getByRole('button', { name: 'Compare the methods again' }).waitFor({ timeout })
 }
@@ -27,7 +32,9 @@ const chosen = async (page: Page, methods: string[], counts: string, types: stri
 
 describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   const preset = async (page: Page) => {
@@ -40,15 +47,27 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   test('one click chooses the comparison; who won comes first, then the plot, then the table with the original in each type', async () => {
     const { page, errors } = await visit(site)
     await preset(page)
-    await page.getByText('1 method with 4 numbers of layers in 5 types: 20 models, each made and then measured on the evaluation text, and the original in each type.').waitFor()
-    const tops = await Promise.all([page.getByTestId('winner'), plot(page), page.getByTestId('comparison')].map(async part => (await part.boundingBox())!.y))
+    await page
+      .getByText(
+        '1 method with 4 numbers of layers in 5 types: 20 models, each made and then measured on the evaluation text, and the original in each type.',
+      )
+      .waitFor()
+    const tops = await Promise.all(
+      [page.getByTestId('winner'), plot(page), page.getByTestId('comparison')].map(
+        async part => (await part.boundingBox())!.y,
+      ),
+    )
     expect(tops).toEqual(tops.toSorted((a, b) => a - b))
-    expect(await page.getByTestId('winner').innerText()).toMatch(/^It depends on the size: of \d sizes, the original in fewer bits is best at \d and a merged model at \d\./)
+    expect(await page.getByTestId('winner').innerText()).toMatch(
+      /^It depends on the size: of \d sizes, the original in fewer bits is best at \d and a merged model at \d\./,
+    )
     const rows = await page.getByTestId('comparison').locator('tbody tr').allInnerTexts()
     expect(rows).toHaveLength(1 + 4 + 4 * 5)
     expect(rows.filter(row => /^original\s+Q\d/.test(row))).toHaveLength(4)
     expect(await page.getByTestId('comparison').getByRole('columnheader', { name: 'type' }).count()).toBe(1)
-    expect(await page.getByTestId('footing').innerText()).toContain('Quantised types were encoded by importances that were collected on the calibration text.')
+    expect(await page.getByTestId('footing').innerText()).toContain(
+      'Quantised types were encoded by importances that were collected on the calibration text.',
+    )
     await page.getByText('The verdict at each size of the front').click()
     const verdicts = await page.getByTestId('verdicts').locator('li').allInnerTexts()
     expect(verdicts.length).toBeGreaterThan(3)
@@ -68,13 +87,14 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
     await expect.poll(() => page.getByTestId('read-out').innerText()).toMatch(/^Point at a mark/)
     await page.getByTestId('comparison').locator('tbody tr', { hasText: 'Q3_K_M' }).nth(1).hover()
     expect(await page.getByTestId('read-out').innerText()).toMatch(/^Laminate with 1 removed in Q3_K_M/)
-    const line = () => page.locator('[data-testid=frontier] .limit[x1]').evaluate(each => Number(each.getAttribute('x1')))
+    const line = () =>
+      page.locator('[data-testid=frontier] .limit[x1]').evaluate(each => Number(each.getAttribute('x1')))
     const [before, said] = [await line(), await verdict(page)]
-    await limit(page).fill(await limit(page).getAttribute('min') ?? '')
+    await limit(page).fill((await limit(page).getAttribute('min')) ?? '')
     expect(await line()).toBeLessThan(before)
     expect(await verdict(page)).not.toBe(said)
     expect(await verdict(page)).toMatch(/^(No model is that small; the smallest is|Only merged models are that small)/)
-    await limit(page).fill(await limit(page).getAttribute('max') ?? '')
+    await limit(page).fill((await limit(page).getAttribute('max')) ?? '')
     expect(await verdict(page)).toMatch(/^The original \(1\.16\sMB, KL 0\) is better than .*: merging does not pay\.$/)
   })
 
@@ -96,7 +116,9 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
     await page.keyboard.press('End')
     expect(await plot(page).getAttribute('aria-valuetext')).toMatch(/^Laminate with 1 removed: perplexity/)
     for (let i = 0; i < 6; i++) await page.keyboard.press('ArrowLeft')
-    expect(await page.getByTestId('read-out').innerText()).toBe(`${(await plot(page).getAttribute('aria-valuetext'))!.replace(/^the/, 'The')}.`)
+    expect(await page.getByTestId('read-out').innerText()).toBe(
+      `${(await plot(page).getAttribute('aria-valuetext'))!.replace(/^the/, 'The')}.`,
+    )
     await page.keyboard.press('Escape')
     expect(await plot(page).getAttribute('aria-valuetext')).toBe('no model chosen; arrow keys choose one')
     const heading = page.getByTestId('comparison').getByRole('columnheader', { name: 'type' })
@@ -130,14 +152,21 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
     expect(csv[0]).toMatch(/,dtype,imatrix,prompt_per_second,/)
     expect(csv.filter(line => /^original,.*,q8_0,,,,$/.test(line))).toHaveLength(1)
     const json = JSON.parse(await text('JSON'))
-    expect([json.originals.length, json.rows[19].dtype, json.verdicts.length > 3, json.rows[0].kl_by_sequence.length]).toEqual([4, 'q2_k', true, 32])
+    expect([
+      json.originals.length,
+      json.rows[19].dtype,
+      json.verdicts.length > 3,
+      json.rows[0].kl_by_sequence.length,
+    ]).toEqual([4, 'q2_k', true, 32])
     expect(await text('Markdown')).toMatch(/\| original \| Q4_K_M \| 0 \|[^]*It depends on the size/)
     const picture = await text('SVG')
     expect(picture).toContain('KL in nats a token, logarithmic scale')
     expect(picture).toContain('at most')
     expect(picture).not.toMatch(/var\(|light-dark|currentColor|tabindex/)
     // What was saved opens again, with the plot and its limit.
-    await page.getByTestId('files').setInputFiles({ name: 'compare.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(json)) })
+    await page
+      .getByTestId('files')
+      .setInputFiles({ name: 'compare.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(json)) })
     await page.getByText('A stored result, opened from').waitFor()
     expect(await page.getByTestId('winner').innerText()).toMatch(/^It depends on the size/)
     await limit(page).press('End')
@@ -168,7 +197,10 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
     await types.getByRole('checkbox', { name: 'As it is (F16)' }).check()
     await panel(page).getByRole('button', { name: 'Compare the methods' }).click()
     await page.getByRole('slider', { name: 'Quality against size, by method' }).waitFor()
-    expect([await page.getByTestId('winner').count(), await page.getByTestId('comparison').getByRole('columnheader', { name: 'type' }).count()]).toEqual([0, 0])
+    expect([
+      await page.getByTestId('winner').count(),
+      await page.getByTestId('comparison').getByRole('columnheader', { name: 'type' }).count(),
+    ]).toEqual([0, 0])
   })
 
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
@@ -179,7 +211,11 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
       await run(page)
       await plot(page).press('End')
       await page.getByText('The verdict at each size of the front').click()
-      expect((await new AxeBuilder({ page }).include('#compare').analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)).toEqual([])
+      expect(
+        (await new AxeBuilder({ page }).include('#compare').analyze()).violations.map(
+          v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`,
+        ),
+      ).toEqual([])
     })
     test.each([1440, 1280, 390, 320])('nothing scrolls sideways at %d px', async width => {
       const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 720 } })
@@ -191,26 +227,44 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
 
 describe.skipIf(!browser || !existsSync(ENGINE))('fewer layers or fewer bits, with the compiled engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('real') })
+  beforeAll(async () => {
+    site = await openSite('real')
+  })
   afterAll(() => site?.close())
 
-  test('the demo in two types: the page says at each size what the engine says', async () => {
-    const { page, errors } = await visit(site, '?device=cpu')
-    await runDemo(page, LONG)
-    await chosen(page, ['ShortGPT'], '2, 6', ['Q8_0', 'Q4_0'])
-    await panel(page).getByLabel('Pieces of text').fill('12')
-    await page.getByTestId('compare-estimate').waitFor({ timeout: LONG })
-    await run(page, LONG)
-    expect(await page.getByTestId('winner').innerText()).toMatch(/\.$/)
-    const { bytes } = await saved(page, 'the comparison', 'JSON')
-    const report = JSON.parse(bytes.toString())
-    expect(report.originals.map((each: { dtype: string }) => each.dtype)).toEqual(['q8_0', 'q4_0'])
-    expect(report.rows.map((each: { dtype: string }) => each.dtype)).toEqual(['keep', 'keep', 'q8_0', 'q8_0', 'q4_0', 'q4_0'])
-    await page.getByText('The verdict at each size of the front').click()
-    const said = (await page.getByTestId('verdicts').locator('li').allInnerTexts()).map(each => each.replaceAll('\u00a0', ' '))
-    expect(said).toHaveLength(report.verdicts.length)
-    const kind = (sentence: string) => ['merging does not pay', 'is better than', 'equally good', 'only merged', 'no merged'].find(words => sentence.toLowerCase().includes(words))
-    expect(said.map(kind)).toEqual(report.verdicts.map((each: { sentence: string }) => kind(each.sentence)))
-    expect(errors).toEqual([])
-  }, LONG)
+  test(
+    'the demo in two types: the page says at each size what the engine says',
+    async () => {
+      const { page, errors } = await visit(site, '?device=cpu')
+      await runDemo(page, LONG)
+      await chosen(page, ['ShortGPT'], '2, 6', ['Q8_0', 'Q4_0'])
+      await panel(page).getByLabel('Pieces of text').fill('12')
+      await page.getByTestId('compare-estimate').waitFor({ timeout: LONG })
+      await run(page, LONG)
+      expect(await page.getByTestId('winner').innerText()).toMatch(/\.$/)
+      const { bytes } = await saved(page, 'the comparison', 'JSON')
+      const report = JSON.parse(bytes.toString())
+      expect(report.originals.map((each: { dtype: string }) => each.dtype)).toEqual(['q8_0', 'q4_0'])
+      expect(report.rows.map((each: { dtype: string }) => each.dtype)).toEqual([
+        'keep',
+        'keep',
+        'q8_0',
+        'q8_0',
+        'q4_0',
+        'q4_0',
+      ])
+      await page.getByText('The verdict at each size of the front').click()
+      const said = (await page.getByTestId('verdicts').locator('li').allInnerTexts()).map(each =>
+        each.replaceAll('\u00a0', ' '),
+      )
+      expect(said).toHaveLength(report.verdicts.length)
+      const kind = (sentence: string) =>
+        ['merging does not pay', 'is better than', 'equally good', 'only merged', 'no merged'].find(words =>
+          sentence.toLowerCase().includes(words),
+        )
+      expect(said.map(kind)).toEqual(report.verdicts.map((each: { sentence: string }) => kind(each.sentence)))
+      expect(errors).toEqual([])
+    },
+    LONG,
+  )
 })

@@ -7,7 +7,17 @@ export interface Gguf {
 
 /** Weights in a block of each type that occurs here, and its bytes. */
 const BLOCKS: Record<number, [weights: number, bytes: number]> = {
-  0: [1, 4], 1: [1, 2], 2: [32, 18], 3: [32, 20], 6: [32, 22], 7: [32, 24], 8: [32, 34], 12: [256, 144], 13: [256, 176], 14: [256, 210], 30: [1, 2],
+  0: [1, 4],
+  1: [1, 2],
+  2: [32, 18],
+  3: [32, 20],
+  6: [32, 22],
+  7: [32, 24],
+  8: [32, 34],
+  12: [256, 144],
+  13: [256, 176],
+  14: [256, 210],
+  30: [1, 2],
 }
 
 export function readGguf(file: Buffer): Gguf {
@@ -32,7 +42,10 @@ export function readGguf(file: Buffer): Gguf {
 }
 
 class Cursor {
-  constructor(private readonly file: Buffer, public position: number) {}
+  constructor(
+    private readonly file: Buffer,
+    public position: number,
+  ) {}
 
   u32(): number {
     return this.file.readUInt32LE((this.position += 4) - 4)
@@ -49,22 +62,39 @@ class Cursor {
 
   value(type: number): unknown {
     const { file, position } = this
-    const taken = <T>(size: number, read: () => T): T => { this.position += size; return read() }
+    const taken = <T>(size: number, read: () => T): T => {
+      this.position += size
+      return read()
+    }
     switch (type) {
-      case 0: return taken(1, () => file.readUInt8(position))
-      case 1: return taken(1, () => file.readInt8(position))
-      case 2: return taken(2, () => file.readUInt16LE(position))
-      case 3: return taken(2, () => file.readInt16LE(position))
-      case 4: return taken(4, () => file.readUInt32LE(position))
-      case 5: return taken(4, () => file.readInt32LE(position))
-      case 6: return taken(4, () => file.readFloatLE(position))
-      case 7: return taken(1, () => file.readUInt8(position) === 1)
-      case 8: return this.string()
-      case 9: return this.list(this.u32(), this.u64())
-      case 10: return taken(8, () => Number(file.readBigUInt64LE(position)))
-      case 11: return taken(8, () => Number(file.readBigInt64LE(position)))
-      case 12: return taken(8, () => file.readDoubleLE(position))
-      default: throw new Error(`value of type ${type}`)
+      case 0:
+        return taken(1, () => file.readUInt8(position))
+      case 1:
+        return taken(1, () => file.readInt8(position))
+      case 2:
+        return taken(2, () => file.readUInt16LE(position))
+      case 3:
+        return taken(2, () => file.readInt16LE(position))
+      case 4:
+        return taken(4, () => file.readUInt32LE(position))
+      case 5:
+        return taken(4, () => file.readInt32LE(position))
+      case 6:
+        return taken(4, () => file.readFloatLE(position))
+      case 7:
+        return taken(1, () => file.readUInt8(position) === 1)
+      case 8:
+        return this.string()
+      case 9:
+        return this.list(this.u32(), this.u64())
+      case 10:
+        return taken(8, () => Number(file.readBigUInt64LE(position)))
+      case 11:
+        return taken(8, () => Number(file.readBigInt64LE(position)))
+      case 12:
+        return taken(8, () => file.readDoubleLE(position))
+      default:
+        throw new Error(`value of type ${type}`)
     }
   }
 

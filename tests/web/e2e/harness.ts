@@ -10,7 +10,11 @@ export type Engine = keyof Pages
 /** The browser to test in: `CHROMIUM`, or where Linux distributions and macOS put one. */
 export function findBrowser(): string | null {
   const known = [
-    process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable',
+    process.env.CHROMIUM,
+    '/usr/bin/chromium',
+    '/usr/bin/chromium-browser',
+    '/usr/bin/google-chrome',
+    '/usr/bin/google-chrome-stable',
     '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
   ]
   return known.find(path => path && existsSync(path)) ?? null
@@ -30,18 +34,26 @@ export async function buildSite(engine: Engine): Promise<string> {
 export function startBrowser(): Promise<Browser> {
   const executablePath = findBrowser()
   if (!executablePath) throw new Error('no browser')
-  return chromium.launch({ executablePath, args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'] })
+  return chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'],
+  })
 }
 
 /** Serves the page as a visitor would get it, and starts a browser. */
 export async function openSite(engine: Engine): Promise<Site> {
   const outDir = await buildSite(engine)
-  const server: PreviewServer = await preview({ logLevel: 'warn', build: { outDir }, preview: { port: 0, host: '127.0.0.1' } })
+  const server: PreviewServer = await preview({
+    logLevel: 'warn',
+    build: { outDir },
+    preview: { port: 0, host: '127.0.0.1' },
+  })
   const url = server.resolvedUrls?.local[0]
   if (!url) throw new Error('no address')
   const browser = await startBrowser()
   return {
-    url, browser,
+    url,
+    browser,
     close: async () => {
       await browser.close()
       await server.close()
@@ -59,14 +71,20 @@ export interface Visit {
 
 /** A new page in a context of its own: its storage is its own too. */
 export async function visit(site: Site, path = '', options: BrowserContextOptions = {}): Promise<Visit> {
-  const context = await site.browser.newContext({ viewport: { width: 1440, height: 900 }, acceptDownloads: true, ...options })
+  const context = await site.browser.newContext({
+    viewport: { width: 1440, height: 900 },
+    acceptDownloads: true,
+    ...options,
+  })
   const page = await context.newPage()
   const requests: string[] = []
   const errors: string[] = []
   context.on('request', request => requests.push(request.url()))
   context.on('weberror', error => errors.push(error.error().message))
   page.on('pageerror', error => errors.push(error.message))
-  page.on('console', message => { if (message.type() === 'error') errors.push(message.text()) })
+  page.on('console', message => {
+    if (message.type() === 'error') errors.push(message.text())
+  })
   await page.goto(site.url + path)
   return { page, requests, errors }
 }
@@ -100,7 +118,10 @@ export async function bytesOf(page: Page, act: () => Promise<void>): Promise<{ n
 export function saved(page: Page, what: string, format: string): Promise<{ name: string; bytes: Buffer }> {
   return bytesOf(page, async () => {
     await page.getByRole('button', { name: `Save ${what}`, exact: true }).click()
-    await page.getByRole('group', { name: `Save ${what} as` }).getByRole('button', { name: new RegExp(`^${format}`) }).click()
+    await page
+      .getByRole('group', { name: `Save ${what} as` })
+      .getByRole('button', { name: new RegExp(`^${format}`) })
+      .click()
   })
 }
 

@@ -5,7 +5,10 @@ import { fusedKernel } from '../../../www/engine/fused.js'
 import { findBrowser, startBrowser } from './harness'
 
 const KERNEL = 'www/engine/pkg/fused.js'
-const missing = [!findBrowser() && 'no Chromium was found (set CHROMIUM to its path)', !existsSync(KERNEL) && 'the engine has not been compiled'].filter(Boolean)
+const missing = [
+  !findBrowser() && 'no Chromium was found (set CHROMIUM to its path)',
+  !existsSync(KERNEL) && 'the engine has not been compiled',
+].filter(Boolean)
 if (missing.length) console.warn(`SKIPPED: the fused kernel in a browser, because ${missing.join(' and ')}`)
 
 const [LEFT, RIGHT] = [3, 12]
@@ -21,17 +24,31 @@ interface Shape {
 }
 
 /** Runs in the browser: the largest difference from sums in f64, and how many numbers beside them were changed. */
-async function compare({ code, base64, shape, panels: [l, r] }: { code: string; base64: string; shape: Shape; panels: [number, number] }) {
+async function compare({
+  code,
+  base64,
+  shape,
+  panels: [l, r],
+}: {
+  code: string
+  base64: string
+  shape: Shape
+  panels: [number, number]
+}) {
   const { depth, rows, width, beside, lower } = shape
   const memory = new WebAssembly.Memory({ initial: 32 })
   const fuse = new Function(`return ${code}`)() as typeof fusedKernel
-  const kernel = await fuse(Uint8Array.from(atob(base64), c => c.charCodeAt(0)), memory)
+  const kernel = await fuse(
+    Uint8Array.from(atob(base64), c => c.charCodeAt(0)),
+    memory,
+  )
   const addProducts = kernel!.addProducts as (...numbers: number[]) => void
   const numbers = new Float32Array(memory.buffer)
   const [nLeft, nRight, columns] = [Math.ceil(rows / l) * depth, Math.ceil(width / r) * depth, width + beside]
   const [left, right, y] = [1024, 1024 + nLeft * l, 1024 + nLeft * l + nRight * r]
   // Panel after panel, column by column; zeros for rows that are missing.
-  const at = (start: number, size: number, row: number, k: number) => start + (Math.floor(row / size) * depth + k) * size + (row % size)
+  const at = (start: number, size: number, row: number, k: number) =>
+    start + (Math.floor(row / size) * depth + k) * size + (row % size)
   const value = (row: number, k: number) => ((row * 31 + k * 57) % 101) / 50 - 1
   for (let k = 0; k < depth; k++) {
     for (let i = 0; i < rows; i++) numbers[at(left, l, i, k)] = value(i, k)
@@ -52,13 +69,19 @@ async function compare({ code, base64, shape, panels: [l, r] }: { code: string; 
     }
   }
   const last = new Float32Array(memory.buffer).subarray(y + n, y + n + columns)
-  return { error, changed: changed + last.filter(x => x !== 1).length, left: numbers.slice(0, 1024).filter(x => x !== 0).length }
+  return {
+    error,
+    changed: changed + last.filter(x => x !== 1).length,
+    left: numbers.slice(0, 1024).filter(x => x !== 0).length,
+  }
 }
 
 describe.skipIf(missing.length > 0)('the kernel with fused multiply-adds, in a browser that has them', () => {
   let browser: Browser
   const [, base64] = /fused = bytes\('([^']+)'\)/.exec(existsSync(KERNEL) ? readFileSync(KERNEL, 'utf8') : '') ?? []
-  beforeAll(async () => { browser = await startBrowser() })
+  beforeAll(async () => {
+    browser = await startBrowser()
+  })
   afterAll(() => browser?.close())
 
   test.each<Shape>([
@@ -69,7 +92,12 @@ describe.skipIf(missing.length > 0)('the kernel with fused multiply-adds, in a b
     { depth: 64, rows: 40, width: 16, beside: 24, lower: 24 },
   ])('adds what the sums in f64 are, and touches nothing else: %o', async shape => {
     const page = await browser.newPage()
-    const { error, changed, left } = await page.evaluate(compare, { code: String(fusedKernel), base64: base64!, shape, panels: [LEFT, RIGHT] as [number, number] })
+    const { error, changed, left } = await page.evaluate(compare, {
+      code: String(fusedKernel),
+      base64: base64!,
+      shape,
+      panels: [LEFT, RIGHT] as [number, number],
+    })
     expect(error).toBeLessThan(1e-4)
     expect([changed, left]).toEqual([0, 0])
     await page.close()

@@ -12,11 +12,13 @@ function focused(page: Page): Promise<Focused> {
     const element = document.activeElement!
     const { outlineStyle, outlineWidth } = getComputedStyle(element)
     const labelled = element as HTMLInputElement
-    const own = element.getAttribute('aria-label') ?? labelled.labels?.[0]?.innerText ?? (element as HTMLElement).innerText ?? ''
+    const own =
+      element.getAttribute('aria-label') ?? labelled.labels?.[0]?.innerText ?? (element as HTMLElement).innerText ?? ''
     // A square of a matrix is framed, a hidden input shows on its label.
     const elsewhere = element.getAttribute('role') === 'gridcell' || element.classList.contains('sr')
     return {
-      what: element.getAttribute('role') ?? element.tagName.toLowerCase(), name: own.trim().replace(/\s+/g, ' '),
+      what: element.getAttribute('role') ?? element.tagName.toLowerCase(),
+      name: own.trim().replace(/\s+/g, ' '),
       seen: elsewhere || (outlineStyle !== 'none' && parseFloat(outlineWidth) >= 1),
     }
   })

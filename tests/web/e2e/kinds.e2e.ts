@@ -6,7 +6,8 @@ import { architectures } from '../../../scripts/architectures.mjs'
 import { bytesOf, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
-if (!browser) console.warn('SKIPPED: kinds of layers in a browser, because no Chromium was found (set CHROMIUM to its path)')
+if (!browser)
+  console.warn('SKIPPED: kinds of layers in a browser, because no Chromium was found (set CHROMIUM to its path)')
 
 /** A Jamba of 8 layers: Mamba and attention, with experts in every second layer. */
 const JAMBA = 'tests/data/architectures/jamba/hf'
@@ -19,14 +20,25 @@ async function compareJamba(page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
 }
 
-const legendOf = (page: Page, part: string) => page.locator(`${part} [data-kind-legend]`).first().locator('text').allTextContents()
+const legendOf = (page: Page, part: string) =>
+  page.locator(`${part} [data-kind-legend]`).first().locator('text').allTextContents()
 /** The pieces of the bands of a part, by kind and colour, without the samples of the legend. */
-const bandsOf = (page: Page, part: string) => page.locator(`${part} svg`).filter({ has: page.locator('[data-kinds]') }).first()
-  .evaluate(svg => [...svg.querySelectorAll('[data-kinds] rect')].filter(rect => !rect.closest('[data-kind-legend]')).map(rect => `${rect.getAttribute('data-kind')} ${getComputedStyle(rect).fill}`))
+const bandsOf = (page: Page, part: string) =>
+  page
+    .locator(`${part} svg`)
+    .filter({ has: page.locator('[data-kinds]') })
+    .first()
+    .evaluate(svg =>
+      [...svg.querySelectorAll('[data-kinds] rect')]
+        .filter(rect => !rect.closest('[data-kind-legend]'))
+        .map(rect => `${rect.getAttribute('data-kind')} ${getComputedStyle(rect).fill}`),
+    )
 
 describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   test('stand along both axes, in the legend, in the read-out and in what is read aloud', async () => {
@@ -37,9 +49,14 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
     const pattern = ['0', '1', '2', '1', '0', '1', '2', '1']
     expect(bands.map(each => each[0])).toEqual([...pattern, ...pattern])
     expect(new Set(bands).size).toBe(3)
-    const square = page.locator('#see').getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.550; kinds: Mamba and experts, attention' }).first()
+    const square = page
+      .locator('#see')
+      .getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.550; kinds: Mamba and experts, attention' })
+      .first()
     await square.hover({ force: true })
-    await expect.poll(() => page.locator('#see [role=status]').first().innerText()).toMatch(/^Layers 1 and 2: similarity 0\.550, .*; kinds: Mamba and experts, attention$/)
+    await expect
+      .poll(() => page.locator('#see [role=status]').first().innerText())
+      .toMatch(/^Layers 1 and 2: similarity 0\.550, .*; kinds: Mamba and experts, attention$/)
     await page.getByText('Layers of different kinds are never averaged').waitFor()
     await page.getByRole('button', { name: 'layer 2, attention, ' }).first().waitFor()
     expect(await legendOf(page, '#plan')).toEqual(LEGEND)
@@ -58,7 +75,9 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
     const result = await bytesOf(page, () => page.getByRole('button', { name: 'The same as JSON' }).click())
     await page.reload()
     await page.getByText('Open a result without its model').click()
-    await page.getByTestId('result-file').setInputFiles([{ name: result.name, mimeType: 'application/json', buffer: result.bytes }])
+    await page
+      .getByTestId('result-file')
+      .setInputFiles([{ name: result.name, mimeType: 'application/json', buffer: result.bytes }])
     await page.getByText('View only').waitFor()
     await expect.poll(() => legendOf(page, '#see')).toEqual(LEGEND)
     expect((await bandsOf(page, '#see')).length).toBe(16)
@@ -77,7 +96,10 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
     await page.getByText(`Known are ${listed(architectures())}.`).waitFor()
   })
 
-  test.each([['light', 1440], ['dark', 390]] as const)('accessible and within its width, %s at %d px', async (colorScheme, width) => {
+  test.each([
+    ['light', 1440],
+    ['dark', 390],
+  ] as const)('accessible and within its width, %s at %d px', async (colorScheme, width) => {
     const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 900 }, reducedMotion: 'reduce' })
     await compareJamba(page)
     for (const part of ['#see', '#plan']) {

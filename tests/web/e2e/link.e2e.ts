@@ -15,12 +15,15 @@ describe.skipIf(!browser)('links and the way back, with a mock engine', () => {
   const report = join(mkdtempSync(join(tmpdir(), 'laminate-link-')), 'report.html')
 
   beforeAll(async () => {
-    site = await openSite('mock');
-    ({ page } = await visit(site))
+    site = await openSite('mock')
+    ;({ page } = await visit(site))
     await runDemo(page)
     await compress(page, 7)
     link = await page.getByLabel('Link to this result').inputValue()
-    writeFileSync(report, (await bytesOf(page, () => page.getByRole('button', { name: 'Save the report' }).click())).bytes)
+    writeFileSync(
+      report,
+      (await bytesOf(page, () => page.getByRole('button', { name: 'Save the report' }).click())).bytes,
+    )
   })
   afterAll(() => site?.close())
 
@@ -28,7 +31,12 @@ describe.skipIf(!browser)('links and the way back, with a mock engine', () => {
     const { page, errors } = await visit(site)
     const hero = page.getByText('Stored result; run it live.')
     await hero.waitFor()
-    await page.evaluate(hash => { location.hash = hash }, link.slice(link.indexOf('#')))
+    await page.evaluate(
+      hash => {
+        location.hash = hash
+      },
+      link.slice(link.indexOf('#')),
+    )
     const viewed = page.getByText('View only')
     await viewed.waitFor()
     // The walk lies over it and leaves it there.
@@ -63,7 +71,10 @@ describe.skipIf(!browser)('links and the way back, with a mock engine', () => {
   })
 
   test('the recipe is the same wherever it is saved', async () => {
-    const [plan, share] = [await bytesOf(page, () => page.getByRole('button', { name: 'Save the recipe' }).click()), await bytesOf(page, () => page.getByRole('button', { name: 'The recipe alone' }).click())]
+    const [plan, share] = [
+      await bytesOf(page, () => page.getByRole('button', { name: 'Save the recipe' }).click()),
+      await bytesOf(page, () => page.getByRole('button', { name: 'The recipe alone' }).click()),
+    ]
     const [one, two] = [plan, share].map(({ bytes }) => JSON.parse(bytes.toString()) as { laminate: string })
     expect(one).toEqual(two)
     expect(one!.laminate).toMatch(/^\d+\.\d+\.\d+/)

@@ -15,7 +15,9 @@ async function still(page: Page): Promise<void> {
   })
   await page.reload()
   // A part that is taller than the window is put together from pieces, and the bar would lie over some of them.
-  await page.locator('.sticky').evaluate((bar: HTMLElement) => { bar.style.position = 'static' })
+  await page.locator('.sticky').evaluate((bar: HTMLElement) => {
+    bar.style.position = 'static'
+  })
   await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
 }
 
@@ -35,42 +37,80 @@ const STATES: [name: string, reach: (page: Page) => Promise<unknown>, part: stri
   ['plan', async () => {}, '#plan'],
   ['compress', page => compress(page, 7), '#compress'],
   ['judge', async () => {}, '#judge'],
-  ['sizes', async page => {
-    await page.getByRole('button', { name: 'Measure 4 sizes' }).click()
-    await page.getByTestId('reading').waitFor()
-  }, '[data-testid=more-text]'],
+  [
+    'sizes',
+    async page => {
+      await page.getByRole('button', { name: 'Measure 4 sizes' }).click()
+      await page.getByTestId('reading').waitFor()
+    },
+    '[data-testid=more-text]',
+  ],
   ['take', async () => {}, '#take'],
-  ['compare', async page => {
-    await page.getByRole('button', { name: 'Compare the methods' }).click()
-    await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
-  }, '#compare'],
-  ['frontier', async page => {
-    await page.getByRole('button', { name: 'Fewer layers or fewer bits?' }).click()
-    await page.getByRole('button', { name: 'Compare the methods again' }).click()
-    await page.getByTestId('winner').waitFor()
-  }, '#compare'],
-  ['importances', async page => {
-    await page.getByLabel('Format').selectOption('gguf')
-    await page.getByLabel('Number type').selectOption('q4_k_m')
-    await page.locator('#take').getByTestId('imatrix-file').setInputFiles({ name: 'own.imatrix.gguf', mimeType: 'application/octet-stream', buffer: Buffer.from(imatrixBytes('stories.txt')) })
-    await page.locator('#take').getByText('collected on 6,144 tokens of stories.txt').waitFor()
-  }, '#take'],
-  ['collapsed', async page => {
-    await choosePublished(page)
-    await compress(page, 8)
-  }, '#judge'],
-  ['failed', async page => {
-    await ownText(page, 'too short')
-    await page.getByRole('alert').getByText(/gives 1 sequence/).waitFor()
-  }, '.sticky'],
+  [
+    'compare',
+    async page => {
+      await page.getByRole('button', { name: 'Compare the methods' }).click()
+      await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
+    },
+    '#compare',
+  ],
+  [
+    'frontier',
+    async page => {
+      await page.getByRole('button', { name: 'Fewer layers or fewer bits?' }).click()
+      await page.getByRole('button', { name: 'Compare the methods again' }).click()
+      await page.getByTestId('winner').waitFor()
+    },
+    '#compare',
+  ],
+  [
+    'importances',
+    async page => {
+      await page.getByLabel('Format').selectOption('gguf')
+      await page.getByLabel('Number type').selectOption('q4_k_m')
+      await page
+        .locator('#take')
+        .getByTestId('imatrix-file')
+        .setInputFiles({
+          name: 'own.imatrix.gguf',
+          mimeType: 'application/octet-stream',
+          buffer: Buffer.from(imatrixBytes('stories.txt')),
+        })
+      await page.locator('#take').getByText('collected on 6,144 tokens of stories.txt').waitFor()
+    },
+    '#take',
+  ],
+  [
+    'collapsed',
+    async page => {
+      await choosePublished(page)
+      await compress(page, 8)
+    },
+    '#judge',
+  ],
+  [
+    'failed',
+    async page => {
+      await ownText(page, 'too short')
+      await page
+        .getByRole('alert')
+        .getByText(/gives 1 sequence/)
+        .waitFor()
+    },
+    '.sticky',
+  ],
   ['stale', async () => {}, '#plan'],
-  ['busy', async page => {
-    await page.getByRole('button', { name: 'Dismiss' }).click()
-    await page.getByLabel('Text to run through the model').fill('hang')
-    await page.getByLabel('Text to run through the model').blur()
-    await page.getByRole('button', { name: 'Compare the layers again' }).click()
-    await page.getByRole('button', { name: 'Cancel' }).waitFor()
-  }, '#see'],
+  [
+    'busy',
+    async page => {
+      await page.getByRole('button', { name: 'Dismiss' }).click()
+      await page.getByLabel('Text to run through the model').fill('hang')
+      await page.getByLabel('Text to run through the model').blur()
+      await page.getByRole('button', { name: 'Compare the layers again' }).click()
+      await page.getByRole('button', { name: 'Cancel' }).waitFor()
+    },
+    '#see',
+  ],
 ]
 
 describe.skipIf(!browser)('how the page looks, with a mock engine', () => {
@@ -93,12 +133,18 @@ describe.skipIf(!browser)('how the page looks, with a mock engine', () => {
     await page.getByRole('button', { name: 'Compare the layers', exact: true }).click()
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
     const differences = [await difference(page, `kinds-${kind}`, page.locator('#see .reading'))]
-    await page.evaluate(() => { location.hash = '#walk/kinds' })
+    await page.evaluate(() => {
+      location.hash = '#walk/kinds'
+    })
     await page.getByRole('heading', { name: 'Layers of different kinds' }).waitFor()
     return [...differences, await difference(page, `walk-kinds-${kind}`, page.locator('dialog .stage'))]
   }
 
-  test.for([['1440-light', 1440, 'light'], ['1440-dark', 1440, 'dark'], ['390-light', 390, 'light']] as const)('%s', { timeout: 120_000 }, async ([kind, width, colorScheme], context) => {
+  test.for([
+    ['1440-light', 1440, 'light'],
+    ['1440-dark', 1440, 'dark'],
+    ['390-light', 390, 'light'],
+  ] as const)('%s', { timeout: 120_000 }, async ([kind, width, colorScheme], context) => {
     if (reason) return context.skip(reason)
     const { page } = await visit(site, '', { viewport: { width, height: 900 }, colorScheme, reducedMotion: 'reduce' })
     await still(page)
@@ -109,7 +155,7 @@ describe.skipIf(!browser)('how the page looks, with a mock engine', () => {
       await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur())
       differences.push(await difference(page, `${name}-${kind}`, part ? page.locator(part) : page))
     }
-    differences.push(...await ofKinds(kind, width, { colorScheme, reducedMotion: 'reduce' }))
+    differences.push(...(await ofKinds(kind, width, { colorScheme, reducedMotion: 'reduce' })))
     expect(differences.filter(Boolean)).toEqual([])
   })
 })

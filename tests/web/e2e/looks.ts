@@ -55,7 +55,12 @@ export async function difference(page: Page, name: string, part: Page | Locator)
     let why = ''
     for (let tries = 0; tries < 3; tries++) {
       const picture = await take()
-      const share = await blank.evaluate(compare, [readFileSync(path).toString('base64'), picture.toString('base64'), SQUARE, STEPS] as const)
+      const share = await blank.evaluate(compare, [
+        readFileSync(path).toString('base64'),
+        picture.toString('base64'),
+        SQUARE,
+        STEPS,
+      ] as const)
       if (share !== null && share <= SHARE) return ''
       writeFileSync(seen, picture)
       why = share === null ? 'it has another size' : `${(100 * share).toFixed(1)} % of it looks otherwise`
@@ -82,7 +87,9 @@ async function halved(base64: string): Promise<string> {
 }
 
 /** Runs in a page: the share of squares that differ, or null where the sizes do. */
-async function compare([before, after, square, steps]: readonly [string, string, number, number]): Promise<number | null> {
+async function compare([before, after, square, steps]: readonly [string, string, number, number]): Promise<
+  number | null
+> {
   const means = async (base64: string) => {
     const image = new Image()
     image.src = `data:image/jpeg;base64,${base64}`
@@ -91,7 +98,10 @@ async function compare([before, after, square, steps]: readonly [string, string,
     const context = new OffscreenCanvas(width, height).getContext('2d')!
     context.imageSmoothingQuality = 'high'
     context.drawImage(image, 0, 0, width, height)
-    return { size: `${image.naturalWidth} x ${image.naturalHeight}`, data: context.getImageData(0, 0, width, height).data }
+    return {
+      size: `${image.naturalWidth} x ${image.naturalHeight}`,
+      data: context.getImageData(0, 0, width, height).data,
+    }
   }
   const [one, other] = [await means(before), await means(after)]
   if (one.size !== other.size) return null

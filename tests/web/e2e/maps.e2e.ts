@@ -10,19 +10,25 @@ if (!browser) console.warn('SKIPPED: the maps in a browser, because no Chromium 
 
 const grid = (page: Page) => page.getByRole('listbox', { name: 'Maps of all layers' })
 const chosen = (page: Page) => grid(page).getByRole('option', { selected: true })
-const enlarged = (page: Page, layer: number | '' = '') => page.getByRole('slider', { name: `Points of the map of layer ${layer}` })
+const enlarged = (page: Page, layer: number | '' = '') =>
+  page.getByRole('slider', { name: `Points of the map of layer ${layer}` })
 const slider = (page: Page, name: string) => page.locator('#maps').getByRole('slider', { name, exact: true })
 const rings = (page: Page) => page.locator('#maps [role=option] i')
 
 /** Share of a canvas that is painted. */
-const painted = (canvas: Locator) => canvas.evaluate((element: HTMLCanvasElement) => {
-  const { data } = element.getContext('2d')!.getImageData(0, 0, element.width, element.height)
-  return data.filter((value, i) => i % 4 === 3 && value > 0).length / (data.length / 4)
-})
+const painted = (canvas: Locator) =>
+  canvas.evaluate((element: HTMLCanvasElement) => {
+    const { data } = element.getContext('2d')!.getImageData(0, 0, element.width, element.height)
+    return data.filter((value, i) => i % 4 === 3 && value > 0).length / (data.length / 4)
+  })
 
 /** Waits until every map is computed in full for the sliders' values. */
 async function inFull(page: Page): Promise<void> {
-  await expect.poll(() => page.getByTestId('maps-state').evaluate(({ dataset }) => `${dataset.behind} ${dataset.sketched}`), { timeout: 20_000 }).toBe('0 0')
+  await expect
+    .poll(() => page.getByTestId('maps-state').evaluate(({ dataset }) => `${dataset.behind} ${dataset.sketched}`), {
+      timeout: 20_000,
+    })
+    .toBe('0 0')
 }
 
 async function numbers(page: Page): Promise<MapsData> {
@@ -31,7 +37,9 @@ async function numbers(page: Page): Promise<MapsData> {
 
 describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   test('every layer is drawn, and arrow keys enlarge one after the other', async () => {
@@ -69,9 +77,12 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     const tile = grid(page).getByRole('option').nth(5).locator('canvas')
     await tile.scrollIntoViewIfNeeded()
     const box = (await tile.boundingBox())!
-    for (let x = 8; x < box.width && (await rings(page).count()) === 0; x += 4) await page.mouse.move(box.x + x, box.y + box.height / 2)
+    for (let x = 8; x < box.width && (await rings(page).count()) === 0; x += 4)
+      await page.mouse.move(box.x + x, box.y + box.height / 2)
     expect(await rings(page).count()).toBe(12)
-    expect(await page.getByTestId('point').innerText()).toMatch(/^Text \d+, token 48, here at \(-?[\d.]+, -?[\d.]+\): … \S/)
+    expect(await page.getByTestId('point').innerText()).toMatch(
+      /^Text \d+, token 48, here at \(-?[\d.]+, -?[\d.]+\): … \S/,
+    )
     const said = await page.getByTestId('point').innerText()
     await page.mouse.move(box.x, box.y - 60)
     expect(await rings(page).count()).toBe(0)
@@ -116,7 +127,9 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     await runDemo(page)
     expect(await page.getByTestId('torn').count()).toBe(0)
     await slider(page, 'Bandwidth').fill('-3')
-    await expect.poll(() => page.getByTestId('torn').innerText(), { timeout: 20_000 }).toMatch(/^All layers are nearly disconnected with these values: /)
+    await expect
+      .poll(() => page.getByTestId('torn').innerText(), { timeout: 20_000 })
+      .toMatch(/^All layers are nearly disconnected with these values: /)
     await page.getByText('nearly every text is an island').waitFor()
     expect(await chosen(page).getAttribute('aria-label')).toMatch(/nearly disconnected$/)
   })
@@ -127,7 +140,10 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     // The run is short: what is said while it lasts is written down by the page itself.
     const said = await slider(page, 'Bandwidth').evaluateHandle(element => {
       const said: string[] = []
-      new MutationObserver(() => { if ((element as HTMLInputElement).disabled) said.push(document.getElementById('sliders-reason')?.textContent ?? '') }).observe(element, { attributes: true })
+      new MutationObserver(() => {
+        if ((element as HTMLInputElement).disabled)
+          said.push(document.getElementById('sliders-reason')?.textContent ?? '')
+      }).observe(element, { attributes: true })
       return said
     })
     await page.getByRole('button', { name: /^Compress( again)?$/ }).click()
@@ -135,7 +151,9 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     expect((await said.jsonValue())[0]).toMatch(/^Another step is running/)
     expect(await slider(page, 'Bandwidth').isDisabled()).toBe(false)
     await page.getByRole('radio', { name: 'CPU' }).click()
-    await expect.poll(() => page.getByTestId('device').textContent(), { timeout: 20_000 }).toContain('Computes on the CPU')
+    await expect
+      .poll(() => page.getByTestId('device').textContent(), { timeout: 20_000 })
+      .toContain('Computes on the CPU')
     await slider(page, 'Bandwidth').fill('1')
     await page.locator('#maps').getByText('Compare the layers again to change them.').waitFor()
     expect(await slider(page, 'Bandwidth').isDisabled()).toBe(true)
@@ -149,7 +167,10 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
     await expect.poll(() => table.getByRole('row').count(), { timeout: 20_000 }).toBe(129)
   })
 
-  test.each([[1440, 'light'], [390, 'dark']] as const)('axe finds nothing at %d px, %s, and nothing scrolls sideways', async (width, colorScheme) => {
+  test.each([
+    [1440, 'light'],
+    [390, 'dark'],
+  ] as const)('axe finds nothing at %d px, %s, and nothing scrolls sideways', async (width, colorScheme) => {
     const { page } = await visit(site, '', { viewport: { width, height: 900 }, colorScheme })
     await runDemo(page)
     await slider(page, 'Bandwidth').fill('-3')
@@ -165,7 +186,9 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
 
 describe.skipIf(!browser || !existsSync(ENGINE))('the maps of all layers, with the compiled engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('real') })
+  beforeAll(async () => {
+    site = await openSite('real')
+  })
   afterAll(() => site?.close())
 
   test('other values give what the engine computes with them, for points with tokens', async () => {
@@ -185,7 +208,10 @@ describe.skipIf(!browser || !existsSync(ENGINE))('the maps of all layers, with t
     }
     // Turned onto the picture of the run: what was left stays left.
     for (const [layer, rows] of narrow.embedding.entries()) {
-      const along = rows.reduce((sum, row, i) => sum + row[0]! * before.embedding[layer]![i]![0]! + row[1]! * before.embedding[layer]![i]![1]!, 0)
+      const along = rows.reduce(
+        (sum, row, i) => sum + row[0]! * before.embedding[layer]![i]![0]! + row[1]! * before.embedding[layer]![i]![1]!,
+        0,
+      )
       expect(along, `layer ${layer}`).toBeGreaterThan(0)
     }
     expect(narrow.point_list.every(point => point.token !== '' && point.token !== undefined)).toBe(true)

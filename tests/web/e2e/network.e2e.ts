@@ -17,13 +17,23 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
   let hub: Hub
   const gguf = new Uint8Array(33_000_000)
   gguf.set(new TextEncoder().encode('GGUF'))
-  const folder = { 'config.json': file('config.json'), 'tokenizer.json': file('tokenizer.json'), 'model.safetensors': file('model.safetensors') }
+  const folder = {
+    'config.json': file('config.json'),
+    'tokenizer.json': file('tokenizer.json'),
+    'model.safetensors': file('model.safetensors'),
+  }
 
   beforeAll(async () => {
     site = await openSite('mock')
     hub = await new Hub({
       'org/tiny': folder,
-      'org/both': { ...folder, 'm-Q8_0.gguf': gguf.subarray(0, 5000), 'm-F16-00001-of-00002.gguf': gguf.subarray(0, 5000), 'm-F16-00002-of-00002.gguf': gguf.subarray(0, 3000), 'b-00002-of-00002.gguf': gguf.subarray(0, 10) },
+      'org/both': {
+        ...folder,
+        'm-Q8_0.gguf': gguf.subarray(0, 5000),
+        'm-F16-00001-of-00002.gguf': gguf.subarray(0, 5000),
+        'm-F16-00002-of-00002.gguf': gguf.subarray(0, 3000),
+        'b-00002-of-00002.gguf': gguf.subarray(0, 10),
+      },
       'org/big': { 'big.gguf': gguf },
     }).start()
   })
@@ -32,7 +42,15 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
     await site?.close()
   })
   beforeEach(() => {
-    Object.assign(hub.switches, { ranges: true, redirect: false, failures: [], spoiled: [], etag: '"v1"', token: null, status: {} })
+    Object.assign(hub.switches, {
+      ranges: true,
+      redirect: false,
+      failures: [],
+      spoiled: [],
+      etag: '"v1"',
+      token: null,
+      status: {},
+    })
     hub.asked.length = 0
   })
 
@@ -70,8 +88,10 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
     const found = page.getByTestId('found')
     await found.getByText('org/both holds 4 models. Choose one:').waitFor()
     expect((await found.getByRole('listitem').allInnerTexts()).map(text => text.replace(/\s+/g, ' ').trim())).toEqual([
-      expect.stringMatching(/^safetensors [\d.]+ MB, 3 files$/), 'b-00001-of-00002.gguf 10 bytes; b-00001-of-00002.gguf is missing there',
-      'm-Q8_0.gguf 5.00 kB', 'm-F16-00001-of-00002.gguf 8.00 kB, 2 files',
+      expect.stringMatching(/^safetensors [\d.]+ MB, 3 files$/),
+      'b-00001-of-00002.gguf 10 bytes; b-00001-of-00002.gguf is missing there',
+      'm-Q8_0.gguf 5.00 kB',
+      'm-F16-00001-of-00002.gguf 8.00 kB, 2 files',
     ])
     expect(await found.getByRole('button', { name: 'b-00001-of-00002.gguf' }).isDisabled()).toBe(true)
     await found.getByRole('button', { name: 'm-F16-00001-of-00002.gguf' }).focus()
@@ -94,14 +114,20 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
     const { page } = await visit(site)
     await useHub(page)
     await name(page, 'org/tiny')
-    await page.getByRole('alert').getByText(/asks who you are \(status 401\).*give a token that may read it/).waitFor()
+    await page
+      .getByRole('alert')
+      .getByText(/asks who you are \(status 401\).*give a token that may read it/)
+      .waitFor()
     hub.asked.length = 0
     await page.getByLabel('Token').fill('secret')
     await name(page, 'org/tiny')
     await heading(page, 'tiny')
-    const tokens = (elsewhere: boolean) => new Set(hub.asked.filter(asked => asked.elsewhere === elsewhere).map(asked => asked.authorization))
+    const tokens = (elsewhere: boolean) =>
+      new Set(hub.asked.filter(asked => asked.elsewhere === elsewhere).map(asked => asked.authorization))
     expect([tokens(false), tokens(true)]).toEqual([new Set(['Bearer secret']), new Set([undefined])])
-    expect(await page.evaluate(() => JSON.stringify([localStorage, sessionStorage, document.cookie]))).not.toContain('secret')
+    expect(await page.evaluate(() => JSON.stringify([localStorage, sessionStorage, document.cookie]))).not.toContain(
+      'secret',
+    )
     await page.reload()
     await page.getByText('Private models and other servers').click()
     expect(await page.getByLabel('Token').inputValue()).toBe('')
@@ -109,7 +135,11 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
 
   test.each([
     ['org/nobody', {}, /org\/nobody: .* has no such thing \(status 404\)\. Check the spelling/],
-    ['org/tiny', { '/org/tiny/resolve/main/model.safetensors': 403 }, /model\.safetensors: .* refuses access \(status 403\)\. Accept the licence/],
+    [
+      'org/tiny',
+      { '/org/tiny/resolve/main/model.safetensors': 403 },
+      /model\.safetensors: .* refuses access \(status 403\)\. Accept the licence/,
+    ],
     ['not a name', {}, /"not a name" is neither a repository nor an address/],
     ['http://example.com/a.gguf', {}, /http:\/\/example\.com is not secure/],
   ])('%s: one sentence, and the page stays usable', async (text, status, sentence) => {
@@ -126,7 +156,10 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
 
   test('a connection that breaks in the middle goes on by itself', async () => {
     hub.switches.failures = [{ status: 503 }]
-    hub.switches.spoiled = [{ how: 'truncate', after: 9 }, { how: 'truncate', after: 100 }]
+    hub.switches.spoiled = [
+      { how: 'truncate', after: 9 },
+      { how: 'truncate', after: 100 },
+    ]
     const { page } = await visit(site)
     await useHub(page)
     await name(page, 'org/tiny')
@@ -155,7 +188,9 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
   })
 
   const openGguf = async (page: Page) => {
-    await page.getByTestId('files').setInputFiles([{ name: 'own.gguf', mimeType: 'application/octet-stream', buffer: Buffer.from('GGUF....') }])
+    await page
+      .getByTestId('files')
+      .setInputFiles([{ name: 'own.gguf', mimeType: 'application/octet-stream', buffer: Buffer.from('GGUF....') }])
     await page.getByRole('button', { name: 'Compare the layers' }).click()
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor()
     await compress(page, 1)
@@ -166,7 +201,10 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
     return downloading
   }
 
-  describe.each([['streamed', 'allow'], ['packed, without a service worker', 'block']] as const)('%s', (how, serviceWorkers) => {
+  describe.each([
+    ['streamed', 'allow'],
+    ['packed, without a service worker', 'block'],
+  ] as const)('%s', (how, serviceWorkers) => {
     test('a GGUF file goes out as itself', async () => {
       const { page } = await visit(site, '', { serviceWorkers })
       await openGguf(page)
@@ -174,7 +212,8 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
       expect(download.suggestedFilename()).toMatch(/^.+-laminated-4L\.gguf$/)
       expect(readFileSync(await download.path()).length).toBe(4 * (4 * 46_000 + 32_832))
       await page.getByText(how === 'streamed' ? 'All of it has been handed over.' : 'Read back and saved as').waitFor()
-      if (how === 'streamed') expect((await downloaded(page, 'Download it again')).suggestedFilename()).toBe(download.suggestedFilename())
+      if (how === 'streamed')
+        expect((await downloaded(page, 'Download it again')).suggestedFilename()).toBe(download.suggestedFilename())
       await page.getByRole('button', { name: 'Remove it now' }).click()
       await expect.poll(() => privateFiles(page)).toEqual([])
     })
@@ -183,7 +222,13 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
       await runDemo(page)
       await compress(page, 7)
       const entries = readZip(await (await downloaded(page, 'Download a zip')).path())
-      expect(entries.map(entry => entry.name.split('/')[1]).sort()).toEqual(['README.md', 'config.json', 'model.safetensors', 'recipe.json', 'tokenizer.json'])
+      expect(entries.map(entry => entry.name.split('/')[1]).sort()).toEqual([
+        'README.md',
+        'config.json',
+        'model.safetensors',
+        'recipe.json',
+        'tokenizer.json',
+      ])
       expect(entries.find(entry => entry.name.endsWith('model.safetensors'))!.size).toBeGreaterThan(100_000)
       const kept = (await privateFiles(page)).map(path => path.split('/').at(-1)!.replace(/.*\./, '')).sort()
       expect(kept).toEqual(how === 'streamed' ? ['json', 'json', 'json', 'md', 'safetensors'] : ['zip'])
@@ -205,21 +250,36 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
 
   test('too little room is said before anything is written', async () => {
     const { page } = await visit(site)
-    await page.evaluate(() => { navigator.storage.estimate = async () => ({ quota: 10e6, usage: 9e6 }) })
+    await page.evaluate(() => {
+      navigator.storage.estimate = async () => ({ quota: 10e6, usage: 9e6 })
+    })
     await runDemo(page)
     await compress(page, 7)
-    await page.getByText(/A download is put together in this browser's storage, which needs .* and has 1\.00.MB free\./).waitFor()
+    await page
+      .getByText(/A download is put together in this browser's storage, which needs .* and has 1\.00.MB free\./)
+      .waitFor()
     expect(await page.getByRole('button', { name: 'Download a zip' }).isDisabled()).toBe(true)
   })
 
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
-    test.each([1440, 390])('axe finds nothing and nothing scrolls sideways at %d px, with everything shown', async width => {
-      const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce', viewport: { width, height: 900 } })
-      await useHub(page)
-      await name(page, 'org/both')
-      await page.getByTestId('found').waitFor()
-      expect((await new AxeBuilder({ page }).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)).toEqual([])
-      expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
-    })
+    test.each([1440, 390])(
+      'axe finds nothing and nothing scrolls sideways at %d px, with everything shown',
+      async width => {
+        const { page } = await visit(site, '', {
+          colorScheme,
+          reducedMotion: 'reduce',
+          viewport: { width, height: 900 },
+        })
+        await useHub(page)
+        await name(page, 'org/both')
+        await page.getByTestId('found').waitFor()
+        expect(
+          (await new AxeBuilder({ page }).analyze()).violations.map(
+            v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`,
+          ),
+        ).toEqual([])
+        expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+      },
+    )
   })
 })

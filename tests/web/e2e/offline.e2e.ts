@@ -6,7 +6,8 @@ import { buildSite, compress, findBrowser, runDemo, startBrowser } from './harne
 import { hostedCopy, publishNext, type PlainHost } from './plain'
 
 const found = findBrowser()
-if (!found) console.warn('SKIPPED: the page without a network, because no Chromium was found (set CHROMIUM to its path)')
+if (!found)
+  console.warn('SKIPPED: the page without a network, because no Chromium was found (set CHROMIUM to its path)')
 
 describe.skipIf(!found)('the page in a folder of a plain host, with a mock engine', () => {
   let browser: Browser
@@ -15,10 +16,12 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
   let host: PlainHost
   let end: (() => void) | undefined
   let context: BrowserContext
-  beforeAll(async () => { [built, browser] = await Promise.all([buildSite('mock'), startBrowser()]) })
+  beforeAll(async () => {
+    ;[built, browser] = await Promise.all([buildSite('mock'), startBrowser()])
+  })
   afterAll(() => browser?.close())
   beforeEach(async () => {
-    ({ folder, host, end } = await hostedCopy(built))
+    ;({ folder, host, end } = await hostedCopy(built))
     context = await browser.newContext({ acceptDownloads: true })
   })
   afterEach(async () => {
@@ -30,14 +33,21 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     const page = await context.newPage()
     const errors: string[] = []
     page.on('pageerror', error => errors.push(error.message))
-    page.on('console', message => { if (message.type() === 'error') errors.push(message.text()) })
+    page.on('console', message => {
+      if (message.type() === 'error') errors.push(message.text())
+    })
     await page.goto(host.url + path)
     return { page, errors }
   }
   const kept = (page: Page) => page.getByTestId('kept').waitFor({ timeout: 10_000 })
   /** Runs the demo, of which an earlier run may be back already. */
-  const compareAnew = (page: Page) => page.getByRole('button', { name: /^(Run the demo|Compare the layers again)$/ }).first().click()
-  const version = (page: Page) => page.evaluate(() => getComputedStyle(document.documentElement).getPropertyValue('--version').trim())
+  const compareAnew = (page: Page) =>
+    page
+      .getByRole('button', { name: /^(Run the demo|Compare the layers again)$/ })
+      .first()
+      .click()
+  const version = (page: Page) =>
+    page.evaluate(() => getComputedStyle(document.documentElement).getPropertyValue('--version').trim())
 
   test('after one visit with the demo it needs no network, from opening to download', async () => {
     const { page, errors } = await visit()
@@ -58,13 +68,18 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     await again.page.getByRole('button', { name: 'Download a zip' }).click()
     expect((await downloading).suggestedFilename()).toBe('stories-planted-12L-laminated-5L.zip')
     // The worker for downloads was never asked for with a network: the zip is made in the storage instead.
-    expect([...errors, ...again.errors].filter(text => !/ERR_|Failed to load resource|fetching the script/.test(text))).toEqual([])
+    expect(
+      [...errors, ...again.errors].filter(text => !/ERR_|Failed to load resource|fetching the script/.test(text)),
+    ).toEqual([])
   })
 
   test('it can be used before the engine has arrived, and what needs the engine waits for it', async () => {
     let release = () => {}
     const released = new Promise<void>(resolve => (release = resolve))
-    await context.route(/assets\/worker-/, async route => { await released; await route.continue() })
+    await context.route(/assets\/worker-/, async route => {
+      await released
+      await route.continue()
+    })
     const { page, errors } = await visit()
     const cell = page.getByRole('gridcell', { name: /^layers 2 and 3: similarity 0.93/ }).first()
     await cell.hover()
@@ -84,12 +99,14 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     const manifest = await page.evaluate(async () => {
       const address = document.querySelector<HTMLLinkElement>('link[rel=manifest]')!.href
       const manifest = await (await fetch(address)).json()
-      const sides = await Promise.all(manifest.icons.map(async ({ src, sizes }: { src: string; sizes: string }) => {
-        const image = new Image()
-        image.src = new URL(src, address).href
-        await image.decode()
-        return `${sizes} ${image.naturalWidth}x${image.naturalHeight}`
-      }))
+      const sides = await Promise.all(
+        manifest.icons.map(async ({ src, sizes }: { src: string; sizes: string }) => {
+          const image = new Image()
+          image.src = new URL(src, address).href
+          await image.decode()
+          return `${sizes} ${image.naturalWidth}x${image.naturalHeight}`
+        }),
+      )
       return { ...manifest, sides, start: new URL(manifest.start_url, address).href }
     })
     expect(manifest).toMatchObject({ name: 'Laminate', display: 'standalone', start: host.url })
@@ -103,7 +120,10 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
 
   test('opens a file that the system opens with it', async () => {
     await context.addInitScript(() => {
-      const launchQueue = { setConsumer: (consume: (launch: unknown) => void) => consume({ files: [{ getFile: async () => new File(['GGUF'], 'mine.gguf') }] }) }
+      const launchQueue = {
+        setConsumer: (consume: (launch: unknown) => void) =>
+          consume({ files: [{ getFile: async () => new File(['GGUF'], 'mine.gguf') }] }),
+      }
       Object.defineProperty(window, 'launchQueue', { value: launchQueue })
     })
     const { page } = await visit()
@@ -134,7 +154,11 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     await page.reload()
     expect(await version(page)).toBe('2')
     // Of the old version nothing stays.
-    const styles = await page.evaluate(async () => (await (await caches.open((await caches.keys())[0]!)).keys()).filter(({ url }) => /index-.*\.css/.test(url)).length)
+    const styles = await page.evaluate(
+      async () =>
+        (await (await caches.open((await caches.keys())[0]!)).keys()).filter(({ url }) => /index-.*\.css/.test(url))
+          .length,
+    )
     expect(styles).toBe(1)
   })
 
@@ -150,7 +174,10 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     await announced.getByText('Another tab of this page is open.').waitFor()
     await compress(other.page, 1)
     await other.page.close()
-    await Promise.all([page.waitForEvent('load'), announced.getByRole('button', { name: 'Reload with the new version' }).click()])
+    await Promise.all([
+      page.waitForEvent('load'),
+      announced.getByRole('button', { name: 'Reload with the new version' }).click(),
+    ])
     expect(await version(page)).toBe('2')
   })
 
@@ -161,7 +188,9 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     // The style sheet of the new version has not arrived on the host yet.
     cpSync(join(built, 'assets'), join(folder, 'assets'), { recursive: true })
     await page.reload()
-    await expect.poll(() => page.evaluate(async () => (await navigator.serviceWorker.getRegistration())?.installing ?? null)).toBeNull()
+    await expect
+      .poll(() => page.evaluate(async () => (await navigator.serviceWorker.getRegistration())?.installing ?? null))
+      .toBeNull()
     expect(await page.getByTestId('update').count()).toBe(0)
     await runDemo(page)
     host.down = true

@@ -11,7 +11,9 @@ if (!browser) console.warn('SKIPPED: the page in a browser, because no Chromium 
 
 describe.skipIf(!browser)('the page, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   test('opens on a picture, a sentence and two buttons', async () => {
@@ -30,15 +32,27 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await runDemo(page)
     expect(await page.getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.929' }).count()).toBe(2)
     await compress(page, 7)
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
-    expect(await page.getByTestId('verdict').innerText()).toMatch(/Perplexity 7.81 \(original 7.31; dropping the same layers [\d.]+\)/)
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
+      '[0][1 2 3][4 5 6][7 8 9][10 11]',
+    )
+    expect(await page.getByTestId('verdict').innerText()).toMatch(
+      /Perplexity 7.81 \(original 7.31; dropping the same layers [\d.]+\)/,
+    )
     const downloading = page.waitForEvent('download')
     await page.getByRole('button', { name: 'Download a zip' }).click()
     const download = await downloading
     expect(download.suggestedFilename()).toBe('stories-planted-12L-laminated-5L.zip')
     const entries = readZip(await download.path())
-    expect(entries.map(entry => entry.name.split('/')[1])).toEqual(['README.md', 'config.json', 'model.safetensors', 'recipe.json', 'tokenizer.json'])
-    expect(entries.every(entry => entry.method === 0 && entry.name.startsWith('stories-planted-12L-laminated-5L/'))).toBe(true)
+    expect(entries.map(entry => entry.name.split('/')[1])).toEqual([
+      'README.md',
+      'config.json',
+      'model.safetensors',
+      'recipe.json',
+      'tokenizer.json',
+    ])
+    expect(
+      entries.every(entry => entry.method === 0 && entry.name.startsWith('stories-planted-12L-laminated-5L/')),
+    ).toBe(true)
     expect(JSON.parse(entries[1]!.data.toString())).toMatchObject({ num_hidden_layers: 5 })
     await page.getByRole('button', { name: 'Remove it now' }).click()
     await expect.poll(() => privateFiles(page)).toEqual([])
@@ -53,7 +67,9 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await page.getByRole('button', { name: 'Write into a folder' }).click()
     await page.getByTestId('saved').waitFor()
     const folder = 'models/stories-planted-12L-laminated-5L/'
-    expect(await privateFiles(page)).toEqual(['README.md', 'config.json', 'model.safetensors', 'recipe.json', 'tokenizer.json'].map(name => folder + name))
+    expect(await privateFiles(page)).toEqual(
+      ['README.md', 'config.json', 'model.safetensors', 'recipe.json', 'tokenizer.json'].map(name => folder + name),
+    )
     expect(await page.getByTestId('saved').innerText()).toContain(folder.slice(0, -1))
   })
 
@@ -105,8 +121,12 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     const grid = page.getByRole('grid', { name: 'Similarity of the 12 layers' })
     await grid.locator('[tabindex="0"]').focus()
     for (const key of ['ArrowRight', 'ArrowRight', 'ArrowDown']) await page.keyboard.press(key)
-    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe('layers 1 and 2: similarity 0.929')
-    await expect.poll(() => page.locator('#see [role=status]').first().innerText()).toMatch(/^Layers 1 and 2: similarity 0.929, .*\snats shared$/)
+    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe(
+      'layers 1 and 2: similarity 0.929',
+    )
+    await expect
+      .poll(() => page.locator('#see [role=status]').first().innerText())
+      .toMatch(/^Layers 1 and 2: similarity 0.929, .*\snats shared$/)
     await page.keyboard.press('Control+End')
     await page.keyboard.press('Enter')
     await page.getByRole('heading', { name: /layers 11 and 11/ }).waitFor()
@@ -154,13 +174,18 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     const { page } = await visit(site)
     await page.getByTestId('folder').setInputFiles(MODEL)
     await page.getByRole('heading', { level: 1, name: 'stories260K' }).waitFor()
-    await page.getByTestId('files').setInputFiles(['config.json', 'model.safetensors', 'tokenizer.json'].map(name => `${MODEL}/${name}`))
+    await page
+      .getByTestId('files')
+      .setInputFiles(['config.json', 'model.safetensors', 'tokenizer.json'].map(name => `${MODEL}/${name}`))
     await page.getByText('3 files recognised').waitFor()
-    await page.evaluate(config => {
-      const transfer = new DataTransfer()
-      transfer.items.add(new File([config], 'config.json'))
-      window.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, cancelable: true }))
-    }, readFileSync(`${MODEL}/config.json`, 'utf8'))
+    await page.evaluate(
+      config => {
+        const transfer = new DataTransfer()
+        transfer.items.add(new File([config], 'config.json'))
+        window.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, cancelable: true }))
+      },
+      readFileSync(`${MODEL}/config.json`, 'utf8'),
+    )
     await page.getByText(/model.safetensors is missing/).waitFor()
   })
 
@@ -168,10 +193,23 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     ['no config', [], /There is no config.json/],
     ['a config that is not JSON', [['config.json', '{']], /config.json is not valid JSON/],
     ['an architecture nobody knows', [['config.json', '{"model_type":"mamba"}']], /"mamba" is not supported/],
-    ['a header longer than the file', [['config.json', '{"model_type":"llama"}'], ['model.safetensors', '\xff\xff\xff\x7f\0\0\0\0']], /model.safetensors: the header claims/],
+    [
+      'a header longer than the file',
+      [
+        ['config.json', '{"model_type":"llama"}'],
+        ['model.safetensors', '\xff\xff\xff\x7f\0\0\0\0'],
+      ],
+      /model.safetensors: the header claims/,
+    ],
   ] as const)('%s: one sentence, and the page stays usable', async (_, files, sentence) => {
     const { page } = await visit(site)
-    await page.getByTestId('files').setInputFiles([...files, ['notes.txt', 'x']].map(([name, text]) => ({ name: name!, mimeType: 'text/plain', buffer: Buffer.from(text!, 'latin1') })))
+    await page.getByTestId('files').setInputFiles(
+      [...files, ['notes.txt', 'x']].map(([name, text]) => ({
+        name: name!,
+        mimeType: 'text/plain',
+        buffer: Buffer.from(text!, 'latin1'),
+      })),
+    )
     await page.getByRole('alert').getByText(sentence).waitFor()
     await runDemo(page)
     expect(await page.getByRole('alert').innerText()).toBe('')
@@ -201,7 +239,10 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await page.getByLabel('Text to run through the model').fill('lost on a GPU '.repeat(20))
     await page.getByLabel('Text to run through the model').blur()
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
-    await page.getByTestId('remark').getByText(/goes on with what was kept, on the CPU/).waitFor()
+    await page
+      .getByTestId('remark')
+      .getByText(/goes on with what was kept, on the CPU/)
+      .waitFor()
     await expect.poll(() => page.getByTestId('device').textContent()).toContain('CPU (wasm SIMD)')
     await page.getByRole('button', { name: 'Cancel' }).waitFor({ state: 'detached' })
     await compress(page, 7)
@@ -225,7 +266,9 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     const header = (await page.request.get(site.url)).headers()['content-security-policy']
     expect(header).toContain(policy!)
     const blocked = await page.evaluate(async () => {
-      const violated = new Promise<string>(resolve => addEventListener('securitypolicyviolation', event => resolve(event.effectiveDirective), { once: true }))
+      const violated = new Promise<string>(resolve =>
+        addEventListener('securitypolicyviolation', event => resolve(event.effectiveDirective), { once: true }),
+      )
       void fetch('http://example.com/').catch(() => {})
       return violated
     })
@@ -240,15 +283,23 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
     test('axe finds nothing, at the start and at the end', async () => {
       const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce' })
-      const check = async () => (await new AxeBuilder({ page }).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
+      const check = async () =>
+        (await new AxeBuilder({ page }).analyze()).violations.map(
+          v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`,
+        )
       expect(await check()).toEqual([])
       await runDemo(page)
       await compress(page, 8)
       for (const summary of await page.locator('summary').all()) await summary.click()
       expect(await check()).toEqual([])
       await page.getByLabel('Points', { exact: true }).selectOption('mean')
-      await page.getByTestId('files').setInputFiles([{ name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('x') }])
-      await page.getByRole('alert').getByText(/config.json/).waitFor()
+      await page
+        .getByTestId('files')
+        .setInputFiles([{ name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('x') }])
+      await page
+        .getByRole('alert')
+        .getByText(/config.json/)
+        .waitFor()
       expect(await check()).toEqual([])
     }, 180_000)
     test.each([1440, 1024, 390, 320])('nothing scrolls sideways at %d px', async width => {

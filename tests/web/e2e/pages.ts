@@ -28,7 +28,21 @@ export default async function setup(project: TestProject): Promise<() => void> {
     const outDir = join(folder, mode)
     // Vitest's own variables would make the page that of a developer.
     const { NODE_ENV: _, VITEST: __, ...env } = process.env
-    await promisify(execFile)(process.execPath, [nodeProgram('vite/bin/vite.js'), 'build', '--mode', mode, '--outDir', outDir, '--emptyOutDir', '--logLevel', 'warn'], { cwd: root, env })
+    await promisify(execFile)(
+      process.execPath,
+      [
+        nodeProgram('vite/bin/vite.js'),
+        'build',
+        '--mode',
+        mode,
+        '--outDir',
+        outDir,
+        '--emptyOutDir',
+        '--logLevel',
+        'warn',
+      ],
+      { cwd: root, env },
+    )
     return outDir
   }
   const [mock, real] = await Promise.all([built('mock'), existsSync(ENGINE) ? built('production') : ''])

@@ -7,7 +7,13 @@ import { extname, join } from 'node:path'
 
 /** The path below which the page lies: as on hosts that give each project a folder. */
 const BELOW = '/some/folder/'
-const TYPES: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.png': 'image/png' }
+const TYPES: Record<string, string> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+  '.png': 'image/png',
+}
 
 export interface PlainHost {
   url: string
@@ -29,15 +35,23 @@ export async function plainHost(folder: string): Promise<PlainHost> {
     host.asked.push(path)
     try {
       const content = readFileSync(join(folder, pathname.startsWith(BELOW) ? path : 'nowhere'))
-      response.writeHead(200, { ...host.headers, 'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream' }).end(content)
+      response
+        .writeHead(200, { ...host.headers, 'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream' })
+        .end(content)
     } catch {
       response.writeHead(404).end('nothing here')
     }
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const host: PlainHost = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${BELOW}`, asked: [], down: false, headers: {},
-    close: () => { server.close(); server.closeAllConnections() },
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${BELOW}`,
+    asked: [],
+    down: false,
+    headers: {},
+    close: () => {
+      server.close()
+      server.closeAllConnections()
+    },
   }
   return host
 }
@@ -48,7 +62,9 @@ export async function hostedCopy(built: string): Promise<{ folder: string; host:
   cpSync(built, folder, { recursive: true })
   const host = await plainHost(folder)
   return {
-    folder, host, end: () => {
+    folder,
+    host,
+    end: () => {
       host.close()
       rmSync(folder, { recursive: true, force: true })
     },
@@ -58,9 +74,16 @@ export async function hostedCopy(built: string): Promise<{ folder: string; host:
 /** Makes another version of a built page: the same, but for a remark in its style sheet. */
 export function publishNext(folder: string): void {
   const name = readdirSync(join(folder, 'assets')).find(file => /^index-.*\.css$/.test(file))!
-  const digest = () => createHash('sha256').update(readFileSync(join(folder, 'assets', name))).digest('hex').slice(0, 16)
+  const digest = () =>
+    createHash('sha256')
+      .update(readFileSync(join(folder, 'assets', name)))
+      .digest('hex')
+      .slice(0, 16)
   const before = digest()
-  writeFileSync(join(folder, 'assets', name), `${readFileSync(join(folder, 'assets', name), 'utf8')}\n:root { --version: 2; }\n`)
+  writeFileSync(
+    join(folder, 'assets', name),
+    `${readFileSync(join(folder, 'assets', name), 'utf8')}\n:root { --version: 2; }\n`,
+  )
   const keeper = join(folder, 'offline.js')
   writeFileSync(keeper, readFileSync(keeper, 'utf8').replace(before, digest()))
 }

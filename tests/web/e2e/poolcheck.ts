@@ -34,8 +34,9 @@ async function check(kernel: Uint8Array): Promise<Checked | string> {
     numbers.fill(1, y, y + rows * wide)
     const stretch = Math.ceil(depth / Math.ceil(depth / 300))
     const [rowOf, columnOf] = turned ? [(_: number) => 1, (of: number) => of] : [(_: number) => depth, () => 1]
-    const begun = pool.left(4 * left, rows * depth, rows, rowOf(rows), columnOf(rows), depth, stretch)
-      && pool.begin(4 * right, columns, rowOf(wide), columnOf(wide), 4 * y, wide, lower)
+    const begun =
+      pool.left(4 * left, rows * depth, rows, rowOf(rows), columnOf(rows), depth, stretch) &&
+      pool.begin(4 * right, columns, rowOf(wide), columnOf(wide), 4 * y, wide, lower)
     if (!begun || !pool.end(4 * y, wide)) return { error: Infinity, changed: Infinity }
     let [error, changed] = [0, 0]
     for (let i = 0; i < rows; i++) {

@@ -7,7 +7,10 @@ import { keptFiles, pickerAnswers } from './storage'
 
 const MODEL = 'tests/data/models/stories260K'
 const LONG = 120_000
-const missing = [!findBrowser() && 'no Chromium was found (set CHROMIUM to its path)', !existsSync(ENGINE) && 'the engine has not been compiled'].filter(Boolean)
+const missing = [
+  !findBrowser() && 'no Chromium was found (set CHROMIUM to its path)',
+  !existsSync(ENGINE) && 'the engine has not been compiled',
+].filter(Boolean)
 if (missing.length) console.warn(`SKIPPED: long runs, because ${missing.join(' and ')}`)
 
 /** Reloads like a user who means it. */
@@ -24,7 +27,9 @@ async function pauseAt(page: Page, layer: RegExp): Promise<void> {
 
 describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   /** A run of some seconds. */
@@ -42,10 +47,15 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     const shown = await page.getByText(/^Paused before/).innerText()
     await page.waitForTimeout(500)
     expect(await page.getByText(/^Paused before/).innerText()).toBe(shown)
-    expect(await page.getByTestId('parts').innerText()).toMatch(/Computing\s+layer \d+ of 12[\s\S]*Keeping\s+\d.* in this browser, the first (layer|\d layers)/)
+    expect(await page.getByTestId('parts').innerText()).toMatch(
+      /Computing\s+layer \d+ of 12[\s\S]*Keeping\s+\d.* in this browser, the first (layer|\d layers)/,
+    )
     expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([])
     await page.getByRole('button', { name: 'Go on' }).click()
-    await page.getByText(/^Running layer/).first().waitFor()
+    await page
+      .getByText(/^Running layer/)
+      .first()
+      .waitFor()
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
     expect(errors).toEqual([])
   })
@@ -58,7 +68,10 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     await other.goto(site.url)
     await other.getByTestId('restored').waitFor()
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
-    await other.getByTestId('elsewhere').getByText(/^Another tab of this browser is comparing the layers of stories-planted-12L/).waitFor()
+    await other
+      .getByTestId('elsewhere')
+      .getByText(/^Another tab of this browser is comparing the layers of stories-planted-12L/)
+      .waitFor()
     await other.getByTestId('remove').fill('3')
     await other.getByRole('button', { name: /^Compress/ }).click()
     await other.getByText(/This run begins when that ends\./).waitFor()
@@ -67,10 +80,16 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     expect(await other.getByTestId('elsewhere').count()).toBe(0)
     // A tab that is closed in the middle leaves its turn, and what it finished, to the others.
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
-    await page.getByText(/^Running layer [3-9] of 12/).first().waitFor()
+    await page
+      .getByText(/^Running layer [3-9] of 12/)
+      .first()
+      .waitFor()
     await other.getByTestId('elsewhere').waitFor()
     await page.close()
-    await other.getByTestId('interrupted').getByRole('button', { name: /^Go on at layer/ }).click()
+    await other
+      .getByTestId('interrupted')
+      .getByRole('button', { name: /^Go on at layer/ })
+      .click()
     await other.getByTestId('interrupted').waitFor({ state: 'detached' })
     await other.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
   })
@@ -78,7 +97,9 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   test('a folder that the browser can open by itself: one click goes on after a reload', async () => {
     const { page } = await visit(site)
     await pickerAnswers(page, 'mine')
-    const files = ['config.json', 'model.safetensors', 'tokenizer.json'].map(name => [name, readFileSync(`${MODEL}/${name}`, 'base64')] as const)
+    const files = ['config.json', 'model.safetensors', 'tokenizer.json'].map(
+      name => [name, readFileSync(`${MODEL}/${name}`, 'base64')] as const,
+    )
     await page.evaluate(async files => {
       const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('mine', { create: true })
       for (const [name, base64] of files) {
@@ -106,8 +127,13 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     await compress(page, 7)
     await page.getByTestId('kept').getByText('This result outlives a reload.').waitFor()
     await reload(page)
-    await page.getByTestId('restored').getByText(/^Stored result of .*stories-planted-12L/).waitFor()
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
+    await page
+      .getByTestId('restored')
+      .getByText(/^Stored result of .*stories-planted-12L/)
+      .waitFor()
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
+      '[0][1 2 3][4 5 6][7 8 9][10 11]',
+    )
     expect(await page.getByTestId('verdict').innerText()).toMatch(/Perplexity 7.81/)
     expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([])
     await compress(page, 3)
@@ -150,7 +176,10 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     await page.getByRole('button', { name: 'Compare the layers' }).click()
     await pauseAt(page, /^Running layer [2-4] of 5/)
     await reload(page)
-    await page.getByTestId('interrupted').getByText(/Open the same model again and it goes on at layer [2-5] of 5\./).waitFor()
+    await page
+      .getByTestId('interrupted')
+      .getByText(/Open the same model again and it goes on at layer [2-5] of 5\./)
+      .waitFor()
     expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([])
     await page.getByTestId('folder').setInputFiles(MODEL)
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
@@ -160,55 +189,73 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   test('a browser without storage runs, and says once that nothing is kept', async () => {
     const { page } = await visit(site)
     await page.addInitScript(() => {
-      Object.defineProperty(StorageManager.prototype, 'getDirectory', { value: () => Promise.reject(new DOMException('no', 'SecurityError')) })
+      Object.defineProperty(StorageManager.prototype, 'getDirectory', {
+        value: () => Promise.reject(new DOMException('no', 'SecurityError')),
+      })
     })
     await page.reload()
     await page.getByRole('button', { name: 'Run the demo' }).click()
-    await page.getByTestId('remark').getByText(/^Finished layers and results are not kept: this browser gives the page no storage\./).waitFor()
+    await page
+      .getByTestId('remark')
+      .getByText(/^Finished layers and results are not kept: this browser gives the page no storage\./)
+      .waitFor()
     await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: 30_000 })
   })
 })
 
 describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('real') })
+  beforeAll(async () => {
+    site = await openSite('real')
+  })
   afterAll(() => site?.close())
 
-  test('a reload in the middle: the run goes on where it was, with the same result', async () => {
-    const { page, errors } = await visit(site, '?device=cpu')
-    await runDemo(page, LONG)
-    const whole = await matrix(page)
-    await page.getByRole('button', { name: 'Forget it' }).click()
-    await page.getByRole('button', { name: 'Compare the layers again' }).click()
-    await pauseAt(page, /^Running layer [3-8] of 12/)
-    expect((await keptFiles(page)).some(name => /^states-000/.test(name))).toBe(true)
-    await reload(page)
-    const interrupted = page.getByTestId('interrupted')
-    await interrupted.getByText(/stopped after layer \d+ of 12/).waitFor()
-    const at = Number(/after layer (\d+)/.exec(await interrupted.innerText())?.[1])
-    expect(at).toBeGreaterThan(1)
-    const ran: string[] = []
-    await page.exposeFunction('ran', (text: string) => ran.push(text))
-    await page.evaluate(() => new MutationObserver(() => {
-      const text = /Running layer \d+/.exec(document.querySelector('#see')?.textContent ?? '')?.[0]
-      if (text) void (window as unknown as { ran(text: string): void }).ran(text)
-    }).observe(document.body, { subtree: true, childList: true, characterData: true }))
-    await interrupted.getByRole('button', { name: `Go on at layer ${at + 1} of 12` }).click()
-    await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
-    expect(await matrix(page)).toEqual(whole)
-    expect(ran.length).toBeGreaterThan(0)
-    expect(ran).not.toContain('Running layer 1')
-    // What is finished is opened again without running a layer, and merged as if it had never been closed.
-    await reload(page)
-    await page.getByTestId('restored').waitFor()
-    await choosePublished(page)
-    await compress(page, 7, LONG)
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
-    expect(errors).toEqual([])
-  }, 2 * LONG)
+  test(
+    'a reload in the middle: the run goes on where it was, with the same result',
+    async () => {
+      const { page, errors } = await visit(site, '?device=cpu')
+      await runDemo(page, LONG)
+      const whole = await matrix(page)
+      await page.getByRole('button', { name: 'Forget it' }).click()
+      await page.getByRole('button', { name: 'Compare the layers again' }).click()
+      await pauseAt(page, /^Running layer [3-8] of 12/)
+      expect((await keptFiles(page)).some(name => /^states-000/.test(name))).toBe(true)
+      await reload(page)
+      const interrupted = page.getByTestId('interrupted')
+      await interrupted.getByText(/stopped after layer \d+ of 12/).waitFor()
+      const at = Number(/after layer (\d+)/.exec(await interrupted.innerText())?.[1])
+      expect(at).toBeGreaterThan(1)
+      const ran: string[] = []
+      await page.exposeFunction('ran', (text: string) => ran.push(text))
+      await page.evaluate(() =>
+        new MutationObserver(() => {
+          const text = /Running layer \d+/.exec(document.querySelector('#see')?.textContent ?? '')?.[0]
+          if (text) void (window as unknown as { ran(text: string): void }).ran(text)
+        }).observe(document.body, { subtree: true, childList: true, characterData: true }),
+      )
+      await interrupted.getByRole('button', { name: `Go on at layer ${at + 1} of 12` }).click()
+      await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
+      expect(await matrix(page)).toEqual(whole)
+      expect(ran.length).toBeGreaterThan(0)
+      expect(ran).not.toContain('Running layer 1')
+      // What is finished is opened again without running a layer, and merged as if it had never been closed.
+      await reload(page)
+      await page.getByTestId('restored').waitFor()
+      await choosePublished(page)
+      await compress(page, 7, LONG)
+      expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
+        '[0][1 2 3][4 5 6][7 8 9][10 11]',
+      )
+      expect(errors).toEqual([])
+    },
+    2 * LONG,
+  )
 
   function matrix(page: Page): Promise<string[]> {
-    return page.locator('#see').getByRole('gridcell').evaluateAll(cells => cells.map(cell => cell.getAttribute('aria-label') ?? ''))
+    return page
+      .locator('#see')
+      .getByRole('gridcell')
+      .evaluateAll(cells => cells.map(cell => cell.getAttribute('aria-label') ?? ''))
   }
 
   test('a plan that is stopped between two fits goes on after a reload, and ends as one that is not', async () => {
@@ -220,7 +267,10 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
     await expect.poll(async () => (await fitted()).length, { timeout: 60_000, interval: 50 }).toBeGreaterThan(0)
     expect(await page.getByTestId('verdict').count()).toBe(0)
     await reload(page)
-    await page.getByTestId('remark').getByText(/^Compressing was stopped before its end\./).waitFor()
+    await page
+      .getByTestId('remark')
+      .getByText(/^Compressing was stopped before its end\./)
+      .waitFor()
     expect(await page.getByTestId('remove').inputValue()).toBe('5')
     const before = await fitted()
     expect(before.length).toBeGreaterThan(0)

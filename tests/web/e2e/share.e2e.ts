@@ -13,7 +13,8 @@ import { bytesOf, choosePublished, compress, findBrowser, openSite, runDemo, sav
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: sharing in a browser, because no Chromium was found (set CHROMIUM to its path)')
 
-const axe = async (page: Page) => (await new AxeBuilder({ page }).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
+const axe = async (page: Page) =>
+  (await new AxeBuilder({ page }).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
 const excess = (page: Page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
 
 describe.skipIf(!browser)('sharing, with a mock engine', () => {
@@ -26,8 +27,8 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
 
   /** One finished run, from which everything is saved. */
   beforeAll(async () => {
-    site = await openSite('mock');
-    ({ page, errors } = await visit(site, '', { permissions: ['clipboard-read', 'clipboard-write'] }))
+    site = await openSite('mock')
+    ;({ page, errors } = await visit(site, '', { permissions: ['clipboard-read', 'clipboard-write'] }))
     await runDemo(page)
     await choosePublished(page)
     await compress(page, 7)
@@ -54,22 +55,44 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     const svg = (await saved(page, 'the similarities', 'SVG')).bytes.toString()
     expect(svg).not.toMatch(/var\(|light-dark|currentColor|color\(srgb|tabindex|class=/)
     // Squares of one colour in a row are one rectangle; all together they cover the matrix.
-    const cells = [...svg.matchAll(/<rect [^>]*width="([\d.]+)" height="([\d.]+)" fill="(?:#|rgb)[^"]+" shape-rendering="crispEdges"/g)]
+    const cells = [
+      ...svg.matchAll(
+        /<rect [^>]*width="([\d.]+)" height="([\d.]+)" fill="(?:#|rgb)[^"]+" shape-rendering="crispEdges"/g,
+      ),
+    ]
     expect(cells.reduce((sum, [, width, height]) => sum + Number(width) / Number(height), 0)).toBeCloseTo(144, 3)
     expect(svg).not.toContain('<image')
     expect(svg).toContain('tokens scored. Laminate.')
     const png = await saved(page, 'the similarities', 'PNG')
     const [, width, height] = /width="(\d+)" height="(\d+)"/.exec(svg)!.map(Number)
-    expect([png.bytes.subarray(1, 4).toString(), png.bytes.readUInt32BE(16), png.bytes.readUInt32BE(20)]).toEqual(['PNG', 2 * width!, 2 * height!])
+    expect([png.bytes.subarray(1, 4).toString(), png.bytes.readUInt32BE(16), png.bytes.readUInt32BE(20)]).toEqual([
+      'PNG',
+      2 * width!,
+      2 * height!,
+    ])
     expect(await page.evaluate(coloursIn, png.bytes.toString('base64'))).toBeGreaterThan(20)
     await page.getByText('Saved similarity.png').waitFor({ state: 'attached' })
   })
 
   test('every other figure', async () => {
-    const pair = await page.evaluate(() => [...document.querySelectorAll('.maps h3')].map(heading => /layers (\d+) and (\d+)/.exec(heading.textContent ?? '')!.slice(1).map(Number))[0]!)
+    const pair = await page.evaluate(
+      () =>
+        [...document.querySelectorAll('.maps h3')].map(heading =>
+          /layers (\d+) and (\d+)/
+            .exec(heading.textContent ?? '')!
+            .slice(1)
+            .map(Number),
+        )[0]!,
+    )
     const maps = readNpy(new Uint8Array((await saved(page, 'the two maps', 'NPY')).bytes), 'x')
     expect([maps.shape, [...maps.data]]).toEqual([[2, 128, 2], pair.flatMap(layer => stored.embedding[layer]!.flat())])
-    for (const what of ['the two maps', 'the similarities of neighbours', 'the merges', 'the curves', 'the comparison']) {
+    for (const what of [
+      'the two maps',
+      'the similarities of neighbours',
+      'the merges',
+      'the curves',
+      'the comparison',
+    ]) {
       const svg = (await saved(page, what, 'SVG')).bytes.toString()
       expect(svg, what).toMatch(/^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/)
       expect(svg, what).not.toMatch(/var\(|light-dark|currentColor|data-passing/)
@@ -108,13 +131,23 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     expect(requests.filter(url => /worker|\.wasm/.test(url) || !url.startsWith(site.url))).toEqual([])
     await page.context().setOffline(true)
     expect(await page.getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.929' }).count()).toBe(2)
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
-    expect(await page.getByTestId('verdict').innerText()).toMatch(/Perplexity 7.06 \(original 6.75; dropping the same layers [\d.]+\)/)
+    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
+      '[0][1 2 3][4 5 6][7 8 9][10 11]',
+    )
+    expect(await page.getByTestId('verdict').innerText()).toMatch(
+      /Perplexity 7.06 \(original 6.75; dropping the same layers [\d.]+\)/,
+    )
     expect(await page.getByText(/A link carries the similarities to within 0\.000008/).count()).toBe(1)
     const npy = readNpy(new Uint8Array((await saved(page, 'the similarities', 'NPY')).bytes), 'x')
     stored.similarity.flat().forEach((value, i) => expect(Math.abs(npy.data[i]! - value)).toBeLessThan(7.7e-6))
-    const recipe = JSON.parse((await bytesOf(page, () => page.getByRole('button', { name: 'The recipe alone' }).click())).bytes.toString())
-    expect([recipe.model, recipe.plan.groups, recipe.options.remove]).toEqual(['stories-planted-12L', [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]], 7])
+    const recipe = JSON.parse(
+      (await bytesOf(page, () => page.getByRole('button', { name: 'The recipe alone' }).click())).bytes.toString(),
+    )
+    expect([recipe.model, recipe.plan.groups, recipe.options.remove]).toEqual([
+      'stories-planted-12L',
+      [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]],
+      7,
+    ])
     // What was quantised once is not moved by going through a link again.
     expect((await page.getByLabel('Link to this result').inputValue()).length).toBeLessThanOrEqual(link.length + 8)
     expect(errors).toEqual([])
@@ -126,7 +159,9 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     await page.getByRole('heading', { name: 'Layers of a language model repeat each other.' }).waitFor()
     expect(page.url()).toBe(site.url)
     await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
-    await page.evaluate(address => { location.href = address }, link)
+    await page.evaluate(address => {
+      location.href = address
+    }, link)
     await page.getByText('View only').waitFor()
     await page.getByTestId('folder').setInputFiles('tests/data/models/stories260K')
     await page.getByRole('heading', { level: 1, name: 'stories260K' }).waitFor()
@@ -144,7 +179,9 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     const errors: string[] = []
     const requests: string[] = []
     page.on('pageerror', error => errors.push(error.message))
-    page.on('console', message => { if (message.type() === 'error') errors.push(message.text()) })
+    page.on('console', message => {
+      if (message.type() === 'error') errors.push(message.text())
+    })
     page.on('request', request => requests.push(request.url()))
     await page.goto(pathToFileURL(report).href)
     await page.getByRole('heading', { level: 1, name: 'stories-planted-12L' }).waitFor()
@@ -156,14 +193,23 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     await page.keyboard.press('ArrowDown')
     expect(await page.locator('#heatmap-read').innerText()).toContain('Layers 2 and 3: similarity')
     await page.locator('svg[data-map=left] circle').last().hover()
-    expect(await page.locator('#map-read').innerText()).toContain(stored.point_list.at(-1)!.text.replaceAll(/\s+/g, ' ').trim())
+    expect(await page.locator('#map-read').innerText()).toContain(
+      stored.point_list.at(-1)!.text.replaceAll(/\s+/g, ' ').trim(),
+    )
     const layers = page.getByRole('region', { name: 'Steps' }).locator('tbody tr th')
     await page.getByRole('region', { name: 'Steps' }).getByRole('button', { name: 'similarity' }).click()
     expect(await layers.allInnerTexts()).toEqual(['7', '6', '4', '3', '2', '5', '1'])
     expect(await axe(page)).toEqual([])
     await page.setViewportSize({ width: 390, height: 800 })
     expect(await excess(page)).toBeLessThanOrEqual(0)
-    expect(await page.evaluate(() => fetch('http://127.0.0.1:1/').then(() => 'sent', () => 'refused'))).toBe('refused')
+    expect(
+      await page.evaluate(() =>
+        fetch('http://127.0.0.1:1/').then(
+          () => 'sent',
+          () => 'refused',
+        ),
+      ),
+    ).toBe('refused')
     expect(requests.filter(url => !url.startsWith('file:'))).toEqual([])
     expect(errors.filter(error => !/Content Security Policy|127\.0\.0\.1:1/.test(error))).toEqual([])
     await context.close()
@@ -172,16 +218,21 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
   test('what was saved is opened again, whatever it is called; a drop is recognised too', async () => {
     const { page, errors } = await visit(site)
     await page.getByText('Open a result without its model').click()
-    const open = (name: string, buffer: Buffer) => page.getByTestId('result-file').setInputFiles([{ name, mimeType: 'application/octet-stream', buffer }])
+    const open = (name: string, buffer: Buffer) =>
+      page.getByTestId('result-file').setInputFiles([{ name, mimeType: 'application/octet-stream', buffer }])
     await open('a.txt', readFileSync(report))
     await page.getByText('opened from a.txt').waitFor()
     expect(await page.getByRole('slider', { name: /^Diffusion map of layer/ }).count()).toBe(2)
     await page.getByTestId('comparison').getByText('MKA', { exact: true }).first().waitFor()
-    const drop = (name: string, bytes: Buffer) => page.evaluate(([name, base64]) => {
-      const transfer = new DataTransfer()
-      transfer.items.add(new File([Uint8Array.from(atob(base64!), letter => letter.charCodeAt(0))], name!))
-      window.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, cancelable: true }))
-    }, [name, bytes.toString('base64')] as const)
+    const drop = (name: string, bytes: Buffer) =>
+      page.evaluate(
+        ([name, base64]) => {
+          const transfer = new DataTransfer()
+          transfer.items.add(new File([Uint8Array.from(atob(base64!), letter => letter.charCodeAt(0))], name!))
+          window.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, cancelable: true }))
+        },
+        [name, bytes.toString('base64')] as const,
+      )
     await drop('b', Buffer.from('layer,0,1,2\n0,1,0.5,0.25\n1,0.5,1,0.125\n2,0.25,0.125,1\n'))
     await page.getByText('opened from b').waitFor()
     await page.getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.125' }).first().waitFor()
@@ -193,8 +244,16 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
 
   test.each([
     ['damaged', () => link.slice(0, -40), /^The link is damaged: a part of it is missing or was changed/],
-    ['of a newer version', () => link.replace('#result=1.', '#result=7.'), /^The link was made by a newer Laminate \(its form is 7/],
-    ['too long', () => `${link.split('#')[0]}#result=1.${'A'.repeat(210_000)}`, /^The link is 210,\d{3} characters long/],
+    [
+      'of a newer version',
+      () => link.replace('#result=1.', '#result=7.'),
+      /^The link was made by a newer Laminate \(its form is 7/,
+    ],
+    [
+      'too long',
+      () => `${link.split('#')[0]}#result=1.${'A'.repeat(210_000)}`,
+      /^The link is 210,\d{3} characters long/,
+    ],
   ])('a link that is %s: one sentence, and the page is as ever', async (_, address, sentence) => {
     const { page, errors } = await visit(site, address().slice(site.url.length))
     await page.getByRole('alert').getByText(sentence).waitFor()
@@ -206,9 +265,19 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
   test('names in files are text: nothing of them runs, in the page or in a report', async () => {
     const { page, errors } = await visit(site)
     const evil = '<img src=x onerror="document.title=1"></script><script>document.title=2</script>'
-    const bad = { ...stored, model: { ...stored.model, name: evil, files: [evil] }, text: { ...stored.text, name: evil }, point_list: stored.point_list.map(point => ({ ...point, text: evil })), warnings: [evil] }
+    const bad = {
+      ...stored,
+      model: { ...stored.model, name: evil, files: [evil] },
+      text: { ...stored.text, name: evil },
+      point_list: stored.point_list.map(point => ({ ...point, text: evil })),
+      warnings: [evil],
+    }
     await page.getByText('Open a result without its model').click()
-    await page.getByTestId('result-file').setInputFiles([{ name: `${evil.slice(0, 20)}.json`, mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(bad)) }])
+    await page
+      .getByTestId('result-file')
+      .setInputFiles([
+        { name: `${evil.slice(0, 20)}.json`, mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(bad)) },
+      ])
     await page.getByRole('heading', { level: 1, name: evil }).waitFor()
     expect([await page.locator('img').count(), await page.title()]).toEqual([0, 'Laminate'])
     const svg = (await saved(page, 'the similarities', 'SVG')).bytes.toString()
@@ -240,7 +309,9 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
 
 /** How many colours a PNG has, counted in the page. */
 async function coloursIn(base64: string): Promise<number> {
-  const image = await createImageBitmap(new Blob([Uint8Array.from(atob(base64), letter => letter.charCodeAt(0))], { type: 'image/png' }))
+  const image = await createImageBitmap(
+    new Blob([Uint8Array.from(atob(base64), letter => letter.charCodeAt(0))], { type: 'image/png' }),
+  )
   const context = new OffscreenCanvas(image.width, image.height).getContext('2d')!
   context.drawImage(image, 0, 0)
   return new Set(new Uint32Array(context.getImageData(0, 0, image.width, image.height).data.buffer)).size

@@ -5,7 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { bytesOf, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 
 const browser = findBrowser()
-if (!browser) console.warn('SKIPPED: the best model of a size in a browser, because no Chromium was found (set CHROMIUM to its path)')
+if (!browser)
+  console.warn(
+    'SKIPPED: the best model of a size in a browser, because no Chromium was found (set CHROMIUM to its path)',
+  )
 const LONG = 300_000
 
 const bySize = (page: Page) => page.getByRole('radio', { name: /^The best model of a size/ })
@@ -18,7 +21,9 @@ const make = async (page: Page, timeout = 60_000) => {
 
 describe.skipIf(!browser)('the best model of a size, with a mock engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   const chosen = async (page: Page) => {
@@ -31,7 +36,9 @@ describe.skipIf(!browser)('the best model of a size, with a mock engine', () => 
     const { page, errors } = await visit(site)
     await chosen(page)
     expect(await page.getByTestId('remove').count()).toBe(0)
-    const [least, most] = await Promise.all(['min', 'max'].map(async name => Number(await size(page).getAttribute(name))))
+    const [least, most] = await Promise.all(
+      ['min', 'max'].map(async name => Number(await size(page).getAttribute(name))),
+    )
     expect(least).toBeLessThan(most! / 3)
     await size(page).fill(String(least! * 2))
     await make(page)
@@ -73,10 +80,17 @@ describe.skipIf(!browser)('the best model of a size, with a mock engine', () => 
 
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
     test('axe finds nothing, and nothing scrolls sideways', async () => {
-      const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
+      const { page } = await visit(site, '', {
+        colorScheme,
+        reducedMotion: 'reduce',
+        viewport: { width: 390, height: 844 },
+      })
       await chosen(page)
       await make(page)
-      const violations = async (part: string) => (await new AxeBuilder({ page }).include(part).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
+      const violations = async (part: string) =>
+        (await new AxeBuilder({ page }).include(part).analyze()).violations.map(
+          v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`,
+        )
       expect([await violations('#plan'), await violations('#compress')]).toEqual([[], []])
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
     })
@@ -85,24 +99,30 @@ describe.skipIf(!browser)('the best model of a size, with a mock engine', () => 
 
 describe.skipIf(!browser || !existsSync(ENGINE))('the best model of a size, with the compiled engine', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('real') })
+  beforeAll(async () => {
+    site = await openSite('real')
+  })
   afterAll(() => site?.close())
 
-  test('the demo in half a megabyte: the file is no larger, and the best is the first', async () => {
-    const { page, errors } = await visit(site, '?device=cpu')
-    await runDemo(page, LONG)
-    await bySize(page).check()
-    await size(page).fill('500000')
-    await page.getByTestId('plan-estimate').waitFor({ timeout: LONG })
-    await make(page, LONG)
-    const kl = (await search(page).locator('tbody td:last-child').allInnerTexts()).map(Number)
-    expect(kl.length).toBeGreaterThan(2)
-    expect(kl.every(each => each > 0)).toBe(true)
-    expect(kl).toEqual(kl.toSorted((a, b) => a - b))
-    const { name, bytes } = await bytesOf(page, () => page.getByRole('button', { name: 'Download the file' }).click())
-    expect(name).toMatch(/\.gguf$/)
-    expect(bytes.length).toBeLessThanOrEqual(500_000)
-    expect(bytes.length).toBeGreaterThan(430_000)
-    expect(errors).toEqual([])
-  }, LONG)
+  test(
+    'the demo in half a megabyte: the file is no larger, and the best is the first',
+    async () => {
+      const { page, errors } = await visit(site, '?device=cpu')
+      await runDemo(page, LONG)
+      await bySize(page).check()
+      await size(page).fill('500000')
+      await page.getByTestId('plan-estimate').waitFor({ timeout: LONG })
+      await make(page, LONG)
+      const kl = (await search(page).locator('tbody td:last-child').allInnerTexts()).map(Number)
+      expect(kl.length).toBeGreaterThan(2)
+      expect(kl.every(each => each > 0)).toBe(true)
+      expect(kl).toEqual(kl.toSorted((a, b) => a - b))
+      const { name, bytes } = await bytesOf(page, () => page.getByRole('button', { name: 'Download the file' }).click())
+      expect(name).toMatch(/\.gguf$/)
+      expect(bytes.length).toBeLessThanOrEqual(500_000)
+      expect(bytes.length).toBeGreaterThan(430_000)
+      expect(errors).toEqual([])
+    },
+    LONG,
+  )
 })

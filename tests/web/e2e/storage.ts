@@ -3,7 +3,9 @@ import { KEPT } from '../../../www/engine/parts'
 
 /** Every file below the page's private storage, by path, but those of the run that is kept for a reload, and finished layers that wait until they are written. */
 export async function privateFiles(page: Page): Promise<string[]> {
-  return (await allFiles(page)).filter(path => !path.startsWith(`${KEPT}/`) && !/\/scratch-\d+(\.unfinished)?$/.test(path))
+  return (await allFiles(page)).filter(
+    path => !path.startsWith(`${KEPT}/`) && !/\/scratch-\d+(\.unfinished)?$/.test(path),
+  )
 }
 
 /** The files of the run that is kept, without their folder. */
@@ -28,13 +30,15 @@ function allFiles(page: Page): Promise<string[]> {
 /** Lets `showDirectoryPicker` answer with a folder of the private storage: a real picker needs a person. */
 export function pickerAnswers(page: Page, folder: string): Promise<void> {
   return page.evaluate(name => {
-    window.showDirectoryPicker = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(name, { create: true })
+    window.showDirectoryPicker = async () =>
+      (await navigator.storage.getDirectory()).getDirectoryHandle(name, { create: true })
   }, folder)
 }
 
 /** The same for `showSaveFilePicker`, with a file there. */
 export function savePickerAnswers(page: Page, file: string): Promise<void> {
   return page.evaluate(name => {
-    window.showSaveFilePicker = async () => (await navigator.storage.getDirectory()).getFileHandle(name, { create: true })
+    window.showSaveFilePicker = async () =>
+      (await navigator.storage.getDirectory()).getFileHandle(name, { create: true })
   }, file)
 }

@@ -6,14 +6,17 @@ import { stored } from '../stored'
 import { findBrowser, openSite, runDemo, visit, type Site } from './harness'
 
 const browser = findBrowser()
-if (!browser) console.warn('SKIPPED: the guided walk in a browser, because no Chromium was found (set CHROMIUM to its path)')
+if (!browser)
+  console.warn('SKIPPED: the guided walk in a browser, because no Chromium was found (set CHROMIUM to its path)')
 
 const titleOf = (id: ScreenId) => SCREENS.find(screen => screen.id === id)!.title
 const arrived = (page: Page, id: ScreenId) => page.getByRole('heading', { name: titleOf(id), exact: true }).waitFor()
 
 describe.skipIf(!browser)('the guided walk', () => {
   let site: Site
-  beforeAll(async () => { site = await openSite('mock') })
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
   afterAll(() => site?.close())
 
   test('from the masthead through all screens by keyboard alone, and back to where one was', async () => {
@@ -71,14 +74,26 @@ describe.skipIf(!browser)('the guided walk', () => {
     const before = requests.length
     await page.context().setOffline(true)
     const turn = async (id: ScreenId) => {
-      await page.getByRole('navigation', { name: 'Steps of the walk' }).getByRole('link').nth(SCREENS.findIndex(screen => screen.id === id)).click()
+      await page
+        .getByRole('navigation', { name: 'Steps of the walk' })
+        .getByRole('link')
+        .nth(SCREENS.findIndex(screen => screen.id === id))
+        .click()
       await arrived(page, id)
     }
     await turn('distance')
     await page.getByText('this pair').waitFor()
     await turn('cell')
-    await page.locator('dialog').getByRole('gridcell', { name: /^layers 10 and 11: similarity/ }).first().waitFor()
-    await page.locator('dialog').getByRole('gridcell', { name: /^layers 1 and 2: similarity/ }).first().click()
+    await page
+      .locator('dialog')
+      .getByRole('gridcell', { name: /^layers 10 and 11: similarity/ })
+      .first()
+      .waitFor()
+    await page
+      .locator('dialog')
+      .getByRole('gridcell', { name: /^layers 1 and 2: similarity/ })
+      .first()
+      .click()
     const said = Number(/([\d.]+)$/.exec((await page.locator('.value').innerText()).trim())![1])
     expect(Math.abs(said - stored.similarity[2]![1]!)).toBeLessThan(0.006)
     // The page underneath may still have been starting.
@@ -91,11 +106,15 @@ describe.skipIf(!browser)('the guided walk', () => {
     await bandwidth.focus()
     await page.keyboard.press('Home')
     await page.getByText('It is nearly alone.').waitFor()
-    await page.evaluate(() => { location.hash = '#walk/map' })
+    await page.evaluate(() => {
+      location.hash = '#walk/map'
+    })
     await page.getByText('nearly disconnected').waitFor()
     await page.getByRole('slider', { name: 'Bandwidth ε' }).press('End')
     await page.getByText('nearly disconnected').waitFor({ state: 'detached' })
-    await page.evaluate(() => { location.hash = '#walk/merge' })
+    await page.evaluate(() => {
+      location.hash = '#walk/merge'
+    })
     await page.getByRole('slider', { name: 'Merge', exact: true }).press('Home')
     expect(await page.getByRole('img', { name: /\[2 3\]/ }).count()).toBe(1)
     await page.getByRole('slider', { name: /Weight α/ }).press('Home')
@@ -109,8 +128,16 @@ describe.skipIf(!browser)('the guided walk', () => {
     const [, positive, negative] = /; (\w+) is positive, (\w+) negative/.exec(await said.innerText())!
     const corner = page.getByRole('img', { name: 'Weights of the merged layer' }).locator('rect[role=presentation]')
     // The strongest squares of both colours: orange has more red than blue, purple more blue than red.
-    const leans = await corner.evaluateAll(rects => rects.map(rect => { const [red, , blue] = rect.getAttribute('fill')!.match(/\d+/g)!.map(Number); return red! - blue! }))
-    for (const [hue, lean] of [['orange', Math.max(...leans)], ['purple', Math.min(...leans)]] as const) {
+    const leans = await corner.evaluateAll(rects =>
+      rects.map(rect => {
+        const [red, , blue] = rect.getAttribute('fill')!.match(/\d+/g)!.map(Number)
+        return red! - blue!
+      }),
+    )
+    for (const [hue, lean] of [
+      ['orange', Math.max(...leans)],
+      ['purple', Math.min(...leans)],
+    ] as const) {
       await corner.nth(leans.indexOf(lean)).hover({ force: true })
       const value = / = ([+−]?[\d.]+)$/.exec((await said.innerText()).trim())![1]!
       expect([hue, value.startsWith('−') ? negative : positive]).toEqual([hue, hue])
@@ -131,28 +158,34 @@ describe.skipIf(!browser)('the guided walk', () => {
     await narrow.page.keyboard.press('PageDown')
     await narrow.page.waitForTimeout(300)
     await arrived(narrow.page, 'tokens')
-    await expect.poll(async () => {
-      await narrow.page.keyboard.press('PageDown')
-      await narrow.page.waitForTimeout(300)
-      return new URL(narrow.page.url()).hash
-    }).not.toBe('#walk')
+    await expect
+      .poll(async () => {
+        await narrow.page.keyboard.press('PageDown')
+        await narrow.page.waitForTimeout(300)
+        return new URL(narrow.page.url()).hash
+      })
+      .not.toBe('#walk')
   })
 
   test('a box stays beside its words', async () => {
     const { page } = await visit(site, '#walk')
     for (const id of ['tokens', 'walk', 'two-maps', 'guess'] as const) {
-      await page.evaluate(id => { location.hash = `#walk/${id}` }, id)
+      await page.evaluate(id => {
+        location.hash = `#walk/${id}`
+      }, id)
       await arrived(page, id)
       const box = page.locator('dialog label input[type=checkbox]').first()
       const [it, words] = [(await box.boundingBox())!, (await box.locator('..').boundingBox())!]
       // In the first line of words, or in the middle of two.
       expect([id, words.height < 48, it.x - words.x < 2]).toEqual([id, true, true])
-      expect(await box.evaluate(element => {
-        const range = document.createRange()
-        range.selectNodeContents(element.parentElement!)
-        range.setStartAfter(element)
-        return range.getBoundingClientRect().left > element.getBoundingClientRect().right
-      })).toBe(true)
+      expect(
+        await box.evaluate(element => {
+          const range = document.createRange()
+          range.selectNodeContents(element.parentElement!)
+          range.setStartAfter(element)
+          return range.getBoundingClientRect().left > element.getBoundingClientRect().right
+        }),
+      ).toBe(true)
     }
   })
 
@@ -175,7 +208,11 @@ describe.skipIf(!browser)('the guided walk', () => {
 
   test('the self-test says what is wrong, what is missing, and when it is solved', async () => {
     const { page } = await visit(site, '#walk/guess')
-    const press = (...layers: number[]) => layers.reduce((before, layer) => before.then(() => page.locator('.layers button').nth(layer).click()), Promise.resolve())
+    const press = (...layers: number[]) =>
+      layers.reduce(
+        (before, layer) => before.then(() => page.locator('.layers button').nth(layer).click()),
+        Promise.resolve(),
+      )
     const feedback = page.locator('.feedback')
     await press(1, 2, 3)
     await page.getByRole('button', { name: 'Check' }).click()
@@ -199,16 +236,43 @@ describe.skipIf(!browser)('the guided walk', () => {
   })
 
   /** All rules in one look; in the other those that depend on colours and sizes, so tall that nothing is under the footer. */
-  test.each([['light', 1440, 900, []], ['dark', 390, 2400, ['color-contrast', 'target-size']]] as const)('accessible and within its width, %s at %d px', async (colorScheme, width, height, rules) => {
-    const { page } = await visit(site, '#walk', { colorScheme, viewport: { width, height }, reducedMotion: 'reduce' })
-    for (const { id } of SCREENS) {
-      await page.evaluate(id => { location.hash = `#walk/${id}` }, id)
-      await arrived(page, id)
-      if (id === 'cell') await page.locator('dialog').getByRole('gridcell', { name: /^layers 10 and 11: similarity/ }).first().waitFor()
-      const axe = new AxeBuilder({ page }).include('dialog')
-      const { violations } = await (rules.length ? axe.withRules([...rules]) : axe).analyze()
-      expect(violations.map(({ id: rule, nodes }) => `${id}: ${rule}: ${nodes.map(node => node.html.slice(0, 120)).slice(0, 3).join(' | ')}`)).toEqual([])
-      expect(await page.evaluate(() => { const dialog = document.querySelector('dialog')!; return dialog.scrollWidth - dialog.clientWidth })).toBeLessThanOrEqual(0)
-    }
-  }, 240_000)
+  test.each([
+    ['light', 1440, 900, []],
+    ['dark', 390, 2400, ['color-contrast', 'target-size']],
+  ] as const)(
+    'accessible and within its width, %s at %d px',
+    async (colorScheme, width, height, rules) => {
+      const { page } = await visit(site, '#walk', { colorScheme, viewport: { width, height }, reducedMotion: 'reduce' })
+      for (const { id } of SCREENS) {
+        await page.evaluate(id => {
+          location.hash = `#walk/${id}`
+        }, id)
+        await arrived(page, id)
+        if (id === 'cell')
+          await page
+            .locator('dialog')
+            .getByRole('gridcell', { name: /^layers 10 and 11: similarity/ })
+            .first()
+            .waitFor()
+        const axe = new AxeBuilder({ page }).include('dialog')
+        const { violations } = await (rules.length ? axe.withRules([...rules]) : axe).analyze()
+        expect(
+          violations.map(
+            ({ id: rule, nodes }) =>
+              `${id}: ${rule}: ${nodes
+                .map(node => node.html.slice(0, 120))
+                .slice(0, 3)
+                .join(' | ')}`,
+          ),
+        ).toEqual([])
+        expect(
+          await page.evaluate(() => {
+            const dialog = document.querySelector('dialog')!
+            return dialog.scrollWidth - dialog.clientWidth
+          }),
+        ).toBeLessThanOrEqual(0)
+      }
+    },
+    240_000,
+  )
 })

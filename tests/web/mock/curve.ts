@@ -11,8 +11,15 @@ import { fail, wait } from './tell'
  * A point a size, as the plan itself would be with so much text; a stop gives those that came.
  * A text to judge on that begins with "two sizes" makes the third size last until it is stopped.
  */
-export async function curveOf(maps: SimilarityReport, plan: MergePlan, sizes: readonly number[], observe: Observe, judge: TextOptions): Promise<CalibrationPoint[]> {
-  if (!isFitted(plan.operator)) fail('usage', `Layers that are ${plan.operator === 'drop' ? 'dropped' : 'averaged'} are not fitted to any text.`)
+export async function curveOf(
+  maps: SimilarityReport,
+  plan: MergePlan,
+  sizes: readonly number[],
+  observe: Observe,
+  judge: TextOptions,
+): Promise<CalibrationPoint[]> {
+  if (!isFitted(plan.operator))
+    fail('usage', `Layers that are ${plan.operator === 'drop' ? 'dropped' : 'averaged'} are not fitted to any text.`)
   checkJudge(judge)
   const { sequences: most, tokens_per_sequence: each } = maps.text
   const points: CalibrationPoint[] = []
@@ -20,10 +27,16 @@ export async function curveOf(maps: SimilarityReport, plan: MergePlan, sizes: re
     if (sequences < 1 || sequences > most) fail('usage', `${sequences} of ${most} sequences cannot be fitted to.`)
     const detail = `as the plan says, with ${sequences} sequences`
     do {
-      if (await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } })) return points
+      if (await observe({ progress: { stage: 'plan', done: i, total: sizes.length, unit: 'layers', detail } }))
+        return points
       await wait(120)
     } while (i === 2 && judge.text?.startsWith('two sizes'))
-    const size: CalibrationPoint = { sequences, tokens: sequences * each, quality: fittedWith(plan, sequences * each), seconds: 0.12 }
+    const size: CalibrationPoint = {
+      sequences,
+      tokens: sequences * each,
+      quality: fittedWith(plan, sequences * each),
+      seconds: 0.12,
+    }
     points.push(size)
     if (await observe({ size })) return points
   }

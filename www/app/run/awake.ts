@@ -15,7 +15,10 @@ export class Awake {
 
   constructor(
     private readonly locks: WakeLocks | null | undefined = navigator.wakeLock,
-    private readonly page: Pick<Document, 'visibilityState' | 'addEventListener' | 'removeEventListener'> | null | undefined = globalThis.document,
+    private readonly page:
+      | Pick<Document, 'visibilityState' | 'addEventListener' | 'removeEventListener'>
+      | null
+      | undefined = globalThis.document,
   ) {}
 
   on(): void {

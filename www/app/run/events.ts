@@ -14,9 +14,15 @@ export function take(state: State, event: Exclude<EngineEvent, { kept: Kept }>):
     state.live = { layers, rows: put(live.rows, row), embedding: put(live.embedding, embedding) }
   } else {
     const tick = { at_ms: performance.now(), progress: event.progress }
-    if (state.loading !== null) Object.assign(state, { loading: `Loading ${event.progress.detail}`, arrived: event.progress })
+    if (state.loading !== null)
+      Object.assign(state, { loading: `Loading ${event.progress.detail}`, arrived: event.progress })
     if (!state.run) return
     const sameStage = state.run.last?.progress.stage === event.progress.stage
-    state.run = { ...state.run, first: sameStage ? state.run.first : tick, last: tick, layersFrom: layersFrom(state.run, tick) }
+    state.run = {
+      ...state.run,
+      first: sameStage ? state.run.first : tick,
+      last: tick,
+      layersFrom: layersFrom(state.run, tick),
+    }
   }
 }

@@ -37,8 +37,13 @@ export function planOf(run: Run, known: Known): RunPlan {
   if (progress && progress.unit !== 'bytes') parts.push({ name: 'Computing', amount: progress.detail })
   const reading = read(run, known)
   if (reading) parts.push({ name: 'Reading', amount: reading })
-  if (run.kind === 'write' && known.moved.written > 0) parts.push({ name: 'Writing', amount: of(known.moved.written, known.result) })
-  if (run.kept && run.kept.bytes > 0) parts.push({ name: 'Keeping', amount: `${bytes(run.kept.bytes)} in this browser, ${run.kept.layers === 1 ? 'the first layer' : `the first ${run.kept.layers} layers`}` })
+  if (run.kind === 'write' && known.moved.written > 0)
+    parts.push({ name: 'Writing', amount: of(known.moved.written, known.result) })
+  if (run.kept && run.kept.bytes > 0)
+    parts.push({
+      name: 'Keeping',
+      amount: `${bytes(run.kept.bytes)} in this browser, ${run.kept.layers === 1 ? 'the first layer' : `the first ${run.kept.layers} layers`}`,
+    })
   return { parts, left: timeLeft(run, known) }
 }
 
@@ -72,7 +77,8 @@ function timeLeft(run: Run, { estimate, model, now_ms }: Known): string {
   const from = run.layersFrom
   if (stage !== 'capture' || unit !== 'layers' || !from) return ''
   const ran = done - from.done
-  const pace = ran >= 1 ? (run.last.at_ms - from.at_ms) / 1000 / ran : estimate ? estimate.seconds / (model.layers + share) : 0
+  const pace =
+    ran >= 1 ? (run.last.at_ms - from.at_ms) / 1000 / ran : estimate ? estimate.seconds / (model.layers + share) : 0
   if (pace === 0) return ''
   const since = (now_ms - run.last.at_ms) / 1000
   const left = (total - done + share) * pace - Math.min(since, pace)

@@ -15,7 +15,16 @@ const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'sizes', 'compare', 
 const NEW_DEVICES = 1
 
 const WORDS: Record<RunKind, string> = {
-  open: 'opening', similarity: 'comparing the layers of', metric: 'comparing the layers, by another metric, of', plan: 'compressing', sizes: 'fitting with less text', compare: 'comparing methods on', write: 'writing what became of', try: 'trying what became of', speed: 'measuring the speed of what became of', speeds: 'measuring the speed of models made of',
+  open: 'opening',
+  similarity: 'comparing the layers of',
+  metric: 'comparing the layers, by another metric, of',
+  plan: 'compressing',
+  sizes: 'fitting with less text',
+  compare: 'comparing methods on',
+  write: 'writing what became of',
+  try: 'trying what became of',
+  speed: 'measuring the speed of what became of',
+  speeds: 'measuring the speed of models made of',
 }
 
 export function isPausable(run: Run): boolean {
@@ -28,7 +37,10 @@ export class Safety {
   private readonly turns: Turns
   private awake: Awake | null = null
 
-  constructor(private readonly actions: Actions, private readonly client: EngineClient) {
+  constructor(
+    private readonly actions: Actions,
+    private readonly client: EngineClient,
+  ) {
     this.keeping = new Keeping(actions)
     this.turns = new Turns(turn => this.heardOf(turn))
     client.onheld = () => this.held()
@@ -45,7 +57,10 @@ export class Safety {
     state.remark = null
     if (run.kind === 'open') return work()
     const awake = (this.awake = new Awake())
-    const describe = () => ({ what: `${WORDS[run.kind]} ${state.model?.name ?? 'a model'}`, where: state.run?.last?.progress.detail ?? '' })
+    const describe = () => ({
+      what: `${WORDS[run.kind]} ${state.model?.name ?? 'a model'}`,
+      where: state.run?.last?.progress.detail ?? '',
+    })
     const waiting = () => this.change({ waiting: true })
     try {
       await this.turns.take(describe, run.controller.signal, waiting, async () => {

@@ -61,7 +61,9 @@ export class Turns {
         this.say('ended')
       }
     }
-    const free = await locks.request(LOCK, { ifAvailable: true }, async lock => (lock ? { result: await during() } : null))
+    const free = await locks.request(LOCK, { ifAvailable: true }, async lock =>
+      lock ? { result: await during() } : null,
+    )
     if (free) return free.result
     waiting()
     this.say('who')

@@ -43,11 +43,22 @@ export interface WasmEngine {
   imatrixOf(plan: MergePlan, output: WriteOptions, observe: Observe): Promise<Uint8Array>
   estimate(options: CalibrationOptions): Promise<Estimate>
   /** What `plan` would take after `similarity` with these options. */
-  estimatePlan(calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions, judge: TextOptions): Promise<PlanEstimate>
+  estimatePlan(
+    calibration: CalibrationOptions,
+    plan: PlanOptions,
+    output: WriteOptions,
+    judge: TextOptions,
+  ): Promise<PlanEstimate>
   /** What `compare` would take after `similarity` with these options. */
   estimateCompare(calibration: CalibrationOptions, options: CompareOptions): Promise<PlanEstimate>
   /** As many sequences of the text as both together manage in so many seconds: a few at least, no more than there are. */
-  sequencesWithin(seconds: number, calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions, judge: TextOptions): Promise<number>
+  sequencesWithin(
+    seconds: number,
+    calibration: CalibrationOptions,
+    plan: PlanOptions,
+    output: WriteOptions,
+    judge: TextOptions,
+  ): Promise<number>
   /** Goes on from what `kept` holds of the same run, and keeps there what it finishes. */
   similarity(options: CalibrationOptions, observe: Observe, kept?: PartStore): Promise<SimilarityReport>
   /** After `similarity`, whose report it leaves as it is: maps of some layers with other parameters. */
@@ -59,25 +70,55 @@ export interface WasmEngine {
    * operator fits to activations it is measured on the text of `judge`, which calibration must not have seen, and
    * only after the last step. What it finishes is kept in `kept`, and the same plan goes on after that.
    */
-  plan(options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
+  plan(
+    options: PlanOptions,
+    observe: Observe,
+    output: WriteOptions,
+    judge: TextOptions,
+    kept?: PartStore,
+  ): Promise<PlanReport>
   /** Sizes of GGUF files between which `bestOfSize` finds the best model. */
   sizeRange(plan: PlanOptions, output: WriteOptions): Promise<SizeRange>
   /** What `bestOfSize` would take after `similarity`. */
-  estimateSize(calibration: CalibrationOptions, plan: PlanOptions, output: WriteOptions, judge: TextOptions): Promise<PlanEstimate>
+  estimateSize(
+    calibration: CalibrationOptions,
+    plan: PlanOptions,
+    output: WriteOptions,
+    judge: TextOptions,
+  ): Promise<PlanEstimate>
   /**
    * After `similarity`: the best model whose GGUF file has at most so many bytes. With a `remove` of null it says how many layers
    * go, too. Its plan is then the last, to be written with the `output` of its report.
    */
-  bestOfSize(size: number, options: PlanOptions, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<SizeReport>
+  bestOfSize(
+    size: number,
+    options: PlanOptions,
+    observe: Observe,
+    output: WriteOptions,
+    judge: TextOptions,
+    kept?: PartStore,
+  ): Promise<SizeReport>
   /** After `similarity`: the layers compared by another metric. What plans rest on stays as it is. */
   similarityBy(metric: Metric, observe: Observe): Promise<MetricReport>
   /** After `similarity`: measures a plan that exists already, on the same text as `plan` does; each step of it where its weights say all. */
-  measure(plan: MergePlan, observe: Observe, output: WriteOptions, judge: TextOptions, kept?: PartStore): Promise<PlanReport>
+  measure(
+    plan: MergePlan,
+    observe: Observe,
+    output: WriteOptions,
+    judge: TextOptions,
+    kept?: PartStore,
+  ): Promise<PlanReport>
   /**
    * After `similarity`: fits the given plan anew with so many of the calibration sequences each, ascending and spread
    * over those that there are, and measures each result on the text of `judge`. A stop leaves the points that came.
    */
-  calibrationCurve(plan: MergePlan, sizes: number[], observe: Observe, output: WriteOptions, judge: TextOptions): Promise<CalibrationPoint[]>
+  calibrationCurve(
+    plan: MergePlan,
+    sizes: number[],
+    observe: Observe,
+    output: WriteOptions,
+    judge: TextOptions,
+  ): Promise<CalibrationPoint[]>
   /** Writes the model of the given plan (of the last `plan`, or edited). */
   write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
   methods(): NamedMethod[]

@@ -2,7 +2,7 @@
 
 /** Who must act; the same names as `Error::kind` in `src/error.rs`. */
 export type ErrorKind =
-  | 'source' | 'format' | 'unsupported' | 'shape' | 'numeric' | 'device' | 'limit' | 'usage' | 'cancelled' | 'internal'
+  'source' | 'format' | 'unsupported' | 'shape' | 'numeric' | 'device' | 'limit' | 'usage' | 'cancelled' | 'internal'
 
 export interface EngineError {
   kind: ErrorKind

@@ -4,8 +4,26 @@ import type { Container } from './model'
 
 /** Quantised types, in GGUF files only: those of llama-quantize, which give some matrices another type, and others that do not. */
 export type QuantisedType =
-  | 'q8_0' | 'q6_k' | 'q5_k_m' | 'q5_k_s' | 'q5_k' | 'q5_1' | 'q5_0' | 'q4_k_m' | 'q4_k_s' | 'q4_k' | 'iq4_nl' | 'iq4_xs' | 'q4_1' | 'q4_0' | 'mxfp4'
-  | 'q3_k_l' | 'q3_k_m' | 'q3_k_s' | 'q3_k' | 'q2_k'
+  | 'q8_0'
+  | 'q6_k'
+  | 'q5_k_m'
+  | 'q5_k_s'
+  | 'q5_k'
+  | 'q5_1'
+  | 'q5_0'
+  | 'q4_k_m'
+  | 'q4_k_s'
+  | 'q4_k'
+  | 'iq4_nl'
+  | 'iq4_xs'
+  | 'q4_1'
+  | 'q4_0'
+  | 'mxfp4'
+  | 'q3_k_l'
+  | 'q3_k_m'
+  | 'q3_k_s'
+  | 'q3_k'
+  | 'q2_k'
 /** A type for each part of a model, such as `parts:head=q6_k+up=q4_k/q4_k/keep`. */
 export type PartTypes = `parts:${string}`
 export type NumberType = 'keep' | 'f32' | 'f16' | 'bf16' | QuantisedType | PartTypes

@@ -29,7 +29,8 @@ export function parseAddress(typed: string, endpoint: string): Repository | Addr
   const text = typed.trim()
   if (text === '') throw new Failure('usage', EXAMPLES)
   const bare = [hub, ...HUBS].find(known => text.startsWith(`${known.replace(/^https?:\/\//, '')}/`))
-  if (bare || /^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return fromUrl(bare ? `${new URL(bare).protocol}//${text}` : text, hub)
+  if (bare || /^[a-z][a-z0-9+.-]*:\/\//i.test(text))
+    return fromUrl(bare ? `${new URL(bare).protocol}//${text}` : text, hub)
   const match = /^([\w.-]+\/[\w.-]+)(?:@(refs\/[^/]+\/[^/]+|[^/]+))?(?:\/(.*))?$/.exec(text)
   if (!match?.[1]) throw new Failure('usage', `"${text}" is neither a repository nor an address. ${EXAMPLES}`)
   return repository(hub, match[1], match[2], match[3])
@@ -38,15 +39,26 @@ export function parseAddress(typed: string, endpoint: string): Repository | Addr
 export function parseEndpoint(text: string): string {
   const url = URL.canParse(text.trim()) ? new URL(text.trim()) : null
   if (!url) throw new Failure('usage', `The server "${text}" is not an address. Write it as https://huggingface.co.`)
-  return allowed(url).href.replace(/[?#].*$/, '').replace(/\/+$/, '')
+  return allowed(url)
+    .href.replace(/[?#].*$/, '')
+    .replace(/\/+$/, '')
 }
 
 function fromUrl(text: string, hub: string): Repository | Address {
   if (!URL.canParse(text)) throw new Failure('usage', `"${text}" is not an address. ${EXAMPLES}`)
   const url = allowed(new URL(text))
   const known = [hub, ...HUBS].find(one => url.href.startsWith(`${one}/`))
-  if (known) return inHub(HUBS.includes(known) ? HUBS[0]! : known, url.pathname.slice(new URL(known).pathname.replace(/\/$/, '').length), text)
-  if (!WEIGHTS.test(url.pathname)) throw new Failure('usage', `${url.host}${url.pathname} does not end in .gguf or .safetensors. ${EXAMPLES} For a hub of your own, set its server first.`)
+  if (known)
+    return inHub(
+      HUBS.includes(known) ? HUBS[0]! : known,
+      url.pathname.slice(new URL(known).pathname.replace(/\/$/, '').length),
+      text,
+    )
+  if (!WEIGHTS.test(url.pathname))
+    throw new Failure(
+      'usage',
+      `${url.host}${url.pathname} does not end in .gguf or .safetensors. ${EXAMPLES} For a hub of your own, set its server first.`,
+    )
   return { kind: 'file', url }
 }
 
@@ -54,7 +66,8 @@ function fromUrl(text: string, hub: string): Repository | Address {
 function inHub(hub: string, pathname: string, text: string): Repository {
   const parts = pathname.split('/').filter(Boolean).map(decoded)
   if (parts[0] === 'models') parts.shift()
-  if (parts[0] === 'datasets' || parts[0] === 'spaces') throw new Failure('usage', `${text} is not a model. ${EXAMPLES}`)
+  if (parts[0] === 'datasets' || parts[0] === 'spaces')
+    throw new Failure('usage', `${text} is not a model. ${EXAMPLES}`)
   const [organisation, name, view, ...rest] = parts
   if (!organisation || !name) throw new Failure('usage', `${text} names no repository. ${EXAMPLES}`)
   if (!view || !['tree', 'blob', 'resolve', 'raw'].includes(view)) return repository(hub, `${organisation}/${name}`)
@@ -68,10 +81,17 @@ function repository(hub: string, name: string, revision = 'main', path = ''): Re
 
 /** The page's policy lets nothing else through; said here, because the browser would only say "failed". */
 function allowed(url: URL): URL {
-  if (url.username || url.password) throw new Failure('usage', `${url.host}: an address with a password in it cannot be read from a page. Give a token instead.`)
+  if (url.username || url.password)
+    throw new Failure(
+      'usage',
+      `${url.host}: an address with a password in it cannot be read from a page. Give a token instead.`,
+    )
   if (url.protocol === 'https:') return url
   if (url.protocol === 'http:' && (url.hostname === 'localhost' || url.hostname === '127.0.0.1')) return url
-  throw new Failure('usage', `${url.protocol}//${url.host} is not secure. Use an address that begins with https://, or one of this computer.`)
+  throw new Failure(
+    'usage',
+    `${url.protocol}//${url.host} is not secure. Use an address that begins with https://, or one of this computer.`,
+  )
 }
 
 function decoded(part: string): string {

@@ -26,9 +26,20 @@ export type ModelSet = Pick<Candidate, 'label' | 'container' | 'missing'> & { fi
 const INDEX = 'model.safetensors.index.json'
 /** What the engine reads or copies beside the weights. */
 export const COMPANIONS = [
-  'config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'tokenizer.model',
-  'vocab.json', 'merges.txt', 'generation_config.json', 'chat_template.jinja', 'chat_template.json',
-  'processor_config.json', 'preprocessor_config.json', 'video_preprocessor_config.json',
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'tokenizer.model',
+  'vocab.json',
+  'merges.txt',
+  'generation_config.json',
+  'chat_template.jinja',
+  'chat_template.json',
+  'processor_config.json',
+  'preprocessor_config.json',
+  'video_preprocessor_config.json',
 ]
 
 /** The models among the files of a repository, below `path` where one is given: folders of safetensors first. */
@@ -54,7 +65,14 @@ function folders(files: Listed[], path: string, named: Listed | undefined): Mode
     const wanted = [...COMPANIONS, ...(at.has(folder + INDEX) ? [INDEX] : [])].filter(name => at.has(folder + name))
     const missing = ['config.json', ...weights].find(name => !at.has(folder + name)) ?? null
     const found = [...wanted, ...weights].flatMap(name => at.get(folder + name) ?? [])
-    return [{ label: `${folder || 'safetensors'}`, container: 'safetensors', missing: missing && folder + missing, files: found }]
+    return [
+      {
+        label: `${folder || 'safetensors'}`,
+        container: 'safetensors',
+        missing: missing && folder + missing,
+        files: found,
+      },
+    ]
   })
 }
 
@@ -78,7 +96,10 @@ function ggufs(files: Listed[], named: Listed | undefined): ModelSet[] {
     first.set(names[0] ?? path, names)
   }
   return [...first].map(([label, names]) => ({
-    label, container: 'gguf', missing: names.find(name => !at.has(name)) ?? null, files: names.flatMap(name => at.get(name) ?? []),
+    label,
+    container: 'gguf',
+    missing: names.find(name => !at.has(name)) ?? null,
+    files: names.flatMap(name => at.get(name) ?? []),
   }))
 }
 

@@ -14,12 +14,19 @@ export async function list(repository: Repository, token: string | undefined, ne
   const files: Listed[] = []
   // Encoded here, because the library does not, and revisions such as refs/pr/1 have slashes.
   const entries = listFiles({
-    repo: { type: 'model', name }, revision: encodeURIComponent(revision), recursive: true, hubUrl: hub,
+    repo: { type: 'model', name },
+    revision: encodeURIComponent(revision),
+    recursive: true,
+    hubUrl: hub,
     fetch: asking(`${name}${revision === 'main' ? '' : `@${revision}`}`, hub, token, net),
   })
   for await (const { type, path, size } of entries) {
     if (type === 'file') files.push({ path, size })
-    if (files.length > MAX_FILES) throw new Failure('limit', `${name} holds more than ${MAX_FILES} files. Name the file or the folder of one model in it.`)
+    if (files.length > MAX_FILES)
+      throw new Failure(
+        'limit',
+        `${name} holds more than ${MAX_FILES} files. Name the file or the folder of one model in it.`,
+      )
   }
   return files
 }
@@ -31,13 +38,19 @@ export async function list(repository: Repository, token: string | undefined, ne
 function asking(what: string, hub: string, token: string | undefined, net: Net): typeof fetch {
   return input => {
     const url = String(input)
-    const headers = { accept: 'application/json', ...(new URL(url).origin === new URL(hub).origin ? authorization({ token }) : {}) }
-    return persist(what, net, () => once(url, headers, net, async (response, moved) => {
-      if (!response.ok) refuse(response, what, url)
-      if (!/json/.test(response.headers.get('content-type') ?? '')) throw new Failure('source', `${hub} does not answer like a Hugging Face hub. Check its address.`)
-      const body: Uint8Array[] = []
-      for await (const piece of pieces(response, moved)) body.push(piece)
-      return new Response(new Blob(body as BlobPart[]), { status: response.status, headers: response.headers })
-    }))
+    const headers = {
+      accept: 'application/json',
+      ...(new URL(url).origin === new URL(hub).origin ? authorization({ token }) : {}),
+    }
+    return persist(what, net, () =>
+      once(url, headers, net, async (response, moved) => {
+        if (!response.ok) refuse(response, what, url)
+        if (!/json/.test(response.headers.get('content-type') ?? ''))
+          throw new Failure('source', `${hub} does not answer like a Hugging Face hub. Check its address.`)
+        const body: Uint8Array[] = []
+        for await (const piece of pieces(response, moved)) body.push(piece)
+        return new Response(new Blob(body as BlobPart[]), { status: response.status, headers: response.headers })
+      }),
+    )
   }
 }

@@ -18,7 +18,11 @@ export function facts(pairs: readonly (readonly [name: string, value: string])[]
 const SIDE = 10
 
 /** Kinds of layers along an axis, or the sample of one. */
-const pieces = (of: readonly KindPiece[]) => of.map(({ x, y, width, height, colour, lines, stroke }) => markup`<g class="kind"><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colour}"/>${lines ? markup`<path d="${lines}" stroke-width="${stroke}"/>` : ''}</g>`)
+const pieces = (of: readonly KindPiece[]) =>
+  of.map(
+    ({ x, y, width, height, colour, lines, stroke }) =>
+      markup`<g class="kind"><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colour}"/>${lines ? markup`<path d="${lines}" stroke-width="${stroke}"/>` : ''}</g>`,
+  )
 
 export function similaritySection(maps: SimilarityReport, plan: PlanReport | null): Markup {
   const n = maps.layers
@@ -29,7 +33,8 @@ export function similaritySection(maps: SimilarityReport, plan: PlanReport | nul
   // The frames of merged layers reach 1 beyond the cells.
   const band = thick > 0 ? thick * 1.2 + 1 : 0
   const margin = side * 0.06 + 14 + band
-  const row = (values: readonly number[], l: number) => markup`<g transform="translate(0 ${l * SIDE})">${values.map((value, m) => markup`<rect x="${m * SIDE}" fill="${colourOf(value, 'viridis', domain)}"/>`)}</g>`
+  const row = (values: readonly number[], l: number) =>
+    markup`<g transform="translate(0 ${l * SIDE})">${values.map((value, m) => markup`<rect x="${m * SIDE}" fill="${colourOf(value, 'viridis', domain)}"/>`)}</g>`
   const ticks = layerTicks(n, (560 / (side + margin)) * SIDE, 22)
   const size = (side + margin) / 46
   const { stops, labels } = legend('viridis', domain)
@@ -58,7 +63,8 @@ ${maps.warnings.map(warning => markup`<p class="warn">${sentence(warning)}</p>`)
 export function mapsSection({ layers, similarity: matrix, points, dims }: SimilarityReport): Markup {
   const pairs = Array.from({ length: layers - 1 }, (_, l) => l)
   const first = pairs.reduce((best, l) => (matrix[l]![l + 1]! > (matrix[best]?.[best + 1] ?? -1) ? l : best), 0)
-  const map = (side: string, layer: number) => markup`<div><label>Layer <output>${layer}</output> <input type="range" min="0" max="${layers - 1}" step="1" value="${layer}" data-map="${side}" aria-label="Layer of the ${side} map"></label><svg data-map="${side}" viewBox="0 0 320 280" role="img" aria-label="Diffusion map of a layer" tabindex="0"></svg></div>`
+  const map = (side: string, layer: number) =>
+    markup`<div><label>Layer <output>${layer}</output> <input type="range" min="0" max="${layers - 1}" step="1" value="${layer}" data-map="${side}" aria-label="Layer of the ${side} map"></label><svg data-map="${side}" viewBox="0 0 320 280" role="img" aria-label="Diffusion map of a layer" tabindex="0"></svg></div>`
   return markup`<section aria-labelledby="maps"><h2 id="maps">Maps</h2>
 <p>Each point is a text, placed by the layer's diffusion map (${plural(points.count, 'point')}, the first two of ${plural(dims, 'coordinate')}). Colours follow the left map from left to right: where they keep their order on the right, both layers see the same thing.</p>
 <div class="two" id="map-pair">${map('left', first)}${map('right', Math.min(layers - 1, first + 1))}</div>
@@ -77,17 +83,29 @@ ${eigenvalues.map((each, layer) => markup`<tr><th scope="row">${layer}</th>${Arr
 }
 
 function cell(value: number | undefined, digits: number): Markup {
-  return value === undefined ? markup`<td></td>` : markup`<td data-value="${value}">${Number(value.toPrecision(digits))}</td>`
+  return value === undefined
+    ? markup`<td></td>`
+    : markup`<td data-value="${value}">${Number(value.toPrecision(digits))}</td>`
 }
 
 export function modelSection(model: ModelReport): Markup {
-  if (!isKnown(model)) return markup`<section aria-labelledby="model"><h2 id="model">Model</h2><p>${model.name}, ${plural(model.layers, 'layer')}; more is not known of it.</p></section>`
+  if (!isKnown(model))
+    return markup`<section aria-labelledby="model"><h2 id="model">Model</h2><p>${model.name}, ${plural(model.layers, 'layer')}; more is not known of it.</p></section>`
   return markup`<section aria-labelledby="model"><h2 id="model">Model</h2>${facts([
-    ['Name', model.name], ['Architecture', model.architecture], ['Layers', `${model.layers}, ${bytes(model.bytes_per_layer)} each`], ['Parameters', `${count(model.parameters)}, of which ${count(model.parameters_per_layer)} in each layer`],
-    ['Size', `${bytes(model.bytes)} in ${model.dtype === 'mixed' ? 'several types' : model.dtype}`], ['Width', `${whole(model.hidden_size)}, ${whole(model.intermediate_size)} inside`],
-    ['Attention', `${plural(model.heads, 'head')} of ${model.head_dim}, ${model.kv_heads} for keys and values`], ['Vocabulary', `${whole(model.vocab_size)} tokens${model.tied_head ? ', shared with the output' : ''}`],
-    ['Context', `${whole(model.context)} tokens`], ['Read from', model.container],
-    ...(model.experts ? [['Experts', `${model.experts[0]} in a layer, ${model.experts[1]} for each token`]] as [string, string][] : []), ...(model.kinds ? [['Kinds of layers', kindCounts(model.kinds)]] as [string, string][] : []),
+    ['Name', model.name],
+    ['Architecture', model.architecture],
+    ['Layers', `${model.layers}, ${bytes(model.bytes_per_layer)} each`],
+    ['Parameters', `${count(model.parameters)}, of which ${count(model.parameters_per_layer)} in each layer`],
+    ['Size', `${bytes(model.bytes)} in ${model.dtype === 'mixed' ? 'several types' : model.dtype}`],
+    ['Width', `${whole(model.hidden_size)}, ${whole(model.intermediate_size)} inside`],
+    ['Attention', `${plural(model.heads, 'head')} of ${model.head_dim}, ${model.kv_heads} for keys and values`],
+    ['Vocabulary', `${whole(model.vocab_size)} tokens${model.tied_head ? ', shared with the output' : ''}`],
+    ['Context', `${whole(model.context)} tokens`],
+    ['Read from', model.container],
+    ...(model.experts
+      ? ([['Experts', `${model.experts[0]} in a layer, ${model.experts[1]} for each token`]] as [string, string][])
+      : []),
+    ...(model.kinds ? ([['Kinds of layers', kindCounts(model.kinds)]] as [string, string][]) : []),
   ])}</section>`
 }
 

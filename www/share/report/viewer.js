@@ -1,6 +1,6 @@
 // @ts-check
 /** The script of a report: read-outs of its pictures, its maps, and tables that sort. It has its data in the file. */
-(() => {
+;(() => {
   'use strict'
   const data = JSON.parse(document.getElementById('laminate-result')?.textContent ?? '{}')
   /** @type {string[]} */
@@ -25,7 +25,9 @@
     const kindWords = (/** @type {number} */ first, /** @type {number} */ second) => {
       if (new Set(kinds).size < 2) return ''
       if (first === second) return `; kind: ${kinds[first]}`
-      return kinds[first] === kinds[second] ? `; both of one kind: ${kinds[first]}` : `; kinds: ${kinds[first]}, ${kinds[second]}`
+      return kinds[first] === kinds[second]
+        ? `; both of one kind: ${kinds[first]}`
+        : `; kinds: ${kinds[first]}, ${kinds[second]}`
     }
     said.textContent = said.dataset.idle ?? ''
 
@@ -76,9 +78,13 @@
 
     function draw() {
       const left = maps.embedding[Number(first.range.value)]
-      order = left.map((/** @type {unknown} */ _, /** @type {number} */ i) => i).sort((/** @type {number} */ a, /** @type {number} */ b) => left[a][0] - left[b][0])
+      order = left
+        .map((/** @type {unknown} */ _, /** @type {number} */ i) => i)
+        .sort((/** @type {number} */ a, /** @type {number} */ b) => left[a][0] - left[b][0])
       const rank = new Array(order.length)
-      order.forEach((point, place) => { rank[point] = order.length > 1 ? place / (order.length - 1) : 0 })
+      order.forEach((point, place) => {
+        rank[point] = order.length > 1 ? place / (order.length - 1) : 0
+      })
       for (const { range, svg } of sides) {
         const layer = Number(range.value)
         const output = range.parentElement?.querySelector('output')
@@ -114,7 +120,12 @@
         if (point !== null) svg.children[point]?.classList.add('lit')
       }
       const text = point === null ? null : maps.point_list[point]
-      said.textContent = point === null ? idle : text ? `Text ${text.sequence + 1}${text.position >= 0 ? `, token ${text.position + 1}` : ''}: ${text.text}` : `Point ${point + 1}; its text is not in this file.`
+      said.textContent =
+        point === null
+          ? idle
+          : text
+            ? `Text ${text.sequence + 1}${text.position >= 0 ? `, token ${text.position + 1}` : ''}: ${text.text}`
+            : `Point ${point + 1}; its text is not in this file.`
     }
 
     for (const { range, svg } of sides) {
@@ -140,7 +151,10 @@
       button.append(...head.childNodes)
       head.append(button)
       button.addEventListener('click', () => {
-        const next = { none: 'ascending', ascending: 'descending', descending: 'none' }[head.getAttribute('aria-sort') ?? 'none'] ?? 'none'
+        const next =
+          { none: 'ascending', ascending: 'descending', descending: 'none' }[
+            head.getAttribute('aria-sort') ?? 'none'
+          ] ?? 'none'
         for (const other of heads) other.removeAttribute('aria-sort')
         if (next !== 'none') head.setAttribute('aria-sort', next)
         body.append(...(next === 'none' ? given : sorted(given, column, next === 'descending' ? -1 : 1)))
@@ -160,7 +174,11 @@
       if (fixedA || fixedB) return Number(fixedB) - Number(fixedA)
       const [x, y] = [key(a), key(b)]
       if (x === null || y === null) return Number(x === null) - Number(y === null)
-      return typeof x === 'number' && typeof y === 'number' ? (x === y ? 0 : sign * (x < y ? -1 : 1)) : sign * String(x).localeCompare(String(y), 'en')
+      return typeof x === 'number' && typeof y === 'number'
+        ? x === y
+          ? 0
+          : sign * (x < y ? -1 : 1)
+        : sign * String(x).localeCompare(String(y), 'en')
     })
   }
 })()

@@ -13,7 +13,13 @@ export async function chooseMetric(actions: Actions, metric: Metric): Promise<vo
   state.calibration.metric = metric
   const { maps, matrix } = state
   if (matrix.against?.kind === 'metric' && matrix.against.metric === metric) matrix.against = null
-  if (!maps || state.run || maps.report.metric === metric || keyOf({ ...maps.options, metric }) !== keyOf(state.calibration)) return
+  if (
+    !maps ||
+    state.run ||
+    maps.report.metric === metric ||
+    keyOf({ ...maps.options, metric }) !== keyOf(state.calibration)
+  )
+    return
   const done = await actions.compare('metric')
   const wanted = state.calibration.metric
   if (!done && wanted === metric) state.calibration.metric = maps.report.metric

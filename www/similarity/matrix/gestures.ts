@@ -82,7 +82,9 @@ export class Gestures {
       }
       if (this.drag === 'pan' && this.before) {
         const cells = (pixels: number) => Math.round(pixels / picture.cell)
-        return picture.show(moved(this.before, cells(this.start.y - event.clientY), cells(this.start.x - event.clientX), picture.n))
+        return picture.show(
+          moved(this.before, cells(this.start.y - event.clientY), cells(this.start.x - event.clientX), picture.n),
+        )
       }
     }
     picture.point(picture.under(event))

@@ -35,7 +35,7 @@ export class Keys {
     const { n, at, shown, view, brush, go, show, mark, pick, merge } = this.picture()
     const next = moveInGrid(key, event.ctrlKey || event.metaKey, at, n)
     if (next) {
-      this.anchor = event.shiftKey ? this.anchor ?? at : null
+      this.anchor = event.shiftKey ? (this.anchor ?? at) : null
       mark(this.anchor ? block(this.anchor, next) : null)
       go(next)
     } else if (event.ctrlKey || event.metaKey || event.altKey) return

@@ -49,20 +49,29 @@ export async function readRun(file: Pick<File, 'name' | 'size' | 'text'>): Promi
   if (!known) throw wrong('it does not say by which metric its similarities are; “metric” is missing or unknown.')
   const name = typeof model?.name === 'string' ? model.name : 'unnamed model'
   return {
-    id: `file ${file.name} ${name} ${known}`, name: `${file.name}: ${name}, ${METRICS[known].word}${typeof text?.name === 'string' ? `, ${text.name}` : ''}`,
-    model: name, metric: known, layers: similarity!.length, similarity: similarity!,
+    id: `file ${file.name} ${name} ${known}`,
+    name: `${file.name}: ${name}, ${METRICS[known].word}${typeof text?.name === 'string' ? `, ${text.name}` : ''}`,
+    model: name,
+    metric: known,
+    layers: similarity!.length,
+    similarity: similarity!,
     kinds: areKinds(model?.kinds, similarity!.length) ? model.kinds : undefined,
   }
 }
 
 /** What is wrong with a matrix from outside; empty where nothing is. */
 export function whyNoMatrix(rows: unknown): string {
-  if (!Array.isArray(rows) || rows.length === 0) return 'there is no “similarity” in it. Open what “Save JSON” or “laminate similarity --json” gave.'
+  if (!Array.isArray(rows) || rows.length === 0)
+    return 'there is no “similarity” in it. Open what “Save JSON” or “laminate similarity --json” gave.'
   if (rows.length > 1024) return `a matrix of ${rows.length} layers is more than can be shown.`
   for (const [l, row] of rows.entries()) {
-    if (!Array.isArray(row) || row.length !== rows.length) return `row ${l} of its matrix has ${Array.isArray(row) ? row.length : 'no'} numbers where ${rows.length} are needed.`
-    const odd = row.findIndex(value => typeof value !== 'number' || !Number.isFinite(value) || Math.abs(value) > 1 + 1e-6)
-    if (odd >= 0) return `the similarity of layers ${l} and ${odd} is ${JSON.stringify(row[odd])}, and must be a number from -1 to 1.`
+    if (!Array.isArray(row) || row.length !== rows.length)
+      return `row ${l} of its matrix has ${Array.isArray(row) ? row.length : 'no'} numbers where ${rows.length} are needed.`
+    const odd = row.findIndex(
+      value => typeof value !== 'number' || !Number.isFinite(value) || Math.abs(value) > 1 + 1e-6,
+    )
+    if (odd >= 0)
+      return `the similarity of layers ${l} and ${odd} is ${JSON.stringify(row[odd])}, and must be a number from -1 to 1.`
     const uneven = row.findIndex((value, m) => m < l && Math.abs(value - rows[m][l]) > 1e-6)
     if (uneven >= 0) return `its matrix is not symmetric: layers ${uneven} and ${l} have two similarities.`
   }

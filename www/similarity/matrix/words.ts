@@ -16,7 +16,7 @@ export interface Matrix {
   shared: Rows
 }
 
-export function pairWords(row: number, col: number): string {
+function pairWords(row: number, col: number): string {
   return row === col ? `layer ${row} with itself` : `layers ${Math.min(row, col)} and ${Math.max(row, col)}`
 }
 
@@ -43,8 +43,20 @@ export function meaning({ values, metric }: Matrix, row: number, col: number): s
   if (row === col) return 'A layer is all that it can be like itself: 1, by definition.'
   const others = offDiagonal(values)
   const below = others.filter(other => other < value).length
-  const place = others.length < 2 ? '' : below === 0 ? 'The least alike of all pairs.' : below >= others.length - 1 ? (value < GRADES[1]![0] ? 'No other pair is more alike.' : 'The most alike of all pairs.') : `More alike than ${percent(below / (others.length - 1))} of the other pairs.`
-  const grade = metric === 'mi' ? GRADES.find(([least]) => value >= least)![1] : `By ${METRICS[metric].word} the order says more than the number.`
+  const place =
+    others.length < 2
+      ? ''
+      : below === 0
+        ? 'The least alike of all pairs.'
+        : below >= others.length - 1
+          ? value < GRADES[1]![0]
+            ? 'No other pair is more alike.'
+            : 'The most alike of all pairs.'
+          : `More alike than ${percent(below / (others.length - 1))} of the other pairs.`
+  const grade =
+    metric === 'mi'
+      ? GRADES.find(([least]) => value >= least)![1]
+      : `By ${METRICS[metric].word} the order says more than the number.`
   return `${grade} ${place}`.trim()
 }
 
@@ -53,10 +65,17 @@ export function mergeWords(row: number, col: number, massive: readonly number[],
   const [first, last] = [Math.min(row, col), Math.max(row, col)]
   if (first === last) return ''
   const risky = massive.filter(layer => layer > first && layer <= last)
-  const warning = risky.length ? ` Layer ${risky.join(', ')} writes a massive activation; models seldom survive its being absorbed.` : ''
+  const warning = risky.length
+    ? ` Layer ${risky.join(', ')} writes a massive activation; models seldom survive its being absorbed.`
+    : ''
   const between = last - first - 1
-  const far = between > 0 ? ` They are not neighbours: they become one only with the ${between === 1 ? 'layer' : `${between} layers`} between them.` : ''
-  const mixed = areMixed(kinds, first, last) ? ' Layers of different kinds are never averaged; they can be dropped or refitted.' : ''
+  const far =
+    between > 0
+      ? ` They are not neighbours: they become one only with the ${between === 1 ? 'layer' : `${between} layers`} between them.`
+      : ''
+  const mixed = areMixed(kinds, first, last)
+    ? ' Layers of different kinds are never averaged; they can be dropped or refitted.'
+    : ''
   return `${far}${mixed}${warning}`.trim()
 }
 
@@ -70,7 +89,10 @@ export function blockWords(values: Rows, { row, col, rows, cols }: View, name = 
     }
   }
   const range = (at: number, length: number) => (length === 1 ? `layer ${at}` : `layers ${at} to ${at + length - 1}`)
-  const where = row === col && rows === cols ? `${range(row, rows)} with each other` : `${range(row, rows)} with ${range(col, cols)}`
+  const where =
+    row === col && rows === cols
+      ? `${range(row, rows)} with each other`
+      : `${range(row, rows)} with ${range(col, cols)}`
   if (inside.length === 0) return `${where}: nothing computed yet`
   const write = name === 'similarity' ? similarity : signed
   const mean = inside.reduce((sum, value) => sum + value, 0) / inside.length
@@ -85,11 +107,18 @@ export function blockPair({ row, col, rows, cols }: View): readonly [number, num
 
 /** First minus second, each pair once; null rows stay empty. */
 export function difference(a: Rows, b: Rows): number[][] {
-  return a.map((row, l) => (b[l]?.length ? row.slice(0, l + 1).map((value, m) => value - (valueAt(b, l, m) ?? Number.NaN)) : []))
+  return a.map((row, l) =>
+    b[l]?.length ? row.slice(0, l + 1).map((value, m) => value - (valueAt(b, l, m) ?? Number.NaN)) : [],
+  )
 }
 
 /** "layers 1 and 2: 0.031 more by diffusion maps (0.929) than by cosine (0.898)". */
-export function differenceWords(first: { values: Rows; name: string }, second: { values: Rows; name: string }, row: number, col: number): string {
+export function differenceWords(
+  first: { values: Rows; name: string },
+  second: { values: Rows; name: string },
+  row: number,
+  col: number,
+): string {
   const [a, b] = [valueAt(first.values, row, col), valueAt(second.values, row, col)]
   if (a === null || b === null) return `${pairWords(row, col)}: not computed yet`
   const by = a - b

@@ -19,7 +19,10 @@ interface Scope {
   skipWaiting(): Promise<void>
   addEventListener(type: 'install', listen: (event: { waitUntil(work: Promise<unknown>): void }) => void): void
   addEventListener(type: 'message', listen: (event: MessageEvent<ToService>) => void): void
-  addEventListener(type: 'fetch', listen: (event: { request: Request; respondWith(answer: Promise<Response>): void }) => void): void
+  addEventListener(
+    type: 'fetch',
+    listen: (event: { request: Request; respondWith(answer: Promise<Response>): void }) => void,
+  ): void
 }
 
 const scope = self as unknown as Scope
@@ -33,7 +36,10 @@ scope.addEventListener('message', ({ data, ports: [port] }) => {
   if (data === 'ping' || !port) return
   const tell = (message: FromService) => port.postMessage(message)
   listeners.set(data.job, port)
-  findJob(data.job).then(() => tell({ ready: scope.registration.scope }), () => tell({ ended: 'failed' }))
+  findJob(data.job).then(
+    () => tell({ ready: scope.registration.scope }),
+    () => tell({ ended: 'failed' }),
+  )
 })
 
 scope.addEventListener('fetch', event => {
@@ -49,7 +55,9 @@ async function answer(job: string, name: string): Promise<Response> {
     const folder = name.replace(/\.zip$/, '')
     const entries = files.map(file => ({ name: `${folder}/${file.name}`, input: file }))
     const single = files.length === 1 && only !== undefined
-    const length = single ? only.size : Number(predictLength(entries.map(({ name, input }) => ({ name, size: input.size }))))
+    const length = single
+      ? only.size
+      : Number(predictLength(entries.map(({ name, input }) => ({ name, size: input.size }))))
     return new Response(watched(job, single ? only.stream() : makeZip(entries)), {
       headers: {
         'Content-Type': 'application/octet-stream',
@@ -61,14 +69,18 @@ async function answer(job: string, name: string): Promise<Response> {
       },
     })
   } catch {
-    return new Response('This download is gone. Write the model again.', { status: 404, headers: { 'Content-Type': 'text/plain' } })
+    return new Response('This download is gone. Write the model again.', {
+      status: 404,
+      headers: { 'Content-Type': 'text/plain' },
+    })
   }
 }
 
 async function filesOf(job: string): Promise<File[]> {
   const folder = await findJob(job)
   const files: File[] = []
-  for await (const handle of folder.values()) if (handle.kind === 'file') files.push(await (handle as FileSystemFileHandle).getFile())
+  for await (const handle of folder.values())
+    if (handle.kind === 'file') files.push(await (handle as FileSystemFileHandle).getFile())
   if (files.length === 0) throw new Error('nothing to give')
   return files.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
@@ -82,27 +94,30 @@ function watched(job: string, bytes: ReadableStream<Uint8Array>): ReadableStream
   let sent = 0
   let told = 0
   tell({ sent })
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        const next = await reader.read()
-        if (next.done) {
-          controller.close()
-          return tell({ ended: 'done' })
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const next = await reader.read()
+          if (next.done) {
+            controller.close()
+            return tell({ ended: 'done' })
+          }
+          controller.enqueue(next.value)
+          sent += next.value.length
+          if (sent - told < 1e7) return
+          told = sent
+          tell({ sent })
+        } catch (error) {
+          controller.error(error)
+          tell({ ended: 'failed' })
         }
-        controller.enqueue(next.value)
-        sent += next.value.length
-        if (sent - told < 1e7) return
-        told = sent
-        tell({ sent })
-      } catch (error) {
-        controller.error(error)
-        tell({ ended: 'failed' })
-      }
+      },
+      async cancel(reason) {
+        tell({ ended: 'stopped' })
+        await reader.cancel(reason)
+      },
     },
-    async cancel(reason) {
-      tell({ ended: 'stopped' })
-      await reader.cancel(reason)
-    },
-  }, { highWaterMark: 0 })
+    { highWaterMark: 0 },
+  )
 }

@@ -20,7 +20,12 @@ export async function startService(): Promise<ServiceWorker> {
 }
 
 /** Hands a job to the browser's downloads as `name`. Resolves once the browser has begun to take it. */
-export function handOver(service: ServiceWorker, job: string, name: string, sent: (bytes: number) => void): Promise<Streaming> {
+export function handOver(
+  service: ServiceWorker,
+  job: string,
+  name: string,
+  sent: (bytes: number) => void,
+): Promise<Streaming> {
   const { port1, port2 } = new MessageChannel()
   const say = (message: ToService, transfer: Transferable[] = []) => service.postMessage(message, transfer)
   const pings = setInterval(() => say('ping'), PING_EVERY_MS)

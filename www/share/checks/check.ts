@@ -3,12 +3,11 @@
  * type or throws one sentence that names the place, such as "similarity.json: similarity[3][4] is not a finite
  * number". The report types of `engine/protocol` are checked as far as views rely on them.
  */
-import { Failure } from '../engine/errors'
+import { Failure } from '../../engine/errors'
 
 /** Where a value stands: the file, and the path in it. */
 export type Place = readonly [file: string, path: string]
 export type Check<T> = (value: unknown, at: Place) => T
-export type Checked<C> = C extends Check<infer T> ? T : never
 
 /** More layers, points or merges than any model has; what is larger is damage or malice. */
 export const MOST = { layers: 1024, points: 65_536, items: 4096, letters: 4000 }
@@ -17,12 +16,21 @@ export function refuse([file, path]: Place, what: string): never {
   throw new Failure('format', `${file}: ${path || 'it'} ${what}.`)
 }
 
-const inside = ([file, path]: Place, key: string | number): Place => [file, typeof key === 'number' ? `${path}[${key}]` : path ? `${path}.${key}` : key]
+const inside = ([file, path]: Place, key: string | number): Place => [
+  file,
+  typeof key === 'number' ? `${path}[${key}]` : path ? `${path}.${key}` : key,
+]
 
 export function number(least = -Infinity, most = Infinity): Check<number> {
   return (value, at) => {
     if (typeof value !== 'number' || !Number.isFinite(value)) return refuse(at, 'is not a finite number')
-    if (value < least || value > most) return refuse(at, most === Infinity ? `is ${value} and must be at least ${least}` : `is ${value} and must be from ${least} to ${most}`)
+    if (value < least || value > most)
+      return refuse(
+        at,
+        most === Infinity
+          ? `is ${value} and must be at least ${least}`
+          : `is ${value} and must be from ${least} to ${most}`,
+      )
     return value
   }
 }
@@ -35,9 +43,11 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER): Check<nu
 }
 
 /** What JSON writes as null because it is too large for a number. */
-export const maybeInfinite: Check<number> = (value, at) => (value === null || value === Infinity ? Infinity : number(0)(value, at))
+export const maybeInfinite: Check<number> = (value, at) =>
+  value === null || value === Infinity ? Infinity : number(0)(value, at)
 
-export const flag: Check<boolean> = (value, at) => (typeof value === 'boolean' ? value : refuse(at, 'must be true or false'))
+export const flag: Check<boolean> = (value, at) =>
+  typeof value === 'boolean' ? value : refuse(at, 'must be true or false')
 
 export const text: Check<string> = (value, at) => {
   if (typeof value !== 'string') return refuse(at, 'must be a text')
@@ -49,7 +59,8 @@ export function oneOf<T extends string>(...words: readonly T[]): Check<T> {
 }
 
 export function matching<T extends string>(pattern: RegExp, like: string): Check<T> {
-  return (value, at) => (typeof value === 'string' && pattern.test(value) ? (value as T) : refuse(at, `must be like ${like}`))
+  return (value, at) =>
+    typeof value === 'string' && pattern.test(value) ? (value as T) : refuse(at, `must be like ${like}`)
 }
 
 export function nullable<T>(check: Check<T>): Check<T | null> {
@@ -71,11 +82,16 @@ export function either<A, B>(one: Check<A>, other: Check<B>): Check<A | B> {
   }
 }
 
-export function list<T>(item: Check<T>, { length, most = MOST.items, least = 0 }: { length?: number; most?: number; least?: number } = {}): Check<T[]> {
+export function list<T>(
+  item: Check<T>,
+  { length, most = MOST.items, least = 0 }: { length?: number; most?: number; least?: number } = {},
+): Check<T[]> {
   return (value, at) => {
     if (!Array.isArray(value)) return refuse(at, 'must be a list')
-    if (length !== undefined && value.length !== length) return refuse(at, `has ${value.length} entries and ${length} are needed`)
-    if (value.length > most || value.length < least) return refuse(at, `has ${value.length} entries and from ${least} to ${most} are allowed`)
+    if (length !== undefined && value.length !== length)
+      return refuse(at, `has ${value.length} entries and ${length} are needed`)
+    if (value.length > most || value.length < least)
+      return refuse(at, `has ${value.length} entries and from ${least} to ${most} are allowed`)
     return value.map((each, i) => item(each, inside(at, i)))
   }
 }
@@ -84,7 +100,9 @@ export function record<T>(fields: { [K in keyof T]: Check<T[K]> }): Check<T> {
   return (value, at) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return refuse(at, 'must be an object')
     const from = value as Record<string, unknown>
-    return Object.fromEntries(Object.entries<Check<unknown>>(fields as never).map(([key, check]) => [key, check(from[key], inside(at, key))])) as T
+    return Object.fromEntries(
+      Object.entries<Check<unknown>>(fields as never).map(([key, check]) => [key, check(from[key], inside(at, key))]),
+    ) as T
   }
 }
 
@@ -96,14 +114,21 @@ export function openRecord<T>(fields: { [K in keyof T]: Check<T[K]> }): Check<T>
   const known = record(fields)
   return (value, at) => {
     const found = known(value, at)
-    const others = Object.entries(value as Record<string, unknown>).filter(([key, each]) => !Object.keys(fields as never).includes(key) && key !== '__proto__' && isPlain(each))
+    const others = Object.entries(value as Record<string, unknown>).filter(
+      ([key, each]) => !Object.keys(fields as never).includes(key) && key !== '__proto__' && isPlain(each),
+    )
     return { ...Object.fromEntries(others), ...found }
   }
 }
 
 function isPlain(value: unknown): boolean {
   if (Array.isArray(value)) return value.length <= MOST.items && value.every(each => Number.isFinite(each))
-  return value === null || typeof value === 'boolean' || Number.isFinite(value) || (typeof value === 'string' && value.length <= MOST.letters)
+  return (
+    value === null ||
+    typeof value === 'boolean' ||
+    Number.isFinite(value) ||
+    (typeof value === 'string' && value.length <= MOST.letters)
+  )
 }
 
 /** How far two halves of a matrix may differ: the digits that a file of six decimals keeps. */
@@ -120,7 +145,11 @@ export function matrix(n: number, least: number, most: number): Check<number[][]
       for (const [m, x] of row.entries()) {
         const here = inside(inside(at, l), m)
         if (x < least - SLACK || x > most + SLACK) return refuse(here, `is ${x} and must be from ${least} to ${most}`)
-        if (Math.abs(x - found[m]![l]!) > ASYMMETRY) return refuse(here, `is ${x} and ${inside(inside(at, m), l)[1]} is ${found[m]![l]}: the matrix is not symmetric`)
+        if (Math.abs(x - found[m]![l]!) > ASYMMETRY)
+          return refuse(
+            here,
+            `is ${x} and ${inside(inside(at, m), l)[1]} is ${found[m]![l]}: the matrix is not symmetric`,
+          )
       }
     }
     return found
