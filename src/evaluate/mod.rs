@@ -2,6 +2,7 @@
 
 pub mod generate;
 pub mod held_out;
+pub mod logits;
 pub mod perplexity;
 pub mod questions;
 pub mod reference;

@@ -1,4 +1,4 @@
-"""What `laminate compress` writes is loaded by transformers and has the perplexity that we report.
+"""What `laminate compress` writes is loaded by transformers and has the logits and the perplexity that we report.
 
 Run by `npm test` where a Python with torch and transformers is found; `LAMINATE` names the binary.
 """
@@ -22,12 +22,18 @@ def laminate(*arguments):
     return json.loads(done.stdout)
 
 
+def loaded(folder, kind):
+    """A model in f32, of which no tensor is missing or has another shape."""
+    model, found = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    assert not found["missing_keys"] and not found["mismatched_keys"], found
+    return model.eval()
+
+
 def perplexity(folder, n=128, t=48, kind=AutoModelForCausalLM):
     """Perplexity by transformers in f32 of the sequences that the command line cuts."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model, found = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    assert not found["missing_keys"] and not found["mismatched_keys"], found
-    model, config = model.eval(), model.config.get_text_config()
+    model = loaded(folder, kind)
+    config = model.config.get_text_config()
     ids = tokenizer(TEXT, add_special_tokens=False).input_ids
     sequences = [[config.bos_token_id] + ids[i * (t - 1):(i + 1) * (t - 1)] for i in range(n)]
     x = torch.tensor(sequences)
@@ -140,6 +146,25 @@ class Transformers(unittest.TestCase):
         self.assertEqual(n_layers, layers)
         self.assertLess(abs(theirs / reported - 1), 1e-3, f"{theirs} against {reported}")
 
+    def check_logits(self, folder, file, kind=AutoModelForCausalLM, rounds_inputs=False):
+        """Compares the logits in a file of `laminate evaluate --logits` with those of transformers, one by one.
+
+        Where what a matrix multiplies is rounded to 8 bits, two programs that differ in the seventh digit round a few of
+        many millions of numbers to different neighbours, and all that a sequence has after that differs a little.
+        """
+        ours = load_file(file)
+        with torch.no_grad():
+            theirs = loaded(folder, kind)(ours["tokens"]).logits
+        self.assertEqual(ours["logits"].shape, theirs.shape)
+        self.assertGreater(theirs.std().item(), 0.1, "the logits say nothing")
+        furthest = (ours["logits"] - theirs).abs().amax(-1)
+        if not rounds_inputs:
+            self.assertLess(furthest.max().item(), 1e-3)
+        else:
+            self.assertGreater((furthest < 1e-3).double().mean().item(), 0.9)
+            self.assertLess(furthest.median().item(), 1e-5)
+            self.assertLess(furthest.max().item(), 0.3)
+
     def test_the_compressed_demo(self):
         report = laminate("compress", "demo", "--remove", 7, "--method", "mka", "--out", self.out("x"))
         self.assertEqual(report["groups"], [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
@@ -174,8 +199,10 @@ class Transformers(unittest.TestCase):
                 out = self.out(method)
                 laminate("compress", "demo", "--remove", 4, "--method", method, "--dtype", "f32", "--out", out)
                 theirs, n_layers = perplexity(out)
-                ours = laminate("evaluate", out, *STORIES)["perplexity"]
+                logits = self.out(f"{method}.safetensors")
+                ours = laminate("evaluate", out, *STORIES, "--logits", logits)["perplexity"]
                 self.assertEqual(n_layers, 8)
+                self.check_logits(out, logits)
                 self.assertLess(abs(theirs / ours - 1), 1e-5, f"{theirs} against {ours}")
 
     def test_every_architecture(self):
@@ -244,12 +271,18 @@ class Transformers(unittest.TestCase):
 
     def check_packed(self, out, settings):
         """Checks a model of three layers, by what we make of its pieces and by what the package makes of them."""
-        ours = laminate("evaluate", out, *STORIES)["perplexity"]
+        logits = self.out(f"{out.name}.safetensors")
+        ours = laminate("evaluate", out, *STORIES, "--logits", logits)["perplexity"]
         groups = settings.get("config_groups", {}).values()
-        kind = W8A8 if any(group.get("input_activations") for group in groups) else lambda kind: kind
-        self.check(unpacked(out, self.out(f"{out.name}-plain")), 3, ours, kind(AutoModelForCausalLM))
+        rounds_inputs = any(group.get("input_activations") for group in groups)
+        kind = W8A8 if rounds_inputs else lambda kind: kind
+        plain = unpacked(out, self.out(f"{out.name}-plain"))
+        loads = [(plain, kind(AutoModelForCausalLM))]
         if settings["quant_method"] == "compressed-tensors" and importlib.util.find_spec("compressed_tensors"):
-            self.check(out, 3, ours, kind(Dequantised))
+            loads.append((out, kind(Dequantised)))
+        for folder, by in loads:
+            self.check(folder, 3, ours, by)
+            self.check_logits(folder, logits, by, rounds_inputs)
 
     def test_models_rounded_by_their_inputs(self):
         source = self.packed("ct_int8")

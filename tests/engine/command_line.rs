@@ -249,6 +249,7 @@ fn what_cannot_be_done_is_said_before_any_layer_runs() {
     refused(2, &format!("{compare} --sizes big"), "--sizes big is not a size");
     refused(2, &format!("similarity {small} --samples 0"), "--samples is 0");
     refused(2, &format!("evaluate {small} --samples 0"), "--samples is 0");
+    refused(1, &format!("evaluate {small} --logits {}", place.path("no/such/x")), "choose another place");
 
     // A tokenizer that no GGUF file can say.
     let composed = place.path("composed");
@@ -264,6 +265,33 @@ fn what_cannot_be_done_is_said_before_any_layer_runs() {
     refused(1, &format!("compress {composed} --remove 1 --out {x}.gguf {QUICK}"), "tokenizer.json: its");
     // Nothing is left of all that.
     assert_eq!(place.names(), ["composed", "ours.txt"]);
+}
+
+#[test]
+fn logits_are_those_that_the_perplexity_is_of() {
+    let place = Place::new();
+    let file = place.path("logits.safetensors");
+    // A Gemma caps its logits; sequences of 17 tokens are no chunk of any kind.
+    for of in ["demo".to_owned(), "tests/data/architectures/gemma2/hf".to_owned()] {
+        let report = json(&format!("evaluate {of} --samples 5 --tokens 17 --logits {file}"));
+        let bytes = fs::read(&file).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let (tokens, logits) = (tensors.tensor("tokens").unwrap(), tensors.tensor("logits").unwrap());
+        let width = report["model"]["vocab_size"].as_u64().unwrap() as usize;
+        assert_eq!((tokens.shape(), logits.shape()), (&[5, 17][..], &[5, 17, width][..]));
+        let tokens: Vec<usize> =
+            tokens.data().chunks(4).map(|id| i32::from_le_bytes(id.try_into().unwrap()) as usize).collect();
+        let logits: Vec<f64> =
+            logits.data().chunks(4).map(|z| f32::from_le_bytes(z.try_into().unwrap()).into()).collect();
+        let mut nll = 0.0;
+        for (i, row) in logits.chunks(width).enumerate().filter(|(i, _)| i % 17 != 16) {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|z| (z - largest).exp()).sum();
+            nll += largest + sum.ln() - row[tokens[i + 1]];
+        }
+        let (own, reported) = ((nll / 80.0).exp(), report["perplexity"].as_f64().unwrap());
+        assert!((own / reported - 1.0).abs() < 1e-5, "{of}: {own} against {reported}");
+    }
 }
 
 #[test]

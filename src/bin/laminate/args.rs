@@ -89,6 +89,10 @@ pub enum Command {
         /// Original model, for KL divergence and agreement.
         #[arg(long, value_name = "ORIGINAL")]
         against: Option<String>,
+        /// Also write the logits of each token of the text to this file, as safetensors, for a comparison with other
+        /// programs.
+        #[arg(long, value_name = "FILE")]
+        logits: Option<PathBuf>,
         #[command(flatten)]
         questions: QuestionArgs,
         #[command(flatten)]

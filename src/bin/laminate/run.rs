@@ -31,6 +31,7 @@ use laminate::{
 use crate::args::{
     CalibrationArgs, Cli, Command, CompareArgs, GenerationArgs, PlanArgs, QuestionArgs, TextArgs,
 };
+use crate::logits::write_logits;
 use crate::print;
 use crate::signals;
 use crate::table::{check_table, write_bytes, write_table};
@@ -102,8 +103,10 @@ async fn run(command: Command, given: &[&str]) -> Result<()> {
             let report = imatrix(&model.model, &out, &text).await?;
             print::report(output.json, &report, || print::imatrix(&report))
         }
-        Command::Evaluate { model, against, questions, generation, text, output } => {
-            let report = judge(&model.model, against.as_deref(), &questions, &generation, &text).await?;
+        Command::Evaluate { model, against, logits, questions, generation, text, output } => {
+            check_table(logits.as_deref())?;
+            let asked = Asked { questions: &questions, generation: &generation, logits: logits.as_deref() };
+            let report = judge(&model.model, against.as_deref(), &asked, &text).await?;
             print::report(output.json, &report, || print::evaluation(&report))
         }
     }
@@ -175,13 +178,22 @@ async fn compare(
     Ok(report)
 }
 
+/// What `evaluate` is asked for besides the quality on a text.
+struct Asked<'a> {
+    questions: &'a QuestionArgs,
+    generation: &'a GenerationArgs,
+    /// File for the logits of the text.
+    logits: Option<&'a Path>,
+}
+
+/// Measures a model, alone or `against` another.
 async fn judge(
     model: &str,
     against: Option<&str>,
-    questions: &QuestionArgs,
-    generation: &GenerationArgs,
+    asked: &Asked<'_>,
     text: &TextArgs,
 ) -> Result<EvaluateReport> {
+    let Asked { questions, generation, logits } = *asked;
     let start = Instant::now();
     let watch = Terminal::new();
     let accelerator = Accelerator::choose(text.device).await?;
@@ -211,6 +223,9 @@ async fn judge(
         if let Some(original) = &original {
             report.original_mmlu = Some(ask(original, readings).await?);
         }
+    }
+    if let Some(path) = logits {
+        write_logits(path, &own, &options).await?;
     }
     if !generation.generate.is_empty() {
         report.samples = samples(&own, original.as_ref(), generation).await?;

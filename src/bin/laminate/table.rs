@@ -37,6 +37,7 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).map_err(|e| unwritable(path, &e))
 }
 
-fn unwritable(path: &Path, e: &std::io::Error) -> Error {
+/// Returns the error of a file that cannot be written.
+pub fn unwritable(path: &Path, e: &std::io::Error) -> Error {
     Error::Source(format!("{}: {e}; choose another place for the file", path.display()))
 }
