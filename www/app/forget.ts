@@ -22,7 +22,7 @@ export function forget(state: State, from: Results): void {
   state.steps = []
   state.sizes = null
   if (from === 'plan') return
-  state.maps = state.comparison = null
+  state.maps = state.comparison = state.costs = null
   state.rows = []
   state.pair = [0, 1]
 }

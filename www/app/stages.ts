@@ -19,8 +19,20 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'metric' compares by another metric what was captured; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. */
-  running: 'open' | 'similarity' | 'metric' | 'plan' | 'sizes' | 'compare' | 'speeds' | 'write' | 'try' | 'speed' | null
+  /** 'metric' compares by another metric what was captured; 'costs' measures what removing layers costs; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. */
+  running:
+    | 'open'
+    | 'similarity'
+    | 'metric'
+    | 'costs'
+    | 'plan'
+    | 'sizes'
+    | 'compare'
+    | 'speeds'
+    | 'write'
+    | 'try'
+    | 'speed'
+    | null
 }
 
 export interface StageState {
@@ -79,6 +91,7 @@ const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = {
   open: 'model',
   similarity: 'see',
   metric: 'see',
+  costs: 'plan',
   plan: 'compress',
   sizes: 'judge',
   write: 'take',

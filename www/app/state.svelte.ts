@@ -16,6 +16,7 @@ import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/si
 import type { SizeSearch } from '../engine/protocol/sizing'
 import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
+import type { Cost, Goal, Whole } from '../charts/costs'
 import type { Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from '../similarity/matrix/state.svelte'
@@ -96,6 +97,13 @@ export interface OpenImatrix extends UsedImatrix {
   file: File
 }
 
+/** What removing layers costs, and what that rests on. */
+export interface Costs {
+  key: string
+  whole: Whole
+  measured: Cost[]
+}
+
 /** All that the page knows. Views read it, `actions.ts` changes it. */
 export class State {
   features = $state.raw<Features | null>(null)
@@ -129,6 +137,11 @@ export class State {
 
   live = $state.raw<Live | null>(null)
   maps = $state.raw<Made<SimilarityReport, CalibrationOptions> | null>(null)
+
+  /** What removing layers costs, as far as it was measured, by the method and on the texts of `key`. */
+  costs = $state.raw<Costs | null>(null)
+  /** How far the plan is to go, on that curve. */
+  goal = $state<Goal>('jump')
 
   planOptions = $state<PlanOptions>({ ...PLAN })
   steps = $state.raw<MergeStep[]>([])

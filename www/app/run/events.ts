@@ -1,10 +1,14 @@
 import type { EngineEvent, Kept } from '../../engine/protocol/events'
+import { costOf } from '../../charts/costs'
 import type { State } from '../state.svelte'
 import { layersFrom } from './parts'
 
 /** Shows what the engine tells in the middle of a run. */
 export function take(state: State, event: Exclude<EngineEvent, { kept: Kept }>): void {
-  if ('row' in event) state.rows = [...state.rows, event.row]
+  if ('row' in event && state.run?.kind === 'costs') {
+    const cost = costOf(event.row)
+    if (state.costs && cost) state.costs = { ...state.costs, measured: [...state.costs.measured, cost] }
+  } else if ('row' in event) state.rows = [...state.rows, event.row]
   else if ('size' in event) state.sizes = state.sizes && { ...state.sizes, points: [...state.sizes.points, event.size] }
   else if ('step' in event) state.steps = state.run?.kind === 'plan' ? [...state.steps, event.step] : state.steps
   else if ('layer' in event) {

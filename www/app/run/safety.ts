@@ -9,7 +9,7 @@ import { Keeping } from '../../keep/keeping'
 import { Turns, type Turn } from './turn'
 
 /** Runs that can wait between two steps. */
-const PAUSABLE: readonly RunKind[] = ['similarity', 'plan', 'sizes', 'compare', 'write']
+const PAUSABLE: readonly RunKind[] = ['similarity', 'costs', 'plan', 'sizes', 'compare', 'write']
 
 /** A lost device is replaced once; after a second loss the run goes on on the CPU. */
 const NEW_DEVICES = 1
@@ -18,6 +18,7 @@ const WORDS: Record<RunKind, string> = {
   open: 'opening',
   similarity: 'comparing the layers of',
   metric: 'comparing the layers, by another metric, of',
+  costs: 'measuring how far one can go with',
   plan: 'compressing',
   sizes: 'fitting with less text',
   compare: 'comparing methods on',
