@@ -1,4 +1,5 @@
 /** What other features use of this one. */
 export { default as ImatrixChoice } from './ImatrixChoice.svelte'
 export { default as TypeChoices } from './TypeChoices.svelte'
-export { modelName, resultBytes } from './save'
+export { default as RunElsewhere } from './RunElsewhere.svelte'
+export { modelName, resultBytes, saveAsDownload } from './save'

@@ -1,4 +1,4 @@
 /** What other features use of this one. */
 export { GENERATED, PROMPT, ROUNDS } from './rounds'
-export { measureFront, timeable, tooLarge } from './speed'
+export { type BothSpeeds, measureFront, timeable, tooLarge } from './speed'
 export { cannotRun } from './trial'

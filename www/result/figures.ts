@@ -1,0 +1,62 @@
+/** The result in a few large figures, and in words. */
+import type { PlanReport } from '../engine/protocol/plan'
+import type { BothSpeeds } from '../try'
+import { bytes, percent, perplexity, rate } from '../ui/format'
+
+export interface Figure {
+  value: string
+  words: string
+}
+
+/** Layers, size, next words, perplexity, and speed where it was measured. `size` is that of the file, in bytes. */
+export function resultFigures(
+  { layers, bytes: { before }, original, merged }: PlanReport,
+  size: number,
+  speed: BothSpeeds | null,
+): Figure[] {
+  const figures: Figure[] = [
+    layers.before === layers.after
+      ? { value: `${layers.after}`, words: 'layers, all of them' }
+      : { value: `${layers.before} → ${layers.after}`, words: 'layers' },
+    {
+      value: size <= before ? percent(1 - size / before) : `+${percent(size / before - 1)}`,
+      words: `${size <= before ? 'smaller' : 'larger'}: ${bytes(size)} of ${bytes(before)}`,
+    },
+  ]
+  if (merged.top1_agreement !== null)
+    figures.push({ value: percent(merged.top1_agreement), words: 'of next words are the same' })
+  if (Number.isFinite(original.perplexity) && Number.isFinite(merged.perplexity))
+    figures.push({
+      value: signed(merged.perplexity / original.perplexity - 1),
+      words: `perplexity: ${perplexity(merged.perplexity)}, was ${perplexity(original.perplexity)}`,
+    })
+  const [own, was] = [speed?.compressed?.generation, speed?.original?.generation]
+  if (own && was) figures.push({ value: signed(own / was - 1), words: `speed: ${rate(own)} tokens a second` })
+  return figures
+}
+
+function signed(share: number): string {
+  if (share >= 1) return `${rate(share + 1)} ×`
+  return `${share < 0 ? '−' : '+'}${percent(Math.abs(share))}`
+}
+
+/** What was lost, in a sentence. */
+export function resultWords({ merged, original, dropped, plan, text }: PlanReport): string {
+  const { top1_agreement: agreement } = merged
+  const rise = merged.perplexity / original.perplexity
+  const on = `Measured on ${text.name}`
+  const beside =
+    plan.operator === 'drop' || !Number.isFinite(dropped.perplexity)
+      ? ''
+      : ` Dropping the same layers gives a perplexity of ${perplexity(dropped.perplexity)}.`
+  if (agreement === null || !Number.isFinite(rise)) return `${on}.`
+  const how =
+    agreement >= 0.97 && rise < 1.02
+      ? 'hardly differs from the original'
+      : agreement >= 0.9
+        ? 'differs a little from the original'
+        : agreement >= 0.75
+          ? 'differs noticeably from the original'
+          : 'is a different model from the original; remove fewer layers'
+  return `The new model ${how}. ${on}.${beside}`
+}
