@@ -156,7 +156,7 @@ describe('the picture of a map', () => {
     const all = multiplesSvg(mapsOf(report), look, 'a <b> & c')
     expect(all.match(/<circle/g)).toHaveLength(report.layers * report.points.count)
     expect(all).toContain('<title>a &lt;b&gt; &amp; c</title>')
-    expect(mapSvg(square, look, 'one')).toContain('first coordinate of layer 0')
+    expect(mapSvg(square, look, 'one')).toContain('1st coordinate of layer 0')
   })
 })
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import * as spaced from '../../www/ui/format'
 import { describe as describeProgress, type Tick } from '../../www/app/progress'
 import type { Progress } from '../../www/engine/protocol/events'
-import { stageStates, type Facts } from '../../www/app/stages'
+import { PARTS, stageOf, STAGES, stageStates, type Facts } from '../../www/app/stages'
 
 /** Spaces before units do not break; here they are written as plain ones. */
 const plain =
@@ -162,6 +162,21 @@ describe('stages', () => {
     expect(words({ model: true, similarity: 'fresh', running: 'plan' })).toBe(
       'done done done waiting running waiting waiting',
     )
+  })
+  test('four stages, each what the most urgent of its parts is; every part is in one', () => {
+    const four = (over: Partial<Facts>) => {
+      const states = stageStates(facts(over))
+      return STAGES.map(({ parts }) => stageOf(states, parts).status).join(' ')
+    }
+    expect(four({})).toBe('current waiting waiting waiting')
+    expect(four({ model: true })).toBe('done current waiting waiting')
+    expect(four({ model: true, running: 'similarity' })).toBe('done running waiting waiting')
+    expect(four({ model: true, similarity: 'fresh' })).toBe('done done current waiting')
+    expect(four({ model: true, similarity: 'fresh', running: 'costs' })).toBe('done done running waiting')
+    expect(four({ model: true, similarity: 'fresh', plan: 'stale' })).toBe('done done stale waiting')
+    expect(four({ model: true, similarity: 'fresh', plan: 'fresh' })).toBe('done done done current')
+    expect(four({ model: true, similarity: 'fresh', plan: 'fresh', written: 'fresh' })).toBe('done done done done')
+    expect(STAGES.flatMap(({ parts }) => [...parts]).toSorted()).toEqual(PARTS.map(({ id }) => id).toSorted())
   })
   test('a stage that waits says for what', () => {
     const states = stageStates(facts({ model: true }))

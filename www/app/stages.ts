@@ -1,16 +1,34 @@
-/** The seven stages and what state each is in: a pure function of what has been done. */
+/** The parts of the page and what state each is in, and the four stages that they belong to: pure functions of what has been done. */
 
-export const STAGES = [
+export const PARTS = [
   { id: 'model', word: 'Model' },
-  { id: 'calibrate', word: 'Calibrate' },
-  { id: 'see', word: 'See' },
+  { id: 'calibrate', word: 'Calibration' },
+  { id: 'see', word: 'Compare' },
   { id: 'plan', word: 'Plan' },
-  { id: 'compress', word: 'Compress' },
-  { id: 'judge', word: 'Judge' },
-  { id: 'take', word: 'Take away' },
+  { id: 'compress', word: 'Result' },
+  { id: 'judge', word: 'What was lost' },
+  { id: 'take', word: 'Download' },
 ] as const
 
-export type StageId = (typeof STAGES)[number]['id']
+export type PartId = (typeof PARTS)[number]['id']
+
+/** The way from a model to a smaller one. A stage is led to at its first part. */
+export const STAGES: readonly { word: string; parts: readonly [PartId, ...PartId[]] }[] = [
+  { word: 'Open', parts: ['model'] },
+  { word: 'Compare', parts: ['see', 'calibrate'] },
+  { word: 'Compress', parts: ['plan', 'compress', 'judge'] },
+  { word: 'Download', parts: ['take'] },
+]
+
+/** A stage is what the most urgent of its parts is, and done when all are. */
+export function stageOf(states: Record<PartId, StageState>, parts: readonly PartId[]): StageState {
+  const own = parts.map(part => states[part])
+  const urgent = (['running', 'stale', 'current'] as const).flatMap(status =>
+    own.filter(state => state.status === status),
+  )
+  return urgent[0] ?? own.find(state => state.status === 'waiting') ?? DONE
+}
+
 export type Status = 'done' | 'current' | 'running' | 'stale' | 'waiting'
 export type Freshness = 'none' | 'fresh' | 'stale'
 
@@ -45,13 +63,13 @@ const NEEDS_MODEL = 'Open a model first.'
 const NEEDS_MAPS = 'Compare the layers first.'
 const NEEDS_PLAN = 'Compress first.'
 
-export function stageStates(facts: Facts): Record<StageId, StageState> {
+export function stageStates(facts: Facts): Record<PartId, StageState> {
   const { model, running } = facts
   const maps = reach(facts.similarity, 'The calibration settings have changed since; compare the layers again.')
   const plan = reach(facts.plan, 'The plan or what it rests on has changed since; compress again.')
   const written = reach(facts.written, 'The model or its options have changed since; write it again.')
 
-  const states: Record<StageId, StageState> = {
+  const states: Record<PartId, StageState> = {
     model: model ? DONE : waiting(''),
     calibrate: !model ? waiting(NEEDS_MODEL) : maps === null ? waiting('') : DONE,
     see: !model ? waiting(NEEDS_MODEL) : (maps ?? waiting(NEEDS_MAPS)),
@@ -69,7 +87,7 @@ export function stageStates(facts: Facts): Record<StageId, StageState> {
   const busy = running && RUNS[running]
   if (busy) states[busy] = { status: 'running', reason: '' }
   else {
-    const next = STAGES.find(({ id }) => states[id].status !== 'done')
+    const next = PARTS.find(({ id }) => states[id].status !== 'done')
     if (next && states[next.id].status === 'waiting') states[next.id] = { status: 'current', reason: '' }
   }
   return states
@@ -85,9 +103,9 @@ export function comparisonState(see: StageState, comparison: Freshness): StageSt
 
 const DONE: StageState = { status: 'done', reason: '' }
 
-export const ALL_DONE = Object.fromEntries(STAGES.map(({ id }) => [id, DONE])) as Record<StageId, StageState>
+export const ALL_DONE = Object.fromEntries(PARTS.map(({ id }) => [id, DONE])) as Record<PartId, StageState>
 
-const RUNS: Partial<Record<NonNullable<Facts['running']>, StageId>> = {
+const RUNS: Partial<Record<NonNullable<Facts['running']>, PartId>> = {
   open: 'model',
   similarity: 'see',
   metric: 'see',

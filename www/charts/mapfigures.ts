@@ -38,7 +38,7 @@ export function mapSvg(map: LayerMap, look: MapLook, title: string): string {
       ({ value, at }) =>
         `<path d="M0 ${round(at)}H${frame.width}" stroke="${look.ink}" stroke-opacity="0.15"/><text x="-8" y="${round(at)}" dy="0.32em" text-anchor="end">${value}</text>`,
     ),
-    `<text x="${frame.width / 2}" y="${frame.height + 34}" text-anchor="middle">first coordinate of layer ${map.layer}; second upwards</text>`,
+    `<text x="${frame.width / 2}" y="${frame.height + 34}" text-anchor="middle">1st coordinate of layer ${map.layer} →, 2nd ↑</text>`,
   ]
   const body = `<g transform="translate(56 24)">${dotsSvg(map, look, frame)}${grid.join('')}</g>`
   return drawing(frame.width + 72, frame.height + 72, look, title, body)

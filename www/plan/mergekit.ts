@@ -29,7 +29,7 @@ export function mergekitYaml(
 ): string {
   const folder = name.replace(/[^\w.-]+/g, '-') || 'model'
   const source = (layer: number, weight: number, place: number) => [
-    `      - model: ${'./index.ts'.repeat(place + 1)}${folder}`,
+    `      - model: ${'./'.repeat(place + 1)}${folder}`,
     `        layer_range: [${layer}, ${layer + 1}]`,
     `        parameters: {weight: ${Number(weight.toPrecision(10))}}`,
   ]

@@ -14,7 +14,7 @@ export function whyNotBy(
   // A plan alone says nothing of how it was stored.
   if (!plan || !output || output.importances === false || imatrix?.hash === given?.hash) return ''
   if (!imatrix)
-    return `the recipe was made without the importance matrix ${given?.name}; take that away under Take away or Compare methods.`
+    return `the recipe was made without the importance matrix ${given?.name}; take that away under Download or Compare methods.`
   if (!given)
     return `the recipe was made with the importance matrix ${imatrix.name}, which a recipe does not hold; open that file first.`
   return `${given.name} is not the importance matrix ${imatrix.name} that the recipe was made with; open that file first.`

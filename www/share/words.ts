@@ -6,7 +6,7 @@ import { METRICS } from '../words/metrics'
 
 function drawWords(draw: Draw | undefined): string {
   if (draw === undefined || draw === 'first') return 'the first'
-  return draw === 'spread' ? 'spread evenly over all of it' : `by lot, seed ${draw.slice('random:'.length)}`
+  return draw === 'spread' ? 'spread evenly over all of it' : `at random, seed ${draw.slice('random:'.length)}`
 }
 
 export function textWords({ name, sequences, tokens_per_sequence: tokens, tokens_scored: scored }: TextReport): string {

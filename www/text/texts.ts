@@ -68,7 +68,7 @@ async function textAt(url: string): Promise<string> {
   if (!answer?.ok)
     throw new Failure(
       'source',
-      'The built-in text could not be loaded from the server of this page. Connect to the network and try again, or give a text of your own under Calibrate.',
+      'The built-in text could not be loaded from the server of this page. Connect to the network and try again, or give a text of your own under Calibration.',
     )
   return answer.text()
 }

@@ -10,8 +10,8 @@ import { TYPES } from './types'
 
 export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   mka: { word: 'most similar neighbours', hint: 'By the similarity above.' },
-  redundancy: { word: 'redundant runs', hint: 'Runs whose ends are alike and which turn the stream of states little.' },
-  bi: { word: 'least Block Influence', hint: 'Those that turn the stream of states least.' },
+  redundancy: { word: 'redundant runs', hint: 'Runs whose ends are alike and which change the hidden state little.' },
+  bi: { word: 'least Block Influence', hint: 'Those that change the hidden state least.' },
   angular: {
     word: 'block of least angle',
     hint: 'Neighbours in one block, before and after which the last token differs least.',
@@ -28,7 +28,7 @@ export const SELECTIONS: Record<Selection, { word: string; hint: string }> = {
   laco: { word: 'windows from the top', hint: 'Windows, the deepest first, whose collapse keeps the last states.' },
   tail: { word: 'last layers', hint: 'The deepest, whatever they do.' },
   reverse: { word: 'last but one', hint: 'The deepest but the very last, whatever they do.' },
-  random: { word: 'by lot', hint: 'What every other rule must beat.' },
+  random: { word: 'at random', hint: 'What every other rule must beat.' },
   hand: { word: 'by hand', hint: 'Those that you choose, in your order.' },
 }
 
@@ -59,7 +59,7 @@ export const EXPERT_SELECTIONS: Record<ExpertSelection, { word: string; hint: st
     hint: 'By the mean of gate times length of output, over the tokens that they serve (REAP).',
   },
   frequency: { word: 'that serve fewest tokens', hint: 'By the number of tokens that were routed to them.' },
-  random: { word: 'by lot', hint: 'What every other rule must beat.' },
+  random: { word: 'at random', hint: 'What every other rule must beat.' },
 }
 
 /** What the page begins with, what stands one click beside it, and the first of the others, where the engine knows them. */
@@ -94,12 +94,12 @@ export function spareExperts(model: Pick<ModelReport, 'experts'> | null): number
   return Math.max(0, experts - Math.max(2, used))
 }
 
-/** The options as the model can have them: no experts are removed that it cannot spare, and some layer where no experts are. */
 /** The options of a plan for a file of a size: as many layers go as are best. */
 export function forSize(options: PlanOptions, size: number | null): PlanOptions {
   return size === null ? options : { ...options, remove: null, min_similarity: null, remove_experts: 0 }
 }
 
+/** The options as the model can have them: no experts are removed that it cannot spare, and some layer where no experts are. */
 export function fitting(options: PlanOptions, model: Pick<ModelReport, 'experts'> | null): PlanOptions {
   const { remove_experts = 0, expert_selection: _, ...others } = options
   const experts = Math.min(remove_experts, spareExperts(model))

@@ -7,7 +7,7 @@ export const TERMS = {
   'mutual information':
     "How many nats of uncertainty about one layer's map disappear when the other layer's map is known.",
   'Block Influence':
-    'How far a layer turns the stream of states: 1 minus the mean cosine between what goes in and what comes out.',
+    'How far a layer changes the hidden state: 1 minus the mean cosine between what goes in and what comes out.',
   perplexity: 'How many words the model hesitates between, on average, when it predicts this text: lower is better.',
   KL: "How far the smaller model's predictions lie from the original's, in nats for each token: 0 means the same predictions.",
   agreement: 'The share of tokens at which both models would write the same next token.',

@@ -84,9 +84,9 @@ describe.skipIf(!browser)('plans whose layers are fitted, with a mock engine', (
   test('which parts of the text: a setting of the comparison, and of its report', async () => {
     const { page } = await visit(site)
     await runDemo(page)
-    const parts = page.getByLabel('Which parts')
+    const parts = page.getByLabel('Sample', { exact: true })
     expect(await parts.inputValue()).toBe('first')
-    await parts.selectOption('by lot')
+    await parts.selectOption('at random')
     await page.locator('#calibrate').getByLabel('Seed').fill('3')
     await page.locator('#calibrate').getByLabel('Seed').press('Tab')
     await page.locator('#plan').getByText('The calibration settings have changed since').first().waitFor()
@@ -169,8 +169,8 @@ describe.skipIf(!browser)('plans whose layers are fitted, with a mock engine', (
       viewport: { width: 390, height: 844 },
     })
     await runDemo(page)
-    await page.getByLabel('Which parts').selectOption('by lot')
-    await page.getByLabel('Which parts').selectOption('the first')
+    await page.getByLabel('Sample', { exact: true }).selectOption('at random')
+    await page.getByLabel('Sample', { exact: true }).selectOption('from the start')
     await compress(page, 9)
     await page.getByTestId('collapsed').waitFor()
     await more(page).getByRole('button', { name: 'Measure 4 sizes' }).click()

@@ -203,7 +203,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
       const keep = readGguf(readFileSync((await downloaded(page, 'Download the file')).path))
       expect(keep.metadata.get('llama.block_count')).toBe(5)
       await page.getByLabel('Number type').selectOption('q8_0')
-      await page.getByText(/The numbers under Judge were measured/).waitFor()
+      await page.getByText(/The result above was measured/).waitFor()
       const { name, path } = await downloaded(page, 'Download the file')
       expect(name).toMatch(/-laminated-5L\.gguf$/)
       const written = readGguf(readFileSync(path))

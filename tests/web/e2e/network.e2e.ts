@@ -55,7 +55,7 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
   })
 
   const name = async (page: Page, text: string) => {
-    await page.getByLabel('Or name one on the network').fill(text)
+    await page.getByLabel('Or load one from Hugging Face').fill(text)
     await page.getByRole('button', { name: 'Open it' }).click()
   }
   const useHub = async (page: Page) => {
@@ -103,7 +103,7 @@ describe.skipIf(!browser)('models from the network and results to the disk, with
 
   test('an address of a file, and the keyboard alone', async () => {
     const { page } = await visit(site)
-    await page.getByLabel('Or name one on the network').fill(`${hub.url}/org/tiny/resolve/main/model.safetensors`)
+    await page.getByLabel('Or load one from Hugging Face').fill(`${hub.url}/org/tiny/resolve/main/model.safetensors`)
     await page.keyboard.press('Enter')
     await heading(page, 'main')
     expect(hub.paths().some(path => path.startsWith('/api'))).toBe(false)

@@ -157,7 +157,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await page.getByLabel('Points', { exact: true }).selectOption('mean')
     await page.getByText('The calibration settings have changed since; compare the layers again.').first().waitFor()
     expect(await page.getByRole('button', { name: 'Compress again' }).isDisabled()).toBe(true)
-    expect(await page.getByRole('link', { name: 'See (out of date)' }).count()).toBe(1)
+    expect(await page.getByRole('link', { name: 'Compare (out of date)' }).count()).toBe(1)
   })
 
   test('a collapsed model is called so', async () => {

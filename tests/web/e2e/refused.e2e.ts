@@ -50,7 +50,7 @@ describe.skipIf(!browser)('what cannot be opened, with a mock engine', () => {
 
   test('without a network the name of a model on one is refused at once, with what works without', async () => {
     const { page } = await visit(site)
-    await page.getByLabel('Or name one on the network').fill('org/name')
+    await page.getByLabel('Or load one from Hugging Face').fill('org/name')
     // What looks names up is there; only the network is not.
     await page.getByTestId('kept').waitFor({ state: 'attached' })
     await page.context().setOffline(true)
