@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * `npm run picture`: makes the result that the page opens with, `www/demo-result.json`, from the engine itself:
+ * `npm run picture`: makes the result that the page opens with (`www/open/demo-similarity.json`) and that the walk shows
+ * (`www/walk/demo-result.json`) from the engine itself:
  * `laminate similarity demo --json` on the CPU, so that any machine can repeat it. `tests/engine/picture.rs` sees that it is
  * still what the engine gives.
  */
@@ -38,7 +39,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const output = await run('cargo', command, { env: cargoEnv(nativeTarget), quiet: true })
     const json = output.split('\n').find(line => line.startsWith('{')) ?? ''
     const report = JSON.parse(json)
-    writeFileSync(join(root, 'www', 'demo-result.json'), `${shortened(report)}\n`)
-    console.log(`www/demo-result.json: ${report.layers} layers of ${report.model.name}, ${report.points.count} points`)
+    const { layers, similarity } = report
+    // The first screen needs no more of it.
+    writeFileSync(join(root, 'www/open/demo-similarity.json'), `${shortened({ layers, similarity })}\n`)
+    writeFileSync(join(root, 'www/walk/demo-result.json'), `${shortened(report)}\n`)
+    console.log(`www/walk/demo-result.json: ${layers} layers of ${report.model.name}, ${report.points.count} points`)
   })
 }

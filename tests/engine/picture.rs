@@ -26,7 +26,7 @@ fn same(a: &Value, b: &Value) -> bool {
 
 #[test]
 fn is_what_the_engine_gives() {
-    let stored: Value = serde_json::from_str(include_str!("../../www/demo-result.json")).unwrap();
+    let stored: Value = serde_json::from_str(include_str!("../../www/walk/demo-result.json")).unwrap();
     let mut session = Session::new(run(demo::open()).unwrap(), cpu());
     let options = CalibrationOptions::default();
     let report = run(session.similarity(&options, &Silent)).unwrap();

@@ -2,7 +2,8 @@ import { describe, expect, test, vi } from 'vitest'
 import { columnsFor, fitMap, leftToRight, nearest } from '../../www/charts/dots'
 import { mapSvg, multiplesSvg } from '../../www/charts/mapfigures'
 import { colourChoices, pointColours, tokenName } from '../../www/charts/pointcolours'
-import demo from '../../www/demo-result.json'
+import first from '../../www/open/demo-similarity.json'
+import demo from '../../www/walk/demo-result.json'
 import type { LayerMap, MapOptions } from '../../www/engine/protocol/maps'
 import type { PointReport, SimilarityReport } from '../../www/engine/protocol/similarity'
 import { Atlas, SPECTRUM } from '../../www/maps/atlas.svelte'
@@ -260,4 +261,8 @@ describe('points', () => {
     expect(inContext(point(0, 1)).token).toBe('')
     expect([tokenName(' '), tokenName(''), tokenName('\n')]).toEqual(['space', 'none', '↵'])
   })
+})
+
+test('the first screen shows the similarities of the demo that the walk has, too', () => {
+  expect(first).toEqual({ layers: demo.layers, similarity: demo.similarity })
 })

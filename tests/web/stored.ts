@@ -1,5 +1,5 @@
 import { CALIBRATION, PLAN, WRITE } from '../../www/app/defaults'
-import demo from '../../www/demo-result.json'
+import demo from '../../www/walk/demo-result.json'
 import type { PlanOptions, PlanReport } from '../../www/engine/protocol/plan'
 import type { SimilarityReport } from '../../www/engine/protocol/similarity'
 import { planOf } from './mock/plan'

@@ -1,4 +1,4 @@
-import demo from '../demo-result.json'
+import demo from './demo-result.json'
 import facts from './demo-facts.json'
 import address from './demo-points.bin?url'
 import { unpackedPoints } from './packed'

@@ -1,4 +1,4 @@
-import demo from '../../../www/demo-result.json'
+import demo from '../../../www/walk/demo-result.json'
 import type { CompareOptions, CompareReport } from '../../../www/engine/protocol/compare'
 import type { DevicePreference, DeviceReport } from '../../../www/engine/protocol/device'
 import type { WasmEngine } from '../../../www/engine/protocol/engine'
