@@ -87,7 +87,7 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   test('a stage is reached from the bar, and its heading is at the top', async () => {
     const { page } = await visit(site, '', { reducedMotion: 'reduce' })
     await runDemo(page)
-    await page.getByRole('link', { name: /^Plan/ }).focus()
+    await page.getByRole('link', { name: /^Compress/ }).focus()
     await page.keyboard.press('Enter')
     await expect
       .poll(() => page.evaluate(() => Math.round(document.querySelector('#plan')!.getBoundingClientRect().top)))

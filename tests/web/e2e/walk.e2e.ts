@@ -43,6 +43,23 @@ describe.skipIf(!browser)('the guided walk', () => {
     expect(errors).toEqual([])
   })
 
+  test.each([
+    [1280, 720],
+    [1366, 768],
+    [1920, 1080],
+  ])('each step fits a window of %i x %i, and a remote turns to the next', async (width, height) => {
+    const { page } = await visit(site, '#walk', { viewport: { width, height }, reducedMotion: 'reduce' })
+    for (const { id } of SCREENS) {
+      await arrived(page, id)
+      await expect
+        .poll(() => page.locator('dialog').evaluate(dialog => dialog.scrollHeight - dialog.clientHeight), {
+          message: id,
+        })
+        .toBeLessThanOrEqual(0)
+      await page.keyboard.press('PageDown')
+    }
+  })
+
   test('a link opens one screen; the browser goes back; a term of art leads there', async () => {
     const { page } = await visit(site, '#walk/kernel', { reducedMotion: 'reduce' })
     await arrived(page, 'kernel')

@@ -1,0 +1,118 @@
+import { existsSync } from 'node:fs'
+import { AxeBuilder } from '@axe-core/playwright'
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+
+const browser = findBrowser()
+if (!browser) console.warn('SKIPPED: how far one can go, because no Chromium was found (set CHROMIUM to its path)')
+
+const LONG = 600_000
+const measure = (page: Page) => page.getByRole('button', { name: 'How far can I go?' })
+const verdict = (page: Page) => page.getByTestId('far-verdict').innerText()
+const idle = (page: Page, timeout = 60_000) =>
+  page
+    .locator('[data-run]')
+    .waitFor({ state: 'detached', timeout })
+    .then(() => page.getByTestId('far-verdict').waitFor())
+
+describe.skipIf(!browser)('how far one can go', () => {
+  let site: Site
+  beforeAll(async () => {
+    site = await openSite('mock')
+  })
+  afterAll(() => site?.close())
+
+  test('one run measures a curve, a slider on it is the plan, and another goal is looked for closer', async () => {
+    const { page, errors } = await visit(site)
+    await runDemo(page)
+    await measure(page).click()
+    await page.getByTestId('far-verdict').waitFor()
+    await idle(page)
+    const far = Number(/^(\d+) of 12 layers can go/.exec(await verdict(page))?.[1])
+    expect(far).toBeGreaterThan(0)
+    const remove = page.getByTestId('remove')
+    expect(await remove.inputValue()).toBe(String(far))
+    await page.getByTestId('far-slider').fill('5')
+    expect(await remove.inputValue()).toBe('5')
+    expect(await page.getByTestId('far-reading').innerText()).toContain('5 removed')
+    await page.getByLabel('Go on').selectOption('while 80 % of next words stay the same')
+    const closer = page.getByRole('button', { name: 'Look closer' })
+    if (await closer.isVisible()) await closer.click()
+    await idle(page)
+    expect(Number(/^(\d+) of 12/.exec(await verdict(page))?.[1])).toBeGreaterThanOrEqual(far)
+    const found = await new AxeBuilder({ page }).include('#plan').analyze()
+    expect(found.violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([])
+    // With another method what was measured is that of the one before.
+    await page.getByRole('radio', { name: 'MKA, as published' }).check()
+    await page.getByText('Measured with other settings than those chosen now.').waitFor()
+    expect(errors).toEqual([])
+  })
+
+  test('a stop keeps what was measured', async () => {
+    const { page } = await visit(site)
+    await runDemo(page)
+    await measure(page).click()
+    await page.getByTestId('far-verdict').waitFor()
+    const stop = page.getByRole('button', { name: 'Stop' })
+    if (await stop.isVisible()) await stop.click({ timeout: 1000 }).catch(() => {})
+    await idle(page)
+    expect(await verdict(page)).not.toBe('')
+  })
+
+  test('three clicks lead from the demo to the download, each with its result in view at 1280 x 720', async () => {
+    const { page } = await visit(site, '', { viewport: { width: 1280, height: 720 } })
+    const inView = async (what: ReturnType<Page['locator']>) => {
+      await what.waitFor()
+      await expect
+        .poll(async () => {
+          const box = await what.boundingBox()
+          return box && box.y >= 0 && box.y + Math.min(box.height, 200) <= 720
+        })
+        .toBe(true)
+    }
+    await page.getByRole('button', { name: 'Run the demo' }).click()
+    const next = (name: string) => page.getByRole('button', { name })
+    await next('Next: make it smaller').waitFor()
+    await inView(page.locator('#see').getByRole('grid').first())
+    await next('Next: make it smaller').click()
+    await inView(page.getByTestId('result-card'))
+    const downloading = page.waitForEvent('download')
+    await next('Next: take it home').click()
+    await downloading
+    await inView(page.getByTestId('saved'))
+    expect(await page.getByRole('button', { name: /^Next: / }).count()).toBe(0)
+  })
+})
+
+describe.skipIf(!browser || !existsSync(ENGINE))('how far one can go, with the compiled engine', () => {
+  let site: Site
+  beforeAll(async () => {
+    site = await openSite('real')
+  })
+  afterAll(() => site?.close())
+
+  test(
+    'seven layers of the demo, which were planted; none of a model that needs all of its own',
+    async () => {
+      const { page } = await visit(site, '?device=cpu')
+      await runDemo(page, LONG)
+      await measure(page).click()
+      await page.getByTestId('far-verdict').waitFor({ timeout: LONG })
+      await idle(page, LONG)
+      expect(await verdict(page)).toContain('7 of 12 layers can go.')
+      expect(await verdict(page)).toContain('hardly changes')
+      expect(await page.getByTestId('remove').inputValue()).toBe('7')
+
+      await page.getByTestId('folder').setInputFiles('tests/data/models/stories260K')
+      await page.getByRole('heading', { name: 'stories260K' }).waitFor({ timeout: LONG })
+      await page.getByRole('button', { name: 'Compare the layers', exact: true }).click()
+      await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })
+      await measure(page).click()
+      await page.getByTestId('far-verdict').waitFor({ timeout: LONG })
+      await idle(page, LONG)
+      expect(await verdict(page)).toContain('This model has little to give.')
+    },
+    2 * LONG,
+  )
+})
