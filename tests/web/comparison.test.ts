@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
+  closestWords,
   aboveScale,
   comparisonCsv,
   comparisonMarkdown,
@@ -256,5 +257,26 @@ describe('files', () => {
     expect(overlapWarning(report)).toBe('')
     expect(overlapWarning({ ...report, overlap: 0.0004 })).toContain('less than 0.1')
     expect(footing(null)).toHaveLength(1)
+  })
+})
+
+describe('who stays closest', () => {
+  const row = (method: string, removed: number, kl: number | null, collapsed = false) =>
+    ({ method, removed, quality: { perplexity: 8, kl, top1_agreement: 0.9, collapsed } }) as CompareRow
+  const title = (name: string) => name.toUpperCase()
+
+  test('one sentence for each number of layers, the best first', () => {
+    const rows = [row('a', 4, 0.7), row('b', 2, 0.2), row('a', 2, 0.1), row('c', 2, 0.5), row('b', 4, 0.3)]
+    expect(closestWords(rows, title)).toEqual([
+      'With 2 layers removed A stays closest to the original: KL 0.10\u00a0nats. Then come B (0.20\u00a0nats) and C (0.50\u00a0nats).',
+      'With 4 layers removed B stays closest to the original: KL 0.30\u00a0nats. Then come A (0.70\u00a0nats).',
+    ])
+  })
+
+  test('nothing of one method, of models that collapsed or were not made', () => {
+    expect(closestWords([row('a', 2, 0.1)], title)).toEqual([])
+    expect(closestWords([row('a', 2, 0.1), row('b', 2, 9, true), row('c', 2, null)], title)).toEqual([])
+    expect(closestWords([row('a', 2, 0.1), { ...row('b', 2, 0), quality: null }], title)).toEqual([])
+    expect(closestWords([], title)).toEqual([])
   })
 })

@@ -56,7 +56,7 @@ describe('numbers of layers, as they are typed', () => {
     expect(parseCounts('1', 1).error).toContain('single layer')
   })
   test('what is suggested can be done', () => {
-    expect([30, 16, 12, 5, 2].map(suggestedCounts)).toEqual(['4, 8', '2, 4', '2, 3', '1', '1'])
+    expect([30, 16, 12, 5, 2].map(suggestedCounts)).toEqual(['4', '2', '2', '1', '1'])
     for (const layers of [2, 3, 12, 80]) expect(parseCounts(suggestedCounts(layers), layers).error).toBe('')
   })
 })

@@ -2,7 +2,7 @@ import type { CompareReport, CompareRow, ModelSpeed } from '../engine/protocol/c
 import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
-import { bytes, group, nats, percent, perplexity, rate, seconds, sentence, whole } from '../ui/format'
+import { bytes, group, nats, percent, perplexity, plural, rate, seconds, sentence, whole } from '../ui/format'
 import { typeName } from '../words/types'
 import { measuredWords, speedOf } from './speed'
 import {
@@ -55,6 +55,30 @@ const stored = (dtype: NumberType = 'keep') => (dtype === 'keep' ? '' : ` in ${t
 const named = ({ method, removed, dtype }: CompareRow, title: Title) =>
   `${method === ORIGINAL ? 'the original' : `${title(method)} with ${removed} removed`}${stored(dtype)}`
 const distance = (kl: number | null) => (kl === null ? 'not measured' : Number.isFinite(kl) ? nats(kl) : 'not finite')
+
+/**
+ * Which method stays closest to the original, for each number of layers removed: what a newcomer wants to know first.
+ * Nothing where fewer than two were measured, as they are stored.
+ */
+export function closestWords(rows: readonly CompareRow[], title: Title): string[] {
+  const own = rows.filter(({ method, dtype = 'keep' }) => method !== ORIGINAL && dtype === 'keep')
+  const counts = [...new Set(own.map(row => row.removed))].toSorted((a, b) => a - b)
+  return counts.flatMap(count => {
+    const measured = own
+      .flatMap(({ method, removed, quality }) =>
+        removed === count && quality && !quality.collapsed && quality.kl !== null && Number.isFinite(quality.kl)
+          ? [{ name: title(method), kl: quality.kl }]
+          : [],
+      )
+      .toSorted((a, b) => a.kl - b.kl)
+    const [best, second, third] = measured
+    if (!best || !second) return []
+    const then = [second, ...(third ? [third] : [])].map(({ name, kl }) => `${name} (${nats(kl)})`)
+    return [
+      `With ${plural(count, 'layer')} removed ${best.name} stays closest to the original: KL ${nats(best.kl)}. Then come ${then.join(' and ')}.`,
+    ]
+  })
+}
 
 /** One model of the plot in words, with its speed where that was measured; empty where it could not be made. */
 export function readOut(

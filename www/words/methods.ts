@@ -187,9 +187,9 @@ export interface Choice {
   size: number | null
 }
 
-/** An eighth and a quarter of the layers. */
+/** An eighth of the layers: one number, so that the methods are a ranking. */
 export function suggestedCounts(layers: number): string {
-  return [...new Set([Math.max(1, Math.round(layers / 8)), quarter(layers)])].join(', ')
+  return String(Math.max(1, Math.round(layers / 8)))
 }
 
 /** The numbers, each once and in their order; or what is wrong with them. */

@@ -38,7 +38,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
     return { name, text: bytes.toString() }
   }
 
-  test('waits for the layers to be compared, and says so', async () => {
+  test('is there once there is a model to compare them on', async () => {
     const { page } = await visit(site)
     await page.getByRole('button', { name: 'Run the demo' }).waitFor()
     expect(await panel(page).innerText()).toMatch(/Compare methods\s+Open a model first\./)
