@@ -54,7 +54,7 @@ describe.skipIf(!browser)('how far one can go', () => {
     await runDemo(page)
     await measure(page).click()
     await page.getByTestId('far-verdict').waitFor()
-    const stop = page.getByRole('button', { name: 'Stop' })
+    const stop = page.getByRole('button', { name: 'Stop', exact: true })
     if (await stop.isVisible()) await stop.click({ timeout: 1000 }).catch(() => {})
     await idle(page)
     expect(await verdict(page)).not.toBe('')

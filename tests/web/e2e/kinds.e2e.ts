@@ -53,9 +53,12 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
       .locator('#see')
       .getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.550; kinds: Mamba and experts, attention' })
       .first()
-    await square.hover({ force: true })
+    // The picture may still be on its way into view.
     await expect
-      .poll(() => page.locator('#see [role=status]').first().innerText())
+      .poll(async () => {
+        await square.hover({ force: true })
+        return page.locator('#see [role=status]').first().innerText()
+      })
       .toMatch(/^Layers 1 and 2: similarity 0\.550, .*; kinds: Mamba and experts, attention$/)
     await page.getByText('Layers of different kinds are never averaged').waitFor()
     await page.getByRole('button', { name: 'layer 2, attention, ' }).first().waitFor()

@@ -204,7 +204,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
   ] as const)('%s: one sentence, and the page stays usable', async (_, files, sentence) => {
     const { page } = await visit(site)
     await page.getByTestId('files').setInputFiles(
-      [...files, ['notes.txt', 'x']].map(([name, text]) => ({
+      [...files, ['notes.log', 'x']].map(([name, text]) => ({
         name: name!,
         mimeType: 'text/plain',
         buffer: Buffer.from(text!, 'latin1'),
@@ -295,7 +295,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
       await page.getByLabel('Points', { exact: true }).selectOption('mean')
       await page
         .getByTestId('files')
-        .setInputFiles([{ name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('x') }])
+        .setInputFiles([{ name: 'notes.log', mimeType: 'text/plain', buffer: Buffer.from('x') }])
       await page
         .getByRole('alert')
         .getByText(/config.json/)

@@ -150,7 +150,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
     await runDemo(page)
     expect(await page.getByTestId('remove').inputValue()).toBe('7')
     const proposed = await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')
-    await page.getByRole('link', { name: /^Plan/ }).click()
+    await page.getByRole('link', { name: /^Compress/ }).click()
     await reload(page)
     await page.getByTestId('restored').waitFor()
     expect(new URL(page.url()).hash).toBe('#plan')
