@@ -16,7 +16,7 @@ export const isKept = path => !NEVER.test(path)
 export const isFirst = path => isKept(path) && !LATER.test(path)
 
 /** Bytes over the network for a first visit, and for the page until it can be used. */
-export const BUDGET = { visit: 4_000_000, page: 200_000 }
+export const BUDGET = { visit: 4_000_000, page: 120_000 }
 
 /**
  * What a first visit transfers, from the compressed length of each file: `visit` all of it, `page` the page and what

@@ -28,6 +28,7 @@ export async function buildPage(limited = true) {
   const print = pagePrint()
   if (isCurrent(dist, print)) return 'nothing changed'
   await vite(['build', '--logLevel', 'warn'])
+  await vite(['build', '--logLevel', 'warn', '--config', 'scripts/vite/embed.config.ts'])
   const visit = firstVisit(await compressFolder(dist), readFileSync(join(dist, 'index.html'), 'utf8'))
   if (limited) {
     withinBudget(visit)

@@ -12,6 +12,9 @@ export const wholeAddress = (): string => location.href
 /** The address of this page with another fragment, and without the options after `?`, to be given away. */
 export const addressWith = (fragment: string): string => location.href.split(/[?#]/)[0]! + fragment
 
+/** The address of a file beside the page. */
+export const addressBeside = (path: string): string => new URL(path, location.href.split(/[?#]/)[0]).href
+
 /** The options after `?`. */
 export const addressOptions = (): string => location.search
 

@@ -8,6 +8,7 @@ import { comparisonSection } from './compared'
 import { measuresSection, planSection } from './outcome'
 import { mapsSection, modelSection, settingsSection, similaritySection, spectrumSection } from './seen'
 import style from './report.css?raw'
+import heatmap from './heatmap.js?raw'
 import viewer from './viewer.js?raw'
 
 export function reportHtml(result: Result): string {
@@ -49,7 +50,8 @@ ${CITATIONS.map(({ what, text, bibtex }) => markup`<h3>For ${what}</h3><p>${text
 <footer><p>To go on from here, open this file in Laminate: drop it on the page.</p></footer>
 ${new Markup(REPORT_DATA)}${new Markup(jsonInHtml(resultJson(result)))}</script>
 <script type="application/json" id="laminate-colours">${new Markup(jsonInHtml(ramp))}</script>
-<script nonce="${nonce}">${new Markup(viewer)}</script>
+<script nonce="${nonce}">${new Markup(heatmap.replace('export function', 'function'))}
+${new Markup(viewer)}</script>
 </body>
 </html>
 `.html

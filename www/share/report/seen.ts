@@ -24,7 +24,8 @@ const pieces = (of: readonly KindPiece[]) =>
       markup`<g class="kind"><rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colour}"/>${lines ? markup`<path d="${lines}" stroke-width="${stroke}"/>` : ''}</g>`,
   )
 
-export function similaritySection(maps: SimilarityReport, plan: PlanReport | null): Markup {
+/** The heatmap with its axes, its legend and what is read from it. */
+export function heatmapFigure(maps: SimilarityReport, plan: PlanReport | null): Markup {
   const n = maps.layers
   const domain = domainFor(maps.metric, maps.similarity)
   const side = n * SIDE
@@ -38,8 +39,7 @@ export function similaritySection(maps: SimilarityReport, plan: PlanReport | nul
   const ticks = layerTicks(n, (560 / (side + margin)) * SIDE, 22)
   const size = (side + margin) / 46
   const { stops, labels } = legend('viridis', domain)
-  return markup`<section aria-labelledby="see"><h2 id="see">Similarity</h2>
-<figure>
+  return markup`<figure>
 <svg id="heatmap" viewBox="${-margin} 0 ${side + margin} ${side + margin}" role="img" tabindex="0" aria-label="Similarity of each pair of ${n} layers; arrow keys move through it, the table below has the numbers" aria-describedby="heatmap-read" data-n="${n}" data-side="${SIDE}">
 <g class="cells">${maps.similarity.map(row)}</g>
 ${pieces(kindBand(maps.model.kinds, { x: 0, y: side + band - thick, from: 0, count: n, cell: SIDE, thick }))}${pieces(kindBand(maps.model.kinds, { x: -band, y: 0, from: 0, count: n, cell: SIDE, thick, down: true }))}
@@ -50,7 +50,12 @@ ${pieces(kindBand(maps.model.kinds, { x: 0, y: side + band - thick, from: 0, cou
 ${kinds.length > 0 ? markup`<ul class="kinds" aria-label="Kinds of layers, along both axes">${kinds.map(({ words, layers }, kind) => markup`<li><svg viewBox="0 0 ${SAMPLE.width} ${SAMPLE.thick}" width="${SAMPLE.width}" height="${SAMPLE.thick}" aria-hidden="true">${pieces([kindSample(kind)])}</svg>${words} (${layers})</li>`)}</ul>` : ''}
 <p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</p>
 <figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</figcaption>
-</figure>
+</figure>`
+}
+
+export function similaritySection(maps: SimilarityReport, plan: PlanReport | null): Markup {
+  return markup`<section aria-labelledby="see"><h2 id="see">Similarity</h2>
+${heatmapFigure(maps, plan)}
 <details><summary>Table of the numbers</summary><div class="scroll" role="region" aria-label="Similarity of each pair of layers" tabindex="0"><table><thead><tr><th scope="col">layer</th>${maps.similarity.map((_, m) => markup`<th scope="col">${m}</th>`)}</tr></thead><tbody>${maps.similarity.map((values, l) => markup`<tr><th scope="row">${l}</th>${values.map(value => markup`<td>${similarity(value)}</td>`)}</tr>`)}</tbody></table></div></details>
 ${Number.isFinite(maps.perplexity) ? markup`<p>The model has perplexity ${perplexity(maps.perplexity)} on ${textWords(maps.text)}.</p>` : ''}
 ${maps.massive.length > 0 ? markup`<p>${maps.massive.length === 1 ? markup`Layer ${maps.massive.join()} writes a massive activation and is` : markup`Layers ${maps.massive.join(', ')} write a massive activation and are`} protected from being absorbed.</p>` : ''}

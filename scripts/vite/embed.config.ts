@@ -1,0 +1,19 @@
+/** Builds the heatmap for other people's pages into `dist/embed`: one file. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vite'
+
+const here = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+const version = /^version = "(.+)"$/m.exec(readFileSync(here('Cargo.toml'), 'utf8'))?.[1] ?? ''
+
+export default defineConfig({
+  root: here('.'),
+  publicDir: false,
+  define: { __LAMINATE_VERSION__: JSON.stringify(version) },
+  build: {
+    target: 'es2023',
+    outDir: here('dist/embed'),
+    emptyOutDir: true,
+    lib: { entry: here('www/share/embed/element.ts'), formats: ['es'], fileName: () => 'heatmap.js' },
+  },
+})

@@ -1,0 +1,67 @@
+/**
+ * The similarity picture of a result on anybody's page: `<laminate-heatmap src="similarity.json">`, or with the result in a link,
+ * `<laminate-heatmap result="#result=1.…">`. It is one file without dependencies, and draws in a shadow root.
+ */
+import { Failure, saying } from '../../engine/errors'
+import { readLink } from '../link'
+import { readResult } from '../read'
+import { readHeatmap } from '../report/heatmap'
+import style from '../report/report.css?raw'
+import { heatmapFigure } from '../report/seen'
+import { type Result } from '../result'
+
+/** The styles of a report, for a part of a page. */
+const OWN = `${style.replace(':root', ':host')}
+:host { display: block; background: none; }`
+
+class LaminateHeatmap extends HTMLElement {
+  static observedAttributes = ['src', 'result']
+  /** Grows with every change, so that what arrives late is dropped. */
+  #change = 0
+
+  connectedCallback(): void {
+    if (!this.shadowRoot) {
+      const sheet = new CSSStyleSheet()
+      sheet.replaceSync(OWN)
+      this.attachShadow({ mode: 'open' }).adoptedStyleSheets = [sheet]
+    }
+    void this.#draw()
+  }
+
+  attributeChangedCallback(): void {
+    if (this.shadowRoot) void this.#draw()
+  }
+
+  async #draw(): Promise<void> {
+    const change = ++this.#change
+    const root = this.shadowRoot!
+    try {
+      const { maps, plan } = await this.#read()
+      if (change !== this.#change) return
+      if (!maps) throw new Failure('format', 'This result holds no similarities.')
+      root.innerHTML = heatmapFigure(maps, plan).html
+      readHeatmap(root, maps)
+    } catch (thrown) {
+      if (change !== this.#change) return
+      const said = document.createElement('p')
+      said.className = 'warn'
+      said.setAttribute('role', 'alert')
+      said.textContent = saying(thrown)
+      root.replaceChildren(said)
+    }
+  }
+
+  async #read(): Promise<Result> {
+    const [link, src] = [this.getAttribute('result'), this.getAttribute('src')]
+    if (link) return readLink(link)
+    if (!src)
+      throw new Failure('usage', 'laminate-heatmap needs the address of a result in src, or a link to one in result.')
+    const answer = await fetch(src)
+    if (!answer.ok) throw new Failure('source', `${src}: the server answered ${answer.status}.`)
+    const result = await readResult(await answer.blob(), src)
+    if (!result) throw new Failure('format', `${src} holds no result of Laminate.`)
+    return result
+  }
+}
+
+customElements.define('laminate-heatmap', LaminateHeatmap)
