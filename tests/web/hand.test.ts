@@ -121,14 +121,26 @@ describe('recipes', () => {
     ['no plan', '{"model":"x"}', /there is no plan in it/],
     ['null', 'null', /there is no plan in it/],
     ['another model', { n_layers: 4, groups: [[0]], weights: [[1]] }, /for a model of 4 layers, and this one has 3/],
-    ['layers out of order', { n_layers: 3, groups: [[1, 0], [2]], weights: [[1, 0], [1]] }, /once each and in order/],
-    ['weights of another shape', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1], [1]] }, /shape of its groups/],
-    ['a weight that is none', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 'x'], [1]] }, /must be numbers/],
-    ['steps that are none', { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 0], [1]], steps: [{}] }, /two groups/],
+    ['layers out of order', { n_layers: 3, groups: [[1, 0], [2]], weights: [[1, 0], [1]] }, /each once and in order/],
+    [
+      'weights of another shape',
+      { n_layers: 3, groups: [[0, 1], [2]], weights: [[1], [1]] },
+      /weights\[0\] has 1 entries for 2 layers/,
+    ],
+    [
+      'a weight that is none',
+      { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 'x'], [1]] },
+      /weights\[0\]\[1\] is not a finite number/,
+    ],
+    [
+      'steps that are none',
+      { n_layers: 3, groups: [[0, 1], [2]], weights: [[1, 0], [1]], steps: [{}] },
+      /steps\[0\].merged must be a list/,
+    ],
     [
       'experts of fewer layers',
       { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]], kept_experts: [[0, 1]] },
-      /one for each of 3 layers/,
+      /kept_experts has 1 entries for 3 layers/,
     ],
     ['nothing merged', { n_layers: 3, groups: [[0], [1], [2]], weights: [[1], [1], [1]] }, /merges nothing/],
   ])('%s: one sentence', async (_, content, sentence) => {

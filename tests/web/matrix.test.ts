@@ -9,7 +9,7 @@ import {
   meaning,
   mergeWords,
 } from '../../www/similarity/matrix/words'
-import { readRun, remembered, runOf, whyNoMatrix } from '../../www/similarity/matrix/runs'
+import { readRun, remembered, runOf } from '../../www/similarity/matrix/runs'
 import { chooseAgainst, chooseMetric, openRun } from '../../www/similarity/matrix/actions'
 import { goByRule, lockLayer, mergeByHand, openRecipe, startFromNothing, travel } from '../../www/plan/edit'
 import { presentGroups } from '../../www/plan/present'
@@ -90,7 +90,7 @@ describe('other runs', () => {
     ['{', /not JSON/],
     ['{}', /there is no “similarity”/],
     ['null', /there is no “similarity”/],
-    [{ ...stored, similarity: [[1, 0.5]] }, /row 0 of its matrix has 2 numbers where 1 are needed/],
+    [{ ...stored, similarity: [[1, 0.5]] }, /similarity\[0\] has 2 entries and 1 are needed/],
     [
       {
         ...stored,
@@ -99,7 +99,7 @@ describe('other runs', () => {
           [null, 1],
         ],
       },
-      /layers 1 and 0 is null/,
+      /similarity\[1\]\[0\] is not a finite number/,
     ],
     [
       {
@@ -109,7 +109,7 @@ describe('other runs', () => {
           [7, 1],
         ],
       },
-      /is 7, and must be/,
+      /is 7 and must be from -1 to 1/,
     ],
     [
       {
@@ -128,8 +128,9 @@ describe('other runs', () => {
       message: expect.stringMatching(sentence),
     })
   })
-  test('a matrix that is too large is not taken', () => {
-    expect(whyNoMatrix(Array.from({ length: 1025 }, () => []))).toMatch(/1025 layers/)
+  test('a matrix that is too large is not taken', async () => {
+    const similarity = Array.from({ length: 1025 }, () => [])
+    await expect(readRun(json({ ...stored, similarity }))).rejects.toThrow(/1025 layers/)
   })
 })
 

@@ -293,6 +293,6 @@ describe('a comparison', () => {
     await actions.openDemo()
     Object.assign(state.planOptions, { remove: null, min_similarity: 0.9 })
     await actions.compare()
-    expect([state.choice.counts, state.planOptions.min_similarity]).toEqual(['2, 3', null])
+    expect([state.choice.counts, state.planOptions.min_similarity]).toEqual(['2', null])
   })
 })

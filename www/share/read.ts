@@ -1,6 +1,6 @@
 /** Files that hold a result, told apart by what is in them and not by their names. */
 import { Failure } from '../engine/errors'
-import { matrix, MOST } from './checks/check'
+import { MOST, similarities } from './checks/check'
 import { isMatrixCsv, readMatrixCsv } from '../figures/csv'
 import { isResultLink, readLink } from './link'
 import { isNpy, readNpy } from '../figures/npy'
@@ -62,7 +62,7 @@ function ofArray(bytes: Uint8Array, name: string): number[][] {
 
 /** Of an unknown metric, so that cosines pass. */
 function checked(rows: number[][], name: string): number[][] {
-  return matrix(rows.length, -1, 1)(rows, [name, 'similarity'])
+  return similarities(rows, [name, 'similarity'])
 }
 
 function ofReport(html: string, name: string): Result {

@@ -155,3 +155,22 @@ export function matrix(n: number, least: number, most: number): Check<number[][]
     return found
   }
 }
+
+/** Similarities of which it is not known how many layers they are of: a symmetric matrix of numbers from -1 to 1. */
+export const similarities: Check<number[][]> = (value, at) => {
+  if (!Array.isArray(value) || value.length === 0) return refuse(at, 'is missing or no matrix')
+  if (value.length > MOST.layers)
+    return refuse(at, `is of ${value.length} layers, and at most ${MOST.layers} are shown`)
+  return matrix(value.length, -1, 1)(value, at)
+}
+
+/** The JSON of a file of at most so many bytes. */
+export async function jsonOf(file: Pick<File, 'name' | 'size' | 'text'>, most: number): Promise<unknown> {
+  if (file.size > most)
+    throw new Failure('limit', `${file.name}: this is too large; at most ${most / 1e6} MB are read.`)
+  try {
+    return JSON.parse(await file.text())
+  } catch {
+    throw new Failure('format', `${file.name}: this is not JSON.`)
+  }
+}

@@ -3,6 +3,7 @@ import { areKinds } from '../../charts/kinds'
 import { Failure } from '../../engine/errors'
 import type { Metric, SimilarityReport } from '../../engine/protocol/similarity'
 import { METRICS } from '../../words/metrics'
+import { jsonOf, similarities } from '../../share'
 import type { Rows } from './words'
 
 export interface KeptRun {
@@ -35,16 +36,10 @@ export function remembered(runs: readonly KeptRun[], run: KeptRun): KeptRun[] {
 /** A similarity report that was saved here, or printed by `laminate similarity --json`. */
 export async function readRun(file: Pick<File, 'name' | 'size' | 'text'>): Promise<KeptRun> {
   const wrong = (why: string) => new Failure('format', `${file.name}: ${why}`)
-  if (file.size > LARGEST_FILE) throw wrong('this is too large for a matrix of similarities.')
-  let json: unknown
-  try {
-    json = JSON.parse(await file.text())
-  } catch {
-    throw wrong('this is not JSON. Open what “Save JSON” or “laminate similarity --json” gave.')
-  }
-  const { similarity, metric, model, text } = (json ?? {}) as Partial<SimilarityReport>
-  const problem = whyNoMatrix(similarity)
-  if (problem) throw wrong(problem)
+  const { similarity, metric, model, text } = ((await jsonOf(file, LARGEST_FILE)) ?? {}) as Partial<SimilarityReport>
+  if (!similarity)
+    throw wrong('there is no “similarity” in it. Open what “Save JSON” or “laminate similarity --json” gave.')
+  const rows = similarities(similarity, [file.name, 'similarity'])
   const known = typeof metric === 'string' && metric in METRICS ? metric : null
   if (!known) throw wrong('it does not say by which metric its similarities are; “metric” is missing or unknown.')
   const name = typeof model?.name === 'string' ? model.name : 'unnamed model'
@@ -53,27 +48,8 @@ export async function readRun(file: Pick<File, 'name' | 'size' | 'text'>): Promi
     name: `${file.name}: ${name}, ${METRICS[known].word}${typeof text?.name === 'string' ? `, ${text.name}` : ''}`,
     model: name,
     metric: known,
-    layers: similarity!.length,
-    similarity: similarity!,
-    kinds: areKinds(model?.kinds, similarity!.length) ? model.kinds : undefined,
+    layers: rows.length,
+    similarity: rows,
+    kinds: areKinds(model?.kinds, rows.length) ? model.kinds : undefined,
   }
-}
-
-/** What is wrong with a matrix from outside; empty where nothing is. */
-export function whyNoMatrix(rows: unknown): string {
-  if (!Array.isArray(rows) || rows.length === 0)
-    return 'there is no “similarity” in it. Open what “Save JSON” or “laminate similarity --json” gave.'
-  if (rows.length > 1024) return `a matrix of ${rows.length} layers is more than can be shown.`
-  for (const [l, row] of rows.entries()) {
-    if (!Array.isArray(row) || row.length !== rows.length)
-      return `row ${l} of its matrix has ${Array.isArray(row) ? row.length : 'no'} numbers where ${rows.length} are needed.`
-    const odd = row.findIndex(
-      value => typeof value !== 'number' || !Number.isFinite(value) || Math.abs(value) > 1 + 1e-6,
-    )
-    if (odd >= 0)
-      return `the similarity of layers ${l} and ${odd} is ${JSON.stringify(row[odd])}, and must be a number from -1 to 1.`
-    const uneven = row.findIndex((value, m) => m < l && Math.abs(value - rows[m][l]) > 1e-6)
-    if (uneven >= 0) return `its matrix is not symmetric: layers ${uneven} and ${l} have two similarities.`
-  }
-  return ''
 }
