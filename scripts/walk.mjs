@@ -5,7 +5,7 @@
  * - `www/walk/demo-points.bin`: the activations of `tests/data/stories-planted-12L.points.bin`, packed as
  *   `www/walk/packed.ts` unpacks them
  * - `www/walk/demo-facts.json`: their format, a corner of the weights of each layer, and what the command line
- *   measures after each merge of the demo
+ *   measures after each merge of the demo, and of three ways to make several layers one
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -100,6 +100,40 @@ function merges(laminate) {
   }
 }
 
+/** Three ways to make several layers one, on stories that nothing was fitted to. @param {string} laminate */
+function fits(laminate) {
+  const ways = { refitted: 'laminate', averaged: 'mka', dropped: 'redundancy+drop' }
+  const remove = Array.from({ length: MERGES - 1 }, (_, i) => i + 1)
+  const printed = ask(laminate, [
+    'compare',
+    'demo',
+    '--methods',
+    Object.values(ways).join(),
+    '--remove',
+    remove.join(),
+    '--device',
+    'cpu',
+    '--json',
+  ])
+  if (!printed) throw new Error(`${laminate} did not compare methods on the demo`)
+  /** @type {import('../www/engine/protocol/compare').CompareReport} */
+  const { evaluation, original, rows } = JSON.parse(printed)
+  const row = (/** @type {string} */ method, /** @type {number} */ removed) => {
+    const found = rows.find(row => row.method === method && row.removed === removed)
+    if (!found) throw new Error(`${method} with ${removed} removed was not measured`)
+    return found
+  }
+  return {
+    text: evaluation.name,
+    tokens: evaluation.tokens_scored,
+    perplexity: short(original.perplexity),
+    models: remove.map(removed => ({
+      groups: row(ways.refitted, removed).groups,
+      ...Object.fromEntries(Object.entries(ways).map(([way, method]) => [way, quality(row(method, removed).quality)])),
+    })),
+  }
+}
+
 /** @param {{ perplexity: number | null, kl: number | null, top1_agreement: number | null } | null} measured */
 function quality(measured) {
   const { perplexity = null, kl = null, top1_agreement: agreement = null } = measured ?? {}
@@ -117,6 +151,7 @@ if (process.argv[1] === import.meta.filename) {
   const facts = {
     points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP },
     ...merges(laminate),
+    fits: fits(laminate),
     weights: corners(),
   }
   writeFileSync(join(root, 'www/walk/demo-facts.json'), JSON.stringify(facts))

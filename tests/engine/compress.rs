@@ -91,6 +91,36 @@ fn what_the_walk_tells_about_the_demo_is_what_is_measured() {
 }
 
 #[test]
+fn what_the_walk_tells_about_pooling_and_refitting_is_what_is_measured() {
+    let told = json("../../www/walk/demo-facts.json");
+    let told = &told["fits"];
+    let mut session = Session::new(run(laminate::demo::open()).unwrap(), crate::common::cpu());
+    similarity(&mut session, &CalibrationOptions::default());
+    let methods = ["laminate", "mka", "redundancy+drop"].map(str::to_owned).to_vec();
+    let options = laminate::CompareOptions {
+        methods,
+        remove: vec![2, 7],
+        evaluation: laminate::TextOptions { samples: 64, tokens: 48, ..laminate::TextOptions::default() },
+        ..laminate::CompareOptions::default()
+    };
+    let report = run(session.compare(&options, &Silent)).unwrap();
+    assert_near("perplexity", report.original.perplexity, told["perplexity"].as_f64().unwrap(), 1e-3);
+    assert_eq!(report.rows.len(), 6);
+    for row in &report.rows {
+        let way = if row.method == "laminate" {
+            "refitted"
+        } else if row.method == "mka" {
+            "averaged"
+        } else {
+            "dropped"
+        };
+        let told = &told["models"][row.removed - 1][way];
+        let (quality, told_kl) = (row.quality.as_ref().unwrap(), told["kl"].as_f64().unwrap());
+        assert_near(&format!("{way}, {}", row.removed), quality.kl.unwrap() / told_kl, 1.0, 0.1);
+    }
+}
+
+#[test]
 fn the_similarity_of_our_own_activations_is_the_reference_one() {
     for model in ["stories260K", PLANTED] {
         let golden = json(&format!("golden/{model}.json"));

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { corners, storedPoints } from '../../scripts/walk.mjs'
 import facts from '../../www/walk/demo-facts.json'
+import { fitChart, WAYS } from '../../www/walk/fit'
 import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/walk/distances'
 import { eigen, type Eigen } from '../../www/walk/eigen'
 import { groupsOf, mark, plantedBy } from '../../www/walk/guess'
@@ -339,4 +340,25 @@ describe('the way', () => {
     expect(screenOfTerm('bandwidth')).toBe('kernel')
     expect(screenOfTerm('massive activation')).toBeNull()
   })
+})
+
+test('pooled and refitted layers are nearest to the original, whichever number is removed, and each is in the chart', () => {
+  const { fits } = facts
+  for (const model of fits.models) {
+    expect(model.refitted.kl).toBeLessThan(model.dropped.kl)
+    expect(model.refitted.kl).toBeLessThan(model.averaged.kl)
+  }
+  const chart = fitChart(fits, { width: 700, height: 300 })
+  for (const [way] of WAYS) {
+    const { dots } = chart.lines[way]
+    expect(dots.length).toBe(fits.models.length)
+    for (const [i, { x, y }] of dots.entries()) {
+      expect(x).toBe(chart.x(i + 1))
+      expect(y).toBeGreaterThanOrEqual(0)
+      expect(y).toBeLessThanOrEqual(300)
+    }
+    // More layers, more lost: up on the page.
+    expect(dots.every(({ y }, i) => i === 0 || y <= dots[i - 1]!.y)).toBe(true)
+  }
+  expect(chart.yTicks.map(tick => tick.label)).toEqual(['0.0001', '0.001', '0.01', '0.1', '1'])
 })

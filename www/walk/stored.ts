@@ -21,6 +21,25 @@ export interface StoredDemo {
   perplexity: number
   tokensScored: number
   textName: string
+  fits: StoredFits
+}
+
+/** Three ways to make several layers one, measured on a text that nothing was fitted to. */
+export interface StoredFits {
+  text: string
+  tokens: number
+  /** Of the original on that text. */
+  perplexity: number
+  /** One for each number of layers removed, from 1 up. */
+  models: ({ groups: number[][] } & Record<Way, StoredQuality>)[]
+}
+
+export type Way = 'refitted' | 'averaged' | 'dropped'
+
+export interface StoredQuality {
+  perplexity: number
+  kl: number
+  agreement: number
 }
 
 export interface StoredMerge {
@@ -31,7 +50,7 @@ export interface StoredMerge {
   kl: number
   /** Share of tokens with the same first choice. */
   agreement: number
-  dropped: { perplexity: number; kl: number; agreement: number }
+  dropped: StoredQuality
 }
 
 /** The parts that are no activations; together they are a few kB. */
@@ -45,6 +64,7 @@ export const storedFacts: Omit<StoredDemo, 'points'> = {
   perplexity: facts.perplexity,
   tokensScored: demo.text.tokens_scored,
   textName: demo.text.name,
+  fits: facts.fits,
 }
 
 export async function loadDemo(): Promise<StoredDemo> {

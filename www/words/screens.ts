@@ -14,6 +14,7 @@ export const SCREENS = [
   { id: 'merge', title: 'Two layers become one', short: 'A merge' },
   { id: 'kinds', title: 'Layers of different kinds', short: 'Kinds of layers' },
   { id: 'cost', title: 'What it cost', short: 'The cost' },
+  { id: 'fit', title: 'Better: keep what is needed, and fit it again', short: 'Pool and refit' },
   { id: 'guess', title: 'Guess which layers were planted', short: 'Your turn' },
 ] as const
 
@@ -33,6 +34,8 @@ const TERM_SCREENS: Partial<Record<TermName, ScreenId>> = {
   agreement: 'cost',
   collapsed: 'cost',
   elbow: 'cost',
+  fitted: 'fit',
+  'held out': 'fit',
 }
 
 /** Where the walk shows what a term means; null for what is not on the way. */
