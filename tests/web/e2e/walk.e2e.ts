@@ -60,6 +60,24 @@ describe.skipIf(!browser)('the guided walk', () => {
     }
   })
 
+  test('for a class each step is as large as a full screen holds', async () => {
+    const viewport = { width: 1920, height: 1080 }
+    const { page } = await visit(site, '#walk', { viewport, reducedMotion: 'reduce' })
+    await arrived(page, 'tokens')
+    const zoom = () => page.locator('dialog .screen').evaluate(step => Number((step as HTMLElement).style.zoom || 1))
+    expect(await zoom()).toBe(1)
+    await page.getByRole('button', { name: 'Full screen' }).click()
+    await page.getByRole('button', { name: 'Leave full screen' }).waitFor()
+    await expect.poll(zoom).toBeGreaterThan(1)
+    await page.keyboard.press('ArrowRight')
+    await arrived(page, 'distance')
+    await expect
+      .poll(() => page.locator('dialog').evaluate(dialog => dialog.scrollHeight - dialog.clientHeight))
+      .toBeLessThanOrEqual(0)
+    await page.getByRole('button', { name: 'Back to the page' }).click()
+    await expect.poll(() => page.evaluate(() => document.fullscreenElement)).toBe(null)
+  })
+
   test('a link opens one screen; the browser goes back; a term of art leads there', async () => {
     const { page } = await visit(site, '#walk/kernel', { reducedMotion: 'reduce' })
     await arrived(page, 'kernel')
