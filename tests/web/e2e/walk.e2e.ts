@@ -35,7 +35,7 @@ describe.skipIf(!browser)('the guided walk', () => {
       await page.keyboard.press('ArrowRight')
     }
     await page.keyboard.press('ArrowLeft')
-    await arrived(page, 'cost')
+    await arrived(page, 'fit')
     await page.keyboard.press('Escape')
     await page.getByRole('dialog').waitFor({ state: 'detached' })
     expect(new URL(page.url()).hash).toBe('')
@@ -187,7 +187,7 @@ describe.skipIf(!browser)('the guided walk', () => {
     }
     await arrived(page, 'guess')
     await page.keyboard.press('PageUp')
-    await arrived(page, 'cost')
+    await arrived(page, 'fit')
     const narrow = await visit(site, '#walk', { viewport: { width: 390, height: 600 }, reducedMotion: 'reduce' })
     await arrived(narrow.page, 'tokens')
     await narrow.page.keyboard.press('PageDown')
