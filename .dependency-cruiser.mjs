@@ -34,7 +34,7 @@ export default {
       comment: 'What cannot be found cannot be checked.',
       severity: 'error',
       from: {},
-      to: { couldNotResolve: true, path: '^[.]', pathNot: 'engine/pkg/' },
+      to: { couldNotResolve: true, path: '^[.]', pathNot: '^[.]/pkg/' },
     },
   ],
   options: {
