@@ -6,8 +6,8 @@
  * kept once they have been used.
  */
 const LATER = /^assets\/((llama|wllama)[^/]*|(calibration|evaluation)-[^/]*\.txt|model[^/]*\.planes)$/
-/** Browsers fetch service workers themselves, past any of them. */
-const NEVER = /^(assets\/service-[^/]*|offline\.js)$/
+/** Browsers fetch service workers themselves, past any of them; the heatmap is for other pages. */
+const NEVER = /^(assets\/service-[^/]*|offline\.js|embed\/.*)$/
 
 /** @param {string} path */
 export const isKept = path => !NEVER.test(path)
