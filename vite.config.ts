@@ -5,6 +5,7 @@ import type { Connect, Plugin } from 'vite'
 import { configDefaults, defineConfig } from 'vitest/config'
 import { llamaWorker } from './scripts/vite/llama.ts'
 import { offline } from './scripts/vite/offline.ts'
+import { version } from './scripts/vite/version.ts'
 import { architectures } from './scripts/architectures.mjs'
 import { answerSample } from './scripts/sample.mjs'
 import { ISOLATING } from './www/offline/isolation.js'
@@ -14,8 +15,6 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 /** The page's policy, from the page itself; sent as a header too, because a worker only heeds the header. */
 const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(here('index.html'), 'utf8'))?.[1] ?? ''
 
-/** The version of the engine is that of the page: recipes and reports name it. */
-const version = /^version = "(.+)"$/m.exec(readFileSync(here('Cargo.toml'), 'utf8'))?.[1] ?? ''
 /** How long the engine is, which a server that compresses it does not say. */
 const engine = here('www/engine/pkg/laminate_bg.wasm')
 const engineBytes = existsSync(engine) ? statSync(engine).size : 0

@@ -1,10 +1,9 @@
 /** Builds the heatmap for other people's pages into `dist/embed`: one file. */
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
+import { version } from './version.ts'
 
 const here = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
-const version = /^version = "(.+)"$/m.exec(readFileSync(here('Cargo.toml'), 'utf8'))?.[1] ?? ''
 
 export default defineConfig({
   root: here('.'),

@@ -4,7 +4,7 @@ import { line } from 'd3-shape'
 import type { CompareRow } from '../engine/protocol/compare'
 import { bytes, change, nats, percent, perplexity, plural } from '../ui/format'
 import { elbow } from './elbow'
-import { spaced, tickLabel } from './ticks'
+import { KL_TICKS, spaced, tickLabel } from './ticks'
 
 /** A model with so many layers removed, measured on text that it was not fitted to. */
 export interface Cost {
@@ -36,8 +36,8 @@ export type Goal = 'jump' | number
 
 /** No more than this share of the layers is tried. */
 const MOST = 0.75
-/** The cost has jumped at the latest where less than this share of next words is the same. */
-const LEAST_AGREEMENT = 0.75
+/** Where less than this share of next words is the same, it is another model. */
+export const LEAST_AGREEMENT = 0.75
 /** A model with so large a share of the same next words is as good as the original, whatever it cost. */
 const UNHARMED = 0.95
 /** A first layer that costs more than this is one that the model cannot spare. */
@@ -114,9 +114,15 @@ export function verdictOf(costs: readonly Cost[], whole: Whole, goal: Goal): str
   return `${far} of ${whole.layers} layers can go. The file gets ${smaller} smaller and the model ${changes(cost.agreement)}${same}.${jump}`
 }
 
+/** How much a model is another one, by the share of next words that are the same. */
+export function degreeOf(agreement: number): 'hardly' | 'a little' | 'noticeably' {
+  return agreement >= 0.97 ? 'hardly' : agreement >= 0.9 ? 'a little' : 'noticeably'
+}
+
 function changes(agreement: number | null): string {
   if (agreement === null) return 'changes'
-  return agreement >= 0.97 ? 'hardly changes' : agreement >= 0.9 ? 'changes a little' : 'changes noticeably'
+  const degree = degreeOf(agreement)
+  return degree === 'hardly' ? 'hardly changes' : `changes ${degree}`
 }
 
 /** What a number of layers gives, for the slider: of a model that was measured, or of the two that it lies between. */
@@ -166,7 +172,6 @@ export interface CostPlot {
   x(removed: number): number
 }
 
-const KL_TICKS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 /** KL is drawn up to so many times that of the furthest model that can be had. */
 const CAP = 8
 

@@ -14,6 +14,11 @@ export function logTicks(ticks: readonly number[]): number[] {
   return round.length >= 2 ? round : [...ticks]
 }
 
+/** Values of KL that are round, for a square-root scale from 0. */
+export const KL_TICKS: readonly number[] = [
+  0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50,
+]
+
 /** Ticks with room between them, the first kept. */
 export function spaced<T extends { at: number }>(ticks: readonly T[], room: number): T[] {
   const kept: T[] = []

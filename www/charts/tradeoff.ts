@@ -4,7 +4,7 @@ import { line } from 'd3-shape'
 import type { CompareRow } from '../engine/protocol/compare'
 import type { Measure } from './curve'
 import { keyOfRow } from './rows'
-import { logTicks, spaced, tickLabel } from './ticks'
+import { KL_TICKS, logTicks, spaced, tickLabel } from './ticks'
 
 export interface TradeoffMark {
   key: string
@@ -45,7 +45,6 @@ const STRIP = 36
 /** Perplexity is drawn up to so many times the original's, KL up to so many times that of the worst model that works. */
 const PERPLEXITY_CAP = 20
 const KL_CAP = 2
-const KL_TICKS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
 
 /**
  * Quality against size. Methods that remove as many layers end at the same size, so their marks are set side by

@@ -43,9 +43,7 @@ export function measureCosts(actions: Actions): Promise<boolean> {
     for (;;) {
       const known: Costs = state.costs
       const { whole, measured } = known
-      const remove = nextCounts(measured, whole, state.goal).filter(
-        count => !measured.some(cost => cost.removed === count),
-      )
+      const remove = nextCounts(measured, whole, state.goal)
       if (remove.length === 0) break
       const report: CompareReport = await actions.call(run, 'compare', [{ ...options, remove }])
       const { original, bytes, cancelled, rows } = report

@@ -1,4 +1,5 @@
 /** The result in a few large figures, and in words. */
+import { degreeOf, LEAST_AGREEMENT } from '../charts/costs'
 import type { PlanReport } from '../engine/protocol/plan'
 import type { BothSpeeds } from '../try'
 import { bytes, percent, perplexity, rate } from '../ui/format'
@@ -40,6 +41,9 @@ function signed(share: number): string {
   return `${share < 0 ? '−' : '+'}${percent(Math.abs(share))}`
 }
 
+/** A model whose perplexity has risen by this factor does more than hardly differ. */
+const MUCH = 1.02
+
 /** What was lost, in a sentence. */
 export function resultWords({ merged, original, dropped, plan, text }: PlanReport): string {
   const { top1_agreement: agreement } = merged
@@ -50,13 +54,9 @@ export function resultWords({ merged, original, dropped, plan, text }: PlanRepor
       ? ''
       : ` Dropping the same layers gives a perplexity of ${perplexity(dropped.perplexity)}.`
   if (agreement === null || !Number.isFinite(rise)) return `${on}.`
-  const how =
-    agreement >= 0.97 && rise < 1.02
-      ? 'hardly differs from the original'
-      : agreement >= 0.9
-        ? 'differs a little from the original'
-        : agreement >= 0.75
-          ? 'differs noticeably from the original'
-          : 'is a different model from the original; remove fewer layers'
-  return `The new model ${how}. ${on}.${beside}`
+  if (agreement < LEAST_AGREEMENT)
+    return `The new model is a different model from the original; remove fewer layers. ${on}.${beside}`
+  const degree = degreeOf(agreement)
+  const how = degree !== 'hardly' ? `differs ${degree}` : rise < MUCH ? 'hardly differs' : 'differs a little'
+  return `The new model ${how} from the original. ${on}.${beside}`
 }

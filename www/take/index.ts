@@ -2,4 +2,4 @@
 export { default as ImatrixChoice } from './ImatrixChoice.svelte'
 export { default as TypeChoices } from './TypeChoices.svelte'
 export { default as RunElsewhere } from './RunElsewhere.svelte'
-export { modelName, resultBytes, saveAsDownload } from './save'
+export { modelName, resultBytes, noDownloads, saveAsDownload } from './save'

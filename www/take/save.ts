@@ -88,6 +88,11 @@ export async function downloadAgain(actions: Actions, download: Download): Promi
   else actions.report(new Failure('source', `The browser did not take ${download.name}. Write the model again.`), null)
 }
 
+/** Why no download can be put together in this browser; empty where one can. */
+export function noDownloads({ features }: State): string {
+  return features?.privateStorage === false ? 'This browser has no private storage to put a download together in.' : ''
+}
+
 /** Bytes of private storage that a download needs. */
 export function downloadSpace(state: State, zipped = !state.features?.serviceWorker): number {
   return neededSpace(resultBytes(state), state.writeOptions.max_shard_bytes, zipped && !isSingleFile(state))
