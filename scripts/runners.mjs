@@ -17,6 +17,9 @@ import { nodeProgram, root } from './paths.mjs'
 /** @param {string} reason @returns {Outcome} */
 export const skip = reason => ({ counts: counts(0, 0, 1), skipped: reason })
 
+/** @type {Outcome} */
+export const pass = { counts: counts(1) }
+
 /** @param {string} reason @returns {Outcome} */
 export const fail = reason => ({ counts: counts(0, 1, 0), failure: reason })
 

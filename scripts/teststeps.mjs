@@ -11,9 +11,10 @@ import { prepareLlama } from './llama.mjs'
 import { installPackages } from './packages.mjs'
 import { buildPage } from './page.mjs'
 import { nativeTarget, root } from './paths.mjs'
+import { oldProtocol } from './protocol.mjs'
 import { preparePython } from './python.mjs'
 import { bindgen, cargoEnv, prepareBindgen, prepareLinters, prepareRust, WASM } from './rust.mjs'
-import { check, nodeCheck, nodeTest, skip, tests, unittest, vitest } from './runners.mjs'
+import { check, fail, nodeCheck, nodeTest, pass, skip, tests, unittest, vitest } from './runners.mjs'
 
 const native = () => ({ env: cargoEnv(nativeTarget) })
 const wasm = () => ({ env: wasmEnv() })
@@ -36,6 +37,17 @@ function rustTests(targets) {
 /** Whoever uses the library without the command line and without a graphics card compiles it like this. */
 const clippyOfTheBareLibrary = () =>
   check('cargo', ['clippy', '--release', '--lib', '--no-default-features', '--', '-D', 'warnings'], native())
+
+/** The page's types are those of the engine. */
+async function protocolIsCurrent() {
+  const old = await oldProtocol()
+  return old.length === 0
+    ? pass
+    : fail(
+        `${old.join(', ')} in www/engine/protocol/ is not what the engine's types say: run npm run protocol, and look ` +
+          'at what changes',
+      )
+}
 
 /** The documentation has no broken link. */
 const documentation = () =>
@@ -173,6 +185,12 @@ export const testSteps = [
     needs: ['rust'],
     coveredBy: 'native',
     run: () => rustTests(unitTargets),
+  },
+  {
+    key: 'protocol',
+    name: "The page's types are the engine's",
+    needs: ['rust', 'packages'],
+    run: protocolIsCurrent,
   },
   { key: 'native', name: 'Rust tests, native', needs: ['rust'], run: () => rustTests(allTargets) },
   {

@@ -3,6 +3,7 @@
 /// Declares an enum whose variants each have a name, used on the command line and in JSON.
 macro_rules! named {
     ($(#[$about:meta])* $enum:ident, $what:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+        #[cfg_attr(test, derive(ts_rs::TS))]
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
         #[non_exhaustive]

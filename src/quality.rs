@@ -47,6 +47,7 @@ pub const COLLAPSE_FACTOR: f64 = 10.0;
 
 /// Quality of a model on a text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Quality {
     /// Perplexity: `exp` of the mean negative log-likelihood in nats per token.
     pub perplexity: f64,

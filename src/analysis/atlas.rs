@@ -14,6 +14,7 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// Layers whose maps are wanted, and options of the maps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct MapOptions {
     /// Indices of the layers, in the order in which the maps are returned.
@@ -30,6 +31,7 @@ pub struct MapOptions {
     /// Number of leading eigenvalues of each map, brought into 2 to 64; `None` returns the eigenvalues that
     /// come with the map. Sketches ignore this option.
     #[serde(default)]
+    #[cfg_attr(test, ts(optional))]
     pub eigenvalues: Option<usize>,
 }
 

@@ -17,6 +17,7 @@ pub const GUARANTEED_BINDING_BYTES: u64 = 128 << 20;
 
 /// Device that the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "DevicePreference"))]
 #[serde(rename_all = "lowercase")]
 pub enum Preference {
     /// A hardware GPU if there is one, else the CPU. A GPU emulated in software is not used, because it is
@@ -44,6 +45,7 @@ impl std::str::FromStr for Preference {
 
 /// Kind of device that runs the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DeviceKind {
@@ -57,6 +59,7 @@ pub enum DeviceKind {
 
 /// Description of the chosen device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct DeviceReport {
     /// Kind of the device.
@@ -66,9 +69,11 @@ pub struct DeviceReport {
     /// Reason why the device was chosen.
     pub reason: String,
     /// Number of threads of the processor that share large products and sums, at least 1.
+    #[cfg_attr(test, ts(as = "Option<usize>", optional))]
     pub threads: usize,
     /// Why that is one thread only, in words after "because"; `None` where it is not, or is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub alone: Option<String>,
     /// Largest storage-buffer binding that is used, in bytes; 0 on the CPU, which has no such limit.
     pub max_binding_bytes: u64,

@@ -122,6 +122,7 @@ impl Operator {
 
 /// Method: a selection and an operator, with the options that go with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "NamedMethod"))]
 pub struct Method {
     /// Name on the command line and in JSON.
     pub name: Cow<'static, str>,

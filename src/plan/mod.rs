@@ -49,6 +49,7 @@ const WEIGHT_TOLERANCE: f64 = 1e-6;
 /// assert_eq!(plan.weights, [vec![1.0], vec![0.375, 0.125, 0.5]]);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct MergePlan {
     /// Number of layers of the original model.
     pub n_layers: usize,
@@ -67,11 +68,13 @@ pub struct MergePlan {
     /// For each original layer, the experts that stay if the layer does, ascending: as many in each layer that has
     /// experts, and none in other layers. Empty if all experts stay. Steps are measured with all experts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<Vec<usize>>>", optional))]
     pub kept_experts: Vec<Vec<usize>>,
 }
 
 /// One merge of two neighbouring layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct MergeStep {
     /// Indices `[l, l + 1]` of the two layers, in the model before this step.
     pub merged: [usize; 2],

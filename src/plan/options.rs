@@ -91,6 +91,7 @@ impl<'de> Deserialize<'de> for Alpha {
 
 /// Options of a plan: what may be merged, and until when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PlanOptions {
     /// Number of layers to remove; 0 for a model that is only stored otherwise or loses experts. Exactly one of `remove` and `min_similarity` is set; both may be unset for
     /// [`Selection::Hand`].
@@ -105,7 +106,7 @@ pub struct PlanOptions {
     /// Operator that turns a span into one layer.
     #[serde(default)]
     pub operator: Operator,
-    /// Share of the first of two merged layers, for operators that [average](Operator::averages).
+    /// Share of the first of two merged layers, for operators that average ([`Operator::averages`]).
     pub alpha: Alpha,
     /// Whether all pairs are taken from the first similarity matrix, without new captures between merges.
     #[serde(default)]
@@ -119,9 +120,9 @@ pub struct PlanOptions {
     /// Whether the last layer takes part in no merge.
     #[serde(default)]
     pub keep_last: bool,
-    /// Largest number of original layers that may become one layer, if [neighbours are
-    /// merged](Selection::merges_neighbours); `None` allows any number. With every layer of a span, averages
-    /// get worse and fits need more memory.
+    /// Largest number of original layers that may become one layer, if neighbours are merged
+    /// ([`Selection::merges_neighbours`]); `None` allows any number. With every layer of a span, averages get worse and
+    /// fits need more memory.
     #[serde(default, rename = "longest_run")]
     pub longest_span: Option<usize>,
     /// Layers that take part in no merge: nothing absorbs them, and they stay unchanged.
@@ -130,11 +131,13 @@ pub struct PlanOptions {
     /// Layers that never become one with the layer before them, because the two are of different kinds. A session adds
     /// those of its model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>", optional))]
     pub apart: Vec<usize>,
     /// Parts of layers that stay at equal distances, each with one flag a layer that says whether the layer has it. The
     /// layers to remove are then one of the sets after which they do (see [`periodic`](super::periodic)). A session adds
     /// those of its model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<Vec<bool>>>", optional))]
     pub periodic: Vec<Vec<bool>>,
     /// For [`Selection::Hand`]: the layers to be absorbed into the layer before them, in this order.
     #[serde(default)]
@@ -145,6 +148,7 @@ pub struct PlanOptions {
     /// Number of calibration tokens on which searching rules try each removal: the first sequences that
     /// together have no more, but at least one sequence.
     #[serde(default = "search_tokens")]
+    #[cfg_attr(test, ts(as = "Option<usize>", optional))]
     pub search_tokens: usize,
     /// Number of layers that a searching rule tries in each round but the first: the layers that did least
     /// harm when they were last tried. `None` tries all layers.
@@ -152,9 +156,11 @@ pub struct PlanOptions {
     pub candidates: Option<usize>,
     /// Number of experts to remove from each layer that has experts.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(test, ts(as = "Option<usize>", optional))]
     pub remove_experts: usize,
     /// Rule that chooses the experts.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(test, ts(as = "Option<ExpertSelection>", optional))]
     pub expert_selection: ExpertSelection,
 }
 

@@ -14,6 +14,7 @@ use crate::quality::{Quality, mean_and_error};
 
 /// Result of one method at one number of removed layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct CompareRow {
     /// Name of the method.
@@ -24,6 +25,7 @@ pub struct CompareRow {
     pub operator: Operator,
     /// File type in which the model would be stored; `None` if each tensor keeps its type.
     #[serde(serialize_with = "dtype::serialize")]
+    #[cfg_attr(test, ts(as = "Option<super::typescript::NumberType>", optional))]
     pub dtype: Option<FileType>,
     /// Number of layers that were to be removed.
     pub removed: usize,
@@ -35,6 +37,7 @@ pub struct CompareRow {
     /// Quality of the compressed model on the evaluation text; `None` if the method failed.
     pub quality: Option<Quality>,
     /// Mean KL divergence from the original on each sequence of the evaluation text, in nats per token.
+    #[cfg_attr(test, ts(as = "Option<Vec<f64>>", optional))]
     pub kl_by_sequence: Vec<f64>,
     /// Number of parameters of the compressed model.
     pub parameters: u64,
@@ -73,10 +76,12 @@ impl CompareRow {
 
 /// The original in another file type.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct StoredOriginal {
     /// File type.
     #[serde(serialize_with = "dtype::serialize")]
+    #[cfg_attr(test, ts(as = "super::typescript::NumberType"))]
     pub dtype: Option<FileType>,
     /// Quality on the evaluation text.
     pub quality: Quality,
@@ -90,6 +95,7 @@ pub struct StoredOriginal {
 
 /// Difference between the KL divergences of two methods from the original, paired by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Paired {
     /// Mean difference of the KL divergences in nats per token.
     pub difference: f64,
@@ -113,6 +119,7 @@ impl Paired {
 
 /// Report of several methods, measured on the same text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct CompareReport {
     /// The original model.
@@ -132,18 +139,22 @@ pub struct CompareReport {
     /// Seed of random choices.
     pub seed: u64,
     /// How the compressed models were assumed to be stored.
+    #[cfg_attr(test, ts(as = "Option<WriteOptions>", optional))]
     pub output: WriteOptions,
     /// Importance matrix from a file that tensors were encoded by; `None` if there was none, or it was collected on the
     /// calibration text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub imatrix: Option<ImatrixFile>,
     /// The original in each file type that was asked for and is not that of its own files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<StoredOriginal>>", optional))]
     pub originals: Vec<StoredOriginal>,
     /// One row for each file type, method and number of removed layers, in the order asked for.
     pub rows: Vec<CompareRow>,
     /// What is best at each size; empty if only one file type was asked for and no size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<Verdict>>", optional))]
     pub verdicts: Vec<Verdict>,
     /// Whether the comparison was stopped before its end.
     pub cancelled: bool,

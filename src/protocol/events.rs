@@ -10,6 +10,7 @@ use crate::plan::MergeStep;
 
 /// A stage of the work, in the order of the data flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Stage {
@@ -31,6 +32,7 @@ pub enum Stage {
 
 /// Unit in which progress is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Unit {
@@ -50,6 +52,7 @@ pub enum Unit {
 
 /// Progress of a stage: `done` of `total` in `unit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Progress {
     /// Stage that is running.
     pub stage: Stage,
@@ -65,6 +68,7 @@ pub struct Progress {
 
 /// Result of the similarity stage for one layer, sent as soon as it is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct LayerDone {
     /// Index of the layer.
     pub layer: usize,
@@ -82,6 +86,7 @@ pub struct LayerDone {
 
 /// What a run that is killed now could resume from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Kept {
     /// Number of finished layers that are kept, from the first layer on.
     pub layers: usize,
@@ -94,6 +99,7 @@ pub struct Kept {
 
 /// Event that an [`Observer`] is told of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "EngineEvent"))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Event {

@@ -1,7 +1,7 @@
 //! The types that cross the engine's border: options that come in, events and reports that go out, as JSON.
 //!
-//! JSON keys are stable: keys are added, never renamed. `www/engine/protocol/` mirrors these types file by
-//! file.
+//! JSON keys are stable: keys are added, never renamed. The page's types in `www/engine/protocol/` are generated from these
+//! (`typescript.rs`, `npm run protocol`).
 
 pub mod answers;
 pub mod compare;
@@ -14,4 +14,6 @@ pub mod similarity;
 pub mod sizing;
 pub mod subjects;
 pub mod text;
+#[cfg(test)]
+mod typescript;
 pub mod verdict;

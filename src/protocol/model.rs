@@ -10,6 +10,7 @@ use crate::model::{Config, Model};
 
 /// Settings, sizes and files of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct ModelReport {
     /// Name under which the model was opened.
@@ -52,14 +53,17 @@ pub struct ModelReport {
     pub sliding_window: Option<usize>,
     /// What each layer is, in words; empty if all layers are alike.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<String>>", optional))]
     pub kinds: Vec<String>,
     /// Number of experts in a layer that has experts, and how many of them serve each token.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub experts: Option<[usize; 2]>,
     /// Names of the weight files and of the files that are copied.
     pub files: Vec<String>,
     /// What the reader should know of how the files were read, in sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<String>>", optional))]
     pub notes: Vec<String>,
 }
 

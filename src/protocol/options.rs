@@ -20,6 +20,7 @@ use crate::{Error, Result};
 
 /// Options of the similarity stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct CalibrationOptions {
     /// Calibration text; `None` is the built-in text. Recipes leave the text out.
@@ -33,12 +34,15 @@ pub struct CalibrationOptions {
     pub tokens: usize,
     /// Which parts of the text become sequences.
     #[serde(with = "as_text")]
+    #[cfg_attr(test, ts(as = "Draw"))]
     pub draw: Draw,
     /// Which hidden states of a sequence are points.
     #[serde(with = "as_text")]
+    #[cfg_attr(test, ts(as = "PointRule"))]
     pub points: PointRule,
     /// Metric of the similarity of two layers.
     #[serde(with = "as_text")]
+    #[cfg_attr(test, ts(as = "Metric"))]
     pub metric: Metric,
     /// Number of dimensions of the diffusion map.
     pub dims: usize,
@@ -48,6 +52,7 @@ pub struct CalibrationOptions {
     pub density: f64,
     /// Whether points are divided by their root mean square.
     #[serde(with = "as_text")]
+    #[cfg_attr(test, ts(as = "Normalise"))]
     pub normalise: Normalise,
     /// Fixed kernel bandwidth; `None` means the median of the squared distances between the points of each
     /// layer.
@@ -92,6 +97,7 @@ impl CalibrationOptions {
 
 /// Built-in text that is used where no text is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum BuiltIn {
     /// Text that models are calibrated on.
@@ -103,6 +109,7 @@ pub enum BuiltIn {
 
 /// Options of a text to measure on, and of its sequences.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct TextOptions {
     /// Text; `None` is the built-in text `builtin`. The text is not serialised.
@@ -116,8 +123,10 @@ pub struct TextOptions {
     pub tokens: usize,
     /// Which parts of the text become sequences.
     #[serde(with = "as_text")]
+    #[cfg_attr(test, ts(as = "Option<Draw>", optional))]
     pub draw: Draw,
     /// Built-in text that is used where `text` is `None`.
+    #[cfg_attr(test, ts(as = "Option<BuiltIn>", optional))]
     pub builtin: BuiltIn,
 }
 
@@ -155,6 +164,7 @@ impl TextOptions {
 
 /// Options of a comparison of methods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct CompareOptions {
     /// Names of the methods.
@@ -166,13 +176,16 @@ pub struct CompareOptions {
     /// Seed of random choices.
     pub seed: u64,
     /// How the compressed models would be stored.
+    #[cfg_attr(test, ts(type = "Partial<WriteOptions>", optional))]
     pub output: WriteOptions,
     /// File types in which every model is measured, and the original besides; if none are listed, only the type of
     /// `output`. Quantised types stand for GGUF files, whatever `output` says.
     #[serde(with = "dtypes")]
+    #[cfg_attr(test, ts(as = "Option<Vec<super::typescript::NumberType>>", optional))]
     pub dtypes: Vec<Option<FileType>>,
     /// Sizes in bytes for each of which the best model is named. If none are listed, the sizes of the original in `dtypes`
     /// serve.
+    #[cfg_attr(test, ts(as = "Option<Vec<u64>>", optional))]
     pub sizes: Vec<u64>,
 }
 
@@ -231,30 +244,37 @@ impl Default for QuestionOptions {
 
 /// Options by which a compressed model is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteOptions {
-    /// File type; `None` keeps the type of each tensor.
+    /// File type; without one, each tensor keeps its type.
     #[serde(with = "dtype")]
+    #[cfg_attr(test, ts(as = "super::typescript::NumberType"))]
     pub dtype: Option<FileType>,
     /// Which tensors are stored in the file type.
+    #[cfg_attr(test, ts(as = "Option<Requantise>", optional))]
     pub requantise: Requantise,
     /// Type in which the projections of a Hugging Face folder are packed, as compressed-tensors packs them; all else keeps
     /// its type. `None` packs nothing anew. Not beside [`dtype`](Self::dtype).
     #[serde(with = "pack", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(as = "Option<PackedType>", optional))]
     pub pack: Option<PackedType>,
     /// How weights are rounded to the grids of [`pack`](Self::pack), where `None` is what
     /// [`usual_rounding`](Self::usual_rounding) says, or to the nearest without a calibration text; or to those of the blocks of
     /// [`dtype`](Self::dtype), where `None` is to the nearest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub rounding: Option<Rounding>,
     /// Most bytes of tensor data in a shard.
     pub max_shard_bytes: u64,
     /// Kind of file; `None` is that of the original.
     pub container: Option<Container>,
     /// Name of a GGUF file without its ending; `None` derives the name from the model's.
+    #[cfg_attr(test, ts(optional = nullable))]
     pub name: Option<String>,
     /// Whether quantised tensors that are not copied are encoded by the importances of their columns, where these are known
     /// or can be collected on the calibration text.
+    #[cfg_attr(test, ts(as = "Option<bool>", optional))]
     pub importances: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Reports of plans, written models and whole compressions, and the recipe that repeats a compression.
 //!
-//! JSON keys are stable: keys are added, never renamed. `www/engine/protocol/` mirrors these types.
+//! JSON keys are stable: keys are added, never renamed.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ use crate::{Error, Result};
 
 /// A number before and after compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct BeforeAfter {
     /// Number for the original.
     pub before: u64,
@@ -26,6 +27,7 @@ pub struct BeforeAfter {
 
 /// A plan and its effect on the model, measured before anything is written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct PlanReport {
     /// The plan, with the quality after each step.
@@ -40,6 +42,7 @@ pub struct PlanReport {
     pub dropped: Quality,
     /// Experts that are removed from the layers that stay; empty if all experts stay.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<RemovedExperts>>", optional))]
     pub experts: Vec<RemovedExperts>,
     /// Warnings to the reader, in sentences.
     pub warnings: Vec<String>,
@@ -54,8 +57,10 @@ pub struct PlanReport {
     /// Importance matrix from a file that tensors were encoded by; `None` if there was none, or it was collected on the
     /// calibration text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub imatrix: Option<ImatrixFile>,
     /// Sizes of the compressed model in every kind of file and file type that can hold it.
+    #[cfg_attr(test, ts(as = "Option<Vec<StoredSize>>", optional))]
     pub sizes: Vec<StoredSize>,
     /// Device that ran the stages.
     pub device: DeviceReport,
@@ -67,12 +72,14 @@ pub struct PlanReport {
 
 /// Size of a model in one kind of file and file type.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct StoredSize {
     /// Kind of file.
     pub container: Container,
-    /// File type; `None` if each tensor keeps its type.
+    /// File type; without one, each tensor keeps its type.
     #[serde(serialize_with = "dtype::serialize")]
+    #[cfg_attr(test, ts(as = "super::typescript::NumberType"))]
     pub dtype: Option<FileType>,
     /// Stored size of all tensors in bytes.
     pub bytes: u64,
@@ -82,6 +89,7 @@ pub struct StoredSize {
 
 /// Experts that are removed from a layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RemovedExperts {
     /// Layer of the original.
     pub layer: usize,
@@ -94,6 +102,7 @@ pub struct RemovedExperts {
 
 /// Report of a written model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct WriteReport {
     /// Recipe that is stored with the model, as `recipe.json` or in the metadata of a GGUF file.
@@ -109,6 +118,7 @@ pub struct WriteReport {
 /// Everything that is needed to repeat a compression but the model and the texts, which the recipe knows again
 /// by their hashes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Recipe {
     /// Version of this program.
     pub laminate: String,
@@ -127,21 +137,26 @@ pub struct Recipe {
     /// Hash of the calibration text ([`TextOptions::hash`]); `None` if the model was not calibrated, and in
     /// recipes without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub text_hash: Option<String>,
     /// Text that the fitted model was judged on; `None` if that was the calibration text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub judged_on: Option<JudgingText>,
     /// Most bytes of the least-squares problems of a span; `None` if nothing was fitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub fit_bytes: Option<u64>,
     /// Importance matrix that tensors were encoded by; `None` if there was none, or it was collected on the calibration
     /// text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub imatrix: Option<ImatrixFile>,
 }
 
 /// An importance matrix, as a recipe knows it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ImatrixFile {
     /// Name of the file.
     pub name: String,
@@ -151,6 +166,7 @@ pub struct ImatrixFile {
 
 /// An importance matrix that was read from a file and is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct UsedImatrix {
     /// The file.
     #[serde(flatten)]
@@ -163,6 +179,7 @@ pub struct UsedImatrix {
 
 /// Text that a fitted model was judged on, as a recipe knows it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct JudgingText {
     /// Name of the text and its sequences; the text itself is left out.
     pub options: TextOptions,
@@ -247,6 +264,7 @@ pub struct ImatrixReport {
 
 /// Quality of a plan's model that is fitted to part of the calibration text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct CalibrationPoint {
     /// Number of sequences that the model was fitted to, including those that chose the strength of fits.
@@ -305,6 +323,7 @@ pub struct CompressReport {
 
 /// A written file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct WrittenFile {
     /// Name of the file in its folder.
     pub name: String,

@@ -9,9 +9,11 @@ use crate::device::DeviceReport;
 
 /// Similarities by another metric than that of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct MetricReport {
     /// Name of the metric.
+    #[cfg_attr(test, ts(as = "crate::maths::similarity::Metric"))]
     pub metric: String,
     /// Similarity of each pair of layers, `[layers, layers]`.
     pub similarity: Vec<Vec<f64>>,
@@ -21,6 +23,7 @@ pub struct MetricReport {
 
 /// Result of the similarity stage. Matrices are lists of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct SimilarityReport {
     /// Model whose layers were compared.
@@ -32,6 +35,7 @@ pub struct SimilarityReport {
     /// Origin of each point.
     pub point_list: Vec<PointReport>,
     /// Name of the metric of `similarity`.
+    #[cfg_attr(test, ts(as = "crate::maths::similarity::Metric"))]
     pub metric: String,
     /// Number of dimensions of the diffusion map.
     pub dims: usize,

@@ -11,6 +11,7 @@ use crate::quality::Quality;
 
 /// Sizes between which the best model can be found, in bytes of the file, about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct SizeRange {
     /// Smallest that the model can become.
@@ -21,6 +22,7 @@ pub struct SizeRange {
 
 /// The best model of a size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct SizeReport {
     /// How the model was found.
@@ -31,6 +33,7 @@ pub struct SizeReport {
 
 /// Search for the best model of a size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct SizeSearch {
     /// Most bytes that the file may have.
@@ -45,6 +48,7 @@ pub struct SizeSearch {
     pub models: Vec<SizedModel>,
     /// KL divergence of the second best less that of the best, paired by sequence; `None` if there is no second, or the
     /// divergences are not known one by one.
+    #[cfg_attr(test, ts(optional = nullable))]
     pub difference: Option<Paired>,
     /// The result in words.
     pub sentence: String,
@@ -52,6 +56,7 @@ pub struct SizeSearch {
 
 /// Matrices of a part of the model, what they cost in each type, and the type that was chosen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct PricedPart {
     /// Part of the model.
@@ -62,11 +67,13 @@ pub struct PricedPart {
     pub types: Vec<PricedType>,
     /// Type that was chosen, where the inner `None` keeps the types of the original; `None` if the best model is of a named
     /// type, which goes by other rules.
+    #[cfg_attr(test, ts(as = "Option<String>", optional = nullable))]
     pub chosen: Option<Option<String>>,
 }
 
 /// A type and what it costs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct PricedType {
     /// Name of the type; `None` if the matrices keep theirs.
@@ -79,6 +86,7 @@ pub struct PricedType {
 
 /// What a number of removed layers costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct MeasuredRemoval {
     /// Number of removed layers.
@@ -89,14 +97,16 @@ pub struct MeasuredRemoval {
 
 /// A model that was made and measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct SizedModel {
     /// Number of removed layers.
     pub removed: usize,
     /// Number of layers that are left.
     pub layers: usize,
-    /// File type; `None` if each tensor keeps its type.
+    /// File type; without one, each tensor keeps its type.
     #[serde(serialize_with = "dtype::serialize")]
+    #[cfg_attr(test, ts(as = "super::typescript::NumberType"))]
     pub dtype: Option<FileType>,
     /// Bytes of the file.
     pub bytes: u64,
@@ -106,5 +116,6 @@ pub struct SizedModel {
     pub quality: Quality,
     /// Mean KL divergence from the original on each sequence of the text that models are judged on, in nats per token;
     /// empty where it is not known one by one.
+    #[cfg_attr(test, ts(as = "Option<Vec<f64>>", optional))]
     pub kl_by_sequence: Vec<f64>,
 }

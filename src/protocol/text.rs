@@ -122,6 +122,7 @@ impl std::fmt::Display for PointRule {
 
 /// A text that something was measured on, and its sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TextReport {
     /// Name of the text.
     pub name: String,
@@ -142,8 +143,10 @@ impl TextReport {
 
 /// Rule and number of the points.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PointsReport {
     /// Rule as the command line writes it.
+    #[cfg_attr(test, ts(as = "super::text::PointRule"))]
     pub rule: String,
     /// Number of points, N.
     pub count: usize,
@@ -151,6 +154,7 @@ pub struct PointsReport {
 
 /// Origin of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PointReport {
     /// Index of the point's sequence.
     pub sequence: usize,
@@ -160,6 +164,7 @@ pub struct PointReport {
     /// sequence.
     pub text: String,
     /// Text of the point's own token, with which `text` ends; empty for a mean over positions.
+    #[cfg_attr(test, ts(as = "Option<String>", optional))]
     pub token: String,
 }
 

@@ -8,12 +8,14 @@ use crate::model::weights::file_type::FileType;
 
 /// A model of a comparison that may be the best of its size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct Candidate {
     /// Name of the method; `original` for the model of which no layer was removed.
     pub method: String,
-    /// File type; `None` if each tensor keeps its type.
+    /// File type; without one, each tensor keeps its type.
     #[serde(serialize_with = "dtype::serialize")]
+    #[cfg_attr(test, ts(as = "super::typescript::NumberType"))]
     pub dtype: Option<FileType>,
     /// Number of layers.
     pub layers: usize,
@@ -29,6 +31,7 @@ pub struct Candidate {
 
 /// The best models of at most one size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[non_exhaustive]
 pub struct Verdict {
     /// Size in bytes that neither model exceeds.

@@ -15,7 +15,8 @@ import { inOrder, inOrderOf, keyOfRow, nextSorting, remarksOf } from '../../www/
 import { flowed, wrapped } from '../../www/charts/text'
 import { logTicks } from '../../www/charts/ticks'
 import { tradeoff } from '../../www/charts/tradeoff'
-import type { CompareReport, CompareRow } from '../../www/engine/protocol/compare'
+import type { CompareRow } from '../../www/engine/protocol/compare'
+import type { Comparison } from '../../www/charts/speed'
 import { titleOf } from '../../www/words/methods'
 import { compareOf } from './mock/compare'
 import { METHODS } from './mock/methods'
@@ -29,7 +30,7 @@ const options = {
   evaluation: { text: null, text_name: null, samples: 8, tokens: 16 },
   seed: 3,
 }
-let report: CompareReport
+let report: Comparison
 let rows: CompareRow[]
 beforeAll(async () => {
   report = await compareOf(stored, options, async () => false, stored.device)

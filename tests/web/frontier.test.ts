@@ -23,7 +23,8 @@ import {
   type Choice,
   type Measured,
 } from '../../www/charts/verdicts'
-import type { Candidate, CompareReport, Verdict } from '../../www/engine/protocol/compare'
+import type { Candidate, Verdict } from '../../www/engine/protocol/compare'
+import type { Comparison } from '../../www/charts/speed'
 import { titleOf } from '../../www/words/methods'
 import { compareReport } from '../../www/share/checks/comparisons'
 import { compareOf } from './mock/compare'
@@ -41,7 +42,7 @@ const options = {
   seed: 3,
   dtypes: ['keep', 'q8_0', 'q4_k_m', 'q2_k'] as const,
 }
-let report: CompareReport
+let report: Comparison
 beforeAll(async () => {
   report = await compareOf(stored, { ...options, dtypes: [...options.dtypes] }, async () => false, stored.device)
 })

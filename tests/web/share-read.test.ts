@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { matrixCsv } from '../../www/charts/export'
-import type { Candidate, CompareReport } from '../../www/engine/protocol/compare'
+import type { Candidate } from '../../www/engine/protocol/compare'
+import type { Comparison } from '../../www/charts/speed'
 import type { PlanReport } from '../../www/engine/protocol/plan'
 import { linkOf } from '../../www/share/link'
 import { arrayOf, npyFile } from '../../www/figures/npy'
@@ -12,7 +13,7 @@ import { METHODS } from './mock/methods'
 import { goldenPlan, planOptions, stored } from './stored'
 
 let plan: PlanReport
-let comparison: CompareReport
+let comparison: Comparison
 let result: Result
 beforeAll(async () => {
   plan = await goldenPlan(7)

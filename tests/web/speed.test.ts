@@ -12,7 +12,8 @@ import { inOrderOf } from '../../www/charts/rows'
 import { cacheBytes, fasterWords, hasEvenHeads, measuredWords, speedOf, within } from '../../www/charts/speed'
 import { candidatesOf, frontOf, originalRows, verdictWords, type Choice } from '../../www/charts/verdicts'
 import type { Calls } from '../../www/engine/messages'
-import type { Candidate, CompareReport, Speeds } from '../../www/engine/protocol/compare'
+import type { Candidate } from '../../www/engine/protocol/compare'
+import type { Comparison, Speeds } from '../../www/charts/speed'
 import { titleOf } from '../../www/words/methods'
 import { compareReport } from '../../www/share/checks/comparisons'
 import { State, type Run } from '../../www/app/state.svelte'
@@ -203,7 +204,7 @@ const options = {
 }
 const compared = () => compareOf(stored, { ...options, dtypes: [...options.dtypes] }, async () => false, stored.device)
 /** Models with fewer layers are faster in proportion. */
-const measured = (report: CompareReport): Speeds => ({
+const measured = (report: Comparison): Speeds => ({
   prompt_tokens: 250,
   generated_tokens: 64,
   rounds: 3,

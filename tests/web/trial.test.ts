@@ -2,6 +2,7 @@ import { beforeEach, expect, test, vi } from 'vitest'
 import type { Actions } from '../../www/app/actions'
 import type { Calls } from '../../www/engine/messages'
 import { State, keyOf, type Run } from '../../www/app/state.svelte'
+import { recipeOf } from '../../www/share/result'
 import { dropTrialFiles, trialFiles } from '../../www/try/files'
 import { MemoryDirectory } from './memory'
 import { goldenPlan, planOptions, stored } from './stored'
@@ -72,12 +73,13 @@ test('what was written for the downloads is not written again', async () => {
   const folder = await (await storage.getDirectoryHandle('laminate')).getDirectoryHandle('job')
   await folder.getFileHandle('smaller.gguf', { create: true })
   vi.spyOn(state, 'savedFresh', 'get').mockReturnValue('fresh')
+  const recipe = recipeOf({ model: stored.model, maps: null, plan: state.plan!.report, options: planOptions })!
   const download = { job: 'job', name: 'smaller.gguf', url: null, bytes: 0, ended: Promise.resolve() }
   state.saved = {
     key: keyOf(0),
     options: state.writeOptions,
     report: {
-      report: { files: [{ name: 'smaller.gguf', bytes: 4 }], bytes: { before: 8, after: 4 }, seconds: 0 },
+      report: { files: [{ name: 'smaller.gguf', bytes: 4 }], bytes: { before: 8, after: 4 }, seconds: 0, recipe },
       place: { kind: 'download', download },
     },
   }

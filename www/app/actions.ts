@@ -6,9 +6,9 @@ import { sweepJobs } from '../engine/jobs'
 import type { CallName, Calls, LocalFile } from '../engine/messages'
 import type { Moved } from '../engine/meter'
 import type { DevicePreference } from '../engine/protocol/device'
-import type { EngineEvent } from '../engine/protocol/events'
 import type { UsedImatrix } from '../engine/protocol/imatrix'
-import type { LayerMap, MapOptions } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
+import type { MapOptions } from '../engine/protocol/maps'
 import type { PlanReport } from '../engine/protocol/plan'
 import type { SizeRange } from '../engine/protocol/sizing'
 import { refuseSomeParts, type Opened } from '../engine/source'
@@ -16,7 +16,7 @@ import { Estimates, NO_ESTIMATES } from './estimates'
 import { forget, type Results } from './forget'
 import { Held } from './held'
 import { suggestedCounts } from '../words/methods'
-import { take } from './run/events'
+import { take, type RunEvent } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { startAgain } from '../plan/edit'
@@ -309,7 +309,7 @@ export class Actions {
     again()
   }
 
-  observe(event: EngineEvent): void {
+  observe(event: RunEvent): void {
     if ('kept' in event) this.safety.heard(event.kept)
     else take(this.state, event)
   }

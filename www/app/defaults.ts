@@ -1,3 +1,4 @@
+import type { Container } from '../engine/protocol/model'
 import type { WriteOptions } from '../engine/protocol/output'
 import type { PlanOptions } from '../engine/protocol/plan'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
@@ -41,4 +42,7 @@ export const EVALUATION: Readonly<TextOptions> = { text: null, text_name: null, 
 
 export const HUB = 'https://huggingface.co'
 
-export const WRITE: Readonly<WriteOptions> = { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' }
+/** How the page stores a model. The page names the kind of file, which the engine would else take from the original. */
+export type StoredAs = WriteOptions & { container: Container }
+
+export const WRITE: Readonly<StoredAs> = { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' }

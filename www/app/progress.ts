@@ -1,10 +1,16 @@
-import type { Progress, Stage } from '../engine/protocol/events'
+import type { Progress, Stage, Unit } from '../engine/protocol/events'
 import { bytes, seconds, whole } from '../ui/format'
+
+/** Progress of the engine, or of llama.cpp, which the page runs while the engine rests: it writes text, or is timed. */
+export type Activity = Omit<Progress, 'stage' | 'unit'> & {
+  stage: Stage | 'continue' | 'time'
+  unit: Unit | 'runs'
+}
 
 /** One look at the clock and the counter. */
 export interface Tick {
   at_ms: number
-  progress: Progress
+  progress: Activity
 }
 
 export interface Reading {
@@ -19,7 +25,7 @@ export interface Reading {
   left: string
 }
 
-const VERBS: Record<Stage, string> = {
+const VERBS: Record<Activity['stage'], string> = {
   read: 'Reading',
   capture: 'Running',
   similarity: 'Comparing',
@@ -49,7 +55,7 @@ export function describe(first: Tick, last: Tick): Reading {
   }
 }
 
-function perSecond(rate: number, unit: Progress['unit']): string {
+function perSecond(rate: number, unit: Activity['unit']): string {
   if (unit === 'bytes') return `${bytes(rate)} a second`
   if (rate < 1) return `${seconds(1 / rate)} for each of the ${unit}`
   return `${rate < 10 ? rate.toFixed(1) : whole(rate)} ${unit} a second`

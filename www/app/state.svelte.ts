@@ -1,11 +1,12 @@
 import type { Failure } from '../engine/errors'
 import type { Features } from '../engine/features'
 import type { Ended } from '../take/download/messages'
-import type { CompareOptions, CompareReport, CompareRow } from '../engine/protocol/compare'
+import type { CompareOptions, CompareRow } from '../engine/protocol/compare'
+import type { Comparison } from '../charts/speed'
 import type { DevicePreference, DeviceReport } from '../engine/protocol/device'
 import type { EngineError } from '../engine/protocol/error'
 import type { Estimate, PlanEstimate } from '../engine/protocol/estimate'
-import type { Kept, Progress } from '../engine/protocol/events'
+import type { Kept } from '../engine/protocol/events'
 import type { UsedImatrix } from '../engine/protocol/imatrix'
 import type { NamedMethod } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
@@ -17,8 +18,8 @@ import type { SizeSearch } from '../engine/protocol/sizing'
 import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
 import type { Cost, Goal, Whole } from '../charts/costs'
-import type { Tick } from './progress'
-import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
+import type { Activity, Tick } from './progress'
+import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE, type StoredAs } from './defaults'
 import { MatrixState } from '../similarity/matrix/state.svelte'
 import { chosenComparison, fitting, forSize, isFitted, type Choice } from '../words/methods'
 import { optionsWith, UNTOUCHED, type Hand } from '../plan/hand'
@@ -112,7 +113,7 @@ export class State {
   /** How much of the engine has arrived, in words, until it runs. */
   loading = $state<string | null>('Loading the engine')
   /** The same in bytes, as soon as some are there. */
-  arrived = $state.raw<Progress | null>(null)
+  arrived = $state.raw<Activity | null>(null)
 
   model = $state.raw<ModelReport | null>(null)
   origin = $state.raw<'demo' | Opened | null>(null)
@@ -165,9 +166,9 @@ export class State {
   })
   /** Results of the comparison that runs, or that ended without a report. */
   rows = $state.raw<CompareRow[]>([])
-  comparison = $state.raw<Made<CompareReport, CompareOptions> | null>(null)
+  comparison = $state.raw<Made<Comparison, CompareOptions> | null>(null)
 
-  writeOptions = $state<WriteOptions>({ ...WRITE })
+  writeOptions = $state<StoredAs>({ ...WRITE })
   /** By what quantised values are encoded instead of by what is collected on the calibration text. */
   imatrix = $state.raw<OpenImatrix | null>(null)
   saved = $state.raw<Made<Saved, WriteOptions> | null>(null)

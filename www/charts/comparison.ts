@@ -1,4 +1,5 @@
-import type { CompareReport, CompareRow, ModelSpeed } from '../engine/protocol/compare'
+import type { CompareRow } from '../engine/protocol/compare'
+import type { Comparison, ModelSpeed } from './speed'
 import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
@@ -18,7 +19,7 @@ import {
 } from './verdicts'
 
 /** What stands under the table: texts, tokens, seed. Without a report, only that there is none. */
-export function footing(report: CompareReport | null): string[] {
+export function footing(report: Comparison | null): string[] {
   if (!report) return ['The comparison ended before it could say what it was measured on.']
   const text = ({ name, sequences, tokens_per_sequence }: TextReport) =>
     `${name} (${whole(sequences)} sequences of ${whole(tokens_per_sequence)} tokens)`
@@ -32,7 +33,7 @@ export function footing(report: CompareReport | null): string[] {
 }
 
 /** By which importances quantised types were encoded; nothing where no type was, or it is not known. */
-function importanceWords({ imatrix, output, originals }: CompareReport): string[] {
+function importanceWords({ imatrix, output, originals }: Comparison): string[] {
   if (!originals?.length) return []
   return [
     imatrix
@@ -44,7 +45,7 @@ function importanceWords({ imatrix, output, originals }: CompareReport): string[
 }
 
 /** Whether the numbers can be believed; empty where they can. */
-export function overlapWarning(report: CompareReport): string {
+export function overlapWarning(report: Comparison): string {
   if (!(report.overlap > 0)) return ''
   const share = report.overlap < 0.001 ? 'less than 0.1\u00a0%' : percent(report.overlap)
   return `The evaluation text is not new to the methods: ${share} of its tokens were seen in calibration. The numbers flatter those that fit themselves to that text.`
@@ -138,7 +139,7 @@ const COLUMNS = [
 ] as const
 
 /** One line a model, the original first where it is known. Every line says what it was measured on. */
-export function comparisonCsv(rows: readonly CompareRow[], report: CompareReport | null): string {
+export function comparisonCsv(rows: readonly CompareRow[], report: Comparison | null): string {
   const context = ({ dtype = 'keep', ...of }: Pick<CompareRow, 'method' | 'layers' | 'dtype'>) => {
     const speed = speedOf(report?.speeds, { ...of, dtype })
     return [
@@ -194,7 +195,7 @@ export function comparisonCsv(rows: readonly CompareRow[], report: CompareReport
   return [COLUMNS, ...original, ...lines].map(line => line.map(quoted).join(',')).join('\n') + '\n'
 }
 
-export function comparisonMarkdown(rows: readonly CompareRow[], report: CompareReport | null, title: Title): string {
+export function comparisonMarkdown(rows: readonly CompareRow[], report: Comparison | null, title: Title): string {
   const line = (cells: readonly string[]) =>
     `| ${cells.map(cell => cell.replaceAll('\u00a0', ' ').replaceAll('|', '\\|').replaceAll('\n', ' ')).join(' | ')} |`
   const measured = ({ perplexity: p, kl, top1_agreement: top1 }: Quality) => [
@@ -285,7 +286,7 @@ function quoted(value: unknown): string {
 }
 
 /** The choices at the sizes that the engine gave verdicts for, or else at those of the front but that of the original as it is. */
-export function frontChoices(report: CompareReport): ReturnType<typeof choiceAt>[] {
+export function frontChoices(report: Comparison): ReturnType<typeof choiceAt>[] {
   const candidates = candidatesOf(report)
   const sizes = report.verdicts?.length
     ? report.verdicts.map(each => each.size)
@@ -296,7 +297,7 @@ export function frontChoices(report: CompareReport): ReturnType<typeof choiceAt>
 }
 
 /** The models that the verdicts name and the front has, the original as it is first: those whose speed is worth a look. */
-export function namedModels(report: CompareReport): Measured[] {
+export function namedModels(report: Comparison): Measured[] {
   const candidates = candidatesOf(report)
   const named = new Set(
     [...frontOf(candidates), ...frontChoices(report).flatMap(({ merged, unmerged }) => [merged, unmerged])].map(
@@ -307,7 +308,7 @@ export function namedModels(report: CompareReport): Measured[] {
 }
 
 /** Who won, then the verdict at each size; nothing where only one type was compared. */
-export function verdictLines(report: CompareReport, title: Title): string[] {
+export function verdictLines(report: Comparison, title: Title): string[] {
   if (!hasFewerBits(report)) return []
   const smallest = candidatesOf(report).toSorted((a, b) => a.bytes - b.bytes)[0]
   const choices = frontChoices(report)

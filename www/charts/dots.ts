@@ -1,5 +1,5 @@
 /** Where the points of a map lie in a picture of it: pure functions, for canvas and SVG alike. */
-import type { LayerMap } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
 import { planeOf, type Frame, type Tick } from './plane'
 
 export interface Fitted {

@@ -1,5 +1,5 @@
 /** The maps as drawings that stand alone: strings of SVG, made of the numbers and not of the page. */
-import type { LayerMap } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
 import { dotRadius, fitMap } from './dots'
 
 export interface MapLook {

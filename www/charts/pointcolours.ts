@@ -1,5 +1,5 @@
 /** Colours of the points of maps, the same in every layer. */
-import type { LayerMap } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
 import type { PointReport } from '../engine/protocol/similarity'
 import { colourOf, type Palette } from './colour'
 import { ranks } from './scatter'

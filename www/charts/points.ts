@@ -1,4 +1,4 @@
-import type { LayerMap } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
 
 /** Number of points of a map. */
 export function pointCount({ coordinates, dims }: LayerMap): number {

@@ -1,4 +1,5 @@
-import type { CompareRow, Speeds } from '../engine/protocol/compare'
+import type { CompareRow } from '../engine/protocol/compare'
+import type { Speeds } from './speed'
 import type { NumberType } from '../engine/protocol/output'
 import { sentence } from '../ui/format'
 import { speedOf } from './speed'

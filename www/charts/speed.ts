@@ -1,7 +1,32 @@
 /** What fewer layers buy besides bytes: how fast llama.cpp runs a model, and how much cache it needs. */
-import type { Candidate, ModelSpeed, Speeds } from '../engine/protocol/compare'
+import type { Candidate, CompareReport } from '../engine/protocol/compare'
 import type { ModelReport } from '../engine/protocol/model'
 import { plural } from '../ui/format'
+
+/** How fast llama.cpp runs one of the models, in tokens a second. */
+export interface ModelSpeed extends Pick<Candidate, 'method' | 'dtype' | 'layers'> {
+  /** Of reading a prompt, and of writing what follows it. */
+  prompt: number
+  generation: number
+  /** Bytes of the keys and values of 1000 tokens; null where they are not known. */
+  cache: number | null
+  /** Share, 0 to 1, by which the second fastest round is slower than the fastest: what a difference is worth. */
+  noise: number
+}
+
+/** What the page measures, and not the engine: each model on one thread of a tab, the fastest of so many rounds. */
+export interface Speeds {
+  prompt_tokens: number
+  generated_tokens: number
+  rounds: number
+  models: ModelSpeed[]
+}
+
+/** A comparison of methods, with what the page adds to it. */
+export type Comparison = CompareReport & {
+  /** How fast those models run that the verdicts name; absent where nobody measured it. */
+  speeds?: Speeds
+}
 
 /** Tokens of context whose cache is told. */
 export const CACHE_TOKENS = 1000

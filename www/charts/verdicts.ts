@@ -3,7 +3,8 @@
  * front (`src/protocol/verdict.rs`); the user asks for any size, so that the choice is repeated here and held to the
  * engine's numbers by a test.
  */
-import type { Candidate, CompareReport, CompareRow, Paired, Speeds, Verdict } from '../engine/protocol/compare'
+import type { Candidate, CompareRow, Paired, Verdict } from '../engine/protocol/compare'
+import type { Comparison, Speeds } from './speed'
 import { bytes, nats } from '../ui/format'
 import { typeName } from '../words/types'
 import { keyOfRow } from './rows'
@@ -22,12 +23,12 @@ export interface Measured extends Candidate {
 export type Choice = Pick<Verdict, 'size' | 'merged' | 'unmerged' | 'difference'>
 
 /** Whether the original was measured in fewer bits, so that the two can be set against each other. */
-export function hasFewerBits(report: Pick<CompareReport, 'originals'> | null): boolean {
+export function hasFewerBits(report: Pick<Comparison, 'originals'> | null): boolean {
   return (report?.originals?.length ?? 0) > 0
 }
 
 /** The original in each type as rows beside those of the methods, the types in the order of the report. */
-export function originalRows(report: CompareReport): CompareRow[] {
+export function originalRows(report: Comparison): CompareRow[] {
   return (report.originals ?? []).map(({ dtype, quality, kl_by_sequence, bytes: size, seconds }) => ({
     method: ORIGINAL,
     selection: 'hand',
@@ -47,7 +48,7 @@ export function originalRows(report: CompareReport): CompareRow[] {
 }
 
 /** All models whose KL is a number, the original as it is first. */
-export function candidatesOf(report: CompareReport): Measured[] {
+export function candidatesOf(report: Comparison): Measured[] {
   const originals = originalRows(report)
   const itself: Measured = {
     key: '',

@@ -1,5 +1,5 @@
 import { bytes as sized } from '../ui/format'
-import type { Observe } from './protocol/events'
+import type { Observe } from './protocol/engine'
 
 /** Told again after so much more has arrived. */
 const TELL_EVERY_BYTES = 250_000

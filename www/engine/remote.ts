@@ -2,7 +2,7 @@ import { changed, contentRange, refuse, versionOf } from './answers'
 import { Failure } from './errors'
 import { authorization, brokenOff, hostOf, once, persist, pieces, Trouble, type Net } from './fetching'
 import type { RemoteFile } from './messages'
-import type { Observe } from './protocol/events'
+import type { Observe } from './protocol/engine'
 import type { ByteSource } from './protocol/files'
 import { Downloads } from './whole'
 

@@ -1,6 +1,6 @@
 import { Failure } from './errors'
 import type { LocalFile, OpenedFile, RemoteFile } from './messages'
-import type { Observe } from './protocol/events'
+import type { Observe } from './protocol/engine'
 import type { ByteSource } from './protocol/files'
 import { FileSource } from './source'
 

@@ -3,8 +3,7 @@ import { fusedKernel } from './fused.js'
 import { fused as fusedModule, shared, sharedFused } from './pkg/fused.js'
 import { startPool } from './pool'
 import type { DevicePreference } from './protocol/device'
-import type { WasmEngine } from './protocol/engine'
-import type { Observe } from './protocol/events'
+import type { Observe, WasmEngine } from './protocol/engine'
 
 /** Bytes of the module, put here by the build. */
 declare const ENGINE_BYTES: number

@@ -1,6 +1,6 @@
 /** The numbers of a picture as the page shows them in a table: pure functions. */
 import { tokenName } from '../charts/pointcolours'
-import type { LayerMap } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
 import type { PointReport } from '../engine/protocol/similarity'
 import { rowsOf } from '../charts/points'
 

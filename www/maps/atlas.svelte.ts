@@ -1,5 +1,6 @@
 import { saying } from '../engine/errors'
-import type { LayerMap, MapOptions } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
+import type { MapOptions } from '../engine/protocol/maps'
 import type { SimilarityReport } from '../engine/protocol/similarity'
 import { mapsOf, parametersOf, sameParameters, type Parameters } from './maps'
 

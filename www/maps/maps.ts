@@ -1,5 +1,5 @@
 /** The maps of a run in the form in which the engine makes others, and back. */
-import type { LayerMap } from '../engine/protocol/maps'
+import type { LayerMap } from '../engine/protocol/engine'
 import type { PointReport, SimilarityReport } from '../engine/protocol/similarity'
 import { rowsOf } from '../charts/points'
 

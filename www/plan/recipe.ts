@@ -2,7 +2,8 @@
 import { Failure } from '../engine/errors'
 import type { MergePlan, PlanOptions } from '../engine/protocol/plan'
 import type { ImatrixFile } from '../engine/protocol/imatrix'
-import { jsonOf, mergePlan, type Recipe } from '../share'
+import type { Recipe } from '../engine/protocol/recipe'
+import { jsonOf, mergePlan } from '../share'
 
 const LARGEST_FILE = 16e6
 

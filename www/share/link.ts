@@ -8,7 +8,7 @@
  * Half a step is the most that a similarity is off: 7.6e-6 for a range of 0 to 1.
  */
 import { Failure } from '../engine/errors'
-import type { CompareReport } from '../engine/protocol/compare'
+import type { Comparison } from '../charts/speed'
 import type { MergePlan, MergeStep, PlanReport } from '../engine/protocol/plan'
 import type { Quality } from '../engine/protocol/quality'
 import type { SimilarityReport } from '../engine/protocol/similarity'
@@ -172,7 +172,7 @@ function mapsHeader(maps: Omit<SimilarityReport, 'similarity'>) {
 }
 
 /** Numbers to four figures. Which layers became one is in a report, and the page finds the verdicts again. */
-function comparisonHeader(report: CompareReport): CompareReport {
+function comparisonHeader(report: Comparison): Comparison {
   const short = (q: Quality): Quality => ({
     ...q,
     perplexity: figures(q.perplexity, 4),

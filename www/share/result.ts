@@ -1,11 +1,10 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
 import { CALIBRATION, WRITE } from '../app/defaults'
-import type { CompareReport } from '../engine/protocol/compare'
-import type { ImatrixFile } from '../engine/protocol/imatrix'
+import type { Comparison } from '../charts/speed'
 import type { NamedMethod } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
-import type { WriteOptions } from '../engine/protocol/output'
-import type { MergePlan, PlanOptions, PlanReport } from '../engine/protocol/plan'
+import type { PlanOptions, PlanReport } from '../engine/protocol/plan'
+import type { Recipe } from '../engine/protocol/recipe'
 import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
 import type { TextReport } from '../engine/protocol/text'
 import type { State } from '../app/state.svelte'
@@ -27,25 +26,12 @@ export interface Result {
   plan: PlanReport | null
   /** What was asked for; null where it is not known. */
   options: PlanOptions | null
-  comparison: CompareReport | null
+  comparison: Comparison | null
   methods: NamedMethod[]
   /** When it was saved, as an ISO date; empty where it is not known. */
   created: string
   /** What is missing, and how exact the numbers are: sentences for the reader. */
   notes: string[]
-}
-
-/** `recipe.json`, as the engine writes it beside a model and `laminate compress --recipe` repeats it. */
-export interface Recipe {
-  laminate: string
-  model: string
-  calibration: CalibrationOptions
-  text: TextReport
-  options: PlanOptions | null
-  plan: MergePlan
-  output: WriteOptions
-  /** File of importances that types were encoded by; absent where there was none. */
-  imatrix?: ImatrixFile
 }
 
 /** What the page has at the moment; null while there is nothing. Texts of one's own stay out of it. */
@@ -294,7 +280,7 @@ export function ofDocument(value: unknown, file: string): Result {
 }
 
 /** Methods of a comparison that travels without their titles. */
-function methodsIn({ rows }: CompareReport): NamedMethod[] {
+function methodsIn({ rows }: Comparison): NamedMethod[] {
   const names = [...new Set(rows.map(row => row.method))]
   return names.map(name => {
     const { selection, operator } = rows.find(row => row.method === name)!

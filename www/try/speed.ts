@@ -6,7 +6,7 @@ import { modelWords, originalRows, type Measured } from '../charts/verdicts'
 import { removeJob } from '../engine/jobs'
 import { Failure } from '../engine/errors'
 import { freeSpace, SPARE_BYTES } from '../engine/space'
-import type { CompareReport } from '../engine/protocol/compare'
+import type { Comparison } from '../charts/speed'
 import type { ModelReport } from '../engine/protocol/model'
 import type { NumberType } from '../engine/protocol/output'
 import { bytes } from '../ui/format'
@@ -66,7 +66,7 @@ export function measureBoth(actions: Actions): Promise<boolean> {
 }
 
 /** The models of a comparison to time, in two parts: those that a page can hold, and those that it cannot. */
-export function timeable(report: CompareReport): { fit: Measured[]; large: Measured[] } {
+export function timeable(report: Comparison): { fit: Measured[]; large: Measured[] } {
   const all = namedModels(report)
   return { fit: all.filter(each => each.bytes <= MOST_BYTES), large: all.filter(each => each.bytes > MOST_BYTES) }
 }

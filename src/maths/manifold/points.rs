@@ -121,6 +121,7 @@ impl Points {
 
 /// Normalisation of each point before any other computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Normalise {
     /// Division by the root mean square of the point's coordinates, which gives the input of the next

@@ -34,6 +34,7 @@ const LONG_ENOUGH: f64 = 2.0;
 
 /// Memory and time of the similarity stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Estimate {
     /// Peak memory in bytes: weights of a layer and the next, activations, attention scores, kept hidden states,
     /// kept points, and the distances from which other maps are made.

@@ -26,6 +26,7 @@ const TIMED_ELIMINATION: usize = 512;
 
 /// Time and memory of a plan: selecting layers, merging them and measuring the result.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PlanEstimate {
     /// Time in seconds.
     pub seconds: f64,

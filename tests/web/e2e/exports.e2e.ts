@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { nativeTarget } from '../../../scripts/paths.mjs'
-import type { CompareReport } from '../../../www/engine/protocol/compare'
+import type { Comparison } from '../../../www/charts/speed'
 import type { MergePlan, PlanReport } from '../../../www/engine/protocol/plan'
 import type { Quality } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
@@ -176,7 +176,7 @@ describe.skipIf(missing.length > 0)('what the page saves is what the command lin
     await panel.getByRole('button', { name: /^Compare the methods/ }).click()
     await panel.getByRole('button', { name: 'Compare the methods again' }).waitFor({ timeout: 300_000 })
     const [table, list] = ['compare.csv', 'compare.md'].map(name => join(folder, name)) as [string, string]
-    const line = printed<CompareReport>(
+    const line = printed<Comparison>(
       'compare',
       '--methods',
       'mka,shortgpt,prunecomp',
@@ -191,8 +191,8 @@ describe.skipIf(missing.length > 0)('what the page saves is what the command lin
       '--markdown',
       list,
     )
-    const report = await json<CompareReport>('the comparison')
-    const rows = (of: CompareReport) =>
+    const report = await json<Comparison>('the comparison')
+    const rows = (of: Comparison) =>
       of.rows.toSorted((a, b) => a.method.localeCompare(b.method) || a.removed - b.removed)
     expect(
       differences({ ...report, rows: rows(report), output: null }, { ...line, rows: rows(line), output: null }),

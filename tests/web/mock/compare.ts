@@ -1,6 +1,6 @@
 import type { CompareOptions, CompareReport, CompareRow, StoredOriginal } from '../../../www/engine/protocol/compare'
 import type { DeviceReport } from '../../../www/engine/protocol/device'
-import type { Observe } from '../../../www/engine/protocol/events'
+import type { Observe } from '../../../www/engine/protocol/engine'
 import type { NamedMethod } from '../../../www/engine/protocol/method'
 import type { NumberType } from '../../../www/engine/protocol/output'
 import type { Quality } from '../../../www/engine/protocol/quality'

@@ -1,4 +1,4 @@
-import type { Observe } from '../../../www/engine/protocol/events'
+import type { Observe } from '../../../www/engine/protocol/engine'
 import type { MergePlan } from '../../../www/engine/protocol/plan'
 import type { CalibrationPoint } from '../../../www/engine/protocol/quality'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'

@@ -1,12 +1,11 @@
 import demo from '../../../www/walk/demo-result.json'
 import type { CompareOptions, CompareReport } from '../../../www/engine/protocol/compare'
 import type { DevicePreference, DeviceReport } from '../../../www/engine/protocol/device'
-import type { WasmEngine } from '../../../www/engine/protocol/engine'
+import type { LayerMap, Observe, WasmEngine } from '../../../www/engine/protocol/engine'
 import type { Estimate, PlanEstimate } from '../../../www/engine/protocol/estimate'
-import type { Observe } from '../../../www/engine/protocol/events'
 import type { ByteSource, OutputFolder, PartStore } from '../../../www/engine/protocol/files'
 import type { UsedImatrix } from '../../../www/engine/protocol/imatrix'
-import type { LayerMap, MapOptions } from '../../../www/engine/protocol/maps'
+import type { MapOptions } from '../../../www/engine/protocol/maps'
 import type { NamedMethod } from '../../../www/engine/protocol/method'
 import type { ModelReport } from '../../../www/engine/protocol/model'
 import type { WriteOptions, WriteReport } from '../../../www/engine/protocol/output'
@@ -24,6 +23,7 @@ import { isFitted } from '../../../www/words/methods'
 import { isQuantised } from '../../../www/words/types'
 import { compareOf } from './compare'
 import { curveOf } from './curve'
+import { CALIBRATION } from '../../../www/app/defaults'
 import { mapOf } from './maps'
 import { imatrixBytes, imatrixFrom } from './imatrix'
 import { METHODS } from './methods'
@@ -294,6 +294,15 @@ export class MockEngine implements WasmEngine {
     await writeFiles(files, folder, observe)
     const sizes = files.map(([name, bytes]) => ({ name, bytes: bytes.length }))
     return {
+      recipe: {
+        laminate: 'mock',
+        model: model.name,
+        calibration: this.maps?.options ?? CALIBRATION,
+        text: this.maps?.text ?? { name: 'none', sequences: 0, tokens_per_sequence: 0, tokens_scored: 0 },
+        options: null,
+        plan,
+        output: options,
+      },
       files: sizes,
       bytes: { before: model.bytes, after: Math.max(...files.map(([, bytes]) => bytes.length)) },
       seconds: (performance.now() - started) / 1000,

@@ -1,4 +1,5 @@
-import type { LayerMap, MapOptions } from '../../../www/engine/protocol/maps'
+import type { LayerMap } from '../../../www/engine/protocol/engine'
+import type { MapOptions } from '../../../www/engine/protocol/maps'
 import type { SimilarityReport } from '../../../www/engine/protocol/similarity'
 
 /** Numbers in place of a map: the run's coordinates, which shrink as the bandwidth and the time grow. */

@@ -1,6 +1,6 @@
 import { EVALUATION, PLAN } from '../../../www/app/defaults'
 import type { DeviceReport } from '../../../www/engine/protocol/device'
-import type { Observe } from '../../../www/engine/protocol/events'
+import type { Observe } from '../../../www/engine/protocol/engine'
 import type { Container } from '../../../www/engine/protocol/model'
 import type { NumberType, WriteOptions } from '../../../www/engine/protocol/output'
 import type {

@@ -1,5 +1,6 @@
 import type { ErrorKind } from '../../../www/engine/protocol/error'
-import type { EngineEvent, Observe } from '../../../www/engine/protocol/events'
+import type { Observe } from '../../../www/engine/protocol/engine'
+import type { EngineEvent } from '../../../www/engine/protocol/events'
 
 export function fail(kind: ErrorKind, message: string): never {
   throw { kind, message }

@@ -1,4 +1,4 @@
-import type { Observe } from '../../../www/engine/protocol/events'
+import type { Observe } from '../../../www/engine/protocol/engine'
 import type { OutputFolder } from '../../../www/engine/protocol/files'
 import type { ModelReport } from '../../../www/engine/protocol/model'
 import type { WriteOptions } from '../../../www/engine/protocol/output'

@@ -1,10 +1,14 @@
 import type { EngineEvent, Kept } from '../../engine/protocol/events'
 import { costOf } from '../../charts/costs'
+import type { Activity } from '../progress'
 import type { State } from '../state.svelte'
 import { layersFrom } from './parts'
 
-/** Shows what the engine tells in the middle of a run. */
-export function take(state: State, event: Exclude<EngineEvent, { kept: Kept }>): void {
+/** What happens in the middle of a run: what the engine tells, or what llama.cpp does meanwhile. */
+export type RunEvent = EngineEvent | { progress: Activity }
+
+/** Shows what happens in the middle of a run. */
+export function take(state: State, event: Exclude<RunEvent, { kept: Kept }>): void {
   if ('row' in event && state.run?.kind === 'costs') {
     const cost = costOf(event.row)
     if (state.costs && cost) state.costs = { ...state.costs, measured: [...state.costs.measured, cost] }

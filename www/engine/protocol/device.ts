@@ -1,17 +1,23 @@
-/** What the engine computes on. */
+/** What the engine computes on. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
+/** Device that the user asks for. */
 export type DevicePreference = 'auto' | 'gpu' | 'cpu'
 
-export interface DeviceReport {
-  kind: 'gpu' | 'software-gpu' | 'cpu'
-  /** Adapter name as the driver gives it, or "CPU (wasm SIMD)". */
+/** Kind of device that runs the arithmetic. */
+export type DeviceKind = 'gpu' | 'software-gpu' | 'cpu'
+
+/** Description of the chosen device. */
+export type DeviceReport = {
+  /** Kind of the device. */
+  kind: DeviceKind
+  /** Name of the device as the driver gives it. */
   name: string
-  /** Why this device was chosen, in words. */
+  /** Reason why the device was chosen. */
   reason: string
-  /** Number of threads of the processor that share large products and sums; earlier versions did not say. */
+  /** Number of threads of the processor that share large products and sums, at least 1. */
   threads?: number
-  /** Why that is one only, in words after "because". */
+  /** Why that is one thread only, in words after "because"; `null` where it is not, or is not known. */
   alone?: string
-  /** Largest storage-buffer binding in bytes; 0 on the CPU. */
+  /** Largest storage-buffer binding that is used, in bytes; 0 on the CPU, which has no such limit. */
   max_binding_bytes: number
 }

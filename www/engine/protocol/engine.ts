@@ -1,18 +1,17 @@
 /**
  * The engine as the page calls it. What crosses between the two is described in this folder, one subject a file,
- * types only.
- *
- * The report types mirror `src/protocol/` field by field: the same JSON is printed by
- * `laminate ... --json`. Matrices are arrays of rows. Layers are 0-based indices of decoder layers.
+ * types only. The files are made from `src/protocol/` by `npm run protocol`, but for `engine.ts`, `error.ts` and
+ * `files.ts`. The same JSON is printed by `laminate ... --json`. Matrices are arrays of rows. Layers are 0-based indices
+ * of decoder layers.
  */
 
 import type { CompareOptions, CompareReport } from './compare'
 import type { DeviceReport } from './device'
 import type { Estimate, PlanEstimate } from './estimate'
-import type { Observe } from './events'
+import type { EngineEvent } from './events'
 import type { ByteSource, OutputFolder, PartStore } from './files'
 import type { UsedImatrix } from './imatrix'
-import type { LayerMap, MapOptions } from './maps'
+import type { MapOptions } from './maps'
 import type { NamedMethod } from './method'
 import type { ModelReport } from './model'
 import type { WriteOptions, WriteReport } from './output'
@@ -21,6 +20,22 @@ import type { CalibrationPoint } from './quality'
 import type { SizeRange, SizeReport } from './sizing'
 import type { CalibrationOptions, Metric, MetricReport, SimilarityReport } from './similarity'
 import type { TextOptions } from './text'
+
+/** Gets events; its promise resolves after a macrotask with `true` where the user asked to stop. */
+export type Observe = (event: EngineEvent) => Promise<boolean>
+
+/** The map of a layer, turned onto the run's picture of it. */
+export interface LayerMap {
+  layer: number
+  epsilon: number
+  /** lambda_0 = 1 first. */
+  eigenvalues: number[]
+  /** lambda_1 > 0.9 */
+  disconnected: boolean
+  dims: number
+  /** Point after point, `dims` numbers each. */
+  coordinates: Float64Array
+}
 
 /**
  * The engine as the wasm module exports it (class `Engine`, made by `Engine.create`). It runs in the

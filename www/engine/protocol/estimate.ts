@@ -1,23 +1,35 @@
-/** What a run will take. */
+/** What a run will take. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
-export interface Estimate {
-  /** Peak memory in bytes, of which weights of one layer, activations and kept states. */
+/** Memory and time of the similarity stage. */
+export type Estimate = {
+  /**
+   * Peak memory in bytes: weights of a layer and the next, activations, attention scores, kept hidden states,
+   * kept points, and the distances from which other maps are made.
+   */
   peak_bytes: number
+  /** Part of the peak memory for weights. */
   layer_bytes: number
+  /** Part of the peak memory for hidden states kept between layers. */
   state_bytes: number
-  /** Of storage for finished layers, so that an interrupted run can go on. */
+  /**
+   * Bytes of storage for finished layers, so that an interrupted run can resume: points of every layer,
+   * and kept hidden states.
+   */
   checkpoint_bytes: number
-  /** Floating-point operations of one pass over all layers. */
+  /** Floating-point operations of one pass over all layers and the head. */
   flop: number
-  /** Seconds for the similarity run, from a short measured product on this device. */
+  /** Time of this pass in seconds, from one layer timed on this device. */
   seconds: number
-  /** Tokens that will be used, after looking at the text's length. */
+  /** Number of sequences that the text gives. */
   sequences: number
+  /** Number of tokens of all sequences. */
   tokens: number
 }
 
-/** Time and memory of a plan: choosing, joining and measuring. */
-export interface PlanEstimate {
+/** Time and memory of a plan: selecting layers, merging them and measuring the result. */
+export type PlanEstimate = {
+  /** Time in seconds. */
   seconds: number
+  /** Peak memory in bytes. */
   peak_bytes: number
 }

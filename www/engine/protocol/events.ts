@@ -1,57 +1,63 @@
-/** What the engine tells while it works, and how it is stopped. */
+/** What the engine tells while it works. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
 import type { CompareRow } from './compare'
 import type { MergeStep } from './plan'
 import type { CalibrationPoint } from './quality'
 
-/** The last two are the page's own: a model writes text, and its speed is measured. */
-export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check' | 'continue' | 'time'
+/** A stage of the work, in the order of the data flow. */
+export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check'
 
-export interface Progress {
+/** Unit in which progress is counted. */
+export type Unit = 'layers' | 'bytes' | 'rows' | 'tokens' | 'parts' | 'models'
+
+/** Progress of a stage: `done` of `total` in `unit`. */
+export type Progress = {
+  /** Stage that is running. */
   stage: Stage
+  /** Amount that is done. */
   done: number
+  /** Amount of the whole stage. */
   total: number
-  /** What `done` and `total` count. */
-  unit: 'layers' | 'bytes' | 'tokens' | 'rows' | 'parts' | 'models' | 'runs'
-  /** For example "layer 12 of 32". */
+  /** Unit of `done` and `total`. */
+  unit: Unit
+  /** Progress in words, such as "layer 12 of 32". */
   detail: string
 }
 
-/** Sent as soon as a layer of the similarity run is done, so that the heatmap fills in. */
-export interface LayerDone {
+/** Result of the similarity stage for one layer, sent as soon as it is known. */
+export type LayerDone = {
+  /** Index of the layer. */
   layer: number
+  /** Number of layers of the model. */
   layers: number
-  /** Similarity to layers 0..=layer; the last entry is the diagonal. Empty for metrics that need all layers. */
-  row: number[]
+  /** Similarity of this layer to the layers `0..=layer`; empty for a metric that needs all layers first. */
+  row: Array<number>
+  /** Bandwidth of the kernel of the diffusion map. */
   epsilon: number
-  eigenvalues: number[]
-  embedding: number[][]
+  /** Leading eigenvalues of the diffusion map, `lambda_0` first. */
+  eigenvalues: Array<number>
+  /** Coordinates of the diffusion map, one row for each point. */
+  embedding: Array<Array<number>>
 }
 
-/** Optional, during `plan`: sent as soon as a merge is done and measured, so that bands fuse as the plan grows. */
-export interface StepDone {
-  step: MergeStep
-}
-
-/** During `compare`: sent as soon as a method has been measured, or has failed. */
-export interface RowDone {
-  row: CompareRow
-}
-
-/** During `calibrationCurve`: sent as soon as the plan fitted with so much text has been measured. */
-export interface SizeDone {
-  size: CalibrationPoint
-}
-
-/** During `similarity`: how much of it would survive the end of the page, now. */
-export interface Kept {
-  /** Layers from the first one on that are kept. */
+/** What a run that is killed now could resume from. */
+export type Kept = {
+  /** Number of finished layers that are kept, from the first layer on. */
   layers: number
-  /** Bytes written for that by this call. */
+  /** Bytes that this run has written to keep layers. */
   bytes: number
-  /** Why less is kept than could be, in a clause, when that is found out. */
+  /**
+   * Reason, in a clause, why fewer layers are kept than possible; set in the event that reports it, `null`
+   * otherwise.
+   */
   trouble: string | null
 }
 
-export type EngineEvent = { progress: Progress } | { layer: LayerDone } | StepDone | RowDone | SizeDone | { kept: Kept }
-export type Observe = (event: EngineEvent) => Promise<boolean>
+/** Event that an `Observer` is told of. */
+export type EngineEvent =
+  | { progress: Progress }
+  | { layer: LayerDone }
+  | { step: MergeStep }
+  | { row: CompareRow }
+  | { size: CalibrationPoint }
+  | { kept: Kept }

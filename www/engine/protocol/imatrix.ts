@@ -1,15 +1,21 @@
-/** Importances of the columns of matrices, as files hold them. */
+/** Importances of the columns of matrices, as files hold them. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
-/** A file of importances, as results know it again. */
-export interface ImatrixFile {
+/** An importance matrix, as a recipe knows it again. */
+export type ImatrixFile = {
+  /** Name of the file. */
   name: string
-  /** Of its bytes. */
+  /** Hash of its bytes. */
   hash: string
 }
 
-/** What a file of importances that is used says of itself. */
-export interface UsedImatrix extends ImatrixFile {
-  /** Texts that it was collected on. */
-  datasets: string[]
+/** An importance matrix that was read from a file and is used. */
+export type UsedImatrix = {
+  /** Names of the texts that it was collected on. */
+  datasets: Array<string>
+  /** Number of tokens that it was collected on: the most that any matrix has seen. */
   tokens: number
+  /** Name of the file. */
+  name: string
+  /** Hash of its bytes. */
+  hash: string
 }

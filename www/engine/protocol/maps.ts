@@ -1,29 +1,23 @@
-/** Maps made again with other parameters. */
+/** Maps made again with other parameters. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
-/** Which maps are wanted, and with what parameters. */
-export interface MapOptions {
-  /** In the order in which the maps are to come. */
-  layers: number[]
-  /** A multiple, above 0, of the bandwidth that the run used in each layer. */
+/** Layers whose maps are wanted, and options of the maps. */
+export type MapOptions = {
+  /** Indices of the layers, in the order in which the maps are returned. */
+  layers: Array<number>
+  /**
+   * Bandwidth of each layer, as a multiple > 0 of the bandwidth that the run used for the layer (the
+   * median, or the fixed one).
+   */
   bandwidth: number
-  /** 0 to 1. */
+  /** Density exponent, 0 to 1. */
   density: number
+  /** Diffusion time, at least 0. */
   time: number
-  /** Exact enough for a picture, and several times faster. */
+  /** Whether the maps may be sketches, which are exact enough for a picture and several times faster. */
   sketch: boolean
-  /** Leading eigenvalues, if more are wanted than come with a map. Not for sketches. */
+  /**
+   * Number of leading eigenvalues of each map, brought into 2 to 64; `null` returns the eigenvalues that
+   * come with the map. Sketches ignore this option.
+   */
   eigenvalues?: number
-}
-
-/** The map of a layer, turned onto the run's picture of it. */
-export interface LayerMap {
-  layer: number
-  epsilon: number
-  /** lambda_0 = 1 first. */
-  eigenvalues: number[]
-  /** lambda_1 > 0.9 */
-  disconnected: boolean
-  dims: number
-  /** Point after point, `dims` numbers each. */
-  coordinates: Float64Array
 }

@@ -1,6 +1,6 @@
-/** Which layers go, and what becomes of them. */
+/** Which layers go, and what becomes of them. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
-/** Which layers go; documented in `src/plan/method.rs`. */
+/** Selection rule: which layers are absorbed into their neighbours. */
 export type Selection =
   | 'mka'
   | 'redundancy'
@@ -14,23 +14,30 @@ export type Selection =
   | 'reverse'
   | 'random'
   | 'hand'
-/** What becomes of a run of layers that turns into one; documented there too. */
-export type Operator =
-  'drop' | 'average' | 'match-experts' | 'laco' | 'scale' | 'replaceme' | 'flatten' | 'refit' | 'pool-refit'
 
-/** Which experts go, where some are removed; documented there too. */
+/** Operator: how a span of layers becomes one layer. */
+export type Operator =
+  'average' | 'match-experts' | 'drop' | 'laco' | 'scale' | 'replaceme' | 'flatten' | 'refit' | 'pool-refit'
+
+/** Rule that chooses which experts of a layer are removed. */
 export type ExpertSelection = 'reap' | 'frequency' | 'random'
 
-/** A method that has a name: a selection and an operator. */
-export interface NamedMethod {
+/** Method: a selection and an operator, with the options that go with them. */
+export type NamedMethod = {
+  /** Name on the command line and in JSON. */
   name: string
+  /** Usual name in prose. */
   title: string
+  /** Rule that chooses the layers. */
   selection: Selection
+  /** Operator that turns a span into one layer. */
   operator: Operator
+  /** Whether pairs are ranked only once, for `Selection::Mka`. */
   one_shot: boolean
-  /** What it asks of plans, as in `PlanOptions`. */
+  /** Default of `PlanOptions::longest_span`. */
   longest_run: number | null
+  /** Default of `PlanOptions::candidates`. */
   candidates: number | null
-  /** One sentence, with its source. */
+  /** Description in one sentence, with its source. */
   about: string
 }

@@ -1,4 +1,4 @@
-/** What is asked of a plan, the plan, and what it is worth. */
+/** What is asked of a plan, the plan, and what it is worth. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
 import type { DeviceReport } from './device'
 import type { ImatrixFile } from './imatrix'
@@ -8,116 +8,198 @@ import type { NumberType, WriteOptions } from './output'
 import type { Quality } from './quality'
 import type { TextReport } from './text'
 
+/** Share of the first of two merged layers. */
 export type Alpha = 'similarity' | 'search' | number
 
-export interface PlanOptions {
-  /** Exactly one of the two is set: how many layers to remove, or the similarity below which to stop (`mka` alone). */
+/** Options of a plan: what may be merged, and until when. */
+export type PlanOptions = {
+  /**
+   * Number of layers to remove; 0 for a model that is only stored otherwise or loses experts. Exactly one of `remove` and `min_similarity` is set; both may be unset for
+   * `Selection::Hand`.
+   */
   remove: number | null
+  /** Similarity below which no pair is merged. */
   min_similarity: number | null
-  /** Which layers, `mka`. */
+  /** Rule that chooses the layers to absorb. */
   selection: Selection
-  /** What becomes of them, `average`. */
+  /** Operator that turns a span into one layer. */
   operator: Operator
-  /** For the operators `average` and `match-experts`. */
+  /** Share of the first of two merged layers, for operators that average (`Operator::averages`). */
   alpha: Alpha
-  /** For the selection `mka`. */
+  /** Whether all pairs are taken from the first similarity matrix, without new captures between merges. */
   one_shot: boolean
-  /** Allow layers that write massive activations to be absorbed into their predecessor. */
+  /** Whether layers that write massive activations may be absorbed into their predecessor. */
   release_massive: boolean
-  /** Never merge the first / the last layer. */
+  /** Whether the first layer takes part in no merge. */
   keep_first: boolean
+  /** Whether the last layer takes part in no merge. */
   keep_last: boolean
-  /** The most layers that may become one, for the selection `mka`; null is any number. */
+  /**
+   * Largest number of original layers that may become one layer, if neighbours are merged
+   * (`Selection::merges_neighbours`); `null` allows any number. With every layer of a span, averages get worse and
+   * fits need more memory.
+   */
   longest_run: number | null
-  /** Layers that a search tries in each round but the first; null is all. */
-  candidates: number | null
-  /** For the selection `random`, 0. */
+  /** Layers that take part in no merge: nothing absorbs them, and they stay unchanged. */
+  locked: Array<number>
+  /**
+   * Layers that never become one with the layer before them, because the two are of different kinds. A session adds
+   * those of its model.
+   */
+  apart?: Array<number>
+  /**
+   * Parts of layers that stay at equal distances, each with one flag a layer that says whether the layer has it. The
+   * layers to remove are then one of the sets after which they do (see `periodic`). A session adds
+   * those of its model.
+   */
+  periodic?: Array<Array<boolean>>
+  /** For `Selection::Hand`: the layers to be absorbed into the layer before them, in this order. */
+  absorb: Array<number>
+  /** Seed of `Selection::Random`. */
   seed: number
-  /** Layers that are never merged. */
-  locked: number[]
-  /** Layers that never become one with the layer before them; the engine adds those of its model. */
-  apart?: number[]
-  /** Parts of layers that stay at equal distances, one flag a layer; the engine adds those of its model. */
-  periodic?: boolean[][]
-  /** For the selection `hand`: the layers that are absorbed into what is before them, in this order. */
-  absorb: number[]
-  /** Experts to remove from each layer that has experts, 0; where some are, `remove` may be 0. */
+  /**
+   * Number of calibration tokens on which searching rules try each removal: the first sequences that
+   * together have no more, but at least one sequence.
+   */
+  search_tokens?: number
+  /**
+   * Number of layers that a searching rule tries in each round but the first: the layers that did least
+   * harm when they were last tried. `null` tries all layers.
+   */
+  candidates: number | null
+  /** Number of experts to remove from each layer that has experts. */
   remove_experts?: number
-  /** Which of them, `reap`. */
+  /** Rule that chooses the experts. */
   expert_selection?: ExpertSelection
 }
 
-/** One step of the plan. `merged` are indices in the model as it is before the step. */
-export interface MergeStep {
+/** One merge of two neighbouring layers. */
+export type MergeStep = {
+  /** Indices `[l, l + 1]` of the two layers, in the model before this step. */
   merged: [number, number]
-  /** Original layers in each of the two. */
-  groups: [number[], number[]]
+  /** Original layers that each of the two layers consists of. */
+  groups: [Array<number>, Array<number>]
+  /** Share of the first layer, in 0..=1. */
   alpha: number
+  /** Similarity of the two layers when they were chosen. */
   similarity: number
-  /** Layers left after the step. */
+  /** Number of layers after the step. */
   layers: number
+  /** Perplexity after the step; `null` if it was not measured. */
   perplexity: number | null
-  /** Mean KL(original || compressed) in nats per token. */
+  /** Mean `KL(original || merged)` in nats per token; `null` if it was not measured. */
   kl: number | null
+  /** Share of tokens, 0 to 1, whose most likely successor did not change; `null` if it was not measured. */
   top1_agreement: number | null
+  /** Whether the perplexity is more than ten times the original's. */
   collapsed: boolean
-  /** Dropping the same layers so far, where that was measured. */
+  /**
+   * Quality of the model from which the layers absorbed so far are dropped instead; `null` if it was not
+   * measured.
+   */
   dropped: Quality | null
-  /** Of the model after the step. */
+  /** Bytes of the model's tensors after the step; `null` if they were not counted. */
   bytes: number | null
 }
 
-export interface MergePlan {
+/**
+ * Assignment of original layers to final layers.
+ *
+ * For operators that mix weights, the final layer at index `g` is
+ * `sum_i weights[g][i] * theta(groups[g][i])`, for every tensor of the layer. For other operators, the
+ * weights say which layer of the group stays. The steps say how the groups came about: merging two layers
+ * with share `alpha` multiplies the weights of the first by `alpha` and those of the second by `1 - alpha`.
+ */
+export type MergePlan = {
+  /** Number of layers of the original model. */
   n_layers: number
+  /** Operator that turns each group into one layer. */
   operator: Operator
-  steps: MergeStep[]
-  /** Original layer indices per final layer. */
-  groups: number[][]
-  /** Same shape as `groups`: the weight of each original layer in the final one; each sums to 1. */
-  weights: number[][]
-  /** For each original layer the experts that stay, ascending, and none where it has none; absent where all stay. */
-  kept_experts?: number[][]
+  /** Merges in the order in which they happen; may be empty in a plan written by hand. */
+  steps: Array<MergeStep>
+  /** Original layer indices of each final layer: `0..n_layers` in order, cut into spans. */
+  groups: Array<Array<number>>
+  /**
+   * Weight of each original layer in its final layer, in the shape of `groups`. Weights are in 0..=1 (any
+   * finite number for `Operator::Collapse`) and sum to 1 in each group. If the operator does not
+   * average, the layer that stays has the weight 1.
+   */
+  weights: Array<Array<number>>
+  /**
+   * For each original layer, the experts that stay if the layer does, ascending: as many in each layer that has
+   * experts, and none in other layers. Empty if all experts stay. Steps are measured with all experts.
+   */
+  kept_experts?: Array<Array<number>>
 }
 
-/** What went of the experts of one original layer that stays. */
-export interface RemovedExperts {
+/** Experts that are removed from a layer. */
+export type RemovedExperts = {
+  /** Layer of the original. */
   layer: number
-  removed: number[]
-  /** Share of the layer's gates on the calibration text that they had; null where that was not seen. */
+  /** Numbers of the experts that go, ascending. */
+  removed: Array<number>
+  /**
+   * Share of the layer's gates, summed over the calibration text, that these experts had, 0 to 1; `null` if it was not
+   * seen.
+   */
   share: number | null
 }
 
-export interface StoredSize {
+/** Size of a model in one kind of file and file type. */
+export type StoredSize = {
+  /** Kind of file. */
   container: Container
+  /** File type; without one, each tensor keeps its type. */
   dtype: NumberType
+  /** Stored size of all tensors in bytes. */
   bytes: number
-  /** Types of the matrices, that of the most parameters first. */
-  elements: string[]
+  /** Element types of the matrices, the one with most parameters first. */
+  elements: Array<string>
 }
 
-export interface PlanReport {
+/** A number before and after compression. */
+export type BeforeAfter = {
+  /** Number for the original. */
+  before: number
+  /** Number for the compressed model. */
+  after: number
+}
+
+/** A plan and its effect on the model, measured before anything is written. */
+export type PlanReport = {
+  /** The plan, with the quality after each step. */
   plan: MergePlan
-  /** What quality was measured on: a text kept for judging where the operator fits to activations, else the calibration text. */
+  /** Text that quality was measured on. */
   text: TextReport
+  /** Quality of the original. */
   original: Quality
-  /** After all steps. */
+  /** Quality of the compressed model, after all steps. */
   merged: Quality
-  /** Keeping the first layer of each group and dropping the others, for comparison. */
+  /** Quality of the model that keeps the first layer of each group and drops the other layers. */
   dropped: Quality
-  /** How the result was assumed to be stored when it was measured. */
+  /** Experts that are removed from the layers that stay; empty if all experts stay. */
+  experts?: Array<RemovedExperts>
+  /** Warnings to the reader, in sentences. */
+  warnings: Array<string>
+  /** Number of decoder layers. */
+  layers: BeforeAfter
+  /** Number of parameters of all tensors. */
+  parameters: BeforeAfter
+  /** Stored size of all tensors in bytes: of the original as it is, of the compressed model as in `output`. */
+  bytes: BeforeAfter
+  /** How the compressed model was assumed to be stored. */
   output: WriteOptions
-  /** File of importances that types were encoded by; absent where there was none. */
+  /**
+   * Importance matrix from a file that tensors were encoded by; `null` if there was none, or it was collected on the
+   * calibration text.
+   */
   imatrix?: ImatrixFile
-  /** Why the plan ended before what was asked, if it did; and other remarks. */
-  warnings: string[]
-  /** Experts that are removed; absent where all stay. */
-  experts?: RemovedExperts[]
-  layers: { before: number; after: number }
-  parameters: { before: number; after: number }
-  bytes: { before: number; after: number }
-  /** Sizes of the result in every kind of file and type that can hold it; absent in reports of older versions. */
-  sizes?: StoredSize[]
+  /** Sizes of the compressed model in every kind of file and file type that can hold it. */
+  sizes?: Array<StoredSize>
+  /** Device that ran the stages. */
   device: DeviceReport
+  /** Wall-clock time in seconds. */
   seconds: number
+  /** Peak memory of the process in bytes, 0 if it is unknown. */
   peak_memory_bytes: number
 }

@@ -1,83 +1,129 @@
-/** What the layers are compared by, and how alike they are. */
+/** What the layers are compared by, and how alike they are. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
 import type { DeviceReport } from './device'
 import type { ModelReport } from './model'
 import type { Draw, TextReport } from './text'
 
-export type PointRule = 'last' | 'mean' | `tokens:${number}`
+/** Measure of the similarity of two layers. */
 export type Metric = 'mi' | 'cosine' | 'angular' | 'euclidean' | 'mahalanobis' | 'cka' | 'tsne' | 'autoencoder'
 
-/** Options of the similarity stage; every field has the default given. */
-export interface CalibrationOptions {
-  /** The text itself; null is the built-in text. */
+/** Normalisation of each point before any other computation. */
+export type Normalise = 'rms' | 'none'
+
+/** Options of the similarity stage. */
+export type CalibrationOptions = {
+  /** Calibration text; `null` is the built-in text. Recipes leave the text out. */
   text: string | null
-  /** What to call the text in reports. */
+  /** Name of the text in reports. */
   text_name: string | null
-  /** Number of sequences, 128. */
+  /** Number of sequences. */
   samples: number
-  /** Tokens in each sequence, BOS included, 48. */
+  /** Number of tokens in each sequence, BOS included. */
   tokens: number
-  /** 'first'. */
+  /** Which parts of the text become sequences. */
   draw: Draw
+  /** Which hidden states of a sequence are points. */
   points: PointRule
+  /** Metric of the similarity of two layers. */
   metric: Metric
-  /** Diffusion map dimensions, 2. */
+  /** Number of dimensions of the diffusion map. */
   dims: number
-  /** Diffusion time, 1. */
+  /** Diffusion time. */
   time: number
-  /** Density exponent, 0. */
+  /** Density exponent of the diffusion map. */
   density: number
-  normalise: 'rms' | 'none'
-  /** Fixed bandwidth, or null for the median rule. */
+  /** Whether points are divided by their root mean square. */
+  normalise: Normalise
+  /**
+   * Fixed kernel bandwidth; `null` means the median of the squared distances between the points of each
+   * layer.
+   */
   bandwidth: number | null
-  /** Neighbours of the mutual-information estimator, 5. */
+  /** Number of neighbours of the mutual-information estimator. */
   neighbours: number
 }
 
-export interface PointReport {
+/** Rule that chooses the hidden states of a sequence that are points. */
+export type PointRule = 'last' | 'mean' | `tokens:${number}`
+
+/** Rule and number of the points. */
+export type PointsReport = {
+  /** Rule as the command line writes it. */
+  rule: PointRule
+  /** Number of points, N. */
+  count: number
+}
+
+/** Origin of a point. */
+export type PointReport = {
+  /** Index of the point's sequence. */
   sequence: number
   /** Position in the sequence, -1 for a mean over positions. */
   position: number
-  /** Some characters of text before and including the point. */
+  /**
+   * Text before the point, up to and including its token; for a mean over positions, the beginning of the
+   * sequence.
+   */
   text: string
-  /** The point's own token, with which the text ends; empty for a mean, missing in results of earlier versions. */
+  /** Text of the point's own token, with which `text` ends; empty for a mean over positions. */
   token?: string
 }
 
-export interface SimilarityReport {
+/** Result of the similarity stage. Matrices are lists of rows. */
+export type SimilarityReport = {
+  /** Model whose layers were compared. */
   model: ModelReport
+  /** Number of decoder layers, L. */
   layers: number
-  points: { rule: PointRule; count: number }
-  point_list: PointReport[]
+  /** Rule and number of the points. */
+  points: PointsReport
+  /** Origin of each point. */
+  point_list: Array<PointReport>
+  /** Name of the metric of `similarity`. */
   metric: Metric
+  /** Number of dimensions of the diffusion map. */
   dims: number
+  /** Options of the stage, without the text itself. */
   options: CalibrationOptions
+  /** The calibration text. */
   text: TextReport
-  epsilon: number[]
-  /** Leading eigenvalues of each layer, lambda_0 = 1 first. */
-  eigenvalues: number[][]
-  /** Nats; empty for metrics other than `mi`. */
-  mutual_information: number[][]
-  similarity: number[][]
-  /** Per layer, N points of `dims` coordinates; signs fixed and neighbours aligned for pictures. */
-  embedding: number[][][]
-  block_influence: number[]
-  /** Layers that write a massive activation: protected from being absorbed. */
-  massive: number[]
-  /** Layers whose graph is nearly disconnected (lambda_1 > 0.9). */
-  disconnected: number[]
-  /** Perplexity of the model as it is, on the same sequences. */
+  /** Kernel bandwidth of each layer. */
+  epsilon: Array<number>
+  /** Leading eigenvalues of each layer's diffusion map, `lambda_0` first. */
+  eigenvalues: Array<Array<number>>
+  /** Mutual information of each pair of layers in nats, `[layers, layers]`; empty for other metrics. */
+  mutual_information: Array<Array<number>>
+  /** Similarity of each pair of layers, `[layers, layers]`, 0 to 1, with 1 on the diagonal. */
+  similarity: Array<Array<number>>
+  /**
+   * Coordinates of each layer's diffusion map, one row for each point, aligned between neighbouring layers
+   * for pictures.
+   */
+  embedding: Array<Array<Array<number>>>
+  /** Block Influence of each layer, `1 - E cos(x_in, x_out)`. */
+  block_influence: Array<number>
+  /** Indices of the layers that write a massive activation. */
+  massive: Array<number>
+  /** Indices of the layers whose graph of points is nearly disconnected. */
+  disconnected: Array<number>
+  /** Perplexity of the original on the calibration text. */
   perplexity: number
-  warnings: string[]
+  /** Warnings that a reader should know before believing the numbers. */
+  warnings: Array<string>
+  /** Device that ran the stage. */
   device: DeviceReport
+  /** Wall-clock time in seconds. */
   seconds: number
+  /** Peak memory of the process in bytes, 0 if it is unknown. */
   peak_memory_bytes: number
 }
 
-/** Similarities by another metric, of the same captured states. */
-export interface MetricReport {
+/** Similarities by another metric than that of the similarity stage. Matrices are lists of rows. */
+export type MetricReport = {
+  /** Name of the metric. */
   metric: Metric
-  similarity: number[][]
-  /** Nats; empty for metrics other than `mi`. */
-  mutual_information: number[][]
+  /** Similarity of each pair of layers, `[layers, layers]`. */
+  similarity: Array<Array<number>>
+  /** Mutual information of each pair of layers in nats; empty if the metric is not mutual information. */
+  mutual_information: Array<Array<number>>
 }

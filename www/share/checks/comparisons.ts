@@ -1,13 +1,6 @@
 /** Checks of a comparison of methods. */
-import type {
-  Candidate,
-  CompareReport,
-  CompareRow,
-  ModelSpeed,
-  Speeds,
-  StoredOriginal,
-  Verdict,
-} from '../../engine/protocol/compare'
+import type { Candidate, CompareRow, StoredOriginal, Verdict } from '../../engine/protocol/compare'
+import type { Comparison, ModelSpeed, Speeds } from '../../charts/speed'
 import type { NamedMethod } from '../../engine/protocol/method'
 import type { NumberType, WriteOptions } from '../../engine/protocol/output'
 import { type Check, flag, integer, list, nullable, number, otherwise, record, text } from './check'
@@ -82,7 +75,7 @@ const verdict = record<Verdict>({
   sentence: text,
 })
 
-export const compareReport = record<CompareReport>({
+export const compareReport = record<Comparison>({
   model: modelReport,
   calibration: textReport,
   evaluation: textReport,

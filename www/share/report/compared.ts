@@ -5,7 +5,8 @@ import { markColour, markPath } from '../../charts/marks'
 import { inOrder, keyOfRow, remarksOf } from '../../charts/rows'
 import { speedOf } from '../../charts/speed'
 import { candidatesOf, hasFewerBits, ORIGINAL, originalRows } from '../../charts/verdicts'
-import type { CompareReport, CompareRow } from '../../engine/protocol/compare'
+import type { CompareRow } from '../../engine/protocol/compare'
+import type { Comparison } from '../../charts/speed'
 import type { NamedMethod } from '../../engine/protocol/method'
 import { bytes, nats, percent, perplexity, rate, seconds, sentence } from '../../ui/format'
 import { titleOf } from '../../words/methods'
@@ -13,7 +14,7 @@ import { typeName } from '../../words/types'
 import { Markup, markup } from './markup'
 import { value } from './outcome'
 
-export function comparisonSection(report: CompareReport, methods: readonly NamedMethod[]): Markup {
+export function comparisonSection(report: Comparison, methods: readonly NamedMethod[]): Markup {
   const title = (name: string) => titleOf(methods, name)
   const { original } = report
   const [who, ...sizes] = verdictLines(report, title)
@@ -54,7 +55,7 @@ ${[...footing(report), ...report.warnings.map(sentence), ...remarksOf(report.row
 }
 
 /** KL against size, with the front. */
-function plot(report: CompareReport, methods: readonly NamedMethod[]): Markup {
+function plot(report: Comparison, methods: readonly NamedMethod[]): Markup {
   if (!hasFewerBits(report)) return markup``
   const [width, height] = [640, 300]
   const names = methods.map(method => method.name)
