@@ -480,10 +480,13 @@ impl Engine {
         to_js(&METHODS)
     }
 
-    /// Compares methods by models that are measured on another text than the calibration text.
-    pub async fn compare(&self, options: JsValue, observe: Function) -> JsResult {
+    /// Compares methods by models that are measured on another text than the calibration text, and keeps what the last
+    /// model was made of in `kept`, if there is one.
+    pub async fn compare(&self, options: JsValue, observe: Function, kept: Option<JsParts>) -> JsResult {
         let options: CompareOptions = from_js(options)?;
-        self.with_session(async |session| session.compare(&options, &Page(observe)).await).await
+        let observer = Page(observe);
+        let run = RunOptions::watched_by(&observer).kept_in(boxed(kept));
+        self.with_session(async |session| session.compare(&options, run).await).await
     }
 
     /// Writes the model of a plan into `folder`.

@@ -77,6 +77,9 @@ async fn in_type(
     comparing: &mut Comparing,
 ) -> Result<()> {
     let (model, storage) = (context.model, context.storage);
+    if let Some(kept) = resources.kept {
+        kept.stored_as(storage);
+    }
     let measuring = Context { sequences: &held_out.sequences, ..*context };
     let calibration = Reference::new(context, output, baseline.stream, baseline.scores).await?;
     let reference =

@@ -13,13 +13,15 @@ mod stages;
 
 pub use self::run::RunOptions;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use self::estimate::{ComparedPlan, Estimate, FitTiming, LayerTiming, PlanBasis, PlanEstimate, estimate};
 use self::imatrix::GivenImatrix;
 use crate::analysis::atlas::Atlas;
 use crate::analysis::layers::{Baseline, LayerAnalysis};
 use crate::device::Accelerator;
+use crate::evaluate::held_out::HeldOut;
 use crate::files::parts::PartStore;
 use crate::files::scratch::Scratch;
 use crate::forward::context::Context;
@@ -55,6 +57,9 @@ pub struct Session {
     calibrated: Option<Calibrated>,
     /// Text on which models that were fitted to the calibration text are measured.
     judge_on: TextOptions,
+    /// Last text that models were measured on, with the original's states and scores, so that the next models on the same
+    /// text need no run of the original.
+    held_out: RefCell<Option<(TextOptions, Rc<HeldOut>)>>,
     /// Most bytes of the least-squares problems of a span (see `Resources::fit_bytes`).
     fit_bytes: u64,
     /// Place where finished layers wait until they are written; `None` if that is memory.
@@ -125,6 +130,7 @@ impl Session {
             accelerator,
             calibrated: None,
             judge_on: TextOptions::default(),
+            held_out: RefCell::default(),
             fit_bytes: FIT_BYTES,
             scratch: None,
             timing: Cell::new(None),

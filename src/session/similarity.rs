@@ -46,6 +46,7 @@ impl Session {
         // Results with other options are no longer of use, and take memory.
         self.calibrated = None;
         self.planned = None;
+        self.held_out.take();
         let (sequences, text) = sequences(&self.model, &options.text_options())?;
         check_points(&self.model, options, &sequences)?;
         let mut analysis = LayerAnalysis::new(options, sequences.has_bos())?;

@@ -70,12 +70,12 @@ impl Session {
             &resources,
             &target,
             calibrated.baseline(),
-            judge.as_ref(),
+            judge.as_deref(),
             &calibrated.text,
         );
         let Found { parts, removals, models, options, output, mut outcome } = found.await?;
         outcome.warnings.extend(bounds.notes);
-        let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, &output, start)?;
+        let planned = self.report(calibrated, judge.as_deref(), Some(options), outcome, &output, start)?;
         let difference = match &models[..] {
             [best, next, ..] => Paired::of(&next.kl_by_sequence, &best.kl_by_sequence),
             _ => None,

@@ -1,5 +1,7 @@
 //! Later stages of a session: plans, measurements, comparisons and written models.
 
+use std::rc::Rc;
+
 use web_time::Instant;
 
 use super::bounds::{bound, check_plan};
@@ -151,11 +153,11 @@ impl Session {
             &options,
             output,
             calibrated.baseline(),
-            (judge.as_ref(), Beside::Dropped),
+            (judge.as_deref(), Beside::Dropped),
         )
         .await?;
         outcome.warnings.extend(notes);
-        let planned = self.report(calibrated, judge.as_ref(), Some(options), outcome, output, start)?;
+        let planned = self.report(calibrated, judge.as_deref(), Some(options), outcome, output, start)?;
         Ok(self.keep(planned))
     }
 
@@ -189,12 +191,12 @@ impl Session {
             plan.clone(),
             output,
             calibrated.baseline(),
-            judge.as_ref(),
+            judge.as_deref(),
             each_step,
         )
         .await?;
         outcome.warnings.extend(notes);
-        let planned = self.report(calibrated, judge.as_ref(), None, outcome, output, start)?;
+        let planned = self.report(calibrated, judge.as_deref(), None, outcome, output, start)?;
         Ok(self.keep(planned))
     }
 
@@ -206,19 +208,27 @@ impl Session {
     }
 
     /// Compares methods by models that are made on the calibration text and measured on another text, after
-    /// [`similarity`](Session::similarity). If the observer stops the run, the finished rows are returned.
+    /// [`similarity`](Session::similarity). If the observer stops the run, the finished rows are returned. The store of the
+    /// run, if it has one, holds the rounds and the fitted layers of the last model only, so that it serves one method whose
+    /// numbers of layers are asked for in several runs.
     ///
     /// # Errors
     /// [`Error::Usage`] before the similarity stage; those of [`check_compare`](Session::check_compare) and of
     /// running layers (see [`Session`]). A method that fails is not an error.
-    pub async fn compare(&self, options: &CompareOptions, observer: &dyn Observer) -> Result<CompareReport> {
+    pub async fn compare(
+        &self,
+        options: &CompareOptions,
+        run: impl Into<RunOptions<'_>>,
+    ) -> Result<CompareReport> {
+        let RunOptions { observer, store, .. } = run.into();
         let start = Instant::now();
         let calibrated = self.calibrated()?;
         self.check_compare(options)?;
         let held_out = self.held_out(calibrated, &options.evaluation, observer).await?;
         let seen = held_out.seen;
         let context = self.context(calibrated, &options.output, observer);
-        let resources = self.resources(&options.output);
+        let kept = keeping(store, &context).await?;
+        let resources = Resources { kept: kept.as_ref(), ..self.resources(&options.output) };
         let Comparing { original, originals, rows, cancelled } =
             compare(&context, &resources, options, calibrated.baseline(), &held_out).await?;
         let mut warnings = self.model.notes.clone();
@@ -231,7 +241,7 @@ impl Session {
         Ok(CompareReport {
             model: ModelReport::new(&self.model),
             calibration: calibrated.text.clone(),
-            evaluation: held_out.text,
+            evaluation: held_out.text.clone(),
             overlap: seen,
             original,
             parameters: self.model.total_parameters(),
@@ -301,13 +311,24 @@ impl Session {
         Resources { fit_bytes: self.fit_bytes, kept: None, scratch: self.scratch.as_ref(), weighing }
     }
 
+    /// Runs the original on `text`, unless that text was the last that the original was run on.
     async fn held_out(
         &self,
         calibrated: &Calibrated,
         text: &TextOptions,
         observer: &dyn Observer,
-    ) -> Result<HeldOut> {
-        HeldOut::run(&self.model, &self.accelerator, text, &calibrated.sequences, observer).await
+    ) -> Result<Rc<HeldOut>> {
+        // The states of another text go before those of this one come.
+        let last = self.held_out.take().filter(|(last, _)| last == text);
+        let held_out = match last {
+            Some((_, held_out)) => held_out,
+            None => {
+                let sequences = &calibrated.sequences;
+                Rc::new(HeldOut::run(&self.model, &self.accelerator, text, sequences, observer).await?)
+            }
+        };
+        self.held_out.replace(Some((text.clone(), held_out.clone())));
+        Ok(held_out)
     }
 
     /// Runs the original on the text on which models of `operator` that are stored as `output` says are judged; `None` if that
@@ -318,7 +339,7 @@ impl Session {
         operator: Operator,
         output: &WriteOptions,
         observer: &dyn Observer,
-    ) -> Result<Option<HeldOut>> {
+    ) -> Result<Option<Rc<HeldOut>>> {
         if !self.is_fitted(operator, output) {
             return Ok(None);
         }

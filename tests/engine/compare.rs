@@ -9,10 +9,10 @@ use laminate::protocol::compare::{CompareReport, CompareRow};
 use laminate::protocol::plan::CalibrationPoint;
 use laminate::{
     CalibrationOptions, CompareOptions, Error, Event, FileType, Method, Observer, PlanOptions, Result,
-    Session, Silent, TextOptions, WriteOptions, evaluate,
+    RunOptions, Session, Silent, TextOptions, WriteOptions, evaluate,
 };
 
-use crate::common::{MemoryFolder, cpu, open, open_files, run, session};
+use crate::common::{MemoryFolder, MemoryParts, cpu, open, open_files, run, session};
 
 const PLANTED: &str = "stories-planted-12L";
 
@@ -39,6 +39,51 @@ fn compare(session: &Session, options: &CompareOptions) -> CompareReport {
 
 fn kl(row: &CompareRow) -> f64 {
     row.quality.unwrap().kl.unwrap()
+}
+
+/// The compared rows without times.
+fn rows(report: &CompareReport) -> Vec<CompareRow> {
+    report.rows.iter().map(|row| CompareRow { seconds: 0.0, ..row.clone() }).collect()
+}
+
+#[test]
+fn the_original_runs_once_on_each_evaluation_text() {
+    let session = calibrated(PLANTED);
+    let uploads = |options: &CompareOptions| {
+        let before = session.accelerator().tally().uploads();
+        let report = compare(&session, options);
+        (rows(&report), session.accelerator().tally().uploads() - before)
+    };
+    let asked = options(&["shortgpt"], &[3]);
+    let other = CompareOptions {
+        evaluation: TextOptions { samples: 17, ..asked.evaluation.clone() },
+        ..asked.clone()
+    };
+    let (first, with_original) = uploads(&asked);
+    let (again, without) = uploads(&asked);
+    assert_eq!(first, again);
+    assert_eq!(with_original - without, 12, "one upload for each layer of the original");
+    assert_eq!(uploads(&other).1, with_original, "another text");
+    assert_eq!(uploads(&asked), (first, with_original), "the text before the last");
+}
+
+#[test]
+fn a_store_saves_what_one_method_searched_and_fitted_for_other_numbers_of_layers() {
+    let session = calibrated(PLANTED);
+    let store = MemoryParts::default();
+    let stored = |remove: usize| {
+        let before = session.accelerator().tally().uploads();
+        let kept = RunOptions::watched_by(&Silent).kept_in(Some(Box::new(store.clone())));
+        let report = run(session.compare(&options(&["laminate"], &[remove]), kept)).unwrap();
+        (rows(&report), session.accelerator().tally().uploads() - before)
+    };
+    let afresh = |remove: usize| rows(&compare(&calibrated(PLANTED), &options(&["laminate"], &[remove])));
+    let (two, first) = stored(2);
+    let (four, _) = stored(4);
+    assert_eq!((two.clone(), four), (afresh(2), afresh(4)));
+    let (again, second) = stored(2);
+    assert_eq!(two, again);
+    assert!(second < first, "{second} uploads after {first}");
 }
 
 #[test]

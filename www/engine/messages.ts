@@ -81,7 +81,7 @@ export interface Calls {
   measure: { args: [MergePlan, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
   calibrationCurve: { args: [MergePlan, sizes: number[], WriteOptions, judge: TextOptions]; result: CalibrationPoint[] }
   methods: { args: []; result: NamedMethod[] }
-  compare: { args: [CompareOptions]; result: CompareReport }
+  compare: { args: [CompareOptions, keeps?: boolean]; result: CompareReport }
   write: { args: [MergePlan, WriteOptions, WriteTarget]; result: WriteReport }
   /** What was written into the private storage as one file to download, called `name` if it has to be a zip. */
   pack: { args: [job: string, name: string]; result: File }

@@ -118,7 +118,7 @@ export function serve(
       case 'methods':
         return engine.methods()
       case 'compare':
-        return engine.compare(request.args[0], observe)
+        return compare(engine, request.args, observe)
       case 'write':
         return writeTo(engine, request.args, observe, () => moved)
       case 'builtinText':
@@ -155,6 +155,10 @@ export function serve(
 
   async function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {
     return lending(keeps ? await openKept(false) : null, store => engine.measure(made, observe, output, judge, store))
+  }
+
+  async function compare(engine: WasmEngine, [options, keeps]: Calls['compare']['args'], observe: Observe) {
+    return lending(keeps ? await openKept(false) : null, store => engine.compare(options, observe, store))
   }
 
   async function open(engine: WasmEngine, [files, name]: Calls['open']['args'], observe: Observe) {

@@ -137,8 +137,11 @@ export interface WasmEngine {
   /** Writes the model of the given plan (of the last `plan`, or edited). */
   write(plan: MergePlan, options: WriteOptions, folder: OutputFolder, observe: Observe): Promise<WriteReport>
   methods(): NamedMethod[]
-  /** After `similarity`. A method that fails is a row that says so; a stop resolves with the rows that are done. */
-  compare(options: CompareOptions, observe: Observe): Promise<CompareReport>
+  /**
+   * After `similarity`. A method that fails is a row that says so; a stop resolves with the rows that are done. What the last
+   * model was made of is kept in `kept`.
+   */
+  compare(options: CompareOptions, observe: Observe, kept?: PartStore): Promise<CompareReport>
   /** The built-in calibration text. */
   builtinText(): { name: string; text: string }
   /** The built-in evaluation text, which is another one. */
