@@ -17,6 +17,7 @@ import type { SizeSearch } from '../engine/protocol/sizing'
 import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
 import type { Cost, Goal, Whole } from '../charts/costs'
+import type { Made } from './made'
 import type { Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from '../similarity/matrix/state.svelte'
@@ -32,7 +33,7 @@ import type { Turn } from './run/turn'
 import type { Result } from '../share/result'
 import { weighingOf } from '../words/types'
 import { ALL_DONE, comparisonState, stageStates, type Facts, type Freshness } from './stages'
-import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from '../text/texts'
+import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from '../text/usual'
 
 export type RunKind = NonNullable<Facts['running']>
 
@@ -65,13 +66,6 @@ export interface Live {
   layers: number
   rows: number[][]
   embedding: number[][][]
-}
-
-/** A result and the settings it was made with. */
-export interface Made<T, O> {
-  report: T
-  key: string
-  options: O
 }
 
 export interface Saved {
