@@ -35,9 +35,11 @@ export class Actions {
   readonly safety: Safety
   readonly estimates: Estimates
 
+  /** Before `needed` the engine is not started unless a step asks for it. */
   constructor(
     readonly state: State,
     private readonly client: EngineClient,
+    private readonly needed: Promise<void> = Promise.resolve(),
   ) {
     this.held = new Held(this, client)
     this.safety = new Safety(this, client)
@@ -47,6 +49,7 @@ export class Actions {
   async start(): Promise<void> {
     void sweepJobs().catch(() => {})
     void this.safety.start().catch(() => {})
+    await this.needed
     try {
       await this.held.ensureDevice(null)
     } catch (thrown) {

@@ -103,8 +103,8 @@ export class State {
   features = $state.raw<Features | null>(null)
   preference = $state<DevicePreference>('auto')
   device = $state.raw<DeviceReport | null>(null)
-  /** How much of the engine has arrived, in words, until it runs. */
-  loading = $state<string | null>('Loading the engine')
+  /** How much of the engine has arrived, in words, from its start until it runs. */
+  loading = $state<string | null>(null)
   /** The same in bytes, as soon as some are there. */
   arrived = $state.raw<Progress | null>(null)
 
