@@ -1,7 +1,7 @@
 /**
  * What may import what in the page. The layers, from the ground: `words` and `engine`, then `ui`, `charts` and `figures`, then
- * `app` (what all features share) and the features, each a folder. `app` puts the features together and may import any file of theirs; one
- * feature imports another only through its `index.ts`.
+ * `app` (what all features share) and the features, each a folder. `app` puts the features together and may import any file of theirs, as
+ * `package` does for other people's pages; one feature imports another only through its `index.ts`.
  */
 const ground = '^www/(words|engine|ui|charts|figures)/'
 
@@ -28,6 +28,21 @@ export default {
       severity: 'error',
       from: { path: ground },
       to: { path: '^www/', pathNot: [ground] },
+    },
+    {
+      name: 'package-has-no-screen',
+      comment:
+        'The npm package puts parts of the page together for other pages; nothing of it is a view or knows the state.',
+      severity: 'error',
+      from: { path: '^package/' },
+      to: { path: '[.]svelte([.]ts)?$', reachable: true },
+    },
+    {
+      name: 'page-knows-no-package',
+      comment: 'The package is made of the page, and not the other way round.',
+      severity: 'error',
+      from: { path: '^www/' },
+      to: { path: '^package/' },
     },
     {
       name: 'resolvable',

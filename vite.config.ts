@@ -1,8 +1,9 @@
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import type { Connect, Plugin } from 'vite'
 import { configDefaults, defineConfig } from 'vitest/config'
+import { engineBytes } from './scripts/vite/engine.ts'
 import { llamaWorker } from './scripts/vite/llama.ts'
 import { offline } from './scripts/vite/offline.ts'
 import { version } from './scripts/vite/version.ts'
@@ -14,10 +15,6 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 /** The page's policy, from the page itself; sent as a header too, because a worker only heeds the header. */
 const policy = /Content-Security-Policy"\s+content="([^"]+)"/.exec(readFileSync(here('index.html'), 'utf8'))?.[1] ?? ''
-
-/** How long the engine is, which a server that compresses it does not say. */
-const engine = here('www/engine/pkg/laminate_bg.wasm')
-const engineBytes = existsSync(engine) ? statSync(engine).size : 0
 
 /** `--mode mock`: the page with an engine that answers from stored numbers, for tests and for work on the page. */
 function mockEngine(): Plugin {

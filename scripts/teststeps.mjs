@@ -155,7 +155,12 @@ export const testSteps = [
     name: 'Imports: directions and circles',
     needs: ['packages'],
     run: () =>
-      nodeCheck('dependency-cruiser/bin/dependency-cruise.mjs', ['--config', '.dependency-cruiser.mjs', 'www']),
+      nodeCheck('dependency-cruiser/bin/dependency-cruise.mjs', [
+        '--config',
+        '.dependency-cruiser.mjs',
+        'www',
+        'package',
+      ]),
   },
   {
     key: 'unused',

@@ -43,7 +43,9 @@ fn kl(row: &CompareRow) -> f64 {
 
 /// The compared rows without times.
 fn rows(report: &CompareReport) -> Vec<CompareRow> {
-    report.rows.iter().map(|row| CompareRow { seconds: 0.0, ..row.clone() }).collect()
+    let mut rows = report.rows.clone();
+    rows.iter_mut().for_each(|row| row.seconds = 0.0);
+    rows
 }
 
 #[test]

@@ -17,6 +17,7 @@ import {
 } from '../../scripts/counts.mjs'
 import { filesUnder, fingerprint, isCurrent, markCurrent } from '../../scripts/fingerprint.mjs'
 import { atLeast, lockedCrate, missingPackages } from '../../scripts/lockfile.mjs'
+import { manifest } from '../../scripts/package.mjs'
 import { cacheControl, fileFor, serve } from '../../scripts/serve.mjs'
 import { chosen, testSteps } from '../../scripts/teststeps.mjs'
 
@@ -253,6 +254,13 @@ describe('in a folder', () => {
     await expect(serve(folder, Number(new URL(address).port))).rejects.toThrow('in use by another program')
     close()
   })
+})
+
+test('the npm package has the version of the project, and leaves its privacy behind', () => {
+  const { version } = JSON.parse(JSON.stringify(manifest()))
+  expect(version).toBe(/^version = "(.+)"$/m.exec(readFileSync('Cargo.toml', 'utf8'))![1])
+  expect(manifest()).not.toHaveProperty('private')
+  expect(JSON.parse(readFileSync('package.json', 'utf8'))).toHaveProperty('private', true)
 })
 
 test('the architectures that the page names are those of the engine', () => {

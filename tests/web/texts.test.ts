@@ -2,16 +2,8 @@ import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CALIBRATION, EVALUATION } from '../../www/app/defaults'
 import { State } from '../../www/app/state.svelte'
-import {
-  beginWith,
-  calibrationOf,
-  evaluationOf,
-  LIMIT_SECONDS,
-  limitSequences,
-  PROSE_NAMES,
-  USUAL_DEMO,
-  usualOf,
-} from '../../www/text/texts'
+import { beginWith, calibrationOf, evaluationOf, limitSequences } from '../../www/text/texts'
+import { LIMIT_SECONDS, PROSE_NAMES, USUAL_DEMO, usualOf } from '../../www/text/usual'
 import { stored } from './stored'
 
 const MODEL = stored.model

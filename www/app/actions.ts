@@ -20,7 +20,8 @@ import { take, type RunEvent } from './run/events'
 import { Safety } from './run/safety'
 import { keyOf, type Run, type RunKind, type State } from './state.svelte'
 import { startAgain } from '../plan/edit'
-import { beginWith, calibrationOf, evaluationOf, limitSequences, USUAL_DEMO, usualOf } from '../text/texts'
+import { beginWith, calibrationOf, evaluationOf, limitSequences } from '../text/texts'
+import { USUAL_DEMO, usualOf } from '../text/usual'
 import { storeAs, storedForSize } from '../words/types'
 import { dropTrialFiles } from '../try/files'
 import { chooseType, isPacked, isQuantised, typeOf } from '../words/types'
@@ -34,9 +35,11 @@ export class Actions {
   readonly safety: Safety
   readonly estimates: Estimates
 
+  /** Before `needed` the engine is not started unless a step asks for it. */
   constructor(
     readonly state: State,
     private readonly client: EngineClient,
+    private readonly needed: Promise<void> = Promise.resolve(),
   ) {
     this.held = new Held(this, client)
     this.safety = new Safety(this, client)
@@ -46,6 +49,7 @@ export class Actions {
   async start(): Promise<void> {
     void sweepJobs().catch(() => {})
     void this.safety.start().catch(() => {})
+    await this.needed
     try {
       await this.held.ensureDevice(null)
     } catch (thrown) {

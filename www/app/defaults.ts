@@ -1,8 +1,7 @@
-import type { Container } from '../engine/protocol/model'
-import type { WriteOptions } from '../engine/protocol/output'
 import type { PlanOptions } from '../engine/protocol/plan'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { TextOptions } from '../engine/protocol/text'
+import type { StoredAs } from '../words/types'
 
 export const CALIBRATION: Readonly<CalibrationOptions> = {
   text: null,
@@ -41,8 +40,5 @@ export const PLAN: Readonly<PlanOptions> = {
 export const EVALUATION: Readonly<TextOptions> = { text: null, text_name: null, samples: 32, tokens: 128 }
 
 export const HUB = 'https://huggingface.co'
-
-/** How the page stores a model. The page names the kind of file, which the engine would else take from the original. */
-export type StoredAs = WriteOptions & { container: Container }
 
 export const WRITE: Readonly<StoredAs> = { dtype: 'keep', max_shard_bytes: 5e9, container: 'safetensors' }

@@ -1,9 +1,8 @@
 import type { Actions } from './actions'
 import type { EngineClient } from '../engine/client'
-import { toEngineError } from '../engine/errors'
-import type { DeviceReport } from '../engine/protocol/device'
 import type { ModelReport } from '../engine/protocol/model'
 import type { Opened } from '../engine/source'
+import { startOn, type Graphics } from '../engine/starting'
 import { isSearch, makingOf, RECOMMENDED } from '../words/methods'
 import type { OpenImatrix, Run } from './state.svelte'
 
@@ -13,8 +12,7 @@ export class Held {
   private modelIn = -1
   private mapsIn = -1
   private started: { generation: number; ready: Promise<void> } | null = null
-  /** What is wrong with the graphics device, once it has ended a worker that started on it. */
-  private unusable: string | undefined
+  private readonly graphics: Graphics = { unusable: undefined }
 
   constructor(
     private readonly actions: Actions,
@@ -73,7 +71,7 @@ export class Held {
     const { state } = this.actions
     state.loading = 'Loading the engine'
     try {
-      state.device = await this.create(run)
+      state.device = await startOn(state.preference, this.graphics, (...args) => this.actions.call(run, 'create', args))
       if (state.methods.length === 0) await this.learn()
       state.loading = null
     } catch (thrown) {
@@ -81,20 +79,6 @@ export class Held {
       throw thrown
     } finally {
       state.arrived = null
-    }
-  }
-
-  /** A graphics device that ends the engine is left for the CPU, unless the user insists on it. */
-  private async create(run: Run | null): Promise<DeviceReport> {
-    const { state } = this.actions
-    if (state.preference !== 'auto') return this.actions.call(run, 'create', [state.preference])
-    try {
-      return await this.actions.call(run, 'create', ['auto', this.unusable])
-    } catch (thrown) {
-      const { kind, message } = toEngineError(thrown)
-      if (this.unusable || (kind !== 'internal' && kind !== 'device')) throw thrown
-      this.unusable = kind === 'internal' ? `it stopped the engine (${within(message)})` : clause(message)
-      return this.actions.call(run, 'create', ['auto', this.unusable])
     }
   }
 
@@ -114,15 +98,4 @@ export class Held {
     if (recommended && !state.plan && !state.kept?.planning) Object.assign(state.planOptions, makingOf(recommended))
     state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
-}
-
-/** The first sentence, as a clause. */
-function clause(sentences: string): string {
-  const first = sentences.split(/\.( |$)/, 1)[0]!
-  return first.charAt(0).toLowerCase() + first.slice(1)
-}
-
-/** What a sentence says in brackets, or all of it, without the name of what was thrown. */
-function within(sentence: string): string {
-  return (/\((.*)\)/s.exec(sentence)?.[1] ?? sentence).replace(/^(Uncaught )?(\w*Error: )?/, '')
 }

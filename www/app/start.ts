@@ -6,8 +6,8 @@ import type { Actions } from './actions'
 import { addressOptions, forgetResult, linkedResult, linkedScreen, wholeAddress } from './address'
 
 /**
- * Starts the page. With a result in the address the engine is not loaded until it is needed: figures open without
- * it. A link that cannot be read leaves the page as it always is, and says why.
+ * Starts the page, and ends once the engine runs. With a result in the address the engine is not loaded until a step needs
+ * it: figures open without it. A link that cannot be read leaves the page as it always is, and says why.
  */
 export async function startPage(actions: Actions): Promise<void> {
   const { state } = actions
@@ -18,7 +18,6 @@ export async function startPage(actions: Actions): Promise<void> {
     await ownTask()
     return actions.start()
   }
-  state.loading = null
   await openLinked(actions)
   if (!state.viewing) await actions.start()
 }

@@ -18,8 +18,9 @@ import type { SizeSearch } from '../engine/protocol/sizing'
 import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
 import type { Cost, Goal, Whole } from '../charts/costs'
+import type { Made } from './made'
 import type { Activity, Tick } from './progress'
-import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE, type StoredAs } from './defaults'
+import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from '../similarity/matrix/state.svelte'
 import { chosenComparison, fitting, forSize, isFitted, type Choice } from '../words/methods'
 import { optionsWith, UNTOUCHED, type Hand } from '../plan/hand'
@@ -31,9 +32,9 @@ import type { Trial } from '../try/trial'
 import type { KeptRun } from '../keep/record'
 import type { Turn } from './run/turn'
 import type { Result } from '../share/result'
-import { weighingOf } from '../words/types'
+import { weighingOf, type StoredAs } from '../words/types'
 import { ALL_DONE, comparisonState, stageStates, type Facts, type Freshness } from './stages'
-import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from '../text/texts'
+import { UNREAD, USUAL_DEMO, type BuiltIns, type Usual } from '../text/usual'
 
 export type RunKind = NonNullable<Facts['running']>
 
@@ -66,13 +67,6 @@ export interface Live {
   layers: number
   rows: number[][]
   embedding: number[][][]
-}
-
-/** A result and the settings it was made with. */
-export interface Made<T, O> {
-  report: T
-  key: string
-  options: O
 }
 
 export interface Saved {
@@ -110,8 +104,8 @@ export class State {
   features = $state.raw<Features | null>(null)
   preference = $state<DevicePreference>('auto')
   device = $state.raw<DeviceReport | null>(null)
-  /** How much of the engine has arrived, in words, until it runs. */
-  loading = $state<string | null>('Loading the engine')
+  /** How much of the engine has arrived, in words, from its start until it runs. */
+  loading = $state<string | null>(null)
   /** The same in bytes, as soon as some are there. */
   arrived = $state.raw<Activity | null>(null)
 

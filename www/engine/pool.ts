@@ -39,8 +39,7 @@ interface Operand {
 export async function startPool(engine: WebAssembly.Memory, kernel: Uint8Array): Promise<Pool | Alone> {
   if (!globalThis.crossOriginIsolated)
     return {
-      alone:
-        'the server of this page does not send the headers that let threads share memory. Once this browser has kept the page, it uses all cores from the next time that you open it',
+      alone: 'the server of this page does not send the headers that let threads share memory',
     }
   const wanted = Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
   if (wanted < 2) return { alone: 'this computer has one core' }

@@ -6,7 +6,8 @@ import type { SizeSearch } from '../engine/protocol/sizing'
 import type { TextOptions } from '../engine/protocol/text'
 import type { RemoteFile } from '../engine/messages'
 import type { Opened } from '../engine/source'
-import { keyOf, type Made, type OpenImatrix } from '../app/state.svelte'
+import type { Made } from '../app/made'
+import { keyOf, type OpenImatrix } from '../app/state.svelte'
 
 /** A model, so that it can be found again. Never a token, and of a file on disk never its contents. */
 export type KeptOrigin =

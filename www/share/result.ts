@@ -1,13 +1,14 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
 import { CALIBRATION, WRITE } from '../app/defaults'
 import type { Comparison } from '../charts/speed'
+import type { Made } from '../app/made'
+import type { CompareOptions } from '../engine/protocol/compare'
 import type { NamedMethod } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
 import type { PlanOptions, PlanReport } from '../engine/protocol/plan'
 import type { Recipe } from '../engine/protocol/recipe'
 import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/similarity'
 import type { TextReport } from '../engine/protocol/text'
-import type { State } from '../app/state.svelte'
 import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './checks/check'
 import { compareReport, namedMethod } from './checks/comparisons'
 import { calibration, imatrixFile, planOptions, textReport, writeOptions } from './checks/facts'
@@ -34,9 +35,16 @@ export interface Result {
   notes: string[]
 }
 
+/** The part of the page's state that a result is made of. */
+interface Found {
+  maps: Made<SimilarityReport, CalibrationOptions> | null
+  plan: Made<PlanReport, PlanOptions> | null
+  comparison: Made<Comparison, CompareOptions> | null
+  methods: readonly NamedMethod[]
+}
+
 /** What the page has at the moment; null while there is nothing. Texts of one's own stay out of it. */
-export function resultOf(state: Pick<State, 'maps' | 'plan' | 'comparison' | 'methods'>): Result | null {
-  const { maps, plan, comparison, methods } = state
+export function resultOf({ maps, plan, comparison, methods }: Found): Result | null {
   if (!maps) return null
   return {
     model: maps.report.model,

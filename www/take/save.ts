@@ -7,7 +7,7 @@ import type { WriteOptions } from '../engine/protocol/output'
 import { neededSpace } from '../engine/space'
 import { newFolder } from '../engine/sink'
 import { clickLink } from '../ui/save'
-import { sizeIn } from '../words/types'
+import { bytesStoredAs, resultName } from '../words/results'
 import { keyOf, type Download, type Run, type Saved, type State } from '../app/state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
@@ -103,21 +103,13 @@ export function isSingleFile(state: State): boolean {
   return state.writeOptions.container === 'gguf' && resultBytes(state) <= state.writeOptions.max_shard_bytes
 }
 
-/** Of all tensors. Without the engine's word on another type, as it was planned; packed, at most as much as in the model's own types. */
-export function resultBytes({ plan, writeOptions: { dtype, container, pack } }: State): number {
-  if (!plan) return 0
-  const { bytes, sizes = [], output } = plan.report
-  const planned = output.dtype === dtype && output.container === container && output.pack === pack
-  return planned ? bytes.after : (sizeIn(sizes, dtype, container)?.bytes ?? bytes.after)
+/** Bytes of all tensors of the result. */
+export function resultBytes({ plan, writeOptions }: State): number {
+  return plan ? bytesStoredAs(plan.report, writeOptions) : 0
 }
 
 export function modelName({ state }: Actions): string {
-  const name =
-    (state.model?.name ?? 'model')
-      .replace(/\.gguf$/i, '')
-      .replace(/[^\w.-]+/g, '-')
-      .replace(/^[.-]+/, '') || 'model'
-  return `${name}-laminated-${state.plan?.report.layers.after ?? 0}L`
+  return resultName(state.model?.name ?? '', state.plan?.report.layers.after ?? 0)
 }
 
 type Removable = FileSystemFileHandle & { remove?(): Promise<void> }

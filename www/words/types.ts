@@ -4,6 +4,9 @@ import type { NumberType, PackedType, PartTypes, QuantisedType, WriteOptions } f
 import type { StoredSize } from '../engine/protocol/plan'
 import { bytes } from '../ui/format'
 
+/** How a model is stored, with the kind of file said, which the engine would else take from the original. */
+export type StoredAs = WriteOptions & { container: Container }
+
 const FLOATS: readonly NumberType[] = ['f32', 'f16', 'bf16']
 
 /** From the largest files to the smallest, about. */

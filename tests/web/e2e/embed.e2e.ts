@@ -73,6 +73,24 @@ describe.skipIf(!browserPath)('the heatmap on a page of somebody else', () => {
     await page.context().close()
   })
 
+  test('is drawn from an object that is set, also before the browser knows the element', async () => {
+    const page = await (await browser!.newContext()).newPage()
+    await page.goto(`${url}/similarity.json`)
+    await page.evaluate(report => {
+      const early = document.createElement('laminate-heatmap')
+      document.body.replaceChildren(Object.assign(early, { similarity: report }))
+    }, maps)
+    await page.addScriptTag({ url: `${url}/heatmap.js`, type: 'module' })
+    const heatmap = page.locator('laminate-heatmap')
+    await heatmap.getByRole('img', { name: /^Similarity of each pair of 12 layers/ }).waitFor()
+    const worse = { ...maps, similarity: [[1]] }
+    await heatmap.evaluate((element, report) => Object.assign(element, { similarity: report }), worse)
+    await heatmap.getByRole('alert').getByText('similarity').waitFor()
+    await heatmap.evaluate((element, report) => Object.assign(element, { similarity: report }), maps)
+    expect(await heatmap.locator('.cells rect').count()).toBe(144)
+    await page.context().close()
+  })
+
   test('what is wrong or not there is said in its place', async () => {
     const page = await (await browser!.newContext()).newPage()
     await page.goto(`${url}/bad`)

@@ -85,7 +85,7 @@ describe.skipIf(!found)('the page in a folder of a plain host, with a mock engin
     await cell.hover()
     await page.getByText(/^Layers 2 and 3: similarity 0.93/).waitFor()
     await page.getByLabel('Colours of the page').selectOption('dark')
-    expect(await page.getByTestId('device').innerText()).toBe('Loading the engine')
+    await expect.poll(() => page.getByTestId('device').innerText()).toBe('Loading the engine')
     await page.getByRole('button', { name: 'run it live' }).click()
     await page.locator('#model').getByRole('button', { name: 'Cancel' }).waitFor()
     release()

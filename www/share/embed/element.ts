@@ -1,25 +1,38 @@
 /**
  * The similarity picture of a result on anybody's page: `<laminate-heatmap src="similarity.json">`, or with the result in a link,
- * `<laminate-heatmap result="#result=1.…">`. It is one file without dependencies, and draws in a shadow root.
+ * `<laminate-heatmap result="#result=1.…">`, or as an object, `heatmap.similarity = report`. The element is one file without
+ * dependencies, and draws in a shadow root.
  */
 import { Failure, saying } from '../../engine/errors'
+import type { SimilarityReport } from '../../engine/protocol/similarity'
 import { readLink } from '../link'
 import { readResult } from '../read'
 import { readHeatmap } from '../report/heatmap'
 import style from '../report/report.css?raw'
 import { heatmapFigure } from '../report/seen'
-import { type Result } from '../result'
+import { ofSimilarity, type Result } from '../result'
 
 /** The styles of a report, for a part of a page. */
 const OWN = `${style.replace(':root', ':host')}
 :host { display: block; background: none; }`
 
-class LaminateHeatmap extends HTMLElement {
+export class LaminateHeatmap extends HTMLElement {
   static observedAttributes = ['src', 'result']
   /** Grows with every change, so that what arrives late is dropped. */
   #change = 0
+  #similarity: SimilarityReport | null = null
+
+  /** The similarities of layers that are drawn, instead of what the attributes name. */
+  get similarity(): SimilarityReport | null {
+    return this.#similarity
+  }
+  set similarity(report: SimilarityReport | null) {
+    this.#similarity = report
+    if (this.shadowRoot) void this.#draw()
+  }
 
   connectedCallback(): void {
+    this.#takeEarly()
     if (!this.shadowRoot) {
       const sheet = new CSSStyleSheet()
       sheet.replaceSync(OWN)
@@ -30,6 +43,14 @@ class LaminateHeatmap extends HTMLElement {
 
   attributeChangedCallback(): void {
     if (this.shadowRoot) void this.#draw()
+  }
+
+  /** Takes what was set before the browser knew this element: until then it is a property like any other. */
+  #takeEarly(): void {
+    if (!Object.hasOwn(this, 'similarity')) return
+    const { similarity } = this
+    Reflect.deleteProperty(this, 'similarity')
+    this.similarity = similarity
   }
 
   async #draw(): Promise<void> {
@@ -52,6 +73,7 @@ class LaminateHeatmap extends HTMLElement {
   }
 
   async #read(): Promise<Result> {
+    if (this.#similarity) return ofSimilarity(this.#similarity, 'similarity')
     const [link, src] = [this.getAttribute('result'), this.getAttribute('src')]
     if (link) return readLink(link)
     if (!src)
@@ -65,3 +87,9 @@ class LaminateHeatmap extends HTMLElement {
 }
 
 customElements.define('laminate-heatmap', LaminateHeatmap)
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'laminate-heatmap': LaminateHeatmap
+  }
+}
