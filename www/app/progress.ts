@@ -29,6 +29,7 @@ const VERBS: Record<Stage, string> = {
   check: 'Checking',
   continue: 'Continuing',
   time: 'Timing',
+  send: 'Sending',
 }
 
 /** Rate and time left are measured over the present stage only: stages count different things. */

@@ -4,8 +4,9 @@ import type { CompareRow } from './compare'
 import type { MergeStep } from './plan'
 import type { CalibrationPoint } from './quality'
 
-/** The last two are the page's own: a model writes text, and its speed is measured. */
-export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check' | 'continue' | 'time'
+/** The last three are the page's own: a model writes text, its speed is measured, and files are sent to a hub. */
+export type Stage =
+  'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check' | 'continue' | 'time' | 'send'
 
 export interface Progress {
   stage: Stage
