@@ -12,7 +12,7 @@ import { bytes } from '../../ui/format'
 import { METRICS } from '../../words/metrics'
 import { noDownloads, saveInStorage, writtenFiles } from '../save'
 import { CARD, cardOf, cardWith, PICTURE, RECIPE } from './card'
-import type { Parcel, SentFile, Tell } from './hub'
+import type { Parcel, SentFile, Tell } from './upload'
 import { whyNoName } from './names'
 import { Sent } from './sent'
 
@@ -55,7 +55,7 @@ export async function prepare(actions: Actions, wishes: Wishes): Promise<Prepare
     if (problem) throw new Failure('usage', problem)
     if (wishes.token.trim() === '')
       throw new Failure('usage', `Give a token that may write first; you make one at ${hub}/settings/tokens.`)
-    const { destination } = await hubParts()
+    const { destination } = await uploadParts()
     tell(actions, 'send', 0, 0, 'a question to the hub: who the token belongs to')
     const found = await destination(wishes.name.trim(), {
       hub,
@@ -83,7 +83,7 @@ export async function prepare(actions: Actions, wishes: Wishes): Promise<Prepare
 export function push(actions: Actions, prepared: Prepared): Promise<boolean> {
   const { hub, repository, wishes } = prepared
   return actions.during('push', async run => {
-    const { make, send } = await hubParts()
+    const { make, send } = await uploadParts()
     const reach = { hub, repository, token: wishes.token.trim(), sent, net: netOf(run) }
     const told: Tell = (stage, done, total) => tell(actions, stage, done, total, `${bytes(done)} of ${bytes(total)}`)
     try {
@@ -150,8 +150,8 @@ async function filesToSend(actions: Actions, run: Run): Promise<SentFile[]> {
 }
 
 /** What sends is loaded when something is to be sent, and not before. */
-function hubParts() {
-  return import('./hub').catch(() => {
+function uploadParts() {
+  return import('./upload').catch(() => {
     throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')
   })
 }
