@@ -27,9 +27,9 @@ export function whyNoWriting(account: Account, repository: string, hub: string):
   const same = (name: string | undefined) => name?.toLowerCase() === owner.toLowerCase()
   const organisation = account.orgs?.find(({ name }) => same(name))
   if (!same(account.name) && !organisation)
-    return `${owner} is somebody else: the token belongs to ${account.name}. Name the repository ${account.name}/${repository.split('/')[1]}, or give a token of ${owner}.`
+    return `The token belongs to ${account.name}, and ${owner} is somebody else. Name the repository ${account.name}/${repository.split('/')[1]}, or give a token of ${owner}.`
   if (organisation?.roleInOrg === 'read')
-    return `${account.name} may only read in ${owner}. Choose a repository of your own, or ask for the right to write there.`
+    return `The account ${account.name} may only read in ${owner}. Choose a repository of your own, or ask for the right to write there.`
   const token = account.auth?.accessToken
   const another = `Make one that may at ${hub}/settings/tokens.`
   if (token?.role === 'read') return `This token of ${account.name} may only read. ${another}`
