@@ -132,7 +132,7 @@ describe
     const { host } = new URL(hub.url)
     expect((await parcel(page).innerText()).replace(/\s+/g, ' ')).toMatch(
       new RegExp(
-        `^\\d+ files, [\\d.]+ MB, to alice/${NAME} on ${host}, as alice\\. A new repository, private: only you can see it\\.`,
+        `^\\d+ files, [\\d.]+ kB, to alice/${NAME} on ${host}, as alice\\. A new repository, private: only you can see it\\.`,
       ),
     )
     // Nothing has been made or sent by looking.
@@ -180,7 +180,7 @@ describe.skipIf(!browser)('sending to a hub, with a mock engine', () => {
     const stop = panel(page).getByRole('button', { name: 'Stop' })
     await expect.poll(() => hub.writing.puts.length).toBeGreaterThan(6)
     await panel(page)
-      .getByText(/^Sending [\d.]+ .B of [\d.]+ .B/)
+      .getByText(/^Sending [\d.]+\s.B of [\d.]+\s.B/)
       .waitFor()
     await stop.click()
     await page

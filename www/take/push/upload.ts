@@ -83,11 +83,11 @@ export async function make({ repository, isPublic }: Parcel, reach: Reach): Prom
 }
 
 /**
- * Sends all files and makes one commit of them: either the repository has all of them or none. Large files go by Git LFS, in parts
- * where the hub says so, and are read from disk as they go. What the hub has is not sent again.
+ * Sends all files and makes one commit of them: either the repository has all of them or none. Large files go by Git
+ * LFS, in parts where the hub says so, and are read from disk as they go. What the hub has is not sent again.
  *
- * The library would send by Xet instead, where a hub takes that: it compresses in the page, holds pieces of 64 MB, cannot be
- * stopped, and begins each file anew after a broken connection.
+ * Where a hub takes Xet, the library would send by that: Xet compresses in the page, holds pieces of 64 MB of several
+ * files, and begins each file anew after a broken connection.
  */
 export async function send({ repository, files, title }: Parcel, reach: Reach, tell: Tell): Promise<void> {
   await inSentences(reach, async () => {
