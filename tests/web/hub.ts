@@ -36,7 +36,10 @@ export interface Asked {
 
 const EXPOSED = 'ETag, Content-Range, Link, X-Error-Code, Retry-After'
 
-/** A local server with the hub's layout of addresses: lists under `/api/models`, files under `/resolve`; `writing` is the half that takes models. */
+/**
+ * A local server with the hub's layout of addresses: lists under `/api/models`, files under `/resolve`; `writing` is the
+ * half that takes models.
+ */
 export class Hub {
   readonly asked: Asked[] = []
   readonly switches: Switches = {

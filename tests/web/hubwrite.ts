@@ -52,7 +52,10 @@ export interface WriteSwitches {
 
 const hex = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
-/** The half of a hub that is written to: who one is, new repositories, Git LFS with its storage on another origin, commits. */
+/**
+ * The half of a hub that is written to: who one is, new repositories, Git LFS with its storage on another origin,
+ * commits.
+ */
 export class Writing {
   readonly switches: WriteSwitches = {
     people: {},

@@ -95,7 +95,7 @@ export async function saveInStorage(actions: Actions, run: Run): Promise<void> {
   }
 }
 
-/** What was written of the present plan as it is to be written now, where it lies; null where there is no such, or only a zip. */
+/** The files of the present plan as they are to be written now, where they lie; null where there are none, or only a zip. */
 export async function writtenFiles({ saved, savedFresh }: State): Promise<File[] | null> {
   if (savedFresh !== 'fresh' || !saved) return null
   const { place, report } = saved.report

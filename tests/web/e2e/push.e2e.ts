@@ -72,7 +72,7 @@ async function sameBytes(page: Page): Promise<void> {
   expect(there.get('similarity.png')!.length).toBeGreaterThan(3000)
 }
 
-/** Everything that outlives a click: storages, databases, the private file system, the address, the fields that can be copied. */
+/** All that outlives a click: storages, databases, the private file system, the address, fields that can be copied. */
 function everythingKept(page: Page): Promise<string> {
   return page.evaluate(async () => {
     const kept: unknown[] = [{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href, history.state]

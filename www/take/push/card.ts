@@ -1,4 +1,7 @@
-/** The model card that goes to a hub: the engine's, with the picture in it, or one for a GGUF file, beside which the engine writes none. */
+/**
+ * The model card that goes to a hub: the engine's, with the picture in it, or one for a GGUF file, beside which the
+ * engine writes none.
+ */
 import type { Quality } from '../../engine/protocol/quality'
 import type { PlanReport } from '../../engine/protocol/plan'
 import type { Recipe } from '../../share'

@@ -45,7 +45,10 @@ const ADVICE = {
   unreachable: 'Check the address of the server and the connection.',
 }
 
-/** Finds out what would be sent and where to. Writes the model into the private storage if it lies nowhere yet, and sends none of it. */
+/**
+ * Finds out what would be sent and where to. Writes the model into the private storage if it lies nowhere yet, and sends
+ * none of it.
+ */
 export async function prepare(actions: Actions, wishes: Wishes): Promise<Prepared | null> {
   let prepared: Prepared | null = null
   await actions.during('push', async run => {

@@ -1,7 +1,10 @@
 import { cancelled } from '../../engine/errors'
 import { AGAIN, enter, hostOf, Trouble, unreachable, type Net } from '../../engine/fetching'
 
-/** Sends a file or a part of one, and tells how many bytes of it have left. The answer has no more than its status, ETag and words. */
+/**
+ * Sends a file or a part of one, and tells how many bytes of it have left. The answer has no more than its status, ETag,
+ * Retry-After and words.
+ */
 export type Put = (
   url: string,
   body: Blob,

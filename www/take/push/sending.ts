@@ -17,8 +17,8 @@ export interface Reach extends Asked {
 }
 
 /**
- * Stands for the token where the hub's library asks for one: the library insists on the form of the hub's own. The token itself
- * takes its place where the library would send it, if that is the hub.
+ * Stands for the token where the hub's library asks for one: the library insists on the form of the hub's own. The token
+ * itself takes its place where the library would send it, if that is the hub.
  */
 export const STAND_IN = 'hf_stand-in'
 

@@ -1,9 +1,9 @@
 /**
- * What a hub has taken of large files, for as long as this page is open: a file that goes in parts goes on at the part where
- * it stopped. Whole files the hub knows by their checksum and does not ask for again, today or later.
+ * What a hub has taken of large files, for as long as this page is open: a file that goes in parts goes on at the part
+ * where it stopped. Whole files the hub knows by their checksum and does not ask for again, today or later.
  *
- * The hub's library asks for addresses anew each time, to which all parts would have to go again. Here the addresses of before
- * are put in their place, as long as they are valid.
+ * The hub's library asks for addresses anew each time, to which all parts would have to go again. Here the addresses of
+ * before are put in their place, as long as they are valid.
  */
 
 /** Answer to a batch of Git LFS (`docs/api/batch.md` there), as far as it is used. */

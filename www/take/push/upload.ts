@@ -1,4 +1,4 @@
-/** A model on its way to a hub. Loaded when something is to be sent, and not before: the hub's library comes with it. */
+/** A model on its way to a hub. Loaded when something is to be sent, because the hub's library comes with it. */
 import { commitIter, createRepo, HubApiError, modelInfo, whoAmI } from '@huggingface/hub'
 import { Failure, fromBrowser } from '../../engine/errors'
 import { hostOf, type Net } from '../../engine/fetching'
