@@ -7,7 +7,6 @@ import type { CallName, Calls, RemoteFile } from '../www/engine/messages'
 import type { DevicePreference, DeviceReport } from '../www/engine/protocol/device'
 import type { LayerDone, Progress } from '../www/engine/protocol/events'
 import type { ModelReport } from '../www/engine/protocol/model'
-import type { WriteOptions } from '../www/engine/protocol/output'
 import type { PlanOptions, PlanReport } from '../www/engine/protocol/plan'
 import type { CalibrationOptions, SimilarityReport } from '../www/engine/protocol/similarity'
 import type { TextOptions } from '../www/engine/protocol/text'
@@ -17,6 +16,7 @@ import { startOn, type Graphics } from '../www/engine/starting'
 import { fetchProse, USUAL_DEMO, usualOf, type BuiltIns, type Usual } from '../www/text/usual'
 import { makingOf, quarter, RECOMMENDED } from '../www/words/methods'
 import { bytesStoredAs, resultName } from '../www/words/results'
+import type { StoredAs } from '../www/words/types'
 
 /** What every step takes. */
 export interface StepOptions {
@@ -44,11 +44,11 @@ export interface CompressOptions extends StepOptions, Partial<Omit<PlanOptions, 
   /** Text that the result is judged on, and that nothing is fitted to; a built-in one where none is given. */
   judge?: string
   /** How the result will be stored, for its measures. */
-  output?: Partial<WriteOptions>
+  output?: Partial<StoredAs>
 }
 
 /** What is not said is as the result was measured. */
-export interface WriteModelOptions extends StepOptions, Partial<WriteOptions> {}
+export interface WriteModelOptions extends StepOptions, Partial<StoredAs> {}
 
 /** A running engine, in a worker of its own. It holds one model and does one step at a time: await each before the next. */
 export class Engine {
@@ -167,8 +167,9 @@ export class Engine {
   async write(report: PlanReport, { signal, onProgress, ...chosen }: WriteModelOptions = {}): Promise<File> {
     const step = { signal, onProgress }
     await this.#ready(step)
-    const name = resultName(this.#opened().name, report.layers.after)
-    const options = { ...report.output, name, ...chosen }
+    const model = this.#opened()
+    const name = resultName(model.name, report.layers.after)
+    const options = { ...report.output, container: report.output.container ?? model.container, name, ...chosen }
     const needed = neededSpace(bytesStoredAs(report, options), options.max_shard_bytes, options.container !== 'gguf')
     const job = newJob()
     this.#jobs.push(job)

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { Writing } from './hubwrite'
 
 /** How the server misbehaves. All of it can be changed while it runs. */
 export interface Switches {
@@ -35,7 +36,10 @@ export interface Asked {
 
 const EXPOSED = 'ETag, Content-Range, Link, X-Error-Code, Retry-After'
 
-/** A local server with the hub's layout of addresses: lists under `/api/models`, files under `/resolve`. */
+/**
+ * A local server with the hub's layout of addresses: lists under `/api/models`, files under `/resolve`; `writing` is the
+ * half that takes models.
+ */
 export class Hub {
   readonly asked: Asked[] = []
   readonly switches: Switches = {
@@ -49,6 +53,7 @@ export class Hub {
     token: null,
     status: {},
   }
+  readonly writing = new Writing()
   private readonly servers: Server[] = []
   url = ''
   /** Where redirects lead. */
@@ -83,7 +88,12 @@ export class Hub {
       response.setHeader('Access-Control-Allow-Origin', '*')
       response.setHeader('Access-Control-Expose-Headers', EXPOSED)
       if (request.method === 'OPTIONS')
-        return response.writeHead(204, { 'Access-Control-Allow-Headers': wanted ?? '' }).end()
+        return response
+          .writeHead(204, {
+            'Access-Control-Allow-Headers': wanted ?? '',
+            'Access-Control-Allow-Methods': 'GET, POST, PUT',
+          })
+          .end()
       this.asked.push({
         path: request.url ?? '',
         range: request.headers.range,
@@ -103,6 +113,7 @@ export class Hub {
     const url = new URL(request.url ?? '/', this.url)
     const failure = failures.shift() ?? (status[url.pathname] ? { status: status[url.pathname]! } : null)
     if (failure) return void response.writeHead(failure.status, failure.headers).end('no')
+    if (this.writing.answer(request, response, this.url, this.elsewhere)) return
     if (token !== null && request.headers.authorization !== `Bearer ${token}`)
       return void response.writeHead(401).end('who are you')
     const tree = /^\/api\/models\/([^/]+\/[^/]+)\/tree\/([^/]+)$/.exec(url.pathname)
@@ -117,6 +128,7 @@ export class Hub {
   private content(request: IncomingMessage, response: ServerResponse): void {
     const failure = this.switches.failures.shift()
     if (failure) return void response.writeHead(failure.status, failure.headers).end('no')
+    if (this.writing.store(request, response)) return
     const file = this.find(new URL(request.url ?? '/', this.url).pathname)
     if (file) this.send(file, request, response)
     else response.writeHead(404).end()

@@ -170,8 +170,8 @@ export class Actions {
       await this.safety.guard(run, () => work(run))
       return true
     } catch (thrown) {
-      // Only a step that writes has something to say of what is on the disk.
-      const stopped = kind !== 'write' && isCancelled(toEngineError(thrown))
+      // Only steps that write or send have something to say of what is on the disk or on the server.
+      const stopped = kind !== 'write' && kind !== 'push' && isCancelled(toEngineError(thrown))
       this.report(stopped ? new Failure('cancelled', 'Cancelled.') : thrown, () =>
         this.onCpu(() => void this.during(kind, work)),
       )

@@ -1,9 +1,9 @@
 import type { Progress, Stage, Unit } from '../engine/protocol/events'
 import { bytes, seconds, whole } from '../ui/format'
 
-/** Progress of the engine, or of llama.cpp, which the page runs while the engine rests: it writes text, or is timed. */
+/** Progress of the engine, or of what the page does while the engine rests: llama.cpp writes text or is timed, files are sent. */
 export type Activity = Omit<Progress, 'stage' | 'unit'> & {
-  stage: Stage | 'continue' | 'time'
+  stage: Stage | 'continue' | 'time' | 'send'
   unit: Unit | 'runs'
 }
 
@@ -35,6 +35,7 @@ const VERBS: Record<Activity['stage'], string> = {
   check: 'Checking',
   continue: 'Continuing',
   time: 'Timing',
+  send: 'Sending',
 }
 
 /** Rate and time left are measured over the present stage only: stages count different things. */

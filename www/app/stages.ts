@@ -37,7 +37,7 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'metric' compares by another metric what was captured; 'costs' measures what removing layers costs; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. */
+  /** 'metric' compares by another metric what was captured; 'costs' measures what removing layers costs; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. 'push' sends the result to a hub. */
   running:
     | 'open'
     | 'similarity'
@@ -48,6 +48,7 @@ export interface Facts {
     | 'compare'
     | 'speeds'
     | 'write'
+    | 'push'
     | 'try'
     | 'speed'
     | null
@@ -113,6 +114,7 @@ const RUNS: Partial<Record<NonNullable<Facts['running']>, PartId>> = {
   plan: 'compress',
   sizes: 'judge',
   write: 'take',
+  push: 'take',
 }
 
 const STATUS_WORDS: Record<Status, string> = {

@@ -72,10 +72,13 @@ export interface Live {
 export interface Saved {
   report: WriteReport
   /** Where it went: a folder or a file the user chose, or the browser's downloads. */
-  place: { kind: 'folder' | 'file'; name: string } | { kind: 'download'; download: Download }
+  place:
+    | { kind: 'folder'; name: string; folder: FileSystemDirectoryHandle }
+    | { kind: 'file'; name: string; file: FileSystemFileHandle }
+    | { kind: 'download'; download: Download }
 }
 
-/** A model in the private storage, on its way into the browser's downloads. */
+/** A model in the private storage, from where it goes into the browser's downloads. */
 export interface Download {
   job: string
   /** What the downloaded file is called. */

@@ -1,11 +1,10 @@
 /** The maps as drawings that stand alone: strings of SVG, made of the numbers and not of the page. */
 import type { LayerMap } from '../engine/protocol/engine'
 import { dotRadius, fitMap } from './dots'
+import { drawing, round, type DrawingLook } from './drawing'
 
-export interface MapLook {
+export interface MapLook extends DrawingLook {
   colours: readonly string[]
-  ink: string
-  paper: string
   ground: string
 }
 
@@ -57,16 +56,4 @@ function dotsSvg(
       `<circle cx="${round(at[2 * point]!)}" cy="${round(at[2 * point + 1]!)}" r="${round(radius)}" fill="${colours[point] ?? ink}"/>`,
   )
   return `<rect width="${frame.width}" height="${frame.height}" fill="${ground}"/><g stroke="${ink}" stroke-opacity="0.3" stroke-width="0.5">${dots.join('')}</g>`
-}
-
-function drawing(width: number, height: number, { ink, paper }: MapLook, title: string, body: string): string {
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12"><title>${escaped(title)}</title><rect width="100%" height="100%" fill="${paper}"/><g fill="${ink}">${body}</g></svg>\n`
-}
-
-function escaped(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
-}
-
-function round(x: number): number {
-  return Math.round(x * 100) / 100
 }

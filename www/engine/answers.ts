@@ -5,15 +5,8 @@ import { hostOf, Trouble } from './fetching'
 export function refuse(response: Response, name: string, url: string): never {
   const { status, headers } = response
   const host = hostOf(url)
-  if (status === 429)
-    throw new Trouble(
-      `${host} wants fewer requests (status 429)`,
-      'Wait some minutes, then run the step again.',
-      retryAfter(headers),
-      'limit',
-    )
-  if (status === 408 || status === 425 || status >= 500)
-    throw new Trouble(`${host} failed (status ${status})`, 'Try again later.', retryAfter(headers))
+  const trouble = passing(response, url)
+  if (trouble) throw trouble
   const gated = headers.get('x-error-code') === 'GatedRepo'
   if (status === 403 || (status === 401 && gated)) {
     throw new Failure(
@@ -35,6 +28,21 @@ export function refuse(response: Response, name: string, url: string): never {
     'source',
     `${name}: ${host} answered with status ${status}. Open ${shortened(url)} in a tab to see why.`,
   )
+}
+
+/** A refusal that may be over when it is asked again; null where it will not be. */
+export function passing({ status, headers }: Pick<Response, 'status' | 'headers'>, url: string): Trouble | null {
+  const host = hostOf(url)
+  if (status === 429)
+    return new Trouble(
+      `${host} wants fewer requests (status 429)`,
+      'Wait some minutes, then run the step again.',
+      retryAfter(headers),
+      'limit',
+    )
+  if (status === 408 || status === 425 || status >= 500)
+    return new Trouble(`${host} failed (status ${status})`, 'Try again later.', retryAfter(headers))
+  return null
 }
 
 /** Milliseconds, from either form of the header; null where the server names none or does not show it. */

@@ -25,6 +25,15 @@ export interface Net {
    * that without a network nothing is tried again; in the middle of a run it may come back.
    */
   opening?: (name: string, attempt: number, of: number) => void
+  /** What to do where there is no network and where a server cannot be reached, if nothing is read. */
+  advice?: { offline: string; unreachable: string }
+}
+
+/** What to do where a model is read. */
+const READING: NonNullable<Net['advice']> = {
+  offline:
+    'Connect it, then run the step again; models on your disk work without one, and the demo does once it has run.',
+  unreachable: 'Check the address and the connection, or download the file and open it from disk.',
 }
 
 /** Something that may be over when it is tried again. */
@@ -63,7 +72,7 @@ export async function persist<T>(
       if (isOffline() && (net.opening || failed >= tries))
         throw new Failure(
           thrown.kind,
-          `${name}: this device has no network connection. Connect it, then run the step again; models on your disk work without one, and the demo does once it has run.`,
+          `${name}: this device has no network connection. ${(net.advice ?? READING).offline}`,
         )
       if (wait > longestPauseMs)
         throw new Failure(
@@ -83,12 +92,16 @@ function isOffline(): boolean {
   return typeof navigator === 'object' && navigator.onLine === false
 }
 
-/** One request; `use` reads the answer and calls `moved` whenever something arrived. Unread rest is dropped. */
+/**
+ * One request; `use` reads the answer and calls `moved` whenever something arrived. Unread rest is dropped. A request
+ * that is no GET has its method, and what it sends, in `sent`.
+ */
 export async function once<T>(
   url: string,
   headers: Record<string, string>,
   net: Net,
   use: (response: Response, moved: () => void) => Promise<T>,
+  sent: Pick<RequestInit, 'method' | 'body'> = {},
 ): Promise<T> {
   const stop = net.signal()
   const leave = await enter()
@@ -107,7 +120,7 @@ export async function once<T>(
   try {
     if (stop?.aborted) throw cancelled()
     moved()
-    const response = await send(url, headers, controller.signal)
+    const response = await send(url, { ...sent, headers, signal: controller.signal }, net)
     moved()
     return await use(response, moved)
   } catch (thrown) {
@@ -127,15 +140,26 @@ export async function once<T>(
  * too small for a model, and would push out everything else. The browser takes `Authorization` off by
  * itself where a redirect leads to another origin.
  */
-async function send(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+async function send(url: string, request: RequestInit, net: Net): Promise<Response> {
   try {
-    return await fetch(url, { headers, signal, credentials: 'omit', referrerPolicy: 'no-referrer', cache: 'no-store' })
+    return await fetch(url, { ...request, credentials: 'omit', referrerPolicy: 'no-referrer', cache: 'no-store' })
   } catch {
-    throw new Trouble(
-      `${hostOf(url)} cannot be reached, or does not let pages read from it`,
-      'Check the address and the connection, or download the file and open it from disk.',
-    )
+    throw unreachable(url, net)
   }
+}
+
+export function unreachable(url: string, net: Net): Trouble {
+  return new Trouble(
+    `${hostOf(url)} cannot be reached, or does not let pages ${net.advice ? 'ask it' : 'read from it'}`,
+    (net.advice ?? READING).unreachable,
+  )
+}
+
+/** The answer with all of its body. */
+export async function entire(response: Response, moved: () => void): Promise<Response> {
+  const body: Uint8Array[] = []
+  for await (const piece of pieces(response, moved)) body.push(piece)
+  return new Response(body.length > 0 ? new Blob(body as BlobPart[]) : null, response)
 }
 
 /** The body in pieces. A connection that breaks is trouble, whatever the browser calls it. */
@@ -173,7 +197,7 @@ export function hostOf(url: string): string {
 let free = 6
 const waiting: (() => void)[] = []
 
-async function enter(): Promise<() => void> {
+export async function enter(): Promise<() => void> {
   if (free > 0) free--
   else await new Promise<void>(resolve => waiting.push(resolve))
   return () => {

@@ -21,6 +21,10 @@ export async function findJob(job: string): Promise<FileSystemDirectoryHandle> {
   return (await rootFolder()).getDirectoryHandle(job)
 }
 
+export async function fileIn(folder: FileSystemDirectoryHandle, name: string): Promise<File> {
+  return (await folder.getFileHandle(name)).getFile()
+}
+
 export async function removeJob(job: string): Promise<void> {
   const root = await rootFolder()
   // A worker that was ended in the middle of writing holds its file for a moment longer.

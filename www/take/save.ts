@@ -1,9 +1,9 @@
 import type { Actions } from '../app/actions'
 import type { Streaming } from './download/stream'
-import { newJob, removeJob } from '../engine/jobs'
+import { fileIn, findJob, newJob, removeJob } from '../engine/jobs'
 import { Failure } from '../engine/errors'
 import type { WriteTarget } from '../engine/messages'
-import type { WriteOptions } from '../engine/protocol/output'
+import type { WriteOptions, WriteReport } from '../engine/protocol/output'
 import { neededSpace } from '../engine/space'
 import { newFolder } from '../engine/sink'
 import { clickLink } from '../ui/save'
@@ -19,7 +19,7 @@ export async function saveToFolder(actions: Actions): Promise<void> {
     try {
       const write = await begin(actions, run)
       const report = await write({ kind: 'directory', parent, folder })
-      finish(actions, { report, place: { kind: 'folder', name: `${parent.name}/${folder.name}` } })
+      finish(actions, { report, place: { kind: 'folder', name: `${parent.name}/${folder.name}`, folder } })
     } catch (error) {
       // The worker removes what it wrote; one that had to be ended could not.
       await parent.removeEntry(folder.name, { recursive: true }).catch(() => {})
@@ -42,7 +42,7 @@ export async function saveToFile(actions: Actions): Promise<void> {
     try {
       const write = await begin(actions, run)
       const report = await write({ kind: 'file', file })
-      finish(actions, { report, place: { kind: 'file', name: file.name } })
+      finish(actions, { report, place: { kind: 'file', name: file.name, file } })
     } catch (error) {
       // The same: the picker has made an empty file, where there was none before.
       if (await isEmpty(file)) await (file as Removable).remove?.().catch(() => {})
@@ -66,7 +66,7 @@ export async function saveAsDownload(actions: Actions): Promise<void> {
       const write = await begin(actions, run)
       const stream = await loadStreaming(state)
       const report = await write({ kind: 'private', job, needed_bytes: downloadSpace(state, stream === null) })
-      const name = `${modelName(actions)}.${report.files.length === 1 ? 'gguf' : 'zip'}`
+      const name = fileName(actions, report)
       const streaming = await stream?.(job, name).catch(() => null)
       const download = streaming
         ? { job, name, url: null, bytes: 0, ...streaming }
@@ -78,6 +78,31 @@ export async function saveAsDownload(actions: Actions): Promise<void> {
       throw error
     }
   })
+}
+
+/** Writes the model into the private storage, within a run that is going on, for what takes its files from there. */
+export async function saveInStorage(actions: Actions, run: Run): Promise<void> {
+  const job = newJob()
+  try {
+    const write = await begin(actions, run)
+    const report = await write({ kind: 'private', job, needed_bytes: downloadSpace(actions.state, false) })
+    const name = fileName(actions, report)
+    const download = { job, name, url: null, bytes: 0, ended: Promise.resolve() }
+    finish(actions, { report, place: { kind: 'download', download } })
+  } catch (error) {
+    await removeJob(job).catch(() => {})
+    throw error
+  }
+}
+
+/** The files of the present plan as they are to be written now, where they lie; null where there are none, or only a zip. */
+export async function writtenFiles({ saved, savedFresh }: State): Promise<File[] | null> {
+  if (savedFresh !== 'fresh' || !saved) return null
+  const { place, report } = saved.report
+  if (place.kind === 'file') return [await place.file.getFile()]
+  if (place.kind === 'download' && place.download.url) return null
+  const folder = place.kind === 'folder' ? place.folder : await findJob(place.download.job)
+  return Promise.all(report.files.map(({ name }) => fileIn(folder, name)))
 }
 
 /** Streams what was written once more, after it was stopped or has broken off. */
@@ -110,6 +135,10 @@ export function resultBytes({ plan, writeOptions }: State): number {
 
 export function modelName({ state }: Actions): string {
   return resultName(state.model?.name ?? '', state.plan?.report.layers.after ?? 0)
+}
+
+function fileName(actions: Actions, { files }: WriteReport): string {
+  return `${modelName(actions)}.${files.length === 1 ? 'gguf' : 'zip'}`
 }
 
 type Removable = FileSystemFileHandle & { remove?(): Promise<void> }

@@ -1,5 +1,5 @@
 import type { Actions } from '../app/actions'
-import { findJob, jobFolder, newJob, removeJob } from '../engine/jobs'
+import { fileIn, findJob, jobFolder, newJob, removeJob } from '../engine/jobs'
 import type { WriteOptions } from '../engine/protocol/output'
 import type { MergePlan } from '../engine/protocol/plan'
 import { neededSpace } from '../engine/space'
@@ -109,8 +109,4 @@ export function droppedTo(groups: readonly (readonly number[])[]): MergePlan {
 /** In the type that was chosen, where that is one of a GGUF file. */
 export function typeOf({ writeOptions: { container, dtype } }: State): WriteOptions['dtype'] {
   return container === 'gguf' ? dtype : 'keep'
-}
-
-async function fileIn(folder: FileSystemDirectoryHandle, name: string): Promise<File> {
-  return (await folder.getFileHandle(name)).getFile()
 }

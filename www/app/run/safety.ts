@@ -23,6 +23,7 @@ const WORDS: Record<RunKind, string> = {
   sizes: 'fitting with less text',
   compare: 'comparing methods on',
   write: 'writing what became of',
+  push: 'sending to a hub what became of',
   try: 'trying what became of',
   speed: 'measuring the speed of what became of',
   speeds: 'measuring the speed of models made of',

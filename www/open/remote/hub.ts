@@ -1,7 +1,7 @@
 import { listFiles } from '@huggingface/hub'
 import { refuse } from '../../engine/answers'
 import { Failure } from '../../engine/errors'
-import { authorization, once, persist, pieces, type Net } from '../../engine/fetching'
+import { authorization, entire, once, persist, type Net } from '../../engine/fetching'
 import type { Repository } from './address'
 import type { Listed } from './candidates'
 
@@ -47,9 +47,7 @@ function asking(what: string, hub: string, token: string | undefined, net: Net):
         if (!response.ok) refuse(response, what, url)
         if (!/json/.test(response.headers.get('content-type') ?? ''))
           throw new Failure('source', `${hub} does not answer like a Hugging Face hub. Check its address.`)
-        const body: Uint8Array[] = []
-        for await (const piece of pieces(response, moved)) body.push(piece)
-        return new Response(new Blob(body as BlobPart[]), { status: response.status, headers: response.headers })
+        return entire(response, moved)
       }),
     )
   }
