@@ -18,6 +18,7 @@ import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
 import type { Cost, Goal, Whole } from '../charts/costs'
 import type { Tick } from './progress'
+import { Advanced } from './advanced.svelte'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from '../similarity/matrix/state.svelte'
 import { chosenComparison, fitting, forSize, isFitted, type Choice } from '../words/methods'
@@ -196,6 +197,8 @@ export class State {
   remark = $state.raw<string | null>(null)
   notice = $state.raw<Notice | null>(null)
 
+  /** Whether the settings show that most people never need; a stored result that is shown shares the page's own switch. */
+  advanced = new Advanced()
   palette = $state<Palette>('viridis')
   /** How the matrix is looked at. */
   readonly matrix = new MatrixState()

@@ -58,6 +58,7 @@ export function stateOf({ model, maps, plan, options, comparison, methods }: Res
     planOptions,
     steps,
     methods,
+    advanced: like.advanced,
     palette: like.palette,
     features: like.features,
     loading: null,

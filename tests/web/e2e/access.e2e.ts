@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { ADVANCED, compress, findBrowser, groupsOf, openSite, runDemo, type Site, visit } from './harness'
 import { tabTo } from './keyboard'
 
 const browser = findBrowser()
@@ -35,9 +35,7 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     unseen.push(...(await tabTo(page, 'Compress')))
     await page.keyboard.press('Enter')
     await page.getByTestId('verdict').waitFor()
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
-      '[0][1 2 3][4 5 6][7 8 9][10 11]',
-    )
+    expect(await groupsOf(page)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     unseen.push(...(await tabTo(page, 'Quality')))
     unseen.push(...(await tabTo(page, 'Download a zip')))
     const downloading = page.waitForEvent('download')
@@ -48,7 +46,7 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   })
 
   test('the focus is never lost: it goes with the run, and back to what started it or to the result', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
     const has = () =>
       page.evaluate(
@@ -97,7 +95,7 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
   })
 
   test('axe finds nothing while the page is busy, after a failure, and where methods are compared', async () => {
-    const { page } = await visit(site, '', { reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
+    const { page } = await visit(site, ADVANCED, { reducedMotion: 'reduce', viewport: { width: 390, height: 844 } })
     await runDemo(page)
     // Longer than axe takes, on a busy machine too.
     await page.getByLabel('Sequences').fill('8192')
@@ -149,10 +147,10 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
         return new Set(pixels).size
       })
     expect(colours).toBeGreaterThan(20)
-    const fused = '.strip .fused .band, .strip .band.fused'
+    const fused = '#plan .band.fused'
     const ground = await paint('body', 'backgroundColor')
     expect(await paint(fused, 'backgroundColor')).not.toBe(ground)
-    expect(await paint(fused, 'backgroundColor')).not.toBe(await paint('.strip .band', 'backgroundColor'))
+    expect(await paint(fused, 'backgroundColor')).not.toBe(await paint('#plan .band:not(.fused)', 'backgroundColor'))
   })
 
   test('nothing moves for those who ask for it', async () => {
