@@ -16,7 +16,7 @@ import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/si
 import type { SizeSearch } from '../engine/protocol/sizing'
 import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
-import type { Cost, Goal, Whole } from '../charts/costs'
+import type { CostCurve, Goal } from '../charts/costs'
 import type { Tick } from './progress'
 import { Advanced } from './advanced.svelte'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
@@ -99,10 +99,8 @@ export interface OpenImatrix extends UsedImatrix {
 }
 
 /** What removing layers costs, and what that rests on. */
-export interface Costs {
+export interface Costs extends CostCurve {
   key: string
-  whole: Whole
-  measured: Cost[]
 }
 
 /** All that the page knows. Views read it, `actions.ts` changes it. */

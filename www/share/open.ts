@@ -46,7 +46,7 @@ export function closeResult(actions: Actions): void {
 }
 
 /** A page's state that holds a result and nothing else. */
-export function stateOf({ model, maps, plan, options, comparison, methods }: Result, like: State): State {
+export function stateOf({ model, maps, plan, options, comparison, costs, methods }: Result, like: State): State {
   const state = new State()
   const calibration = { ...CALIBRATION, ...maps?.options, text: null }
   const planOptions = { ...PLAN, ...(plan ? { remove: plan.layers.before - plan.layers.after } : {}), ...options }
@@ -69,6 +69,7 @@ export function stateOf({ model, maps, plan, options, comparison, methods }: Res
       pair: mostAlike(maps.similarity),
     })
   if (plan) state.plan = { report: plan, options: planOptions, key: '' }
+  if (costs) Object.assign(state, { costs: { ...costs, key: '' }, goal: costs.goal })
   if (comparison)
     Object.assign(state, {
       rows: comparison.rows,

@@ -1,5 +1,6 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
 import { CALIBRATION, WRITE } from '../app/defaults'
+import type { CostCurve, Goal, SharedCosts } from '../charts/costs'
 import type { CompareReport } from '../engine/protocol/compare'
 import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { NamedMethod } from '../engine/protocol/method'
@@ -11,6 +12,7 @@ import type { TextReport } from '../engine/protocol/text'
 import type { State } from '../app/state.svelte'
 import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './checks/check'
 import { compareReport, namedMethod } from './checks/comparisons'
+import { sharedCosts } from './checks/costs'
 import { calibration, imatrixFile, planOptions, textReport, writeOptions } from './checks/facts'
 import { mergePlan, planReport } from './checks/plans'
 import { similarityReport } from './checks/similarities'
@@ -28,6 +30,8 @@ export interface Result {
   /** What was asked for; null where it is not known. */
   options: PlanOptions | null
   comparison: CompareReport | null
+  /** How far one can go; null where that was not measured. */
+  costs: SharedCosts | null
   methods: NamedMethod[]
   /** When it was saved, as an ISO date; empty where it is not known. */
   created: string
@@ -49,8 +53,10 @@ export interface Recipe {
 }
 
 /** What the page has at the moment; null while there is nothing. Texts of one's own stay out of it. */
-export function resultOf(state: Pick<State, 'maps' | 'plan' | 'comparison' | 'methods'>): Result | null {
-  const { maps, plan, comparison, methods } = state
+export function resultOf(
+  state: Pick<State, 'maps' | 'plan' | 'comparison' | 'costs' | 'goal' | 'methods'>,
+): Result | null {
+  const { maps, plan, comparison, costs, goal, methods } = state
   if (!maps) return null
   return {
     model: maps.report.model,
@@ -58,10 +64,16 @@ export function resultOf(state: Pick<State, 'maps' | 'plan' | 'comparison' | 'me
     plan: plan?.report ?? null,
     options: plan?.options ?? null,
     comparison: comparison?.report ?? null,
+    costs: costs && costs.measured.length > 0 ? sharedOf(costs, goal) : null,
     methods: [...methods],
     created: new Date().toISOString(),
     notes: [],
   }
+}
+
+/** The curve without what it rests on in this page. */
+function sharedOf({ method, text: on, whole, measured }: CostCurve, goal: Goal): SharedCosts {
+  return { method, text: on, goal, whole, measured }
 }
 
 /** As `laminate similarity --json` prints it: the options without the text. */
@@ -76,8 +88,16 @@ export function withoutPieces(result: Result): Result {
 }
 
 /** All of it as one document. */
-export function resultJson({ maps, plan, options, comparison, methods, created }: Result): Record<string, unknown> {
-  return { laminate: PROGRAM, form: FORM, created, similarity: maps, plan, options, comparison, methods }
+export function resultJson({
+  maps,
+  plan,
+  options,
+  comparison,
+  costs,
+  methods,
+  created,
+}: Result): Record<string, unknown> {
+  return { laminate: PROGRAM, form: FORM, created, similarity: maps, plan, options, comparison, costs, methods }
 }
 
 export function recipeOf({
@@ -180,6 +200,7 @@ const EMPTY = {
   plan: null,
   options: null,
   comparison: null,
+  costs: null,
   methods: [] as NamedMethod[],
   created: '',
   notes: [] as string[],
@@ -269,24 +290,28 @@ export function ofDocument(value: unknown, file: string): Result {
     plan: nullable(planReport),
     options: nullable(planOptions),
     comparison: nullable(compareReport),
+    costs: nullable(sharedCosts),
     methods: otherwise(list(namedMethod), []),
   })
   const { form, laminate } = record({ form: integer(1), laminate: text })(value, [file, ''])
   if (form > FORM)
     refuse([file, ''], `was made by a newer Laminate (${laminate}); reload this page, or open it where it was made`)
-  const { similarity: maps, plan, options, comparison, methods, created } = found(value, [file, ''])
+  const { similarity: maps, plan, options, comparison, costs, methods, created } = found(value, [file, ''])
   const model =
     maps?.model ??
     comparison?.model ??
     (plan ? unknownModel(file, plan.plan.n_layers) : refuse([file, ''], 'holds no result'))
   if (maps && plan && maps.layers !== plan.plan.n_layers)
     refuse([file, 'plan.n_layers'], `is ${plan.plan.n_layers} and the similarities are of ${maps.layers} layers`)
+  if (costs && costs.whole.layers !== model.layers)
+    refuse([file, 'costs.whole.layers'], `is ${costs.whole.layers} and the model has ${model.layers} layers`)
   return {
     model,
     maps,
     plan,
     options,
     comparison,
+    costs,
     methods: methods.length > 0 || !comparison ? methods : methodsIn(comparison),
     created,
     notes: maps && maps.embedding.length === 0 ? [NO_MAPS] : [],

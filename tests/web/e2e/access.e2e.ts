@@ -2,7 +2,7 @@ import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ADVANCED, compress, findBrowser, groupsOf, openSite, runDemo, type Site, visit } from './harness'
-import { tabTo } from './keyboard'
+import { keysTo, tabTo } from './keyboard'
 
 const browser = findBrowser()
 if (!browser)
@@ -80,6 +80,51 @@ describe.skipIf(!browser)('the page for everybody, with a mock engine', () => {
     await page.keyboard.press('Enter')
     await page.getByRole('button', { name: 'Back to the defaults' }).waitFor({ state: 'detached' })
     await expect.poll(has).not.toMatch(/^BODY/)
+  })
+
+  test.each([
+    ['with the usual settings', ''],
+    ['with all settings', ADVANCED],
+  ])('at most ten keys lead from the heatmap to Compress, and back: %s', async (_, path) => {
+    const { page } = await visit(site, path, { reducedMotion: 'reduce' })
+    await runDemo(page)
+    await page.locator('#see').getByRole('grid').first().locator('[tabindex="0"]').focus()
+    expect(await keysTo(page, 'Compress')).toBeLessThanOrEqual(10)
+    expect(await page.locator(':focus').isEnabled()).toBe(true)
+    // What was skipped is still there for who goes step by step.
+    await page.locator('#see').getByRole('grid').first().locator('[tabindex="0"]').focus()
+    for (const name of ['Skip to Compress', 'Zoom in', /^Mouse, fingers and keys/, 'Similarity', /^How far can I go/])
+      await tabTo(page, name)
+    await page.keyboard.press('Shift+Tab')
+    expect(await page.evaluate(() => document.activeElement!.closest('section')!.id)).not.toBe('plan')
+  })
+
+  test('a bar of buttons is one stop of Tab, and arrows go from button to button', async () => {
+    const { page } = await visit(site, '', { reducedMotion: 'reduce' })
+    await runDemo(page)
+    const named = () =>
+      page.evaluate(() => document.activeElement!.getAttribute('aria-label') ?? document.activeElement!.textContent)
+    await page.getByRole('button', { name: 'Zoom in' }).press('Enter')
+    await page.getByRole('button', { name: 'Zoom out' }).isEnabled()
+    await page.getByRole('button', { name: 'Zoom in' }).focus()
+    await page.keyboard.press('ArrowRight')
+    expect(await named()).toBe('Zoom out')
+    await page.keyboard.press('End')
+    expect(await named()).toBe('Whole matrix')
+    await page.keyboard.press('Tab')
+    expect(await page.evaluate(() => document.activeElement!.tagName)).toBe('SUMMARY')
+    // Tab comes back to where one was, and what is switched off meanwhile is passed over.
+    await page.keyboard.press('Shift+Tab')
+    expect(await named()).toBe('Whole matrix')
+    await page.keyboard.press('Enter')
+    await page.getByRole('button', { name: 'Zoom in' }).focus()
+    await page.keyboard.press('ArrowRight')
+    expect(await named()).toBe('Zoom in')
+    await page.getByRole('button', { name: 'layer 0, stays as it is' }).focus()
+    await page.keyboard.press('End')
+    expect(await named()).toMatch(/^layer 11, /)
+    await page.keyboard.press('Space')
+    expect(await named()).toBe('layer 11, locked')
   })
 
   test('a stage is reached from the bar, and its heading is at the top', async () => {
