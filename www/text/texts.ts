@@ -54,6 +54,19 @@ export function usualOf({ context }: Pick<ModelReport, 'context'>): Usual {
   }
 }
 
+/** More text than this is no sample; the engine takes as much at most. */
+const MOST_TEXT = 64 << 20
+
+/** The text in a file of the user's own. */
+export async function readText(file: File): Promise<{ text: string; text_name: string }> {
+  if (file.size > MOST_TEXT)
+    throw new Failure(
+      'limit',
+      `${file.name} is larger than 64 MiB, which is more text than is ever run. Cut a part out of it.`,
+    )
+  return { text: await file.text(), text_name: file.name }
+}
+
 /** Fetches the prose, which the page does not load before a model is opened. */
 async function fetchProse(): Promise<BuiltIns> {
   const [first, second] = await Promise.all([textAt(calibration), textAt(evaluation)])

@@ -250,7 +250,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     await page
       .getByTestId('recipe-file')
       .setInputFiles({ name: 'recipe.json', mimeType: 'application/json', buffer: Buffer.from(recipe) })
-    await page.getByText('A repeated plan: 2 merges, making').waitFor()
+    await page.getByText('A repeated plan: 2 merges.').waitFor()
     await page.getByRole('button', { name: 'Compress again' }).click()
     await expect.poll(() => page.getByRole('button', { name: 'Save the recipe' }).isEnabled()).toBe(true)
     expect(JSON.parse(await saved(page, 'Save the recipe')).plan.weights).toEqual(JSON.parse(recipe).plan.weights)
