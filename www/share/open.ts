@@ -1,6 +1,7 @@
 /** Results that are shown without their models: from a file, or from a link. */
 import type { Actions } from '../app/actions'
 import { forgetResult, linkedResult, wholeAddress } from '../app/address'
+import { reach } from '../charts/costs'
 import { mostAlike } from '../charts/neighbours'
 import { CALIBRATION, PLAN } from '../app/defaults'
 import { Failure } from '../engine/errors'
@@ -49,7 +50,12 @@ export function closeResult(actions: Actions): void {
 export function stateOf({ model, maps, plan, options, comparison, costs, methods }: Result, like: State): State {
   const state = new State()
   const calibration = { ...CALIBRATION, ...maps?.options, text: null }
-  const planOptions = { ...PLAN, ...(plan ? { remove: plan.layers.before - plan.layers.after } : {}), ...options }
+  const removed = plan
+    ? plan.layers.before - plan.layers.after
+    : costs
+      ? Math.max(1, reach(costs.measured, costs.whole, costs.goal))
+      : PLAN.remove
+  const planOptions = { ...PLAN, remove: removed, ...options }
   const steps = plan?.plan.steps ?? []
   Object.assign(state, {
     readOnly: true,

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { bytesOf, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { bytesOf, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: how far one can go, because no Chromium was found (set CHROMIUM to its path)')
@@ -34,6 +34,11 @@ describe.skipIf(!browser)('how far one can go', () => {
     await idle(page)
     const far = Number(/^(\d+) of 12 layers can go/.exec(await verdict(page))?.[1])
     expect(far).toBeGreaterThan(0)
+    const table = (await saved(page, 'what removing layers costs', 'CSV')).bytes.toString().trim().split('\n')
+    expect(table[0]).toBe('removed,bytes,perplexity,kl,top1_agreement,collapsed')
+    expect(table[1]).toMatch(/^0,\d+,[\d.]+,0,1,0$/)
+    expect(table[2]).toMatch(/^1,\d+,[\d.]+,[\d.]+,[\d.]+,0$/)
+    expect((await saved(page, 'what removing layers costs', 'SVG')).bytes.toString()).toContain('KL, nats a token')
     const remove = page.getByTestId('remove')
     expect(await remove.inputValue()).toBe(String(far))
     await page.getByTestId('far-slider').fill('5')
