@@ -77,7 +77,7 @@ describe.skipIf(!browser)('plans whose layers are fitted, with a mock engine', (
     await page.locator('#judge').getByText('The plan or what it rests on has changed since; compress again.').waitFor()
     await page.reload()
     await page.getByTestId('restored').waitFor()
-    expect(await page.getByText('Judged on pasted text, 32 pieces of 128 tokens').count()).toBe(1)
+    await page.getByText('Judged on pasted text, 32 pieces of 128 tokens').waitFor()
     expect(await page.getByRole('radio', { name: 'Laminate, recommended' }).isChecked()).toBe(true)
   })
 
