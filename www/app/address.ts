@@ -18,6 +18,9 @@ export const addressBeside = (path: string): string => new URL(path, location.hr
 /** The options after `?`. */
 export const addressOptions = (): string => location.search
 
+/** What the address says of one option; null where the option is not in it. */
+export const addressOption = (name: string): string | null => new URLSearchParams(location.search).get(name)
+
 /** Takes an option out of the address, once the page no longer follows it. */
 export function forgetOption(name: string): void {
   const options = new URLSearchParams(location.search)

@@ -1,5 +1,5 @@
 /** The switch "Advanced": it shows, in all stages at once, the settings that most people never need. */
-import { addressOptions, forgetOption } from './address'
+import { addressOption, forgetOption } from './address'
 
 const KEY = 'laminate-advanced'
 /** The option of the page's address, `?advanced=on`. */
@@ -10,7 +10,7 @@ export class Advanced {
 
   /** Begins as the address asks, otherwise as the switch was left on this device. */
   begin(): void {
-    const asked = new URLSearchParams(addressOptions()).get(OPTION)
+    const asked = addressOption(OPTION)
     this.on = asked === 'on' || (asked !== 'off' && remembered())
   }
 

@@ -92,17 +92,23 @@ describe.skipIf(!browser)('the switch "Advanced"', () => {
     expect(await toggle(other).isChecked()).toBe(true)
   })
 
-  test.each([1280, 390, 320])('axe finds nothing and nothing scrolls sideways at %d px', async width => {
-    const { page } = await visit(site, '', { viewport: { width, height: 720 }, reducedMotion: 'reduce' })
-    await runDemo(page)
-    const check = async () =>
-      (await new AxeBuilder({ page }).analyze()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`)
-    for (const on of [true, false]) {
-      await toggle(page).setChecked(on)
-      if (on) await page.getByLabel('Never merge the first layer').check()
-      else await note(page).waitFor()
-      expect(await check()).toEqual([])
-      expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
-    }
-  }, 180_000)
+  test.each([1280, 390, 320])(
+    'axe finds nothing and nothing scrolls sideways at %d px',
+    async width => {
+      const { page } = await visit(site, '', { viewport: { width, height: 720 }, reducedMotion: 'reduce' })
+      await runDemo(page)
+      const check = async () =>
+        (await new AxeBuilder({ page }).analyze()).violations.map(
+          v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`,
+        )
+      for (const on of [true, false]) {
+        await toggle(page).setChecked(on)
+        if (on) await page.getByLabel('Never merge the first layer').check()
+        else await note(page).waitFor()
+        expect(await check()).toEqual([])
+        expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+      }
+    },
+    180_000,
+  )
 })
