@@ -4,10 +4,11 @@ import { curveChart } from '../../www/charts/curve'
 import { matrixCsv } from '../../www/charts/export'
 import { cellLabel, groupSquares, layerTicks, matrixChart, moveInGrid } from '../../www/charts/matrix'
 import { mergeTree } from '../../www/charts/merges'
-import { chains, countAbove, neighbours } from '../../www/charts/neighbours'
+import { countAbove, neighbours, type Neighbour } from '../../www/charts/neighbours'
 import { outcomeChart } from '../../www/charts/outcome'
 import { ranks, scatterChart } from '../../www/charts/scatter'
 import { outcomeArray, outcomeTable } from '../../www/figures/figures'
+import { groupsOf } from '../../www/plan/hand'
 import { fittedPlan, goldenPlan, stored, rounded } from './stored'
 
 describe('colour', () => {
@@ -143,6 +144,12 @@ describe('scatter', () => {
     expect(ranks([3])).toEqual([0])
   })
 })
+
+/** The groups that chosen pairs make. */
+function chains(pairs: readonly Neighbour[]): number[][] {
+  const absorb = pairs.filter(pair => pair.chosen).map(pair => pair.layer + 1)
+  return groupsOf({ absorb, exact: null }, pairs.length + 1)
+}
 
 describe('neighbours', () => {
   const choose = (choice: { remove: number | null; min_similarity: number | null }) =>

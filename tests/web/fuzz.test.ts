@@ -115,6 +115,21 @@ describe('damaged at random', () => {
       maps: { report: stored, key: '', options: stored.options },
       plan: { report: plan, key: '', options: planOptions },
       comparison: null,
+      costs: {
+        key: '',
+        method: 'laminate',
+        text: 'a text',
+        whole: { layers: 12, bytes: 1_200_000, perplexity: 7.25 },
+        measured: [1, 2, 4].map(removed => ({
+          removed,
+          bytes: 1_200_000 - 90_000 * removed,
+          perplexity: 7.5,
+          kl: 0.01 * removed,
+          agreement: 0.9,
+          collapsed: false,
+        })),
+      },
+      goal: 'jump',
       methods: METHODS,
     })!
     result = { ...result, maps: result.maps && { ...result.maps, point_list: [], embedding: [] } }

@@ -130,6 +130,8 @@ describe('a result of a model with kinds', () => {
       maps: { report: maps, key: '', options: stored.options },
       plan: { report: await goldenPlan(2), key: '', options: planOptions },
       comparison: null,
+      costs: null,
+      goal: 'jump',
       methods: [],
     })!
   })

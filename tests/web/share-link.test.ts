@@ -19,6 +19,8 @@ async function demo(remove: number): Promise<Result> {
     maps: { report: stored, key: '', options: stored.options },
     plan: { report, key: '', options: planOptions },
     comparison: null,
+    costs: null,
+    goal: 'jump',
     methods: METHODS,
   })!
 }
@@ -91,6 +93,7 @@ function deep(layers: number): Result {
     plan: report,
     options: planOptions,
     comparison: null,
+    costs: null,
     methods: [],
     created: '',
     notes: [],

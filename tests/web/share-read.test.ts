@@ -34,8 +34,15 @@ beforeAll(async () => {
     comparison: {
       report: comparison,
       key: '',
-      options: { methods: [], remove: [], evaluation: { text: null, text_name: null, samples: 1, tokens: 4 }, seed: 0 },
+      options: {
+        methods: [],
+        remove: [],
+        evaluation: { text: null, text_name: null, samples: 1, tokens: 4 },
+        seed: 0,
+      },
     },
+    costs: null,
+    goal: 'jump',
     methods: METHODS,
   })!
 })

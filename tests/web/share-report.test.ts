@@ -30,8 +30,15 @@ async function resultWith(maps: SimilarityReport): Promise<Result> {
     comparison: {
       report: { ...comparison, warnings: maps.warnings },
       key: '',
-      options: { methods: [], remove: [], evaluation: { text: null, text_name: null, samples: 1, tokens: 4 }, seed: 0 },
+      options: {
+        methods: [],
+        remove: [],
+        evaluation: { text: null, text_name: null, samples: 1, tokens: 4 },
+        seed: 0,
+      },
     },
+    costs: null,
+    goal: 'jump',
     methods: METHODS,
   })!
 }

@@ -290,7 +290,10 @@ export class Actions {
     )
     const key = keyOf(options)
     this.held.gotMaps()
-    if (state.maps?.key !== key && !metricAlone) this.forget('plan')
+    if (state.maps?.key !== key && !metricAlone) {
+      this.forget('plan')
+      state.costs = null
+    }
     state.maps = { report, options, key }
     state.matrix.runs = remembered(state.matrix.runs, runOf(report, keyOf([report.model.name, key])))
     await this.safety.keeping.made()

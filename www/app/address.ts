@@ -18,6 +18,18 @@ export const addressBeside = (path: string): string => new URL(path, location.hr
 /** The options after `?`. */
 export const addressOptions = (): string => location.search
 
+/** What the address says of one option; null where the option is not in it. */
+export const addressOption = (name: string): string | null => new URLSearchParams(location.search).get(name)
+
+/** Takes an option out of the address, once the page no longer follows it. */
+export function forgetOption(name: string): void {
+  const options = new URLSearchParams(location.search)
+  if (!options.has(name)) return
+  options.delete(name)
+  const rest = options.toString()
+  history.replaceState(history.state, '', location.pathname + (rest && `?${rest}`) + location.hash)
+}
+
 /** The screen of the walk that the address names; null where the walk is not open. */
 export const linkedScreen = (): ScreenId | null => screenAt(location.hash)
 

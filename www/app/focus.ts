@@ -48,6 +48,7 @@ export class FocusKeeper {
   }
 }
 
+/** Whether it can have the focus: what is in a closed popover or fold cannot. */
 function usable(element: HTMLElement): boolean {
-  return element.isConnected && !element.matches(':disabled')
+  return element.isConnected && !element.matches(':disabled') && element.getClientRects().length > 0
 }

@@ -95,7 +95,8 @@ export class Held {
     state.methods = await client.call(null, 'methods', [])
     const recommended = state.methods.find(method => method.name === RECOMMENDED)
     // What an earlier page planned stays as it was.
-    if (recommended && !state.plan && !state.kept?.planning) Object.assign(state.planOptions, makingOf(recommended))
+    if (recommended && !state.plan && !state.kept?.planning && !state.kept?.far)
+      Object.assign(state.planOptions, makingOf(recommended))
     state.choice.methods = state.methods.filter(method => !isSearch(method)).map(method => method.name)
   }
 }

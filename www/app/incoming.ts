@@ -3,10 +3,8 @@ import { Failure } from '../engine/errors'
 import type { Opened } from '../engine/source'
 import { refuseInRun, resultIn, showResult } from '../share/open'
 import { isImatrix, openImatrix } from '../take/imatrix'
+import { readText } from '../text/texts'
 import type { Actions } from './actions'
-
-/** More text than this is no sample; the engine takes as much at most. */
-const MOST_TEXT = 64 << 20
 
 /** A single file that holds a result is shown, one of importances is used, a text is what is run through the model; everything else is opened as a model. */
 export async function openAnything(actions: Actions, opened: Opened): Promise<void> {
@@ -24,12 +22,7 @@ export async function openAnything(actions: Actions, opened: Opened): Promise<vo
 async function takeText({ state }: Actions, file: File): Promise<void> {
   if (!state.model)
     throw new Failure('usage', `${file.name} is a text. Open a model first; then a text can be run through it.`)
-  if (file.size > MOST_TEXT)
-    throw new Failure(
-      'limit',
-      `${file.name} is larger than 64 MiB, which is more text than is ever run. Cut a part out of it.`,
-    )
-  Object.assign(state.calibration, { text: await file.text(), text_name: file.name })
+  Object.assign(state.calibration, await readText(file))
   state.notice = null
   state.remark = `${file.name} is now the text that is run through the model. Compare the layers again to use it.`
 }

@@ -13,6 +13,7 @@ export async function startPage(actions: Actions): Promise<void> {
   const { state } = actions
   // Before anything is waited for: whoever clicks first is to get the device that the address asks for.
   Object.assign(state, { features: detectFeatures(), preference: preferenceFrom(addressOptions()) })
+  state.advanced.begin()
   if (!linkedResult()) {
     // The engine compiles on all cores; the page is built before.
     await ownTask()

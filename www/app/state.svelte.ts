@@ -17,8 +17,9 @@ import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/si
 import type { SizeSearch } from '../engine/protocol/sizing'
 import type { Opened } from '../engine/source'
 import type { Palette } from '../charts/colour'
-import type { Cost, Goal, Whole } from '../charts/costs'
-import type { Made } from './made'
+import type { Goal } from '../charts/costs'
+import { Advanced } from './advanced.svelte'
+import type { Costs, Made } from './made'
 import type { Activity, Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { MatrixState } from '../similarity/matrix/state.svelte'
@@ -93,13 +94,6 @@ export interface Download {
 /** Importances of the model that is open, from a file that stays on the user's disk. */
 export interface OpenImatrix extends UsedImatrix {
   file: File
-}
-
-/** What removing layers costs, and what that rests on. */
-export interface Costs {
-  key: string
-  whole: Whole
-  measured: Cost[]
 }
 
 /** All that the page knows. Views read it, `actions.ts` changes it. */
@@ -194,6 +188,8 @@ export class State {
   remark = $state.raw<string | null>(null)
   notice = $state.raw<Notice | null>(null)
 
+  /** Whether the settings show that most people never need; a stored result that is shown shares the page's own switch. */
+  advanced = new Advanced()
   palette = $state<Palette>('viridis')
   /** How the matrix is looked at. */
   readonly matrix = new MatrixState()

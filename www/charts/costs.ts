@@ -31,6 +31,21 @@ export interface Whole {
   perplexity: number
 }
 
+/** What removing more and more layers costs, and how that was measured. */
+export interface CostCurve {
+  /** Name of the method. */
+  method: string
+  /** Name of the text that the models were measured on. */
+  text: string
+  whole: Whole
+  measured: Cost[]
+}
+
+/** A curve with where to stop on it, as results carry both. */
+export interface SharedCosts extends CostCurve {
+  goal: Goal
+}
+
 /** Where to stop: before the cost jumps, or while so large a share of next words stays the same. */
 export type Goal = 'jump' | number
 

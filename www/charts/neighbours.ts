@@ -114,16 +114,6 @@ function inCheapRuns(
   return runs.flatMap(([first, last]) => Array.from({ length: last - first }, (_, i) => first + i))
 }
 
-/** Chained pairs as groups of layers. */
-export function chains(pairs: readonly Neighbour[]): number[][] {
-  const groups: number[][] = [[0]]
-  for (const { layer, chosen } of pairs) {
-    if (chosen) groups.at(-1)!.push(layer + 1)
-    else groups.push([layer + 1])
-  }
-  return groups
-}
-
 /** How many neighbours are this similar: a first value for "layers to remove". */
 export function countAbove(matrix: readonly (readonly number[])[], threshold: number): number {
   return matrix.filter((_, l) => l > 0 && (valueAt(matrix, l - 1, l) ?? 0) >= threshold).length

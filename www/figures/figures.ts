@@ -1,4 +1,5 @@
 /** The numbers of each figure, as tables, arrays and records: pure functions. Layers are counted from 0. */
+import type { CostCurve } from '../charts/costs'
 import type { Neighbour } from '../charts/neighbours'
 import type { CompareRow } from '../engine/protocol/compare'
 import type { PlanReport } from '../engine/protocol/plan'
@@ -50,6 +51,26 @@ export function neighboursTable(pairs: readonly Neighbour[]): Table {
   return {
     columns: ['layer', 'next', 'similarity', 'chosen'],
     rows: pairs.map(({ layer, similarity, chosen }) => [layer, layer + 1, similarity, Number(chosen)]),
+  }
+}
+
+/** One line a model with so many layers removed, the original first. */
+export function costsTable({ whole, measured }: Pick<CostCurve, 'whole' | 'measured'>): Table {
+  return {
+    columns: ['removed', 'bytes', 'perplexity', 'kl', 'top1_agreement', 'collapsed'],
+    rows: [
+      [0, whole.bytes, whole.perplexity, 0, 1, 0],
+      ...measured
+        .toSorted((a, b) => a.removed - b.removed)
+        .map((cost): Cell[] => [
+          cost.removed,
+          cost.bytes,
+          cost.perplexity,
+          cost.kl,
+          cost.agreement,
+          Number(cost.collapsed),
+        ]),
+    ],
   }
 }
 

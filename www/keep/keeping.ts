@@ -68,6 +68,7 @@ export class Keeping {
       maps: known ? before.maps : null,
       plan: known ? before.plan : null,
       ...(known && before.judge ? { judge: before.judge } : {}),
+      far: known ? (farOf(state) ?? before.far) : undefined,
       ...besides(state),
     }
     if ((await hasStorage()) && (await writeKept(run))) {
@@ -110,9 +111,19 @@ export class Keeping {
       plan,
       planning: null,
       judge: { ...state.choice.evaluation },
+      far: farOf(state),
       ...besides(state),
     }
     if (await writeKept(run)) Object.assign(state, { kept: run, restored: false })
+  }
+
+  /** Keeps what was measured of how far one can go, beside the results. */
+  async measured(): Promise<void> {
+    const { state } = this.actions
+    const far = farOf(state)
+    if (!state.kept || state.kept.pending || !far) return
+    const run: KeptRun = { ...state.kept, far, judge: { ...state.choice.evaluation } }
+    if (await writeKept(run)) state.kept = run
   }
 
   /** After a run that did not end in a result: what it left can be gone on with. */
@@ -181,17 +192,18 @@ export class Keeping {
     Object.assign(state, { kept: null, restored: false })
   }
 
-  private show({ origin, model, calibration, maps, plan, planning, judge, imatrix, sized }: KeptRun): void {
+  private show({ origin, model, calibration, maps, plan, planning, judge, far, imatrix, sized }: KeptRun): void {
     const { state } = this.actions
     if (!maps) return
     state.usual = origin.kind === 'demo' ? USUAL_DEMO : { ...usualOf(model), seconds: null }
     Object.assign(state.calibration, calibration, maps.options)
-    if (plan ?? planning) Object.assign(state.planOptions, planning ?? plan?.options)
+    const planned = planning ?? plan?.options ?? far?.options
+    if (planned) Object.assign(state.planOptions, planned)
     if (planning) state.remark = STOPPED
     if (judge) Object.assign(state.choice.evaluation, judge)
     Object.assign(state.writeOptions, {
       container: model.container,
-      importances: plan?.report.output.importances ?? true,
+      importances: plan?.report.output.importances ?? far?.importances ?? true,
     })
     if (sized) {
       state.choice.size = sized.size
@@ -205,10 +217,23 @@ export class Keeping {
       plan,
       search: sized?.search ?? null,
       imatrix: imatrix ?? null,
+      costs: far?.costs ?? null,
+      goal: far?.goal ?? state.goal,
       steps: plan?.report.plan.steps ?? [],
       restored: true,
     })
-    this.actions.propose(!plan && !planning)
+    this.actions.propose(!planned)
+  }
+}
+
+/** How far one can go, where that was measured, with the settings that go with it; a plan by hand has none. */
+function farOf({ costs, goal, planOptions, writeOptions }: State): KeptRun['far'] {
+  if (!costs || costs.measured.length === 0) return undefined
+  return {
+    costs,
+    goal,
+    options: { ...planOptions, locked: [], absorb: [] },
+    importances: writeOptions.importances ?? true,
   }
 }
 

@@ -6,7 +6,8 @@ import type { SizeSearch } from '../engine/protocol/sizing'
 import type { TextOptions } from '../engine/protocol/text'
 import type { RemoteFile } from '../engine/messages'
 import type { Opened } from '../engine/source'
-import type { Made } from '../app/made'
+import type { Costs, Made } from '../app/made'
+import type { Goal } from '../charts/costs'
 import { keyOf, type OpenImatrix } from '../app/state.svelte'
 
 /** A model, so that it can be found again. Never a token, and of a file on disk never its contents. */
@@ -40,6 +41,8 @@ export interface KeptRun {
   judge?: TextOptions
   /** The size that was asked for and how its best model was found; not there where none was. */
   sized?: { size: number; search: SizeSearch | null }
+  /** How far one can go, as far as that was measured, and what was chosen then; not there where nothing was. */
+  far?: { costs: Costs; goal: Goal; options: PlanOptions; importances: boolean }
   /** Importances from a file, which the browser copies; not there where they were collected. */
   imatrix?: OpenImatrix
 }

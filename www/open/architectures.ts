@@ -1,7 +1,9 @@
+import { listed as joined } from '../ui/format'
+
 /** Of `scripts/architectures.mjs`, put in when the page is built. */
 declare const ARCHITECTURE_NAMES: readonly string[]
 
 /** "Llama, Mistral and Mixtral": what the engine can open, in its own order. */
 export function listed(names: readonly string[] = ARCHITECTURE_NAMES): string {
-  return names.length > 1 ? `${names.slice(0, -1).join(', ')} and ${names.at(-1)}` : names.join()
+  return joined(names)
 }

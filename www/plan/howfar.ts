@@ -1,8 +1,8 @@
 /** How many layers can go: models with more and more layers removed are made and measured until that is known. */
 import type { Actions } from '../app/actions'
-import { keyOf, type Costs, type State } from '../app/state.svelte'
+import { keyOf, type Run, type State } from '../app/state.svelte'
 import { nextCounts, reach } from '../charts/costs'
-import type { CompareReport } from '../engine/protocol/compare'
+import type { CompareOptions, CompareReport } from '../engine/protocol/compare'
 import { evaluationOf } from '../text'
 import { methodOf } from '../words/methods'
 import { storedAs } from '../words/types'
@@ -13,8 +13,13 @@ function methodName({ methods, planOptions }: State): string {
   return methodOf(methods, planOptions)?.name ?? `${planOptions.selection}+${planOptions.operator}`
 }
 
+/** Whether the curve is that of the settings that are chosen. Before the engine has said which methods it knows, none has a name. */
+export function costsFresh(state: State): boolean {
+  return state.readOnly || state.methods.length === 0 || state.costs?.key === costsKey(state)
+}
+
 /** What the costs rest on: layers, method, text to judge on, and how models are stored. */
-export function costsKey(state: State): string {
+function costsKey(state: State): string {
   const { maps, choice, planOptions, weighing } = state
   return keyOf([maps?.key, methodName(state), planOptions.seed, choice.evaluation, storedAs(state), ...weighing])
 }
@@ -38,26 +43,44 @@ export function measureCosts(actions: Actions): Promise<boolean> {
     }
     if (state.costs?.key !== key) {
       const { layers, bytes } = model
-      state.costs = { key, whole: { layers, bytes, perplexity: NaN }, measured: [] }
-    }
-    for (;;) {
-      const known: Costs = state.costs
-      const { whole, measured } = known
-      const remove = nextCounts(measured, whole, state.goal)
-      if (remove.length === 0) break
-      const report: CompareReport = await actions.call(run, 'compare', [{ ...options, remove }])
-      const { original, bytes, cancelled, rows } = report
       state.costs = {
-        ...(state.costs as Costs),
-        whole: { layers: whole.layers, bytes, perplexity: original.perplexity },
+        key,
+        method: methodName(state),
+        text: options.evaluation.text_name ?? state.builtin?.evaluation.name ?? '',
+        whole: { layers, bytes, perplexity: NaN },
+        measured: [],
       }
-      if (cancelled) break
-      // What cannot be made would be asked for again and again.
-      const failed = rows.find(row => row.error)
-      if (failed) throw { kind: 'usage', message: failed.error }
     }
-    chooseReached(state)
+    try {
+      await measureOn(actions, run, options)
+      chooseReached(state)
+    } finally {
+      await actions.safety.keeping.measured()
+    }
   })
+}
+
+/** Makes and measures models until it is known how far one can go, or the user stops it. */
+async function measureOn(actions: Actions, run: Run, options: Omit<CompareOptions, 'remove'>): Promise<void> {
+  const { state } = actions
+  while (state.costs) {
+    const { whole, measured } = state.costs
+    const remove = nextCounts(measured, whole, state.goal)
+    if (remove.length === 0) break
+    // The next numbers of layers go on from what was searched and fitted for these, and so does the plan.
+    const keeps = state.kept !== null && !state.kept.pending
+    const report: CompareReport = await actions.call(run, 'compare', [{ ...options, remove }, keeps])
+    const { original, bytes, cancelled, rows, evaluation } = report
+    state.costs = {
+      ...state.costs,
+      text: evaluation.name,
+      whole: { layers: whole.layers, bytes, perplexity: original.perplexity },
+    }
+    if (cancelled) break
+    // What cannot be made would be asked for again and again.
+    const failed = rows.find(row => row.error)
+    if (failed) throw { kind: 'usage', message: failed.error }
+  }
 }
 
 /** Plans to remove as many layers as the goal allows, where that is known to be any. */

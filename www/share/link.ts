@@ -8,6 +8,7 @@
  * Half a step is the most that a similarity is off: 7.6e-6 for a range of 0 to 1.
  */
 import { Failure } from '../engine/errors'
+import type { SharedCosts } from '../charts/costs'
 import type { Comparison } from '../charts/speed'
 import type { MergePlan, MergeStep, PlanReport } from '../engine/protocol/plan'
 import type { Quality } from '../engine/protocol/quality'
@@ -47,6 +48,7 @@ async function withMaps(result: Result, { similarity, ...maps }: SimilarityRepor
       ...resultJson({
         ...result,
         comparison: result.comparison && comparisonHeader(result.comparison),
+        costs: result.costs && costsHeader(result.costs),
         methods,
         created: '',
       }),
@@ -205,6 +207,19 @@ function comparisonHeader(report: Comparison): Comparison {
       },
     }),
     rows: report.rows.map(row => ({ ...each(row), groups: [], quality: row.quality && short(row.quality) })),
+  }
+}
+
+/** Measures to four figures. */
+function costsHeader(costs: SharedCosts): SharedCosts {
+  return {
+    ...costs,
+    measured: costs.measured.map(cost => ({
+      ...cost,
+      perplexity: figures(cost.perplexity, 4),
+      kl: figures(cost.kl, 4),
+      agreement: figures(cost.agreement, 4),
+    })),
   }
 }
 

@@ -1,6 +1,7 @@
 /** Results that are shown without their models: from a file, or from a link. */
 import type { Actions } from '../app/actions'
 import { forgetResult, linkedResult, wholeAddress } from '../app/address'
+import { reach } from '../charts/costs'
 import { mostAlike } from '../charts/neighbours'
 import { CALIBRATION, PLAN } from '../app/defaults'
 import { Failure } from '../engine/errors'
@@ -46,10 +47,15 @@ export function closeResult(actions: Actions): void {
 }
 
 /** A page's state that holds a result and nothing else. */
-export function stateOf({ model, maps, plan, options, comparison, methods }: Result, like: State): State {
+export function stateOf({ model, maps, plan, options, comparison, costs, methods }: Result, like: State): State {
   const state = new State()
   const calibration = { ...CALIBRATION, ...maps?.options, text: null }
-  const planOptions = { ...PLAN, ...(plan ? { remove: plan.layers.before - plan.layers.after } : {}), ...options }
+  const removed = plan
+    ? plan.layers.before - plan.layers.after
+    : costs
+      ? Math.max(1, reach(costs.measured, costs.whole, costs.goal))
+      : PLAN.remove
+  const planOptions = { ...PLAN, remove: removed, ...options }
   const steps = plan?.plan.steps ?? []
   Object.assign(state, {
     readOnly: true,
@@ -58,6 +64,7 @@ export function stateOf({ model, maps, plan, options, comparison, methods }: Res
     planOptions,
     steps,
     methods,
+    advanced: like.advanced,
     palette: like.palette,
     features: like.features,
     loading: null,
@@ -68,6 +75,7 @@ export function stateOf({ model, maps, plan, options, comparison, methods }: Res
       pair: mostAlike(maps.similarity),
     })
   if (plan) state.plan = { report: plan, options: planOptions, key: '' }
+  if (costs) Object.assign(state, { costs: { ...costs, key: '' }, goal: costs.goal })
   if (comparison)
     Object.assign(state, {
       rows: comparison.rows,

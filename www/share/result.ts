@@ -1,7 +1,8 @@
 /** What a run has found, without weights: what reports, files and links carry, and what the page shows of one. */
 import { CALIBRATION, WRITE } from '../app/defaults'
+import type { CostCurve, Goal, SharedCosts } from '../charts/costs'
 import type { Comparison } from '../charts/speed'
-import type { Made } from '../app/made'
+import type { Costs, Made } from '../app/made'
 import type { CompareOptions } from '../engine/protocol/compare'
 import type { NamedMethod } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
@@ -11,6 +12,7 @@ import type { CalibrationOptions, SimilarityReport } from '../engine/protocol/si
 import type { TextReport } from '../engine/protocol/text'
 import { integer, list, nullable, otherwise, record, refuse, text, type Check } from './checks/check'
 import { compareReport, namedMethod } from './checks/comparisons'
+import { sharedCosts } from './checks/costs'
 import { calibration, imatrixFile, planOptions, textReport, writeOptions } from './checks/facts'
 import { mergePlan, planReport } from './checks/plans'
 import { similarityReport } from './checks/similarities'
@@ -28,6 +30,8 @@ export interface Result {
   /** What was asked for; null where it is not known. */
   options: PlanOptions | null
   comparison: Comparison | null
+  /** How far one can go; null where that was not measured. */
+  costs: SharedCosts | null
   methods: NamedMethod[]
   /** When it was saved, as an ISO date; empty where it is not known. */
   created: string
@@ -40,11 +44,13 @@ interface Found {
   maps: Made<SimilarityReport, CalibrationOptions> | null
   plan: Made<PlanReport, PlanOptions> | null
   comparison: Made<Comparison, CompareOptions> | null
+  costs: Costs | null
+  goal: Goal
   methods: readonly NamedMethod[]
 }
 
 /** What the page has at the moment; null while there is nothing. Texts of one's own stay out of it. */
-export function resultOf({ maps, plan, comparison, methods }: Found): Result | null {
+export function resultOf({ maps, plan, comparison, costs, goal, methods }: Found): Result | null {
   if (!maps) return null
   return {
     model: maps.report.model,
@@ -52,10 +58,16 @@ export function resultOf({ maps, plan, comparison, methods }: Found): Result | n
     plan: plan?.report ?? null,
     options: plan?.options ?? null,
     comparison: comparison?.report ?? null,
+    costs: costs && costs.measured.length > 0 ? sharedOf(costs, goal) : null,
     methods: [...methods],
     created: new Date().toISOString(),
     notes: [],
   }
+}
+
+/** The curve without what it rests on in this page. */
+function sharedOf({ method, text: on, whole, measured }: CostCurve, goal: Goal): SharedCosts {
+  return { method, text: on, goal, whole, measured }
 }
 
 /** As `laminate similarity --json` prints it: the options without the text. */
@@ -70,8 +82,16 @@ export function withoutPieces(result: Result): Result {
 }
 
 /** All of it as one document. */
-export function resultJson({ maps, plan, options, comparison, methods, created }: Result): Record<string, unknown> {
-  return { laminate: PROGRAM, form: FORM, created, similarity: maps, plan, options, comparison, methods }
+export function resultJson({
+  maps,
+  plan,
+  options,
+  comparison,
+  costs,
+  methods,
+  created,
+}: Result): Record<string, unknown> {
+  return { laminate: PROGRAM, form: FORM, created, similarity: maps, plan, options, comparison, costs, methods }
 }
 
 export function recipeOf({
@@ -174,6 +194,7 @@ const EMPTY = {
   plan: null,
   options: null,
   comparison: null,
+  costs: null,
   methods: [] as NamedMethod[],
   created: '',
   notes: [] as string[],
@@ -263,24 +284,28 @@ export function ofDocument(value: unknown, file: string): Result {
     plan: nullable(planReport),
     options: nullable(planOptions),
     comparison: nullable(compareReport),
+    costs: nullable(sharedCosts),
     methods: otherwise(list(namedMethod), []),
   })
   const { form, laminate } = record({ form: integer(1), laminate: text })(value, [file, ''])
   if (form > FORM)
     refuse([file, ''], `was made by a newer Laminate (${laminate}); reload this page, or open it where it was made`)
-  const { similarity: maps, plan, options, comparison, methods, created } = found(value, [file, ''])
+  const { similarity: maps, plan, options, comparison, costs, methods, created } = found(value, [file, ''])
   const model =
     maps?.model ??
     comparison?.model ??
     (plan ? unknownModel(file, plan.plan.n_layers) : refuse([file, ''], 'holds no result'))
   if (maps && plan && maps.layers !== plan.plan.n_layers)
     refuse([file, 'plan.n_layers'], `is ${plan.plan.n_layers} and the similarities are of ${maps.layers} layers`)
+  if (costs && costs.whole.layers !== model.layers)
+    refuse([file, 'costs.whole.layers'], `is ${costs.whole.layers} and the model has ${model.layers} layers`)
   return {
     model,
     maps,
     plan,
     options,
     comparison,
+    costs,
     methods: methods.length > 0 || !comparison ? methods : methodsIn(comparison),
     created,
     notes: maps && maps.embedding.length === 0 ? [NO_MAPS] : [],

@@ -1,9 +1,23 @@
 /** The texts that are used where the user gives none, as the engine gets them. */
+import { Failure } from '../engine/errors'
 import type { Calls } from '../engine/messages'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { TextOptions } from '../engine/protocol/text'
 import type { State } from '../app/state.svelte'
 import { fetchProse, USUAL_DEMO, type BuiltIns, type Usual } from './usual'
+
+/** More text than this is no sample; the engine takes as much at most. */
+const MOST_TEXT = 64 << 20
+
+/** The text in a file of the user's own. */
+export async function readText(file: File): Promise<{ text: string; text_name: string }> {
+  if (file.size > MOST_TEXT)
+    throw new Failure(
+      'limit',
+      `${file.name} is larger than 64 MiB, which is more text than is ever run. Cut a part out of it.`,
+    )
+  return { text: await file.text(), text_name: file.name }
+}
 
 /** The calibration as the engine gets it: with the prose in it where no text is given and the model is not the demo. */
 export function calibrationOf(state: State): Promise<CalibrationOptions> {

@@ -28,6 +28,11 @@ export function count(n: number): string {
   return whole(n)
 }
 
+/** Words as one says them: "a, b and c". */
+export function listed(words: readonly string[]): string {
+  return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`
+}
+
 export function whole(n: number): string {
   return Math.round(n).toLocaleString('en-GB')
 }

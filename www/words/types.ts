@@ -2,7 +2,7 @@ import type { Container, ModelReport } from '../engine/protocol/model'
 import type { ImatrixFile } from '../engine/protocol/imatrix'
 import type { NumberType, PackedType, PartTypes, QuantisedType, WriteOptions } from '../engine/protocol/output'
 import type { StoredSize } from '../engine/protocol/plan'
-import { bytes } from '../ui/format'
+import { bytes, listed } from '../ui/format'
 
 /** How a model is stored, with the kind of file said, which the engine would else take from the original. */
 export type StoredAs = WriteOptions & { container: Container }
@@ -131,10 +131,6 @@ export function becomes(sizes: readonly StoredSize[], type: NumberType, containe
   const all = `The matrices become ${listed(elements)}.`
   const misfit = `Rows of this model are no whole number of ${most}'s blocks of ${most.endsWith('_K') || most === 'IQ4_XS' ? 256 : 32} weights, so that some matrices take another type. `
   return elements.includes(most) && !elements.includes('F16') ? (elements.length > 1 ? all : null) : misfit + all
-}
-
-function listed(words: readonly string[]): string {
-  return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`
 }
 
 /** Bits of a weight, about: those of llama.cpp's table for a model of 8 billion parameters. */

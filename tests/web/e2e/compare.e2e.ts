@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
+import { ADVANCED, choosePublished, compress, findBrowser, openSite, runDemo, saved, type Site, visit } from './harness'
 
 const browser = findBrowser()
 if (!browser)
@@ -39,7 +39,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   }
 
   test('is there once there is a model to compare them on', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await page.getByRole('button', { name: 'Run the demo' }).waitFor()
     expect(await panel(page).count()).toBe(0)
     await runDemo(page)
@@ -48,7 +48,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('a table in the order of the ticks, with collapses, failures and what was measured on', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await choose(page, ['FlattenGPT', 'MKA, published code', 'MKA'], '6, 2')
     await page.getByText('3 methods with 2 numbers of layers: 6 models').waitFor()
@@ -77,7 +77,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('by keyboard: from the plan to the plot and the headings', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await page.getByRole('link', { name: 'Compare methods on this model' }).focus()
     await page.keyboard.press('Enter')
@@ -121,7 +121,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('headings end where their figures do', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await page.getByRole('button', { name: 'Compare the methods' }).click()
     await page.getByRole('button', { name: 'Compare the methods again' }).waitFor()
@@ -145,7 +145,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('the caption of the merges says what their similarities are, as the plan does', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await page.locator('#plan').getByText('One pass: the plan is made from these numbers alone.').waitFor()
     await compress(page, 3)
@@ -162,7 +162,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('a stop keeps the rows that are done', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await panel(page).getByRole('button', { name: 'All', exact: true }).click()
     await page.getByLabel('Numbers of layers').fill('1 2 3 4 5')
@@ -178,7 +178,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('an evaluation text that was calibrated on is warned of; other settings make the table stale', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await choose(page, ['MKA'], '2')
     await page.getByLabel('Evaluation text').selectOption('own')
@@ -193,7 +193,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('files: CSV, JSON, Markdown and the picture', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await choose(page, ['LaCo', 'MKA, published code'], '2, 6')
     await run(page)
@@ -221,7 +221,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('a line becomes the plan', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await choose(page, ['Laminate'], '4')
     await run(page)
@@ -234,12 +234,11 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test("the method of a plan: by name, or as a pair of one's own", async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     const plan = page.locator('#plan')
     const method = plan.getByRole('combobox', { name: 'Method', exact: true })
     expect(await plan.getByRole('radio', { name: 'Laminate, recommended' }).isChecked()).toBe(true)
-    await plan.getByText('More', { exact: true }).click()
     expect([
       await plan.getByLabel('Longest run').inputValue(),
       await plan.getByLabel('Weights').count(),
@@ -272,7 +271,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
   })
 
   test('the elbow of a plan that went too far', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await choosePublished(page)
     await compress(page, 9)
@@ -288,7 +287,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
 
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
     test('axe finds nothing', async () => {
-      const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce' })
+      const { page } = await visit(site, ADVANCED, { colorScheme, reducedMotion: 'reduce' })
       await runDemo(page)
       await compress(page, 9)
       await choose(page, ['MKA', 'MKA, published code', 'FlattenGPT'], '2, 6')
@@ -303,7 +302,7 @@ describe.skipIf(!browser)('the comparison of methods, with a mock engine', () =>
       expect(await check()).toEqual([])
     })
     test.each([1440, 1024, 390])('nothing scrolls sideways at %d px', async width => {
-      const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 844 } })
+      const { page } = await visit(site, ADVANCED, { colorScheme, viewport: { width, height: 844 } })
       await runDemo(page)
       await panel(page).getByRole('button', { name: 'All', exact: true }).click()
       await page.getByLabel('Numbers of layers').fill('2, 4, 6')

@@ -1,8 +1,11 @@
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { bytesOf, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: how far one can go, because no Chromium was found (set CHROMIUM to its path)')
@@ -31,6 +34,11 @@ describe.skipIf(!browser)('how far one can go', () => {
     await idle(page)
     const far = Number(/^(\d+) of 12 layers can go/.exec(await verdict(page))?.[1])
     expect(far).toBeGreaterThan(0)
+    const table = (await saved(page, 'what removing layers costs', 'CSV')).bytes.toString().trim().split('\n')
+    expect(table[0]).toBe('removed,bytes,perplexity,kl,top1_agreement,collapsed')
+    expect(table[1]).toMatch(/^0,\d+,[\d.]+,0,1,0$/)
+    expect(table[2]).toMatch(/^1,\d+,[\d.]+,[\d.]+,[\d.]+,0$/)
+    expect((await saved(page, 'what removing layers costs', 'SVG')).bytes.toString()).toContain('KL, nats a token')
     const remove = page.getByTestId('remove')
     expect(await remove.inputValue()).toBe(String(far))
     await page.getByTestId('far-slider').fill('5')
@@ -58,6 +66,78 @@ describe.skipIf(!browser)('how far one can go', () => {
     if (await stop.isVisible()) await stop.click({ timeout: 1000 }).catch(() => {})
     await idle(page)
     expect(await verdict(page)).not.toBe('')
+  })
+
+  test('what was measured outlives a reload with its goal and its plan, and goes when the text changes', async () => {
+    const { page, errors } = await visit(site)
+    await runDemo(page)
+    await measure(page).click()
+    await page.getByTestId('far-verdict').waitFor()
+    await idle(page)
+    await page.getByLabel('Go on').selectOption('while 80 % of next words stay the same')
+    const [said, remove] = [await verdict(page), await page.getByTestId('remove').inputValue()]
+    const again = async () => {
+      await page.reload()
+      await page.getByTestId('restored').waitFor()
+      await expect.poll(() => page.getByTestId('device').textContent()).toContain('SwiftShader')
+    }
+    const holds = async () => {
+      expect(await verdict(page)).toBe(said)
+      expect(await page.getByLabel('Go on').inputValue()).toBe('0.8')
+      expect(await page.getByTestId('remove').inputValue()).toBe(remove)
+      expect(await page.getByRole('radio', { name: 'Laminate, recommended' }).isChecked()).toBe(true)
+      expect(await page.getByText('Measured with other settings than those chosen now.').count()).toBe(0)
+    }
+    await again()
+    await holds()
+    await page.getByRole('button', { name: /^Compress$/ }).click()
+    await page.getByTestId('verdict').waitFor()
+    await again()
+    await page.getByTestId('verdict').waitFor()
+    await holds()
+    await page.getByLabel('Text', { exact: true }).selectOption('own')
+    await page.getByLabel('Text to run through the model').fill('Quite another text. '.repeat(400))
+    await page.getByLabel('Text to run through the model').blur()
+    await page.getByRole('button', { name: 'Compare the layers again' }).click()
+    await measure(page).waitFor()
+    expect(await page.getByTestId('far-verdict').count()).toBe(0)
+    await again()
+    await measure(page).waitFor()
+    expect(await page.getByTestId('far-verdict').count()).toBe(0)
+    expect(errors).toEqual([])
+  })
+
+  test('a report and a result file carry the curve, to be seen without the model', async () => {
+    const { page, errors } = await visit(site)
+    await runDemo(page)
+    await measure(page).click()
+    await page.getByTestId('far-verdict').waitFor()
+    await idle(page)
+    const said = await verdict(page)
+    const result = await bytesOf(page, () => page.getByRole('button', { name: 'The same as JSON' }).click())
+    expect(JSON.parse(result.bytes.toString())).toMatchObject({ form: 1, costs: { goal: 'jump', method: 'laminate' } })
+    const report = await bytesOf(page, () => page.getByRole('button', { name: 'Save the report' }).click())
+    for (const { name, bytes } of [result, report]) {
+      const { page: other } = await visit(site)
+      await other
+        .getByTestId('result-file')
+        .setInputFiles({ name, mimeType: 'application/octet-stream', buffer: bytes })
+      await other.getByTestId('far-verdict').waitFor()
+      expect(await verdict(other)).toBe(said)
+      expect(await other.getByRole('img', { name: /^KL by layers removed: 1, / }).count()).toBe(1)
+      expect(await other.getByTestId('far-slider').count()).toBe(0)
+      const found = await new AxeBuilder({ page: other }).analyze()
+      expect(found.violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([])
+      await other.context().close()
+    }
+    // The report is whole by itself, without this page.
+    const folder = mkdtempSync(join(tmpdir(), 'laminate-far-'))
+    writeFileSync(join(folder, 'report.html'), report.bytes)
+    await page.goto(pathToFileURL(join(folder, 'report.html')).href)
+    expect(await page.locator('section[aria-labelledby=far] tbody tr').count()).toBeGreaterThan(3)
+    expect(await page.locator('section[aria-labelledby=far]').innerText()).toContain(said)
+    rmSync(folder, { recursive: true })
+    expect(errors).toEqual([])
   })
 
   test('three clicks lead from the demo to the download, each with its result in view at 1280 x 720', async () => {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
+import { ADVANCED, compress, ENGINE, findBrowser, openSite, runDemo, saved, type Site, visit } from './harness'
 
 const browser = findBrowser()
 if (!browser)
@@ -26,7 +26,6 @@ const chosen = async (page: Page, methods: string[], counts: string, types: stri
   await panel(page).getByRole('button', { name: 'None' }).click()
   for (const name of methods) await panel(page).getByRole('checkbox', { name, exact: true }).check()
   await page.getByLabel('Numbers of layers').fill(counts)
-  await page.getByTestId('types').getByText('More types').click()
   for (const type of types) await page.getByTestId('types').getByRole('checkbox', { name: type, exact: true }).check()
 }
 
@@ -45,7 +44,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   }
 
   test('one click chooses the comparison; who won comes first, then the plot, then the table with the original in each type', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await preset(page)
     await page
       .getByText(
@@ -76,7 +75,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   })
 
   test('by mouse: marks are read, the limit moves its line, and the verdict follows', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await preset(page)
     const mark = page.locator('[data-testid=frontier] svg[role=slider] .ring').nth(1)
     await mark.scrollIntoViewIfNeeded()
@@ -99,7 +98,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   })
 
   test('by keyboard: the limit, the marks from the smallest on, and the headings', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await preset(page)
     // A mouse that lies where the plot comes to stand would read marks too.
     await page.mouse.move(5, 5)
@@ -127,7 +126,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   })
 
   test('by touch: a mark stays read until another is touched', async () => {
-    const { page } = await visit(site, '', { hasTouch: true, viewport: { width: 390, height: 844 } })
+    const { page } = await visit(site, ADVANCED, { hasTouch: true, viewport: { width: 390, height: 844 } })
     await preset(page)
     const at = async (n: number) => {
       const mark = page.locator('[data-testid=frontier] svg[role=slider] .ring').nth(n)
@@ -144,7 +143,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   })
 
   test('files carry types, the original in them, the verdicts and what was encoded by', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await preset(page)
     const text = async (format: string) => (await saved(page, 'the comparison', format)).bytes.toString()
     const csv = (await text('CSV')).trimEnd().split('\n')
@@ -174,7 +173,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   })
 
   test('the report has the verdicts and the plot; a line becomes the plan with its type', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await preset(page)
     await page.getByRole('button', { name: 'Plan with Laminate, 2 removed in Q4_K_M' }).click()
     expect(await page.getByTestId('remove').inputValue()).toBe('2')
@@ -185,7 +184,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
   })
 
   test('no type is no comparison; one that is its own is one as before', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     const types = page.getByTestId('types')
     await types.getByRole('checkbox', { name: 'As it is (F16)' }).uncheck()
@@ -205,7 +204,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
 
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
     test('axe finds nothing', async () => {
-      const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce' })
+      const { page } = await visit(site, ADVANCED, { colorScheme, reducedMotion: 'reduce' })
       await runDemo(page)
       await chosen(page, ['Laminate', 'MKA, published code', 'LaCo'], '2, 6', ['Q8_0', 'Q3_K_S'])
       await run(page)
@@ -218,7 +217,7 @@ describe.skipIf(!browser)('fewer layers or fewer bits, with a mock engine', () =
       ).toEqual([])
     })
     test.each([1440, 1280, 390, 320])('nothing scrolls sideways at %d px', async width => {
-      const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 720 } })
+      const { page } = await visit(site, ADVANCED, { colorScheme, viewport: { width, height: 720 } })
       await preset(page)
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
     })
@@ -235,7 +234,7 @@ describe.skipIf(!browser || !existsSync(ENGINE))('fewer layers or fewer bits, wi
   test(
     'the demo in two types: the page says at each size what the engine says',
     async () => {
-      const { page, errors } = await visit(site, '?device=cpu')
+      const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
       await runDemo(page, LONG)
       await chosen(page, ['ShortGPT'], '2, 6', ['Q8_0', 'Q4_0'])
       await panel(page).getByLabel('Pieces of text').fill('12')

@@ -4,7 +4,18 @@ import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readGguf, type Gguf } from './gguf'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import {
+  ADVANCED,
+  choosePublished,
+  compress,
+  ENGINE,
+  findBrowser,
+  groupsOf,
+  openSite,
+  runDemo,
+  type Site,
+  visit,
+} from './harness'
 import { writeHollowMixtral } from './hollow'
 import { readZip } from './zip'
 
@@ -43,8 +54,8 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   }
 
   /** Layers of the original in each layer of the result, as the page shows them. */
-  async function groupsOf(page: Page): Promise<number[][]> {
-    const text = await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')
+  async function layersOf(page: Page): Promise<number[][]> {
+    const text = await groupsOf(page)
     return [...text!.matchAll(/\[([\d ]+)\]/g)].map(match => match[1]!.split(' ').map(Number))
   }
 
@@ -62,8 +73,8 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   }
 
   test.each([
-    ['CPU', '?device=cpu', null],
-    ['WebGPU', '?device=gpu', { Sequences: '24', 'Tokens in each': '8' }],
+    ['CPU', `${ADVANCED}&device=cpu`, null],
+    ['WebGPU', `${ADVANCED}&device=gpu`, { Sequences: '24', 'Tokens in each': '8' }],
   ] as const)(
     'a file goes in and a smaller one comes out: %s',
     async (_, path, text) => {
@@ -78,7 +89,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
       await page.getByLabel('Sequences').focus()
       await compare(page)
       await compress(page, 1, LONG)
-      const groups = await groupsOf(page)
+      const groups = await layersOf(page)
       expect(groups).toHaveLength(4)
       const { name, path: result } = await downloaded(page, 'Download the file')
       expect(name).toBe('stories260K-Q8_0-laminated-4L.gguf')
@@ -95,13 +106,13 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   test(
     'the parts of a split file are one model',
     async () => {
-      const { page } = await visit(site, '?device=cpu')
+      const { page } = await visit(site, `${ADVANCED}&device=cpu`)
       await choose(page, SHARDS)
       await page.getByRole('heading', { level: 1, name: /stories260K-F16/ }).waitFor({ timeout: 60_000 })
       await page.getByText('3 files recognised').waitFor()
       await compare(page)
       await compress(page, 1, LONG)
-      const groups = await groupsOf(page)
+      const groups = await layersOf(page)
       const { name, path } = await downloaded(page, 'Download the file')
       expect(name).toMatch(/^stories260K-F16.*-laminated-4L\.gguf$/)
       const written = readGguf(readFileSync(path))
@@ -119,7 +130,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
       const folder = mkdtempSync(join(tmpdir(), 'laminate-hollow-'))
       try {
         expect(writeHollowMixtral(join(folder, 'hollow-8x7b.gguf'))).toBeGreaterThan(28e9)
-        const { page, errors } = await visit(site, '?device=cpu')
+        const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
         await page.getByTestId('files').setInputFiles(join(folder, 'hollow-8x7b.gguf'))
         await page.getByRole('heading', { level: 1, name: 'hollow-8x7b' }).waitFor({ timeout: 60_000 })
         const facts = await page.locator('#model dl').innerText()
@@ -139,7 +150,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   )
 
   test('a part that is missing is named', async () => {
-    const { page } = await visit(site, '?device=cpu')
+    const { page } = await visit(site, `${ADVANCED}&device=cpu`)
     await choose(page, [SHARDS[0]!, SHARDS[2]!])
     const alert = page.getByRole('alert').locator('[data-kind]')
     await alert.waitFor({ timeout: 60_000 })
@@ -151,7 +162,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   test(
     'the demo leaves as GGUF, in the type that was chosen',
     async () => {
-      const { page } = await visit(site, '?device=cpu')
+      const { page } = await visit(site, `${ADVANCED}&device=cpu`)
       await runDemo(page, LONG)
       await choosePublished(page)
       await compress(page, 7, LONG)
@@ -219,7 +230,7 @@ describe.skipIf(missing.length > 0)('GGUF files, with the compiled engine', () =
   test(
     'a GGUF file leaves as a Hugging Face folder',
     async () => {
-      const { page } = await visit(site, '?device=cpu')
+      const { page } = await visit(site, `${ADVANCED}&device=cpu`)
       await choose(page, [WHOLE])
       await page.getByRole('heading', { level: 1, name: 'stories260K-Q8_0' }).waitFor({ timeout: 60_000 })
       await compare(page)

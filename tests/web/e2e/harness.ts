@@ -89,6 +89,14 @@ export async function visit(site: Site, path = '', options: BrowserContextOption
   return { page, requests, errors }
 }
 
+/** The page with all its settings, as the switch "Advanced" shows them. */
+export const ADVANCED = '?advanced=on'
+
+/** The layers of the present plan in the runs that become one: "[0][1 2 3]". */
+export function groupsOf(page: Page): Promise<string | null> {
+  return page.getByRole('toolbar', { name: 'Layers, to lock or unlock' }).getAttribute('data-groups')
+}
+
 /** Clicks through the demo until its layers have been compared. */
 export async function runDemo(page: Page, timeout = 30_000): Promise<void> {
   await page.getByRole('button', { name: 'Run the demo' }).click()

@@ -8,7 +8,7 @@ import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { imatrixBytes } from '../mock/imatrix'
 import { readGguf } from './gguf'
-import { bytesOf, compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
+import { ADVANCED, bytesOf, compress, ENGINE, findBrowser, openSite, runDemo, saved, type Site, visit } from './harness'
 
 const browser = findBrowser()
 if (!browser)
@@ -50,7 +50,7 @@ describe.skipIf(!browser)('importances, with a mock engine', () => {
   afterAll(() => site?.close())
 
   test('a file is used, makes the result out of date, outlives a reload, and goes again', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await compress(page, 3)
     expect(await inForce(page).count()).toBe(0)
@@ -91,7 +91,7 @@ describe.skipIf(!browser)('importances, with a mock engine', () => {
   })
 
   test('it can be dropped; without a model, or of another, it is refused and nothing changes', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await page.getByRole('button', { name: 'Run the demo' }).waitFor()
     await drop(page, 'own.gguf', imatrixBytes('stories.txt'))
     await page
@@ -113,7 +113,7 @@ describe.skipIf(!browser)('importances, with a mock engine', () => {
   })
 
   test.each(['light', 'dark'] as const)('axe finds nothing, %s', async colorScheme => {
-    const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce' })
+    const { page } = await visit(site, ADVANCED, { colorScheme, reducedMotion: 'reduce' })
     await runDemo(page)
     await compress(page, 3)
     await toGguf(page, 'q4_k_m')
@@ -137,7 +137,7 @@ describe.skipIf(!browser || !existsSync(ENGINE))('importances, with the compiled
   test(
     "a file of the demo is used, bad ones are refused in the engine's words, and those of the result are handed out",
     async () => {
-      const { page, errors } = await visit(site, '?device=cpu')
+      const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
       await runDemo(page, LONG)
       await page.getByRole('radio', { name: 'MKA, as published' }).check()
       await compress(page, 3, LONG)
@@ -187,7 +187,7 @@ describe.skipIf(!browser || !existsSync(ENGINE))('importances, with the compiled
   test(
     'projections are packed into a folder, and where their widths do not fit the engine says so',
     async () => {
-      const { page } = await visit(site, '?device=cpu')
+      const { page } = await visit(site, `${ADVANCED}&device=cpu`)
       await runDemo(page, LONG)
       await page.getByRole('radio', { name: 'MKA, as published' }).check()
       await compress(page, 3, LONG)

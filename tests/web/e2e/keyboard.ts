@@ -24,6 +24,23 @@ function focused(page: Page): Promise<Focused> {
   })
 }
 
+/**
+ * From what has the focus to the element with this name: how many keys that takes. Tab is pressed, and Enter on each
+ * link that skips what lies between.
+ */
+export async function keysTo(page: Page, name: string, limit = 150): Promise<number> {
+  for (let keys = 1; keys <= limit; keys++) {
+    await page.keyboard.press('Tab')
+    const { name: here } = await focused(page)
+    if (here === name) return keys
+    if (here === `Skip to ${name}`) {
+      await page.keyboard.press('Enter')
+      keys++
+    }
+  }
+  throw new Error(`${name} is not reached by ${limit} keys`)
+}
+
 /** Presses Tab until the element with this name has the focus, and says which of the stops on the way cannot be seen. */
 export async function tabTo(page: Page, name: string | RegExp, limit = 150): Promise<string[]> {
   const unseen: string[] = []

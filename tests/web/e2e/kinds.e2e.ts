@@ -64,7 +64,7 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
     await page.getByRole('button', { name: 'layer 2, attention, ' }).first().waitFor()
     expect(await legendOf(page, '#plan')).toEqual(LEGEND)
     // A part of the matrix has its part of the bands.
-    await page.getByRole('group', { name: 'Zoom and undo' }).getByRole('button', { name: 'Zoom in' }).click()
+    await page.getByRole('toolbar', { name: 'Zoom and undo' }).getByRole('button', { name: 'Zoom in' }).click()
     await expect.poll(async () => (await bandsOf(page, '#see')).length).toBeLessThan(16)
     expect(errors).toEqual([])
   })

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
+import { choosePublished, compress, ENGINE, findBrowser, groupsOf, openSite, type Site, visit } from './harness'
 import { privateFiles } from './storage'
 
 const LONG = 300_000
@@ -52,9 +52,7 @@ describe.skipIf(missing.length > 0)('a graphics device that is lost', () => {
       expect(await privateFiles(page)).toEqual([])
       await choosePublished(page)
       await compress(page, 7, LONG)
-      expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
-        '[0][1 2 3][4 5 6][7 8 9][10 11]',
-      )
+      expect(await groupsOf(page)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
       expect(errors).toEqual([])
     },
     LONG,

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import type { Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { MapsData } from '../../../www/maps/maps'
-import { ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
+import { ADVANCED, ENGINE, findBrowser, openSite, runDemo, saved, type Site, visit } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: the maps in a browser, because no Chromium was found (set CHROMIUM to its path)')
@@ -59,7 +59,7 @@ describe.skipIf(!browser)('the maps of all layers, with a mock engine', () => {
   })
 
   test('maps appear one by one while the layers are compared', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await page.getByLabel('Sequences').fill('4096')
     await page.getByRole('button', { name: 'Compare the layers again' }).click()

@@ -1,7 +1,18 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { cancelAt, choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import {
+  ADVANCED,
+  cancelAt,
+  choosePublished,
+  compress,
+  findBrowser,
+  groupsOf,
+  openSite,
+  runDemo,
+  type Site,
+  visit,
+} from './harness'
 import { pickerAnswers, privateFiles } from './storage'
 import { readZip } from './zip'
 
@@ -32,9 +43,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
     await runDemo(page)
     expect(await page.getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.929' }).count()).toBe(2)
     await compress(page, 7)
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
-      '[0][1 2 3][4 5 6][7 8 9][10 11]',
-    )
+    expect(await groupsOf(page)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     expect(await page.getByTestId('verdict').innerText()).toMatch(
       /Perplexity 7.81 \(original 7.31; dropping the same layers [\d.]+\)/,
     )
@@ -101,7 +110,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
   })
 
   test('a run can be cancelled and run again', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await page.getByLabel('Sequences').fill('512')
     await page.getByLabel('Sequences').press('Tab')
@@ -151,7 +160,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
   })
 
   test('a changed setting marks what rests on it', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await compress(page, 7)
     await page.getByLabel('Points', { exact: true }).selectOption('mean')
@@ -282,7 +291,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
 
   describe.each(['light', 'dark'] as const)('%s', colorScheme => {
     test('axe finds nothing, at the start and at the end', async () => {
-      const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce' })
+      const { page } = await visit(site, ADVANCED, { colorScheme, reducedMotion: 'reduce' })
       const check = async () =>
         (await new AxeBuilder({ page }).analyze()).violations.map(
           v => `${v.id}: ${v.nodes.map(n => n.target).join(' ')}`,
@@ -303,7 +312,7 @@ describe.skipIf(!browser)('the page, with a mock engine', () => {
       expect(await check()).toEqual([])
     }, 180_000)
     test.each([1440, 1024, 390, 320])('nothing scrolls sideways at %d px', async width => {
-      const { page } = await visit(site, '', { colorScheme, viewport: { width, height: 844 } })
+      const { page } = await visit(site, ADVANCED, { colorScheme, viewport: { width, height: 844 } })
       const excess = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
       expect(await excess()).toBeLessThanOrEqual(0)
       // As a telephone does that offers to install the page.

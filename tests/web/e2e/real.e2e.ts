@@ -3,7 +3,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
+import {
+  ADVANCED,
+  choosePublished,
+  compress,
+  ENGINE,
+  findBrowser,
+  groupsOf,
+  openSite,
+  runDemo,
+  saved,
+  type Site,
+  visit,
+} from './harness'
 import { privateFiles } from './storage'
 import { readZip } from './zip'
 
@@ -32,7 +44,7 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
     page.locator('[data-value]').evaluateAll(cells => cells.map(cell => Number((cell as SVGElement).dataset.value)))
 
   describe.each([
-    ['WebGPU', '?device=gpu', /WebGPU/, LITTLE],
+    ['WebGPU', `${ADVANCED}&device=gpu`, /WebGPU/, LITTLE],
     ['CPU', '?device=cpu', /CPU \(wasm SIMD with fused multiply-adds/, null],
   ] as const)('%s', (_, path, device, text) => {
     test(
@@ -62,7 +74,7 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
         }
         await choosePublished(page)
         await compress(page, 7, LONG)
-        expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(PLANTED)
+        expect(await groupsOf(page)).toBe(PLANTED)
         const verdict = await page.getByTestId('verdict').innerText()
         const [merged, original] = verdict.match(/[\d.]+/g)!.map(Number) as [number, number]
         if (!text) expect(Math.abs(original / 6.745 - 1)).toBeLessThan(0.01)
@@ -139,7 +151,7 @@ describe.skipIf(missing.length > 0)('the page, with the compiled engine', () => 
       const { page, errors } = await visit(site, '?device=cpu')
       await runDemo(page, LONG)
       await compress(page, 7, LONG)
-      expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(PLANTED)
+      expect(await groupsOf(page)).toBe(PLANTED)
       const [merged, original, dropped] = (await page.getByTestId('verdict').innerText())
         .match(/[\d.]+/g)!
         .map(Number) as [number, number, number]

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { ADVANCED, findBrowser, openSite, runDemo, type Site, visit } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: what cannot be opened, because no Chromium was found (set CHROMIUM to its path)')
@@ -12,7 +12,7 @@ describe.skipIf(!browser)('what cannot be opened, with a mock engine', () => {
   afterAll(() => site?.close())
 
   test('what is dropped during a run is refused aloud', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await page.getByLabel('Sequences').fill('512')
     await page.getByLabel('Sequences').press('Tab')
@@ -36,7 +36,7 @@ describe.skipIf(!browser)('what cannot be opened, with a mock engine', () => {
   })
 
   test('one part of a model in several is refused with what to do', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await page
       .getByTestId('files')
       .setInputFiles([{ name: 'm-00001-of-00003.gguf', mimeType: '', buffer: Buffer.from('GGUF') }])
@@ -49,7 +49,7 @@ describe.skipIf(!browser)('what cannot be opened, with a mock engine', () => {
   })
 
   test('without a network the name of a model on one is refused at once, with what works without', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await page.getByLabel('Or load one from Hugging Face').fill('org/name')
     // What looks names up is there; only the network is not.
     await page.getByTestId('kept').waitFor({ state: 'attached' })

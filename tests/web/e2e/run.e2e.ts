@@ -2,7 +2,18 @@ import { AxeBuilder } from '@axe-core/playwright'
 import { existsSync, readFileSync } from 'node:fs'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import {
+  ADVANCED,
+  choosePublished,
+  compress,
+  ENGINE,
+  findBrowser,
+  groupsOf,
+  openSite,
+  runDemo,
+  type Site,
+  visit,
+} from './harness'
 import { keptFiles, pickerAnswers } from './storage'
 
 const MODEL = 'tests/data/models/stories260K'
@@ -39,7 +50,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   }
 
   test('a run is paused, goes on, and its parts are named apart', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await slow(page)
     await page.getByRole('button', { name: 'Compare the layers again' }).click()
@@ -61,7 +72,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   })
 
   test('a second tab says what runs in the first, waits, and takes over', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     await slow(page)
     const other = await page.context().newPage()
@@ -95,7 +106,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   })
 
   test('a folder that the browser can open by itself: one click goes on after a reload', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await pickerAnswers(page, 'mine')
     const files = ['config.json', 'model.safetensors', 'tokenizer.json'].map(
       name => [name, readFileSync(`${MODEL}/${name}`, 'base64')] as const,
@@ -122,7 +133,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   })
 
   test('a result and its plan outlive a reload, and are forgotten when asked', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await compress(page, 7)
     await page.getByTestId('kept').getByText('This result outlives a reload.').waitFor()
@@ -131,9 +142,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
       .getByTestId('restored')
       .getByText(/^Stored result of .*stories-planted-12L/)
       .waitFor()
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
-      '[0][1 2 3][4 5 6][7 8 9][10 11]',
-    )
+    expect(await groupsOf(page)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     expect(await page.getByTestId('verdict').innerText()).toMatch(/Perplexity 7.81/)
     expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([])
     await compress(page, 3)
@@ -146,16 +155,16 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   })
 
   test('a result is there after a reload at any place of the page, and in the walk, with what it proposed', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     expect(await page.getByTestId('remove').inputValue()).toBe('7')
-    const proposed = await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')
+    const proposed = await groupsOf(page)
     await page.getByRole('link', { name: /^Compress/ }).click()
     await reload(page)
     await page.getByTestId('restored').waitFor()
     expect(new URL(page.url()).hash).toBe('#plan')
     expect(await page.getByTestId('remove').inputValue()).toBe('7')
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(proposed)
+    expect(await groupsOf(page)).toBe(proposed)
     await page.goto(`${site.url}#walk/kernel`)
     await reload(page)
     await page.getByRole('button', { name: 'Back to the page' }).waitFor()
@@ -170,7 +179,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   })
 
   test('a model that the browser cannot open by itself is asked for, and recognised', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await page.getByTestId('folder').setInputFiles(MODEL)
     await slow(page, '2048')
     await page.getByRole('button', { name: 'Compare the layers' }).click()
@@ -187,7 +196,7 @@ describe.skipIf(!findBrowser())('long runs, with a mock engine', () => {
   })
 
   test('a browser without storage runs, and says once that nothing is kept', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await page.addInitScript(() => {
       Object.defineProperty(StorageManager.prototype, 'getDirectory', {
         value: () => Promise.reject(new DOMException('no', 'SecurityError')),
@@ -213,7 +222,7 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
   test(
     'a reload in the middle: the run goes on where it was, with the same result',
     async () => {
-      const { page, errors } = await visit(site, '?device=cpu')
+      const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
       await runDemo(page, LONG)
       const whole = await matrix(page)
       await page.getByRole('button', { name: 'Forget it' }).click()
@@ -243,9 +252,7 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
       await page.getByTestId('restored').waitFor()
       await choosePublished(page)
       await compress(page, 7, LONG)
-      expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
-        '[0][1 2 3][4 5 6][7 8 9][10 11]',
-      )
+      expect(await groupsOf(page)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
       expect(errors).toEqual([])
     },
     2 * LONG,
@@ -259,7 +266,7 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
   }
 
   test('a plan that is stopped between two fits goes on after a reload, and ends as one that is not', async () => {
-    const { page, errors } = await visit(site, '?device=cpu')
+    const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
     await runDemo(page, 120_000)
     const fitted = async () => (await keptFiles(page)).filter(name => /^fitted-[0-9a-f]+$/.test(name))
     await page.getByTestId('remove').fill('5')

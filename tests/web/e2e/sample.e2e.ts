@@ -4,7 +4,7 @@ import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sampleIsThere, samplePath } from '../../../scripts/sample.mjs'
 import { readGguf } from './gguf'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, visit, type Site } from './harness'
+import { ADVANCED, choosePublished, compress, ENGINE, findBrowser, openSite, type Site, visit } from './harness'
 
 const LONG = 600_000
 const missing = [
@@ -25,7 +25,7 @@ describe.skipIf(missing.length > 0)('SmolLM2-135M in the page, on the CPU', () =
   test(
     'from the server of the page to a smaller model that writes',
     async () => {
-      const { page, requests, errors } = await visit(site, '?device=cpu')
+      const { page, requests, errors } = await visit(site, `${ADVANCED}&device=cpu`)
       const took = async (what: string, work: () => Promise<unknown>) => {
         const since = performance.now()
         await work()

@@ -2,10 +2,20 @@ import { readFileSync } from 'node:fs'
 import AxeBuilder from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import {
+  ADVANCED,
+  choosePublished,
+  compress,
+  findBrowser,
+  groupsOf,
+  openSite,
+  runDemo,
+  type Site,
+  visit,
+} from './harness'
 
 const readout = (page: Page) => page.locator('#see [role=status]').first()
-const strip = (page: Page) => page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')
+const strip = (page: Page) => groupsOf(page)
 const grid = (page: Page) =>
   page.getByRole('grid', { name: /^(Similarity|Difference in similarity) of the \d+ layers/ }).first()
 
@@ -46,7 +56,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     [1440, 900],
     [1280, 720],
   ])('at %i x %i the value of every square is in sight', async (width, height) => {
-    const { page } = await visit(site, '', { viewport: { width, height } })
+    const { page } = await visit(site, ADVANCED, { viewport: { width, height } })
     await runDemo(page)
     for (const [row, col] of [
       [0, 11],
@@ -80,7 +90,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('by mouse: read, stay, zoom to a block, back', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await grid(page).scrollIntoViewIfNeeded()
     expect(await colourAt(page, 1, 1)).toEqual([253, 231, 37, 255])
@@ -108,9 +118,9 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('zooming enlarges, and moves nothing else', async () => {
-    const { page } = await visit(site, '', { reducedMotion: 'reduce' })
+    const { page } = await visit(site, ADVANCED, { reducedMotion: 'reduce' })
     await runDemo(page)
-    const tools = page.getByRole('group', { name: 'Zoom and undo' })
+    const tools = page.getByRole('toolbar', { name: 'Zoom and undo' })
     const square = async () => (await grid(page).getByRole('gridcell').first().boundingBox())!.width
     const below = () => tools.evaluate(element => Math.round(element.getBoundingClientRect().top + scrollY))
     // What the next run would take is said a moment after this one.
@@ -138,7 +148,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('by keyboard: a block, zoom, merge, undo, redo', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     const name = () => page.evaluate(() => document.activeElement?.getAttribute('aria-label'))
     await grid(page).locator('[tabindex="0"]').focus()
@@ -160,7 +170,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('another metric at once, its difference, side by side, another run, scales', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await compress(page, 2)
     await page.getByLabel('Similarity by').selectOption('cosine')
@@ -209,7 +219,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('a plan by hand with a locked layer, compressed, saved as a recipe and opened again', async () => {
-    const { page, errors } = await visit(site)
+    const { page, errors } = await visit(site, ADVANCED)
     await runDemo(page)
     await choosePublished(page)
     await page.getByRole('button', { name: /^layer 2, becomes one with/ }).click()
@@ -240,7 +250,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
     await page
       .getByTestId('recipe-file')
       .setInputFiles({ name: 'recipe.json', mimeType: 'application/json', buffer: Buffer.from(recipe) })
-    await page.getByText('A repeated plan: 2 merges, making').waitFor()
+    await page.getByText('A repeated plan: 2 merges.').waitFor()
     await page.getByRole('button', { name: 'Compress again' }).click()
     await expect.poll(() => page.getByRole('button', { name: 'Save the recipe' }).isEnabled()).toBe(true)
     expect(JSON.parse(await saved(page, 'Save the recipe')).plan.weights).toEqual(JSON.parse(recipe).plan.weights)
@@ -248,7 +258,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('bands fuse as more layers go, and the curve has its elbow', async () => {
-    const { page } = await visit(site)
+    const { page } = await visit(site, ADVANCED)
     await runDemo(page)
     const bands = page.getByRole('toolbar', { name: 'Layers, to lock or unlock' })
     expect(await bands.getAttribute('data-groups')).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
@@ -268,7 +278,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   })
 
   test('two fingers zoom, and one moves what is shown', async () => {
-    const { page } = await visit(site, '', { hasTouch: true, viewport: { width: 390, height: 844 } })
+    const { page } = await visit(site, ADVANCED, { hasTouch: true, viewport: { width: 390, height: 844 } })
     await runDemo(page)
     await grid(page).scrollIntoViewIfNeeded()
     await page.evaluate(() => {
@@ -298,7 +308,7 @@ describe.skipIf(!findBrowser())('similarities and plans', () => {
   test.each(['light', 'dark'] as const)(
     'axe finds nothing in a comparison and a plan by hand, %s',
     async colorScheme => {
-      const { page } = await visit(site, '', { colorScheme, reducedMotion: 'reduce' })
+      const { page } = await visit(site, ADVANCED, { colorScheme, reducedMotion: 'reduce' })
       await runDemo(page)
       await page.getByLabel('Compare with').selectOption('metric cka')
       await page.getByRole('grid', { name: /^Difference/ }).waitFor()

@@ -8,7 +8,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readMatrixCsv } from '../../../www/figures/csv'
 import { readNpy } from '../../../www/figures/npy'
 import { stored } from '../stored'
-import { bytesOf, choosePublished, compress, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
+import {
+  bytesOf,
+  choosePublished,
+  compress,
+  findBrowser,
+  groupsOf,
+  openSite,
+  runDemo,
+  saved,
+  type Site,
+  visit,
+} from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: sharing in a browser, because no Chromium was found (set CHROMIUM to its path)')
@@ -131,9 +142,7 @@ describe.skipIf(!browser)('sharing, with a mock engine', () => {
     expect(requests.filter(url => /worker|\.wasm/.test(url) || !url.startsWith(site.url))).toEqual([])
     await page.context().setOffline(true)
     expect(await page.getByRole('gridcell', { name: 'layers 1 and 2: similarity 0.929' }).count()).toBe(2)
-    expect(await page.getByRole('img', { name: /Strip of layers/ }).getAttribute('data-groups')).toBe(
-      '[0][1 2 3][4 5 6][7 8 9][10 11]',
-    )
+    expect(await groupsOf(page)).toBe('[0][1 2 3][4 5 6][7 8 9][10 11]')
     expect(await page.getByTestId('verdict').innerText()).toMatch(
       /Perplexity 7.06 \(original 6.75; dropping the same layers [\d.]+\)/,
     )

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compress, ENGINE, findBrowser, openSite, saved, visit, type Site } from './harness'
+import { ADVANCED, compress, ENGINE, findBrowser, openSite, saved, type Site, visit } from './harness'
 import { privateFiles } from './storage'
 
 const LONG = 300_000
@@ -35,7 +35,7 @@ describe.skipIf(!browser).each(real ? (['mock', 'real'] as const) : (['mock'] as
     test(
       'original and result side by side; a stop leaves the page as it was',
       async () => {
-        const { page, errors } = await visit(site, '?device=cpu')
+        const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
         await open(page)
         await compress(page, 2, LONG)
         const part = page.getByTestId('speed')
@@ -83,13 +83,12 @@ describe.skipIf(!browser).each(real ? (['mock', 'real'] as const) : (['mock'] as
     test(
       'the models that the verdicts of a comparison name: table, verdicts, read-out and files have the numbers',
       async () => {
-        const { page, errors } = await visit(site, '?device=cpu')
+        const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
         await open(page)
         const panel = page.locator('#compare')
         await panel.getByRole('button', { name: 'None' }).click()
         await panel.getByRole('checkbox', { name: 'ShortGPT', exact: true }).check()
         await page.getByLabel('Numbers of layers').fill('1,3')
-        await page.getByTestId('types').getByText('More types').click()
         await page.getByTestId('types').getByRole('checkbox', { name: 'Q8_0', exact: true }).check()
         await panel.getByLabel('Pieces of text').fill('12')
         await panel.getByRole('button', { name: /^Compare the methods/ }).click()

@@ -45,7 +45,7 @@ describe.skipIf(missing.length > 0)('a page that a plain host serves', () => {
     page.on('console', message => {
       if (message.type() === 'error') errors.push(message.text())
     })
-    await page.goto(`${host.url}?device=cpu`)
+    await page.goto(`${host.url}?device=cpu&advanced=on`)
     return { page, loads: () => loads, errors }
   }
   const device = (page: Page) => page.getByTestId('device').textContent()

@@ -3,7 +3,17 @@ import { join } from 'node:path'
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { choosePublished, compress, ENGINE, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import {
+  ADVANCED,
+  choosePublished,
+  compress,
+  ENGINE,
+  findBrowser,
+  openSite,
+  runDemo,
+  type Site,
+  visit,
+} from './harness'
 import { privateFiles } from './storage'
 
 const LONG = 300_000
@@ -32,7 +42,7 @@ describe.skipIf(missing.length > 0)('both models continue a text in llama.cpp', 
   test(
     'the demo: "Once upon a time"',
     async () => {
-      const { page, requests, errors } = await visit(site, '?device=cpu')
+      const { page, requests, errors } = await visit(site, `${ADVANCED}&device=cpu`)
       await runDemo(page, LONG)
       await choosePublished(page)
       await compress(page, 7, LONG)
@@ -70,7 +80,7 @@ describe.skipIf(missing.length > 0)('both models continue a text in llama.cpp', 
   test(
     'a GGUF file of this computer is read where it lies; a stop keeps what is written',
     async () => {
-      const { page, errors } = await visit(site, '?device=cpu')
+      const { page, errors } = await visit(site, `${ADVANCED}&device=cpu`)
       await page.getByTestId('files').setInputFiles(join('tests/data/models/gguf', 'stories260K-Q8_0.gguf'))
       await page.getByRole('button', { name: 'Compare the layers' }).click()
       await page.getByRole('button', { name: 'Compare the layers again' }).waitFor({ timeout: LONG })

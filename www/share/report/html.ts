@@ -5,6 +5,7 @@ import { CITATIONS } from '../citation'
 import { jsonInHtml, REPORT_DATA } from './data'
 import { Markup, markup } from './markup'
 import { comparisonSection } from './compared'
+import { costsSection } from './costs'
 import { measuresSection, planSection } from './outcome'
 import { mapsSection, modelSection, settingsSection, similaritySection, spectrumSection } from './seen'
 import style from './report.css?raw'
@@ -13,7 +14,7 @@ import viewer from './viewer.js?raw'
 
 export function reportHtml(result: Result): string {
   const nonce = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(16))))
-  const { model, maps, plan, comparison, options, methods, created } = result
+  const { model, maps, plan, comparison, costs, options, methods, created } = result
   const policy = `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; img-src data:; base-uri 'none'; form-action 'none'`
   const day = created.slice(0, 10)
   const title = `${model.name}: what its layers share`
@@ -32,12 +33,13 @@ export function reportHtml(result: Result): string {
 <body>
 <header>
 <h1>${model.name}</h1>
-<p class="lead">What its ${model.layers} layers share${plan ? ', what was merged' : ''}${comparison ? ', how methods compare' : ''}. Made with Laminate ${PROGRAM}${day ? ` on ${day}` : ''}; it holds everything but the weights, and asks no server for anything.</p>
+<p class="lead">What its ${model.layers} layers share${costs ? ', how many can go' : ''}${plan ? ', what was merged' : ''}${comparison ? ', how methods compare' : ''}. Made with Laminate ${PROGRAM}${day ? ` on ${day}` : ''}; it holds everything but the weights, and asks no server for anything.</p>
 </header>
 <main>
 ${maps ? similaritySection(maps, plan) : ''}
 ${maps && maps.embedding.length > 0 ? mapsSection(maps) : ''}
 ${maps && maps.eigenvalues.length > 0 ? spectrumSection(maps) : ''}
+${costs ? costsSection(costs, methods) : ''}
 ${plan ? planSection(plan, options) : ''}
 ${plan ? measuresSection(plan) : ''}
 ${comparison ? comparisonSection(comparison, methods) : ''}
