@@ -2,6 +2,7 @@ import type { TermName } from './terms'
 
 /** The guided walk: one idea a screen, in this order. The names are those in the address, `#walk/kernel`. */
 export const SCREENS = [
+  { id: 'stream', title: 'Why would layers repeat?', short: 'The stream' },
   { id: 'tokens', title: 'Two texts, two lists of numbers', short: 'Two texts' },
   { id: 'distance', title: 'How far apart are they?', short: 'Distance' },
   { id: 'kernel', title: 'Near counts, far fades', short: 'Kernel' },
@@ -21,6 +22,7 @@ export const SCREENS = [
 export type ScreenId = (typeof SCREENS)[number]['id']
 
 const TERM_SCREENS: Partial<Record<TermName, ScreenId>> = {
+  'Block Influence': 'stream',
   calibration: 'tokens',
   bandwidth: 'kernel',
   eigenvalue: 'eigenvectors',

@@ -29,7 +29,7 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.keyboard.press('Enter')
     for (const { id } of SCREENS) {
       await arrived(page, id)
-      expect(new URL(page.url()).hash).toBe(id === 'tokens' ? '#walk' : `#walk/${id}`)
+      expect(new URL(page.url()).hash).toBe(id === 'stream' ? '#walk' : `#walk/${id}`)
       expect(await page.evaluate(() => document.activeElement?.textContent)).toBe(titleOf(id))
       expect(await page.locator('math').count()).toBeGreaterThan(id === 'guess' ? -1 : 0)
       await page.keyboard.press('ArrowRight')
@@ -63,14 +63,14 @@ describe.skipIf(!browser)('the guided walk', () => {
   test('for a class each step is as large as a full screen holds', async () => {
     const viewport = { width: 1920, height: 1080 }
     const { page } = await visit(site, '#walk', { viewport, reducedMotion: 'reduce' })
-    await arrived(page, 'tokens')
+    await arrived(page, 'stream')
     const zoom = () => page.locator('dialog .screen').evaluate(step => Number((step as HTMLElement).style.zoom || 1))
     expect(await zoom()).toBe(1)
     await page.getByRole('button', { name: 'Full screen' }).click()
     await page.getByRole('button', { name: 'Leave full screen' }).waitFor()
     await expect.poll(zoom).toBeGreaterThan(1)
     await page.keyboard.press('ArrowRight')
-    await arrived(page, 'distance')
+    await arrived(page, 'tokens')
     await expect
       .poll(() => page.locator('dialog').evaluate(dialog => dialog.scrollHeight - dialog.clientHeight))
       .toBeLessThanOrEqual(0)
@@ -103,7 +103,7 @@ describe.skipIf(!browser)('the guided walk', () => {
 
   test('offline once it was opened: every screen, and the numbers that the page has', async () => {
     const { page, requests } = await visit(site, '#walk')
-    await arrived(page, 'tokens')
+    await arrived(page, 'stream')
     // What keeps the page for later fetches the walk too, in its own time; the walk itself is to ask for nothing.
     await page.getByTestId('kept').waitFor({ state: 'attached' })
     const before = requests.length
@@ -189,10 +189,10 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.keyboard.press('PageUp')
     await arrived(page, 'fit')
     const narrow = await visit(site, '#walk', { viewport: { width: 390, height: 600 }, reducedMotion: 'reduce' })
-    await arrived(narrow.page, 'tokens')
+    await arrived(narrow.page, 'stream')
     await narrow.page.keyboard.press('PageDown')
     await narrow.page.waitForTimeout(300)
-    await arrived(narrow.page, 'tokens')
+    await arrived(narrow.page, 'stream')
     await expect
       .poll(async () => {
         await narrow.page.keyboard.press('PageDown')
@@ -267,7 +267,7 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.getByText('The walk could not be loaded').waitFor()
     await page.unroute(/demo-points/)
     await page.getByRole('button', { name: 'Try again' }).click()
-    await arrived(page, 'tokens')
+    await arrived(page, 'stream')
   })
 
   /** All rules in one look; in the other those that depend on colours and sizes, so tall that nothing is under the footer. */
