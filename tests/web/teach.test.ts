@@ -27,6 +27,7 @@ import { growthOf, idleLayers, LITTLE, riverOf } from '../../www/walk/stream'
 import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/words/screens'
 import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
 import type { StoredMerge } from '../../www/walk/stored'
+import { asMany } from '../../www/walk/travel.svelte'
 import { Walker } from '../../www/walk/walker.svelte'
 import { TERMS, type TermName } from '../../www/words/terms'
 import { stored } from './stored'
@@ -337,6 +338,13 @@ describe('a walker', () => {
     expect([second[0]! > 0.9, second[MEDIAN]! < 0.2]).toEqual([true, true])
     expect(geometry.graph(4, 0)).toBe(geometry.graph(4, 0))
   })
+})
+
+test('new points stand where they belong before others travel; those that are gone are gone', () => {
+  const from = { x: [1, 2], y: [3, 4] }
+  expect(asMany(from, { x: [5, 6], y: [7, 8] })).toBe(from)
+  expect(asMany(from, { x: [5, 6, 9], y: [7, 8, 10] })).toEqual({ x: [1, 2, 9], y: [3, 4, 10] })
+  expect(asMany(from, { x: [5], y: [7] })).toEqual({ x: [1], y: [3] })
 })
 
 describe('the picture of a map', () => {

@@ -156,6 +156,80 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.getByText('0.00 of this').waitFor()
   })
 
+  describe('points travel from layer to layer', () => {
+    const dots = (page: Page, picture = 0) =>
+      page
+        .locator('dialog .picture svg')
+        .nth(picture)
+        .locator('circle.dot')
+        .evaluateAll(all =>
+          all.map(each => [Number(each.getAttribute('cx')), Number(each.getAttribute('cy'))] as const),
+        )
+    type Dots = Awaited<ReturnType<typeof dots>>
+    const apart = (one: Dots, other: Dots) =>
+      Math.max(...one.map(([x, y], i) => Math.hypot(x - other[i]![0], y - other[i]![1])))
+    /** Opens a screen whose time stands still but for `runFor`. */
+    const opened = async (id: ScreenId) => {
+      const { page } = await visit(site)
+      await page.clock.install()
+      await page.evaluate(id => {
+        location.hash = `#walk/${id}`
+      }, id)
+      await arrived(page, id)
+      await page.clock.pauseAt(await page.evaluate(() => Date.now() + 1000))
+      const slide = (name: string, to: number) => page.getByRole('slider', { name, exact: true }).fill(String(to))
+      return { page, slide, after: (ms: number, picture = 0) => page.clock.runFor(ms).then(() => dots(page, picture)) }
+    }
+
+    test.each([
+      ['map', 'Layer', 8, 0],
+      ['two-maps', 'Right layer', 10, 1],
+      ['kernel', 'Bandwidth ε', 9, 0],
+      ['information', 'Right layer', 0, 2],
+    ] as const)('%s: halfway they lie between, and they arrive', async (id, slider, to, picture) => {
+      const { page, slide, after } = await opened(id)
+      const begun = await dots(page, picture)
+      await slide(slider, to)
+      const places = [begun]
+      for (let i = 0; i < 6; i++) places.push(await after(64, picture))
+      const end = places.at(-1)!
+      expect(apart(begun, end)).toBeGreaterThan(20)
+      // Points go all the way in less than the 384 ms, and each look finds them nearer to the end.
+      const left = places.map(each => apart(each, end))
+      expect(left[2]).toBeGreaterThan(1)
+      expect(left[2]).toBeLessThan(left[1]!)
+      expect(left[1]).toBeLessThan(left[0]!)
+      expect(left[5]).toBe(0)
+    })
+
+    test('a move that is interrupted goes on from where the points are', async () => {
+      const { page, slide, after } = await opened('map')
+      const begun = await dots(page)
+      await slide('Layer', 8)
+      const halfway = await after(96)
+      expect(apart(halfway, begun)).toBeGreaterThan(5)
+      await slide('Layer', 4)
+      // The first frame of the way back is near where the points were, not at either end.
+      const back = await after(32)
+      expect(apart(back, halfway)).toBeLessThan(0.5 * apart(halfway, begun))
+      expect(apart(back, begun)).toBeGreaterThan(1)
+      expect(apart(await after(400), begun)).toBeLessThan(1e-6)
+    })
+
+    test('with reduced motion they are there at once', async () => {
+      const { page } = await visit(site, '#walk/map', { reducedMotion: 'reduce' })
+      await arrived(page, 'map')
+      await page.clock.install()
+      await page.clock.pauseAt(await page.evaluate(() => Date.now() + 1000))
+      const begun = await dots(page)
+      await page.getByRole('slider', { name: 'Layer', exact: true }).fill('8')
+      const moved = await dots(page)
+      expect(apart(begun, moved)).toBeGreaterThan(20)
+      await page.clock.runFor(500)
+      expect(apart(await dots(page), moved)).toBe(0)
+    })
+  })
+
   test('the corners of the weights have the colours that their caption names', async () => {
     const { page } = await visit(site, '#walk/merge')
     await page.getByRole('img', { name: 'Weights of the merged layer' }).waitFor()
