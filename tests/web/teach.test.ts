@@ -9,6 +9,8 @@ import { groupsOf, mark, plantedBy } from '../../www/walk/guess'
 import { costChart } from '../../www/walk/cost'
 import { BANDWIDTHS, Geometry, MEDIAN } from '../../www/walk/geometry'
 import { digammas, information, meanNats, similarityOf, standardised, type PlaneMap } from '../../www/walk/information'
+import { located, PLACED_BY, scaledDistance, solved, strayOf, WIDE } from '../../www/walk/locate'
+import { OPENING, openingOf, TEXT_TOKENS, textWith } from '../../www/walk/opening'
 import { aligned, diffusionMap, pattern, shareHeld } from '../../www/walk/map'
 import { blended, enteringMerge, groupsBefore } from '../../www/walk/merging'
 import {
@@ -25,7 +27,7 @@ import { unpackedPoints } from '../../www/walk/packed'
 import { plane } from '../../www/walk/plane'
 import { growthOf, idleLayers, LITTLE, riverOf } from '../../www/walk/stream'
 import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/words/screens'
-import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
+import { dot, entryOf, rowOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
 import type { StoredMerge } from '../../www/walk/stored'
 import { asMany } from '../../www/walk/travel.svelte'
 import { Walker } from '../../www/walk/walker.svelte'
@@ -337,6 +339,50 @@ describe('a walker', () => {
     expect(second).toEqual(second.toSorted((a, b) => b - a))
     expect([second[0]! > 0.9, second[MEDIAN]! < 0.2]).toEqual([true, true])
     expect(geometry.graph(4, 0)).toBe(geometry.graph(4, 0))
+  })
+})
+
+describe("a sentence of one's own", () => {
+  test('each word and mark of the opening is one token, so that its end has any number of them', () => {
+    const { vocab } = JSON.parse(readFileSync('src/demo/tokenizer.json', 'utf8')).model as {
+      vocab: Record<string, number>
+    }
+    const pieces = OPENING.split(/(?=[.,])|(?= )/).map((piece, i) => (i ? piece : ` ${piece}`).replace(' ', '\u2581'))
+    expect(pieces.filter(piece => vocab[piece] === undefined)).toEqual([])
+    expect(pieces.length).toBeGreaterThanOrEqual(TEXT_TOKENS - 1)
+    expect(openingOf(3)).toBe('big friend.')
+    expect(openingOf(0)).toBe('')
+    expect(textWith('A cat.', TEXT_TOKENS, 'The fish')).toBe('A cat. The fish')
+    expect(textWith('A cat.', TEXT_TOKENS - 3, 'The fish')).toBe('big friend. A cat. The fish')
+  })
+  test('a wide map holds every distance, and the point of a text is found by its distances to the others', () => {
+    for (const layer of [0, 5, 11]) {
+      const all = points[layer]!
+      const d2 = squaredDistances(all)
+      const pairs = eigen(symmetricConjugate(gaussian(d2, WIDE)))
+      const width = all[0]!.length
+      const columns = Array.from({ length: width }, (_, k) => {
+        const shrunk = Math.sqrt(Math.max(0, pairs.values[k + 1]!))
+        return pattern(pairs, k + 1).map(value => shrunk * value)
+      })
+      const map = all.map((_, text) => columns.map(column => column[text]!))
+      expect(strayOf(map, all)).toBeLessThan(1e-3)
+      const others = all.slice(1, 1 + PLACED_BY)
+      const found = located(
+        others,
+        map.slice(1, 1 + PLACED_BY).map(other => scaledDistance(map[0]!, other)),
+      )
+      expect(worst(Array.from(found), Array.from(all[0]!))).toBeLessThan(2e-3 * Math.sqrt(dot(all[0]!, all[0]!)))
+      // Another text's map is found out.
+      expect(strayOf(map.toReversed(), all)).toBeGreaterThan(0.1)
+    }
+  })
+  test('linear equations are solved', () => {
+    const random = randomFrom(3)
+    const b = square(7, () => random() - 0.5)
+    const a = square(7, (i, j) => dot(rowOf(b, i), rowOf(b, j)) + (i === j ? 0.1 : 0))
+    const x = Float64Array.from({ length: 7 }, random)
+    expect(worst(Array.from(solved(a, Array.from(times(a, x)))), Array.from(x))).toBeLessThan(1e-9)
   })
 })
 
