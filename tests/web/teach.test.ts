@@ -1,5 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { answersOf, QUESTIONS } from '../../www/walk/answers'
+import { controlsOf, ownTexts, setControls } from '../../www/walk/link'
+import { Lesson } from '../../www/walk/lesson.svelte'
+import { MOST_CHARACTERS } from '../../www/walk/sentence.svelte'
 import { corners, storedPoints, storedStarts } from '../../scripts/walk.mjs'
 import facts from '../../www/walk/demo-facts.json'
 import { fitChart, WAYS } from '../../www/walk/fit'
@@ -26,9 +30,9 @@ import {
 import { unpackedPoints } from '../../www/walk/packed'
 import { plane } from '../../www/walk/plane'
 import { growthOf, idleLayers, LITTLE, riverOf } from '../../www/walk/stream'
-import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/words/screens'
+import { addressOf, controlsAt, pageAt, SCREENS, screenFrom, screenOfTerm } from '../../www/words/screens'
 import { dot, entryOf, rowOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
-import type { StoredMerge } from '../../www/walk/stored'
+import { storedFacts, type StoredMerge } from '../../www/walk/stored'
 import { asMany } from '../../www/walk/travel.svelte'
 import { Walker } from '../../www/walk/walker.svelte'
 import { TERMS, type TermName } from '../../www/words/terms'
@@ -419,9 +423,18 @@ describe('the picture of a map', () => {
 
 describe('the way', () => {
   test('every screen has an address, and no other fragment is one', () => {
-    for (const { id } of SCREENS) expect(screenAt(addressOf(id))).toBe(id)
-    expect(['#walk', '#walk/', '#walk/nowhere'].map(screenAt)).toEqual(['stream', 'stream', 'stream'])
-    expect(['', '#see', '#walker', '#share=walk/kernel'].map(screenAt)).toEqual([null, null, null, null])
+    for (const { id } of SCREENS) expect(pageAt(addressOf(id))).toBe(id)
+    expect(['#walk', '#walk/', '#walk/nowhere'].map(pageAt)).toEqual(['stream', 'stream', 'stream'])
+    expect(['', '#see', '#walker', '#share=walk/kernel'].map(pageAt)).toEqual([null, null, null, null])
+  })
+  test('a fragment may carry the values of controls', () => {
+    expect(pageAt('#walk/map?layer=3')).toBe('map')
+    expect(pageAt('#walk?layer=3')).toBe('stream')
+    expect(pageAt('#walk/answers')).toBe('answers')
+    expect(controlsAt('#walk/map?layer=3&sentence=a?b')).toBe('layer=3&sentence=a?b')
+    expect(['#walk/map', '#walk', '#result=?layer=3', ''].map(controlsAt)).toEqual(['', '', '', ''])
+    expect(addressOf('map', 'layer=3')).toBe('#walk/map?layer=3')
+    expect(addressOf('map')).toBe('#walk/map')
   })
   test('it has two ends', () => {
     expect([screenFrom('stream', -1), screenFrom('guess', 1), screenFrom('map', 1)?.id]).toEqual([
@@ -457,4 +470,84 @@ test('pooled and refitted layers are nearest to the original, whichever number i
     expect(dots.every(({ y }, i) => i === 0 || y <= dots[i - 1]!.y)).toBe(true)
   }
   expect(chart.yTicks.map(tick => tick.label)).toEqual(['0.0001', '0.001', '0.01', '0.1', '1'])
+})
+
+describe('a link to a state of the walk', () => {
+  const lesson = () => new Lesson({ ...storedFacts, points, starts })
+
+  test('says what is not as the walk begins, and nothing else', () => {
+    const here = lesson()
+    expect(controlsOf(here)).toBe('')
+    Object.assign(here, { layer: 9, time: 0, divided: false, alpha: 0.25, measure: 'kl', guess: [5, 2] })
+    here.kinds = { model: 1, pair: [2, 0] }
+    const link = controlsOf(here)
+    expect(link).toBe('layer=9&time=0&divided=0&alpha=0.25&measure=kl&guess=5.2&kinds=1.2.0')
+    const there = lesson()
+    setControls(there, link)
+    expect(controlsOf(there)).toBe(link)
+    expect([there.layer, there.divided, there.guess, there.kinds]).toEqual([
+      9,
+      false,
+      [5, 2],
+      { model: 1, pair: [2, 0] },
+    ])
+  })
+  test.each([
+    ['layer=999&other=-3&one=128&two=99999999999999999999', { layer: 11, other: 0, one: 127, two: 127 }],
+    ['merge=0&removed=99&fitted=0&neighbours=0', { merge: 1, removed: 9, fitted: 1, neighbours: 1 }],
+    ['layer=&other=1e3&time=0x3&bandwidth=NaN&one=Infinity&two=own', {}],
+    ['layer=3.4&alpha=-1&turned=7', { layer: 3, alpha: 0, turned: true }],
+    ['guess=1.1.12.-2.a..3&kinds=0.0', { guess: [1, 3], kinds: null }],
+    ['kinds=9.0.1', { kinds: null }],
+    ['measure=toString&constructor=1&sentence', {}],
+    ['%E0%A4%A&&&==', {}],
+  ])('of "%s" is taken what can be', (link, expected) => {
+    const [there, begun] = [lesson(), lesson()]
+    setControls(there, link)
+    expect(there).toMatchObject(expected)
+    const changed = Object.keys(Object.fromEntries(new URLSearchParams(controlsOf(there))))
+    expect(changed.filter(name => !(name in expected))).toEqual([])
+    expect(there.sentence.draft).toBe(begun.sentence.draft)
+  })
+  test('brings a sentence, no longer than the box holds, and which text it is', () => {
+    const there = lesson()
+    const link = `one=own&sentence=${encodeURIComponent(`Ö & =? ${'a'.repeat(900)}`)}`
+    setControls(there, link)
+    expect(there.sentence.draft).toHaveLength(MOST_CHARACTERS)
+    expect(there.sentence.draft.startsWith('Ö & =? a')).toBe(true)
+    expect([ownTexts(link), there.one]).toEqual([['one'], 7])
+    there.sentence.own = { text: 'A & b', tokens: 3, points: points.map(layer => layer[0]!) }
+    there.one = there.own!
+    expect([there.demo.texts.length, there.text(128), there.here.points.length]).toEqual([129, 'A & b', 129])
+    expect(controlsOf(there)).toBe('one=own&sentence=A+%26+b')
+    there.clearOwn()
+    expect([there.one, there.demo.texts.length, there.sentence.draft]).toEqual([7, 128, ''])
+  })
+})
+
+describe('the answers', () => {
+  test('there is one for each question, by the numbers that the steps show', () => {
+    const answers = answersOf({ ...storedFacts, points, starts })
+    expect(answers.map(({ screen }) => screen)).toEqual(Object.keys(QUESTIONS))
+    const of = (screen: keyof typeof QUESTIONS) => {
+      const { answer, why } = answers.find(each => each.screen === screen)!
+      return `${answer} ${why}`
+    }
+    for (const screen of ['stream', 'tokens', 'guess'] as const)
+      expect(of(screen)).toContain('2, 3, 5, 6, 8, 9 and 11.')
+    expect(of('guess')).toContain('[0] [1 2 3] [4 5 6] [7 8 9] [10 11]')
+    expect(of('merge')).toContain('Layers 2 and 3.')
+    expect(of('cost')).toMatch(/^7\. .*6\.75.*7\.03.*46\.8/)
+    const { refitted, dropped, averaged } = facts.fits.models[6]!
+    expect(refitted.kl).toBeLessThan(Math.min(dropped.kl, averaged.kl))
+    const graph = new Geometry(points).graph(4, MEDIAN)
+    let chances: ArrayLike<number> = Float64Array.from({ length: 128 }, (_, i) => Number(i === 7))
+    const said = Number(/^\d+/.exec(of('walk'))![0])
+    for (let step = 1; step <= said; step++) {
+      chances = spread(graph.p, chances)
+      expect(variation(chances, graph.longRun) <= 0.01).toBe(step === said)
+    }
+    expect(stored.similarity[5]![4]).toBeGreaterThan(stored.similarity[7]![4]!)
+    for (const { answer, why } of answers) expect(`${answer} ${why}`).not.toMatch(/NaN|undefined|null/)
+  })
 })

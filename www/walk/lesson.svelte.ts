@@ -1,4 +1,5 @@
 import { ranks } from '../charts/scatter'
+import type { Measure } from './cost'
 import { Geometry, MEDIAN, type Graph } from './geometry'
 import { information, meanNats, standardised, type PlaneMap } from './information'
 import type { PairAt } from './kinds'
@@ -25,6 +26,24 @@ export class Lesson {
   merge = $state(2)
   /** Merges whose cost is read. */
   removed = $state(7)
+  /** Layers removed where averaging, dropping and refitting are compared. */
+  fitted = $state(7)
+  /** An eigenvector; or, at 0, one of the model's own numbers, which is none. */
+  pattern = $state(1)
+  /** Steps of the walk that a pattern is given. */
+  steps = $state(1)
+  /** The weight of the first layer in a merge; null follows the similarity. */
+  alpha = $state<number | null>(null)
+  /** What merges cost is read by. */
+  measure = $state<Measure>('perplexity')
+  /** Whether the numbers of a text are divided by their root mean square. */
+  divided = $state(true)
+  /** Whether the right one of two maps is turned onto the left. */
+  turned = $state(true)
+  /** Whether all chances of the random walk are shown instead of one walker. */
+  all = $state(false)
+  /** Whether the self-test shows maps instead of squares. */
+  maps = $state(false)
   guess = $state.raw<number[]>([])
   /** The pair of layers that is looked at in one of the two small models; null for the first that is offered. */
   kinds = $state.raw<PairAt | null>(null)
@@ -65,12 +84,6 @@ export class Lesson {
 
   coloursOf(layer: number): number[] {
     return ranks(Array.from(diffusionMap(this.graphAt(layer, MEDIAN).eigen, 1)[0]))
-  }
-
-  /** Has the engine read the sentence in the box, which becomes the first text. */
-  async showOwn(): Promise<void> {
-    await this.sentence.show()
-    if (this.own !== null && !this.sentence.problem) this.one = this.own
   }
 
   clearOwn(): void {

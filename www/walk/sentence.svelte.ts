@@ -1,4 +1,5 @@
 import { CALIBRATION } from '../app/defaults'
+import { NOT_STARTED, type State } from '../app/state.svelte'
 import type { EngineClient } from '../engine/client'
 import { Failure, saying } from '../engine/errors'
 import { newEngine } from '../engine/start'
@@ -13,6 +14,9 @@ export interface OwnText {
   /** The last token's stream after each layer, as `StoredDemo.points` has it. */
   points: Float64Array[]
 }
+
+/** Whether this browser can run an engine, as far as the page knows. */
+export const canRead = ({ features, loading }: State): boolean => features?.wasmSimd === true && loading !== NOT_STARTED
 
 /** The longest sentence that is counted, in characters; one of `TEXT_TOKENS` tokens is far shorter. */
 export const MOST_CHARACTERS = 400
