@@ -2,8 +2,8 @@
 /**
  * Makes what the guided walk shows of the demo: `node scripts/walk.mjs LAMINATE`, with the path of the command line.
  *
- * - `www/walk/demo-points.bin`: the activations of `tests/data/stories-planted-12L.points.bin`, packed as
- *   `www/walk/packed.ts` unpacks them
+ * - `www/walk/demo-points.bin`: what each text's last token brings into the stream, from the demo's own file, and the
+ *   activations of `tests/data/stories-planted-12L.points.bin`, packed as `www/walk/packed.ts` unpacks them
  * - `www/walk/demo-facts.json`: their format, a corner of the weights of each layer, and what the command line
  *   measures after each merge of the demo, and of three ways to make several layers one
  */
@@ -44,20 +44,45 @@ function fromHalf(bits) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024))
 }
 
-/** The first rows and columns of the attention output projection of each layer, from the demo's own file. */
-export function corners() {
+/** Reads the demo's own file: `tensor(name)` gives the shape of a tensor and its values by their index. */
+function demoWeights() {
   const file = readFileSync(join(root, 'src/demo/model.safetensors.planes'))
   const start = 8 + Number(file.readBigUInt64LE(0))
   const header = JSON.parse(file.subarray(8, start).toString())
   const [high, low] = [file.subarray(start, (start + file.length) / 2), file.subarray((start + file.length) / 2)]
-  const halfAt = (/** @type {number} */ index) => fromHalf(((high[index] ?? 0) << 8) | (low[index] ?? 0))
+  return (/** @type {string} */ name) => {
+    const { shape, data_offsets: offsets } = header[name]
+    const first = offsets[0] / 2
+    const at = (/** @type {number} */ index) => fromHalf(((high[first + index] ?? 0) << 8) | (low[first + index] ?? 0))
+    return { /** @type {number[]} */ shape, at }
+  }
+}
+
+/** The embedding of the last token of each text: the stream before the first layer. */
+export function storedStarts() {
+  const { vocab } = JSON.parse(readFileSync(join(root, 'src/demo/tokenizer.json'), 'utf8')).model
+  /** @type {{ point_list: { token: string }[] }} */
+  const { point_list: points } = JSON.parse(readFileSync(join(root, 'www/walk/demo-result.json'), 'utf8'))
+  const { at } = demoWeights()('model.embed_tokens.weight')
+  return Float32Array.from(
+    points.flatMap(({ token }) => {
+      const id = vocab[token.replaceAll(' ', '\u2581')] ?? vocab[byteToken(token)]
+      if (id === undefined) throw new Error(`the demo's tokenizer has no token "${token}"`)
+      return Array.from({ length: WIDTH }, (_, c) => at(id * WIDTH + c))
+    }),
+  )
+}
+
+/** How the vocabulary writes a token that is one byte. @param {string} character */
+const byteToken = character => `<0x${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}>`
+
+/** The first rows and columns of the attention output projection of each layer, from the demo's own file. */
+export function corners() {
+  const weights = demoWeights()
   return Array.from({ length: LAYERS }, (_, layer) => {
-    const {
-      shape,
-      data_offsets: [at],
-    } = header[`model.layers.${layer}.self_attn.o_proj.weight`]
+    const { shape, at } = weights(`model.layers.${layer}.self_attn.o_proj.weight`)
     return Array.from({ length: CORNER }, (_, row) =>
-      Array.from({ length: CORNER }, (_, col) => Number(halfAt(at / 2 + row * shape[1] + col).toPrecision(5))),
+      Array.from({ length: CORNER }, (_, col) => Number(at(row * (shape[1] ?? 0) + col).toPrecision(5))),
     )
   })
 }
@@ -147,9 +172,9 @@ const short = value => Number(value.toPrecision(6))
 if (process.argv[1] === import.meta.filename) {
   const laminate = process.argv[2]
   if (!laminate) throw new Error('usage: node scripts/walk.mjs LAMINATE')
-  writeFileSync(join(root, 'www/walk/demo-points.bin'), packed(storedPoints()))
+  writeFileSync(join(root, 'www/walk/demo-points.bin'), packed(Float32Array.of(...storedStarts(), ...storedPoints())))
   const facts = {
-    points: { layers: LAYERS, count: COUNT, width: WIDTH, step: STEP },
+    points: { depths: 1 + LAYERS, count: COUNT, width: WIDTH, step: STEP },
     ...merges(laminate),
     fits: fits(laminate),
     weights: corners(),

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { corners, storedPoints } from '../../scripts/walk.mjs'
+import { corners, storedPoints, storedStarts } from '../../scripts/walk.mjs'
 import facts from '../../www/walk/demo-facts.json'
 import { fitChart, WAYS } from '../../www/walk/fit'
 import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/walk/distances'
@@ -23,9 +23,11 @@ import {
 } from '../../www/walk/operator'
 import { unpackedPoints } from '../../www/walk/packed'
 import { plane } from '../../www/walk/plane'
-import { addressOf, SCREENS, screenAt, screenFrom, screenOfTerm } from '../../www/words/screens'
+import { growthOf, idleLayers, LITTLE, riverOf } from '../../www/walk/stream'
+import { addressOf, controlsAt, pageAt, SCREENS, screenFrom, screenOfTerm } from '../../www/words/screens'
 import { dot, entryOf, rowSums, square, sum, times, type Square } from '../../www/walk/square'
 import type { StoredMerge } from '../../www/walk/stored'
+import { asMany } from '../../www/walk/travel.svelte'
 import { Walker } from '../../www/walk/walker.svelte'
 import { TERMS, type TermName } from '../../www/words/terms'
 import { stored } from './stored'
@@ -41,6 +43,7 @@ const golden = JSON.parse(readFileSync('tests/data/stories-planted-12L.geometry.
 const worst = (a: readonly number[], b: readonly number[]) => Math.max(...a.map((value, i) => Math.abs(value - b[i]!)))
 const bytes = (path: string) => new Response(readFileSync(path)).body!
 
+let starts: Float64Array[]
 let points: Float64Array[][]
 let epsilons: number[]
 let kernels: Square[]
@@ -48,7 +51,7 @@ let eigens: Eigen[]
 let maps: PlaneMap[]
 
 beforeAll(async () => {
-  points = await unpackedPoints(bytes('www/walk/demo-points.bin'), facts.points)
+  ;[starts = [], ...points] = await unpackedPoints(bytes('www/walk/demo-points.bin'), facts.points)
   const distances = points.map(layer => squaredDistances(layer.map(normalised)))
   epsilons = distances.map(d2 => medianOf(pairsOf(d2)))
   kernels = distances.map((d2, layer) => gaussian(d2, epsilons[layer]!))
@@ -58,8 +61,8 @@ beforeAll(async () => {
 
 describe('stored activations', () => {
   test('are those of the model, to half a step, and small', () => {
-    const original = storedPoints()
-    const unpacked = points.flatMap(layer => layer.flatMap(point => Array.from(point)))
+    const original = Float32Array.of(...storedStarts(), ...storedPoints())
+    const unpacked = [starts, ...points].flatMap(layer => layer.flatMap(point => Array.from(point)))
     expect(unpacked).toHaveLength(original.length)
     expect(unpacked.reduce((most, value, i) => Math.max(most, Math.abs(value - original[i]!)), 0)).toBeLessThanOrEqual(
       facts.points.step / 2 + 1e-6,
@@ -67,7 +70,7 @@ describe('stored activations', () => {
     expect(readFileSync('www/walk/demo-points.bin').length).toBeLessThan(150_000)
   })
   test('damaged ones are refused', async () => {
-    await expect(unpackedPoints(bytes('www/walk/demo-points.bin'), { ...facts.points, layers: 11 })).rejects.toThrow(
+    await expect(unpackedPoints(bytes('www/walk/demo-points.bin'), { ...facts.points, depths: 11 })).rejects.toThrow(
       'damaged',
     )
   })
@@ -112,6 +115,46 @@ describe('each step of the walk, on the stored activations, is that of numpy and
     expect(worst(shared.flat(), golden.mutual_information.flat())).toBeLessThan(2e-2)
     expect(worst(similarity.flat(), golden.mi.flat())).toBeLessThan(6e-3)
     expect(worst(similarity.flat(), stored.similarity.flat())).toBeLessThan(6e-3)
+  })
+})
+
+describe('the stream', () => {
+  test('each layer turns it as the engine measured on all tokens, and the planted ones add next to nothing', () => {
+    const growth = growthOf({ starts, points })
+    growth.layers.forEach(({ turned }, layer) => {
+      const ofEngine = stored.block_influence[layer]!
+      expect([layer, Math.abs(turned - ofEngine) < 0.3 * ofEngine]).toEqual([layer, true])
+    })
+    expect(idleLayers(growth)).toEqual(plantedBy(stored.block_influence))
+    expect(Math.min(...growth.layers.filter(({ share }) => share >= LITTLE).map(({ share }) => share))).toBeGreaterThan(
+      0.6,
+    )
+  })
+  test('sizes are those of sums: what is added is what leaves less what enters', () => {
+    const one = growthOf({
+      starts: [Float64Array.of(3, 4), Float64Array.of(0, 1)],
+      points: [[Float64Array.of(3, 0), Float64Array.of(0, 2)]],
+    })
+    expect(one).toEqual({
+      start: 3,
+      layers: [{ size: 2.5, added: 2.5, share: 0.9, turned: expect.closeTo(0.2) as number }],
+    })
+  })
+  test('the river holds every layer, and splits where the slider is', () => {
+    const growth = growthOf({ starts, points })
+    for (const chosen of [0, 5, 11]) {
+      const { passed, ahead, inflows, middle } = riverOf(growth, chosen, 600, 200)
+      expect(`${passed}${ahead}`).not.toContain('NaN')
+      expect(inflows).toHaveLength(12)
+      for (const [i, { x, width }] of inflows.entries()) {
+        expect(width).toBeGreaterThanOrEqual(1)
+        expect(x - width / 2).toBeGreaterThan(0)
+        expect(x + width / 2).toBeLessThan(600)
+        expect(x).toBeGreaterThan(inflows[i - 1]?.x ?? 0)
+      }
+      expect(middle).toBeLessThan(200)
+      expect(passed).toContain(`${/^M([\d.]+),/.exec(ahead)![1]},`)
+    }
   })
 })
 
@@ -297,6 +340,13 @@ describe('a walker', () => {
   })
 })
 
+test('new points stand where they belong before others travel; those that are gone are gone', () => {
+  const from = { x: [1, 2], y: [3, 4] }
+  expect(asMany(from, { x: [5, 6], y: [7, 8] })).toBe(from)
+  expect(asMany(from, { x: [5, 6, 9], y: [7, 8, 10] })).toEqual({ x: [1, 2, 9], y: [3, 4, 10] })
+  expect(asMany(from, { x: [5], y: [7] })).toEqual({ x: [1], y: [3] })
+})
+
 describe('the picture of a map', () => {
   test('both ways have one scale, and all is inside', () => {
     const { x, y, unit } = plane(
@@ -323,12 +373,21 @@ describe('the picture of a map', () => {
 
 describe('the way', () => {
   test('every screen has an address, and no other fragment is one', () => {
-    for (const { id } of SCREENS) expect(screenAt(addressOf(id))).toBe(id)
-    expect(['#walk', '#walk/', '#walk/nowhere'].map(screenAt)).toEqual(['tokens', 'tokens', 'tokens'])
-    expect(['', '#see', '#walker', '#share=walk/kernel'].map(screenAt)).toEqual([null, null, null, null])
+    for (const { id } of SCREENS) expect(pageAt(addressOf(id))).toBe(id)
+    expect(['#walk', '#walk/', '#walk/nowhere'].map(pageAt)).toEqual(['stream', 'stream', 'stream'])
+    expect(['', '#see', '#walker', '#share=walk/kernel'].map(pageAt)).toEqual([null, null, null, null])
+  })
+  test('a fragment may carry the values of controls', () => {
+    expect(pageAt('#walk/map?layer=3')).toBe('map')
+    expect(pageAt('#walk?layer=3')).toBe('stream')
+    expect(pageAt('#walk/answers')).toBe('answers')
+    expect(controlsAt('#walk/map?layer=3&sentence=a?b')).toBe('layer=3&sentence=a?b')
+    expect(['#walk/map', '#walk', '#result=?layer=3', ''].map(controlsAt)).toEqual(['', '', '', ''])
+    expect(addressOf('map', 'layer=3')).toBe('#walk/map?layer=3')
+    expect(addressOf('map')).toBe('#walk/map')
   })
   test('it has two ends', () => {
-    expect([screenFrom('tokens', -1), screenFrom('guess', 1), screenFrom('map', 1)?.id]).toEqual([
+    expect([screenFrom('stream', -1), screenFrom('guess', 1), screenFrom('map', 1)?.id]).toEqual([
       null,
       null,
       'two-maps',

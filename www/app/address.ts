@@ -1,5 +1,5 @@
 /** The address of the page: all that reads or writes `location`, but for links that are followed by themselves. */
-import { addressOf, screenAt, type ScreenId } from '../words/screens'
+import { addressOf, controlsAt, pageAt, type WalkPage } from '../words/screens'
 
 const RESULT = '#result='
 
@@ -30,12 +30,15 @@ export function forgetOption(name: string): void {
   history.replaceState(history.state, '', location.pathname + (rest && `?${rest}`) + location.hash)
 }
 
-/** The screen of the walk that the address names; null where the walk is not open. */
-export const linkedScreen = (): ScreenId | null => screenAt(location.hash)
+/** The page of the walk that the address names; null where the walk is not open. */
+export const linkedPage = (): WalkPage | null => pageAt(location.hash)
 
-/** Names a screen of the walk. It takes the place of the last one in the history, so that Back is not a page of each. */
-export function turnTo(screen: ScreenId): void {
-  history.replaceState(history.state, '', addressOf(screen))
+/** The values of the walk's controls that the address holds. */
+export const linkedControls = (): string => controlsAt(location.hash)
+
+/** Names a page of the walk. It takes the place of the last one in the history, so that Back is not a page of each. */
+export function turnTo(page: WalkPage): void {
+  history.replaceState(history.state, '', addressOf(page))
 }
 
 /** Puts another fragment, or none, in the place of the present one. */

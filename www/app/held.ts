@@ -4,7 +4,7 @@ import type { ModelReport } from '../engine/protocol/model'
 import type { Opened } from '../engine/source'
 import { startOn, type Graphics } from '../engine/starting'
 import { isSearch, makingOf, RECOMMENDED } from '../words/methods'
-import type { OpenImatrix, Run } from './state.svelte'
+import { NOT_STARTED, type OpenImatrix, type Run } from './state.svelte'
 
 /** What the engine's worker holds: its device, the model with its importances, and the maps of its layers. Another worker has to be told again. */
 export class Held {
@@ -75,7 +75,7 @@ export class Held {
       if (state.methods.length === 0) await this.learn()
       state.loading = null
     } catch (thrown) {
-      state.loading = 'The engine could not be started'
+      state.loading = NOT_STARTED
       throw thrown
     } finally {
       state.arrived = null

@@ -3,7 +3,7 @@ import { detectFeatures, preferenceFrom } from '../engine/features'
 import { closeResult, openResult } from '../share/open'
 import { ownTask } from '../ui/later'
 import type { Actions } from './actions'
-import { addressOptions, forgetResult, linkedResult, linkedScreen, wholeAddress } from './address'
+import { addressOptions, forgetResult, linkedResult, linkedPage, wholeAddress } from './address'
 
 /**
  * Starts the page, and ends once the engine runs. With a result in the address the engine is not loaded until a step needs
@@ -32,7 +32,7 @@ export async function followAddress(actions: Actions): Promise<void> {
   const linked = linkedResult()
   if (linked) {
     if (linked !== shown) await openLinked(actions)
-  } else if (shown && !linkedScreen()) closeResult(actions)
+  } else if (shown && !linkedPage()) closeResult(actions)
 }
 
 /** Shows the result in the address. */

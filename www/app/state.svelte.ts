@@ -96,6 +96,9 @@ export interface OpenImatrix extends UsedImatrix {
   file: File
 }
 
+/** What stands in `State.loading` where there is no engine. */
+export const NOT_STARTED = 'The engine could not be started'
+
 /** All that the page knows. Views read it, `actions.ts` changes it. */
 export class State {
   features = $state.raw<Features | null>(null)

@@ -3,7 +3,9 @@ import { logTicks, tickLabel } from '../charts/ticks'
 import { removedScale, through, type Line } from './removed'
 import type { StoredDemo } from './stored'
 
-export type Measure = 'perplexity' | 'kl' | 'agreement'
+export const MEASURES = ['perplexity', 'kl', 'agreement'] as const
+
+export type Measure = (typeof MEASURES)[number]
 
 export interface CostChart {
   /** Of so many layers removed. */

@@ -1,15 +1,20 @@
 import { ranks } from '../charts/scatter'
+import type { Measure } from './cost'
 import { Geometry, MEDIAN, type Graph } from './geometry'
 import { information, meanNats, standardised, type PlaneMap } from './information'
 import type { PairAt } from './kinds'
 import { diffusionMap } from './map'
+import { Sentence, type OwnText } from './sentence.svelte'
 import type { StoredDemo } from './stored'
+
+/** The two texts that the walk begins with. */
+const [ONE, TWO] = [7, 4]
 
 /** What is chosen on the way; it stays from screen to screen, so that one example runs through all. */
 export class Lesson {
   /** The two texts. */
-  one = $state(7)
-  two = $state(4)
+  one = $state(ONE)
+  two = $state(TWO)
   /** The layer that is looked at, on the left where there are two. */
   layer = $state(4)
   other = $state(7)
@@ -21,16 +26,39 @@ export class Lesson {
   merge = $state(2)
   /** Merges whose cost is read. */
   removed = $state(7)
+  /** Layers removed where averaging, dropping and refitting are compared. */
+  fitted = $state(7)
+  /** An eigenvector; or, at 0, one of the model's own numbers, which is none. */
+  pattern = $state(1)
+  /** Steps of the walk that a pattern is given. */
+  steps = $state(1)
+  /** The weight of the first layer in a merge; null follows the similarity. */
+  alpha = $state<number | null>(null)
+  /** What merges cost is read by. */
+  measure = $state<Measure>('perplexity')
+  /** Whether the numbers of a text are divided by their root mean square. */
+  divided = $state(true)
+  /** Whether the right one of two maps is turned onto the left. */
+  turned = $state(true)
+  /** Whether all chances of the random walk are shown instead of one walker. */
+  all = $state(false)
+  /** Whether the self-test shows maps instead of squares. */
+  maps = $state(false)
   guess = $state.raw<number[]>([])
   /** The pair of layers that is looked at in one of the two small models; null for the first that is offered. */
   kinds = $state.raw<PairAt | null>(null)
 
-  readonly geometry: Geometry
+  readonly sentence: Sentence
 
-  constructor(readonly demo: StoredDemo) {
-    this.geometry = new Geometry(demo.points)
+  constructor(readonly stored: StoredDemo) {
+    this.sentence = new Sentence(stored)
   }
 
+  /** What is stored, and the reader's own sentence as one more text. */
+  readonly demo = $derived.by(() => withText(this.stored, this.sentence.own))
+  readonly geometry = $derived.by(() => new Geometry(this.demo.points))
+  /** The place of the reader's own sentence among the texts; null while there is none. */
+  readonly own = $derived.by(() => (this.sentence.own ? this.stored.texts.length : null))
   readonly here = $derived.by(() => this.geometry.layer(this.layer))
   readonly graph = $derived.by(() => this.graphAt(this.layer))
   /** Texts keep a colour for as long as the layer does: their order along the first coordinate. */
@@ -58,7 +86,22 @@ export class Lesson {
     return ranks(Array.from(diffusionMap(this.graphAt(layer, MEDIAN).eigen, 1)[0]))
   }
 
+  clearOwn(): void {
+    if (this.one === this.own) this.one = ONE
+    if (this.two === this.own) this.two = TWO
+    this.sentence.clear()
+  }
+
   text(index: number): string {
     return this.demo.texts[index]!.replace(/^…\s*/, '')
+  }
+}
+
+function withText(stored: StoredDemo, own: OwnText | null): StoredDemo {
+  if (!own) return stored
+  return {
+    ...stored,
+    texts: [...stored.texts, `… ${own.text}`],
+    points: stored.points.map((layer, l) => [...layer, own.points[l]!]),
   }
 }

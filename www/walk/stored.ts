@@ -8,6 +8,8 @@ export interface StoredDemo {
   layers: number
   /** The last token's stream after each layer, `points[layer][text]`, as the model has it. */
   points: Float64Array[][]
+  /** The stream of each text's last token before the first layer: the token's embedding. */
+  starts: Float64Array[]
   /** The end of each text, to read. */
   texts: string[]
   /** Of the page's stored result. */
@@ -54,7 +56,7 @@ export interface StoredMerge {
 }
 
 /** The parts that are no activations; together they are a few kB. */
-export const storedFacts: Omit<StoredDemo, 'points'> = {
+export const storedFacts: Omit<StoredDemo, 'points' | 'starts'> = {
   layers: demo.layers,
   texts: demo.point_list.map(({ text }) => text),
   similarity: demo.similarity,
@@ -70,5 +72,6 @@ export const storedFacts: Omit<StoredDemo, 'points'> = {
 export async function loadDemo(): Promise<StoredDemo> {
   const response = await fetch(address)
   if (!response.ok || !response.body) throw new Error(`its stored activations did not arrive (${response.status})`)
-  return { ...storedFacts, points: await unpackedPoints(response.body, facts.points) }
+  const [starts = [], ...points] = await unpackedPoints(response.body, facts.points)
+  return { ...storedFacts, starts, points }
 }

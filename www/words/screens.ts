@@ -2,6 +2,7 @@ import type { TermName } from './terms'
 
 /** The guided walk: one idea a screen, in this order. The names are those in the address, `#walk/kernel`. */
 export const SCREENS = [
+  { id: 'stream', title: 'Why would layers repeat?', short: 'The stream' },
   { id: 'tokens', title: 'Two texts, two lists of numbers', short: 'Two texts' },
   { id: 'distance', title: 'How far apart are they?', short: 'Distance' },
   { id: 'kernel', title: 'Near counts, far fades', short: 'Kernel' },
@@ -21,6 +22,7 @@ export const SCREENS = [
 export type ScreenId = (typeof SCREENS)[number]['id']
 
 const TERM_SCREENS: Partial<Record<TermName, ScreenId>> = {
+  'Block Influence': 'stream',
   calibration: 'tokens',
   bandwidth: 'kernel',
   eigenvalue: 'eigenvectors',
@@ -43,14 +45,27 @@ export function screenOfTerm(term: TermName): ScreenId | null {
   return TERM_SCREENS[term] ?? null
 }
 
-export function addressOf(screen: ScreenId): string {
-  return `#walk/${screen}`
+/** The page of the walk that is no step: what the class is asked, and the answers. */
+export const ANSWERS = 'answers'
+
+/** What the address can open of the walk. */
+export type WalkPage = ScreenId | typeof ANSWERS
+
+/** The fragment of a page of the walk; `controls` are the values of its controls, as `www/walk/link.ts` writes them. */
+export function addressOf(page: WalkPage, controls = ''): string {
+  return `#walk/${page}${controls && `?${controls}`}`
 }
 
-/** The screen that a fragment names: `#walk` is the first, and so is a name that there is not; null for all else. */
-export function screenAt(fragment: string): ScreenId | null {
-  const found = /^#walk(?:\/(.*))?$/.exec(fragment)
-  return found && (SCREENS.find(screen => screen.id === found[1])?.id ?? SCREENS[0].id)
+/** The page that a fragment names: `#walk` is the first step, and so is a name that there is not; null for all else. */
+export function pageAt(fragment: string): WalkPage | null {
+  const found = /^#walk(?:\/([^?]*))?(?:\?.*)?$/s.exec(fragment)
+  if (!found) return null
+  return found[1] === ANSWERS ? ANSWERS : (SCREENS.find(screen => screen.id === found[1])?.id ?? SCREENS[0].id)
+}
+
+/** The values of controls that a fragment of the walk holds; empty where there are none. */
+export function controlsAt(fragment: string): string {
+  return pageAt(fragment) ? fragment.split('?').slice(1).join('?') : ''
 }
 
 export function placeOf(screen: ScreenId): number {

@@ -29,7 +29,7 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.keyboard.press('Enter')
     for (const { id } of SCREENS) {
       await arrived(page, id)
-      expect(new URL(page.url()).hash).toBe(id === 'tokens' ? '#walk' : `#walk/${id}`)
+      expect(new URL(page.url()).hash).toBe(id === 'stream' ? '#walk' : `#walk/${id}`)
       expect(await page.evaluate(() => document.activeElement?.textContent)).toBe(titleOf(id))
       expect(await page.locator('math').count()).toBeGreaterThan(id === 'guess' ? -1 : 0)
       await page.keyboard.press('ArrowRight')
@@ -60,22 +60,72 @@ describe.skipIf(!browser)('the guided walk', () => {
     }
   })
 
-  test('for a class each step is as large as a full screen holds', async () => {
-    const viewport = { width: 1920, height: 1080 }
-    const { page } = await visit(site, '#walk', { viewport, reducedMotion: 'reduce' })
-    await arrived(page, 'tokens')
-    const zoom = () => page.locator('dialog .screen').evaluate(step => Number((step as HTMLElement).style.zoom || 1))
-    expect(await zoom()).toBe(1)
-    await page.getByRole('button', { name: 'Full screen' }).click()
-    await page.getByRole('button', { name: 'Leave full screen' }).waitFor()
-    await expect.poll(zoom).toBeGreaterThan(1)
-    await page.keyboard.press('ArrowRight')
-    await arrived(page, 'distance')
-    await expect
-      .poll(() => page.locator('dialog').evaluate(dialog => dialog.scrollHeight - dialog.clientHeight))
-      .toBeLessThanOrEqual(0)
-    await page.getByRole('button', { name: 'Back to the page' }).click()
-    await expect.poll(() => page.evaluate(() => document.fullscreenElement)).toBe(null)
+  describe('a link opens the walk at a state', () => {
+    const value = (page: Page, name: string) => page.getByRole('slider', { name, exact: true }).inputValue()
+
+    test('what was set is copied, and is there again in another browser', async () => {
+      const { page } = await visit(site, '#walk/two-maps', { permissions: ['clipboard-read', 'clipboard-write'] })
+      await arrived(page, 'two-maps')
+      await page.getByRole('slider', { name: 'Left layer' }).fill('2')
+      await page.getByRole('slider', { name: 'Right layer' }).fill('9')
+      await page.getByRole('slider', { name: 'Bandwidth ε' }).fill('8')
+      await page.getByLabel('Turn the right map onto the left').uncheck()
+      await page.getByRole('button', { name: 'Copy link to this picture' }).click()
+      await page.getByText('Copied the link').waitFor()
+      const link = await page.evaluate(() => navigator.clipboard.readText())
+      expect(new URL(link).hash).toBe('#walk/two-maps?layer=2&other=9&bandwidth=8&turned=0')
+      const other = await visit(site, new URL(link).hash)
+      await arrived(other.page, 'two-maps')
+      expect(
+        await Promise.all(['Left layer', 'Right layer', 'Bandwidth ε'].map(name => value(other.page, name))),
+      ).toEqual(['2', '9', '8'])
+      expect(await other.page.getByLabel('Turn the right map onto the left').isChecked()).toBe(false)
+      // Turning the page leaves the values, and the address names the step.
+      await other.page.keyboard.press('Escape')
+      await other.page.getByRole('dialog').waitFor({ state: 'detached' })
+      expect(new URL(other.page.url()).hash).toBe('')
+      // A link that is followed while the walk is open.
+      await page.evaluate(() => {
+        location.hash = '#walk/guess?guess=1.3.5'
+      })
+      await arrived(page, 'guess')
+      expect(await page.locator('.layers [aria-pressed=true] b').allInnerTexts()).toEqual(['1', '3', '5'])
+    })
+
+    test('numbers out of range, other words and other steps do no harm', async () => {
+      const { page, errors } = await visit(
+        site,
+        '#walk/map?layer=999&bandwidth=-5&one=1e3&two=NaN&time=%3Cb%3E&other&x=1&layer=3#?%E0%A4%A',
+      )
+      await arrived(page, 'map')
+      expect(await Promise.all(['Layer', 'Bandwidth ε', 'Time t'].map(name => value(page, name)))).toEqual([
+        '11',
+        '0',
+        '1',
+      ])
+      expect(await page.locator('dialog .choice.one select').inputValue()).toBe('7')
+      await page.evaluate(() => {
+        location.hash = '#walk/nowhere?layer=2'
+      })
+      await arrived(page, 'stream')
+      expect(await value(page, 'Layer')).toBe('2')
+      for (const [fragment, id] of [
+        ['#walk/guess?guess=3.3.99.-1.x.5', 'guess'],
+        ['#walk/kinds?kinds=7.1.2', 'kinds'],
+        ['#walk/kinds?kinds=0.999.1', 'kinds'],
+        ['#walk/cost?measure=__proto__&removed=0', 'cost'],
+        ['#walk/merge?alpha=7&merge=1e9', 'merge'],
+      ] as const) {
+        await page.evaluate(fragment => {
+          location.hash = fragment
+        }, fragment)
+        await arrived(page, id)
+        if (id === 'guess')
+          expect(await page.locator('.layers [aria-pressed=true] b').allInnerTexts()).toEqual(['3', '5'])
+      }
+      expect(await value(page, 'Weight α of the first')).toBe('1')
+      expect(errors).toEqual([])
+    })
   })
 
   test('a link opens one screen; the browser goes back; a term of art leads there', async () => {
@@ -103,7 +153,7 @@ describe.skipIf(!browser)('the guided walk', () => {
 
   test('offline once it was opened: every screen, and the numbers that the page has', async () => {
     const { page, requests } = await visit(site, '#walk')
-    await arrived(page, 'tokens')
+    await arrived(page, 'stream')
     await page.waitForLoadState('networkidle')
     const before = requests.length
     await page.context().setOffline(true)
@@ -154,6 +204,80 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.getByText('0.00 of this').waitFor()
   })
 
+  describe('points travel from layer to layer', () => {
+    const dots = (page: Page, picture = 0) =>
+      page
+        .locator('dialog .picture svg')
+        .nth(picture)
+        .locator('circle.dot')
+        .evaluateAll(all =>
+          all.map(each => [Number(each.getAttribute('cx')), Number(each.getAttribute('cy'))] as const),
+        )
+    type Dots = Awaited<ReturnType<typeof dots>>
+    const apart = (one: Dots, other: Dots) =>
+      Math.max(...one.map(([x, y], i) => Math.hypot(x - other[i]![0], y - other[i]![1])))
+    /** Opens a screen whose time stands still but for `runFor`. */
+    const opened = async (id: ScreenId) => {
+      const { page } = await visit(site)
+      await page.clock.install()
+      await page.evaluate(id => {
+        location.hash = `#walk/${id}`
+      }, id)
+      await arrived(page, id)
+      await page.clock.pauseAt(await page.evaluate(() => Date.now() + 1000))
+      const slide = (name: string, to: number) => page.getByRole('slider', { name, exact: true }).fill(String(to))
+      return { page, slide, after: (ms: number, picture = 0) => page.clock.runFor(ms).then(() => dots(page, picture)) }
+    }
+
+    test.each([
+      ['map', 'Layer', 8, 0],
+      ['two-maps', 'Right layer', 10, 1],
+      ['kernel', 'Bandwidth ε', 9, 0],
+      ['information', 'Right layer', 0, 2],
+    ] as const)('%s: halfway they lie between, and they arrive', async (id, slider, to, picture) => {
+      const { page, slide, after } = await opened(id)
+      const begun = await dots(page, picture)
+      await slide(slider, to)
+      const places = [begun]
+      for (let i = 0; i < 6; i++) places.push(await after(64, picture))
+      const end = places.at(-1)!
+      expect(apart(begun, end)).toBeGreaterThan(20)
+      // Points go all the way in less than the 384 ms, and each look finds them nearer to the end.
+      const left = places.map(each => apart(each, end))
+      expect(left[2]).toBeGreaterThan(1)
+      expect(left[2]).toBeLessThan(left[1]!)
+      expect(left[1]).toBeLessThan(left[0]!)
+      expect(left[5]).toBe(0)
+    })
+
+    test('a move that is interrupted goes on from where the points are', async () => {
+      const { page, slide, after } = await opened('map')
+      const begun = await dots(page)
+      await slide('Layer', 8)
+      const halfway = await after(96)
+      expect(apart(halfway, begun)).toBeGreaterThan(5)
+      await slide('Layer', 4)
+      // The first frame of the way back is near where the points were, not at either end.
+      const back = await after(32)
+      expect(apart(back, halfway)).toBeLessThan(0.5 * apart(halfway, begun))
+      expect(apart(back, begun)).toBeGreaterThan(1)
+      expect(apart(await after(400), begun)).toBeLessThan(1e-6)
+    })
+
+    test('with reduced motion they are there at once', async () => {
+      const { page } = await visit(site, '#walk/map', { reducedMotion: 'reduce' })
+      await arrived(page, 'map')
+      await page.clock.install()
+      await page.clock.pauseAt(await page.evaluate(() => Date.now() + 1000))
+      const begun = await dots(page)
+      await page.getByRole('slider', { name: 'Layer', exact: true }).fill('8')
+      const moved = await dots(page)
+      expect(apart(begun, moved)).toBeGreaterThan(20)
+      await page.clock.runFor(500)
+      expect(apart(await dots(page), moved)).toBe(0)
+    })
+  })
+
   test('the corners of the weights have the colours that their caption names', async () => {
     const { page } = await visit(site, '#walk/merge')
     await page.getByRole('img', { name: 'Weights of the merged layer' }).waitFor()
@@ -187,10 +311,10 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.keyboard.press('PageUp')
     await arrived(page, 'fit')
     const narrow = await visit(site, '#walk', { viewport: { width: 390, height: 600 }, reducedMotion: 'reduce' })
-    await arrived(narrow.page, 'tokens')
+    await arrived(narrow.page, 'stream')
     await narrow.page.keyboard.press('PageDown')
     await narrow.page.waitForTimeout(300)
-    await arrived(narrow.page, 'tokens')
+    await arrived(narrow.page, 'stream')
     await expect
       .poll(async () => {
         await narrow.page.keyboard.press('PageDown')
@@ -265,7 +389,7 @@ describe.skipIf(!browser)('the guided walk', () => {
     await page.getByText('The walk could not be loaded').waitFor()
     await page.unroute(/demo-points/)
     await page.getByRole('button', { name: 'Try again' }).click()
-    await arrived(page, 'tokens')
+    await arrived(page, 'stream')
   })
 
   /** All rules in one look; in the other those that depend on colours and sizes, so tall that nothing is under the footer. */
