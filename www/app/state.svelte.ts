@@ -22,6 +22,7 @@ import { Advanced } from './advanced.svelte'
 import type { Costs, Made } from './made'
 import type { Activity, Tick } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
+import { keyOf } from './keys'
 import { MatrixState } from '../similarity/matrix/state.svelte'
 import { chosenComparison, fitting, forSize, isFitted, type Choice } from '../words/methods'
 import { optionsWith, UNTOUCHED, type Hand } from '../plan/hand'
@@ -263,10 +264,6 @@ export class State {
   private fresh(made: { key: string } | null, key: string, restsOnFresh: boolean): Freshness {
     return this.readOnly && made ? 'fresh' : freshness(made, key, restsOnFresh)
   }
-}
-
-export function keyOf(value: unknown): string {
-  return JSON.stringify(value)
 }
 
 function freshness(made: { key: string } | null, key: string, restsOnFresh: boolean): Freshness {

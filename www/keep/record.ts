@@ -8,7 +8,8 @@ import type { RemoteFile } from '../engine/messages'
 import type { Opened } from '../engine/source'
 import type { Costs, Made } from '../app/made'
 import type { Goal } from '../charts/costs'
-import { keyOf, type OpenImatrix } from '../app/state.svelte'
+import { keyOf } from '../app/keys'
+import type { OpenImatrix } from '../app/state.svelte'
 
 /** A model, so that it can be found again. Never a token, and of a file on disk never its contents. */
 export type KeptOrigin =

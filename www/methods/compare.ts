@@ -1,6 +1,6 @@
 import type { Actions } from '../app/actions'
 import { chosenComparison, type Choice } from '../words/methods'
-import { keyOf } from '../app/state.svelte'
+import { keyOf } from '../app/keys'
 import { evaluationOf } from '../text'
 import { storedAs } from '../words/types'
 

@@ -1,6 +1,7 @@
 /** How many layers can go: models with more and more layers removed are made and measured until that is known. */
 import type { Actions } from '../app/actions'
-import { keyOf, type Run, type State } from '../app/state.svelte'
+import { keyOf } from '../app/keys'
+import type { Run, State } from '../app/state.svelte'
 import { nextCounts, reach } from '../charts/costs'
 import type { CompareOptions, CompareReport } from '../engine/protocol/compare'
 import { evaluationOf } from '../text'

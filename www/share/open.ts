@@ -6,7 +6,8 @@ import { mostAlike } from '../charts/neighbours'
 import { CALIBRATION, PLAN } from '../app/defaults'
 import { Failure } from '../engine/errors'
 import type { CompareOptions, CompareRow } from '../engine/protocol/compare'
-import { keyOf, State } from '../app/state.svelte'
+import { keyOf } from '../app/keys'
+import { State } from '../app/state.svelte'
 import type { Result } from './result'
 
 /** A file that must be a result, or a link as text. */

@@ -8,7 +8,8 @@ import { neededSpace } from '../engine/space'
 import { newFolder } from '../engine/sink'
 import { clickLink } from '../ui/save'
 import { bytesStoredAs, resultName } from '../words/results'
-import { keyOf, type Download, type Run, type Saved, type State } from '../app/state.svelte'
+import { keyOf } from '../app/keys'
+import type { Download, Run, Saved, State } from '../app/state.svelte'
 
 /** Writes the model into a new folder inside one the user chooses. */
 export async function saveToFolder(actions: Actions): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Actions } from '../../app/actions'
 import type { Metric } from '../../engine/protocol/similarity'
-import { keyOf } from '../../app/state.svelte'
+import { keyOf } from '../../app/keys'
 import { readRun, remembered } from './runs'
 import type { Against } from './state.svelte'
 
