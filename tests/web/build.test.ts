@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { listed } from '../../www/open/architectures'
+import { namesOfArchitectures } from '../../www/open/architectures'
 import { architectures } from '../../scripts/architectures.mjs'
 import { asTyped, lastLines } from '../../scripts/command.mjs'
 import {
@@ -192,7 +192,7 @@ describe('in a folder', () => {
     expect(print('a')).not.toBe(second)
   })
 
-  test('files are listed without dot files and exceptions', () => {
+  test('files are namesOfArchitectures without dot files and exceptions', () => {
     expect(filesUnder([folder, join(folder, 'nowhere')], [join(folder, 'assets')])).toEqual([
       join(folder, 'index.html'),
     ])
@@ -268,7 +268,10 @@ test('the architectures that the page names are those of the engine', () => {
   const list = readFileSync('src/model/architectures/mod.rs', 'utf8')
   expect(names).toHaveLength(Number(/static ALL: \[&Architecture; (\d+)\]/.exec(list)![1]))
   expect(new Set(names).size).toBe(names.length)
-  expect(listed()).toBe(`${names.slice(0, -1).join(', ')} and ${names.at(-1)}`)
+  expect(namesOfArchitectures()).toBe(`${names.slice(0, -1).join(', ')} and ${names.at(-1)}`)
   expect(names.slice(0, 4)).toEqual(['Llama', 'Mistral', 'Mixtral', 'Jamba'])
-  expect([listed(['Llama']), listed(['Llama', 'Mistral'])]).toEqual(['Llama', 'Llama and Mistral'])
+  expect([namesOfArchitectures(['Llama']), namesOfArchitectures(['Llama', 'Mistral'])]).toEqual([
+    'Llama',
+    'Llama and Mistral',
+  ])
 })

@@ -20,7 +20,7 @@ import {
   summaryWords,
   verdictWords,
   winnerOf,
-  type Choice,
+  type SizeChoice,
   type Measured,
 } from '../../www/charts/verdicts'
 import type { Candidate, Verdict } from '../../www/engine/protocol/compare'
@@ -91,14 +91,14 @@ describe('the verdicts of the engine', () => {
 describe('words', () => {
   const merged: Candidate = { method: 'laminate', dtype: 'q8_0', layers: 10, bytes: 600_000, kl: 0.1 }
   const unmerged: Candidate = { method: 'original', dtype: 'q4_k_m', layers: 12, bytes: 500_000, kl: 0.2 }
-  const choice = (over: Partial<Choice> = {}): Choice => ({
+  const choice = (over: Partial<SizeChoice> = {}): SizeChoice => ({
     size: 700_000,
     merged,
     unmerged,
     difference: { difference: -0.1, margin: 0.02 },
     ...over,
   })
-  const words = (over: Partial<Choice> = {}) => plain(verdictWords(choice(over), 12, title, unmerged))
+  const words = (over: Partial<SizeChoice> = {}) => plain(verdictWords(choice(over), 12, title, unmerged))
 
   test('of one size', () => {
     expect(words()).toBe(

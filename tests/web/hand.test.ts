@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { begun, changed, redone, travelKey, undone } from '../../www/plan/history'
+import { begun, withPlan, redone, travelKey, undone } from '../../www/plan/history'
 import {
   absorbedBy,
   cannotMerge,
@@ -68,10 +68,10 @@ describe('merging by hand', () => {
 
 describe('undo and redo', () => {
   test('back and forth, and a new change ends what was taken back', () => {
-    const two = changed(changed(begun(0), 1), 2)
+    const two = withPlan(withPlan(begun(0), 1), 2)
     expect(undone(undone(undone(two))).present).toBe(0)
     expect(redone(undone(two))).toEqual(two)
-    expect(redone(changed(undone(two), 9)).present).toBe(9)
+    expect(redone(withPlan(undone(two), 9)).present).toBe(9)
     expect(redone(two)).toBe(two)
   })
   test('keys', () => {

@@ -19,7 +19,7 @@ import { linkOf, readLink } from '../../www/share/link'
 import { readResult } from '../../www/share/read'
 import { reportHtml } from '../../www/share/report/html'
 import { resultOf, type Result } from '../../www/share/result'
-import { KINDS, mergeOf, mostAlike, storedKinds } from '../../www/walk/kinds'
+import { KINDS, mergeOf, mostAlikeOfKinds, storedKinds } from '../../www/walk/kinds'
 import { goldenPlan, planOptions, stored } from './stored'
 
 const [M, X, A] = ['Mamba', 'Mamba and experts', 'attention']
@@ -241,18 +241,18 @@ describe('what the walk shows of kinds', () => {
   test('no two layers of one kind of the Jamba are as alike as two of two kinds, as the step says', () => {
     const [jamba] = storedKinds
     const [apart, alike] = [false, true]
-      .map(ofOneKind => mostAlike(jamba!, ofOneKind)!)
+      .map(ofOneKind => mostAlikeOfKinds(jamba!, ofOneKind)!)
       .map(([first, second]) => jamba!.similarity[second]![first]!)
     expect(apart).toBeGreaterThan(alike!)
   })
   test('is small', () => expect(readFileSync('www/walk/kinds.json').length).toBeLessThan(4000))
   test('the pairs that are offered', () => {
     const model = { kinds: [M, A, M, A], similarity: [[1], [0.5, 1], [0.9, 0.6, 1], [0.3, 0.2, 0.7, 1]] }
-    expect([mostAlike(model, true), mostAlike(model, false)]).toEqual([
+    expect([mostAlikeOfKinds(model, true), mostAlikeOfKinds(model, false)]).toEqual([
       [0, 2],
       [2, 3],
     ])
-    expect(mostAlike({ ...model, kinds: [A, A, A, A] }, false)).toBeNull()
+    expect(mostAlikeOfKinds({ ...model, kinds: [A, A, A, A] }, false)).toBeNull()
   })
   test('what could become of two layers', () => {
     expect(mergeOf(M, A)).toMatch(/^Two kinds\. Mamba has no queries/)

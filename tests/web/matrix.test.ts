@@ -13,7 +13,7 @@ import { readRun, remembered, runOf } from '../../www/similarity/matrix/runs'
 import { chooseAgainst, chooseMetric, openRun } from '../../www/similarity/matrix/actions'
 import { goByRule, lockLayer, mergeByHand, openRecipe, startFromNothing, travel } from '../../www/plan/edit'
 import { presentGroups } from '../../www/plan/present'
-import { isWhole, whole, type Cell, type View } from '../../www/charts/view'
+import { isWhole, whole, type GridCell, type View } from '../../www/charts/view'
 import { acting } from './acting'
 import { goldenPlan, stored } from './stored'
 
@@ -209,7 +209,12 @@ describe('gestures', () => {
 
 describe('keys', () => {
   function picture(more: Partial<Keyed> = {}) {
-    const state = { at: [3, 3] as Cell, view: null as View | null, brush: null as View | null, done: [] as unknown[] }
+    const state = {
+      at: [3, 3] as GridCell,
+      view: null as View | null,
+      brush: null as View | null,
+      done: [] as unknown[],
+    }
     const keys = new Keys(() => ({
       n: 12,
       at: state.at,

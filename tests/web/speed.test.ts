@@ -10,7 +10,7 @@ import {
 } from '../../www/charts/comparison'
 import { inOrderOf } from '../../www/charts/rows'
 import { cacheBytes, fasterWords, hasEvenHeads, measuredWords, speedOf, within } from '../../www/charts/speed'
-import { candidatesOf, frontOf, originalRows, verdictWords, type Choice } from '../../www/charts/verdicts'
+import { candidatesOf, frontOf, originalRows, verdictWords, type SizeChoice } from '../../www/charts/verdicts'
 import type { Calls } from '../../www/engine/messages'
 import type { Candidate } from '../../www/engine/protocol/compare'
 import type { Comparison, Speeds } from '../../www/charts/speed'
@@ -162,7 +162,7 @@ describe('words', () => {
       { ...unmerged, prompt: 25, generation: 10, cache: 2, noise: 0.01 },
     ],
   })
-  const said = (difference: Choice['difference'], generation: number, noise = 0) =>
+  const said = (difference: SizeChoice['difference'], generation: number, noise = 0) =>
     plain(verdictWords({ size: 62e6, merged, unmerged, difference }, 30, title, unmerged, speeds(generation, noise)))
   const [better, worse, close] = [
     { difference: -0.05, margin: 0.01 },

@@ -5,7 +5,7 @@ import facts from '../../www/walk/demo-facts.json'
 import { fitChart, WAYS } from '../../www/walk/fit'
 import { medianOf, normalised, pairsOf, squaredDistances } from '../../www/walk/distances'
 import { eigen, type Eigen } from '../../www/walk/eigen'
-import { groupsOf, mark, plantedBy } from '../../www/walk/guess'
+import { groupsGuessed, mark, plantedBy } from '../../www/walk/guess'
 import { costChart } from '../../www/walk/cost'
 import { BANDWIDTHS, Geometry, MEDIAN } from '../../www/walk/geometry'
 import { digammas, information, meanNats, similarityOf, standardised, type PlaneMap } from '../../www/walk/information'
@@ -254,7 +254,7 @@ describe('the self-test', () => {
   const planted = plantedBy(stored.block_influence)
   test('the answer is the planted one, by what each layer does', () => {
     expect(planted).toEqual([2, 3, 5, 6, 8, 9, 11])
-    expect(groupsOf(planted, 12)).toEqual([[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
+    expect(groupsGuessed(planted, 12)).toEqual([[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]])
   })
   test.each([
     [planted, 7, [], [], 'Each light block is one layer that works'],
@@ -274,7 +274,7 @@ describe('merges and their cost', () => {
   const merges = facts.merges as StoredMerge[]
 
   test('the first are those of the planted layers, one layer fewer each, of the model that the page shows', () => {
-    expect(merges[planted.length - 1]!.groups).toEqual(groupsOf(planted, 12))
+    expect(merges[planted.length - 1]!.groups).toEqual(groupsGuessed(planted, 12))
     expect(merges.map(({ groups }) => groups.length)).toEqual([11, 10, 9, 8, 7, 6, 5, 4, 3])
     expect(facts.perplexity).toBeCloseTo(stored.perplexity, 3)
   })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import * as spaced from '../../www/ui/format'
-import { describe as describeProgress, type Tick } from '../../www/app/progress'
+import { describe as describeProgress, type Moment } from '../../www/app/progress'
 import type { Progress } from '../../www/engine/protocol/events'
 import { PARTS, stageOf, STAGES, stageStates, type Facts } from '../../www/app/stages'
 
@@ -18,7 +18,7 @@ const format = {
   nats: plain(spaced.nats),
   change: (a: number, b: number) => plain(() => spaced.change(a, b))(0),
 }
-const reading = (first: Tick, last: Tick) => {
+const reading = (first: Moment, last: Moment) => {
   const { fraction, what, pace } = describeProgress(first, last)
   return { fraction, what, pace: pace.replaceAll('\u00a0', ' ') }
 }

@@ -8,7 +8,7 @@ export type Activity = Omit<Progress, 'stage' | 'unit'> & {
 }
 
 /** One look at the clock and the counter. */
-export interface Tick {
+export interface Moment {
   at_ms: number
   progress: Activity
 }
@@ -39,7 +39,7 @@ const VERBS: Record<Activity['stage'], string> = {
 }
 
 /** Rate and time left are measured over the present stage only: stages count different things. */
-export function describe(first: Tick, last: Tick): Reading {
+export function describe(first: Moment, last: Moment): Reading {
   const { stage, done, total, unit, detail } = last.progress
   const fraction = total > 0 ? Math.min(1, done / total) : 0
   const spent = (last.at_ms - first.at_ms) / 1000

@@ -20,7 +20,7 @@ import type { Palette } from '../charts/colour'
 import type { Goal } from '../charts/costs'
 import { Advanced } from './advanced.svelte'
 import type { Costs, Made } from './made'
-import type { Activity, Tick } from './progress'
+import type { Activity, Moment } from './progress'
 import { CALIBRATION, EVALUATION, HUB, PLAN, WRITE } from './defaults'
 import { keyOf } from './keys'
 import { MatrixState } from '../similarity/matrix/state.svelte'
@@ -44,8 +44,8 @@ export interface Run {
   kind: RunKind
   controller: AbortController
   /** First tick of the present engine stage, and the latest. */
-  first: Tick | null
-  last: Tick | null
+  first: Moment | null
+  last: Moment | null
   cancelling: boolean
   /** 'asked' until the engine waits. */
   pause: 'no' | 'asked' | 'held'

@@ -89,7 +89,7 @@ const TEXTURES: readonly ((length: number, thick: number) => Line[])[] = [
 ]
 
 /** Where a band lies: `count` layers from `from` on, `cell` wide each, beginning at `x` and `y`. */
-export interface Place {
+export interface BandPlace {
   x: number
   y: number
   from: number
@@ -103,7 +103,7 @@ export interface Place {
 /** The band of a picture's axis; nothing where all layers are alike. `kinds` are those of several pictures that stand together. */
 export function kindBand(
   layers: readonly string[] | undefined,
-  { x, y, from, count, cell, thick, down = false }: Place,
+  { x, y, from, count, cell, thick, down = false }: BandPlace,
   kinds: readonly string[] = kindsOf(layers).map(({ words }) => words),
 ): KindPiece[] {
   if (!layers || kinds.length === 0) return []
@@ -148,7 +148,7 @@ function piece(
 }
 
 /** Size of the sample beside a kind's words, in pixels. */
-export const SAMPLE = { width: 18, thick: 8 }
+export const SWATCH = { width: 18, thick: 8 }
 
 export interface KindLegend {
   items: { words: string; x: number; y: number; sample: KindPiece }[]
@@ -166,7 +166,7 @@ export function kindLegend(layers: readonly string[] | undefined, width: number)
     height,
     items: items.map(({ text, x, y }, kind) => ({
       words: text,
-      x: x + SAMPLE.width + 6,
+      x: x + SWATCH.width + 6,
       y: y + 14,
       sample: kindSample(kind, x, y + 6),
     })),
@@ -175,5 +175,5 @@ export function kindLegend(layers: readonly string[] | undefined, width: number)
 
 /** The look of a kind, at a place. */
 export function kindSample(kind: number, x = 0, y = 0): KindPiece {
-  return piece(kind, 0, { x, y, width: SAMPLE.width, height: SAMPLE.thick }, false)
+  return piece(kind, 0, { x, y, width: SWATCH.width, height: SWATCH.thick }, false)
 }

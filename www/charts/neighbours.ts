@@ -15,7 +15,7 @@ export interface Neighbour {
   rank: number
 }
 
-export type Choice = {
+export type NeighbourBar = {
   remove: number | null
   min_similarity: number | null
   /** Pairs with one of these are left alone. */
@@ -34,7 +34,7 @@ export function neighbourChoice(
   options: PlanOptions,
   locked: readonly number[],
   report: Pick<SimilarityReport, 'block_influence'>,
-): Choice {
+): NeighbourBar {
   return { ...options, locked, influence: options.selection === 'redundancy' ? report.block_influence : undefined }
 }
 
@@ -44,7 +44,7 @@ export function neighbourChoice(
  */
 export function neighbours(
   matrix: readonly (readonly number[])[],
-  choice: Choice,
+  choice: NeighbourBar,
   palette: Palette,
   domain: Domain,
   massive: readonly number[] = [],

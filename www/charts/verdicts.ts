@@ -20,7 +20,7 @@ export interface Measured extends Candidate {
   by_sequence: readonly number[]
 }
 
-export type Choice = Pick<Verdict, 'size' | 'merged' | 'unmerged' | 'difference'>
+export type SizeChoice = Pick<Verdict, 'size' | 'merged' | 'unmerged' | 'difference'>
 
 /** Whether the original was measured in fewer bits, so that the two can be set against each other. */
 export function hasFewerBits(report: Pick<Comparison, 'originals'> | null): boolean {
@@ -81,7 +81,7 @@ export function frontOf<T extends Pick<Candidate, 'bytes' | 'kl'>>(candidates: r
 export function choiceAt(
   candidates: readonly Measured[],
   size: number,
-): Choice & { merged: Measured | null; unmerged: Measured | null } {
+): SizeChoice & { merged: Measured | null; unmerged: Measured | null } {
   const best = (merged: boolean) =>
     candidates.reduce<Measured | null>(
       (best, each) => (each.merged === merged && each.bytes <= size && (!best || each.kl < best.kl) ? each : best),
@@ -93,7 +93,7 @@ export function choiceAt(
 
 export type Winner = 'merged' | 'unmerged' | 'equal' | 'unknown' | 'only merged' | 'only unmerged' | 'none'
 
-export function winnerOf({ merged, unmerged, difference }: Choice): Winner {
+export function winnerOf({ merged, unmerged, difference }: SizeChoice): Winner {
   if (!merged || !unmerged) return merged ? 'only merged' : unmerged ? 'only unmerged' : 'none'
   if (!difference) return 'unknown'
   return Math.abs(difference.difference) <= difference.margin
@@ -114,7 +114,7 @@ export function modelWords(
 
 /** The verdict at one size, as a sentence that names the size. */
 export function verdictWords(
-  choice: Choice,
+  choice: SizeChoice,
   of: number,
   title: (method: string) => string,
   smallest: Candidate | undefined,
@@ -125,7 +125,7 @@ export function verdictWords(
 
 /** The same as a clause, without the size. Where speeds were measured, it says how much faster the better model writes. */
 export function choiceWords(
-  choice: Choice,
+  choice: SizeChoice,
   of: number,
   title: (method: string) => string,
   smallest: Candidate | undefined,
@@ -153,7 +153,7 @@ export function choiceWords(
 }
 
 /** How many times as many tokens a second the merged model writes as the other one, and within what share that is noise; null where it was not measured of both. */
-function generationRatio({ merged, unmerged }: Choice, speeds: Speeds | undefined): Ratio | null {
+function generationRatio({ merged, unmerged }: SizeChoice, speeds: Speeds | undefined): Ratio | null {
   const [one, other] = [merged && speedOf(speeds, merged), unmerged && speedOf(speeds, unmerged)]
   return one && other && one.generation > 0 && other.generation > 0
     ? { ratio: one.generation / other.generation, same: within(one, other) }
@@ -171,7 +171,7 @@ function better({ ratio, same }: Ratio): string {
 }
 
 /** Who won over all, from the verdicts at the sizes of the front: one or two sentences. */
-export function summaryWords(choices: readonly Choice[]): string {
+export function summaryWords(choices: readonly SizeChoice[]): string {
   const count = (...of: Winner[]) => choices.filter(choice => of.includes(winnerOf(choice))).length
   const [merged, unmerged, close, alone] = [
     count('merged'),
@@ -210,7 +210,7 @@ export function limitsOf(candidates: readonly Candidate[]): { least: number; mos
 }
 
 /** The size to begin with: that of the front at which both kinds were measured, nearest to half of the original's. */
-export function firstLimit(choices: readonly Choice[], original: number): number {
+export function firstLimit(choices: readonly SizeChoice[], original: number): number {
   const both = choices.filter(({ merged, unmerged }) => merged && unmerged)
   const near = (both.length > 0 ? both : choices).toSorted(
     (a, b) => Math.abs(a.size - original / 2) - Math.abs(b.size - original / 2),

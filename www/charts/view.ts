@@ -7,7 +7,7 @@ export interface View {
   cols: number
 }
 
-export type Cell = readonly [row: number, col: number]
+export type GridCell = readonly [row: number, col: number]
 
 /** Fewer cells than this on a side are not zoomed to. */
 const CLOSEST = 2
@@ -21,7 +21,7 @@ export function isWhole(view: View, n: number): boolean {
 }
 
 /** The block between two cells, whichever corner came first. */
-export function block(a: Cell, b: Cell): View {
+export function block(a: GridCell, b: GridCell): View {
   const [row, col] = [Math.min(a[0], b[0]), Math.min(a[1], b[1])]
   return { row, col, rows: Math.abs(a[0] - b[0]) + 1, cols: Math.abs(a[1] - b[1]) + 1 }
 }
@@ -35,7 +35,7 @@ export function fitted(view: View, n: number): View {
 }
 
 /** `factor` times as close, the given cell staying where it is as nearly as the edges allow. */
-export function zoomed(view: View, factor: number, [row, col]: Cell, n: number): View {
+export function zoomed(view: View, factor: number, [row, col]: GridCell, n: number): View {
   const grown = (length: number) => {
     const next = length / factor
     // Rounding must not swallow a step.
@@ -52,13 +52,13 @@ export function moved(view: View, rows: number, cols: number, n: number): View {
 }
 
 /** The nearest view of the same size that shows a cell. */
-export function following(view: View, [row, col]: Cell, n: number): View {
+export function following(view: View, [row, col]: GridCell, n: number): View {
   const shift = (at: number, from: number, length: number) =>
     at < from ? at - from : at >= from + length ? at - from - length + 1 : 0
   return moved(view, shift(row, view.row, view.rows), shift(col, view.col, view.cols), n)
 }
 
-export function contains(view: View, [row, col]: Cell): boolean {
+export function contains(view: View, [row, col]: GridCell): boolean {
   return row >= view.row && row < view.row + view.rows && col >= view.col && col < view.col + view.cols
 }
 

@@ -48,7 +48,7 @@ export type WriteTarget =
   | { kind: 'private'; job: string; needed_bytes: number }
 
 /** Whether finished layers are kept, and whether the run goes on from those that are. */
-export type Keeping = 'continue' | 'anew' | 'off'
+export type KeepingMode = 'continue' | 'anew' | 'off'
 
 /** Every call: the arguments that cross, and the answer. */
 export interface Calls {
@@ -66,7 +66,7 @@ export interface Calls {
     args: [seconds: number, CalibrationOptions, PlanOptions, WriteOptions, judge: TextOptions]
     result: number
   }
-  similarity: { args: [CalibrationOptions, Keeping?]; result: SimilarityReport }
+  similarity: { args: [CalibrationOptions, KeepingMode?]; result: SimilarityReport }
   similarityBy: { args: [Metric]; result: MetricReport }
   mapLayers: { args: [MapOptions]; result: LayerMap[] }
   checkOutput: { args: [WriteOptions]; result: string[] }

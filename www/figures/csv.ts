@@ -1,12 +1,12 @@
 /** Tables as comma-separated text (RFC 4180), and back. */
 import { Failure } from '../engine/errors'
 
-export type Cell = string | number | boolean | null
+export type Value = string | number | boolean | null
 
 /** Columns by name; null is an empty cell. */
 export interface Table {
   columns: readonly string[]
-  rows: readonly (readonly Cell[])[]
+  rows: readonly (readonly Value[])[]
 }
 
 export function csvFile({ columns, rows }: Table): string {
@@ -14,12 +14,12 @@ export function csvFile({ columns, rows }: Table): string {
 }
 
 /** One object a row, with the columns as keys. */
-export function recordsOf({ columns, rows }: Table): Record<string, Cell>[] {
+export function recordsOf({ columns, rows }: Table): Record<string, Value>[] {
   return rows.map(row => Object.fromEntries(columns.map((column, i) => [column, row[i] ?? null])))
 }
 
 /** Text that a spreadsheet would take for a formula is kept from being one. */
-function quoted(value: Cell): string {
+function quoted(value: Value): string {
   const text =
     value === null ? '' : typeof value === 'string' && /^[=+@\t\r]|^-(?!\d)/.test(value) ? `'${value}` : String(value)
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text

@@ -5,7 +5,7 @@ import type { CompareRow } from '../engine/protocol/compare'
 import type { PlanReport } from '../engine/protocol/plan'
 import type { CalibrationPoint, Quality } from '../engine/protocol/quality'
 import type { SimilarityReport } from '../engine/protocol/similarity'
-import type { Cell, Table } from './csv'
+import type { Value, Table } from './csv'
 import { arrayOf, type NumericArray } from './npy'
 
 /** One line a point of a layer's map, with its text where that is known. */
@@ -24,7 +24,7 @@ export function mapsTable(
       'text',
     ],
     rows: layers.flatMap(layer =>
-      (embedding[layer] ?? []).map((at, point): Cell[] => {
+      (embedding[layer] ?? []).map((at, point): Value[] => {
         const said = point_list[point]
         return [layer, point, ...at, said?.sequence ?? null, said?.position ?? null, said?.text ?? null]
       }),
@@ -62,7 +62,7 @@ export function costsTable({ whole, measured }: Pick<CostCurve, 'whole' | 'measu
       [0, whole.bytes, whole.perplexity, 0, 1, 0],
       ...measured
         .toSorted((a, b) => a.removed - b.removed)
-        .map((cost): Cell[] => [
+        .map((cost): Value[] => [
           cost.removed,
           cost.bytes,
           cost.perplexity,
@@ -105,7 +105,7 @@ export function curveTable({ original, plan: { steps }, bytes, layers }: PlanRep
     ],
     rows: [
       [0, layers.before, bytes.before, original.perplexity, 0, 1, 0, original.perplexity, 0],
-      ...steps.map((step, i): Cell[] => [
+      ...steps.map((step, i): Value[] => [
         i + 1,
         step.layers,
         step.bytes,
@@ -122,7 +122,7 @@ export function curveTable({ original, plan: { steps }, bytes, layers }: PlanRep
 
 /** The original, what became of it, and the same layers dropped: what a plan is worth whose steps are not measured one by one. */
 export function outcomeTable({ original, merged, dropped, bytes, layers }: PlanReport): Table {
-  const line = (model: string, left: number, size: number, q: Quality): Cell[] => [
+  const line = (model: string, left: number, size: number, q: Quality): Value[] => [
     model,
     left,
     size,

@@ -1,7 +1,7 @@
 import type { Actions } from '../app/actions'
 import { linkedResult } from '../app/address'
 import { forgetKept, hasStorage, keptLayers } from '../engine/parts'
-import type { Keeping as Mode } from '../engine/messages'
+import type { KeepingMode } from '../engine/messages'
 import type { PlanOptions } from '../engine/protocol/plan'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { Opened } from '../engine/source'
@@ -50,7 +50,7 @@ export class Keeping {
   }
 
   /** How the run that begins is to be kept; the place is this run's from now on. */
-  async begin(calibration: CalibrationOptions): Promise<Mode> {
+  async begin(calibration: CalibrationOptions): Promise<KeepingMode> {
     const { state } = this.actions
     if (!state.origin || !state.model) return 'off'
     const origin = keptOrigin(state.origin)

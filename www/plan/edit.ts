@@ -1,13 +1,13 @@
 import type { Actions } from '../app/actions'
 import type { State } from '../app/state.svelte'
 import { lockedTo, lockToggled, toggled, UNTOUCHED, type Hand } from './hand'
-import { begun, changed, redone, undone, type Travel } from './history'
+import { begun, withPlan, redone, undone, type HistoryStep } from './history'
 import { presentGroups } from './present'
 import { readPlan } from './recipe'
 
 /** Changes the plan by hand, as one step that can be taken back. */
 function change(state: State, next: Hand): void {
-  if (next !== state.hand.present) state.hand = changed(state.hand, next)
+  if (next !== state.hand.present) state.hand = withPlan(state.hand, next)
 }
 
 /** The plan that is shown, as one made by hand. */
@@ -38,7 +38,7 @@ export function goByRule(state: State): void {
   if (active) change(state, { ...UNTOUCHED, locked })
 }
 
-/** The plan that is shown, to be changed by hand. */
+/** The plan that is shown, to be withPlan by hand. */
 export function takeOver(state: State): void {
   change(state, asByHand(state))
 }
@@ -48,7 +48,7 @@ export function startFromNothing(state: State): void {
   change(state, { ...state.hand.present, active: true, absorb: [], exact: null })
 }
 
-export function travel(state: State, where: Travel): void {
+export function travel(state: State, where: HistoryStep): void {
   state.hand = where === 'undo' ? undone(state.hand) : redone(state.hand)
 }
 

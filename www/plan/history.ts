@@ -13,7 +13,7 @@ export function begun<T>(present: T): History<T> {
 }
 
 /** A new present; what was taken back is gone. */
-export function changed<T>({ past, present }: History<T>, next: T): History<T> {
+export function withPlan<T>({ past, present }: History<T>, next: T): History<T> {
   return { past: [...past, present].slice(-DEPTH), present: next, future: [] }
 }
 
@@ -29,7 +29,7 @@ export function redone<T>(history: History<T>): History<T> {
   return next === undefined ? history : { past: [...past, present], present: next, future: later }
 }
 
-export type Travel = 'undo' | 'redo'
+export type HistoryStep = 'undo' | 'redo'
 
 /** Ctrl+Z, and Ctrl+Shift+Z or Ctrl+Y; the command key on a Mac. */
 export function travelKey({
@@ -38,7 +38,7 @@ export function travelKey({
   metaKey,
   shiftKey,
   altKey,
-}: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'shiftKey' | 'altKey'>): Travel | null {
+}: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'shiftKey' | 'altKey'>): HistoryStep | null {
   if (altKey || !(ctrlKey || metaKey)) return null
   const letter = key.toLowerCase()
   if (letter === 'z') return shiftKey ? 'redo' : 'undo'

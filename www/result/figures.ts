@@ -4,7 +4,7 @@ import type { PlanReport } from '../engine/protocol/plan'
 import type { BothSpeeds } from '../try'
 import { bytes, percent, perplexity, rate } from '../ui/format'
 
-export interface Figure {
+export interface ResultFigure {
   value: string
   words: string
 }
@@ -14,8 +14,8 @@ export function resultFigures(
   { layers, bytes: { before }, original, merged }: PlanReport,
   size: number,
   speed: BothSpeeds | null,
-): Figure[] {
-  const figures: Figure[] = [
+): ResultFigure[] {
+  const figures: ResultFigure[] = [
     layers.before === layers.after
       ? { value: `${layers.after}`, words: 'layers, all of them' }
       : { value: `${layers.before} → ${layers.after}`, words: 'layers' },

@@ -145,7 +145,7 @@ export function isKnown(model: ModelReport): boolean {
 }
 
 /** Whether it is more than a bare matrix: only then is there a `similarity.json` of it. */
-export function isWhole(maps: SimilarityReport): boolean {
+export function isComplete(maps: SimilarityReport): boolean {
   return maps.points.count > 0
 }
 

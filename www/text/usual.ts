@@ -7,13 +7,13 @@ import type { ModelReport } from '../engine/protocol/model'
 import type { CalibrationOptions, PointRule } from '../engine/protocol/similarity'
 import type { TextOptions } from '../engine/protocol/text'
 
-export interface BuiltIn {
+export interface BuiltInText {
   name: string
   text: string
 }
 export interface BuiltIns {
-  calibration: BuiltIn
-  evaluation: BuiltIn
+  calibration: BuiltInText
+  evaluation: BuiltInText
 }
 
 /** As in `src/prose/mod.rs`, whose files these are: a recipe of the page is known by them on the command line. */

@@ -22,7 +22,7 @@ export interface TrialFiles {
 /** The model as GGUF files: those that are there already, else one written into the private storage. */
 export async function trialFiles(actions: Actions, run: Run, which: Which): Promise<Blob[]> {
   const { state } = actions
-  const key = which === 'original' ? state.origin : keyOf([state.plan?.key, typeOf(state)])
+  const key = which === 'original' ? state.origin : keyOf([state.plan?.key, triedType(state)])
   const known = state.trialFiles[which]
   if (known?.key === key) return known.files
   dropTrialFiles(state, which)
@@ -69,7 +69,7 @@ async function written(actions: Actions, run: Run, which: Which): Promise<{ file
   }
   if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to try yet.' }
   await actions.ensureMaps(run)
-  const dtype = typeOf(state)
+  const dtype = triedType(state)
   const size = sizeIn(plan.report.sizes ?? [], dtype, 'gguf')?.bytes ?? resultBytes(state)
   return writtenAs(actions, run, plan.report.plan, { dtype, name: modelName(actions) }, size)
 }
@@ -108,6 +108,6 @@ export function droppedTo(groups: readonly (readonly number[])[]): MergePlan {
 }
 
 /** In the type that was chosen, where that is one of a GGUF file. */
-export function typeOf({ writeOptions: { container, dtype } }: State): WriteOptions['dtype'] {
+export function triedType({ writeOptions: { container, dtype } }: State): WriteOptions['dtype'] {
   return container === 'gguf' ? dtype : 'keep'
 }

@@ -12,7 +12,7 @@ import type { NumberType } from '../engine/protocol/output'
 import { bytes } from '../ui/format'
 import { titleOf } from '../words/methods'
 import type { Run } from '../app/state.svelte'
-import { droppedTo, trialFiles, typeOf, writtenAs, type Which } from './files'
+import { droppedTo, trialFiles, triedType, writtenAs, type Which } from './files'
 import { CONTEXT, GENERATED, inRounds, ROUNDS, type Timing } from './rounds'
 
 /** More than this llama.cpp cannot hold in a page: a file may have 2 GB, and the memory of its module is at most 4 GB. */
@@ -51,7 +51,7 @@ export function measureBoth(actions: Actions): Promise<boolean> {
     const models: Timed[] = []
     for (const which of ['original', 'compressed'] as const)
       models.push({ name: `the ${which} model`, files: await trialFiles(actions, run, which) })
-    const [type, { plan, model }] = [typeOf(state), state]
+    const [type, { plan, model }] = [triedType(state), state]
     await timed(actions, run, models, ([original, compressed], rounds) => {
       if (!original || !compressed || !plan || !model) return
       const all = Array.from({ length: model.layers }, (_, layer) => layer)

@@ -3,7 +3,7 @@ import { Failure } from '../engine/errors'
 import type { Features } from '../engine/features'
 import type { NumberType } from '../engine/protocol/output'
 import type { Run } from '../app/state.svelte'
-import { trialFiles, typeOf, type Which } from './files'
+import { trialFiles, triedType, type Which } from './files'
 import type { Continuation } from './llama'
 
 /** So many tokens each. */
@@ -32,7 +32,7 @@ export function tryBoth(actions: Actions, prompt: string): Promise<boolean> {
     state.trial = null
     for (const which of ['original', 'compressed'] as const) {
       const files = await trialFiles(actions, run, which)
-      state.trial ??= { prompt, type: typeOf(state), original: null, compressed: null }
+      state.trial ??= { prompt, type: triedType(state), original: null, compressed: null }
       await continueOne(actions, run, which, files)
       if (run.controller.signal.aborted) return
     }

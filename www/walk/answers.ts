@@ -2,8 +2,8 @@
 import { nats, percent, perplexity, similarity } from '../ui/format'
 import type { ScreenId } from '../words/screens'
 import { Geometry, MEDIAN } from './geometry'
-import { groupsOf, plantedBy } from './guess'
-import { mergeOf, mostAlike, storedKinds } from './kinds'
+import { groupsGuessed, plantedBy } from './guess'
+import { mergeOf, mostAlikeOfKinds, storedKinds } from './kinds'
 import { spread, variation } from './operator'
 import { rowOf, sum } from './square'
 import type { StoredDemo } from './stored'
@@ -50,7 +50,7 @@ export function answersOf(demo: StoredDemo): Answer[] {
   const weight = (bandwidth: number) => sum(rowOf(geometry.graph(LAYER, bandwidth).w, TEXT)) - 1
   const [merge] = demo.merges
   const jamba = storedKinds[0]!
-  const alike = mostAlike(jamba, false)!
+  const alike = mostAlikeOfKinds(jamba, false)!
   const last = demo.merges[planted.length]!
   const fit = demo.fits.models[planted.length - 1]!
   const answers = {
@@ -96,7 +96,7 @@ export function answersOf(demo: StoredDemo): Answer[] {
     ],
     guess: [
       listed(planted),
-      `Each light block is one layer that works and the planted ones behind it: ${groupsOf(planted, demo.layers)
+      `Each light block is one layer that works and the planted ones behind it: ${groupsGuessed(planted, demo.layers)
         .map(group => `[${group.join(' ')}]`)
         .join(' ')}.`,
     ],

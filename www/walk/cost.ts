@@ -5,7 +5,7 @@ import type { StoredDemo } from './stored'
 
 export const MEASURES = ['perplexity', 'kl', 'agreement'] as const
 
-export type Measure = (typeof MEASURES)[number]
+export type CostMeasure = (typeof MEASURES)[number]
 
 export interface CostChart {
   /** Of so many layers removed. */
@@ -20,7 +20,7 @@ export interface CostChart {
 /** What each merge cost, and dropping the same layers. Perplexity multiplies, so its scale is logarithmic. */
 export function costChart(
   { merges, perplexity }: Pick<StoredDemo, 'merges' | 'perplexity'>,
-  measure: Measure,
+  measure: CostMeasure,
   { width, height }: { width: number; height: number },
 ): CostChart {
   const x = removedScale(merges.length, width)

@@ -9,7 +9,7 @@ export function plantedBy(blockInfluence: readonly number[]): number[] {
 }
 
 /** Each layer that works, with the planted ones that follow it. */
-export function groupsOf(planted: readonly number[], layers: number): number[][] {
+export function groupsGuessed(planted: readonly number[], layers: number): number[][] {
   const groups: number[][] = []
   for (let layer = 0; layer < layers; layer++) {
     if (layer > 0 && planted.includes(layer)) groups.at(-1)!.push(layer)
@@ -31,7 +31,7 @@ export function mark(guess: readonly number[], planted: readonly number[], layer
   const right = planted.filter(layer => guess.includes(layer))
   const wrong = guess.filter(layer => !planted.includes(layer)).toSorted((a, b) => a - b)
   const missed = planted.filter(layer => !guess.includes(layer))
-  return { right, wrong, missed, advice: advise(wrong, missed, groupsOf(planted, layers)) }
+  return { right, wrong, missed, advice: advise(wrong, missed, groupsGuessed(planted, layers)) }
 }
 
 function advise(wrong: readonly number[], missed: readonly number[], groups: readonly (readonly number[])[]): string {

@@ -1,4 +1,4 @@
-import type { Column } from './map'
+import type { Numbers } from './map'
 
 /** What one text adds to the mutual information of two maps. */
 export interface Local {
@@ -11,11 +11,11 @@ export interface Local {
   nats: number
 }
 
-export type PlaneMap = readonly [Column, Column]
+export type PlaneMap = readonly [Numbers, Numbers]
 
 /** Each column divided by its population standard deviation. */
 export function standardised(map: PlaneMap): [Float64Array, Float64Array] {
-  const scale = (column: Column) => {
+  const scale = (column: Numbers) => {
     const values = Float64Array.from(column)
     const mean = values.reduce((a, b) => a + b, 0) / values.length
     const deviation = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length)

@@ -33,7 +33,7 @@ export interface PairAt {
 }
 
 /** The pair of layers that is the most alike, of one kind or of two; null where there is none. */
-export function mostAlike(
+export function mostAlikeOfKinds(
   { kinds, similarity }: Pick<StoredKinds, 'kinds' | 'similarity'>,
   ofOneKind: boolean,
 ): Pair | null {

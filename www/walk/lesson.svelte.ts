@@ -1,5 +1,5 @@
 import { ranks } from '../charts/scatter'
-import type { Measure } from './cost'
+import type { CostMeasure } from './cost'
 import { Geometry, MEDIAN, type Graph } from './geometry'
 import { information, meanNats, standardised, type PlaneMap } from './information'
 import type { PairAt } from './kinds'
@@ -35,7 +35,7 @@ export class Lesson {
   /** The weight of the first layer in a merge; null follows the similarity. */
   alpha = $state<number | null>(null)
   /** What merges cost is read by. */
-  measure = $state<Measure>('perplexity')
+  measure = $state<CostMeasure>('perplexity')
   /** Whether the numbers of a text are divided by their root mean square. */
   divided = $state(true)
   /** Whether the right one of two maps is turned onto the left. */

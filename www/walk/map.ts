@@ -1,7 +1,7 @@
 import type { Eigen } from './eigen'
 
 /** A column of numbers, one a text. */
-export type Column = ArrayLike<number>
+export type Numbers = ArrayLike<number>
 
 /** `psi_k = U_k / U_0`, its largest entry positive: the pattern that one step only shrinks, by `lambda_k`. */
 export function pattern({ vectors }: Eigen, k: number): Float64Array {
@@ -33,8 +33,8 @@ export function shareHeld({ values }: Eigen, time: number, dims = 2): number {
  * (Schönemann 1966), in closed form for two dimensions.
  */
 export function aligned(
-  moving: readonly [Column, Column],
-  target: readonly [Column, Column],
+  moving: readonly [Numbers, Numbers],
+  target: readonly [Numbers, Numbers],
 ): [Float64Array, Float64Array] {
   const cross = (i: 0 | 1, j: 0 | 1) => {
     let total = 0

@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { listed } from '../../../www/open/architectures'
+import { namesOfArchitectures } from '../../../www/open/architectures'
 import { architectures } from '../../../scripts/architectures.mjs'
 import { bytesOf, findBrowser, openSite, runDemo, saved, visit, type Site } from './harness'
 
@@ -96,7 +96,7 @@ describe.skipIf(!browser)('kinds of layers, with a mock engine', () => {
 
   test('what can be opened is said before anything is', async () => {
     const { page } = await visit(site)
-    await page.getByText(`Known are ${listed(architectures())}.`).waitFor()
+    await page.getByText(`Known are ${namesOfArchitectures(architectures())}.`).waitFor()
   })
 
   test.each([

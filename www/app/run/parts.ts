@@ -2,18 +2,18 @@ import type { Estimate } from '../../engine/protocol/estimate'
 import type { ModelReport } from '../../engine/protocol/model'
 import type { Moved } from '../../engine/meter'
 import { bytes, seconds } from '../../ui/format'
-import type { Tick } from '../progress'
+import type { Moment } from '../progress'
 import type { Run } from '../state.svelte'
 
 /** One line of what a run does, at the same time as the others. */
-export interface Part {
+export interface RunPart {
   name: 'Reading' | 'Computing' | 'Writing' | 'Keeping'
   /** "1.2 GB of about 4.9 GB". */
   amount: string
 }
 
 export interface RunPlan {
-  parts: Part[]
+  parts: RunPart[]
   /** "about 40 s left"; empty until there is something to measure. */
   left: string
 }
@@ -30,7 +30,7 @@ export interface Known {
 
 /** What is under way and what is left of it: reading, computing and writing apart, in their own units. */
 export function planOf(run: Run, known: Known): RunPlan {
-  const parts: Part[] = []
+  const parts: RunPart[] = []
   const progress = run.last?.progress
   // The engine rests, whatever it moved before.
   if (progress?.stage === 'time') return { parts, left: '' }
@@ -48,7 +48,7 @@ export function planOf(run: Run, known: Known): RunPlan {
 }
 
 /** Where the layers of a run began: at its first, or where it went on. */
-export function layersFrom(run: Run, tick: Tick): Run['layersFrom'] {
+export function layersFrom(run: Run, tick: Moment): Run['layersFrom'] {
   const { stage, done, unit } = tick.progress
   if (stage !== 'capture' || unit !== 'layers') return null
   if (run.layersFrom && run.last?.progress.stage === 'capture') return run.layersFrom

@@ -31,10 +31,10 @@ export async function find(
   if (address.kind === 'file')
     return { where: address.url.host, candidates: [atAddress(address.url, own(address.url.href))] }
   const net: Net = { signal: () => signal, patience, opening: (_, attempt, of) => again?.(attempt, of) }
-  const { list } = await import('./hub').catch(() => {
+  const { listRepository } = await import('./hub').catch(() => {
     throw new Failure('source', 'A part of this page could not be loaded. Reload the page.')
   })
-  const files = await list(address, own(address.hub), net)
+  const files = await listRepository(address, own(address.hub), net)
   const sets = modelsAmong(files, address.path)
   const where = address.path ? `${address.name}/${address.path}` : address.name
   if (sets.length === 0)

@@ -9,7 +9,7 @@ import type { Listed } from './candidates'
 const MAX_FILES = 10_000
 
 /** All files of a repository with their sizes. */
-export async function list(repository: Repository, token: string | undefined, net: Net): Promise<Listed[]> {
+export async function listRepository(repository: Repository, token: string | undefined, net: Net): Promise<Listed[]> {
   const { hub, name, revision } = repository
   const files: Listed[] = []
   // Encoded here, because the library does not, and revisions such as refs/pr/1 have slashes.

@@ -1,5 +1,5 @@
 /** A result as one HTML file: it needs no network, no server and no engine, and this page reads it back. */
-import { isWhole, PROGRAM, type Result, resultJson } from '../result'
+import { isComplete, PROGRAM, type Result, resultJson } from '../result'
 import { colourOf } from '../../charts/colour'
 import { CITATIONS } from '../citation'
 import { jsonInHtml, REPORT_DATA } from './data'
@@ -44,7 +44,7 @@ ${plan ? planSection(plan, options) : ''}
 ${plan ? measuresSection(plan) : ''}
 ${comparison ? comparisonSection(comparison, methods) : ''}
 ${modelSection(model)}
-${maps && isWhole(maps) ? settingsSection(maps) : ''}
+${maps && isComplete(maps) ? settingsSection(maps) : ''}
 <section aria-labelledby="cite"><h2 id="cite">Citation</h2>
 ${CITATIONS.map(({ what, text, bibtex }) => markup`<h3>For ${what}</h3><p>${text}</p><details><summary>BibTeX</summary><pre tabindex="0">${bibtex}</pre></details>`)}
 </section>

@@ -1,6 +1,6 @@
 /** What was seen of the model: sections of the report. */
 import { colourOf, domainFor, legend } from '../../charts/colour'
-import { kindBand, kindCounts, kindSample, kindsOf, SAMPLE, type KindPiece } from '../../charts/kinds'
+import { kindBand, kindCounts, kindSample, kindsOf, SWATCH, type KindPiece } from '../../charts/kinds'
 import { groupSquares, layerTicks } from '../../charts/matrix'
 import type { ModelReport } from '../../engine/protocol/model'
 import type { PlanReport } from '../../engine/protocol/plan'
@@ -47,7 +47,7 @@ ${pieces(kindBand(maps.model.kinds, { x: 0, y: side + band - thick, from: 0, cou
 <g font-size="${size.toFixed(2)}">${ticks.map(layer => markup`<text x="${(layer + 0.5) * SIDE}" y="${side + band + (margin - band) * 0.4}" text-anchor="middle">${layer}</text><text x="${-band - (margin - band) * 0.15}" y="${(layer + 0.5) * SIDE}" dy="0.35em" text-anchor="end">${layer}</text>`)}<text x="${side / 2}" y="${side + margin * 0.92}" text-anchor="middle">layer, counted from the input</text></g>
 </svg>
 <svg class="legend" viewBox="-10 0 220 40" width="220" height="40" role="img" aria-label="Colours: similarity from ${domain[0]} to ${domain[1]}">${stops.map(({ at, colour }) => markup`<rect x="${(at * 200 - 2.5).toFixed(1)}" y="4" width="5.5" height="12" fill="${colour}"/>`)}${labels.map(({ at, value }) => markup`<text x="${at * 200}" y="32" font-size="12" text-anchor="middle">${value}</text>`)}</svg>
-${kinds.length > 0 ? markup`<ul class="kinds" aria-label="Kinds of layers, along both axes">${kinds.map(({ words, layers }, kind) => markup`<li><svg viewBox="0 0 ${SAMPLE.width} ${SAMPLE.thick}" width="${SAMPLE.width}" height="${SAMPLE.thick}" aria-hidden="true">${pieces([kindSample(kind)])}</svg>${words} (${layers})</li>`)}</ul>` : ''}
+${kinds.length > 0 ? markup`<ul class="kinds" aria-label="Kinds of layers, along both axes">${kinds.map(({ words, layers }, kind) => markup`<li><svg viewBox="0 0 ${SWATCH.width} ${SWATCH.thick}" width="${SWATCH.width}" height="${SWATCH.thick}" aria-hidden="true">${pieces([kindSample(kind)])}</svg>${words} (${layers})</li>`)}</ul>` : ''}
 <p id="heatmap-read" class="read-out" role="status" data-idle="Point at a square, or move with the arrow keys, to read its value.">Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</p>
 <figcaption>Each square is a pair of layers${plan ? '; frames are layers that became one' : ''}. Similarity by ${METRICS[maps.metric].full}, on ${textWords(maps.text)}.</figcaption>
 </figure>`

@@ -1,4 +1,4 @@
-import { block, moved, zoomed, type Cell, type View } from '../../charts/view'
+import { block, moved, zoomed, type GridCell, type View } from '../../charts/view'
 
 type Point = { x: number; y: number }
 type At = { clientX: number; clientY: number }
@@ -13,13 +13,13 @@ export interface Picture {
   /** One finger draws a block instead of moving the part that is shown. */
   brushing: boolean
   /** The cell under a place of the screen; the nearest one if `clamped`. */
-  under(at: At, clamped?: boolean): Cell | null
+  under(at: At, clamped?: boolean): GridCell | null
   show(view: View): void
   /** A block is being drawn, or no longer. */
   mark(block: View | null): void
   /** A cell is pointed at, or none. */
-  point(cell: Cell | null): void
-  press(cell: Cell): void
+  point(cell: GridCell | null): void
+  press(cell: GridCell): void
   /** Goes on telling where the pointer is when it leaves the picture. */
   capture(pointer: number): void
 }
@@ -34,7 +34,7 @@ const CLICK_PX = 6
 export class Gestures {
   /** Fingers and buttons that are down. */
   private readonly down: Record<number, Point> = {}
-  private from: Cell | null = null
+  private from: GridCell | null = null
   private start: Point = { x: 0, y: 0 }
   private before: View | null = null
   private spread = 0

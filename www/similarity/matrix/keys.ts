@@ -1,5 +1,5 @@
 import { moveInGrid } from '../../charts/matrix'
-import { block, whole, zoomed, type Cell, type View } from '../../charts/view'
+import { block, whole, zoomed, type GridCell, type View } from '../../charts/view'
 
 type Key = Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'altKey' | 'shiftKey' | 'preventDefault'>
 
@@ -7,17 +7,17 @@ type Key = Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'altKey' | 'shift
 export interface Keyed {
   n: number
   /** The cell that has the focus. */
-  at: Cell
+  at: GridCell
   /** The part that is shown; `view` is null where that is the whole. */
   shown: View
   view: View | null
   /** The block that is marked. */
   brush: View | null
-  go(cell: Cell): void
+  go(cell: GridCell): void
   show(view: View): void
   mark(block: View | null): void
-  pick?: ((cell: Cell) => void) | undefined
-  merge?: ((cell: Cell) => void) | undefined
+  pick?: ((cell: GridCell) => void) | undefined
+  merge?: ((cell: GridCell) => void) | undefined
 }
 
 /**
@@ -26,7 +26,7 @@ export interface Keyed {
  */
 export class Keys {
   /** Where a block that is drawn by keyboard began. */
-  private anchor: Cell | null = null
+  private anchor: GridCell | null = null
 
   constructor(private readonly picture: () => Keyed) {}
 

@@ -6,7 +6,7 @@ import { METRICS } from '../../words/metrics'
 import { jsonOf, similarities } from '../../share'
 import type { Rows } from './words'
 
-export interface KeptRun {
+export interface OtherRun {
   id: string
   /** "stories-planted-12L, cosine, built-in text". */
   name: string
@@ -22,19 +22,19 @@ export interface KeptRun {
 const KEPT = 8
 const LARGEST_FILE = 64e6
 
-export function runOf(report: SimilarityReport, id: string): KeptRun {
+export function runOf(report: SimilarityReport, id: string): OtherRun {
   const { model, metric, layers, similarity, text, options } = report
   const how = `${METRICS[metric].word}, ${text.name}, ${text.sequences} × ${text.tokens_per_sequence} tokens${options.points === 'last' ? '' : `, ${options.points}`}`
   return { id, name: `${model.name}: ${how}`, model: model.name, metric, layers, kinds: model.kinds, similarity }
 }
 
 /** The list with a run added; one made with the same settings is replaced. */
-export function remembered(runs: readonly KeptRun[], run: KeptRun): KeptRun[] {
+export function remembered(runs: readonly OtherRun[], run: OtherRun): OtherRun[] {
   return [...runs.filter(other => other.id !== run.id), run].slice(-KEPT)
 }
 
 /** A similarity report that was saved here, or printed by `laminate similarity --json`. */
-export async function readRun(file: Pick<File, 'name' | 'size' | 'text'>): Promise<KeptRun> {
+export async function readRun(file: Pick<File, 'name' | 'size' | 'text'>): Promise<OtherRun> {
   const wrong = (why: string) => new Failure('format', `${file.name}: ${why}`)
   const { similarity, metric, model, text } = ((await jsonOf(file, LARGEST_FILE)) ?? {}) as Partial<SimilarityReport>
   if (!similarity)

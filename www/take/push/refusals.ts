@@ -3,7 +3,7 @@ import { Failure } from '../../engine/errors'
 import { hostOf } from '../../engine/fetching'
 
 /** Where and what was asked. */
-export interface Asked {
+export interface Addressed {
   hub: string
   repository: string
 }
@@ -12,7 +12,7 @@ export interface Asked {
 const FULL = /storage|quota|upgrade|billing|too large|space left|patterns tripped/i
 
 /** The sentence for a status, with what the hub said itself. */
-export function refusal(status: number, said: string, { hub, repository }: Asked): Failure {
+export function refusal(status: number, said: string, { hub, repository }: Addressed): Failure {
   const host = hostOf(hub)
   const quoted = said && `: “${said}”`
   const tokens = `${hub}/settings/tokens`

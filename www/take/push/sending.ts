@@ -2,11 +2,11 @@ import { passing } from '../../engine/answers'
 import { Failure } from '../../engine/errors'
 import { entire, hostOf, once, persist, type Net } from '../../engine/fetching'
 import { putFile, type Put } from './put'
-import { oneLine, refusal, saidBy, type Asked } from './refusals'
+import { oneLine, refusal, saidBy, type Addressed } from './refusals'
 import type { Batch, Sent } from './sent'
 
 /** What sending to a hub needs. */
-export interface Reach extends Asked {
+export interface Reach extends Addressed {
   /** Goes to the hub and to no other server. */
   token: string
   net: Net
