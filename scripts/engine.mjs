@@ -39,14 +39,18 @@ function enginePrint() {
   ])
 }
 
+/** The function that runs the static constructors, by its name in the module. */
+const CONSTRUCTORS = '__wasm_call_ctors'
+
 /** Builds `www/engine/pkg`, if anything that goes into it has changed. */
 export async function buildEngine() {
   const print = enginePrint()
   if (isCurrent(enginePackage, print) && existsSync(namedModule)) return 'nothing changed'
   // The crate itself is an ordinary library: a crate type for the browser in `Cargo.toml` would cost every native build a link.
-  await run('cargo', ['rustc', '--profile', 'wasm', '--target', WASM, '--lib', '--crate-type', 'cdylib'], {
-    env: wasmEnv(),
-  })
+  const library = ['rustc', '--profile', 'wasm', '--target', WASM, '--lib', '--crate-type', 'cdylib']
+  // Without this export the linker takes the module for a program, and has every function that JavaScript calls run all
+  // static constructors of all crates first: thousands of calls for each number that crosses. The page calls them once.
+  await run('cargo', [...library, '--', '-C', `link-arg=--export=${CONSTRUCTORS}`], { env: wasmEnv() })
   rmSync(enginePackage, { recursive: true, force: true })
   mkdirSync(enginePackage, { recursive: true })
   // Under a name of its own: the command line, compiled for tests, has the same as the library.

@@ -8,7 +8,11 @@ import { fusedKernel } from '../../www/engine/fused.js'
 export async function loadEngine() {
   const folder = process.env.ENGINE ?? join(import.meta.dirname, '../../www/engine/pkg')
   const { default: init, Engine, addProductsBy } = await import(pathToFileURL(join(folder, 'laminate.js')).href)
-  const { memory } = await init({ module_or_path: await readFile(join(folder, 'laminate_bg.wasm')) })
+  const { memory, __wasm_call_ctors: construct } = await init({
+    module_or_path: await readFile(join(folder, 'laminate_bg.wasm')),
+  })
+  // Engines from before this export run their constructors by themselves.
+  construct?.()
   const { fused: kernel } = await import(pathToFileURL(join(folder, 'fused.js')).href)
   const fused = await fusedKernel(kernel, memory)
   if (fused) addProductsBy(fused)

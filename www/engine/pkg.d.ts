@@ -1,6 +1,10 @@
 /** The engine's glue code as wasm-bindgen writes it; its own types are used once it has been built. */
 declare module '*/pkg/laminate.js' {
-  export default function init(options: { module_or_path: Response }): Promise<{ memory: WebAssembly.Memory }>
+  export default function init(options: { module_or_path: Response }): Promise<{
+    memory: WebAssembly.Memory
+    /** Runs the static constructors of the engine's crates; has to be called once, before all else. */
+    __wasm_call_ctors(): void
+  }>
   export const addProductsBy: (kernel: WebAssembly.Exports) => void
   /** Takes `Pool` of `pool.ts`. */
   export const multiplyWith: (pool: object) => void

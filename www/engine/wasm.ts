@@ -27,7 +27,10 @@ export async function createEngine(
   })
   if (!response.ok)
     throw { kind: 'source', message: `The engine could not be loaded (status ${response.status}). Reload the page.` }
-  const { memory } = await init({ module_or_path: arriving(response, ENGINE_BYTES, observe) })
+  const { memory, __wasm_call_ctors: construct } = await init({
+    module_or_path: arriving(response, ENGINE_BYTES, observe),
+  })
+  construct()
   const fused = await fusedKernel(fusedModule, memory)
   if (fused) addProductsBy(fused)
   const pool = await startPool(memory, fused ? sharedFused : shared)

@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { bytesOf, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
+import { ADVANCED, bytesOf, compress, findBrowser, openSite, runDemo, visit, type Site } from './harness'
 
 const browser = findBrowser()
 if (!browser) console.warn('SKIPPED: links and the way back, because no Chromium was found (set CHROMIUM to its path)')
@@ -16,7 +16,7 @@ describe.skipIf(!browser)('links and the way back, with a mock engine', () => {
 
   beforeAll(async () => {
     site = await openSite('mock')
-    ;({ page } = await visit(site))
+    ;({ page } = await visit(site, ADVANCED))
     await runDemo(page)
     await compress(page, 7)
     link = await page.getByLabel('Link to this result').inputValue()

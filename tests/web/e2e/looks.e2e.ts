@@ -66,6 +66,7 @@ const STATES: [name: string, reach: (page: Page) => Promise<unknown>, part: stri
   [
     'importances',
     async page => {
+      await page.getByRole('switch', { name: 'Advanced' }).check()
       await page.getByLabel('Format').selectOption('gguf')
       await page.getByLabel('Number type').selectOption('q4_k_m')
       await page
@@ -83,6 +84,7 @@ const STATES: [name: string, reach: (page: Page) => Promise<unknown>, part: stri
   [
     'collapsed',
     async page => {
+      await page.getByRole('switch', { name: 'Advanced' }).uncheck()
       await choosePublished(page)
       await compress(page, 8)
     },
