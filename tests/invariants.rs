@@ -23,7 +23,9 @@ fn sources() -> Vec<(String, String)> {
         .iter()
         .map(|path| {
             let text = fs::read_to_string(path).unwrap();
+            // What follows is of tests only; a file of tests says so at its top.
             let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+            let code = code.split("#![cfg(test)]").next().unwrap();
             let code: Vec<&str> = code.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
             (name, code.join("\n"))

@@ -14,6 +14,5 @@ pub mod similarity;
 pub mod sizing;
 pub mod subjects;
 pub mod text;
-#[cfg(test)]
 mod typescript;
 pub mod verdict;

@@ -1,7 +1,9 @@
 //! The page's types, generated from the types that cross the engine's border.
 //!
-//! [`SUBJECTS`] lists the files of `www/engine/protocol/` and the types of each. `npm run protocol` writes these files, and
+//! `subjects!` lists the files of `www/engine/protocol/` and the types of each. `npm run protocol` writes these files, and
 //! `npm test` fails if they are not what these types say.
+
+#![cfg(test)]
 
 use std::any::TypeId;
 use std::path::PathBuf;
