@@ -6,24 +6,18 @@ import { fileURLToPath } from 'node:url'
 import { generateDtsBundle } from 'dts-bundle-generator'
 import { engineSteps } from './buildsteps.mjs'
 import { inMb } from './kept.mjs'
+import { MODULES, TYPED } from './modules.mjs'
 import { npm } from './packages.mjs'
 import { vite } from './page.mjs'
 import { root } from './paths.mjs'
 import { runSteps, script } from './steps.mjs'
+import { version } from './version.mjs'
 
 const folder = join(root, 'dist-package')
 
-/** The modules of `scripts/vite/package.config.ts`. */
-const MODULES = ['index', 'worker', 'poolworker', 'heatmap']
-
-/** The modules that others import, whose types are told. @type {Record<string, string>} */
-const TYPED = { index: 'package/index.ts', heatmap: 'www/share/embed/element.ts' }
-
 /** What `package.json` of the package says, in the version of the whole project. */
 export function manifest() {
-  const read = (/** @type {string} */ path) => readFileSync(join(root, path), 'utf8')
-  const [, version] = /^version = "(.+)"$/m.exec(read('Cargo.toml')) ?? []
-  const { name, ...others } = JSON.parse(read('package/package.json'))
+  const { name, ...others } = JSON.parse(readFileSync(join(root, 'package/package.json'), 'utf8'))
   return { name, version, ...others }
 }
 
@@ -34,7 +28,7 @@ export function manifest() {
 export async function buildPackage(into = folder) {
   rmSync(into, { recursive: true, force: true })
   mkdirSync(into, { recursive: true })
-  for (const module of MODULES)
+  for (const module of Object.keys(MODULES))
     await vite([
       'build',
       '--logLevel',
@@ -63,13 +57,13 @@ function dropEmptyLicences(licences) {
 
 /** One file of types for each module that others import. @param {string} into */
 function writeTypes(into) {
-  const entries = Object.entries(TYPED).map(([module, path]) => ({
-    filePath: join(root, path),
+  const entries = TYPED.map(module => ({
+    filePath: join(root, MODULES[module] ?? ''),
     // The element is known to the whole page, but only once.
     output: { noBanner: true, exportReferencedTypes: false, inlineDeclareGlobals: module === 'heatmap' },
   }))
   const types = generateDtsBundle(entries, { preferredConfigPath: join(root, 'package/tsconfig.json') })
-  Object.keys(TYPED).forEach((module, i) => writeFileSync(join(into, `${module}.d.ts`), types[i] ?? ''))
+  TYPED.forEach((module, i) => writeFileSync(join(into, `${module}.d.ts`), types[i] ?? ''))
 }
 
 async function step() {

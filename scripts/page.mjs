@@ -11,7 +11,9 @@ import { dist, enginePackage, nodeProgram, root } from './paths.mjs'
 /** Everything that Vite reads: the page, the engine's files, the settings at the top, the packages' versions. */
 function pagePrint() {
   const settings = readdirSync(root).filter(name => /\.(html|json|[jt]s)$/.test(name))
-  const own = ['architectures.mjs', 'compress.mjs', 'icons.mjs', 'kept.mjs'].map(name => join(root, 'scripts', name))
+  const own = ['architectures.mjs', 'compress.mjs', 'icons.mjs', 'kept.mjs', 'version.mjs'].map(name =>
+    join(root, 'scripts', name),
+  )
   const files = [
     ...filesUnder(
       [...settings, 'www', 'src/prose', 'src/demo', 'scripts/vite'].map(path => join(root, path)),

@@ -1,7 +1,7 @@
 /** Builds the heatmap for other people's pages into `dist/embed`: one file. */
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
-import { version } from './version.ts'
+import { version } from '../version.mjs'
 
 const here = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 

@@ -8,18 +8,11 @@ import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { defineConfig, type Plugin } from 'vite'
 import { engineBytes } from './engine.ts'
-import { version } from './version.ts'
+import { MODULES } from '../modules.mjs'
+import { version } from '../version.mjs'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const here = (path: string) => join(root, path)
-
-/** The modules of the package, by their names. */
-const MODULES: Record<string, string> = {
-  index: 'package/index.ts',
-  worker: 'www/engine/worker.ts',
-  poolworker: 'www/engine/poolworker.ts',
-  heatmap: 'www/share/embed/element.ts',
-}
 
 /** Stands for `import.meta.url` until Vite has looked for it. */
 const HERE = '__ADDRESS_OF_THIS_MODULE__'

@@ -1,11 +1,10 @@
 import type { CompareRow } from '../engine/protocol/compare'
-import type { Comparison, ModelSpeed } from './speed'
+import { measuredWords, speedOf, type Comparison, type ModelSpeed } from './speed'
 import type { NumberType } from '../engine/protocol/output'
 import type { Quality } from '../engine/protocol/quality'
 import type { TextReport } from '../engine/protocol/text'
 import { bytes, group, nats, percent, perplexity, plural, rate, seconds, sentence, whole } from '../ui/format'
 import { typeName } from '../words/types'
-import { measuredWords, speedOf } from './speed'
 import {
   candidatesOf,
   choiceAt,

@@ -1,8 +1,7 @@
 import type { CompareRow } from '../engine/protocol/compare'
-import type { Speeds } from './speed'
+import { speedOf, type Speeds } from './speed'
 import type { NumberType } from '../engine/protocol/output'
 import { sentence } from '../ui/format'
-import { speedOf } from './speed'
 
 export type Column =
   | 'method'

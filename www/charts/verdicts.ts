@@ -4,11 +4,10 @@
  * engine's numbers by a test.
  */
 import type { Candidate, CompareRow, Paired, Verdict } from '../engine/protocol/compare'
-import type { Comparison, Speeds } from './speed'
+import { fasterWords, speedOf, within, type Comparison, type Speeds } from './speed'
 import { bytes, nats } from '../ui/format'
 import { typeName } from '../words/types'
 import { keyOfRow } from './rows'
-import { fasterWords, speedOf, within } from './speed'
 
 /** The method of a model of which no layer was removed. */
 export const ORIGINAL = 'original'

@@ -4,6 +4,7 @@ import type { Calls } from '../engine/messages'
 import type { CalibrationOptions } from '../engine/protocol/similarity'
 import type { TextOptions } from '../engine/protocol/text'
 import type { State } from '../app/state.svelte'
+import { quarter } from '../words/methods'
 import { fetchProse, USUAL_DEMO, type BuiltIns, type Usual } from './usual'
 
 /** More text than this is no sample; the engine takes as much at most. */
@@ -58,7 +59,7 @@ export async function limitSequences(
 ): Promise<void> {
   const { usual, model } = state
   if (usual.seconds === null || !model || !isSame(state.calibration, usual.calibration)) return
-  const remove = Math.max(1, Math.round(model.layers / 4))
+  const remove = quarter(model.layers)
   const allowed = await within(
     usual.seconds,
     await calibrationOf(state),
