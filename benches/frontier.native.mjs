@@ -6,7 +6,8 @@
 //
 // TYPES are those in which the original, and the models of `laminate` without K layers, are measured besides their own.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -21,7 +22,7 @@ if (!sizes) {
 /** Tokens of a prompt, and tokens that are generated after it. */
 const [PROMPT, GENERATED, ROUNDS] = [256, 64, 3]
 
-/** KEEP names a folder in which the files stay, with the finished work, so that an interrupted benchmark goes on. */
+/** KEEP names a folder in which the files stay, with the reports and the finished work, so that an interrupted benchmark goes on. */
 const { KEEP } = process.env
 const folder = KEEP ?? mkdtempSync(join(tmpdir(), 'laminate-frontier-'))
 if (KEEP) mkdirSync(folder, { recursive: true })
@@ -45,16 +46,25 @@ const text = [
 ]
 const work = ['--checkpoint', join(folder, 'work')]
 
-/** @param {string[]} args */
-const laminate = args =>
-  JSON.parse(
-    execFileSync(process.env.LAMINATE ?? 'laminate', args, {
-      stdio: ['ignore', 'pipe', 'ignore'],
-      maxBuffer: 1 << 28,
-    }).toString(),
-  )
+/** Where KEEP holds the report of a run of the command line. @param {string[]} args */
+const reportOf = args =>
+  join(folder, `report-${createHash('sha256').update(JSON.stringify(args)).digest('hex').slice(0, 16)}.json`)
 
-/** Writes a model, anew where an earlier run has written it, because only that gives the report. @param {string[]} how */
+/** What a run of the command line reports; a report that is kept is not made again. @param {string[]} args */
+function laminate(args) {
+  const report = reportOf(args)
+  if (!existsSync(report))
+    writeFileSync(
+      report,
+      execFileSync(process.env.LAMINATE ?? 'laminate', args, {
+        stdio: ['ignore', 'pipe', 'ignore'],
+        maxBuffer: 1 << 28,
+      }),
+    )
+  return JSON.parse(readFileSync(report, 'utf8'))
+}
+
+/** Writes a model and reports it, unless both the file and its report are kept. @param {string[]} how */
 function compress(how) {
   const file = join(
     folder,
@@ -63,8 +73,10 @@ function compress(how) {
       .replace(/[^a-z0-9_.]/gi, '-')
       .slice(0, 80)}.gguf`,
   )
-  if (existsSync(file)) rmSync(file)
-  return { file, report: laminate(['compress', model, ...how, ...text, ...work, '--out', file]) }
+  const args = ['compress', model, ...how, ...text, ...work, '--out', file]
+  if (!existsSync(file) || !existsSync(reportOf(args)))
+    for (const each of [file, reportOf(args)]) rmSync(each, { force: true })
+  return { file, report: laminate(args) }
 }
 
 /** Tokens a second of llama.cpp, for a prompt and for what follows it: the best of three rounds. @param {string} file */

@@ -11,14 +11,28 @@ interface SyncHandle {
 
 type Movable = FileSystemFileHandle & { move?(name: string): Promise<void> }
 
+/**
+ * Files whose access handle has been asked for. Chromium forgets the question where nothing else refers to the file: the
+ * answer then never comes, and the page waits for good.
+ */
+const asked = new Set<FileSystemFileHandle>()
+
+async function accessTo(file: FileSystemFileHandle): Promise<SyncHandle> {
+  asked.add(file)
+  try {
+    return await (file as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle()
+  } finally {
+    asked.delete(file)
+  }
+}
+
 /** Appends to one file of the private storage; no swap file, unlike `createWritable`. */
 export class SyncWriter {
   private at = 0
   private constructor(private readonly handle: SyncHandle) {}
 
   static async open(folder: FileSystemDirectoryHandle, name: string): Promise<SyncWriter> {
-    const file = await folder.getFileHandle(name, { create: true })
-    const handle = await (file as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle()
+    const handle = await accessTo(await folder.getFileHandle(name, { create: true }))
     handle.truncate(0)
     return new SyncWriter(handle)
   }

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ENGINE, findBrowser, openSite, runDemo, type Site } from './harness'
+import { ENGINE, findBrowser, openSite, runDemo, type Site, visitWith } from './harness'
 
 const LONG = 300_000
 const missing = [
@@ -39,22 +39,10 @@ describe.skipIf(missing.length > 0)('a graphics device that', () => {
   })
   afterAll(() => site?.close())
 
-  /** A visit on which the engine's worker runs `before` before anything else. */
-  async function visitWith(before: string, path = '') {
-    const context = await site.browser.newContext({ viewport: { width: 1440, height: 900 }, serviceWorkers: 'block' })
-    const page = await context.newPage()
-    await context.route(/\/worker[^/]*\.js/, async route => {
-      const response = await route.fetch()
-      await route.fulfill({ response, body: `${before}\n${await response.text()}` })
-    })
-    await page.goto(site.url + path)
-    return page
-  }
-
   test.each(Object.entries(FAULTS))(
     '%s is left for the CPU, and the page says why',
     async (_, [fault, said]) => {
-      const page = await visitWith(CARD + fault)
+      const page = await visitWith(site, CARD + fault)
       await expect.poll(() => page.getByTestId('device').textContent(), { timeout: 90_000 }).toMatch(/CPU \(wasm SIMD/)
       expect(await page.locator('.device').innerText()).toMatch(said)
       expect(await page.getByRole('alert').innerText()).toBe('')
@@ -67,7 +55,7 @@ describe.skipIf(missing.length > 0)('a graphics device that', () => {
   test(
     'computes nothing and is asked for by name is an error that says so, and the CPU is one click away',
     async () => {
-      const page = await visitWith(FAULTS['computes nothing'][0], '?device=gpu')
+      const page = await visitWith(site, FAULTS['computes nothing'][0], '?device=gpu')
       await expect.poll(() => page.getByRole('alert').innerText(), { timeout: 60_000 }).toMatch(/no GPU can be used/i)
       await page.getByRole('button', { name: 'Run it on the CPU' }).click()
       await expect.poll(() => page.getByTestId('device').textContent(), { timeout: 60_000 }).toMatch(/CPU \(wasm SIMD/)

@@ -31,17 +31,18 @@ export async function buildSite(engine: Engine): Promise<string> {
   return inject('pages')[engine]
 }
 
-export function startBrowser(): Promise<Browser> {
+/** @param flags besides those of every test */
+export function startBrowser(flags: string[] = []): Promise<Browser> {
   const executablePath = findBrowser()
   if (!executablePath) throw new Error('no browser')
   return chromium.launch({
     executablePath,
-    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage'],
+    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-dev-shm-usage', ...flags],
   })
 }
 
 /** Serves the page as a visitor would get it, and starts a browser. */
-export async function openSite(engine: Engine): Promise<Site> {
+export async function openSite(engine: Engine, flags: string[] = []): Promise<Site> {
   const outDir = await buildSite(engine)
   const server: PreviewServer = await preview({
     logLevel: 'warn',
@@ -50,7 +51,7 @@ export async function openSite(engine: Engine): Promise<Site> {
   })
   const url = server.resolvedUrls?.local[0]
   if (!url) throw new Error('no address')
-  const browser = await startBrowser()
+  const browser = await startBrowser(flags)
   return {
     url,
     browser,
@@ -87,6 +88,18 @@ export async function visit(site: Site, path = '', options: BrowserContextOption
   })
   await page.goto(site.url + path)
   return { page, requests, errors }
+}
+
+/** A visit on which the engine's worker runs `before`, a script, before anything else. */
+export async function visitWith(site: Site, before: string, path = ''): Promise<Page> {
+  const context = await site.browser.newContext({ viewport: { width: 1440, height: 900 }, serviceWorkers: 'block' })
+  const page = await context.newPage()
+  await context.route(/\/worker[^/]*\.js/, async route => {
+    const response = await route.fetch()
+    await route.fulfill({ response, body: `${before}\n${await response.text()}` })
+  })
+  await page.goto(site.url + path)
+  return page
 }
 
 /** The page with all its settings, as the switch "Advanced" shows them. */

@@ -13,6 +13,7 @@ import {
   runDemo,
   type Site,
   visit,
+  visitWith,
 } from './harness'
 import { keptFiles, pickerAnswers } from './storage'
 
@@ -294,4 +295,25 @@ describe.skipIf(missing.length > 0)('long runs, with the compiled engine', () =>
     expect(await page.getByTestId('verdict').innerText()).toBe(verdict)
     expect(errors).toEqual([])
   }, 400_000)
+})
+
+/** Collects what nothing refers to while the browser still looks for the answer, which a long run does by chance. */
+const COLLECTING = `
+const access = FileSystemFileHandle.prototype.createSyncAccessHandle
+FileSystemFileHandle.prototype.createSyncAccessHandle = function () {
+  const answer = access.call(this)
+  setTimeout(gc)
+  gc()
+  return answer
+}`
+
+test.skipIf(!findBrowser())('a run that keeps its layers outlives every collection of garbage', async () => {
+  const site = await openSite('mock', ['--js-flags=--expose-gc'])
+  try {
+    const page = await visitWith(site, COLLECTING)
+    await runDemo(page)
+    expect((await keptFiles(page)).some(name => /^states-/.test(name))).toBe(true)
+  } finally {
+    await site.close()
+  }
 })
