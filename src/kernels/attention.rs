@@ -14,7 +14,7 @@ use super::threads::map_all;
 use crate::{Error, Result};
 
 /// Number of queries whose scores exist at a time.
-const QUERIES: usize = 64;
+pub(super) const QUERIES: usize = 64;
 
 /// Rotary tables for positions from 0 on, row-major `[tokens, head_dim]`, and the attention window.
 #[derive(Debug)]
@@ -54,18 +54,8 @@ pub fn gather(
     tables: &Tables,
     scoring: Scoring<'_>,
 ) -> Result<Vec<f32>> {
+    check([queries, keys, values], heads, tables, scoring)?;
     let Heads { batch, tokens, heads: n_heads, kv_heads, width } = heads;
-    let rows = batch * tokens;
-    let sizes = [queries.len(), keys.len(), values.len(), tables.cos.len(), tables.sin.len()];
-    let table = tokens * width;
-    let fits = |n: usize, expected: usize| n == 0 || n == expected;
-    let factors = [(scoring.weights, width), (&tables.growth, tokens), (scoring.sinks, n_heads)];
-    if !factors.iter().all(|(given, expected)| fits(given.len(), *expected)) {
-        return Err(Error::internal(format!("attention of {heads:?} was given factors of another size")));
-    }
-    if sizes != [rows * n_heads * width, rows * kv_heads * width, rows * kv_heads * width, table, table] {
-        return Err(Error::internal(format!("attention of {heads:?} was given {sizes:?} numbers")));
-    }
     let per_group = n_heads / kv_heads.max(1);
     let key_head = |place: usize| {
         let (sequence, group) = (place / kv_heads, place % kv_heads);
@@ -86,28 +76,57 @@ pub fn gather(
         gathered.collect::<Vec<_>>()
     };
     let gathered = map_all(batch * kv_heads, key_head);
-    let mut joined = vec![0.0f32; batch * tokens * n_heads * width];
-    for (place, head) in gathered.iter().flatten().enumerate() {
-        let (sequence, head_place) = (place / n_heads.max(1), place % n_heads.max(1));
-        let rows = joined.chunks_mut(n_heads * width).skip(sequence * tokens);
-        for (to, from) in rows.zip(head.chunks(width)) {
+    let gathered: Vec<&[f32]> = gathered.iter().flatten().map(Vec::as_slice).collect();
+    Ok(joined(&gathered, batch, n_heads, [tokens, width]))
+}
+
+/// Checks that queries, keys, values, tables and factors are of `heads`.
+pub(super) fn check(
+    [queries, keys, values]: [&[f32]; 3],
+    heads: Heads,
+    tables: &Tables,
+    scoring: Scoring<'_>,
+) -> Result<()> {
+    let Heads { batch, tokens, heads: n_heads, kv_heads, width } = heads;
+    let rows = batch * tokens;
+    let sizes = [queries.len(), keys.len(), values.len(), tables.cos.len(), tables.sin.len()];
+    let table = tokens * width;
+    let fits = |n: usize, expected: usize| n == 0 || n == expected;
+    let factors = [(scoring.weights, width), (&tables.growth, tokens), (scoring.sinks, n_heads)];
+    if !factors.iter().all(|(given, expected)| fits(given.len(), *expected)) {
+        return Err(Error::internal(format!("attention of {heads:?} was given factors of another size")));
+    }
+    if sizes != [rows * n_heads * width, rows * kv_heads * width, rows * kv_heads * width, table, table] {
+        return Err(Error::internal(format!("attention of {heads:?} was given {sizes:?} numbers")));
+    }
+    Ok(())
+}
+
+/// Joins the rows `[tokens, width]` of each of `n` heads of each of `batch` sequences, sequence by sequence, to rows of all
+/// heads, `[batch tokens, n width]`.
+pub(super) fn joined(heads: &[&[f32]], batch: usize, n: usize, [tokens, width]: [usize; 2]) -> Vec<f32> {
+    let mut joined = vec![0.0f32; batch * tokens * n * width];
+    for (place, head) in heads.iter().enumerate() {
+        let (sequence, head_place) = (place / n.max(1), place % n.max(1));
+        let rows = joined.chunks_mut((n * width).max(1)).skip(sequence * tokens);
+        for (to, from) in rows.zip(head.chunks(width.max(1))) {
             if let Some(to) = to.get_mut(head_place * width..(head_place + 1) * width) {
                 to.copy_from_slice(from);
             }
         }
     }
-    Ok(joined)
+    joined
 }
 
 /// Rows of one head of one sequence, within rows of all heads.
-struct HeadRows<'a> {
-    rows: &'a [f32],
+pub(super) struct HeadRows<'a> {
+    pub(super) rows: &'a [f32],
     /// Values in a row of all heads.
-    stride: usize,
+    pub(super) stride: usize,
     /// Row of the sequence's first token.
-    first: usize,
+    pub(super) first: usize,
     /// First column of the head.
-    column: usize,
+    pub(super) column: usize,
 }
 
 impl<'a> HeadRows<'a> {
@@ -117,7 +136,7 @@ impl<'a> HeadRows<'a> {
     }
 
     /// Returns the head's rows as a matrix `[tokens, width]`.
-    fn view(&self, tokens: usize, width: usize) -> MatRef<'a, f32> {
+    pub(super) fn view(&self, tokens: usize, width: usize) -> MatRef<'a, f32> {
         let rows =
             self.rows.get(self.first * self.stride..(self.first + tokens) * self.stride).unwrap_or_default();
         MatRef::from_row_major_slice(rows, rows.len() / self.stride.max(1), self.stride)
@@ -125,7 +144,7 @@ impl<'a> HeadRows<'a> {
     }
 
     /// Returns the head's rows `[tokens, width]`, each rotated by its position.
-    fn rotated(&self, tokens: usize, width: usize, tables: &Tables) -> Vec<f32> {
+    pub(super) fn rotated(&self, tokens: usize, width: usize, tables: &Tables) -> Vec<f32> {
         let mut rotated = vec![0.0f32; tokens * width];
         let tables = tables.cos.chunks(width).zip(tables.sin.chunks(width));
         for (token, (to, (cos, sin))) in rotated.chunks_mut(width).zip(tables).enumerate() {
@@ -143,7 +162,7 @@ impl<'a> HeadRows<'a> {
 }
 
 /// Multiplies the rotated queries `[tokens, width]` of one head by all their factors.
-fn scale_queries(queries: &mut [f32], width: usize, tables: &Tables, scoring: Scoring<'_>) {
+pub(super) fn scale_queries(queries: &mut [f32], width: usize, tables: &Tables, scoring: Scoring<'_>) {
     let scale = scoring.scale as f32;
     for (token, row) in queries.chunks_mut(width.max(1)).enumerate() {
         let scale = scale * tables.growth.get(token).copied().unwrap_or(1.0);
@@ -195,7 +214,7 @@ fn attend(
 /// Replaces rows of scores by the numerators of a softmax over the keys that each query sees, and returns the
 /// denominators, in which the score `sink` counts, too. The rows belong to the queries from `first` on, the columns to
 /// the keys `seen`.
-fn soften(
+pub(super) fn soften(
     scores: &mut [f32],
     first: usize,
     seen: &Range<usize>,

@@ -5,6 +5,7 @@
 //! graphics card computes it.
 
 pub mod attention;
+pub mod backward;
 pub mod convolution;
 pub mod delta_rule;
 #[cfg(feature = "gpu")]

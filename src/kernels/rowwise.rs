@@ -113,7 +113,7 @@ pub const GLU_ALPHA: f32 = 1.702;
 pub const GLU_LIMIT: f32 = 7.0;
 
 /// Twice the factor of the inner polynomial of [`Activation::GeluTanh`], and the factor of its cube.
-const GELU: [f32; 2] = [2.0 * 0.797_884_6, 0.044_715];
+pub(super) const GELU: [f32; 2] = [2.0 * 0.797_884_6, 0.044_715];
 
 /// Computes `f(gate) * up` element by element, with the function `f` of the gate; for [`Activation::ClampedGlu`] what
 /// is said there.
@@ -271,9 +271,42 @@ fn for_pairs(a: &mut [f32], b: &[f32], f: impl Fn(&mut [f32], &[f32]) + Sync + S
     });
 }
 
+/// Applies `f` to each row of `width` elements of `values` and the same row of `beside`, on all cores.
+pub(super) fn for_rows_with(
+    values: &mut [f32],
+    beside: &[f32],
+    width: usize,
+    f: impl Fn(&mut [f32], &[f32]) + Sync + Send,
+) {
+    let width = width.max(1);
+    let piece = (PIECE / width).max(1) * width;
+    for_pieces(values.chunks_mut(piece).zip(beside.chunks(piece)), |(rows, beside)| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || rows.chunks_mut(width).zip(beside.chunks(width)).for_each(|(row, beside)| f(row, beside)),
+        );
+    });
+}
+
+/// Applies `f` to matching pieces of three slices, on all cores.
+pub(super) fn for_triples(
+    a: &mut [f32],
+    b: &mut [f32],
+    c: &[f32],
+    f: impl Fn(&mut [f32], &mut [f32], &[f32]) + Sync + Send,
+) {
+    let pieces = a.chunks_mut(PIECE).zip(b.chunks_mut(PIECE)).zip(c.chunks(PIECE));
+    for_pieces(pieces, |((a, b), c)| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || f(a, b, c),
+        );
+    });
+}
+
 /// Computes `sum f(x)` with [`LANES`] running sums, which is vectorised and rounds less than a single sum.
 #[inline(always)]
-fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (blocks, rest) = values.as_chunks::<LANES>();
     for block in blocks {
@@ -286,7 +319,7 @@ fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// Computes `sum f(x, y)` with running sums, like [`sum`].
 #[inline(always)]
-fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a_blocks.iter().zip(b_blocks) {

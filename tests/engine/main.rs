@@ -22,6 +22,7 @@ mod forward;
 mod fuzz;
 mod gemma4;
 mod gguf;
+mod gradients;
 mod importances;
 mod kept_plans;
 mod least_squares;

@@ -1,10 +1,13 @@
 //! Causal attention with rotary positions and grouped queries, over whole sequences or token by token.
 
+mod backward;
+
 use std::sync::Arc;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+pub use self::backward::gather_backward;
 use crate::device::GUARANTEED_BINDING_BYTES;
 use crate::error::OrInternal;
 use crate::kernels::attention::{self, Heads, Scoring, Tables};

@@ -4,6 +4,8 @@
 //! architectures normalise what attention and the MLP write, too, or only that; some have a Mamba mixer in the place of
 //! attention, or experts in the place of the MLP; and in some, attention and the MLP read the same.
 
+mod backward;
+
 use std::sync::Arc;
 
 use burn::tensor::Tensor;

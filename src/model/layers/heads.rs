@@ -1,5 +1,7 @@
 //! Attention of a layer: projections of the stream to heads, and norms of the heads.
 
+mod backward;
+
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
@@ -105,21 +107,8 @@ impl Attention {
             _ => values,
         };
         let (queries, gates) = if self.gated { self.apart(queries) } else { (queries, None) };
-        let (queries, keys, weights): (_, _, &[f32]) = match &self.head_norms {
-            HeadWeights::None => (queries, keys, &[]),
-            HeadWeights::Each([query_norm, key_norm]) => {
-                (each_head(query_norm, queries, heads.width)?, each_head(key_norm, keys, heads.width)?, &[])
-            }
-            HeadWeights::Queries(norm) => (each_head(norm, queries, heads.width)?, keys, &[]),
-            HeadWeights::EachRotated([query_norm, key_norm], weights) => (
-                each_head(query_norm, queries, heads.width)?,
-                each_head(key_norm, keys, heads.width)?,
-                weights,
-            ),
-            HeadWeights::All([query_norm, key_norm]) => {
-                (query_norm.forward(queries)?, key_norm.forward(keys)?, &[])
-            }
-        };
+        let [query_norm, key_norm] = self.norms();
+        let (queries, keys) = (self.normed(query_norm, queries)?, self.normed(key_norm, keys)?);
         let read = match &self.keys {
             Keys::Own { are_read: true, .. } => {
                 let width = self.n_kv_heads * self.head_dim;
@@ -128,14 +117,41 @@ impl Attention {
             }
             _ => None,
         };
-        let (scale, cap, sinks) = (self.score_scale, self.score_cap, self.sinks.as_slice());
-        let scoring = Scoring { scale, cap, weights, sinks };
-        let contexts = gather([queries, keys, values], heads, positions, self.kind, scoring, past)?;
+        let contexts = gather([queries, keys, values], heads, positions, self.kind, self.scoring(), past)?;
         let contexts = match gates {
             Some(gates) => contexts * sigmoid(gates),
             None => contexts,
         };
         Ok((contexts, read))
+    }
+
+    /// Returns how queries and keys become scores.
+    fn scoring(&self) -> Scoring<'_> {
+        let weights: &[f32] = match &self.head_norms {
+            HeadWeights::EachRotated(_, weights) => weights,
+            _ => &[],
+        };
+        Scoring { scale: self.score_scale, cap: self.score_cap, weights, sinks: &self.sinks }
+    }
+
+    /// Returns the norms of queries and of keys, where they are normalised.
+    fn norms(&self) -> [Option<&Norm>; 2] {
+        match &self.head_norms {
+            HeadWeights::None => [None, None],
+            HeadWeights::Queries(norm) => [Some(norm), None],
+            HeadWeights::Each([queries, keys])
+            | HeadWeights::EachRotated([queries, keys], _)
+            | HeadWeights::All([queries, keys]) => [Some(queries), Some(keys)],
+        }
+    }
+
+    /// Normalises queries or keys `x` by their norm, if there is one: each head, or all together.
+    fn normed(&self, norm: Option<&Norm>, x: Tensor<2>) -> Result<Tensor<2>> {
+        match (norm, &self.head_norms) {
+            (None, _) => Ok(x),
+            (Some(norm), HeadWeights::All(_)) => norm.forward(x),
+            (Some(norm), _) => each_head(norm, x, self.head_dim),
+        }
     }
 
     /// Splits what the query projection gives, `[n, heads * 2 head_dim]`, into queries and gates, `[n, heads * head_dim]`

@@ -8,6 +8,7 @@ use super::record::Watch;
 use crate::device::Accelerator;
 use crate::error::OrInternal;
 use crate::format::stored::Stored;
+use crate::kernels::backward;
 #[cfg(feature = "gpu")]
 use crate::kernels::gpu::{StoredRows, product};
 use crate::kernels::product::{host_tile_bytes, products};
@@ -72,6 +73,15 @@ impl Rows {
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         let Rows::Decoded(rows) = self;
         x.matmul(rows.clone().transpose())
+    }
+
+    /// Returns these rows in `f32`, `[out_i, in]`.
+    fn decoded(&self) -> Tensor<2> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Rows::Stored(rows) => rows.decode(),
+            Rows::Decoded(rows) => rows.clone(),
+        }
     }
 }
 
@@ -154,6 +164,52 @@ impl Linear {
         }
         Watch::saw(linears.iter().filter_map(|linear| linear.watch.as_ref()), &x)?;
         Self::products_of(linears, if round > 0 { rowwise::rounded_to_bytes(x)? } else { x })
+    }
+
+    /// Computes the gradient `[n, n_in]` of what the projection reads from the gradient `dy` `[n, n_out]` of what it writes. An
+    /// input that is rounded is taken to be passed on as it is (Bengio, Léonard and Courville, "Estimating or propagating
+    /// gradients through stochastic neurons for conditional computation", 2013).
+    ///
+    /// # Errors
+    /// Those of [`backward::product::of_input`] and [`rowwise::host`].
+    pub fn backward(&self, dy: Tensor<2>) -> Result<Tensor<2>> {
+        let [n, n_out] = dy.dims();
+        match &self.weight {
+            Weight::Host(stored) => {
+                let device = dy.device();
+                let n_in = stored.len() / n_out.max(1);
+                let dx = backward::product::of_input(&rowwise::host(dy)?, stored, [n_out, n_in])?;
+                Ok(Tensor::from_data(TensorData::new(dx, [n, n_in]), &device))
+            }
+            Weight::Device(pieces) => {
+                let (mut first, mut sum): (usize, Option<Tensor<2>>) = (0, None);
+                for rows in pieces {
+                    let rows = rows.decoded();
+                    let [count, _] = rows.dims();
+                    let part = dy.clone().narrow(1, first, count).matmul(rows);
+                    first += count;
+                    sum = Some(match sum {
+                        Some(sum) => sum + part,
+                        None => part,
+                    });
+                }
+                sum.or_internal("a weight on the device has no rows")
+            }
+        }
+    }
+
+    /// Computes the gradient by the weight of a projection, `[n_out, n_in]`, from what it reads, `x` `[n, n_in]`, and the
+    /// gradient `dy` `[n, n_out]` of what it writes.
+    ///
+    /// # Errors
+    /// Those of [`rowwise::host`].
+    pub fn weight_gradient(x: Tensor<2>, dy: Tensor<2>) -> Result<Tensor<2>> {
+        let (device, [_, n_in], [_, n_out]) = (x.device(), x.dims(), dy.dims());
+        if !rowwise::is_host(&device) {
+            return Ok(dy.transpose().matmul(x));
+        }
+        let dw = backward::product::of_weight(&rowwise::host(dy)?, &rowwise::host(x)?, [n_out, n_in]);
+        Ok(Tensor::from_data(TensorData::new(dw, [n_out, n_in]), &device))
     }
 
     /// Computes the products of several projections with the same `x`, as it is.

@@ -2,9 +2,11 @@
 
 use burn::tensor::Tensor;
 
+use super::gradients::Gradients;
 use super::linear::Linear;
 use super::record::{Record, Watch};
 use crate::Result;
+use crate::kernels::backward;
 use crate::kernels::rowwise::{self, Activation};
 use crate::model::tensors::Role;
 
@@ -54,6 +56,34 @@ impl Mlp {
         let first = (0..n).step_by(self.rows);
         let parts = first.map(|first| block(x.clone().narrow(0, first, self.rows.min(n - first))));
         Ok(Tensor::cat(parts.collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// Computes the gradient of what the MLP reads, `[n, hidden]`, from `x` `[n, hidden]`, which it reads, the `scale` of its
+    /// activations and the gradient `dy` `[n, hidden]` of what it writes. Rows go in the blocks of
+    /// [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// Those of [`gated`](Self::gated), [`Gradients::through`] and [`backward::rowwise::gated`].
+    pub fn backward(
+        &self,
+        x: Tensor<2>,
+        scale: f64,
+        dy: Tensor<2>,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor<2>> {
+        let [n, _] = x.dims();
+        let mut parts = Vec::new();
+        for first in (0..n).step_by(self.rows.min(n).max(1)) {
+            let count = self.rows.min(n - first);
+            let [x, dy] = [&x, &dy].map(|all| all.clone().narrow(0, first, count));
+            let [gate, up] = Linear::forward_all([&self.gate, &self.up], x.clone())?;
+            let gated = rowwise::scaled(rowwise::gated(self.activation, gate.clone(), up.clone())?, scale);
+            let d_gated = rowwise::scaled(gradients.through(Role::Down, &self.down, &gated, dy)?, scale);
+            let [d_gate, d_up] = backward::rowwise::gated(self.activation, gate, up, d_gated)?;
+            let by_gate = gradients.through(Role::Gate, &self.gate, &x, d_gate)?;
+            parts.push(by_gate + gradients.through(Role::Up, &self.up, &x, d_up)?);
+        }
+        Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(parts, 0) })
     }
 
     /// Computes the activations before the down projection, `[n, intermediate]`, multiplied by `scale`.

@@ -6,6 +6,7 @@ mod convolution;
 pub mod decoder;
 mod delta_net;
 pub mod experts;
+pub mod gradients;
 pub mod head;
 mod heads;
 pub mod input;

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Result;
+use crate::kernels::backward;
 use crate::kernels::rowwise::{self, NormKind};
 
 /// RMSNorm, `weight * x / sqrt(mean(x^2) + epsilon)` over the last axis, or LayerNorm, the same of `x - mean(x)`.
@@ -26,6 +27,15 @@ impl Norm {
     /// Those of [`rowwise::norm`].
     pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         rowwise::norm(self.kind, x, &self.weight, self.epsilon)
+    }
+
+    /// Computes the gradient of what the norm reads, `[n, width]`, from `x` `[n, width]`, which it reads, and the gradient `dy`
+    /// of what it writes.
+    ///
+    /// # Errors
+    /// Those of [`backward::rowwise::norm`].
+    pub fn backward(&self, x: Tensor<2>, dy: Tensor<2>) -> Result<Tensor<2>> {
+        backward::rowwise::norm(self.kind, x, &self.weight, self.epsilon, dy)
     }
 
     /// Returns the factor of each row of `x` `[n, width]` before the weights, `1 / sqrt(mean(x^2) + epsilon)`, `[n, 1]`;
