@@ -85,6 +85,8 @@ mod analysis;
 
 mod methods;
 
+mod heal;
+
 mod session;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
@@ -113,5 +115,5 @@ pub mod internals {
     macro_rules! open {
         ($($module:ident)*) => { $(pub mod $module { pub use crate::$module::*; })* };
     }
-    open! { analysis device error evaluate forward kernels memory methods model quality session write }
+    open! { analysis device error evaluate forward heal kernels memory methods model quality session write }
 }

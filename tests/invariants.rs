@@ -46,9 +46,10 @@ fn absent(words: &[&str], within: impl Fn(&str) -> bool) {
 }
 
 /// The storeys of the engine, from the ground up. A file may name what stands before its own folder, and its own folder.
-const STOREYS: [&str; 21] = [
+const STOREYS: [&str; 22] = [
     "error", "memory", "named", "format", "quality", "kernels", "maths", "plan", "device", "files", "model",
-    "demo", "protocol", "prose", "forward", "write", "evaluate", "analysis", "methods", "session", "wasm",
+    "demo", "protocol", "prose", "forward", "write", "evaluate", "analysis", "methods", "heal", "session",
+    "wasm",
 ];
 
 /// The folder or file below `src` that a file lies in.

@@ -4,6 +4,7 @@ use futures::future::LocalBoxFuture;
 use serde::Serialize;
 
 use super::compare::CompareRow;
+use super::heal::HealPoint;
 use super::plan::CalibrationPoint;
 use crate::Result;
 use crate::plan::MergeStep;
@@ -24,6 +25,8 @@ pub enum Stage {
     Plan,
     /// Scoring text.
     Evaluate,
+    /// Distilling the original into the merged layers.
+    Heal,
     /// Writing the merged model.
     Write,
     /// Reading the written model back.
@@ -113,6 +116,8 @@ pub enum Event {
     Row(CompareRow),
     /// A plan was fitted to part of the calibration text and measured.
     Size(CalibrationPoint),
+    /// A model that is being healed was measured.
+    Heal(HealPoint),
     /// A finished layer was kept for a later run that resumes this one, or could not be kept.
     Kept(Kept),
 }

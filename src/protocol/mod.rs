@@ -7,6 +7,7 @@ pub mod answers;
 pub mod compare;
 pub mod evaluate;
 pub mod events;
+pub mod heal;
 pub mod model;
 pub mod options;
 pub mod plan;

@@ -10,6 +10,7 @@ use crate::device::DeviceReport;
 use crate::format::Container;
 use crate::model::weights::file_type::FileType;
 use crate::plan::{MergePlan, MergeStep, PlanOptions};
+use crate::protocol::heal::{HealOptions, HealReport};
 use crate::protocol::sizing::SizeSearch;
 use crate::protocol::text::TextReport;
 use crate::quality::Quality;
@@ -62,6 +63,10 @@ pub struct PlanReport {
     /// Sizes of the compressed model in every kind of file and file type that can hold it.
     #[cfg_attr(test, ts(as = "Option<Vec<StoredSize>>", optional))]
     pub sizes: Vec<StoredSize>,
+    /// How the model was healed; `None` if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub healed: Option<HealReport>,
     /// Device that ran the stages.
     pub device: DeviceReport,
     /// Wall-clock time in seconds.
@@ -152,6 +157,10 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub imatrix: Option<ImatrixFile>,
+    /// How the model was healed; `None` if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub heal: Option<HealOptions>,
 }
 
 /// An importance matrix, as a recipe knows it again.
@@ -308,6 +317,9 @@ pub struct CompressReport {
     /// How the best model of a size was found, if a size was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<SizeSearch>,
+    /// How the model was healed, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healed: Option<HealReport>,
     /// Qualities of the same plan fitted to parts of the calibration text, if asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calibration_curve: Vec<CalibrationPoint>,

@@ -12,6 +12,7 @@ use ts_rs::{Config, TS, TypeVisitor};
 
 use super::compare::{CompareReport, CompareRow, Paired, StoredOriginal};
 use super::events::{Event, Kept, LayerDone, Progress, Stage, Unit};
+use super::heal::{HealOptions, HealPoint, HealReport};
 use super::model::ModelReport;
 use super::options::{BuiltIn, CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use super::plan::{
@@ -200,6 +201,7 @@ subjects! {
     "device", "What the engine computes on.": Preference DeviceKind DeviceReport;
     "estimate", "What a run will take.": Estimate PlanEstimate;
     "events", "What the engine tells while it works.": Stage Unit Progress LayerDone Kept Event;
+    "heal", "Healing, and what it did.": HealOptions HealPoint HealReport;
     "imatrix", "Importances of the columns of matrices, as files hold them.": ImatrixFile UsedImatrix;
     "maps", "Maps made again with other parameters.": MapOptions;
     "method", "Which layers go, and what becomes of them.": Selection Operator ExpertSelection Method;

@@ -5,6 +5,7 @@ mod calibration_curve;
 pub mod compare;
 pub mod estimate;
 mod experts;
+mod heal;
 pub mod imatrix;
 mod run;
 mod similarity;

@@ -29,6 +29,7 @@ use crate::model::weights::storage::Rounding;
 use crate::plan::{MergePlan, Operator, PlanOptions};
 use crate::protocol::compare::CompareReport;
 use crate::protocol::events::Observer;
+use crate::protocol::heal::HealReport;
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, TextOptions, WriteOptions};
 use crate::protocol::plan::{
@@ -312,7 +313,7 @@ impl Session {
     }
 
     /// Runs the original on `text`, unless that text was the last that the original was run on.
-    async fn held_out(
+    pub(super) async fn held_out(
         &self,
         calibrated: &Calibrated,
         text: &TextOptions,
@@ -390,6 +391,7 @@ impl Session {
             output: output.clone(),
             imatrix: self.encoded_by(output),
             sizes,
+            healed: None,
             device: self.accelerator.report().clone(),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
@@ -409,6 +411,14 @@ impl Session {
         self.check_plan(plan, options)?;
         if let Some(planned) = self.planned_as(plan, options) {
             return Ok(planned.layers.clone());
+        }
+        if let Some(planned) = &self.planned
+            && planned.report.healed.is_some()
+            && planned.report.plan == *plan
+        {
+            return Err(Error::Usage(
+                "the model was healed for another way of storing it; heal it anew for this one".to_owned(),
+            ));
         }
         if !plan.operator.needs_activations() {
             let layers = mixed_layers(plan, &self.model.config)?;
@@ -494,6 +504,7 @@ impl Session {
             judged_on: planned.and_then(|planned| planned.judged_on.clone()),
             fit_bytes: plan.operator.needs_activations().then_some(self.fit_bytes),
             imatrix: self.encoded_by(options),
+            heal: planned.and_then(|planned| planned.report.healed.as_ref()).map(HealReport::repeated),
         };
         let extra = card::files(&recipe, planned.map(|planned| &planned.report))?;
         let files = write_model(&self.model, &layers, options, extra, folder, observer).await?;

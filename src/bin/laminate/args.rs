@@ -165,6 +165,22 @@ fn parse_size(name: &str, size: &str) -> Result<u64> {
         .ok_or_else(|| Error::Usage(format!("{name} {size} is not a size such as 5GB or 500MB")))
 }
 
+/// Parses the time of the argument `name` in seconds: `90s`, `5m`, `1.5h`.
+fn parse_time(name: &str, time: &str) -> Result<f64> {
+    let digits = time.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match time.strip_prefix(digits) {
+        Some("s") => Some(1.0),
+        Some("m" | "min") => Some(60.0),
+        Some("h") => Some(3600.0),
+        _ => None,
+    };
+    let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+    number
+        .zip(factor)
+        .map(|(number, factor)| number * factor)
+        .ok_or_else(|| Error::Usage(format!("{name} {time} is not a time such as 90s, 5m or 1h")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

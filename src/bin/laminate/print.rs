@@ -257,6 +257,15 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
         let name = if !merges { "as stored" } else { "dropping the same layers" };
         out.push_str(&format!("{name:<34}{}\n", quality(&r.dropped)));
     }
+    if let Some(healed) = &r.healed {
+        for point in &healed.points {
+            let name = match point.tokens {
+                0 => "before it was healed".to_owned(),
+                tokens => format!("healed on {} tokens", count(tokens)),
+            };
+            out.push_str(&format!("{name:<34}{}\n", quality(&point.quality)));
+        }
+    }
     for point in &r.calibration_curve {
         let name = format!("fitted to {} sequences", point.sequences);
         out.push_str(&format!("{name:<34}{}\n", quality(&point.quality)));

@@ -323,6 +323,7 @@ async fn compress(
         Goal::Size(size, options) => session.check_size(*size, options, &output).await?,
     }
     arguments.check_sizes(operator)?;
+    let heal = arguments.heal_options(recipe)?;
     if let Some(bytes) = arguments.fit_bytes(recipe)? {
         session.limit_fits(bytes);
     }
@@ -344,6 +345,11 @@ async fn compress(
     };
     if !writes_itself {
         session.check_texts(&options, operator, &output)?;
+    }
+    if let Some(heal) = &heal
+        && !writes_itself
+    {
+        session.check_heal(heal, &options, &output)?;
     }
     let mut folder = match arguments.writes_gguf() {
         true => DirectoryFolder::beside(&target)?,
@@ -383,6 +389,9 @@ async fn compress(
             (plan, Some(search))
         }
     };
+    if let Some(heal) = &heal {
+        planned = session.heal(heal, &watch).await?;
+    }
     let output = planned.output.clone();
     // The model comes first: what more is measured may fail.
     let written = session.write(&planned.plan, &output, &mut folder, &watch).await?;
@@ -453,6 +462,7 @@ fn compress_report(
         bytes: written.bytes,
         files: written.files,
         search: None,
+        healed: planned.healed,
         calibration_curve,
         warnings: planned.warnings,
         device: planned.device,

@@ -72,6 +72,12 @@ impl Observer for Terminal {
             Event::Row(row) => {
                 self.note(&compared(row));
             }
+            Event::Heal(point) => {
+                let kl = point.quality.kl.unwrap_or(f64::NAN);
+                let loss =
+                    point.loss.map_or(String::new(), |loss| format!(", {loss:.4} on what it was trained on"));
+                self.note(&format!("after {} tokens: KL {kl:.4}{loss}", point.tokens));
+            }
             Event::Kept(Kept { trouble: Some(why), .. }) => {
                 self.note(&format!("note: {why}"));
             }
@@ -94,6 +100,7 @@ fn verb(stage: Stage) -> &'static str {
         Stage::Similarity => "comparing",
         Stage::Plan => "merging",
         Stage::Evaluate => "scoring",
+        Stage::Heal => "healing",
         Stage::Write => "writing",
         Stage::Check => "checking",
         _ => "working",

@@ -136,6 +136,14 @@ pub fn uncapped(dy: &mut [f32], capped: &[f32], cap: f32) {
     );
 }
 
+/// Replaces logits `z` by `factor exp(z - log_sum)`.
+pub fn scaled_softmax(z: &mut [f32], log_sum: f32, factor: f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || z.iter_mut().for_each(|z| *z = factor * exp(*z - log_sum)),
+    );
+}
+
 /// Computes the gradient of logits, on any device, from the gradient `dy` of the logits that they were
 /// [capped](crate::kernels::rowwise::capped_at) to.
 pub fn uncapped_at<const D: usize>(dy: Tensor<D>, capped: Tensor<D>, cap: Option<f64>) -> Tensor<D> {

@@ -9,8 +9,9 @@ use super::linear::Linear;
 use super::norm::Norm;
 use crate::Result;
 use crate::device::{Accelerator, Tally};
+use crate::error::OrInternal;
 use crate::format::element::Element;
-use crate::kernels::rowwise;
+use crate::kernels::{backward, rowwise};
 use crate::model::config::Scales;
 use crate::model::open::Model;
 use crate::model::tensors::TensorId;
@@ -59,6 +60,27 @@ impl HeadSlice {
         self.tally.add_head(states.dims()[0], self.count);
         rowwise::capped_at(rowwise::scaled(self.rows.forward(states)?, self.scale), self.cap)
     }
+
+    /// Returns the cap of the logits, if they have one.
+    pub fn cap(&self) -> Option<f64> {
+        self.cap
+    }
+
+    /// Computes the gradient of normalised hidden states `[n, hidden]` from the gradient `dy` `[n, count]` of their logits, which
+    /// must be given as `capped` if they have a [cap](Self::cap).
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) if the logits are missing; those of [`Linear::backward`].
+    pub fn backward(&self, dy: Tensor<2>, capped: Option<Tensor<2>>) -> Result<Tensor<2>> {
+        let dy = match self.cap {
+            Some(_) => {
+                let capped = capped.or_internal("logits that are capped were not kept")?;
+                backward::rowwise::uncapped_at(dy, capped, self.cap)
+            }
+            None => dy,
+        };
+        self.rows.backward(rowwise::scaled(dy, self.scale))
+    }
 }
 
 impl<'a> Head<'a> {
@@ -97,6 +119,15 @@ impl<'a> Head<'a> {
     /// Those of [`Norm::forward`].
     pub fn normalise(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         self.norm.forward(states)
+    }
+
+    /// Computes the gradient of hidden states `[n, hidden]` from the gradient `dy` of what [`normalise`](Self::normalise) makes of
+    /// them.
+    ///
+    /// # Errors
+    /// Those of [`Norm::backward`].
+    pub fn normalise_backward(&self, states: Tensor<2>, dy: Tensor<2>) -> Result<Tensor<2>> {
+        self.norm.backward(states, dy)
     }
 
     /// Reads the rows of the head for the tokens `ids` in `f32`, row-major `[ids.len(), hidden]`, into this

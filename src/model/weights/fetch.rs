@@ -20,6 +20,7 @@ use crate::model::open::{Model, TensorEntry};
 use crate::model::tensors::{Role, TensorId};
 
 /// Tensors of one layer, and what the layer does that its tensors do not say.
+#[derive(Clone)]
 pub struct LayerTensors {
     /// Tensors by role, encoded as they are stored, as the arithmetic reads them
     /// ([`Form::read`](crate::model::binding::Form::read)).
@@ -37,6 +38,7 @@ pub struct LayerTensors {
 }
 
 /// What the input of a layer is made of besides the tensors of the layer.
+#[derive(Clone)]
 pub struct InputSource {
     /// Layers of the original whose embeddings of tokens are those of this layer, and their weights.
     pub mix: Mix,

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use laminate::format::Container;
 use laminate::plan::{Alpha, ExpertSelection, Operator, SEARCH_TOKENS, Selection};
+use laminate::protocol::heal::HealOptions;
 use laminate::protocol::plan::Recipe;
 use laminate::{Error, Method, PlanOptions, Requantise, Result, Rounding, WriteOptions};
 
-use super::{EvaluationArgs, ImatrixArgs, output_type, parse_size, whole};
+use super::{EvaluationArgs, ImatrixArgs, output_type, parse_size, parse_time, whole};
 
 /// Endings of names of files, with which no directory is made: whoever gives one expects a file.
 const ENDINGS_OF_FILES: [&str; 12] =
@@ -151,6 +152,16 @@ pub struct PlanArgs {
     /// Write the importance matrix of the result, for llama-quantize, to this file; collected on the calibration text.
     #[arg(long, value_name = "FILE")]
     pub save_imatrix: Option<PathBuf>,
+    /// Train the merged layers to give the original's next-word distribution for this time, such as 90s, 5m or 1h, on all of
+    /// the calibration text.
+    #[arg(long, value_name = "TIME", conflicts_with = "heal_tokens")]
+    heal: Option<String>,
+    /// The same for this number of tokens, text that is seen again included.
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
+    heal_tokens: Option<usize>,
+    /// Largest rate of the training.
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    heal_rate: Option<f64>,
     /// Most tensor data in a file, such as 5GB or 500MB; 5GB if not given.
     #[arg(long)]
     max_shard_size: Option<String>,
@@ -225,6 +236,26 @@ impl PlanArgs {
             _ => Err(Error::Usage(format!(
                 "--target-size {given} is no number of bits from 0 to 32 for each weight, such as 4.5bpw"
             ))),
+        }
+    }
+
+    /// Returns how the model is healed, if it is asked for here or in `recipe`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the argument is no time, or a rate is given for nothing.
+    pub fn heal_options(&self, recipe: Option<&Recipe>) -> Result<Option<HealOptions>> {
+        let usual = HealOptions { seed: self.seed, ..HealOptions::default() };
+        let seconds = self.heal.as_deref().map(|time| parse_time("--heal", time)).transpose()?;
+        let tokens = self.heal_tokens.map(|tokens| tokens as u64);
+        let asked = match (seconds, tokens) {
+            (None, None) => recipe.and_then(|recipe| recipe.heal.clone()),
+            (seconds, tokens) => Some(HealOptions { seconds, tokens, ..usual }),
+        };
+        match (asked, self.heal_rate) {
+            (None, Some(_)) => {
+                Err(Error::Usage("--heal-rate needs --heal or --heal-tokens, which say how long".to_owned()))
+            }
+            (asked, rate) => Ok(asked.map(|asked| HealOptions { rate: rate.unwrap_or(asked.rate), ..asked })),
         }
     }
 
