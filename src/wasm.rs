@@ -28,6 +28,7 @@ use crate::maths::similarity::Metric;
 use crate::model::Model;
 use crate::model::open::name_of;
 use crate::plan::{METHODS, MergePlan, PlanOptions};
+use crate::protocol::heal::HealOptions;
 use crate::protocol::model::ModelReport;
 use crate::protocol::options::{CalibrationOptions, CompareOptions, WriteOptions};
 use crate::session::{Next, RunOptions, Session};
@@ -478,6 +479,28 @@ impl Engine {
     /// Returns the named methods.
     pub fn methods(&self) -> JsResult {
         to_js(&METHODS)
+    }
+
+    /// Heals the model of a plan, stored as `output` says, measured on the text `judge`. If the observer stops the run, the best
+    /// model so far is kept.
+    pub async fn heal(
+        &self,
+        plan: JsValue,
+        output: JsValue,
+        options: JsValue,
+        observe: Function,
+        judge: JsValue,
+        kept: Option<JsParts>,
+    ) -> JsResult {
+        let (plan, options): (MergePlan, HealOptions) = (from_js(plan)?, from_js(options)?);
+        let (output, judge) = (or_default(output)?, or_default(judge)?);
+        let observer = Page(observe);
+        let run = RunOptions::watched_by(&observer).kept_in(boxed(kept));
+        self.with_session(async |session| {
+            session.judge_on(judge);
+            session.heal(&plan, &output, &options, run).await
+        })
+        .await
     }
 
     /// Compares methods by models that are measured on another text than the calibration text, and keeps what the last

@@ -31,7 +31,7 @@ use crate::protocol::text::TextReport;
 use crate::quality::Quality;
 use crate::{Error, Result};
 
-pub use self::student::check_layers;
+pub use self::student::{check, check_layers};
 
 /// Share of the steps, the last ones, in which weights are rounded as they will be stored.
 const ROUNDED: f64 = 0.2;

@@ -9,13 +9,14 @@ use crate::evaluate::reference::Reference;
 use crate::forward::context::Context;
 use crate::forward::sequences::{Sequences, sequences};
 use crate::heal;
+use crate::plan::MergePlan;
 use crate::protocol::heal::HealOptions;
 use crate::protocol::options::{CalibrationOptions, TextOptions, WriteOptions};
 use crate::protocol::plan::{JudgingText, PlanReport};
 use crate::protocol::text::{Draw, TextReport};
 use crate::quality::Quality;
 use crate::session::RunOptions;
-use crate::{Error, Result, memory};
+use crate::{Result, memory};
 
 impl Session {
     /// Checks, before any layer runs, that a model that is stored as `output` says can be healed after a similarity stage with
@@ -40,49 +41,52 @@ impl Session {
         heal::check_layers(&self.model, last.into_iter(), output.storage(&self.model))
     }
 
-    /// Heals the model that was [planned](Session::plan) or [measured](Session::measure) last: the layers that were made of
-    /// several are trained to give the original's next-word distribution on all of the calibration text, and the model is
+    /// Heals the model of `plan`, stored as `output` says, after [`similarity`](Session::similarity): the layers that were made
+    /// of several are trained to give the original's next-word distribution on all of the calibration text, and the model is
     /// measured on the text of [`judge_on`](Session::judge_on). The best state is kept, and is what
-    /// [`write`](Session::write) writes.
+    /// [`write`](Session::write) writes. A model that was not [planned](Session::plan) or [measured](Session::measure) last is
+    /// made and measured first; one that was healed before is healed anew from where it was before that.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no plan was measured; those of [`check_heal`](Session::check_heal), and of running layers (see
+    /// Those of [`check_heal`](Session::check_heal) and [`measure`](Session::measure), and of running layers (see
     /// [`Session`]).
     pub async fn heal(
         &mut self,
+        plan: &MergePlan,
+        output: &WriteOptions,
         options: &HealOptions,
         run: impl Into<RunOptions<'_>>,
     ) -> Result<PlanReport> {
-        let RunOptions { observer, .. } = run.into();
-        let start = Instant::now();
+        let run = run.into();
+        let (observer, start) = (run.observer, Instant::now());
+        options.check()?;
+        heal::check(&self.model, plan, output.storage(&self.model))?;
         let calibrated = self.calibrated.as_ref().ok_or_else(before_similarity)?;
-        let planned = self.planned.as_ref().ok_or_else(|| {
-            Error::Usage("there is no model to heal: make or measure a plan first".to_owned())
-        })?;
-        let output = &planned.report.output;
         let (sequences, text) = self.text_to_heal_on(&calibrated.options)?;
         HeldOut::check(&self.model, &self.judge_on, &sequences, true)?;
+        if self.planned_as(plan, output).is_none() {
+            self.measure(plan, output, run).await?;
+        }
+        let calibrated = self.calibrated.as_ref().ok_or_else(before_similarity)?;
+        let planned = self.planned.as_ref().or_internal("a plan that was measured is gone")?;
+        let before = planned.unhealed.as_ref().unwrap_or(&planned.layers).clone();
         let held_out = self.held_out(calibrated, &self.judge_on, observer).await?;
         let context = Context { sequences: &sequences, ..self.context(calibrated, output, observer) };
         let judging = Context { sequences: &held_out.sequences, ..context };
         let reference = Reference::new(&judging, output, &held_out.stream, &held_out.scores).await?;
         let reference = reference.for_many().await?;
-        let plan = &planned.report.plan;
-        let healed = heal::heal(&context, &reference, plan, planned.layers.clone(), text, options).await?;
+        let healed = heal::heal(&context, &reference, plan, before.clone(), text, options).await?;
         let dropped = match planned.judged_on {
             Some(_) => planned.report.dropped,
             None => reference.drop_instead(plan).await?,
         };
         let best = healed.report.points.get(healed.report.best);
         let merged = best.or_internal("a healed model was not measured")?.quality;
-        let mut warnings = planned.report.warnings.clone();
-        warnings.extend(healed.report.stopped.clone());
         let report = PlanReport {
             text: held_out.text.clone(),
             original: Quality::original(&held_out.scores),
             merged,
             dropped,
-            warnings,
             healed: Some(healed.report),
             seconds: planned.report.seconds + start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
@@ -91,6 +95,7 @@ impl Session {
         let planned = self.planned.as_mut().or_internal("a plan that was healed is gone")?;
         planned.judged_on = Some(JudgingText::of(&self.judge_on));
         planned.layers = healed.layers;
+        planned.unhealed = Some(before);
         planned.report = report.clone();
         Ok(report)
     }

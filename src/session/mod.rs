@@ -95,6 +95,8 @@ struct Planned {
     report: PlanReport,
     /// Layers of the compressed model, stored as [`PlanReport::output`] says.
     layers: Vec<NewLayer>,
+    /// The layers as they were before they were healed, if they were.
+    unhealed: Option<Vec<NewLayer>>,
     /// Importances of the columns of their matrices; `None` if no layer is encoded by any.
     importances: Option<Importances>,
     /// Text that the model was judged on; `None` for the calibration text.

@@ -397,7 +397,7 @@ impl Session {
             peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
         };
         let judged_on = judge.map(|_| JudgingText::of(&self.judge_on));
-        Ok(Planned { options, report, layers, importances, judged_on })
+        Ok(Planned { options, report, layers, unhealed: None, importances, judged_on })
     }
 
     /// Returns the layers of `plan`: the layers that were measured last, if they are of this plan and are

@@ -21,6 +21,7 @@ export function forget(state: State, from: Results): void {
   state.search = null
   state.steps = []
   state.sizes = null
+  state.healing = []
   if (from === 'plan') return
   state.maps = state.comparison = state.costs = null
   state.rows = []

@@ -31,6 +31,7 @@ const VERBS: Record<Activity['stage'], string> = {
   similarity: 'Comparing',
   plan: 'Merging',
   evaluate: 'Measuring',
+  heal: 'Healing',
   write: 'Writing',
   check: 'Checking',
   continue: 'Continuing',

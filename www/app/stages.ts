@@ -37,7 +37,7 @@ export interface Facts {
   similarity: Freshness
   plan: Freshness
   written: Freshness
-  /** 'metric' compares by another metric what was captured; 'costs' measures what removing layers costs; 'sizes' fits the plan anew with less text; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. 'push' sends the result to a hub. */
+  /** 'metric' compares by another metric what was captured; 'costs' measures what removing layers costs; 'sizes' fits the plan anew with less text, and 'heal' trains what it made; 'compare' and 'try' belong to no stage: they stand beside them. 'speed' measures how fast the result runs, 'speeds' does so for a comparison. 'push' sends the result to a hub. */
   running:
     | 'open'
     | 'similarity'
@@ -45,6 +45,7 @@ export interface Facts {
     | 'costs'
     | 'plan'
     | 'sizes'
+    | 'heal'
     | 'compare'
     | 'speeds'
     | 'write'

@@ -7,6 +7,7 @@ import type { DevicePreference, DeviceReport } from '../engine/protocol/device'
 import type { EngineError } from '../engine/protocol/error'
 import type { Estimate, PlanEstimate } from '../engine/protocol/estimate'
 import type { Kept } from '../engine/protocol/events'
+import type { HealPoint } from '../engine/protocol/heal'
 import type { UsedImatrix } from '../engine/protocol/imatrix'
 import type { NamedMethod } from '../engine/protocol/method'
 import type { ModelReport } from '../engine/protocol/model'
@@ -149,6 +150,9 @@ export class State {
 
   /** What the plan with this key is worth when it is fitted with so many sequences; fills in while that is measured. */
   sizes = $state.raw<{ key: string; wanted: number[]; points: CalibrationPoint[] } | null>(null)
+
+  /** What has been measured so far of the plan that is being healed. */
+  healing = $state.raw<HealPoint[]>([])
 
   /** What is to be compared, as it is typed; fitted plans are judged on its evaluation text too. */
   choice = $state<Choice>({

@@ -7,7 +7,7 @@ import type { EngineEvent } from './protocol/events'
 const STOP_WITHIN_MS = 10_000
 
 /** Calls that answer a stop with what they have so far, and not with an error. */
-const PARTIAL: ReadonlySet<CallName> = new Set<CallName>(['compare', 'calibrationCurve'])
+const PARTIAL: ReadonlySet<CallName> = new Set<CallName>(['compare', 'calibrationCurve', 'heal'])
 
 export interface WorkerPort extends Port<ToWorker, FromWorker> {
   onerror: ((event: ErrorEvent) => void) | null

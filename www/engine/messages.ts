@@ -5,6 +5,7 @@ import type { DevicePreference, DeviceReport } from './protocol/device'
 import type { EngineError } from './protocol/error'
 import type { Estimate, PlanEstimate } from './protocol/estimate'
 import type { EngineEvent } from './protocol/events'
+import type { HealOptions } from './protocol/heal'
 import type { UsedImatrix } from './protocol/imatrix'
 import type { LayerMap } from './protocol/engine'
 import type { MapOptions } from './protocol/maps'
@@ -79,6 +80,10 @@ export interface Calls {
     result: SizeReport
   }
   measure: { args: [MergePlan, WriteOptions, judge: TextOptions, keeps?: boolean]; result: PlanReport }
+  heal: {
+    args: [MergePlan, WriteOptions, HealOptions, judge: TextOptions, keeps?: boolean]
+    result: PlanReport
+  }
   calibrationCurve: { args: [MergePlan, sizes: number[], WriteOptions, judge: TextOptions]; result: CalibrationPoint[] }
   methods: { args: []; result: NamedMethod[] }
   compare: { args: [CompareOptions, keeps?: boolean]; result: CompareReport }

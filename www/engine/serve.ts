@@ -113,6 +113,8 @@ export function serve(
         return engine.similarityBy(request.args[0], observe)
       case 'measure':
         return measure(engine, request.args, observe)
+      case 'heal':
+        return heal(engine, request.args, observe)
       case 'calibrationCurve':
         return engine.calibrationCurve(request.args[0], request.args[1], observe, request.args[2], request.args[3])
       case 'methods':
@@ -155,6 +157,16 @@ export function serve(
 
   async function measure(engine: WasmEngine, [made, output, judge, keeps]: Calls['measure']['args'], observe: Observe) {
     return lending(keeps ? await openKept(false) : null, store => engine.measure(made, observe, output, judge, store))
+  }
+
+  async function heal(
+    engine: WasmEngine,
+    [plan, output, options, judge, keeps]: Calls['heal']['args'],
+    observe: Observe,
+  ) {
+    return lending(keeps ? await openKept(false) : null, store =>
+      engine.heal(plan, output, options, observe, judge, store),
+    )
   }
 
   async function compare(engine: WasmEngine, [options, keeps]: Calls['compare']['args'], observe: Observe) {

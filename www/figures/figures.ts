@@ -1,4 +1,5 @@
 /** The numbers of each figure, as tables, arrays and records: pure functions. Layers are counted from 0. */
+import type { HealPoint } from '../engine/protocol/heal'
 import type { CostCurve } from '../charts/costs'
 import type { Neighbour } from '../charts/neighbours'
 import type { CompareRow } from '../engine/protocol/compare'
@@ -147,6 +148,20 @@ export function outcomeArray(report: PlanReport): NumericArray {
 }
 
 /** One line a size of the calibration text. */
+export function healingTable(points: readonly HealPoint[]): Table {
+  return {
+    columns: ['tokens', 'perplexity', 'kl', 'top1_agreement', 'loss', 'seconds'],
+    rows: points.map(({ tokens, quality: q, loss, seconds }) => [
+      tokens,
+      q.perplexity,
+      q.kl,
+      q.top1_agreement,
+      loss,
+      seconds,
+    ]),
+  }
+}
+
 export function sizesTable(points: readonly CalibrationPoint[]): Table {
   return {
     columns: ['sequences', 'tokens', 'perplexity', 'kl', 'top1_agreement', 'collapsed', 'seconds'],

@@ -390,7 +390,7 @@ async fn compress(
         }
     };
     if let Some(heal) = &heal {
-        planned = session.heal(heal, &watch).await?;
+        planned = session.heal(&planned.plan, &planned.output, heal, &watch).await?;
     }
     let output = planned.output.clone();
     // The model comes first: what more is measured may fail.

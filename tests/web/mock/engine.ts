@@ -4,6 +4,7 @@ import type { DevicePreference, DeviceReport } from '../../../www/engine/protoco
 import type { LayerMap, Observe, WasmEngine } from '../../../www/engine/protocol/engine'
 import type { Estimate, PlanEstimate } from '../../../www/engine/protocol/estimate'
 import type { ByteSource, OutputFolder, PartStore } from '../../../www/engine/protocol/files'
+import type { HealOptions } from '../../../www/engine/protocol/heal'
 import type { UsedImatrix } from '../../../www/engine/protocol/imatrix'
 import type { MapOptions } from '../../../www/engine/protocol/maps'
 import type { NamedMethod } from '../../../www/engine/protocol/method'
@@ -23,6 +24,7 @@ import { isFitted } from '../../../www/words/methods'
 import { isQuantised } from '../../../www/words/types'
 import { compareOf } from './compare'
 import { curveOf } from './curve'
+import { healOf } from './heal'
 import { CALIBRATION } from '../../../www/app/defaults'
 import { mapOf } from './maps'
 import { imatrixBytes, imatrixFrom } from './imatrix'
@@ -274,6 +276,18 @@ export class MockEngine implements WasmEngine {
         ? { imatrix: { name: this.imatrix.name, hash: this.imatrix.hash } }
         : {}
     return { ...report, ...used }
+  }
+
+  async heal(
+    plan: MergePlan,
+    output: WriteOptions,
+    options: HealOptions,
+    observe: Observe,
+    judge: TextOptions,
+  ): Promise<PlanReport> {
+    if (!this.maps) fail('usage', 'Compare the layers first; a model is healed on their text.')
+    const before = await this.measure(plan, async () => false, output, judge)
+    return this.encoded(await healOf(before, this.maps.text, options, observe))
   }
 
   async calibrationCurve(

@@ -13,6 +13,7 @@ export function take(state: State, event: Exclude<RunEvent, { kept: Kept }>): vo
     const cost = costOf(event.row)
     if (state.costs && cost) state.costs = { ...state.costs, measured: [...state.costs.measured, cost] }
   } else if ('row' in event) state.rows = [...state.rows, event.row]
+  else if ('heal' in event) state.healing = [...state.healing, event.heal]
   else if ('size' in event) state.sizes = state.sizes && { ...state.sizes, points: [...state.sizes.points, event.size] }
   else if ('step' in event) state.steps = state.run?.kind === 'plan' ? [...state.steps, event.step] : state.steps
   else if ('layer' in event) {

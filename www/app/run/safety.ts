@@ -9,7 +9,7 @@ import { Keeping } from '../../keep/keeping'
 import { Turns, type Turn } from './turn'
 
 /** Runs that can wait between two steps. */
-const PAUSABLE: readonly RunKind[] = ['similarity', 'costs', 'plan', 'sizes', 'compare', 'write']
+const PAUSABLE: readonly RunKind[] = ['similarity', 'costs', 'plan', 'sizes', 'heal', 'compare', 'write']
 
 /** A lost device is replaced once; after a second loss the run goes on on the CPU. */
 const NEW_DEVICES = 1
@@ -21,6 +21,7 @@ const WORDS: Record<RunKind, string> = {
   costs: 'measuring how far one can go with',
   plan: 'compressing',
   sizes: 'fitting with less text',
+  heal: 'healing what became of',
   compare: 'comparing methods on',
   write: 'writing what became of',
   push: 'sending to a hub what became of',

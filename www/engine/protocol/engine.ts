@@ -10,6 +10,7 @@ import type { DeviceReport } from './device'
 import type { Estimate, PlanEstimate } from './estimate'
 import type { EngineEvent } from './events'
 import type { ByteSource, OutputFolder, PartStore } from './files'
+import type { HealOptions } from './heal'
 import type { UsedImatrix } from './imatrix'
 import type { MapOptions } from './maps'
 import type { NamedMethod } from './method'
@@ -120,6 +121,18 @@ export interface WasmEngine {
     plan: MergePlan,
     observe: Observe,
     output: WriteOptions,
+    judge: TextOptions,
+    kept?: PartStore,
+  ): Promise<PlanReport>
+  /**
+   * After `similarity`: trains the merged layers of the plan towards the original's next-word distribution, and measures the
+   * model on the text of `judge` meanwhile. A stop keeps the best model so far. What is written of the plan is then healed.
+   */
+  heal(
+    plan: MergePlan,
+    output: WriteOptions,
+    options: HealOptions,
+    observe: Observe,
     judge: TextOptions,
     kept?: PartStore,
   ): Promise<PlanReport>

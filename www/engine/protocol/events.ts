@@ -1,11 +1,12 @@
 /** What the engine tells while it works. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
 import type { CompareRow } from './compare'
+import type { HealPoint } from './heal'
 import type { MergeStep } from './plan'
 import type { CalibrationPoint } from './quality'
 
 /** A stage of the work, in the order of the data flow. */
-export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'write' | 'check'
+export type Stage = 'read' | 'capture' | 'similarity' | 'plan' | 'evaluate' | 'heal' | 'write' | 'check'
 
 /** Unit in which progress is counted. */
 export type Unit = 'layers' | 'bytes' | 'rows' | 'tokens' | 'parts' | 'models'
@@ -60,4 +61,5 @@ export type EngineEvent =
   | { step: MergeStep }
   | { row: CompareRow }
   | { size: CalibrationPoint }
+  | { heal: HealPoint }
   | { kept: Kept }

@@ -1,6 +1,7 @@
 /** What is asked of a plan, the plan, and what it is worth. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
 import type { DeviceReport } from './device'
+import type { HealReport } from './heal'
 import type { ImatrixFile } from './imatrix'
 import type { ExpertSelection, Operator, Selection } from './method'
 import type { Container } from './model'
@@ -196,6 +197,8 @@ export type PlanReport = {
   imatrix?: ImatrixFile
   /** Sizes of the compressed model in every kind of file and file type that can hold it. */
   sizes?: Array<StoredSize>
+  /** How the model was healed; `null` if it was not. */
+  healed?: HealReport
   /** Device that ran the stages. */
   device: DeviceReport
   /** Wall-clock time in seconds. */

@@ -1,5 +1,6 @@
 /** Everything that is needed to repeat a compression. Made by `npm run protocol` from src/protocol/; not to be edited. */
 
+import type { HealOptions } from './heal'
 import type { ImatrixFile } from './imatrix'
 import type { WriteOptions } from './output'
 import type { MergePlan, PlanOptions } from './plan'
@@ -47,4 +48,6 @@ export type Recipe = {
    * text.
    */
   imatrix?: ImatrixFile
+  /** How the model was healed; `null` if it was not. */
+  heal?: HealOptions
 }
