@@ -34,11 +34,11 @@ impl Session {
         output: &WriteOptions,
     ) -> Result<()> {
         options.check()?;
-        let (sequences, _) = self.text_to_heal_on(calibration)?;
-        HeldOut::check(&self.model, &self.judge_on, &sequences, true)?;
         // Whatever becomes one, a gradient comes through the last layer.
         let last = self.model.config.n_layers.checked_sub(1);
-        heal::check_layers(&self.model, last.into_iter(), output.storage(&self.model))
+        heal::check_layers(&self.model, last.into_iter(), output.storage(&self.model))?;
+        let (sequences, _) = self.text_to_heal_on(calibration)?;
+        HeldOut::check(&self.model, &self.judge_on, &sequences, true)
     }
 
     /// Heals the model of `plan`, stored as `output` says, after [`similarity`](Session::similarity): the layers that were made
@@ -75,11 +75,12 @@ impl Session {
         let judging = Context { sequences: &held_out.sequences, ..context };
         let reference = Reference::new(&judging, output, &held_out.stream, &held_out.scores).await?;
         let reference = reference.for_many().await?;
-        let healed = heal::heal(&context, &reference, plan, before.clone(), text, options).await?;
+        // Before anything is healed: an observer that stops the healing stops whatever comes after it, too.
         let dropped = match planned.judged_on {
             Some(_) => planned.report.dropped,
             None => reference.drop_instead(plan).await?,
         };
+        let healed = heal::heal(&context, &reference, plan, before.clone(), text, options).await?;
         let best = healed.report.points.get(healed.report.best);
         let merged = best.or_internal("a healed model was not measured")?.quality;
         let report = PlanReport {

@@ -23,6 +23,7 @@ mod fuzz;
 mod gemma4;
 mod gguf;
 mod gradients;
+mod heal;
 mod importances;
 mod kept_plans;
 mod least_squares;
