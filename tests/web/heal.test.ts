@@ -36,6 +36,10 @@ describe('what a healing was worth', () => {
     expect(readingOf([point(0, 0.5), point(1000, 0.495)], 1)).toMatch(/next to nothing/)
   })
 
+  test('is nothing where the model was best as it was', () => {
+    expect(readingOf([point(0, 0.5), point(1000, 0.6)], 0)).toMatch(/stays as it was merged/)
+  })
+
   test('says nothing where nothing was measured', () => {
     for (const points of [[], [point(0, 0.5)], [point(0, null), point(1000, 0.4)], [point(0, 0), point(1000, 0)]])
       expect(readingOf(points, points.length - 1)).toBe('')

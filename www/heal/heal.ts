@@ -2,7 +2,7 @@
 import type { Actions } from '../app/actions'
 import type { HealOptions, HealPoint } from '../engine/protocol/heal'
 import type { PlanReport } from '../engine/protocol/plan'
-import { percent } from '../ui/format'
+import { nats, percent } from '../ui/format'
 import { evaluationOf } from '../text'
 
 /** Minutes that can be chosen. */
@@ -10,6 +10,9 @@ export const MINUTES = [1, 5, 20, 60] as const
 
 /** What the engine does where nothing else is asked for. */
 const USUAL: Omit<HealOptions, 'tokens' | 'seconds'> = { rate: 4e-4, sequences: 4, checks: 12, seed: 0 }
+
+/** Nats a token below which a model says the same as its original, as far as readers can tell. */
+const NEAR = 0.01
 
 /** Smaller changes of KL are not told from chance. */
 const NOTHING = 0.02
@@ -45,10 +48,18 @@ export function cannotHeal({ plan }: PlanReport): string {
     : 'Healing trains the layers that were made of several, and this plan makes none.'
 }
 
+/** Why healing promises little; empty where it may help. */
+export function littleToHeal({ merged }: PlanReport): string {
+  return merged.kl !== null && merged.kl < NEAR
+    ? `The model is within ${nats(merged.kl)} of the original already, so there is little to heal.`
+    : ''
+}
+
 /** What the healing was worth, as one sentence; empty where there is nothing to say. */
 export function readingOf(points: readonly HealPoint[], best: number): string {
   const [before = null, after = null] = [points[0]?.quality.kl, points[best]?.quality.kl]
   if (points.length < 2 || before === null || after === null || !(before > 0)) return ''
+  if (best === 0) return 'Training found nothing better, so the model stays as it was merged.'
   const change = 1 - after / before
   if (change < NOTHING)
     return 'Healing changed next to nothing: what is missing is not in these layers, or needs more time.'
