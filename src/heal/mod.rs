@@ -52,7 +52,7 @@ pub struct Healed {
 /// model so far is returned.
 ///
 /// # Errors
-/// Those of [`HealOptions::check`], [`Student::new`], running layers, and of the observer before the model was measured.
+/// Those of [`HealOptions::check`], [`check`], reading and running layers, and of the observer before the model was measured.
 pub async fn heal(
     context: &Context<'_>,
     judge: &Reference<'_>,

@@ -23,10 +23,10 @@ impl Session {
     /// the options `calibration`.
     ///
     /// # Errors
-    /// Those of [`HealOptions::check`]; [`Error::Usage`] if more than 1 % of the text of [`judge_on`](Session::judge_on) is in
-    /// the calibration text; [`Error::Unsupported`], naming the first layer through which no gradient goes, if that is the
-    /// last of the model, or if weights are rounded by what their inputs are; [`Error::Limit`] for a text that does not fill a
-    /// sequence.
+    /// Those of [`HealOptions::check`]; [`Error::Usage`](crate::Error::Usage) if more than 1 % of the text of
+    /// [`judge_on`](Session::judge_on) is in the calibration text; [`Error::Unsupported`](crate::Error::Unsupported) if no
+    /// gradient goes through the last layer, or if weights are rounded by what their inputs are;
+    /// [`Error::Limit`](crate::Error::Limit) for a text that does not fill a sequence.
     pub fn check_heal(
         &self,
         options: &HealOptions,
