@@ -17,24 +17,28 @@ const SEQUENCES: usize = 4;
 /// Times that the model is measured, where nothing else is asked for.
 const CHECKS: usize = 12;
 
-/// How a compressed model is healed.
+/// How a compressed model is healed. What is not given is as usual ([`HealOptions::default`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
 pub struct HealOptions {
     /// Number of tokens to train on, text that is seen again included; `None` if `seconds` says when to end.
-    #[serde(default)]
+    #[cfg_attr(test, ts(optional = nullable))]
     pub tokens: Option<u64>,
     /// Time to train for, in seconds; `None` if `tokens` says when to end.
-    #[serde(default)]
+    #[cfg_attr(test, ts(optional = nullable))]
     pub seconds: Option<f64>,
     /// Largest rate of Adam, which falls to zero with a cosine.
+    #[cfg_attr(test, ts(as = "Option<f64>", optional))]
     pub rate: f64,
     /// Number of sequences of a step.
+    #[cfg_attr(test, ts(as = "Option<usize>", optional))]
     pub sequences: usize,
     /// Number of times that the model is measured on the text that models are judged on.
+    #[cfg_attr(test, ts(as = "Option<usize>", optional))]
     pub checks: usize,
     /// Seed of the order of the sequences.
-    #[serde(default)]
+    #[cfg_attr(test, ts(as = "Option<u64>", optional))]
     pub seed: u64,
 }
 

@@ -1,15 +1,12 @@
 /** Healing: what is asked for, and how to read what came of it. */
 import type { Actions } from '../app/actions'
-import type { HealOptions, HealPoint } from '../engine/protocol/heal'
+import type { HealPoint } from '../engine/protocol/heal'
 import type { PlanReport } from '../engine/protocol/plan'
 import { nats, percent } from '../ui/format'
 import { evaluationOf } from '../text'
 
 /** Minutes that can be chosen. */
 export const MINUTES = [1, 5, 20, 60] as const
-
-/** What the engine does where nothing else is asked for. */
-const USUAL: Omit<HealOptions, 'tokens' | 'seconds'> = { rate: 4e-4, sequences: 4, checks: 12, seed: 0 }
 
 /** Nats a token below which a model says the same as its original, as far as readers can tell. */
 const NEAR = 0.01
@@ -30,7 +27,7 @@ export function heal(actions: Actions, minutes: number): Promise<boolean> {
       const report = await actions.call(run, 'heal', [
         plan.report.plan,
         plan.report.output,
-        { ...USUAL, tokens: null, seconds: 60 * minutes },
+        { seconds: 60 * minutes },
         await evaluationOf(state),
       ])
       state.plan = { ...plan, report }

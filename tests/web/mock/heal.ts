@@ -14,7 +14,7 @@ export async function healOf(
   options: HealOptions,
   observe: Observe,
 ): Promise<PlanReport> {
-  const perStep = options.sequences * text.tokens_per_sequence
+  const perStep = (options.sequences ?? 4) * text.tokens_per_sequence
   const kl = before.merged.kl ?? 1
   const at = (step: number): HealPoint => ({
     tokens: step * perStep,

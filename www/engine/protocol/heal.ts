@@ -3,20 +3,20 @@
 import type { Quality } from './quality'
 import type { TextReport } from './text'
 
-/** How a compressed model is healed. */
+/** How a compressed model is healed. What is not given is as usual (`HealOptions::default`). */
 export type HealOptions = {
   /** Number of tokens to train on, text that is seen again included; `null` if `seconds` says when to end. */
-  tokens: number | null
+  tokens?: number | null
   /** Time to train for, in seconds; `null` if `tokens` says when to end. */
-  seconds: number | null
+  seconds?: number | null
   /** Largest rate of Adam, which falls to zero with a cosine. */
-  rate: number
+  rate?: number
   /** Number of sequences of a step. */
-  sequences: number
+  sequences?: number
   /** Number of times that the model is measured on the text that models are judged on. */
-  checks: number
+  checks?: number
   /** Seed of the order of the sequences. */
-  seed: number
+  seed?: number
 }
 
 /** State of a model that is being healed, measured on the text that models are judged on. */
