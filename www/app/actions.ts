@@ -32,11 +32,9 @@ const ALIKE = 0.9
 
 /** What the user can make happen. Each run ends in a result, in a notice, or cancelled; never in between. */
 export class Actions {
-  private readonly held: Held
+  readonly held: Held
   readonly safety: Safety
   readonly estimates: Estimates
-  /** Generation of the engine that has healed the plan. */
-  private healedBy: number | null = null
 
   /** Before `needed` the engine is not started unless a step asks for it. */
   constructor(
@@ -238,16 +236,6 @@ export class Actions {
     await this.held.ensureModel(null)
     const { chosenPlan, writeOptions } = this.state
     return this.client.call(null, 'sizeRange', [chosenPlan, storedForSize(writeOptions)])
-  }
-
-  /** The engine holds what it has healed. */
-  gotHealed(): void {
-    this.healedBy = this.client.generation
-  }
-
-  /** Whether the engine still holds what it has healed: another one would write the layers as they were before. */
-  get holdsHealed(): boolean {
-    return this.healedBy === this.client.generation
   }
 
   forget(from: Results): void {

@@ -11,6 +11,8 @@ export class Held {
   /** The workers that hold the model and the maps. */
   private modelIn = -1
   private mapsIn = -1
+  /** The worker whose layers of the plan were healed. */
+  private healedIn = -1
   private started: { generation: number; ready: Promise<void> } | null = null
   private readonly graphics: Graphics = { unusable: undefined }
 
@@ -27,6 +29,16 @@ export class Held {
   /** The maps of the model have just been made. */
   gotMaps(): void {
     this.mapsIn = this.client.generation
+  }
+
+  /** Whether it holds the plan that was healed last: another would write the layers as they were before. */
+  get healed(): boolean {
+    return this.healedIn === this.client.generation
+  }
+
+  /** The plan has just been healed. */
+  gotHealed(): void {
+    this.healedIn = this.client.generation
   }
 
   /** Starts the engine once for each worker, whoever asks first. */

@@ -3,7 +3,7 @@ import { line } from 'd3-shape'
 import type { CalibrationPoint } from '../engine/protocol/quality'
 import { nats } from '../ui/format'
 import { scaleOf } from './curve'
-import { spaced, tickLabel } from './ticks'
+import { verticalTicks } from './ticks'
 
 export interface SizeMark {
   tokens: number
@@ -72,12 +72,6 @@ export function calibrationChart(
       at: x(sequences),
       measured: marks.some(mark => mark.sequences === sequences),
     })),
-    yTicks:
-      known.length === 0
-        ? []
-        : spaced(
-            y.ticks(4).map(value => ({ value, at: y(value), label: tickLabel(value) })),
-            22,
-          ),
+    yTicks: known.length === 0 ? [] : verticalTicks(y.ticks(4), y),
   }
 }

@@ -4,7 +4,7 @@ import { line } from 'd3-shape'
 import type { CompareRow } from '../engine/protocol/compare'
 import { bytes, change, nats, percent, perplexity, plural } from '../ui/format'
 import { elbow } from './elbow'
-import { KL_TICKS, spaced, tickLabel } from './ticks'
+import { KL_TICKS, spaced, verticalTicks } from './ticks'
 
 /** A model with so many layers removed, measured on text that it was not fitted to. */
 export interface Cost {
@@ -224,9 +224,9 @@ export function costPlot(
       .filter(other => other.bytes <= whole.bytes && other.bytes >= least && other.kl <= top)
       .map(other => ({ name: other.name, x: place(other.bytes), y: y(other.kl) })),
     xTicks: spaced(ticks, 64),
-    yTicks: spaced(
-      KL_TICKS.filter(value => value <= top).map(value => ({ at: y(value), label: tickLabel(value) })),
-      22,
+    yTicks: verticalTicks(
+      KL_TICKS.filter(value => value <= top),
+      y,
     ),
     x,
   }

@@ -2,7 +2,7 @@ import { scaleLinear, scaleLog } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { PlanReport } from '../engine/protocol/plan'
 import type { Quality } from '../engine/protocol/quality'
-import { logTicks, spaced, tickLabel } from './ticks'
+import { logTicks, spaced, verticalTicks } from './ticks'
 
 export type Measure = 'perplexity' | 'kl'
 
@@ -84,14 +84,7 @@ export function curveChart(
     original: y(measure === 'kl' ? 0 : original.perplexity),
     collapse: measure === 'perplexity' && limit <= (y.domain()[1] ?? 0) ? y(limit) : null,
     xTicks: spaced(xTicks, sizes ? 68 : 28),
-    yTicks: spaced(
-      (measure === 'kl' ? y.ticks(5) : logTicks(y.ticks(5))).map(value => ({
-        value,
-        at: y(value),
-        label: tickLabel(value),
-      })),
-      22,
-    ),
+    yTicks: verticalTicks(measure === 'kl' ? y.ticks(5) : logTicks(y.ticks(5)), y),
     x,
   }
 }

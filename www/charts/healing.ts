@@ -3,7 +3,7 @@ import { line } from 'd3-shape'
 import type { HealPoint } from '../engine/protocol/heal'
 import { nats, whole } from '../ui/format'
 import { scaleOf } from './curve'
-import { spaced, tickLabel } from './ticks'
+import { verticalTicks } from './ticks'
 
 export interface HealMark {
   tokens: number
@@ -56,13 +56,7 @@ export function healingChart(
         .y(mark => mark.y)(marks) ?? '',
     dropped: shown === null ? null : y(shown),
     xTicks: x.ticks(4).map(value => ({ value, at: x(value), label: whole(value) })),
-    yTicks:
-      known.length === 0
-        ? []
-        : spaced(
-            y.ticks(4).map(value => ({ value, at: y(value), label: tickLabel(value) })),
-            22,
-          ),
+    yTicks: known.length === 0 ? [] : verticalTicks(y.ticks(4), y),
     words: `KL on the held-out text by tokens of healing: ${marks.map(mark => `${whole(mark.tokens)}, ${nats(mark.kl)}`).join('; ') || 'nothing measured yet'}.`,
   }
 }

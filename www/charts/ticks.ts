@@ -25,3 +25,17 @@ export function spaced<T extends { at: number }>(ticks: readonly T[], room: numb
   for (const tick of ticks) if (!kept.length || Math.abs(kept.at(-1)!.at - tick.at) >= room) kept.push(tick)
   return kept
 }
+
+/** Pixels between the labels of a vertical axis. */
+const LABEL_ROOM = 22
+
+/** The labelled ticks of a vertical axis at `values`, as far as there is room for them. */
+export function verticalTicks(
+  values: readonly number[],
+  at: (value: number) => number,
+): { value: number; at: number; label: string }[] {
+  return spaced(
+    values.map(value => ({ value, at: at(value), label: tickLabel(value) })),
+    LABEL_ROOM,
+  )
+}

@@ -4,7 +4,7 @@ import { line } from 'd3-shape'
 import type { CompareRow } from '../engine/protocol/compare'
 import type { Measure } from './curve'
 import { keyOfRow } from './rows'
-import { KL_TICKS, logTicks, spaced, tickLabel } from './ticks'
+import { KL_TICKS, logTicks, spaced, verticalTicks } from './ticks'
 
 export interface TradeoffMark {
   key: string
@@ -105,14 +105,7 @@ export function tradeoff(
       })),
       72,
     ),
-    yTicks: spaced(
-      (measure === 'kl' ? KL_TICKS.filter(value => value <= domain[1]) : logTicks(y.ticks(5))).map(value => ({
-        value,
-        at: y(value),
-        label: tickLabel(value),
-      })),
-      22,
-    ),
+    yTicks: verticalTicks(measure === 'kl' ? KL_TICKS.filter(value => value <= domain[1]) : logTicks(y.ticks(5)), y),
   }
 }
 

@@ -29,9 +29,10 @@ export function heal(actions: Actions, minutes: number): Promise<boolean> {
         plan.report.output,
         { seconds: 60 * minutes },
         await evaluationOf(state),
+        actions.safety.keeping.keeps,
       ])
       state.plan = { ...plan, report }
-      actions.gotHealed()
+      actions.held.gotHealed()
     } finally {
       state.healing = []
     }

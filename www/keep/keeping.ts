@@ -81,6 +81,12 @@ export class Keeping {
     return 'off'
   }
 
+  /** Whether finished work of the run that is shown is kept, so that the next step can go on from it. */
+  get keeps(): boolean {
+    const { kept } = this.actions.state
+    return kept !== null && !kept.pending
+  }
+
   /** A plan with these options begins, on what is kept: whether layers that it fits are to be, too. */
   async planning(options: PlanOptions): Promise<boolean> {
     const { state } = this.actions

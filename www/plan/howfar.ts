@@ -69,8 +69,10 @@ async function measureOn(actions: Actions, run: Run, options: Omit<CompareOption
     const remove = nextCounts(measured, whole, state.goal)
     if (remove.length === 0) break
     // The next numbers of layers go on from what was searched and fitted for these, and so does the plan.
-    const keeps = state.kept !== null && !state.kept.pending
-    const report: CompareReport = await actions.call(run, 'compare', [{ ...options, remove }, keeps])
+    const report: CompareReport = await actions.call(run, 'compare', [
+      { ...options, remove },
+      actions.safety.keeping.keeps,
+    ])
     const { original, bytes, cancelled, rows, evaluation } = report
     state.costs = {
       ...state.costs,

@@ -181,7 +181,7 @@ async function begin(actions: Actions, run: Run) {
   if (!plan) throw { kind: 'usage', message: 'Compress first; there is nothing to write yet.' }
   actions.forget('saved')
   await actions.ensureMaps(run)
-  if (plan.report.healed && !actions.holdsHealed)
+  if (plan.report.healed && !actions.held.healed)
     throw {
       kind: 'usage',
       message: 'The layers that were healed are gone with the engine that held them; heal the model again.',
