@@ -13,6 +13,7 @@ mod token;
 use burn::tensor::Tensor;
 
 use self::slice::{HostReference, rows_on_device, rows_on_host};
+pub use self::token::Softmax;
 use self::token::Token;
 use crate::device::Accelerator;
 use crate::error::OrInternal;

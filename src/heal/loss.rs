@@ -11,6 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::teacher::Distributions;
 use crate::error::OrInternal;
+use crate::evaluate::score::Softmax;
 use crate::forward::context::Context;
 use crate::forward::states::to_host;
 use crate::kernels::backward::rowwise::scaled_softmax;
@@ -63,19 +64,6 @@ impl<'a> HeadSlices<'a> {
     }
 }
 
-/// Softmax of a row over several slices.
-#[derive(Debug, Clone, Copy)]
-struct Running {
-    max: f64,
-    sum: f64,
-}
-
-impl Running {
-    fn log_sum(self) -> f64 {
-        self.max + self.sum.ln()
-    }
-}
-
 /// What is known of a row after the first pass.
 struct Row {
     log_sum: f64,
@@ -90,7 +78,7 @@ struct Row {
 /// # Errors
 /// [`Error::Internal`] if there are not as many distributions as states; those of [`HeadSlice::logits`],
 /// [`HeadSlice::backward`] and [`Head::normalise_backward`], and [`Error::Device`] if the device fails.
-pub async fn divergence(
+pub async fn distance(
     slices: &HeadSlices<'_>,
     states: Tensor<2>,
     aims: &[Rc<Distributions>],
@@ -107,7 +95,7 @@ pub async fn divergence(
     let rows = slices.normalise(states.clone())?;
     let keeps = 4 * n * slices.head.n_rows() <= KEPT_LOGITS;
     let mut kept = Vec::new();
-    let mut running = vec![Running { max: f64::NEG_INFINITY, sum: 0.0 }; n];
+    let mut running = vec![Softmax::default(); n];
     let mut known: Vec<Vec<f32>> = of_row.iter().map(|(words, _)| Vec::with_capacity(words.len())).collect();
     for slice in &slices.slices {
         let logits = to_host(slice.logits(rows.clone())?, "while healing").await?;
@@ -121,10 +109,7 @@ pub async fn divergence(
             (softmax, of_words.collect::<Vec<f32>>())
         });
         for ((running, known), (softmax, of_words)) in running.iter_mut().zip(&mut known).zip(found) {
-            let max = running.max.max(f64::from(softmax.max));
-            running.sum = running.sum * (running.max - max).exp()
-                + f64::from(softmax.sum) * (f64::from(softmax.max) - max).exp();
-            running.max = max;
+            running.absorb(&softmax);
             known.extend(of_words);
         }
         if keeps {
@@ -136,7 +121,7 @@ pub async fn divergence(
         .iter()
         .zip(&known)
         .zip(&of_row)
-        .map(|((running, logits), (words, p))| row_loss(*running, logits, p, words.len() < vocabulary))
+        .map(|((running, logits), (words, p))| row_loss(running, logits, p, words.len() < vocabulary))
         .collect();
     let loss = found.iter().map(|row| row.loss).sum::<f64>() / n.max(1) as f64;
     let mut d_rows: Option<Tensor<2>> = None;
@@ -192,7 +177,7 @@ fn words_in<'w>(words: &'w [u32], slice: &HeadSlice) -> &'w [u32] {
 
 /// Computes the divergence of a row from the `logits` of the known words, whose probabilities are `p`. `has_rest` says whether
 /// there are other words.
-fn row_loss(running: Running, logits: &[f32], p: &[f32], has_rest: bool) -> Row {
+fn row_loss(running: &Softmax, logits: &[f32], p: &[f32], has_rest: bool) -> Row {
     let log_sum = running.log_sum();
     let (mut loss, mut of_p, mut of_q) = (0.0, 0.0, 0.0);
     for (z, p) in logits.iter().zip(p) {
@@ -259,20 +244,9 @@ mod tests {
         let accelerator = Accelerator::cpu("a test");
         let sequences = Sequences::cut(&model.config, &(0..40).collect::<Vec<u32>>(), 1, 8).unwrap();
         let context = Context::new(&model, &accelerator, &sequences, &Silent);
-        let mut slices = block_on(HeadSlices::open(&context, context.storage, 8)).unwrap();
+        // More rows at a time make smaller slices.
+        let slices = block_on(HeadSlices::open(&context, context.storage, 1 << 16)).unwrap();
         let (hidden, vocabulary) = (model.config.hidden_size, model.config.vocab_size);
-        // Smaller slices than a model of this size has.
-        slices.slices = block_on(async {
-            let mut parts = Vec::new();
-            let mut first = 0;
-            let head = Head::open(&model, context.storage, &accelerator, 1 << 16).await.unwrap();
-            while let Some(fetched) = head.fetch(first).unwrap() {
-                let slice = head.upload(fetched).await.unwrap();
-                first = slice.first + slice.count;
-                parts.push(slice);
-            }
-            parts
-        });
         assert!(slices.slices.len() > 2, "{} slices", slices.slices.len());
         let n = 3;
         let kept = 20;
@@ -304,7 +278,7 @@ mod tests {
         };
         let tensor =
             Tensor::<2>::from_data(TensorData::new(single(&states), [n, hidden]), accelerator.device());
-        let (loss, found) = block_on(divergence(&slices, tensor, &[all])).unwrap();
+        let (loss, found) = block_on(distance(&slices, tensor, &[all])).unwrap();
         let exact = naive.loss(&states, &aims);
         assert!((loss - exact).abs() < 1e-5 * exact, "{loss} for {exact}");
         let found = crate::kernels::rowwise::host(found).unwrap();
@@ -316,9 +290,9 @@ mod tests {
         let logits = [0.5f32, 1.5, -0.3];
         let sum: f64 = logits.iter().map(|z| f64::from(*z).exp()).sum();
         let p: Vec<f32> = logits.iter().map(|z| (f64::from(*z).exp() / sum) as f32).collect();
-        let running = Running { max: 1.5, sum: sum * (-1.5f64).exp() };
-        assert!(row_loss(running, &logits, &p, false).loss.abs() < 1e-7);
-        let part = row_loss(running, &logits[..2], &p[..2], true);
+        let running = Softmax { max: 1.5, sum: sum * (-1.5f64).exp(), argmax: 1 };
+        assert!(row_loss(&running, &logits, &p, false).loss.abs() < 1e-7);
+        let part = row_loss(&running, &logits[..2], &p[..2], true);
         assert!(part.loss.abs() < 1e-6 && part.rest.abs() < 1e-6);
     }
 }

@@ -15,7 +15,7 @@ mod teacher;
 use web_time::Instant;
 
 use self::adam::Schedule;
-use self::loss::{HeadSlices, divergence};
+use self::loss::{HeadSlices, distance};
 use self::student::Student;
 use self::teacher::Teacher;
 use crate::error::OrInternal;
@@ -28,7 +28,6 @@ use crate::plan::MergePlan;
 use crate::protocol::events::{Event, Stage, Unit};
 use crate::protocol::heal::{HealOptions, HealPoint, HealReport};
 use crate::protocol::text::TextReport;
-use crate::quality::Quality;
 use crate::{Error, Result};
 
 pub use self::student::{check, check_layers};
@@ -47,12 +46,12 @@ pub struct Healed {
     pub report: HealReport,
 }
 
-/// Heals the model of `layers`, which `plan` made, on the sequences of `context`, which are of the text `text`, and measures it
+/// Heals the model of `layers`, which `plan` made and which can be healed ([`check`]), on the sequences of `context`, which are of the text `text`, and measures it
 /// by `judge`. The best model by that is returned, which may be the model as it was. If the observer stops the run, the best
 /// model so far is returned.
 ///
 /// # Errors
-/// Those of [`HealOptions::check`], [`check`], reading and running layers, and of the observer before the model was measured.
+/// Those of reading and running layers, and of the observer before the model was measured.
 pub async fn heal(
     context: &Context<'_>,
     judge: &Reference<'_>,
@@ -61,7 +60,6 @@ pub async fn heal(
     text: TextReport,
     options: &HealOptions,
 ) -> Result<Healed> {
-    options.check()?;
     let start = Instant::now();
     let mut student = Student::new(context, plan, layers).await?;
     let mut seen = Seen::new(judge, start);
@@ -97,7 +95,8 @@ async fn train(
     seen: &mut Seen<'_, '_>,
     tokens: &mut u64,
 ) -> Result<Option<String>> {
-    let rows = options.sequences * context.sequences.tokens();
+    let in_step = options.sequences.min(context.sequences.count());
+    let rows = in_step * context.sequences.tokens();
     let head = HeadSlices::open(context, context.storage, rows).await?;
     let mut teacher = Teacher::open(context, rows).await?;
     let mut order = Order::new(context.sequences.count(), options.seed);
@@ -114,7 +113,7 @@ async fn train(
             steps.map_or("the first steps".to_owned(), |steps| format!("step {} of {steps}", step + 1));
         let (done, total) = (step * per_step, expected * per_step);
         context.observer.progress(Stage::Heal, done, total, Unit::Tokens, detail).await?;
-        let batch = order.take(options.sequences);
+        let batch = order.take(in_step);
         let aims = teacher.distributions(&batch, order.ahead()).await?;
         // The original runs for many steps at once, which says nothing about a step.
         first_began.get_or_insert_with(Instant::now);
@@ -125,7 +124,7 @@ async fn train(
             let [count, length, hidden] = chunk.dims();
             let own = aims.get(first..first + count).or_internal("a sequence has no distributions")?;
             first += count;
-            let (of_chunk, gradient) = divergence(&head, as_rows(chunk), own).await?;
+            let (of_chunk, gradient) = distance(&head, as_rows(chunk), own).await?;
             let share = count as f64 / batch.len().max(1) as f64;
             loss += share * of_chunk;
             gradients.push(gradient.mul_scalar(share).reshape([count, length, hidden]));
@@ -170,8 +169,6 @@ struct Seen<'r, 'a> {
     judge: &'r Reference<'a>,
     start: Instant,
     points: Vec<HealPoint>,
-    /// Divergences of all points.
-    divergences: Vec<f64>,
     best: usize,
     /// Layers of the best.
     layers: Vec<NewLayer>,
@@ -179,28 +176,31 @@ struct Seen<'r, 'a> {
 
 impl<'r, 'a> Seen<'r, 'a> {
     fn new(judge: &'r Reference<'a>, start: Instant) -> Self {
-        Self { judge, start, points: Vec::new(), divergences: Vec::new(), best: 0, layers: Vec::new() }
+        Self { judge, start, points: Vec::new(), best: 0, layers: Vec::new() }
     }
 
     /// Measures the model of `layers` after `tokens` tokens, and keeps it if it is the best.
     async fn look(&mut self, layers: Vec<NewLayer>, tokens: u64, loss: Option<f64>) -> Result<()> {
-        let scores = self.judge.scores_of(layers.clone()).await?;
-        let quality = Quality::compressed(&scores, self.judge.perplexity());
-        let divergence = quality.kl.or_internal("a model was not compared with its original")?;
+        let quality = self.judge.quality_of(layers.clone()).await?;
+        quality.kl.or_internal("a model was not compared with its original")?;
         let point = HealPoint { tokens, loss, quality, seconds: self.start.elapsed().as_secs_f64() };
         self.judge.context().observer.event(Event::Heal(point)).await?;
-        let best = self.divergences.get(self.best).copied().unwrap_or(f64::INFINITY);
-        if divergence < best || self.layers.is_empty() {
+        if self.points.get(self.best).is_none_or(|best| divergence(&point) < divergence(best)) {
             (self.best, self.layers) = (self.points.len(), layers);
         }
         self.points.push(point);
-        self.divergences.push(divergence);
         Ok(())
     }
 
     fn got_worse_twice(&self) -> bool {
-        matches!(self.divergences.as_slice(), [.., a, b, c] if b > a && c > b)
+        let worse = |after: &HealPoint, before: &HealPoint| divergence(after) > divergence(before);
+        matches!(self.points.as_slice(), [.., a, b, c] if worse(b, a) && worse(c, b))
     }
+}
+
+/// Returns how far a model is from its original.
+fn divergence(point: &HealPoint) -> f64 {
+    point.quality.kl.unwrap_or(f64::NAN)
 }
 
 /// Order of the sequences: all of them, in an order that is drawn anew each time.
@@ -216,15 +216,14 @@ impl Order {
         Self { count, seed, rounds: 0, left: Vec::new() }
     }
 
-    /// Takes the next `n` sequences, each once, or all if there are fewer. Ascending, as states are.
+    /// Takes the next `n` sequences, each once, of at least as many. Ascending, as states are.
     fn take(&mut self, n: usize) -> Vec<usize> {
-        let n = n.min(self.count);
         if self.left.len() < n {
             let drawn = draw((0..self.count).collect(), self.count, self.seed.wrapping_add(self.rounds));
             self.rounds += 1;
             self.left = drawn;
         }
-        let mut taken: Vec<usize> = self.left.drain(..n).collect();
+        let mut taken: Vec<usize> = self.left.drain(..n.min(self.count)).collect();
         taken.sort_unstable();
         taken
     }

@@ -83,7 +83,7 @@ struct Trained {
     place: usize,
     /// Layers of the original that it was made of.
     span: Vec<usize>,
-    /// Its tensors, of which the trained ones are as they were.
+    /// Its other tensors.
     tensors: LayerTensors,
     matrices: Vec<(Role, Weights)>,
     /// Gradients of the matrices in this step, in the same order.
@@ -118,12 +118,11 @@ impl Passed {
 }
 
 impl<'a> Student<'a> {
-    /// Reads the weights of the model of `layers`, which `plan` made.
+    /// Reads the weights of the model of `layers`, which `plan` made and which can be healed ([`check`]).
     ///
     /// # Errors
-    /// Those of [`check`] and of reading layers.
+    /// Those of reading layers.
     pub async fn new(context: &Context<'a>, plan: &MergePlan, layers: Vec<NewLayer>) -> Result<Self> {
-        check(context.model, plan, context.storage)?;
         let runner = Runner::new(context.model, context.accelerator, context.sequences.tokens())?;
         let (mut resident, mut trained) = (Vec::with_capacity(layers.len()), Vec::new());
         let mut left = RESIDENT_BYTES;
@@ -275,10 +274,10 @@ impl<'a> Student<'a> {
 }
 
 impl Trained {
-    fn new(place: usize, span: Vec<usize>, tensors: LayerTensors) -> Result<Self> {
-        let is_trained = |(role, _): &&(Role, Stored)| MATRICES.contains(role);
-        let matrices = tensors.tensors.iter().filter(is_trained);
-        let matrices = matrices.map(|(role, stored)| Ok((*role, Weights::new(stored.to_f32()?))));
+    fn new(place: usize, span: Vec<usize>, mut tensors: LayerTensors) -> Result<Self> {
+        let is_trained = |(role, _): &mut (Role, Stored)| MATRICES.contains(role);
+        let matrices = tensors.tensors.extract_if(.., is_trained);
+        let matrices = matrices.map(|(role, stored)| Ok((role, Weights::new(stored.to_f32()?))));
         let matrices = matrices.collect::<Result<_>>()?;
         Ok(Self { place, span, tensors, matrices, gradients: Vec::new() })
     }
@@ -286,11 +285,8 @@ impl Trained {
     /// Returns the tensors of the layer with the weights as they are.
     fn exact(&self) -> LayerTensors {
         let mut tensors = self.tensors.clone();
-        for (role, stored) in &mut tensors.tensors {
-            if let Some((_, weights)) = self.matrices.iter().find(|(each, _)| each == role) {
-                *stored = Stored::from_f32(&weights.values);
-            }
-        }
+        let exact = self.matrices.iter().map(|(role, weights)| (*role, Stored::from_f32(&weights.values)));
+        tensors.tensors.extend(exact);
         tensors
     }
 

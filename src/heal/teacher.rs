@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::loss::HeadSlices;
 use crate::error::OrInternal;
+use crate::evaluate::score::Softmax;
 use crate::forward::context::Context;
 use crate::forward::runner::Runner;
 use crate::forward::states::{as_rows, to_host};
@@ -97,16 +98,12 @@ impl<'a> Teacher<'a> {
         let mut found = Vec::new();
         for chunk in &states.chunks {
             let rows = self.head.normalise(as_rows(chunk))?;
-            let n_rows = rows.dims()[0];
-            let mut tops = vec![Top::default(); n_rows];
+            let mut tops = vec![Top::default(); rows.dims()[0]];
             for slice in self.head.all() {
                 let logits = to_host(slice.logits(rows.clone())?, "while healing").await?;
                 let width = slice.count;
-                let parts = threads::map_rows(n_rows, |row| {
-                    let logits = logits.get(row * width..(row + 1) * width).unwrap_or_default();
-                    Top::of(logits, slice.first)
-                });
-                tops.iter_mut().zip(parts).for_each(|(top, part)| top.join(part));
+                let rows = tops.iter_mut().zip(logits.chunks(width.max(1)));
+                threads::for_pieces(rows, |(top, logits)| top.add(logits, slice.first));
             }
             for of_sequence in tops.chunks(sequences.tokens()) {
                 found.push(distributions(of_sequence)?);
@@ -116,45 +113,26 @@ impl<'a> Teacher<'a> {
     }
 }
 
-/// The largest logits of a row so far, and the softmax of all.
-#[derive(Debug, Clone)]
+/// The largest logits of a row so far, with their words, and the softmax of all.
+#[derive(Debug, Clone, Default)]
 struct Top {
-    /// Logits and words.
     largest: Vec<(f32, u32)>,
-    max: f64,
-    /// Sum of `exp(z - max)`.
-    sum: f64,
-}
-
-impl Default for Top {
-    fn default() -> Self {
-        Self { largest: Vec::new(), max: f64::NEG_INFINITY, sum: 0.0 }
-    }
+    softmax: Softmax,
 }
 
 impl Top {
-    /// Returns that of the logits of consecutive words from `first` on.
-    fn of(logits: &[f32], first: usize) -> Self {
-        let softmax = row_softmax(logits);
-        let mut largest: Vec<(f32, u32)> = Vec::with_capacity(4 * KEPT_WORDS);
+    /// Adds the logits of consecutive words from `first` on.
+    fn add(&mut self, logits: &[f32], first: usize) {
+        self.softmax.absorb(&row_softmax(logits));
         let mut least = f32::NEG_INFINITY;
         for (place, z) in logits.iter().enumerate() {
             if *z > least {
-                largest.push((*z, (first + place) as u32));
-                if largest.len() == 4 * KEPT_WORDS {
-                    least = shorten(&mut largest);
+                self.largest.push((*z, (first + place) as u32));
+                if self.largest.len() >= 4 * KEPT_WORDS {
+                    least = shorten(&mut self.largest);
                 }
             }
         }
-        shorten(&mut largest);
-        Self { largest, max: f64::from(softmax.max), sum: f64::from(softmax.sum) }
-    }
-
-    fn join(&mut self, other: Self) {
-        let max = self.max.max(other.max);
-        self.sum = self.sum * (self.max - max).exp() + other.sum * (other.max - max).exp();
-        self.max = max;
-        self.largest.extend(other.largest);
         shorten(&mut self.largest);
     }
 }
@@ -177,7 +155,7 @@ fn distributions(tops: &[Top]) -> Result<Distributions> {
     let kept = tops.first().map_or(0, |top| top.largest.len());
     let (mut words, mut probabilities) = (Vec::new(), Vec::new());
     for top in tops {
-        if top.largest.len() != kept || !top.sum.is_finite() || !top.max.is_finite() {
+        if top.largest.len() != kept || !top.softmax.sum.is_finite() || !top.softmax.max.is_finite() {
             return Err(Error::Numeric(
                 "the original's next-word distribution is not finite: the model's weights are damaged"
                     .to_owned(),
@@ -186,7 +164,7 @@ fn distributions(tops: &[Top]) -> Result<Distributions> {
         let mut largest = top.largest.clone();
         largest.sort_unstable_by_key(|(_, word)| *word);
         words.extend(largest.iter().map(|(_, word)| *word));
-        let probability = |z: f32| ((f64::from(z) - top.max).exp() / top.sum) as f32;
+        let probability = |z: f32| ((f64::from(z) - top.softmax.max).exp() / top.softmax.sum) as f32;
         probabilities.extend(largest.iter().map(|(z, _)| probability(*z)));
     }
     Ok(Distributions { words, probabilities, kept })
@@ -202,7 +180,7 @@ mod tests {
         let logits: Vec<f32> = (0..n).map(|i| ((i * 7919) % 997) as f32 / 100.0).collect();
         let mut top = Top::default();
         for (place, slice) in logits.chunks(300).enumerate() {
-            top.join(Top::of(slice, 300 * place));
+            top.add(slice, 300 * place);
         }
         let found = distributions(&[top]).unwrap();
         assert_eq!(found.kept, KEPT_WORDS);
@@ -221,7 +199,9 @@ mod tests {
 
     #[test]
     fn a_small_vocabulary_is_kept_whole() {
-        let found = distributions(&[Top::of(&[0.0, 1.0, 2.0], 0)]).unwrap();
+        let mut top = Top::default();
+        top.add(&[0.0, 1.0, 2.0], 0);
+        let found = distributions(&[top]).unwrap();
         assert_eq!(found.words, [0, 1, 2]);
         assert!((found.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
     }

@@ -59,12 +59,7 @@ pub fn gather(
     let per_group = n_heads / kv_heads.max(1);
     let key_head = |place: usize| {
         let (sequence, group) = (place / kv_heads, place % kv_heads);
-        let of = |rows, n, head| HeadRows {
-            rows,
-            stride: n * width,
-            first: sequence * tokens,
-            column: head * width,
-        };
+        let of = |rows, n, head| heads.rows_of(rows, sequence, [n, head]);
         let keys = of(keys, kv_heads, group).rotated(tokens, width, tables);
         let values = of(values, kv_heads, group).view(tokens, width);
         let query_heads = group * per_group..(group + 1) * per_group;
@@ -120,13 +115,13 @@ pub(super) fn joined(heads: &[&[f32]], batch: usize, n: usize, [tokens, width]: 
 
 /// Rows of one head of one sequence, within rows of all heads.
 pub(super) struct HeadRows<'a> {
-    pub(super) rows: &'a [f32],
+    rows: &'a [f32],
     /// Values in a row of all heads.
-    pub(super) stride: usize,
+    stride: usize,
     /// Row of the sequence's first token.
-    pub(super) first: usize,
+    first: usize,
     /// First column of the head.
-    pub(super) column: usize,
+    column: usize,
 }
 
 impl<'a> HeadRows<'a> {
@@ -248,4 +243,11 @@ pub struct Heads {
     pub kv_heads: usize,
     /// Values in a query, key or value of one head (`head_dim`).
     pub width: usize,
+}
+
+impl Heads {
+    /// Returns the rows of head `head` of `n` of a sequence, within `rows` of all heads of all sequences.
+    pub(super) fn rows_of(self, rows: &[f32], sequence: usize, [n, head]: [usize; 2]) -> HeadRows<'_> {
+        HeadRows { rows, stride: n * self.width, first: sequence * self.tokens, column: head * self.width }
+    }
 }

@@ -44,6 +44,10 @@ fn noise(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * seed + seed / 3) % 2027) as f32 / 1013.0 - 1.0).collect()
 }
 
+fn length_of(x: &[f32]) -> f64 {
+    x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
+}
+
 /// A model on a device, its sequences, and a direction at the end of its layers of which the loss is the product.
 struct Setting<'a> {
     model: &'a Model,
@@ -126,7 +130,7 @@ impl Setting<'_> {
     /// The derivative along a gradient, beside the length of the gradient, which it should be. Long steps see curves, and short
     /// ones the rounding of `f32`: the best of several counts.
     async fn assert_slope(&self, what: &str, gradient: &[f32], size: f64, changed: Place) {
-        let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let length = length_of(gradient);
         assert!(length.is_finite() && length > 0.0, "{what}: {length}");
         let mut slopes = Vec::new();
         for step in STEPS.map(|step| step * size) {
@@ -160,14 +164,13 @@ fn check(name: &str, model: &Model) -> Result<()> {
         let dy = noise(count * tokens * model.config.hidden_size, 83);
         let setting = Setting { model, runner, accelerator: &accelerator, states, dy };
         let (entering, matrices) = setting.gradients().await?;
-        let norm = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        let size = norm(&to_host(setting.states.chunks[0].clone(), "a test").await.unwrap());
+        let size = length_of(&to_host(setting.states.chunks[0].clone(), "a test").await.unwrap());
         setting.assert_slope(&format!("{name}, what enters"), &entering, size, Place::Entering).await;
         for (place, role, gradient) in &matrices {
             let fetch = setting.runner.fetch(&NewLayer::original(*place), Storage::of(model)).unwrap();
             let tensors = fetch.finish().await.unwrap();
             let (_, stored) = tensors.tensors.iter().find(|(each, _)| each == role).unwrap();
-            let size = norm(&stored.to_f32().unwrap());
+            let size = length_of(&stored.to_f32().unwrap());
             let what = format!("{name}, {role:?} of layer {place}");
             setting.assert_slope(&what, gradient, size, Place::Matrix(*place, *role)).await;
         }

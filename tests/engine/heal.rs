@@ -69,7 +69,7 @@ fn the_same_healing_gives_the_same_bits_and_starts_where_the_merging_ended() {
     let again = run(session.heal(&plan, &output, &of(1024), &Silent)).unwrap();
     assert_eq!(divergences(healed(&first)), divergences(healed(&again)));
     let mut other = compared();
-    // A plan that was not measured by this session is made first.
+    // A plan that was not measured before is made first.
     let fresh = run(other.heal(&plan, &output, &of(1024), &Silent)).unwrap();
     assert_eq!(divergences(healed(&first)), divergences(healed(&fresh)));
     let seed = HealOptions { seed: 1, ..of(1024) };

@@ -265,9 +265,9 @@ pub fn compress(r: &CompressReport, out_path: &Path) -> String {
             };
             out.push_str(&format!("{name:<34}{}\n", quality(&point.quality)));
         }
-    }
-    if let Some(stopped) = r.healed.as_ref().and_then(|healed| healed.stopped.as_ref()) {
-        out.push_str(&format!("{stopped}\n"));
+        if let Some(stopped) = &healed.stopped {
+            out.push_str(&format!("{stopped}\n"));
+        }
     }
     for point in &r.calibration_curve {
         let name = format!("fitted to {} sequences", point.sequences);

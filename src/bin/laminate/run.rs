@@ -343,13 +343,12 @@ async fn compress(
         true => arguments.out.with_file_name(format!("{}.gguf", output.stem(session.model()))),
         false => arguments.out.clone(),
     };
+    let check_texts = |session: &Session, options: &CalibrationOptions| {
+        session.check_texts(options, operator, &output)?;
+        heal.as_ref().map_or(Ok(()), |heal| session.check_heal(heal, options, &output))
+    };
     if !writes_itself {
-        session.check_texts(&options, operator, &output)?;
-    }
-    if let Some(heal) = &heal
-        && !writes_itself
-    {
-        session.check_heal(heal, &options, &output)?;
+        check_texts(&session, &options)?;
     }
     let mut folder = match arguments.writes_gguf() {
         true => DirectoryFolder::beside(&target)?,
@@ -362,7 +361,7 @@ async fn compress(
         if let Some(recipe) = recipe {
             recipe.check_text(&options.text_options())?;
         }
-        session.check_texts(&options, operator, &output)?;
+        check_texts(&session, &options)?;
     }
     let next = match &goal {
         Goal::Repeat(_) => None,

@@ -22,8 +22,10 @@ pub struct Token {
 /// Running maximum and sum of exponentials of a softmax.
 #[derive(Debug, Clone, Copy)]
 pub struct Softmax {
-    max: f64,
-    sum: f64,
+    /// Largest logit.
+    pub max: f64,
+    /// `sum_v exp(z_v - max)`.
+    pub sum: f64,
     /// Index of the maximum in the vocabulary.
     pub argmax: usize,
 }
@@ -37,7 +39,7 @@ impl Default for Softmax {
 impl Softmax {
     /// Adds a slice. Returns two factors: earlier sums are to be scaled by the first, the slice's sums by the
     /// second.
-    fn absorb(&mut self, slice: &RowSoftmax) -> (f64, f64) {
+    pub fn absorb(&mut self, slice: &RowSoftmax) -> (f64, f64) {
         let max = f64::from(slice.max);
         let larger = self.max.max(max);
         let scales = ((self.max - larger).exp(), (max - larger).exp());

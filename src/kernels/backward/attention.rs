@@ -8,9 +8,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::rowwise::uncapped;
-use crate::kernels::attention::{
-    HeadRows, Heads, QUERIES, Scoring, Tables, check, joined, scale_queries, soften,
-};
+use crate::kernels::attention::{Heads, QUERIES, Scoring, Tables, check, joined, scale_queries, soften};
 use crate::kernels::rowwise::capped;
 use crate::kernels::threads::map_all;
 use crate::{Error, Result};
@@ -36,12 +34,7 @@ pub fn gather(
     let per_group = n_heads / kv_heads.max(1);
     let of_key_head = |place: usize| {
         let (sequence, group) = (place / kv_heads, place % kv_heads);
-        let of = |rows, n, head| HeadRows {
-            rows,
-            stride: n * width,
-            first: sequence * tokens,
-            column: head * width,
-        };
+        let of = |rows, n, head| heads.rows_of(rows, sequence, [n, head]);
         let keys = of(keys, kv_heads, group).rotated(tokens, width, tables);
         let values = of(values, kv_heads, group).view(tokens, width);
         let mut d_keys = vec![0.0; tokens * width];

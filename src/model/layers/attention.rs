@@ -181,6 +181,33 @@ impl Rotation {
         x * self.cos.clone() + swapped * self.sin.clone()
     }
 
+    /// Multiplies rotated queries `[batch, heads, tokens, head_dim]` by all their factors.
+    fn scaled(&self, queries: Tensor<4>, scoring: Scoring<'_>) -> Tensor<4> {
+        let mut queries = queries.mul_scalar(scoring.scale);
+        if let Some(growth) = &self.growth {
+            queries = queries * growth.clone();
+        }
+        if !scoring.weights.is_empty() {
+            let weights = TensorData::new(scoring.weights.to_vec(), [1, 1, 1, scoring.weights.len()]);
+            let weights = Tensor::from_data(weights, &queries.device());
+            queries = queries * weights;
+        }
+        queries
+    }
+
+    /// Returns the shares of the keys in the attention of the queries from `first` on, from their `scores`
+    /// `[batch, heads, queries, keys]`. `sinks` has one more score for each head, or none.
+    fn weights(&self, scores: Tensor<4>, first: usize, sinks: &[f32]) -> Tensor<4> {
+        let [batch, heads, n, n_keys] = scores.dims();
+        let device = scores.device();
+        let masked = scores + self.mask(first, n);
+        if sinks.is_empty() {
+            return softmax(masked, 3);
+        }
+        let sinks = Tensor::<4>::from_data(TensorData::new(sinks.to_vec(), [1, heads, 1, 1]), &device);
+        softmax(Tensor::cat(vec![masked, sinks.expand([batch, heads, n, 1])], 3), 3).narrow(3, 0, n_keys)
+    }
+
     /// Returns what is added to the scores of `n` queries from `first` on, `[1, 1, n, keys]`: [`MASKED`] where a key
     /// comes after the query or lies before its window, and nothing elsewhere. The mask of all queries at once may
     /// be too large for a device.
@@ -277,32 +304,14 @@ fn attend(
     };
     let n_keys = keys.dims()[2];
     let (keys, groups) = (keys.swap_dims(2, 3), heads / kv_heads);
-    let mut queries = queries.mul_scalar(scoring.scale);
-    if let Some(growth) = &rotation.growth {
-        queries = queries * growth.clone();
-    }
-    if !scoring.weights.is_empty() {
-        let weights = TensorData::new(scoring.weights.to_vec(), [1, 1, 1, width]);
-        queries = queries * Tensor::from_data(weights, &keys.device());
-    }
-    let sinks = (!scoring.sinks.is_empty()).then(|| {
-        let sinks = TensorData::new(scoring.sinks.to_vec(), [1, heads, 1, 1]);
-        Tensor::<4>::from_data(sinks, &keys.device())
-    });
+    let queries = rotation.scaled(queries, scoring);
     let of_block = |first: usize, n: usize| -> Result<Tensor<4>> {
         // The query heads of a group share their key head: stacking them along the token axis turns each group
         // into one product, without repeating keys and values.
         let stacked = queries.clone().narrow(2, first, n).reshape([batch, kv_heads, groups * n, width]);
         let scores = stacked.matmul(keys.clone()).reshape([batch, heads, n, n_keys]);
         let scores = rowwise::capped_at(scores, scoring.cap)?;
-        let masked = scores + rotation.mask(first, n);
-        let weights = match &sinks {
-            Some(sinks) => {
-                let sinks = sinks.clone().expand([batch, heads, n, 1]);
-                softmax(Tensor::cat(vec![masked, sinks], 3), 3).narrow(3, 0, n_keys)
-            }
-            None => softmax(masked, 3),
-        };
+        let weights = rotation.weights(scores, first, scoring.sinks);
         let mixed = weights.reshape([batch, kv_heads, groups * n, n_keys]).matmul(values.clone());
         Ok(mixed.reshape([batch, heads, n, width]))
     };

@@ -91,17 +91,7 @@ impl Attention {
     ) -> Result<(Tensor<2>, Option<KeyPair>)> {
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let [queries, keys, values] = match &self.keys {
-            Keys::Own { key, value: Some(value), .. } => Linear::forward_all([&self.query, key, value], x)?,
-            Keys::Own { key, value: None, .. } => {
-                let [queries, keys] = Linear::forward_all([&self.query, key], x)?;
-                [queries, keys.clone(), keys]
-            }
-            Keys::Shared => {
-                let [keys, values] = beside.keys_at(self.kind.key_place())?;
-                [self.query.forward(x)?, keys, values]
-            }
-        };
+        let [queries, keys, values] = self.projected(x, beside)?;
         let values = match (&self.value_norm, &self.keys) {
             (Some(norm), Keys::Own { .. }) => each_head(norm, values, heads.width)?,
             _ => values,
@@ -123,6 +113,22 @@ impl Attention {
             None => contexts,
         };
         Ok((contexts, read))
+    }
+
+    /// Computes queries, with their gates if they have any, keys and values from normalised hidden states `x`. Those that are
+    /// shared are `beside`.
+    fn projected(&self, x: Tensor<2>, beside: &Beside) -> Result<[Tensor<2>; 3]> {
+        match &self.keys {
+            Keys::Own { key, value: Some(value), .. } => Linear::forward_all([&self.query, key, value], x),
+            Keys::Own { key, value: None, .. } => {
+                let [queries, keys] = Linear::forward_all([&self.query, key], x)?;
+                Ok([queries, keys.clone(), keys])
+            }
+            Keys::Shared => {
+                let [keys, values] = beside.keys_at(self.kind.key_place())?;
+                Ok([self.query.forward(x)?, keys, values])
+            }
+        }
     }
 
     /// Returns how queries and keys become scores.

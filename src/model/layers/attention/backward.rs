@@ -1,6 +1,5 @@
 //! Gradients of attention over whole sequences.
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{Tensor, TensorData};
 
 use super::{Layout, Positions, Rotation, bytes_of_query, queries_in_block};
@@ -64,21 +63,7 @@ fn attend_backward(
     let [batch, heads, tokens, width] = queries.dims();
     let kv_heads = keys.dims()[1];
     let groups = heads / kv_heads;
-    let device = keys.device();
-    let factors = |x: Tensor<4>| {
-        let mut x = x.mul_scalar(scoring.scale);
-        if let Some(growth) = &rotation.growth {
-            x = x * growth.clone();
-        }
-        if !scoring.weights.is_empty() {
-            let weights = TensorData::new(scoring.weights.to_vec(), [1, 1, 1, width]);
-            x = x * Tensor::from_data(weights, &device);
-        }
-        x
-    };
-    let (queries, keys) = (factors(rotation.rotate(queries)), rotation.rotate(keys));
-    let sinks = (!scoring.sinks.is_empty())
-        .then(|| Tensor::<4>::from_data(TensorData::new(scoring.sinks.to_vec(), [1, heads, 1, 1]), &device));
+    let (queries, keys) = (rotation.scaled(rotation.rotate(queries), scoring), rotation.rotate(keys));
     let (mut d_queries, mut d_keys, mut d_values) = (Vec::new(), keys.zeros_like(), values.zeros_like());
     let block = queries_in_block(bytes_of_query(batch * heads, tokens), tokens, rotation.most);
     for first in (0..tokens).step_by(block) {
@@ -88,14 +73,7 @@ fn attend_backward(
         let (query, dy) = (stacked(&queries), stacked(&dy));
         let scores = query.clone().matmul(keys.clone().swap_dims(2, 3)).reshape([batch, heads, n, tokens]);
         let scores = rowwise::capped_at(scores, scoring.cap)?;
-        let masked = scores.clone() + rotation.mask(first, n);
-        let weights = match &sinks {
-            Some(sinks) => {
-                let sinks = sinks.clone().expand([batch, heads, n, 1]);
-                softmax(Tensor::cat(vec![masked, sinks], 3), 3).narrow(3, 0, tokens)
-            }
-            None => softmax(masked, 3),
-        };
+        let weights = rotation.weights(scores.clone(), first, scoring.sinks);
         let d_weights = dy.clone().matmul(values.clone().swap_dims(2, 3)).reshape([batch, heads, n, tokens]);
         let along = (weights.clone() * d_weights.clone()).sum_dim(3);
         let d_scores = weights.clone() * (d_weights - along);
@@ -106,7 +84,7 @@ fn attend_backward(
         d_keys = d_keys + d_scores.clone().swap_dims(2, 3).matmul(query);
         d_queries.push(d_scores.matmul(keys.clone()).reshape([batch, heads, n, width]));
     }
-    let d_queries = rotation.rotate_back(factors(Tensor::cat(d_queries, 2)));
+    let d_queries = rotation.rotate_back(rotation.scaled(Tensor::cat(d_queries, 2), scoring));
     Ok([d_queries, rotation.rotate_back(d_keys), d_values])
 }
 

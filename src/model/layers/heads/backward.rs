@@ -6,8 +6,8 @@ use burn::tensor::activation::sigmoid;
 use super::{Attention, HeadWeights, Keys, each_head};
 use crate::kernels::attention::Heads;
 use crate::model::layers::attention::{Positions, gather, gather_backward};
+use crate::model::layers::beside::Beside;
 use crate::model::layers::gradients::Gradients;
-use crate::model::layers::linear::Linear;
 use crate::model::layers::norm::Norm;
 use crate::model::tensors::Role;
 use crate::{Error, Result};
@@ -37,20 +37,12 @@ impl Attention {
     ) -> Result<(Tensor<2>, AttentionTape)> {
         let heads =
             Heads { batch, tokens, heads: self.n_heads, kv_heads: self.n_kv_heads, width: self.head_dim };
-        let [both, keys, values] = match &self.keys {
-            Keys::Own { key, value: Some(value), are_read: false } => {
-                Linear::forward_all([&self.query, key, value], x)?
-            }
-            Keys::Own { key, value: None, are_read: false } => {
-                let [queries, keys] = Linear::forward_all([&self.query, key], x)?;
-                [queries, keys.clone(), keys]
-            }
-            Keys::Shared | Keys::Own { .. } => {
-                return Err(Error::Unsupported(
-                    "no gradient goes through layers that share keys and values with others".to_owned(),
-                ));
-            }
-        };
+        if !matches!(self.keys, Keys::Own { are_read: false, .. }) {
+            return Err(Error::Unsupported(
+                "no gradient goes through layers that share keys and values with others".to_owned(),
+            ));
+        }
+        let [both, keys, values] = self.projected(x, &Beside::default())?;
         let (queries, gates) = if self.gated { self.apart(both) } else { (both, None) };
         let projected = [queries, keys, values];
         let [query_norm, key_norm] = self.norms();
